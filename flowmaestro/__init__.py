@@ -1,0 +1,1 @@
+"""FlowMaestro for Python."""

@@ -1,0 +1,1 @@
+"""The pure core of the FlowMaestro SDK: everything about the API, and no I/O."""

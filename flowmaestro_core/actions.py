@@ -1,0 +1,88 @@
+"""What a machine can ask of its driver: a closed vocabulary of eight plain values.
+
+A driver carries out one action, reports what happened with the event method named beside it,
+and gets the next action back.
+
+| action  | the driver reports                                                    |
+|---------|-----------------------------------------------------------------------|
+| `Send`  | `response_received`, `transport_failed`                               |
+| `Open`  | `stream_opened`, `transport_failed`                                   |
+| `Read`  | `bytes_received`, `stream_quiet`, `stream_ended`, `transport_failed`  |
+| `Close` | `stream_closed`                                                       |
+| `Wait`  | `waited`                                                              |
+| `Emit`  | `emitted`                                                             |
+| `Done`  | nothing: the machine has ended with a value                           |
+| `Fail`  | nothing: the machine has ended with an error                          |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Union
+
+from flowmaestro_core.http import Request
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send one request and read the whole reply, all within `timeout` seconds."""
+
+    request: Request
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Open:
+    """Send one request and read the head of the reply within `timeout` seconds.
+
+    The body stays open for `Read`.
+    """
+
+    request: Request
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Read:
+    """Give me some bytes of the open body, or tell me that none came within `patience` seconds.
+
+    A quiet body is not a failure: it can be read again.
+    """
+
+    patience: float
+
+
+@dataclass(frozen=True)
+class Close:
+    """Let go of the open body now, whether or not it was read to its end."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Let `seconds` pass."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Emit:
+    """Hand `item` to the caller; go on when the caller asks for the next one."""
+
+    item: Any
+
+
+@dataclass(frozen=True)
+class Done:
+    """The machine has ended with `value`."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Fail:
+    """The machine has ended with `error`, to be raised as it is (its cause is already chained)."""
+
+    error: Exception
+
+
+Action = Union[Send, Open, Read, Close, Wait, Emit, Done, Fail]

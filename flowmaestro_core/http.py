@@ -1,0 +1,140 @@
+"""HTTP messages as plain values: what the core hands to a transport and gets back.
+
+Pure: no I/O, nothing outside the standard library. Values are immutable, and none of them
+shows a secret in its repr.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import List, Optional, Tuple, Union
+
+_SECRET_NAME = re.compile(
+    r"api[-_]?key|auth|cookie|credential|passw|secret|session|signature|token", re.IGNORECASE
+)
+REDACTED = "***"
+
+
+class Headers(Mapping[str, str]):
+    """Header fields in the order they came, looked up without regard to case (RFC 9110, 5.1).
+
+    `pairs` are `(name, value)` tuples, repeated names included. As a mapping, a repeated
+    field reads as its values joined with `", "` (RFC 9110, 5.3); `get_list` gives them apart.
+    """
+
+    __slots__ = ("_index", "pairs")
+
+    def __init__(self, pairs: Union[Mapping[str, str], Iterable[Tuple[str, str]]] = ()) -> None:
+        items = pairs.items() if isinstance(pairs, Mapping) else pairs
+        self.pairs: Tuple[Tuple[str, str], ...] = tuple(items)
+        self._index: Optional[dict[str, str]] = None
+
+    def _by_name(self) -> dict[str, str]:
+        index = self._index
+        if index is None:
+            index = {}
+            for name, value in self.pairs:
+                key = name.lower()
+                index[key] = f"{index[key]}, {value}" if key in index else value
+            self._index = index
+        return index
+
+    def __getitem__(self, name: str) -> str:
+        return self._by_name()[name.lower()]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._by_name()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name())
+
+    def __len__(self) -> int:
+        return len(self._by_name())
+
+    def get_list(self, name: str) -> List[str]:
+        """Every value of a repeated field, in order; `[]` when the field is absent."""
+        wanted = name.lower()
+        return [value for key, value in self.pairs if key.lower() == wanted]
+
+    def __repr__(self) -> str:
+        shown = [
+            (name, REDACTED if _SECRET_NAME.search(name) else value) for name, value in self.pairs
+        ]
+        return f"Headers({shown!r})"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request, whole and ready to send.
+
+    `url` is absolute and already percent-encoded; `headers` is everything the core wants sent
+    (a transport adds only Host, Content-Length and connection headers); `body` is the exact
+    bytes, `b""` for none.
+    """
+
+    method: str
+    url: str
+    headers: Headers
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.url}, {len(self.body)} bytes>"
+
+
+@dataclass(frozen=True)
+class ResponseHead:
+    """Status and header fields of a reply whose body is still to be read."""
+
+    status: int
+    headers: Headers
+
+
+@dataclass(frozen=True)
+class Response:
+    """One HTTP reply, body included, with any content coding already undone."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}, {len(self.body)} bytes>"
+
+
+class Phase(enum.Enum):
+    """How far an attempt had come when it failed; that decides whether it may be repeated."""
+
+    NOT_SENT = "not sent"
+    """No byte of the request reached the server: repeating it is always safe."""
+    MAYBE_PROCESSED = "maybe processed"
+    """The request left, or part of it did, and no reply came: the server may have acted."""
+    REPLY_BROKEN = "reply broken"
+    """A reply began and broke off: the server has almost certainly acted."""
+
+
+class TransportFailure(Exception):
+    """What a transport raises for every failure of the network, with the cause chained.
+
+    `phase` says whether the server may have acted; `timed_out` says that a time limit ran out
+    (the user then sees `TimeoutError`, otherwise `ConnectionError`).
+    """
+
+    def __init__(self, phase: Phase, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.phase = phase
+        self.message = message
+        self.timed_out = timed_out
+
+    def __repr__(self) -> str:
+        limit = ", timed out" if self.timed_out else ""
+        return f"<TransportFailure {self.phase.value}: {self.message}{limit}>"
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        return _failure, (self.phase, self.message, self.timed_out)
+
+
+def _failure(phase: Phase, message: str, timed_out: bool) -> TransportFailure:
+    return TransportFailure(phase, message, timed_out=timed_out)

@@ -1,0 +1,61 @@
+"""Transports: the contract, the two drivers, and one file per HTTP stack.
+
+Each HTTP stack is imported when its transport is first asked for, never before.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, List
+
+from flowmaestro_core.http import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    ResponseHead,
+    TransportFailure,
+)
+from flowmaestro_transports.contract import (
+    AsyncOpenResponse,
+    AsyncTransport,
+    OpenResponse,
+    Transport,
+)
+
+if TYPE_CHECKING:
+    from flowmaestro_transports.aiohttp_transport import AiohttpTransport
+    from flowmaestro_transports.anyio_transport import AnyioTransport
+    from flowmaestro_transports.requests_transport import RequestsTransport
+
+__all__ = [
+    "AiohttpTransport",
+    "AnyioTransport",
+    "AsyncOpenResponse",
+    "AsyncTransport",
+    "Headers",
+    "OpenResponse",
+    "Phase",
+    "Request",
+    "RequestsTransport",
+    "Response",
+    "ResponseHead",
+    "Transport",
+    "TransportFailure",
+]
+
+_STACKS = {
+    "AiohttpTransport": "flowmaestro_transports.aiohttp_transport",
+    "AnyioTransport": "flowmaestro_transports.anyio_transport",
+    "RequestsTransport": "flowmaestro_transports.requests_transport",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _STACKS:
+        return getattr(import_module(_STACKS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> List[str]:
+    return __all__

@@ -1,0 +1,108 @@
+"""The transport contract: all that an HTTP stack must offer to carry FlowMaestro.
+
+A transport moves bytes, sleeps and tells the time. It knows nothing of JSON, retries or
+FlowMaestro. Rules that the signatures cannot say:
+
+* A failure of the network is raised as `TransportFailure` with its phase, the library's own
+  exception chained as the cause. Nothing else may leak.
+* Redirects are not followed, cookies are not kept, no credential is added, and the headers of
+  the request are sent as they are, plus Host, Content-Length and connection headers.
+* Bodies are handed over with any content coding undone; if the stack undoes it, it drops the
+  `Content-Encoding` field of the reply.
+* An open body does not count against the limit of connections for calls; waiting for a free
+  connection counts in `timeout`.
+* An async transport releases what it holds when the calling task is cancelled.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Protocol, runtime_checkable
+
+from flowmaestro_core.http import Headers, Request, Response
+
+
+class OpenResponse(Protocol):
+    """A reply whose head has come and whose body is still open."""
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields, in the order they came."""
+
+    def read(self, patience: float) -> Optional[bytes]:
+        """Some bytes of the body as soon as there are any.
+
+        `b""` is the end of a complete body. `None` means that nothing came within `patience`
+        seconds; the body can still be read. Raises `TransportFailure` with phase
+        *reply broken* when the body breaks off, a premature end of the connection included.
+        """
+
+    def close(self) -> None:
+        """Release the connection now, read to the end or not. Closing twice is harmless."""
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """What a blocking client needs. Methods may be called from several threads at once."""
+
+    def send(self, request: Request, timeout: float) -> Response:
+        """Send the request and read the whole reply, all within `timeout` seconds.
+
+        Raises `TransportFailure`.
+        """
+
+    def open(self, request: Request, timeout: float) -> OpenResponse:
+        """Send the request and read the head of the reply within `timeout` seconds.
+
+        `timeout` does not bound the body. Raises `TransportFailure`.
+        """
+
+    def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass on this transport's clock."""
+
+    def now(self) -> float:
+        """Seconds on this transport's monotonic clock."""
+
+    def close(self) -> None:
+        """Close every connection. Closing twice is harmless; a later call fails clearly."""
+
+
+class AsyncOpenResponse(Protocol):
+    """`OpenResponse` for an awaiting client."""
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields, in the order they came."""
+
+    async def read(self, patience: float) -> Optional[bytes]:
+        """As `OpenResponse.read`."""
+
+    async def close(self) -> None:
+        """As `OpenResponse.close`; it must succeed even while the calling task is cancelled."""
+
+
+@runtime_checkable
+class AsyncTransport(Protocol):
+    """What an awaiting client needs: `Transport` with coroutines. `now` is a plain method."""
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        """As `Transport.send`."""
+
+    async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
+        """As `Transport.open`."""
+
+    async def sleep(self, seconds: float) -> None:
+        """As `Transport.sleep`."""
+
+    def now(self) -> float:
+        """As `Transport.now`."""
+
+    async def close(self) -> None:
+        """As `Transport.close`."""
