@@ -1,0 +1,252 @@
+"""The two clients: what a user makes, and nothing but shells around a performer."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, Generic, Mapping, Optional, Type, TypeVar, Union
+
+from flowmaestro_transports.contract import AsyncTransport, Transport
+from flowmaestro_transports.default_transport import DefaultAsyncTransport, DefaultTransport
+from flowmaestro_transports.function_transport import (
+    AsyncFunction,
+    SyncFunction,
+    as_async_transport,
+    as_transport,
+)
+from flowmaestro_transports.performers import AwaitingPerformer, BlockingPerformer
+from typing_extensions import Self
+
+from flowmaestro_core.context import Context
+from flowmaestro_core.operation import Async, D, Performer, Sync
+from flowmaestro_core.options import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, ClientOptions
+from flowmaestro_core.raw import raw_call
+from flowmaestro_core.reply import Reply
+from flowmaestro_core.resources import (
+    Agents,
+    Executions,
+    KnowledgeBases,
+    Threads,
+    Triggers,
+    Webhooks,
+    Workflows,
+)
+from flowmaestro_core.urls import DEFAULT_BASE_URL
+
+C = TypeVar("C", bound="_Client[Any]")
+
+
+def _options(
+    api_key: Optional[str],
+    base_url: Optional[str],
+    timeout: Optional[float],
+    max_retries: Optional[int],
+    headers: Optional[Mapping[str, str]],
+) -> ClientOptions:
+    """Options with the gaps filled from the environment and the defaults."""
+    if api_key is None:
+        api_key = os.environ.get("FLOWMAESTRO_API_KEY")
+    if api_key is None:
+        raise ValueError("no API key: pass api_key= or set FLOWMAESTRO_API_KEY")
+    return ClientOptions(
+        api_key,
+        base_url=base_url or os.environ.get("FLOWMAESTRO_BASE_URL") or DEFAULT_BASE_URL,
+        timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
+        max_retries=DEFAULT_MAX_RETRIES if max_retries is None else max_retries,
+        headers={} if headers is None else headers,
+    )
+
+
+class _Client(Generic[D]):
+    """The resources of a client, bound to what performs them."""
+
+    workflows: Workflows[D]
+    executions: Executions[D]
+    agents: Agents[D]
+    threads: Threads[D]
+    triggers: Triggers[D]
+    knowledge_bases: KnowledgeBases[D]
+    webhooks: Webhooks[D]
+
+    def _bind(self, performer: Performer) -> None:
+        self.workflows = Workflows(performer)
+        self.executions = Executions(performer)
+        self.agents = Agents(performer)
+        self.threads = Threads(performer)
+        self.triggers = Triggers(performer)
+        self.knowledge_bases = KnowledgeBases(performer)
+        self.webhooks = Webhooks(performer)
+
+
+class FlowMaestroClient(_Client[Sync]):
+    """The blocking client. Safe to use from several threads.
+
+    ```python
+    with FlowMaestroClient(api_key="fm_live_...") as client:
+        run = client.workflows.run("wf_123", inputs={"name": "John"})
+        print(run["outputs"])
+    ```
+
+    Called inside a running event loop it works, and blocks that loop, as asked.
+    """
+
+    def __init__(
+        self,
+        api_key: Optional[str] = None,
+        *,
+        base_url: Optional[str] = None,
+        timeout: Optional[float] = DEFAULT_TIMEOUT,
+        max_retries: Optional[int] = DEFAULT_MAX_RETRIES,
+        headers: Optional[Mapping[str, str]] = None,
+        transport: Union[Transport, SyncFunction, None] = None,
+    ) -> None:
+        """Make a client. Nothing is sent, and no HTTP library loaded, before the first call.
+
+        Args:
+            api_key: your key; `FLOWMAESTRO_API_KEY` when left out.
+            base_url: where the API lives; `FLOWMAESTRO_BASE_URL` when left out, and then
+                `https://api.flowmaestro.io`.
+            timeout: seconds that one attempt of a call may take.
+            max_retries: how often a call may be tried again after its first attempt.
+            headers: header fields to send with every request.
+            transport: a `Transport`, or a function from `Request` to `Response`; requests when
+                left out.
+
+        Raises:
+            ValueError, TypeError: an argument is missing or makes no sense; the text names it.
+
+        """
+        context = Context(_options(api_key, base_url, timeout, max_retries, headers))
+        chosen = DefaultTransport() if transport is None else as_transport(transport)
+        self._performer = BlockingPerformer(chosen, context)
+        self._bind(self._performer)
+
+    def with_options(
+        self,
+        *,
+        timeout: Optional[float] = None,
+        max_retries: Optional[int] = None,
+        headers: Optional[Mapping[str, str]] = None,
+    ) -> FlowMaestroClient:
+        """A client with other options that shares this one's connections.
+
+        Args:
+            timeout: seconds that one attempt may take. It counts as set for the call: it also
+                replaces the longer limit of `threads.send_message`.
+            max_retries: how often a call may be tried again.
+            headers: header fields to send beside this client's.
+
+        Closing it leaves this client open; closing this client closes it too.
+
+        """
+        return _derived(type(self), self._performer.derive(timeout, max_retries, headers))
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Optional[Mapping[str, Any]] = None,
+        json: Any = None,
+    ) -> Reply[Any]:
+        """Call an endpoint that this SDK does not know yet.
+
+        Args:
+            method: the HTTP method. GET, HEAD, PUT, DELETE and OPTIONS are tried again after a
+                failure, the others only while it is certain that nothing was done.
+            path: below the API root, percent-encoded, such as `/workflows`.
+            params: query parameters; `None` values are left out.
+            json: the request's body.
+
+        Raises `FlowMaestroError` like every call.
+
+        """
+        return self._performer.perform(raw_call(method, path, params, json))
+
+    def close(self) -> None:
+        """Close all connections. Closing twice is harmless; a later call says that it is closed."""
+        self._performer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<FlowMaestroClient of {self._performer.context.options.base_url}>"
+
+
+class AsyncFlowMaestroClient(_Client[Async]):
+    """The awaiting client, on asyncio and trio.
+
+    ```python
+    async with AsyncFlowMaestroClient(api_key="fm_live_...") as client:
+        run = await client.workflows.run("wf_123", inputs={"name": "John"})
+        print(run["outputs"])
+    ```
+    """
+
+    def __init__(
+        self,
+        api_key: Optional[str] = None,
+        *,
+        base_url: Optional[str] = None,
+        timeout: Optional[float] = DEFAULT_TIMEOUT,
+        max_retries: Optional[int] = DEFAULT_MAX_RETRIES,
+        headers: Optional[Mapping[str, str]] = None,
+        transport: Union[AsyncTransport, AsyncFunction, None] = None,
+    ) -> None:
+        """Make a client. Arguments and errors are those of `FlowMaestroClient`.
+
+        `transport` is an `AsyncTransport`, or a function (coroutine or plain) from `Request` to
+        `Response`; when left out, aiohttp under asyncio and anyio under trio, found out when
+        the first call is made.
+        """
+        context = Context(_options(api_key, base_url, timeout, max_retries, headers))
+        chosen = DefaultAsyncTransport() if transport is None else as_async_transport(transport)
+        self._performer = AwaitingPerformer(chosen, context)
+        self._bind(self._performer)
+
+    def with_options(
+        self,
+        *,
+        timeout: Optional[float] = None,
+        max_retries: Optional[int] = None,
+        headers: Optional[Mapping[str, str]] = None,
+    ) -> AsyncFlowMaestroClient:
+        """As `FlowMaestroClient.with_options`."""
+        return _derived(type(self), self._performer.derive(timeout, max_retries, headers))
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Optional[Mapping[str, Any]] = None,
+        json: Any = None,
+    ) -> Reply[Any]:
+        """As `FlowMaestroClient.request`."""
+        reply: Reply[Any] = await self._performer.perform(raw_call(method, path, params, json))
+        return reply
+
+    async def close(self) -> None:
+        """As `FlowMaestroClient.close`."""
+        await self._performer.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncFlowMaestroClient of {self._performer.context.options.base_url}>"
+
+
+def _derived(kind: Type[C], performer: Any) -> C:
+    """A client of this kind around a performer that exists already."""
+    client = kind.__new__(kind)
+    state: Dict[str, Any] = client.__dict__
+    state["_performer"] = performer
+    client._bind(performer)
+    return client

@@ -1,0 +1,57 @@
+"""Every error that this SDK raises.
+
+`ConnectionError` and `TimeoutError` are also the builtins of the same name.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from flowmaestro_core.body import encode_json
+from flowmaestro_core.errors import (
+    Attempt,
+    AuthenticationError,
+    AuthorizationError,
+    ClientClosedError,
+    ConflictError,
+    ConnectionError,
+    FlowMaestroError,
+    InsufficientCreditsError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+    StreamError,
+    TimeoutError,
+    ValidationError,
+    WebhookVerificationError,
+)
+from flowmaestro_core.http import Headers, Response
+from flowmaestro_core.reply import error_from_response
+
+__all__ = [
+    "Attempt",
+    "AuthenticationError",
+    "AuthorizationError",
+    "ClientClosedError",
+    "ConflictError",
+    "ConnectionError",
+    "FlowMaestroError",
+    "InsufficientCreditsError",
+    "NotFoundError",
+    "RateLimitError",
+    "ServerError",
+    "StreamError",
+    "TimeoutError",
+    "ValidationError",
+    "WebhookVerificationError",
+    "parse_api_error",
+]
+
+
+def parse_api_error(
+    status_code: int, body: Dict[str, Any], request_id: Optional[str] = None
+) -> FlowMaestroError:
+    """The error that a status and a decoded error body stand for."""
+    error = error_from_response(Response(status_code, Headers(), encode_json(body)))
+    error.request_id = request_id or error.request_id
+    return error

@@ -1,0 +1,158 @@
+"""Agents that answer, their threads, what they remember, and a message as it is answered."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
+
+from flowmaestro.testing.knowledge import LexicalIndex
+from flowmaestro.testing.timeline import Timeline
+
+AgentReply = Callable[[str], str]
+
+_TOKEN = re.compile(r"\s*\S+")
+
+
+def echo(text: str) -> str:
+    """What an agent answers unless it is told otherwise."""
+    return f"You said: {text}"
+
+
+def tokens(text: str) -> List[str]:
+    """A text in the pieces in which an agent utters it; joined, they are the text again."""
+    pieces = _TOKEN.findall(text)
+    rest = text[sum(map(len, pieces)) :]
+    return [*pieces, rest] if rest else pieces
+
+
+@dataclass
+class Memory:
+    """What an agent remembers of one user."""
+
+    user_id: str
+    working_memory: str
+    metadata: Dict[str, Any]
+    created_at: float
+    updated_at: float
+
+
+class MemoryHit(NamedTuple):
+    """A memory that a search found, and how well it fits (0 to 1)."""
+
+    memory: Memory
+    score: float
+
+
+@dataclass
+class Agent:
+    """An agent: `reply` makes its answer, which takes `seconds`; if it raises, the run fails."""
+
+    id: str
+    name: str
+    model: str
+    created_at: float
+    description: str = ""
+    provider: str = "openai"
+    reply: AgentReply = echo
+    seconds: float = 0.4
+    memories: Dict[str, Memory] = field(default_factory=dict[str, Memory])
+
+    def recall(
+        self, query: str, top_k: int, threshold: float, user_id: Optional[str]
+    ) -> List[MemoryHit]:
+        """The memories that fit `query` with at least `threshold`, best first."""
+        memories = [
+            memory for memory in self.memories.values() if user_id in (None, memory.user_id)
+        ]
+        scores = LexicalIndex([memory.working_memory for memory in memories]).scores(query)
+        hits = [MemoryHit(memory, score) for memory, score in zip(memories, scores)]
+        hits = [hit for hit in hits if hit.score > 0 and hit.score >= threshold]
+        return sorted(hits, key=lambda hit: -hit.score)[:top_k]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a thread."""
+
+    id: str
+    role: str
+    content: str
+    created_at: float
+
+
+@dataclass
+class Thread:
+    """A conversation with one agent."""
+
+    id: str
+    agent: Agent
+    metadata: Dict[str, Any]
+    created_at: float
+    messages: List[Message] = field(default_factory=list[Message])
+
+
+@dataclass
+class Turn:
+    """One message of a user and the agent's answer to it, while it is being given.
+
+    `execution_id` is that of the agent's run, `answer_id` that of the message it will write.
+    """
+
+    execution_id: str
+    thread: Thread
+    question: str
+    answer_id: str
+    began_at: float
+    answer: Optional[Message] = None
+    error: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """Something that happened in a turn, under the name that the event stream gives it."""
+
+    name: str
+    turn: Turn
+    at: float
+    token: str = ""
+
+
+Hearer = Callable[[Utterance], None]
+
+
+class Conversation:
+    """Carries turns through time and tells those who listen what is said."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+
+    def take(self, turn: Turn, hear: Hearer) -> None:
+        """Let the agent answer; the tokens come evenly over the time that it takes."""
+        agent = turn.thread.agent
+        self._after(0.0, lambda: hear(self._utter("message:started", turn)))
+        try:
+            text = agent.reply(turn.question)
+        except Exception as error:  # whatever a scripted agent raises is its own failure
+            turn.error = f"{type(error).__name__}: {error}"
+            self._after(agent.seconds, lambda: hear(self._utter("message:failed", turn)))
+            return
+        pieces = tokens(text)
+        for index, piece in enumerate(pieces):
+            delay = agent.seconds * (index + 1) / (len(pieces) + 1)
+            self._after(delay, self._say(turn, piece, hear))
+        self._after(agent.seconds, lambda: self._complete(turn, text, hear))
+
+    def _after(self, delay: float, step: Callable[[], None]) -> None:
+        self._timeline.schedule(delay, step)
+
+    def _utter(self, name: str, turn: Turn, token: str = "") -> Utterance:
+        return Utterance(name, turn, self._timeline.now, token)
+
+    def _say(self, turn: Turn, token: str, hear: Hearer) -> Callable[[], None]:
+        return lambda: hear(self._utter("message:token", turn, token))
+
+    def _complete(self, turn: Turn, text: str, hear: Hearer) -> None:
+        turn.answer = Message(turn.answer_id, "assistant", text, self._timeline.now)
+        turn.thread.messages.append(turn.answer)
+        hear(self._utter("message:completed", turn))

@@ -1,0 +1,162 @@
+"""What the model gives back: a whole answer, now or later, or a stream of events.
+
+A driver never waits inside the model. It looks (`FakeReply.ready`, `EventStream.poll`), lets
+its own clock run to the time it is told, and looks again; or it is woken through `wake`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
+
+from flowmaestro.testing.refusals import Refusal
+from flowmaestro.testing.timeline import Timeline
+from flowmaestro_core.http import Headers
+
+JsonObject = Dict[str, Any]
+
+KEEPALIVE_SECONDS = 30.0
+LINGER_SECONDS = 0.5
+"""How long a stream stays open after its last event."""
+
+
+def _asleep() -> None:
+    """Nobody waits to be woken."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole reply without the header fields that every reply has; `body` `None` sends none."""
+
+    status: int
+    body: Optional[JsonObject] = None
+    headers: Tuple[Tuple[str, str], ...] = ()
+
+
+class Later:
+    """An answer that is not known yet. The first to resolve it wins; later ones are ignored."""
+
+    def __init__(self) -> None:
+        self._answer: Union[Answer, Refusal, None] = None
+        self._listener: Optional[Callable[[Union[Answer, Refusal]], None]] = None
+
+    def resolve(self, answer: Union[Answer, Refusal]) -> None:
+        """Here it is."""
+        if self._answer is None:
+            self._answer = answer
+            if self._listener is not None:
+                self._listener(answer)
+
+    def then(self, listener: Callable[[Union[Answer, Refusal]], None]) -> None:
+        """Tell `listener`, at once if the answer is known."""
+        self._listener = listener
+        if self._answer is not None:
+            listener(self._answer)
+
+
+class StreamChunk(NamedTuple):
+    """What one look at an event stream found."""
+
+    data: bytes
+    """The bytes that have come since the last look."""
+    next_time: Optional[float]
+    """When, on the driver's clock, it is worth looking again; `None` when nothing is planned."""
+    ended: bool
+    """Whether the body is complete; true only once every byte has been handed out."""
+
+
+class EventStream:
+    """One open event stream, seen from both ends.
+
+    The service calls `publish` and `finish`; the driver calls `poll` and, when it is done or
+    has lost the connection, `close`. A driver that sleeps sets `wake` to be called whenever
+    there is something to poll. A keepalive comment is sent every 30 seconds.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.wake: Callable[[], None] = _asleep
+        self.closed = False
+        self._timeline = timeline
+        self._outbox = bytearray()
+        self._finishing = False
+        self._ended = False
+        timeline.schedule(KEEPALIVE_SECONDS, self._keep_alive)
+
+    def publish(self, name: str, data: JsonObject) -> None:
+        """Send one event, the name in its `event:` field."""
+        if not self._finishing:
+            self._write(b"event: %s\ndata: %s\n\n" % (name.encode(), encode(data)))
+
+    def finish(self) -> None:
+        """That was the last event: end the body half a second from now."""
+        if not self._finishing:
+            self._finishing = True
+            self._timeline.schedule(LINGER_SECONDS, self._end)
+
+    def poll(self, now: float) -> StreamChunk:
+        """Let time pass until `now` on the driver's clock and take what has come."""
+        with self._timeline.lock:
+            self._timeline.advance(now)
+            data = bytes(self._outbox)
+            self._outbox.clear()
+            self.closed = self.closed or self._ended
+            return StreamChunk(data, self._timeline.next_time(), self._ended)
+
+    def close(self) -> None:
+        """Nobody reads this stream any more."""
+        with self._timeline.lock:
+            self.closed = True
+            self._outbox.clear()
+
+    def _write(self, data: bytes) -> None:
+        if not self.closed:
+            self._outbox += data
+            self.wake()
+
+    def _keep_alive(self) -> None:
+        if not (self.closed or self._finishing):
+            self._write(b": keepalive\n\n")
+            self._timeline.schedule(KEEPALIVE_SECONDS, self._keep_alive)
+
+    def _end(self) -> None:
+        self._ended = True
+        self.wake()
+
+
+class FakeReply:
+    """The reply to one request.
+
+    While `ready` is false nothing of it may be sent yet: let time pass, or carry out the
+    webhook deliveries that are due. Then `status` and `headers` are final, and there is either
+    `body`, whole, or `stream`. `wake` is called when the reply becomes ready.
+    """
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.status = 0
+        self.headers = Headers()
+        self.body = b""
+        self.stream: Optional[EventStream] = None
+        self.wake: Callable[[], None] = _asleep
+
+    def settle(
+        self,
+        status: int,
+        headers: Headers,
+        *,
+        body: bytes = b"",
+        stream: Optional[EventStream] = None,
+    ) -> None:
+        """The model has decided: this is the reply."""
+        self.status, self.headers, self.body, self.stream = status, headers, body, stream
+        self.ready = True
+        self.wake()
+
+
+def encode(value: JsonObject) -> bytes:
+    """JSON as the service writes it: compact, and escaped only where UTF-8 has no way."""
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can say and UTF-8 cannot
+        return json.dumps(value, separators=(",", ":")).encode()

@@ -1,0 +1,119 @@
+"""The fake over real sockets: HTTP/1.1 with keep-alive, chunked event streams, real webhooks.
+
+One task keeps the model's time: it sleeps until the model has something to do, and sends the
+webhook deliveries that are due. Connections (`server_connection.py`) only hand requests in.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from contextlib import contextmanager
+from typing import Generator, Optional
+from urllib.parse import urlsplit
+
+import anyio
+from anyio.abc import ByteStream, SocketAttribute, TaskGroup, TaskStatus
+from anyio.from_thread import start_blocking_portal
+from flowmaestro_transports.contract import AsyncTransport
+
+from flowmaestro.testing.fake import FakeFlowMaestro
+from flowmaestro.testing.replies import FakeReply
+from flowmaestro.testing.server_connection import Connection
+from flowmaestro.testing.webhooks import RECEIVER_SECONDS, Delivery
+from flowmaestro_core.http import Request, TransportFailure
+
+_DOCUMENTATION_HOST = re.compile(r"(.+\.)?example(\.(com|net|org))?", re.IGNORECASE)
+
+
+async def serve(
+    fake: FakeFlowMaestro,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `fake` until cancelled, on asyncio or trio.
+
+    Port 0 takes a free one. As a started task (`await task_group.start(serve, fake)`) it gives
+    back its URL once it listens. Webhooks are really sent to their subscribers, except to hosts
+    reserved for documentation (RFC 2606): those count as having accepted.
+    """
+    from flowmaestro_transports.anyio_transport import AnyioTransport
+
+    outside = AnyioTransport()
+    try:
+        listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
+        async with listener, anyio.create_task_group() as tasks:
+            server = _Server(fake, tasks, outside)
+            tasks.start_soon(server.keep_time)
+            shown = f"[{host}]" if ":" in host else host
+            bound: int = listener.extra(SocketAttribute.local_port)  # noqa: S610 - not Django's
+            task_status.started(f"http://{shown}:{bound}")
+            await listener.serve(server.accept, tasks)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await outside.close()
+
+
+@contextmanager
+def running_server(
+    fake: FakeFlowMaestro, host: str = "127.0.0.1", port: int = 0
+) -> Generator[str, None, None]:
+    """Serve `fake` in a thread of its own while a `with` block lasts; gives the URL.
+
+    Port 0 takes a free one. Raises `OSError` when the address cannot be listened on.
+    """
+    with start_blocking_portal() as portal:
+        server, url = portal.start_task(serve, fake, host, port)
+        try:
+            yield url
+        finally:
+            if not server.cancel():
+                server.result()
+
+
+class _Server:
+    """Drives one fake in real time."""
+
+    def __init__(self, fake: FakeFlowMaestro, tasks: TaskGroup, outside: AsyncTransport) -> None:
+        self._fake = fake
+        self._tasks = tasks
+        self._outside = outside
+        self._plans_changed = anyio.Event()
+        fake.observe(time.monotonic())
+
+    async def keep_time(self) -> None:
+        """Let the model's time pass as it does outside, and send what is due."""
+        while True:
+            self._plans_changed = anyio.Event()
+            for delivery in self._fake.due(time.monotonic()):
+                self._tasks.start_soon(self._deliver, delivery)
+            upcoming = self._fake.next_time()
+            idle = math.inf if upcoming is None else max(0.0, upcoming - time.monotonic())
+            with anyio.move_on_after(idle):
+                await self._plans_changed.wait()
+
+    async def accept(self, stream: ByteStream) -> None:
+        """Serve one connection to its end."""
+        await Connection(stream, self._handle).run()
+
+    def _handle(self, request: Request) -> FakeReply:
+        reply = self._fake.handle(request, time.monotonic())
+        self._plans_changed.set()
+        return reply
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        status = await self._post(delivery.request)
+        self._fake.delivered(delivery, status, time.monotonic())
+        self._plans_changed.set()
+
+    async def _post(self, request: Request) -> Optional[int]:
+        if _DOCUMENTATION_HOST.fullmatch(urlsplit(request.url).hostname or ""):
+            return 200
+        try:
+            response = await self._outside.send(request, RECEIVER_SECONDS)
+        except TransportFailure:
+            return None
+        return response.status

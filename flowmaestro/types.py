@@ -1,0 +1,30 @@
+"""The types of what goes in and out: `TypedDict`s, closed sets of names, callback types."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from flowmaestro_core.reply import Page, RateLimit, Reply
+from flowmaestro_core.streams import AsyncEventStream, EventStream
+from flowmaestro_core.types import *  # noqa: F403
+from flowmaestro_core.types import __all__ as _core_names
+from flowmaestro_core.webhooks import WebhookEvent
+
+OnEventCallback = Callable[[Any], None]
+OnTokenCallback = Callable[[str], None]
+OnErrorCallback = Callable[[Exception], None]
+OnCloseCallback = Callable[[], None]
+
+__all__ = [
+    "AsyncEventStream",
+    "EventStream",
+    "OnCloseCallback",
+    "OnErrorCallback",
+    "OnEventCallback",
+    "OnTokenCallback",
+    "Page",
+    "RateLimit",
+    "Reply",
+    "WebhookEvent",
+]
+__all__ += _core_names

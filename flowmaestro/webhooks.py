@@ -1,0 +1,75 @@
+"""Receiving webhooks: verify a delivery before you believe it, and parse it.
+
+```python
+from flowmaestro import webhooks
+
+event = webhooks.parse(request_body, request_headers["X-FlowMaestro-Signature"], secret)
+```
+
+Pass the body's bytes as they came: the signature covers them, and re-serialised JSON differs.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Optional, Union
+
+from flowmaestro_core.errors import WebhookVerificationError
+from flowmaestro_core.options import check_seconds
+from flowmaestro_core.webhooks import (
+    DELIVERY_ID_HEADER,
+    SIGNATURE_HEADER,
+    WebhookEvent,
+    check_fresh,
+    check_signature,
+    read_event,
+)
+
+__all__ = [
+    "DELIVERY_ID_HEADER",
+    "SIGNATURE_HEADER",
+    "WebhookEvent",
+    "WebhookVerificationError",
+    "parse",
+    "verify",
+]
+
+
+def verify(
+    payload: Union[bytes, str],
+    signature: str,
+    secret: str,
+    tolerance: Optional[float] = None,
+) -> None:
+    """Return `None` if the delivery is authentic; raise otherwise, so that no bool is ignored.
+
+    Args:
+        payload: the request's body as it came.
+        signature: the value of `X-FlowMaestro-Signature`.
+        secret: the webhook's secret, shown when the webhook was created.
+        tolerance: seconds; refuse a delivery whose `created_at` is further from now than this.
+
+    Raises:
+        WebhookVerificationError: the signature is missing or wrong, or the delivery too old.
+        ValueError: the secret is empty, or the tolerance is not positive.
+
+    """
+    if tolerance is not None:
+        check_seconds("tolerance", tolerance)
+    raw = check_signature(payload, signature, secret)
+    if tolerance is not None:
+        check_fresh(read_event(raw), time.time(), tolerance)
+
+
+def parse(
+    payload: Union[bytes, str],
+    signature: str,
+    secret: str,
+    tolerance: Optional[float] = None,
+) -> WebhookEvent:
+    """Verify a delivery, as `verify` does, and give back its event.
+
+    Raises `WebhookVerificationError` for a payload that is no event, too.
+    """
+    verify(payload, signature, secret, tolerance)
+    return read_event(payload.encode("utf-8") if isinstance(payload, str) else payload)

@@ -1,0 +1,389 @@
+"""One API call: the request it makes, the reply it expects, and the machine with its retries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Coroutine, Dict, Optional, Tuple, TypeVar, Union, cast
+
+from flowmaestro_core.actions import Action, Done, Fail, Open, Read, Send, Wait
+from flowmaestro_core.context import Context
+from flowmaestro_core.errors import (
+    Attempt,
+    ConnectionError,
+    FlowMaestroError,
+    NotFoundError,
+    ServerError,
+    TimeoutError,
+)
+from flowmaestro_core.http import Headers, Phase, Request, Response, ResponseHead, TransportFailure
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.operation import Operation
+from flowmaestro_core.options import ClientOptions
+from flowmaestro_core.reply import (
+    Reply,
+    decode_json,
+    error_from_response,
+    request_id_of,
+    retry_after,
+)
+from flowmaestro_core.retry import RETRYABLE_STATUSES, GiveUp, RetryBudget, RetryPolicy
+from flowmaestro_core.urls import origin, resolve
+
+R = TypeVar("R")
+Shape = Callable[[Dict[str, Any]], None]
+
+MAX_REDIRECTS = 5
+MAX_ERROR_BODY = 1 << 20
+"""Bytes; of an error reply to a stream's request, no more than this is kept."""
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How to learn what a call did whose reply was lost and whose repeat was refused.
+
+    `refusal` is the status of that refusal. `ask` is the call that tells; its reply is the
+    result when `confirms` accepts it. Without `ask`, the refusal itself is the proof.
+    """
+
+    refusal: int
+    ask: Optional[Call[Any]] = None
+    confirms: Callable[[Any], bool] = bool
+
+
+@dataclass(frozen=True)
+class Call(Operation[R, Coroutine[Any, Any, R]]):
+    """One request and the reply to it.
+
+    Attributes:
+        method, path, body: of the request; `path` is below the API root, encoded, with its query.
+        repeatable: whether doing it twice does no more harm than doing it once. Not a matter of
+            the method: a search is a POST, and each execution counts.
+        shape: adds to the decoded reply what the caller reads and the server named otherwise.
+        keep: which rows of a list the caller asked for, where the server ignores the filter.
+        minimum_timeout: seconds that one attempt needs at least, unless the caller set a limit
+            for the call.
+        idempotency_key: sent with a POST; `None` for the driver's token.
+        proof: see `Proof`.
+
+    """
+
+    method: str
+    path: str
+    body: bytes = b""
+    repeatable: bool = True
+    shape: Optional[Shape] = None
+    keep: Optional[Callable[[Any], bool]] = None
+    minimum_timeout: float = 0.0
+    idempotency_key: Optional[str] = None
+    proof: Optional[Proof] = None
+    enveloped: bool = True
+
+    def request(
+        self, options: ClientOptions, token: str, *own: Tuple[str, str], stream: bool = False
+    ) -> Request:
+        """The pure request; `own` are further header fields, `stream` asks for events."""
+        fields: Tuple[Tuple[str, str], ...] = _ACCEPT_EVENTS if stream else _ACCEPT_JSON
+        if self.body:
+            fields += (("Content-Type", "application/json"),)
+        if self.method == "POST":
+            fields += (("Idempotency-Key", self.idempotency_key or token),)
+        headers = options.request_headers(*fields, *own)
+        return Request(self.method, options.api_root + self.path, headers, self.body)
+
+    def reply(self, response: Response, attempts: int = 1) -> R:
+        """What a successful response says, as the caller reads it.
+
+        Raises `ServerError` (code `invalid_response`) when it is not what this API sends.
+        """
+        try:
+            body = decode_json(response.body) if response.body else {"data": None}
+        except ValueError as error:
+            raise _invalid_response("no JSON", response) from error
+        if not isinstance(body, dict):
+            body = {"data": body}
+        if self.shape is not None:
+            self.shape(body)
+        if self.enveloped and "data" not in body:
+            raise _invalid_response('no "data"', response)
+        data = body.get("data")
+        if self.keep is not None and isinstance(data, list):
+            body["data"] = [row for row in data if self.keep(row)]
+        reply: Reply[Any] = Reply(body)
+        reply.status_code = response.status
+        reply.headers = response.headers
+        reply.attempts = attempts
+        return cast("R", reply)
+
+    def machine(self, context: Context, token: str) -> CallMachine:
+        """A machine that makes this call once, with retries."""
+        return CallMachine(self, context, token)
+
+
+_ACCEPT_JSON = (("Accept", "application/json"), ("Accept-Encoding", "gzip, deflate"))
+_ACCEPT_EVENTS = (
+    ("Accept", "text/event-stream"),
+    ("Accept-Encoding", "identity"),
+    ("Cache-Control", "no-store"),
+)
+
+
+def _invalid_response(what: str, response: Response) -> ServerError:
+    return ServerError(
+        f"The server's reply holds {what}; this is not what the API sends",
+        "invalid_response",
+        response.status,
+        request_id_of(None, response.headers),
+    )
+
+
+class CallMachine(Machine[Any]):
+    """Makes one call: sends, follows redirects, retries, and reads the reply.
+
+    With `stream`, the request asks for an event stream. A reply that is one ends the machine
+    with its `ResponseHead`, the body left open; any other is read whole and judged as usual.
+    """
+
+    TRANSITIONS = {
+        "ready": {"start": ("sending", "opening")},
+        "sending": {
+            "response_received": ("sending", "waiting", "proving", "done", "failed"),
+            "transport_failed": ("waiting", "failed"),
+        },
+        "opening": {
+            "stream_opened": ("reading", "done"),
+            "transport_failed": ("waiting", "failed"),
+        },
+        "reading": {
+            "bytes_received": ("reading", "opening", "waiting", "done", "failed"),
+            "stream_quiet": ("opening", "waiting", "done", "failed"),
+            "stream_ended": ("opening", "waiting", "done", "failed"),
+            "transport_failed": ("opening", "waiting", "done", "failed"),
+        },
+        "waiting": {"waited": ("sending", "opening")},
+        "proving": {
+            "response_received": ("proving", "done", "failed"),
+            "transport_failed": ("proving", "failed"),
+            "waited": ("proving",),
+        },
+    }
+
+    def __init__(
+        self,
+        call: Call[Any],
+        context: Context,
+        token: str,
+        *,
+        stream: bool = False,
+        policy: Optional[RetryPolicy] = None,
+        deadline: Optional[float] = None,
+        headers: Tuple[Tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__()
+        self._call = call
+        self._context = context
+        self._token = token
+        self._stream = stream
+        self._policy = policy or context.retry_policy
+        self._deadline = deadline
+        self._request = call.request(context.options, token, *headers, stream=stream)
+        self._redirects = 0
+        self._failures: Tuple[Attempt, ...] = ()
+        self._maybe_done = False
+        self._refused = FlowMaestroError()
+        self._last_cost = RetryBudget.FIRST_TRY
+        self._head = ResponseHead(0, Headers())
+        self._collected = bytearray()
+        self._read_until = 0.0
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        return self._send(now)
+
+    @event
+    def response_received(self, response: Response, now: float, jitter: float) -> Action:
+        return self._judge(response, now, jitter)
+
+    @event
+    def stream_opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
+        if head.status == 200 and _media_type(head) == "text/event-stream":
+            self._context.budget.give_back(self._last_cost)
+            return self._done(head)
+        self.state = "reading"
+        self._head = head
+        self._collected.clear()
+        self._read_until = now + self._timeout(now)
+        return Read(self._timeout(now))
+
+    @event
+    def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
+        self._collected += data
+        if now >= self._read_until or len(self._collected) > MAX_ERROR_BODY:
+            return self._broke_off(_UNFINISHED, now, jitter)
+        return Read(self._read_until - now)
+
+    @event
+    def stream_quiet(self, now: float, jitter: float) -> Action:
+        return self._broke_off(_UNFINISHED, now, jitter)
+
+    @event
+    def stream_ended(self, now: float, jitter: float) -> Action:
+        return self._judge(self._whole(), now, jitter)
+
+    @event
+    def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
+        if self.state == "reading":
+            return self._broke_off(failure, now, jitter)
+        return self._lost(failure, now, jitter)
+
+    @event
+    def waited(self, now: float, jitter: float) -> Action:
+        return self._send(now)
+
+    def _send(self, now: float) -> Action:
+        if self._stream:
+            self.state = "opening"
+            return Open(self._request, self._timeout(now))
+        self.state = "sending"
+        return Send(self._request, self._timeout(now))
+
+    def _timeout(self, now: float) -> float:
+        limit = self._context.options.timeout_for(self._call.minimum_timeout)
+        return limit if self._deadline is None else min(limit, max(self._deadline - now, 0.001))
+
+    def _whole(self) -> Response:
+        return Response(self._head.status, self._head.headers, bytes(self._collected))
+
+    def _broke_off(self, failure: TransportFailure, now: float, jitter: float) -> Action:
+        """A body that is no event stream did not come whole; its status may say enough."""
+        response = self._whole()
+        if response.status >= 400:
+            return self._judge(response, now, jitter)
+        return self._lost(failure, now, jitter)
+
+    def _judge(self, response: Response, now: float, jitter: float) -> Action:
+        status = response.status
+        if status < 300:
+            return self._succeed(response)
+        if status in _REDIRECTS:
+            return self._redirect(response, now)
+        error = error_from_response(response)
+        proof = self._call.proof
+        if self._maybe_done and proof is not None and status == proof.refusal:
+            return self._prove(proof, error, now, jitter)
+        wait = retry_after(response.headers)
+        safe = self._call.repeatable or status == 429 or (status == 503 and wait is not None)
+        may_repeat = safe and status in RETRYABLE_STATUSES and not isinstance(error, NotFoundError)
+        if status >= 500 or status == 408:
+            self._maybe_done = True
+        if not may_repeat or _window_is_day(error):
+            return self._give_up(error, status, None)
+        return self._retry(error, status, now, jitter, throttled=status == 429, retry_after=wait)
+
+    def _succeed(self, response: Response) -> Action:
+        self._context.budget.give_back(self._last_cost)
+        try:
+            reply = self._call.reply(response, len(self._failures) + 1)
+        except ServerError as error:
+            return self._give_up(error, response.status, None)
+        return self._done(reply)
+
+    def _redirect(self, response: Response, now: float) -> Action:
+        """Follow a redirect of a GET within the origin; the key never leaves it."""
+        location = response.headers.get("location")
+        target = resolve(self._request.url, location) if location else ""
+        self._redirects += 1
+        if (
+            self._request.method == "GET"
+            and target
+            and origin(target) == origin(self._request.url)
+            and self._redirects <= MAX_REDIRECTS
+        ):
+            self._request = replace(self._request, url=target)
+            return self._send(now)
+        error = FlowMaestroError(
+            f"The server redirects with status {response.status}; only a GET is redirected, "
+            f"within its origin, at most {MAX_REDIRECTS} times",
+            "redirect_refused",
+            response.status,
+            request_id_of(None, response.headers),
+        )
+        return self._give_up(error, response.status, None)
+
+    def _lost(self, failure: TransportFailure, now: float, jitter: float) -> Action:
+        kind = TimeoutError if failure.timed_out else ConnectionError
+        error = kind(f"{failure.message} ({failure.phase.value})")
+        error.__cause__ = failure
+        if failure.phase is not Phase.NOT_SENT:
+            self._maybe_done = True
+            if not self._call.repeatable:
+                return self._give_up(
+                    error, failure.phase, "the server may have acted, and doing it twice does harm"
+                )
+        return self._retry(error, failure.phase, now, jitter)
+
+    def _retry(
+        self,
+        error: FlowMaestroError,
+        outcome: Union[int, Phase],
+        now: float,
+        jitter: float,
+        *,
+        throttled: bool = False,
+        retry_after: Optional[float] = None,
+    ) -> Action:
+        verdict = self._policy.decide(
+            len(self._failures),
+            jitter,
+            throttled=throttled,
+            retry_after=retry_after,
+            remaining=None if self._deadline is None else self._deadline - now,
+        )
+        if isinstance(verdict, GiveUp):
+            return self._give_up(error, outcome, verdict.reason)
+        cost = RetryBudget.THROTTLED if throttled else RetryBudget.TRANSIENT
+        if not self._context.budget.spend(cost):
+            return self._give_up(error, outcome, "the client's retry budget is spent")
+        self._last_cost = cost
+        self._failures += (self._attempt(error, outcome, verdict.delay),)
+        self.state = "waiting"
+        return Wait(verdict.delay)
+
+    def _give_up(
+        self, error: FlowMaestroError, outcome: Union[int, Phase], reason: Optional[str]
+    ) -> Action:
+        error.attempts = (*self._failures, self._attempt(error, outcome, None))
+        error.gave_up = reason
+        return self._fail(error)
+
+    def _attempt(
+        self, error: FlowMaestroError, outcome: Union[int, Phase], delay: Optional[float]
+    ) -> Attempt:
+        return Attempt(len(self._failures) + 1, outcome, error.code, delay)
+
+    def _prove(self, proof: Proof, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        if proof.ask is None:
+            return self._succeed(Response(204, Headers()))
+        self._refused = error
+        self.state = "proving"
+        return self._delegate(proof.ask.machine(self._context, self._token), now, jitter)
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        proof = cast("Proof", self._call.proof)
+        if isinstance(outcome, Done) and proof.confirms(outcome.value):
+            return self._done(outcome.value)
+        return self._give_up(self._refused, proof.refusal, None)
+
+
+_UNFINISHED = TransportFailure(
+    Phase.REPLY_BROKEN, "the reply's body did not come to its end", timed_out=True
+)
+
+
+def _media_type(head: ResponseHead) -> str:
+    return head.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _window_is_day(error: FlowMaestroError) -> bool:
+    return isinstance(error.details, dict) and error.details.get("window") == "day"

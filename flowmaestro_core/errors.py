@@ -1,0 +1,201 @@
+"""The error tree: everything that a call can raise, and what each error knows.
+
+Pure. The names `ConnectionError` and `TimeoutError` are the contract's; both are also the
+builtins of the same name, so either `except` catches them.
+"""
+
+from __future__ import annotations
+
+import builtins
+from dataclasses import dataclass
+from typing import Any, Optional, Tuple
+
+from flowmaestro_core.http import Phase
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of a call that failed, and what was decided after it.
+
+    `outcome` is the HTTP status or the phase in which the network failed; `code` is the API's
+    error code where one came; `delay` is the number of seconds waited before the next attempt,
+    `None` when there was none.
+    """
+
+    number: int
+    outcome: int | Phase
+    code: Optional[str] = None
+    delay: Optional[float] = None
+
+
+class FlowMaestroError(Exception):
+    """Base of every error of this SDK.
+
+    Attributes:
+        message: what went wrong, in words.
+        code: the API's error code, or one of ours (`timeout`, `connection_error`, ...).
+        status_code: the HTTP status, `None` when no reply came.
+        request_id: the id to quote to support: `meta.request_id` of the reply, else its
+            `X-Request-ID` header, else `None`.
+        details: what the API said beyond the message, as decoded JSON.
+        attempts: every failed `Attempt` of the call, in order.
+        gave_up: why there was no further attempt, in words; `None` when no retry came into
+            question.
+        execution_id: the execution that this error is about, where one had been started.
+
+    """
+
+    _MESSAGE = "Unknown error"
+    _CODE = "unknown_error"
+    _STATUS: Optional[int] = None
+
+    attempts: Tuple[Attempt, ...] = ()
+    gave_up: Optional[str] = None
+    execution_id: Optional[str] = None
+
+    def __init__(
+        self,
+        message: str = "",
+        code: str = "",
+        status_code: Optional[int] = None,
+        request_id: Optional[str] = None,
+        details: Any = None,
+    ) -> None:
+        self.message = message or self._MESSAGE
+        self.code = code or self._CODE
+        self.status_code = self._STATUS if status_code is None else status_code
+        self.request_id = request_id
+        self.details = details
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        text = f"[{self.code}] {self.message}"
+        if self.gave_up:
+            text += f" (gave up after attempt {len(self.attempts)}: {self.gave_up})"
+        if self.request_id:
+            text += f" (request_id: {self.request_id})"
+        return text
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(message={self.message!r}, code={self.code!r}, "
+            f"status_code={self.status_code!r})"
+        )
+
+
+class _StatusError(FlowMaestroError):
+    """An error whose status is known from its class; the status is the last argument."""
+
+    def __init__(
+        self,
+        message: str = "",
+        code: str = "",
+        request_id: Optional[str] = None,
+        details: Any = None,
+        status_code: Optional[int] = None,
+    ) -> None:
+        super().__init__(message, code, status_code, request_id, details)
+
+
+class AuthenticationError(_StatusError):
+    """401: the API key is unknown, expired or revoked."""
+
+    _MESSAGE, _CODE, _STATUS = "Authentication failed", "authentication_error", 401
+
+
+class InsufficientCreditsError(_StatusError):
+    """402: the account has not enough credits left for this call."""
+
+    _MESSAGE, _CODE, _STATUS = "Insufficient credits", "insufficient_credits", 402
+
+
+class AuthorizationError(_StatusError):
+    """403: the API key lacks a scope; `details` has `required_scopes` and `missing_scopes`."""
+
+    _MESSAGE, _CODE, _STATUS = "Authorization failed", "authorization_error", 403
+
+
+class NotFoundError(_StatusError):
+    """404: no such resource. Also an id that the server cannot even parse."""
+
+    _MESSAGE, _CODE, _STATUS = "Resource not found", "not_found", 404
+
+
+class ConflictError(_StatusError):
+    """409: the resource is in a state that does not allow this."""
+
+    _MESSAGE, _CODE, _STATUS = "Conflict", "conflict", 409
+
+
+class ValidationError(_StatusError):
+    """400 or 422: the server refused the request's content; `details` says why."""
+
+    _MESSAGE, _CODE, _STATUS = "Validation failed", "validation_error", 400
+
+
+class RateLimitError(_StatusError):
+    """429: the key's window is spent. `retry_after` is in seconds, `None` if the server kept it."""
+
+    _MESSAGE, _CODE, _STATUS = "Rate limit exceeded", "rate_limit_exceeded", 429
+
+    def __init__(
+        self,
+        message: str = "",
+        code: str = "",
+        request_id: Optional[str] = None,
+        details: Any = None,
+        retry_after: Optional[float] = None,
+    ) -> None:
+        super().__init__(message, code, request_id, details)
+        self.retry_after = retry_after
+
+
+class ServerError(FlowMaestroError):
+    """5xx, or a reply that is not what this API sends (code `invalid_response`)."""
+
+    _MESSAGE, _CODE, _STATUS = "Server error", "server_error", 500
+
+
+class TimeoutError(FlowMaestroError, builtins.TimeoutError):
+    """A time limit ran out: that of one attempt, or that of a whole wait.
+
+    `last_execution` is the last state seen by a wait that ran out, else `None`.
+    """
+
+    _MESSAGE, _CODE = "Request timed out", "timeout"
+
+    last_execution: Any = None
+
+
+class ConnectionError(FlowMaestroError, builtins.ConnectionError):
+    """No connection, no reply, or a broken one."""
+
+    _MESSAGE, _CODE = "Unable to connect to FlowMaestro API", "connection_error"
+
+
+class StreamError(FlowMaestroError):
+    """An event stream broke and could not be mended, or was used after its end."""
+
+    _MESSAGE, _CODE = "Stream error", "stream_error"
+
+    def __init__(
+        self,
+        message: str = "",
+        details: Any = None,
+        code: str = "",
+        status_code: Optional[int] = None,
+        request_id: Optional[str] = None,
+    ) -> None:
+        super().__init__(message, code, status_code, request_id, details)
+
+
+class ClientClosedError(FlowMaestroError, RuntimeError):
+    """The client was used after `close()`."""
+
+    _MESSAGE, _CODE = "This client is closed; make a new one", "client_closed"
+
+
+class WebhookVerificationError(FlowMaestroError):
+    """A webhook delivery is not authentic, not fresh, or not an event; `message` says which."""
+
+    _MESSAGE, _CODE = "Webhook verification failed", "webhook_verification_failed"

@@ -1,0 +1,363 @@
+"""Following an event stream to its true end: decode, reconnect, reconcile."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Deque, Dict, FrozenSet, Generic, Optional, TypeVar, Union
+
+from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
+from flowmaestro_core.call import Call, CallMachine
+from flowmaestro_core.context import Context
+from flowmaestro_core.errors import RateLimitError, StreamError, TimeoutError
+from flowmaestro_core.events import event_from_sse, terminal_event
+from flowmaestro_core.http import ResponseHead, TransportFailure
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.operation import Operation
+from flowmaestro_core.pacing import paced, poll_delay
+from flowmaestro_core.reply import Reply
+from flowmaestro_core.retry import GiveUp
+from flowmaestro_core.sse import ServerSentEvent, SseDecoder
+from flowmaestro_core.streams import AsyncEventStream, EventStream
+from flowmaestro_core.wait import ONCE, asks_for_tomorrow, is_terminal, may_pass
+
+E = TypeVar("E")
+
+REMEMBERED_IDS = 1024
+RECONCILE_BACKOFF = 1.5
+
+
+@dataclass(frozen=True)
+class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
+    """The events of one execution or thread.
+
+    Attributes:
+        source: the call that opens the stream.
+        terminal: the types of the events after which there is none.
+        reconcile: the call that tells whether the execution has ended, where there is one.
+        resumable: whether opening the source again does no harm.
+
+    """
+
+    source: Call[Any]
+    terminal: FrozenSet[str] = frozenset()
+    reconcile: Optional[Call[Any]] = None
+    resumable: bool = True
+
+    def machine(self, context: Context, token: str) -> EventStreamMachine:
+        """A machine that emits the events."""
+        return EventStreamMachine(self, context, token)
+
+
+class EventStreamMachine(Machine[Any]):
+    """Emits events until a terminal one, and ends in no other way but an error.
+
+    Two clocks doubt a quiet stream (`StreamTimes`). *Event-idle*: no event for a while, so ask
+    for the execution itself, beside the open stream; if that has ended, its terminal event is
+    made from the answer. *Bytes-idle*: not even a keepalive, so the connection is dead. A lost
+    connection is made anew, at most `max_retries` times without progress in between (a live
+    event, or an answer to the question), and the gap is marked with `stream:reconnected`.
+
+    The connection is closed before a terminal event is emitted. `execution` is the ended
+    execution when it was learned by asking.
+    """
+
+    TRANSITIONS = {
+        "ready": {"start": ("opening", "streaming")},
+        "opening": {
+            "stream_opened": ("opening", "streaming", "emitting", "backing off", "failed"),
+            "transport_failed": ("opening", "reconciling", "backing off", "failed"),
+            "waited": ("opening",),
+            "bytes_received": ("opening", "reconciling", "backing off", "failed"),
+            "stream_quiet": ("opening", "reconciling", "backing off", "failed"),
+            "stream_ended": ("opening", "reconciling", "backing off", "failed"),
+        },
+        "streaming": {
+            "bytes_received": ("streaming", "emitting", "closing", "reconciling", "failed"),
+            "stream_quiet": ("streaming", "reconciling", "closing", "failed"),
+            "stream_ended": ("backing off", "failed"),
+            "transport_failed": ("backing off", "failed"),
+        },
+        "emitting": {
+            "emitted": ("emitting", "streaming", "closing", "reconciling", "done", "failed")
+        },
+        "reconciling": {
+            "response_received": ("reconciling", "streaming", "closing", "emitting", "failed"),
+            "transport_failed": ("streaming", "failed"),
+            "waited": ("reconciling",),
+        },
+        "closing": {"stream_closed": ("emitting", "backing off", "failed")},
+        "backing off": {"waited": ("opening",)},
+    }
+
+    def __init__(
+        self,
+        events: Events[Any],
+        context: Context,
+        token: str,
+        *,
+        opened: bool = False,
+        deadline: Optional[float] = None,
+        silent_poll: Optional[float] = None,
+    ) -> None:
+        """`opened`: the body is open already. `silent_poll`: until a first live event has come,
+        ask on the ramp of a wait with this interval, in seconds.
+        """
+        super().__init__()
+        self._events = events
+        self._context = context
+        self._token = token
+        self._opened = opened
+        self._deadline = deadline
+        self._silent_poll = silent_poll
+        self._times = context.stream_times
+        self._policy = context.retry_policy
+        self._decoder = SseDecoder()
+        self._queue: Deque[Dict[str, Any]] = deque()
+        self._terminal: Optional[Dict[str, Any]] = None
+        self._seen_ids: Dict[str, None] = {}
+        self._live = False
+        self._connected_shown = False
+        self._started = 0.0
+        self._failures = 0
+        self._doubts = 0
+        self._reconcile_at = 0.0
+        self._dead_at = 0.0
+        self.reconnects = 0
+        self.request_id: Optional[str] = None
+        self.execution: Optional[Dict[str, Any]] = None
+
+    @property
+    def last_event_id(self) -> str:
+        """The id that a reconnection resumes from; `""` when the server sends none."""
+        return self._decoder.last_event_id
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        self._started = now
+        if self._opened:
+            self._reset_clocks(now)
+            return self._read(now, jitter)
+        return self._open(now, jitter, first=True)
+
+    @event
+    def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
+        self._dead_at = now + self._times.bytes_idle
+        try:
+            decoded = self._decoder.feed(data)
+        except StreamError as error:
+            return self._fail(error)
+        for sse in decoded:
+            self._take(sse, now)
+        return self._next(now, jitter)
+
+    @event
+    def stream_quiet(self, now: float, jitter: float) -> Action:
+        if now >= self._dead_at:
+            self.state = "closing"
+            return Close()
+        return self._next(now, jitter)
+
+    @event
+    def stream_ended(self, now: float, jitter: float) -> Action:
+        return self._reconnect(None, now, jitter)
+
+    @event
+    def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
+        return self._reconnect(failure, now, jitter)
+
+    @event
+    def stream_closed(self, now: float, jitter: float) -> Action:
+        if self._terminal is not None:
+            self.state = "emitting"
+            return Emit(self._terminal)
+        return self._reconnect(None, now, jitter)
+
+    @event
+    def waited(self, now: float, jitter: float) -> Action:
+        return self._open(now, jitter)
+
+    @event
+    def emitted(self, now: float, jitter: float) -> Action:
+        if self._terminal is not None:
+            return self._done(self._terminal)
+        if not self._queue:
+            self._reset_clocks(now)
+        return self._next(now, jitter)
+
+    def _take(self, sse: ServerSentEvent, now: float) -> None:
+        """Queue one decoded event, unless the caller has it already."""
+        if sse.id:
+            if sse.id in self._seen_ids:
+                return
+            self._seen_ids[sse.id] = None
+            if len(self._seen_ids) > REMEMBERED_IDS:
+                del self._seen_ids[next(iter(self._seen_ids))]
+        item = event_from_sse(sse)
+        if item["type"] == "connected":
+            if not self._connected_shown:
+                self._connected_shown = True
+                self._queue.append(item)
+            return
+        self._live = True
+        self._progress()
+        self._reset_clocks(now)
+        self._queue.append(item)
+
+    def _next(self, now: float, jitter: float) -> Action:
+        """Emit what is queued; doubt a silence that lasts; else read on."""
+        if self._queue:
+            item = self._queue.popleft()
+            if item["type"] in self._events.terminal:
+                return self._end(item)
+            self.state = "emitting"
+            return Emit(item)
+        if self._deadline is not None and now >= self._deadline:
+            return self._fail(TimeoutError("The stream did not end in time"))
+        ask = self._events.reconcile
+        if ask is not None and now >= self._reconcile_at:
+            return self._reconcile(ask, now, jitter)
+        return self._read(now, jitter)
+
+    def _read(self, now: float, jitter: float) -> Action:
+        self.state = "streaming"
+        until = self._dead_at
+        if self._events.reconcile is not None:
+            until = min(until, self._reconcile_at)
+        if self._deadline is not None:
+            until = min(until, self._deadline)
+        return Read(max(until - now, 0.0))
+
+    def _end(self, terminal: Dict[str, Any]) -> Action:
+        self._terminal = terminal
+        self.state = "closing"
+        return Close()
+
+    def _progress(self) -> None:
+        self._failures = 0
+
+    def _reset_clocks(self, now: float) -> None:
+        self._doubts = 0
+        self._dead_at = now + self._times.bytes_idle
+        self._doubt_later(now)
+
+    def _doubt_later(self, now: float, asked: Optional[Reply[Any]] = None) -> None:
+        """Set the time of the next question, ever later while nothing comes."""
+        if self._silent_poll is not None and not self._live:
+            delay = poll_delay(now - self._started, self._silent_poll)
+        else:
+            idle, longest = self._times.event_idle, self._times.event_idle_max
+            delay = min(idle * RECONCILE_BACKOFF ** min(self._doubts, 64), longest)
+        self._reconcile_at = now + (delay if asked is None else paced(delay, asked.rate_limit))
+
+    # Asking for the execution itself
+
+    def _reconcile(self, ask: Call[Any], now: float, jitter: float) -> Action:
+        self.state = "reconciling"
+        call = CallMachine(
+            ask,
+            self._context,
+            self._token,
+            policy=ONCE,
+            deadline=self._deadline,
+        )
+        return self._delegate(call, now, jitter)
+
+    def _reconciled(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        self._doubts += 1
+        if isinstance(outcome, Fail):
+            if not may_pass(outcome.error) or asks_for_tomorrow(outcome.error):
+                return self._fail(outcome.error)
+            self._doubt_later(now)
+            self._reconcile_at = max(self._reconcile_at, now + _retry_after(outcome.error))
+            return self._next(now, jitter)
+        self._progress()
+        self._doubt_later(now, outcome.value)
+        execution = outcome.value["data"]
+        if is_terminal(execution):
+            self.execution = execution
+            return self._end(terminal_event(execution))
+        if not self._opened:
+            return self._fail(
+                StreamError("The server offers no event stream for this execution, which runs on")
+            )
+        return self._next(now, jitter)
+
+    # Opening, first and again
+
+    def _open(self, now: float, jitter: float, *, first: bool = False) -> Action:
+        self.state = "opening"
+        resume = self._decoder.last_event_id
+        call = CallMachine(
+            self._events.source,
+            self._context,
+            self._token,
+            stream=True,
+            policy=None if first else ONCE,
+            deadline=self._deadline,
+            headers=(("Last-Event-ID", resume),) if resume else (),
+        )
+        return self._delegate(call, now, jitter)
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        if self.state == "reconciling":
+            return self._reconciled(outcome, now, jitter)
+        if isinstance(outcome, Fail):
+            return self._not_opened(outcome.error, now, jitter)
+        if isinstance(outcome.value, ResponseHead):
+            return self._begin(outcome.value, now, jitter)
+        ask = self._events.reconcile
+        if outcome.value.status_code == 204 and ask is not None:
+            self._opened = False
+            return self._reconcile(ask, now, jitter)
+        return self._fail(
+            StreamError(
+                f"The server answered with status {outcome.value.status_code} and no event stream",
+                status_code=outcome.value.status_code,
+                request_id=outcome.value.request_id,
+            )
+        )
+
+    def _begin(self, head: ResponseHead, now: float, jitter: float) -> Action:
+        self.request_id = head.headers.get("x-request-id")
+        self._reset_clocks(now)
+        if self._opened:
+            self.reconnects += 1
+            self._queue.append({"type": "stream:reconnected", "attempt": self.reconnects})
+        self._opened = True
+        return self._next(now, jitter)
+
+    def _not_opened(self, error: Exception, now: float, jitter: float) -> Action:
+        if self._opened and may_pass(error) and not asks_for_tomorrow(error):
+            return self._reconnect(error, now, jitter)
+        return self._fail(error)
+
+    def _reconnect(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
+        if not self._events.resumable:
+            return self._broken("this stream cannot be opened twice", cause)
+        verdict = self._policy.decide(
+            self._failures,
+            jitter,
+            retry_after=_retry_after(cause) or None,
+            remaining=None if self._deadline is None else self._deadline - now,
+        )
+        if isinstance(verdict, GiveUp):
+            return self._broken(verdict.reason, cause)
+        self._failures += 1
+        retry = self._decoder.retry
+        self._decoder = SseDecoder(self._decoder.last_event_id)
+        self._decoder.retry = retry
+        self.state = "backing off"
+        return Wait(max(verdict.delay, (retry or 0) / 1000))
+
+    def _broken(self, reason: str, cause: Optional[Exception]) -> Action:
+        error = StreamError(
+            f"The event stream was lost before its end and could not be resumed: {reason}"
+        )
+        error.__cause__ = cause
+        return self._fail(error)
+
+
+def _retry_after(error: Optional[Exception]) -> float:
+    """What a 429 asks to wait, in seconds; 0 for anything else."""
+    return error.retry_after or 0.0 if isinstance(error, RateLimitError) else 0.0

@@ -1,0 +1,54 @@
+"""HTTP-dates (RFC 9110, 5.6.7), read without the `email` package, which loads sockets."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import Optional
+
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
+        start=1,
+    )
+}
+_TIME = r"(?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d)"
+_FORMS = tuple(
+    re.compile(form, re.IGNORECASE | re.ASCII)
+    for form in (
+        rf"[a-z]{{3}}, (?P<day>\d\d) (?P<month>[a-z]{{3}}) (?P<year>\d{{4}}) {_TIME} GMT",
+        rf"[a-z]{{6,9}}, (?P<day>\d\d)-(?P<month>[a-z]{{3}})-(?P<year>\d\d) {_TIME} GMT",
+        rf"[a-z]{{3}} (?P<month>[a-z]{{3}}) (?P<day>[ \d]\d) {_TIME} (?P<year>\d{{4}})",
+    )
+)
+"""IMF-fixdate, and the two obsolete forms that a recipient must still accept."""
+
+
+def parse_http_date(text: str) -> Optional[float]:
+    """Seconds since the Unix epoch, or `None` when `text` is no HTTP-date.
+
+    A year of two digits is put into 1970-2069.
+    """
+    for form in _FORMS:
+        match = form.fullmatch(text.strip())
+        if match:
+            break
+    else:
+        return None
+    year = int(match["year"])
+    if len(match["year"]) == 2:
+        year += 2000 if year < 70 else 1900
+    try:
+        moment = datetime(
+            year,
+            _MONTHS[match["month"].lower()],
+            int(match["day"]),
+            int(match["h"]),
+            int(match["m"]),
+            min(int(match["s"]), 59),
+            tzinfo=timezone.utc,
+        )
+    except (KeyError, ValueError):
+        return None
+    return moment.timestamp()

@@ -1,0 +1,123 @@
+"""Undoes the content codings `gzip` and `deflate` of a body that comes in pieces.
+
+Pure: bytes in, bytes out, by way of zlib. What a body may grow to is bounded *while* it is
+inflated, so a few kilobytes that claim to be gigabytes cost no more memory than the limit.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from typing import List, Optional, Protocol
+
+_GZIP = frozenset({"gzip", "x-gzip"})  # RFC 9110, 8.4.1.3: both names mean the same
+_DEFLATE = "deflate"
+_PIECE = 16 * 1024
+"""Bytes given to zlib at once. zlib copies what follows the end of a gzip member, so a body of
+very many tiny members would cost quadratic time if it were given whole."""
+
+
+class InflateError(ValueError):
+    """The body is not what its content coding says, or it ends too early."""
+
+
+class InflateLimitError(InflateError):
+    """The body inflates to more bytes than the limit allows."""
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
+
+
+class Inflater:
+    """Inflates one body: `feed` each piece as it comes, then `finish`.
+
+    `coding` is `gzip`, `x-gzip` or `deflate` in any case (`supports` tells); `identity` is for
+    the caller to leave alone. `limit` is the most bytes that the body may inflate to. Raises
+    `ValueError` for another coding.
+
+    A gzip body may have several members (RFC 1952, 2.2), with zero bytes as padding after each.
+    A deflate body is taken with its zlib wrapping (RFC 9110, 8.4.1.2) or, as some servers send
+    it, without. An empty body is empty whatever its coding: replies without content may still
+    name one.
+    """
+
+    __slots__ = ("_gzip", "_limit", "_member", "_room", "_wrapped")
+
+    def __init__(self, coding: str, limit: int) -> None:
+        if not self.supports(coding):
+            raise ValueError(f"content coding {coding!r} cannot be undone")
+        self._gzip = coding.lower() in _GZIP
+        self._limit = limit
+        self._room = min(limit, sys.maxsize - 1)
+        self._member: Optional[_Decompressor] = None
+        self._wrapped = False  # a whole member lies behind us
+
+    @staticmethod
+    def supports(coding: str) -> bool:
+        """Whether `coding`, one name from a `Content-Encoding` field, can be undone here."""
+        name = coding.lower()
+        return name in _GZIP or name == _DEFLATE
+
+    def feed(self, data: bytes) -> bytes:
+        """The next bytes of the body, inflated; maybe `b""`.
+
+        Raises `InflateError` for bytes that the coding does not allow, `InflateLimitError` as
+        soon as the body exceeds the limit. Either is final.
+        """
+        inflated: List[bytes] = []
+        for start in range(0, len(data), _PIECE):
+            piece = data[start : start + _PIECE]
+            while piece:
+                member = self._member
+                if member is None:
+                    piece = self._between_members(piece)
+                    if not piece:
+                        break
+                    member = self._member = self._new_member(piece[0])
+                inflated.append(self._inflate(member, piece))
+                piece = b""
+                if member.eof:
+                    piece = member.unused_data
+                    self._member = None
+                    self._wrapped = True
+        return b"".join(inflated)
+
+    def finish(self) -> bytes:
+        """Says that the body has ended, and gives what was still held back (for now, nothing).
+
+        Raises `InflateError` when the body was cut off.
+        """
+        if self._member is not None:
+            raise InflateError("compressed body ends too early")
+        return b""
+
+    def _between_members(self, data: bytes) -> bytes:
+        if not self._wrapped:
+            return data
+        if self._gzip:
+            return data.lstrip(b"\0")
+        raise InflateError("compressed body goes on after its end")
+
+    def _new_member(self, first_byte: int) -> _Decompressor:
+        if self._gzip:
+            return zlib.decompressobj(16 + zlib.MAX_WBITS)
+        # A zlib header begins with the method, 8, in its low four bits (RFC 1950, 2.2). Bare
+        # deflate data never does: it would be a stored block with padding that is not zero.
+        zlib_wrapped = first_byte & 0x0F == 8
+        return zlib.decompressobj(zlib.MAX_WBITS if zlib_wrapped else -zlib.MAX_WBITS)
+
+    def _inflate(self, member: _Decompressor, data: bytes) -> bytes:
+        try:
+            # One byte beyond the limit tells too much from just enough.
+            inflated = member.decompress(data, self._room + 1)
+        except zlib.error as error:
+            raise InflateError(f"compressed body is damaged: {error}") from error
+        if len(inflated) > self._room:
+            raise InflateLimitError(f"body inflates to more than {self._limit} bytes")
+        self._room -= len(inflated)
+        return inflated

@@ -1,0 +1,143 @@
+"""What every machine is: explicit state, a table of transitions, events that return actions.
+
+The rules, which `Machine` enforces for every machine of this package:
+
+1. An event that the table does not list for the present state raises `LocalProtocolError` and
+   changes nothing.
+2. After an event the machine is in one of the states that the table lists for it.
+3. `done` and `failed` are final: they take no event, so a machine ends exactly once.
+4. A machine may own a smaller one. While it does, events go to the smaller one and its actions
+   come out; what it ends with comes back as `_inner_ended`, and the owner goes on.
+
+The tables are the source of the state diagrams in `docs/architecture.md`.
+
+Every event takes `now` (seconds on a monotonic clock) and `jitter` (a number in [0, 1), fresh
+for each event), because a machine reads no clock and rolls no dice.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable, ClassVar, Generic, Mapping, Optional, Tuple, TypeVar, Union, cast
+
+from flowmaestro_core.actions import Action, Done, Fail
+from flowmaestro_core.http import Response, ResponseHead, TransportFailure
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Action])
+
+Transitions = Mapping[str, Mapping[str, Tuple[str, ...]]]
+"""`{state: {event: (possible next states, ...)}}`"""
+
+
+class LocalProtocolError(RuntimeError):
+    """The driver reported an event that the machine's state does not allow: a bug in the driver."""
+
+
+def event(handler: F) -> F:
+    """Guard an event method by its machine's table, and pass the event to an inner machine."""
+    name = handler.__name__
+
+    @functools.wraps(handler)
+    def guarded(self: Machine[Any], *args: Any) -> Action:
+        expected = self.TRANSITIONS.get(self.state, {})
+        if name not in expected:
+            raise LocalProtocolError(
+                f"{type(self).__name__} is {self.state!r} and cannot take {name!r}; "
+                f"it can take: {', '.join(expected) or 'nothing, it has ended'}"
+            )
+        came_from = self.state
+        if self._inner is None:
+            action = handler(self, *args)
+        else:
+            action = self._pass_on(getattr(self._inner, name)(*args), *args[-2:])
+        if self.state not in expected[name]:
+            raise AssertionError(
+                f"{type(self).__name__}: {came_from!r} -{name}-> {self.state!r} is not in its table"
+            )
+        return action
+
+    return cast("F", guarded)
+
+
+class Machine(Generic[T]):
+    """One thing that a client can do, ending in a value of type `T`."""
+
+    TRANSITIONS: ClassVar[Transitions]
+
+    def __init__(self) -> None:
+        self.state = "ready"
+        self._inner: Optional[Machine[Any]] = None
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        """Begin. Call this once, and carry out the action that comes back."""
+        raise NotImplementedError
+
+    @event
+    def response_received(self, response: Response, now: float, jitter: float) -> Action:
+        """`Send` was carried out and the whole reply is here."""
+        raise NotImplementedError
+
+    @event
+    def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
+        """`Send`, `Open` or `Read` failed. After `Open` or `Read`, no body is open any more."""
+        raise NotImplementedError
+
+    @event
+    def stream_opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
+        """`Open` was carried out: the head is here and the body is open."""
+        raise NotImplementedError
+
+    @event
+    def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
+        """`Read` brought `data`, at least one byte."""
+        raise NotImplementedError
+
+    @event
+    def stream_quiet(self, now: float, jitter: float) -> Action:
+        """`Read` brought nothing within its patience; the body is still open."""
+        raise NotImplementedError
+
+    @event
+    def stream_ended(self, now: float, jitter: float) -> Action:
+        """`Read` found the complete end of the body, which is no longer open."""
+        raise NotImplementedError
+
+    @event
+    def stream_closed(self, now: float, jitter: float) -> Action:
+        """`Close` was carried out."""
+        raise NotImplementedError
+
+    @event
+    def waited(self, now: float, jitter: float) -> Action:
+        """`Wait` was carried out."""
+        raise NotImplementedError
+
+    @event
+    def emitted(self, now: float, jitter: float) -> Action:
+        """The caller took the item of `Emit` and asks for more."""
+        raise NotImplementedError
+
+    def _done(self, value: T) -> Action:
+        self.state = "done"
+        return Done(value)
+
+    def _fail(self, error: Exception) -> Action:
+        self.state = "failed"
+        return Fail(error)
+
+    def _delegate(self, inner: Machine[Any], now: float, jitter: float) -> Action:
+        """Own `inner` and start it; its ending comes back as `_inner_ended`."""
+        self._inner = inner
+        return self._pass_on(inner.start(now, jitter), now, jitter)
+
+    def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
+        if isinstance(action, (Done, Fail)):
+            self._inner = None
+            return self._inner_ended(action, now, jitter)
+        return action
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        """The owned machine has ended; decide what to do next."""
+        raise NotImplementedError

@@ -1,0 +1,116 @@
+"""Operations: each API method is written once, as a builder that returns one of these.
+
+An operation says what to do, not how: a client turns it into a machine and drives that. Its two
+type parameters are what a blocking client gives back and what an awaiting one does.
+"""
+
+from __future__ import annotations
+
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Generic,
+    Optional,
+    Protocol,
+    Type,
+    TypeVar,
+    overload,
+)
+
+from flowmaestro_core.context import Context
+from flowmaestro_core.machine import Machine
+
+if TYPE_CHECKING:
+    from typing_extensions import Concatenate, ParamSpec
+
+    P = ParamSpec("P")
+else:
+    P = TypeVar("P")
+
+S = TypeVar("S", covariant=True)
+A = TypeVar("A", covariant=True)
+T = TypeVar("T")
+
+
+class Operation(Generic[S, A]):
+    """One thing to do: a factory of machines."""
+
+    listener: Optional[Callable[[Any], Any]] = None
+    """Called with every item that the machine emits, when the operation gives back one value."""
+
+    def machine(self, context: Context, token: str) -> Machine[Any]:
+        """A fresh machine that does this once.
+
+        `token` is a random text of the driver's; it becomes the `Idempotency-Key` of a POST
+        that was not given one.
+        """
+        raise NotImplementedError
+
+
+class Sync:
+    """Marks the resources of a blocking client."""
+
+
+class Async:
+    """Marks the resources of an awaiting client."""
+
+
+D = TypeVar("D", Sync, Async)
+
+
+class Performer(Protocol):
+    """What a client gives to its resources: a way to turn a builder into a method."""
+
+    def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
+        """A function of a resource and the builder's arguments that performs what it builds."""
+
+
+class Resource(Generic[D]):
+    """A group of endpoints, bound to the client that performs them."""
+
+    def __init__(self, performer: Performer) -> None:
+        self._performer = performer
+
+
+class _Endpoint(Generic[P, S, A]):
+    """A builder of operations, read as a method.
+
+    From a resource of a blocking client it is a plain method, from one of an awaiting client a
+    coroutine function, from the class the pure builder itself, so that anyone can ask for an
+    operation without having a client.
+    """
+
+    _iterates = False
+
+    def __init__(self, build: Callable[Concatenate[Any, P], Operation[S, A]]) -> None:
+        self._build = build
+        self._methods: Dict[type, Callable[..., Any]] = {}
+        self.__doc__ = build.__doc__
+
+    @overload
+    def __get__(self, resource: None, owner: Type[Any]) -> Callable[P, Operation[S, A]]: ...
+    @overload
+    def __get__(self, resource: Resource[Sync], owner: Type[Any]) -> Callable[P, S]: ...
+    @overload
+    def __get__(self, resource: Resource[Async], owner: Type[Any]) -> Callable[P, A]: ...
+    def __get__(self, resource: Optional[Resource[Any]], owner: Type[Any]) -> Any:
+        if resource is None:
+            return self._build.__get__(owner)
+        performer = resource._performer
+        method = self._methods.get(type(performer))
+        if method is None:
+            method = performer.method(self._build, self._iterates)
+            self._methods[type(performer)] = method
+        return method.__get__(resource)
+
+
+class endpoint(_Endpoint[P, S, A]):  # noqa: N801 - a decorator
+    """Marks a builder whose operation ends in one value."""
+
+
+class iterating_endpoint(_Endpoint[P, S, A]):  # noqa: N801 - a decorator
+    """Marks a builder whose operation is iterated over, with `for` or `async for`."""
+
+    _iterates = True

@@ -1,0 +1,148 @@
+"""Walking through all pages of a list, without missing rows and without looping for ever."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Any, AsyncIterator, Callable, Deque, Dict, Iterator, Optional, TypeVar, Union
+
+from flowmaestro_core.actions import Action, Done, Emit, Fail
+from flowmaestro_core.call import Call
+from flowmaestro_core.context import Context
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.operation import Operation
+
+T = TypeVar("T")
+
+DEFAULT_PER_PAGE = 20
+"""What the server takes when `per_page` is left out."""
+
+
+class PageCursor:
+    """Decides after each page whether there is another one.
+
+    "There is more" is trusted whoever says it. "There is no more" is trusted too, except where
+    the server is known to say it wrongly: `GET /executions` always says it without a
+    `workflow_id`, and with `workflow_id` and `status` it filters after paging, so that a page
+    may be short and yet not the last. There, only a short page of an unfiltered list ends the
+    walk, or the count of one workflow's executions. An empty page ends every walk (unless that
+    count says that more rows were filtered out of it), and so does a page that repeats the one
+    before.
+
+    `page` is the number of the page to ask for.
+    """
+
+    def __init__(
+        self,
+        per_page: Optional[int] = None,
+        *,
+        trust_last: bool = True,
+        filtered: bool = False,
+        counted: bool = True,
+    ) -> None:
+        self.page = 1
+        self._per_page = per_page or DEFAULT_PER_PAGE
+        self._trust_last = trust_last
+        self._filtered = filtered
+        self._counted = counted
+        self._previous: Any = None
+
+    def advance(self, body: Dict[str, Any]) -> bool:
+        """Take in the reply for the present page; `True` if `page` is now another one to ask for."""
+        rows = body.get("data")
+        if not isinstance(rows, list):
+            return False
+        repeats = bool(rows) and rows == self._previous
+        self._previous = list(rows)
+        if repeats or not self._has_more(rows, body.get("pagination")):
+            return False
+        self.page += 1
+        return True
+
+    def _has_more(self, rows: list[Any], pagination: Any) -> bool:
+        info = pagination if isinstance(pagination, dict) else {}
+        more, total = info.get("has_next"), info.get("total_count")
+        per_page = info.get("per_page") or self._per_page
+        counted_more = (
+            self.page * per_page < total if self._counted and isinstance(total, int) else None
+        )
+        if not rows:
+            return self._filtered and counted_more is True
+        if more is True:
+            return True
+        if self._trust_last:
+            return more is None and len(rows) >= per_page
+        if counted_more is not None:
+            return counted_more
+        return self._filtered or len(rows) >= per_page
+
+
+@dataclass(frozen=True)
+class Pages(Operation[Iterator[T], AsyncIterator[T]]):
+    """All items of a list, page after page.
+
+    `page` builds the call for one page number; `cursor` makes a fresh `PageCursor`.
+    """
+
+    page: Callable[[int], Call[Any]]
+    cursor: Callable[[], PageCursor]
+
+    def machine(self, context: Context, token: str) -> PagesMachine:
+        """A machine that emits every item once."""
+        return PagesMachine(self.page, self.cursor(), context, token)
+
+
+class PagesMachine(Machine[None]):
+    """Asks for a page, emits its items, asks for the next."""
+
+    TRANSITIONS = {
+        "ready": {"start": ("asking",)},
+        "asking": {
+            "response_received": ("asking", "emitting", "done", "failed"),
+            "transport_failed": ("asking", "failed"),
+            "waited": ("asking",),
+        },
+        "emitting": {"emitted": ("emitting", "asking", "done")},
+    }
+
+    def __init__(
+        self, page: Callable[[int], Call[Any]], cursor: PageCursor, context: Context, token: str
+    ) -> None:
+        super().__init__()
+        self._page = page
+        self._cursor = cursor
+        self._context = context
+        self._token = token
+        self._items: Deque[Any] = deque()
+        self._more = True
+        self._keep: Optional[Callable[[Any], bool]] = None
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        return self._next(now, jitter)
+
+    @event
+    def emitted(self, now: float, jitter: float) -> Action:
+        return self._next(now, jitter)
+
+    def _next(self, now: float, jitter: float) -> Action:
+        if self._items:
+            self.state = "emitting"
+            return Emit(self._items.popleft())
+        if not self._more:
+            return self._done(None)
+        self.state = "asking"
+        call = self._page(self._cursor.page)
+        self._keep = call.keep
+        return self._delegate(
+            replace(call, keep=None).machine(self._context, self._token), now, jitter
+        )
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        if isinstance(outcome, Fail):
+            return self._fail(outcome.error)
+        self._more = self._cursor.advance(outcome.value)
+        rows = outcome.value.get("data")
+        if isinstance(rows, list):
+            self._items.extend(rows if self._keep is None else filter(self._keep, rows))
+        return self._next(now, jitter)

@@ -1,0 +1,196 @@
+"""Replies: plain dicts with manners, and the errors that replies stand for."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Dict, Generic, List, Literal, Optional, TypeVar, overload
+
+from flowmaestro_core import errors
+from flowmaestro_core.http import Headers, Response
+from flowmaestro_core.http_date import parse_http_date
+from flowmaestro_core.types import PaginationInfo, ResponseMeta
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """The rate-limit headers of one reply; each `None` where the server did not send it.
+
+    `reset_after` is the number of seconds from the reply to the end of the window, by the
+    server's own clock (`X-RateLimit-Reset` minus `Date`).
+    """
+
+    limit: Optional[int] = None
+    remaining: Optional[int] = None
+    reset_after: Optional[float] = None
+    limit_day: Optional[int] = None
+    remaining_day: Optional[int] = None
+
+    @classmethod
+    def from_headers(cls, headers: Headers) -> RateLimit:
+        """Read the `X-RateLimit-*` fields; what is not a whole number counts as absent."""
+        reset = _whole_number(headers.get("x-ratelimit-reset"))
+        sent_at = parse_http_date(headers.get("date", ""))
+        return cls(
+            limit=_whole_number(headers.get("x-ratelimit-limit")),
+            remaining=_whole_number(headers.get("x-ratelimit-remaining")),
+            reset_after=None if reset is None or sent_at is None else max(0.0, reset - sent_at),
+            limit_day=_whole_number(headers.get("x-ratelimit-limit-day")),
+            remaining_day=_whole_number(headers.get("x-ratelimit-remaining-day")),
+        )
+
+
+class Reply(Dict[str, Any], Generic[T]):
+    """What the server sent, as a dict: JSON-serialisable, picklable, equal to the plain dict.
+
+    `reply["data"]` is the resource. What came with it are attributes:
+
+    Attributes:
+        status_code: the HTTP status.
+        headers: the reply's header fields.
+        attempts: how many requests this reply took, 1 when the first succeeded.
+
+    """
+
+    status_code: int = 0
+    headers: Headers = Headers()
+    attempts: int = 0
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, key: Literal["data"]) -> T: ...
+        @overload
+        def __getitem__(self, key: Literal["meta"]) -> ResponseMeta: ...
+        @overload
+        def __getitem__(self, key: Literal["pagination"]) -> PaginationInfo: ...
+        @overload
+        def __getitem__(self, key: str) -> Any: ...
+        def __getitem__(self, key: str) -> Any: ...
+
+    @property
+    def request_id(self) -> Optional[str]:
+        """The id to quote to support: `meta.request_id`, else the `X-Request-ID` header."""
+        return request_id_of(self, self.headers)
+
+    @property
+    def rate_limit(self) -> RateLimit:
+        """What the reply said about the key's rate limits."""
+        return RateLimit.from_headers(self.headers)
+
+
+Page = Reply[List[T]]
+"""The reply of a list call: `page["data"]` is a list, `page["pagination"]` says where it lies."""
+
+
+def decode_json(body: bytes) -> Any:
+    """The JSON value in `body` (UTF-8); `ValueError` when it is none."""
+    return json.loads(body.decode("utf-8"))
+
+
+def request_id_of(body: Any, headers: Headers) -> Optional[str]:
+    """`meta.request_id` of a decoded body, else the `X-Request-ID` header, else `None`."""
+    meta = body.get("meta") if isinstance(body, dict) else None
+    found = meta.get("request_id") if isinstance(meta, dict) else None
+    return found if isinstance(found, str) and found else headers.get("x-request-id")
+
+
+def retry_after(headers: Headers) -> Optional[float]:
+    """How long the server asks to wait, in seconds; `None` when it does not, or not sensibly.
+
+    `retry-after-ms`, then `Retry-After` (RFC 9110, 10.2.3) in seconds, fractions allowed, or as
+    an HTTP-date, which counts from the reply's own `Date`. Negative, infinite and unreadable
+    values are ignored.
+    """
+    milliseconds = _duration(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _duration(value)
+    if seconds is not None or value is None:
+        return seconds
+    until, sent_at = parse_http_date(value), parse_http_date(headers.get("date", ""))
+    return None if until is None or sent_at is None else max(0.0, until - sent_at)
+
+
+def error_from_response(response: Response) -> errors.FlowMaestroError:
+    """The error that a reply with a status of 400 or more stands for, whatever its shape.
+
+    Knows the API's own envelope, the outer handler's `{"success": false, "error": "text"}`, the
+    framework's `{"statusCode", "error", "message"}`, and bodies that are not JSON at all.
+    """
+    status, headers = response.status, response.headers
+    try:
+        body = decode_json(response.body)
+    except ValueError:
+        body = None
+    code, message, details = _read_error(body if isinstance(body, dict) else {})
+    message = message or f"The server answered with status {status} and no readable error"
+    request_id = request_id_of(body, headers)
+    if status >= 500 and _INVALID_ID in message.lower():
+        return errors.NotFoundError(message, code, request_id, details, status)
+    if status == 429:
+        return errors.RateLimitError(
+            message, code, request_id, details, _retry_after_of(headers, details)
+        )
+    if status == 408:
+        return errors.TimeoutError(message, code, status, request_id, details)
+    if status in _BY_STATUS:
+        return _BY_STATUS[status](message, code, request_id, details, status)
+    kind = errors.ServerError if status >= 500 else errors.FlowMaestroError
+    return kind(message, code, status, request_id, details)
+
+
+_INVALID_ID = "invalid input syntax for type uuid"
+"""A caller's mistake that the deployed server reports as a 5xx; no retry mends it."""
+
+_BY_STATUS = {
+    400: errors.ValidationError,
+    401: errors.AuthenticationError,
+    402: errors.InsufficientCreditsError,
+    403: errors.AuthorizationError,
+    404: errors.NotFoundError,
+    409: errors.ConflictError,
+    422: errors.ValidationError,
+}
+
+
+def _read_error(body: Dict[str, Any]) -> tuple[str, str, Any]:
+    """Code, message and details of an error body in any of its shapes; `""` where it has none."""
+    error = body.get("error")
+    if isinstance(error, dict):
+        return _text(error.get("code")), _text(error.get("message")), error.get("details")
+    message = _text(body.get("message")) or _text(error)
+    return _text(body.get("code")), message, body.get("details")
+
+
+def _retry_after_of(headers: Headers, details: Any) -> Optional[float]:
+    wait = retry_after(headers)
+    if wait is None and isinstance(details, dict):
+        wait = _duration(details.get("retry_after"))
+    return wait
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _duration(value: Any) -> Optional[float]:
+    """A finite number of at least zero, from a number or its text."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _whole_number(value: Optional[str]) -> Optional[int]:
+    """A run of ASCII digits as a number; anything else is no number."""
+    if value is None or not (value.isascii() and value.isdigit() and len(value) <= 18):
+        return None
+    return int(value)

@@ -1,0 +1,159 @@
+"""Agents: what they are, threads with them, and what they remember of users."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Dict, Optional
+
+from flowmaestro_core import shapes
+from flowmaestro_core.body import json_body, mapping
+from flowmaestro_core.call import Call
+from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
+from flowmaestro_core.pages import Pages
+from flowmaestro_core.reply import Page, Reply
+from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.types import Agent, DeletedResource, Memory, MemorySearch, MemoryStats, Thread
+from flowmaestro_core.urls import path
+
+
+class Agents(Resource[D]):
+    """`client.agents`. Needs the scope `agents:read`; threads need `threads:write` too."""
+
+    @endpoint
+    def list(
+        self, *, page: Optional[int] = None, per_page: Optional[int] = None
+    ) -> Call[Page[Agent]]:
+        """List agents, one page at a time.
+
+        Args:
+            page: which page, from 1.
+            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+
+        """
+        return page_of("/agents", page, per_page)
+
+    @iterating_endpoint
+    def iterate(self, *, per_page: Optional[int] = None) -> Pages[Agent]:
+        """All agents, page after page; `per_page` as in `list`."""
+        return walk(partial(page_of, "/agents"), per_page)
+
+    @endpoint
+    def get(self, agent_id: str) -> Call[Reply[Agent]]:
+        """Get one agent. Raises `NotFoundError` for an unknown id."""
+        return Call("GET", path("/agents/{agent_id}", agent_id=agent_id))
+
+    @endpoint
+    def create_thread(
+        self,
+        agent_id: str,
+        *,
+        metadata: Optional[Dict[str, Any]] = None,
+        idempotency_key: Optional[str] = None,
+    ) -> Call[Reply[Thread]]:
+        """Begin a conversation with an agent; `data["id"]` is the thread's id.
+
+        Args:
+            agent_id: which agent.
+            metadata: your own data about the thread (the deployed server does not keep it).
+            idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
+                one when left out.
+
+        """
+        return Call(
+            "POST",
+            path("/agents/{agent_id}/threads", agent_id=agent_id),
+            json_body(metadata=mapping("metadata", metadata) or {}),
+            repeatable=False,
+            idempotency_key=idempotency_key,
+        )
+
+    @endpoint
+    def list_memory(
+        self, agent_id: str, *, page: Optional[int] = None, per_page: Optional[int] = None
+    ) -> Call[Page[Memory]]:
+        """List what an agent remembers, user by user; `page` and `per_page` as in `list`."""
+        return page_of(_memory(agent_id), page, per_page)
+
+    @iterating_endpoint
+    def iterate_memory(self, agent_id: str, *, per_page: Optional[int] = None) -> Pages[Memory]:
+        """All that an agent remembers, page after page; arguments as in `list_memory`."""
+        return walk(partial(page_of, _memory(agent_id)), per_page)
+
+    @endpoint
+    def get_memory(self, agent_id: str, user_id: str) -> Call[Reply[Memory]]:
+        """What an agent remembers of one user."""
+        return Call("GET", _memory_of(agent_id, user_id))
+
+    @endpoint
+    def update_memory(
+        self,
+        agent_id: str,
+        user_id: str,
+        *,
+        working_memory: Optional[str] = None,
+        metadata: Optional[Dict[str, Any]] = None,
+    ) -> Call[Reply[Memory]]:
+        """Set what an agent remembers of one user; what is left out stays as it is.
+
+        Args:
+            agent_id: which agent.
+            user_id: which user.
+            working_memory: the text that the agent is given about the user.
+            metadata: your own data about the user.
+
+        """
+        body = json_body(working_memory=working_memory, metadata=mapping("metadata", metadata))
+        return Call("PUT", _memory_of(agent_id, user_id), body)
+
+    @endpoint
+    def delete_memory(self, agent_id: str, user_id: str) -> Call[Reply[DeletedResource]]:
+        """Forget one user."""
+        return Call("DELETE", _memory_of(agent_id, user_id), shape=partial(shapes.deleted, user_id))
+
+    @endpoint
+    def search_memory(
+        self,
+        agent_id: str,
+        query: str,
+        *,
+        top_k: Optional[int] = None,
+        similarity_threshold: Optional[float] = None,
+        user_id: Optional[str] = None,
+        idempotency_key: Optional[str] = None,
+    ) -> Call[Reply[MemorySearch]]:
+        """Search what an agent remembers; `data["results"]` has the best first.
+
+        Args:
+            agent_id: which agent.
+            query: what to look for.
+            top_k: at most so many results.
+            similarity_threshold: only results at least so similar, 0 to 1.
+            user_id: only what is remembered of this user.
+            idempotency_key: sent as `Idempotency-Key`; a random one when left out.
+
+        """
+        return Call(
+            "POST",
+            _memory(agent_id) + "/search",
+            json_body(
+                query=query,
+                top_k=top_k,
+                similarity_threshold=similarity_threshold,
+                user_id=user_id,
+            ),
+            shape=shapes.search_results,
+            idempotency_key=idempotency_key,
+        )
+
+    @endpoint
+    def memory_stats(self, agent_id: str) -> Call[Reply[MemoryStats]]:
+        """Figures about an agent's memory."""
+        return Call("GET", _memory(agent_id) + "/stats")
+
+
+def _memory(agent_id: str) -> str:
+    return path("/agents/{agent_id}/memory", agent_id=agent_id)
+
+
+def _memory_of(agent_id: str, user_id: str) -> str:
+    return path("/agents/{agent_id}/memory/{user_id}", agent_id=agent_id, user_id=user_id)

@@ -1,0 +1,189 @@
+"""Executions: their state, their events, and waiting for their end."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Callable, Dict, Optional
+
+from flowmaestro_core import shapes
+from flowmaestro_core.call import Call, Proof
+from flowmaestro_core.event_stream import Events
+from flowmaestro_core.events import EXECUTION_TERMINAL
+from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
+from flowmaestro_core.options import check_seconds
+from flowmaestro_core.pages import PageCursor, Pages
+from flowmaestro_core.reply import Page, Reply
+from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.types import CancelledExecution, Execution, ExecutionEvent, ExecutionStatus
+from flowmaestro_core.urls import path
+from flowmaestro_core.wait import Waiting
+
+DEFAULT_POLL_INTERVAL = 1.0
+DEFAULT_WAIT_TIMEOUT = 300.0
+
+
+class Executions(Resource[D]):
+    """`client.executions`. Needs the scope `executions:read`; cancelling, `executions:cancel`."""
+
+    @endpoint
+    def list(
+        self,
+        *,
+        page: Optional[int] = None,
+        per_page: Optional[int] = None,
+        workflow_id: Optional[str] = None,
+        status: Optional[ExecutionStatus] = None,
+    ) -> Call[Page[Execution]]:
+        """List executions, one page at a time.
+
+        With `workflow_id` and `status` the server filters after paging: a page may be short, or
+        empty, and yet not the last. `iterate` knows.
+
+        Args:
+            page: which page, from 1.
+            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+            workflow_id: only those of this workflow.
+            status: only those in this state.
+
+        """
+        return _page(page, per_page, workflow_id, status)
+
+    @iterating_endpoint
+    def iterate(
+        self,
+        *,
+        per_page: Optional[int] = None,
+        workflow_id: Optional[str] = None,
+        status: Optional[ExecutionStatus] = None,
+    ) -> Pages[Execution]:
+        """All executions, page after page; arguments as in `list`."""
+        cursor = partial(
+            PageCursor,
+            trust_last=False,
+            filtered=status is not None,
+            counted=workflow_id is not None,
+        )
+        build = partial(_page, workflow_id=workflow_id, status=status)
+        return walk(build, per_page, cursor)
+
+    @endpoint
+    def get(self, execution_id: str) -> Call[Reply[Execution]]:
+        """Get one execution; `outputs` and `error` are `None` until there are any.
+
+        Raises `NotFoundError` for an unknown id.
+        """
+        return _get(execution_id)
+
+    @endpoint
+    def cancel(
+        self, execution_id: str, *, idempotency_key: Optional[str] = None
+    ) -> Call[Reply[CancelledExecution]]:
+        """Cancel a running execution.
+
+        When the reply is lost and the repeat is refused, the execution itself is asked whether
+        it was cancelled.
+
+        Raises `ValidationError` if it has ended already.
+        """
+        return Call(
+            "POST",
+            path("/executions/{execution_id}/cancel", execution_id=execution_id),
+            shape=shapes.execution_status,
+            proof=Proof(400, ask=_get(execution_id), confirms=_is_cancelled),
+            idempotency_key=idempotency_key,
+        )
+
+    @endpoint
+    def wait_for_completion(
+        self,
+        execution_id: str,
+        *,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        timeout: float = DEFAULT_WAIT_TIMEOUT,
+        on_poll: Optional[Callable[[Execution], Any]] = None,
+    ) -> Waiting:
+        """Wait until an execution has ended, and give it back.
+
+        A failed or cancelled execution is given back like a completed one: look at `status`.
+        The first questions come quickly, later ones every `poll_interval` seconds, less often
+        when the key's rate limit is nearly spent.
+
+        Args:
+            execution_id: which execution.
+            poll_interval: seconds between two questions, once the wait is under way.
+            timeout: seconds to wait in all.
+            on_poll: called with the execution after each question; on an async client it may
+                be a coroutine function.
+
+        Raises:
+            TimeoutError: it did not end in time; `error.last_execution` is what was seen last.
+            NotFoundError: there is no such execution.
+            RateLimitError: the server asks for a longer pause than there is time for.
+
+        """
+        return waiting_for(
+            execution_id, poll_interval=poll_interval, timeout=timeout, on_poll=on_poll
+        )
+
+    @iterating_endpoint
+    def stream(self, execution_id: str) -> Events[ExecutionEvent]:
+        """The events of an execution as they come, up to its end.
+
+        The iteration ends after a terminal event (`execution:completed`, `execution:failed`,
+        `execution:cancelled`), never silently: a lost connection is made anew and marked with
+        `{"type": "stream:reconnected"}`, and a silent stream is checked against the execution.
+
+        Raises while iterating:
+            StreamError: the stream was lost and could not be resumed.
+            NotFoundError: there is no such execution.
+        """
+        return execution_events(execution_id)
+
+
+def execution_events(execution_id: str) -> Events[ExecutionEvent]:
+    """The events of one execution, checked against the execution itself."""
+    return Events(
+        Call("GET", path("/executions/{execution_id}/events", execution_id=execution_id)),
+        EXECUTION_TERMINAL,
+        reconcile=_get(execution_id),
+    )
+
+
+def waiting_for(
+    execution_id: str,
+    *,
+    poll_interval: float,
+    timeout: float,
+    on_poll: Optional[Callable[[Execution], Any]],
+) -> Waiting:
+    """The wait for one execution."""
+    check_seconds("poll_interval", poll_interval)
+    check_seconds("timeout", timeout)
+    return Waiting(execution_id, _get(execution_id), poll_interval, timeout, on_poll)
+
+
+def _get(execution_id: str) -> Call[Reply[Execution]]:
+    where = path("/executions/{execution_id}", execution_id=execution_id)
+    return Call("GET", where, shape=shapes.execution)
+
+
+def _page(
+    page: Optional[int], per_page: Optional[int], workflow_id: Optional[str], status: Optional[str]
+) -> Call[Page[Execution]]:
+    return page_of(
+        "/executions",
+        page,
+        per_page,
+        shape=_execution_list,
+        workflow_id=workflow_id,
+        status=status,
+    )
+
+
+def _execution_list(body: Dict[str, Any]) -> None:
+    shapes.execution(body)
+    shapes.pagination(body)
+
+
+def _is_cancelled(reply: Reply[Execution]) -> bool:
+    return reply["data"]["status"] == "cancelled"

@@ -1,0 +1,75 @@
+"""Knowledge bases: documents that can be searched by meaning."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Optional
+
+from flowmaestro_core import shapes
+from flowmaestro_core.body import json_body
+from flowmaestro_core.call import Call
+from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
+from flowmaestro_core.pages import Pages
+from flowmaestro_core.reply import Page, Reply
+from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.types import KnowledgeBase, QueryKnowledgeBaseResponse
+from flowmaestro_core.urls import path
+
+
+class KnowledgeBases(Resource[D]):
+    """`client.knowledge_bases`. Needs `knowledge-bases:read`; searching, `:query` too."""
+
+    @endpoint
+    def list(
+        self, *, page: Optional[int] = None, per_page: Optional[int] = None
+    ) -> Call[Page[KnowledgeBase]]:
+        """List knowledge bases, one page at a time.
+
+        Args:
+            page: which page, from 1.
+            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+
+        """
+        return page_of("/knowledge-bases", page, per_page)
+
+    @iterating_endpoint
+    def iterate(self, *, per_page: Optional[int] = None) -> Pages[KnowledgeBase]:
+        """All knowledge bases, page after page; `per_page` as in `list`."""
+        return walk(partial(page_of, "/knowledge-bases"), per_page)
+
+    @endpoint
+    def get(self, knowledge_base_id: str) -> Call[Reply[KnowledgeBase]]:
+        """Get one knowledge base. Raises `NotFoundError` for an unknown id."""
+        return Call("GET", _knowledge_base(knowledge_base_id))
+
+    @endpoint
+    def query(
+        self,
+        knowledge_base_id: str,
+        query: str,
+        *,
+        top_k: Optional[int] = None,
+        idempotency_key: Optional[str] = None,
+    ) -> Call[Reply[QueryKnowledgeBaseResponse]]:
+        """Search a knowledge base; `data["results"]` has the best first.
+
+        Args:
+            knowledge_base_id: which knowledge base.
+            query: what to look for.
+            top_k: at most so many results; the server's own choice when left out.
+            idempotency_key: sent as `Idempotency-Key`; a random one when left out.
+
+        """
+        if not isinstance(query, str):
+            raise TypeError(f"query must be a str, not {type(query).__name__}")
+        return Call(
+            "POST",
+            _knowledge_base(knowledge_base_id) + "/query",
+            json_body(query=query, top_k=top_k),
+            shape=shapes.search_results,
+            idempotency_key=idempotency_key,
+        )
+
+
+def _knowledge_base(knowledge_base_id: str) -> str:
+    return path("/knowledge-bases/{knowledge_base_id}", knowledge_base_id=knowledge_base_id)

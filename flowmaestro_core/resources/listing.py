@@ -1,0 +1,38 @@
+"""What all list calls have in common."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Callable, Dict, Optional, TypeVar
+
+from flowmaestro_core import shapes
+from flowmaestro_core.call import Call
+from flowmaestro_core.pages import PageCursor, Pages
+from flowmaestro_core.reply import Page
+from flowmaestro_core.urls import query
+
+T = TypeVar("T")
+
+
+def page_of(
+    where: str,
+    page: Optional[int],
+    per_page: Optional[int],
+    *,
+    shape: Callable[[Dict[str, Any]], None] = shapes.pagination,
+    keep: Optional[Callable[[Any], bool]] = None,
+    **filters: Optional[str],
+) -> Call[Page[T]]:
+    """The call for one page of the list at the path `where`."""
+    found = query(page=page, per_page=per_page, **filters)
+    return Call("GET", where + found, shape=shape, keep=keep)
+
+
+def walk(
+    build: Callable[..., Call[Page[T]]],
+    per_page: Optional[int],
+    cursor: Callable[..., PageCursor] = PageCursor,
+) -> Pages[T]:
+    """All items of a list; `build` takes `page` and `per_page`. Bad arguments fail here."""
+    build(page=1, per_page=per_page)
+    return Pages(lambda page: build(page=page, per_page=per_page), partial(cursor, per_page))

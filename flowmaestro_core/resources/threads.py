@@ -1,0 +1,153 @@
+"""Threads: conversations with agents."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Optional
+
+from flowmaestro_core import shapes
+from flowmaestro_core.body import json_body
+from flowmaestro_core.call import Call, Proof
+from flowmaestro_core.event_stream import Events
+from flowmaestro_core.message_stream import MessageStream
+from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
+from flowmaestro_core.pages import Pages
+from flowmaestro_core.reply import Page, Reply
+from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.types import (
+    DeletedResource,
+    SendMessageResponse,
+    Thread,
+    ThreadEvent,
+    ThreadMessage,
+)
+from flowmaestro_core.urls import path
+
+ANSWER_TIMEOUT = 130.0
+"""Seconds. The server holds the request until the agent has answered, up to 120 s."""
+
+
+class Threads(Resource[D]):
+    """`client.threads`. Needs `threads:read`; writing `threads:write` and `agents:execute`."""
+
+    @endpoint
+    def get(self, thread_id: str) -> Call[Reply[Thread]]:
+        """Get one thread. Raises `NotFoundError` for an unknown id."""
+        return Call("GET", path("/threads/{thread_id}", thread_id=thread_id))
+
+    @endpoint
+    def delete(self, thread_id: str) -> Call[Reply[DeletedResource]]:
+        """Delete a thread. Raises `NotFoundError` for an unknown id."""
+        return Call(
+            "DELETE",
+            path("/threads/{thread_id}", thread_id=thread_id),
+            shape=partial(shapes.deleted, thread_id),
+            proof=Proof(404),
+        )
+
+    @endpoint
+    def list_messages(
+        self, thread_id: str, *, page: Optional[int] = None, per_page: Optional[int] = None
+    ) -> Call[Page[ThreadMessage]]:
+        """List the messages of a thread, one page at a time.
+
+        Args:
+            thread_id: which thread.
+            page: which page, from 1.
+            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+
+        """
+        return page_of(_messages(thread_id), page, per_page, shape=shapes.thread_messages)
+
+    @iterating_endpoint
+    def iterate_messages(
+        self, thread_id: str, *, per_page: Optional[int] = None
+    ) -> Pages[ThreadMessage]:
+        """All messages of a thread, page after page; arguments as in `list_messages`."""
+        build = partial(page_of, _messages(thread_id), shape=shapes.thread_messages)
+        return walk(build, per_page)
+
+    @endpoint
+    def send_message(
+        self,
+        thread_id: str,
+        content: str,
+        *,
+        stream: bool = False,
+        idempotency_key: Optional[str] = None,
+    ) -> Call[Reply[SendMessageResponse]]:
+        """Send a message and get the agent's answer; `data["content"]` is its text.
+
+        The server holds the request until the agent has answered, up to 120 s, so that this
+        call's time limit is at least 130 s, unless one was set with `with_options(timeout=)`.
+        A message that may have been sent is not sent again.
+
+        Args:
+            thread_id: which thread.
+            content: the message.
+            stream: ask the server to stream the answer on the thread's own stream, and return
+                at once; `send_message_stream` does both for you.
+            idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
+                one when left out.
+
+        Raises:
+            TimeoutError: the agent takes longer; the message was accepted and is worked on.
+
+        """
+        return _send(thread_id, content, stream, idempotency_key)
+
+    @iterating_endpoint
+    def send_message_stream(
+        self, thread_id: str, content: str, *, idempotency_key: Optional[str] = None
+    ) -> MessageStream:
+        """Send a message and follow the agent's answer as it is written.
+
+        Iterate over `message:started`, `message:token` (its `token` is a piece of the text) and
+        `message:completed` or `message:failed`, which is the last. A server that cannot stream
+        gives the whole answer as one token.
+
+        Args:
+            thread_id: which thread.
+            content: the message.
+            idempotency_key: as in `send_message`.
+
+        """
+        return MessageStream(
+            streaming=_send(thread_id, content, True, idempotency_key),
+            whole=_send(thread_id, content, False, idempotency_key),
+            events=_events(thread_id),
+        )
+
+    @iterating_endpoint
+    def stream(self, thread_id: str) -> Events[ThreadEvent]:
+        """The events of a thread as they come, until you leave.
+
+        Older servers have this route; others answer `NotFoundError`. A thread has no end, so a
+        stream that the server ends is opened again, and raises `StreamError` when nothing comes
+        of that.
+        """
+        return Events(_events(thread_id))
+
+
+def _messages(thread_id: str) -> str:
+    return path("/threads/{thread_id}/messages", thread_id=thread_id)
+
+
+def _events(thread_id: str) -> Call[Any]:
+    return Call("GET", path("/threads/{thread_id}/events", thread_id=thread_id))
+
+
+def _send(
+    thread_id: str, content: str, stream: bool, idempotency_key: Optional[str]
+) -> Call[Reply[SendMessageResponse]]:
+    if not isinstance(content, str):
+        raise TypeError(f"content must be a str, not {type(content).__name__}")
+    return Call(
+        "POST",
+        _messages(thread_id),
+        json_body(content=content, stream=stream),
+        repeatable=False,
+        shape=shapes.sent_message,
+        minimum_timeout=ANSWER_TIMEOUT,
+        idempotency_key=idempotency_key,
+    )

@@ -1,0 +1,94 @@
+"""Triggers: named ways to start a workflow."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Dict, Optional
+
+from flowmaestro_core import shapes
+from flowmaestro_core.body import json_body, mapping
+from flowmaestro_core.call import Call
+from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
+from flowmaestro_core.pages import Pages
+from flowmaestro_core.reply import Page, Reply
+from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.types import ExecuteTriggerResponse, Trigger
+from flowmaestro_core.urls import path
+
+
+class Triggers(Resource[D]):
+    """`client.triggers`. Needs the scope `triggers:read`; firing one, `triggers:execute` too."""
+
+    @endpoint
+    def list(
+        self,
+        *,
+        workflow_id: Optional[str] = None,
+        page: Optional[int] = None,
+        per_page: Optional[int] = None,
+    ) -> Call[Page[Trigger]]:
+        """List triggers, one page at a time.
+
+        Args:
+            workflow_id: only those of this workflow. The deployed server ignores this filter;
+                the rows of other workflows are then left out here, so that a page may be short.
+            page: which page, from 1.
+            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+
+        """
+        return _page(page, per_page, workflow_id)
+
+    @iterating_endpoint
+    def iterate(
+        self, *, workflow_id: Optional[str] = None, per_page: Optional[int] = None
+    ) -> Pages[Trigger]:
+        """All triggers, page after page; arguments as in `list`."""
+        return walk(partial(_page, workflow_id=workflow_id), per_page)
+
+    @endpoint
+    def execute(
+        self,
+        trigger_id: str,
+        *,
+        inputs: Optional[Dict[str, Any]] = None,
+        idempotency_key: Optional[str] = None,
+    ) -> Call[Reply[ExecuteTriggerResponse]]:
+        """Fire a trigger; `data["execution_id"]` is the execution it started.
+
+        Each call starts an execution, so it is tried again only while it is certain that
+        nothing was started.
+
+        Args:
+            trigger_id: which trigger.
+            inputs: inputs by name; values that JSON can express.
+            idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
+                one when left out.
+
+        Raises:
+            ValidationError: the trigger is disabled, or the inputs are refused.
+
+        """
+        return Call(
+            "POST",
+            path("/triggers/{trigger_id}/execute", trigger_id=trigger_id),
+            json_body(inputs=mapping("inputs", inputs) or {}),
+            repeatable=False,
+            shape=shapes.started_execution,
+            idempotency_key=idempotency_key,
+        )
+
+
+def _page(
+    page: Optional[int], per_page: Optional[int], workflow_id: Optional[str]
+) -> Call[Page[Trigger]]:
+    def of_this_workflow(trigger: Any) -> bool:
+        return isinstance(trigger, dict) and trigger.get("workflow_id") == workflow_id
+
+    return page_of(
+        "/triggers",
+        page,
+        per_page,
+        shape=shapes.trigger_list,
+        keep=None if workflow_id is None else of_this_workflow,
+        workflow_id=workflow_id,
+    )

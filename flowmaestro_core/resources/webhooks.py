@@ -1,0 +1,155 @@
+"""Webhooks: subscriptions by which FlowMaestro calls you."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Dict, List, Optional, Sequence
+
+from flowmaestro_core import shapes
+from flowmaestro_core.body import json_body, mapping
+from flowmaestro_core.call import Call, Proof
+from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
+from flowmaestro_core.pages import Pages
+from flowmaestro_core.reply import Page, Reply
+from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.types import (
+    DeletedResource,
+    TestWebhookResponse,
+    Webhook,
+    WebhookDelivery,
+    WebhookEventType,
+    WebhookWithSecret,
+)
+from flowmaestro_core.urls import path
+
+
+class Webhooks(Resource[D]):
+    """`client.webhooks`. Needs the scope `webhooks:read`; changing them, `webhooks:write`."""
+
+    @endpoint
+    def list(
+        self, *, page: Optional[int] = None, per_page: Optional[int] = None
+    ) -> Call[Page[Webhook]]:
+        """List webhooks, one page at a time.
+
+        Args:
+            page: which page, from 1.
+            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+
+        """
+        return page_of("/webhooks", page, per_page)
+
+    @iterating_endpoint
+    def iterate(self, *, per_page: Optional[int] = None) -> Pages[Webhook]:
+        """All webhooks, page after page; `per_page` as in `list`."""
+        return walk(partial(page_of, "/webhooks"), per_page)
+
+    @endpoint
+    def get(self, webhook_id: str) -> Call[Reply[Webhook]]:
+        """Get one webhook. Raises `NotFoundError` for an unknown id."""
+        return Call("GET", _webhook(webhook_id))
+
+    @endpoint
+    def create(
+        self,
+        name: str,
+        url: str,
+        events: Sequence[WebhookEventType],
+        *,
+        headers: Optional[Dict[str, str]] = None,
+        idempotency_key: Optional[str] = None,
+    ) -> Call[Reply[WebhookWithSecret]]:
+        """Subscribe a URL of yours to events.
+
+        `data["secret"]` is shown this once: store it, `flowmaestro.webhooks.verify` needs it.
+
+        Args:
+            name: what to call the webhook.
+            url: where to deliver.
+            events: which events, such as `["execution.completed"]`.
+            headers: custom header fields for every delivery.
+            idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
+                one when left out.
+
+        """
+        return Call(
+            "POST",
+            "/webhooks",
+            json_body(
+                name=name, url=url, events=_event_list(events), headers=mapping("headers", headers)
+            ),
+            repeatable=False,
+            idempotency_key=idempotency_key,
+        )
+
+    @endpoint
+    def update(
+        self,
+        webhook_id: str,
+        *,
+        name: Optional[str] = None,
+        url: Optional[str] = None,
+        events: Optional[Sequence[WebhookEventType]] = None,
+        headers: Optional[Dict[str, str]] = None,
+        is_active: Optional[bool] = None,
+    ) -> Call[Reply[Webhook]]:
+        """Change a webhook; what is left out stays as it is. Arguments as in `create`."""
+        body = json_body(
+            name=name,
+            url=url,
+            events=None if events is None else _event_list(events),
+            headers=mapping("headers", headers),
+            is_active=is_active,
+        )
+        return Call("PATCH", _webhook(webhook_id), body)
+
+    @endpoint
+    def delete(self, webhook_id: str) -> Call[Reply[DeletedResource]]:
+        """Delete a webhook. Raises `NotFoundError` for an unknown id."""
+        return Call(
+            "DELETE",
+            _webhook(webhook_id),
+            shape=partial(shapes.deleted, webhook_id),
+            proof=Proof(404),
+        )
+
+    @endpoint
+    def test(
+        self, webhook_id: str, *, idempotency_key: Optional[str] = None
+    ) -> Call[Reply[TestWebhookResponse]]:
+        """Have a test event delivered; `data["success"]` says how it went.
+
+        Each call delivers once, so it is tried again only while it is certain that nothing
+        was delivered.
+        """
+        return Call(
+            "POST",
+            _webhook(webhook_id) + "/test",
+            repeatable=False,
+            shape=shapes.tested_webhook,
+            idempotency_key=idempotency_key,
+        )
+
+    @endpoint
+    def list_deliveries(
+        self, webhook_id: str, *, page: Optional[int] = None, per_page: Optional[int] = None
+    ) -> Call[Page[WebhookDelivery]]:
+        """List the deliveries to a webhook; `page` and `per_page` as in `list`."""
+        return page_of(_webhook(webhook_id) + "/deliveries", page, per_page)
+
+    @iterating_endpoint
+    def iterate_deliveries(
+        self, webhook_id: str, *, per_page: Optional[int] = None
+    ) -> Pages[WebhookDelivery]:
+        """All deliveries to a webhook, page after page; arguments as in `list_deliveries`."""
+        return walk(partial(page_of, _webhook(webhook_id) + "/deliveries"), per_page)
+
+
+def _webhook(webhook_id: str) -> str:
+    return path("/webhooks/{webhook_id}", webhook_id=webhook_id)
+
+
+def _event_list(events: Sequence[WebhookEventType]) -> List[WebhookEventType]:
+    if isinstance(events, str):
+        raise TypeError(f"events must be a list of event names, not the str {events!r}")
+    return list(events)

@@ -1,0 +1,136 @@
+"""Workflows: what they are, and running them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Callable, Dict, Optional
+
+from flowmaestro_core import shapes
+from flowmaestro_core.body import json_body, mapping
+from flowmaestro_core.call import Call
+from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
+from flowmaestro_core.options import check_seconds
+from flowmaestro_core.pages import Pages
+from flowmaestro_core.reply import Page, Reply
+from flowmaestro_core.resources.executions import (
+    DEFAULT_POLL_INTERVAL,
+    DEFAULT_WAIT_TIMEOUT,
+    execution_events,
+    waiting_for,
+)
+from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.run import Run
+from flowmaestro_core.types import ExecuteWorkflowResponse, ExecutionEvent, Workflow
+from flowmaestro_core.urls import path
+
+
+class Workflows(Resource[D]):
+    """`client.workflows`. Needs the scope `workflows:read`; running, `workflows:execute` too."""
+
+    @endpoint
+    def list(
+        self, *, page: Optional[int] = None, per_page: Optional[int] = None
+    ) -> Call[Page[Workflow]]:
+        """List workflows, one page at a time.
+
+        Args:
+            page: which page, from 1.
+            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+
+        """
+        return page_of("/workflows", page, per_page, shape=_workflow_list)
+
+    @iterating_endpoint
+    def iterate(self, *, per_page: Optional[int] = None) -> Pages[Workflow]:
+        """All workflows, page after page; `per_page` as in `list`."""
+        return walk(partial(page_of, "/workflows", shape=_workflow_list), per_page)
+
+    @endpoint
+    def get(self, workflow_id: str) -> Call[Reply[Workflow]]:
+        """Get one workflow. `input_schema` describes its inputs as a JSON Schema object.
+
+        Raises `NotFoundError` for an unknown id.
+        """
+        where = path("/workflows/{workflow_id}", workflow_id=workflow_id)
+        return Call("GET", where, shape=shapes.workflow)
+
+    @endpoint
+    def execute(
+        self,
+        workflow_id: str,
+        *,
+        inputs: Optional[Dict[str, Any]] = None,
+        idempotency_key: Optional[str] = None,
+    ) -> Call[Reply[ExecuteWorkflowResponse]]:
+        """Start a run of one workflow; `data["execution_id"]` says which.
+
+        Each call starts an execution, so it is tried again only while it is certain that
+        nothing was started.
+
+        Args:
+            workflow_id: which workflow.
+            inputs: its inputs by name; values that JSON can express.
+            idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
+                one when left out.
+
+        Raises:
+            NotFoundError: there is no such workflow.
+            ValidationError: the server refuses the inputs.
+
+        """
+        return _execute(workflow_id, inputs, idempotency_key)
+
+    @endpoint
+    def run(
+        self,
+        workflow_id: str,
+        inputs: Optional[Dict[str, Any]] = None,
+        on_event: Optional[Callable[[ExecutionEvent], Any]] = None,
+        timeout: float = DEFAULT_WAIT_TIMEOUT,
+        *,
+        idempotency_key: Optional[str] = None,
+    ) -> Run:
+        """Execute a workflow, follow its events, and give back the ended execution.
+
+        A failed or cancelled execution is given back like a completed one: look at `status`.
+
+        Args:
+            workflow_id: which workflow.
+            inputs: as in `execute`.
+            on_event: called with each event as it comes; on an async client it may be a
+                coroutine function.
+            timeout: seconds for all of it.
+            idempotency_key: as in `execute`.
+
+        Raises:
+            TimeoutError: it did not end in time. It goes on: `error.execution_id` says which.
+
+        """
+        check_seconds("timeout", timeout)
+        return Run(
+            execute=_execute(workflow_id, inputs, idempotency_key),
+            events=execution_events,
+            waiting=partial(
+                waiting_for, poll_interval=DEFAULT_POLL_INTERVAL, timeout=timeout, on_poll=None
+            ),
+            timeout=timeout,
+            listener=on_event,
+        )
+
+
+def _execute(
+    workflow_id: str, inputs: Optional[Dict[str, Any]], idempotency_key: Optional[str]
+) -> Call[Reply[ExecuteWorkflowResponse]]:
+    return Call(
+        "POST",
+        path("/workflows/{workflow_id}/execute", workflow_id=workflow_id),
+        json_body(inputs=mapping("inputs", inputs) or {}),
+        repeatable=False,
+        shape=shapes.started_execution,
+        idempotency_key=idempotency_key,
+    )
+
+
+def _workflow_list(body: Dict[str, Any]) -> None:
+    shapes.workflow(body)
+    shapes.pagination(body)

@@ -1,0 +1,97 @@
+"""Whether to try again, and after how long: pure decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Union
+
+RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class RetryAfter:
+    """Try again once `delay` seconds have passed."""
+
+    delay: float
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Do not try again, because of `reason`."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often and how soon a call may be tried again.
+
+    Attributes:
+        max_retries: retries after the first attempt.
+        base_delay: seconds; the bound of the first random delay, which doubles each time.
+        throttled_base_delay: the same after a 429.
+        max_delay: seconds; no random delay is longer.
+        max_retry_after: seconds; a server that asks for more is not waited for.
+
+    """
+
+    max_retries: int = 3
+    base_delay: float = 0.5
+    throttled_base_delay: float = 1.0
+    max_delay: float = 20.0
+    max_retry_after: float = 60.0
+
+    def decide(
+        self,
+        retries: int,
+        jitter: float,
+        *,
+        throttled: bool = False,
+        retry_after: Optional[float] = None,
+        remaining: Optional[float] = None,
+    ) -> Union[RetryAfter, GiveUp]:
+        """What to do after an attempt that may be repeated has failed.
+
+        `retries` have been made so far. The delay is drawn with full jitter from
+        `[0, min(max_delay, base * 2**retries))`, and is never shorter than `retry_after`, what
+        the server asked for. `remaining` is what is left until a deadline; all in seconds.
+        """
+        if retries >= self.max_retries:
+            return GiveUp(f"max_retries={self.max_retries} is used up")
+        if retry_after is not None and retry_after > self.max_retry_after:
+            return GiveUp(
+                f"the server asks to wait {retry_after:g} s, longer than {self.max_retry_after:g} s"
+            )
+        delay = max(self._bound(retries, throttled) * jitter, retry_after or 0.0)
+        if remaining is not None and delay >= remaining:
+            return GiveUp(f"a retry in {delay:.3g} s would come after the deadline")
+        return RetryAfter(delay)
+
+    def _bound(self, retries: int, throttled: bool) -> float:
+        base = self.throttled_base_delay if throttled else self.base_delay
+        return min(self.max_delay, base * 2.0 ** min(retries, 64))
+
+
+class RetryBudget:
+    """Tokens that a client's calls share, so that an outage is not multiplied by retries.
+
+    A transient retry costs 14 tokens, a throttled one 5; a success gives back what its call's
+    last retry cost, or 1. When too few are left, calls fail without a retry.
+    """
+
+    CAPACITY = 500
+    TRANSIENT, THROTTLED, FIRST_TRY = 14, 5, 1
+
+    def __init__(self) -> None:
+        self.tokens = self.CAPACITY
+
+    def spend(self, cost: int) -> bool:
+        """Take `cost` tokens and say whether there were enough."""
+        if cost > self.tokens:
+            return False
+        self.tokens -= cost
+        return True
+
+    def give_back(self, tokens: int) -> None:
+        """Put tokens back, never above the capacity."""
+        self.tokens = min(self.CAPACITY, self.tokens + tokens)

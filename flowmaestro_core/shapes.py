@@ -1,0 +1,198 @@
+"""Reply shapes on which the documented and the deployed API disagree: one function for each.
+
+Every function takes a decoded reply and only *adds* keys to it, so that what the contract reads
+is there whichever server answered; what the server sent is kept under its own name. A key
+without a source becomes `None`. The one exception is `thread_messages`, which unwraps `data`.
+None of them raises, whatever the server sent.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+JSON = Dict[str, Any]
+
+TERMINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
+
+
+def started_execution(body: JSON) -> None:
+    """`execution_id` and `status` are always there."""
+    for data in _dicts(body.get("data")):
+        data.setdefault("execution_id", data.get("id"))
+        data.setdefault("status", None)
+
+
+def workflow(body: JSON) -> None:
+    """`input_schema` from the deployed server's `inputs`, as a JSON Schema object."""
+    for data in _dicts(body.get("data")):
+        inputs = data.setdefault("inputs", None)
+        data.setdefault("input_schema", _json_schema(inputs) if isinstance(inputs, dict) else None)
+
+
+def execution(body: JSON) -> None:
+    """`status`, `outputs` and `error` are always there."""
+    for data in _dicts(body.get("data")):
+        for key in ("status", "outputs", "error"):
+            data.setdefault(key, None)
+
+
+def execution_status(body: JSON) -> None:
+    """`status` is always there."""
+    for data in _dicts(body.get("data")):
+        data.setdefault("status", None)
+
+
+def thread_messages(body: JSON) -> None:
+    """The deployed server wraps the list in `data.messages` and sends no pagination."""
+    data = body.get("data")
+    if isinstance(data, dict) and isinstance(data.get("messages"), list):
+        messages: List[Any] = data["messages"]
+        for key, value in data.items():
+            if key != "messages":
+                body.setdefault(key, value)
+        body["data"] = messages
+        body.setdefault(
+            "pagination", {"page": 1, "per_page": len(messages), "total_count": len(messages)}
+        )
+    pagination(body)
+
+
+def sent_message(body: JSON) -> None:
+    """The answer's parts out of the deployed server's `message`; `usage` with all its keys."""
+    for data in _dicts(body.get("data")):
+        message = data.get("message")
+        nested = message if isinstance(message, dict) else {}
+        for key in ("role", "content", "tool_calls", "created_at"):
+            data.setdefault(key, nested.get(key))
+        usage = data.get("usage")
+        data["usage"] = complete_usage(usage if isinstance(usage, dict) else {})
+
+
+def complete_usage(usage: JSON) -> JSON:
+    """Token counts, each `None` where the server did not send it."""
+    for key in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        usage.setdefault(key, None)
+    return usage
+
+
+def search_results(body: JSON) -> None:
+    """`similarity` and `score`, `id` and `chunk_id`: each from the other."""
+    for data in _dicts(body.get("data")):
+        for result in _dicts(data.get("results")):
+            _alias(result, "similarity", "score")
+            _alias(result, "id", "chunk_id")
+            for key in ("content", "document_name"):
+                result.setdefault(key, None)
+
+
+def trigger_list(body: JSON) -> None:
+    """`type` and `trigger_type`: each from the other."""
+    for trigger in _dicts(body.get("data")):
+        _alias(trigger, "type", "trigger_type")
+    pagination(body)
+
+
+def tested_webhook(body: JSON) -> None:
+    """`error_message` from `error`, or from `message` when the test failed."""
+    for data in _dicts(body.get("data")):
+        failed = data.setdefault("success", None) is False
+        fallback = data.get("message") if failed else None
+        data.setdefault("error_message", data.get("error") or fallback)
+        for key in ("status_code", "response_time_ms", "error"):
+            data.setdefault(key, None)
+
+
+def pagination(body: JSON) -> None:
+    """The documented and the deployed keys of `pagination`, derived from each other."""
+    info = body.setdefault("pagination", {})
+    if not isinstance(info, dict):
+        return
+    page, per_page = _count(info.get("page")), _count(info.get("per_page"))
+    total, pages = _count(info.get("total_count")), _count(info.get("total_pages"))
+    if pages is None and total is not None and per_page:
+        pages = -(-total // per_page)
+    more = _first_bool(info.get("has_next"), info.get("has_more"))
+    if more is None and page is not None and pages is not None:
+        more = page < pages
+    derived: Tuple[Tuple[str, Any], ...] = (
+        ("page", page),
+        ("per_page", per_page),
+        ("total_count", total),
+        ("total_pages", pages),
+        ("has_next", more),
+        ("has_more", more),
+        ("has_prev", None if page is None else page > 1),
+    )
+    for key, value in derived:
+        if info.get(key) is None:
+            info[key] = value
+
+
+def deleted(resource_id: str, body: JSON) -> None:
+    """What a deletion says, from a server that says it by status alone (204) as well."""
+    if body.get("data") is None:
+        data = {key: body[key] for key in ("id", "deleted") if key in body}
+        body["data"] = {"id": resource_id, "deleted": True, **data}
+
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
+_RENAMED = {"output": "outputs", "percentage": "progress", "duration": "duration_ms"}
+
+
+def snake_case_keys(event: JSON) -> None:
+    """The documented snake_case key beside each camelCase one, at the top level only."""
+    for key in list(event):
+        documented = _RENAMED.get(key) or _CAMEL.sub(r"_\1", key).lower()
+        event.setdefault(documented, event[key])
+
+
+def _dicts(value: Any) -> Iterator[JSON]:
+    """The dicts in `value`: itself, or the rows of a list."""
+    rows = value if isinstance(value, list) else [value]
+    return (row for row in rows if isinstance(row, dict))
+
+
+def _alias(data: JSON, one: str, other: str) -> None:
+    value = data.get(one)
+    if value is None:
+        value = data.get(other)
+    for key in (one, other):
+        if data.get(key) is None:
+            data[key] = value
+
+
+def _json_schema(inputs: JSON) -> JSON:
+    properties: JSON = {}
+    required: List[str] = []
+    for name, declared in inputs.items():
+        entry = declared if isinstance(declared, dict) else {}
+        described = {"title": entry.get("label"), "description": entry.get("description")}
+        properties[name] = {key: value for key, value in described.items() if value is not None}
+        if entry.get("type") in _JSON_TYPES:
+            properties[name]["type"] = _JSON_TYPES[entry["type"]]
+        if entry.get("required") is True:
+            required.append(name)
+    return {"type": "object", "properties": properties, "required": required}
+
+
+_JSON_TYPES = {
+    "string": "string",
+    "text": "string",
+    "number": "number",
+    "integer": "integer",
+    "boolean": "boolean",
+    "object": "object",
+    "json": "object",
+    "array": "array",
+}
+
+
+def _count(value: Any) -> Optional[int]:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _first_bool(*values: Any) -> Optional[bool]:
+    """True if any is; else the first that is a bool: of two answers, 'there is more' counts."""
+    known = [value for value in values if isinstance(value, bool)]
+    return any(known) if known else None

@@ -1,0 +1,44 @@
+"""What a caller holds while events come: the protocols of the stream handles."""
+
+from __future__ import annotations
+
+from typing import Any, Coroutine, Iterator, Optional, Protocol, TypeVar
+
+E = TypeVar("E", covariant=True)
+Self = TypeVar("Self")
+
+
+class _Progress(Protocol):
+    @property
+    def last_event_id(self) -> str:
+        """The id that a reconnection resumes from; `""` when the server sends none."""
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was made anew."""
+
+    @property
+    def request_id(self) -> Optional[str]:
+        """`X-Request-ID` of the reply that opened the stream, where a gateway adds one."""
+
+
+class EventStream(_Progress, Protocol[E]):
+    """Events as they come. Iterate over it; close it, or use `with`, to leave early."""
+
+    def __iter__(self) -> Iterator[E]: ...
+    def __next__(self) -> E: ...
+    def __enter__(self: Self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def close(self) -> None:
+        """Release the connection now. Closing twice is harmless."""
+
+
+class AsyncEventStream(_Progress, Protocol[E]):
+    """Events as they come. Iterate with `async for`; `async with` or `close()` to leave early."""
+
+    def __aiter__(self: Self) -> Self: ...
+    def __anext__(self) -> Coroutine[Any, Any, E]: ...
+    def __aenter__(self: Self) -> Coroutine[Any, Any, Self]: ...
+    def __aexit__(self, *exc: object) -> Coroutine[Any, Any, None]: ...
+    def close(self) -> Coroutine[Any, Any, None]:
+        """Release the connection now. Closing twice is harmless."""

@@ -1,0 +1,275 @@
+"""The events of executions and threads: unions discriminated by `type`.
+
+Both unions are closed over the names that the API documents, so that a type checker narrows
+them; a name that is not among them passes through at run time all the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Literal, Optional, TypedDict, Union
+
+from flowmaestro_core.types.resources import ExecutionStatus, TokenUsage
+
+
+class StreamReconnected(TypedDict):
+    """The connection was lost and made anew; events in between may be missing."""
+
+    type: Literal["stream:reconnected"]
+    attempt: int
+
+
+class Connected(TypedDict):
+    """The subscription stands."""
+
+    type: Literal["connected"]
+    execution_id: str
+    status: ExecutionStatus
+
+
+class _OfExecution(TypedDict):
+    execution_id: str
+
+
+class ExecutionStarted(_OfExecution):
+    """The execution has begun."""
+
+    type: Literal["execution:started"]
+
+
+class _Progress(_OfExecution):
+    type: Literal["execution:progress"]
+
+
+class ExecutionProgress(_Progress, total=False):
+    """How far the execution has come, in per cent."""
+
+    progress: float
+    current_node: str
+    message: str
+
+
+class ExecutionPaused(_OfExecution):
+    """The execution awaits a human's input."""
+
+    type: Literal["execution:paused"]
+
+
+class ExecutionResumed(_OfExecution):
+    """The execution goes on after a pause."""
+
+    type: Literal["execution:resumed"]
+
+
+class _Ended(_OfExecution):
+    outputs: Optional[Dict[str, Any]]
+    error: Optional[str]
+
+
+class _Ending(_Ended, total=False):
+    status: ExecutionStatus
+    completed_at: Optional[str]
+    duration_ms: float
+
+
+class ExecutionCompleted(_Ending):
+    """Terminal: the execution succeeded, with `outputs`."""
+
+    type: Literal["execution:completed"]
+
+
+class ExecutionFailed(_Ending):
+    """Terminal: the execution failed, with `error`."""
+
+    type: Literal["execution:failed"]
+
+
+class ExecutionCancelled(_Ending):
+    """Terminal: the execution was cancelled."""
+
+    type: Literal["execution:cancelled"]
+
+
+class _OfNode(_OfExecution):
+    node_id: str
+
+
+class _Node(_OfNode, total=False):
+    node_name: str
+    node_type: str
+
+
+class NodeStarted(_Node):
+    """A node of the workflow has begun."""
+
+    type: Literal["node:started"]
+
+
+class _NodeCompleted(_Node):
+    type: Literal["node:completed"]
+
+
+class NodeCompleted(_NodeCompleted, total=False):
+    """A node of the workflow is done."""
+
+    outputs: Any
+    duration_ms: float
+
+
+class _NodeFailed(_Node):
+    type: Literal["node:failed"]
+
+
+class NodeFailed(_NodeFailed, total=False):
+    """A node of the workflow failed."""
+
+    error: Optional[str]
+
+
+class _NodeRetry(_Node):
+    type: Literal["node:retry"]
+
+
+class NodeRetry(_NodeRetry, total=False):
+    """A node of the workflow is tried again."""
+
+    attempt: int
+    error: Optional[str]
+
+
+class _NodeStream(_Node):
+    type: Literal["node:stream"]
+
+
+class NodeStream(_NodeStream, total=False):
+    """A piece of a node's output, as it comes."""
+
+    chunk: str
+
+
+class _InputRequired(_OfExecution):
+    type: Literal["user:input:required"]
+
+
+class UserInputRequired(_InputRequired, total=False):
+    """The execution asks a human."""
+
+    node_id: str
+    prompt: str
+
+
+class _InputResponse(_OfExecution):
+    type: Literal["user:input:response"]
+
+
+class UserInputResponse(_InputResponse, total=False):
+    """A human answered the execution."""
+
+    node_id: str
+
+
+ExecutionEvent = Union[
+    Connected,
+    ExecutionStarted,
+    ExecutionProgress,
+    ExecutionPaused,
+    ExecutionResumed,
+    ExecutionCompleted,
+    ExecutionFailed,
+    ExecutionCancelled,
+    NodeStarted,
+    NodeCompleted,
+    NodeFailed,
+    NodeRetry,
+    NodeStream,
+    UserInputRequired,
+    UserInputResponse,
+    StreamReconnected,
+]
+
+ExecutionEventType = Literal[
+    "connected",
+    "execution:started",
+    "execution:progress",
+    "execution:paused",
+    "execution:resumed",
+    "execution:completed",
+    "execution:failed",
+    "execution:cancelled",
+    "node:started",
+    "node:completed",
+    "node:failed",
+    "node:retry",
+    "node:stream",
+    "user:input:required",
+    "user:input:response",
+    "stream:reconnected",
+]
+
+
+class _ThreadConnected(TypedDict):
+    type: Literal["connected"]
+
+
+class ThreadConnected(_ThreadConnected, total=False):
+    """The subscription to a thread stands."""
+
+    thread_id: str
+
+
+class _OfMessage(TypedDict, total=False):
+    thread_id: str
+    message_id: str
+    execution_id: str
+
+
+class MessageStarted(_OfMessage):
+    """The agent begins to answer."""
+
+    type: Literal["message:started"]
+
+
+class MessageToken(_OfMessage):
+    """A piece of the agent's answer."""
+
+    type: Literal["message:token"]
+    token: str
+
+
+class _Completed(_OfMessage):
+    type: Literal["message:completed"]
+    content: Optional[str]
+
+
+class MessageCompleted(_Completed, total=False):
+    """Terminal: the whole answer."""
+
+    usage: TokenUsage
+
+
+class _MessageFailed(_OfMessage):
+    type: Literal["message:failed"]
+
+
+class MessageFailed(_MessageFailed, total=False):
+    """Terminal: the agent could not answer."""
+
+    error: Optional[str]
+
+
+ThreadEvent = Union[
+    ThreadConnected,
+    MessageStarted,
+    MessageToken,
+    MessageCompleted,
+    MessageFailed,
+    StreamReconnected,
+]
+
+ThreadEventType = Literal[
+    "connected",
+    "message:started",
+    "message:token",
+    "message:completed",
+    "message:failed",
+    "stream:reconnected",
+]

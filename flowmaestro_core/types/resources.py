@@ -1,0 +1,305 @@
+"""The API's resources."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Literal, Optional, TypedDict
+
+ExecutionStatus = Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
+"""`completed`, `failed` and `cancelled` are final. `paused` awaits a human's input."""
+
+ThreadStatus = Literal["active", "archived", "deleted"]
+
+WebhookEventType = Literal[
+    "execution.started",
+    "execution.completed",
+    "execution.failed",
+    "execution.cancelled",
+    "thread.message.created",
+    "thread.message.completed",
+    "thread.message.failed",
+    "agent.execution.started",
+    "agent.execution.completed",
+    "agent.execution.failed",
+    "test",
+]
+
+
+class ResponseMeta(TypedDict):
+    """What every envelope says of the reply itself."""
+
+    request_id: str
+    timestamp: str
+
+
+class PaginationInfo(TypedDict):
+    """Where a page lies; keys that the server left out are derived from the others."""
+
+    page: int
+    per_page: int
+    total_count: int
+    total_pages: int
+    has_more: bool
+    has_next: bool
+    has_prev: bool
+
+
+class ApiError(TypedDict):
+    """The `error` object of an error reply."""
+
+    code: str
+    message: str
+    details: Optional[Dict[str, Any]]
+
+
+class DeletedResource(TypedDict):
+    """What deleting a resource leaves of it."""
+
+    id: str
+    deleted: bool
+
+
+class WorkflowInput(TypedDict, total=False):
+    """One input of a workflow."""
+
+    type: str
+    label: str
+    required: bool
+    description: str
+
+
+class Workflow(TypedDict):
+    """A workflow. `input_schema` is a JSON Schema object describing `inputs`."""
+
+    id: str
+    name: str
+    description: Optional[str]
+    version: int
+    inputs: Optional[Dict[str, WorkflowInput]]
+    input_schema: Optional[Dict[str, Any]]
+    created_at: str
+    updated_at: str
+
+
+class ExecuteWorkflowResponse(TypedDict):
+    """A started execution."""
+
+    execution_id: str
+    workflow_id: str
+    status: ExecutionStatus
+    inputs: Dict[str, Any]
+
+
+class Execution(TypedDict):
+    """One run of a workflow. `outputs` and `error` are `None` until there are any."""
+
+    id: str
+    workflow_id: str
+    status: ExecutionStatus
+    inputs: Dict[str, Any]
+    outputs: Optional[Dict[str, Any]]
+    error: Optional[str]
+    started_at: Optional[str]
+    completed_at: Optional[str]
+    created_at: str
+
+
+class _Cancelled(TypedDict):
+    id: str
+    status: ExecutionStatus
+
+
+class CancelledExecution(_Cancelled, total=False):
+    """The outcome of a cancellation; servers differ in what comes with the status."""
+
+    workflow_id: str
+    cancelled_at: str
+    message: str
+
+
+class Agent(TypedDict):
+    """An agent."""
+
+    id: str
+    name: str
+    description: Optional[str]
+    system_prompt: Optional[str]
+    model: str
+    provider: str
+    created_at: str
+    updated_at: str
+
+
+class Memory(TypedDict):
+    """What an agent remembers of one user."""
+
+    agent_id: str
+    user_id: str
+    working_memory: Optional[str]
+    metadata: Optional[Dict[str, Any]]
+    created_at: str
+    updated_at: str
+
+
+class MemoryResult(TypedDict):
+    """One hit of a search in an agent's memory."""
+
+    id: str
+    content: str
+    similarity: float
+
+
+class MemorySearch(TypedDict):
+    """The hits of a search in an agent's memory, best first."""
+
+    query: str
+    results: List[MemoryResult]
+
+
+class MemoryStats(TypedDict, total=False):
+    """Figures about an agent's memory."""
+
+    total_messages: int
+    unique_users: int
+
+
+class Thread(TypedDict):
+    """A conversation with an agent."""
+
+    id: str
+    agent_id: str
+    status: ThreadStatus
+    metadata: Optional[Dict[str, Any]]
+    created_at: str
+    updated_at: str
+
+
+class ThreadMessage(TypedDict):
+    """One message of a thread."""
+
+    id: str
+    thread_id: str
+    role: Literal["user", "assistant", "system", "tool"]
+    content: str
+    created_at: str
+
+
+class TokenUsage(TypedDict):
+    """Tokens spent on a message; each `None` where the server did not say."""
+
+    prompt_tokens: Optional[int]
+    completion_tokens: Optional[int]
+    total_tokens: Optional[int]
+
+
+class SendMessageResponse(TypedDict):
+    """The agent's answer; `content` is `None` when there is none (yet)."""
+
+    thread_id: str
+    message_id: str
+    execution_id: str
+    status: Literal["pending", "processing", "completed", "failed"]
+    role: Optional[str]
+    content: Optional[str]
+    tool_calls: Optional[List[Dict[str, Any]]]
+    usage: TokenUsage
+    created_at: Optional[str]
+
+
+class Trigger(TypedDict):
+    """A trigger of a workflow. `type` and `trigger_type` are the same."""
+
+    id: str
+    workflow_id: str
+    name: str
+    type: str
+    trigger_type: str
+    enabled: bool
+    last_triggered_at: Optional[str]
+    trigger_count: int
+    created_at: str
+    updated_at: str
+
+
+class ExecuteTriggerResponse(TypedDict):
+    """An execution that a trigger started."""
+
+    execution_id: str
+    workflow_id: str
+    trigger_id: str
+    status: ExecutionStatus
+    inputs: Dict[str, Any]
+
+
+class KnowledgeBase(TypedDict):
+    """A knowledge base."""
+
+    id: str
+    name: str
+    description: Optional[str]
+    embedding_model: str
+    document_count: int
+    chunk_count: int
+    created_at: str
+    updated_at: str
+
+
+class KnowledgeBaseResult(TypedDict):
+    """One hit. `id` and `chunk_id` are the same, and so are `score` and `similarity`."""
+
+    id: str
+    chunk_id: str
+    document_id: str
+    document_name: str
+    content: str
+    similarity: float
+    score: float
+    metadata: Dict[str, Any]
+
+
+class QueryKnowledgeBaseResponse(TypedDict):
+    """The hits of a search in a knowledge base, best first."""
+
+    results: List[KnowledgeBaseResult]
+    query: str
+    knowledge_base_id: str
+
+
+class Webhook(TypedDict):
+    """A webhook subscription."""
+
+    id: str
+    name: str
+    url: str
+    events: List[WebhookEventType]
+    is_active: bool
+    created_at: str
+    updated_at: str
+
+
+class WebhookWithSecret(Webhook):
+    """A webhook as its creation returns it: the one time that its secret is shown."""
+
+    secret: str
+
+
+class TestWebhookResponse(TypedDict):
+    """How a test delivery went."""
+
+    success: bool
+    status_code: Optional[int]
+    response_time_ms: Optional[int]
+    error: Optional[str]
+    error_message: Optional[str]
+
+
+class WebhookDelivery(TypedDict, total=False):
+    """One delivery of an event to a webhook."""
+
+    id: str
+    webhook_id: str
+    event: str
+    status: str
+    status_code: Optional[int]
+    attempts: int
+    created_at: str
+    delivered_at: Optional[str]

@@ -1,0 +1,91 @@
+"""URLs: the API root, paths with ids in them, and query strings."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, Tuple
+from urllib.parse import quote, urlencode, urljoin, urlsplit
+
+DEFAULT_BASE_URL = "https://api.flowmaestro.io"
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
+
+
+def api_root(base_url: str) -> str:
+    """The URL that every endpoint's path is appended to.
+
+    `/api/v1` under the base URL, unless its path already ends in `/v1`, which makes it the API
+    root itself. A path prefix is kept; trailing slashes are harmless. Raises `ValueError` or
+    `TypeError`, naming `base_url`, when it is no absolute http(s) URL.
+    """
+    if not isinstance(base_url, str):
+        raise TypeError(f"base_url must be a str, not {type(base_url).__name__}")
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    else:
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("base_url must not contain credentials; pass them as headers=")
+        usable = usable and not (parts.query or parts.fragment)
+    if not usable or _FORBIDDEN.search(base_url):
+        raise ValueError(
+            "base_url must be an http:// or https:// URL with a host and without a query, such as "
+            f"{DEFAULT_BASE_URL!r}, not {base_url!r}"
+        )
+    root = base_url.rstrip("/")
+    return root if parts.path.rstrip("/").endswith("/v1") else root + "/api/v1"
+
+
+def path(template: str, **ids: str) -> str:
+    """Fill `{name}` in a path template; each id becomes one percent-encoded segment.
+
+    Raises `TypeError` or `ValueError`, naming the argument, for an id that is no string, is
+    empty, or is `.` or `..` (which HTTP stacks would take for a way up).
+    """
+    return template.format_map({name: _segment(name, value) for name, value in ids.items()})
+
+
+def query(**params: Any) -> str:
+    """A query string with its `?`, without what is `None`; `""` when nothing is left.
+
+    Booleans are written as JSON writes them. `page` and `per_page` must be whole numbers of at
+    least 1.
+    """
+    given: Dict[str, Any] = {}
+    for name, value in params.items():
+        if value is None:
+            continue
+        if name in ("page", "per_page"):
+            _check_page_number(name, value)
+        given[name] = str(value).lower() if isinstance(value, bool) else value
+    return "?" + urlencode(given, doseq=True) if given else ""
+
+
+def origin(url: str) -> Tuple[str, str, int]:
+    """Scheme, host and port of an absolute URL (RFC 6454): what a key may be sent to."""
+    parts = urlsplit(url)
+    port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+    return parts.scheme.lower(), (parts.hostname or "").lower(), port
+
+
+def resolve(base: str, location: str) -> str:
+    """The absolute URL that a `Location` field means (RFC 9110, 10.2.2), without its fragment."""
+    return quote(urljoin(base, location).partition("#")[0], safe="%/:?#[]@!$&'()*+,;=~-._")
+
+
+def _segment(name: str, value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    if value in ("", ".", ".."):
+        raise ValueError(f"{name} must be an id, not {value!r}")
+    return quote(value, safe="")
+
+
+def _check_page_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowmaestro_core.chunked import ChunkDecoder, ChunkError
+
+PLAIN = b"5\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\n\r\n"
+ORNATE = (
+    b'5;name=value;quoted="a;b"\r\nhello\r\n0001 \t;x\r\n \r\n5 \r\nworld\r\n'
+    b"000;last\r\nX-Checksum: abc\r\nEmpty:\r\n\r\n"
+)
+
+
+def decode(*pieces: bytes) -> tuple[bytes, bool, bytes]:
+    decoder = ChunkDecoder()
+    decoded = b"".join(map(decoder.feed, pieces))
+    return decoded, decoder.finished, decoder.trailing
+
+
+def cut(data: bytes, cuts: list[int]) -> list[bytes]:
+    marks = [0, *sorted(min(mark, len(data)) for mark in cuts), len(data)]
+    return [data[start:end] for start, end in zip(marks, marks[1:])]
+
+
+@pytest.mark.parametrize("coded", [PLAIN, ORNATE])
+@pytest.mark.parametrize("after", [b"", b"\r\n", b"HTTP/1.1 200 OK\r\n"])
+def test_every_two_way_cut_and_byte_by_byte(coded: bytes, after: bytes) -> None:
+    expected = (b"hello world", True, after)
+    data = coded + after
+    assert decode(data) == expected
+    assert decode(*(bytes([byte]) for byte in data)) == expected
+    for place in range(len(data)):
+        assert decode(data[:place], data[place:]) == expected
+
+
+CHUNK_SIZES = st.sampled_from(["{:x}", "{:X}", "{:08x}", "{:x};ext=1", "{:x} ; ext"])
+TRAILERS = st.lists(st.sampled_from([b"A: b", b"A:", b"x-y_z~1: \xff;,\t"]), max_size=3)
+
+
+@given(
+    chunks=st.lists(st.tuples(st.binary(min_size=1, max_size=40), CHUNK_SIZES), max_size=8),
+    trailers=TRAILERS,
+    after=st.binary(max_size=5),
+    cuts=st.lists(st.integers(0, 500), max_size=12),
+)
+def test_any_cut_of_any_body(
+    chunks: list[tuple[bytes, str]], trailers: list[bytes], after: bytes, cuts: list[int]
+) -> None:
+    coded = b"".join(
+        size.format(len(data)).encode() + b"\r\n" + data + b"\r\n" for data, size in chunks
+    )
+    coded += b"0\r\n" + b"".join(line + b"\r\n" for line in trailers) + b"\r\n" + after
+    assert decode(*cut(coded, cuts)) == (b"".join(data for data, _ in chunks), True, after)
+
+
+@given(
+    coded=st.lists(st.sampled_from([b"2", b"0", b"\r\n", b"ab", b";", b" ", b":", b"\r", b"\n"])),
+    cuts=st.lists(st.integers(0, 60), max_size=5),
+)
+def test_garbage_is_garbage_at_every_cut(coded: list[bytes], cuts: list[int]) -> None:
+    data = b"".join(coded)
+    try:
+        expected = decode(data)
+    except ChunkError:
+        with pytest.raises(ChunkError):
+            decode(*cut(data, cuts))
+    else:
+        assert decode(*cut(data, cuts)) == expected
+
+
+@pytest.mark.parametrize("coded", [PLAIN, ORNATE])
+def test_a_cut_off_body_is_not_finished(coded: bytes) -> None:
+    for end in range(len(coded)):
+        decoded, finished, trailing = decode(coded[:end])
+        assert not finished
+        assert not trailing
+        assert b"hello world".startswith(decoded)
+
+
+def test_what_has_come_of_a_chunk_is_given_at_once() -> None:
+    decoder = ChunkDecoder()
+    assert decoder.feed(b"5\r\nhe") == b"he"
+    assert decoder.feed(b"") == b""
+    assert decoder.feed(b"ll") == b"ll"
+    assert decoder.feed(b"o") == b"o"
+    assert decoder.feed(b"\r\n0\r\n\r\n") == b""
+    assert decoder.finished
+
+
+def test_bytes_after_the_end_are_kept_apart() -> None:
+    assert decode(b"0\r\n\r\nnext", b"", b" one") == (b"", True, b"next one")
+
+
+@pytest.mark.parametrize(
+    "coded",
+    [
+        b"<html>",
+        b"g\r\n",
+        b"-5\r\nhello\r\n",
+        b"+5\r\nhello\r\n",
+        b"0x5\r\nhello\r\n",
+        b"1_0\r\n",
+        b" 5\r\nhello\r\n",
+        b"\r\n5\r\nhello\r\n",
+        b";ext\r\n",
+        b"5\nhello\r\n",
+        b"5\rhello",
+        b"5\r\nhello\n",
+        b"5\r\nhello!!",
+        b"5\r\nhello\r\r",
+        b"5\r\nhello\r\n\r\n",
+        b"00000000000000005\r\n",
+        b"5 5\r\n",
+        b"5;a\rb\r\n",
+        b"5;a\nb\r\n",
+        b"0\r\n no name\r\n",
+        b"0\r\n: no name\r\n",
+        b"0\r\nname only\r\n",
+        b"0\r\n\n",
+        b"0\r\nA: b\n",
+    ],
+)
+def test_what_the_grammar_does_not_allow_is_refused(coded: bytes) -> None:
+    with pytest.raises(ChunkError, match="bad (chunk header|trailer)"):
+        decode(coded)
+    with pytest.raises(ChunkError, match="bad (chunk header|trailer)"):
+        decode(*(bytes([byte]) for byte in coded))
+
+
+@pytest.mark.parametrize("before", [b"5;", b"0\r\nA:"])
+def test_a_line_is_bounded(before: bytes) -> None:
+    assert not decode(before + b"x" * 16_000)[1]
+    for pieces in ([before + b"x" * 17_000 + b"\r\n"], [before, *[b"x" * 100] * 170]):
+        with pytest.raises(ChunkError, match="more than 16384 bytes"):
+            decode(*pieces)
+
+
+@pytest.mark.parametrize("piece", [1, 64, 16_384])
+def test_the_work_is_linear_in_the_number_of_chunks(piece: int) -> None:
+    def seconds(count: int) -> float:
+        coded = b"3\r\nabc\r\n" * count
+        pieces = [coded[at : at + piece] for at in range(0, len(coded), piece)]
+        decoder = ChunkDecoder()
+        begun = time.process_time()
+        for part in pieces:
+            decoder.feed(part)
+        return time.process_time() - begun
+
+    small = min(seconds(2_000) for _ in range(3))
+    assert seconds(40_000) < 20 * small * 5

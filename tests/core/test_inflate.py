@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import gzip
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowmaestro_core.inflate import InflateError, InflateLimitError, Inflater
+
+LIMIT = 1_000_000
+
+
+def raw_deflate(data: bytes) -> bytes:
+    coder = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return coder.compress(data) + coder.flush()
+
+
+CODED = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "GZip": gzip.compress,
+    "deflate": zlib.compress,
+    "Deflate": raw_deflate,
+}
+
+
+def inflate(coding: str, *pieces: bytes, limit: int = LIMIT) -> bytes:
+    inflater = Inflater(coding, limit)
+    return b"".join(map(inflater.feed, pieces)) + inflater.finish()
+
+
+def cut(data: bytes, cuts: list[int]) -> list[bytes]:
+    marks = [0, *sorted(min(mark, len(data)) for mark in cuts), len(data)]
+    return [data[start:end] for start, end in zip(marks, marks[1:])]
+
+
+@pytest.mark.parametrize("coding", CODED)
+@given(data=st.binary(max_size=300), cuts=st.lists(st.integers(0, 400), max_size=6))
+def test_any_cut_of_the_bytes_gives_the_body_back(
+    coding: str, data: bytes, cuts: list[int]
+) -> None:
+    assert inflate(coding, *cut(CODED[coding](data), cuts)) == data
+
+
+@pytest.mark.parametrize("coding", CODED)
+def test_byte_by_byte(coding: str) -> None:
+    coded = CODED[coding](b"hello " * 50)
+    assert inflate(coding, *(bytes([byte]) for byte in coded)) == b"hello " * 50
+
+
+@pytest.mark.parametrize("coding", CODED)
+def test_every_truncation_is_an_error(coding: str) -> None:
+    coded = CODED[coding](b"hello world")
+    for end in range(1, len(coded)):
+        with pytest.raises(InflateError, match="too early"):
+            inflate(coding, coded[:end])
+
+
+@pytest.mark.parametrize("coding", CODED)
+def test_a_body_without_content_is_empty(coding: str) -> None:
+    assert inflate(coding) == b""
+    assert inflate(coding, b"", b"") == b""
+
+
+@given(cuts=st.lists(st.integers(0, 120), max_size=6), padding=st.integers(0, 3))
+def test_gzip_members_follow_each_other(cuts: list[int], padding: int) -> None:
+    zeros = bytes(padding)
+    coded = gzip.compress(b"one ") + zeros + gzip.compress(b"") + gzip.compress(b"two") + zeros
+    assert inflate("gzip", *cut(coded, cuts)) == b"one two"
+
+
+def test_very_many_tiny_members_take_linear_time() -> None:
+    assert inflate("gzip", gzip.compress(b"x") * 20_000) == b"x" * 20_000
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("together", [True, False])
+def test_bytes_after_the_end_are_an_error(coding: str, together: bool) -> None:
+    coded = CODED[coding](b"hello")
+    pieces = [coded + b"junk"] if together else [coded, b"junk"]
+    with pytest.raises(InflateError, match=r"after its end|damaged"):
+        inflate(coding, *pieces)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_damage_is_an_error_with_its_cause(coding: str) -> None:
+    with pytest.raises(InflateError, match="damaged") as caught:
+        inflate(coding, b"\xff<html>not compressed</html>")
+    assert isinstance(caught.value.__cause__, zlib.error)
+
+
+def test_a_wrong_checksum_is_damage() -> None:
+    coded = bytearray(gzip.compress(b"hello"))
+    coded[-5] ^= 1
+    with pytest.raises(InflateError, match="damaged"):
+        inflate("gzip", bytes(coded))
+
+
+@pytest.mark.parametrize("coding", CODED)
+def test_the_limit_is_inclusive(coding: str) -> None:
+    coded = CODED[coding](b"x" * 1000)
+    assert inflate(coding, coded, limit=1000) == b"x" * 1000
+    with pytest.raises(InflateLimitError, match="more than 999 bytes"):
+        inflate(coding, coded, limit=999)
+
+
+def test_the_limit_counts_all_members() -> None:
+    with pytest.raises(InflateLimitError):
+        inflate("gzip", gzip.compress(b"x" * 60) + gzip.compress(b"x" * 60), limit=100)
+
+
+def test_a_bomb_is_stopped_while_inflating() -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InflateLimitError):
+            inflate("gzip", bomb, limit=100_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize("coding", ["br", "identity", "", "gzip, gzip"])
+def test_other_codings_are_refused(coding: str) -> None:
+    assert not Inflater.supports(coding)
+    with pytest.raises(ValueError, match="cannot be undone"):
+        Inflater(coding, LIMIT)
+
+
+def test_supported_codings() -> None:
+    assert all(map(Inflater.supports, CODED))

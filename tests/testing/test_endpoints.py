@@ -1,0 +1,424 @@
+"""Each row of the endpoint table, in both dialects."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flowmaestro.testing import seeds
+from flowmaestro.testing.endpoints import ROUTES
+from flowmaestro_core.http import Headers, Request
+
+HOOK = {"name": "Mine", "url": "http://localhost:1/hook", "events": ["execution.completed"]}
+
+CALLS = [
+    ("GET", "/workflows", None, 200),
+    ("GET", "/workflows/wf_123", None, 200),
+    ("POST", "/workflows/wf_123/execute", {"inputs": {"name": "John"}}, 202),
+    ("GET", "/executions", None, 200),
+    ("GET", "/executions/exec_xyz789", None, 200),
+    ("POST", "/executions/exec_xyz789/cancel", {}, 200),
+    ("GET", "/executions/exec_xyz789/events", None, 200),
+    ("GET", "/agents", None, 200),
+    ("GET", "/agents/agent_abc123", None, 200),
+    ("POST", "/agents/agent_abc123/threads", {"metadata": {"a": 1}}, 201),
+    ("GET", "/agents/agent_abc123/memory", None, 200),
+    ("GET", "/agents/agent_abc123/memory/stats", None, 200),
+    ("POST", "/agents/agent_abc123/memory/search", {"query": "bicycle"}, 200),
+    ("GET", "/agents/agent_abc123/memory/user_456", None, 200),
+    ("PUT", "/agents/agent_abc123/memory/new%2Fuser", {"working_memory": "x"}, 200),
+    ("DELETE", "/agents/agent_abc123/memory/user_456", None, 200),
+    ("GET", "/threads/thread_xyz789", None, 200),
+    ("GET", "/threads/thread_xyz789/messages", None, 200),
+    ("POST", "/threads/thread_xyz789/messages", {"content": "Hi", "stream": False}, 200),
+    ("GET", "/threads/thread_xyz789/events", None, {"deployed": 404, "documented": 200}),
+    ("DELETE", "/threads/thread_xyz789", None, {"deployed": 200, "documented": 204}),
+    ("GET", "/triggers", None, 200),
+    ("POST", "/triggers/trigger_abc123/execute", {"inputs": {"a": 1}}, 202),
+    ("GET", "/knowledge-bases", None, 200),
+    ("GET", "/knowledge-bases/kb_abc123", None, 200),
+    ("POST", "/knowledge-bases/kb_abc123/query", {"query": "password", "top_k": 3}, 200),
+    ("GET", "/webhooks", None, 200),
+    ("POST", "/webhooks", HOOK, 201),
+    ("GET", "/webhooks/wh_abc123", None, 200),
+    ("PATCH", "/webhooks/wh_abc123", {"name": "Other"}, 200),
+    ("DELETE", "/webhooks/wh_abc123", None, {"deployed": 200, "documented": 204}),
+    ("POST", "/webhooks/wh_abc123/test", {}, 200),
+    ("GET", "/webhooks/wh_abc123/deliveries", None, 200),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status"), CALLS)
+def test_every_call_answers(caller, shapes, method, path, body, status):
+    reply = caller.call(method, path, body)
+    assert reply.status == (status if isinstance(status, int) else status[shapes])
+    assert "Date" in reply.headers
+    assert reply.headers["X-RateLimit-Limit"] == "6000"
+    if reply.stream is not None:
+        assert reply.headers["Content-Type"] == "text/event-stream"
+        assert "X-Request-ID" not in reply.headers
+    elif reply.status < 300:
+        assert "X-Request-ID" in reply.headers
+        assert (reply.body == b"") == (reply.status == 204)
+        if reply.body:
+            assert set(json.loads(reply.body)["meta"]) == {"request_id", "timestamp"}
+
+
+def test_the_table_is_whole():
+    # 34 calls of the API; sending and streaming a message are one route.
+    assert len(ROUTES) == len(CALLS) == 33
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status"), CALLS)
+def test_every_call_needs_its_scopes(caller, method, path, body, status):
+    caller.key = caller.fake.add_key(scopes=[])
+    reply = caller.call(method, path, body)
+    error = json.loads(reply.body)["error"]
+    assert (reply.status, error["code"]) == (403, "insufficient_scope")
+    assert error["details"]["missing_scopes"] == error["details"]["required_scopes"] != []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [row[:3] for row in CALLS if any(mark in row[1] for mark in ("_123", "_abc", "_xyz"))],
+)
+def test_every_resource_can_be_unknown(caller, shapes, unknown_uuid, method, path, body):
+    known = path.split("/")[2]
+    reply = caller.call(method, path.replace(known, unknown_uuid), body)
+    assert reply.status == 404
+    assert json.loads(reply.body)["error"]["code"] == "resource_not_found"
+
+    reply = caller.call(method, path.replace(known, "no_such_id"), body)
+    said = json.loads(reply.body)
+    if shapes == "documented":
+        assert reply.status == 404
+        assert said["error"]["details"]["id"] == "no_such_id"
+    elif path.startswith("/workflows") and path.endswith("/execute"):
+        assert (reply.status, said["error"]["code"]) == (500, "execution_failed")
+        assert "invalid input syntax for type uuid" in said["error"]["message"]
+    else:
+        assert (reply.status, said["statusCode"], said["code"]) == (500, 500, "22P02")
+        assert said["message"] == 'invalid input syntax for type uuid: "no_such_id"'
+
+
+def test_workflow_inputs(caller, shapes):
+    workflow = caller.data("GET", "/workflows/wf_abc123")
+    if shapes == "deployed":
+        assert "input_schema" not in workflow
+        assert workflow["inputs"]["customer_email"] == {
+            "type": "string",
+            "label": "Email",
+            "required": False,
+            "description": "Where to write to.",
+        }
+        failing = caller.data("GET", f"/workflows/{seeds.FAILING_WORKFLOW_ID}")
+        assert failing["inputs"] is None
+    else:
+        assert "inputs" not in workflow
+        assert workflow["input_schema"]["type"] == "object"
+        assert set(workflow["input_schema"]["properties"]) == {
+            "customer_email",
+            "customer_name",
+            "name",
+        }
+
+
+def test_an_execution_from_start_to_end(caller):
+    started = caller.data("POST", "/workflows/wf_123/execute", {"inputs": {"name": "John"}})
+    assert started["status"] == "pending"
+    path = f"/executions/{started['execution_id']}"
+    caller.pass_time(0.1)
+    running = caller.data("GET", path)
+    assert (running["status"], running["outputs"], running["error"]) == ("running", None, None)
+    caller.pass_time(1)
+    ended = caller.data("GET", path)
+    assert (ended["status"], ended["outputs"]) == ("completed", {"message": "Hello, John!"})
+
+
+def test_a_failing_a_pausing_and_a_strict_workflow(caller):
+    def run(workflow_id):
+        return caller.data("POST", f"/workflows/{workflow_id}/execute", {})["execution_id"]
+
+    failing, pausing = run(seeds.FAILING_WORKFLOW_ID), run(seeds.PAUSING_WORKFLOW_ID)
+    caller.pass_time(60)
+    failed = caller.data("GET", f"/executions/{failing}")
+    assert (failed["status"], failed["error"]) == ("failed", "Service answered 503")
+    assert caller.data("GET", f"/executions/{pausing}")["status"] == "paused"
+    assert caller.call("POST", f"/executions/{pausing}/cancel").status == 400
+
+    refused = caller.call("POST", f"/workflows/{seeds.STRICT_WORKFLOW_ID}/execute", {})
+    assert refused.status == 400
+    assert json.loads(refused.body)["error"]["details"] == {"email": "is required"}
+
+
+def test_cancel(caller, shapes):
+    cancelled = caller.data("POST", "/executions/exec_xyz789/cancel")
+    assert cancelled["status"] == "cancelled"
+    own = {"message"} if shapes == "deployed" else {"workflow_id", "cancelled_at"}
+    assert set(cancelled) == {"id", "status"} | own
+    again = caller.call("POST", "/executions/exec_xyz789/cancel")
+    assert (again.status, json.loads(again.body)["error"]["code"]) == (400, "validation_error")
+    caller.pass_time(60)
+    assert caller.data("GET", "/executions/exec_xyz789")["status"] == "cancelled"
+
+
+def test_scripted_resources(caller):
+    def explode(inputs):
+        raise KeyError("customer")
+
+    bad = caller.fake.add_workflow("Explodes", outputs=explode)
+    doubling = caller.fake.add_workflow("Doubles", outputs=lambda inputs: {"n": 2 * inputs["n"]})
+    shouting = caller.fake.add_agent("Shouts", str.upper, seconds=2.0)
+    ids = [
+        caller.data("POST", f"/workflows/{id}/execute", {"inputs": {"n": 21}})["execution_id"]
+        for id in (bad, doubling)
+    ]
+    caller.pass_time(1)
+    failed, doubled = (caller.data("GET", f"/executions/{id}") for id in ids)
+    assert (failed["status"], failed["error"]) == ("failed", "KeyError: 'customer'")
+    assert doubled["outputs"] == {"n": 42}
+    thread = caller.data("POST", f"/agents/{shouting}/threads", {})["id"]
+    before = caller.now
+    answer = caller.data("POST", f"/threads/{thread}/messages", {"content": "hello"})
+    assert "HELLO" in json.dumps(answer)
+    assert caller.now - before == pytest.approx(2.0)
+
+
+def test_a_message_and_its_thread(caller, shapes):
+    answer = caller.data("POST", "/threads/thread_xyz789/messages", {"content": "My order?"})
+    text = "Your order has shipped and should arrive on Thursday."
+    if shapes == "deployed":
+        assert (answer["status"], answer["message"]["content"]) == ("completed", text)
+        assert "usage" not in answer
+    else:
+        assert (answer["role"], answer["content"]) == ("assistant", text)
+        assert answer["usage"]["total_tokens"] == 11
+    assert caller.elapsed == pytest.approx(0.4)
+
+    listed = caller.json("GET", "/threads/thread_xyz789/messages?per_page=1")
+    if shapes == "deployed":
+        assert "pagination" not in listed
+        roles = [message["role"] for message in listed["data"]["messages"]]
+        assert roles == ["user", "assistant", "user", "assistant"]
+    else:
+        assert (len(listed["data"]), listed["pagination"]["total_count"]) == (1, 4)
+
+
+def test_a_message_may_take_too_long_and_goes_on(caller, shapes):
+    reply = caller.call(
+        "POST", "/threads/thread_xyz789/messages", {"content": "Hi", "timeout": 100}
+    )
+    assert (reply.status, json.loads(reply.body)["error"]["code"]) == (408, "timeout")
+    assert caller.elapsed == pytest.approx(0.1)
+    caller.pass_time(1)
+    assert caller.data("GET", "/threads/thread_xyz789")["message_count"] == 4
+
+
+def test_a_message_that_fails(caller):
+    def fail(text):
+        raise RuntimeError("no tokens left")
+
+    agent = caller.fake.add_agent("Fails", fail)
+    thread = caller.data("POST", f"/agents/{agent}/threads")["id"]
+    reply = caller.call("POST", f"/threads/{thread}/messages", {"content": "Hi"})
+    error = json.loads(reply.body)["error"]
+    assert (reply.status, error["code"]) == (500, "execution_failed")
+    assert error["message"] == "RuntimeError: no tokens left"
+
+
+def test_threads_keep_metadata_only_where_documented(caller, shapes):
+    body = {"metadata": {"user_id": "user_456"}}
+    thread = caller.data("POST", "/agents/agent_abc123/threads", body)
+    assert thread["metadata"] == ({} if shapes == "deployed" else body["metadata"])
+    deleted = caller.call("DELETE", f"/threads/{thread['id']}")
+    if shapes == "deployed":
+        assert json.loads(deleted.body)["data"] == {"id": thread["id"], "deleted": True}
+    assert caller.call("DELETE", f"/threads/{thread['id']}").status == 404
+
+
+def test_knowledge(caller, shapes):
+    asked = {"query": "How do I reset my password?", "top_k": 5}
+    results = caller.data("POST", "/knowledge-bases/kb_abc123/query", asked)["results"]
+    assert results[0]["document_name"] == "passwords.md"
+    assert "reset" in results[0]["content"]
+    assert 1 > results[0]["score"] >= results[-1]["score"] > 0
+    assert ("chunk_id" in results[0], "id" in results[0]) == (
+        (True, False) if shapes == "deployed" else (False, True)
+    )
+    unasked = {"query": "password", "top_k": None}
+    results = caller.data("POST", "/knowledge-bases/kb_abc123/query", unasked)["results"]
+    assert (results == []) == (shapes == "deployed")
+    row = caller.data("GET", "/knowledge-bases")[0]
+    assert row["document_count"] == 3
+    assert ("embedding_model" in row) == (shapes == "documented")
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 1.5, "5", True, [], {}, 10**400, 1e300])
+def test_a_bad_top_k(caller, top_k):
+    body = {"query": "password", "top_k": top_k}
+    status = caller.call("POST", "/knowledge-bases/kb_abc123/query", body).status
+    assert status == (200 if top_k in (10**400, 1e300) else 400)
+
+
+def test_triggers(caller, shapes):
+    rows = caller.data("GET", "/triggers?workflow_id=wf_abc123")
+    assert len(rows) == (3 if shapes == "deployed" else 1)
+    key = "trigger_type" if shapes == "deployed" else "type"
+    assert rows[0][key] == "webhook"
+    fired = caller.data("POST", "/triggers/trigger_abc123/execute", {"inputs": {"user_id": 1}})
+    assert fired["execution_id"]
+    disabled = f"/triggers/{seeds.DISABLED_TRIGGER_ID}/execute"
+    assert caller.call("POST", disabled, {}).status == 400
+
+
+def test_memories(caller):
+    base = "/agents/agent_abc123/memory"
+    body = {"working_memory": "Likes tea", "metadata": {"a": 1}}
+    caller.call("PUT", f"{base}/user%201", body)
+    caller.call("PUT", f"{base}/user%201", {"metadata": {"b": 2}})
+    memory = caller.data("GET", f"{base}/user%201")
+    assert (memory["working_memory"], memory["metadata"]) == ("Likes tea", {"a": 1, "b": 2})
+    found = caller.data("POST", f"{base}/search", {"query": "who likes tea", "top_k": 1})
+    assert [hit["user_id"] for hit in found["results"]] == ["user 1"]
+    for narrowing in ({"similarity_threshold": 0.99}, {"user_id": "user_456"}):
+        found = caller.data("POST", f"{base}/search", {"query": "tea", **narrowing})
+        assert found["results"] == []
+    assert caller.data("GET", f"{base}/stats")["total_users"] == 3
+    caller.call("DELETE", f"{base}/user%201")
+    assert caller.call("GET", f"{base}/user%201").status == 404
+
+
+def test_pages(caller, shapes):
+    first = caller.json("GET", "/executions?workflow_id=wf_123&per_page=4")
+    assert len(first["data"]) == 4
+    pagination = first["pagination"]
+    assert (pagination["page"], pagination["per_page"], pagination["total_count"]) == (1, 4, 9)
+    if shapes == "deployed":
+        assert set(pagination) == {
+            "page",
+            "per_page",
+            "total_count",
+            "total_pages",
+            "has_next",
+            "has_prev",
+        }
+        assert (pagination["total_pages"], pagination["has_next"]) == (3, True)
+    else:
+        assert set(pagination) == {"page", "per_page", "total_count", "has_more"}
+    last = caller.json("GET", "/executions?workflow_id=wf_123&per_page=4&page=3")
+    assert len(last["data"]) == 1
+    assert not last["pagination"].get("has_next", last["pagination"].get("has_more"))
+
+
+@pytest.mark.parametrize(
+    ("query", "page", "per_page"),
+    [
+        ("", 1, 20),
+        ("?page=0&per_page=0", 1, 1),
+        ("?page=x&per_page=", 1, 20),
+        ("?page=-3&per_page=1000", 1, 100),
+        ("?page=2&per_page=3.5", 2, 20),
+    ],
+)
+def test_bad_numbers_are_mended_silently(caller, query, page, per_page):
+    pagination = caller.json("GET", f"/workflows{query}")["pagination"]
+    assert (pagination["page"], pagination["per_page"]) == (page, per_page)
+
+
+def test_deployed_executions_count_oddly(make_caller):
+    caller = make_caller("deployed")
+    unfiltered = caller.json("GET", "/executions?per_page=10")["pagination"]
+    assert (unfiltered["has_next"], unfiltered["total_count"]) == (False, 10)
+    second = caller.json("GET", "/executions?per_page=10&page=2")
+    assert len(second["data"]) == 10
+    # Filtered after the cut: a short page that is not the last.
+    page = caller.json("GET", "/executions?workflow_id=wf_abc123&status=running&per_page=4")
+    assert len(page["data"]) == 1
+    assert page["pagination"]["has_next"] is True
+
+
+def test_documented_executions_count_rightly(make_caller):
+    caller = make_caller("documented")
+    page = caller.json("GET", "/executions?workflow_id=wf_abc123&status=running")
+    assert (len(page["data"]), page["pagination"]["total_count"]) == (1, 1)
+
+
+def test_request_ids(caller, shapes):
+    reply = caller.call("GET", "/workflows", headers=[("x-request-id", "mine")])
+    assert reply.headers["X-Request-ID"] == "mine"
+    request_id = json.loads(reply.body)["meta"]["request_id"]
+    assert request_id != "mine"
+    assert request_id.startswith("req_") == (shapes == "documented")
+    assert caller.call("GET", "/workflows").headers["X-Request-ID"] != request_id
+
+
+def raw(caller, method, path, body=b"", content_type=None, root="https://h/api/v1"):
+    headers = [("X-API-Key", caller.key)]
+    if content_type is not None:
+        headers.append(("Content-Type", content_type))
+    reply = caller.fake.handle(Request(method, root + path, Headers(headers), body), caller.now)
+    return reply.status, json.loads(reply.body)
+
+
+def test_what_the_framework_refuses(caller, shapes):
+    cases = [
+        (("GET", "/nowhere"), 404),
+        (("PUT", "/workflows"), 404),
+        (("GET", "/workflows/"), 404),
+        (("POST", "/workflows/wf_123/execute", b"{", "application/json"), 500),
+        (("POST", "/workflows/wf_123/execute", b'{"a": NaN}', "application/json"), 500),
+        (("POST", "/workflows/wf_123/execute", b"\xff\xfe\xfd", "application/json"), 500),
+        (("POST", "/workflows/wf_123/execute", b"a=1", "application/x-www-form-urlencoded"), 415),
+        (("POST", "/workflows/wf_123/execute", b" " * 1048577, "application/json"), 413),
+    ]
+    for arguments, status in cases:
+        got, said = raw(caller, *arguments)
+        if shapes == "deployed":
+            assert (got, said["statusCode"]) == (status, status)
+            assert {"error", "message"} <= set(said)
+        else:
+            assert got == (400 if status == 500 else status)
+            assert said["error"]["code"]
+    if shapes == "deployed":
+        _, said = raw(caller, "GET", "/nowhere")
+        assert said == {
+            "statusCode": 404,
+            "error": "Not Found",
+            "message": "Route GET:/api/v1/nowhere not found",
+        }
+
+
+def test_bodies(caller, shapes):
+    path = "/workflows/wf_123/execute"
+    assert raw(caller, "POST", path)[0] == 202
+    assert raw(caller, "POST", path, b"", "application/json")[0] == (
+        202 if shapes == "deployed" else 400
+    )
+    assert raw(caller, "POST", path, b"{}", "application/json; charset=utf-8")[0] == 202
+    assert raw(caller, "POST", path, b"[]", "application/json")[0] == 400
+    assert raw(caller, "POST", path, b'{"inputs": []}', "application/json")[0] == 400
+    status, said = raw(caller, "POST", path, rb'{"inputs": {"name": "\ud800"}}', "application/json")
+    assert (status, said["data"]["inputs"]) == (202, {"name": "\ud800"})
+
+
+def test_the_api_root_may_be_elsewhere(caller):
+    for root in ("http://h/v1", "http://h:1/flow/api/v1", "http://[::1]/api/v1"):
+        assert raw(caller, "GET", "/workflows/wf_123", root=root)[0] == 200
+
+
+def test_credits(caller):
+    caller.fake.set_credits(1)
+    assert caller.call("POST", "/workflows/wf_123/execute", {}).status == 202
+    refused = caller.call("POST", "/workflows/wf_123/execute", {})
+    assert refused.status == 402
+    assert json.loads(refused.body)["success"] is False
+
+
+def test_the_same_seed_gives_the_same_service(make_caller):
+    def transcript(seed):
+        caller = make_caller(seed=seed)
+        return [caller.call(*row[:3]).body for row in CALLS]
+
+    assert transcript(1) == transcript(1)
+    assert transcript(1) != transcript(2)

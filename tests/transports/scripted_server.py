@@ -1,0 +1,209 @@
+"""A loopback server that sends scripted bytes: sockets and threads, no HTTP library.
+
+`handler(peer)` runs in a thread of its own for each connection. What it raises is raised again
+by the `with` block of the server, so an assertion inside a handler fails the test.
+
+    def handler(peer):
+        request = peer.read_request()
+        peer.send(reply(b"hello"))
+
+    with ScriptedServer(handler) as server:
+        ...server.url...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+PATIENCE = 10.0
+"""Seconds after which a handler gives up on its client."""
+
+
+@dataclass
+class ReceivedRequest:
+    method: str
+    target: str
+    headers: List[Tuple[str, str]]
+    body: bytes
+
+    def __getitem__(self, name: str) -> str:
+        return {key.lower(): value for key, value in self.headers}[name.lower()]
+
+    def __contains__(self, name: str) -> bool:
+        return any(key.lower() == name.lower() for key, _ in self.headers)
+
+
+class Peer:
+    """One accepted connection, as its handler sees it."""
+
+    def __init__(self, sock: socket.socket, server: ScriptedServer, number: int) -> None:
+        self.sock = sock
+        self.server = server
+        self.number = number
+        """0 for the server's first connection, 1 for the second, and so on."""
+        self._buffer = bytearray()
+
+    def read_request(self) -> Optional[ReceivedRequest]:
+        """The next whole request, or None when the client has closed the connection."""
+        while b"\r\n\r\n" not in self._buffer:
+            if not self._receive():
+                return None
+        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        start, *lines = head.decode("latin-1").split("\r\n")
+        method, target, _ = start.split(" ")
+        headers = [(name, value.strip()) for name, _, value in (x.partition(":") for x in lines)]
+        request = ReceivedRequest(method, target, headers, b"")
+        length = int(request["content-length"]) if "content-length" in request else 0
+        while len(self._buffer) < length:
+            if not self._receive():
+                return None
+        request.body = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        with self.server.lock:
+            self.server.requests.append(request)
+        return request
+
+    def _receive(self) -> bool:
+        try:
+            data = self.sock.recv(65536)
+        except ConnectionError:
+            return False
+        self._buffer += data
+        return bool(data)
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def close(self) -> None:
+        """Say goodbye in good order (FIN)."""
+        if isinstance(self.sock, ssl.SSLSocket):
+            with contextlib.suppress(OSError):
+                self.sock.unwrap()
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
+    def reset(self) -> None:
+        """Tear the connection down (RST)."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def wait_closed(self) -> None:
+        """Return when the connection is closed; fail after PATIENCE seconds."""
+        while self.sock.fileno() != -1 and self._receive():
+            pass
+
+
+Handler = Callable[[Peer], Any]
+
+
+class ScriptedServer:
+    """See the module. `tls` is a server-side context; `host` is where to listen."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        tls: Optional[ssl.SSLContext] = None,
+        host: str = "127.0.0.1",
+        name: Optional[str] = None,
+    ) -> None:
+        self.handler = handler
+        self.requests: List[ReceivedRequest] = []
+        self.errors: List[BaseException] = []
+        self.connections = 0
+        self.lock = threading.Lock()
+        self._tls = tls
+        self._peers: Dict[Peer, threading.Thread] = {}
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family, backlog=1024)
+        self.port: int = self._listener.getsockname()[1]
+        scheme = "https" if tls else "http"
+        shown = name or (f"[{host}]" if ":" in host else host)
+        self.url = f"{scheme}://{shown}:{self.port}"
+
+    def __enter__(self) -> ScriptedServer:  # noqa: PYI034
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
+        return self
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes a blocked accept()
+        self._listener.close()
+        self._acceptor.join(PATIENCE)
+        for peer, thread in list(self._peers.items()):
+            with contextlib.suppress(OSError):
+                peer.sock.shutdown(socket.SHUT_RDWR)
+            thread.join(PATIENCE)
+            peer.sock.close()
+        if self.errors and kind is None:
+            raise self.errors[0]
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            sock.settimeout(PATIENCE)
+            with self.lock:
+                peer = Peer(sock, self, self.connections)
+                self.connections += 1
+            thread = threading.Thread(target=self._serve, args=(peer,), daemon=True)
+            self._peers[peer] = thread
+            thread.start()
+
+    def _serve(self, peer: Peer) -> None:
+        try:
+            if self._tls:
+                try:
+                    peer.sock = self._tls.wrap_socket(peer.sock, server_side=True)
+                except OSError:  # the client did not like us
+                    return
+            self.handler(peer)
+        except ConnectionError:
+            pass  # the client has gone
+        except BaseException as error:
+            self.errors.append(error)
+        finally:
+            if peer.sock.fileno() != -1:
+                peer.close()
+
+
+def reply(
+    body: bytes = b"",
+    *,
+    status: str = "200 OK",
+    headers: Sequence[Tuple[str, str]] = (),
+    length: bool = True,
+) -> bytes:
+    """The bytes of one HTTP/1.1 reply; with `length`, Content-Length is added."""
+    fields = list(headers)
+    if length:
+        fields.append(("Content-Length", str(len(body))))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    return f"HTTP/1.1 {status}\r\n{lines}\r\n".encode("latin-1") + body
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body; `chunk(b"")` ends the body."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+CHUNKED = ("Transfer-Encoding", "chunked")
+
+
+def echo(peer: Peer) -> None:
+    """A handler that keeps the connection alive and answers each request with its own body."""
+    while True:
+        request = peer.read_request()
+        if request is None:
+            return
+        peer.send(reply(request.body))

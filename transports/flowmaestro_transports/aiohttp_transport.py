@@ -1,0 +1,309 @@
+"""The awaiting transport on aiohttp, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+import sys
+import time
+import weakref
+from typing import Any, AsyncGenerator, Dict, List, Optional, Union
+
+import aiohttp
+from aiohttp.http import HttpProcessingError
+from yarl import URL
+
+from flowmaestro_core.http import Headers, Phase, Request, Response, TransportFailure
+from flowmaestro_transports.content_coding import MAX_BODY, ContentDecoder
+from flowmaestro_transports.contract import AsyncOpenResponse
+from flowmaestro_transports.tls import tls_context
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout_at
+else:
+    from async_timeout import timeout_at  # what aiohttp itself uses there
+
+_LONGEST_LINE = 64 * 1024
+"""Bytes that one line in the head of a reply may have."""
+
+_MARGIN = 0.005
+"""Seconds by which connecting must end before the attempt as a whole. If both limits ran out
+together, one could not tell whether the request had left."""
+
+_SETTINGS: Dict[str, Any] = {
+    "auto_decompress": False,  # ours is bounded
+    "max_line_size": _LONGEST_LINE,
+    "max_field_size": _LONGEST_LINE,
+    "skip_auto_headers": ("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+}
+"""What a session of ours is made with, and a request on another's is told."""
+
+_ERRORS = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError)
+_NOT_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.InvalidURL,
+    aiohttp.ServerTimeoutError,  # no limit but that for connecting is left to aiohttp
+)
+
+
+class AiohttpTransport:
+    """An `AsyncTransport` on aiohttp, for asyncio. Elsewhere its calls raise `RuntimeError`.
+
+    Without a `session`, it keeps connections of its own, made with the first call: `verify`
+    is True for the system's trust store, the path of CA certificates, an `ssl.SSLContext`, or
+    False; at most `max_connections` calls are on their way at once, and others wait within
+    their own time limits. Open streams do not count. Used from one event loop after another,
+    it makes new connections; from two that run at once, it raises `RuntimeError`.
+
+    With a `session`, that one is used as it is and never closed: its connector bounds calls
+    and streams alike, its own headers and cookies go out as well, and aiohttp by itself
+    repeats a GET, PUT or DELETE once when a kept connection turns out to be dead. A `verify`
+    beside it is a `ValueError`: that belongs to its connector.
+    """
+
+    def __init__(
+        self,
+        session: Optional[aiohttp.ClientSession] = None,
+        *,
+        verify: Union[bool, str, ssl.SSLContext] = True,
+        max_connections: int = 100,
+    ) -> None:
+        if session is not None and verify is not True:
+            raise ValueError("verify belongs to the session's connector")
+        self._callers_session = session
+        self._context = tls_context(verify) if session is None else None
+        self._max_connections = max_connections
+        self._options = {} if session is None else {**_SETTINGS}
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._sessions: Dict[int, aiohttp.ClientSession] = {}
+        self._keeper: Optional[AsyncGenerator[None, None]] = None
+        self._streams: weakref.WeakSet[_Body] = weakref.WeakSet()
+        self._closed = False
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        """As `AsyncTransport.send`. A body of more than 64 MiB is a failure (*reply broken*)."""
+        loop = _running_loop()
+        session = await self._session(loop, self._max_connections)
+        body: Optional[_Body] = None
+        try:
+            async with timeout_at(loop.time() + timeout):
+                body = await self._begin(session, request, timeout, MAX_BODY)
+                return Response(body.status, body.headers, await body.read_whole())
+        except BaseException as error:
+            if body is not None:
+                body.close_now()
+            if isinstance(error, _ERRORS):
+                raise _failure(error, head_came=body is not None) from error
+            raise
+
+    async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
+        """As `AsyncTransport.open`."""
+        loop = _running_loop()
+        session = await self._session(loop, 0)
+        try:
+            async with timeout_at(loop.time() + timeout):
+                body = await self._begin(session, request, timeout, sys.maxsize)
+        except _ERRORS as error:
+            raise _failure(error, head_came=False) from error
+        self._streams.add(body)
+        return body
+
+    async def sleep(self, seconds: float) -> None:
+        """As `AsyncTransport.sleep`."""
+        await asyncio.sleep(seconds)
+
+    def now(self) -> float:
+        """As `AsyncTransport.now`."""
+        return time.monotonic()
+
+    async def close(self) -> None:
+        """As `AsyncTransport.close`. A session of the caller's stays open; its streams end."""
+        self._closed = True
+        for stream in list(self._streams):
+            stream.close_now()
+        await self._let_sessions_go()
+
+    async def _begin(
+        self, session: aiohttp.ClientSession, request: Request, timeout: float, limit: int
+    ) -> _Body:
+        """Sends, and gives the reply as soon as its head is there."""
+        response = await session.request(
+            request.method,
+            URL(request.url, encoded=True),
+            data=request.body or None,
+            headers=request.headers.pairs,
+            allow_redirects=False,
+            raise_for_status=False,
+            timeout=aiohttp.ClientTimeout(
+                connect=max(timeout - _MARGIN, timeout / 2), ceil_threshold=math.inf
+            ),
+            **self._options,
+        )
+        return _Body(response, limit)
+
+    async def _session(
+        self, loop: asyncio.AbstractEventLoop, connections: int
+    ) -> aiohttp.ClientSession:
+        """The session with so many connections at once; 0 is any number."""
+        if self._closed:
+            raise RuntimeError("this transport is closed")
+        if self._callers_session is not None:
+            return self._callers_session
+        if loop is not self._loop:
+            await self._move_to(loop)
+        session = self._sessions.get(connections)
+        if session is None:
+            session = self._sessions[connections] = _new_session(self._context, connections)
+        return session
+
+    async def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None and self._loop.is_running():
+            raise RuntimeError(
+                "this transport is in use on another event loop that is running: make one for each"
+            )
+        await self._let_sessions_go()
+        self._loop = loop
+        self._sessions = {}
+        self._keeper = _keep(self._sessions)
+        await self._keeper.__anext__()
+
+    async def _let_sessions_go(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            await keeper.aclose()
+
+
+async def _keep(sessions: Dict[int, aiohttp.ClientSession]) -> AsyncGenerator[None, None]:
+    """Closes the sessions when it is closed, at the latest before its event loop is.
+
+    An event loop that ends in good order, as `asyncio.run` sees to, closes the asynchronous
+    generators that were begun on it (PEP 525). So nothing outlives it, and the next loop has
+    nothing of a dead one's to touch.
+    """
+    try:
+        yield
+    finally:
+        for session in sessions.values():
+            await session.close()
+
+
+def _new_session(context: Optional[ssl.SSLContext], connections: int) -> aiohttp.ClientSession:
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, ssl=context or True),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        **_SETTINGS,
+    )
+    if hasattr(session, "_retry_connection"):
+        # aiohttp would repeat a GET, PUT or DELETE on its own; no public switch turns that off.
+        session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
+    return session
+
+
+class _Body:
+    """A reply whose body is still open."""
+
+    def __init__(self, response: aiohttp.ClientResponse, limit: int) -> None:
+        headers = Headers(
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in response.raw_headers
+        )
+        self._coding = ContentDecoder(headers, limit)
+        self.status = response.status
+        self.headers = self._coding.headers
+        self._response = response
+        self._closed = False
+
+    async def read(self, patience: float) -> Optional[bytes]:
+        """As `AsyncOpenResponse.read`. Another task's `close` wakes it, and it raises."""
+        if self._closed:
+            raise TransportFailure(Phase.REPLY_BROKEN, "the stream was closed")
+        stream = self._response.content
+        try:
+            arrived = stream.read_nowait()  # spares the timer
+            if arrived:
+                content = self._decode(arrived)
+                if content:
+                    return content
+            async with timeout_at(_running_loop().time() + patience):
+                return await self._next()
+        except asyncio.TimeoutError:
+            return None  # giving up the wait loses no bytes
+        except _ERRORS as error:
+            message = "the stream was closed" if self._closed else _reason(error)
+            self.close_now()
+            raise TransportFailure(Phase.REPLY_BROKEN, message) from error
+
+    async def read_whole(self) -> bytes:
+        """The rest of the body. Raises what aiohttp does, and `TransportFailure`."""
+        pieces: List[bytes] = []
+        while True:
+            piece = await self._next()
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+
+    async def close(self) -> None:
+        """As `AsyncOpenResponse.close`."""
+        self.close_now()
+
+    def close_now(self) -> None:
+        """The same without awaiting anything: aiohttp needs not wait to drop a connection."""
+        self._closed = True
+        self._response.close()
+
+    async def _next(self) -> bytes:
+        while True:
+            data = await self._response.content.readany()
+            content = self._decode(data)
+            if content or not data:
+                return content
+
+    def _decode(self, data: bytes) -> bytes:
+        try:
+            return self._coding.feed(data) if data else self._coding.finish()
+        except ValueError as error:
+            self.close_now()
+            raise TransportFailure(Phase.REPLY_BROKEN, str(error)) from error
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "AiohttpTransport runs on asyncio, and no asyncio event loop is running; "
+            "AnyioTransport runs on trio, too"
+        ) from None
+
+
+def _failure(error: BaseException, *, head_came: bool) -> TransportFailure:
+    """The failure that an `error` of aiohttp means for the attempt."""
+    timed_out = isinstance(error, asyncio.TimeoutError)
+    if isinstance(error, _NOT_SENT):
+        return TransportFailure(
+            Phase.NOT_SENT,
+            "not connected in time" if timed_out else _reason(error),
+            timed_out=timed_out,
+        )
+    if head_came:
+        what = "the reply did not end in time" if timed_out else _reason(error)
+        return TransportFailure(Phase.REPLY_BROKEN, what, timed_out=timed_out)
+    if timed_out:
+        return TransportFailure(Phase.MAYBE_PROCESSED, "no reply in time", timed_out=True)
+    if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
+        message = f"the head of the reply is broken: {_reason(error)}"
+        return TransportFailure(Phase.REPLY_BROKEN, message)
+    return TransportFailure(
+        Phase.MAYBE_PROCESSED, f"the connection was lost before the reply: {_reason(error)}"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    # What else the text of these says is the URL, query included.
+    if isinstance(error, aiohttp.InvalidURL):
+        return "the URL is not valid"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.message
+    return str(error) or type(error).__name__

@@ -1,0 +1,180 @@
+"""One HTTP/1.1 connection: h11 keeps the rules, a socket moves the bytes.
+
+A connection carries one request at a time: `exchange`, then `take` until it returns `b""`, then
+`recycle`. It waits only in `exchange` and `ready`, and it has no time limits of its own.
+"""
+
+from __future__ import annotations
+
+from typing import List, Optional, Tuple
+
+import h11
+
+from flowmaestro_core.http import Headers, Phase, Request, ResponseHead
+from flowmaestro_transports.anyio_socket import Origin, Socket
+
+MAX_HEAD = 100 * 1024
+"""Bytes of one reply's head, and of one chunk header: beyond that the reply is refused."""
+
+_BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
+
+
+class Connection:
+    """A connection to `origin`.
+
+    Raises `OSError` and `h11.RemoteProtocolError` for what goes wrong with the peer, and
+    `h11.LocalProtocolError` or `UnicodeError` for a request that HTTP/1.1 cannot express.
+    After any of them `phase` says how far the request had come, and only `close` is left.
+    """
+
+    def __init__(self, socket: Socket, origin: Origin) -> None:
+        self.origin = origin
+        self.phase = Phase.NOT_SENT
+        self.complete = False
+        """Whether the body of the reply has been taken to its end."""
+        self.idle_since = 0.0
+        """When it was put aside; the pool's business."""
+        self._socket = socket
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._cut_short = False
+        self._broken: Optional[h11.RemoteProtocolError] = None
+
+    async def exchange(self, request: Request, target: str) -> ResponseHead:
+        """Send `request` for `target` (RFC 9112, 3.2) and read the head of its reply."""
+        self.phase = Phase.NOT_SENT
+        self.complete = False
+        await self._send(self._encode(request, target))
+        response = await self._read_head()
+        return ResponseHead(
+            response.status_code,
+            Headers(
+                [
+                    (name.decode("latin-1"), value.decode("latin-1"))
+                    for name, value in response.headers.raw_items()
+                ]
+            ),
+        )
+
+    def _encode(self, request: Request, target: str) -> bytes:
+        given = request.headers
+        fields: List[Tuple[bytes, bytes]] = [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in given.pairs
+        ]
+        if "host" not in given:
+            fields.insert(0, (b"Host", self.origin.authority.encode("ascii")))
+        body = request.body
+        if (body or request.method in _BODY_EXPECTED) and "content-length" not in given:
+            fields.append((b"Content-Length", b"%d" % len(body)))
+        http = self._h11
+        head = http.send(h11.Request(method=request.method, target=target, headers=fields))
+        content = http.send(h11.Data(data=body)) if body else b""
+        return head + content + http.send(h11.EndOfMessage())
+
+    async def _send(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while True:
+                rest = rest[self._socket.send_nowait(rest) :]
+                self.phase = Phase.MAYBE_PROCESSED
+                if not rest:
+                    return
+                await self._socket.ready()
+        except OSError:
+            # A server may answer and hang up before it has read a long request to its end.
+            self._cut_short = True
+            early = self._socket.receive_nowait()
+            if not early:
+                raise
+            self._receive(early)
+
+    def _receive(self, data: bytes) -> None:
+        self.phase = Phase.REPLY_BROKEN
+        self._h11.receive_data(data)
+
+    async def _read_head(self) -> h11.Response:
+        received = 0
+        while True:
+            event = self._h11.next_event()
+            if isinstance(event, h11.Response):
+                if received > MAX_HEAD:
+                    _refuse_long_head(event)
+                return event
+            if event is h11.NEED_DATA:
+                data = await self._wait_for_bytes()
+                received += len(data)
+                self._receive(data)
+            elif not isinstance(event, h11.InformationalResponse):
+                raise h11.RemoteProtocolError("the server switched to another protocol")
+
+    async def _wait_for_bytes(self) -> bytes:
+        while True:
+            await self._socket.readable()
+            data = self._socket.receive_nowait()
+            if data:
+                return data
+            if data is not None:
+                raise ConnectionResetError("the server closed the connection before its reply")
+
+    def take(self) -> Optional[bytes]:
+        """What has arrived of the body, without waiting.
+
+        `b""` is its end, None means that nothing has come: `await ready()`, then ask again.
+        """
+        if self.complete:
+            return b""
+        if self._broken is not None:
+            raise self._broken
+        parts: List[bytes] = []
+        while True:
+            try:
+                event = self._h11.next_event()
+            except h11.RemoteProtocolError as error:
+                if not parts:
+                    raise
+                self._broken = error  # what came before it is good
+                break
+            if isinstance(event, h11.Data):
+                parts.append(event.data)
+            elif event is h11.NEED_DATA:
+                if parts:
+                    break
+                data = self._socket.receive_nowait()
+                if data is None:
+                    return None
+                self._h11.receive_data(data)
+            else:
+                self.complete = True
+                break
+        return b"".join(parts)
+
+    async def ready(self) -> None:
+        """Wait until `take` is worth another try. A wait that is cancelled loses nothing."""
+        await self._socket.ready()
+
+    def recycle(self) -> bool:
+        """Get ready for the next request; False when this connection must not carry one."""
+        http = self._h11
+        if (
+            self._cut_short
+            or http.our_state is not h11.DONE
+            or http.their_state is not h11.DONE
+            or http.trailing_data[0]
+        ):
+            return False
+        http.start_next_cycle()
+        return True
+
+    def dropped(self) -> bool:
+        """Of an idle connection: whether the server has closed it, or spoken out of turn."""
+        return self._socket.dropped()
+
+    def close(self) -> None:
+        """Close at once. Closing twice is harmless."""
+        self._socket.close()
+
+
+def _refuse_long_head(response: h11.Response) -> None:
+    # h11 looks at its limit only when a head is still incomplete.
+    size = sum(len(name) + len(value) + 4 for name, value in response.headers)
+    if size > MAX_HEAD:
+        raise h11.RemoteProtocolError("the head of the reply is too long")

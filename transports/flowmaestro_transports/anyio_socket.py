@@ -1,0 +1,121 @@
+"""TCP and TLS sockets for asyncio and trio alike: try without waiting, then wait, then try again.
+
+anyio does the waiting; the bytes move straight between the operating system and us. So what has
+arrived can be taken without waiting, a wait that is cancelled has consumed nothing, and a socket
+is closed in one step: from a cancelled task, or when its event loop is long gone.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Awaitable, Callable, List, NamedTuple, Optional
+
+import anyio
+
+READ_SIZE = 65536
+
+Waiter = Callable[[socket.socket], Awaitable[None]]
+"""Waits until a socket can be read, or until it can be written."""
+
+
+def waiter_for(want: ssl.SSLError) -> Waiter:
+    """What TLS waits for: `want` is an `SSLWantReadError` or an `SSLWantWriteError`."""
+    return anyio.wait_readable if isinstance(want, ssl.SSLWantReadError) else anyio.wait_writable
+
+
+class Origin(NamedTuple):
+    """Where a request goes (RFC 6454): the key under which connections are kept."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """The value of the Host field (RFC 9110, 7.2): no port where it is the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.scheme == "https" else 80
+        return host if self.port == default else f"{host}:{self.port}"
+
+
+class Socket:
+    """A connected TCP socket. Every method but `ready` returns without waiting.
+
+    What the operating system reports is raised as it is: `OSError`.
+    """
+
+    __slots__ = ("_blocked_on", "_sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._blocked_on: Waiter = anyio.wait_readable
+
+    def receive_nowait(self) -> Optional[bytes]:
+        """What has arrived, up to 64 KiB; `b""` once the peer has ended, None for nothing yet."""
+        try:
+            return self._sock.recv(READ_SIZE)
+        except BlockingIOError:
+            self._blocked_on = anyio.wait_readable
+            return None
+
+    def send_nowait(self, data: memoryview) -> int:
+        """Send a first part of `data`; how many bytes that was, 0 when there is no room."""
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            self._blocked_on = anyio.wait_writable
+            return 0
+
+    async def ready(self) -> None:
+        """Wait until what could not be done just now is worth another try."""
+        await self._blocked_on(self._sock)
+
+    async def readable(self) -> None:
+        """Wait until the operating system has something to read for us."""
+        await anyio.wait_readable(self._sock)
+
+    def dropped(self) -> bool:
+        """Of an idle socket: whether the peer has closed it, or spoken out of turn."""
+        try:
+            return self.receive_nowait() is not None
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """Close at once. Closing twice is harmless; no task may be waiting on the socket."""
+        self._sock.close()
+
+
+class TlsSocket(Socket):
+    """The same over TLS. Either direction may have to wait for the other (`SSL_ERROR_WANT_*`)."""
+
+    __slots__ = ()
+
+    def receive_nowait(self) -> Optional[bytes]:
+        """As `Socket.receive_nowait`, records that have arrived joined: one is at most 16 KiB."""
+        records: List[bytes] = []
+        size = 0
+        while size < READ_SIZE:
+            try:
+                record = self._sock.recv(READ_SIZE)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
+                self._blocked_on = waiter_for(want)
+                break
+            except OSError:
+                if records:
+                    break  # it will be raised again once these have been taken
+                raise
+            if not record:
+                return b"".join(records)
+            records.append(record)
+            size += len(record)
+        return b"".join(records) if records else None
+
+    def send_nowait(self, data: memoryview) -> int:
+        """As `Socket.send_nowait`."""
+        try:
+            return self._sock.send(data)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
+            self._blocked_on = waiter_for(want)
+            return 0

@@ -1,0 +1,99 @@
+"""The transports of clients that were not given one, made when the first call is made."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Optional
+
+from flowmaestro_core.http import Request, Response
+from flowmaestro_transports.contract import (
+    AsyncOpenResponse,
+    AsyncTransport,
+    OpenResponse,
+    Transport,
+)
+
+
+class DefaultTransport:
+    """requests, imported with the first call."""
+
+    def __init__(self) -> None:
+        self._chosen: Optional[Transport] = None
+        self._lock = threading.Lock()
+
+    def send(self, request: Request, timeout: float) -> Response:
+        """As `Transport.send`."""
+        return self._choose().send(request, timeout)
+
+    def open(self, request: Request, timeout: float) -> OpenResponse:
+        """As `Transport.open`."""
+        return self._choose().open(request, timeout)
+
+    def sleep(self, seconds: float) -> None:
+        """Really sleep."""
+        time.sleep(seconds)
+
+    def now(self) -> float:
+        """Seconds on the monotonic clock."""
+        return time.monotonic()
+
+    def close(self) -> None:
+        """Close what was made."""
+        if self._chosen is not None:
+            self._chosen.close()
+
+    def _choose(self) -> Transport:
+        if self._chosen is None:
+            with self._lock:
+                if self._chosen is None:
+                    from flowmaestro_transports.requests_transport import RequestsTransport
+
+                    self._chosen = RequestsTransport()
+        return self._chosen
+
+
+class DefaultAsyncTransport:
+    """aiohttp under asyncio, anyio under trio, found out with the first call."""
+
+    def __init__(self) -> None:
+        self._chosen: Optional[AsyncTransport] = None
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        """As `AsyncTransport.send`."""
+        return await self._choose().send(request, timeout)
+
+    async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
+        """As `AsyncTransport.open`."""
+        return await self._choose().open(request, timeout)
+
+    async def sleep(self, seconds: float) -> None:
+        """As `AsyncTransport.sleep`."""
+        await self._choose().sleep(seconds)
+
+    def now(self) -> float:
+        """As `AsyncTransport.now`."""
+        return self._choose().now()
+
+    async def close(self) -> None:
+        """Close what was made."""
+        if self._chosen is not None:
+            await self._chosen.close()
+
+    def _choose(self) -> AsyncTransport:
+        if self._chosen is None:
+            if _in_trio():
+                from flowmaestro_transports.anyio_transport import AnyioTransport
+
+                self._chosen = AnyioTransport()
+            else:
+                from flowmaestro_transports.aiohttp_transport import AiohttpTransport
+
+                self._chosen = AiohttpTransport()
+        return self._chosen
+
+
+def _in_trio() -> bool:
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_run())

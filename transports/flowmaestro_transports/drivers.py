@@ -1,0 +1,183 @@
+"""The two drivers: one loop, written twice.
+
+A driver carries out the actions of one machine over one transport, and reports what happened.
+It is the only place where the core meets the world; the loops differ in `await` alone.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Optional, Protocol, Union
+
+from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send
+from flowmaestro_core.http import ResponseHead, TransportFailure
+from flowmaestro_core.machine import Machine
+from flowmaestro_transports.contract import (
+    AsyncOpenResponse,
+    AsyncTransport,
+    OpenResponse,
+    Transport,
+)
+
+
+class Dice(Protocol):
+    """Where the jitter of retries and the idempotency keys come from: `random`, or a seeded one."""
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+
+    def getrandbits(self, k: int, /) -> int:
+        """A whole number of `k` bits."""
+
+
+def dice_of(transport: object) -> Dice:
+    """A transport's own dice (its attribute `random`), for repeatable runs; else `random`."""
+    own: Optional[Dice] = getattr(transport, "random", None)
+    return random if own is None else own
+
+
+class Driver:
+    """Drives one machine over a blocking transport."""
+
+    def __init__(self, machine: Machine[Any], transport: Transport) -> None:
+        self.machine = machine
+        self._transport = transport
+        self._body: Optional[OpenResponse] = None
+        self._started = False
+
+    def advance(self) -> Union[Emit, Done]:
+        """Go on until the machine has an item for the caller, or has ended.
+
+        Raises the machine's error when it fails. Whatever is raised, no body stays open.
+        """
+        try:
+            return self._advance()
+        except BaseException:
+            self.close()
+            raise
+
+    def _advance(self) -> Union[Emit, Done]:
+        machine, transport = self.machine, self._transport
+        now, jitter = transport.now, dice_of(transport).random
+        step = machine.emitted if self._started else machine.start
+        self._started = True
+        action = step(now(), jitter())
+        while True:
+            try:
+                if isinstance(action, Send):
+                    response = transport.send(action.request, action.timeout)
+                    action = machine.response_received(response, now(), jitter())
+                elif isinstance(action, Emit):
+                    return action
+                elif isinstance(action, Done):
+                    self.close()
+                    return action
+                elif isinstance(action, Fail):
+                    raise action.error
+                elif isinstance(action, Read):
+                    data = self._open_body().read(action.patience)
+                    if data is None:
+                        action = machine.stream_quiet(now(), jitter())
+                    elif data:
+                        action = machine.bytes_received(data, now(), jitter())
+                    else:
+                        self.close()
+                        action = machine.stream_ended(now(), jitter())
+                elif isinstance(action, Open):
+                    self.close()
+                    self._body = transport.open(action.request, action.timeout)
+                    head = ResponseHead(self._body.status, self._body.headers)
+                    action = machine.stream_opened(head, now(), jitter())
+                elif isinstance(action, Close):
+                    self.close()
+                    action = machine.stream_closed(now(), jitter())
+                else:
+                    transport.sleep(action.seconds)
+                    action = machine.waited(now(), jitter())
+            except TransportFailure as failure:
+                if not isinstance(action, Send):
+                    self.close()
+                action = machine.transport_failed(failure, now(), jitter())
+
+    def close(self) -> None:
+        """Release the open body, if there is one."""
+        body, self._body = self._body, None
+        if body is not None:
+            body.close()
+
+    def _open_body(self) -> OpenResponse:
+        if self._body is None:
+            raise RuntimeError("no body is open")
+        return self._body
+
+
+class AsyncDriver:
+    """Drives one machine over an awaiting transport."""
+
+    def __init__(self, machine: Machine[Any], transport: AsyncTransport) -> None:
+        self.machine = machine
+        self._transport = transport
+        self._body: Optional[AsyncOpenResponse] = None
+        self._started = False
+
+    async def advance(self) -> Union[Emit, Done]:
+        """As `Driver.advance`. Cancellation, too, leaves no body open."""
+        try:
+            return await self._advance()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _advance(self) -> Union[Emit, Done]:
+        machine, transport = self.machine, self._transport
+        now, jitter = transport.now, dice_of(transport).random
+        step = machine.emitted if self._started else machine.start
+        self._started = True
+        action = step(now(), jitter())
+        while True:
+            try:
+                if isinstance(action, Send):
+                    response = await transport.send(action.request, action.timeout)
+                    action = machine.response_received(response, now(), jitter())
+                elif isinstance(action, Emit):
+                    return action
+                elif isinstance(action, Done):
+                    await self.close()
+                    return action
+                elif isinstance(action, Fail):
+                    raise action.error
+                elif isinstance(action, Read):
+                    data = await self._open_body().read(action.patience)
+                    if data is None:
+                        action = machine.stream_quiet(now(), jitter())
+                    elif data:
+                        action = machine.bytes_received(data, now(), jitter())
+                    else:
+                        await self.close()
+                        action = machine.stream_ended(now(), jitter())
+                elif isinstance(action, Open):
+                    await self.close()
+                    self._body = await transport.open(action.request, action.timeout)
+                    head = ResponseHead(self._body.status, self._body.headers)
+                    action = machine.stream_opened(head, now(), jitter())
+                elif isinstance(action, Close):
+                    await self.close()
+                    action = machine.stream_closed(now(), jitter())
+                else:
+                    await transport.sleep(action.seconds)
+                    action = machine.waited(now(), jitter())
+            except TransportFailure as failure:
+                if not isinstance(action, Send):
+                    await self.close()
+                action = machine.transport_failed(failure, now(), jitter())
+
+    async def close(self) -> None:
+        """Release the open body, if there is one."""
+        body, self._body = self._body, None
+        if body is not None:
+            await body.close()
+
+    def _open_body(self) -> AsyncOpenResponse:
+        if self._body is None:
+            raise RuntimeError("no body is open")
+        return self._body

@@ -1,0 +1,153 @@
+"""A plain function from request to response, made into a transport.
+
+Its reply comes whole, so a body that is read piece by piece comes in one piece.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from typing import Any, Awaitable, Callable, Optional, Union, cast
+
+from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_transports.contract import AsyncTransport, Transport
+
+SyncFunction = Callable[[Request], Response]
+AsyncFunction = Callable[[Request], Union[Response, Awaitable[Response]]]
+
+
+def as_transport(given: Union[Transport, SyncFunction]) -> Transport:
+    """`given` if it is a blocking transport, or the transport around it if it is a function.
+
+    Raises `TypeError` for anything else.
+    """
+    if isinstance(given, Transport) and not inspect.iscoroutinefunction(given.send):
+        return given
+    if _is_function(given) and not _is_coroutine_function(given):
+        return FunctionTransport(cast("SyncFunction", given))
+    raise TypeError(
+        "transport must be a Transport or a function from Request to Response, "
+        f"neither with coroutines, not {given!r}"
+    )
+
+
+def as_async_transport(given: Union[AsyncTransport, AsyncFunction]) -> AsyncTransport:
+    """`given` if it is an awaiting transport, or the transport around it if it is a function.
+
+    Raises `TypeError` for anything else.
+    """
+    if isinstance(given, AsyncTransport) and inspect.iscoroutinefunction(given.send):
+        return given
+    if _is_function(given):
+        return AsyncFunctionTransport(cast("AsyncFunction", given))
+    raise TypeError(
+        "transport must be an AsyncTransport, with coroutines, or a function from Request to "
+        f"Response, not {given!r}"
+    )
+
+
+def _is_function(given: Any) -> bool:
+    return callable(given) and not isinstance(given, type) and not hasattr(given, "send")
+
+
+def _is_coroutine_function(given: Any) -> bool:
+    return inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(
+        getattr(given, "__call__", None)  # noqa: B004 - the method itself is wanted
+    )
+
+
+def _checked(response: Any) -> Response:
+    if not isinstance(response, Response):
+        raise TypeError(f"the transport's function must return a Response, not {response!r}")
+    return response
+
+
+class _WholeBody:
+    """The open body of a reply that is all there."""
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._rest = response.body
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def headers(self) -> Headers:
+        return self._response.headers
+
+    def take(self) -> bytes:
+        rest, self._rest = self._rest, b""
+        return rest
+
+
+class _BlockingBody(_WholeBody):
+    def read(self, patience: float) -> Optional[bytes]:
+        return self.take()
+
+    def close(self) -> None:
+        self.take()
+
+
+class _AwaitingBody(_WholeBody):
+    async def read(self, patience: float) -> Optional[bytes]:
+        return self.take()
+
+    async def close(self) -> None:
+        self.take()
+
+
+class FunctionTransport:
+    """A `Transport` that asks a function; time limits are the function's own affair."""
+
+    def __init__(self, function: SyncFunction) -> None:
+        self._function = function
+
+    def send(self, request: Request, timeout: float) -> Response:
+        """What the function returns."""
+        return _checked(self._function(request))
+
+    def open(self, request: Request, timeout: float) -> _BlockingBody:
+        """What the function returns, its body still to be read."""
+        return _BlockingBody(self.send(request, timeout))
+
+    def sleep(self, seconds: float) -> None:
+        """Really sleep."""
+        time.sleep(seconds)
+
+    def now(self) -> float:
+        """Seconds on the monotonic clock."""
+        return time.monotonic()
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class AsyncFunctionTransport:
+    """An `AsyncTransport` that asks a function, coroutine or plain, on asyncio or trio."""
+
+    def __init__(self, function: AsyncFunction) -> None:
+        self._function = function
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        """What the function returns."""
+        response = self._function(request)
+        return _checked(await response if inspect.isawaitable(response) else response)
+
+    async def open(self, request: Request, timeout: float) -> _AwaitingBody:
+        """What the function returns, its body still to be read."""
+        return _AwaitingBody(await self.send(request, timeout))
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep in the running event loop."""
+        import anyio
+
+        await anyio.sleep(seconds)
+
+    def now(self) -> float:
+        """Seconds on the monotonic clock."""
+        return time.monotonic()
+
+    async def close(self) -> None:
+        """Nothing to close."""

@@ -1,0 +1,87 @@
+"""What an exception of requests says about the attempt: whether anything had been sent."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from typing import Iterator, List
+
+import requests
+import urllib3.exceptions as urllib3_errors
+
+from flowmaestro_core.http import Phase, TransportFailure
+
+ERRORS = (
+    requests.RequestException,
+    urllib3_errors.HTTPError,
+    http.client.HTTPException,
+    OSError,
+)
+"""All that an adapter may raise for a failure of the network."""
+
+_NOT_SENT = (
+    requests.ConnectTimeout,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.ProxyError,
+    ssl.SSLCertVerificationError,
+    urllib3_errors.ConnectTimeoutError,
+    urllib3_errors.LocationValueError,
+    urllib3_errors.NewConnectionError,
+    urllib3_errors.ProxyError,
+)
+
+
+def failure_before_head(error: BaseException) -> TransportFailure:
+    """The failure for an `error` that came in place of the head of a reply.
+
+    What is not known to have happened before the request was sent is *maybe processed*.
+    """
+    causes = list(_causes(error))
+    timed_out = any(map(_is_time_limit, causes))
+    if any(isinstance(cause, _NOT_SENT) for cause in causes):
+        phase, what = Phase.NOT_SENT, "cannot connect"
+    elif any(map(_is_garbage, causes)):
+        phase, what = Phase.REPLY_BROKEN, "the head of the reply is broken"
+    else:
+        phase, what = Phase.MAYBE_PROCESSED, "the connection was lost before the reply"
+    if timed_out:
+        what = "not connected in time" if phase is Phase.NOT_SENT else "no reply in time"
+        return TransportFailure(phase, what, timed_out=True)
+    return TransportFailure(phase, f"{what}: {_reason(causes[-1])}")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what the libraries have wrapped in it, the innermost last.
+
+    Never by way of `__context__`: that leads to whatever the caller was handling.
+    """
+    seen: List[BaseException] = []
+    waiting: List[object] = [error]
+    while waiting:
+        cause = waiting.pop(0)
+        if isinstance(cause, BaseException) and cause not in seen:
+            seen.append(cause)
+            yield cause
+            waiting += [getattr(cause, "reason", None), *cause.args, cause.__cause__]
+
+
+def _is_time_limit(cause: BaseException) -> bool:
+    if isinstance(cause, urllib3_errors.NewConnectionError):  # by inheritance a timeout, too
+        return False
+    return isinstance(cause, (socket.timeout, requests.Timeout, urllib3_errors.TimeoutError))
+
+
+def _is_garbage(cause: BaseException) -> bool:
+    # RemoteDisconnected, though a BadStatusLine, says that not one byte came.
+    return isinstance(cause, http.client.HTTPException) and not isinstance(
+        cause, http.client.RemoteDisconnected
+    )
+
+
+def _reason(cause: BaseException) -> str:
+    if isinstance(cause, ssl.SSLError):
+        return str(cause)
+    return (isinstance(cause, OSError) and cause.strerror) or str(cause) or type(cause).__name__
