@@ -3,18 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, Generic, Mapping, Optional, Type, TypeVar, Union
-
-from flowmaestro_transports.contract import AsyncTransport, Transport
-from flowmaestro_transports.default_transport import DefaultAsyncTransport, DefaultTransport
-from flowmaestro_transports.function_transport import (
-    AsyncFunction,
-    SyncFunction,
-    as_async_transport,
-    as_transport,
-)
-from flowmaestro_transports.performers import AwaitingPerformer, BlockingPerformer
-from typing_extensions import Self
+from typing import Any, Generic, Mapping, Optional, TypeVar, Union
 
 from flowmaestro_core.context import Context
 from flowmaestro_core.operation import Async, D, Performer, Sync
@@ -31,8 +20,17 @@ from flowmaestro_core.resources import (
     Workflows,
 )
 from flowmaestro_core.urls import DEFAULT_BASE_URL
+from flowmaestro_transports.contract import AsyncTransport, Transport
+from flowmaestro_transports.default_transport import DefaultAsyncTransport, DefaultTransport
+from flowmaestro_transports.function_transport import (
+    AsyncFunction,
+    SyncFunction,
+    as_async_transport,
+    as_transport,
+)
+from flowmaestro_transports.performers import AwaitingPerformer, BlockingPerformer
 
-C = TypeVar("C", bound="_Client[Any]")
+Q = TypeVar("Q", bound=Performer)
 
 
 def _options(
@@ -56,8 +54,10 @@ def _options(
     )
 
 
-class _Client(Generic[D]):
+class _Client(Generic[D, Q]):
     """The resources of a client, bound to what performs them."""
+
+    _performer: Q
 
     workflows: Workflows[D]
     executions: Executions[D]
@@ -67,7 +67,8 @@ class _Client(Generic[D]):
     knowledge_bases: KnowledgeBases[D]
     webhooks: Webhooks[D]
 
-    def _bind(self, performer: Performer) -> None:
+    def _bind(self, performer: Q) -> None:
+        self._performer = performer
         self.workflows = Workflows(performer)
         self.executions = Executions(performer)
         self.agents = Agents(performer)
@@ -77,7 +78,7 @@ class _Client(Generic[D]):
         self.webhooks = Webhooks(performer)
 
 
-class FlowMaestroClient(_Client[Sync]):
+class FlowMaestroClient(_Client[Sync, BlockingPerformer]):
     """The blocking client. Safe to use from several threads.
 
     ```python
@@ -117,8 +118,7 @@ class FlowMaestroClient(_Client[Sync]):
         """
         context = Context(_options(api_key, base_url, timeout, max_retries, headers))
         chosen = DefaultTransport() if transport is None else as_transport(transport)
-        self._performer = BlockingPerformer(chosen, context)
-        self._bind(self._performer)
+        self._bind(BlockingPerformer(chosen, context))
 
     def with_options(
         self,
@@ -138,7 +138,9 @@ class FlowMaestroClient(_Client[Sync]):
         Closing it leaves this client open; closing this client closes it too.
 
         """
-        return _derived(type(self), self._performer.derive(timeout, max_retries, headers))
+        derived = object.__new__(type(self))
+        derived._bind(self._performer.derive(timeout, max_retries, headers))
+        return derived
 
     def request(
         self,
@@ -166,7 +168,7 @@ class FlowMaestroClient(_Client[Sync]):
         """Close all connections. Closing twice is harmless; a later call says that it is closed."""
         self._performer.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> FlowMaestroClient:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -176,7 +178,7 @@ class FlowMaestroClient(_Client[Sync]):
         return f"<FlowMaestroClient of {self._performer.context.options.base_url}>"
 
 
-class AsyncFlowMaestroClient(_Client[Async]):
+class AsyncFlowMaestroClient(_Client[Async, AwaitingPerformer]):
     """The awaiting client, on asyncio and trio.
 
     ```python
@@ -204,8 +206,7 @@ class AsyncFlowMaestroClient(_Client[Async]):
         """
         context = Context(_options(api_key, base_url, timeout, max_retries, headers))
         chosen = DefaultAsyncTransport() if transport is None else as_async_transport(transport)
-        self._performer = AwaitingPerformer(chosen, context)
-        self._bind(self._performer)
+        self._bind(AwaitingPerformer(chosen, context))
 
     def with_options(
         self,
@@ -215,7 +216,9 @@ class AsyncFlowMaestroClient(_Client[Async]):
         headers: Optional[Mapping[str, str]] = None,
     ) -> AsyncFlowMaestroClient:
         """As `FlowMaestroClient.with_options`."""
-        return _derived(type(self), self._performer.derive(timeout, max_retries, headers))
+        derived = object.__new__(type(self))
+        derived._bind(self._performer.derive(timeout, max_retries, headers))
+        return derived
 
     async def request(
         self,
@@ -233,7 +236,7 @@ class AsyncFlowMaestroClient(_Client[Async]):
         """As `FlowMaestroClient.close`."""
         await self._performer.close()
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> AsyncFlowMaestroClient:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -241,12 +244,3 @@ class AsyncFlowMaestroClient(_Client[Async]):
 
     def __repr__(self) -> str:
         return f"<AsyncFlowMaestroClient of {self._performer.context.options.base_url}>"
-
-
-def _derived(kind: Type[C], performer: Any) -> C:
-    """A client of this kind around a performer that exists already."""
-    client = kind.__new__(kind)
-    state: Dict[str, Any] = client.__dict__
-    state["_performer"] = performer
-    client._bind(performer)
-    return client

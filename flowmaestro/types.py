@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+from flowmaestro_core import types as _core_types
 from flowmaestro_core.reply import Page, RateLimit, Reply
 from flowmaestro_core.streams import AsyncEventStream, EventStream
 from flowmaestro_core.types import *  # noqa: F403
-from flowmaestro_core.types import __all__ as _core_names
 from flowmaestro_core.webhooks import WebhookEvent
 
 OnEventCallback = Callable[[Any], None]
@@ -27,4 +27,4 @@ __all__ = [
     "Reply",
     "WebhookEvent",
 ]
-__all__ += _core_names
+__all__ += _core_types.__all__

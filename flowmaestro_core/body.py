@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Mapping, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, cast
 
 
 def json_body(**fields: Any) -> bytes:
@@ -29,11 +29,11 @@ def encode_json(value: Any, name: str = "") -> bytes:
         raise ValueError(f"{name or 'the body'} holds a lone surrogate, {error.reason}") from None
 
 
-def mapping(name: str, value: Any) -> Any:
+def mapping(name: str, value: Any) -> Optional[Dict[str, Any]]:
     """`value`, if it is a mapping or `None`; else `TypeError` naming the argument."""
     if value is not None and not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a dict, not {type(value).__name__}")
-    return None if value is None else dict(value)
+    return None if value is None else dict(cast("Mapping[str, Any]", value))
 
 
 def _check(value: Any, where: Tuple[str, ...]) -> None:
@@ -43,12 +43,13 @@ def _check(value: Any, where: Tuple[str, ...]) -> None:
         if not math.isfinite(value):
             raise ValueError(f"{_place(where)} is {value}, which JSON cannot express")
     elif isinstance(value, dict):
-        for key, item in value.items():
+        pairs: Dict[Any, Any] = value
+        for key, item in pairs.items():
             if not isinstance(key, str):
                 raise TypeError(f"{_place(where)} has the key {key!r}; JSON keys must be str")
             _check(item, (*where, f"[{key!r}]" if where else key))
     elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
+        for index, item in enumerate(cast("Sequence[Any]", value)):
             _check(item, (*where, f"[{index}]"))
     else:
         raise TypeError(

@@ -16,11 +16,13 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.http import Headers, Phase, Request, Response, ResponseHead, TransportFailure
+from flowmaestro_core.json_values import JsonObject, list_or_empty
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.reply import (
     Reply,
+    asks_for_tomorrow,
     decode_json,
     error_from_response,
     request_id_of,
@@ -98,18 +100,16 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         Raises `ServerError` (code `invalid_response`) when it is not what this API sends.
         """
         try:
-            body = decode_json(response.body) if response.body else {"data": None}
+            decoded = decode_json(response.body) if response.body else {"data": None}
         except ValueError as error:
             raise _invalid_response("no JSON", response) from error
-        if not isinstance(body, dict):
-            body = {"data": body}
+        body = cast("JsonObject", decoded if isinstance(decoded, dict) else {"data": decoded})
         if self.shape is not None:
             self.shape(body)
         if self.enveloped and "data" not in body:
             raise _invalid_response('no "data"', response)
-        data = body.get("data")
-        if self.keep is not None and isinstance(data, list):
-            body["data"] = [row for row in data if self.keep(row)]
+        if self.keep is not None:
+            body["data"] = list(filter(self.keep, list_or_empty(body["data"])))
         reply: Reply[Any] = Reply(body)
         reply.status_code = response.status
         reply.headers = response.headers
@@ -277,7 +277,7 @@ class CallMachine(Machine[Any]):
         may_repeat = safe and status in RETRYABLE_STATUSES and not isinstance(error, NotFoundError)
         if status >= 500 or status == 408:
             self._maybe_done = True
-        if not may_repeat or _window_is_day(error):
+        if not may_repeat or asks_for_tomorrow(error):
             return self._give_up(error, status, None)
         return self._retry(error, status, now, jitter, throttled=status == 429, retry_after=wait)
 
@@ -383,7 +383,3 @@ _UNFINISHED = TransportFailure(
 
 def _media_type(head: ResponseHead) -> str:
     return head.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _window_is_day(error: FlowMaestroError) -> bool:
-    return isinstance(error.details, dict) and error.details.get("window") == "day"

@@ -58,7 +58,7 @@ class ChunkDecoder:
         """What was fed beyond the end of the body: it belongs to whatever comes next."""
         self._expected = _FIRST
         self._held = b""  # the beginning of a line
-        self._left = 0  # bytes still to come of the chunk that is being read
+        self._left: int = 0  # bytes still to come of the chunk that is being read
 
     def feed(self, data: bytes) -> bytes:
         """The decoded bytes in `data`; maybe `b""`.

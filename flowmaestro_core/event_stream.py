@@ -15,11 +15,11 @@ from flowmaestro_core.http import ResponseHead, TransportFailure
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.pacing import paced, poll_delay
-from flowmaestro_core.reply import Reply
+from flowmaestro_core.reply import Reply, asks_for_tomorrow
 from flowmaestro_core.retry import GiveUp
 from flowmaestro_core.sse import ServerSentEvent, SseDecoder
 from flowmaestro_core.streams import AsyncEventStream, EventStream
-from flowmaestro_core.wait import ONCE, asks_for_tomorrow, is_terminal, may_pass
+from flowmaestro_core.wait import ONCE, is_terminal, may_pass
 
 E = TypeVar("E")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict
+from typing import Any, Dict, cast
 
+from flowmaestro_core.json_values import JsonObject
 from flowmaestro_core.shapes import snake_case_keys
 from flowmaestro_core.sse import ServerSentEvent
 
@@ -23,7 +24,7 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
         data = json.loads(sse.data)
     except ValueError:
         data = sse.data
-    event: Dict[str, Any] = data if isinstance(data, dict) else {"data": data}
+    event = cast("JsonObject", data if isinstance(data, dict) else {"data": data})
     if sse.type != "message" or not isinstance(event.get("type"), str):
         event["type"] = sse.type
     snake_case_keys(event)

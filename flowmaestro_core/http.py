@@ -10,7 +10,7 @@ import enum
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import List, Optional, Tuple, Union
+from typing import List, Optional, Tuple, Union, cast
 
 _SECRET_NAME = re.compile(
     r"api[-_]?key|auth|cookie|credential|passw|secret|session|signature|token", re.IGNORECASE
@@ -28,8 +28,11 @@ class Headers(Mapping[str, str]):
     __slots__ = ("_index", "pairs")
 
     def __init__(self, pairs: Union[Mapping[str, str], Iterable[Tuple[str, str]]] = ()) -> None:
-        items = pairs.items() if isinstance(pairs, Mapping) else pairs
-        self.pairs: Tuple[Tuple[str, str], ...] = tuple(items)
+        if isinstance(pairs, Headers):
+            pairs = pairs.pairs
+        elif isinstance(pairs, Mapping):
+            pairs = cast("Mapping[str, str]", pairs).items()
+        self.pairs: Tuple[Tuple[str, str], ...] = tuple(pairs)
         self._index: Optional[dict[str, str]] = None
 
     def _by_name(self) -> dict[str, str]:

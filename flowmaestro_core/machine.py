@@ -1,3 +1,5 @@
+# pyright: reportPrivateUsage=false
+# `event` belongs to the class whose methods it guards.
 """What every machine is: explicit state, a table of transitions, events that return actions.
 
 The rules, which `Machine` enforces for every machine of this package:

@@ -31,7 +31,6 @@ else:
 
 S = TypeVar("S", covariant=True)
 A = TypeVar("A", covariant=True)
-T = TypeVar("T")
 
 
 class Operation(Generic[S, A]):
@@ -58,6 +57,7 @@ class Async:
 
 
 D = TypeVar("D", Sync, Async)
+Op = TypeVar("Op", bound=Operation[Any, Any], covariant=True)
 
 
 class Performer(Protocol):
@@ -65,16 +65,17 @@ class Performer(Protocol):
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
         """A function of a resource and the builder's arguments that performs what it builds."""
+        ...
 
 
 class Resource(Generic[D]):
     """A group of endpoints, bound to the client that performs them."""
 
     def __init__(self, performer: Performer) -> None:
-        self._performer = performer
+        self.performer = performer
 
 
-class _Endpoint(Generic[P, S, A]):
+class _Endpoint(Generic[P, Op]):
     """A builder of operations, read as a method.
 
     From a resource of a blocking client it is a plain method, from one of an awaiting client a
@@ -84,21 +85,25 @@ class _Endpoint(Generic[P, S, A]):
 
     _iterates = False
 
-    def __init__(self, build: Callable[Concatenate[Any, P], Operation[S, A]]) -> None:
+    def __init__(self, build: Callable[Concatenate[Any, P], Op]) -> None:
         self._build = build
         self._methods: Dict[type, Callable[..., Any]] = {}
         self.__doc__ = build.__doc__
 
     @overload
-    def __get__(self, resource: None, owner: Type[Any]) -> Callable[P, Operation[S, A]]: ...
+    def __get__(self, resource: None, owner: Type[Any]) -> Callable[P, Op]: ...
     @overload
-    def __get__(self, resource: Resource[Sync], owner: Type[Any]) -> Callable[P, S]: ...
+    def __get__(
+        self: _Endpoint[P, Operation[S, A]], resource: Resource[Sync], owner: Type[Any]
+    ) -> Callable[P, S]: ...
     @overload
-    def __get__(self, resource: Resource[Async], owner: Type[Any]) -> Callable[P, A]: ...
+    def __get__(
+        self: _Endpoint[P, Operation[S, A]], resource: Resource[Async], owner: Type[Any]
+    ) -> Callable[P, A]: ...
     def __get__(self, resource: Optional[Resource[Any]], owner: Type[Any]) -> Any:
         if resource is None:
             return self._build.__get__(owner)
-        performer = resource._performer
+        performer = resource.performer
         method = self._methods.get(type(performer))
         if method is None:
             method = performer.method(self._build, self._iterates)
@@ -106,11 +111,11 @@ class _Endpoint(Generic[P, S, A]):
         return method.__get__(resource)
 
 
-class endpoint(_Endpoint[P, S, A]):  # noqa: N801 - a decorator
+class endpoint(_Endpoint[P, Op]):  # noqa: N801 - a decorator
     """Marks a builder whose operation ends in one value."""
 
 
-class iterating_endpoint(_Endpoint[P, S, A]):  # noqa: N801 - a decorator
+class iterating_endpoint(_Endpoint[P, Op]):  # noqa: N801 - a decorator
     """Marks a builder whose operation is iterated over, with `for` or `async for`."""
 
     _iterates = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Tuple, cast
 
 from flowmaestro_core import __version__
 from flowmaestro_core.http import Headers
@@ -118,7 +118,7 @@ def _check_max_retries(value: Any) -> None:
 def _checked_headers(headers: Any) -> Headers:
     if not isinstance(headers, Mapping):
         raise TypeError(f"headers must be a dict of str to str, not {type(headers).__name__}")
-    checked = headers if isinstance(headers, Headers) else Headers(headers)
+    checked = Headers(cast("Mapping[str, str]", headers))
     for name, value in checked.pairs:
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"headers: {name!r} and its value must both be str")

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Any, AsyncIterator, Callable, Deque, Dict, Iterator, Optional, TypeVar, Union
+from typing import (
+    Any,
+    AsyncIterator,
+    Callable,
+    Deque,
+    Dict,
+    Iterator,
+    Optional,
+    TypeVar,
+    Union,
+)
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail
 from flowmaestro_core.call import Call
 from flowmaestro_core.context import Context
+from flowmaestro_core.json_values import list_or_empty, object_or_empty
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 
@@ -48,19 +59,16 @@ class PageCursor:
         self._previous: Any = None
 
     def advance(self, body: Dict[str, Any]) -> bool:
-        """Take in the reply for the present page; `True` if `page` is now another one to ask for."""
-        rows = body.get("data")
-        if not isinstance(rows, list):
-            return False
+        """Take in the reply for the present page; `True` if `page` is now one to ask for."""
+        rows = list_or_empty(body.get("data"))
         repeats = bool(rows) and rows == self._previous
-        self._previous = list(rows)
-        if repeats or not self._has_more(rows, body.get("pagination")):
+        self._previous = rows.copy()
+        if repeats or not self._has_more(rows, object_or_empty(body.get("pagination"))):
             return False
         self.page += 1
         return True
 
-    def _has_more(self, rows: list[Any], pagination: Any) -> bool:
-        info = pagination if isinstance(pagination, dict) else {}
+    def _has_more(self, rows: list[Any], info: Dict[str, Any]) -> bool:
         more, total = info.get("has_next"), info.get("total_count")
         per_page = info.get("per_page") or self._per_page
         counted_more = (
@@ -142,7 +150,11 @@ class PagesMachine(Machine[None]):
         if isinstance(outcome, Fail):
             return self._fail(outcome.error)
         self._more = self._cursor.advance(outcome.value)
-        rows = outcome.value.get("data")
-        if isinstance(rows, list):
-            self._items.extend(rows if self._keep is None else filter(self._keep, rows))
+        self._items.extend(
+            filter(self._keep or _anything, list_or_empty(outcome.value.get("data")))
+        )
         return self._next(now, jitter)
+
+
+def _anything(_: Any) -> bool:
+    return True

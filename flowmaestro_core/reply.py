@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, Generic, List, Literal, Optional, T
 from flowmaestro_core import errors
 from flowmaestro_core.http import Headers, Response
 from flowmaestro_core.http_date import parse_http_date
+from flowmaestro_core.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.types import PaginationInfo, ResponseMeta
 
 T = TypeVar("T")
@@ -93,9 +94,8 @@ def decode_json(body: bytes) -> Any:
 
 def request_id_of(body: Any, headers: Headers) -> Optional[str]:
     """`meta.request_id` of a decoded body, else the `X-Request-ID` header, else `None`."""
-    meta = body.get("meta") if isinstance(body, dict) else None
-    found = meta.get("request_id") if isinstance(meta, dict) else None
-    return found if isinstance(found, str) and found else headers.get("x-request-id")
+    meta = object_or_empty(object_or_empty(body).get("meta"))
+    return text_or_empty(meta.get("request_id")) or headers.get("x-request-id")
 
 
 def retry_after(headers: Headers) -> Optional[float]:
@@ -127,7 +127,7 @@ def error_from_response(response: Response) -> errors.FlowMaestroError:
         body = decode_json(response.body)
     except ValueError:
         body = None
-    code, message, details = _read_error(body if isinstance(body, dict) else {})
+    code, message, details = _read_error(object_or_empty(body))
     message = message or f"The server answered with status {status} and no readable error"
     request_id = request_id_of(body, headers)
     if status >= 500 and _INVALID_ID in message.lower():
@@ -142,6 +142,11 @@ def error_from_response(response: Response) -> errors.FlowMaestroError:
         return _BY_STATUS[status](message, code, request_id, details, status)
     kind = errors.ServerError if status >= 500 else errors.FlowMaestroError
     return kind(message, code, status, request_id, details)
+
+
+def asks_for_tomorrow(error: Exception) -> bool:
+    """Whether a 429 is about the day's allowance, which no wait outlasts."""
+    return object_or_empty(getattr(error, "details", None)).get("window") == "day"
 
 
 _INVALID_ID = "invalid input syntax for type uuid"
@@ -160,22 +165,19 @@ _BY_STATUS = {
 
 def _read_error(body: Dict[str, Any]) -> tuple[str, str, Any]:
     """Code, message and details of an error body in any of its shapes; `""` where it has none."""
-    error = body.get("error")
-    if isinstance(error, dict):
-        return _text(error.get("code")), _text(error.get("message")), error.get("details")
-    message = _text(body.get("message")) or _text(error)
-    return _text(body.get("code")), message, body.get("details")
+    error = object_or_empty(body.get("error"))
+    code = text_or_empty(error.get("code")) or text_or_empty(body.get("code"))
+    message = (
+        text_or_empty(error.get("message"))
+        or text_or_empty(body.get("message"))
+        or text_or_empty(body.get("error"))
+    )
+    return code, message, error.get("details", body.get("details"))
 
 
 def _retry_after_of(headers: Headers, details: Any) -> Optional[float]:
     wait = retry_after(headers)
-    if wait is None and isinstance(details, dict):
-        wait = _duration(details.get("retry_after"))
-    return wait
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return _duration(object_or_empty(details).get("retry_after")) if wait is None else wait
 
 
 def _duration(value: Any) -> Optional[float]:

@@ -9,9 +9,11 @@ None of them raises, whatever the server sent.
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Iterator, List, Optional, Tuple, cast
 
-JSON = Dict[str, Any]
+from flowmaestro_core.json_values import JsonObject, list_or_empty, object_or_empty
+
+JSON = JsonObject
 
 TERMINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
 
@@ -27,7 +29,8 @@ def workflow(body: JSON) -> None:
     """`input_schema` from the deployed server's `inputs`, as a JSON Schema object."""
     for data in _dicts(body.get("data")):
         inputs = data.setdefault("inputs", None)
-        data.setdefault("input_schema", _json_schema(inputs) if isinstance(inputs, dict) else None)
+        schema = None if inputs is None else _json_schema(object_or_empty(inputs))
+        data.setdefault("input_schema", schema)
 
 
 def execution(body: JSON) -> None:
@@ -45,8 +48,8 @@ def execution_status(body: JSON) -> None:
 
 def thread_messages(body: JSON) -> None:
     """The deployed server wraps the list in `data.messages` and sends no pagination."""
-    data = body.get("data")
-    if isinstance(data, dict) and isinstance(data.get("messages"), list):
+    data = object_or_empty(body.get("data"))
+    if isinstance(data.get("messages"), list):
         messages: List[Any] = data["messages"]
         for key, value in data.items():
             if key != "messages":
@@ -61,12 +64,10 @@ def thread_messages(body: JSON) -> None:
 def sent_message(body: JSON) -> None:
     """The answer's parts out of the deployed server's `message`; `usage` with all its keys."""
     for data in _dicts(body.get("data")):
-        message = data.get("message")
-        nested = message if isinstance(message, dict) else {}
+        nested = object_or_empty(data.get("message"))
         for key in ("role", "content", "tool_calls", "created_at"):
             data.setdefault(key, nested.get(key))
-        usage = data.get("usage")
-        data["usage"] = complete_usage(usage if isinstance(usage, dict) else {})
+        data["usage"] = complete_usage(object_or_empty(data.get("usage")))
 
 
 def complete_usage(usage: JSON) -> JSON:
@@ -105,9 +106,7 @@ def tested_webhook(body: JSON) -> None:
 
 def pagination(body: JSON) -> None:
     """The documented and the deployed keys of `pagination`, derived from each other."""
-    info = body.setdefault("pagination", {})
-    if not isinstance(info, dict):
-        return
+    info = object_or_empty(body.setdefault("pagination", {}))
     page, per_page = _count(info.get("page")), _count(info.get("per_page"))
     total, pages = _count(info.get("total_count")), _count(info.get("total_pages"))
     if pages is None and total is not None and per_page:
@@ -149,8 +148,9 @@ def snake_case_keys(event: JSON) -> None:
 
 def _dicts(value: Any) -> Iterator[JSON]:
     """The dicts in `value`: itself, or the rows of a list."""
-    rows = value if isinstance(value, list) else [value]
-    return (row for row in rows if isinstance(row, dict))
+    for row in list_or_empty(value) or [value]:
+        if isinstance(row, dict):
+            yield cast("JSON", row)
 
 
 def _alias(data: JSON, one: str, other: str) -> None:
@@ -166,7 +166,7 @@ def _json_schema(inputs: JSON) -> JSON:
     properties: JSON = {}
     required: List[str] = []
     for name, declared in inputs.items():
-        entry = declared if isinstance(declared, dict) else {}
+        entry = object_or_empty(declared)
         described = {"title": entry.get("label"), "description": entry.get("description")}
         properties[name] = {key: value for key, value in described.items() if value is not None}
         if entry.get("type") in _JSON_TYPES:

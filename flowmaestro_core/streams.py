@@ -12,14 +12,17 @@ class _Progress(Protocol):
     @property
     def last_event_id(self) -> str:
         """The id that a reconnection resumes from; `""` when the server sends none."""
+        ...
 
     @property
     def reconnects(self) -> int:
         """How often the connection was made anew."""
+        ...
 
     @property
     def request_id(self) -> Optional[str]:
         """`X-Request-ID` of the reply that opened the stream, where a gateway adds one."""
+        ...
 
 
 class EventStream(_Progress, Protocol[E]):
@@ -31,6 +34,7 @@ class EventStream(_Progress, Protocol[E]):
     def __exit__(self, *exc: object) -> None: ...
     def close(self) -> None:
         """Release the connection now. Closing twice is harmless."""
+        ...
 
 
 class AsyncEventStream(_Progress, Protocol[E]):
@@ -42,3 +46,4 @@ class AsyncEventStream(_Progress, Protocol[E]):
     def __aexit__(self, *exc: object) -> Coroutine[Any, Any, None]: ...
     def close(self) -> Coroutine[Any, Any, None]:
         """Release the connection now. Closing twice is harmless."""
+        ...

@@ -21,22 +21,15 @@ def api_root(base_url: str) -> str:
     """
     if not isinstance(base_url, str):
         raise TypeError(f"base_url must be a str, not {type(base_url).__name__}")
-    try:
-        parts = urlsplit(base_url)
-        usable = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    else:
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("base_url must not contain credentials; pass them as headers=")
-        usable = usable and not (parts.query or parts.fragment)
-    if not usable or _FORBIDDEN.search(base_url):
+    if not _is_base_url(base_url):
         raise ValueError(
             "base_url must be an http:// or https:// URL with a host and without a query, such as "
-            f"{DEFAULT_BASE_URL!r}, not {base_url!r}"
+            f"{DEFAULT_BASE_URL!r}"
         )
+    if "@" in urlsplit(base_url).netloc:
+        raise ValueError("base_url must not contain credentials; pass them as headers=")
     root = base_url.rstrip("/")
-    return root if parts.path.rstrip("/").endswith("/v1") else root + "/api/v1"
+    return root if root.endswith("/v1") else root + "/api/v1"
 
 
 def path(template: str, **ids: str) -> str:
@@ -74,6 +67,15 @@ def origin(url: str) -> Tuple[str, str, int]:
 def resolve(base: str, location: str) -> str:
     """The absolute URL that a `Location` field means (RFC 9110, 10.2.2), without its fragment."""
     return quote(urljoin(base, location).partition("#")[0], safe="%/:?#[]@!$&'()*+,;=~-._")
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        located = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return located and not (parts.query or parts.fragment or _FORBIDDEN.search(url))
 
 
 def _segment(name: str, value: str) -> str:

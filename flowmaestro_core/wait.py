@@ -15,10 +15,11 @@ from flowmaestro_core.errors import (
     ServerError,
     TimeoutError,
 )
+from flowmaestro_core.json_values import object_or_empty
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.pacing import paced, poll_delay
-from flowmaestro_core.reply import RateLimit
+from flowmaestro_core.reply import RateLimit, asks_for_tomorrow
 from flowmaestro_core.retry import RetryPolicy
 from flowmaestro_core.shapes import TERMINAL_STATUSES
 from flowmaestro_core.types import Execution
@@ -147,16 +148,10 @@ class WaitMachine(Machine[Execution]):
 
 def is_terminal(execution: Any) -> bool:
     """Whether an execution, as the server sent it, has ended."""
-    return isinstance(execution, dict) and execution.get("status") in TERMINAL_STATUSES
+    return object_or_empty(execution).get("status") in TERMINAL_STATUSES
 
 
 def may_pass(error: Exception) -> bool:
     """Whether asking again later may well succeed."""
     passing: Tuple[type, ...] = (ConnectionError, TimeoutError, ServerError, RateLimitError)
     return isinstance(error, passing) and getattr(error, "status_code", None) != 501
-
-
-def asks_for_tomorrow(error: Exception) -> bool:
-    """Whether a 429 is about the day's allowance, which no wait outlasts."""
-    details = getattr(error, "details", None)
-    return isinstance(details, dict) and details.get("window") == "day"

@@ -11,9 +11,10 @@ import hmac
 import json
 import re
 from datetime import datetime, timezone
-from typing import Any, Dict, TypedDict, Union
+from typing import Any, Dict, TypedDict, Union, cast
 
 from flowmaestro_core.errors import WebhookVerificationError
+from flowmaestro_core.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.types import WebhookEventType
 
 SIGNATURE_HEADER = "X-FlowMaestro-Signature"
@@ -59,13 +60,11 @@ def read_event(payload: bytes) -> WebhookEvent:
         body = json.loads(payload.decode("utf-8"))
     except ValueError as error:
         raise WebhookVerificationError("The payload is no JSON") from error
-    if not isinstance(body, dict) or not all(
-        isinstance(body.get(key), str) for key in ("id", "event", "created_at")
-    ):
+    event = object_or_empty(body)
+    if not all(text_or_empty(event.get(key)) for key in ("id", "event", "created_at")):
         raise WebhookVerificationError("The payload is no webhook event: id, event or created_at")
-    body.setdefault("data", {})
-    event: Any = body
-    return event  # type: ignore[no-any-return]
+    event.setdefault("data", {})
+    return cast("WebhookEvent", event)
 
 
 def check_fresh(event: WebhookEvent, now: float, tolerance: float) -> None:

@@ -10,8 +10,10 @@ import heapq
 import itertools
 import threading
 from datetime import datetime, timezone
-from email.utils import formatdate
 from typing import Callable, List, Optional, Tuple
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 Step = Callable[[], None]
 
@@ -88,4 +90,6 @@ class Timeline:
 
     def http_date(self) -> str:
         """Now as a `Date` field has it (RFC 9110, 5.6.7)."""
-        return formatdate(self.wall(), usegmt=True)
+        moment = datetime.fromtimestamp(self.wall(), timezone.utc)
+        day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
+        return f"{day}, {moment:%d} {month} {moment:%Y %H:%M:%S} GMT"

@@ -8,6 +8,7 @@ from typing import Any, Dict, Optional
 from flowmaestro_core import shapes
 from flowmaestro_core.body import json_body, mapping
 from flowmaestro_core.call import Call
+from flowmaestro_core.json_values import object_or_empty
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.pages import Pages
 from flowmaestro_core.reply import Page, Reply
@@ -82,7 +83,7 @@ def _page(
     page: Optional[int], per_page: Optional[int], workflow_id: Optional[str]
 ) -> Call[Page[Trigger]]:
     def of_this_workflow(trigger: Any) -> bool:
-        return isinstance(trigger, dict) and trigger.get("workflow_id") == workflow_id
+        return object_or_empty(trigger).get("workflow_id") == workflow_id
 
     return page_of(
         "/triggers",

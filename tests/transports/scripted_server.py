@@ -51,7 +51,7 @@ class Peer:
 
     def read_request(self) -> Optional[ReceivedRequest]:
         """The next whole request, or None when the client has closed the connection."""
-        while b"\r\n\r\n" not in self._buffer:
+        while self._buffer.find(b"\r\n\r\n") < 0:
             if not self._receive():
                 return None
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")

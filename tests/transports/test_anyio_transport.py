@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import gzip
@@ -12,18 +13,18 @@ import threading
 import time
 import warnings
 import zlib
-from typing import Any, Awaitable, Callable, Optional
+from typing import Any, Awaitable, Callable
 
 import anyio
-import anyio.lowlevel
 import pytest
-
-from flowmaestro_core.http import Headers, Phase, Request, Response, TransportFailure
-
+from anyio.lowlevel import checkpoint
+from flowmaestro_transports.anyio_connect import _interleave
 from flowmaestro_transports.anyio_pool import IDLE_SECONDS
 from flowmaestro_transports.anyio_transport import AnyioTransport
 from flowmaestro_transports.contract import AsyncTransport
 from flowmaestro_transports.tls import tls_context
+
+from flowmaestro_core.http import Headers, Phase, Request, Response, TransportFailure
 
 Scenario = Callable[[AnyioTransport], Awaitable[Any]]
 Play = Callable[..., Any]
@@ -351,6 +352,29 @@ def test_a_connection_is_used_again(play: Play, scripted: Any) -> None:
     assert server.connections == 1
 
 
+def test_a_connection_reset_in_the_very_moment(
+    play: Play, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing could be sent, so nothing was processed."""
+    monkeypatch.setattr("flowmaestro_transports.anyio_socket.Socket.dropped", lambda self: False)
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply())
+        time.sleep(0.02)
+        peer.reset()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        await transport.send(get(server), 5)
+        await anyio.sleep(0.1)
+        error = await failure(transport.send(post(server, b"2"), 5))
+        assert error.phase is Phase.NOT_SENT
+        assert not error.timed_out
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)
+
+
 @pytest.mark.parametrize("how", ["close", "reset", "speak"])
 def test_a_stale_connection_is_not_used(play: Play, scripted: Any, how: str) -> None:
     gone = threading.Event()
@@ -572,6 +596,7 @@ def test_a_dropped_body_hangs_up(play: Play, scripted: Any) -> None:
     async def scenario(transport: AnyioTransport) -> None:
         body = await transport.open(get(server), 5)
         await body.read(0)
+        await checkpoint()  # until then, the event loop still holds the cancellation and its frames
         del body
         gc.collect()
         assert hung_up.wait(2)
@@ -671,6 +696,14 @@ def test_a_reply_that_breaks_off(
 
     with scripted.ScriptedServer(handler) as server:
         play(scenario)
+
+
+def test_an_upgrade_is_no_reply(play: Play, scripted: Any) -> None:
+    asked = Headers([("Connection", "upgrade"), ("Upgrade", "x")])
+    answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+    with scripted.ScriptedServer(replies(answer)) as server:
+        error = play(lambda t: failure(t.send(Request("GET", server.url, asked), 5)))
+    assert error.phase is Phase.REPLY_BROKEN
 
 
 def test_bytes_before_a_break_are_handed_over(play: Play, scripted: Any) -> None:
@@ -940,9 +973,9 @@ def test_cancelled_while_connecting(play: Play, scripted: Any) -> None:
         await start_and_cancel(transport.send, tls, 60)
         assert (await transport.send(post(other, b"fine"), 5)).body == b"fine"
 
-    with full_listener() as url, scripted.ScriptedServer(silent) as server:
-        with scripted.ScriptedServer(scripted.echo) as other:
-            play(scenario, max_connections=1, verify=False)
+    silence, echo = scripted.ScriptedServer(silent), scripted.ScriptedServer(scripted.echo)
+    with full_listener() as url, silence as server, echo as other:
+        play(scenario, max_connections=1, verify=False)
 
 
 def test_cancelled_while_waiting_for_a_slot(play: Play, scripted: Any) -> None:
@@ -964,6 +997,25 @@ def test_cancelled_while_waiting_for_a_slot(play: Play, scripted: Any) -> None:
     with scripted.ScriptedServer(handler) as server:
         play(scenario, max_connections=1)
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("method", ["send", "open"])
+def test_cancelled_the_asyncio_way(scripted: Any, method: str) -> None:
+    def handler(peer: Any) -> None:
+        request = peer.read_request()
+        if request.target == "/":
+            peer.send(scripted.reply(b"fine"))
+        peer.wait_closed()
+
+    async def main() -> None:
+        transport = AnyioTransport(max_connections=1)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(getattr(transport, method)(get(server, "/stuck"), 60), 0.03)
+        assert (await transport.send(get(server), 5)).body == b"fine"
+        await transport.close()
+
+    with scripted.ScriptedServer(handler) as server:
+        asyncio.run(main())
 
 
 def test_a_cancelled_task_sends_nothing(play: Play, scripted: Any) -> None:
@@ -1048,11 +1100,11 @@ def test_collected_without_close(play: Play, scripted: Any) -> None:
     async def use() -> None:
         await AnyioTransport().send(get(server), 5)
 
-    with scripted.ScriptedServer(scripted.echo) as server:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            anyio.run(use, backend=play.backend)  # type: ignore[attr-defined]
-            gc.collect()
+    recording = warnings.catch_warnings(record=True)
+    with scripted.ScriptedServer(scripted.echo) as server, recording as caught:
+        warnings.simplefilter("always")
+        anyio.run(use, backend=play.backend)  # type: ignore[attr-defined]
+        gc.collect()
     assert [warning.category for warning in caught] == [ResourceWarning]
 
 
@@ -1145,9 +1197,7 @@ def test_an_unknown_authority_is_refused(
     assert server.requests == []
 
 
-def test_a_wrong_host_is_refused(
-    play: Play, scripted: Any, authority: Any, ca_file: str
-) -> None:
+def test_a_wrong_host_is_refused(play: Play, scripted: Any, authority: Any, ca_file: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("elsewhere.example").configure_cert(context)
     with scripted.ScriptedServer(scripted.echo, tls=context) as server:
@@ -1208,6 +1258,77 @@ def test_ipv6(play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_file: st
     with server:
         assert play(lambda t: t.send(get(server), 5), verify=ca_file).status == 200
     assert server.requests[0]["host"] == f"[::1]:{server.port}"
+
+
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Says which `(host, port)` the name many.example stands for."""
+
+    def stand_for(*addresses: Any) -> None:
+        async def getaddrinfo(host: str, port: int, **options: Any) -> Any:
+            assert host == "many.example"
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", where) for where in addresses]
+
+        monkeypatch.setattr(anyio, "getaddrinfo", getaddrinfo)
+
+    return stand_for
+
+
+MANY = Request("GET", "http://many.example/", Headers())
+
+
+def refused() -> Any:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()
+
+
+def test_the_next_address_is_tried(play: Play, scripted: Any, resolve: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        start = transport.now()
+        assert (await transport.send(MANY, 5)).status == 200
+        assert transport.now() - start < 0.2  # a refusal is no reason to wait
+
+    with scripted.ScriptedServer(scripted.echo) as server:
+        resolve(refused(), ("127.0.0.1", server.port), refused())
+        play(scenario)
+    assert server.connections == 1
+
+
+def test_a_silent_address_gets_a_head_start_only(play: Play, scripted: Any, resolve: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        start = transport.now()
+        assert (await transport.send(MANY, 5)).status == 200
+        assert 0.2 < transport.now() - start < 1
+
+    with full_listener() as url, scripted.ScriptedServer(scripted.echo) as server:
+        resolve(("127.0.0.1", int(url.rsplit(":")[-1][:-1])), ("127.0.0.1", server.port))
+        play(scenario)
+
+
+def test_all_addresses_refuse(play: Play, resolve: Any) -> None:
+    resolve(refused(), refused())
+    error = play(lambda t: failure(t.send(MANY, 5)))
+    assert error.phase is Phase.NOT_SENT
+    assert isinstance(error.__cause__, ConnectionRefusedError)
+
+
+def test_a_race_is_cancelled(play: Play, resolve: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        error = await failure(transport.send(MANY, 0.3))
+        assert error.timed_out
+        assert error.phase is Phase.NOT_SENT
+
+    with full_listener() as url:
+        where = ("127.0.0.1", int(url.rsplit(":")[-1][:-1]))
+        resolve(where, where)
+        play(scenario)
+
+
+def test_families_take_turns() -> None:
+    six, four = socket.AF_INET6, socket.AF_INET
+    given = [(six, 1), (six, 2), (six, 3), (four, 4), (four, 5)]
+    assert _interleave(given) == [(six, 1), (four, 4), (six, 2), (four, 5), (six, 3)]
+    assert _interleave([]) == []
 
 
 def test_names_race_their_addresses(play: Play, scripted: Any) -> None:

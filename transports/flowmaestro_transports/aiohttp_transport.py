@@ -8,7 +8,7 @@ import ssl
 import sys
 import time
 import weakref
-from typing import Any, AsyncGenerator, Dict, List, Optional, Union
+from typing import TYPE_CHECKING, Any, AsyncContextManager, AsyncGenerator, Dict, List, Optional, Union
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
@@ -21,8 +21,12 @@ from flowmaestro_transports.tls import tls_context
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout_at
+elif TYPE_CHECKING:
+
+    def timeout_at(when: float) -> AsyncContextManager[object]: ...
+
 else:
-    from async_timeout import timeout_at  # what aiohttp itself uses there
+    from async_timeout import timeout_at  # a dependency of aiohttp's own there
 
 _LONGEST_LINE = 64 * 1024
 """Bytes that one line in the head of a reply may have."""
@@ -72,6 +76,8 @@ class AiohttpTransport:
     ) -> None:
         if session is not None and verify is not True:
             raise ValueError("verify belongs to the session's connector")
+        if max_connections < 1:
+            raise ValueError("max_connections must be at least 1")
         self._callers_session = session
         self._context = tls_context(verify) if session is None else None
         self._max_connections = max_connections

@@ -57,11 +57,11 @@ class Connection:
 
     def _encode(self, request: Request, target: str) -> bytes:
         given = request.headers
-        fields: List[Tuple[bytes, bytes]] = [
-            (name.encode("latin-1"), value.encode("latin-1")) for name, value in given.pairs
-        ]
+        fields: List[Tuple[bytes, bytes]] = []
         if "host" not in given:
-            fields.insert(0, (b"Host", self.origin.authority.encode("ascii")))
+            fields.append((b"Host", self.origin.authority.encode("idna")))
+        for name, value in given.pairs:
+            fields.append((name.encode("latin-1"), value.encode("latin-1")))
         body = request.body
         if (body or request.method in _BODY_EXPECTED) and "content-length" not in given:
             fields.append((b"Content-Length", b"%d" % len(body)))
@@ -73,12 +73,13 @@ class Connection:
     async def _send(self, data: bytes) -> None:
         rest = memoryview(data)
         try:
-            while True:
-                rest = rest[self._socket.send_nowait(rest) :]
+            while rest:
+                sent = self._socket.send_nowait(rest)
                 self.phase = Phase.MAYBE_PROCESSED
-                if not rest:
-                    return
-                await self._socket.ready()
+                if sent:
+                    rest = rest[sent:]
+                else:
+                    await self._socket.ready()
         except OSError:
             # A server may answer and hang up before it has read a long request to its end.
             self._cut_short = True
@@ -107,13 +108,12 @@ class Connection:
                 raise h11.RemoteProtocolError("the server switched to another protocol")
 
     async def _wait_for_bytes(self) -> bytes:
-        while True:
-            await self._socket.readable()
-            data = self._socket.receive_nowait()
-            if data:
-                return data
-            if data is not None:
-                raise ConnectionResetError("the server closed the connection before its reply")
+        await self._socket.readable()
+        while (data := self._socket.receive_nowait()) is None:
+            await self._socket.ready()
+        if not data:
+            raise ConnectionResetError("the server closed the connection before its reply")
+        return data
 
     def take(self) -> Optional[bytes]:
         """What has arrived of the body, without waiting.

@@ -40,7 +40,7 @@ class Origin(NamedTuple):
 
 
 class Socket:
-    """A connected TCP socket. Every method but `ready` returns without waiting.
+    """A connected TCP socket. Only `ready` and `readable` wait.
 
     What the operating system reports is raised as it is: `OSError`.
     """

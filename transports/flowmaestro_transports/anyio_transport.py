@@ -109,8 +109,8 @@ class AnyioTransport:
     def __del__(self) -> None:
         pool: Optional[Pool] = getattr(self, "_pool", None)
         if pool is not None and pool.idle_count:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             pool.abandon()
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     async def _attempt(
         self,
@@ -178,6 +178,8 @@ async def _whole(connection: Connection, head: ResponseHead, pool: Pool) -> Resp
 
 
 async def _opened(connection: Connection, head: ResponseHead, pool: Pool) -> AnyioOpenResponse:
+    if pool.closed:  # at the very moment when the head came
+        raise closed(Phase.REPLY_BROKEN)
     return AnyioOpenResponse(connection, head, pool)
 
 

@@ -27,10 +27,12 @@ class OpenResponse(Protocol):
     @property
     def status(self) -> int:
         """The status code."""
+        ...
 
     @property
     def headers(self) -> Headers:
         """The header fields, in the order they came."""
+        ...
 
     def read(self, patience: float) -> Optional[bytes]:
         """Some bytes of the body as soon as there are any.
@@ -39,9 +41,11 @@ class OpenResponse(Protocol):
         seconds; the body can still be read. Raises `TransportFailure` with phase
         *reply broken* when the body breaks off, a premature end of the connection included.
         """
+        ...
 
     def close(self) -> None:
         """Release the connection now, read to the end or not. Closing twice is harmless."""
+        ...
 
 
 @runtime_checkable
@@ -53,21 +57,26 @@ class Transport(Protocol):
 
         Raises `TransportFailure`.
         """
+        ...
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
         """Send the request and read the head of the reply within `timeout` seconds.
 
         `timeout` does not bound the body. Raises `TransportFailure`.
         """
+        ...
 
     def sleep(self, seconds: float) -> None:
         """Let `seconds` pass on this transport's clock."""
+        ...
 
     def now(self) -> float:
         """Seconds on this transport's monotonic clock."""
+        ...
 
     def close(self) -> None:
         """Close every connection. Closing twice is harmless; a later call fails clearly."""
+        ...
 
 
 class AsyncOpenResponse(Protocol):
@@ -76,16 +85,20 @@ class AsyncOpenResponse(Protocol):
     @property
     def status(self) -> int:
         """The status code."""
+        ...
 
     @property
     def headers(self) -> Headers:
         """The header fields, in the order they came."""
+        ...
 
     async def read(self, patience: float) -> Optional[bytes]:
         """As `OpenResponse.read`."""
+        ...
 
     async def close(self) -> None:
         """As `OpenResponse.close`; it must succeed even while the calling task is cancelled."""
+        ...
 
 
 @runtime_checkable
@@ -94,15 +107,20 @@ class AsyncTransport(Protocol):
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`."""
+        ...
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
         """As `Transport.open`."""
+        ...
 
     async def sleep(self, seconds: float) -> None:
         """As `Transport.sleep`."""
+        ...
 
     def now(self) -> float:
         """As `Transport.now`."""
+        ...
 
     async def close(self) -> None:
         """As `Transport.close`."""
+        ...

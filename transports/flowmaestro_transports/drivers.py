@@ -25,9 +25,11 @@ class Dice(Protocol):
 
     def random(self) -> float:
         """A number in [0, 1)."""
+        ...
 
     def getrandbits(self, k: int, /) -> int:
         """A whole number of `k` bits."""
+        ...
 
 
 def dice_of(transport: object) -> Dice:

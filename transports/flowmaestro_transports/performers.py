@@ -75,7 +75,7 @@ class BlockingPerformer(_Lifetime):
 
         @functools.wraps(build)
         def method(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return perform(resource._performer, build(resource, *args, **kwargs))
+            return perform(resource.performer, build(resource, *args, **kwargs))
 
         return method
 
@@ -119,14 +119,14 @@ class AwaitingPerformer(_Lifetime):
 
             @functools.wraps(build)
             def iterating(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
-                performer: AwaitingPerformer = resource._performer
+                performer: AwaitingPerformer = resource.performer
                 return performer.iterate(build(resource, *args, **kwargs))
 
             return iterating
 
         @functools.wraps(build)
         async def method(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
-            performer: AwaitingPerformer = resource._performer
+            performer: AwaitingPerformer = resource.performer
             return await performer.perform(build(resource, *args, **kwargs))
 
         return method

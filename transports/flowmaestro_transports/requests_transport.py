@@ -59,7 +59,7 @@ class RequestsTransport:
     changed and never closed. How many connections there are is up to its adapters, and so is
     the head of a reply that dribbles in: only each of its receives is bounded.
 
-    A `verify` that requests would have to add to a session is a `ValueError`.
+    A `verify` beside a session is a `ValueError`: the session has one of its own.
     """
 
     def __init__(
@@ -71,6 +71,8 @@ class RequestsTransport:
     ) -> None:
         if session is not None and verify is not True:
             raise ValueError("verify belongs to the session: set session.verify")
+        if max_connections < 1:
+            raise ValueError("max_connections must be at least 1")
         self._adapters: _Adapters = (
             _OwnAdapters(verify, max_connections) if session is None else _SessionAdapters(session)
         )
@@ -122,7 +124,7 @@ class RequestsTransport:
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise RuntimeError("this transport has been closed")
+            raise RuntimeError("this transport is closed")
 
     def _begin(self, adapter: _Adapter, request: Request, deadline: float, limit: int) -> Body:
         """Sends, and gives the reply as soon as its head is there."""

@@ -1,0 +1,24 @@
+"""Decoded JSON from a server that may send anything: typed looks that never raise."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+JsonObject = Dict[str, Any]
+
+
+def object_or_empty(value: Any) -> JsonObject:
+    """`value` itself if it is a JSON object, else a new empty one."""
+    found: JsonObject = value if isinstance(value, dict) else {}
+    return found
+
+
+def list_or_empty(value: Any) -> List[Any]:
+    """`value` itself if it is a JSON array, else a new empty one."""
+    found: List[Any] = value if isinstance(value, list) else []
+    return found
+
+
+def text_or_empty(value: Any) -> str:
+    """`value` itself if it is a string, else `""`."""
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,220 @@
+"""The in-memory transports: time passes at once, on no event loop, asyncio and trio."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import anyio
+import pytest
+from flowmaestro_transports.contract import AsyncTransport, Transport
+
+from flowmaestro.testing import (
+    AsyncMemoryTransport,
+    FakeFlowMaestro,
+    MemoryTransport,
+    VirtualClock,
+)
+from flowmaestro_core.http import Headers, Phase, Request, TransportFailure
+
+BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+def request(fake, method, path, body=None):
+    headers = [("X-API-Key", fake.api_key), ("Content-Type", "application/json")]
+    payload = json.dumps(body or {}).encode()
+    return Request(method, f"https://h/api/v1{path}", Headers(headers), payload)
+
+
+def message(fake, **options):
+    return request(fake, "POST", "/threads/thread_xyz789/messages", {"content": "Hi", **options})
+
+
+def test_they_keep_the_contract():
+    fake = FakeFlowMaestro()
+    assert isinstance(MemoryTransport(fake), Transport)
+    assert isinstance(AsyncMemoryTransport(fake), AsyncTransport)
+
+
+def test_an_answer_takes_its_time():
+    fake = FakeFlowMaestro()
+    transport = MemoryTransport(fake)
+    assert transport.send(message(fake), 30).status == 200
+    assert transport.now() == pytest.approx(0.4)
+
+
+def test_a_time_limit():
+    fake = FakeFlowMaestro()
+    transport = MemoryTransport(fake)
+    with pytest.raises(TransportFailure) as caught:
+        transport.send(message(fake), 0.1)
+    assert (caught.value.phase, caught.value.timed_out) == (Phase.MAYBE_PROCESSED, True)
+    assert transport.now() == pytest.approx(0.1)
+    transport.sleep(1)
+    thread = transport.send(request(fake, "GET", "/threads/thread_xyz789"), 1)
+    assert json.loads(thread.body)["data"]["message_count"] == 4, "the fake went on"
+
+
+def test_an_hour_is_nothing():
+    fake = FakeFlowMaestro()
+    transport = MemoryTransport(fake)
+    began = time.perf_counter()
+    for _ in range(3600):
+        transport.sleep(1)
+    assert transport.now() == pytest.approx(3600)
+    assert time.perf_counter() - began < 5
+
+
+def test_patience():
+    fake = FakeFlowMaestro(events="silent")
+    transport = MemoryTransport(fake)
+    stream = transport.open(request(fake, "GET", "/executions/exec_xyz789/events"), 5)
+    assert stream.status == 200
+    assert stream.read(1).startswith(b"event: connected")
+    assert stream.read(10) is None
+    assert transport.now() == pytest.approx(10)
+    assert stream.read(25) == b": keepalive\n\n"
+    assert transport.now() == pytest.approx(30)
+    stream.close()
+    stream.close()
+    with pytest.raises(TransportFailure):
+        stream.read(1)
+    assert fake.open_streams == 0
+
+
+def test_a_stream_to_its_end():
+    fake = FakeFlowMaestro()
+    transport = MemoryTransport(fake)
+    stream = transport.open(request(fake, "GET", "/executions/exec_xyz789/events"), 5)
+    pieces = []
+    while True:
+        piece = stream.read(60)
+        if not piece:
+            break
+        pieces.append(piece)
+    assert piece == b""
+    assert stream.read(60) == b""
+    assert b"execution:completed" in pieces[-1]
+    assert transport.now() == pytest.approx(3.1)
+
+
+def test_a_stream_read_whole():
+    fake = FakeFlowMaestro()
+    transport = MemoryTransport(fake)
+    events = request(fake, "GET", "/executions/exec_xyz789/events")
+    assert b"execution:completed" in transport.send(events, 5).body
+    late = transport.open(request(fake, "GET", "/workflows"), 5)
+    assert late.read(1).startswith(b"{")
+    assert late.read(1) == b""
+
+    fake = FakeFlowMaestro(events="silent")
+    transport = MemoryTransport(fake)
+    with pytest.raises(TransportFailure) as caught:
+        transport.send(request(fake, "GET", "/executions/exec_xyz789/events"), 100)
+    assert (caught.value.phase, caught.value.timed_out) == (Phase.REPLY_BROKEN, True)
+    assert fake.open_streams == 0
+
+
+def test_webhooks_are_delivered_on_the_way():
+    fake = FakeFlowMaestro()
+    transport = MemoryTransport(fake)
+    transport.send(request(fake, "POST", "/workflows/wf_123/execute"), 1)
+    transport.sleep(1)
+    (delivery,) = fake.deliveries
+    assert (delivery.event, delivery.status_code) == ("execution.completed", 200)
+    assert delivery.created_at == pytest.approx(0.35)
+    tested = transport.send(request(fake, "POST", "/webhooks/wh_abc123/test"), 1)
+    assert json.loads(tested.body)["data"]["success"] is True
+
+
+def test_closing():
+    fake = FakeFlowMaestro()
+    transport = MemoryTransport(fake)
+    stream = transport.open(request(fake, "GET", "/executions/exec_xyz789/events"), 5)
+    transport.close()
+    transport.close()
+    assert fake.open_streams == 0
+    with pytest.raises(TransportFailure):
+        stream.read(1)
+    for call in (transport.send, transport.open):
+        with pytest.raises(RuntimeError, match="closed"):
+            call(message(fake), 1)
+
+
+def test_transports_may_share_a_clock_or_not():
+    fake, clock = FakeFlowMaestro(), VirtualClock(start=100.0)
+    first, second = MemoryTransport(fake, clock), AsyncMemoryTransport(fake, clock)
+    first.send(message(fake), 1)
+    assert second.now() == first.now() == pytest.approx(100.4)
+    third = MemoryTransport(fake)
+    first.sleep(50)
+    third.send(message(fake), 1)
+    assert third.now() == pytest.approx(150.8)
+    with pytest.raises(ValueError, match="backwards"):
+        clock.advance(-1)
+
+
+def test_the_same_dice():
+    first, second = (MemoryTransport(FakeFlowMaestro(seed=7)) for _ in range(2))
+    assert first.random.random() == second.random.random()
+
+
+def test_threads():
+    fake = FakeFlowMaestro()
+    transport = MemoryTransport(fake)
+    statuses = []
+
+    def work():
+        statuses.extend(transport.send(message(fake), 30).status for _ in range(20))
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 100
+
+
+@BACKENDS
+def test_awaiting(backend):
+    async def main():
+        fake = FakeFlowMaestro()
+        transport = AsyncMemoryTransport(fake)
+        assert (await transport.send(message(fake), 30)).status == 200
+        await transport.sleep(300)
+        assert transport.now() == pytest.approx(300.4)
+        events = request(fake, "GET", "/executions/exec_xyz789/events")
+        stream = await transport.open(events, 5)
+        assert (stream.status, stream.headers["content-type"]) == (200, "text/event-stream")
+        assert b"execution:completed" in await stream.read(1)
+        assert await stream.read(1) == b""
+        await stream.close()
+        await transport.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            await transport.send(message(fake), 30)
+
+    anyio.run(main, backend=backend)
+
+
+@BACKENDS
+def test_others_may_run_and_calls_may_be_cancelled(backend):
+    async def main():
+        fake = FakeFlowMaestro()
+        transport = AsyncMemoryTransport(fake)
+        statuses = []
+
+        async def work():
+            statuses.append((await transport.send(message(fake), 30)).status)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(work)
+        assert statuses == [200] * 10
+
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await transport.send(message(fake), 30)
+        assert scope.cancelled_caught
+
+    anyio.run(main, backend=backend)

@@ -1,0 +1,300 @@
+"""The embedded server over real sockets, asked with raw bytes and with the standard library."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import json
+import socket
+import threading
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import anyio
+import pytest
+
+from flowmaestro.testing import FakeFlowMaestro, running_server, serve
+
+SHORT = 5.0
+
+
+@pytest.fixture
+def fake():
+    return FakeFlowMaestro(epoch=time.time())
+
+
+@pytest.fixture
+def url(fake):
+    with running_server(fake) as url:
+        yield url
+
+
+@pytest.fixture
+def connection(url):
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=SHORT)
+    yield connection
+    connection.close()
+
+
+def raw_connection(url):
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname, parts.port), timeout=SHORT)
+
+
+def ask(connection, fake, method, path, body=None):
+    headers = {"X-API-Key": fake.api_key, "Content-Type": "application/json"}
+    payload = None if body is None else json.dumps(body)
+    connection.request(method, f"/api/v1{path}", payload, headers)
+    reply = connection.getresponse()
+    return reply.status, reply.headers, reply.read()
+
+
+def read_until(sock, mark):
+    data = b""
+    while mark not in data:
+        piece = sock.recv(4096)
+        assert piece, f"closed before {mark!r}: {data!r}"
+        data += piece
+    return data
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + SHORT
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+def head(method, path, key, *fields):
+    lines = [f"{method} /api/v1{path} HTTP/1.1", "Host: h", f"X-API-Key: {key}", *fields]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def test_keep_alive(connection, fake):
+    status, headers, body = ask(connection, fake, "GET", "/workflows")
+    assert status == 200
+    assert len(body) == int(headers["Content-Length"])
+    first = connection.sock
+    for _ in range(3):
+        ask(connection, fake, "POST", "/workflows/wf_123/execute", {"inputs": {"name": "Jo"}})
+    ask(connection, fake, "GET", "/nowhere")
+    assert connection.sock is first is not None
+
+
+def test_time_passes_as_outside(connection, fake):
+    _, _, body = ask(connection, fake, "POST", "/workflows/wf_123/execute", {})
+    path = f"/executions/{json.loads(body)['data']['execution_id']}"
+    began = time.monotonic()
+    wait_for(lambda: b'"completed"' in ask(connection, fake, "GET", path)[2])
+    assert 0.3 <= time.monotonic() - began < 2
+    began = time.monotonic()
+    message = {"content": "Hi"}
+    assert ask(connection, fake, "POST", "/threads/thread_xyz789/messages", message)[0] == 200
+    assert 0.35 <= time.monotonic() - began < 2
+
+
+def test_a_chunked_event_stream_and_then_keep_alive(url, fake):
+    with raw_connection(url) as sock:
+        sock.sendall(head("POST", "/workflows/wf_123/execute", fake.api_key, "Content-Length: 0"))
+        _, _, body = read_until(sock, b'"}}').partition(b"\r\n\r\n")
+        execution_id = json.loads(body)["data"]["execution_id"]
+        sock.sendall(head("GET", f"/executions/{execution_id}/events", fake.api_key))
+        first = read_until(sock, b"connected")
+        assert b"Transfer-Encoding: chunked" in first
+        assert b"Content-Length" not in first
+        # Asked before the stream ends, and answered after it.
+        sock.sendall(head("GET", "/workflows/wf_123", fake.api_key))
+        rest = read_until(sock, b"\r\n0\r\n\r\n")
+        assert rest.count(b"event: node:completed") == 2
+        assert b"event: execution:completed" in rest
+        if b'"Hello"' not in rest:
+            read_until(sock, b'"Hello"')
+
+
+def test_a_reader_that_hangs_up_is_noticed(url, fake):
+    with raw_connection(url) as sock:
+        sock.sendall(head("GET", "/executions/exec_xyz789/events", fake.api_key))
+        read_until(sock, b"connected")
+        assert fake.open_streams == 1
+    wait_for(lambda: fake.open_streams == 0)
+
+
+def test_head_and_no_content():
+    fake = FakeFlowMaestro("documented")
+    with running_server(fake) as url, raw_connection(url) as sock:
+        for path in ("/workflows", "/executions/exec_xyz789/events", "/nowhere"):
+            sock.sendall(head("HEAD", path, fake.api_key))
+            reply = read_until(sock, b"\r\n\r\n")
+            assert reply.endswith(b"\r\n\r\n")
+        assert fake.open_streams == 0
+        sock.sendall(head("DELETE", "/threads/thread_xyz789", fake.api_key))
+        reply = read_until(sock, b"\r\n\r\n")
+        assert reply.startswith(b"HTTP/1.1 204")
+        assert b"Content-Length" not in reply
+        sock.sendall(head("GET", "/threads/thread_xyz789", fake.api_key))
+        assert read_until(sock, b"\r\n\r\n").startswith(b"HTTP/1.1 404")
+
+
+def test_expect_100_continue(url, fake):
+    fields = ("Content-Type: application/json", "Content-Length: 2", "Expect: 100-continue")
+    with raw_connection(url) as sock:
+        sock.sendall(head("POST", "/workflows/wf_123/execute", fake.api_key, *fields))
+        assert read_until(sock, b"\r\n\r\n").startswith(b"HTTP/1.1 100")
+        sock.sendall(b"{}")
+        assert read_until(sock, b"\r\n\r\n").startswith(b"HTTP/1.1 202")
+
+
+def test_a_body_that_is_too_long(connection, fake):
+    status, _, _ = ask(connection, fake, "POST", "/workflows/wf_123/execute", "x" * 3_000_000)
+    assert status == 413
+    assert ask(connection, fake, "GET", "/workflows")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "sent", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nA: " + b"b" * 200_000 + b"\r\n\r\n"]
+)
+def test_what_is_no_http(url, sent, connection, fake):
+    with raw_connection(url) as sock:
+        try:
+            sock.sendall(sent)
+            reply = sock.recv(4096)
+        except OSError:  # it may have hung up before it was told everything
+            reply = b"HTTP/1.1 4"
+        assert reply.startswith(b"HTTP/1.1 4")
+    assert ask(connection, fake, "GET", "/workflows")[0] == 200, "others are not disturbed"
+
+
+def test_other_forms_of_a_target(url, fake):
+    key = fake.api_key
+    for target in ("http://h/api/v1/workflows", "//api/v1/workflows", "/x//[/api/v1/workflows"):
+        with raw_connection(url) as sock:
+            sock.sendall(f"GET {target} HTTP/1.1\r\nHost: [\r\nX-API-Key: {key}\r\n\r\n".encode())
+            assert read_until(sock, b"\r\n\r\n").startswith((b"HTTP/1.1 200", b"HTTP/1.1 400"))
+
+
+def test_http_1_0_and_connection_close(url, fake):
+    with raw_connection(url) as sock:
+        request = head("GET", "/workflows", fake.api_key, "Connection: close")
+        sock.sendall(request)
+        while sock.recv(65536):
+            pass
+    with raw_connection(url) as sock:
+        sock.sendall(request.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_stopping_with_work_in_flight(fake):
+    with running_server(fake) as url:
+        stream = raw_connection(url)
+        stream.sendall(head("GET", "/executions/exec_xyz789/events", fake.api_key))
+        read_until(stream, b"connected")
+        unfinished = raw_connection(url)
+        unfinished.sendall(head("GET", "/executions", fake.api_key)[:-2])
+    for sock in (stream, unfinished):
+        # Closed, or reset where the server had not read everything.
+        with sock, suppress(ConnectionResetError):
+            while sock.recv(65536):
+                pass
+    assert fake.open_streams == 0
+    with pytest.raises(OSError, match="refused"):
+        raw_connection(url)
+
+
+def test_an_address_that_is_taken(url):
+    taken = running_server(FakeFlowMaestro(), port=urlsplit(url).port)
+    with pytest.raises(OSError, match="in use"), taken:
+        pass
+
+
+class Receiver:
+    """A subscriber that answers with `statuses`, one after the other, then 200."""
+
+    def __init__(self, *statuses):
+        self.received = []
+        receiver, left = self, list(statuses)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.received.append((self.headers, body))
+                self.send_response(left.pop(0) if left else 200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+def subscribe(connection, fake, url):
+    body = {"name": "Mine", "url": url, "events": ["execution.completed"]}
+    return json.loads(ask(connection, fake, "POST", "/webhooks", body)[2])["data"]
+
+
+def test_webhooks_are_really_delivered_and_repeated(connection, fake):
+    with Receiver(503) as receiver:
+        hook = subscribe(connection, fake, receiver.url)
+        ask(connection, fake, "POST", "/workflows/wf_123/execute", {"inputs": {"name": "Jo"}})
+        wait_for(lambda: len(receiver.received) >= 2)
+        (first, body), (second, again) = receiver.received[:2]
+        assert body == again
+        for headers in (first, second):
+            signature = hmac.new(hook["secret"].encode(), body, hashlib.sha256).hexdigest()
+            assert headers["X-FlowMaestro-Signature"] == f"v1={signature}"
+            assert headers["X-FlowMaestro-Delivery-ID"] == first["X-FlowMaestro-Delivery-ID"]
+        assert json.loads(body)["data"]["outputs"] == {"message": "Hello, Jo!"}
+        wait_for(lambda: any(d.webhook_id == hook["id"] for d in fake.deliveries))
+
+
+def test_testing_a_webhook(connection, fake):
+    def outcome(webhook_id):
+        status, _, body = ask(connection, fake, "POST", f"/webhooks/{webhook_id}/test", {})
+        assert status == 200
+        return json.loads(body)["data"]
+
+    with Receiver(200, 500) as receiver:
+        hook = subscribe(connection, fake, receiver.url)
+        assert outcome(hook["id"])["success"] is True
+        assert json.loads(receiver.received[0][1])["event"] == "test"
+        assert outcome(hook["id"]) == {
+            "success": False,
+            "status_code": 500,
+            "message": "HTTP 500",
+        }
+    assert outcome(hook["id"])["success"] is False
+    assert outcome("wh_abc123")["success"] is True, "documentation's hosts accept everything"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_serving_as_a_task(backend):
+    async def main():
+        fake = FakeFlowMaestro()
+        async with anyio.create_task_group() as tasks:
+            url = await tasks.start(serve, fake)
+            parts = urlsplit(url)
+            async with await anyio.connect_tcp(parts.hostname, parts.port) as stream:
+                await stream.send(head("GET", "/workflows", fake.api_key))
+                assert (await stream.receive()).startswith(b"HTTP/1.1 200")
+                await stream.send(head("GET", "/executions/exec_xyz789/events", fake.api_key))
+                while b"connected" not in await stream.receive():
+                    pass
+                assert fake.open_streams == 1
+                tasks.cancel_scope.cancel()
+        assert fake.open_streams == 0
+
+    anyio.run(main, backend=backend)

@@ -1,0 +1,195 @@
+"""Webhooks in the model: subscriptions, signatures, deliveries and their repetition."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+
+import pytest
+
+from flowmaestro.testing import seeds
+
+HOOK = {
+    "name": "Mine",
+    "url": "http://localhost:1/hook",
+    "events": ["execution.completed", "execution.failed"],
+}
+
+
+def subscribe(caller, **changes):
+    return caller.data("POST", "/webhooks", {**HOOK, **changes})
+
+
+def expected_signature(secret, body):
+    return "v1=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def run_to_end(caller, workflow_id="wf_123"):
+    caller.start_call("POST", f"/workflows/{workflow_id}/execute", {})
+    caller.pass_time(1)
+
+
+def test_the_secret_is_shown_once(caller):
+    hook = subscribe(caller)
+    assert hook["secret"].startswith("whsec_")
+    assert "secret" not in caller.data("GET", f"/webhooks/{hook['id']}")
+    assert all("secret" not in row for row in caller.data("GET", "/webhooks"))
+    updated = caller.data("PATCH", f"/webhooks/{hook['id']}", {"name": "New", "is_active": False})
+    assert (updated["name"], updated["is_active"], "secret" in updated) == ("New", False, False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": ""},
+        {"name": None},
+        {"url": "ftp://h/"},
+        {"url": "http://"},
+        {"url": "http://[/"},
+        {"url": "http://h:99999/"},
+        {"url": "http://h/\r\nx"},
+        {"events": []},
+        {"events": "test"},
+        {"events": ["execution.exploded"]},
+        {"events": [{}]},
+        {"headers": {"X-A": "a\r\nb"}},
+        {"headers": {"X A": "a"}},
+        {"headers": {"X-A": 1}},
+    ],
+)
+def test_bad_subscriptions(caller, change):
+    reply = caller.call("POST", "/webhooks", {**HOOK, **change})
+    assert (reply.status, json.loads(reply.body)["error"]["code"]) == (400, "validation_error")
+    if change != {"name": None}:
+        assert caller.call("PATCH", "/webhooks/wh_abc123", change).status == 400
+
+
+def test_a_signed_delivery(caller):
+    hook = subscribe(caller, headers={"X-Mine": "yes"})
+    run_to_end(caller)
+    (delivery,) = [d for d in caller.settle_deliveries() if d.webhook_id == hook["id"]]
+    request = delivery.request
+    assert (request.method, request.url) == ("POST", HOOK["url"])
+    assert request.headers["X-Mine"] == "yes"
+    assert request.headers["X-FlowMaestro-Delivery-ID"] == delivery.id
+    signature = request.headers["X-FlowMaestro-Signature"]
+    assert signature == expected_signature(hook["secret"], request.body)
+    body = json.loads(request.body)
+    assert set(body) == {"id", "event", "created_at", "data"}
+    assert body["event"] == "execution.completed"
+    assert body["data"]["outputs"] == {"message": "Hello, world!"}
+    (row,) = caller.data("GET", f"/webhooks/{hook['id']}/deliveries")
+    assert (row["status"], row["status_code"], row["attempts"]) == ("delivered", 200, 1)
+
+
+def test_repetition_until_given_up(caller):
+    hook = subscribe(caller, url="http://localhost:1/down")
+    run_to_end(caller)
+    attempts = []
+    while caller.elapsed < 60:
+        for delivery in caller.fake.due(caller.now):
+            ours = delivery.webhook_id == hook["id"] and delivery.created_at == 0.35
+            if ours:
+                attempts.append((caller.elapsed, delivery.request))
+            failure = 503 if len(attempts) % 2 else None
+            caller.fake.delivered(delivery, failure if ours else 200, caller.now)
+        caller.now = caller.fake.next_time() or caller.start + 60
+    times = [time for time, _ in attempts]
+    assert times == pytest.approx([1.0, 2.0, 7.0, 37.0])
+    first = attempts[0][1]
+    assert all(request == first for _, request in attempts), "the same bytes each time"
+    (given_up,) = [d for d in caller.fake.deliveries if d.state == "failed"]
+    assert (given_up.attempts, given_up.status_code) == (4, None)
+
+
+def test_an_attempt_is_handed_out_once(caller):
+    run_to_end(caller)
+    (delivery,) = caller.fake.due(caller.now)
+    caller.pass_time(5)
+    assert delivery not in caller.fake.due(caller.now)
+    caller.fake.delivered(delivery, 204, caller.now)
+    assert (delivery.state, delivery.response_time_ms) == ("delivered", 5000)
+
+
+@pytest.mark.parametrize(
+    ("status", "deployed", "documented"),
+    [
+        (
+            200,
+            {
+                "success": True,
+                "status_code": 200,
+                "message": "Test webhook delivered successfully",
+            },
+            {
+                "success": True,
+                "status_code": 200,
+                "response_time_ms": 250,
+                "error_message": None,
+            },
+        ),
+        (
+            500,
+            {"success": False, "status_code": 500, "message": "HTTP 500"},
+            {
+                "success": False,
+                "status_code": 500,
+                "response_time_ms": 250,
+                "error_message": "HTTP 500",
+            },
+        ),
+        (
+            None,
+            {
+                "success": False,
+                "error": "No response from the receiver",
+                "message": "Failed to deliver test webhook",
+            },
+            {
+                "success": False,
+                "status_code": None,
+                "response_time_ms": 250,
+                "error_message": "No response from the receiver",
+            },
+        ),
+    ],
+)
+def test_a_test_waits_for_its_outcome(caller, shapes, status, deployed, documented):
+    woken = []
+    reply = caller.start_call("POST", "/webhooks/wh_abc123/test", {})
+    reply.wake = lambda: woken.append(True)
+    assert not reply.ready
+    (delivery,) = caller.fake.due(caller.now)
+    assert json.loads(delivery.request.body)["event"] == "test"
+    signature = delivery.request.headers["X-FlowMaestro-Signature"]
+    assert signature == expected_signature(seeds.WEBHOOK_SECRET, delivery.request.body)
+    caller.pass_time(0.25)
+    caller.fake.delivered(delivery, status, caller.now)
+    assert (reply.ready, reply.status, woken) == (True, 200, [True])
+    expected = deployed if shapes == "deployed" else documented
+    assert json.loads(reply.body)["data"] == expected
+    caller.pass_time(100)
+    assert delivery not in caller.fake.due(caller.now), "a test is not repeated"
+
+
+def test_who_hears_of_what(caller):
+    every = [
+        "execution.started",
+        "execution.cancelled",
+        "thread.message.created",
+        "thread.message.completed",
+        "agent.execution.started",
+        "agent.execution.completed",
+    ]
+    hook = subscribe(caller, events=every)
+    started = caller.data("POST", "/workflows/wf_abc123/execute", {})["execution_id"]
+    caller.pass_time(0.1)
+    caller.call("POST", f"/executions/{started}/cancel")
+    caller.call("POST", "/threads/thread_xyz789/messages", {"content": "Hi"})
+    heard = [d.event for d in caller.fake.deliveries if d.webhook_id == hook["id"]]
+    assert sorted(set(heard)) == sorted(every)
+    caller.data("PATCH", f"/webhooks/{hook['id']}", {"is_active": False})
+    count = len(heard)
+    caller.call("POST", "/threads/thread_xyz789/messages", {"content": "Hi"})
+    assert count == len([d for d in caller.fake.deliveries if d.webhook_id == hook["id"]])
