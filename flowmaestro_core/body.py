@@ -43,8 +43,7 @@ def _check(value: Any, where: Tuple[str, ...]) -> None:
         if not math.isfinite(value):
             raise ValueError(f"{_place(where)} is {value}, which JSON cannot express")
     elif isinstance(value, dict):
-        pairs: Dict[Any, Any] = value
-        for key, item in pairs.items():
+        for key, item in cast("Dict[object, Any]", value).items():
             if not isinstance(key, str):
                 raise TypeError(f"{_place(where)} has the key {key!r}; JSON keys must be str")
             _check(item, (*where, f"[{key!r}]" if where else key))

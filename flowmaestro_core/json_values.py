@@ -1,3 +1,5 @@
+# pyright: reportUnknownVariableType=false
+# To narrow what is unknown is all that this module does.
 """Decoded JSON from a server that may send anything: typed looks that never raise."""
 
 from __future__ import annotations

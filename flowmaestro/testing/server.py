@@ -31,12 +31,13 @@ async def serve(
     fake: FakeFlowMaestro,
     host: str = "127.0.0.1",
     port: int = 0,
+    speed: float = 1.0,
     *,
     task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `fake` until cancelled, on asyncio or trio.
 
-    Port 0 takes a free one. As a started task (`await task_group.start(serve, fake)`) it gives
+    Port 0 takes a free one. The model lives `speed` seconds in each second. As a started task (`await task_group.start(serve, fake)`) it gives
     back its URL once it listens. Webhooks are really sent to their subscribers, except to hosts
     reserved for documentation (RFC 2606): those count as having accepted.
     """
@@ -46,7 +47,7 @@ async def serve(
     try:
         listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
         async with listener, anyio.create_task_group() as tasks:
-            server = _Server(fake, tasks, outside)
+            server = _Server(fake, tasks, outside, speed)
             tasks.start_soon(server.keep_time)
             shown = f"[{host}]" if ":" in host else host
             bound: int = listener.extra(SocketAttribute.local_port)  # noqa: S610 - not Django's
@@ -59,14 +60,15 @@ async def serve(
 
 @contextmanager
 def running_server(
-    fake: FakeFlowMaestro, host: str = "127.0.0.1", port: int = 0
+    fake: FakeFlowMaestro, host: str = "127.0.0.1", port: int = 0, speed: float = 1.0
 ) -> Generator[str, None, None]:
     """Serve `fake` in a thread of its own while a `with` block lasts; gives the URL.
 
-    Port 0 takes a free one. Raises `OSError` when the address cannot be listened on.
+    Port 0 takes a free one. The model lives `speed` seconds in each second, so that a test need
+    not wait for a slow workflow. Raises `OSError` when the address cannot be listened on.
     """
     with start_blocking_portal() as portal:
-        server, url = portal.start_task(serve, fake, host, port)
+        server, url = portal.start_task(serve, fake, host, port, speed)
         try:
             yield url
         finally:
@@ -75,38 +77,45 @@ def running_server(
 
 
 class _Server:
-    """Drives one fake in real time."""
+    """Drives one fake in real time, or `speed` times as fast."""
 
-    def __init__(self, fake: FakeFlowMaestro, tasks: TaskGroup, outside: AsyncTransport) -> None:
+    def __init__(
+        self, fake: FakeFlowMaestro, tasks: TaskGroup, outside: AsyncTransport, speed: float
+    ) -> None:
         self._fake = fake
         self._tasks = tasks
         self._outside = outside
+        self._speed = speed
         self._plans_changed = anyio.Event()
-        fake.observe(time.monotonic())
+        fake.observe(self.now())
+
+    def now(self) -> float:
+        """Seconds on the clock that the model lives by."""
+        return time.monotonic() * self._speed
 
     async def keep_time(self) -> None:
         """Let the model's time pass as it does outside, and send what is due."""
         while True:
             self._plans_changed = anyio.Event()
-            for delivery in self._fake.due(time.monotonic()):
+            for delivery in self._fake.due(self.now()):
                 self._tasks.start_soon(self._deliver, delivery)
             upcoming = self._fake.next_time()
-            idle = math.inf if upcoming is None else max(0.0, upcoming - time.monotonic())
+            idle = math.inf if upcoming is None else max(0.0, upcoming - self.now()) / self._speed
             with anyio.move_on_after(idle):
                 await self._plans_changed.wait()
 
     async def accept(self, stream: ByteStream) -> None:
         """Serve one connection to its end."""
-        await Connection(stream, self._handle).run()
+        await Connection(stream, self._handle, self.now).run()
 
     def _handle(self, request: Request) -> FakeReply:
-        reply = self._fake.handle(request, time.monotonic())
+        reply = self._fake.handle(request, self.now())
         self._plans_changed.set()
         return reply
 
     async def _deliver(self, delivery: Delivery) -> None:
         status = await self._post(delivery.request)
-        self._fake.delivered(delivery, status, time.monotonic())
+        self._fake.delivered(delivery, status, self.now())
         self._plans_changed.set()
 
     async def _post(self, request: Request) -> Optional[int]:

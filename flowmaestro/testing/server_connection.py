@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from typing import Callable, List, Protocol, Tuple, Union
 
@@ -18,6 +17,7 @@ MAX_HEAD_BYTES = 128 * 1024
 READ_BYTES = 64 * 1024
 
 Handle = Callable[[Request], FakeReply]
+Clock = Callable[[], float]
 Event = Union[h11.Request, h11.InformationalResponse, h11.Response, h11.Data, h11.EndOfMessage]
 
 
@@ -28,11 +28,15 @@ class _Source(Protocol):
 
 
 class Connection:
-    """Reads requests, has `handle` answer each, and writes the replies, until either end stops."""
+    """Reads requests, has `handle` answer each, and writes the replies, until either end stops.
 
-    def __init__(self, stream: ByteStream, handle: Handle) -> None:
+    `now` is the clock that the model lives by.
+    """
+
+    def __init__(self, stream: ByteStream, handle: Handle, now: Clock) -> None:
         self._stream = stream
         self._handle = handle
+        self._now = now
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
     async def run(self) -> None:
@@ -119,7 +123,7 @@ class Connection:
         """Write what the model publishes until it ends the stream or the reader is gone."""
         while True:
             woken = _alarm(stream)
-            chunk = stream.poll(time.monotonic())
+            chunk = stream.poll(self._now())
             events: List[Event] = [h11.Data(data=chunk.data)] if chunk.data else []
             if chunk.ended:
                 events.append(h11.EndOfMessage())

@@ -83,7 +83,7 @@ class Peer:
     def close(self) -> None:
         """Say goodbye in good order (FIN)."""
         if isinstance(self.sock, ssl.SSLSocket):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 self.sock.unwrap()
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
@@ -140,7 +140,7 @@ class ScriptedServer:
         self._acceptor.join(PATIENCE)
         for peer, thread in list(self._peers.items()):
             with contextlib.suppress(OSError):
-                peer.sock.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)  # TLS or not: wakes its thread
             thread.join(PATIENCE)
             peer.sock.close()
         if self.errors and kind is None:

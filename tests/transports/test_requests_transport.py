@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import socket
+import ssl
 import threading
 import time
 from contextlib import contextmanager
@@ -9,12 +11,13 @@ from typing import Any, Iterator, Optional
 
 import pytest
 import requests
-from flowmaestro_transports import content_coding
-from flowmaestro_transports.contract import OpenResponse, Transport
-from flowmaestro_transports.requests_transport import RequestsTransport
+import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 
 from flowmaestro_core.http import Headers, Phase, Request, TransportFailure
+from flowmaestro_transports import content_coding
+from flowmaestro_transports.contract import OpenResponse, Transport
+from flowmaestro_transports.requests_transport import RequestsTransport
 
 SENT = Headers(
     [("X-API-Key", "k"), ("accept", "*/*"), ("Accept-Encoding", "gzip"), ("User-Agent", "test/1")]
@@ -157,10 +160,8 @@ def test_whole_and_piecewise(scripted: Any, data: bytes) -> None:
         body.close()
 
 
-@pytest.mark.parametrize("data", BODIES.values(), ids=BODIES.keys())
+@pytest.mark.parametrize("data", [BODIES["counted"], BODIES["chunked"]], ids=["counted", "chunked"])
 def test_a_body_that_breaks_off_is_never_a_result(scripted: Any, data: bytes) -> None:
-    if b"Content-Length" not in data and b"chunked" not in data:
-        return  # nothing tells where it was to end
     for end in range(data.index(b"\r\n\r\n") + 4, len(data), 5):
         with (
             scripted.ScriptedServer(scripts(data[:end], close=True)) as server,
@@ -291,9 +292,12 @@ def test_a_reply_is_bounded(scripted: Any) -> None:
     data = scripted.reply(
         gzip.compress(bytes(limit + 1), 1), headers=[("Content-Encoding", "gzip")]
     )
-    with scripted.ScriptedServer(scripts(data)) as server, transport() as made:
-        with fails(Phase.REPLY_BROKEN, f"more than {limit} bytes"):
-            made.send(get(server.url), 20.0)
+    with (
+        scripted.ScriptedServer(scripts(data)) as server,
+        transport() as made,
+        fails(Phase.REPLY_BROKEN, f"more than {limit} bytes"),
+    ):
+        made.send(get(server.url), 20.0)
 
 
 def test_patience_loses_nothing(scripted: Any) -> None:
@@ -346,9 +350,12 @@ def test_unknown_host_is_not_sent() -> None:
 
 
 def test_no_time_is_not_sent(scripted: Any) -> None:
-    with scripted.ScriptedServer(scripted.echo) as server, transport() as made:
-        with fails(Phase.NOT_SENT, timed_out=True):
-            made.send(get(server.url), 0.0)
+    with (
+        scripted.ScriptedServer(scripted.echo) as server,
+        transport() as made,
+        fails(Phase.NOT_SENT, timed_out=True),
+    ):
+        made.send(get(server.url), 0.0)
 
 
 def test_a_connection_that_takes_too_long_is_not_sent() -> None:
@@ -582,8 +589,6 @@ def test_use_after_close(scripted: Any) -> None:
 
 
 def tls_pair(authority: Any, tmp_path: Any, host: str = "127.0.0.1") -> Any:
-    import ssl
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(host).configure_cert(context)
     ca_file = tmp_path / "ca.pem"
@@ -593,10 +598,18 @@ def tls_pair(authority: Any, tmp_path: Any, host: str = "127.0.0.1") -> Any:
 
 def test_tls(scripted: Any, authority: Any, tmp_path: Any) -> None:
     context, ca_file = tls_pair(authority, tmp_path)
-    data = HEAD_CHUNKED + b"5\r\nhello\r\n0\r\n\r\n"
-    quiet_data = HEAD_CHUNKED + b"5\r\nhello\r\n"
+
+    def handler(peer: Any) -> None:
+        while True:
+            request = peer.read_request()
+            if request is None:
+                return
+            peer.send(HEAD_CHUNKED + b"5\r\nhello\r\n")
+            if request.method == "POST":
+                peer.send(b"0\r\n\r\n")
+
     with (
-        scripted.ScriptedServer(scripts(data, data, quiet_data), tls=context) as server,
+        scripted.ScriptedServer(handler, tls=context) as server,
         transport(verify=ca_file) as made,
     ):
         for _ in range(2):
@@ -612,9 +625,12 @@ def test_tls(scripted: Any, authority: Any, tmp_path: Any) -> None:
 def test_tls_is_verified(scripted: Any, authority: Any, tmp_path: Any, host: str) -> None:
     context, ca_file = tls_pair(authority, tmp_path, host)
     verify: Any = True if host == "127.0.0.1" else ca_file
-    with scripted.ScriptedServer(scripted.echo, tls=context) as server:
-        with transport(verify=verify) as made, fails(Phase.NOT_SENT, "(?i)certificate"):
-            made.send(post(server.url), 5.0)
+    with (
+        scripted.ScriptedServer(scripted.echo, tls=context) as server,
+        transport(verify=verify) as made,
+        fails(Phase.NOT_SENT, "(?i)certificate"),
+    ):
+        made.send(post(server.url), 5.0)
     assert not server.requests
 
 
@@ -628,9 +644,12 @@ def test_a_handshake_that_breaks_off_is_not_sent(scripted: Any) -> None:
 
 
 def test_a_handshake_that_stalls_is_not_sent(scripted: Any) -> None:
-    with scripted.ScriptedServer(lambda peer: peer.wait_closed()) as server, transport() as made:
-        with fails(Phase.NOT_SENT, timed_out=True):
-            made.send(post(server.url.replace("http:", "https:")), 0.3)
+    with (
+        scripted.ScriptedServer(lambda peer: peer.wait_closed()) as server,
+        transport() as made,
+        fails(Phase.NOT_SENT, timed_out=True),
+    ):
+        made.send(post(server.url.replace("http:", "https:")), 0.3)
 
 
 @pytest.fixture
@@ -677,16 +696,22 @@ def test_a_callers_session_reports_phases(scripted: Any, session: requests.Sessi
             made.send(get(f"http://127.0.0.1:{port}"), 5.0)
         with fails(Phase.NOT_SENT):
             made.send(get("nothing://here"), 5.0)
-        with scripted.ScriptedServer(lambda peer: peer.read_request()) as server:
-            with fails(Phase.MAYBE_PROCESSED):
-                made.send(post(server.url), 5.0)
-        with scripted.ScriptedServer(lambda peer: peer.wait_closed()) as server:
-            with fails(Phase.MAYBE_PROCESSED, timed_out=True):
-                made.send(post(server.url), 0.2)
+        with (
+            scripted.ScriptedServer(lambda peer: peer.read_request()) as server,
+            fails(Phase.MAYBE_PROCESSED),
+        ):
+            made.send(post(server.url), 5.0)
+        with (
+            scripted.ScriptedServer(lambda peer: peer.wait_closed()) as server,
+            fails(Phase.MAYBE_PROCESSED, timed_out=True),
+        ):
+            made.send(post(server.url), 0.2)
         early = b"HTTP/1.1 103 Early Hints\r\n\r\n" + scripted.reply(b"ok")
-        with scripted.ScriptedServer(scripts(early)) as server:
-            with fails(Phase.REPLY_BROKEN, "informational"):
-                made.send(post(server.url), 5.0)
+        with (
+            scripted.ScriptedServer(scripts(early)) as server,
+            fails(Phase.REPLY_BROKEN, "informational"),
+        ):
+            made.send(post(server.url), 5.0)
 
 
 class Canned(BaseAdapter):
@@ -711,10 +736,6 @@ class Canned(BaseAdapter):
 @pytest.mark.parametrize("coding", ["", "gzip"])
 @pytest.mark.parametrize("kind", ["file", "urllib3"])
 def test_an_adapter_without_a_socket(session: requests.Session, coding: str, kind: str) -> None:
-    import io
-
-    import urllib3
-
     content = gzip.compress(b"hello") if coding else b"hello"
     headers = {"Content-Encoding": coding} if coding else {}
     raw: Any = io.BytesIO(content)
@@ -728,10 +749,6 @@ def test_an_adapter_without_a_socket(session: requests.Session, coding: str, kin
 
 
 def test_a_broken_reply_of_an_adapter_without_a_socket(session: requests.Session) -> None:
-    import io
-
-    import urllib3
-
     raw = urllib3.HTTPResponse(
         io.BytesIO(b"hel"), headers={"Content-Length": "5"}, status=200, preload_content=False
     )

@@ -35,6 +35,7 @@ class Connection:
         self.idle_since = 0.0
         """When it was put aside; the pool's business."""
         self._socket = socket
+        self._host = origin.authority.encode("idna")
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._cut_short = False
         self._broken: Optional[h11.RemoteProtocolError] = None
@@ -59,7 +60,7 @@ class Connection:
         given = request.headers
         fields: List[Tuple[bytes, bytes]] = []
         if "host" not in given:
-            fields.append((b"Host", self.origin.authority.encode("idna")))
+            fields.append((b"Host", self._host))
         for name, value in given.pairs:
             fields.append((name.encode("latin-1"), value.encode("latin-1")))
         body = request.body

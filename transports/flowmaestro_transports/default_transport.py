@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from typing import Optional
+from typing import Dict, Optional
 
 from flowmaestro_core.http import Request, Response
 from flowmaestro_transports.contract import (
@@ -55,10 +55,10 @@ class DefaultTransport:
 
 
 class DefaultAsyncTransport:
-    """aiohttp under asyncio, anyio under trio, found out with the first call."""
+    """aiohttp under asyncio, anyio under trio, found out with each call."""
 
     def __init__(self) -> None:
-        self._chosen: Optional[AsyncTransport] = None
+        self._chosen: Dict[str, AsyncTransport] = {}
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As `AsyncTransport.send`."""
@@ -78,22 +78,28 @@ class DefaultAsyncTransport:
 
     async def close(self) -> None:
         """Close what was made."""
-        if self._chosen is not None:
-            await self._chosen.close()
+        for transport in self._chosen.values():
+            await transport.close()
 
     def _choose(self) -> AsyncTransport:
-        if self._chosen is None:
-            if _in_trio():
-                from flowmaestro_transports.anyio_transport import AnyioTransport
-
-                self._chosen = AnyioTransport()
-            else:
-                from flowmaestro_transports.aiohttp_transport import AiohttpTransport
-
-                self._chosen = AiohttpTransport()
-        return self._chosen
+        runtime = _running()
+        chosen = self._chosen.get(runtime)
+        if chosen is None:
+            chosen = self._chosen[runtime] = _make(runtime)
+        return chosen
 
 
-def _in_trio() -> bool:
+def _running() -> str:
+    """The library of the running event loop; trio is only looked for where it was imported."""
     trio = sys.modules.get("trio")
-    return trio is not None and bool(trio.lowlevel.in_trio_run())
+    return "trio" if trio is not None and trio.lowlevel.in_trio_run() else "asyncio"
+
+
+def _make(runtime: str) -> AsyncTransport:
+    if runtime == "trio":
+        from flowmaestro_transports.anyio_transport import AnyioTransport
+
+        return AnyioTransport()
+    from flowmaestro_transports.aiohttp_transport import AiohttpTransport
+
+    return AiohttpTransport()

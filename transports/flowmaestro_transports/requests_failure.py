@@ -75,10 +75,9 @@ def _is_time_limit(cause: BaseException) -> bool:
 
 
 def _is_garbage(cause: BaseException) -> bool:
-    # RemoteDisconnected, though a BadStatusLine, says that not one byte came.
-    return isinstance(cause, http.client.HTTPException) and not isinstance(
-        cause, http.client.RemoteDisconnected
-    )
+    if isinstance(cause, http.client.RemoteDisconnected):  # a BadStatusLine of no bytes
+        return False
+    return isinstance(cause, (http.client.HTTPException, urllib3_errors.InvalidHeader))
 
 
 def _reason(cause: BaseException) -> str:

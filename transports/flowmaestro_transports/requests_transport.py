@@ -14,6 +14,7 @@ import time
 import weakref
 from typing import (
     Any,
+    Callable,
     ContextManager,
     Dict,
     Generator,
@@ -85,7 +86,7 @@ class RequestsTransport:
         deadline = time.monotonic() + min(timeout, _LONGEST)
         self._refuse_if_closed()
         with self._adapters.place_for_a_call(deadline):
-            body = self._begin(self._adapters.for_call(request.url), request, deadline, MAX_BODY)
+            body = self._begin(self._adapters.for_call, request, deadline, MAX_BODY)
             try:
                 content = _whole(body, deadline)
             except BaseException:
@@ -97,7 +98,7 @@ class RequestsTransport:
         """As `Transport.open`."""
         deadline = time.monotonic() + min(timeout, _LONGEST)
         self._refuse_if_closed()
-        body = self._begin(self._adapters.for_stream(request.url), request, deadline, sys.maxsize)
+        body = self._begin(self._adapters.for_stream, request, deadline, sys.maxsize)
         with self._lock:
             self._streams.add(body)
             closed = self._closed
@@ -126,14 +127,14 @@ class RequestsTransport:
         if self._closed:
             raise RuntimeError("this transport is closed")
 
-    def _begin(self, adapter: _Adapter, request: Request, deadline: float, limit: int) -> Body:
+    def _begin(self, adapter_for: _AdapterFor, request: Request, deadline: float, limit: int) -> Body:
         """Sends, and gives the reply as soon as its head is there."""
         left = deadline - time.monotonic()
         if left <= 0:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
         try:
             verify, cert, proxies = self._adapters.settings(request.url)
-            response = adapter.send(
+            response = adapter_for(request.url).send(
                 _prepared(request), True, Timeout(total=left), verify, cert, proxies
             )
         except ERRORS as error:
@@ -153,6 +154,9 @@ class _Adapter(Protocol):
     def send(
         self, request: Any, stream: Any, timeout: Any, verify: Any, cert: Any, proxies: Any
     ) -> requests.Response: ...
+
+
+_AdapterFor = Callable[[str], _Adapter]
 
 
 class _Adapters(Protocol):
