@@ -20,11 +20,11 @@ def encode_json(value: Any, name: str = "") -> bytes:
     """`value` as JSON in UTF-8, after a check that JSON can express it; `name` is for errors."""
     try:
         _check(value, (name,) if name else ())
+        encoded = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except RecursionError:
         raise ValueError(f"{name or 'the body'} refers to itself or is nested too deep") from None
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     try:
-        return text.encode("utf-8")
+        return encoded.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(f"{name or 'the body'} holds a lone surrogate, {error.reason}") from None
 
@@ -34,6 +34,13 @@ def mapping(name: str, value: Any) -> Optional[Dict[str, Any]]:
     if value is not None and not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a dict, not {type(value).__name__}")
     return None if value is None else dict(cast("Mapping[str, Any]", value))
+
+
+def text(name: str, value: Any) -> str:
+    """`value`, if it is a string; else `TypeError` naming the argument."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    return value
 
 
 def _check(value: Any, where: Tuple[str, ...]) -> None:

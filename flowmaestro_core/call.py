@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Coroutine, Dict, Optional, Tuple, TypeVar, Union, cast
+from typing import Any, Callable, Coroutine, Dict, Optional, Tuple, Type, TypeVar, Union, cast
 
-from flowmaestro_core.actions import Action, Done, Fail, Open, Read, Send, Wait
+from flowmaestro_core.actions import Action, Close, Done, Fail, Open, Read, Send, Wait
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
     Attempt,
     ConnectionError,
     FlowMaestroError,
     NotFoundError,
+    RateLimitError,
     ServerError,
     TimeoutError,
 )
@@ -35,8 +36,8 @@ R = TypeVar("R")
 Shape = Callable[[Dict[str, Any]], None]
 
 MAX_REDIRECTS = 5
-MAX_ERROR_BODY = 1 << 20
-"""Bytes; of an error reply to a stream's request, no more than this is kept."""
+MAX_OTHER_BODY = 1 << 20
+"""Bytes; of a reply that is no event stream though one was asked for, no more is read."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -68,6 +69,8 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
             for the call.
         idempotency_key: sent with a POST; `None` for the driver's token.
         proof: see `Proof`.
+        enveloped: whether the reply is `{"data": ...}`; one that is not is then an error.
+        data_type: what `data` is in such a reply, `dict` or `list`.
 
     """
 
@@ -81,6 +84,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
     idempotency_key: Optional[str] = None
     proof: Optional[Proof] = None
     enveloped: bool = True
+    data_type: Type[Any] = dict
 
     def request(
         self, options: ClientOptions, token: str, *own: Tuple[str, str], stream: bool = False
@@ -106,10 +110,10 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         body = cast("JsonObject", decoded if isinstance(decoded, dict) else {"data": decoded})
         if self.shape is not None:
             self.shape(body)
-        if self.enveloped and "data" not in body:
-            raise _invalid_response('no "data"', response)
+        if self.enveloped and not isinstance(body.get("data"), self.data_type):
+            raise _invalid_response(f'no {self.data_type.__name__} as its "data"', response)
         if self.keep is not None:
-            body["data"] = list(filter(self.keep, list_or_empty(body["data"])))
+            body["data"] = list(filter(self.keep, list_or_empty(body.get("data"))))
         reply: Reply[Any] = Reply(body)
         reply.status_code = response.status
         reply.headers = response.headers
@@ -121,6 +125,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         return CallMachine(self, context, token)
 
 
+_NO_SECOND_TIME = "the server may have acted, and doing it twice does harm"
 _ACCEPT_JSON = (("Accept", "application/json"), ("Accept-Encoding", "gzip, deflate"))
 _ACCEPT_EVENTS = (
     ("Accept", "text/event-stream"),
@@ -142,7 +147,8 @@ class CallMachine(Machine[Any]):
     """Makes one call: sends, follows redirects, retries, and reads the reply.
 
     With `stream`, the request asks for an event stream. A reply that is one ends the machine
-    with its `ResponseHead`, the body left open; any other is read whole and judged as usual.
+    with its `ResponseHead`, the body left open. Any other is read whole and judged as usual, or
+    closed when it does not come to an end.
     """
 
     TRANSITIONS = {
@@ -156,11 +162,12 @@ class CallMachine(Machine[Any]):
             "transport_failed": ("waiting", "failed"),
         },
         "reading": {
-            "bytes_received": ("reading", "opening", "waiting", "done", "failed"),
-            "stream_quiet": ("opening", "waiting", "done", "failed"),
+            "bytes_received": ("reading", "closing"),
+            "stream_quiet": ("closing",),
             "stream_ended": ("opening", "waiting", "done", "failed"),
-            "transport_failed": ("opening", "waiting", "done", "failed"),
+            "transport_failed": ("opening", "waiting", "failed"),
         },
+        "closing": {"stream_closed": ("opening", "waiting", "failed")},
         "waiting": {"waited": ("sending", "opening")},
         "proving": {
             "response_received": ("proving", "done", "failed"),
@@ -219,13 +226,22 @@ class CallMachine(Machine[Any]):
     @event
     def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
         self._collected += data
-        if now >= self._read_until or len(self._collected) > MAX_ERROR_BODY:
-            return self._broke_off(_UNFINISHED, now, jitter)
+        if now >= self._read_until or len(self._collected) > MAX_OTHER_BODY:
+            return self._close()
         return Read(self._read_until - now)
 
     @event
     def stream_quiet(self, now: float, jitter: float) -> Action:
-        return self._broke_off(_UNFINISHED, now, jitter)
+        return self._close()
+
+    @event
+    def stream_closed(self, now: float, jitter: float) -> Action:
+        if self._head.status < 300 and len(self._collected) > MAX_OTHER_BODY:
+            error = _invalid_response("no events but a long text", self._whole())
+            return self._give_up(error, self._head.status, None)
+        message = "the reply's body did not come to its end in time"
+        failure = TransportFailure(Phase.REPLY_BROKEN, message, timed_out=True)
+        return self._broke_off(failure, now, jitter)
 
     @event
     def stream_ended(self, now: float, jitter: float) -> Action:
@@ -252,34 +268,42 @@ class CallMachine(Machine[Any]):
         limit = self._context.options.timeout_for(self._call.minimum_timeout)
         return limit if self._deadline is None else min(limit, max(self._deadline - now, 0.001))
 
+    def _close(self) -> Action:
+        self.state = "closing"
+        return Close()
+
     def _whole(self) -> Response:
         return Response(self._head.status, self._head.headers, bytes(self._collected))
 
     def _broke_off(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         """A body that is no event stream did not come whole; its status may say enough."""
         response = self._whole()
-        if response.status >= 400:
+        if response.status >= 300:
             return self._judge(response, now, jitter)
         return self._lost(failure, now, jitter)
 
     def _judge(self, response: Response, now: float, jitter: float) -> Action:
         status = response.status
-        if status < 300:
+        if 200 <= status < 300:
             return self._succeed(response)
         if status in _REDIRECTS:
             return self._redirect(response, now)
         error = error_from_response(response)
+        if error.retry_after is None:
+            error.retry_after = retry_after(response.headers)
         proof = self._call.proof
         if self._maybe_done and proof is not None and status == proof.refusal:
-            return self._prove(proof, error, now, jitter)
-        wait = retry_after(response.headers)
-        safe = self._call.repeatable or status == 429 or (status == 503 and wait is not None)
-        may_repeat = safe and status in RETRYABLE_STATUSES and not isinstance(error, NotFoundError)
+            return self._prove(proof, error, response.headers, now, jitter)
         if status >= 500 or status == 408:
             self._maybe_done = True
-        if not may_repeat or asks_for_tomorrow(error):
+        if status not in RETRYABLE_STATUSES or isinstance(error, NotFoundError):
             return self._give_up(error, status, None)
-        return self._retry(error, status, now, jitter, throttled=status == 429, retry_after=wait)
+        if asks_for_tomorrow(error):
+            return self._give_up(error, status, "the day's allowance is spent")
+        turned_away = status == 429 or (status == 503 and error.retry_after is not None)
+        if not (turned_away or self._call.repeatable):
+            return self._give_up(error, status, _NO_SECOND_TIME)
+        return self._retry(error, status, now, jitter)
 
     def _succeed(self, response: Response) -> Action:
         self._context.budget.give_back(self._last_cost)
@@ -292,11 +316,11 @@ class CallMachine(Machine[Any]):
     def _redirect(self, response: Response, now: float) -> Action:
         """Follow a redirect of a GET within the origin; the key never leaves it."""
         location = response.headers.get("location")
-        target = resolve(self._request.url, location) if location else ""
+        target = resolve(self._request.url, location) if location else None
         self._redirects += 1
         if (
             self._request.method == "GET"
-            and target
+            and target is not None
             and origin(target) == origin(self._request.url)
             and self._redirects <= MAX_REDIRECTS
         ):
@@ -318,9 +342,7 @@ class CallMachine(Machine[Any]):
         if failure.phase is not Phase.NOT_SENT:
             self._maybe_done = True
             if not self._call.repeatable:
-                return self._give_up(
-                    error, failure.phase, "the server may have acted, and doing it twice does harm"
-                )
+                return self._give_up(error, failure.phase, _NO_SECOND_TIME)
         return self._retry(error, failure.phase, now, jitter)
 
     def _retry(
@@ -329,15 +351,13 @@ class CallMachine(Machine[Any]):
         outcome: Union[int, Phase],
         now: float,
         jitter: float,
-        *,
-        throttled: bool = False,
-        retry_after: Optional[float] = None,
     ) -> Action:
+        throttled = isinstance(error, RateLimitError)
         verdict = self._policy.decide(
             len(self._failures),
             jitter,
             throttled=throttled,
-            retry_after=retry_after,
+            retry_after=error.retry_after,
             remaining=None if self._deadline is None else self._deadline - now,
         )
         if isinstance(verdict, GiveUp):
@@ -362,9 +382,11 @@ class CallMachine(Machine[Any]):
     ) -> Attempt:
         return Attempt(len(self._failures) + 1, outcome, error.code, delay)
 
-    def _prove(self, proof: Proof, error: FlowMaestroError, now: float, jitter: float) -> Action:
+    def _prove(
+        self, proof: Proof, error: FlowMaestroError, headers: Headers, now: float, jitter: float
+    ) -> Action:
         if proof.ask is None:
-            return self._succeed(Response(204, Headers()))
+            return self._succeed(Response(204, headers))
         self._refused = error
         self.state = "proving"
         return self._delegate(proof.ask.machine(self._context, self._token), now, jitter)
@@ -374,11 +396,6 @@ class CallMachine(Machine[Any]):
         if isinstance(outcome, Done) and proof.confirms(outcome.value):
             return self._done(outcome.value)
         return self._give_up(self._refused, proof.refusal, None)
-
-
-_UNFINISHED = TransportFailure(
-    Phase.REPLY_BROKEN, "the reply's body did not come to its end", timed_out=True
-)
 
 
 def _media_type(head: ResponseHead) -> str:

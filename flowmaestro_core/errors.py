@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 from dataclasses import dataclass
-from typing import Any, Optional, Tuple
+from typing import Any, Optional, Tuple, Union
 
 from flowmaestro_core.http import Phase
 
@@ -23,7 +23,7 @@ class Attempt:
     """
 
     number: int
-    outcome: int | Phase
+    outcome: Union[int, Phase]
     code: Optional[str] = None
     delay: Optional[float] = None
 
@@ -42,6 +42,7 @@ class FlowMaestroError(Exception):
         gave_up: why there was no further attempt, in words; `None` when no retry came into
             question.
         execution_id: the execution that this error is about, where one had been started.
+        retry_after: seconds that the server asked to wait, `None` when it did not.
 
     """
 
@@ -52,6 +53,7 @@ class FlowMaestroError(Exception):
     attempts: Tuple[Attempt, ...] = ()
     gave_up: Optional[str] = None
     execution_id: Optional[str] = None
+    retry_after: Optional[float] = None
 
     def __init__(
         self,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Dict, cast
 
 from flowmaestro_core.json_values import JsonObject
+from flowmaestro_core.reply import decode_json
 from flowmaestro_core.shapes import snake_case_keys
 from flowmaestro_core.sse import ServerSentEvent
 
@@ -21,7 +21,7 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
     handed over as `{"type": ..., "data": ...}`: the value, or the text as it came.
     """
     try:
-        data = json.loads(sse.data)
+        data = decode_json(sse.data)
     except ValueError:
         data = sse.data
     event = cast("JsonObject", data if isinstance(data, dict) else {"data": data})

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 JsonObject = Dict[str, Any]
 
@@ -24,3 +24,8 @@ def list_or_empty(value: Any) -> List[Any]:
 def text_or_empty(value: Any) -> str:
     """`value` itself if it is a string, else `""`."""
     return value if isinstance(value, str) else ""
+
+
+def count_or_none(value: Any) -> Optional[int]:
+    """`value` itself if it is a whole number of at least zero, else `None`."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -16,7 +16,8 @@ DEFAULT_MAX_RETRIES = 3
 USER_AGENT = f"flowmaestro-python/{__version__}"
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 
@@ -118,15 +119,17 @@ def _check_max_retries(value: Any) -> None:
 def _checked_headers(headers: Any) -> Headers:
     if not isinstance(headers, Mapping):
         raise TypeError(f"headers must be a dict of str to str, not {type(headers).__name__}")
-    checked = Headers(cast("Mapping[str, str]", headers))
-    for name, value in checked.pairs:
+    given = headers if isinstance(headers, Headers) else Headers(cast("Mapping[str, str]", headers))
+    for name, value in given.pairs:
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"headers: {name!r} and its value must both be str")
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"headers: {name!r} is not a header name (RFC 9110, 5.6.2)")
+        if name.lower() in _FRAMING:
+            raise ValueError(f"headers: {name!r} is the transport's own to send")
         if not _FIELD_VALUE.fullmatch(value):
             raise ValueError(
-                f"headers: the value of {name!r} holds a line break, a control or a character "
-                "outside Latin-1"
+                f"headers: the value of {name!r} holds a line break, a control or a non-ASCII "
+                "character"
             )
-    return checked
+    return Headers([(name, value.strip(" \t")) for name, value in given.pairs])

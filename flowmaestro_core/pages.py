@@ -19,7 +19,7 @@ from typing import (
 from flowmaestro_core.actions import Action, Done, Emit, Fail
 from flowmaestro_core.call import Call
 from flowmaestro_core.context import Context
-from flowmaestro_core.json_values import list_or_empty, object_or_empty
+from flowmaestro_core.json_values import count_or_none, list_or_empty, object_or_empty
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 
@@ -27,6 +27,9 @@ T = TypeVar("T")
 
 DEFAULT_PER_PAGE = 20
 """What the server takes when `per_page` is left out."""
+
+MAX_PER_PAGE = 100
+"""What the server makes of a greater `per_page`, silently."""
 
 
 class PageCursor:
@@ -52,7 +55,7 @@ class PageCursor:
         counted: bool = True,
     ) -> None:
         self.page = 1
-        self._per_page = per_page or DEFAULT_PER_PAGE
+        self._per_page = min(per_page or DEFAULT_PER_PAGE, MAX_PER_PAGE)
         self._trust_last = trust_last
         self._filtered = filtered
         self._counted = counted
@@ -69,17 +72,16 @@ class PageCursor:
         return True
 
     def _has_more(self, rows: list[Any], info: Dict[str, Any]) -> bool:
-        more, total = info.get("has_next"), info.get("total_count")
-        per_page = info.get("per_page") or self._per_page
-        counted_more = (
-            self.page * per_page < total if self._counted and isinstance(total, int) else None
-        )
+        said = (info.get("has_next"), info.get("has_more"))
+        per_page = count_or_none(info.get("per_page")) or self._per_page
+        total = count_or_none(info.get("total_count")) if self._counted else None
+        counted_more = None if total is None else self.page * per_page < total
         if not rows:
             return self._filtered and counted_more is True
-        if more is True:
+        if True in said:
             return True
         if self._trust_last:
-            return more is None and len(rows) >= per_page
+            return False not in said and len(rows) >= per_page
         if counted_more is not None:
             return counted_more
         return self._filtered or len(rows) >= per_page

@@ -5,7 +5,18 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, Generic, List, Literal, Optional, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    Generic,
+    List,
+    Literal,
+    Optional,
+    TypeVar,
+    Union,
+    overload,
+)
 
 from flowmaestro_core import errors
 from flowmaestro_core.http import Headers, Response
@@ -87,9 +98,12 @@ Page = Reply[List[T]]
 """The reply of a list call: `page["data"]` is a list, `page["pagination"]` says where it lies."""
 
 
-def decode_json(body: bytes) -> Any:
-    """The JSON value in `body` (UTF-8); `ValueError` when it is none."""
-    return json.loads(body.decode("utf-8"))
+def decode_json(body: Union[bytes, str]) -> Any:
+    """The JSON value in `body` (UTF-8); `ValueError` when it is none, or nested too deep."""
+    try:
+        return json.loads(body if isinstance(body, str) else body.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("the JSON is nested too deep") from None
 
 
 def request_id_of(body: Any, headers: Headers) -> Optional[str]:
@@ -146,7 +160,9 @@ def error_from_response(response: Response) -> errors.FlowMaestroError:
 
 def asks_for_tomorrow(error: Exception) -> bool:
     """Whether a 429 is about the day's allowance, which no wait outlasts."""
-    return object_or_empty(getattr(error, "details", None)).get("window") == "day"
+    if not isinstance(error, errors.RateLimitError):
+        return False
+    return object_or_empty(error.details).get("window") == "day"
 
 
 _INVALID_ID = "invalid input syntax for type uuid"

@@ -11,7 +11,13 @@ from __future__ import annotations
 import re
 from typing import Any, Iterator, List, Optional, Tuple, cast
 
-from flowmaestro_core.json_values import JsonObject, list_or_empty, object_or_empty
+from flowmaestro_core.json_values import (
+    JsonObject,
+    count_or_none,
+    list_or_empty,
+    object_or_empty,
+    text_or_empty,
+)
 
 JSON = JsonObject
 
@@ -29,8 +35,8 @@ def workflow(body: JSON) -> None:
     """`input_schema` from the deployed server's `inputs`, as a JSON Schema object."""
     for data in _dicts(body.get("data")):
         inputs = data.setdefault("inputs", None)
-        schema = None if inputs is None else _json_schema(object_or_empty(inputs))
-        data.setdefault("input_schema", schema)
+        declared = isinstance(inputs, dict)
+        data.setdefault("input_schema", _json_schema(object_or_empty(inputs)) if declared else None)
 
 
 def execution(body: JSON) -> None:
@@ -106,9 +112,11 @@ def tested_webhook(body: JSON) -> None:
 
 def pagination(body: JSON) -> None:
     """The documented and the deployed keys of `pagination`, derived from each other."""
-    info = object_or_empty(body.setdefault("pagination", {}))
-    page, per_page = _count(info.get("page")), _count(info.get("per_page"))
-    total, pages = _count(info.get("total_count")), _count(info.get("total_pages"))
+    if body.get("pagination") is None:
+        body["pagination"] = {}
+    info = object_or_empty(body["pagination"])
+    page, per_page = count_or_none(info.get("page")), count_or_none(info.get("per_page"))
+    total, pages = count_or_none(info.get("total_count")), count_or_none(info.get("total_pages"))
     if pages is None and total is not None and per_page:
         pages = -(-total // per_page)
     more = _first_bool(info.get("has_next"), info.get("has_more"))
@@ -169,8 +177,9 @@ def _json_schema(inputs: JSON) -> JSON:
         entry = object_or_empty(declared)
         described = {"title": entry.get("label"), "description": entry.get("description")}
         properties[name] = {key: value for key, value in described.items() if value is not None}
-        if entry.get("type") in _JSON_TYPES:
-            properties[name]["type"] = _JSON_TYPES[entry["type"]]
+        json_type = _JSON_TYPES.get(text_or_empty(entry.get("type")))
+        if json_type is not None:
+            properties[name]["type"] = json_type
         if entry.get("required") is True:
             required.append(name)
     return {"type": "object", "properties": properties, "required": required}
@@ -186,10 +195,6 @@ _JSON_TYPES = {
     "json": "object",
     "array": "array",
 }
-
-
-def _count(value: Any) -> Optional[int]:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _first_bool(*values: Any) -> Optional[bool]:

@@ -10,7 +10,7 @@ from typing import List, NamedTuple, Optional
 from flowmaestro_core.errors import StreamError
 
 MAX_EVENT_SIZE = 16 * 1024 * 1024
-"""Bytes that the lines of one event may have."""
+"""Bytes that the lines of one event may have, a comment among them only while it is read."""
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -42,6 +42,7 @@ class SseDecoder:
         self._max_event_size = max_event_size
         self._at_start = True
         self._skip_lf = False
+        self._too_large = False
         self._line: List[bytes] = []
         self._line_size = 0
         self._new_block()
@@ -49,8 +50,19 @@ class SseDecoder:
     def feed(self, data: bytes) -> List[ServerSentEvent]:
         """The events that `data` completes, in order.
 
-        Raises `StreamError` (code `event_too_large`) when one event exceeds `max_event_size`.
+        Raises `StreamError` (code `event_too_large`) when one event exceeds `max_event_size`;
+        the events before it are handed over first, and the next `feed` raises.
         """
+        self._check_size(0)
+        events: List[ServerSentEvent] = []
+        try:
+            self._take(data, events)
+        except StreamError:
+            if not events:
+                raise
+        return events
+
+    def _take(self, data: bytes, events: List[ServerSentEvent]) -> None:
         if self._at_start:
             data = self._without_bom(data)
         if self._skip_lf and data:
@@ -58,15 +70,15 @@ class SseDecoder:
             data = data[1:] if data.startswith(b"\n") else data
         if b"\n" not in data and b"\r" not in data:
             self._hold(data)
-            return []
+            return
         lines = self._lines(data)
-        events: List[ServerSentEvent] = []
+        rest = lines.pop()
         for line in lines:
             if line:
                 self._field(line)
             else:
                 self._dispatch(events)
-        return events
+        self._hold(rest)
 
     def _without_bom(self, data: bytes) -> bytes:
         """Drop one leading byte order mark, even if it came in pieces."""
@@ -79,25 +91,26 @@ class SseDecoder:
         return data.removeprefix(_BOM)
 
     def _lines(self, data: bytes) -> List[bytes]:
-        """The lines that `data` completes; what follows the last of them is held."""
+        """The lines that `data` completes, and last what follows them."""
         self._line.append(data)
         text = b"".join(self._line)
         self._line, self._line_size = [], 0
         if b"\r" in text:
             self._skip_lf = text.endswith(b"\r")
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        lines = text.split(b"\n")
-        self._hold(lines.pop())
-        return lines
+        return text.split(b"\n")
 
     def _hold(self, data: bytes) -> None:
+        """Keep a line whose end has not come."""
         if data:
             self._line.append(data)
             self._line_size += len(data)
-            self._check_size()
+            self._check_size(self._line_size)
 
-    def _check_size(self) -> None:
-        if self._block_size + self._line_size > self._max_event_size:
+    def _check_size(self, line_size: int) -> None:
+        """Refuse a line that makes the event too large, and all that comes after it."""
+        if self._too_large or self._block_size + line_size > self._max_event_size:
+            self._too_large = True
             raise StreamError(
                 f"One event of the stream is larger than {self._max_event_size} bytes",
                 code="event_too_large",
@@ -110,6 +123,7 @@ class SseDecoder:
         self._block_size = 0
 
     def _field(self, line: bytes) -> None:
+        self._check_size(len(line))
         name, _, value = line.partition(b":")
         if value.startswith(b" "):
             value = value[1:]
@@ -122,11 +136,10 @@ class SseDecoder:
                 self._id = value.decode("utf-8", "replace")
         elif name == b"retry":
             if value.isdigit():
-                self.retry = int(value[:18])
+                self.retry = int(value.lstrip(b"0")[:18] or b"0")
         else:
             return
         self._block_size += len(line)
-        self._check_size()
 
     def _dispatch(self, events: List[ServerSentEvent]) -> None:
         if self._id is not None:

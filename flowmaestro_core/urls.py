@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, cast
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 DEFAULT_BASE_URL = "https://api.flowmaestro.io"
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f?#\\]")
 
 
 def api_root(base_url: str) -> str:
@@ -23,13 +23,13 @@ def api_root(base_url: str) -> str:
         raise TypeError(f"base_url must be a str, not {type(base_url).__name__}")
     if not _is_base_url(base_url):
         raise ValueError(
-            "base_url must be an http:// or https:// URL with a host and without a query, such as "
-            f"{DEFAULT_BASE_URL!r}"
+            "base_url must be an http:// or https:// URL with a host, without a query, and with "
+            f"its path percent-encoded, such as {DEFAULT_BASE_URL!r}"
         )
     if "@" in urlsplit(base_url).netloc:
         raise ValueError("base_url must not contain credentials; pass them as headers=")
     root = base_url.rstrip("/")
-    return root if root.endswith("/v1") else root + "/api/v1"
+    return root if urlsplit(root).path.endswith("/v1") else root + "/api/v1"
 
 
 def path(template: str, **ids: str) -> str:
@@ -41,32 +41,39 @@ def path(template: str, **ids: str) -> str:
     return template.format_map({name: _segment(name, value) for name, value in ids.items()})
 
 
-def query(**params: Any) -> str:
+def query(params: Mapping[str, Any]) -> str:
     """A query string with its `?`, without what is `None`; `""` when nothing is left.
 
-    Booleans are written as JSON writes them. `page` and `per_page` must be whole numbers of at
-    least 1.
+    Booleans are written as JSON writes them; each item of a list is a parameter of its own.
     """
     given: Dict[str, Any] = {}
     for name, value in params.items():
-        if value is None:
-            continue
-        if name in ("page", "per_page"):
-            _check_page_number(name, value)
-        given[name] = str(value).lower() if isinstance(value, bool) else value
-    return "?" + urlencode(given, doseq=True) if given else ""
+        if isinstance(value, (list, tuple)):
+            given[name] = list(map(_parameter, cast("Sequence[Any]", value)))
+        elif value is not None:
+            given[name] = _parameter(value)
+    encoded = urlencode(given, doseq=True)
+    return "?" + encoded if encoded else ""
 
 
 def origin(url: str) -> Tuple[str, str, int]:
     """Scheme, host and port of an absolute URL (RFC 6454): what a key may be sent to."""
     parts = urlsplit(url)
-    port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
-    return parts.scheme.lower(), (parts.hostname or "").lower(), port
+    port = _DEFAULT_PORTS.get(parts.scheme, 0) if parts.port is None else parts.port
+    return parts.scheme, (parts.hostname or "").lower(), port
 
 
-def resolve(base: str, location: str) -> str:
-    """The absolute URL that a `Location` field means (RFC 9110, 10.2.2), without its fragment."""
-    return quote(urljoin(base, location).partition("#")[0], safe="%/:?#[]@!$&'()*+,;=~-._")
+def resolve(base: str, location: str) -> Optional[str]:
+    """The absolute URL that a `Location` field means (RFC 9110, 10.2.2), without its fragment.
+
+    `None` when it means none, or one with credentials, which would take the place of the key.
+    """
+    try:
+        url = quote(urljoin(base, location).partition("#")[0], safe="%/:?#[]@!$&'()*+,;=~-._")
+        origin(url)
+    except ValueError:
+        return None
+    return None if "@" in urlsplit(url).netloc else url
 
 
 def _is_base_url(url: str) -> bool:
@@ -75,7 +82,7 @@ def _is_base_url(url: str) -> bool:
         located = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-    return located and not (parts.query or parts.fragment or _FORBIDDEN.search(url))
+    return located and parts.path.isascii() and not _FORBIDDEN.search(url)
 
 
 def _segment(name: str, value: str) -> str:
@@ -83,11 +90,11 @@ def _segment(name: str, value: str) -> str:
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     if value in ("", ".", ".."):
         raise ValueError(f"{name} must be an id, not {value!r}")
-    return quote(value, safe="")
+    try:
+        return quote(value, safe="")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} holds a lone surrogate, {error.reason}") from None
 
 
-def _check_page_number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
+def _parameter(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value

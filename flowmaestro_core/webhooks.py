@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 from datetime import datetime, timezone
 from typing import Any, Dict, TypedDict, Union, cast
 
 from flowmaestro_core.errors import WebhookVerificationError
 from flowmaestro_core.json_values import object_or_empty, text_or_empty
+from flowmaestro_core.reply import decode_json
 from flowmaestro_core.types import WebhookEventType
 
 SIGNATURE_HEADER = "X-FlowMaestro-Signature"
@@ -39,9 +39,10 @@ def sign(payload: bytes, secret: str) -> str:
 def check_signature(payload: Union[bytes, str], signature: str, secret: str) -> bytes:
     """The payload's bytes, if one of the `v1` signatures is right; constant in time.
 
-    Raises `WebhookVerificationError` if none is.
+    Raises `WebhookVerificationError` if none is; `TypeError` or `ValueError` for a payload that
+    is no body and a secret that is none.
     """
-    raw = payload.encode("utf-8") if isinstance(payload, str) else bytes(payload)
+    raw = _bytes_of(payload)
     if not isinstance(secret, str) or not secret:
         raise ValueError("secret must be the webhook's secret, a non-empty str")
     if not isinstance(signature, str):
@@ -57,7 +58,7 @@ def check_signature(payload: Union[bytes, str], signature: str, secret: str) -> 
 def read_event(payload: bytes) -> WebhookEvent:
     """The event in a delivery's body; `WebhookVerificationError` if there is none."""
     try:
-        body = json.loads(payload.decode("utf-8"))
+        body = decode_json(payload)
     except ValueError as error:
         raise WebhookVerificationError("The payload is no JSON") from error
     event = object_or_empty(body)
@@ -75,8 +76,19 @@ def check_fresh(event: WebhookEvent, now: float, tolerance: float) -> None:
     age = now - _unix_time(event["created_at"])
     if abs(age) > tolerance:
         raise WebhookVerificationError(
-            f"The delivery was made {age:.0f} s ago; the tolerance is {tolerance:g} s"
+            f"The delivery was made {abs(age):.0f} s {'after' if age < 0 else 'before'} now; "
+            f"the tolerance is {tolerance:g} s"
         )
+
+
+def _bytes_of(payload: Union[bytes, str]) -> bytes:
+    if isinstance(payload, str):
+        return payload.encode("utf-8", "surrogatepass")
+    if not isinstance(payload, (bytes, bytearray, memoryview)):
+        raise TypeError(
+            f"payload must be the body's bytes as they came, not {type(payload).__name__}"
+        )
+    return bytes(payload)
 
 
 def _unix_time(text: str) -> float:

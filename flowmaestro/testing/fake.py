@@ -47,7 +47,8 @@ class FakeFlowMaestro:
     clock. The limits are each key's, in fixed windows.
 
     It holds resources to try things on, among them every id that the documentation names;
-    `api_key` is a key that may do everything. Safe to use from several threads.
+    `api_key` is a key that may do everything. Safe to use from several threads; a driver that
+    needs several steps to be one holds `lock`, which may be taken again by its holder.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class FakeFlowMaestro:
     ) -> None:
         self.seed = seed
         self._timeline = Timeline(epoch)
+        self.lock = self._timeline.lock
         self._dialect = _dialect(shapes, self._timeline)
         self._service = Service(
             self._timeline,
@@ -91,7 +93,7 @@ class FakeFlowMaestro:
         The world begins with the first one. The reply may become ready only later: see
         `FakeReply`.
         """
-        with self._timeline.lock:
+        with self.lock:
             self._timeline.begin(now)
             request_id = self._dialect.request_id(self._service.new_id())
             gateway_id = request.headers.get("x-request-id") or self._service.new_id()
@@ -117,23 +119,23 @@ class FakeFlowMaestro:
 
     def observe(self, now: float) -> None:
         """Tie the wall clock to the driver's without beginning: the server is up, and idle."""
-        with self._timeline.lock:
+        with self.lock:
             self._timeline.observe(now)
 
     def advance(self, now: float) -> None:
         """Let time pass until `now`."""
-        with self._timeline.lock:
+        with self.lock:
             self._timeline.advance(now)
 
     def next_time(self) -> Optional[float]:
         """When, on the driver's clock, something happens of itself; `None` for never."""
-        with self._timeline.lock:
+        with self.lock:
             return self._timeline.next_time()
 
     @property
     def now(self) -> float:
         """Where the driver's clock was when time last passed."""
-        with self._timeline.lock:
+        with self.lock:
             return self._timeline.driver_now()
 
     def due(self, now: float) -> List[Delivery]:
@@ -141,13 +143,13 @@ class FakeFlowMaestro:
 
         Report on each one with `delivered`; until then it is not handed out again.
         """
-        with self._timeline.lock:
+        with self.lock:
             self._timeline.advance(now)
             return self._service.desk.take_due()
 
     def delivered(self, delivery: Delivery, status: Optional[int], now: float) -> None:
         """The receiver answered an attempt with `status`; `None`: not within ten seconds."""
-        with self._timeline.lock:
+        with self.lock:
             self._timeline.advance(now)
             self._service.desk.delivered(delivery, status)
 
@@ -167,7 +169,7 @@ class FakeFlowMaestro:
         `outputs` makes the result from the inputs; if it raises, the execution fails. A node
         with an `error` fails it too.
         """
-        with self._timeline.lock:
+        with self.lock:
             id = id or self._service.new_id()
             workflow = Workflow(
                 id, name, self._timeline.now, inputs=inputs or {}, nodes=nodes, outputs=outputs
@@ -189,7 +191,7 @@ class FakeFlowMaestro:
         `reply` makes the answer to a message's text, which takes `seconds`; if it raises, the
         message fails.
         """
-        with self._timeline.lock:
+        with self.lock:
             id = id or self._service.new_id()
             agent = Agent(id, name, model, self._timeline.now, reply=reply, seconds=seconds)
             self._service.agents[id] = agent
@@ -203,26 +205,26 @@ class FakeFlowMaestro:
         state: KeyState = "active",
     ) -> str:
         """Add an API key, by default a new `fm_live_` one, and return it."""
-        with self._timeline.lock:
+        with self.lock:
             key = key or self._service.new_secret("fm_live_")
             self._keys.add(key, scopes, state)
             return key
 
     def set_credits(self, executions: Optional[int]) -> None:
         """How many executions can still be paid for; `None` for any number."""
-        with self._timeline.lock:
+        with self.lock:
             self._service.credits = executions
 
     @property
     def deliveries(self) -> List[Delivery]:
         """Every webhook delivery that has been delivered or given up, in that order."""
-        with self._timeline.lock:
+        with self.lock:
             return list(self._service.desk.finished)
 
     @property
     def open_streams(self) -> int:
         """How many event streams of executions and threads have a reader."""
-        with self._timeline.lock:
+        with self.lock:
             return self._service.open_streams
 
     # How a request is answered.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import random
 import weakref
-from typing import Callable, Optional
+from typing import Optional
 
 from flowmaestro.testing.clock import VirtualClock
 from flowmaestro.testing.fake import FakeFlowMaestro
-from flowmaestro.testing.replies import FakeReply
+from flowmaestro.testing.replies import EventStream, FakeReply
 from flowmaestro_core.http import Headers, Phase, Request, Response, TransportFailure
 
 RECEIVER_STATUS = 200
@@ -43,41 +43,35 @@ class MemoryTransport:
         Raises `TransportFailure` once `timeout` seconds have passed; the fake goes on. Raises
         `RuntimeError` when this transport is closed.
         """
-        deadline = self._now() + timeout
-        reply = self._reply(request, deadline)
-        if reply.stream is None:
-            return Response(reply.status, reply.headers, reply.body)
-        stream = self._hold(reply)
-        body = bytearray()
-        try:
-            while True:
-                data = stream.read(deadline - self.clock.now)
-                if data is None:
-                    message = "the reply did not end in time"
-                    raise TransportFailure(Phase.REPLY_BROKEN, message, timed_out=True)
-                if not data:
-                    return Response(reply.status, reply.headers, bytes(body))
-                body += data
-        finally:
-            stream.close()
+        with self.fake.lock:
+            deadline = self.now() + timeout
+            response = self._hold(self._reply(request, deadline))
+            try:
+                return Response(response.status, response.headers, self._whole(response, deadline))
+            finally:
+                response.close()
 
     def open(self, request: Request, timeout: float) -> MemoryOpenResponse:
         """As `send`, but the body is kept open."""
-        return self._hold(self._reply(request, self._now() + timeout))
+        with self.fake.lock:
+            return self._hold(self._reply(request, self.now() + timeout))
 
     def sleep(self, seconds: float) -> None:
         """Advance the clock by `seconds`."""
-        self.pass_until(self._now() + seconds)
+        with self.fake.lock:
+            self.pass_until(self.now() + seconds)
 
     def now(self) -> float:
-        """Seconds on the virtual clock."""
+        """Seconds on the virtual clock, no earlier than where other drivers have the fake."""
+        self.clock.advance_to(self.fake.now)
         return self.clock.now
 
     def close(self) -> None:
         """Break off every open body; later calls raise `RuntimeError`."""
-        self._closed = True
-        for response in list(self._open):
-            response.close()
+        with self.fake.lock:
+            self._closed = True
+            for response in list(self._open):
+                response.close()
 
     def pass_until(self, time: float) -> None:
         """Advance the clock to `time`, and deliver what comes due on the way."""
@@ -90,14 +84,9 @@ class MemoryTransport:
             if moment >= time:
                 return
 
-    def _now(self) -> float:
-        """The time now; no earlier than where other drivers have brought the fake."""
+    def _reply(self, request: Request, deadline: float) -> FakeReply:
         if self._closed:
             raise RuntimeError("this transport is closed")
-        self.clock.advance_to(self.fake.now)
-        return self.clock.now
-
-    def _reply(self, request: Request, deadline: float) -> FakeReply:
         reply = self.fake.handle(request, self.clock.now)
         self.pass_until(self.clock.now)
         while not reply.ready:
@@ -109,8 +98,19 @@ class MemoryTransport:
             self.pass_until(upcoming)
         return reply
 
+    def _whole(self, response: MemoryOpenResponse, deadline: float) -> bytes:
+        body = bytearray()
+        while True:
+            data = response.read(deadline - self.now())
+            if data is None:
+                message = "the reply did not end in time"
+                raise TransportFailure(Phase.REPLY_BROKEN, message, timed_out=True)
+            if not data:
+                return bytes(body)
+            body += data
+
     def _hold(self, reply: FakeReply) -> MemoryOpenResponse:
-        response = MemoryOpenResponse(reply, self.clock, self.pass_until)
+        response = MemoryOpenResponse(self, reply)
         self._open.add(response)
         return response
 
@@ -118,13 +118,10 @@ class MemoryTransport:
 class MemoryOpenResponse:
     """A reply from the fake whose body is still open."""
 
-    def __init__(
-        self, reply: FakeReply, clock: VirtualClock, pass_until: Callable[[float], None]
-    ) -> None:
+    def __init__(self, transport: MemoryTransport, reply: FakeReply) -> None:
+        self._transport = transport
         self._reply = reply
         self._unread = reply.body
-        self._clock = clock
-        self._pass_until = pass_until
         self._closed = False
 
     @property
@@ -142,21 +139,26 @@ class MemoryOpenResponse:
 
         `b""` is the end, `None` a quiet body. Raises `TransportFailure` when it was closed.
         """
-        if self._closed:
-            raise TransportFailure(Phase.REPLY_BROKEN, "this response is closed")
-        stream = self._reply.stream
-        if stream is None:
-            data, self._unread = self._unread, b""
-            return data
-        deadline = self._clock.now + patience
+        with self._transport.fake.lock:
+            if self._closed:
+                raise TransportFailure(Phase.REPLY_BROKEN, "this response is closed")
+            if self._reply.stream is None:
+                data, self._unread = self._unread, b""
+                return data
+            return self._read(self._reply.stream, patience)
+
+    def _read(self, stream: EventStream, patience: float) -> Optional[bytes]:
+        now = self._transport.now()
+        deadline = now + patience
         while True:
-            data, next_time, ended = stream.poll(self._clock.now)
+            data, next_time, ended = stream.poll(now)
             if data or ended:
                 return data
             if next_time is None or next_time > deadline:
-                self._pass_until(deadline)
+                self._transport.pass_until(deadline)
                 return None
-            self._pass_until(next_time)
+            self._transport.pass_until(next_time)
+            now = next_time
 
     def close(self) -> None:
         """Stop reading."""

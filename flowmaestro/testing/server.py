@@ -14,15 +14,16 @@ from typing import Generator, Optional
 from urllib.parse import urlsplit
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute, TaskGroup, TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 from anyio.from_thread import start_blocking_portal
-from flowmaestro_transports.contract import AsyncTransport
 
 from flowmaestro.testing.fake import FakeFlowMaestro
 from flowmaestro.testing.replies import FakeReply
 from flowmaestro.testing.server_connection import Connection
+from flowmaestro.testing.server_socket import Listener
 from flowmaestro.testing.webhooks import RECEIVER_SECONDS, Delivery
 from flowmaestro_core.http import Request, TransportFailure
+from flowmaestro_transports.contract import AsyncTransport
 
 _DOCUMENTATION_HOST = re.compile(r"(.+\.)?example(\.(com|net|org))?", re.IGNORECASE)
 
@@ -37,23 +38,23 @@ async def serve(
 ) -> None:
     """Serve `fake` until cancelled, on asyncio or trio.
 
-    Port 0 takes a free one. The model lives `speed` seconds in each second. As a started task (`await task_group.start(serve, fake)`) it gives
-    back its URL once it listens. Webhooks are really sent to their subscribers, except to hosts
-    reserved for documentation (RFC 2606): those count as having accepted.
+    Port 0 takes a free one; the model lives `speed` seconds in each second. As a started task
+    (`await task_group.start(serve, fake)`) it gives back its URL once it listens. Webhooks
+    are really sent to their subscribers, except to hosts reserved for documentation (RFC 2606):
+    those count as having accepted.
     """
     from flowmaestro_transports.anyio_transport import AnyioTransport
 
-    outside = AnyioTransport()
+    listener, outside = Listener(host, port), AnyioTransport()
     try:
-        listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
-        async with listener, anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as tasks:
             server = _Server(fake, tasks, outside, speed)
             tasks.start_soon(server.keep_time)
             shown = f"[{host}]" if ":" in host else host
-            bound: int = listener.extra(SocketAttribute.local_port)  # noqa: S610 - not Django's
-            task_status.started(f"http://{shown}:{bound}")
-            await listener.serve(server.accept, tasks)
+            task_status.started(f"http://{shown}:{listener.port}")
+            await server.accept(listener)
     finally:
+        listener.close()
         with anyio.CancelScope(shield=True):
             await outside.close()
 
@@ -104,9 +105,11 @@ class _Server:
             with anyio.move_on_after(idle):
                 await self._plans_changed.wait()
 
-    async def accept(self, stream: ByteStream) -> None:
-        """Serve one connection to its end."""
-        await Connection(stream, self._handle, self.now).run()
+    async def accept(self, listener: Listener) -> None:
+        """Serve every connection that comes."""
+        while True:
+            for peer in await listener.accept():
+                self._tasks.start_soon(Connection(peer, self._handle, self.now).run)
 
     def _handle(self, request: Request) -> FakeReply:
         reply = self._fake.handle(request, self.now())

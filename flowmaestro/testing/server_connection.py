@@ -1,4 +1,4 @@
-"""One connection to the embedded server: HTTP/1.1 by h11, over any anyio byte stream."""
+"""One connection to the embedded server: HTTP/1.1 by h11."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Callable, List, Protocol, Tuple, Union
 
 import anyio
 import h11
-from anyio.abc import ByteStream
 
 from flowmaestro.testing.fake import MAX_BODY_BYTES
 from flowmaestro.testing.replies import EventStream, FakeReply
+from flowmaestro.testing.server_socket import Peer
 from flowmaestro_core.http import Headers, Request
 
 MAX_HEAD_BYTES = 128 * 1024
-READ_BYTES = 64 * 1024
 
 Handle = Callable[[Request], FakeReply]
 Clock = Callable[[], float]
@@ -33,22 +32,23 @@ class Connection:
     `now` is the clock that the model lives by.
     """
 
-    def __init__(self, stream: ByteStream, handle: Handle, now: Clock) -> None:
-        self._stream = stream
+    def __init__(self, peer: Peer, handle: Handle, now: Clock) -> None:
+        self._peer = peer
         self._handle = handle
         self._now = now
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
     async def run(self) -> None:
         """Serve the connection and close it."""
-        async with self._stream:
-            try:
-                while await self._exchange():
-                    self._http.start_next_cycle()
-            except h11.RemoteProtocolError as error:
-                await self._refuse(error)
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-                pass
+        try:
+            while await self._exchange():
+                self._http.start_next_cycle()
+        except h11.RemoteProtocolError as error:
+            await self._refuse(error)
+        except OSError:
+            pass  # the client is gone
+        finally:
+            self._peer.close()
 
     async def _exchange(self) -> bool:
         """One request and its reply; whether there may be another on this connection."""
@@ -75,11 +75,7 @@ class Connection:
                 return event
             if self._http.they_are_waiting_for_100_continue:
                 await self._send(h11.InformationalResponse(status_code=100, headers=[]))
-            try:
-                data = await self._stream.receive(READ_BYTES)
-            except anyio.EndOfStream:
-                data = b""
-            self._http.receive_data(data)
+            self._http.receive_data(await self._peer.receive())
 
     async def _body(self) -> bytes:
         """The body, read to its end; of one that is too long, enough to tell."""
@@ -93,7 +89,7 @@ class Connection:
 
     async def _send(self, *events: Event) -> None:
         """Write events in one go."""
-        await self._stream.send(b"".join(self._http.send(event) or b"" for event in events))
+        await self._peer.send(b"".join(self._http.send(event) or b"" for event in events))
 
     async def _send_whole(self, reply: FakeReply, *, with_body: bool) -> None:
         headers = _pairs(reply.headers)
@@ -129,7 +125,7 @@ class Connection:
                 events.append(h11.EndOfMessage())
             try:
                 await self._send(*events)
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            except OSError:
                 return
             if chunk.ended:
                 return
@@ -137,11 +133,10 @@ class Connection:
 
     async def _watch(self, streaming: anyio.CancelScope) -> None:
         """Notice that the client has hung up; keep what it sends early for the next exchange."""
-        try:
-            while True:
-                self._http.receive_data(await self._stream.receive(READ_BYTES))
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            streaming.cancel()
+        with suppress(OSError):
+            while data := await self._peer.receive():
+                self._http.receive_data(data)
+        streaming.cancel()
 
     async def _refuse(self, error: h11.RemoteProtocolError) -> None:
         """Answer what is no HTTP, if there is still a place for an answer."""
@@ -149,7 +144,7 @@ class Connection:
             return
         headers = [(b"Content-Length", b"0"), (b"Connection", b"close")]
         head = h11.Response(status_code=error.error_status_hint, headers=headers)
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+        with suppress(OSError):
             await self._send(head, h11.EndOfMessage())
 
 

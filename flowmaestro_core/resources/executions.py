@@ -143,7 +143,11 @@ class Executions(Resource[D]):
 def execution_events(execution_id: str) -> Events[ExecutionEvent]:
     """The events of one execution, checked against the execution itself."""
     return Events(
-        Call("GET", path("/executions/{execution_id}/events", execution_id=execution_id)),
+        Call(
+            "GET",
+            path("/executions/{execution_id}/events", execution_id=execution_id),
+            enveloped=False,
+        ),
         EXECUTION_TERMINAL,
         reconcile=_get(execution_id),
     )

@@ -25,7 +25,7 @@ def page_of(
 ) -> Call[Page[T]]:
     """The call for one page of the list at the path `where`."""
     found = query(page=page, per_page=per_page, **filters)
-    return Call("GET", where + found, shape=shape, keep=keep)
+    return Call("GET", where + found, shape=shape, keep=keep, data_type=list)
 
 
 def walk(

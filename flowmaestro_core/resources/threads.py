@@ -134,7 +134,8 @@ def _messages(thread_id: str) -> str:
 
 
 def _events(thread_id: str) -> Call[Any]:
-    return Call("GET", path("/threads/{thread_id}/events", thread_id=thread_id))
+    where = path("/threads/{thread_id}/events", thread_id=thread_id)
+    return Call("GET", where, enveloped=False)
 
 
 def _send(

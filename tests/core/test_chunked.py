@@ -125,9 +125,9 @@ def test_bytes_after_the_end_are_kept_apart() -> None:
     ],
 )
 def test_what_the_grammar_does_not_allow_is_refused(coded: bytes) -> None:
-    with pytest.raises(ChunkError, match="bad (chunk header|trailer)"):
+    with pytest.raises(ChunkError, match=r"bad (chunk header|trailer)"):
         decode(coded)
-    with pytest.raises(ChunkError, match="bad (chunk header|trailer)"):
+    with pytest.raises(ChunkError, match=r"bad (chunk header|trailer)"):
         decode(*(bytes([byte]) for byte in coded))
 
 

@@ -8,7 +8,6 @@ import time
 
 import anyio
 import pytest
-from flowmaestro_transports.contract import AsyncTransport, Transport
 
 from flowmaestro.testing import (
     AsyncMemoryTransport,
@@ -17,6 +16,7 @@ from flowmaestro.testing import (
     VirtualClock,
 )
 from flowmaestro_core.http import Headers, Phase, Request, TransportFailure
+from flowmaestro_transports.contract import AsyncTransport, Transport
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 

@@ -128,7 +128,7 @@ class ScriptedServer:
         shown = name or (f"[{host}]" if ":" in host else host)
         self.url = f"{scheme}://{shown}:{self.port}"
 
-    def __enter__(self) -> ScriptedServer:  # noqa: PYI034
+    def __enter__(self) -> ScriptedServer:
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
         return self

@@ -18,13 +18,13 @@ from typing import Any, Awaitable, Callable
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+
+from flowmaestro_core.http import Headers, Phase, Request, Response, TransportFailure
 from flowmaestro_transports.anyio_connect import _interleave
 from flowmaestro_transports.anyio_pool import IDLE_SECONDS
 from flowmaestro_transports.anyio_transport import AnyioTransport
 from flowmaestro_transports.contract import AsyncTransport
 from flowmaestro_transports.tls import tls_context
-
-from flowmaestro_core.http import Headers, Phase, Request, Response, TransportFailure
 
 Scenario = Callable[[AnyioTransport], Awaitable[Any]]
 Play = Callable[..., Any]
@@ -119,6 +119,19 @@ def test_the_request_goes_out_as_it_is(play: Play, scripted: Any) -> None:
         *request_headers.pairs,
         ("Content-Length", "6"),
     ]
+
+
+def test_each_request_has_its_own_headers(play: Play, scripted: Any) -> None:
+    values = ["a", "a", "b", "a"]
+
+    async def scenario(transport: AnyioTransport) -> None:
+        for value in values:
+            await transport.send(Request("GET", server.url, Headers([("X-Value", value)])), 5)
+
+    with scripted.ScriptedServer(scripted.echo) as server:
+        play(scenario)
+    assert [request["x-value"] for request in server.requests] == values
+    assert server.connections == 1
 
 
 def test_what_the_caller_gives_of_host_and_length_stands(play: Play, scripted: Any) -> None:

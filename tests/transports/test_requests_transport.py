@@ -334,7 +334,9 @@ def test_no_patience_at_all(scripted: Any) -> None:
         body = made.open(get(server.url), 5.0)
         assert body.read(0.0) is None
         assert body.read(-1.0) is None
-        body.close()
+        threading.Timer(0.1, body.close).start()
+        with fails(Phase.REPLY_BROKEN, "closed"):
+            body.read(float("inf"))
 
 
 def test_refused_is_not_sent(scripted: Any) -> None:

@@ -8,7 +8,16 @@ import ssl
 import sys
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, AsyncContextManager, AsyncGenerator, Dict, List, Optional, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    AsyncContextManager,
+    AsyncGenerator,
+    Dict,
+    List,
+    Optional,
+    Union,
+)
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
@@ -23,7 +32,7 @@ if sys.version_info >= (3, 11):
     from asyncio import timeout_at
 elif TYPE_CHECKING:
 
-    def timeout_at(when: float) -> AsyncContextManager[object]: ...
+    def timeout_at(when: float) -> AsyncContextManager[object]: ...  # noqa: D103
 
 else:
     from async_timeout import timeout_at  # a dependency of aiohttp's own there
@@ -35,11 +44,13 @@ _MARGIN = 0.005
 """Seconds by which connecting must end before the attempt as a whole. If both limits ran out
 together, one could not tell whether the request had left."""
 
+_AUTO_HEADERS = ("Accept", "Accept-Encoding", "User-Agent")
+_AUTO_HEADERS_WITH_BODY = (*_AUTO_HEADERS, "Content-Type")
+
 _SETTINGS: Dict[str, Any] = {
     "auto_decompress": False,  # ours is bounded
     "max_line_size": _LONGEST_LINE,
     "max_field_size": _LONGEST_LINE,
-    "skip_auto_headers": ("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
 }
 """What a session of ours is made with, and a request on another's is told."""
 
@@ -81,6 +92,7 @@ class AiohttpTransport:
         self._callers_session = session
         self._context = tls_context(verify) if session is None else None
         self._max_connections = max_connections
+        self._limits: Dict[float, aiohttp.ClientTimeout] = {}  # the last: they seldom change
         self._options = {} if session is None else {**_SETTINGS}
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._sessions: Dict[int, aiohttp.ClientSession] = {}
@@ -135,16 +147,23 @@ class AiohttpTransport:
         self, session: aiohttp.ClientSession, request: Request, timeout: float, limit: int
     ) -> _Body:
         """Sends, and gives the reply as soon as its head is there."""
+        if timeout <= 0:
+            raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
+        headers = request.headers
+        unwanted = _AUTO_HEADERS_WITH_BODY if request.body else _AUTO_HEADERS
+        if timeout not in self._limits:
+            connect = max(timeout - _MARGIN, timeout / 2)
+            limits = aiohttp.ClientTimeout(connect=connect, ceil_threshold=math.inf)
+            self._limits = {timeout: limits}
         response = await session.request(
             request.method,
             URL(request.url, encoded=True),
             data=request.body or None,
-            headers=request.headers.pairs,
+            headers=headers.pairs,
+            skip_auto_headers=[name for name in unwanted if name not in headers] or None,
             allow_redirects=False,
             raise_for_status=False,
-            timeout=aiohttp.ClientTimeout(
-                connect=max(timeout - _MARGIN, timeout / 2), ceil_threshold=math.inf
-            ),
+            timeout=self._limits[timeout],
             **self._options,
         )
         return _Body(response, limit)
@@ -212,13 +231,13 @@ class _Body:
 
     def __init__(self, response: aiohttp.ClientResponse, limit: int) -> None:
         headers = Headers(
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in response.raw_headers
+            [(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.raw_headers]
         )
         self._coding = ContentDecoder(headers, limit)
         self.status = response.status
         self.headers = self._coding.headers
         self._response = response
+        self._connection_end = _connection_end(response)
         self._closed = False
 
     async def read(self, patience: float) -> Optional[bytes]:
@@ -267,11 +286,34 @@ class _Body:
                 return content
 
     def _decode(self, data: bytes) -> bytes:
+        end = self._connection_end
+        lost = _exception(end) if not data and end is not None and end.done() else None
+        if lost is not None:
+            self.close_now()
+            raise TransportFailure(Phase.REPLY_BROKEN, str(lost)) from lost
         try:
             return self._coding.feed(data) if data else self._coding.finish()
         except ValueError as error:
             self.close_now()
             raise TransportFailure(Phase.REPLY_BROKEN, str(error)) from error
+
+
+def _connection_end(response: aiohttp.ClientResponse) -> Optional[asyncio.Future[None]]:
+    """How the connection ends, for a body that ends with it; None where that does not matter.
+
+    There aiohttp lets a lost connection pass for the end. Before aiohttp 3.12 nothing tells.
+    """
+    framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
+    if framed or response.connection is None:
+        return None
+    end: Optional[asyncio.Future[None]] = getattr(response.connection.protocol, "closed", None)
+    if end is not None:
+        end.add_done_callback(_exception)  # or asyncio would report it as never looked at
+    return end
+
+
+def _exception(ended: asyncio.Future[None]) -> Optional[BaseException]:
+    return None if ended.cancelled() else ended.exception()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

@@ -6,7 +6,7 @@ A connection carries one request at a time: `exchange`, then `take` until it ret
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+from typing import Awaitable, List, Optional, Tuple
 
 import h11
 
@@ -35,8 +35,10 @@ class Connection:
         self.idle_since = 0.0
         """When it was put aside; the pool's business."""
         self._socket = socket
-        self._host = origin.authority.encode("idna")
+        self._host = origin.authority
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._fields: List[Tuple[str, str]] = []
+        self._checked: Optional[h11.Request] = None
         self._cut_short = False
         self._broken: Optional[h11.RemoteProtocolError] = None
 
@@ -44,8 +46,8 @@ class Connection:
         """Send `request` for `target` (RFC 9112, 3.2) and read the head of its reply."""
         self.phase = Phase.NOT_SENT
         self.complete = False
-        await self._send(self._encode(request, target))
-        response = await self._read_head()
+        early = await self._send(self._encode(request, target))
+        response = await self._read_head(early or await self._wait_for_bytes())
         return ResponseHead(
             response.status_code,
             Headers(
@@ -58,20 +60,23 @@ class Connection:
 
     def _encode(self, request: Request, target: str) -> bytes:
         given = request.headers
-        fields: List[Tuple[bytes, bytes]] = []
+        fields = list(given.pairs)
         if "host" not in given:
-            fields.append((b"Host", self._host))
-        for name, value in given.pairs:
-            fields.append((name.encode("latin-1"), value.encode("latin-1")))
+            fields.insert(0, ("Host", self._host))
         body = request.body
         if (body or request.method in _BODY_EXPECTED) and "content-length" not in given:
-            fields.append((b"Content-Length", b"%d" % len(body)))
+            fields.append(("Content-Length", str(len(body))))
+        # h11 checks every field, but not those that it has checked: most calls send the same.
+        checked = self._checked.headers if fields == self._fields and self._checked else fields
+        start = h11.Request(method=request.method, target=target, headers=checked)
+        self._fields, self._checked = fields, start
         http = self._h11
-        head = http.send(h11.Request(method=request.method, target=target, headers=fields))
+        head = http.send(start)
         content = http.send(h11.Data(data=body)) if body else b""
         return head + content + http.send(h11.EndOfMessage())
 
-    async def _send(self, data: bytes) -> None:
+    async def _send(self, data: bytes) -> Optional[bytes]:
+        """Send all of `data`, or get the beginning of a reply that came before that was done."""
         rest = memoryview(data)
         try:
             while rest:
@@ -87,26 +92,24 @@ class Connection:
             early = self._socket.receive_nowait()
             if not early:
                 raise
-            self._receive(early)
+            return early
+        return None
 
-    def _receive(self, data: bytes) -> None:
+    async def _read_head(self, data: bytes) -> h11.Response:
+        """The head that begins with `data`, once it is whole; informational ones are skipped."""
         self.phase = Phase.REPLY_BROKEN
-        self._h11.receive_data(data)
-
-    async def _read_head(self) -> h11.Response:
         received = 0
         while True:
-            event = self._h11.next_event()
-            if isinstance(event, h11.Response):
-                if received > MAX_HEAD:
-                    _refuse_long_head(event)
-                return event
-            if event is h11.NEED_DATA:
-                data = await self._wait_for_bytes()
-                received += len(data)
-                self._receive(data)
-            elif not isinstance(event, h11.InformationalResponse):
-                raise h11.RemoteProtocolError("the server switched to another protocol")
+            received += len(data)
+            self._h11.receive_data(data)
+            while (event := self._h11.next_event()) is not h11.NEED_DATA:
+                if isinstance(event, h11.Response):
+                    if received > MAX_HEAD:
+                        _refuse_long_head(event)
+                    return event
+                if not isinstance(event, h11.InformationalResponse):
+                    raise h11.RemoteProtocolError("the server switched to another protocol")
+            data = await self._wait_for_bytes()
 
     async def _wait_for_bytes(self) -> bytes:
         await self._socket.readable()
@@ -148,9 +151,9 @@ class Connection:
                 break
         return b"".join(parts)
 
-    async def ready(self) -> None:
+    def ready(self) -> Awaitable[None]:
         """Wait until `take` is worth another try. A wait that is cancelled loses nothing."""
-        await self._socket.ready()
+        return self._socket.ready()
 
     def recycle(self) -> bool:
         """Get ready for the next request; False when this connection must not carry one."""

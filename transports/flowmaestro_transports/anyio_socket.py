@@ -34,7 +34,7 @@ class Origin(NamedTuple):
     @property
     def authority(self) -> str:
         """The value of the Host field (RFC 9110, 7.2): no port where it is the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"[{self.host}]" if ":" in self.host else self.host.encode("idna").decode()
         default = 443 if self.scheme == "https" else 80
         return host if self.port == default else f"{host}:{self.port}"
 
@@ -67,13 +67,13 @@ class Socket:
             self._blocked_on = anyio.wait_writable
             return 0
 
-    async def ready(self) -> None:
+    def ready(self) -> Awaitable[None]:
         """Wait until what could not be done just now is worth another try."""
-        await self._blocked_on(self._sock)
+        return self._blocked_on(self._sock)
 
-    async def readable(self) -> None:
+    def readable(self) -> Awaitable[None]:
         """Wait until the operating system has something to read for us."""
-        await anyio.wait_readable(self._sock)
+        return anyio.wait_readable(self._sock)
 
     def dropped(self) -> bool:
         """Of an idle socket: whether the peer has closed it, or spoken out of turn."""

@@ -23,6 +23,9 @@ from flowmaestro_core.chunked import ChunkDecoder
 from flowmaestro_core.http import Headers, Phase, TransportFailure
 from flowmaestro_transports.content_coding import ContentDecoder
 
+LONGEST = 1e6
+"""Seconds: the longest time that fits into a socket's timeout on every platform."""
+
 _BLOCK = 64 * 1024
 _NO_CONTENT = frozenset({204, 304})
 _CLOSED = "the stream was closed"
@@ -84,7 +87,7 @@ class SocketBody:
             buffered, self._beyond_head = self._beyond_head, None
             data = buffered and _buffered_bytes(buffered, sock)
             if not data:
-                sock.settimeout(max(deadline - time.monotonic(), 0))
+                sock.settimeout(min(max(deadline - time.monotonic(), 0), LONGEST))
                 data = sock.recv(_BLOCK)
         except _NOTHING_YET:
             data = None

@@ -34,13 +34,11 @@ from urllib3.util import SKIP_HEADER, Timeout
 from flowmaestro_core.http import Phase, Request, Response, TransportFailure
 from flowmaestro_transports.content_coding import MAX_BODY
 from flowmaestro_transports.contract import OpenResponse
-from flowmaestro_transports.requests_body import Body, body_of
+from flowmaestro_transports.requests_body import LONGEST, Body, body_of
 from flowmaestro_transports.requests_connection import ReplyAdapter
 from flowmaestro_transports.requests_failure import ERRORS, failure_before_head
 from flowmaestro_transports.tls import tls_context
 
-_LONGEST = 1e6
-"""Seconds: the longest time that fits into a socket's timeout on every platform."""
 _Settings = Tuple[Any, Any, Mapping[str, str]]
 """`verify`, `cert` and `proxies`, as adapters take them."""
 
@@ -83,7 +81,7 @@ class RequestsTransport:
 
     def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`. A body of more than 64 MiB is a failure (*reply broken*)."""
-        deadline = time.monotonic() + min(timeout, _LONGEST)
+        deadline = time.monotonic() + min(timeout, LONGEST)
         self._refuse_if_closed()
         with self._adapters.place_for_a_call(deadline):
             body = self._begin(self._adapters.for_call, request, deadline, MAX_BODY)
@@ -96,7 +94,7 @@ class RequestsTransport:
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
         """As `Transport.open`."""
-        deadline = time.monotonic() + min(timeout, _LONGEST)
+        deadline = time.monotonic() + min(timeout, LONGEST)
         self._refuse_if_closed()
         body = self._begin(self._adapters.for_stream, request, deadline, sys.maxsize)
         with self._lock:
@@ -127,7 +125,9 @@ class RequestsTransport:
         if self._closed:
             raise RuntimeError("this transport is closed")
 
-    def _begin(self, adapter_for: _AdapterFor, request: Request, deadline: float, limit: int) -> Body:
+    def _begin(
+        self, adapter_for: _AdapterFor, request: Request, deadline: float, limit: int
+    ) -> Body:
         """Sends, and gives the reply as soon as its head is there."""
         left = deadline - time.monotonic()
         if left <= 0:
@@ -135,7 +135,12 @@ class RequestsTransport:
         try:
             verify, cert, proxies = self._adapters.settings(request.url)
             response = adapter_for(request.url).send(
-                _prepared(request), True, Timeout(total=left), verify, cert, proxies
+                _prepared(request),
+                stream=True,
+                timeout=Timeout(total=left),
+                verify=verify,
+                cert=cert,
+                proxies=proxies,
             )
         except ERRORS as error:
             raise failure_before_head(error) from error

@@ -1,0 +1,141 @@
+"""The tour over the awaiting client: what a program does with FlowMaestro, in ordinary code.
+
+`blocking_tour.py` is the same program without `await`; a test keeps the two alike.
+"""
+
+from __future__ import annotations
+
+from flowmaestro import AsyncFlowMaestroClient, NotFoundError, WebhookVerificationError, webhooks
+from flowmaestro.cli import CommandFailed
+from flowmaestro.cli.mailbox import AsyncMailbox
+from flowmaestro.cli.narrator import Narrator
+from flowmaestro.testing.seeds import FAILING_WORKFLOW_ID
+
+
+async def take_tour(client: AsyncFlowMaestroClient, mailbox: AsyncMailbox, tell: Narrator) -> None:
+    """Do the main job, on a server that holds what the embedded one does.
+
+    Raises `FlowMaestroError` or `CommandFailed` as soon as something is not as it should be.
+    """
+    await list_workflows(client, tell)
+    await execute_and_follow(client, tell)
+    await talk_to_an_agent(client, tell)
+    await query_a_knowledge_base(client, tell)
+    await fire_a_trigger_and_hear_of_it(client, mailbox, tell)
+    await see_failures(client, tell)
+
+
+async def list_workflows(client: AsyncFlowMaestroClient, tell: Narrator) -> None:
+    """One page of a list; `iterate` walks them all."""
+    tell.step("List workflows", "workflows.list")
+    tell.page(await client.workflows.list(), "name", "id", "description")
+
+
+async def execute_and_follow(client: AsyncFlowMaestroClient, tell: Narrator) -> None:
+    """Start an execution, see its events as they come, and get its result."""
+    tell.step("Execute one, follow its events", "workflows.execute", "executions.stream")
+    inputs = {"customer_name": "Ada Lovelace", "customer_email": "ada@example.com"}
+    response = await client.workflows.execute("wf_abc123", inputs=inputs)
+    execution_id = response["data"]["execution_id"]
+    tell.started(execution_id)
+    async for event in client.executions.stream(execution_id):
+        tell.event(event)
+    execution = (await client.executions.get(execution_id))["data"]
+    tell.ended(execution, "completed")
+
+
+async def talk_to_an_agent(client: AsyncFlowMaestroClient, tell: Narrator) -> None:
+    """Send a message and see the answer's tokens as they come."""
+    tell.step("Talk to an agent", "agents.create_thread", "threads.send_message_stream")
+    thread = (await client.agents.create_thread("agent_abc123"))["data"]
+    question = "Tell me a story"
+    tell.asked(question)
+    async for event in client.threads.send_message_stream(thread["id"], question):
+        if event["type"] == "message:token":
+            tell.token(event["token"])
+        elif event["type"] == "message:completed":
+            tell.answered(event)
+        elif event["type"] == "message:failed":
+            raise CommandFailed(f"the agent failed: {event.get('error')}")
+
+
+async def query_a_knowledge_base(client: AsyncFlowMaestroClient, tell: Narrator) -> None:
+    """Search documents by meaning."""
+    tell.step("Query a knowledge base", "knowledge_bases.query")
+    question = "How do I reset my password?"
+    response = await client.knowledge_bases.query("kb_abc123", question, top_k=2)
+    tell.hits(question, response["data"]["results"])
+
+
+async def fire_a_trigger_and_hear_of_it(
+    client: AsyncFlowMaestroClient, mailbox: AsyncMailbox, tell: Narrator
+) -> None:
+    """Fire a trigger, wait for its execution, and verify the webhook that tells of its end."""
+    tell.step("Fire a trigger, verify the webhook", "triggers.execute", "webhooks.parse")
+    response = await client.webhooks.create("Demo", mailbox.url, ["execution.completed"])
+    webhook = response["data"]
+
+    triggers = (await client.triggers.list(workflow_id="wf_123"))["data"]
+    enabled = [trigger for trigger in triggers if trigger["enabled"]]
+    fired = await client.triggers.execute(enabled[0]["id"], inputs={"name": "Ada"})
+    execution_id = fired["data"]["execution_id"]
+    tell.started(execution_id)
+    execution = await client.executions.wait_for_completion(execution_id)
+    tell.ended(execution, "completed")
+
+    delivery = await mailbox.next()
+    tell.verified(
+        webhooks.parse(delivery.body, delivery.signature, webhook["secret"], tolerance=300)
+    )
+    tampered = delivery.body.replace(b"Ada", b"Eve")
+    try:
+        webhooks.parse(tampered, delivery.signature, webhook["secret"])
+    except WebhookVerificationError as error:
+        tell.refused("tampered body", error)
+    else:
+        raise CommandFailed("a tampered webhook delivery was believed")
+    await client.webhooks.delete(webhook["id"])
+
+
+async def see_failures(client: AsyncFlowMaestroClient, tell: Narrator) -> None:
+    """A run that fails is a result; a call that fails raises."""
+    tell.step("See a run fail, and a call", "workflows.run")
+    execution = await client.workflows.run(FAILING_WORKFLOW_ID, on_event=tell.event)
+    tell.ended(execution, "failed")
+    try:
+        await client.workflows.run("wf_unknown")
+    except NotFoundError as error:
+        tell.raised(error)
+    else:
+        raise CommandFailed("an unknown workflow was run")
+
+
+async def look_around(client: AsyncFlowMaestroClient, tell: Narrator) -> None:
+    """Read what there is on a real server, and change nothing.
+
+    Raises `FlowMaestroError`; that the key is not good for some part is no failure.
+    """
+    with tell.allowed_step("Workflows", "workflows.list", "workflows.get"):
+        page = await client.workflows.list(per_page=10)
+        tell.page(page, "name", "id", "description")
+        for first in page["data"][:1]:
+            workflow = (await client.workflows.get(first["id"]))["data"]
+            tell.about(workflow, "id", "name", "input_schema")
+    with tell.allowed_step("Latest executions", "executions.list", "executions.get"):
+        latest = await client.executions.list(per_page=5)
+        tell.page(latest, "id", "workflow_id", "status")
+        for newest in latest["data"][:1]:
+            execution = (await client.executions.get(newest["id"]))["data"]
+            tell.about(execution, "id", "status", "started_at", "completed_at", "error")
+    with tell.allowed_step("Agents", "agents.list"):
+        tell.page(await client.agents.list(per_page=10), "name", "id", "model")
+    with tell.allowed_step("Triggers", "triggers.list"):
+        tell.page(await client.triggers.list(per_page=10), "name", "id", "type")
+    with tell.allowed_step("Webhooks", "webhooks.list"):
+        tell.page(await client.webhooks.list(per_page=10), "name", "id", "events")
+    with tell.allowed_step("Knowledge bases", "knowledge_bases.list", "knowledge_bases.query"):
+        bases = await client.knowledge_bases.list(per_page=10)
+        tell.page(bases, "name", "id", "document_count")
+        for base in bases["data"][:1]:
+            response = await client.knowledge_bases.query(base["id"], base["name"], top_k=2)
+            tell.hits(base["name"], response["data"]["results"])

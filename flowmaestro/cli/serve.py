@@ -1,0 +1,60 @@
+"""`serve`: the embedded FlowMaestro, for programs in other processes and other languages."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from typing import Optional
+
+import anyio
+from anyio.abc import TaskStatus
+
+from flowmaestro.cli import CommandFailed
+from flowmaestro.cli.screen import Screen, bold, dim
+from flowmaestro.testing import Events, FakeFlowMaestro, Shapes
+from flowmaestro.testing import serve as serve_fake
+
+
+def serve(host: str, port: int, shapes: Shapes, events: Events) -> None:
+    """Serve until interrupted, which raises `KeyboardInterrupt`.
+
+    Raises `CommandFailed` when the address cannot be listened on.
+    """
+    fake = FakeFlowMaestro(shapes, events, epoch=time.time())
+    about = f"{shapes} shapes, {events} events"
+    listening = _Announcement(Screen.standard_output(), about, fake.api_key)
+    try:
+        anyio.run(partial(serve_fake, fake, host, port, task_status=listening))
+    except OSError as error:
+        raise CommandFailed(f"cannot listen on {host} port {port}: {_reason(error)}") from error
+
+
+class _Announcement(TaskStatus[str]):
+    """Told by the server that it listens, tells the user how to reach it."""
+
+    def __init__(self, screen: Screen, about: str, api_key: str) -> None:
+        self._screen = screen
+        self._about = about
+        self._api_key = api_key
+
+    def started(self, value: Optional[str] = None) -> None:
+        """`value` is the server's URL."""
+        screen = self._screen
+        screen.whole(bold("FlowMaestro"), f" ({self._about}) listens on ", bold(str(value)))
+        screen.whole("A key that may do everything: ", bold(self._api_key))
+        screen.whole()
+        screen.whole(f"  export FLOWMAESTRO_BASE_URL={value}")
+        screen.whole(f"  export FLOWMAESTRO_API_KEY={self._api_key}")
+        screen.whole()
+        screen.whole(dim("Ctrl-C ends it."))
+
+
+def _reason(error: OSError) -> str:
+    """Why, in the system's words; asyncio's and anyio's own texts repeat the address."""
+    cause: Optional[BaseException] = error
+    while isinstance(cause, OSError):
+        if cause.errno is not None and cause.errno > 0:
+            return os.strerror(cause.errno).lower()
+        cause = cause.__cause__
+    return error.strerror or str(error)

@@ -1,0 +1,78 @@
+"""Listening and connected sockets for asyncio and trio alike.
+
+anyio only does the waiting. A connection is accepted without waiting, so that none can be lost
+between a task that is cancelled and the operating system that has already handed it over.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import List
+
+import anyio
+
+READ_BYTES = 64 * 1024
+BACKLOG = 1024
+
+
+class Listener:
+    """A socket that listens on `host` and `port`; raises `OSError` when it cannot."""
+
+    def __init__(self, host: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        self._sock.setblocking(False)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        port: int = self._sock.getsockname()[1]
+        return port
+
+    async def accept(self) -> List[Peer]:
+        """Wait for connections; every one that has come."""
+        await anyio.wait_readable(self._sock)
+        peers: List[Peer] = []
+        try:
+            while True:
+                peers.append(Peer(self._sock.accept()[0]))
+        except BlockingIOError:
+            return peers
+        except OSError:  # aborted already, or out of descriptors until somebody hangs up
+            if not peers:
+                await anyio.sleep(0.01)
+            return peers
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._sock.close()
+
+
+class Peer:
+    """A connected client. What the operating system reports is raised as it is: `OSError`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock = sock
+
+    async def receive(self) -> bytes:
+        """Some bytes as soon as there are any; `b""` once the client has ended."""
+        while True:
+            try:
+                return self._sock.recv(READ_BYTES)
+            except BlockingIOError:
+                await anyio.wait_readable(self._sock)
+
+    async def send(self, data: bytes) -> None:
+        """Send all of `data`."""
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self._sock.send(left) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._sock)
+
+    def close(self) -> None:
+        """Hang up; no task may be waiting on this connection."""
+        self._sock.close()

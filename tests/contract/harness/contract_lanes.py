@@ -1,0 +1,229 @@
+"""The lanes that code travels on: a transport, and for awaiting code an event loop.
+
+Every test gets a world of its own: a fresh fake, reached in memory or over a real socket. On
+sockets both ends live `SPEED` seconds in each second, so that a workflow of 2.6 s does not take
+as long.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from typing import Any, Awaitable, Callable, Dict, List, Optional, TypeVar
+
+import anyio
+from flowmaestro_transports import (
+    AiohttpTransport,
+    AnyioTransport,
+    AsyncOpenResponse,
+    AsyncTransport,
+    OpenResponse,
+    RequestsTransport,
+    Transport,
+)
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro.testing import (
+    AsyncMemoryTransport,
+    FakeFlowMaestro,
+    FakeReply,
+    MemoryTransport,
+    running_server,
+)
+from flowmaestro_core.http import Headers, Request, Response
+
+KEY = "fm_live_..."
+SPEED = 20.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One way to run code: `backend` is the event loop of awaiting code, `None` for blocking."""
+
+    name: str
+    stack: str
+    backend: Optional[str] = None
+
+    @property
+    def wired(self) -> bool:
+        """Whether it goes over a real socket."""
+        return self.stack != "memory"
+
+
+BLOCKING = (Lane("requests", "requests"), Lane("memory", "memory"))
+AWAITING = (
+    Lane("aiohttp", "aiohttp", "asyncio"),
+    Lane("anyio/asyncio", "anyio", "asyncio"),
+    Lane("anyio/trio", "anyio", "trio"),
+    Lane("memory/asyncio", "memory", "asyncio"),
+    Lane("memory/trio", "memory", "trio"),
+)
+LANES = BLOCKING + AWAITING
+
+
+def in_loop(backend: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Run a coroutine function in a new event loop."""
+    options = {"debug": False} if backend == "asyncio" else {}
+    return anyio.run(function, *args, backend=backend, backend_options=options)
+
+
+class WatchedFake(FakeFlowMaestro):
+    """A fake that keeps what it was asked."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.requests: List[Request] = []
+
+    def handle(self, request: Request, now: float) -> FakeReply:
+        self.requests.append(request)
+        return super().handle(request, now)
+
+
+class World:
+    """A fake, and clients that reach it on one lane. Use it in a `with` block."""
+
+    def __init__(self, lane: Lane, fake: WatchedFake, speed: float = SPEED) -> None:
+        self.lane = lane
+        self.fake = fake
+        self.url: Optional[str] = None
+        self._speed = speed
+        self._open = ExitStack()
+        self._open_in_loop = AsyncExitStack()
+
+    def __enter__(self) -> World:  # noqa: PYI034
+        if self.lane.wired:
+            self.url = self._open.enter_context(running_server(self.fake, speed=self._speed))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._open.close()
+
+    async def close_in_loop(self) -> None:
+        """Close the awaiting clients; to be called before their loop ends."""
+        await self._open_in_loop.aclose()
+
+    def client(self, *args: Any, **options: Any) -> FlowMaestroClient:
+        """A blocking client, on requests or in memory."""
+        transport: Transport
+        if self.lane.wired:
+            transport = Hurried(RequestsTransport(), self._speed)
+        else:
+            transport = MemoryTransport(self.fake)
+        client = FlowMaestroClient(*args, **self._reaching(options), transport=transport)
+        self._open.callback(client.close)
+        return client
+
+    def async_client(self, *args: Any, **options: Any) -> AsyncFlowMaestroClient:
+        """An awaiting client on this lane's transport."""
+        transport = async_transport(self.lane, self.fake, self._speed)
+        client = AsyncFlowMaestroClient(*args, **self._reaching(options), transport=transport)
+        self._open_in_loop.push_async_callback(client.close)
+        return client
+
+    @functools.cached_property
+    def observer(self) -> FlowMaestroClient:
+        """A client that looks at the fake from the side."""
+        return FlowMaestroClient(KEY, transport=MemoryTransport(self.fake))
+
+    def _reaching(self, options: Dict[str, Any]) -> Dict[str, Any]:
+        """The options, but for an address in the wide world."""
+        return {**options, "base_url": self.url} if self.url else options
+
+
+def async_transport(lane: Lane, fake: FakeFlowMaestro, speed: float = SPEED) -> AsyncTransport:
+    if lane.stack == "memory":
+        return AsyncMemoryTransport(fake)
+    stack = AiohttpTransport() if lane.stack == "aiohttp" else AnyioTransport()
+    return HurriedAsync(stack, speed)
+
+
+class Hurried:
+    """A blocking transport whose clock runs `speed` times as fast; time limits stay as they are."""
+
+    def __init__(self, inner: Transport, speed: float) -> None:
+        self._inner = inner
+        self._speed = speed
+        self.random = random.Random(0)
+
+    def send(self, request: Request, timeout: float) -> Response:
+        return self._inner.send(request, timeout)
+
+    def open(self, request: Request, timeout: float) -> OpenResponse:
+        return HurriedBody(self._inner.open(request, timeout), self._speed)
+
+    def sleep(self, seconds: float) -> None:
+        self._inner.sleep(seconds / self._speed)
+
+    def now(self) -> float:
+        return self._inner.now() * self._speed
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class HurriedBody:
+    def __init__(self, inner: OpenResponse, speed: float) -> None:
+        self._inner = inner
+        self._speed = speed
+
+    @property
+    def status(self) -> int:
+        return self._inner.status
+
+    @property
+    def headers(self) -> Headers:
+        return self._inner.headers
+
+    def read(self, patience: float) -> Optional[bytes]:
+        return self._inner.read(patience / self._speed)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class HurriedAsync:
+    """`Hurried` for an awaiting transport."""
+
+    def __init__(self, inner: AsyncTransport, speed: float) -> None:
+        self._inner = inner
+        self._speed = speed
+        self.random = random.Random(0)
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        return await self._inner.send(request, timeout)
+
+    async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
+        return HurriedAsyncBody(await self._inner.open(request, timeout), self._speed)
+
+    async def sleep(self, seconds: float) -> None:
+        await self._inner.sleep(seconds / self._speed)
+
+    def now(self) -> float:
+        return self._inner.now() * self._speed
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class HurriedAsyncBody:
+    def __init__(self, inner: AsyncOpenResponse, speed: float) -> None:
+        self._inner = inner
+        self._speed = speed
+
+    @property
+    def status(self) -> int:
+        return self._inner.status
+
+    @property
+    def headers(self) -> Headers:
+        return self._inner.headers
+
+    async def read(self, patience: float) -> Optional[bytes]:
+        return await self._inner.read(patience / self._speed)
+
+    async def close(self) -> None:
+        await self._inner.close()

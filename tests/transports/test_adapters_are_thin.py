@@ -1,0 +1,54 @@
+"""An adapter moves bytes: it retries nothing, decodes no JSON and has never heard of FlowMaestro."""
+
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+import flowmaestro_transports
+
+ADAPTERS = sorted(
+    path
+    for path in Path(flowmaestro_transports.__file__).parent.glob("*.py")
+    if path.name.startswith(("aiohttp_", "anyio_", "requests_", "function_"))
+)
+FORBIDDEN = re.compile(
+    r"retr(y|ies)|json|workflow|execution|agent|trigger|fm_|api.?key", re.IGNORECASE
+)
+IMPORT = re.compile(r"^(from|import) flowmaestro_(core|transports)[.\w]*", re.MULTILINE)
+
+
+def words_of(source: str) -> "list[str]":
+    """Names and strings of the code; not its comments and docstrings."""
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    kept = []
+    for before, token in zip([None, *tokens], tokens):
+        docstring = token.type == tokenize.STRING and (
+            before is None or before.type in (tokenize.INDENT, tokenize.NEWLINE, tokenize.NL)
+        )
+        if token.type in (tokenize.NAME, tokenize.STRING) and not docstring:
+            kept.append(token.string)
+    return kept
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=lambda path: path.name)
+def test_no_word_of_what_is_above(path: Path) -> None:
+    found = [word for word in words_of(path.read_text("utf-8")) if FORBIDDEN.search(word)]
+    # urllib3 and requests must be told in their own words not to try again.
+    assert [word for word in found if word not in {"max_retries", "Retry", "retries"}] == []
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=lambda path: path.name)
+def test_of_the_core_only_http_is_used(path: Path) -> None:
+    allowed = {"flowmaestro_core.http", "flowmaestro_core.chunked", "flowmaestro_core.inflate"}
+    used = {match.group().split()[1] for match in IMPORT.finditer(path.read_text("utf-8"))}
+    assert {name for name in used if name.startswith("flowmaestro_core")} <= allowed
+
+
+def test_the_search_would_find_something() -> None:
+    assert [
+        word for word in words_of("json.loads(x)\nretry = 'workflows'\n") if FORBIDDEN.search(word)
+    ]
+    assert ADAPTERS

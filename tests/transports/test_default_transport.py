@@ -1,0 +1,79 @@
+"""Clients that were given no transport: which one they take, and when."""
+
+import asyncio
+
+import pytest
+import trio
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro.testing import FakeFlowMaestro, running_server
+from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
+from flowmaestro_transports.default_transport import DefaultAsyncTransport, DefaultTransport
+
+
+@pytest.fixture
+def server(monkeypatch):
+    fake = FakeFlowMaestro()
+    with running_server(fake) as url:
+        monkeypatch.setenv("FLOWMAESTRO_API_KEY", fake.api_key)
+        monkeypatch.setenv("FLOWMAESTRO_BASE_URL", url)
+        yield url
+
+
+def test_requests_is_the_default_of_the_blocking_client(server, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        RequestsTransport, "__init__", _noting(made, "requests", RequestsTransport.__init__)
+    )
+    with FlowMaestroClient() as client:
+        assert made == []
+        client.workflows.list()
+        client.workflows.list()
+    assert made == ["requests"]
+
+
+@pytest.mark.parametrize(
+    ("run", "kind"),
+    [(asyncio.run, AiohttpTransport), (None, AnyioTransport)],
+    ids=["asyncio", "trio"],
+)
+def test_the_running_library_decides_for_the_awaiting_client(server, monkeypatch, run, kind):
+    made = []
+    for other in (AiohttpTransport, AnyioTransport):
+        monkeypatch.setattr(other, "__init__", _noting(made, other, other.__init__))
+
+    async def main():
+        async with AsyncFlowMaestroClient() as client:
+            await client.workflows.list()
+            events = [event async for event in client.executions.stream("exec_xyz789")]
+            assert events[-1]["type"] == "execution:completed"
+
+    run(main()) if run else trio.run(main)
+    assert made == [kind]
+
+
+def test_one_client_in_asyncio_and_then_in_trio(server):
+    client = AsyncFlowMaestroClient()
+
+    async def names():
+        return [workflow["name"] async for workflow in client.workflows.iterate()]
+
+    async def names_and_close():
+        found = await names()
+        await client.close()
+        return found
+
+    assert asyncio.run(names()) == trio.run(names_and_close)
+
+
+def test_closing_one_that_was_never_used():
+    DefaultTransport().close()
+    asyncio.run(DefaultAsyncTransport().close())
+
+
+def _noting(made, what, original):
+    def init(self, *args, **kwargs):
+        made.append(what)
+        original(self, *args, **kwargs)
+
+    return init

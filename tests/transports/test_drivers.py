@@ -1,0 +1,257 @@
+"""The two drivers, held against each other: whatever happens, they do the same."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
+from flowmaestro_core.http import Headers, Phase, Request, Response, TransportFailure
+from flowmaestro_transports.drivers import AsyncDriver, Driver, dice_of
+
+REQUEST = Request("GET", "http://localhost/x", Headers())
+LOST = TransportFailure(Phase.REPLY_BROKEN, "lost")
+
+
+class Scripted:
+    """A machine that asks for what it is told to ask for, and notes what it hears."""
+
+    def __init__(self, *actions):
+        self.actions = list(actions)
+        self.heard = []
+
+    def __getattr__(self, event):
+        if event.startswith("_"):
+            raise AttributeError(event)
+
+        def hear(*args):
+            assert args[-2:] == (7.0, 0.25)
+            self.heard.append((event, *args[:-2]))
+            return self.actions.pop(0)
+
+        return hear
+
+
+class Dice:
+    def random(self):
+        return 0.25
+
+    def getrandbits(self, k):
+        return 0
+
+
+class Log:
+    """What both kinds of transport have in common: a log, and a script of outcomes."""
+
+    random = Dice()
+
+    def __init__(self, *outcomes):
+        self.outcomes = list(outcomes)
+        self.log = []
+        self.open_bodies = 0
+
+    def now(self):
+        return 7.0
+
+    def outcome(self, what):
+        self.log.append(what)
+        result = self.outcomes.pop(0)
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
+class Body:
+    status, headers = 200, Headers()
+
+    def __init__(self, transport):
+        self.transport = transport
+        transport.open_bodies += 1
+
+    def read(self, patience):
+        return self.transport.outcome(("read", patience))
+
+    def close(self):
+        self.transport.log.append("close")
+        self.transport.open_bodies -= 1
+
+
+class AsyncBody(Body):
+    async def read(self, patience):
+        return super().read(patience)
+
+    async def close(self):
+        super().close()
+
+
+class Blocking(Log):
+    def send(self, request, timeout):
+        return self.outcome(("send", timeout))
+
+    def open(self, request, timeout):
+        self.outcome(("open", timeout))
+        return Body(self)
+
+    def sleep(self, seconds):
+        self.log.append(("sleep", seconds))
+
+
+class Awaiting(Log):
+    async def send(self, request, timeout):
+        return self.outcome(("send", timeout))
+
+    async def open(self, request, timeout):
+        self.outcome(("open", timeout))
+        return AsyncBody(self)
+
+    async def sleep(self, seconds):
+        self.log.append(("sleep", seconds))
+
+
+class Sync:
+    def __init__(self, machine, outcomes):
+        self.transport = Blocking(*outcomes)
+        self.driver = Driver(machine, self.transport)
+
+    def advance(self):
+        return self.driver.advance()
+
+    def close(self):
+        self.driver.close()
+
+
+class Async:
+    def __init__(self, machine, outcomes):
+        self.transport = Awaiting(*outcomes)
+        self.driver = AsyncDriver(machine, self.transport)
+
+    def advance(self):
+        return anyio.run(self.driver.advance)
+
+    def close(self):
+        anyio.run(self.driver.close)
+
+
+@pytest.fixture(params=[Sync, Async])
+def drive(request):
+    return lambda machine, *outcomes: request.param(machine, outcomes)
+
+
+def test_a_call_is_sent_and_its_reply_reported(drive):
+    machine = Scripted(Send(REQUEST, 3.0), Done("value"))
+    run = drive(machine, Response(200, Headers()))
+    assert run.advance() == Done("value")
+    assert run.transport.log == [("send", 3.0)]
+    assert machine.heard == [("start",), ("response_received", Response(200, Headers()))]
+
+
+def test_waiting_is_the_transports_affair(drive):
+    machine = Scripted(Wait(1.5), Done(None))
+    run = drive(machine)
+    run.advance()
+    assert run.transport.log == [("sleep", 1.5)]
+    assert machine.heard[-1] == ("waited",)
+
+
+def test_a_body_is_read_piece_by_piece(drive):
+    machine = Scripted(Open(REQUEST, 3.0), Read(1.0), Read(2.0), Read(0.5), Done(None))
+    run = drive(machine, None, b"ab", None, b"")
+    run.advance()
+    events = [event[0] for event in machine.heard]
+    assert events == ["start", "stream_opened", "bytes_received", "stream_quiet", "stream_ended"]
+    assert machine.heard[2] == ("bytes_received", b"ab")
+    assert run.transport.log[1:] == [("read", 1.0), ("read", 2.0), ("read", 0.5), "close"]
+
+
+def test_an_item_is_handed_over_and_the_machine_goes_on(drive):
+    machine = Scripted(Emit("item"), Done(None))
+    run = drive(machine)
+    assert run.advance() == Emit("item")
+    assert run.advance() == Done(None)
+    assert machine.heard == [("start",), ("emitted",)]
+
+
+def test_close_releases_the_body(drive):
+    machine = Scripted(Open(REQUEST, 3.0), Close(), Done(None))
+    run = drive(machine, None)
+    run.advance()
+    assert run.transport.open_bodies == 0
+    assert machine.heard[-1] == ("stream_closed",)
+
+
+def test_opening_again_releases_the_body_before(drive):
+    machine = Scripted(Open(REQUEST, 3.0), Open(REQUEST, 3.0), Emit(1))
+    run = drive(machine, None, None)
+    run.advance()
+    assert run.transport.log == [("open", 3.0), "close", ("open", 3.0)]
+    assert run.transport.open_bodies == 1
+    run.close()
+    run.close()
+    assert run.transport.open_bodies == 0
+
+
+@pytest.mark.parametrize("ending", [Done(None), Fail(ValueError("no"))])
+def test_an_ending_leaves_no_body_open(drive, ending):
+    run = drive(Scripted(Open(REQUEST, 3.0), ending), None)
+    if isinstance(ending, Fail):
+        with pytest.raises(ValueError, match="no"):
+            run.advance()
+    else:
+        run.advance()
+    assert run.transport.open_bodies == 0
+
+
+def test_a_failed_read_is_reported_and_the_body_is_gone(drive):
+    machine = Scripted(Open(REQUEST, 3.0), Read(1.0), Emit("after"))
+    run = drive(machine, None, LOST)
+    run.advance()
+    assert machine.heard[-1] == ("transport_failed", LOST)
+    assert run.transport.open_bodies == 0
+
+
+def test_a_failed_question_beside_an_open_body_leaves_it_open(drive):
+    machine = Scripted(Open(REQUEST, 3.0), Send(REQUEST, 1.0), Emit("after"))
+    run = drive(machine, None, LOST)
+    run.advance()
+    assert machine.heard[-1] == ("transport_failed", LOST)
+    assert run.transport.open_bodies == 1
+
+
+def test_a_bug_in_the_transport_comes_through_and_leaves_no_body_open(drive):
+    run = drive(Scripted(Open(REQUEST, 3.0), Read(1.0)), None, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        run.advance()
+    assert run.transport.open_bodies == 0
+
+
+def test_reading_without_a_body_is_a_bug_of_the_machine(drive):
+    with pytest.raises(RuntimeError, match="no body is open"):
+        drive(Scripted(Read(1.0))).advance()
+
+
+def test_dice_are_the_transports_own_if_it_has_some():
+    assert dice_of(Log()).random() == 0.25
+    assert 0 <= dice_of(object()).random() < 1
+
+
+def test_cancellation_leaves_no_body_open():
+    transport = Awaiting(None)
+
+    class Stuck(AsyncBody):
+        async def read(self, patience):
+            await anyio.sleep_forever()
+
+    async def open_stuck(request, timeout):
+        return Stuck(transport)
+
+    transport.open = open_stuck
+
+    async def main():
+        driver = AsyncDriver(Scripted(Open(REQUEST, 3.0), Read(9.0)), transport)
+        with anyio.move_on_after(0.01) as scope:
+            await driver.advance()
+        assert scope.cancelled_caught
+
+    for backend in ("asyncio", "trio"):
+        anyio.run(main, backend=backend)
+        assert transport.open_bodies == 0

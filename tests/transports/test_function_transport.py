@@ -1,0 +1,89 @@
+"""A plain function as a transport, and what is not taken for one."""
+
+import anyio
+import pytest
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
+from flowmaestro_transports import Headers, Request, Response
+from flowmaestro_transports.function_transport import AsyncFunctionTransport, FunctionTransport
+
+SEEN = b'event: execution:completed\ndata: {"outputs": {"n": 1}}\n\n'
+
+
+def answer(request: Request) -> Response:
+    if request.url.endswith("/events"):
+        return Response(200, Headers({"Content-Type": "text/event-stream"}), SEEN)
+    return Response(200, Headers(), b'{"data": {"status": "running"}}')
+
+
+async def answer_later(request: Request) -> Response:
+    await anyio.lowlevel.checkpoint()
+    return answer(request)
+
+
+class Object:
+    def __call__(self, request: Request) -> Response:
+        return answer(request)
+
+
+@pytest.mark.parametrize("function", [answer, Object()])
+def test_a_function_serves_a_blocking_client(function):
+    with FlowMaestroClient("key", transport=function) as client:
+        assert client.executions.get("exec_1")["data"]["status"] == "running"
+        events = list(client.executions.stream("exec_1"))
+    assert [event["outputs"] for event in events] == [{"n": 1}]
+
+
+@pytest.mark.parametrize("function", [answer, answer_later, Object()])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_function_serves_an_awaiting_client(function, backend):
+    async def main():
+        async with AsyncFlowMaestroClient("key", transport=function) as client:
+            assert (await client.executions.get("exec_1"))["data"]["status"] == "running"
+            return [event async for event in client.executions.stream("exec_1")]
+
+    assert anyio.run(main, backend=backend)[0]["outputs"] == {"n": 1}
+
+
+def test_a_function_that_returns_something_else_is_told():
+    with pytest.raises(TypeError, match="must return a Response, not None"):
+        FlowMaestroClient("key", transport=lambda request: None).workflows.list()
+
+
+@pytest.mark.parametrize(
+    "wrong", [answer_later, 3, FunctionTransport, AsyncFunctionTransport(answer)]
+)
+def test_what_a_blocking_client_cannot_use(wrong):
+    with pytest.raises(TypeError, match="transport must be a Transport or a function"):
+        FlowMaestroClient("key", transport=wrong)
+
+
+@pytest.mark.parametrize("wrong", [3, AsyncFunctionTransport, FunctionTransport(answer)])
+def test_what_an_awaiting_client_cannot_use(wrong):
+    with pytest.raises(TypeError, match="transport must be an AsyncTransport"):
+        AsyncFlowMaestroClient("key", transport=wrong)
+
+
+def test_transports_are_taken_as_they_are():
+    fake = FakeFlowMaestro()
+    with pytest.raises(TypeError):
+        FlowMaestroClient("key", transport=AsyncMemoryTransport(fake))
+    with pytest.raises(TypeError):
+        AsyncFlowMaestroClient("key", transport=MemoryTransport(fake))
+    FlowMaestroClient("key", transport=MemoryTransport(fake)).close()
+
+
+def test_time_is_real():
+    transport = FunctionTransport(answer)
+    before = transport.now()
+    transport.sleep(0.001)
+    assert transport.now() > before
+
+    async def main():
+        awaiting = AsyncFunctionTransport(answer)
+        await awaiting.sleep(0.001)
+        assert awaiting.now() > before
+
+    anyio.run(main)
+    anyio.run(main, backend="trio")
