@@ -19,7 +19,7 @@ from flowmaestro_core.reply import Reply, asks_for_tomorrow
 from flowmaestro_core.retry import GiveUp
 from flowmaestro_core.sse import ServerSentEvent, SseDecoder
 from flowmaestro_core.streams import AsyncEventStream, EventStream
-from flowmaestro_core.wait import ONCE, is_terminal, may_pass
+from flowmaestro_core.wait import ONCE, asked_pause, is_terminal, may_pass
 
 E = TypeVar("E")
 
@@ -65,25 +65,24 @@ class EventStreamMachine(Machine[Any]):
     TRANSITIONS = {
         "ready": {"start": ("opening", "streaming")},
         "opening": {
-            "stream_opened": ("opening", "streaming", "emitting", "backing off", "failed"),
-            "transport_failed": ("opening", "reconciling", "backing off", "failed"),
+            "stream_opened": ("opening", "streaming", "emitting", "closing"),
+            "transport_failed": ("opening", "backing off", "failed"),
             "waited": ("opening",),
-            "bytes_received": ("opening", "reconciling", "backing off", "failed"),
-            "stream_quiet": ("opening", "reconciling", "backing off", "failed"),
+            "bytes_received": ("opening",),
+            "stream_quiet": ("opening",),
             "stream_ended": ("opening", "reconciling", "backing off", "failed"),
+            "stream_closed": ("opening", "backing off", "failed"),
         },
         "streaming": {
-            "bytes_received": ("streaming", "emitting", "closing", "reconciling", "failed"),
-            "stream_quiet": ("streaming", "reconciling", "closing", "failed"),
+            "bytes_received": ("streaming", "emitting", "closing", "reconciling"),
+            "stream_quiet": ("streaming", "reconciling", "closing"),
             "stream_ended": ("backing off", "failed"),
             "transport_failed": ("backing off", "failed"),
         },
-        "emitting": {
-            "emitted": ("emitting", "streaming", "closing", "reconciling", "done", "failed")
-        },
+        "emitting": {"emitted": ("emitting", "streaming", "closing", "done")},
         "reconciling": {
             "response_received": ("reconciling", "streaming", "closing", "emitting", "failed"),
-            "transport_failed": ("streaming", "failed"),
+            "transport_failed": ("reconciling", "streaming", "closing", "failed"),
             "waited": ("reconciling",),
         },
         "closing": {"stream_closed": ("emitting", "backing off", "failed")},
@@ -107,7 +106,7 @@ class EventStreamMachine(Machine[Any]):
         self._events = events
         self._context = context
         self._token = token
-        self._opened = opened
+        self._body_open = self._opened_before = opened
         self._deadline = deadline
         self._silent_poll = silent_poll
         self._times = context.stream_times
@@ -115,6 +114,7 @@ class EventStreamMachine(Machine[Any]):
         self._decoder = SseDecoder()
         self._queue: Deque[Dict[str, Any]] = deque()
         self._terminal: Optional[Dict[str, Any]] = None
+        self._error: Optional[Exception] = None
         self._seen_ids: Dict[str, None] = {}
         self._live = False
         self._connected_shown = False
@@ -123,6 +123,7 @@ class EventStreamMachine(Machine[Any]):
         self._doubts = 0
         self._reconcile_at = 0.0
         self._dead_at = 0.0
+        self._asked_at = 0.0
         self.reconnects = 0
         self.request_id: Optional[str] = None
         self.execution: Optional[Dict[str, Any]] = None
@@ -135,7 +136,7 @@ class EventStreamMachine(Machine[Any]):
     @event
     def start(self, now: float, jitter: float) -> Action:
         self._started = now
-        if self._opened:
+        if self._body_open:
             self._reset_clocks(now)
             return self._read(now, jitter)
         return self._open(now, jitter, first=True)
@@ -146,7 +147,7 @@ class EventStreamMachine(Machine[Any]):
         try:
             decoded = self._decoder.feed(data)
         except StreamError as error:
-            return self._fail(error)
+            return self._leave(error)
         for sse in decoded:
             self._take(sse, now)
         return self._next(now, jitter)
@@ -154,23 +155,26 @@ class EventStreamMachine(Machine[Any]):
     @event
     def stream_quiet(self, now: float, jitter: float) -> Action:
         if now >= self._dead_at:
-            self.state = "closing"
-            return Close()
+            return self._close()
         return self._next(now, jitter)
 
     @event
     def stream_ended(self, now: float, jitter: float) -> Action:
+        self._body_open = False
         return self._reconnect(None, now, jitter)
 
     @event
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
+        self._body_open = False
         return self._reconnect(failure, now, jitter)
 
     @event
     def stream_closed(self, now: float, jitter: float) -> Action:
+        self._body_open = False
+        if self._error is not None:
+            return self._fail(self._error)
         if self._terminal is not None:
-            self.state = "emitting"
-            return Emit(self._terminal)
+            return self._emit(self._terminal)
         return self._reconnect(None, now, jitter)
 
     @event
@@ -208,12 +212,9 @@ class EventStreamMachine(Machine[Any]):
         """Emit what is queued; doubt a silence that lasts; else read on."""
         if self._queue:
             item = self._queue.popleft()
-            if item["type"] in self._events.terminal:
-                return self._end(item)
-            self.state = "emitting"
-            return Emit(item)
+            return self._end(item) if item["type"] in self._events.terminal else self._emit(item)
         if self._deadline is not None and now >= self._deadline:
-            return self._fail(TimeoutError("The stream did not end in time"))
+            return self._leave(TimeoutError("The stream did not end in time"))
         ask = self._events.reconcile
         if ask is not None and now >= self._reconcile_at:
             return self._reconcile(ask, now, jitter)
@@ -226,12 +227,25 @@ class EventStreamMachine(Machine[Any]):
             until = min(until, self._reconcile_at)
         if self._deadline is not None:
             until = min(until, self._deadline)
-        return Read(max(until - now, 0.0))
+        return Read(until - now)
 
-    def _end(self, terminal: Dict[str, Any]) -> Action:
-        self._terminal = terminal
+    def _emit(self, item: Dict[str, Any]) -> Action:
+        self.state = "emitting"
+        return Emit(item)
+
+    def _close(self) -> Action:
         self.state = "closing"
         return Close()
+
+    def _end(self, terminal: Dict[str, Any]) -> Action:
+        """Emit the last event, once the body is closed."""
+        self._terminal = terminal
+        return self._close() if self._body_open else self._emit(terminal)
+
+    def _leave(self, error: Exception) -> Action:
+        """Fail, once the body is closed."""
+        self._error = error
+        return self._close() if self._body_open else self._fail(error)
 
     def _progress(self) -> None:
         self._failures = 0
@@ -254,22 +268,24 @@ class EventStreamMachine(Machine[Any]):
 
     def _reconcile(self, ask: Call[Any], now: float, jitter: float) -> Action:
         self.state = "reconciling"
+        self._asked_at = now
         call = CallMachine(
             ask,
             self._context,
             self._token,
-            policy=ONCE,
+            policy=ONCE if self._body_open else None,
             deadline=self._deadline,
         )
         return self._delegate(call, now, jitter)
 
     def _reconciled(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         self._doubts += 1
+        self._dead_at += now - self._asked_at  # nobody listened meanwhile
         if isinstance(outcome, Fail):
-            if not may_pass(outcome.error) or asks_for_tomorrow(outcome.error):
-                return self._fail(outcome.error)
+            if not self._body_open or _is_final(outcome.error):
+                return self._leave(outcome.error)
             self._doubt_later(now)
-            self._reconcile_at = max(self._reconcile_at, now + _retry_after(outcome.error))
+            self._reconcile_at = max(self._reconcile_at, now + asked_pause(outcome.error))
             return self._next(now, jitter)
         self._progress()
         self._doubt_later(now, outcome.value)
@@ -277,7 +293,7 @@ class EventStreamMachine(Machine[Any]):
         if is_terminal(execution):
             self.execution = execution
             return self._end(terminal_event(execution))
-        if not self._opened:
+        if not self._body_open:
             return self._fail(
                 StreamError("The server offers no event stream for this execution, which runs on")
             )
@@ -308,7 +324,6 @@ class EventStreamMachine(Machine[Any]):
             return self._begin(outcome.value, now, jitter)
         ask = self._events.reconcile
         if outcome.value.status_code == 204 and ask is not None:
-            self._opened = False
             return self._reconcile(ask, now, jitter)
         return self._fail(
             StreamError(
@@ -321,43 +336,48 @@ class EventStreamMachine(Machine[Any]):
     def _begin(self, head: ResponseHead, now: float, jitter: float) -> Action:
         self.request_id = head.headers.get("x-request-id")
         self._reset_clocks(now)
-        if self._opened:
+        if self._opened_before:
             self.reconnects += 1
             self._queue.append({"type": "stream:reconnected", "attempt": self.reconnects})
-        self._opened = True
+        self._body_open = self._opened_before = True
         return self._next(now, jitter)
 
     def _not_opened(self, error: Exception, now: float, jitter: float) -> Action:
-        if self._opened and may_pass(error) and not asks_for_tomorrow(error):
-            return self._reconnect(error, now, jitter)
-        return self._fail(error)
+        if not self._opened_before or _is_final(error):
+            return self._fail(error)
+        return self._reconnect(error, now, jitter)
 
     def _reconnect(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
         if not self._events.resumable:
             return self._broken("this stream cannot be opened twice", cause)
+        retry = self._decoder.retry
         verdict = self._policy.decide(
             self._failures,
             jitter,
-            retry_after=_retry_after(cause) or None,
+            throttled=isinstance(cause, RateLimitError),
+            retry_after=max(asked_pause(cause), (retry or 0) / 1000),
             remaining=None if self._deadline is None else self._deadline - now,
         )
         if isinstance(verdict, GiveUp):
             return self._broken(verdict.reason, cause)
         self._failures += 1
-        retry = self._decoder.retry
         self._decoder = SseDecoder(self._decoder.last_event_id)
         self._decoder.retry = retry
         self.state = "backing off"
-        return Wait(max(verdict.delay, (retry or 0) / 1000))
+        return Wait(verdict.delay)
 
     def _broken(self, reason: str, cause: Optional[Exception]) -> Action:
+        if isinstance(cause, RateLimitError):
+            cause.gave_up = reason
+            return self._fail(cause)
         error = StreamError(
-            f"The event stream was lost before its end and could not be resumed: {reason}"
+            f"The event stream was lost before its end and could not be resumed: {reason}",
+            request_id=self.request_id,
         )
         error.__cause__ = cause
         return self._fail(error)
 
 
-def _retry_after(error: Optional[Exception]) -> float:
-    """What a 429 asks to wait, in seconds; 0 for anything else."""
-    return error.retry_after or 0.0 if isinstance(error, RateLimitError) else 0.0
+def _is_final(error: Exception) -> bool:
+    """Whether asking again would bring the same error."""
+    return not may_pass(error) or asks_for_tomorrow(error)

@@ -11,6 +11,7 @@ from typing import (
     Deque,
     Dict,
     Iterator,
+    List,
     Optional,
     TypeVar,
     Union,
@@ -43,7 +44,8 @@ class PageCursor:
     count says that more rows were filtered out of it), and so does a page that repeats the one
     before.
 
-    `page` is the number of the page to ask for.
+    `page` is the number of the page to ask for; `repeated` says whether the last one repeated the
+    one before, so that its rows are known.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class PageCursor:
         counted: bool = True,
     ) -> None:
         self.page = 1
+        self.repeated = False
         self._per_page = min(per_page or DEFAULT_PER_PAGE, MAX_PER_PAGE)
         self._trust_last = trust_last
         self._filtered = filtered
@@ -64,9 +67,9 @@ class PageCursor:
     def advance(self, body: Dict[str, Any]) -> bool:
         """Take in the reply for the present page; `True` if `page` is now one to ask for."""
         rows = list_or_empty(body.get("data"))
-        repeats = bool(rows) and rows == self._previous
+        self.repeated = bool(rows) and rows == self._previous
         self._previous = rows.copy()
-        if repeats or not self._has_more(rows, object_or_empty(body.get("pagination"))):
+        if self.repeated or not self._has_more(rows, object_or_empty(body.get("pagination"))):
             return False
         self.page += 1
         return True
@@ -152,11 +155,7 @@ class PagesMachine(Machine[None]):
         if isinstance(outcome, Fail):
             return self._fail(outcome.error)
         self._more = self._cursor.advance(outcome.value)
-        self._items.extend(
-            filter(self._keep or _anything, list_or_empty(outcome.value.get("data")))
-        )
+        if not self._cursor.repeated:
+            rows: List[Any] = outcome.value["data"]
+            self._items.extend(rows if self._keep is None else filter(self._keep, rows))
         return self._next(now, jitter)
-
-
-def _anything(_: Any) -> bool:
-    return True

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Coroutine, Optional, Union
+from typing import Any, Callable, Coroutine, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Fail
-from flowmaestro_core.call import Call
+from flowmaestro_core.call import Call, CallMachine
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.errors import FlowMaestroError, ServerError
 from flowmaestro_core.event_stream import Events, EventStreamMachine
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
+from flowmaestro_core.reply import Reply
 from flowmaestro_core.types import Execution, ExecutionEvent
 from flowmaestro_core.wait import Waiting, WaitMachine
 
@@ -73,37 +74,37 @@ class RunMachine(Machine[Execution]):
         self._context = context
         self._token = token
         self._started = 0.0
-        self._execution_id = ""
+        self._execution_id: Optional[str] = None
         self._following: Optional[EventStreamMachine] = None
 
     @event
     def start(self, now: float, jitter: float) -> Action:
         self._started = now
         self.state = "executing"
-        return self._delegate(self._run.execute.machine(self._context, self._token), now, jitter)
+        deadline = now + self._run.timeout
+        call = CallMachine(self._run.execute, self._context, self._token, deadline=deadline)
+        return self._delegate(call, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        if self.state == "executing":
-            if isinstance(outcome, Fail):
-                return self._fail(outcome.error)
-            return self._follow(outcome.value["data"], now, jitter)
         if self.state == "following":
-            execution = self._following.execution if self._following else None
-            if execution is not None:
-                return self._done(execution)  # type: ignore[arg-type]
-            return self._wait(now, jitter)
+            return self._followed(now, jitter)
         if isinstance(outcome, Fail):
-            if isinstance(outcome.error, FlowMaestroError):
-                outcome.error.execution_id = self._execution_id
-            return self._fail(outcome.error)
+            return self._failed(outcome.error)
+        if self.state == "executing":
+            return self._follow(outcome.value, now, jitter)
         return self._done(outcome.value)
 
-    def _follow(self, started: Any, now: float, jitter: float) -> Action:
+    def _follow(self, started: Reply[Any], now: float, jitter: float) -> Action:
+        try:
+            execution_id: str = started["data"]["execution_id"]
+            events, waiting = self._run.events(execution_id), self._run.waiting(execution_id)
+        except (TypeError, ValueError) as cause:
+            return self._failed(_no_id(started, cause))
         self.state = "following"
-        self._execution_id = started["execution_id"]
-        waiting = self._run.waiting(self._execution_id)
+        self._execution_id = execution_id
+        self._waiting = waiting
         self._following = EventStreamMachine(
-            self._run.events(self._execution_id),
+            events,
             self._context,
             self._token,
             deadline=self._started + self._run.timeout,
@@ -111,8 +112,26 @@ class RunMachine(Machine[Execution]):
         )
         return self._delegate(self._following, now, jitter)
 
-    def _wait(self, now: float, jitter: float) -> Action:
+    def _followed(self, now: float, jitter: float) -> Action:
+        execution = self._following.execution if self._following else None
+        if execution is not None:
+            return self._done(cast("Execution", execution))
         self.state = "waiting"
-        waiting = self._run.waiting(self._execution_id)
-        machine = WaitMachine(waiting, self._context, self._token, started=self._started)
+        machine = WaitMachine(self._waiting, self._context, self._token, started=self._started)
         return self._delegate(machine, now, jitter)
+
+    def _failed(self, error: Exception) -> Action:
+        if isinstance(error, FlowMaestroError):
+            error.execution_id = self._execution_id
+        return self._fail(error)
+
+
+def _no_id(started: Reply[Any], cause: Exception) -> ServerError:
+    error = ServerError(
+        "The server started an execution and gave no usable id of it",
+        "invalid_response",
+        started.status_code,
+        started.request_id,
+    )
+    error.__cause__ = cause
+    return error

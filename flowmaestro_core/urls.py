@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, cast
+from typing import Any, Dict, Mapping, Sequence, Tuple, cast
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 DEFAULT_BASE_URL = "https://api.flowmaestro.io"
@@ -63,17 +63,17 @@ def origin(url: str) -> Tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
-def resolve(base: str, location: str) -> Optional[str]:
+def resolve(base: str, location: str) -> str:
     """The absolute URL that a `Location` field means (RFC 9110, 10.2.2), without its fragment.
 
-    `None` when it means none, or one with credentials, which would take the place of the key.
+    `""` when it means none, or one with credentials, which would take the place of the key.
     """
     try:
         url = quote(urljoin(base, location).partition("#")[0], safe="%/:?#[]@!$&'()*+,;=~-._")
         origin(url)
     except ValueError:
-        return None
-    return None if "@" in urlsplit(url).netloc else url
+        return ""
+    return "" if "@" in urlsplit(url).netloc else url
 
 
 def _is_base_url(url: str) -> bool:

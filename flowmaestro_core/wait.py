@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Coroutine, Optional, Tuple, Union
+from typing import Any, Callable, Coroutine, Optional, Union
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Wait
 from flowmaestro_core.call import Call, CallMachine
@@ -15,7 +15,7 @@ from flowmaestro_core.errors import (
     ServerError,
     TimeoutError,
 )
-from flowmaestro_core.json_values import object_or_empty
+from flowmaestro_core.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.pacing import paced, poll_delay
@@ -115,12 +115,13 @@ class WaitMachine(Machine[Execution]):
         return self._pause(now, self._next_delay(now))
 
     def _failed(self, error: Exception, now: float) -> Action:
-        if not may_pass(error):
+        if not may_pass(error) or asks_for_tomorrow(error):
             return self._end(error)
-        wait = error.retry_after if isinstance(error, RateLimitError) else None
-        if (wait is not None and now + wait > self._deadline) or asks_for_tomorrow(error):
+        pause = asked_pause(error)
+        if isinstance(error, RateLimitError) and pause and now + pause > self._deadline:
+            error.gave_up = "the server asks to wait longer than there is time for"
             return self._end(error)
-        return self._pause(now, max(wait or 0.0, self._next_delay(now)), error)
+        return self._pause(now, max(pause, self._next_delay(now)), error)
 
     def _next_delay(self, now: float) -> float:
         elapsed = now - (self._started or 0.0)
@@ -148,10 +149,19 @@ class WaitMachine(Machine[Execution]):
 
 def is_terminal(execution: Any) -> bool:
     """Whether an execution, as the server sent it, has ended."""
-    return object_or_empty(execution).get("status") in TERMINAL_STATUSES
+    return text_or_empty(object_or_empty(execution).get("status")) in TERMINAL_STATUSES
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether asking again later may well succeed."""
-    passing: Tuple[type, ...] = (ConnectionError, TimeoutError, ServerError, RateLimitError)
-    return isinstance(error, passing) and getattr(error, "status_code", None) != 501
+    """Whether asking again later may well succeed.
+
+    Not what is unlike any reply of this API: that is a wrong base URL, and stays wrong.
+    """
+    if isinstance(error, ServerError):
+        return error.status_code != 501 and error.code != "invalid_response"
+    return isinstance(error, (ConnectionError, TimeoutError, RateLimitError))
+
+
+def asked_pause(error: Optional[Exception]) -> float:
+    """Seconds that the server asked to wait before the next attempt; 0 when it did not."""
+    return getattr(error, "retry_after", None) or 0.0

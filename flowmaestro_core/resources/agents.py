@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Dict, Optional
 
 from flowmaestro_core import shapes
-from flowmaestro_core.body import json_body, mapping
+from flowmaestro_core.body import json_body, mapping, text
 from flowmaestro_core.call import Call
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.pages import Pages
@@ -136,7 +136,7 @@ class Agents(Resource[D]):
             "POST",
             _memory(agent_id) + "/search",
             json_body(
-                query=query,
+                query=text("query", query),
                 top_k=top_k,
                 similarity_threshold=similarity_threshold,
                 user_id=user_id,

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Optional
 
 from flowmaestro_core import shapes
-from flowmaestro_core.body import json_body
+from flowmaestro_core.body import json_body, text
 from flowmaestro_core.call import Call
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.pages import Pages
@@ -60,12 +60,10 @@ class KnowledgeBases(Resource[D]):
             idempotency_key: sent as `Idempotency-Key`; a random one when left out.
 
         """
-        if not isinstance(query, str):
-            raise TypeError(f"query must be a str, not {type(query).__name__}")
         return Call(
             "POST",
             _knowledge_base(knowledge_base_id) + "/query",
-            json_body(query=query, top_k=top_k),
+            json_body(query=text("query", query), top_k=top_k),
             shape=shapes.search_results,
             idempotency_key=idempotency_key,
         )

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Callable, Dict, Optional, TypeVar
 
 from flowmaestro_core import shapes
+from flowmaestro_core.body import text
 from flowmaestro_core.call import Call
 from flowmaestro_core.pages import PageCursor, Pages
 from flowmaestro_core.reply import Page
@@ -24,7 +25,11 @@ def page_of(
     **filters: Optional[str],
 ) -> Call[Page[T]]:
     """The call for one page of the list at the path `where`."""
-    found = query(page=page, per_page=per_page, **filters)
+    _check_page_number("page", page)
+    _check_page_number("per_page", per_page)
+    for name, value in filters.items():
+        _check_filter(name, value)
+    found = query({"page": page, "per_page": per_page, **filters})
     return Call("GET", where + found, shape=shape, keep=keep, data_type=list)
 
 
@@ -36,3 +41,18 @@ def walk(
     """All items of a list; `build` takes `page` and `per_page`. Bad arguments fail here."""
     build(page=1, per_page=per_page)
     return Pages(lambda page: build(page=page, per_page=per_page), partial(cursor, per_page))
+
+
+def _check_page_number(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+
+
+def _check_filter(name: str, value: Any) -> None:
+    """An empty filter would be taken for none, and answered with every row."""
+    if value is not None and not text(name, value):
+        raise ValueError(f"{name} must not be empty")

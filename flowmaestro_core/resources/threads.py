@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Optional
 
 from flowmaestro_core import shapes
-from flowmaestro_core.body import json_body
+from flowmaestro_core.body import json_body, text
 from flowmaestro_core.call import Call, Proof
 from flowmaestro_core.event_stream import Events
 from flowmaestro_core.message_stream import MessageStream
@@ -141,12 +141,10 @@ def _events(thread_id: str) -> Call[Any]:
 def _send(
     thread_id: str, content: str, stream: bool, idempotency_key: Optional[str]
 ) -> Call[Reply[SendMessageResponse]]:
-    if not isinstance(content, str):
-        raise TypeError(f"content must be a str, not {type(content).__name__}")
     return Call(
         "POST",
         _messages(thread_id),
-        json_body(content=content, stream=stream),
+        json_body(content=text("content", content), stream=stream),
         repeatable=False,
         shape=shapes.sent_message,
         minimum_timeout=ANSWER_TIMEOUT,

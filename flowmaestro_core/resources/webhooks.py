@@ -6,7 +6,7 @@ from functools import partial
 from typing import Dict, List, Optional, Sequence
 
 from flowmaestro_core import shapes
-from flowmaestro_core.body import json_body, mapping
+from flowmaestro_core.body import json_body, mapping, text
 from flowmaestro_core.call import Call, Proof
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.pages import Pages
@@ -76,7 +76,10 @@ class Webhooks(Resource[D]):
             "POST",
             "/webhooks",
             json_body(
-                name=name, url=url, events=_event_list(events), headers=mapping("headers", headers)
+                name=text("name", name),
+                url=text("url", url),
+                events=_event_list(events),
+                headers=mapping("headers", headers),
             ),
             repeatable=False,
             idempotency_key=idempotency_key,

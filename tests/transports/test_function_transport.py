@@ -51,15 +51,13 @@ def test_a_function_that_returns_something_else_is_told():
         FlowMaestroClient("key", transport=lambda request: None).workflows.list()
 
 
-@pytest.mark.parametrize(
-    "wrong", [answer_later, 3, FunctionTransport, AsyncFunctionTransport(answer)]
-)
+@pytest.mark.parametrize("wrong", [answer_later, 3, AsyncFunctionTransport(answer)])
 def test_what_a_blocking_client_cannot_use(wrong):
     with pytest.raises(TypeError, match="transport must be a Transport or a function"):
         FlowMaestroClient("key", transport=wrong)
 
 
-@pytest.mark.parametrize("wrong", [3, AsyncFunctionTransport, FunctionTransport(answer)])
+@pytest.mark.parametrize("wrong", [3, FunctionTransport(answer)])
 def test_what_an_awaiting_client_cannot_use(wrong):
     with pytest.raises(TypeError, match="transport must be an AsyncTransport"):
         AsyncFlowMaestroClient("key", transport=wrong)
@@ -72,6 +70,14 @@ def test_transports_are_taken_as_they_are():
     with pytest.raises(TypeError):
         AsyncFlowMaestroClient("key", transport=MemoryTransport(fake))
     FlowMaestroClient("key", transport=MemoryTransport(fake)).close()
+
+
+@pytest.mark.parametrize("client", [FlowMaestroClient, AsyncFlowMaestroClient])
+def test_a_class_instead_of_an_instance(client):
+    with pytest.raises(
+        TypeError, match=r"an instance: FunctionTransport\(\), not FunctionTransport"
+    ):
+        client("key", transport=FunctionTransport)
 
 
 def test_time_is_real():

@@ -21,6 +21,7 @@ def as_transport(given: Union[Transport, SyncFunction]) -> Transport:
 
     Raises `TypeError` for anything else.
     """
+    _refuse_class(given)
     if isinstance(given, Transport) and not inspect.iscoroutinefunction(given.send):
         return given
     if _is_function(given) and not _is_coroutine_function(given):
@@ -36,6 +37,7 @@ def as_async_transport(given: Union[AsyncTransport, AsyncFunction]) -> AsyncTran
 
     Raises `TypeError` for anything else.
     """
+    _refuse_class(given)
     if isinstance(given, AsyncTransport) and inspect.iscoroutinefunction(given.send):
         return given
     if _is_function(given):
@@ -46,8 +48,13 @@ def as_async_transport(given: Union[AsyncTransport, AsyncFunction]) -> AsyncTran
     )
 
 
+def _refuse_class(given: Any) -> None:
+    if isinstance(given, type):
+        raise TypeError(f"transport must be an instance: {given.__name__}(), not {given.__name__}")
+
+
 def _is_function(given: Any) -> bool:
-    return callable(given) and not isinstance(given, type) and not hasattr(given, "send")
+    return callable(given) and not hasattr(given, "send")
 
 
 def _is_coroutine_function(given: Any) -> bool:

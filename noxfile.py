@@ -1,0 +1,106 @@
+"""Every check of this project. `nox` alone runs what a change must pass; `nox -l` lists the rest.
+
+A session makes its own environment, so that nothing but Python and nox has to be there. A
+supported Python that is not installed has sessions, too: they say so and are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+FLOOR = PYTHONS[0]
+
+
+def pyenv_interpreters() -> list[str]:
+    """The directories of the interpreters that pyenv has installed.
+
+    pyenv's shims stand on the PATH under every name and refuse all but the selected version.
+    """
+    root = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    return [str(bin_) for bin_ in sorted(root.glob("versions/*/bin"))]
+
+
+def is_installed(python: str) -> bool:
+    """Whether this version of Python is on the PATH, and runs."""
+    found = shutil.which(f"python{python}")
+    return found is not None and subprocess.run([found, "-V"], capture_output=True).returncode == 0
+
+
+os.environ["PATH"] = os.pathsep.join([*pyenv_interpreters(), os.environ["PATH"]])
+INSTALLED = [python for python in PYTHONS if is_installed(python)]
+ABSENT = [python for python in PYTHONS if python not in INSTALLED]
+NEWEST = INSTALLED[-1]
+
+nox.needs_version = ">=2024.4"
+nox.options.sessions = [
+    "lint",
+    f"types-{FLOOR}",
+    f"types-{NEWEST}",
+    "core",
+    f"tests-{FLOOR}",
+    f"tests-{NEWEST}",
+    f"demo-{FLOOR}",
+    f"demo-{NEWEST}",
+]
+
+
+@nox.session(python=NEWEST)
+def lint(session: nox.Session) -> None:
+    """Style, formatting, and the direction of imports."""
+    session.install("--editable", ".[lint]")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+
+
+@nox.session(python=INSTALLED)
+def types(session: nox.Session) -> None:
+    """Strict types: mypy as this Python runs it, and pyright as on the oldest Python."""
+    session.install("--editable", ".[types]")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session(python=NEWEST)
+def core(session: nox.Session) -> None:
+    """Every branch of the core is covered by its own tests, which use no transport."""
+    session.install("--editable", ".[test]")
+    session.run(
+        "pytest",
+        "tests/core",
+        "--quiet",
+        "--cov=flowmaestro_core",
+        "--cov-branch",
+        "--cov-report=term-missing:skip-covered",
+        "--cov-fail-under=100",
+    )
+
+
+@nox.session(python=INSTALLED)
+def tests(session: nox.Session) -> None:
+    """The whole suite, on asyncio and trio; arguments after `--` go to pytest."""
+    session.install("--editable", ".[test,types]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=INSTALLED)
+def demo(session: nox.Session) -> None:
+    """Installed as a user does it, with nothing else around, the package imports and runs."""
+    session.install(".")
+    session.run("python", "-m", "flowmaestro", "demo")
+
+
+def absent(session: nox.Session) -> None:
+    """Stands for a session whose Python is not installed."""
+    session.skip(f"Python {session.name.partition('-')[2]} is NOT INSTALLED here")
+
+
+for python in ABSENT:
+    for group in ("types", "tests", "demo"):
+        nox.session(absent, python=False, name=f"{group}-{python}")

@@ -1,0 +1,44 @@
+"""The harness on the import path, and the grid of the contract's blocks at the end of a session."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+
+# Sibling modules cannot be imported under pytest's importlib mode.
+sys.path.append(str(Path(__file__).with_name("harness")))
+
+from contract_grid import CELL, Grid
+
+_GRID = pytest.StashKey[Grid]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_GRID] = Grid()
+
+
+@pytest.fixture
+def cell(record_property: Any) -> Any:
+    """Enter this test into the grid: `cell(row, column, mark)`."""
+
+    def enter(row: str, column: str, mark: str) -> None:
+        record_property(CELL, [row, column, mark])
+
+    return enter
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    grid = config.stash[_GRID]
+    for outcome in ("passed", "failed"):
+        reports: List[pytest.TestReport] = terminalreporter.getreports(outcome)
+        for report in reports:
+            for name, value in report.user_properties:
+                if name == CELL and report.when == "call":
+                    row, column, mark = value  # type: ignore[misc]
+                    grid.enter(row, column, mark if outcome == "passed" else "failed")
+    if grid:
+        terminalreporter.section("the contract's blocks")
+        terminalreporter.write(grid.render())
