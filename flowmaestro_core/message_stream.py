@@ -21,7 +21,6 @@ from flowmaestro_core.errors import ServerError
 from flowmaestro_core.event_stream import Events, EventStreamMachine
 from flowmaestro_core.events import MESSAGE_TERMINAL
 from flowmaestro_core.http import ResponseHead
-from flowmaestro_core.json_values import object_or_empty
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.streams import AsyncEventStream, EventStream
@@ -122,7 +121,7 @@ class MessageStreamMachine(Machine[Any]):
             )
             return self._follow(answer_stream, now, jitter, opened=True)
         self.request_id = outcome.value.request_id
-        answer = object_or_empty(outcome.value["data"])
+        answer: Dict[str, Any] = outcome.value["data"]
         if self.state == "sending" and answer.get("status") in ("pending", "processing"):
             return self._follow(Events(self._stream.events, MESSAGE_TERMINAL), now, jitter)
         self._queue.extend(_events_of(answer))

@@ -75,7 +75,6 @@ class RunMachine(Machine[Execution]):
         self._token = token
         self._started = 0.0
         self._execution_id: Optional[str] = None
-        self._following: Optional[EventStreamMachine] = None
 
     @event
     def start(self, now: float, jitter: float) -> Action:
@@ -96,7 +95,7 @@ class RunMachine(Machine[Execution]):
 
     def _follow(self, started: Reply[Any], now: float, jitter: float) -> Action:
         try:
-            execution_id: str = started["data"]["execution_id"]
+            execution_id: str = started["data"].get("execution_id")
             events, waiting = self._run.events(execution_id), self._run.waiting(execution_id)
         except (TypeError, ValueError) as cause:
             return self._failed(_no_id(started, cause))
@@ -113,7 +112,7 @@ class RunMachine(Machine[Execution]):
         return self._delegate(self._following, now, jitter)
 
     def _followed(self, now: float, jitter: float) -> Action:
-        execution = self._following.execution if self._following else None
+        execution = self._following.execution
         if execution is not None:
             return self._done(cast("Execution", execution))
         self.state = "waiting"

@@ -55,9 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def server_to_visit(
-    parser: argparse.ArgumentParser, options: argparse.Namespace
-) -> Optional[ClientOptions]:
+def server_to_visit(options: argparse.Namespace) -> Optional[ClientOptions]:
     """The real server that `demo` was sent to, and the key for it; `None` for the embedded one.
 
     What was left out comes from the environment, as for a client. Arguments that contradict
@@ -65,10 +63,11 @@ def server_to_visit(
     """
     if options.base_url is None and options.api_key is None:
         return None
+    parser: argparse.ArgumentParser = options.parser
     if options.transport == "memory":
-        parser.error("demo: the transport memory reaches no real server")
+        parser.error("the transport memory reaches no real server")
     if options.shapes or options.events:
-        parser.error("demo: --shapes and --events are for the embedded server")
+        parser.error("--shapes and --events are for the embedded server")
     environment = os.environ
     try:
         return ClientOptions(
@@ -78,7 +77,7 @@ def server_to_visit(
             or DEFAULT_BASE_URL,
         )
     except ValueError as error:
-        parser.error(f"demo: {error}")
+        parser.error(str(error))
 
 
 def _describe_serve(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +95,7 @@ def _describe_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _describe_demo(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(parser=parser)
     parser.add_argument(
         "--transport",
         choices=TRANSPORTS,

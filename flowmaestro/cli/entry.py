@@ -26,7 +26,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     try:
-        _run(parser, options)
+        _run(options)
         sys.stdout.flush()
     except (CommandFailed, FlowMaestroError) as failure:
         sys.stdout.flush()
@@ -41,13 +41,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     return 0
 
 
-def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> None:
     if options.command == "serve":
         from flowmaestro.cli.serve import serve
 
         serve(options.host, options.port, options.shapes, options.events)
         return
-    server = server_to_visit(parser, options)
+    server = server_to_visit(options)
     from flowmaestro.cli.demo import demo, visit
 
     if server is None:

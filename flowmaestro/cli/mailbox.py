@@ -6,8 +6,9 @@ import queue
 import socketserver
 import threading
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler
-from typing import Iterator, NamedTuple, Protocol
+from typing import Any, Callable, Generator, NamedTuple, Protocol
 
 from anyio import to_thread
 
@@ -33,9 +34,11 @@ class Mailbox(Protocol):
     @property
     def url(self) -> str:
         """Where to have webhooks delivered."""
+        ...
 
     def next(self) -> Delivery:
         """Wait for the next delivery; raises `CommandFailed` when none comes."""
+        ...
 
 
 class AsyncMailbox:
@@ -58,8 +61,8 @@ class Receiver(socketserver.TCPServer):
     """An HTTP server on a free loopback port that keeps what is posted to it."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.received: queue.Queue[Delivery] = queue.Queue()
+        self._received: queue.Queue[Delivery] = queue.Queue()
+        super().__init__(("127.0.0.1", 0), partial(_Handler, self._received.put))
 
     @property
     def url(self) -> str:
@@ -69,28 +72,32 @@ class Receiver(socketserver.TCPServer):
     def next(self) -> Delivery:
         """Wait for the next delivery; raises `CommandFailed` when none comes."""
         try:
-            return self.received.get(timeout=PATIENCE)
+            return self._received.get(timeout=PATIENCE)
         except queue.Empty:
             raise CommandFailed(f"no webhook delivery came within {PATIENCE:g} s") from None
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
+    """Hands every POST to `keep`."""
+
+    def __init__(self, keep: Callable[[Delivery], None], *connection: Any) -> None:
+        self._keep = keep
+        super().__init__(*connection)
 
     def do_POST(self) -> None:
         """Take the body's bytes as they are: the signature covers them."""
         length = min(int(self.headers.get("Content-Length", 0)), LARGEST_BODY)
         body = self.rfile.read(length)
-        self.server.received.put(Delivery(body, self.headers.get(SIGNATURE_HEADER, "")))
+        self._keep(Delivery(body, self.headers.get(SIGNATURE_HEADER, "")))
         self.send_response(204)
         self.end_headers()
 
-    def log_message(self, *args: object) -> None:
+    def log_message(self, format: str, *args: Any) -> None:
         """Keep the terminal to the demonstration."""
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving() -> Generator[Receiver, None, None]:
     """A receiver that listens while a `with` block lasts, in a thread of its own."""
     with Receiver() as receiver:
         thread = threading.Thread(target=receiver.serve_forever, args=(0.05,))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Tuple, cast
+from typing import Any, Callable, Generator, Mapping, Optional, Sequence, Tuple, cast
 
 from flowmaestro.cli import CommandFailed
 from flowmaestro.cli.screen import Flow, Screen, Span, Text, bold, columns, cyan, dim, green, red
@@ -46,7 +46,7 @@ class Narrator:
         self._since = self._now()
 
     @contextmanager
-    def allowed_step(self, title: str, *calls: str) -> Iterator[None]:
+    def allowed_step(self, title: str, *calls: str) -> Generator[None, None, None]:
         """A part that the key may not be good for; that is then said, and no failure."""
         self.step(title, *calls)
         try:
@@ -72,10 +72,11 @@ class Narrator:
             self.note(f"{len(rows)} shown of {total}")
 
     def about(self, resource: Mapping[str, Any], *keys: str) -> None:
-        """Show some keys of one resource, a line each."""
-        width = max(map(columns, keys))
-        for key in keys:
-            self._say(dim(_padded(key, width) + "  "), _written(resource.get(key)))
+        """Show some keys of one resource, a line each; those that have no value are left out."""
+        known = [key for key in keys if resource.get(key) is not None]
+        width = max(map(columns, known), default=0)
+        for key in known:
+            self._say(dim(_padded(key, width) + "  "), _written(resource[key]))
 
     def started(self, execution_id: str) -> None:
         """An execution was started."""

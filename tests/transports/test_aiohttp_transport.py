@@ -53,6 +53,13 @@ async def serving(
             yield server, made
         finally:
             await made.close()
+            if tls:  # the server must not shut down a TLS socket that its handler still reads
+                await asyncio.get_running_loop().run_in_executor(None, join_handlers, server)
+
+
+def join_handlers(server: Any) -> None:
+    for thread in list(server._peers.values()):
+        thread.join(5.0)
 
 
 @contextmanager
@@ -751,6 +758,7 @@ def test_dropped_without_close_it_ends_with_its_loop(
 
     with scripted.ScriptedServer(scripted.echo, tls=context) as server:
         asyncio.run(call(server.url))
+        join_handlers(server)
     gc.collect()
 
 

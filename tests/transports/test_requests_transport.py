@@ -43,6 +43,17 @@ def transport(session: Optional[requests.Session] = None, **options: Any) -> Ite
 
 
 @contextmanager
+def serving(scripted: Any, handler: Any, tls: Any = None, **options: Any) -> Iterator[Any]:
+    """A scripted server and a transport beside it."""
+    with scripted.ScriptedServer(handler, tls=tls) as server:
+        with transport(**options) as made:
+            yield server, made
+        if tls:  # the server must not shut down a TLS socket that its handler still reads
+            for thread in list(server._peers.values()):
+                thread.join(5.0)
+
+
+@contextmanager
 def fails(phase: Phase, text: str = "", timed_out: bool = False) -> Iterator[None]:
     with pytest.raises(TransportFailure, match=text or None) as caught:
         yield
@@ -476,12 +487,8 @@ def test_close_wakes_a_blocked_reader(
     scripted: Any, authority: Any, tmp_path: Any, what: str, tls: bool
 ) -> None:
     server_context, ca_file = tls_pair(authority, tmp_path)
-    with (
-        scripted.ScriptedServer(
-            scripts(HEAD_CHUNKED), tls=server_context if tls else None
-        ) as server,
-        transport(verify=ca_file) as made,
-    ):
+    context = server_context if tls else None
+    with serving(scripted, scripts(HEAD_CHUNKED), context, verify=ca_file) as (server, made):
         body = made.open(get(server.url), 5.0)
         failures = []
 
@@ -610,10 +617,7 @@ def test_tls(scripted: Any, authority: Any, tmp_path: Any) -> None:
             if request.method == "POST":
                 peer.send(b"0\r\n\r\n")
 
-    with (
-        scripted.ScriptedServer(handler, tls=context) as server,
-        transport(verify=ca_file) as made,
-    ):
+    with serving(scripted, handler, context, verify=ca_file) as (server, made):
         for _ in range(2):
             assert made.send(post(server.url, b"x" * 100_000), 5.0).body == b"hello"
         body = made.open(get(server.url), 5.0)
@@ -628,8 +632,7 @@ def test_tls_is_verified(scripted: Any, authority: Any, tmp_path: Any, host: str
     context, ca_file = tls_pair(authority, tmp_path, host)
     verify: Any = True if host == "127.0.0.1" else ca_file
     with (
-        scripted.ScriptedServer(scripted.echo, tls=context) as server,
-        transport(verify=verify) as made,
+        serving(scripted, scripted.echo, context, verify=verify) as (server, made),
         fails(Phase.NOT_SENT, "(?i)certificate"),
     ):
         made.send(post(server.url), 5.0)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import collections
+import enum
+import json
+import types
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowmaestro_core.body import encode_json, json_body, mapping, text
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+JSON = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(10**30), 10**30),
+        st.floats(allow_nan=False, allow_infinity=False),
+        TEXTS,
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXTS, inner, max_size=4)),
+    max_leaves=15,
+)
+
+
+@given(value=JSON)
+def test_what_is_written_is_read(value: Any) -> None:
+    encoded = encode_json(value)
+    assert json.loads(encoded.decode("utf-8")) == value
+    assert encode_json(json.loads(encoded)) == encoded
+
+
+@given(value=JSON)
+def test_a_field_arrives_under_its_name(value: Any) -> None:
+    expected = {} if value is None else {"inputs": value}
+    assert json.loads(json_body(inputs=value)) == expected
+
+
+def test_what_is_left_out_is_not_sent_as_null_and_what_is_inside_is_kept() -> None:
+    assert json_body(query="x", top_k=None) == b'{"query":"x"}'
+    assert json_body(inputs={"a": None, "b": [None]}) == b'{"inputs":{"a":null,"b":[null]}}'
+    assert json_body(stream=False, count=0, text="", rows=[]) == (
+        b'{"stream":false,"count":0,"text":"","rows":[]}'
+    )
+    assert json_body() == b"{}"
+
+
+def test_text_goes_as_utf8_and_numbers_as_they_are() -> None:
+    assert encode_json("é🦆\u2028") == '"é🦆\u2028"'.encode()
+    assert encode_json([1, 1.0, True]) == b"[1,1.0,true]"
+
+
+def test_relatives_of_json_types_are_welcome() -> None:
+    class Level(enum.IntEnum):
+        HIGH = 3
+
+    Point = collections.namedtuple("Point", "x y")  # noqa: PYI024
+    value = collections.OrderedDict(level=Level.HIGH, point=Point(1, 2))
+    assert encode_json(value) == b'{"level":3,"point":[1,2]}'
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        (float("nan"), ValueError, "inputs[a] is nan"),
+        (float("inf"), ValueError, "inputs[a] is inf"),
+        ([1, {"b": float("-inf")}], ValueError, "inputs[a][1][b] is -inf"),
+        ({1, 2}, TypeError, "inputs[a] is a set"),
+        (b"bytes", TypeError, "inputs[a] is a bytes"),
+        (Decimal("1.5"), TypeError, "inputs[a] is a Decimal"),
+        (object(), TypeError, "inputs[a] is a object"),
+        ((1, (2, {3})), TypeError, "inputs[a][1][1] is a set"),
+        ({1: "x"}, TypeError, "inputs[a] has the key 1"),
+        ({"b": {None: 1}}, TypeError, "inputs[a][b] has the key None"),
+        ({True: 1}, TypeError, "JSON keys must be str"),
+        ("\ud800", ValueError, "lone surrogate"),
+        ({"\udfff": 1}, ValueError, "lone surrogate"),
+        (types.MappingProxyType({}), TypeError, "inputs[a] is a mappingproxy"),
+    ],
+)
+def test_what_json_cannot_express_is_named_with_its_place(
+    value: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error) as refusal:
+        json_body(inputs={"a": value})
+    assert words in str(refusal.value).replace("'", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [({1}, "json is a set"), ([{1}], r"json\[0\] is a set"), ("\ud800", "json holds a lone")],
+)
+def test_a_named_value_is_named(value: Any, words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        encode_json(value, "json")
+
+
+def test_a_nameless_value_is_the_body() -> None:
+    for value in ({1}, "\ud800", {2: 1}):
+        with pytest.raises((TypeError, ValueError), match="the body"):
+            encode_json(value)
+
+
+def test_a_value_that_holds_itself_is_refused() -> None:
+    looped: dict[str, Any] = {}
+    looped["again"] = [looped]
+    with pytest.raises(ValueError, match="refers to itself or is nested too deep"):
+        json_body(inputs=looped)
+    with pytest.raises(ValueError, match="the body refers to itself"):
+        encode_json([looped])
+
+
+@given(value=st.one_of(st.none(), st.dictionaries(TEXTS, JSON, max_size=3)))
+def test_a_mapping_is_taken_as_a_dict_of_its_own(value: Any) -> None:
+    assert mapping("inputs", value) == value
+    assert value is None or mapping("inputs", value) is not value
+
+
+def test_any_mapping_will_do() -> None:
+    proxy = types.MappingProxyType({"a": 1})
+    assert json_body(inputs=mapping("inputs", proxy)) == b'{"inputs":{"a":1}}'
+
+
+@pytest.mark.parametrize("value", ["text", b"", [("a", 1)], 5, 0, False, {1}])
+def test_no_mapping_is_an_error_that_names_the_argument(value: Any) -> None:
+    with pytest.raises(TypeError, match=f"inputs must be a dict, not {type(value).__name__}"):
+        mapping("inputs", value)
+
+
+def test_text_is_text() -> None:
+    assert text("content", "") == ""
+    for value in (None, b"x", 5):
+        with pytest.raises(TypeError, match=f"content must be a str, not {type(value).__name__}"):
+            text("content", value)

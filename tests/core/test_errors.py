@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import builtins
+import copy
+import inspect
+import pickle
+from typing import Any, List, Type
+
+import pytest
+
+from flowmaestro_core import errors
+from flowmaestro_core.errors import Attempt, FlowMaestroError
+from flowmaestro_core.http import Phase
+
+CLASSES: List[Type[FlowMaestroError]] = sorted(
+    (
+        value
+        for value in vars(errors).values()
+        if inspect.isclass(value)
+        and issubclass(value, FlowMaestroError)
+        and not value.__name__.startswith("_")
+    ),
+    key=lambda kind: kind.__name__,
+)
+
+BY_STATUS = {
+    errors.AuthenticationError: 401,
+    errors.InsufficientCreditsError: 402,
+    errors.AuthorizationError: 403,
+    errors.NotFoundError: 404,
+    errors.ConflictError: 409,
+    errors.ValidationError: 400,
+    errors.RateLimitError: 429,
+    errors.ServerError: 500,
+}
+
+
+def test_the_tree_is_complete() -> None:
+    assert {kind.__name__ for kind in CLASSES} == {
+        "AuthenticationError",
+        "AuthorizationError",
+        "ClientClosedError",
+        "ConflictError",
+        "ConnectionError",
+        "FlowMaestroError",
+        "InsufficientCreditsError",
+        "NotFoundError",
+        "RateLimitError",
+        "ServerError",
+        "StreamError",
+        "TimeoutError",
+        "ValidationError",
+        "WebhookVerificationError",
+    }
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_error_can_be_made_without_arguments_and_says_something(
+    kind: Type[FlowMaestroError],
+) -> None:
+    error = kind()
+    assert isinstance(error, FlowMaestroError)
+    assert error.message
+    assert error.code
+    assert error.args == (error.message,)
+    assert str(error) == f"[{error.code}] {error.message}"
+    assert error.status_code == BY_STATUS.get(kind)
+    assert (error.request_id, error.details, error.attempts) == (None, None, ())
+    assert (error.gave_up, error.execution_id) == (None, None)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_error_carries_what_it_is_given(kind: Type[FlowMaestroError]) -> None:
+    error = kind(message="no", code="c", request_id="req_1", details={"a": 1})
+    assert (error.message, error.code, error.request_id) == ("no", "c", "req_1")
+    assert error.details == {"a": 1}
+    assert str(error) == "[c] no (request_id: req_1)"
+    assert repr(error) == (
+        f"{kind.__name__}(message='no', code='c', status_code={error.status_code!r})"
+    )
+    assert error.request_id not in repr(error)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_error_survives_a_pickle_and_a_copy(kind: Type[FlowMaestroError]) -> None:
+    error: Any = kind("no", request_id="req_1", details=[1])
+    error.attempts = (Attempt(1, Phase.NOT_SENT, delay=0.5), Attempt(2, 503, "code"))
+    error.gave_up = "reason"
+    error.execution_id = "exec_1"
+    error.retry_after = 1.5
+    error.last_execution = {"id": "exec_1"}
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(twin) is kind
+        assert vars(twin) == vars(error)
+        assert str(twin) == str(error)
+
+
+def test_the_builtins_of_the_same_name_catch_ours() -> None:
+    assert issubclass(errors.ConnectionError, builtins.ConnectionError)
+    assert issubclass(errors.TimeoutError, builtins.TimeoutError)
+    assert issubclass(errors.ClientClosedError, RuntimeError)
+    for kind in (errors.ConnectionError, errors.TimeoutError):
+        assert kind("message", "code").errno is None
+        assert issubclass(kind, OSError)
+
+
+def test_one_class_is_not_caught_as_another() -> None:
+    leaves = [kind for kind in CLASSES if kind is not FlowMaestroError]
+    for kind in leaves:
+        assert [other for other in leaves if issubclass(kind, other)] == [kind]
+
+
+def test_the_positional_order_of_arguments() -> None:
+    base = FlowMaestroError("m", "c", 418, "r", {"d": 1})
+    assert (base.message, base.code, base.status_code) == ("m", "c", 418)
+    assert (base.request_id, base.details) == ("r", {"d": 1})
+    refused = errors.ValidationError("m", "c", "r", {"d": 1}, 422)
+    assert (refused.status_code, refused.request_id, refused.details) == (422, "r", {"d": 1})
+    limited = errors.RateLimitError("m", "c", "r", None, 2.5)
+    assert (limited.retry_after, limited.status_code) == (2.5, 429)
+    assert errors.RateLimitError().retry_after is None
+    broken = errors.StreamError("m", {"d": 1}, "c", 500, "r")
+    assert (broken.details, broken.code, broken.status_code) == ({"d": 1}, "c", 500)
+    assert errors.TimeoutError().last_execution is None
+
+
+def test_what_was_decided_is_told() -> None:
+    error = errors.ServerError("down", "internal_error", 503, "req_1")
+    error.attempts = (Attempt(1, 503, "internal_error", 0.5), Attempt(2, 503, "internal_error"))
+    error.gave_up = "max_retries=1 is used up"
+    assert str(error) == (
+        "[internal_error] down (gave up after attempt 2: max_retries=1 is used up) "
+        "(request_id: req_1)"
+    )
+
+
+def test_an_attempt_is_a_value() -> None:
+    attempt = Attempt(1, 503)
+    assert attempt == Attempt(number=1, outcome=503, code=None, delay=None)
+    assert hash(attempt) == hash(Attempt(1, 503))

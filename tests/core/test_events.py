@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowmaestro_core.events import (
+    EXECUTION_TERMINAL,
+    MESSAGE_TERMINAL,
+    event_from_sse,
+    terminal_event,
+)
+from flowmaestro_core.sse import ServerSentEvent
+
+
+def event(kind: str, data: Any) -> Any:
+    text = data if isinstance(data, str) else json.dumps(data)
+    return event_from_sse(ServerSentEvent(kind, text))
+
+
+def test_the_type_comes_from_the_field() -> None:
+    assert event("connected", {"execution_id": "e", "status": "running"}) == {
+        "type": "connected",
+        "execution_id": "e",
+        "status": "running",
+    }
+
+
+def test_the_field_wins_over_the_json_unless_it_is_the_default() -> None:
+    assert event("node:started", {"type": "other"})["type"] == "node:started"
+    assert event("message", {"type": "other"})["type"] == "other"
+    assert event("message", {})["type"] == "message"
+    for nonsense in (None, 5, ["x"], {}):
+        assert event("message", {"type": nonsense})["type"] == "message"
+
+
+def test_a_live_event_is_readable_under_the_documented_names() -> None:
+    live = event(
+        "node:completed",
+        {"executionId": "e", "nodeId": "n", "output": {"userKey": 1}, "duration": 5},
+    )
+    assert (live["execution_id"], live["node_id"], live["duration_ms"]) == ("e", "n", 5)
+    assert live["outputs"] == {"userKey": 1}
+    assert live["executionId"] == "e"
+
+
+@pytest.mark.parametrize("kind", sorted(EXECUTION_TERMINAL))
+def test_outputs_and_error_are_readable_on_a_terminal_event(kind: str) -> None:
+    assert event(kind, {}) == {"type": kind, "outputs": None, "error": None}
+    assert event("message", {"type": kind})["outputs"] is None
+    assert event(kind, {"output": 1, "error": "x"})["outputs"] == 1
+
+
+def test_a_completed_message_has_a_content() -> None:
+    assert event("message:completed", {})["content"] is None
+    assert event("message:completed", {"content": "Hi"})["content"] == "Hi"
+    assert {"message:completed", "message:failed"} == MESSAGE_TERMINAL
+
+
+def test_unknown_names_pass_through() -> None:
+    assert event("some:news", {"a": 1}) == {"type": "some:news", "a": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("plain words", "plain words"),
+        ("", ""),
+        ("{broken", "{broken"),
+        ("[1,2]", [1, 2]),
+        ('"quoted"', "quoted"),
+        ("5", 5),
+        ("null", None),
+        ("[" * 100_000, "[" * 100_000),
+    ],
+)
+def test_data_that_is_no_object_is_handed_over_as_data(text: str, data: Any) -> None:
+    assert event("node:stream", text) == {"type": "node:stream", "data": data}
+    assert event("message", text) == {"type": "message", "data": data}
+
+
+@given(kind=st.text(min_size=1, max_size=8), text=st.text())
+def test_every_event_is_a_dict_with_a_type(kind: str, text: str) -> None:
+    for data in (text, json.dumps({text: text}), json.dumps({"type": text})):
+        found = event(kind, data)
+        assert isinstance(found, dict)
+        assert isinstance(found["type"], str)
+        assert kind in ("message", found["type"])
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+def test_an_ended_execution_stands_for_its_terminal_event(status: str) -> None:
+    execution = {
+        "id": "e",
+        "status": status,
+        "outputs": {"a": 1},
+        "error": None,
+        "completed_at": "now",
+    }
+    found = terminal_event(execution)
+    assert found["type"] in EXECUTION_TERMINAL
+    assert found == {
+        "type": f"execution:{status}",
+        "execution_id": "e",
+        "status": status,
+        "outputs": {"a": 1},
+        "error": None,
+        "completed_at": "now",
+    }
+    assert terminal_event({"status": status})["outputs"] is None

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import List, Tuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowmaestro_core.http import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    ResponseHead,
+    TransportFailure,
+)
+
+NAMES = st.text("abcXYZ-", min_size=1, max_size=4)
+PAIRS = st.lists(st.tuples(NAMES, st.text("12 ", max_size=3)), max_size=8)
+
+
+def test_headers_are_looked_up_without_regard_to_case() -> None:
+    headers = Headers({"Content-Type": "text/html", "X-A": "1"})
+    assert headers["content-type"] == headers["CONTENT-TYPE"] == "text/html"
+    assert "x-a" in headers
+    assert "X-B" not in headers
+    assert 5 not in headers
+    assert headers.get("x-b") is None
+    with pytest.raises(KeyError):
+        headers["x-b"]
+
+
+def test_a_repeated_field_reads_as_one_list_or_apart() -> None:
+    headers = Headers([("Via", "a"), ("X", "1"), ("via", "b")])
+    assert headers["Via"] == "a, b"
+    assert headers.get_list("VIA") == ["a", "b"]
+    assert headers.get_list("nope") == []
+    assert list(headers) == ["via", "x"]
+    assert len(headers) == 2
+    assert headers.pairs == (("Via", "a"), ("X", "1"), ("via", "b"))
+
+
+@given(pairs=PAIRS)
+def test_headers_keep_every_pair_in_order(pairs: List[Tuple[str, str]]) -> None:
+    headers = Headers(pairs)
+    assert list(headers.pairs) == pairs
+    assert headers == Headers(iter(pairs))
+    assert pickle.loads(pickle.dumps(headers)).pairs == headers.pairs
+    assert copy.deepcopy(headers) == headers
+    for name, _ in pairs:
+        assert headers[name.swapcase()] == ", ".join(headers.get_list(name))
+    assert sorted(headers) == sorted({name.lower() for name, _ in pairs})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-API-Key",
+        "x-apikey",
+        "Authorization",
+        "Proxy-Authorization",
+        "Cookie",
+        "Set-Cookie",
+        "X-FlowMaestro-Signature",
+        "X-Auth-Token",
+        "Session-Id",
+        "My-Secret",
+        "X-Password",
+        "Client-Credential",
+    ],
+)
+def test_no_repr_shows_a_secret(name: str) -> None:
+    headers = Headers({name: "hush", "Accept": "text/html"})
+    request = Request("POST", "https://api.example/x", headers, b"hush")
+    for value in (headers, request, ResponseHead(200, headers), Response(200, headers, b"hush")):
+        assert "hush" not in repr(value)
+        assert "hush" not in str(value)
+    assert repr(headers) == f"Headers([({name!r}, '***'), ('Accept', 'text/html')])"
+
+
+def test_messages_say_what_they_are() -> None:
+    request = Request("POST", "https://api.example/x", Headers(), b"body")
+    assert repr(request) == "<Request POST https://api.example/x, 4 bytes>"
+    assert repr(Response(404, Headers(), b"body")) == "<Response 404, 4 bytes>"
+
+
+def test_messages_are_values() -> None:
+    request = Request("GET", "https://api.example/", Headers({"A": "1"}))
+    assert request == Request("GET", "https://api.example/", Headers({"a": "1"}))
+    assert request != Request("GET", "https://api.example/", Headers({"a": "2"}))
+    with pytest.raises(AttributeError):
+        request.method = "PUT"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("timed_out", [True, False])
+def test_a_failure_says_how_far_it_came_and_survives_a_pickle(
+    phase: Phase, timed_out: bool
+) -> None:
+    failure = TransportFailure(phase, "broken pipe", timed_out=timed_out)
+    assert str(failure) == "broken pipe"
+    assert phase.value in repr(failure)
+    assert ("timed out" in repr(failure)) is timed_out
+    for twin in (pickle.loads(pickle.dumps(failure)), copy.copy(failure)):
+        assert (twin.phase, twin.message, twin.timed_out) == (phase, "broken pipe", timed_out)

@@ -1,0 +1,121 @@
+"""The rules that every machine keeps, shown on two small ones."""
+
+from __future__ import annotations
+
+from typing import Any, Union
+
+import pytest
+from stepping import EVENTS_OF, Report, Stepper
+
+from flowmaestro_core import actions
+from flowmaestro_core.actions import Action, Done, Emit, Fail, Wait
+from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.machine import LocalProtocolError, Machine, event
+
+
+class Nap(Machine[str]):
+    """Waits once."""
+
+    TRANSITIONS = {"ready": {"start": ("asleep",)}, "asleep": {"waited": ("done", "failed")}}
+
+    def __init__(self, dream: str) -> None:
+        super().__init__()
+        self.dream = dream
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        self.state = "asleep"
+        return Wait(jitter)
+
+    @event
+    def waited(self, now: float, jitter: float) -> Action:
+        return self._done(self.dream) if self.dream else self._fail(FlowMaestroError("awake"))
+
+
+class Night(Machine[str]):
+    """Owns a nap, and tells its dream."""
+
+    TRANSITIONS = {
+        "ready": {"start": ("sleeping",)},
+        "sleeping": {"waited": ("telling", "failed"), "stream_quiet": ("sleeping",)},
+        "telling": {"emitted": ("sleeping",)},
+    }
+
+    def __init__(self, dream: str) -> None:
+        super().__init__()
+        self.dream = dream
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        self.state = "sleeping"
+        return self._delegate(Nap(self.dream), now, jitter)
+
+    @event
+    def emitted(self, now: float, jitter: float) -> Action:
+        return Wait(0.0)  # and stays "telling", which its table does not list
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        if isinstance(outcome, Fail):
+            return self._fail(outcome.error)
+        self.state = "telling"
+        return Emit(outcome.value)
+
+
+def test_an_event_takes_the_machine_to_the_next_action() -> None:
+    nap = Stepper(Nap("sheep"))
+    assert nap.start() == Wait(0.5)
+    assert nap.waits() == Done("sheep")
+    assert nap.machine.state == "done"
+
+
+@pytest.mark.parametrize("dream", ["sheep", ""])
+def test_an_ended_machine_takes_no_event(dream: str) -> None:
+    nap = Stepper(Nap(dream))
+    nap.start()
+    nap.waits()
+    nap.refuses_all_but_expected()
+    with pytest.raises(LocalProtocolError, match="nothing, it has ended"):
+        nap.machine.waited(0.0, 0.0)
+
+
+def test_an_event_that_does_not_belong_names_those_that_do() -> None:
+    nap = Stepper(Nap("sheep"))
+    nap.refuses_all_but_expected()
+    nap.start()
+    with pytest.raises(LocalProtocolError, match=r"is 'asleep' and cannot take 'start'; .*waited"):
+        nap.machine.start(0.0, 0.0)
+
+
+def test_events_go_to_the_owned_machine_and_its_end_comes_back() -> None:
+    night = Stepper(Night("sheep"))
+    assert night.start() == Wait(0.5)
+    assert night.waits() == Emit("sheep")
+
+
+def test_the_failure_of_the_owned_machine_comes_back_too() -> None:
+    night = Stepper(Night(""))
+    night.start()
+    night.waits()
+    assert night.error.message == "awake"
+
+
+def test_the_owned_machine_refuses_what_its_owner_would_take() -> None:
+    night = Stepper(Night("sheep"))
+    night.start()
+    night.refuses(Report("stream_quiet"))
+
+
+def test_a_transition_outside_the_table_is_a_bug_of_the_machine() -> None:
+    night = Night("sheep")
+    night.start(0.0, 0.0)
+    night.waited(0.0, 0.0)
+    with pytest.raises(AssertionError, match="'telling' -emitted-> 'telling' is not in its table"):
+        night.emitted(0.0, 0.0)
+
+
+def test_the_vocabulary_is_closed() -> None:
+    everything = set(actions.Action.__args__)  # type: ignore[attr-defined]
+    assert everything == set(EVENTS_OF)
+    events = {name for names in EVENTS_OF.values() for name in names}
+    defined: Any = {name for name, value in vars(Machine).items() if hasattr(value, "__wrapped__")}
+    assert events | {"start"} == defined

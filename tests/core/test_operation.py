@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable, List, Tuple
+
+from flowmaestro_core.call import Call
+from flowmaestro_core.context import Context
+from flowmaestro_core.operation import Resource, Sync, endpoint, iterating_endpoint
+from flowmaestro_core.options import ClientOptions
+from flowmaestro_core.retry import RetryPolicy
+from flowmaestro_core.stream_times import StreamTimes
+
+
+class Things(Resource[Any]):
+    """Things."""
+
+    @endpoint
+    def get(self, thing_id: str, *, deep: bool = False) -> Call[Any]:
+        """Get one thing."""
+        return Call("GET", f"/things/{thing_id}/{deep}")
+
+    @iterating_endpoint
+    def iterate(self) -> Call[Any]:
+        """All things."""
+        return Call("GET", "/things")
+
+
+class Recorder:
+    """A performer whose methods give back what was built, and note how often one was made."""
+
+    def __init__(self) -> None:
+        self.made: List[Tuple[str, bool]] = []
+
+    def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
+        self.made.append((build.__name__, iterates))
+
+        def perform(resource: Resource[Any], *args: Any, **kwargs: Any) -> Any:
+            return resource, build(resource, *args, **kwargs)
+
+        return perform
+
+
+class Another(Recorder):
+    """Another kind of performer."""
+
+
+def test_read_from_the_class_it_is_the_pure_builder() -> None:
+    assert Things.get("t", deep=True) == Call("GET", "/things/t/True")
+    assert Things.iterate() == Call("GET", "/things")
+    assert list(inspect.signature(Things.get).parameters) == ["thing_id", "deep"]
+    assert Things.get.__doc__ == "Get one thing."
+    assert vars(Things)["get"].__doc__ == "Get one thing."
+
+
+def test_read_from_a_resource_it_is_the_performers_method() -> None:
+    recorder = Recorder()
+    things = Things(recorder)
+    assert things.get("t") == (things, Call("GET", "/things/t/False"))
+    assert things.iterate() == (things, Call("GET", "/things"))
+    assert recorder.made == [("get", False), ("iterate", True)]
+
+
+def test_a_method_is_made_once_for_each_kind_of_performer() -> None:
+    class Fresh(Resource[Sync]):
+        @endpoint
+        def get(self) -> Call[Any]:
+            """Get."""
+            return Call("GET", "/")
+
+    first, second, other = Recorder(), Recorder(), Another()
+    Fresh(first).get()
+    Fresh(first).get()
+    resource = Fresh(second)
+    assert resource.get()[0] is resource  # type: ignore[index, call-overload]
+    Fresh(other).get()
+    assert (len(first.made), len(second.made), len(other.made)) == (1, 0, 1)
+
+
+def test_a_context_follows_its_options_and_shares_its_budget() -> None:
+    context = Context(ClientOptions("fm_live_0123456789", max_retries=7))
+    assert context.retry_policy == RetryPolicy(max_retries=7)
+    derived = context.with_options(context.options.with_changes(max_retries=1))
+    assert derived.retry_policy == RetryPolicy(max_retries=1)
+    assert derived.budget is context.budget
+    assert context.retry_policy.max_retries == 7
+
+
+def test_every_client_has_a_budget_of_its_own() -> None:
+    options = ClientOptions("fm_live_0123456789")
+    assert Context(options).budget is not Context(options).budget
+
+
+def test_the_clocks_of_a_stream() -> None:
+    times = Context(ClientOptions("fm_live_0123456789")).stream_times
+    assert times == StreamTimes(event_idle=5.0, event_idle_max=30.0, bytes_idle=90.0)

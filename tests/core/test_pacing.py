@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowmaestro_core.pacing import paced, poll_delay
+from flowmaestro_core.reply import RateLimit
+
+COUNTS = st.none() | st.integers(0, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "delay"),
+    [(0.0, 0.15), (0.3, 0.15), (1.0, 0.35), (2.0, 0.7), (4.0, 1.0), (300, 1.0)],
+)
+def test_the_ramp(elapsed: float, delay: float) -> None:
+    assert poll_delay(elapsed, 1.0) == pytest.approx(delay)
+
+
+@given(elapsed=st.floats(0, 1e6), interval=st.floats(1e-3, 1e4))
+def test_a_poll_is_never_later_than_the_interval(elapsed: float, interval: float) -> None:
+    assert 0 < poll_delay(elapsed, interval) <= interval
+
+
+@given(run=st.floats(0.3, 20.0))
+def test_short_runs_are_seen_soon_with_few_questions(run: float) -> None:
+    """At most 40 % of the run and 50 ms late, in at most 10 questions for 2.2 s."""
+    now, questions = 0.0, 1
+    while now < run:
+        now += poll_delay(now, 1.0)
+        questions += 1
+    assert now - run <= 0.4 * run + 0.05
+    assert now - run <= 1.0
+    assert run > 2.2 or questions <= 10
+
+
+def test_a_window_that_is_nearly_spent_is_spread_to_its_end() -> None:
+    assert paced(1.0, RateLimit(limit=60, remaining=5, reset_after=30.0)) == 5.0
+    assert paced(1.0, RateLimit(limit=60, remaining=0, reset_after=30.0)) == 30.0
+    assert paced(1.0, RateLimit(limit=60, remaining=6, reset_after=30.0)) == pytest.approx(30 / 7)
+    assert paced(9.0, RateLimit(limit=60, remaining=5, reset_after=30.0)) == 9.0
+
+
+def test_a_window_with_enough_left_changes_nothing() -> None:
+    assert paced(1.0, RateLimit(limit=60, remaining=7, reset_after=30.0)) == 1.0
+
+
+@given(
+    delay=st.floats(0, 100),
+    limit=COUNTS,
+    remaining=COUNTS,
+    reset_after=st.none() | st.floats(0, 86400),
+)
+def test_pacing_only_stretches_and_not_past_the_end_of_the_window(
+    delay: float, limit: Optional[int], remaining: Optional[int], reset_after: Optional[float]
+) -> None:
+    stretched = paced(delay, RateLimit(limit=limit, remaining=remaining, reset_after=reset_after))
+    assert delay <= stretched <= max(delay, reset_after or 0.0)
+    if None in (limit, remaining, reset_after):
+        assert stretched == delay

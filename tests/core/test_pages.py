@@ -1,0 +1,220 @@
+"""Walking through all pages: every item once, page after page, to an end."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional
+
+import pytest
+from hypothesis import strategies as st
+from properties import MachineProperties, collected, json_values, responses
+from stepping import (
+    Possibilities,
+    Stepper,
+    a_context,
+    a_response,
+    an_envelope,
+    an_error,
+    assert_table_is_true,
+    wander,
+)
+
+from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
+from flowmaestro_core.errors import NotFoundError, RateLimitError
+from flowmaestro_core.pages import Pages, PagesMachine
+from flowmaestro_core.resources.executions import Executions
+from flowmaestro_core.resources.triggers import Triggers
+from flowmaestro_core.resources.workflows import Workflows
+
+
+def walking(pages: Optional[Any] = None) -> Stepper:
+    pages = pages or Workflows.iterate(None, per_page=2)
+    assert isinstance(pages, Pages)
+    return Stepper(pages.machine(a_context(), "token"))
+
+
+def a_page(*rows: Any, more: Optional[bool] = None, **info: Any) -> Dict[str, Any]:
+    if more is not None:
+        info["has_next"] = more
+    return an_envelope([{"id": row} for row in rows], pagination=info)
+
+
+def ids(stepper: Stepper) -> List[Any]:
+    return [item["id"] for item in stepper.items]
+
+
+def test_items_come_one_by_one_and_page_by_page() -> None:
+    walk = walking()
+    action = walk.start()
+    assert isinstance(action, Send)
+    assert action.request.url.endswith("/workflows?page=1&per_page=2")
+    assert isinstance(walk.replies(200, a_page(1, 2, more=True)), Emit)
+    assert isinstance(walk.takes(), Emit)
+    action = walk.takes()
+    assert isinstance(action, Send)
+    assert action.request.url.endswith("/workflows?page=2&per_page=2")
+    walk.replies(200, a_page(3, more=False))
+    assert walk.takes() == Done(None)
+    assert ids(walk) == [1, 2, 3]
+
+
+def test_no_page_is_asked_for_before_it_is_needed() -> None:
+    walk = walking()
+    walk.start()
+    walk.replies(200, a_page(1, 2, more=True))
+    assert len(walk.sent) == 1
+
+
+def test_an_empty_list_is_at_its_end() -> None:
+    walk = walking()
+    walk.start()
+    assert walk.replies(200, a_page(more=False)) == Done(None)
+    assert walk.items == []
+
+
+def test_an_empty_page_ends_a_walk_that_was_promised_more() -> None:
+    walk = walking()
+    walk.start()
+    walk.replies(200, a_page(1, 2, more=True))
+    walk.takes_all()
+    assert walk.replies(200, a_page(more=True)) == Done(None)
+
+
+def test_a_page_that_repeats_the_one_before_ends_the_walk_and_is_not_handed_over() -> None:
+    walk = walking()
+    walk.start()
+    walk.replies(200, a_page(1, 2, more=True))
+    walk.takes_all()
+    assert walk.replies(200, a_page(1, 2, more=True)) == Done(None)
+    assert ids(walk) == [1, 2]
+
+
+def test_a_filter_that_the_server_ignores_is_applied_here_and_the_walk_goes_on() -> None:
+    walk = walking(Triggers.iterate(None, workflow_id="wf_1", per_page=2))
+    walk.start()
+    others = an_envelope([{"workflow_id": "wf_2"}] * 2, pagination={"has_next": True})
+    assert isinstance(walk.replies(200, others), Send)
+    ours = an_envelope([{"workflow_id": "wf_1"}, 5], pagination={"has_next": False})
+    walk.replies(200, ours)
+    assert walk.takes() == Done(None)
+    assert [item["workflow_id"] for item in walk.items] == ["wf_1"]
+
+
+def test_executions_filtered_after_paging_are_all_found() -> None:
+    walk = walking(Executions.iterate(None, workflow_id="wf_1", status="failed", per_page=2))
+    walk.start()
+    walk.replies(200, a_page(more=False, total_count=5, page=1, per_page=2))
+    walk.replies(200, a_page(3, more=False, total_count=5, page=2, per_page=2))
+    walk.takes_all()
+    walk.replies(200, a_page(5, more=False, total_count=5, page=3, per_page=2))
+    assert walk.takes_all() == Done(None)
+    assert ids(walk) == [3, 5]
+
+
+def test_a_page_is_tried_again_and_redirected_like_any_call() -> None:
+    walk = walking()
+    walk.start()
+    walk.replies(200, a_page(1, 2, more=True))
+    walk.takes_all()
+    assert isinstance(walk.replies(429, headers={"Retry-After": "3"}), Wait)
+    walk.waits()
+    assert isinstance(walk.fails(), Wait)
+    walk.waits()
+    assert isinstance(walk.replies(307, headers={"Location": "/x"}), Send)
+    walk.replies(200, a_page(3, more=False))
+    assert walk.takes() == Done(None)
+
+
+def test_an_error_ends_the_walk_after_what_was_handed_over() -> None:
+    walk = walking()
+    walk.start()
+    walk.replies(200, a_page(1, 2, more=True))
+    walk.takes_all()
+    walk.replies(429, an_error("rate_limit_exceeded", window="day"))
+    assert isinstance(walk.error, RateLimitError)
+    assert ids(walk) == [1, 2]
+
+
+def test_an_unknown_list_fails_at_once() -> None:
+    walk = walking()
+    walk.start()
+    walk.replies(404)
+    assert isinstance(walk.error, NotFoundError)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b'{"data": null}', b'{"data": {}}', b"<html>"])
+def test_what_is_no_list_is_an_error(raw: bytes) -> None:
+    walk = walking()
+    walk.start()
+    walk.replies(200, raw=raw)
+    assert walk.error.code == "invalid_response"
+
+
+def test_a_network_that_stays_down_ends_the_walk() -> None:
+    walk = walking()
+    walk.start()
+    while not isinstance(walk.fails(), Fail):
+        walk.waits()
+    assert len(walk.sent) == 4
+
+
+REPLIES = (
+    a_response(200, a_page(1, 2, more=True)),
+    a_response(200, a_page(3, 4, more=True)),
+    a_response(200, a_page(5, more=False)),
+    a_response(200, a_page()),
+    a_response(302, headers={"Location": "/x"}),
+    a_response(404),
+    a_response(503),
+)
+
+
+def test_the_table_is_true() -> None:
+    assert_table_is_true(PagesMachine, wander(walking, Possibilities(REPLIES), walks=400))
+
+
+class PagesProperties(MachineProperties):
+    responses = responses(
+        st.builds(
+            lambda rows, info: a_response(body=an_envelope(rows, pagination=info)).body,
+            st.one_of(st.lists(st.integers(0, 3), max_size=3), json_values),
+            st.one_of(
+                json_values,
+                st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "page": json_values,
+                        "per_page": json_values,
+                        "total_count": json_values,
+                        "total_pages": json_values,
+                        "has_next": json_values,
+                        "has_more": json_values,
+                    },
+                ),
+            ),
+        )
+    )
+
+    pages: Any = None
+
+    def make(self) -> Stepper:
+        return walking(self.pages)
+
+    def check(self) -> None:
+        """Pages are asked for in order, and what a page brought is handed over before the next."""
+        asked = [request.url for request in self.stepper.sent if "page=" in request.url]
+        numbers = [int(url.partition("page=")[2].partition("&")[0]) for url in asked]
+        assert numbers == sorted(numbers)
+        assert set(numbers) == set(range(1, len(set(numbers)) + 1))
+
+
+class FilteredPagesProperties(PagesProperties):
+    pages = Executions.iterate(None, workflow_id="wf_1", status="failed")
+
+
+class KeptPagesProperties(PagesProperties):
+    pages = Triggers.iterate(None, workflow_id="wf_1")
+
+
+TestPagesProperties = collected(PagesProperties)
+TestFilteredPagesProperties = collected(FilteredPagesProperties)
+TestKeptPagesProperties = collected(KeptPagesProperties)

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from typing import List, Optional, Tuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowmaestro_core.retry import (
+    RETRYABLE_STATUSES,
+    GiveUp,
+    RetryAfter,
+    RetryBudget,
+    RetryPolicy,
+)
+
+JITTER = st.floats(0, 1, exclude_max=True)
+SECONDS = st.floats(0, 1e6)
+
+
+def test_the_defaults() -> None:
+    assert RetryPolicy() == RetryPolicy(
+        max_retries=3,
+        base_delay=0.5,
+        throttled_base_delay=1.0,
+        max_delay=20.0,
+        max_retry_after=60.0,
+    )
+    assert {408, 429, 500, 502, 503, 504} == RETRYABLE_STATUSES
+
+
+@pytest.mark.parametrize(
+    ("retries", "throttled", "bound"),
+    [(0, False, 0.5), (1, False, 1), (2, False, 2), (0, True, 1), (1, True, 2), (2, True, 4)],
+)
+def test_the_delay_is_drawn_from_zero_to_a_bound_that_doubles(
+    retries: int, throttled: bool, bound: float
+) -> None:
+    policy = RetryPolicy()
+    assert policy.decide(retries, 0.0, throttled=throttled) == RetryAfter(0.0)
+    assert policy.decide(retries, 0.5, throttled=throttled) == RetryAfter(bound / 2)
+
+
+@given(retries=st.integers(0, 10_000), jitter=JITTER, throttled=st.booleans())
+def test_no_delay_is_longer_than_the_longest(retries: int, jitter: float, throttled: bool) -> None:
+    verdict = RetryPolicy(max_retries=20_000).decide(retries, jitter, throttled=throttled)
+    assert isinstance(verdict, RetryAfter)
+    assert 0 <= verdict.delay < 20
+
+
+@given(
+    max_retries=st.integers(0, 5),
+    retries=st.integers(0, 10),
+    jitter=JITTER,
+    throttled=st.booleans(),
+    retry_after=st.none() | SECONDS,
+    remaining=st.none() | st.floats(-100, 1e6),
+)
+def test_what_holds_of_every_decision(
+    max_retries: int,
+    retries: int,
+    jitter: float,
+    throttled: bool,
+    retry_after: Optional[float],
+    remaining: Optional[float],
+) -> None:
+    verdict = RetryPolicy(max_retries=max_retries).decide(
+        retries, jitter, throttled=throttled, retry_after=retry_after, remaining=remaining
+    )
+    if isinstance(verdict, GiveUp):
+        assert verdict.reason
+        assert (
+            retries >= max_retries
+            or (retry_after is not None and retry_after > 60)
+            or (remaining is not None and remaining <= max(20, retry_after or 0))
+        )
+    else:
+        assert retries < max_retries
+        assert 0 <= verdict.delay <= 60
+        assert verdict.delay >= (retry_after or 0)
+        assert remaining is None or verdict.delay < remaining
+
+
+def test_the_servers_wish_is_a_floor() -> None:
+    policy = RetryPolicy()
+    assert policy.decide(0, 0.5, retry_after=7.0) == RetryAfter(7.0)
+    assert policy.decide(2, 0.5, retry_after=0.25) == RetryAfter(1.0)
+    assert policy.decide(0, 0.5, retry_after=60.0) == RetryAfter(60.0)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason"),
+    [
+        (RetryPolicy().decide(3, 0.5), "max_retries=3"),
+        (RetryPolicy(max_retries=0).decide(0, 0.5), "max_retries=0"),
+        (RetryPolicy().decide(0, 0.5, retry_after=60.5), "60.5 s, longer than 60 s"),
+        (RetryPolicy().decide(0, 0.5, remaining=0.25), "after the deadline"),
+        (RetryPolicy().decide(0, 0.5, retry_after=5, remaining=5), "5 s would come after"),
+        (RetryPolicy().decide(0, 0.0, remaining=0.0), "after the deadline"),
+        (RetryPolicy().decide(0, 0.0, remaining=-1.0), "after the deadline"),
+    ],
+)
+def test_giving_up_has_a_reason_in_words(verdict: object, reason: str) -> None:
+    assert isinstance(verdict, GiveUp)
+    assert reason in verdict.reason
+
+
+def test_the_budget_bounds_the_retries_of_an_outage() -> None:
+    budget = RetryBudget()
+    assert sum(budget.spend(RetryBudget.TRANSIENT) for _ in range(1000)) == 500 // 14
+    assert not budget.spend(RetryBudget.TRANSIENT)
+    assert budget.spend(RetryBudget.THROTTLED)
+    budget.give_back(RetryBudget.TRANSIENT)
+    assert budget.spend(RetryBudget.TRANSIENT)
+
+
+@given(
+    moves=st.lists(st.tuples(st.booleans(), st.sampled_from([1, 5, 14])), max_size=300),
+)
+def test_the_budget_stays_within_its_bounds(moves: List[Tuple[bool, int]]) -> None:
+    budget = RetryBudget()
+    for spends, amount in moves:
+        before = budget.tokens
+        if spends:
+            assert budget.spend(amount) is (before >= amount)
+        else:
+            budget.give_back(amount)
+        assert 0 <= budget.tokens <= RetryBudget.CAPACITY

@@ -1,0 +1,360 @@
+"""Waiting for an execution by polling: how often, for how long, through what trouble."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import pytest
+from hypothesis import strategies as st
+from properties import MachineProperties, collected, json_values, responses
+from stepping import (
+    Possibilities,
+    Stepper,
+    a_context,
+    a_response,
+    an_envelope,
+    an_error,
+    assert_table_is_true,
+    wander,
+)
+
+from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
+from flowmaestro_core.errors import (
+    AuthenticationError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+    TimeoutError,
+)
+from flowmaestro_core.http import Phase
+from flowmaestro_core.resources.executions import Executions
+from flowmaestro_core.wait import LAST_POLL_TIMEOUT, Waiting, WaitMachine, is_terminal
+
+RUNNING = an_envelope({"id": "ex_1", "status": "running"})
+COMPLETED = an_envelope({"id": "ex_1", "status": "completed", "outputs": {"a": 1}})
+
+
+def waiting(
+    *, poll_interval: float = 1.0, timeout: float = 300.0, on_poll: Optional[Any] = None
+) -> Stepper:
+    wait = Executions.wait_for_completion(
+        None, "ex_1", poll_interval=poll_interval, timeout=timeout, on_poll=on_poll
+    )
+    assert isinstance(wait, Waiting)
+    return Stepper(wait.machine(a_context(), "token"))
+
+
+def started(**more: Any) -> Stepper:
+    stepper = waiting(**more)
+    stepper.start()
+    return stepper
+
+
+def elapsed(stepper: Stepper) -> float:
+    return stepper.now - 1000.0
+
+
+# The plain course
+
+
+def test_an_execution_that_has_ended_is_given_back_at_once() -> None:
+    wait = waiting()
+    action = wait.start()
+    assert isinstance(action, Send)
+    assert action.request.method == "GET"
+    assert action.request.url.endswith("/api/v1/executions/ex_1")
+    wait.replies(200, COMPLETED)
+    assert wait.value == {"id": "ex_1", "status": "completed", "outputs": {"a": 1}, "error": None}
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+def test_every_end_is_an_end(status: str) -> None:
+    wait = started()
+    wait.replies(200, an_envelope({"status": status}))
+    assert wait.value["status"] == status
+
+
+@pytest.mark.parametrize("status", ["pending", "running", "paused", "unheard-of", None, 1, [], {}])
+def test_nothing_else_is(status: Any) -> None:
+    wait = started()
+    assert isinstance(wait.replies(200, an_envelope({"status": status})), Wait)
+    assert not is_terminal({"status": status})
+
+
+@pytest.mark.parametrize("nonsense", [None, [], "completed", 1])
+def test_what_is_no_execution_has_not_ended(nonsense: Any) -> None:
+    assert not is_terminal(nonsense)
+
+
+def test_short_runs_are_seen_early_and_long_ones_cost_little() -> None:
+    wait = started()
+    for _ in range(60):
+        wait.replies(200, RUNNING)
+        wait.waits()
+    delays = wait.waited_for
+    assert delays[0] == 0.15
+    assert delays == sorted(delays)
+    assert delays[-1] == 1.0
+    within_two_seconds = sum(1 for index in range(60) if sum(delays[:index]) <= 2.2)
+    assert within_two_seconds <= 10
+
+
+def test_a_run_is_noticed_at_most_40_per_cent_late() -> None:
+    for tenths in range(3, 200, 7):
+        duration = tenths / 10
+        wait = started()
+        while not isinstance(
+            wait.replies(200, COMPLETED if elapsed(wait) >= duration else RUNNING), Done
+        ):
+            wait.waits()
+        assert elapsed(wait) - duration <= min(0.4 * duration + 0.05, 1.0)
+
+
+def test_poll_interval_is_honoured_both_ways() -> None:
+    slow, quick = started(poll_interval=30.0), started(poll_interval=0.05)
+    for stepper in (slow, quick):
+        for _ in range(25):
+            stepper.replies(200, RUNNING)
+            stepper.waits()
+    assert max(slow.waited_for) == 30.0
+    assert set(quick.waited_for) == {0.05}
+
+
+def test_a_nearly_spent_window_is_spread_over_its_rest() -> None:
+    wait = started()
+    spent = {
+        "X-RateLimit-Limit": "60",
+        "X-RateLimit-Remaining": "4",
+        "X-RateLimit-Reset": "784111797",
+        "Date": "Sun, 06 Nov 1994 08:49:37 GMT",
+    }
+    assert wait.replies(200, RUNNING, spent) == Wait(4.0)
+
+
+# The end of the time
+
+
+def test_the_wait_ends_at_its_deadline_with_what_was_seen_last() -> None:
+    wait = started(timeout=3.0)
+    while not isinstance(wait.replies(200, RUNNING), Fail):
+        wait.waits()
+    assert elapsed(wait) == pytest.approx(3.0)
+    assert isinstance(wait.error, TimeoutError)
+    assert wait.error.last_execution["status"] == "running"
+    assert wait.error.execution_id == "ex_1"
+    assert "ex_1" in wait.error.message
+    assert "3s" in wait.error.message
+
+
+def test_the_last_question_is_asked_at_the_deadline() -> None:
+    wait = started(timeout=3.0)
+    while elapsed(wait) < 3.0:
+        wait.replies(200, RUNNING)
+        action = wait.waits()
+    assert isinstance(action, Send)
+    assert action.timeout == LAST_POLL_TIMEOUT
+    wait.replies(200, COMPLETED, after=0.9)
+    assert wait.value["status"] == "completed"
+
+
+def test_a_question_takes_no_longer_than_what_is_left() -> None:
+    wait = waiting(timeout=10.0)
+    action = wait.start()
+    assert isinstance(action, Send)
+    assert action.timeout == 10.0
+
+
+def test_a_wait_without_an_answer_tells_the_cause() -> None:
+    wait = started(timeout=1.0)
+    while not isinstance(wait.fails(), Fail):
+        wait.waits()
+    assert isinstance(wait.error, TimeoutError)
+    assert wait.error.last_execution is None
+    assert wait.error.__cause__.__cause__.phase is Phase.MAYBE_PROCESSED
+
+
+# Trouble on the way
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_what_may_pass_does_not_end_the_wait(status: int) -> None:
+    wait = started()
+    for _ in range(20):
+        assert isinstance(wait.replies(status), Wait)
+        wait.waits()
+    wait.replies(200, COMPLETED)
+    assert isinstance(wait.action, Done)
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize("timed_out", [False, True])
+def test_nor_does_the_network(phase: Phase, timed_out: bool) -> None:
+    wait = started()
+    for _ in range(20):
+        assert isinstance(wait.fails(phase, timed_out=timed_out), Wait)
+        wait.waits()
+    wait.replies(200, COMPLETED)
+    assert isinstance(wait.action, Done)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, AuthenticationError),
+        (404, NotFoundError),
+        (403, Exception),
+        (400, Exception),
+        (501, ServerError),
+    ],
+)
+def test_what_will_not_pass_ends_it(status: int, kind: type) -> None:
+    wait = started()
+    wait.replies(200, RUNNING)
+    wait.waits()
+    wait.replies(status)
+    assert isinstance(wait.error, kind)
+    assert wait.error.execution_id == "ex_1"
+    assert wait.error.gave_up is None
+
+
+@pytest.mark.parametrize("raw", [b"<html>", b"", b"[]", b'{"data": null}', b'{"data": [1]}'])
+def test_what_is_no_reply_of_this_api_ends_it(raw: bytes) -> None:
+    wait = started()
+    wait.replies(200, raw=raw)
+    assert (wait.error.code, wait.error.execution_id) == ("invalid_response", "ex_1")
+
+
+def test_a_redirect_is_followed() -> None:
+    wait = started()
+    assert isinstance(wait.replies(307, headers={"Location": "/x"}), Send)
+    assert isinstance(wait.replies(200, COMPLETED), Done)
+
+
+def test_a_retry_after_that_fits_is_waited_out_even_above_a_minute() -> None:
+    wait = started()
+    assert wait.replies(429, headers={"Retry-After": "200"}) == Wait(200.0)
+
+
+@pytest.mark.parametrize("seconds", ["301", "86400"])
+def test_one_that_does_not_fit_is_raised_at_once(seconds: str) -> None:
+    wait = started()
+    wait.replies(429, headers={"Retry-After": seconds})
+    assert isinstance(wait.error, RateLimitError)
+    assert wait.error.retry_after == float(seconds)
+    assert wait.error.gave_up == "the server asks to wait longer than there is time for"
+
+
+def test_a_spent_day_is_raised_at_once() -> None:
+    wait = started()
+    wait.replies(429, an_error("rate_limit_exceeded", window="day", retry_after=5))
+    assert isinstance(wait.error, RateLimitError)
+    assert wait.error.gave_up == "the day's allowance is spent"
+
+
+def test_a_503_may_ask_for_a_pause_and_never_for_more_than_is_left() -> None:
+    wait = started(timeout=100.0)
+    assert wait.replies(503, headers={"Retry-After": "70"}) == Wait(70.0)
+    wait.waits()
+    assert wait.replies(503, headers={"Retry-After": "70"}) == Wait(30.0)
+    wait.waits()
+    wait.replies(503, headers={"Retry-After": "70"})
+    assert isinstance(wait.error, TimeoutError)
+    assert isinstance(wait.error.__cause__, ServerError)
+
+
+def test_a_429_at_the_deadline_is_a_timeout() -> None:
+    wait = started(timeout=1.0)
+    wait.replies(200, RUNNING)
+    wait.waits(after=1.0)
+    wait.replies(429)
+    assert isinstance(wait.error, TimeoutError)
+    assert wait.error.last_execution["status"] == "running"
+
+
+def test_polling_spends_nothing_of_the_retry_budget() -> None:
+    context = a_context()
+    wait = Stepper(Executions.wait_for_completion(None, "ex_1").machine(context, "token"))
+    wait.start()
+    for _ in range(50):
+        wait.fails()
+        wait.waits()
+    assert context.budget.tokens == context.budget.CAPACITY
+
+
+# The listener
+
+
+def test_a_listener_hears_of_every_answer_the_last_one_too() -> None:
+    wait = started(on_poll=print)
+    assert isinstance(wait.replies(200, RUNNING), Emit)
+    assert isinstance(wait.takes(), Wait)
+    wait.waits()
+    assert isinstance(wait.fails(), Wait)
+    wait.waits()
+    assert isinstance(wait.replies(200, COMPLETED), Emit)
+    assert isinstance(wait.takes(), Done)
+    assert [item["status"] for item in wait.items] == ["running", "completed"]
+
+
+def test_a_slow_listener_counts_against_the_deadline() -> None:
+    wait = started(on_poll=print, timeout=5.0)
+    wait.replies(200, RUNNING)
+    wait.takes(after=6.0)
+    assert wait.error.last_execution["status"] == "running"
+
+
+# All of it
+
+REPLIES = (
+    a_response(200, RUNNING),
+    a_response(200, COMPLETED),
+    a_response(200, an_envelope(None)),
+    a_response(302, headers={"Location": "/x"}),
+    a_response(404),
+    a_response(429, headers={"Retry-After": "400"}),
+    a_response(500),
+)
+
+
+def test_the_table_is_true() -> None:
+    world = Possibilities(REPLIES)
+    taken = wander(lambda: waiting(timeout=20.0), world, walks=300)
+    taken |= wander(lambda: waiting(timeout=20.0, on_poll=print), world, walks=300)
+    assert_table_is_true(WaitMachine, taken)
+
+
+class WaitProperties(MachineProperties):
+    timeout = 30.0
+    on_poll: Optional[Any] = None
+    responses = responses(
+        st.one_of(
+            st.just(a_response(body=RUNNING).body),
+            st.fixed_dictionaries({"status": st.one_of(st.just("completed"), json_values)}).map(
+                lambda data: a_response(body=an_envelope(data)).body
+            ),
+            json_values.map(lambda value: a_response(body=an_envelope(value)).body),
+        )
+    )
+
+    def make(self) -> Stepper:
+        return waiting(timeout=self.timeout, on_poll=self.on_poll)
+
+    def check(self) -> None:
+        """It never sleeps past its deadline, and asks again only after a pause."""
+        action = self.stepper.action
+        if isinstance(action, Wait):
+            assert self.stepper.now + action.seconds <= 1000.0 + self.timeout + 1e-9
+            assert action.seconds > 0
+        if isinstance(action, Fail):
+            error: Any = action.error
+            assert error.execution_id == "ex_1"
+        if isinstance(action, Done):
+            assert is_terminal(action.value)
+
+
+class HeardWaitProperties(WaitProperties):
+    on_poll = print
+
+
+TestWaitProperties = collected(WaitProperties)
+TestHeardWaitProperties = collected(HeardWaitProperties)
