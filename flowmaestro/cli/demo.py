@@ -6,10 +6,9 @@ import os
 import time
 from typing import Awaitable, Callable, NamedTuple
 
-import anyio
-
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, __version__
 from flowmaestro.cli import CommandFailed, awaiting_tour, blocking_tour
+from flowmaestro.cli.event_loop import run
 from flowmaestro.cli.mailbox import AsyncMailbox, MemoryMailbox, receiving
 from flowmaestro.cli.narrator import Narrator
 from flowmaestro.cli.screen import Screen, bold, dim
@@ -101,7 +100,7 @@ def _go(
             blocking(client, Narrator(screen, chosen.now))
     else:
         backend = _backend(transport)
-        anyio.run(_go_awaiting, transport, screen, server, awaiting, backend=backend)
+        run(_go_awaiting, transport, screen, server, awaiting, backend=backend)
 
 
 async def _go_awaiting(transport: str, screen: Screen, server: Server, tour: AwaitingTour) -> None:

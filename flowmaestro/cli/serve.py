@@ -7,10 +7,10 @@ import time
 from functools import partial
 from typing import Optional
 
-import anyio
 from anyio.abc import TaskStatus
 
 from flowmaestro.cli import CommandFailed
+from flowmaestro.cli.event_loop import run
 from flowmaestro.cli.screen import Screen, bold, dim
 from flowmaestro.testing import Events, FakeFlowMaestro, Shapes
 from flowmaestro.testing import serve as serve_fake
@@ -25,7 +25,7 @@ def serve(host: str, port: int, shapes: Shapes, events: Events) -> None:
     about = f"{shapes} shapes, {events} events"
     listening = _Announcement(Screen.standard_output(), about, fake.api_key)
     try:
-        anyio.run(partial(serve_fake, fake, host, port, task_status=listening))
+        run(partial(serve_fake, fake, host, port, task_status=listening))
     except OSError as error:
         raise CommandFailed(f"cannot listen on {host} port {port}: {_reason(error)}") from error
 
@@ -51,10 +51,7 @@ class _Announcement(TaskStatus[str]):
 
 
 def _reason(error: OSError) -> str:
-    """Why, in the system's words; asyncio's and anyio's own texts repeat the address."""
-    cause: Optional[BaseException] = error
-    while isinstance(cause, OSError):
-        if cause.errno is not None and cause.errno > 0:
-            return os.strerror(cause.errno).lower()
-        cause = cause.__cause__
-    return error.strerror or str(error)
+    """Why, in the system's words; the event loop's own text repeats the address."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return str(error.strerror or error).partition(" (while")[0]

@@ -27,7 +27,7 @@ from flowmaestro_core.resources.workflows import Workflows
 
 
 def walking(pages: Optional[Any] = None) -> Stepper:
-    pages = pages or Workflows.iterate(None, per_page=2)
+    pages = pages or Workflows.iterate(per_page=2)
     assert isinstance(pages, Pages)
     return Stepper(pages.machine(a_context(), "token"))
 
@@ -89,7 +89,7 @@ def test_a_page_that_repeats_the_one_before_ends_the_walk_and_is_not_handed_over
 
 
 def test_a_filter_that_the_server_ignores_is_applied_here_and_the_walk_goes_on() -> None:
-    walk = walking(Triggers.iterate(None, workflow_id="wf_1", per_page=2))
+    walk = walking(Triggers.iterate(workflow_id="wf_1", per_page=2))
     walk.start()
     others = an_envelope([{"workflow_id": "wf_2"}] * 2, pagination={"has_next": True})
     assert isinstance(walk.replies(200, others), Send)
@@ -100,7 +100,7 @@ def test_a_filter_that_the_server_ignores_is_applied_here_and_the_walk_goes_on()
 
 
 def test_executions_filtered_after_paging_are_all_found() -> None:
-    walk = walking(Executions.iterate(None, workflow_id="wf_1", status="failed", per_page=2))
+    walk = walking(Executions.iterate(workflow_id="wf_1", status="failed", per_page=2))
     walk.start()
     walk.replies(200, a_page(more=False, total_count=5, page=1, per_page=2))
     walk.replies(200, a_page(3, more=False, total_count=5, page=2, per_page=2))
@@ -208,11 +208,11 @@ class PagesProperties(MachineProperties):
 
 
 class FilteredPagesProperties(PagesProperties):
-    pages = Executions.iterate(None, workflow_id="wf_1", status="failed")
+    pages = Executions.iterate(workflow_id="wf_1", status="failed")
 
 
 class KeptPagesProperties(PagesProperties):
-    pages = Triggers.iterate(None, workflow_id="wf_1")
+    pages = Triggers.iterate(workflow_id="wf_1")
 
 
 TestPagesProperties = collected(PagesProperties)

@@ -38,7 +38,7 @@ def waiting(
     *, poll_interval: float = 1.0, timeout: float = 300.0, on_poll: Optional[Any] = None
 ) -> Stepper:
     wait = Executions.wait_for_completion(
-        None, "ex_1", poll_interval=poll_interval, timeout=timeout, on_poll=on_poll
+        "ex_1", poll_interval=poll_interval, timeout=timeout, on_poll=on_poll
     )
     assert isinstance(wait, Waiting)
     return Stepper(wait.machine(a_context(), "token"))
@@ -273,7 +273,7 @@ def test_a_429_at_the_deadline_is_a_timeout() -> None:
 
 def test_polling_spends_nothing_of_the_retry_budget() -> None:
     context = a_context()
-    wait = Stepper(Executions.wait_for_completion(None, "ex_1").machine(context, "token"))
+    wait = Stepper(Executions.wait_for_completion("ex_1").machine(context, "token"))
     wait.start()
     for _ in range(50):
         wait.fails()

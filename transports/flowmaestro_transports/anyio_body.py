@@ -8,44 +8,30 @@ from typing import List, Optional
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flowmaestro_core.http import Headers, Phase, Response, ResponseHead, TransportFailure
-from flowmaestro_core.inflate import Inflater
+from flowmaestro_core.http import Headers, Phase, Response, ResponseHead
 from flowmaestro_transports.anyio_connection import Connection
 from flowmaestro_transports.anyio_failures import NETWORK_ERRORS, closed, network_failure
 from flowmaestro_transports.anyio_pool import Pool
-
-MAX_BODY = 64 * 1024 * 1024
-"""Bytes of a whole reply's body, inflated: beyond that the reply is refused."""
+from flowmaestro_transports.content_coding import MAX_BODY, ContentDecoder
 
 
 class _Body:
-    """The body behind `head` on `connection`, inflated to at most `limit` bytes.
+    """The body behind `head` on `connection`, its content coding undone, up to `limit` bytes."""
 
-    A content coding that we do not know is left alone, and its header field with it.
-    """
-
-    __slots__ = ("_connection", "_inflater", "headers")
+    __slots__ = ("_coding", "_connection", "headers")
 
     def __init__(self, connection: Connection, head: ResponseHead, limit: int) -> None:
-        self.headers = head.headers
         self._connection = connection
-        self._inflater: Optional[Inflater] = None
-        coding = head.headers.get("content-encoding", "").strip()
-        if Inflater.supports(coding):
-            self._inflater = Inflater(coding, limit)
-            self.headers = Headers(
-                pair for pair in head.headers.pairs if pair[0].lower() != "content-encoding"
-            )
+        self._coding = ContentDecoder(head.headers, limit)
+        self.headers = self._coding.headers
 
     def take(self) -> Optional[bytes]:
         """As `Connection.take`; raises `InflateError` besides."""
-        if self._inflater is None:
-            return self._connection.take()
         while True:
             raw = self._connection.take()
             if raw is None:
                 return None
-            data = self._inflater.feed(raw) if raw else self._inflater.finish()
+            data = self._coding.feed(raw) if raw else self._coding.finish()
             if data or not raw:
                 return data
 
@@ -53,12 +39,11 @@ class _Body:
 async def read_whole(connection: Connection, head: ResponseHead) -> Response:
     """The reply behind `head`, its body read to the end.
 
-    Raises `TransportFailure` for a body of more than `MAX_BODY` bytes, otherwise what
-    `Connection.take` raises, or `InflateError`.
+    Raises what `Connection.take` raises, and `InflateError`, for a body of more than `MAX_BODY`
+    bytes too.
     """
     body = _Body(connection, head, MAX_BODY)
     parts: List[bytes] = []
-    room = MAX_BODY
     while True:
         data = body.take()
         if data is None:
@@ -66,11 +51,6 @@ async def read_whole(connection: Connection, head: ResponseHead) -> Response:
             continue
         if not data:
             return Response(head.status, body.headers, b"".join(parts))
-        room -= len(data)
-        if room < 0:
-            raise TransportFailure(
-                Phase.REPLY_BROKEN, f"the body of the reply is longer than {MAX_BODY} bytes"
-            )
         parts.append(data)
         if not connection.complete:
             await checkpoint()  # a fast server must not keep other tasks from their turn

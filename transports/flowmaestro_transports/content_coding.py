@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from flowmaestro_core.http import Headers
-from flowmaestro_core.inflate import Inflater
+from flowmaestro_core.inflate import InflateError, InflateLimitError, Inflater
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes that a reply read whole may have, inflated."""
@@ -37,16 +37,16 @@ class ContentDecoder:
             self._unknown = coding
 
     def feed(self, data: bytes) -> bytes:
-        """The decoded bytes of `data`. Raises `ValueError` when it is damaged or too much."""
+        """The decoded bytes of `data`. Raises `InflateError` when it is damaged or too long."""
         if self._inflater is not None:
             return self._inflater.feed(data)
         if self._unknown and data:
-            raise ValueError(f"content coding {self._unknown!r} cannot be undone")
+            raise InflateError(f"content coding {self._unknown!r} cannot be undone")
         self._room -= len(data)
         if self._room < 0:
-            raise ValueError(f"the reply has more than {self._limit} bytes")
+            raise InflateLimitError(f"the reply has more than {self._limit} bytes")
         return data
 
     def finish(self) -> bytes:
-        """What was held back when the body has ended. Raises `ValueError` if it was cut off."""
+        """What was held back when the body has ended. Raises `InflateError` if it was cut off."""
         return b"" if self._inflater is None else self._inflater.finish()
