@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Union
 
+from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.http import Request
 
 
@@ -82,7 +83,7 @@ class Done:
 class Fail:
     """The machine has ended with `error`, to be raised as it is (its cause is already chained)."""
 
-    error: Exception
+    error: FlowMaestroError
 
 
 Action = Union[Send, Open, Read, Close, Wait, Emit, Done, Fail]

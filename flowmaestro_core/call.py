@@ -20,7 +20,7 @@ from flowmaestro_core.http import Headers, Phase, Request, Response, ResponseHea
 from flowmaestro_core.json_values import JsonObject, list_or_empty
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.options import ClientOptions
+from flowmaestro_core.options import ClientOptions, check_token
 from flowmaestro_core.reply import (
     Reply,
     asks_for_tomorrow,
@@ -85,6 +85,10 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
     proof: Optional[Proof] = None
     enveloped: bool = True
     data_type: Type[Any] = dict
+
+    def __post_init__(self) -> None:
+        if self.idempotency_key is not None:
+            check_token("idempotency_key", self.idempotency_key)
 
     def request(
         self, options: ClientOptions, token: str, *own: Tuple[str, str], stream: bool = False
@@ -337,13 +341,14 @@ class CallMachine(Machine[Any]):
 
     def _lost(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         kind = TimeoutError if failure.timed_out else ConnectionError
-        error = kind(f"{failure.message} ({failure.phase.value})")
+        phase = failure.phase if self.state in ("sending", "opening") else Phase.REPLY_BROKEN
+        error = kind(f"{failure.message} ({phase.value})")
         error.__cause__ = failure
-        if failure.phase is not Phase.NOT_SENT:
+        if phase is not Phase.NOT_SENT:
             self._maybe_done = True
             if not self._call.repeatable:
-                return self._give_up(error, failure.phase, _NO_SECOND_TIME)
-        return self._retry(error, failure.phase, now, jitter)
+                return self._give_up(error, phase, _NO_SECOND_TIME)
+        return self._retry(error, phase, now, jitter)
 
     def _retry(
         self,

@@ -9,11 +9,12 @@ from typing import Any, Deque, Dict, FrozenSet, Generic, Optional, TypeVar, Unio
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
 from flowmaestro_core.call import Call, CallMachine
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import RateLimitError, StreamError, TimeoutError
+from flowmaestro_core.errors import FlowMaestroError, RateLimitError, StreamError, TimeoutError
 from flowmaestro_core.events import event_from_sse, terminal_event
 from flowmaestro_core.http import ResponseHead, TransportFailure
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
+from flowmaestro_core.options import is_token
 from flowmaestro_core.pacing import paced, poll_delay
 from flowmaestro_core.reply import Reply, asks_for_tomorrow
 from flowmaestro_core.retry import GiveUp
@@ -114,7 +115,7 @@ class EventStreamMachine(Machine[Any]):
         self._decoder = SseDecoder()
         self._queue: Deque[Dict[str, Any]] = deque()
         self._terminal: Optional[Dict[str, Any]] = None
-        self._error: Optional[Exception] = None
+        self._error: Optional[FlowMaestroError] = None
         self._seen_ids: Dict[str, None] = {}
         self._live = False
         self._connected_shown = False
@@ -242,7 +243,7 @@ class EventStreamMachine(Machine[Any]):
         self._terminal = terminal
         return self._close() if self._body_open else self._emit(terminal)
 
-    def _leave(self, error: Exception) -> Action:
+    def _leave(self, error: FlowMaestroError) -> Action:
         """Fail, once the body is closed."""
         self._error = error
         return self._close() if self._body_open else self._fail(error)
@@ -311,7 +312,7 @@ class EventStreamMachine(Machine[Any]):
             stream=True,
             policy=None if first else ONCE,
             deadline=self._deadline,
-            headers=(("Last-Event-ID", resume),) if resume else (),
+            headers=(("Last-Event-ID", resume),) if is_token(resume) else (),
         )
         return self._delegate(call, now, jitter)
 
@@ -342,7 +343,7 @@ class EventStreamMachine(Machine[Any]):
         self._body_open = self._opened_before = True
         return self._next(now, jitter)
 
-    def _not_opened(self, error: Exception, now: float, jitter: float) -> Action:
+    def _not_opened(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
         if not self._opened_before or _is_final(error):
             return self._fail(error)
         return self._reconnect(error, now, jitter)

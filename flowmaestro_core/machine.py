@@ -23,6 +23,7 @@ import functools
 from typing import Any, Callable, ClassVar, Generic, Mapping, Optional, Tuple, TypeVar, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Fail
+from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.http import Response, ResponseHead, TransportFailure
 
 T = TypeVar("T")
@@ -125,7 +126,7 @@ class Machine(Generic[T]):
         self.state = "done"
         return Done(value)
 
-    def _fail(self, error: Exception) -> Action:
+    def _fail(self, error: FlowMaestroError) -> Action:
         self.state = "failed"
         return Fail(error)
 

@@ -18,7 +18,7 @@ USER_AGENT = f"flowmaestro-python/{__version__}"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
-_KEY = re.compile(r"[\x21-\x7e]+")
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ClientOptions:
     _custom: Headers = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_api_key(self.api_key)
+        check_token("api_key", self.api_key)
         object.__setattr__(self, "api_root", api_root(self.base_url))
         check_seconds("timeout", self.timeout)
         if self.call_timeout is not None:
@@ -100,13 +100,22 @@ def check_seconds(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a positive number of seconds, not {value}")
 
 
-def _check_api_key(key: Any) -> None:
-    if not isinstance(key, str):
-        raise TypeError(f"api_key must be a str, not {type(key).__name__}")
-    if not key:
-        raise ValueError("api_key is empty; pass api_key= or set FLOWMAESTRO_API_KEY")
-    if not _KEY.fullmatch(key):
-        raise ValueError("api_key holds white space, a control or a non-ASCII character")
+def check_token(name: str, value: Any) -> None:
+    """Refuse what is not a text of visible ASCII characters, naming the argument alone.
+
+    The value may be a secret, so it is not shown.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    if not value:
+        raise ValueError(f"{name} is empty")
+    if not is_token(value):
+        raise ValueError(f"{name} holds white space, a control or a non-ASCII character")
+
+
+def is_token(text: str) -> bool:
+    """Whether `text` is made of visible ASCII characters alone, at least one."""
+    return _VISIBLE.fullmatch(text) is not None
 
 
 def _check_max_retries(value: Any) -> None:
@@ -119,7 +128,7 @@ def _check_max_retries(value: Any) -> None:
 def _checked_headers(headers: Any) -> Headers:
     if not isinstance(headers, Mapping):
         raise TypeError(f"headers must be a dict of str to str, not {type(headers).__name__}")
-    given = headers if isinstance(headers, Headers) else Headers(cast("Mapping[str, str]", headers))
+    given = Headers(cast("Mapping[str, str]", headers))
     for name, value in given.pairs:
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"headers: {name!r} and its value must both be str")

@@ -119,9 +119,8 @@ class RunMachine(Machine[Execution]):
         machine = WaitMachine(self._waiting, self._context, self._token, started=self._started)
         return self._delegate(machine, now, jitter)
 
-    def _failed(self, error: Exception) -> Action:
-        if isinstance(error, FlowMaestroError):
-            error.execution_id = self._execution_id
+    def _failed(self, error: FlowMaestroError) -> Action:
+        error.execution_id = self._execution_id
         return self._fail(error)
 
 

@@ -114,7 +114,7 @@ class WaitMachine(Machine[Execution]):
             return self._done(self._last)  # type: ignore[arg-type]
         return self._pause(now, self._next_delay(now))
 
-    def _failed(self, error: Exception, now: float) -> Action:
+    def _failed(self, error: FlowMaestroError, now: float) -> Action:
         if not may_pass(error) or asks_for_tomorrow(error):
             return self._end(error)
         pause = asked_pause(error)
@@ -139,9 +139,8 @@ class WaitMachine(Machine[Execution]):
         self.state = "pausing"
         return Wait(min(delay, remaining))
 
-    def _end(self, error: Exception) -> Action:
-        if isinstance(error, FlowMaestroError):
-            error.execution_id = self._waiting.execution_id
+    def _end(self, error: FlowMaestroError) -> Action:
+        error.execution_id = self._waiting.execution_id
         if isinstance(error, TimeoutError):
             error.last_execution = self._last
         return self._fail(error)
@@ -164,4 +163,4 @@ def may_pass(error: Exception) -> bool:
 
 def asked_pause(error: Optional[Exception]) -> float:
     """Seconds that the server asked to wait before the next attempt; 0 when it did not."""
-    return getattr(error, "retry_after", None) or 0.0
+    return (isinstance(error, FlowMaestroError) and error.retry_after) or 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Awaitable, Callable, NamedTuple
+from typing import Awaitable, Callable
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, __version__
 from flowmaestro.cli import CommandFailed, awaiting_tour, blocking_tour
@@ -13,15 +13,8 @@ from flowmaestro.cli.mailbox import AsyncMailbox, MemoryMailbox, receiving
 from flowmaestro.cli.narrator import Narrator
 from flowmaestro.cli.screen import Screen, bold, dim
 from flowmaestro.testing import Events, FakeFlowMaestro, MemoryTransport, Shapes, running_server
+from flowmaestro_core.options import ClientOptions
 from flowmaestro_transports import AsyncTransport
-
-
-class Server(NamedTuple):
-    """Where a tour goes, and with which key."""
-
-    base_url: str
-    api_key: str
-
 
 BlockingTour = Callable[[FlowMaestroClient, Narrator], None]
 AwaitingTour = Callable[[AsyncFlowMaestroClient, Narrator], Awaitable[None]]
@@ -46,27 +39,21 @@ def demo(transport: str, shapes: Shapes, events: Events) -> None:
             _go(
                 transport,
                 screen,
-                Server(url, fake.api_key),
+                ClientOptions(fake.api_key, base_url=url),
                 lambda client, tell: blocking_tour.take_tour(client, mailbox, tell),
                 lambda client, tell: awaiting_tour.take_tour(client, AsyncMailbox(mailbox), tell),
             )
     _close(screen, f"All as it should be, in {time.monotonic() - began:.1f} s.")
 
 
-def visit(transport: str, base_url: str, api_key: str) -> None:
+def visit(transport: str, server: ClientOptions) -> None:
     """Look around on a real server, over `transport`, and change nothing there.
 
     Raises `FlowMaestroError` or `CommandFailed`.
     """
     screen = Screen.standard_output()
-    _open(screen, transport, base_url)
-    _go(
-        transport,
-        screen,
-        Server(base_url, api_key),
-        blocking_tour.look_around,
-        awaiting_tour.look_around,
-    )
+    _open(screen, transport, server.base_url)
+    _go(transport, screen, server, blocking_tour.look_around, awaiting_tour.look_around)
     _close(
         screen,
         "Read only. Left out, because it would start or change something: executing workflows and "
@@ -85,7 +72,7 @@ def _tour_in_memory(screen: Screen, fake: FakeFlowMaestro) -> None:
 def _go(
     transport: str,
     screen: Screen,
-    server: Server,
+    server: ClientOptions,
     blocking: BlockingTour,
     awaiting: AwaitingTour,
 ) -> None:
@@ -103,7 +90,9 @@ def _go(
         run(_go_awaiting, transport, screen, server, awaiting, backend=backend)
 
 
-async def _go_awaiting(transport: str, screen: Screen, server: Server, tour: AwaitingTour) -> None:
+async def _go_awaiting(
+    transport: str, screen: Screen, server: ClientOptions, tour: AwaitingTour
+) -> None:
     chosen = _awaiting_transport(transport)
     async with AsyncFlowMaestroClient(
         server.api_key, base_url=server.base_url, transport=chosen

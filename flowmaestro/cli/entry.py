@@ -53,4 +53,4 @@ def _run(options: argparse.Namespace) -> None:
     if server is None:
         demo(options.transport, options.shapes or "deployed", options.events or "live")
     else:
-        visit(options.transport, server.base_url, server.api_key)
+        visit(options.transport, server)

@@ -24,6 +24,8 @@ from flowmaestro.types import (
 )
 
 MARGIN = "  "
+DETAILS = ("error", "node_name", "node_id", "attempt")
+"""What is worth saying of an event, the best first."""
 METER = 10
 """Columns of a meter for something between 0 and 1."""
 
@@ -120,18 +122,19 @@ class Narrator:
         if self._answer is not None:
             self._answer.end()
             self._answer = None
-        usage = event.get("usage") or {"total_tokens": None}
-        total = usage["total_tokens"]
+        usage = cast("Mapping[str, Any]", event.get("usage") or {})
+        total = usage.get("total_tokens")
         said = "this server does not say how many tokens" if total is None else f"{total} tokens"
         self._verdict(green, self._screen.symbols.good, f"answered; {said}")
 
     def hits(self, question: str, results: Sequence[KnowledgeBaseResult]) -> None:
         """A knowledge base was asked."""
         self._say(dim("query "), question)
-        for result in results:
-            similarity = result["similarity"]
-            self._say(f"{similarity:.3f}", *self._meter(similarity), "  ", result["document_name"])
-            self._screen.paragraph([MARGIN + " " * 7], dim(result["content"]))
+        for result in cast("Sequence[Mapping[str, Any]]", results):
+            similarity = result["similarity"] or 0.0
+            document = _written(result["document_name"])
+            self._say(f"{similarity:.3f}", *self._meter(similarity), "  ", document)
+            self._screen.paragraph([MARGIN + " " * 7], dim(_written(result["content"])))
         if not results:
             self.note("nothing found")
 
@@ -159,7 +162,8 @@ class Narrator:
         progress = event.get("progress")
         if isinstance(progress, (int, float)):
             return (f"{progress:3.0f} %", *self._meter(progress / 100))
-        for key in ("error", "node_name", "node_id", "status", "attempt"):
+        known = ("status",) if event["type"] == "connected" else DETAILS
+        for key in known:
             if event.get(key) is not None:
                 return (str(event[key]),)
         return ()

@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import unicodedata
-from typing import NamedTuple, Sequence, TextIO, Union
+from typing import Iterator, NamedTuple, Sequence, TextIO, Union
 
 UNLIMITED = sys.maxsize
 """The width of a pipe, where every line is whole."""
@@ -93,12 +93,10 @@ class Screen:
 
     def line(self, *texts: Text) -> None:
         """Write one line, cut off where the screen ends."""
-        room = self.width
-        for text in texts:
-            span = _span(text)
-            shown = self._fitted(printable(span.text), room)
-            room -= columns(shown)
-            self.write(shown, span.style)
+        spans = [_span(text) for text in texts]
+        spans = [Span(printable(text), style) for text, style in spans]
+        for span in self._fitted(spans):
+            self.write(*span)
         self.end_line()
 
     def whole(self, *texts: Text) -> None:
@@ -134,13 +132,20 @@ class Screen:
         """Show what was written."""
         self._out.flush()
 
-    def _fitted(self, text: str, room: int) -> str:
-        if columns(text) <= room:
-            return text
-        ellipsis = self.symbols.ellipsis
-        while text and columns(text + ellipsis) > room:
-            text = text[:-1]
-        return text + ellipsis if columns(ellipsis) <= room else ""
+    def _fitted(self, spans: Sequence[Span]) -> Iterator[Span]:
+        """The spans, or as much of them as leaves room for an ellipsis."""
+        if sum(columns(span.text) for span in spans) <= self.width:
+            yield from spans
+            return
+        ellipsis = self.symbols.ellipsis[: self.width]
+        room = self.width - columns(ellipsis)
+        for text, style in spans:
+            shown = _beginning(text, room)
+            room -= columns(shown)
+            yield Span(shown, style)
+            if shown != text:
+                yield Span(ellipsis, style)
+                return
 
     def _can_write(self, text: str) -> bool:
         try:
@@ -204,6 +209,13 @@ def _columns_of(sign: str) -> int:
     if unicodedata.combining(sign):
         return 0
     return 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+
+
+def _beginning(text: str, room: int) -> str:
+    """As much of the text as fits."""
+    while columns(text) > room:
+        text = text[:-1]
+    return text
 
 
 def _span(text: Text) -> Span:

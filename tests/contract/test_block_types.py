@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 from pathlib import Path
 from typing import Callable, List
@@ -50,3 +51,65 @@ def test_the_blocks_are_typed(checker: str, tmp_path: Path) -> None:
         name = f"block_{block.number:02d}.py"
         (tmp_path / name).write_text(as_module(block), encoding="utf-8")
     assert [complaint.text for complaint in CHECKERS[checker](tmp_path)] == []
+
+
+FORGOTTEN_AWAIT = ("is not indexable|must be used", "__getitem__|Result of async function call")
+WRONG_COLOUR = (
+    'has no attribute "__|Incompatible types in "await"',
+    "is not (awaitable|iterable)|does not correctly implement",
+)
+WRONG_KEYWORD = ("Unexpected keyword argument", "No parameter named")
+WRONG_NUMBER = ("Too (few|many)", "Argument missing|Expected . positional")
+WRONG_TYPE = ("incompatible type", "cannot be assigned to parameter")
+UNKNOWN_KEY = ("not a valid TypedDict key|has no key", "is not a defined key")
+UNKNOWN_NAME = ("Non-overlapping equality check", "have no overlap")
+
+MISUSE = [
+    ('print(awaiting.workflows.execute("wf_123")["data"])', FORGOTTEN_AWAIT),
+    ('awaiting.workflows.execute("wf_123")', FORGOTTEN_AWAIT),
+    ('print(awaiting.executions.wait_for_completion("e")["status"])', FORGOTTEN_AWAIT),
+    ('print(awaiting.request("GET", "/workflows")["data"])', FORGOTTEN_AWAIT),
+    ("awaiting.close()", FORGOTTEN_AWAIT),
+    ('await awaiting.executions.stream("e")', WRONG_COLOUR),
+    ('for event in awaiting.executions.stream("e"): pass', WRONG_COLOUR),
+    ('async for event in client.executions.stream("e"): pass', WRONG_COLOUR),
+    ("await client.workflows.list()", WRONG_COLOUR),
+    ("async with client: pass", WRONG_COLOUR),
+    ("with awaiting: pass", WRONG_COLOUR),
+    ('client.workflows.execute("wf_123", input={})', WRONG_KEYWORD),
+    ('await awaiting.workflows.execute("wf_123", input={})', WRONG_KEYWORD),
+    ('flowmaestro.FlowMaestroClient(key="fm_live_...")', WRONG_KEYWORD),
+    ("client.with_options(retries=3)", WRONG_KEYWORD),
+    ("client.workflows.execute()", WRONG_NUMBER),
+    ('client.workflows.execute("wf_123", {})', WRONG_NUMBER),
+    ('flowmaestro.FlowMaestroClient("fm_live_...", "https://host")', WRONG_NUMBER),
+    ("client.workflows.execute(123)", WRONG_TYPE),
+    ("await awaiting.workflows.execute(123)", WRONG_TYPE),
+    ('client.workflows.execute("wf_123", inputs="no dict")', WRONG_TYPE),
+    ('client.workflows.list(page="1")', WRONG_TYPE),
+    ('client.executions.list(status="complete")', WRONG_TYPE),
+    ('client.executions.wait_for_completion("e", timeout="5m")', WRONG_TYPE),
+    ('client.threads.send_message("t", b"bytes")', WRONG_TYPE),
+    ('client.knowledge_bases.query("kb", "how", top_k="5")', WRONG_TYPE),
+    ("flowmaestro.FlowMaestroClient(transport=1)", WRONG_TYPE),
+    ('print(client.workflows.get("wf_123")["data"]["nme"])', UNKNOWN_KEY),
+    ('print([event["outputs"] for event in client.executions.stream("e")])', UNKNOWN_KEY),
+    ('print(client.executions.get("e")["data"]["status"] == "complete")', UNKNOWN_NAME),
+    ('print(next(iter(client.executions.stream("e")))["type"] == "finished")', UNKNOWN_NAME),
+]
+
+
+def test_misuse_is_caught(checker: str, tmp_path: Path) -> None:
+    """Each statement is complained of, in the words for its kind of mistake, and in no others."""
+    (tmp_path / "misuse.py").write_text(
+        "import flowmaestro\n"
+        "async def misuse(\n"
+        "    client: flowmaestro.FlowMaestroClient, awaiting: flowmaestro.AsyncFlowMaestroClient\n"
+        ") -> None:\n" + "".join(f"    {statement}\n" for statement, _ in MISUSE)
+    )
+    complaints = CHECKERS[checker](tmp_path)
+    column = list(CHECKERS).index(checker)
+    for line, (statement, words) in enumerate(MISUSE, start=5):
+        texts = [complaint.text for complaint in complaints if complaint.line == line]
+        assert any(re.search(words[column], text) for text in texts), (statement, texts)
+    assert {complaint.line for complaint in complaints} == set(range(5, 5 + len(MISUSE)))

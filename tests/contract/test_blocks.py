@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Dict, Iterator, List, Optional
 
-import flowmaestro
 import pytest
 from contract_blocks import CLIENTS, Block, blocks, is_coroutine
 from contract_expectations import EXPECTED, SILENT, Expected, Names
 from contract_grid import AS_IS, NOT_APPLICABLE, REWRITTEN
 from contract_lanes import AWAITING, BLOCKING, KEY, LANES, SPEED, Lane, WatchedFake, World, in_loop
+
+import flowmaestro
 
 BLOCKS = blocks()
 
@@ -90,10 +91,7 @@ class Case:
 
 
 CASES = [
-    Case(block, lane, service)
-    for block in BLOCKS
-    for service in services(block)
-    for lane in LANES
+    Case(block, lane, service) for block in BLOCKS for service in services(block) for lane in LANES
 ]
 APPLICABLE = [case for case in CASES if case.mark != NOT_APPLICABLE]
 

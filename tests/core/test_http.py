@@ -47,6 +47,7 @@ def test_headers_keep_every_pair_in_order(pairs: List[Tuple[str, str]]) -> None:
     headers = Headers(pairs)
     assert list(headers.pairs) == pairs
     assert headers == Headers(iter(pairs))
+    assert Headers(headers).pairs == headers.pairs
     assert pickle.loads(pickle.dumps(headers)).pairs == headers.pairs
     assert copy.deepcopy(headers) == headers
     for name, _ in pairs:

@@ -173,6 +173,17 @@ def test_a_wait_without_an_answer_tells_the_cause() -> None:
     assert wait.error.__cause__.__cause__.phase is Phase.MAYBE_PROCESSED
 
 
+def test_a_wait_may_have_begun_before() -> None:
+    wait = Stepper(
+        WaitMachine(Executions.wait_for_completion("ex_1"), a_context(), "token", started=800.0)
+    )
+    wait.start()
+    assert wait.replies(200, RUNNING) == Wait(1.0)
+    wait.waits(after=100.0)
+    wait.replies(200, RUNNING)
+    assert isinstance(wait.error, TimeoutError)
+
+
 # Trouble on the way
 
 

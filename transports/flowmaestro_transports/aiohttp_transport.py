@@ -44,8 +44,8 @@ _MARGIN = 0.005
 """Seconds by which connecting must end before the attempt as a whole. If both limits ran out
 together, one could not tell whether the request had left."""
 
-_AUTO_HEADERS = ("Accept", "Accept-Encoding", "User-Agent")
-_AUTO_HEADERS_WITH_BODY = (*_AUTO_HEADERS, "Content-Type")
+_AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+"""What aiohttp would add; a `Content-Type` even to a POST without a body."""
 
 _SETTINGS: Dict[str, Any] = {
     "auto_decompress": False,  # ours is bounded
@@ -111,7 +111,7 @@ class AiohttpTransport:
                 return Response(body.status, body.headers, await body.read_whole())
         except BaseException as error:
             if body is not None:
-                body.close_now()
+                body.release()
             if isinstance(error, _ERRORS):
                 raise _failure(error, head_came=body is not None) from error
             raise
@@ -140,7 +140,7 @@ class AiohttpTransport:
         """As `AsyncTransport.close`. A session of the caller's stays open; its streams end."""
         self._closed = True
         for stream in list(self._streams):
-            stream.close_now()
+            stream.release()
         await self._let_sessions_go()
 
     async def _begin(
@@ -150,7 +150,6 @@ class AiohttpTransport:
         if timeout <= 0:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
         headers = request.headers
-        unwanted = _AUTO_HEADERS_WITH_BODY if request.body else _AUTO_HEADERS
         if timeout not in self._limits:
             connect = max(timeout - _MARGIN, timeout / 2)
             limits = aiohttp.ClientTimeout(connect=connect, ceil_threshold=math.inf)
@@ -160,7 +159,7 @@ class AiohttpTransport:
             URL(request.url, encoded=True),
             data=request.body or None,
             headers=headers.pairs,
-            skip_auto_headers=[name for name in unwanted if name not in headers] or None,
+            skip_auto_headers=[name for name in _AUTO_HEADERS if name not in headers] or None,
             allow_redirects=False,
             raise_for_status=False,
             timeout=self._limits[timeout],
@@ -257,7 +256,7 @@ class _Body:
             return None  # giving up the wait loses no bytes
         except _ERRORS as error:
             message = "the stream was closed" if self._closed else _reason(error)
-            self.close_now()
+            self.release()
             raise TransportFailure(Phase.REPLY_BROKEN, message) from error
 
     async def read_whole(self) -> bytes:
@@ -271,10 +270,10 @@ class _Body:
 
     async def close(self) -> None:
         """As `AsyncOpenResponse.close`."""
-        self.close_now()
+        self.release()
 
-    def close_now(self) -> None:
-        """The same without awaiting anything: aiohttp needs not wait to drop a connection."""
+    def release(self) -> None:
+        """As `Releasable.release`: aiohttp needs not wait to drop a connection."""
         self._closed = True
         self._response.close()
 
@@ -289,12 +288,12 @@ class _Body:
         end = self._connection_end
         lost = _exception(end) if not data and end is not None and end.done() else None
         if lost is not None:
-            self.close_now()
+            self.release()
             raise TransportFailure(Phase.REPLY_BROKEN, str(lost)) from lost
         try:
             return self._coding.feed(data) if data else self._coding.finish()
         except ValueError as error:
-            self.close_now()
+            self.release()
             raise TransportFailure(Phase.REPLY_BROKEN, str(error)) from error
 
 

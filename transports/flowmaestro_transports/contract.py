@@ -44,7 +44,11 @@ class OpenResponse(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the connection now, read to the end or not. Closing twice is harmless."""
+        """Release the connection now, read to the end or not. Closing twice is harmless.
+
+        Any thread may call it, the garbage collector's included. A `read` in another thread
+        wakes and raises `TransportFailure`.
+        """
         ...
 
 
@@ -97,7 +101,24 @@ class AsyncOpenResponse(Protocol):
         ...
 
     async def close(self) -> None:
-        """As `OpenResponse.close`; it must succeed even while the calling task is cancelled."""
+        """As `OpenResponse.close`; it must succeed even while the calling task is cancelled.
+
+        Only tasks of the event loop that opened it call it. A `read` in another task wakes and
+        raises `TransportFailure`.
+        """
+        ...
+
+
+@runtime_checkable
+class Releasable(Protocol):
+    """What an `AsyncOpenResponse` may offer besides, if its stack need not await to let go.
+
+    A stream that its user has dropped is released when it is collected, where nothing can be
+    awaited: with `release` at once, without it by a task that awaits `close`.
+    """
+
+    def release(self) -> None:
+        """As `AsyncOpenResponse.close`; called on the thread of the event loop, while it runs."""
         ...
 
 

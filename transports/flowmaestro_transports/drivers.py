@@ -10,6 +10,7 @@ import random
 from typing import Any, Optional, Protocol, Union
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send
+from flowmaestro_core.errors import StreamError
 from flowmaestro_core.http import ResponseHead, TransportFailure
 from flowmaestro_core.machine import Machine
 from flowmaestro_transports.contract import (
@@ -38,6 +39,11 @@ def dice_of(transport: object) -> Dice:
     return random if own is None else own
 
 
+def stream_closed() -> StreamError:
+    """What a reader gets of a stream that was closed, be it under its hands."""
+    return StreamError("This stream is closed; ask for a new one", code="stream_closed")
+
+
 class Driver:
     """Drives one machine over a blocking transport."""
 
@@ -46,6 +52,8 @@ class Driver:
         self._transport = transport
         self._body: Optional[OpenResponse] = None
         self._started = False
+        self.closed = False
+        """Whether it goes no further: closed by somebody, failed, or at its end."""
 
     def advance(self) -> Union[Emit, Done]:
         """Go on until the machine has an item for the caller, or has ended.
@@ -59,12 +67,14 @@ class Driver:
             raise
 
     def _advance(self) -> Union[Emit, Done]:
+        if self.closed:
+            raise stream_closed()
         machine, transport = self.machine, self._transport
         now, jitter = transport.now, dice_of(transport).random
         step = machine.emitted if self._started else machine.start
         self._started = True
         action = step(now(), jitter())
-        while True:
+        while not self.closed:
             try:
                 if isinstance(action, Send):
                     response = transport.send(action.request, action.timeout)
@@ -83,26 +93,34 @@ class Driver:
                     elif data:
                         action = machine.bytes_received(data, now(), jitter())
                     else:
-                        self.close()
+                        self._release()
                         action = machine.stream_ended(now(), jitter())
                 elif isinstance(action, Open):
-                    self.close()
+                    self._release()
                     self._body = transport.open(action.request, action.timeout)
                     head = ResponseHead(self._body.status, self._body.headers)
                     action = machine.stream_opened(head, now(), jitter())
                 elif isinstance(action, Close):
-                    self.close()
+                    self._release()
                     action = machine.stream_closed(now(), jitter())
                 else:
                     transport.sleep(action.seconds)
                     action = machine.waited(now(), jitter())
             except TransportFailure as failure:
                 if not isinstance(action, Send):
-                    self.close()
+                    self._release()
                 action = machine.transport_failed(failure, now(), jitter())
 
     def close(self) -> None:
-        """Release the open body, if there is one."""
+        """Go no further, and release the open body. Closing twice is harmless.
+
+        An `advance` in another thread then raises `StreamError` (code `stream_closed`), at once
+        if it is reading, otherwise when the step that it is at has ended.
+        """
+        self.closed = True
+        self._release()
+
+    def _release(self) -> None:
         body, self._body = self._body, None
         if body is not None:
             body.close()
@@ -121,6 +139,8 @@ class AsyncDriver:
         self._transport = transport
         self._body: Optional[AsyncOpenResponse] = None
         self._started = False
+        self.closed = False
+        """Whether it goes no further: closed by somebody, failed, or at its end."""
 
     async def advance(self) -> Union[Emit, Done]:
         """As `Driver.advance`. Cancellation, too, leaves no body open."""
@@ -131,12 +151,14 @@ class AsyncDriver:
             raise
 
     async def _advance(self) -> Union[Emit, Done]:
+        if self.closed:
+            raise stream_closed()
         machine, transport = self.machine, self._transport
         now, jitter = transport.now, dice_of(transport).random
         step = machine.emitted if self._started else machine.start
         self._started = True
         action = step(now(), jitter())
-        while True:
+        while not self.closed:
             try:
                 if isinstance(action, Send):
                     response = await transport.send(action.request, action.timeout)
@@ -155,26 +177,36 @@ class AsyncDriver:
                     elif data:
                         action = machine.bytes_received(data, now(), jitter())
                     else:
-                        await self.close()
+                        await self._release()
                         action = machine.stream_ended(now(), jitter())
                 elif isinstance(action, Open):
-                    await self.close()
+                    await self._release()
                     self._body = await transport.open(action.request, action.timeout)
                     head = ResponseHead(self._body.status, self._body.headers)
                     action = machine.stream_opened(head, now(), jitter())
                 elif isinstance(action, Close):
-                    await self.close()
+                    await self._release()
                     action = machine.stream_closed(now(), jitter())
                 else:
                     await transport.sleep(action.seconds)
                     action = machine.waited(now(), jitter())
             except TransportFailure as failure:
                 if not isinstance(action, Send):
-                    await self.close()
+                    await self._release()
                 action = machine.transport_failed(failure, now(), jitter())
 
     async def close(self) -> None:
-        """Release the open body, if there is one."""
+        """As `Driver.close`, for an `advance` in another task."""
+        self.closed = True
+        await self._release()
+
+    def detach(self) -> Optional[AsyncOpenResponse]:
+        """Go no further; the open body, if there is one, is the caller's to release."""
+        self.closed = True
+        body, self._body = self._body, None
+        return body
+
+    async def _release(self) -> None:
         body, self._body = self._body, None
         if body is not None:
             await body.close()

@@ -97,7 +97,7 @@ class BlockingPerformer(_Lifetime):
 
     def iterate(self, operation: Operation[T, Any]) -> T:
         """A handle that does the operation as it is iterated over."""
-        return cast("T", BlockingIteration[Any](self._driver(operation)))
+        return cast("T", BlockingIteration[Any](self._machine(operation), self.transport))
 
     def close(self) -> None:
         """Close the transport, unless it is shared."""
@@ -148,7 +148,7 @@ class AwaitingPerformer(_Lifetime):
 
     def iterate(self, operation: Operation[Any, T]) -> T:
         """As `BlockingPerformer.iterate`, for `async for`."""
-        return cast("T", AwaitingIteration[Any](self._driver(operation)))
+        return cast("T", AwaitingIteration[Any](self._machine(operation), self.transport))
 
     async def close(self) -> None:
         """Close the transport, unless it is shared."""

@@ -1,13 +1,27 @@
-"""The handles that callers iterate over: shells around a driver, one blocking, one awaiting."""
+"""The handles that callers iterate over: shells around a driver, one blocking, one awaiting.
+
+A handle holds at most one connection, and lets go of it
+
+* before it hands over a terminal event, and when the iteration ends or fails;
+* when it is closed, or its `with` block is left, or the iterating task is cancelled;
+* when it is collected: an awaiting one on the event loop that it belongs to, whichever thread
+  the collection happens in.
+
+So a loop that runs to the terminal event, or leaves with `break`, needs no `close`.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Generic, Optional, TypeVar
+import threading
+import warnings
+from typing import Any, Generic, Optional, TypeVar, Union
 
-from flowmaestro_core.actions import Done
+from flowmaestro_core.actions import Done, Emit
 from flowmaestro_core.errors import StreamError
 from flowmaestro_core.machine import Machine
-from flowmaestro_transports.drivers import AsyncDriver, Driver
+from flowmaestro_transports.contract import AsyncTransport, Transport
+from flowmaestro_transports.drivers import AsyncDriver, Driver, stream_closed
+from flowmaestro_transports.interruptible import InterruptibleTransport
 
 E = TypeVar("E")
 
@@ -17,11 +31,6 @@ class _Progress:
 
     def __init__(self, machine: Machine[Any]) -> None:
         self._machine = machine
-        self._over = False
-
-    def _begin(self) -> None:
-        if self._over:
-            raise StreamError("This stream is over; ask for a new one", code="stream_closed")
 
     @property
     def last_event_id(self) -> str:
@@ -40,33 +49,56 @@ class _Progress:
 
 
 class BlockingIteration(_Progress, Generic[E]):
-    """Items as they come, for `for`. Close it, or use `with`, to leave early."""
+    """Items as they come, for `for`. Close it, or use `with`, to leave early.
 
-    def __init__(self, driver: Driver) -> None:
-        super().__init__(driver.machine)
-        self._driver = driver
+    One thread iterates at a time: `next` beside another one raises `StreamError` (code
+    `stream_busy`). Any thread may close it.
+    """
+
+    def __init__(self, machine: Machine[Any], transport: Transport) -> None:
+        super().__init__(machine)
+        self._driver = Driver(machine, transport)
+        self._turn = threading.Lock()
+        self._ended = False
 
     def __iter__(self) -> BlockingIteration[E]:
-        self._begin()
+        """Itself. Raises `StreamError` (code `stream_closed`) when it has ended or is closed."""
+        if self._ended or self._driver.closed:
+            raise stream_closed()
         return self
 
     def __next__(self) -> E:
-        if self._over:
+        """The next item.
+
+        Raises `StopIteration` after the last one, and `StreamError` (code `stream_closed`) when
+        the handle is closed, before or meanwhile, or has failed before.
+        """
+        if self._ended:
             raise StopIteration
-        try:
-            action = self._driver.advance()
-        except BaseException:
-            self._over = True
-            raise
+        action = self._advance()
         if isinstance(action, Done):
-            self._over = True
+            self._ended = True
             raise StopIteration
         item: E = action.item
         return item
 
+    def _advance(self) -> Union[Emit, Done]:
+        if not self._turn.acquire(blocking=False):
+            raise _busy("thread")
+        try:
+            return self._driver.advance()
+        except StopIteration as stray:  # of a transport; it would pass for the end
+            raise RuntimeError("the transport raised StopIteration") from stray
+        finally:
+            self._turn.release()
+
     def close(self) -> None:
-        """Release the connection now. Closing twice is harmless."""
-        self._over = True
+        """Release the connection now. Closing twice is harmless.
+
+        From another thread, this wakes a `next` that waits for events, and it raises
+        `StreamError` (code `stream_closed`). One that is connecting, asking for the execution
+        or pausing before it reconnects does so as soon as it is through with that.
+        """
         self._driver.close()
 
     def __enter__(self) -> BlockingIteration[E]:
@@ -75,35 +107,59 @@ class BlockingIteration(_Progress, Generic[E]):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        self.close()
+
 
 class AwaitingIteration(_Progress, Generic[E]):
-    """Items as they come, for `async for`. Close it, or use `async with`, to leave early."""
+    """Items as they come, for `async for`. Close it, or use `async with`, to leave early.
 
-    def __init__(self, driver: AsyncDriver) -> None:
-        super().__init__(driver.machine)
-        self._driver = driver
+    One task iterates at a time: a second `anext` meanwhile raises `StreamError` (code
+    `stream_busy`). Any task of the same event loop may close it.
+    """
+
+    def __init__(self, machine: Machine[Any], transport: AsyncTransport) -> None:
+        super().__init__(machine)
+        self._transport = InterruptibleTransport(transport)
+        self._driver = AsyncDriver(machine, self._transport)
+        self._busy = False
+        self._ended = False
 
     def __aiter__(self) -> AwaitingIteration[E]:
-        self._begin()
+        """Itself. Raises `StreamError` (code `stream_closed`) when it has ended or is closed."""
+        if self._ended or self._driver.closed:
+            raise stream_closed()
         return self
 
     async def __anext__(self) -> E:
-        if self._over:
+        """As `BlockingIteration.__next__`, with `StopAsyncIteration`."""
+        if self._ended:
             raise StopAsyncIteration
-        try:
-            action = await self._driver.advance()
-        except BaseException:
-            self._over = True
-            raise
+        action = await self._advance()
         if isinstance(action, Done):
-            self._over = True
+            self._ended = True
             raise StopAsyncIteration
         item: E = action.item
         return item
 
+    async def _advance(self) -> Union[Emit, Done]:
+        if self._busy:
+            raise _busy("task")
+        self._busy = True
+        try:
+            return await self._driver.advance()
+        except StopAsyncIteration as stray:  # of a transport; it would pass for the end
+            raise RuntimeError("the transport raised StopAsyncIteration") from stray
+        finally:
+            self._busy = False
+
     async def close(self) -> None:
-        """Release the connection now. Closing twice is harmless."""
-        self._over = True
+        """Release the connection now. Closing twice is harmless.
+
+        From another task, this wakes an `anext`, whatever it waits for, and it raises
+        `StreamError` (code `stream_closed`).
+        """
+        self._transport.interrupt()
         await self._driver.close()
 
     async def __aenter__(self) -> AwaitingIteration[E]:
@@ -111,3 +167,23 @@ class AwaitingIteration(_Progress, Generic[E]):
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+    def __del__(self) -> None:
+        body = self._driver.detach()
+        home = self._transport.home
+        if body is None or (home is not None and home.release(body)):
+            return
+        warnings.warn(
+            "a stream was dropped, neither read to its end nor closed, and the event loop that "
+            "could have released its connection is gone",
+            ResourceWarning,
+            source=self,
+            stacklevel=2,
+        )
+
+
+def _busy(who: str) -> StreamError:
+    return StreamError(
+        f"Another {who} is waiting for the next item; a stream has one reader at a time",
+        code="stream_busy",
+    )

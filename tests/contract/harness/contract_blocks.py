@@ -15,7 +15,9 @@ CONTRACT = Path(__file__).parents[3] / "docs" / "python-sdk.md"
 
 CLIENTS = frozenset({"FlowMaestroClient", "AsyncFlowMaestroClient"})
 
-_PIECE = re.compile(r"^#+ (?P<title>[^\n]+)$|^```python\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_PIECE = re.compile(
+    r"^#+ (?P<title>[^\n]+)$|^```python\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Awaitable, Callable, Dict, List, Optional, TypeVar
 
 import anyio
-from flowmaestro_transports import (
-    AiohttpTransport,
-    AnyioTransport,
-    AsyncOpenResponse,
-    AsyncTransport,
-    OpenResponse,
-    RequestsTransport,
-    Transport,
-)
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import (
@@ -33,6 +24,15 @@ from flowmaestro.testing import (
     running_server,
 )
 from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_transports import (
+    AiohttpTransport,
+    AnyioTransport,
+    AsyncOpenResponse,
+    AsyncTransport,
+    OpenResponse,
+    RequestsTransport,
+    Transport,
+)
 
 KEY = "fm_live_..."
 SPEED = 20.0
@@ -94,7 +94,7 @@ class World:
         self._open = ExitStack()
         self._open_in_loop = AsyncExitStack()
 
-    def __enter__(self) -> World:  # noqa: PYI034
+    def __enter__(self) -> World:
         if self.lane.wired:
             self.url = self._open.enter_context(running_server(self.fake, speed=self._speed))
         return self

@@ -1,0 +1,99 @@
+"""The embedded server as a command: reached by a client, and ended by Ctrl-C."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from flowmaestro import FlowMaestroClient
+from flowmaestro.testing.seeds import FAILING_WORKFLOW_ID
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is sent to one process")
+
+
+class Served:
+    """A running `serve`, and what it printed."""
+
+    def __init__(self, process):
+        self.process = process
+        self.printed = "".join(iter(process.stdout.readline, "Ctrl-C ends it.\n"))
+        self.url = re.search(r"export FLOWMAESTRO_BASE_URL=(\S+)", self.printed)[1]
+        self.api_key = re.search(r"export FLOWMAESTRO_API_KEY=(\S+)", self.printed)[1]
+
+    def client(self):
+        return FlowMaestroClient(self.api_key, base_url=self.url)
+
+
+@contextmanager
+def serving(flowmaestro, *arguments):
+    """A server on a free port; at the end it is interrupted and must go quietly."""
+    process = subprocess.Popen(
+        [*flowmaestro.command, "serve", "--port", "0", *arguments],
+        env=flowmaestro.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Served(process)
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=10)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (process.returncode, rest, errors) == (130, "", "")
+
+
+@pytest.mark.parametrize("shapes", ["deployed", "documented"])
+def test_a_client_reaches_it_with_what_it_prints(flowmaestro, shapes):
+    with serving(flowmaestro, "--shapes", shapes, "--events", "silent") as served:
+        assert served.printed.startswith(
+            f"FlowMaestro ({shapes} shapes, silent events) listens on {served.url}\n"
+            f"A key that may do everything: {served.api_key}\n"
+        )
+        assert "\x1b" not in served.printed
+        with served.client() as client:
+            assert client.workflows.list()["data"][0]["id"] == "wf_123"
+            assert ("trigger_type" in client.request("GET", "/triggers")["data"][0]) == (
+                shapes == "deployed"
+            )
+            assert client.workflows.run(FAILING_WORKFLOW_ID)["status"] == "failed"
+
+
+def test_it_goes_quietly_with_a_stream_open(flowmaestro):
+    with serving(flowmaestro) as served, served.client() as client:
+        run = client.workflows.execute("wf_abc123")["data"]
+        with client.executions.stream(run["execution_id"]) as events:
+            assert next(events)["type"] == "connected"
+            served.process.send_signal(signal.SIGINT)
+            served.process.wait(10)
+
+
+def test_the_time_is_the_real_one(flowmaestro):
+    with serving(flowmaestro) as served, served.client() as client:
+        said = client.workflows.list()["meta"]["timestamp"].replace("Z", "+00:00")
+    age = datetime.now(timezone.utc) - datetime.fromisoformat(said)
+    assert abs(age) < timedelta(seconds=30)
+
+
+def test_a_port_in_use_is_one_clear_line(flowmaestro):
+    with serving(flowmaestro) as served:
+        port = served.url.rpartition(":")[2]
+        done = flowmaestro.run("serve", "--port", port)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"flowmaestro serve: cannot listen on 127.0.0.1 port {port}: address already in use\n"
+    )
+
+
+def test_an_address_of_somebody_else_is_one_clear_line(flowmaestro):
+    done = flowmaestro.run("serve", "--host", "192.0.2.1", "--port", "0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("flowmaestro serve: cannot listen on 192.0.2.1 port 0: ")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,298 @@
+"""One scenario over every transport: the same actions, and the same bytes at the server.
+
+The bytes may differ in Host, User-Agent and the fields that belong to the connection; the
+actions in how many reads in a row a body takes, which depends on how its bytes come in pieces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import pytest
+from contract_lanes import KEY, in_loop
+from contract_recorder import AsyncRecorder, Entry, Recorder, Trace
+from contract_script import Line, Script, ScriptedFake, line, scripted_server, stream
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError
+from flowmaestro.testing import AsyncMemoryTransport, MemoryTransport
+from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
+from flowmaestro_transports.function_transport import as_async_transport, as_transport
+
+A_TRANSPORTS_OWN = {b"host", b"user-agent", b"connection", b"keep-alive", b"content-length"}
+
+
+def execution(status: str) -> Any:
+    outputs = {"greeting": "Grüß Gott"} if status == "completed" else None
+    return {"data": {"id": "exec_1", "status": status, "outputs": outputs, "error": None}}
+
+
+def event(name: str, **data: Any) -> Any:
+    return {"type": name, "executionId": "exec_1", **data}
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that a program does, and the lines of the script that it meets."""
+
+    name: str
+    do: Callable[[Any], Any]
+    lines: Tuple[Line, ...]
+
+
+PAGE = {"data": [{"id": "wf_1", "name": "One"}], "pagination": {"page": 1, "per_page": 20}}
+STARTED = {"data": {"execution_id": "exec_1", "status": "pending"}}
+ANSWER = {"data": {"thread_id": "th_1", "message": {"role": "assistant", "content": "Yes."}}}
+BUSY = {"error": {"code": "service_unavailable", "message": "Try again"}}
+LIMITED = {
+    "error": {
+        "code": "rate_limit_exceeded",
+        "message": "Slower",
+        "details": {"limit": 60, "window": "minute", "retry_after": 2},
+    }
+}
+REFUSED = {"error": {"code": "not_implemented", "message": "No streaming"}}
+MISSING = {
+    "error": {"code": "resource_not_found", "message": "No such workflow"},
+    "meta": {"request_id": "req_1"},
+}
+
+SCENARIO = (
+    Step(
+        "list",
+        lambda client: client.workflows.list(page=1, per_page=20),
+        (line("GET /workflows?page=1&per_page=20", 200, PAGE),),
+    ),
+    Step(
+        "execute",
+        lambda client: client.workflows.execute("wf_1", inputs={"name": "Jürgen", "n": [1, 2.5]}),
+        (line("POST /workflows/wf_1/execute", 202, STARTED),),
+    ),
+    Step(
+        "wait",
+        lambda client: client.executions.wait_for_completion("exec_1", timeout=60.0),
+        (
+            line("GET /executions/exec_1", 200, execution("pending")),
+            line("GET /executions/exec_1", 200, execution("running")),
+            line("GET /executions/exec_1", 503, BUSY),
+            line("GET /executions/exec_1", 200, execution("completed")),
+        ),
+    ),
+    Step(
+        "stream",
+        lambda client: client.executions.stream("exec_1"),
+        (
+            stream(
+                "GET /executions/exec_1/events",
+                event("connected", status="running"),
+                event("node:started", nodeId="n_1"),
+                event("execution:completed", outputs={"greeting": "Grüß Gott"}),
+            ),
+        ),
+    ),
+    Step(
+        "send a message",
+        lambda client: client.threads.send_message("th_1", "Is it done?"),
+        (line("POST /threads/th_1/messages", 200, ANSWER),),
+    ),
+    Step(
+        "stream a message where that is refused",
+        lambda client: client.threads.send_message_stream("th_1", "Is it done?"),
+        (
+            line("POST /threads/th_1/messages", 501, REFUSED),
+            line("POST /threads/th_1/messages", 200, ANSWER),
+        ),
+    ),
+    Step(
+        "retry after a 503",
+        lambda client: client.agents.get("an agent/1"),
+        (
+            line("GET /agents/an%20agent%2F1", 503, BUSY),
+            line("GET /agents/an%20agent%2F1", 503, BUSY, Retry_After="3"),
+            line("GET /agents/an%20agent%2F1", 200, {"data": {"id": "an agent/1"}}),
+        ),
+    ),
+    Step(
+        "wait for as long as a 429 asks",
+        lambda client: client.triggers.execute("tr_1", inputs={}),
+        (
+            line("POST /triggers/tr_1/execute", 429, LIMITED, Retry_After="2"),
+            line("POST /triggers/tr_1/execute", 202, STARTED),
+        ),
+    ),
+    Step(
+        "an execution that may have started is not started again",
+        lambda client: client.workflows.execute("wf_1"),
+        (line("POST /workflows/wf_1/execute", 503, BUSY),),
+    ),
+    Step(
+        "an error",
+        lambda client: client.workflows.get("wf_none"),
+        (line("GET /workflows/wf_none", 404, MISSING),),
+    ),
+    Step(
+        "put",
+        lambda client: client.agents.update_memory("a_1", "u_1", working_memory="Ω"),
+        (line("PUT /agents/a_1/memory/u_1", 200, {"data": {"user_id": "u_1"}}),),
+    ),
+    Step(
+        "patch",
+        lambda client: client.webhooks.update("wh_1", is_active=False),
+        (line("PATCH /webhooks/wh_1", 200, {"data": {"id": "wh_1"}}),),
+    ),
+    Step(
+        "delete",
+        lambda client: client.webhooks.delete("wh_1"),
+        (line("DELETE /webhooks/wh_1", 204),),
+    ),
+    Step(
+        "post without a body",
+        lambda client: client.executions.cancel("exec_1"),
+        (line("POST /executions/exec_1/cancel", 200, execution("cancelled")),),
+    ),
+)
+
+OPTIONS: Any = {"headers": {"X-Custom-Header": "value"}, "timeout": 7.0}
+
+
+def described(error: FlowMaestroError) -> Entry:
+    return type(error).__name__, str(error), error.status_code, error.attempts, error.gave_up
+
+
+def drive(client: FlowMaestroClient, trace: Trace) -> None:
+    for step in SCENARIO:
+        trace.begin(step.name)
+        try:
+            value = step.do(client)
+            trace.ended(list(value) if hasattr(value, "__next__") else value)
+        except FlowMaestroError as error:
+            trace.ended(described(error))
+
+
+async def drive_awaiting(client: AsyncFlowMaestroClient, trace: Trace) -> None:
+    for step in SCENARIO:
+        trace.begin(step.name)
+        try:
+            value = step.do(client)
+            if inspect.isawaitable(value):
+                trace.ended(await value)
+            else:
+                trace.ended([item async for item in value])
+        except FlowMaestroError as error:
+            trace.ended(described(error))
+
+
+@dataclass(frozen=True)
+class Way:
+    """One transport: `make` is given the script, for those that need no wire."""
+
+    name: str
+    make: Callable[[Script], Any]
+    backend: Optional[str] = None
+    wired: bool = False
+
+
+WAYS = (
+    Way("memory", lambda script: MemoryTransport(ScriptedFake(script))),
+    Way("memory/asyncio", lambda script: AsyncMemoryTransport(ScriptedFake(script)), "asyncio"),
+    Way("memory/trio", lambda script: AsyncMemoryTransport(ScriptedFake(script)), "trio"),
+    Way("function", lambda script: as_transport(script.respond)),
+    Way("function/asyncio", lambda script: as_async_transport(script.respond), "asyncio"),
+    Way("function/trio", lambda script: as_async_transport(script.respond), "trio"),
+    Way("requests", lambda script: RequestsTransport(), wired=True),
+    Way("aiohttp", lambda script: AiohttpTransport(), "asyncio", wired=True),
+    Way("anyio/asyncio", lambda script: AnyioTransport(), "asyncio", wired=True),
+    Way("anyio/trio", lambda script: AnyioTransport(), "trio", wired=True),
+)
+
+
+def play(way: Way) -> Tuple[List[Entry], List[bytes]]:
+    """Act the scenario out on one transport; its actions, and the requests as received."""
+    script = Script([line for step in SCENARIO for line in step.lines])
+    trace = Trace()
+    with served(script, way) as url:
+        if way.backend is None:
+            transport = Recorder(way.make(script), trace)
+            with FlowMaestroClient(KEY, base_url=url, transport=transport, **OPTIONS) as client:
+                drive(client, trace)
+        else:
+
+            async def main() -> None:
+                transport = AsyncRecorder(way.make(script), trace)
+                async with AsyncFlowMaestroClient(
+                    KEY, base_url=url, transport=transport, **OPTIONS
+                ) as client:
+                    await drive_awaiting(client, trace)
+
+            in_loop(way.backend, main)
+    return trace.entries, [but_for_its_own(request) for request in script.received]
+
+
+@contextlib.contextmanager
+def served(script: Script, way: Way) -> Iterator[str]:
+    if way.wired:
+        with scripted_server(script) as url:
+            yield url
+    else:
+        yield "http://127.0.0.1"
+
+
+def but_for_its_own(request: bytes) -> bytes:
+    """A request without the fields that a transport may word for itself."""
+    head, blank, body = request.partition(b"\r\n\r\n")
+    first, *fields = head.split(b"\r\n")
+    kept = [field for field in fields if field.partition(b":")[0].lower() not in A_TRANSPORTS_OWN]
+    return b"\r\n".join([first, *kept]) + blank + body
+
+
+@functools.lru_cache(maxsize=1)
+def reference() -> Tuple[List[Entry], List[bytes]]:
+    return play(WAYS[0])
+
+
+@pytest.mark.parametrize("way", WAYS[1:], ids=lambda way: way.name)
+def test_every_transport_does_the_same(way: Way) -> None:
+    actions, requests = play(way)
+    wanted_actions, wanted_requests = reference()
+    assert requests == wanted_requests
+    assert actions == wanted_actions
+
+
+def test_the_trace_says_what_was_done() -> None:
+    """The reference itself, lest it be the same everywhere and yet wrong."""
+    actions, requests = reference()
+    assert len(requests) == sum(len(step.lines) for step in SCENARIO)
+    assert {kind for kind, *_ in actions} == {
+        *("step", "send", "open", "read", "close", "sleep", "ended")
+    }
+    by_step = steps_of(actions)
+    ended = {name: entries[-1][1] for name, entries in by_step.items()}
+    slept = {
+        name: [entry[1] for entry in entries if entry[0] == "sleep"]
+        for name, entries in by_step.items()
+    }
+    assert ended["wait"]["outputs"] == {"greeting": "Grüß Gott"}
+    assert ended["stream"][-1]["type"] == "execution:completed"
+    assert ended["stream a message where that is refused"][1]["token"] == "Yes."
+    assert ended["retry after a 503"].attempts == 3
+    assert slept["retry after a 503"][1] == 3.0
+    assert slept["wait for as long as a 429 asks"] == [2.0]
+    first, second = (request for request in requests if b"/triggers/tr_1/" in request)
+    assert first == second  # the idempotency key included
+    assert ended["an execution that may have started is not started again"][2] == 503
+    assert ended["an error"][:3] == (
+        *("NotFoundError", "[resource_not_found] No such workflow (request_id: req_1)", 404),
+    )
+
+
+def steps_of(actions: List[Entry]) -> Dict[str, List[Entry]]:
+    found: Dict[str, List[Entry]] = {}
+    for entry in actions:
+        if entry[0] == "step":
+            entries = found.setdefault(entry[1], [])
+        else:
+            entries.append(entry)
+    return found

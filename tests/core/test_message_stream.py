@@ -1,0 +1,383 @@
+"""Sending a message and following its answer, whichever of three ways the server has."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+import pytest
+from hypothesis import strategies as st
+from properties import MachineProperties, collected, json_values, responses
+from stepping import (
+    KEEPALIVE,
+    Possibilities,
+    Stepper,
+    a_context,
+    a_response,
+    an_envelope,
+    assert_table_is_true,
+    sse,
+    wander,
+)
+
+from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
+from flowmaestro_core.errors import (
+    AuthenticationError,
+    ConnectionError,
+    NotFoundError,
+    ServerError,
+    StreamError,
+    TimeoutError,
+)
+from flowmaestro_core.events import MESSAGE_TERMINAL
+from flowmaestro_core.http import Headers, Phase, Request, ResponseHead
+from flowmaestro_core.message_stream import MessageStreamMachine
+from flowmaestro_core.resources.threads import Threads
+
+ANSWER = {
+    "execution_id": "ex_1",
+    "thread_id": "th_1",
+    "status": "completed",
+    "message": {"role": "assistant", "content": "Hello!", "tool_calls": [], "created_at": "t"},
+}
+TOKEN = sse("message:token", {"token": "Hel"})
+COMPLETED = sse("message:completed", {"content": "Hello"})
+
+
+def is_post(request: Request) -> bool:
+    return request.method == "POST"
+
+
+def sending(options: Optional[Dict[str, Any]] = None, **more: Any) -> Stepper:
+    operation = Threads.send_message_stream("th_1", "Hi", **more)
+    machine = operation.machine(a_context(**(options or {})), "token")
+    return Stepper(machine, once=is_post, terminal=MESSAGE_TERMINAL)
+
+
+def started(**more: Any) -> Stepper:
+    stepper = sending(**more)
+    stepper.start()
+    return stepper
+
+
+def answered(data: Any, *, status: int = 200) -> Stepper:
+    """The POST was answered with JSON."""
+    stepper = started()
+    stepper.opens(status, "application/json", {"X-Request-ID": "req_7"})
+    stepper.receives(a_response(body={"data": data}).body)
+    stepper.ends()
+    return stepper
+
+
+def not_offered() -> Stepper:
+    """The POST was answered with 501, so that the message is sent whole."""
+    stepper = started()
+    stepper.opens(501, "application/json")
+    stepper.receives(b'{"error": {"code": "not_implemented"}}')
+    stepper.ends()
+    return stepper
+
+
+def kinds(stepper: Stepper) -> Any:
+    return [item["type"] for item in stepper.items]
+
+
+# 1. The POST itself is the stream
+
+
+def test_the_post_may_be_the_stream() -> None:
+    message = sending()
+    action = message.start()
+    assert isinstance(action, Open)
+    assert action.timeout == 130.0
+    assert action.request.body == b'{"content":"Hi","stream":true}'
+    assert action.request.headers["idempotency-key"] == "token"
+    assert message.opens(headers={"X-Request-ID": "req_7"}) == Read(90.0)
+    message.receives(sse("message:started") + TOKEN)
+    assert message.takes_all() == Read(90.0)
+    message.receives(COMPLETED)
+    assert message.action == Close()
+    message.closes()
+    assert isinstance(message.takes(), Done)
+    assert kinds(message) == ["message:started", "message:token", "message:completed"]
+    assert message.machine.request_id == "req_7"  # type: ignore[attr-defined]
+    assert len(message.sent) == 1
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_stream_on_the_post_that_breaks_off_is_an_error_and_nothing_is_sent_again(
+    clean: bool,
+) -> None:
+    message = started()
+    message.opens()
+    message.receives(TOKEN)
+    message.takes()
+    message.ends() if clean else message.fails(Phase.REPLY_BROKEN)
+    assert isinstance(message.error, StreamError)
+    assert len(message.sent) == 1
+
+
+def test_a_dead_stream_on_the_post_is_an_error_and_nothing_is_sent_again() -> None:
+    message = started()
+    message.opens()
+    assert message.stays_quiet() == Close()
+    message.closes()
+    assert isinstance(message.error, StreamError)
+    assert len(message.sent) == 1
+
+
+def test_a_failed_answer_ends_the_stream_too() -> None:
+    message = started()
+    message.opens()
+    message.receives(sse("message:failed", {"error": "why"}))
+    message.closes()
+    assert isinstance(message.takes(), Done)
+    assert message.items[-1]["error"] == "why"
+
+
+# 2. The events are on the thread's stream
+
+
+@pytest.mark.parametrize("status", ["pending", "processing"])
+def test_the_events_may_be_on_the_threads_stream(status: str) -> None:
+    message = answered({"message_id": "m_1", "thread_id": "th_1", "status": status})
+    action = message.action
+    assert isinstance(action, Open)
+    assert (action.request.method, action.request.body) == ("GET", b"")
+    assert action.request.url.endswith("/threads/th_1/events")
+    message.opens()
+    message.receives(TOKEN)
+    message.takes()
+    message.ends()
+    message.waits()
+    message.opens()
+    message.takes()
+    assert message.machine.reconnects == 1  # type: ignore[attr-defined]
+    message.receives(b"id: 9\n" + COMPLETED)
+    assert message.machine.last_event_id == "9"  # type: ignore[attr-defined]
+    message.closes()
+    assert isinstance(message.takes(), Done)
+    assert kinds(message) == ["message:token", "stream:reconnected", "message:completed"]
+    assert [request.method for request in message.sent] == ["POST", "GET", "GET"]
+
+
+def test_a_threads_stream_that_is_not_there_is_an_error() -> None:
+    message = answered({"status": "pending"})
+    message.opens(404, "application/json")
+    message.ends()
+    assert isinstance(message.error, NotFoundError)
+    assert len([request for request in message.sent if is_post(request)]) == 1
+
+
+def test_a_threads_stream_refused_for_now_is_asked_for_again() -> None:
+    message = answered({"status": "pending"})
+    message.fails()
+    message.waits()
+    message.opens(200, "text/html")
+    assert message.stays_quiet() == Close()
+    message.closes()
+    message.waits()
+    message.opens()
+    message.receives(COMPLETED)
+    assert message.action == Close()
+
+
+# 3. The server does not stream
+
+
+def test_without_streaming_the_message_is_sent_whole_and_the_events_are_made() -> None:
+    message = not_offered()
+    action = message.action
+    assert isinstance(action, Send)
+    assert action.timeout == 130.0
+    assert action.request.body == b'{"content":"Hi","stream":false}'
+    message.replies(200, an_envelope(ANSWER))
+    message.takes_all()
+    assert isinstance(message.action, Done)
+    assert kinds(message) == ["message:started", "message:token", "message:completed"]
+    assert message.items[1]["token"] == "Hello!"
+    last = message.items[2]
+    assert (last["content"], last["thread_id"]) == ("Hello!", "th_1")
+    assert last["usage"] == dict.fromkeys(["prompt_tokens", "completion_tokens", "total_tokens"])
+    assert message.machine.request_id == "req_1"  # type: ignore[attr-defined]
+
+
+def test_another_body_has_another_idempotency_key() -> None:
+    first, second = not_offered().sent
+    assert first.headers["idempotency-key"] != second.headers["idempotency-key"]
+
+
+def test_the_callers_idempotency_key_is_sent_with_the_message() -> None:
+    assert started(idempotency_key="mine").sent[0].headers["idempotency-key"] == "mine"
+
+
+def test_before_there_is_a_stream_the_handle_knows_nothing() -> None:
+    machine: Any = started().machine
+    assert (machine.last_event_id, machine.reconnects, machine.request_id) == ("", 0, None)
+
+
+def test_a_whole_answer_to_the_first_post_is_taken_as_it_is() -> None:
+    message = answered({**ANSWER, "usage": {"total_tokens": 7}})
+    message.takes_all()
+    assert isinstance(message.action, Done)
+    assert message.items[-1]["usage"]["total_tokens"] == 7
+    assert len(message.sent) == 1
+
+
+@pytest.mark.parametrize(
+    "message_field", [None, {"content": None}, {"content": ""}, {"content": 1}]
+)
+def test_an_answer_without_text_has_no_token(message_field: Any) -> None:
+    message = answered({"status": "completed", "message": message_field})
+    message.takes_all()
+    assert kinds(message) == ["message:started", "message:completed"]
+
+
+def test_a_failed_whole_answer_is_a_failed_message() -> None:
+    message = answered({"status": "failed", "error": "why"})
+    message.takes_all()
+    assert kinds(message) == ["message:started", "message:failed"]
+    assert message.items[-1]["error"] == "why"
+
+
+# Never twice
+
+
+@pytest.mark.parametrize("phase", [Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN])
+def test_a_post_that_may_have_arrived_is_not_sent_again(phase: Phase) -> None:
+    message = started()
+    message.fails(phase)
+    assert isinstance(message.error, ConnectionError)
+    message = not_offered()
+    message.fails(phase)
+    assert isinstance(message.error, ConnectionError)
+    assert len(message.sent) == 2
+
+
+def test_a_post_that_did_not_leave_is_sent_again() -> None:
+    message = started()
+    assert isinstance(message.fails(Phase.NOT_SENT), Wait)
+    assert isinstance(message.waits(), Open)
+    message = not_offered()
+    assert isinstance(message.fails(Phase.NOT_SENT), Wait)
+    assert isinstance(message.waits(), Send)
+
+
+def test_a_timeout_of_the_agent_is_a_timeout_and_nothing_is_sent_again() -> None:
+    message = not_offered()
+    message.replies(408, {"error": {"code": "timeout", "message": "it goes on"}})
+    assert isinstance(message.error, TimeoutError)
+    assert len(message.sent) == 2
+
+
+def test_a_reply_that_never_ends_is_an_error_and_nothing_is_sent_again() -> None:
+    message = started()
+    message.opens(200, "application/json")
+    message.stays_quiet()
+    message.closes()
+    assert isinstance(message.error, TimeoutError)
+    assert len(message.sent) == 1
+
+
+def test_a_501_that_never_ends_is_a_501() -> None:
+    message = started()
+    message.opens(501, "application/json")
+    message.stays_quiet()
+    assert isinstance(message.closes(), Send)
+    message = started()
+    message.opens(501, "application/json")
+    assert isinstance(message.fails(Phase.REPLY_BROKEN), Send)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, AuthenticationError), (404, NotFoundError), (500, ServerError)]
+)
+def test_a_refused_message_is_an_error(status: int, kind: type) -> None:
+    message = started()
+    message.opens(status, "application/json")
+    message.ends()
+    assert isinstance(message.error, kind)
+    message = not_offered()
+    message.replies(status)
+    assert isinstance(message.error, kind)
+
+
+def test_a_second_501_is_an_error() -> None:
+    message = not_offered()
+    message.replies(501)
+    assert message.error.status_code == 501
+
+
+@pytest.mark.parametrize("data", [None, [], "x", 1])
+def test_an_answer_that_is_none_is_an_error(data: Any) -> None:
+    assert answered(data).error.code == "invalid_response"
+    message = not_offered()
+    message.replies(200, an_envelope(data))
+    assert message.error.code == "invalid_response"
+
+
+# All of it
+
+SSE_HEAD = ResponseHead(200, Headers({"Content-Type": "text/event-stream"}))
+JSON_HEAD = ResponseHead(200, Headers({"Content-Type": "application/json"}))
+HEADS = (
+    SSE_HEAD,
+    JSON_HEAD,
+    ResponseHead(401, Headers()),
+    ResponseHead(429, Headers({"Retry-After": "1"})),
+    ResponseHead(501, Headers()),
+)
+CHUNKS = (
+    KEEPALIVE,
+    TOKEN,
+    TOKEN + TOKEN,
+    COMPLETED,
+    b'{"data": {"status": "pending"}}',
+    a_response(body=an_envelope(ANSWER)).body,
+)
+REPLIES = (a_response(200, an_envelope(ANSWER)), a_response(429), a_response(500))
+
+
+def test_the_table_is_true() -> None:
+    world = Possibilities(REPLIES, HEADS, CHUNKS)
+    assert_table_is_true(MessageStreamMachine, wander(sending, world, walks=6000))
+
+
+answers = st.one_of(
+    st.sampled_from(
+        [b'{"data": {"status": "pending"}}', a_response(body=an_envelope(ANSWER)).body]
+    ),
+    st.dictionaries(
+        st.sampled_from(["status", "message", "content", "usage", "thread_id", "error"]),
+        json_values,
+    ).map(lambda data: a_response(body=an_envelope(data)).body),
+    json_values.map(lambda data: a_response(body=an_envelope(data)).body),
+)
+
+
+class MessageStreamProperties(MachineProperties):
+    responses = responses(answers)
+    chunks = st.one_of(
+        answers,
+        st.builds(
+            sse,
+            st.sampled_from(["message:started", "message:token", "message:completed", "x"]),
+            json_values,
+            id=st.one_of(st.none(), st.sampled_from(["1", "2"])),
+        ),
+        st.binary(min_size=1, max_size=20),
+    )
+
+    def make(self) -> Stepper:
+        return sending()
+
+    def check(self) -> None:
+        """At most four attempts each way, and no end without an end of the message."""
+        posts = [request for request in self.stepper.sent if is_post(request)]
+        assert len(posts) <= 8
+        if isinstance(self.stepper.action, Done):
+            assert self.stepper.ended_by in MESSAGE_TERMINAL
+        assert not isinstance(self.stepper.action, Fail) or self.stepper.ended_by is None
+        assert not isinstance(self.stepper.action, Emit) or self.stepper.action.item["type"]
+
+
+TestMessageStreamProperties = collected(MessageStreamProperties)

@@ -1,0 +1,181 @@
+"""Bad input to an endpoint is refused by name, at the call that made it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable, List
+
+import pytest
+
+from flowmaestro_core.operation import Operation
+from flowmaestro_core.resources import (
+    Agents,
+    Executions,
+    KnowledgeBases,
+    Threads,
+    Triggers,
+    Webhooks,
+    Workflows,
+)
+
+BY_ID: List[Callable[[Any], Any]] = [
+    *(Workflows.get, Workflows.execute, Workflows.run),
+    *(Executions.get, Executions.cancel, Executions.stream, Executions.wait_for_completion),
+    *(Agents.get, Agents.create_thread, Agents.list_memory, Agents.iterate_memory),
+    *(Agents.update_memory, Agents.memory_stats, Agents.search_memory),
+    *(Threads.get, Threads.delete, Threads.list_messages, Threads.iterate_messages),
+    *(Threads.send_message, Threads.send_message_stream, Threads.stream),
+    *(Triggers.execute, KnowledgeBases.get, KnowledgeBases.query),
+    *(Webhooks.get, Webhooks.update, Webhooks.delete, Webhooks.test),
+    *(Webhooks.list_deliveries, Webhooks.iterate_deliveries),
+]
+SECOND = {"user_id": "u", "query": "q", "content": "c"}
+
+
+def with_id(build: Callable[..., Any], resource_id: Any) -> Any:
+    _, *others = inspect.signature(build).parameters.values()
+    needed = {
+        parameter.name: SECOND[parameter.name]
+        for parameter in others
+        if parameter.default is parameter.empty
+    }
+    return build(resource_id, **needed)
+
+
+@pytest.mark.parametrize("build", BY_ID, ids=lambda build: build.__qualname__)
+def test_a_bad_id_is_refused_by_name(build: Callable[..., Any]) -> None:
+    name = next(iter(inspect.signature(build).parameters))
+    assert name.endswith("_id")
+    for bad in ("", ".", ".."):
+        with pytest.raises(ValueError, match=name):
+            with_id(build, bad)
+    for wrong in (None, 5, b"x"):
+        with pytest.raises(TypeError, match=name):
+            with_id(build, wrong)
+    assert isinstance(with_id(build, "fine"), Operation)
+
+
+@pytest.mark.parametrize("user_id", ["", "..", None, 5])
+def test_a_bad_second_id_is_refused_by_name(user_id: Any) -> None:
+    for build in (Agents.get_memory, Agents.update_memory, Agents.delete_memory):
+        with pytest.raises((TypeError, ValueError), match="user_id"):
+            build("a", user_id)
+
+
+LISTS: List[Callable[..., Any]] = [
+    *(Workflows.list, Executions.list, Agents.list, Triggers.list, KnowledgeBases.list),
+    *(Webhooks.list, lambda **page: Threads.list_messages("t", **page)),
+    *(lambda **page: Agents.list_memory("a", **page),),
+    *(lambda **page: Webhooks.list_deliveries("w", **page),),
+]
+WALKS: List[Callable[..., Any]] = [
+    *(Workflows.iterate, Executions.iterate, Agents.iterate, Triggers.iterate),
+    *(KnowledgeBases.iterate, Webhooks.iterate),
+    *(lambda **page: Threads.iterate_messages("t", **page),),
+    *(lambda **page: Agents.iterate_memory("a", **page),),
+    *(lambda **page: Webhooks.iterate_deliveries("w", **page),),
+]
+
+
+@pytest.mark.parametrize("build", [*LISTS, *WALKS])
+def test_a_page_is_a_number_from_one(build: Callable[..., Any]) -> None:
+    names = ["per_page"] if build in WALKS else ["page", "per_page"]
+    for name in names:
+        for bad in (0, -1):
+            with pytest.raises(ValueError, match=f"^{name} must be at least 1"):
+                build(**{name: bad})
+        for wrong in ("2", 2.0, True, [1]):
+            with pytest.raises(TypeError, match=f"^{name} must be an int"):
+                build(**{name: wrong})
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (Executions.list, "workflow_id"),
+        (Executions.list, "status"),
+        (Executions.iterate, "workflow_id"),
+        (Executions.iterate, "status"),
+        (Triggers.list, "workflow_id"),
+        (Triggers.iterate, "workflow_id"),
+    ],
+)
+def test_a_filter_that_would_not_filter_is_refused_by_name(
+    build: Callable[..., Any], name: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{name} must not be empty"):
+        build(**{name: ""})
+    with pytest.raises(TypeError, match=f"{name} must be a str"):
+        build(**{name: 5})
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (lambda inputs: Workflows.execute("w", inputs=inputs), "inputs"),
+        (lambda inputs: Workflows.run("w", inputs), "inputs"),
+        (lambda inputs: Triggers.execute("t", inputs=inputs), "inputs"),
+        (lambda metadata: Agents.create_thread("a", metadata=metadata), "metadata"),
+        (lambda metadata: Agents.update_memory("a", "u", metadata=metadata), "metadata"),
+        (lambda headers: Webhooks.create("n", "u", [], headers=headers), "headers"),
+        (lambda headers: Webhooks.update("w", headers=headers), "headers"),
+    ],
+)
+def test_what_json_cannot_express_is_refused_by_name(build: Callable[..., Any], name: str) -> None:
+    for bad in ({"a": float("nan")}, {"a": float("inf")}):
+        with pytest.raises(ValueError, match=rf"{name}\['a'\]"):
+            build(bad)
+    for wrong in ({"a": {1}}, {"a": {5: 1}}, {5: 1}, [1], "text", 0):
+        with pytest.raises(TypeError, match=name):
+            build(wrong)
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (lambda value: Threads.send_message("t", value), "content"),
+        (lambda value: Threads.send_message_stream("t", value), "content"),
+        (lambda value: KnowledgeBases.query("k", value), "query"),
+        (lambda value: Agents.search_memory("a", value), "query"),
+        (lambda value: Webhooks.create(value, "u", []), "name"),
+        (lambda value: Webhooks.create("n", value, []), "url"),
+    ],
+)
+@pytest.mark.parametrize("value", [None, 5, b"x", ["x"]])
+def test_text_is_text(build: Callable[..., Any], name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a str"):
+        build(value)
+
+
+def test_events_are_a_list_of_names() -> None:
+    events: Any = "execution.completed"
+    for build in (
+        lambda: Webhooks.create("n", "u", events),
+        lambda: Webhooks.update("w", events=events),
+    ):
+        with pytest.raises(TypeError, match="events must be a list of event names, not the str"):
+            build()
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_times_are_positive_and_finite(seconds: float) -> None:
+    with pytest.raises(ValueError, match=r"^timeout must be"):
+        Executions.wait_for_completion("e", timeout=seconds)
+    with pytest.raises(ValueError, match=r"^poll_interval must be"):
+        Executions.wait_for_completion("e", poll_interval=seconds)
+    with pytest.raises(ValueError, match=r"^timeout must be"):
+        Workflows.run("w", timeout=seconds)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "message"),
+    [
+        ("", ValueError, "idempotency_key is empty"),
+        ("a\r\nX-Injected: y", ValueError, "idempotency_key holds white space, a control"),
+        ("schlüssel", ValueError, "idempotency_key holds white space, a control or a non-ASCII"),
+        (7, TypeError, "idempotency_key must be a str, not int"),
+    ],
+)
+def test_an_idempotency_key_that_no_header_can_carry(key, kind, message) -> None:
+    with pytest.raises(kind, match=message):
+        Workflows.execute("wf_1", idempotency_key=key)

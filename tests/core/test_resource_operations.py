@@ -1,0 +1,193 @@
+"""What the endpoints' operations know beyond the request, and how they read a reply."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict
+
+import pytest
+
+from flowmaestro_core.call import Call, Proof
+from flowmaestro_core.event_stream import Events
+from flowmaestro_core.events import EXECUTION_TERMINAL
+from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_core.message_stream import MessageStream
+from flowmaestro_core.options import ClientOptions
+from flowmaestro_core.pages import Pages
+from flowmaestro_core.resources import (
+    Agents,
+    Executions,
+    KnowledgeBases,
+    Threads,
+    Triggers,
+    Webhooks,
+    Workflows,
+)
+from flowmaestro_core.run import Run
+from flowmaestro_core.wait import Waiting
+
+OPTIONS = ClientOptions("fm_live_0123456789")
+ROOT = "https://api.flowmaestro.io/api/v1"
+
+
+def request(call: Call[Any]) -> Request:
+    return call.request(OPTIONS, "token")
+
+
+def test_sending_a_message_waits_for_the_agent() -> None:
+    call = Threads.send_message("t", "c")
+    assert call.minimum_timeout == 130.0
+    assert OPTIONS.timeout_for(call.minimum_timeout) == 130.0
+    assert OPTIONS.with_changes(timeout=5).timeout_for(call.minimum_timeout) == 5
+    assert request(Threads.send_message("t", "c", stream=True)).body == (
+        b'{"content":"c","stream":true}'
+    )
+    assert Workflows.execute("w").minimum_timeout == 0.0
+
+
+def test_a_refused_repeat_can_prove_that_it_worked() -> None:
+    assert Threads.delete("t").proof == Proof(404)
+    assert Webhooks.delete("w").proof == Proof(404)
+    proof = Executions.cancel("e").proof
+    assert proof is not None
+    assert proof.refusal == 400
+    assert proof.ask is not None
+    assert request(proof.ask).url == ROOT + "/executions/e"
+    assert proof.confirms({"data": {"status": "cancelled"}})
+    assert not proof.confirms({"data": {"status": "completed"}})
+
+
+def test_operations_that_are_more_than_a_call() -> None:
+    waiting = Executions.wait_for_completion("e", poll_interval=2.0, timeout=9.0, on_poll=print)
+    assert waiting == Waiting("e", waiting.ask, 2.0, 9.0, print)
+    assert request(waiting.ask).url == ROOT + "/executions/e"
+    defaults = Executions.wait_for_completion("e")
+    assert (defaults.poll_interval, defaults.timeout, defaults.listener) == (1.0, 300.0, None)
+    events = Executions.stream("e")
+    assert isinstance(events, Events)
+    assert (events.terminal, events.resumable) == (EXECUTION_TERMINAL, True)
+    assert events.reconcile is not None
+    assert request(events.reconcile).url == ROOT + "/executions/e"
+    endless = Threads.stream("t")
+    assert (endless.terminal, endless.reconcile) == (frozenset(), None)
+    message = Threads.send_message_stream("t", "c")
+    assert isinstance(message, MessageStream)
+    assert request(message.whole).body == b'{"content":"c","stream":false}'
+    assert request(message.events).url == ROOT + "/threads/t/events"
+
+
+def test_a_run_is_made_of_its_parts() -> None:
+    run = Workflows.run("w", {"a": 1}, print, 9.0)
+    assert isinstance(run, Run)
+    assert request(run.execute).body == b'{"inputs":{"a":1}}'
+    assert (run.timeout, run.listener) == (9.0, print)
+    assert request(run.events("e").source).url == ROOT + "/executions/e/events"
+    waiting = run.waiting("e")
+    assert (waiting.execution_id, waiting.timeout, waiting.listener) == ("e", 9.0, None)
+
+
+@pytest.mark.parametrize(
+    ("pages", "path"),
+    [
+        (Workflows.iterate(per_page=5), "/workflows?page=3&per_page=5"),
+        (Workflows.iterate(), "/workflows?page=3"),
+        (Agents.iterate(), "/agents?page=3"),
+        (Agents.iterate_memory("a"), "/agents/a/memory?page=3"),
+        (Threads.iterate_messages("t"), "/threads/t/messages?page=3"),
+        (KnowledgeBases.iterate(), "/knowledge-bases?page=3"),
+        (Webhooks.iterate(), "/webhooks?page=3"),
+        (Webhooks.iterate_deliveries("w"), "/webhooks/w/deliveries?page=3"),
+        (Triggers.iterate(workflow_id="w"), "/triggers?page=3&workflow_id=w"),
+        (
+            Executions.iterate(workflow_id="w", status="failed", per_page=5),
+            "/executions?page=3&per_page=5&workflow_id=w&status=failed",
+        ),
+    ],
+)
+def test_a_walk_asks_for_page_after_page(pages: Pages[Any], path: str) -> None:
+    assert request(pages.page(3)).url == ROOT + path
+    assert pages.cursor() is not pages.cursor()
+    assert pages.cursor().page == 1
+
+
+def test_a_walk_over_executions_does_not_believe_in_the_last_page() -> None:
+    last = {"data": [{}] * 20, "pagination": {"has_next": False, "total_count": 20, "per_page": 20}}
+    assert Executions.iterate().cursor().advance(last)
+    assert not Executions.iterate(workflow_id="w").cursor().advance(last)
+    assert not Workflows.iterate().cursor().advance(last)
+    filtered: Any = {"data": [], "pagination": {"total_count": 99, "per_page": 20}}
+    assert Executions.iterate(workflow_id="w", status="failed").cursor().advance(filtered)
+    assert not Executions.iterate(status="failed").cursor().advance(filtered)
+    assert not Executions.iterate(workflow_id="w").cursor().advance(filtered)
+
+
+# Replies
+
+
+def answer(call: Call[Any], body: Any) -> Any:
+    return call.reply(Response(200, Headers(), json.dumps(body).encode()))
+
+
+def test_triggers_of_other_workflows_are_left_out() -> None:
+    rows = [{"id": 1, "workflow_id": "w"}, {"id": 2, "workflow_id": "v"}, {"id": 3}, "odd"]
+    body = {"data": rows, "pagination": {}}
+    mine = answer(Triggers.list(workflow_id="w"), body)
+    assert [row["id"] for row in mine["data"]] == [1]
+    assert mine["data"][0]["type"] is None
+    assert len(answer(Triggers.list(), body)["data"]) == 4
+
+
+ONE: Dict[str, Any] = {"data": {"id": "x"}}
+MANY: Dict[str, Any] = {"data": [{"id": "x"}], "pagination": {"page": 1}}
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "keys"),
+    [
+        (Workflows.get("w"), ONE, {"inputs", "input_schema"}),
+        (Workflows.execute("w"), ONE, {"execution_id", "status"}),
+        (Triggers.execute("t"), ONE, {"execution_id", "status"}),
+        (Executions.get("e"), ONE, {"status", "outputs", "error"}),
+        (Executions.cancel("e"), ONE, {"status"}),
+        (Threads.send_message("t", "c"), ONE, {"role", "content", "usage", "tool_calls"}),
+        (Webhooks.test("w"), ONE, {"success", "response_time_ms", "error_message"}),
+        (Workflows.list(), MANY, {"inputs", "input_schema"}),
+        (Executions.list(), MANY, {"status", "outputs", "error"}),
+        (Triggers.list(), MANY, {"type", "trigger_type"}),
+    ],
+)
+def test_what_the_contract_reads_is_there(call: Call[Any], body: Any, keys: set[str]) -> None:
+    reply = answer(call, body)
+    row = reply["data"][0] if isinstance(reply["data"], list) else reply["data"]
+    assert keys <= set(row)
+    assert row["id"] == "x"
+    if body is MANY:
+        assert {"page", "per_page", "total_count", "has_more", "has_next"} <= set(
+            reply["pagination"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("call", "deleted"),
+    [
+        (Threads.delete("t"), "t"),
+        (Webhooks.delete("w"), "w"),
+        (Agents.delete_memory("a", "u"), "u"),
+    ],
+)
+def test_a_deletion_without_words_is_one(call: Call[Any], deleted: str) -> None:
+    reply = call.reply(Response(204, Headers()))
+    assert reply["data"] == {"id": deleted, "deleted": True}
+
+
+def test_search_results_have_both_names() -> None:
+    body = {"data": {"results": [{"score": 0.5, "content": "c"}]}}
+    for call in (KnowledgeBases.query("k", "q"), Agents.search_memory("a", "q")):
+        assert answer(call, body)["data"]["results"][0]["similarity"] == 0.5
+
+
+def test_the_deployed_servers_messages_are_a_list() -> None:
+    body = {"data": {"messages": [{"role": "user", "content": "Hi"}]}}
+    reply = answer(Threads.list_messages("t"), body)
+    assert reply["data"] == [{"role": "user", "content": "Hi"}]
+    assert reply["pagination"]["total_count"] == 1

@@ -1,0 +1,365 @@
+"""Running a workflow from its start to its end: execute, follow, and ask for the last word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from properties import MachineProperties, collected, json_values, responses
+from stepping import (
+    KEEPALIVE,
+    Possibilities,
+    Stepper,
+    a_context,
+    a_response,
+    an_envelope,
+    an_error,
+    assert_table_is_true,
+    sse,
+    wander,
+)
+
+from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
+from flowmaestro_core.errors import (
+    ConnectionError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+    TimeoutError,
+)
+from flowmaestro_core.events import EXECUTION_TERMINAL
+from flowmaestro_core.http import Headers, Phase, Request, ResponseHead
+from flowmaestro_core.resources.workflows import Workflows
+from flowmaestro_core.run import RunMachine
+from flowmaestro_core.wait import is_terminal
+
+STARTED = an_envelope({"execution_id": "ex_1", "status": "pending"})
+RUNNING = an_envelope({"id": "ex_1", "status": "running"})
+ENDED = an_envelope({"id": "ex_1", "status": "completed", "outputs": {"a": 1}})
+CONNECTED = sse("connected", {"execution_id": "ex_1", "status": "running"})
+COMPLETED = sse("execution:completed", {"outputs": {"a": 1}})
+
+
+def is_execute(request: Request) -> bool:
+    return request.method == "POST"
+
+
+def running(*, timeout: float = 300.0) -> Stepper:
+    operation = Workflows.run("wf_1", {"a": 1}, timeout=timeout)
+    return Stepper(
+        operation.machine(a_context(), "token"), once=is_execute, terminal=EXECUTION_TERMINAL
+    )
+
+
+def executed(**more: Any) -> Stepper:
+    stepper = running(**more)
+    stepper.start()
+    stepper.replies(202, STARTED)
+    return stepper
+
+
+def following(**more: Any) -> Stepper:
+    stepper = executed(**more)
+    stepper.opens()
+    return stepper
+
+
+def kinds(stepper: Stepper) -> Any:
+    return [item["type"] for item in stepper.items]
+
+
+# The plain course
+
+
+def test_it_executes_follows_and_asks_for_the_last_word() -> None:
+    run = running()
+    action = run.start()
+    assert isinstance(action, Send)
+    assert action.request.body == b'{"inputs":{"a":1}}'
+    action = run.replies(202, STARTED)
+    assert isinstance(action, Open)
+    assert action.request.url.endswith("/executions/ex_1/events")
+    run.opens()
+    run.receives(CONNECTED + sse("node:started") + COMPLETED)
+    assert run.takes_all() == Close()
+    run.closes()
+    action = run.takes()
+    assert isinstance(action, Send)
+    assert action.request.url.endswith("/executions/ex_1")
+    run.replies(200, ENDED)
+    assert run.value == {"id": "ex_1", "status": "completed", "outputs": {"a": 1}, "error": None}
+    assert kinds(run) == ["connected", "node:started", "execution:completed"]
+    assert run.now == 1000.0
+
+
+def test_when_events_do_not_flow_it_asks_on_the_ramp_of_a_wait() -> None:
+    run = following()
+    run.receives(CONNECTED)
+    run.takes()
+    while run.now < 1002.2:
+        run.replies(200, RUNNING) if isinstance(run.action, Send) else run.stays_quiet()
+    asked = [request for request in run.sent if request.url.endswith("/executions/ex_1")]
+    assert 7 <= len(asked) <= 10
+    if not isinstance(run.action, Send):
+        run.stays_quiet()
+    assert run.replies(200, ENDED) == Close()
+    run.closes()
+    assert isinstance(run.takes(), Done)
+    assert run.value["outputs"] == {"a": 1}
+    assert kinds(run) == ["connected", "execution:completed"]
+
+
+def test_a_last_word_that_lags_behind_is_waited_for() -> None:
+    run = following()
+    run.receives(COMPLETED)
+    run.closes()
+    run.takes()
+    assert isinstance(run.replies(200, RUNNING), Wait)
+    run.waits()
+    run.replies(200, ENDED)
+    assert run.value["status"] == "completed"
+
+
+# Starting
+
+
+@pytest.mark.parametrize("phase", [Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN])
+def test_a_start_that_may_have_happened_is_not_repeated(phase: Phase) -> None:
+    run = running()
+    run.start()
+    run.fails(phase)
+    assert isinstance(run.error, ConnectionError)
+    assert run.error.execution_id is None
+    assert len(run.sent) == 1
+
+
+def test_a_start_turned_away_is_repeated_within_the_time() -> None:
+    run = running(timeout=20.0)
+    run.start()
+    assert run.replies(429, headers={"Retry-After": "15"}) == Wait(15.0)
+    action = run.waits()
+    assert isinstance(action, Send)
+    assert action.timeout == 5.0
+    run.replies(429, headers={"Retry-After": "15"})
+    assert isinstance(run.error, RateLimitError)
+
+
+def test_an_unknown_workflow_is_not_found() -> None:
+    run = running()
+    run.start()
+    run.replies(404)
+    assert isinstance(run.error, NotFoundError)
+
+
+@pytest.mark.parametrize("execution_id", [None, "", ".", "..", 7, ["ex_1"], {}, "\ud800"])
+def test_a_start_without_a_usable_id_is_an_error(execution_id: Any) -> None:
+    run = running()
+    run.start()
+    run.replies(202, an_envelope({"execution_id": execution_id}))
+    assert isinstance(run.error, ServerError)
+    assert (run.error.code, run.error.status_code) == ("invalid_response", 202)
+    assert run.error.request_id == "req_1"
+
+
+@pytest.mark.parametrize("data", [None, [], "ex_1"])
+def test_a_start_that_says_nothing_is_an_error(data: Any) -> None:
+    run = running()
+    run.start()
+    run.replies(202, an_envelope(data))
+    assert run.error.code == "invalid_response"
+
+
+def test_the_documented_id_will_do() -> None:
+    run = running()
+    run.start()
+    run.replies(202, an_envelope({"id": "ex_2"}))
+    assert run.sent[-1].url.endswith("/executions/ex_2/events")
+
+
+# Trouble with the stream is no trouble
+
+
+@pytest.mark.parametrize("status", [401, 404, 501, 200])
+def test_a_stream_that_is_not_offered_gives_way_to_polling(status: int) -> None:
+    run = executed()
+    run.opens(status, "text/html")
+    run.receives(b"<html>")
+    assert isinstance(run.ends(), Send)
+    run.replies(200, RUNNING)
+    run.waits()
+    run.replies(200, ENDED)
+    assert run.value["status"] == "completed"
+
+
+def test_a_stream_that_cannot_be_opened_gives_way_to_polling() -> None:
+    run = executed()
+    for _ in range(3):
+        run.fails()
+        run.waits()
+    assert isinstance(run.fails(), Send)
+    run.replies(200, ENDED)
+    assert run.value["status"] == "completed"
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_stream_that_stays_lost_gives_way_to_polling(clean: bool) -> None:
+    run = following()
+    while not isinstance(run.action, Send):
+        if isinstance(run.action, Read):
+            run.ends() if clean else run.fails(Phase.REPLY_BROKEN)
+        elif isinstance(run.action, Wait):
+            run.waits()
+        elif isinstance(run.action, Open):
+            run.opens()
+        else:
+            run.takes()
+    run.replies(200, ENDED)
+    assert run.value["status"] == "completed"
+
+
+def test_a_204_is_answered_by_the_execution() -> None:
+    run = executed()
+    run.opens(204, "")
+    run.ends()
+    run.replies(200, RUNNING)
+    assert isinstance(run.action, Send)
+    run.replies(200, ENDED)
+    assert run.value["status"] == "completed"
+
+
+def test_a_204_of_an_ended_execution_ends_the_run() -> None:
+    run = executed()
+    run.opens(204, "")
+    run.ends()
+    run.replies(200, ENDED)
+    assert isinstance(run.takes(), Done)
+
+
+def test_a_stream_is_closed_before_polling_begins() -> None:
+    run = following(timeout=10.0)
+    run.receives(sse("node:started"))
+    assert run.takes(after=10.0) == Close()
+    assert isinstance(run.closes(), Send)
+    run.replies(200, ENDED)
+    assert run.value["status"] == "completed"
+
+
+def test_an_execution_that_is_gone_is_an_error_that_names_it() -> None:
+    run = following()
+    run.stays_quiet()
+    assert run.replies(404) == Close()
+    assert isinstance(run.closes(), Send)
+    run.replies(404)
+    assert isinstance(run.error, NotFoundError)
+    assert run.error.execution_id == "ex_1"
+
+
+# The end of the time
+
+
+def test_a_run_that_takes_too_long_is_left_running_and_named() -> None:
+    run = following(timeout=10.0)
+    while not isinstance(run.action, Fail):
+        if isinstance(run.action, Send):
+            run.replies(200, RUNNING)
+        elif isinstance(run.action, Close):
+            run.closes()
+        else:
+            run.stays_quiet() if isinstance(run.action, Read) else run.waits()
+    assert isinstance(run.error, TimeoutError)
+    assert run.error.execution_id == "ex_1"
+    assert run.error.last_execution["status"] == "running"
+    assert run.now == pytest.approx(1010.0)
+    assert sum(is_execute(request) for request in run.sent) == 1
+    assert not any("cancel" in request.url for request in run.sent)
+
+
+def test_a_spent_day_is_an_error_that_names_the_execution() -> None:
+    run = executed()
+    run.opens(401, "text/html")
+    run.ends()
+    run.replies(429, an_error("rate_limit_exceeded", window="day"))
+    assert isinstance(run.error, RateLimitError)
+    assert run.error.execution_id == "ex_1"
+
+
+def test_an_execution_that_ended_at_the_last_moment_is_given_back() -> None:
+    run = following(timeout=10.0)
+    run.receives(COMPLETED, after=9.9)
+    run.closes()
+    run.takes(after=30.0)
+    run.replies(200, ENDED, after=0.5)
+    assert run.value["status"] == "completed"
+
+
+# All of it
+
+HEADS = (
+    ResponseHead(200, Headers({"Content-Type": "text/event-stream"})),
+    ResponseHead(200, Headers({"Content-Type": "text/event-stream"})),
+    ResponseHead(204, Headers()),
+    ResponseHead(401, Headers()),
+    ResponseHead(503, Headers()),
+)
+REPLIES = (
+    a_response(202, STARTED),
+    a_response(200, RUNNING),
+    a_response(200, ENDED),
+    a_response(302, headers={"Location": "/x"}),
+    a_response(404),
+    a_response(429),
+)
+CHUNKS = (KEEPALIVE, CONNECTED, sse("node:started"), sse("node:started") + COMPLETED, COMPLETED)
+
+
+def test_the_table_is_true() -> None:
+    world = Possibilities(REPLIES, HEADS, CHUNKS, durations=(0.0, 0.01, 1.0, 20.0))
+    taken = wander(running, world, walks=4000)
+    taken |= wander(lambda: running(timeout=30.0), world, walks=4000)
+    assert_table_is_true(RunMachine, taken)
+
+
+class RunProperties(MachineProperties):
+    timeout = 300.0
+    responses = responses(
+        st.one_of(
+            st.sampled_from([a_response(body=body).body for body in (STARTED, RUNNING, ENDED)]),
+            json_values.map(
+                lambda value: (
+                    a_response(body=an_envelope({"execution_id": value, "status": value})).body
+                )
+            ),
+            json_values.map(lambda value: a_response(body=an_envelope(value)).body),
+        )
+    )
+    chunks = st.one_of(
+        st.sampled_from(CHUNKS),
+        st.builds(sse, st.sampled_from(["node:started", "execution:failed"]), json_values),
+        st.binary(min_size=1, max_size=20),
+    )
+
+    def make(self) -> Stepper:
+        return running(timeout=self.timeout)
+
+    def check(self) -> None:
+        """It ends with an execution that has ended, or an error that names what was started."""
+        stepper = self.stepper
+        assert sum(is_execute(request) for request in stepper.sent) <= 4
+        if isinstance(stepper.action, Done):
+            assert is_terminal(stepper.action.value)
+        if isinstance(stepper.action, Fail) and any(
+            not is_execute(request) for request in stepper.sent
+        ):
+            assert stepper.error.execution_id is not None
+        if isinstance(stepper.action, Wait):
+            assert stepper.now + stepper.action.seconds <= 1000.0 + self.timeout + 1e-6
+        assert not isinstance(stepper.action, Emit) or "type" in stepper.action.item
+
+
+class ShortRunProperties(RunProperties):
+    timeout = 5.0
+
+
+TestRunProperties = collected(RunProperties)
+TestShortRunProperties = collected(ShortRunProperties)

@@ -1,0 +1,77 @@
+"""The event loop that runs, asyncio's or trio's, and how to reach it from elsewhere.
+
+Imports neither: a loop that runs has been imported by whoever runs it.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Callable, Coroutine, Optional
+
+from flowmaestro_transports.contract import AsyncOpenResponse, Releasable
+
+Start = Callable[[Callable[[AsyncOpenResponse], Coroutine[Any, Any, None]], AsyncOpenResponse], Any]
+
+
+@dataclass(frozen=True)
+class EventLoop:
+    """A running event loop.
+
+    Attributes:
+        token: what tells it from others.
+        soon: has it call a function, from any thread; `RuntimeError` once it is gone.
+        start: starts a coroutine function on it, from within.
+
+    """
+
+    token: object
+    soon: Callable[..., object]
+    start: Start
+
+    def release(self, body: AsyncOpenResponse) -> bool:
+        """Let go of a body that was opened here and that nobody holds any more.
+
+        At once on the loop's own thread, else as soon as the loop comes to it. False if the
+        loop is gone; then nothing was done.
+        """
+        here = running_loop()
+        try:
+            if here is not None and here.token is self.token:
+                self._let_go(body)
+            else:
+                self.soon(self._let_go, body)
+        except RuntimeError:
+            return False
+        return True
+
+    def _let_go(self, body: AsyncOpenResponse) -> None:
+        if isinstance(body, Releasable):
+            body.release()
+        else:
+            self.start(_close, body)
+
+
+def running_loop() -> Optional[EventLoop]:
+    """The event loop that runs in this thread; None outside of one, and in one of another kind."""
+    trio: Any = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        token = trio.lowlevel.current_trio_token()
+        return EventLoop(token, token.run_sync_soon, trio.lowlevel.spawn_system_task)
+    asyncio: Any = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+    return EventLoop(
+        loop, loop.call_soon_threadsafe, lambda close, body: loop.create_task(close(body))
+    )
+
+
+async def _close(body: AsyncOpenResponse) -> None:
+    with suppress(Exception):  # nobody is left to hear of it, and trio would end the whole run
+        await body.close()
