@@ -31,6 +31,7 @@ from flowmaestro.errors import (
     WebhookVerificationError,
 )
 from flowmaestro_core import __version__
+from flowmaestro_core.stream_times import StreamTimes
 
 __all__ = [
     "AsyncFlowMaestroClient",
@@ -46,6 +47,7 @@ __all__ = [
     "RateLimitError",
     "ServerError",
     "StreamError",
+    "StreamTimes",
     "TimeoutError",
     "ValidationError",
     "WebhookVerificationError",

@@ -19,6 +19,7 @@ from flowmaestro_core.resources import (
     Webhooks,
     Workflows,
 )
+from flowmaestro_core.stream_times import StreamTimes
 from flowmaestro_core.urls import DEFAULT_BASE_URL
 from flowmaestro_transports.contract import AsyncTransport, Transport
 from flowmaestro_transports.default_transport import DefaultAsyncTransport, DefaultTransport
@@ -99,6 +100,7 @@ class FlowMaestroClient(_Client[Sync, BlockingPerformer]):
         max_retries: Optional[int] = DEFAULT_MAX_RETRIES,
         headers: Optional[Mapping[str, str]] = None,
         transport: Union[Transport, SyncFunction, None] = None,
+        stream_times: Optional[StreamTimes] = None,
     ) -> None:
         """Make a client. Nothing is sent, and no HTTP library loaded, before the first call.
 
@@ -111,12 +113,15 @@ class FlowMaestroClient(_Client[Sync, BlockingPerformer]):
             headers: header fields to send with every request.
             transport: a `Transport`, or a function from `Request` to `Response`; requests when
                 left out.
+            stream_times: when a quiet event stream is doubted, and how soon a lost one is made
+                anew; the defaults of `StreamTimes` when left out.
 
         Raises:
             ValueError, TypeError: an argument is missing or makes no sense; the text names it.
 
         """
-        context = Context(_options(api_key, base_url, timeout, max_retries, headers))
+        options = _options(api_key, base_url, timeout, max_retries, headers)
+        context = Context(options, stream_times=stream_times or StreamTimes())
         chosen = DefaultTransport() if transport is None else as_transport(transport)
         self._bind(BlockingPerformer(chosen, context))
 
@@ -197,6 +202,7 @@ class AsyncFlowMaestroClient(_Client[Async, AwaitingPerformer]):
         max_retries: Optional[int] = DEFAULT_MAX_RETRIES,
         headers: Optional[Mapping[str, str]] = None,
         transport: Union[AsyncTransport, AsyncFunction, None] = None,
+        stream_times: Optional[StreamTimes] = None,
     ) -> None:
         """Make a client. Arguments and errors are those of `FlowMaestroClient`.
 
@@ -204,7 +210,8 @@ class AsyncFlowMaestroClient(_Client[Async, AwaitingPerformer]):
         `Response`; when left out, aiohttp under asyncio and anyio under trio, found out when
         the first call is made.
         """
-        context = Context(_options(api_key, base_url, timeout, max_retries, headers))
+        options = _options(api_key, base_url, timeout, max_retries, headers)
+        context = Context(options, stream_times=stream_times or StreamTimes())
         chosen = DefaultAsyncTransport() if transport is None else as_async_transport(transport)
         self._bind(AwaitingPerformer(chosen, context))
 

@@ -399,6 +399,7 @@ class CallMachine(Machine[Any]):
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         proof = cast("Proof", self._call.proof)
         if isinstance(outcome, Done) and proof.confirms(outcome.value):
+            outcome.value.attempts += len(self._failures) + 1
             return self._done(outcome.value)
         return self._give_up(self._refused, proof.refusal, None)
 

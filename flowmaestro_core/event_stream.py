@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Deque, Dict, FrozenSet, Generic, Optional, TypeVar, Union
 
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
@@ -111,7 +111,11 @@ class EventStreamMachine(Machine[Any]):
         self._deadline = deadline
         self._silent_poll = silent_poll
         self._times = context.stream_times
-        self._policy = context.retry_policy
+        self._policy = replace(
+            context.retry_policy,
+            base_delay=self._times.reconnect_base,
+            max_delay=self._times.reconnect_max,
+        )
         self._decoder = SseDecoder()
         self._queue: Deque[Dict[str, Any]] = deque()
         self._terminal: Optional[Dict[str, Any]] = None

@@ -53,7 +53,7 @@ class MessageStreamMachine(Machine[Any]):
             "bytes_received": ("sending",),
             "stream_quiet": ("sending",),
             "stream_ended": ("sending", "sending whole", "following", "emitting", "failed"),
-            "stream_closed": ("sending whole", "failed"),
+            "stream_closed": ("sending", "sending whole", "failed"),
             "transport_failed": ("sending", "sending whole", "failed"),
             "waited": ("sending",),
         },

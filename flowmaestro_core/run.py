@@ -51,9 +51,9 @@ class RunMachine(Machine[Execution]):
             "waited": ("executing",),
         },
         "following": {
-            "stream_opened": ("following", "waiting"),
-            "bytes_received": ("following", "waiting"),
-            "stream_quiet": ("following", "waiting"),
+            "stream_opened": ("following",),
+            "bytes_received": ("following",),
+            "stream_quiet": ("following",),
             "stream_ended": ("following", "waiting"),
             "stream_closed": ("following", "waiting"),
             "transport_failed": ("following", "waiting"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from flowmaestro_core.options import check_seconds
 
 
 @dataclass(frozen=True)
 class StreamTimes:
-    """When a quiet stream is doubted. All in seconds.
+    """When a quiet stream is doubted, and how soon a lost one is made anew. All in seconds.
+
+    Raises `ValueError` or `TypeError` for what is not a positive, finite number of seconds.
 
     Attributes:
         event_idle: no event for so long: ask what the execution's state is. Keepalives and
@@ -15,9 +19,19 @@ class StreamTimes:
         event_idle_max: later questions come ever less often, up to this interval.
         bytes_idle: not a single byte for so long (three missed keepalives): the connection is
             dead, so reconnect.
+        reconnect_base: the bound of the first random delay before a reconnection; it doubles
+            with each one that brings nothing new.
+        reconnect_max: no random delay is longer. What the server asks for (`retry:`,
+            `Retry-After`) may be.
 
     """
 
     event_idle: float = 5.0
     event_idle_max: float = 30.0
     bytes_idle: float = 90.0
+    reconnect_base: float = 0.5
+    reconnect_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            check_seconds(each.name, getattr(self, each.name))

@@ -32,11 +32,11 @@ def cell(record_property: Any) -> Any:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     grid = config.stash[_GRID]
-    for outcome in ("passed", "failed"):
+    for outcome in ("passed", "failed", "error"):
         reports: List[pytest.TestReport] = terminalreporter.getreports(outcome)
         for report in reports:
             for name, value in report.user_properties:
-                if name == CELL and report.when == "call":
+                if name == CELL:
                     row, column, mark = value  # type: ignore[misc]
                     grid.enter(row, column, mark if outcome == "passed" else "failed")
     if grid:

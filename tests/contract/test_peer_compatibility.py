@@ -93,7 +93,8 @@ ERRORS: Dict[str, str] = {
         "message, code='unknown_error', status_code=None, request_id=None, details=None"
     ),
     "AuthenticationError": (
-        "message='Authentication failed', code='authentication_error', request_id=None, details=None"
+        "message='Authentication failed', code='authentication_error', request_id=None, "
+        "details=None"
     ),
     "AuthorizationError": (
         "message='Authorization failed', code='authorization_error', request_id=None, details=None"

@@ -218,7 +218,7 @@ class Stepper:
         self.now += self._duration() if report.after is None else report.after
         self._note_effect(report)
         before = [(machine, machine.state) for machine in chain(self.machine)]
-        action = getattr(self.machine, report.event)(*report.args, self.now, self.jitter)
+        action: Action = getattr(self.machine, report.event)(*report.args, self.now, self.jitter)
         self._note(report.event, before)
         self._check_body(report.event, action)
         self._check(action)
@@ -399,7 +399,8 @@ def wander(
             if not reports:
                 break
             stepper.jitter = dice.random()
-            report = dice.choice(reports)
+            event = dice.choice(sorted({report.event for report in reports}))
+            report = dice.choice([report for report in reports if report.event == event])
             spent = None if dice.random() < 0.5 else dice.choice(world.durations)
             stepper.report(report._replace(after=spent))
             check(stepper)

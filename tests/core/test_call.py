@@ -208,7 +208,7 @@ def test_an_id_that_the_server_cannot_parse_is_not_found_at_once() -> None:
 
 @pytest.mark.parametrize("phase", list(Phase))
 @pytest.mark.parametrize(("timed_out", "kind"), [(False, ConnectionError), (True, TimeoutError)])
-def test_a_repeatable_call_survives_the_network(phase: Phase, timed_out: bool, kind: type) -> None:
+def test_a_repeatable_call_survives_the_network(phase: Phase, timed_out: bool, kind: Any) -> None:
     call = started(GET)
     for _ in range(3):
         call.fails(phase, timed_out=timed_out)
@@ -313,7 +313,7 @@ def test_a_pause_longer_than_a_minute_is_raised_with_the_value() -> None:
     call.replies(429, headers={"Retry-After": "61"})
     assert isinstance(call.error, RateLimitError)
     assert call.error.retry_after == 61.0
-    assert "61 s" in call.error.gave_up
+    assert "61 s" in str(call.error.gave_up)
     call = started(GET)
     call.replies(503, headers={"Retry-After": "3600"})
     assert (type(call.error), call.error.retry_after) == (ServerError, 3600.0)
@@ -379,14 +379,14 @@ def test_a_deadline_shortens_the_attempt_and_forbids_a_late_retry() -> None:
     assert isinstance(action, Send)
     assert action.timeout == 0.75
     call.replies(500, after=0.5)
-    assert "after the deadline" in call.error.gave_up
+    assert "after the deadline" in str(call.error.gave_up)
 
 
 def test_a_retry_after_beyond_the_deadline_is_raised_at_once() -> None:
     call = started(GET, deadline=1010.0)
     call.replies(429, headers={"Retry-After": "10"})
     assert call.error.retry_after == 10.0
-    assert "after the deadline" in call.error.gave_up
+    assert "after the deadline" in str(call.error.gave_up)
 
 
 def test_an_attempt_at_the_deadline_still_gets_a_moment() -> None:
@@ -489,6 +489,7 @@ def test_a_cancellation_whose_reply_was_lost_is_proved_by_the_execution(lost: An
     assert call.sent[-1].url.endswith("/executions/ex_1")
     call.replies(200, an_envelope({"id": "ex_1", "status": "cancelled"}))
     assert call.value["data"]["status"] == "cancelled"
+    assert call.value.attempts == 3
 
 
 def test_an_execution_that_had_ended_was_not_cancelled() -> None:
@@ -650,6 +651,17 @@ def test_a_reply_that_dribbles_is_closed_in_time() -> None:
         assert isinstance(call.receives(b" ", after=1.0), Read)
     assert call.receives(b" ", after=1.0) == Close()
     assert isinstance(call.closes(), Wait)
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_once_a_reply_has_begun_the_request_was_sent_whatever_a_transport_says(
+    phase: Phase,
+) -> None:
+    call = opening(EXECUTE)
+    call.opens(200, "application/json")
+    call.fails(phase)
+    assert call.error.attempts[0].outcome is Phase.REPLY_BROKEN
+    assert len(call.sent) == 1
 
 
 def test_a_reply_that_breaks_off_is_lost() -> None:

@@ -146,7 +146,7 @@ def test_the_handle_knows_its_request_id() -> None:
 )
 @pytest.mark.parametrize("again", [False, True])
 def test_refusals_map_to_their_classes_on_opening_and_on_reconnecting(
-    status: int, kind: type, again: bool
+    status: int, kind: Any, again: bool
 ) -> None:
     stream = opened() if again else streaming()
     stream.waits() if stream.action and stream.ends() else stream.start()
@@ -396,7 +396,7 @@ def test_a_pause_too_long_is_raised_with_its_value() -> None:
     stream.ends()
     assert isinstance(stream.error, RateLimitError)
     assert stream.error.retry_after == 61.0
-    assert "61 s" in stream.error.gave_up
+    assert "61 s" in str(stream.error.gave_up)
 
 
 def test_a_spent_day_ends_the_stream() -> None:
@@ -567,7 +567,7 @@ def test_a_question_put_off_by_the_server_is_put_off() -> None:
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, AuthenticationError), (404, NotFoundError)])
-def test_a_question_refused_for_good_closes_the_stream(status: int, kind: type) -> None:
+def test_a_question_refused_for_good_closes_the_stream(status: int, kind: Any) -> None:
     stream = opened()
     asked_after(stream)
     assert stream.replies(status) == Close()
@@ -756,7 +756,7 @@ class EventStreamProperties(MachineProperties):
         if isinstance(stepper.action, Done):
             assert stepper.ended_by in self.more[0].terminal
         if isinstance(stepper.action, Read):
-            assert stepper.action.patience <= 90.0
+            assert stepper.action.patience <= 90.0 + 1e-6
         without_progress = 0
         for action in stepper.trace:
             without_progress += isinstance(action, Open)

@@ -170,7 +170,8 @@ def test_a_wait_without_an_answer_tells_the_cause() -> None:
         wait.waits()
     assert isinstance(wait.error, TimeoutError)
     assert wait.error.last_execution is None
-    assert wait.error.__cause__.__cause__.phase is Phase.MAYBE_PROCESSED
+    cause: Any = wait.error.__cause__
+    assert cause.__cause__.phase is Phase.MAYBE_PROCESSED
 
 
 def test_a_wait_may_have_begun_before() -> None:
@@ -218,7 +219,7 @@ def test_nor_does_the_network(phase: Phase, timed_out: bool) -> None:
         (501, ServerError),
     ],
 )
-def test_what_will_not_pass_ends_it(status: int, kind: type) -> None:
+def test_what_will_not_pass_ends_it(status: int, kind: Any) -> None:
     wait = started()
     wait.replies(200, RUNNING)
     wait.waits()

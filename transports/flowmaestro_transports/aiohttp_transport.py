@@ -139,7 +139,7 @@ class AiohttpTransport:
     async def close(self) -> None:
         """As `AsyncTransport.close`. A session of the caller's stays open; its streams end."""
         self._closed = True
-        for stream in list(self._streams):
+        for stream in list(self._streams):  # those of a caller's session, too
             stream.release()
         await self._let_sessions_go()
 
@@ -190,7 +190,7 @@ class AiohttpTransport:
         await self._let_sessions_go()
         self._loop = loop
         self._sessions = {}
-        self._keeper = _keep(self._sessions)
+        self._keeper = _keep(self._sessions, self._streams)
         await self._keeper.__anext__()
 
     async def _let_sessions_go(self) -> None:
@@ -199,8 +199,10 @@ class AiohttpTransport:
             await keeper.aclose()
 
 
-async def _keep(sessions: Dict[int, aiohttp.ClientSession]) -> AsyncGenerator[None, None]:
-    """Closes the sessions when it is closed, at the latest before its event loop is.
+async def _keep(
+    sessions: Dict[int, aiohttp.ClientSession], streams: weakref.WeakSet[_Body]
+) -> AsyncGenerator[None, None]:
+    """Closes streams and sessions when it is closed, at the latest before its event loop is.
 
     An event loop that ends in good order, as `asyncio.run` sees to, closes the asynchronous
     generators that were begun on it (PEP 525). So nothing outlives it, and the next loop has
@@ -209,6 +211,8 @@ async def _keep(sessions: Dict[int, aiohttp.ClientSession]) -> AsyncGenerator[No
     try:
         yield
     finally:
+        for stream in list(streams):
+            stream.release()
         for session in sessions.values():
             await session.close()
 
@@ -279,10 +283,20 @@ class _Body:
 
     async def _next(self) -> bytes:
         while True:
-            data = await self._response.content.readany()
+            data = await self._arriving()
             content = self._decode(data)
             if content or not data:
                 return content
+
+    async def _arriving(self) -> bytes:
+        try:
+            return await self._response.content.readany()
+        except RuntimeError as error:
+            if _is_connected(self._response):
+                raise
+            # aiohttp gave the connection up, over garbage in it, and told nobody why
+            message = "the connection was lost within the reply"
+            raise aiohttp.ClientPayloadError(message) from error
 
     def _decode(self, data: bytes) -> bytes:
         end = self._connection_end
@@ -309,6 +323,11 @@ def _connection_end(response: aiohttp.ClientResponse) -> Optional[asyncio.Future
     if end is not None:
         end.add_done_callback(_exception)  # or asyncio would report it as never looked at
     return end
+
+
+def _is_connected(response: aiohttp.ClientResponse) -> bool:
+    protocol = response.connection and response.connection.protocol
+    return bool(protocol and protocol.connected)
 
 
 def _exception(ended: asyncio.Future[None]) -> Optional[BaseException]:

@@ -118,7 +118,11 @@ class Releasable(Protocol):
     """
 
     def release(self) -> None:
-        """As `AsyncOpenResponse.close`; called on the thread of the event loop, while it runs."""
+        """As `AsyncOpenResponse.close`, without waiting.
+
+        Called on the thread of the event loop that opened the body, while that runs; or when it
+        is gone for good, on any thread, to do what can be done without it.
+        """
         ...
 
 

@@ -110,6 +110,10 @@ class Driver:
                 if not isinstance(action, Send):
                     self._release()
                 action = machine.transport_failed(failure, now(), jitter())
+            except Exception:
+                if not self.closed:
+                    raise
+        raise stream_closed()
 
     def close(self) -> None:
         """Go no further, and release the open body. Closing twice is harmless.
@@ -194,6 +198,10 @@ class AsyncDriver:
                 if not isinstance(action, Send):
                     await self._release()
                 action = machine.transport_failed(failure, now(), jitter())
+            except Exception:
+                if not self.closed:
+                    raise
+        raise stream_closed()
 
     async def close(self) -> None:
         """As `Driver.close`, for an `advance` in another task."""

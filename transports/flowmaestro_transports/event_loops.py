@@ -34,7 +34,7 @@ class EventLoop:
         """Let go of a body that was opened here and that nobody holds any more.
 
         At once on the loop's own thread, else as soon as the loop comes to it. False if the
-        loop is gone; then nothing was done.
+        loop is gone; then what can be done without it has been done.
         """
         here = running_loop()
         try:
@@ -43,6 +43,9 @@ class EventLoop:
             else:
                 self.soon(self._let_go, body)
         except RuntimeError:
+            if isinstance(body, Releasable):
+                with suppress(RuntimeError):
+                    body.release()
             return False
         return True
 
@@ -66,7 +69,6 @@ def running_loop() -> Optional[EventLoop]:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return None
-
     return EventLoop(
         loop, loop.call_soon_threadsafe, lambda close, body: loop.create_task(close(body))
     )

@@ -1,0 +1,388 @@
+"""What a client is to its user: where it gets its settings, whom it shares with, when it ends."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import pytest
+from contract_clients import KEY, KINDS, Listener, ask, nothing_is_sent
+from contract_lanes import AWAITING, Lane, WatchedFake, World, in_loop
+from contract_lanes import KEY as SEEDED_KEY
+
+from flowmaestro import (
+    AsyncFlowMaestroClient,
+    ClientClosedError,
+    FlowMaestroClient,
+    FlowMaestroError,
+    NotFoundError,
+)
+from flowmaestro.testing import (
+    AsyncMemoryTransport,
+    FakeFlowMaestro,
+    MemoryTransport,
+    running_server,
+)
+from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
+
+
+@pytest.fixture(params=KINDS)
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.delenv("FLOWMAESTRO_API_KEY", raising=False)
+    monkeypatch.delenv("FLOWMAESTRO_BASE_URL", raising=False)
+    return KINDS[request.param]
+
+
+def closing(client: Any) -> None:
+    ask(client, lambda client: client.close())
+
+
+class Closable:
+    """A transport that says whether it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def send(self, request: Request, timeout: float) -> Response:
+        return Response(200, Headers(), b'{"data": {}}')
+
+    def open(self, request: Request, timeout: float) -> Any:
+        raise NotImplementedError
+
+    def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+    def now(self) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class AsyncClosable(Closable):
+    async def send(self, request: Request, timeout: float) -> Response:  # type: ignore[override]
+        return super().send(request, timeout)
+
+    async def open(self, request: Request, timeout: float) -> Any:
+        raise NotImplementedError
+
+    async def sleep(self, seconds: float) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    async def close(self) -> None:  # type: ignore[override]
+        super().close()
+
+
+def closable(make: Any) -> Closable:
+    return Closable() if make is FlowMaestroClient else AsyncClosable()
+
+
+# Settings.
+
+
+def test_the_environment_fills_the_gaps(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWMAESTRO_API_KEY", "fm_live_from_outside")
+    monkeypatch.setenv("FLOWMAESTRO_BASE_URL", "https://host.example.com/flow/")
+    listener = Listener()
+    ask(make(transport=listener), lambda client: client.workflows.get("wf_1"))
+    assert listener.last.url == "https://host.example.com/flow/api/v1/workflows/wf_1"
+    assert listener.last.headers["X-API-Key"] == "fm_live_from_outside"
+    assert listener.last.headers["Authorization"] == "Bearer fm_live_from_outside"
+
+
+def test_arguments_come_before_the_environment(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWMAESTRO_API_KEY", "fm_live_from_outside")
+    monkeypatch.setenv("FLOWMAESTRO_BASE_URL", "https://host.example.com")
+    listener = Listener()
+    client = make(KEY, base_url="https://api.flowmaestro.ai/v1", transport=listener)
+    ask(client, lambda client: client.workflows.get("wf_1"))
+    assert listener.last.url == "https://api.flowmaestro.ai/v1/workflows/wf_1"
+    assert listener.last.headers["X-API-Key"] == KEY
+
+
+def test_the_environment_is_read_when_the_client_is_made(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = Listener()
+    client = make(KEY, transport=listener)
+    monkeypatch.setenv("FLOWMAESTRO_BASE_URL", "https://host.example.com")
+    ask(client, lambda client: client.workflows.get("wf_1"))
+    assert listener.last.url == "https://api.flowmaestro.io/api/v1/workflows/wf_1"
+
+
+def test_none_means_the_default(make: Any) -> None:
+    client = make(KEY, base_url=None, timeout=None, max_retries=None, headers=None, transport=None)
+    assert "https://api.flowmaestro.io" in repr(client)
+
+
+def test_the_key_is_not_shown(make: Any) -> None:
+    client = make(KEY, headers={"X-Secret": "hush"}, transport=nothing_is_sent)
+    assert KEY not in repr(client)
+    assert "hush" not in repr(client)
+
+
+# The end of a client.
+
+USES: Dict[str, Callable[[Any], Any]] = {
+    "a call": lambda client: client.workflows.get("wf_1"),
+    "a wait": lambda client: client.executions.wait_for_completion("e_1"),
+    "a run": lambda client: client.workflows.run("wf_1"),
+    "a stream": lambda client: client.executions.stream("e_1"),
+    "a walk": lambda client: client.workflows.iterate(),
+    "a raw request": lambda client: client.request("GET", "/workflows"),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_closed_client_says_so(make: Any, use: str) -> None:
+    client = make(KEY, transport=nothing_is_sent)
+    closing(client)
+    closing(client)  # harmless
+    with pytest.raises(ClientClosedError, match="closed") as caught:
+        ask(client, USES[use])
+    assert isinstance(caught.value, FlowMaestroError)
+
+
+def test_leaving_with_closes(make: Any) -> None:
+    transport = closable(make)
+    client = make(KEY, transport=transport)
+    if isinstance(client, FlowMaestroClient):
+        with client as entered:
+            assert entered is client
+    else:
+
+        async def main() -> None:
+            async with client as entered:
+                assert entered is client
+
+        in_loop("asyncio", main)
+    assert transport.closed == 1
+    with pytest.raises(ClientClosedError):
+        ask(client, USES["a call"])
+
+
+# Derived clients.
+
+
+def test_a_derived_client_shares_the_transport(make: Any) -> None:
+    transport = closable(make)
+    parent = make(KEY, transport=transport)
+    child = parent.with_options(timeout=3)
+    assert type(child) is make
+    closing(child)
+    assert transport.closed == 0
+    ask(parent, USES["a call"])
+    with pytest.raises(ClientClosedError):
+        ask(child, USES["a call"])
+    sibling = parent.with_options(max_retries=0)
+    closing(parent)
+    assert transport.closed == 1
+    for use in USES.values():
+        with pytest.raises(ClientClosedError):
+            ask(sibling, use)
+
+
+class Timed(Closable):
+    """A transport that keeps the time limits of what it sends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits: List[float] = []
+
+    def send(self, request: Request, timeout: float) -> Response:
+        self.limits.append(timeout)
+        return super().send(request, timeout)
+
+
+def test_whose_timeout_counts() -> None:
+    """`with_options` sets it for the call; the constructor does not, and a message needs long."""
+    transport = Timed()
+    client = FlowMaestroClient(KEY, timeout=7, transport=transport)
+
+    def limits(client: FlowMaestroClient) -> List[float]:
+        transport.limits.clear()
+        client.workflows.get("wf_1")
+        client.threads.send_message("t_1", "Hello")
+        return list(transport.limits)
+
+    assert limits(FlowMaestroClient(KEY, transport=transport)) == [30.0, 130.0]
+    assert limits(client) == [7, 130.0]
+    assert limits(FlowMaestroClient(KEY, timeout=200, transport=transport)) == [200, 200]
+    assert limits(client.with_options(timeout=5)) == [5, 5]
+    assert limits(client.with_options(timeout=500)) == [500, 500]
+    assert limits(client.with_options(max_retries=1)) == [7, 130.0]
+    assert limits(client.with_options(timeout=5).with_options(max_retries=1)) == [5, 5]
+
+
+def test_derived_headers_come_on_top(make: Any) -> None:
+    listener = Listener()
+    parent = make(KEY, headers={"X-A": "1", "X-B": "2"}, transport=listener)
+    child = parent.with_options(headers={"x-b": "3", "X-C": "4"})
+    ask(child, USES["a call"])
+    sent = listener.last.headers
+    assert (sent["X-A"], sent["X-B"], sent["X-C"]) == ("1", "3", "4")
+    ask(parent, USES["a call"])
+    sent = listener.last.headers
+    assert (sent["X-A"], sent["X-B"], "X-C" in sent) == ("1", "2", False)
+
+
+def test_derived_retries() -> None:
+    listener = Listener(b"", status=503)
+    transport = Scripted(listener)
+    client = FlowMaestroClient(KEY, max_retries=2, transport=transport)
+    for derived, attempts in ((client, 3), (client.with_options(max_retries=0), 1)):
+        listener.requests.clear()
+        with pytest.raises(FlowMaestroError) as caught:
+            derived.workflows.list()
+        assert len(listener.requests) == len(caught.value.attempts) == attempts
+
+
+class Scripted(Closable):
+    """A transport over a function, whose waits take no time."""
+
+    def __init__(self, function: Callable[[Request], Response]) -> None:
+        super().__init__()
+        self._function = function
+
+    def send(self, request: Request, timeout: float) -> Response:
+        return self._function(request)
+
+    def sleep(self, seconds: float) -> None:
+        """No time passes."""
+
+
+# Endpoints that have no method yet.
+
+
+def test_a_raw_request(make: Any) -> None:
+    listener = Listener(b'{"anything": ["at", "all"]}', status=201)
+    client = make(KEY, transport=listener)
+    reply = ask(
+        client,
+        lambda client: client.request(
+            "patch",
+            "/new-things/a%20b",
+            params={"page": 2, "flag": True, "name": "Jürgen & co", "left_out": None},
+            json={"x": None},
+        ),
+    )
+    assert reply == {"anything": ["at", "all"]}
+    assert reply.status_code == 201
+    sent = listener.last
+    assert sent.method == "PATCH"
+    assert sent.url == (
+        "https://api.flowmaestro.io/api/v1/new-things/a%20b"
+        "?page=2&flag=true&name=J%C3%BCrgen+%26+co"
+    )
+    assert json.loads(sent.body) == {"x": None}
+    assert sent.headers["Content-Type"] == "application/json"
+
+
+def test_a_raw_request_without_a_body(make: Any) -> None:
+    listener = Listener(b"", status=204)
+    reply = ask(make(KEY, transport=listener), lambda client: client.request("DELETE", "/things/1"))
+    assert reply.status_code == 204
+    assert listener.last.body == b""
+    assert "Content-Type" not in listener.last.headers
+
+
+def test_a_raw_request_that_fails(make: Any) -> None:
+    listener = Listener(b'{"error": {"code": "resource_not_found", "message": "m"}}', status=404)
+    with pytest.raises(NotFoundError, match="resource_not_found"):
+        ask(make(KEY, transport=listener), lambda client: client.request("GET", "/things/1"))
+
+
+@pytest.mark.parametrize(("method", "attempts"), [("GET", 4), ("PUT", 4), ("POST", 1)])
+def test_raw_requests_are_repeated_where_that_is_safe(method: str, attempts: int) -> None:
+    listener = Listener(b"", status=503)
+    client = FlowMaestroClient(KEY, transport=Scripted(listener))
+    with pytest.raises(FlowMaestroError):
+        client.request(method, "/things")
+    assert len(listener.requests) == attempts
+
+
+# Event loops.
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_blocking_client_works_inside_a_running_loop(backend: str) -> None:
+    async def main(client: FlowMaestroClient) -> None:
+        assert client.workflows.list()["data"][0]["id"] == "wf_123"
+        events = [event["type"] for event in client.executions.stream("exec_xyz789")]
+        assert events[-1] == "execution:completed"
+
+    fake = FakeFlowMaestro()
+    with FlowMaestroClient(SEEDED_KEY, transport=MemoryTransport(fake)) as client:
+        in_loop(backend, main, client)
+    with World(Lane("requests", "requests"), WatchedFake()) as world:
+        in_loop(backend, main, world.client(SEEDED_KEY))
+
+
+async def use(client: AsyncFlowMaestroClient) -> None:
+    """A call, and a stream that is left early; the second time, on what the first has left."""
+    for _ in range(2):
+        assert (await client.workflows.list())["data"][0]["id"] == "wf_123"
+        async with client.executions.stream("exec_xyz789") as events:
+            assert (await events.__anext__())["type"] == "connected"
+
+
+LOOPS = [
+    pytest.param(None, ("asyncio", "asyncio"), id="default-asyncio"),
+    pytest.param(None, ("asyncio", "trio", "asyncio"), id="default-mixed"),
+    pytest.param(AiohttpTransport, ("asyncio", "asyncio"), id="aiohttp"),
+    pytest.param(AnyioTransport, ("asyncio", "asyncio"), id="anyio-asyncio"),
+    pytest.param(AnyioTransport, ("trio", "trio"), id="anyio-trio"),
+    pytest.param(AnyioTransport, ("asyncio", "trio", "asyncio"), id="anyio-mixed"),
+]
+
+
+@pytest.mark.parametrize(("transport", "backends"), LOOPS)
+def test_an_awaiting_client_works_in_one_loop_after_another(
+    transport: Optional[Callable[[], Any]], backends: Tuple[str, ...]
+) -> None:
+    with running_server(FakeFlowMaestro()) as url:
+        made = None if transport is None else transport()
+        client = AsyncFlowMaestroClient(SEEDED_KEY, base_url=url, transport=made)
+        for backend in backends:
+            in_loop(backend, use, client)
+        in_loop(backends[-1], client.close)
+
+
+def test_an_awaiting_client_in_memory_works_in_any_loop() -> None:
+    fake = FakeFlowMaestro()
+    client = AsyncFlowMaestroClient(SEEDED_KEY, transport=AsyncMemoryTransport(fake))
+    for backend in ("asyncio", "trio", "asyncio"):
+        in_loop(backend, use, client)
+
+
+def test_an_asyncio_transport_under_trio_says_so() -> None:
+    client = AsyncFlowMaestroClient(SEEDED_KEY, transport=AiohttpTransport())
+
+    async def main() -> None:
+        with pytest.raises((FlowMaestroError, RuntimeError), match="asyncio"):
+            await client.workflows.list()
+        await client.close()
+
+    in_loop("trio", main)
+
+
+@pytest.mark.parametrize("lane", AWAITING, ids=lambda lane: lane.name)
+def test_an_awaiting_client_may_be_closed_in_its_own_loop(lane: Lane) -> None:
+    with World(lane, WatchedFake()) as world:
+
+        async def main() -> None:
+            async with world.async_client(SEEDED_KEY) as client:
+                await use(client)
+
+        in_loop(lane.backend or "", main)
+
+
+def test_a_transport_that_was_given_is_closed_with_its_client() -> None:
+    with running_server(FakeFlowMaestro()) as url:
+        transport = RequestsTransport()
+        with FlowMaestroClient(SEEDED_KEY, base_url=url, transport=transport) as client:
+            client.workflows.list()
+        request = Request("GET", url, Headers())
+        with pytest.raises(RuntimeError, match="closed"):
+            transport.send(request, 1.0)

@@ -1,0 +1,78 @@
+"""Follow the streams of many cells at once, on each transport."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Awaitable, Callable, Dict, List, Sequence, Tuple
+
+import anyio
+
+from fault_cells import TIMES, Cell, Seen
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro_transports import AiohttpTransport, AnyioTransport
+from flowmaestro_transports.contract import AsyncTransport
+
+AT_ONCE = 48
+HUNG = 20.0
+"""Seconds after which a stream counts as hung."""
+
+KEY = "fm_live_faults"
+
+_AWAITING: Dict[str, Tuple[Callable[[], AsyncTransport], str]] = {
+    "aiohttp": (AiohttpTransport, "asyncio"),
+    "anyio/asyncio": (AnyioTransport, "asyncio"),
+    "anyio/trio": (AnyioTransport, "trio"),
+}
+
+
+def follow_all(transport: str, url: str, cells: Sequence[Cell]) -> List[Seen]:
+    """What the caller of each cell gets."""
+    if transport == "requests":
+        return _follow_in_threads(url, cells)
+    make_transport, backend = _AWAITING[transport]
+    return anyio.run(_follow_in_tasks, make_transport, url, cells, backend=backend)
+
+
+def _follow_in_threads(url: str, cells: Sequence[Cell]) -> List[Seen]:
+    with FlowMaestroClient(KEY, base_url=url, timeout=5.0, stream_times=TIMES) as client:
+
+        def follow(cell: Cell) -> Seen:
+            seen = Seen()
+            try:
+                for event in client.executions.stream(cell.execution_id):
+                    seen.events.append({**event})
+            except Exception as error:
+                seen.error = error
+            return seen
+
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            futures = [threads.submit(follow, cell) for cell in cells]
+            try:
+                return [future.result(HUNG) for future in futures]
+            except TimeoutError:
+                client.close()
+                raise
+
+
+async def _follow_in_tasks(
+    make_transport: Callable[[], AsyncTransport], url: str, cells: Sequence[Cell]
+) -> List[Seen]:
+    outcomes = [Seen() for _ in cells]
+    limiter = anyio.CapacityLimiter(AT_ONCE)
+    client = AsyncFlowMaestroClient(
+        KEY, base_url=url, timeout=5.0, transport=make_transport(), stream_times=TIMES
+    )
+
+    async def follow(cell: Cell, seen: Seen) -> None:
+        async with limiter:
+            try:
+                with anyio.fail_after(HUNG):
+                    async for event in client.executions.stream(cell.execution_id):
+                        seen.events.append({**event})
+            except Exception as error:
+                seen.error = error
+
+    async with client, anyio.create_task_group() as group:
+        for cell, seen in zip(cells, outcomes):
+            group.start_soon(follow, cell, seen)
+    return outcomes

@@ -1,0 +1,113 @@
+"""What is built and shipped, looked at as files."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+import flowmaestro_core
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {
+    "flowmaestro": ROOT / "flowmaestro",
+    "flowmaestro_core": ROOT / "flowmaestro_core",
+    "flowmaestro_transports": ROOT / "transports" / "flowmaestro_transports",
+}
+
+
+def build(target, directory):
+    """Build with the backend itself: offline, and without leaving anything in the tree."""
+    pytest.importorskip("hatchling", reason="hatchling is NOT INSTALLED, so nothing can be built")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(directory)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (built,) = directory.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    with zipfile.ZipFile(build("wheel", tmp_path_factory.mktemp("wheel"))) as archive:
+        yield archive
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    with tarfile.open(build("sdist", tmp_path_factory.mktemp("sdist"))) as archive:
+        yield {name.partition("/")[2] for name in archive.getnames()}
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel):
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    return Parser().parsestr(wheel.read(name).decode())
+
+
+def test_the_wheel_holds_the_three_packages_whole_and_nothing_else(wheel):
+    source = {
+        f"{package}/{file.relative_to(directory).as_posix()}"
+        for package, directory in PACKAGES.items()
+        for file in directory.rglob("*")
+        if file.suffix == ".py" or file.name == "py.typed"
+    }
+    shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert shipped == source
+
+
+def test_each_package_is_marked_as_typed(wheel):
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(wheel.namelist())
+
+
+def test_the_command_is_installed(wheel):
+    (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    assert "flowmaestro = flowmaestro.__main__:main" in wheel.read(name).decode()
+
+
+def test_the_metadata(metadata):
+    assert metadata["Name"] == "flowmaestro"
+    assert metadata["Version"] == flowmaestro_core.__version__
+    assert metadata["Requires-Python"] == ">=3.9"
+    assert metadata["License-Expression"] == "MIT"
+
+
+def test_it_needs_four_libraries_and_a_floor_for_what_they_bring(metadata):
+    needed = [
+        requirement
+        for requirement in metadata.get_all("Requires-Dist")
+        if "extra" not in requirement
+    ]
+    names = {re.match(r"[\w-]+", requirement).group() for requirement in needed}
+    assert names == {"requests", "urllib3", "aiohttp", "anyio", "h11"}
+    assert all(">=" in requirement for requirement in needed)
+
+
+def test_the_source_distribution_can_be_tested(sdist):
+    for wanted in ("README.md", "LICENSE", "CHANGELOG.md", "noxfile.py", "pyproject.toml"):
+        assert wanted in sdist
+    for wanted in ("tests/house/test_packaging.py", "docs/architecture.md", "transports/README.md"):
+        assert wanted in sdist
+
+
+def test_the_source_distribution_holds_no_leftovers(sdist):
+    assert not [name for name in sdist if re.search(r"__pycache__|\.venv|\.nox|_cache|\.egg", name)]
+
+
+def test_python_versions_are_the_same_everywhere(metadata):
+    declared = [
+        line.rpartition(" ")[2]
+        for line in metadata.get_all("Classifier")
+        if re.search(r":: 3\.\d+$", line)
+    ]
+    noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    assert f"PYTHONS = ({', '.join(map(repr, declared))})".replace("'", '"') in noxfile
+
+
+def test_the_changelog_knows_the_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert flowmaestro_core.__version__ in changelog
