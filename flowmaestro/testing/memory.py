@@ -229,6 +229,10 @@ class AsyncMemoryOpenResponse:
 
     async def close(self) -> None:
         """As `MemoryOpenResponse.close`; nothing in it can be cancelled."""
+        self.release()
+
+    def release(self) -> None:
+        """`close`, for those who cannot await."""
         self._response.close()
 
 

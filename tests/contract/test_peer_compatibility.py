@@ -190,7 +190,7 @@ def assert_accepts(ours: inspect.Signature, theirs: inspect.Signature) -> None:
         found = ours.parameters.get(name)
         assert found is not None, name
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
-            assert by_place[place] == name
+            assert by_place[place : place + 1] == [name]
         if parameter.default is not parameter.empty:
             assert found.default is not found.empty, name
     for name, parameter in ours.parameters.items():

@@ -9,8 +9,8 @@ from typing import Any, Iterator
 import pytest
 
 # Sibling modules cannot be imported under pytest's importlib mode.
-_HERE = Path(__file__).parent
-sys.path += [str(_HERE / "harness"), str(_HERE.parent / "transports")]
+sys.path.append(str(Path(__file__).with_name("harness")))
+sys.path.append(str(Path(__file__).parents[1] / "transports"))
 
 from fault_grid import CELL, Grid
 from fault_server import FaultServer
@@ -25,7 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def fault_server() -> Iterator[FaultServer]:
     """One server for all cells."""
-    with FaultServer() as server:
+    server = FaultServer()
+    with server:
         yield server
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Dict, Tuple
 
 import pytest
-
 from fault_cells import FAULTS, TRANSPORTS, cells_of, complaint
 from fault_clients import follow_all
 from fault_server import FaultServer

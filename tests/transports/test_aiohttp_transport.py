@@ -485,6 +485,20 @@ async def test_reset_within_the_body_breaks_the_reply(scripted: Any) -> None:
 
 
 @on_asyncio
+async def test_garbage_that_nobody_waits_for_breaks_the_reply(scripted: Any) -> None:
+    async with serving(scripted, scripts(HEAD_CHUNKED + b"5\r\nhello\r\n")) as (server, made):
+        body = await made.open(get(server.url), 5.0)
+        assert await body.read(5.0) == b"hello"
+        (peer,) = server._peers
+        peer.send(b"no length\r\n")
+        await asyncio.get_running_loop().run_in_executor(None, join_handlers, server)
+        for _ in range(2):
+            with fails(Phase.REPLY_BROKEN):
+                await body.read(5.0)
+        await body.close()
+
+
+@on_asyncio
 async def test_early_close_frees_the_connection(scripted: Any) -> None:
     closed = threading.Event()
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import threading
 import warnings
-from typing import Any, Generic, Optional, TypeVar, Union
+from typing import Any, Generic, Optional, TypeVar
 
-from flowmaestro_core.actions import Done, Emit
+from flowmaestro_core.actions import Done
 from flowmaestro_core.errors import StreamError
 from flowmaestro_core.machine import Machine
 from flowmaestro_transports.contract import AsyncTransport, Transport
@@ -75,22 +75,19 @@ class BlockingIteration(_Progress, Generic[E]):
         """
         if self._ended:
             raise StopIteration
-        action = self._advance()
+        if not self._turn.acquire(blocking=False):
+            raise _busy("thread")
+        try:
+            action = self._driver.advance()
+        except StopIteration as stray:  # of a transport; it would pass for the end
+            raise RuntimeError("the transport raised StopIteration") from stray
+        finally:
+            self._turn.release()
         if isinstance(action, Done):
             self._ended = True
             raise StopIteration
         item: E = action.item
         return item
-
-    def _advance(self) -> Union[Emit, Done]:
-        if not self._turn.acquire(blocking=False):
-            raise _busy("thread")
-        try:
-            return self._driver.advance()
-        except StopIteration as stray:  # of a transport; it would pass for the end
-            raise RuntimeError("the transport raised StopIteration") from stray
-        finally:
-            self._turn.release()
 
     def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
@@ -135,23 +132,20 @@ class AwaitingIteration(_Progress, Generic[E]):
         """As `BlockingIteration.__next__`, with `StopAsyncIteration`."""
         if self._ended:
             raise StopAsyncIteration
-        action = await self._advance()
+        if self._busy:
+            raise _busy("task")
+        self._busy = True
+        try:
+            action = await self._driver.advance()
+        except StopAsyncIteration as stray:  # of a transport; it would pass for the end
+            raise RuntimeError("the transport raised StopAsyncIteration") from stray
+        finally:
+            self._busy = False
         if isinstance(action, Done):
             self._ended = True
             raise StopAsyncIteration
         item: E = action.item
         return item
-
-    async def _advance(self) -> Union[Emit, Done]:
-        if self._busy:
-            raise _busy("task")
-        self._busy = True
-        try:
-            return await self._driver.advance()
-        except StopAsyncIteration as stray:  # of a transport; it would pass for the end
-            raise RuntimeError("the transport raised StopAsyncIteration") from stray
-        finally:
-            self._busy = False
 
     async def close(self) -> None:
         """Release the connection now. Closing twice is harmless.

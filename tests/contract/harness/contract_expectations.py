@@ -217,3 +217,10 @@ SILENT: Dict[str, Expected] = {
     "Async Streaming": Expected(f"Done: {WELCOME}\n"),
 }
 """Where the stream says nothing: the execution itself is asked."""
+
+LATE: Dict[str, Expected] = {
+    "Stream Message Response": Expected(
+        re.compile(r"[^\n]* needed a second page\.\n\nDone!\n"), after=_said("Tell me a story")
+    ),
+}
+"""Where the answer may begin before its reader has subscribed, over a socket."""

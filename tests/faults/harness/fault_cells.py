@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
 from fault_recording import TERMINAL, Recording
+
 from flowmaestro import FlowMaestroError, StreamTimes
 
 RESET, CLEAN_END, STALL, UNAVAILABLE, GARBAGE = FAULTS = (

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Awaitable, Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Sequence, Tuple
 
 import anyio
-
 from fault_cells import TIMES, Cell, Seen
+
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro_transports import AiohttpTransport, AnyioTransport
 from flowmaestro_transports.contract import AsyncTransport
 
-AT_ONCE = 48
+AT_ONCE = 80
 HUNG = 20.0
 """Seconds after which a stream counts as hung."""
 
 KEY = "fm_live_faults"
 
-_AWAITING: Dict[str, Tuple[Callable[[], AsyncTransport], str]] = {
+AWAITING: Dict[str, Tuple[Callable[[], AsyncTransport], str]] = {
     "aiohttp": (AiohttpTransport, "asyncio"),
     "anyio/asyncio": (AnyioTransport, "asyncio"),
     "anyio/trio": (AnyioTransport, "trio"),
@@ -29,7 +29,7 @@ def follow_all(transport: str, url: str, cells: Sequence[Cell]) -> List[Seen]:
     """What the caller of each cell gets."""
     if transport == "requests":
         return _follow_in_threads(url, cells)
-    make_transport, backend = _AWAITING[transport]
+    make_transport, backend = AWAITING[transport]
     return anyio.run(_follow_in_tasks, make_transport, url, cells, backend=backend)
 
 

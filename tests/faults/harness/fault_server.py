@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import random
 import socket
-import threading
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Dict, List
 
 from fault_cells import (
     CLEAN_END,
@@ -15,7 +14,6 @@ from fault_cells import (
     GARBAGE,
     HOPELESS,
     RESET,
-    RESUMED,
     SILENT,
     STALL,
     UNAVAILABLE,
@@ -54,7 +52,7 @@ class Script:
             peer.send(self._unavailable())
             return
         ended = self._ended
-        data = {
+        data: Dict[str, Any] = {
             "id": self.cell.execution_id,
             "status": "completed" if ended else "running",
             "outputs": {"message": "Grüße"} if ended else None,
@@ -124,8 +122,8 @@ class Script:
             return [_end_at_once(self.cell)]
         if not self.cell.ids:
             return recording.events_unfinished_at(self.cell.point)
-        resume = request["last-event-id"] if "last-event-id" in request else "0"
-        number = int(resume) if resume.isdigit() else 0
+        resumed = "last-event-id" in request and request["last-event-id"].isdigit()
+        number = int(request["last-event-id"]) if resumed else 0
         return recording.events_after(number - OVERLAP)
 
     def _garbage(self) -> bytes:
@@ -156,7 +154,7 @@ def _keep_alive(peer: Peer, connected: Block) -> None:
 
 
 def _end_at_once(cell: Cell) -> Block:
-    data = {"execution_id": cell.execution_id, "status": "completed", "outputs": {}, "error": None}
+    data: Dict[str, Any] = {"execution_id": cell.execution_id, "status": "completed", "outputs": {}}
     own_id = "id: end\n" if cell.ids else ""
     return Block(f"event: {TERMINAL}\n{own_id}data: {json.dumps(data)}\n\n".encode(), TERMINAL)
 

@@ -1,0 +1,157 @@
+"""Asking for an event stream, and what else may come."""
+
+from __future__ import annotations
+
+import pytest
+from calls import EXECUTE, GET, NO_SECOND_TIME, calling, opening
+
+from flowmaestro_core.actions import Close, Done, Fail, Open, Read, Wait
+from flowmaestro_core.call import MAX_OTHER_BODY
+from flowmaestro_core.errors import (
+    AuthenticationError,
+    ConnectionError,
+    NotFoundError,
+    TimeoutError,
+)
+from flowmaestro_core.http import Phase, ResponseHead
+from flowmaestro_core.retry import RetryPolicy
+
+
+def test_a_stream_is_asked_for_uncompressed_and_its_body_stays_open() -> None:
+    call = calling(GET, stream=True, headers=(("Last-Event-ID", "7"),))
+    action = call.start()
+    assert isinstance(action, Open)
+    sent = action.request.headers
+    assert sent["accept"] == "text/event-stream"
+    assert sent["accept-encoding"] == "identity"
+    assert sent["last-event-id"] == "7"
+    call.opens(headers={"X-Request-ID": "req_9"})
+    assert isinstance(call.value, ResponseHead)
+    assert call.value.headers["x-request-id"] == "req_9"
+    assert call.body_open
+
+
+@pytest.mark.parametrize("kind", ["TEXT/Event-Stream", "text/event-stream; charset=latin-1"])
+def test_a_media_type_has_parameters_and_no_case(kind: str) -> None:
+    call = opening()
+    assert isinstance(call.opens(content_type=kind), Done)
+
+
+def test_another_reply_is_read_whole_and_judged() -> None:
+    call = opening()
+    assert call.opens(404, "application/json") == Read(30.0)
+    assert call.receives(b'{"error": {"code": "resource_not', after=10.0) == Read(20.0)
+    call.receives(b'_found"}}')
+    call.ends()
+    assert isinstance(call.error, NotFoundError)
+    assert call.error.code == "resource_not_found"
+
+
+def test_json_is_a_result_too() -> None:
+    call = opening(EXECUTE)
+    call.opens(200, "application/json")
+    call.receives(b'{"data": {"status": "pending"}}')
+    call.ends()
+    assert call.value["data"] == {"status": "pending"}
+
+
+@pytest.mark.parametrize("status", [503, 429])
+def test_an_error_reply_is_tried_again_from_a_fresh_start(status: int) -> None:
+    call = opening()
+    call.opens(status, "text/html")
+    call.receives(b"<html>")
+    assert isinstance(call.ends(), Wait)
+    assert isinstance(call.waits(), Open)
+    call.opens(200, "application/json")
+    call.receives(b'{"data": {}}')
+    call.ends()
+    assert call.value["data"] == {}
+
+
+def test_a_redirect_of_a_stream_is_followed() -> None:
+    call = opening()
+    call.opens(302, "text/html", {"Location": "/x"})
+    action = call.ends()
+    assert isinstance(action, Open)
+    assert action.request.url == "https://api.test/x"
+
+
+def test_an_error_reply_that_does_not_end_is_closed_and_judged_by_its_status() -> None:
+    call = opening()
+    call.opens(401, "text/html")
+    call.receives(b"<html>", after=29.0)
+    assert call.stays_quiet() == Close()
+    call.closes()
+    assert isinstance(call.error, AuthenticationError)
+
+
+def test_an_error_reply_that_breaks_off_is_judged_by_its_status() -> None:
+    call = opening()
+    call.opens(401, "text/html")
+    call.fails(Phase.REPLY_BROKEN)
+    assert isinstance(call.error, AuthenticationError)
+
+
+def test_a_redirect_that_does_not_end_is_followed() -> None:
+    call = opening()
+    call.opens(302, "text/html", {"Location": "/x"})
+    call.stays_quiet()
+    assert isinstance(call.closes(), Open)
+
+
+def test_a_reply_that_dribbles_is_closed_in_time() -> None:
+    call = opening()
+    call.opens(200, "application/json")
+    for _ in range(29):
+        assert isinstance(call.receives(b" ", after=1.0), Read)
+    assert call.receives(b" ", after=1.0) == Close()
+    assert isinstance(call.closes(), Wait)
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_once_a_reply_has_begun_the_request_was_sent_whatever_a_transport_says(
+    phase: Phase,
+) -> None:
+    call = opening(EXECUTE)
+    call.opens(200, "application/json")
+    call.fails(phase)
+    assert call.error.attempts[0].outcome is Phase.REPLY_BROKEN
+    assert len(call.sent) == 1
+
+
+def test_a_reply_that_breaks_off_is_lost() -> None:
+    call = opening(EXECUTE)
+    call.opens(200, "application/json")
+    call.fails(Phase.REPLY_BROKEN)
+    assert isinstance(call.error, ConnectionError)
+    call = opening(EXECUTE)
+    call.opens(200, "application/json")
+    call.stays_quiet()
+    call.closes()
+    assert isinstance(call.error, TimeoutError)
+    assert call.error.gave_up == NO_SECOND_TIME
+
+
+def test_a_long_text_instead_of_events_is_not_read_to_its_end() -> None:
+    call = opening()
+    call.opens(200, "text/html")
+    assert call.receives(b"x" * (MAX_OTHER_BODY + 1)) == Close()
+    call.closes()
+    assert call.error.code == "invalid_response"
+    call = opening()
+    call.opens(500, "text/html")
+    call.receives(b"x" * (MAX_OTHER_BODY + 1))
+    assert isinstance(call.closes(), Wait)
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_opening_is_tried_again_only_where_that_is_safe(phase: Phase) -> None:
+    call = opening(EXECUTE)
+    call.fails(phase)
+    assert isinstance(call.action, Wait if phase is Phase.NOT_SENT else Fail)
+
+
+def test_a_policy_of_its_own() -> None:
+    call = opening(policy=RetryPolicy(max_retries=0))
+    call.fails()
+    assert isinstance(call.action, Fail)

@@ -1,0 +1,203 @@
+"""Lost connections: made anew, resumed, marked, bounded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from followed import CONNECTED, RUNNING, THREAD, kinds, opened, reconnected, streaming
+from stepping import KEEPALIVE, sse
+
+from flowmaestro_core.actions import Close, Open, Read, Wait
+from flowmaestro_core.errors import ConnectionError, RateLimitError, StreamError
+from flowmaestro_core.event_stream import REMEMBERED_IDS
+from flowmaestro_core.http import Phase
+from flowmaestro_core.sse import MAX_EVENT_SIZE
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_lost_connection_is_made_anew_and_the_gap_is_marked(clean: bool) -> None:
+    stream = opened()
+    stream.receives(CONNECTED)
+    stream.takes()
+    lost = stream.ends() if clean else stream.fails(Phase.REPLY_BROKEN)
+    assert lost == Wait(0.25)
+    assert isinstance(stream.waits(), Open)
+    stream.opens()
+    assert stream.items[-1] == {"type": "stream:reconnected", "attempt": 1}
+    assert stream.machine.reconnects == 1  # type: ignore[attr-defined]
+    stream.takes()
+    assert isinstance(stream.receives(CONNECTED), Read)
+    assert kinds(stream) == ["connected", "stream:reconnected"]
+
+
+def test_it_resumes_from_the_last_id_and_repeats_nothing() -> None:
+    stream = opened()
+    stream.receives(sse("node:started", id="1") + sse("node:completed", id="2") + b"id: 3\n")
+    stream.takes_all()
+    assert stream.machine.last_event_id == "2"  # type: ignore[attr-defined]
+    stream.ends()
+    stream.waits()
+    assert stream.sent[-1].headers["last-event-id"] == "2"
+    stream.opens()
+    stream.takes()
+    assert isinstance(stream.receives(sse("node:completed", id="2")), Read)
+    stream.receives(sse("node:retry", id="3"))
+    assert kinds(stream) == ["node:started", "node:completed", "stream:reconnected", "node:retry"]
+
+
+def test_what_an_unfinished_event_began_is_forgotten() -> None:
+    stream = opened()
+    stream.receives(b"event: execution:comp")
+    reconnected(stream)
+    stream.receives(b"leted\ndata: {}\n\n")
+    assert stream.items[-1]["type"] == "message"
+
+
+def test_the_memory_of_ids_is_bounded() -> None:
+    stream = opened()
+    stream.receives(b"".join(sse("node:stream", id=str(n)) for n in range(REMEMBERED_IDS + 1)))
+    stream.takes_all()
+    stream.receives(sse("node:stream", id=str(REMEMBERED_IDS)))
+    assert len(stream.items) == REMEMBERED_IDS + 1
+    stream.receives(sse("node:stream", id="0"))
+    assert len(stream.items) == REMEMBERED_IDS + 2
+
+
+def test_reconnections_without_progress_are_bounded() -> None:
+    stream = opened()
+    for _ in range(3):
+        assert isinstance(stream.ends(), Wait)
+        stream.waits()
+        stream.opens()
+        stream.takes()
+        stream.receives(CONNECTED + KEEPALIVE)
+        stream.takes_all()
+    stream.fails(Phase.REPLY_BROKEN)
+    assert isinstance(stream.error, StreamError)
+    assert isinstance(stream.error.__cause__, Exception)
+    assert "max_retries=3" in stream.error.message
+    assert stream.error.request_id is None
+    assert stream.waited_for == [0.25, 0.5, 1.0]
+
+
+def test_a_live_event_is_progress() -> None:
+    stream = opened()
+    for _ in range(20):
+        reconnected(stream)
+        stream.receives(sse("node:stream"))
+        stream.takes()
+    assert set(stream.waited_for) == {0.25}
+
+
+def test_an_answered_question_is_progress() -> None:
+    stream = opened()
+    for _ in range(20):
+        reconnected(stream)
+        stream.stays_quiet()
+        stream.replies(200, RUNNING)
+    assert set(stream.waited_for) == {0.25}
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_server_in_trouble_is_tried_again(status: int) -> None:
+    stream = opened()
+    stream.ends()
+    for _ in range(2):
+        stream.waits()
+        stream.opens(status, "text/html")
+        assert isinstance(stream.ends(), Wait)
+    stream.waits()
+    stream.opens(status, "text/html")
+    stream.ends()
+    assert isinstance(stream.error, RateLimitError if status == 429 else StreamError)
+
+
+def test_a_reconnection_is_no_call_with_retries_of_its_own() -> None:
+    stream = opened()
+    stream.ends()
+    for _ in range(2):
+        stream.waits()
+        stream.fails()
+    stream.waits()
+    stream.fails()
+    assert isinstance(stream.error, StreamError)
+    assert len(stream.sent) == 4
+    assert isinstance(stream.error.__cause__, ConnectionError)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_honoured_when_reconnecting(status: int) -> None:
+    stream = opened()
+    stream.ends()
+    stream.waits()
+    stream.opens(status, "text/html", {"Retry-After": "42"})
+    assert stream.ends() == Wait(42.0)
+
+
+def test_a_pause_too_long_is_raised_with_its_value() -> None:
+    stream = opened()
+    stream.ends()
+    stream.waits()
+    stream.opens(429, "text/html", {"Retry-After": "61"})
+    stream.ends()
+    assert isinstance(stream.error, RateLimitError)
+    assert stream.error.retry_after == 61.0
+    assert "61 s" in str(stream.error.gave_up)
+
+
+def test_a_spent_day_ends_the_stream() -> None:
+    stream = opened()
+    stream.ends()
+    stream.waits()
+    stream.opens(429, "application/json")
+    stream.receives(b'{"error": {"code": "rate_limit_exceeded", "details": {"window": "day"}}}')
+    stream.ends()
+    assert isinstance(stream.error, RateLimitError)
+
+
+def test_the_servers_own_reconnection_time_is_a_floor() -> None:
+    stream = opened()
+    stream.receives(b"retry: 7000\n\n")
+    assert stream.ends() == Wait(7.0)
+    stream.waits()
+    stream.opens()
+    stream.takes()
+    assert stream.ends() == Wait(7.0)
+
+
+@pytest.mark.parametrize("retry", [b"soon", b"-1", b"\xef\xbc\x97"])
+def test_a_garbled_reconnection_time_is_ignored(retry: bytes) -> None:
+    stream = opened()
+    stream.receives(b"retry: " + retry + b"\n\n")
+    assert stream.ends() == Wait(0.25)
+
+
+def test_an_endless_reconnection_time_is_not_waited_out() -> None:
+    stream = opened()
+    stream.receives(b"retry: 99999999999999999\n\n")
+    stream.ends()
+    assert isinstance(stream.error, StreamError)
+
+
+def test_no_retries_means_none() -> None:
+    stream = streaming(options={"max_retries": 0})
+    stream.start()
+    stream.opens()
+    stream.ends()
+    assert isinstance(stream.error, StreamError)
+
+
+def test_a_stream_that_cannot_be_opened_twice_is_not() -> None:
+    stream = streaming(replace(THREAD, resumable=False), opened=True)
+    assert stream.start() == Read(90.0)
+    stream.fails(Phase.REPLY_BROKEN)
+    assert isinstance(stream.error, StreamError)
+    assert len(stream.sent) == 0
+
+
+def test_an_event_too_large_closes_the_stream_with_a_typed_error() -> None:
+    stream = opened()
+    assert stream.receives(b"data: " + b"x" * MAX_EVENT_SIZE) == Close()
+    stream.closes()
+    assert (type(stream.error), stream.error.code) == (StreamError, "event_too_large")

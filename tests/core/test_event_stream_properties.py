@@ -1,0 +1,128 @@
+"""What holds for an event stream whatever happens, and the truth of its table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Dict, Tuple
+
+from followed import COMPLETED, CONNECTED, ENDED, EVENTS, RUNNING, THREAD, streaming
+from hypothesis import strategies as st
+from properties import MachineProperties, collected, json_values, responses
+from stepping import (
+    KEEPALIVE,
+    Possibilities,
+    Stepper,
+    a_response,
+    an_envelope,
+    an_error,
+    assert_table_is_true,
+    sse,
+    wander,
+)
+
+from flowmaestro_core.actions import Done, Emit, Open, Read, Send
+from flowmaestro_core.event_stream import EventStreamMachine
+from flowmaestro_core.http import Headers, ResponseHead
+
+SSE_HEAD = ResponseHead(200, Headers({"Content-Type": "text/event-stream"}))
+HEADS = (
+    SSE_HEAD,
+    SSE_HEAD,
+    ResponseHead(204, Headers()),
+    ResponseHead(302, Headers({"Location": "/x"})),
+    ResponseHead(401, Headers()),
+    ResponseHead(429, Headers({"Retry-After": "1"})),
+    ResponseHead(200, Headers({"Content-Type": "application/json"})),
+)
+REPLIES = (
+    a_response(200, RUNNING),
+    a_response(200, RUNNING),
+    a_response(200, ENDED),
+    a_response(302, headers={"Location": "/x"}),
+    a_response(404),
+    a_response(503),
+)
+STARTED = sse("node:started")
+CHUNKS = (KEEPALIVE, CONNECTED, STARTED, STARTED + STARTED, STARTED + COMPLETED, COMPLETED)
+
+
+def test_the_table_is_true() -> None:
+    world = Possibilities(REPLIES, HEADS, CHUNKS)
+    taken = wander(streaming, world, walks=1500)
+    taken |= wander(lambda: streaming(deadline=1060.0), world, walks=1500)
+    taken |= wander(
+        lambda: streaming(replace(EVENTS, resumable=False), opened=True), world, walks=200
+    )
+    assert_table_is_true(EventStreamMachine, taken)
+
+
+event_blocks = st.builds(
+    sse,
+    st.sampled_from(
+        ["connected", "node:started", "node:stream", "execution:completed", "execution:failed", ""]
+    ),
+    json_values,
+    id=st.one_of(st.none(), st.sampled_from(["", "1", "2", "3"])),
+)
+sse_bytes = st.one_of(
+    event_blocks,
+    event_blocks.map(lambda block: block[:-1]),
+    event_blocks.flatmap(lambda block: st.integers(1, len(block)).map(lambda n: block[:n])),
+    st.just(KEEPALIVE),
+    st.sampled_from([b"retry: 100\n\n", b"retry: 99999999\n\n", b"\n\n", b"\r", b"data:\xff\n\n"]),
+    st.binary(min_size=1, max_size=20),
+)
+executions = st.one_of(
+    st.sampled_from([a_response(body=RUNNING).body, a_response(body=ENDED).body]),
+    json_values.map(lambda status: a_response(body=an_envelope({"status": status})).body),
+    json_values.map(lambda data: a_response(body=an_envelope(data)).body),
+    json_values.map(lambda error: a_response(body=an_error("x", y=error)).body),
+)
+
+
+class EventStreamProperties(MachineProperties):
+    chunks = sse_bytes
+    responses = responses(executions)
+    more: Tuple[Any, Dict[str, Any]] = (EVENTS, {})
+
+    def make(self) -> Stepper:
+        events, more = self.more
+        return streaming(events, **more)
+
+    def check(self) -> None:
+        """A silent end is impossible; so is asking in a circle, and more retries than allowed."""
+        stepper = self.stepper
+        if isinstance(stepper.action, Done):
+            assert stepper.ended_by in self.more[0].terminal
+        if isinstance(stepper.action, Read):
+            assert stepper.action.patience <= 90.0 + 1e-6
+        without_progress = 0
+        for action in stepper.trace:
+            without_progress += isinstance(action, Open)
+            if isinstance(action, (Emit, Send)):
+                without_progress = 0
+        assert without_progress <= 4 * 6
+
+    def teardown(self) -> None:
+        marks = [item for item in self.stepper.items if item["type"] == "stream:reconnected"]
+        assert [mark["attempt"] for mark in marks] == list(range(1, len(marks) + 1))
+        connected = [item for item in self.stepper.items if item["type"] == "connected"]
+        assert len(connected) <= 1
+
+
+class DeadlineProperties(EventStreamProperties):
+    more = (EVENTS, {"deadline": 1060.0, "silent_poll": 1.0})
+
+
+class UnresumableProperties(EventStreamProperties):
+    more = (replace(EVENTS, resumable=False), {"opened": True})
+
+
+class ThreadProperties(EventStreamProperties):
+    more = (THREAD, {})
+
+
+TestEventStreamProperties = collected(EventStreamProperties)
+TestDeadlineProperties = collected(DeadlineProperties)
+TestUnresumableProperties = collected(UnresumableProperties)
+TestThreadProperties = collected(ThreadProperties)
