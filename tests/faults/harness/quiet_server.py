@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import Any, Dict
 
 BACKLOG = 2048
 CONNECTED = b'event: connected\ndata: {"status": "running"}\n\n'
@@ -28,7 +29,9 @@ class QuietServer:
                 if path.endswith(b"/events"):
                     await self._stay_open(reader, writer)
                     return
-                data = {"open": self.open} if path.endswith(b"/open") else {"status": "running"}
+                data: Dict[str, Any] = {"status": "running"}
+                if path.endswith(b"/open"):
+                    data = {"open": self.open}
                 body = json.dumps({"data": data}).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         except (asyncio.IncompleteReadError, ConnectionError):
