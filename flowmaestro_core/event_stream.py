@@ -10,7 +10,7 @@ from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
 from flowmaestro_core.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, RateLimitError, StreamError, TimeoutError
-from flowmaestro_core.events import event_from_sse, terminal_event
+from flowmaestro_core.events import event_from_sse, is_garbled_end, terminal_event
 from flowmaestro_core.http import ResponseHead, TransportFailure
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
@@ -80,7 +80,9 @@ class EventStreamMachine(Machine[Any]):
             "stream_ended": ("backing off", "failed"),
             "transport_failed": ("backing off", "failed"),
         },
-        "emitting": {"emitted": ("emitting", "streaming", "closing", "done")},
+        "emitting": {
+            "emitted": ("emitting", "streaming", "reconciling", "closing", "done"),
+        },
         "reconciling": {
             "response_received": ("reconciling", "streaming", "closing", "emitting", "failed"),
             "transport_failed": ("reconciling", "streaming", "closing", "failed"),
@@ -129,6 +131,7 @@ class EventStreamMachine(Machine[Any]):
         self._reconcile_at = 0.0
         self._dead_at = 0.0
         self._asked_at = 0.0
+        self._ask_at_once = False
         self.reconnects = 0
         self.request_id: Optional[str] = None
         self.execution: Optional[Dict[str, Any]] = None
@@ -211,7 +214,10 @@ class EventStreamMachine(Machine[Any]):
         self._live = True
         self._progress()
         self._reset_clocks(now)
-        self._queue.append(item)
+        if self._events.reconcile is not None and is_garbled_end(item):
+            self._ask_at_once = True
+        else:
+            self._queue.append(item)
 
     def _next(self, now: float, jitter: float) -> Action:
         """Emit what is queued; doubt a silence that lasts; else read on."""
@@ -221,7 +227,7 @@ class EventStreamMachine(Machine[Any]):
         if self._deadline is not None and now >= self._deadline:
             return self._leave(TimeoutError("The stream did not end in time"))
         ask = self._events.reconcile
-        if ask is not None and now >= self._reconcile_at:
+        if ask is not None and (self._ask_at_once or now >= self._reconcile_at):
             return self._reconcile(ask, now, jitter)
         return self._read(now, jitter)
 
@@ -274,6 +280,7 @@ class EventStreamMachine(Machine[Any]):
     def _reconcile(self, ask: Call[Any], now: float, jitter: float) -> Action:
         self.state = "reconciling"
         self._asked_at = now
+        self._ask_at_once = False
         call = CallMachine(
             ask,
             self._context,

@@ -36,6 +36,12 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
     return event
 
 
+def is_garbled_end(event: Dict[str, Any]) -> bool:
+    """Whether an execution's end came as something other than the JSON object that it should be."""
+    told = event.get("outputs") is not None or event.get("error") is not None
+    return event["type"] in EXECUTION_TERMINAL and "data" in event and not told
+
+
 def terminal_event(execution: Dict[str, Any]) -> Dict[str, Any]:
     """The event that an ended execution stands for, in the contract's shape."""
     return {

@@ -139,5 +139,12 @@ class TransportFailure(Exception):
         return _failure, (self.phase, self.message, self.timed_out)
 
 
+class TransportClosedError(RuntimeError):
+    """What a transport raises when it is used after `close`."""
+
+    def __init__(self) -> None:
+        super().__init__("this transport is closed")
+
+
 def _failure(phase: Phase, message: str, timed_out: bool) -> TransportFailure:
     return TransportFailure(phase, message, timed_out=timed_out)

@@ -13,7 +13,14 @@ from typing import Optional
 from flowmaestro.testing.clock import VirtualClock
 from flowmaestro.testing.fake import FakeFlowMaestro
 from flowmaestro.testing.replies import EventStream, FakeReply
-from flowmaestro_core.http import Headers, Phase, Request, Response, TransportFailure
+from flowmaestro_core.http import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    TransportClosedError,
+    TransportFailure,
+)
 
 RECEIVER_STATUS = 200
 """What every webhook's receiver answers here."""
@@ -86,7 +93,7 @@ class MemoryTransport:
 
     def _reply(self, request: Request, deadline: float) -> FakeReply:
         if self._closed:
-            raise RuntimeError("this transport is closed")
+            raise TransportClosedError
         reply = self.fake.handle(request, self.clock.now)
         self.pass_until(self.clock.now)
         while not reply.ready:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from followed import CONNECTED, RUNNING, THREAD, kinds, opened, reconnected, streaming
+from followed import CONNECTED, ENDED, RUNNING, THREAD, kinds, opened, reconnected, streaming
 from stepping import KEEPALIVE, sse
 
-from flowmaestro_core.actions import Close, Open, Read, Wait
+from flowmaestro_core.actions import Close, Open, Read, Send, Wait
 from flowmaestro_core.errors import ConnectionError, RateLimitError, StreamError
 from flowmaestro_core.event_stream import REMEMBERED_IDS
 from flowmaestro_core.http import Phase
@@ -201,3 +201,22 @@ def test_an_event_too_large_closes_the_stream_with_a_typed_error() -> None:
     assert stream.receives(b"data: " + b"x" * MAX_EVENT_SIZE) == Close()
     stream.closes()
     assert (type(stream.error), stream.error.code) == (StreamError, "event_too_large")
+
+
+def test_a_garbled_end_is_not_believed_and_the_execution_is_asked_at_once() -> None:
+    stream = opened()
+    stream.receives(b'event: execution:completed\ndata: {"outputs": {"a\n\n')
+    assert isinstance(stream.action, Send)
+    stream.replies(body=ENDED)
+    stream.closes()
+    stream.takes()
+    assert stream.items[-1]["outputs"] == {"a": 1}
+    assert "data" not in stream.items[-1]
+
+
+def test_a_garbled_end_waits_for_the_events_before_it() -> None:
+    stream = opened()
+    stream.receives(
+        b'event: node:started\ndata: {"nodeId": "n"}\n\nevent: execution:failed\ndata: oops\n\n'
+    )
+    assert isinstance(stream.takes(), Send)

@@ -43,7 +43,16 @@ REPLIES = (
     a_response(503),
 )
 STARTED = sse("node:started")
-CHUNKS = (KEEPALIVE, CONNECTED, STARTED, STARTED + STARTED, STARTED + COMPLETED, COMPLETED)
+GARBLED = b"event: execution:completed\ndata: {\n\n"
+CHUNKS = (
+    KEEPALIVE,
+    CONNECTED,
+    STARTED,
+    STARTED + STARTED,
+    STARTED + COMPLETED,
+    STARTED + GARBLED,
+    COMPLETED,
+)
 
 
 def test_the_table_is_true() -> None:

@@ -14,6 +14,7 @@ from flowmaestro_core.http import (
     Request,
     Response,
     ResponseHead,
+    TransportClosedError,
     TransportFailure,
 )
 from flowmaestro_transports.contract import (
@@ -41,6 +42,7 @@ __all__ = [
     "Response",
     "ResponseHead",
     "Transport",
+    "TransportClosedError",
     "TransportFailure",
 ]
 

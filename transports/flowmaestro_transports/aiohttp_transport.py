@@ -23,7 +23,14 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
-from flowmaestro_core.http import Headers, Phase, Request, Response, TransportFailure
+from flowmaestro_core.http import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    TransportClosedError,
+    TransportFailure,
+)
 from flowmaestro_transports.content_coding import MAX_BODY, ContentDecoder
 from flowmaestro_transports.contract import AsyncOpenResponse
 from flowmaestro_transports.tls import tls_context
@@ -172,7 +179,7 @@ class AiohttpTransport:
     ) -> aiohttp.ClientSession:
         """The session with so many connections at once; 0 is any number."""
         if self._closed:
-            raise RuntimeError("this transport is closed")
+            raise TransportClosedError
         if self._callers_session is not None:
             return self._callers_session
         if loop is not self._loop:

@@ -15,7 +15,14 @@ from urllib.parse import urlsplit
 import anyio
 from anyio.lowlevel import current_token
 
-from flowmaestro_core.http import Phase, Request, Response, ResponseHead, TransportFailure
+from flowmaestro_core.http import (
+    Phase,
+    Request,
+    Response,
+    ResponseHead,
+    TransportClosedError,
+    TransportFailure,
+)
 from flowmaestro_transports.anyio_body import AnyioOpenResponse, read_whole
 from flowmaestro_transports.anyio_connect import connect
 from flowmaestro_transports.anyio_connection import Connection
@@ -146,7 +153,7 @@ class AnyioTransport:
 
     def _pool_of_this_loop(self) -> Pool:
         if self._closed:
-            raise RuntimeError("this transport is closed")
+            raise TransportClosedError
         loop = current_token().native_token
         pool = self._pool
         if pool is None or pool.loop is not loop:

@@ -79,7 +79,9 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Close every connection. Closing twice is harmless; a later call fails clearly."""
+        """Close every connection. Closing twice is harmless; a later call raises
+        `TransportClosedError`.
+        """
         ...
 
 

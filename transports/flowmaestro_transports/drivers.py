@@ -10,8 +10,8 @@ import random
 from typing import Any, Optional, Protocol, Union
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send
-from flowmaestro_core.errors import StreamError
-from flowmaestro_core.http import ResponseHead, TransportFailure
+from flowmaestro_core.errors import ClientClosedError, StreamError
+from flowmaestro_core.http import ResponseHead, TransportClosedError, TransportFailure
 from flowmaestro_core.machine import Machine
 from flowmaestro_transports.contract import (
     AsyncOpenResponse,
@@ -110,6 +110,8 @@ class Driver:
                 if not isinstance(action, Send):
                     self._release()
                 action = machine.transport_failed(failure, now(), jitter())
+            except TransportClosedError as error:
+                raise ClientClosedError from error
             except Exception:
                 if not self.closed:
                     raise
@@ -198,6 +200,8 @@ class AsyncDriver:
                 if not isinstance(action, Send):
                     await self._release()
                 action = machine.transport_failed(failure, now(), jitter())
+            except TransportClosedError as error:
+                raise ClientClosedError from error
             except Exception:
                 if not self.closed:
                     raise

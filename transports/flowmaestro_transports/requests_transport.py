@@ -31,7 +31,7 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies
 from urllib3.util import SKIP_HEADER, Timeout
 
-from flowmaestro_core.http import Phase, Request, Response, TransportFailure
+from flowmaestro_core.http import Phase, Request, Response, TransportClosedError, TransportFailure
 from flowmaestro_transports.content_coding import MAX_BODY
 from flowmaestro_transports.contract import OpenResponse
 from flowmaestro_transports.requests_body import LONGEST, Body, body_of
@@ -123,7 +123,7 @@ class RequestsTransport:
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise RuntimeError("this transport is closed")
+            raise TransportClosedError
 
     def _begin(
         self, adapter_for: _AdapterFor, request: Request, deadline: float, limit: int

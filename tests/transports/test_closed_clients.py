@@ -1,0 +1,76 @@
+"""A client that is closed while somebody still reads: an error of ours, never the stack's."""
+
+import threading
+
+import anyio
+import pytest
+
+from flowmaestro import (
+    AsyncFlowMaestroClient,
+    ClientClosedError,
+    FlowMaestroClient,
+    FlowMaestroError,
+    StreamTimes,
+)
+from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server
+from flowmaestro_transports import AiohttpTransport, AnyioTransport, TransportClosedError
+
+SOON = StreamTimes(reconnect_base=0.01, reconnect_max=0.01)
+
+
+@pytest.fixture(scope="module")
+def served():
+    fake = FakeFlowMaestro(events="silent")
+    with running_server(fake) as url:
+        yield {"api_key": fake.api_key, "base_url": url, "stream_times": SOON}
+
+
+def test_a_blocking_reader(served):
+    client = FlowMaestroClient(**served)
+    events = client.executions.stream("exec_xyz789")
+    assert next(events)["type"] == "connected"
+    raised = []
+
+    def read():
+        try:
+            next(events)
+        except FlowMaestroError as error:
+            raised.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    client.close()
+    reader.join(10)
+    assert isinstance(raised[0], ClientClosedError)
+    assert isinstance(raised[0].__cause__, TransportClosedError)
+
+
+@pytest.mark.parametrize(
+    ("make", "backend"),
+    [(AiohttpTransport, "asyncio"), (AnyioTransport, "asyncio"), (AnyioTransport, "trio")],
+)
+def test_an_awaiting_reader(served, make, backend):
+    async def main():
+        client = AsyncFlowMaestroClient(transport=make(), **served)
+        events = client.executions.stream("exec_xyz789")
+        assert (await events.__anext__())["type"] == "connected"
+
+        async def read():
+            with pytest.raises(ClientClosedError):
+                await events.__anext__()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await anyio.lowlevel.checkpoint()
+            await client.close()
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_call_on_a_transport_that_its_owner_closed():
+    fake = FakeFlowMaestro()
+    transport = MemoryTransport(fake)
+    client = FlowMaestroClient(fake.api_key, transport=transport)
+    transport.close()
+    with pytest.raises(ClientClosedError):
+        client.workflows.list()
