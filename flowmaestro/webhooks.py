@@ -37,7 +37,7 @@ __all__ = [
 
 def verify(
     payload: Union[bytes, str],
-    signature: str,
+    signature: Union[bytes, str],
     secret: str,
     tolerance: Optional[float] = None,
 ) -> None:
@@ -45,7 +45,7 @@ def verify(
 
     Args:
         payload: the request's body as it came.
-        signature: the value of `X-FlowMaestro-Signature`.
+        signature: the value of `X-FlowMaestro-Signature`, bytes as ASGI has it or str.
         secret: the webhook's secret, shown when the webhook was created.
         tolerance: seconds; refuse a delivery whose `created_at` is further from now than this.
 
@@ -63,7 +63,7 @@ def verify(
 
 def parse(
     payload: Union[bytes, str],
-    signature: str,
+    signature: Union[bytes, str],
     secret: str,
     tolerance: Optional[float] = None,
 ) -> WebhookEvent:
@@ -71,5 +71,9 @@ def parse(
 
     Raises `WebhookVerificationError` for a payload that is no event, too.
     """
-    verify(payload, signature, secret, tolerance)
-    return read_event(payload.encode("utf-8") if isinstance(payload, str) else payload)
+    if tolerance is not None:
+        check_seconds("tolerance", tolerance)
+    event = read_event(check_signature(payload, signature, secret))
+    if tolerance is not None:
+        check_fresh(event, time.time(), tolerance)
+    return event

@@ -58,6 +58,7 @@ class EventStreamMachine(Machine[Any]):
     made from the answer. *Bytes-idle*: not even a keepalive, so the connection is dead. A lost
     connection is made anew, at most `max_retries` times without progress in between (a live
     event, or an answer to the question), and the gap is marked with `stream:reconnected`.
+    Before a stream is given up, its execution is asked for once more.
 
     The connection is closed before a terminal event is emitted. `execution` is the ended
     execution when it was learned by asking.
@@ -67,28 +68,35 @@ class EventStreamMachine(Machine[Any]):
         "ready": {"start": ("opening", "streaming")},
         "opening": {
             "stream_opened": ("opening", "streaming", "emitting", "closing"),
-            "transport_failed": ("opening", "backing off", "failed"),
+            "transport_failed": ("opening", "reconciling", "backing off", "failed"),
             "waited": ("opening",),
             "bytes_received": ("opening",),
             "stream_quiet": ("opening",),
             "stream_ended": ("opening", "reconciling", "backing off", "failed"),
-            "stream_closed": ("opening", "backing off", "failed"),
+            "stream_closed": ("opening", "reconciling", "backing off", "failed"),
         },
         "streaming": {
             "bytes_received": ("streaming", "emitting", "closing", "reconciling"),
             "stream_quiet": ("streaming", "reconciling", "closing"),
-            "stream_ended": ("backing off", "failed"),
-            "transport_failed": ("backing off", "failed"),
+            "stream_ended": ("reconciling", "backing off", "failed"),
+            "transport_failed": ("reconciling", "backing off", "failed"),
         },
         "emitting": {
             "emitted": ("emitting", "streaming", "reconciling", "closing", "done"),
         },
         "reconciling": {
-            "response_received": ("reconciling", "streaming", "closing", "emitting", "failed"),
+            "response_received": (
+                "reconciling",
+                "streaming",
+                "closing",
+                "emitting",
+                "backing off",
+                "failed",
+            ),
             "transport_failed": ("reconciling", "streaming", "closing", "failed"),
             "waited": ("reconciling",),
         },
-        "closing": {"stream_closed": ("emitting", "backing off", "failed")},
+        "closing": {"stream_closed": ("emitting", "reconciling", "backing off", "failed")},
         "backing off": {"waited": ("opening",)},
     }
 
@@ -122,7 +130,9 @@ class EventStreamMachine(Machine[Any]):
         self._queue: Deque[Dict[str, Any]] = deque()
         self._terminal: Optional[Dict[str, Any]] = None
         self._error: Optional[FlowMaestroError] = None
-        self._seen_ids: Dict[str, None] = {}
+        self._given_up: Optional[StreamError] = None
+        self._ids: Dict[str, None] = {}
+        self._earlier_ids: Dict[str, None] = {}
         self._live = False
         self._connected_shown = False
         self._started = 0.0
@@ -200,11 +210,9 @@ class EventStreamMachine(Machine[Any]):
     def _take(self, sse: ServerSentEvent, now: float) -> None:
         """Queue one decoded event, unless the caller has it already."""
         if sse.id:
-            if sse.id in self._seen_ids:
+            if sse.id in self._earlier_ids:
                 return
-            self._seen_ids[sse.id] = None
-            if len(self._seen_ids) > REMEMBERED_IDS:
-                del self._seen_ids[next(iter(self._seen_ids))]
+            _remember(self._ids, sse.id)
         item = event_from_sse(sse)
         if item["type"] == "connected":
             if not self._connected_shown:
@@ -285,7 +293,7 @@ class EventStreamMachine(Machine[Any]):
             ask,
             self._context,
             self._token,
-            policy=ONCE if self._body_open else None,
+            policy=ONCE if self._body_open or self._given_up else None,
             deadline=self._deadline,
         )
         return self._delegate(call, now, jitter)
@@ -293,22 +301,25 @@ class EventStreamMachine(Machine[Any]):
     def _reconciled(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         self._doubts += 1
         self._dead_at += now - self._asked_at  # nobody listened meanwhile
+        given_up, self._given_up = self._given_up, None
         if isinstance(outcome, Fail):
             if not self._body_open or _is_final(outcome.error):
-                return self._leave(outcome.error)
+                return self._leave(given_up or outcome.error)
             self._doubt_later(now)
             self._reconcile_at = max(self._reconcile_at, now + asked_pause(outcome.error))
             return self._next(now, jitter)
+        retries_used_up = 0 < self._policy.max_retries <= self._failures
         self._progress()
         self._doubt_later(now, outcome.value)
         execution = outcome.value["data"]
         if is_terminal(execution):
             self.execution = execution
             return self._end(terminal_event(execution))
+        if given_up is not None and retries_used_up:
+            self.state = "backing off"
+            return Wait(self._reconcile_at - now)
         if not self._body_open:
-            return self._fail(
-                StreamError("The server offers no event stream for this execution, which runs on")
-            )
+            return self._fail(given_up or _no_stream())
         return self._next(now, jitter)
 
     # Opening, first and again
@@ -349,6 +360,8 @@ class EventStreamMachine(Machine[Any]):
         self.request_id = head.headers.get("x-request-id")
         self._reset_clocks(now)
         if self._opened_before:
+            for known in self._ids:
+                _remember(self._earlier_ids, known)
             self.reconnects += 1
             self._queue.append({"type": "stream:reconnected", "attempt": self.reconnects})
         self._body_open = self._opened_before = True
@@ -361,7 +374,7 @@ class EventStreamMachine(Machine[Any]):
 
     def _reconnect(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
         if not self._events.resumable:
-            return self._broken("this stream cannot be opened twice", cause)
+            return self._fail(self._broken("this stream cannot be opened twice", cause))
         retry = self._decoder.retry
         verdict = self._policy.decide(
             self._failures,
@@ -371,23 +384,43 @@ class EventStreamMachine(Machine[Any]):
             remaining=None if self._deadline is None else self._deadline - now,
         )
         if isinstance(verdict, GiveUp):
-            return self._broken(verdict.reason, cause)
+            return self._give_up(verdict.reason, cause, now, jitter)
         self._failures += 1
         self._decoder = SseDecoder(self._decoder.last_event_id)
         self._decoder.retry = retry
         self.state = "backing off"
         return Wait(verdict.delay)
 
-    def _broken(self, reason: str, cause: Optional[Exception]) -> Action:
+    def _give_up(
+        self, reason: str, cause: Optional[Exception], now: float, jitter: float
+    ) -> Action:
         if isinstance(cause, RateLimitError):
             cause.gave_up = reason
             return self._fail(cause)
+        self._given_up = self._broken(reason, cause)
+        ask = self._events.reconcile
+        if ask is None or self._deadline is not None:  # who set the deadline asks by itself
+            return self._fail(self._given_up)
+        return self._reconcile(ask, now, jitter)
+
+    def _broken(self, reason: str, cause: Optional[Exception]) -> StreamError:
         error = StreamError(
             f"The event stream was lost before its end and could not be resumed: {reason}",
             request_id=self.request_id,
         )
         error.__cause__ = cause
-        return self._fail(error)
+        return error
+
+
+def _no_stream() -> StreamError:
+    return StreamError("The server offers no event stream for this execution, which runs on")
+
+
+def _remember(ids: Dict[str, None], one: str) -> None:
+    """Add an id, and forget the oldest of too many."""
+    ids[one] = None
+    if len(ids) > REMEMBERED_IDS:
+        del ids[next(iter(ids))]
 
 
 def _is_final(error: Exception) -> bool:

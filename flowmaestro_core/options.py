@@ -53,7 +53,7 @@ class ClientOptions:
         if self.call_timeout is not None:
             check_seconds("timeout", self.call_timeout)
         _check_max_retries(self.max_retries)
-        object.__setattr__(self, "_custom", _checked_headers(self.headers))
+        object.__setattr__(self, "_custom", checked_headers(self.headers))
         object.__setattr__(self, "headers", self._custom)
 
     def with_changes(
@@ -69,7 +69,7 @@ class ClientOptions:
         if max_retries is not None:
             changed = replace(changed, max_retries=max_retries)
         if headers is not None:
-            added = _checked_headers(headers)
+            added = checked_headers(headers)
             kept = tuple(pair for pair in self._custom.pairs if pair[0] not in added)
             changed = replace(changed, headers=Headers(kept + added.pairs))
         return changed
@@ -100,6 +100,14 @@ def check_seconds(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a positive number of seconds, not {value}")
 
 
+def check_count(name: str, value: Any) -> None:
+    """Refuse what is not a whole number of at least 1, naming the argument."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+
+
 def check_token(name: str, value: Any) -> None:
     """Refuse what is not a text of visible ASCII characters, naming the argument alone.
 
@@ -125,7 +133,8 @@ def _check_max_retries(value: Any) -> None:
         raise ValueError(f"max_retries must be at least 0, not {value}")
 
 
-def _checked_headers(headers: Any) -> Headers:
+def checked_headers(headers: Any) -> Headers:
+    """The header fields, if a transport can send them; `TypeError` or `ValueError` if not."""
     if not isinstance(headers, Mapping):
         raise TypeError(f"headers must be a dict of str to str, not {type(headers).__name__}")
     given = Headers(cast("Mapping[str, str]", headers))

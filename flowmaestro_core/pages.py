@@ -42,10 +42,11 @@ class PageCursor:
     may be short and yet not the last. There, only a short page of an unfiltered list ends the
     walk, or the count of one workflow's executions. An empty page ends every walk (unless that
     count says that more rows were filtered out of it), and so does a page that repeats the one
-    before.
+    before, or an earlier one: pages that come round in a circle are noticed within three rounds
+    (Brent's algorithm), whatever the circle's length, and without keeping what was seen.
 
-    `page` is the number of the page to ask for; `repeated` says whether the last one repeated the
-    one before, so that its rows are known.
+    `page` is the number of the page to ask for; `repeated` says whether the last one repeated an
+    earlier one, so that its rows are known.
     """
 
     def __init__(
@@ -62,19 +63,31 @@ class PageCursor:
         self._trust_last = trust_last
         self._filtered = filtered
         self._counted = counted
-        self._previous: Any = None
+        self._previous: List[Any] = []
+        self._landmark: List[Any] = []
+        self._steps_left = 1
+        self._stride = 1
 
     def advance(self, body: Dict[str, Any]) -> bool:
         """Take in the reply for the present page; `True` if `page` is now one to ask for."""
         rows = list_or_empty(body.get("data"))
-        self.repeated = bool(rows) and rows == self._previous
-        self._previous = rows.copy()
+        self.repeated = bool(rows) and self._was_seen(list(map(_identity, rows)))
         if self.repeated or not self._has_more(rows, object_or_empty(body.get("pagination"))):
             return False
         self.page += 1
         return True
 
-    def _has_more(self, rows: list[Any], info: Dict[str, Any]) -> bool:
+    def _was_seen(self, ids: List[Any]) -> bool:
+        seen = ids in (self._previous, self._landmark)
+        self._previous = ids
+        self._steps_left -= 1
+        if not self._steps_left:
+            self._landmark = ids
+            self._stride *= 2
+            self._steps_left = self._stride
+        return seen
+
+    def _has_more(self, rows: List[Any], info: Dict[str, Any]) -> bool:
         said = (info.get("has_next"), info.get("has_more"))
         per_page = count_or_none(info.get("per_page")) or self._per_page
         total = count_or_none(info.get("total_count")) if self._counted else None
@@ -159,3 +172,8 @@ class PagesMachine(Machine[None]):
             rows: List[Any] = outcome.value["data"]
             self._items.extend(rows if self._keep is None else filter(self._keep, rows))
         return self._next(now, jitter)
+
+
+def _identity(row: Any) -> Any:
+    """What tells a row from another: its id, or all of it where it has none."""
+    return object_or_empty(row).get("id") or row

@@ -36,7 +36,7 @@ def sign(payload: bytes, secret: str) -> str:
     return f"v1={digest}"
 
 
-def check_signature(payload: Union[bytes, str], signature: str, secret: str) -> bytes:
+def check_signature(payload: Union[bytes, str], signature: Union[bytes, str], secret: str) -> bytes:
     """The payload's bytes, if one of the `v1` signatures is right; constant in time.
 
     Raises `WebhookVerificationError` if none is; `TypeError` or `ValueError` for a payload that
@@ -45,6 +45,8 @@ def check_signature(payload: Union[bytes, str], signature: str, secret: str) -> 
     raw = _bytes_of(payload)
     if not isinstance(secret, str) or not secret:
         raise ValueError("secret must be the webhook's secret, a non-empty str")
+    if isinstance(signature, bytes):
+        signature = signature.decode("latin-1")
     if not isinstance(signature, str):
         raise WebhookVerificationError(f"The delivery has no {SIGNATURE_HEADER}")
     expected = sign(raw, secret).encode("ascii")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from flowmaestro_core import shapes
-from flowmaestro_core.body import json_body, mapping, text
+from flowmaestro_core.body import json_body, text
 from flowmaestro_core.call import Call, Proof
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
+from flowmaestro_core.options import checked_headers
 from flowmaestro_core.pages import Pages
 from flowmaestro_core.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
@@ -37,17 +38,17 @@ class Webhooks(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return page_of("/webhooks", page, per_page)
+        return _page(page, per_page)
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[Webhook]:
         """All webhooks, page after page; `per_page` as in `list`."""
-        return walk(partial(page_of, "/webhooks"), per_page)
+        return walk(_page, per_page)
 
     @endpoint
     def get(self, webhook_id: str) -> Call[Reply[Webhook]]:
         """Get one webhook. Raises `NotFoundError` for an unknown id."""
-        return Call("GET", _webhook(webhook_id))
+        return Call("GET", _webhook(webhook_id), shape=_one_webhook)
 
     @endpoint
     def create(
@@ -79,9 +80,10 @@ class Webhooks(Resource[D]):
                 name=text("name", name),
                 url=text("url", url),
                 events=_event_list(events),
-                headers=mapping("headers", headers),
+                headers=_delivery_headers(headers),
             ),
             repeatable=False,
+            shape=partial(shapes.resource, WebhookWithSecret),
             idempotency_key=idempotency_key,
         )
 
@@ -101,10 +103,10 @@ class Webhooks(Resource[D]):
             name=name,
             url=url,
             events=None if events is None else _event_list(events),
-            headers=mapping("headers", headers),
+            headers=_delivery_headers(headers),
             is_active=is_active,
         )
-        return Call("PATCH", _webhook(webhook_id), body)
+        return Call("PATCH", _webhook(webhook_id), body, shape=_one_webhook)
 
     @endpoint
     def delete(self, webhook_id: str) -> Call[Reply[DeletedResource]]:
@@ -138,18 +140,37 @@ class Webhooks(Resource[D]):
         self, webhook_id: str, *, page: Optional[int] = None, per_page: Optional[int] = None
     ) -> Call[Page[WebhookDelivery]]:
         """List the deliveries to a webhook; `page` and `per_page` as in `list`."""
-        return page_of(_webhook(webhook_id) + "/deliveries", page, per_page)
+        return _delivery_page(webhook_id, page, per_page)
 
     @iterating_endpoint
     def iterate_deliveries(
         self, webhook_id: str, *, per_page: Optional[int] = None
     ) -> Pages[WebhookDelivery]:
         """All deliveries to a webhook, page after page; arguments as in `list_deliveries`."""
-        return walk(partial(page_of, _webhook(webhook_id) + "/deliveries"), per_page)
+        return walk(partial(_delivery_page, webhook_id), per_page)
+
+
+def _page(page: Optional[int], per_page: Optional[int]) -> Call[Page[Webhook]]:
+    return page_of("/webhooks", page, per_page, shape=partial(shapes.page, Webhook))
+
+
+def _delivery_page(
+    webhook_id: str, page: Optional[int], per_page: Optional[int]
+) -> Call[Page[WebhookDelivery]]:
+    where = _webhook(webhook_id) + "/deliveries"
+    return page_of(where, page, per_page, shape=partial(shapes.page, WebhookDelivery))
+
+
+def _one_webhook(body: Dict[str, Any]) -> None:
+    shapes.resource(Webhook, body)
 
 
 def _webhook(webhook_id: str) -> str:
     return path("/webhooks/{webhook_id}", webhook_id=webhook_id)
+
+
+def _delivery_headers(headers: Optional[Dict[str, str]]) -> Optional[Dict[str, str]]:
+    return None if headers is None else dict(checked_headers(headers).pairs)
 
 
 def _event_list(events: Sequence[WebhookEventType]) -> List[WebhookEventType]:

@@ -6,13 +6,19 @@ from dataclasses import replace
 
 import pytest
 from followed import CONNECTED, ENDED, RUNNING, THREAD, kinds, opened, reconnected, streaming
-from stepping import KEEPALIVE, sse
+from stepping import KEEPALIVE, Stepper, sse
 
-from flowmaestro_core.actions import Close, Open, Read, Send, Wait
+from flowmaestro_core.actions import Close, Done, Open, Read, Send, Wait
 from flowmaestro_core.errors import ConnectionError, RateLimitError, StreamError
 from flowmaestro_core.event_stream import REMEMBERED_IDS
 from flowmaestro_core.http import Phase
 from flowmaestro_core.sse import MAX_EVENT_SIZE
+
+
+def last_question_fails(stream: Stepper) -> None:
+    """Before a stream is given up its execution is asked for; nobody answers."""
+    assert isinstance(stream.action, Send)
+    stream.fails()
 
 
 @pytest.mark.parametrize("clean", [False, True])
@@ -58,10 +64,12 @@ def test_the_memory_of_ids_is_bounded() -> None:
     stream = opened()
     stream.receives(b"".join(sse("node:stream", id=str(n)) for n in range(REMEMBERED_IDS + 1)))
     stream.takes_all()
+    reconnected(stream)
+    so_far = len(stream.items)
     stream.receives(sse("node:stream", id=str(REMEMBERED_IDS)))
-    assert len(stream.items) == REMEMBERED_IDS + 1
+    assert len(stream.items) == so_far
     stream.receives(sse("node:stream", id="0"))
-    assert len(stream.items) == REMEMBERED_IDS + 2
+    assert len(stream.items) == so_far + 1
 
 
 def test_reconnections_without_progress_are_bounded() -> None:
@@ -74,6 +82,7 @@ def test_reconnections_without_progress_are_bounded() -> None:
         stream.receives(CONNECTED + KEEPALIVE)
         stream.takes_all()
     stream.fails(Phase.REPLY_BROKEN)
+    last_question_fails(stream)
     assert isinstance(stream.error, StreamError)
     assert isinstance(stream.error.__cause__, Exception)
     assert "max_retries=3" in stream.error.message
@@ -110,6 +119,8 @@ def test_a_server_in_trouble_is_tried_again(status: int) -> None:
     stream.waits()
     stream.opens(status, "text/html")
     stream.ends()
+    if status != 429:
+        last_question_fails(stream)
     assert isinstance(stream.error, RateLimitError if status == 429 else StreamError)
 
 
@@ -121,8 +132,9 @@ def test_a_reconnection_is_no_call_with_retries_of_its_own() -> None:
         stream.fails()
     stream.waits()
     stream.fails()
+    last_question_fails(stream)
+    assert len(stream.sent) == 5
     assert isinstance(stream.error, StreamError)
-    assert len(stream.sent) == 4
     assert isinstance(stream.error.__cause__, ConnectionError)
 
 
@@ -177,6 +189,7 @@ def test_an_endless_reconnection_time_is_not_waited_out() -> None:
     stream = opened()
     stream.receives(b"retry: 99999999999999999\n\n")
     stream.ends()
+    stream.replies(body=RUNNING)
     assert isinstance(stream.error, StreamError)
 
 
@@ -185,7 +198,53 @@ def test_no_retries_means_none() -> None:
     stream.start()
     stream.opens()
     stream.ends()
+    stream.replies(body=RUNNING)
     assert isinstance(stream.error, StreamError)
+
+
+def lost_for_good() -> Stepper:
+    """A stream that was made anew three times, and ended each time at once."""
+    stream = opened()
+    for _ in range(3):
+        reconnected(stream)
+    stream.ends()
+    return stream
+
+
+def test_before_a_stream_is_given_up_the_execution_is_asked() -> None:
+    stream = lost_for_good()
+    assert isinstance(stream.action, Send)
+    stream.replies(body=ENDED)
+    assert stream.items[-1]["type"] == "execution:completed"
+    assert isinstance(stream.takes(), Done)
+
+
+def test_while_the_execution_runs_a_stream_is_not_given_up() -> None:
+    stream = lost_for_good()
+    assert stream.replies(body=RUNNING) == Wait(7.5)
+    stream.waits()
+    stream.opens()
+    stream.takes()
+    stream.receives(sse("execution:completed"))
+    stream.closes()
+    assert isinstance(stream.takes(), Done)
+
+
+def test_a_stream_that_nothing_can_be_asked_about_is_given_up() -> None:
+    stream = opened(THREAD)
+    for _ in range(3):
+        reconnected(stream)
+    stream.ends()
+    assert isinstance(stream.error, StreamError)
+
+
+def test_an_id_counts_as_known_only_after_a_new_connection() -> None:
+    stream = opened()
+    stream.receives(sse("node:started", id="0") + sse("node:completed", id="0"))
+    stream.takes_all()
+    assert kinds(stream) == ["node:started", "node:completed"]
+    reconnected(stream)
+    assert isinstance(stream.receives(sse("node:completed", id="0")), Read)
 
 
 def test_a_stream_that_cannot_be_opened_twice_is_not() -> None:

@@ -265,3 +265,19 @@ def test_rows_that_the_caller_changes_do_not_confuse_it() -> None:
     assert cursor.advance({"data": rows, "pagination": {"has_next": True}})
     rows.clear()
     assert not cursor.advance({"data": [{"id": 1}], "pagination": {"has_next": True}})
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 20])
+def test_pages_that_come_round_in_a_circle_end_the_walk(length: int) -> None:
+    cursor = PageCursor(1)
+    asked = 1
+    while cursor.advance({"data": [{"id": str(asked % length)}], "pagination": {"has_next": True}}):
+        asked += 1
+        assert asked <= 4 * length + 2
+    assert cursor.repeated
+
+
+def test_a_row_that_changes_between_two_requests_is_still_the_same_row() -> None:
+    cursor = PageCursor(1)
+    assert cursor.advance({"data": [{"id": "a", "n": 1}], "pagination": {"has_next": True}})
+    assert not cursor.advance({"data": [{"id": "a", "n": 2}], "pagination": {"has_next": True}})

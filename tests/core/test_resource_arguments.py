@@ -117,8 +117,6 @@ def test_a_filter_that_would_not_filter_is_refused_by_name(
         (lambda inputs: Triggers.execute("t", inputs=inputs), "inputs"),
         (lambda metadata: Agents.create_thread("a", metadata=metadata), "metadata"),
         (lambda metadata: Agents.update_memory("a", "u", metadata=metadata), "metadata"),
-        (lambda headers: Webhooks.create("n", "u", [], headers=headers), "headers"),
-        (lambda headers: Webhooks.update("w", headers=headers), "headers"),
     ],
 )
 def test_what_json_cannot_express_is_refused_by_name(build: Callable[..., Any], name: str) -> None:
@@ -128,6 +126,23 @@ def test_what_json_cannot_express_is_refused_by_name(build: Callable[..., Any], 
     for wrong in ({"a": {1}}, {"a": {5: 1}}, {5: 1}, [1], "text", 0):
         with pytest.raises(TypeError, match=name):
             build(wrong)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda headers: Webhooks.create("n", "u", [], headers=headers),
+        lambda headers: Webhooks.update("w", headers=headers),
+    ],
+)
+def test_headers_of_deliveries_are_header_fields(build: Callable[..., Any]) -> None:
+    for bad in ({"a": "b\r\nc: d"}, {"a b": "c"}, {"": "c"}, {"Content-Length": "3"}):
+        with pytest.raises(ValueError, match="headers: "):
+            build(bad)
+    for wrong in ({"a": 1}, {5: "b"}, [1], "text"):
+        with pytest.raises(TypeError, match="headers"):
+            build(wrong)
+    assert b'"headers":{"X-Custom":"1"}' in build({"X-Custom": "1"}).body
 
 
 @pytest.mark.parametrize(

@@ -93,10 +93,16 @@ def test_text_that_is_no_unicode_is_refused_like_any_other() -> None:
         check_signature("\ud800", sign(b"?", SECRET), SECRET)
 
 
-@pytest.mark.parametrize("signature", [None, b"v1=00", 5])
+@pytest.mark.parametrize("signature", [None, ["v1=00"], 5])
 def test_a_missing_signature_is_refused(signature: Any) -> None:
     with pytest.raises(WebhookVerificationError, match="has no X-FlowMaestro-Signature"):
         check_signature(PAYLOAD, signature, SECRET)
+
+
+def test_a_signature_may_come_as_bytes() -> None:
+    check_signature(PAYLOAD, sign(PAYLOAD, SECRET).encode(), SECRET)
+    with pytest.raises(WebhookVerificationError, match="does not match"):
+        check_signature(PAYLOAD, b"v1=\xff", SECRET)
 
 
 @pytest.mark.parametrize("secret", ["", None, b"secret"])
