@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Dict, List, Sequence, Tuple
+from contextlib import closing
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import anyio
 from fault_cells import TIMES, Cell, Seen
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
-from flowmaestro_transports import AiohttpTransport, AnyioTransport
+from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
 from flowmaestro_transports.contract import AsyncTransport
 
 AT_ONCE = 80
@@ -33,11 +34,17 @@ def follow_all(transport: str, url: str, cells: Sequence[Cell]) -> List[Seen]:
     return anyio.run(_follow_in_tasks, make_transport, url, cells, backend=backend)
 
 
+def _options(url: str) -> Dict[str, Any]:
+    """Of a client for each cell, so that no cell spends the retry budget of another."""
+    return {"api_key": KEY, "base_url": url, "timeout": 5.0, "stream_times": TIMES}
+
+
 def _follow_in_threads(url: str, cells: Sequence[Cell]) -> List[Seen]:
-    with FlowMaestroClient(KEY, base_url=url, timeout=5.0, stream_times=TIMES) as client:
+    with closing(RequestsTransport()) as transport:
 
         def follow(cell: Cell) -> Seen:
             seen = Seen()
+            client = FlowMaestroClient(transport=transport, **_options(url))
             try:
                 for event in client.executions.stream(cell.execution_id):
                     seen.events.append({**event})
@@ -50,7 +57,7 @@ def _follow_in_threads(url: str, cells: Sequence[Cell]) -> List[Seen]:
             try:
                 return [future.result(HUNG) for future in futures]
             except TimeoutError:
-                client.close()
+                transport.close()
                 raise
 
 
@@ -59,12 +66,11 @@ async def _follow_in_tasks(
 ) -> List[Seen]:
     outcomes = [Seen() for _ in cells]
     limiter = anyio.CapacityLimiter(AT_ONCE)
-    client = AsyncFlowMaestroClient(
-        KEY, base_url=url, timeout=5.0, transport=make_transport(), stream_times=TIMES
-    )
+    transport = make_transport()
 
     async def follow(cell: Cell, seen: Seen) -> None:
         async with limiter:
+            client = AsyncFlowMaestroClient(transport=transport, **_options(url))
             try:
                 with anyio.fail_after(HUNG):
                     async for event in client.executions.stream(cell.execution_id):
@@ -72,7 +78,8 @@ async def _follow_in_tasks(
             except Exception as error:
                 seen.error = error
 
-    async with client, anyio.create_task_group() as group:
+    async with anyio.create_task_group() as group:
         for cell, seen in zip(cells, outcomes):
             group.start_soon(follow, cell, seen)
+    await transport.close()
     return outcomes
