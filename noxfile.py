@@ -37,6 +37,9 @@ INSTALLED = [python for python in PYTHONS if is_installed(python)]
 ABSENT = [python for python in PYTHONS if python not in INSTALLED]
 NEWEST = INSTALLED[-1]
 
+PARALLEL = ("--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal")
+"""The suite waits more than it works: real sockets, real time limits."""
+
 nox.needs_version = ">=2024.4"
 nox.options.sessions = [
     "lint",
@@ -74,7 +77,7 @@ def core(session: nox.Session) -> None:
     session.run(
         "pytest",
         "tests/core",
-        "--quiet",
+        *PARALLEL,
         "--cov=flowmaestro_core",
         "--cov-branch",
         "--cov-report=term-missing:skip-covered",
@@ -84,9 +87,9 @@ def core(session: nox.Session) -> None:
 
 @nox.session(python=INSTALLED)
 def tests(session: nox.Session) -> None:
-    """The whole suite, on asyncio and trio; arguments after `--` go to pytest."""
+    """The whole suite, on asyncio and trio; or what pytest is told after `--`."""
     session.install("--editable", ".[test,types]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *(session.posargs or PARALLEL))
 
 
 @nox.session(python=INSTALLED)

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from typing import Any, Generic, Mapping, Optional, TypeVar, Union
+from typing import Any, Mapping, Optional, TypeVar, Union
 
+from flowmaestro.resources import (
+    AsyncAgents,
+    AsyncExecutions,
+    AsyncKnowledgeBases,
+    AsyncThreads,
+    AsyncTriggers,
+    AsyncWebhooks,
+    AsyncWorkflows,
+    SyncAgents,
+    SyncExecutions,
+    SyncKnowledgeBases,
+    SyncThreads,
+    SyncTriggers,
+    SyncWebhooks,
+    SyncWorkflows,
+)
 from flowmaestro_core.context import Context
-from flowmaestro_core.operation import Async, D, Performer, Sync
-from flowmaestro_core.options import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, ClientOptions
+from flowmaestro_core.options import (
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_TIMEOUT,
+    ClientOptions,
+    check_token,
+)
 from flowmaestro_core.raw import raw_call
 from flowmaestro_core.reply import Reply
-from flowmaestro_core.resources import (
-    Agents,
-    Executions,
-    KnowledgeBases,
-    Threads,
-    Triggers,
-    Webhooks,
-    Workflows,
-)
 from flowmaestro_core.stream_times import StreamTimes
-from flowmaestro_core.urls import DEFAULT_BASE_URL
+from flowmaestro_core.urls import DEFAULT_BASE_URL, api_root
 from flowmaestro_transports.contract import AsyncTransport, Transport
 from flowmaestro_transports.default_transport import DefaultAsyncTransport, DefaultTransport
 from flowmaestro_transports.function_transport import (
@@ -31,7 +43,8 @@ from flowmaestro_transports.function_transport import (
 )
 from flowmaestro_transports.performers import AwaitingPerformer, BlockingPerformer
 
-Q = TypeVar("Q", bound=Performer)
+C = TypeVar("C", bound="FlowMaestroClient")
+A = TypeVar("A", bound="AsyncFlowMaestroClient")
 
 
 def _options(
@@ -42,44 +55,35 @@ def _options(
     headers: Optional[Mapping[str, str]],
 ) -> ClientOptions:
     """Options with the gaps filled from the environment and the defaults."""
-    if api_key is None:
-        api_key = os.environ.get("FLOWMAESTRO_API_KEY")
-    if api_key is None:
-        raise ValueError("no API key: pass api_key= or set FLOWMAESTRO_API_KEY")
     return ClientOptions(
-        api_key,
-        base_url=base_url or os.environ.get("FLOWMAESTRO_BASE_URL") or DEFAULT_BASE_URL,
+        _key_from_environment() if api_key is None else api_key,
+        base_url=_base_url_from_environment() if base_url is None else base_url,
         timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
         max_retries=DEFAULT_MAX_RETRIES if max_retries is None else max_retries,
         headers={} if headers is None else headers,
     )
 
 
-class _Client(Generic[D, Q]):
-    """The resources of a client, bound to what performs them."""
-
-    _performer: Q
-
-    workflows: Workflows[D]
-    executions: Executions[D]
-    agents: Agents[D]
-    threads: Threads[D]
-    triggers: Triggers[D]
-    knowledge_bases: KnowledgeBases[D]
-    webhooks: Webhooks[D]
-
-    def _bind(self, performer: Q) -> None:
-        self._performer = performer
-        self.workflows = Workflows(performer)
-        self.executions = Executions(performer)
-        self.agents = Agents(performer)
-        self.threads = Threads(performer)
-        self.triggers = Triggers(performer)
-        self.knowledge_bases = KnowledgeBases(performer)
-        self.webhooks = Webhooks(performer)
+def _key_from_environment() -> str:
+    key = os.environ.get("FLOWMAESTRO_API_KEY")
+    if key is None:
+        raise ValueError("no API key: pass api_key= or set FLOWMAESTRO_API_KEY")
+    check_token("api_key, from FLOWMAESTRO_API_KEY,", key)
+    return key
 
 
-class FlowMaestroClient(_Client[Sync, BlockingPerformer]):
+def _base_url_from_environment() -> str:
+    url = os.environ.get("FLOWMAESTRO_BASE_URL")
+    if not url:
+        return DEFAULT_BASE_URL
+    try:
+        api_root(url)
+    except ValueError as error:
+        raise ValueError(f"FLOWMAESTRO_BASE_URL: {error}") from None
+    return url
+
+
+class FlowMaestroClient:
     """The blocking client. Safe to use from several threads.
 
     ```python
@@ -125,13 +129,24 @@ class FlowMaestroClient(_Client[Sync, BlockingPerformer]):
         chosen = DefaultTransport() if transport is None else as_transport(transport)
         self._bind(BlockingPerformer(chosen, context))
 
+    def _bind(self, performer: BlockingPerformer) -> None:
+        """Have `performer` perform what the resources build."""
+        self._performer = performer
+        self.workflows = SyncWorkflows(performer)
+        self.executions = SyncExecutions(performer)
+        self.agents = SyncAgents(performer)
+        self.threads = SyncThreads(performer)
+        self.triggers = SyncTriggers(performer)
+        self.knowledge_bases = SyncKnowledgeBases(performer)
+        self.webhooks = SyncWebhooks(performer)
+
     def with_options(
-        self,
+        self: C,
         *,
         timeout: Optional[float] = None,
         max_retries: Optional[int] = None,
         headers: Optional[Mapping[str, str]] = None,
-    ) -> FlowMaestroClient:
+    ) -> C:
         """A client with other options that shares this one's connections.
 
         Args:
@@ -143,7 +158,7 @@ class FlowMaestroClient(_Client[Sync, BlockingPerformer]):
         Closing it leaves this client open; closing this client closes it too.
 
         """
-        derived = object.__new__(type(self))
+        derived = copy.copy(self)
         derived._bind(self._performer.derive(timeout, max_retries, headers))
         return derived
 
@@ -173,7 +188,7 @@ class FlowMaestroClient(_Client[Sync, BlockingPerformer]):
         """Close all connections. Closing twice is harmless; a later call says that it is closed."""
         self._performer.close()
 
-    def __enter__(self) -> FlowMaestroClient:
+    def __enter__(self: C) -> C:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -183,7 +198,7 @@ class FlowMaestroClient(_Client[Sync, BlockingPerformer]):
         return f"<FlowMaestroClient of {self._performer.context.options.base_url}>"
 
 
-class AsyncFlowMaestroClient(_Client[Async, AwaitingPerformer]):
+class AsyncFlowMaestroClient:
     """The awaiting client, on asyncio and trio.
 
     ```python
@@ -215,15 +230,26 @@ class AsyncFlowMaestroClient(_Client[Async, AwaitingPerformer]):
         chosen = DefaultAsyncTransport() if transport is None else as_async_transport(transport)
         self._bind(AwaitingPerformer(chosen, context))
 
+    def _bind(self, performer: AwaitingPerformer) -> None:
+        """Have `performer` perform what the resources build."""
+        self._performer = performer
+        self.workflows = AsyncWorkflows(performer)
+        self.executions = AsyncExecutions(performer)
+        self.agents = AsyncAgents(performer)
+        self.threads = AsyncThreads(performer)
+        self.triggers = AsyncTriggers(performer)
+        self.knowledge_bases = AsyncKnowledgeBases(performer)
+        self.webhooks = AsyncWebhooks(performer)
+
     def with_options(
-        self,
+        self: A,
         *,
         timeout: Optional[float] = None,
         max_retries: Optional[int] = None,
         headers: Optional[Mapping[str, str]] = None,
-    ) -> AsyncFlowMaestroClient:
+    ) -> A:
         """As `FlowMaestroClient.with_options`."""
-        derived = object.__new__(type(self))
+        derived = copy.copy(self)
         derived._bind(self._performer.derive(timeout, max_retries, headers))
         return derived
 
@@ -243,7 +269,7 @@ class AsyncFlowMaestroClient(_Client[Async, AwaitingPerformer]):
         """As `FlowMaestroClient.close`."""
         await self._performer.close()
 
-    async def __aenter__(self) -> AsyncFlowMaestroClient:
+    async def __aenter__(self: A) -> A:
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -6,7 +6,12 @@ from typing import Any, Callable
 
 from flowmaestro_core import types as _core_types
 from flowmaestro_core.reply import Page, RateLimit, Reply
-from flowmaestro_core.streams import AsyncEventStream, EventStream
+from flowmaestro_core.streams import (
+    AsyncEventStream,
+    AsyncMessageEventStream,
+    EventStream,
+    MessageEventStream,
+)
 from flowmaestro_core.types import *  # noqa: F403
 from flowmaestro_core.webhooks import WebhookEvent
 
@@ -17,7 +22,9 @@ OnCloseCallback = Callable[[], None]
 
 __all__ = [
     "AsyncEventStream",
+    "AsyncMessageEventStream",
     "EventStream",
+    "MessageEventStream",
     "OnCloseCallback",
     "OnErrorCallback",
     "OnEventCallback",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Coroutine, Dict, Optional, Tuple, Type, TypeVar, Union, cast
 
 from flowmaestro_core.actions import Action, Close, Done, Fail, Open, Read, Send, Wait
@@ -76,7 +76,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
 
     method: str
     path: str
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)
     repeatable: bool = True
     shape: Optional[Shape] = None
     keep: Optional[Callable[[Any], bool]] = None

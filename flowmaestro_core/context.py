@@ -9,13 +9,26 @@ from flowmaestro_core.retry import RetryBudget, RetryPolicy
 from flowmaestro_core.stream_times import StreamTimes
 
 
+@dataclass
+class ServerTraits:
+    """What a client has learned of the server that it talks to.
+
+    Attributes:
+        two_connections: a message's answer comes on the thread's own stream, not on the POST.
+
+    """
+
+    two_connections: bool = False
+
+
 @dataclass(frozen=True)
 class Context:
-    """The options of a client, and what all its calls share: the retry budget."""
+    """The options of a client, and what all its calls share: the budget, what was learned."""
 
     options: ClientOptions
     budget: RetryBudget = field(default_factory=RetryBudget)
     stream_times: StreamTimes = field(default_factory=StreamTimes)
+    traits: ServerTraits = field(default_factory=ServerTraits)
 
     @property
     def retry_policy(self) -> RetryPolicy:
@@ -23,5 +36,5 @@ class Context:
         return RetryPolicy(max_retries=self.options.max_retries)
 
     def with_options(self, options: ClientOptions) -> Context:
-        """The same, under other options; the budget stays shared."""
+        """The same, under other options; budget and traits stay shared."""
         return replace(self, options=options)

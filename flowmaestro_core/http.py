@@ -10,12 +10,14 @@ import enum
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import List, Optional, Tuple, Union, cast
+from typing import Any, List, Optional, Tuple, Union, cast
 
 _SECRET_NAME = re.compile(
     r"api[-_]?key|auth|cookie|credential|passw|secret|session|signature|token", re.IGNORECASE
 )
 REDACTED = "***"
+
+_set = object.__setattr__  # how a frozen message gets its values
 
 
 class Headers(Mapping[str, str]):
@@ -68,40 +70,71 @@ class Headers(Mapping[str, str]):
         ]
         return f"Headers({shown!r})"
 
+    def __reduce__(self) -> Tuple[object, ...]:
+        return type(self), (self.pairs,)
 
-@dataclass(frozen=True)
+
+HeaderFields = Union[Headers, Mapping[str, str], Iterable[Tuple[str, str]]]
+"""What messages are made with: `Headers`, a mapping, or pairs of name and value."""
+
+
+@dataclass(frozen=True, init=False)
 class Request:
     """One HTTP request, whole and ready to send.
 
     `url` is absolute and already percent-encoded; `headers` is everything the core wants sent
-    (a transport adds only Host, Content-Length and connection headers); `body` is the exact
-    bytes, `b""` for none.
+    (a transport adds only Host, Content-Length and connection headers), given as `Headers`, a
+    mapping or pairs; `body` is the exact bytes, `b""` for none. Raises `TypeError`, naming the
+    argument, for headers or a body of another type.
     """
 
     method: str
     url: str
     headers: Headers
-    body: bytes = b""
+    body: bytes
+
+    def __init__(self, method: str, url: str, headers: HeaderFields, body: bytes = b"") -> None:
+        _set(self, "method", method)
+        _set(self, "url", url)
+        _set(self, "headers", _as_headers(headers))
+        _set(self, "body", _as_body(body))
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.url}, {len(self.body)} bytes>"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ResponseHead:
-    """Status and header fields of a reply whose body is still to be read."""
+    """Status and header fields of a reply whose body is still to be read.
+
+    `headers` are given as `Headers`, a mapping or pairs. Raises `TypeError`, naming the
+    argument, for a value of another type.
+    """
 
     status: int
     headers: Headers
 
+    def __init__(self, status: int, headers: HeaderFields) -> None:
+        _set(self, "status", _as_status(status))
+        _set(self, "headers", _as_headers(headers))
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, init=False)
 class Response:
-    """One HTTP reply, body included, with any content coding already undone."""
+    """One HTTP reply, body included, with any content coding already undone.
+
+    `headers` are given as `Headers`, a mapping or pairs. Raises `TypeError`, naming the
+    argument, for a value of another type.
+    """
 
     status: int
     headers: Headers
-    body: bytes = b""
+    body: bytes
+
+    def __init__(self, status: int, headers: HeaderFields, body: bytes = b"") -> None:
+        _set(self, "status", _as_status(status))
+        _set(self, "headers", _as_headers(headers))
+        _set(self, "body", _as_body(body))
 
     def __repr__(self) -> str:
         return f"<Response {self.status}, {len(self.body)} bytes>"
@@ -148,3 +181,28 @@ class TransportClosedError(RuntimeError):
 
 def _failure(phase: Phase, message: str, timed_out: bool) -> TransportFailure:
     return TransportFailure(phase, message, timed_out=timed_out)
+
+
+def _as_headers(given: Any) -> Headers:
+    if isinstance(given, Headers):
+        return given
+    if not isinstance(given, (str, bytes)):
+        try:
+            headers = Headers(given)
+            if all(isinstance(name, str) and isinstance(text, str) for name, text in headers.pairs):
+                return headers
+        except (TypeError, ValueError):  # not iterable, or not of pairs
+            pass
+    raise TypeError("headers must be Headers, a mapping of str to str, or pairs of str")
+
+
+def _as_status(given: Any) -> int:
+    if isinstance(given, int) and not isinstance(given, bool):
+        return given
+    raise TypeError(f"status must be an int, not {type(given).__name__}")
+
+
+def _as_body(given: Any) -> bytes:
+    if isinstance(given, bytes):
+        return given
+    raise TypeError(f"body must be bytes, not {type(given).__name__}")

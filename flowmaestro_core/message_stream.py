@@ -1,9 +1,10 @@
 """Sending a message and following the answer, whichever of three ways the server has.
 
 1. The POST itself answers with an event stream.
-2. It answers with JSON, and the events are on the thread's own stream.
+2. It answers with JSON, and the events are on the thread's own stream. A server that is known to
+   do so is listened to before the message is sent, so that nothing is said before that.
 3. It answers 501: nothing was sent. The message is then sent without streaming, and the events
-   are made from the answer.
+   are made from the answer, or followed as in 2 where the answer is still to come.
 
 The message is never sent twice.
 """
@@ -12,53 +13,74 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Deque, Dict, Optional, Union
+from typing import Any, Deque, Optional, Union, cast
 
-from flowmaestro_core.actions import Action, Done, Emit, Fail
-from flowmaestro_core.call import Call, CallMachine
+from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
+from flowmaestro_core.answer_stream import (
+    AnswerStreamMachine,
+    MessageCalls,
+    completed_event,
+    ids_of,
+    token_event,
+)
+from flowmaestro_core.call import CallMachine
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import ServerError
-from flowmaestro_core.event_stream import Events, EventStreamMachine
-from flowmaestro_core.events import MESSAGE_TERMINAL
+from flowmaestro_core.errors import FlowMaestroError, NotFoundError, ServerError, StreamError
 from flowmaestro_core.http import ResponseHead
+from flowmaestro_core.json_values import JsonObject
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.streams import AsyncEventStream, EventStream
-from flowmaestro_core.types import ThreadEvent
+from flowmaestro_core.reply import Reply
+from flowmaestro_core.streams import AsyncMessageEventStream, MessageEventStream
+from flowmaestro_core.types import MessageCompleted
 
 
 @dataclass(frozen=True)
-class MessageStream(Operation[EventStream[ThreadEvent], AsyncEventStream[ThreadEvent]]):
-    """One message and the events of its answer.
-
-    `streaming` and `whole` send it, with and without streaming; `events` is the thread's stream.
-    """
-
-    streaming: Call[Any]
-    whole: Call[Any]
-    events: Call[Any]
+class MessageStream(MessageCalls, Operation[MessageEventStream, AsyncMessageEventStream]):
+    """One message and the events of its answer."""
 
     def machine(self, context: Context, token: str) -> MessageStreamMachine:
         """A machine that emits the events."""
         return MessageStreamMachine(self, context, token)
 
 
-class MessageStreamMachine(Machine[Any]):
-    """Sends the message once and emits events up to `message:completed` or `message:failed`."""
+class MessageStreamMachine(Machine[None]):
+    """Sends the message once and emits events up to `message:completed` or `message:failed`.
+
+    *Subscribing* and *sending beside* are the way to a server that answers on the thread's
+    stream, *sending* is that to any other. `message` is the `message:completed` event once it
+    was emitted.
+    """
 
     TRANSITIONS = {
-        "ready": {"start": ("sending",)},
+        "ready": {"start": ("sending", "subscribing")},
+        "subscribing": {
+            "stream_opened": ("subscribing", "sending beside"),
+            "bytes_received": ("subscribing",),
+            "stream_quiet": ("subscribing",),
+            "stream_ended": ("subscribing", "sending", "failed"),
+            "stream_closed": ("subscribing", "sending", "failed"),
+            "transport_failed": ("subscribing", "sending", "failed"),
+            "waited": ("subscribing",),
+        },
+        "sending beside": {
+            "response_received": ("following", "closing"),
+            "transport_failed": ("closing",),
+        },
+        "closing": {"stream_closed": ("pausing", "sending whole", "emitting", "failed")},
+        "pausing": {"waited": ("sending",)},
         "sending": {
             "stream_opened": ("sending", "following"),
             "bytes_received": ("sending",),
             "stream_quiet": ("sending",),
             "stream_ended": ("sending", "sending whole", "following", "emitting", "failed"),
             "stream_closed": ("sending", "sending whole", "failed"),
+            "response_received": ("sending", "sending whole", "following", "emitting", "failed"),
             "transport_failed": ("sending", "sending whole", "failed"),
             "waited": ("sending",),
         },
         "sending whole": {
-            "response_received": ("sending whole", "emitting", "failed"),
+            "response_received": ("sending whole", "following", "emitting", "failed"),
             "transport_failed": ("sending whole", "failed"),
             "waited": ("sending whole",),
         },
@@ -69,6 +91,7 @@ class MessageStreamMachine(Machine[Any]):
             "stream_ended": ("following", "failed"),
             "stream_closed": ("following", "failed"),
             "transport_failed": ("following", "failed"),
+            "response_received": ("following", "failed"),
             "waited": ("following",),
             "emitted": ("following", "done"),
         },
@@ -80,66 +103,153 @@ class MessageStreamMachine(Machine[Any]):
         self._stream = stream
         self._context = context
         self._token = token
-        self._queue: Deque[Dict[str, Any]] = deque()
-        self._following: Optional[EventStreamMachine] = None
+        self._queue: Deque[JsonObject] = deque()
+        self._following: Optional[AnswerStreamMachine] = None
+        self._post: Optional[CallMachine] = None
+        self._pause = Wait(0.0)
+        self._error: Optional[FlowMaestroError] = None
+        self.request_id: Optional[str] = None
+        self.message: Optional[MessageCompleted] = None
 
     @property
     def last_event_id(self) -> str:
         """As `EventStreamMachine.last_event_id`."""
-        return self._following.last_event_id if self._following else ""
+        return self._following.stream.last_event_id if self._following else ""
 
     @property
     def reconnects(self) -> int:
         """As `EventStreamMachine.reconnects`."""
-        return self._following.reconnects if self._following else 0
-
-    request_id: Optional[str] = None
+        return self._following.stream.reconnects if self._following else 0
 
     @event
     def start(self, now: float, jitter: float) -> Action:
+        if not self._context.traits.two_connections:
+            return self._send(now, jitter)
+        self.state = "subscribing"
+        self._following = AnswerStreamMachine(self._stream, self._context, self._token)
+        return self._delegate(self._following, now, jitter)
+
+    @event
+    def stream_closed(self, now: float, jitter: float) -> Action:
+        if self._post is not None:
+            self.state = "pausing"
+            return self._pause
+        if self._error is not None:
+            return self._failed(self._error, now, jitter)
+        return self._next()
+
+    @event
+    def waited(self, now: float, jitter: float) -> Action:
+        post = cast("CallMachine", self._post)
+        self.state = "sending"
+        self._inner = post
+        return self._pass_on(post.waited(now, jitter), now, jitter)
+
+    @event
+    def emitted(self, now: float, jitter: float) -> Action:
+        return self._next() if self._queue else self._done(None)
+
+    # Sending
+
+    def _send(self, now: float, jitter: float) -> Action:
         self.state = "sending"
         call = CallMachine(self._stream.streaming, self._context, self._token, stream=True)
         return self._delegate(call, now, jitter)
 
-    @event
-    def emitted(self, now: float, jitter: float) -> Action:
-        return self._next()
+    def _send_beside(self, now: float, jitter: float) -> Action:
+        """The subscription stands and is set aside, unread, until the message is sent."""
+        self.state = "sending beside"
+        call = CallMachine(self._stream.streaming, self._context, self._token)
+        return self._delegate(call, now, jitter)
+
+    def _send_whole(self, now: float, jitter: float) -> Action:
+        self.state = "sending whole"
+        # Another body than the refused one's, so another idempotency key.
+        call = CallMachine(self._stream.whole, self._context, self._token + "-whole")
+        return self._delegate(call, now, jitter)
+
+    def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
+        if self.state == "subscribing" and isinstance(action, Read) and self._listening:
+            return self._send_beside(now, jitter)
+        if self.state == "sending beside" and isinstance(action, Wait):
+            return self._let_go(action)
+        return self._noted(super()._pass_on(action, now, jitter))
+
+    @property
+    def _listening(self) -> bool:
+        return self._following is not None and self._following.listening
+
+    def _let_go(self, pause: Wait) -> Action:
+        """The message goes later, and without a subscription that nobody reads for so long."""
+        self._post = cast("CallMachine", self._inner)
+        self._pause = pause
+        self._inner = None
+        return self._close()
+
+    # What came of it
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         if isinstance(outcome, Fail):
-            if self.state == "sending" and _not_offered(outcome.error):
-                self.state = "sending whole"
-                # Another body than the refused one's, so another idempotency key.
-                call = CallMachine(self._stream.whole, self._context, self._token + "-whole")
-                return self._delegate(call, now, jitter)
-            return self._fail(outcome.error)
+            return self._ended_badly(outcome.error, now, jitter)
         if self.state == "following":
-            return self._done(outcome.value)
+            return self._done(None)
         if isinstance(outcome.value, ResponseHead):
+            self._context.traits.two_connections = False
             self.request_id = outcome.value.headers.get("x-request-id")
-            answer_stream: Events[Any] = Events(
-                self._stream.streaming, MESSAGE_TERMINAL, resumable=False
-            )
-            return self._follow(answer_stream, now, jitter, opened=True)
-        self.request_id = outcome.value.request_id
-        answer: Dict[str, Any] = outcome.value["data"]
-        if self.state == "sending" and answer.get("status") in ("pending", "processing"):
-            return self._follow(Events(self._stream.events, MESSAGE_TERMINAL), now, jitter)
-        self._queue.extend(_events_of(answer))
-        return self._next()
+            return self._follow(now, jitter, opened=True)
+        return self._answered(outcome.value, now, jitter)
+
+    def _answered(self, reply: Reply[Any], now: float, jitter: float) -> Action:
+        self.request_id = reply.request_id
+        answer: JsonObject = reply["data"]
+        beside, whole = self.state == "sending beside", self.state == "sending whole"
+        elsewhere = answer.get("status") in ("pending", "processing")
+        self._context.traits.two_connections = elsewhere and not whole
+        if not elsewhere:
+            self._queue.extend(_events_of(answer))
+            return self._close() if beside else self._next()
+        if not beside:
+            return self._follow(now, jitter, answer=answer)
+        self.state = "following"
+        self._inner = following = cast("AnswerStreamMachine", self._following)
+        return following.accepted(answer, now, jitter)
 
     def _follow(
-        self, events: Events[Any], now: float, jitter: float, *, opened: bool = False
+        self, now: float, jitter: float, *, opened: bool = False, answer: Any = None
     ) -> Action:
         self.state = "following"
-        self._following = EventStreamMachine(events, self._context, self._token, opened=opened)
+        self._following = AnswerStreamMachine(
+            self._stream, self._context, self._token, opened=opened, answer=answer
+        )
         return self._delegate(self._following, now, jitter)
 
+    def _ended_badly(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        if self.state == "sending beside":
+            self._error = error
+            return self._close()
+        if self.state == "subscribing" and isinstance(error, (NotFoundError, StreamError)):
+            self._context.traits.two_connections = False
+            return self._send(now, jitter)
+        return self._failed(error, now, jitter)
+
+    def _failed(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        self._context.traits.two_connections = False
+        if self.state in ("sending", "closing") and _not_offered(error):
+            return self._send_whole(now, jitter)
+        return self._fail(error)
+
+    def _close(self) -> Action:
+        self.state = "closing"
+        return Close()
+
     def _next(self) -> Action:
-        if not self._queue:
-            return self._done(None)
         self.state = "emitting"
-        return Emit(self._queue.popleft())
+        return self._noted(Emit(self._queue.popleft()))
+
+    def _noted(self, action: Action) -> Action:
+        if isinstance(action, Emit) and action.item["type"] == "message:completed":
+            self.message = action.item
+        return action
 
 
 def _not_offered(error: Exception) -> bool:
@@ -147,16 +257,12 @@ def _not_offered(error: Exception) -> bool:
     return isinstance(error, ServerError) and error.status_code == 501
 
 
-def _events_of(answer: Dict[str, Any]) -> list[Dict[str, Any]]:
+def _events_of(answer: JsonObject) -> list[JsonObject]:
     """The events that a whole answer stands for."""
-    ids: Dict[str, Any] = {
-        key: answer[key] for key in ("thread_id", "message_id", "execution_id") if key in answer
-    }
-    content = answer.get("content")
-    events: list[Dict[str, Any]] = [{"type": "message:started", **ids}]
+    ids, content = ids_of(answer), answer.get("content")
+    events: list[JsonObject] = [{"type": "message:started", **ids}]
     if answer.get("status") == "failed":
         return [*events, {"type": "message:failed", **ids, "error": answer.get("error")}]
     if isinstance(content, str) and content:
-        events.append({"type": "message:token", **ids, "token": content})
-    completed = {"type": "message:completed", **ids, "content": content}
-    return [*events, {**completed, "usage": answer.get("usage")}]
+        events.append(token_event(ids, content))
+    return [*events, completed_event(ids, content, answer.get("usage"))]

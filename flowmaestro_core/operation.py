@@ -6,6 +6,7 @@ type parameters are what a blocking client gives back and what an awaiting one d
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -14,8 +15,12 @@ from typing import (
     Generic,
     Optional,
     Protocol,
+    Tuple,
     Type,
     TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
     overload,
 )
 
@@ -37,7 +42,7 @@ class Operation(Generic[S, A]):
     """One thing to do: a factory of machines."""
 
     listener: Optional[Callable[[Any], Any]] = None
-    """Called with every item that the machine emits, when the operation gives back one value."""
+    """Called with every item that the machine emits."""
 
     def machine(self, context: Context, token: str) -> Machine[Any]:
         """A fresh machine that does this once.
@@ -46,6 +51,25 @@ class Operation(Generic[S, A]):
         that was not given one.
         """
         raise NotImplementedError
+
+
+def outcomes(build: Callable[..., Any]) -> Tuple[Any, Any]:
+    """What a blocking client gives back for a builder, and an awaiting one once it is awaited.
+
+    They follow from the operation that `build` is annotated to return; `Any` where that tells
+    nothing.
+    """
+    try:
+        operation = get_type_hints(build)["return"]
+    except (LookupError, NameError):  # not annotated, or with what only type checkers import
+        return Any, Any
+    made, args = get_origin(operation) or operation, get_args(operation)
+    for base in getattr(made, "__orig_bases__", ()):
+        if get_origin(base) is Operation:
+            blocking, awaiting = get_args(base[args] if args else base)
+            awaited = get_args(awaiting)[-1] if get_origin(awaiting) is Coroutine else awaiting
+            return blocking, awaited
+    return Any, Any
 
 
 class Sync:

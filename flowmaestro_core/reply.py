@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
@@ -13,6 +14,7 @@ from typing import (
     List,
     Literal,
     Optional,
+    Tuple,
     TypeVar,
     Union,
     overload,
@@ -25,6 +27,8 @@ from flowmaestro_core.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.types import PaginationInfo, ResponseMeta
 
 T = TypeVar("T")
+
+_BOM = "\ufeff"
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,12 @@ Page = Reply[List[T]]
 
 
 def decode_json(body: Union[bytes, str]) -> Any:
-    """The JSON value in `body` (UTF-8); `ValueError` when it is none, or nested too deep."""
+    """The JSON value in `body`; `ValueError` when it is none, or nested too deep.
+
+    Bytes are UTF-8; a byte order mark before the JSON is ignored (RFC 8259, section 8.1).
+    """
     try:
-        return json.loads(body if isinstance(body, str) else body.decode("utf-8"))
+        return json.loads(body if isinstance(body, str) else body.decode("utf-8").removeprefix(_BOM))
     except RecursionError:
         raise ValueError("the JSON is nested too deep") from None
 
@@ -134,7 +141,9 @@ def error_from_response(response: Response) -> errors.FlowMaestroError:
     """The error that a reply with a status of 400 or more stands for, whatever its shape.
 
     Knows the API's own envelope, the outer handler's `{"success": false, "error": "text"}`, the
-    framework's `{"statusCode", "error", "message"}`, and bodies that are not JSON at all.
+    framework's `{"statusCode", "error", "message"}`. Of a body that is none of these, the
+    message quotes the beginning, and `details` keeps it: as decoded JSON, else as text, cut off
+    after 500 characters.
     """
     status, headers = response.status, response.headers
     try:
@@ -142,7 +151,8 @@ def error_from_response(response: Response) -> errors.FlowMaestroError:
     except ValueError:
         body = None
     code, message, details = _read_error(object_or_empty(body))
-    message = message or f"The server answered with status {status} and no readable error"
+    if not message:
+        message, details = _unknown_error(response, body, details)
     request_id = request_id_of(body, headers)
     if status >= 500 and _INVALID_ID in message.lower():
         return errors.NotFoundError(message, code, request_id, details, status)
@@ -191,20 +201,50 @@ def _read_error(body: Dict[str, Any]) -> tuple[str, str, Any]:
     return code, message, error.get("details", body.get("details"))
 
 
+def _unknown_error(response: Response, body: Any, details: Any) -> Tuple[str, Any]:
+    """Message and details of an error body of which no message is known."""
+    text = response.body[: 4 * _KEPT].decode("utf-8", "replace").removeprefix(_BOM)[:_KEPT]
+    if details is None:
+        details = (text or None) if body is None else body
+    said = _snippet(text) or "no readable error"
+    return f"The server answered with status {response.status}: {said}", details
+
+
+def _snippet(text: str) -> str:
+    """The first line of `text` with something to read in it, without markup, in short."""
+    for line in _MARKUP.sub("\n", text).splitlines():
+        words = "".join(char if char.isprintable() else " " for char in line).split()
+        if words:
+            return " ".join(words)[:_QUOTED]
+    return ""
+
+
+_KEPT = 500
+_QUOTED = 120
+"""Characters of an unknown error body, in an error's details and in its message."""
+
+_MARKUP = re.compile(r"<[/!a-zA-Z][^<>]*>")
+
+
 def _retry_after_of(headers: Headers, details: Any) -> Optional[float]:
     wait = retry_after(headers)
     return _duration(object_or_empty(details).get("retry_after")) if wait is None else wait
 
 
 def _duration(value: Any) -> Optional[float]:
-    """A finite number of at least zero, from a number or its text."""
+    """A finite number of at least zero, from a number or its text: digits, and a fraction."""
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+        return None
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
         number = float(value)
-    except (ValueError, OverflowError):
+    except OverflowError:
         return None
     return number if math.isfinite(number) and number >= 0 else None
+
+
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def _whole_number(value: Optional[str]) -> Optional[int]:

@@ -9,7 +9,7 @@ RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True)
-class RetryAfter:
+class Retry:
     """Try again once `delay` seconds have passed."""
 
     delay: float
@@ -49,7 +49,7 @@ class RetryPolicy:
         throttled: bool = False,
         retry_after: Optional[float] = None,
         remaining: Optional[float] = None,
-    ) -> Union[RetryAfter, GiveUp]:
+    ) -> Union[Retry, GiveUp]:
         """What to do after an attempt that may be repeated has failed.
 
         `retries` have been made so far. The delay is drawn with full jitter from
@@ -65,7 +65,7 @@ class RetryPolicy:
         delay = max(self._bound(retries, throttled) * jitter, retry_after or 0.0)
         if remaining is not None and delay >= remaining:
             return GiveUp(f"a retry in {delay:.3g} s would come after the deadline")
-        return RetryAfter(delay)
+        return Retry(delay)
 
     def _bound(self, retries: int, throttled: bool) -> float:
         base = self.throttled_base_delay if throttled else self.base_delay

@@ -98,7 +98,7 @@ class RunMachine(Machine[Execution]):
             execution_id: str = started["data"].get("execution_id")
             events, waiting = self._run.events(execution_id), self._run.waiting(execution_id)
         except (TypeError, ValueError) as cause:
-            return self._failed(_no_id(started, cause))
+            return self._failed(no_usable_id(started, cause))
         self.state = "following"
         self._execution_id = execution_id
         self._waiting = waiting
@@ -124,7 +124,8 @@ class RunMachine(Machine[Execution]):
         return self._fail(error)
 
 
-def _no_id(started: Reply[Any], cause: Exception) -> ServerError:
+def no_usable_id(started: Reply[Any], cause: Exception) -> ServerError:
+    """Something was started, and the reply does not say what: it cannot be followed."""
     error = ServerError(
         "The server started an execution and gave no usable id of it",
         "invalid_response",

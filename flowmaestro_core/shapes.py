@@ -1,15 +1,15 @@
-"""Reply shapes on which the documented and the deployed API disagree: one function for each.
+"""Reply shapes: every key that the types declare is there, whichever server answered.
 
-Every function takes a decoded reply and only *adds* keys to it, so that what the contract reads
-is there whichever server answered; what the server sent is kept under its own name. A key
-without a source becomes `None`. The one exception is `thread_messages`, which unwraps `data`.
-None of them raises, whatever the server sent.
+Every function takes a decoded reply and only *adds* keys to it; what the server sent is kept
+under its own name. Where the documented and the deployed API disagree, a function of its own
+knows how to fill a key; a key without a source becomes `None`. The one exception is
+`thread_messages`, which unwraps `data`. None of them raises, whatever the server sent.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Iterator, List, Optional, Tuple, cast
+from typing import Any, Iterable, Iterator, List, Optional, Tuple, Type, cast
 
 from flowmaestro_core.json_values import (
     JsonObject,
@@ -18,17 +18,54 @@ from flowmaestro_core.json_values import (
     object_or_empty,
     text_or_empty,
 )
+from flowmaestro_core.types import (
+    CancelledExecution,
+    DeletedResource,
+    ExecuteTriggerResponse,
+    ExecuteWorkflowResponse,
+    Execution,
+    KnowledgeBaseResult,
+    MemoryResult,
+    MemorySearch,
+    QueryKnowledgeBaseResponse,
+    ResponseMeta,
+    SendMessageResponse,
+    TestWebhookResponse,
+    ThreadMessage,
+    TokenUsage,
+    Trigger,
+    Workflow,
+)
 
 JSON = JsonObject
 
 TERMINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
 
 
+def resource(kind: Type[Any], body: JSON) -> None:
+    """The required keys of `kind`, a `TypedDict`, in `data` or in its rows; those of `meta`."""
+    _complete(kind, _dicts(body.get("data")))
+    if body.get("meta") is None:
+        body["meta"] = {}
+    _complete(ResponseMeta, _dicts(body["meta"]))
+
+
+def page(kind: Type[Any], body: JSON) -> None:
+    """A page of resources: their required keys, and those of `pagination`."""
+    resource(kind, body)
+    pagination(body)
+
+
 def started_execution(body: JSON) -> None:
-    """`execution_id` and `status` are always there."""
-    for data in _dicts(body.get("data")):
-        data.setdefault("execution_id", data.get("id"))
-        data.setdefault("status", None)
+    """`execution_id`, from an `id` if need be."""
+    _execution_id(body)
+    resource(ExecuteWorkflowResponse, body)
+
+
+def fired_trigger(body: JSON) -> None:
+    """`execution_id`, from an `id` if need be."""
+    _execution_id(body)
+    resource(ExecuteTriggerResponse, body)
 
 
 def workflow(body: JSON) -> None:
@@ -37,19 +74,17 @@ def workflow(body: JSON) -> None:
         inputs = data.setdefault("inputs", None)
         declared = isinstance(inputs, dict)
         data.setdefault("input_schema", _json_schema(object_or_empty(inputs)) if declared else None)
+    resource(Workflow, body)
 
 
 def execution(body: JSON) -> None:
-    """`status`, `outputs` and `error` are always there."""
-    for data in _dicts(body.get("data")):
-        for key in ("status", "outputs", "error"):
-            data.setdefault(key, None)
+    """`outputs` and `error` are there before the execution has ended, too."""
+    resource(Execution, body)
 
 
 def execution_status(body: JSON) -> None:
-    """`status` is always there."""
-    for data in _dicts(body.get("data")):
-        data.setdefault("status", None)
+    """What a cancellation says; `status` is always there."""
+    resource(CancelledExecution, body)
 
 
 def thread_messages(body: JSON) -> None:
@@ -64,50 +99,55 @@ def thread_messages(body: JSON) -> None:
         body.setdefault(
             "pagination", {"page": 1, "per_page": len(messages), "total_count": len(messages)}
         )
-    pagination(body)
+    page(ThreadMessage, body)
 
 
 def sent_message(body: JSON) -> None:
-    """The answer's parts out of the deployed server's `message`; `usage` with all its keys."""
+    """The answer's parts out of the deployed server's `message`; `usage` with all its keys.
+
+    The documented server calls the message's id `id`, an older reference `message_id`.
+    """
     for data in _dicts(body.get("data")):
         nested = object_or_empty(data.get("message"))
         for key in ("role", "content", "tool_calls", "created_at"):
             data.setdefault(key, nested.get(key))
+        data.setdefault("message_id", data.get("id"))
         data["usage"] = complete_usage(object_or_empty(data.get("usage")))
+    resource(SendMessageResponse, body)
 
 
 def complete_usage(usage: JSON) -> JSON:
     """Token counts, each `None` where the server did not send it."""
-    for key in ("prompt_tokens", "completion_tokens", "total_tokens"):
-        usage.setdefault(key, None)
+    _complete(TokenUsage, [usage])
     return usage
 
 
-def search_results(body: JSON) -> None:
-    """`similarity` and `score`, `id` and `chunk_id`: each from the other."""
-    for data in _dicts(body.get("data")):
-        for result in _dicts(data.get("results")):
-            _alias(result, "similarity", "score")
-            _alias(result, "id", "chunk_id")
-            for key in ("content", "document_name"):
-                result.setdefault(key, None)
+def knowledge_search(body: JSON) -> None:
+    """Of each result `similarity` and `score`, `id` and `chunk_id`: each from the other."""
+    _search_results(KnowledgeBaseResult, body)
+    resource(QueryKnowledgeBaseResponse, body)
+
+
+def memory_search(body: JSON) -> None:
+    """As `knowledge_search`."""
+    _search_results(MemoryResult, body)
+    resource(MemorySearch, body)
 
 
 def trigger_list(body: JSON) -> None:
     """`type` and `trigger_type`: each from the other."""
     for trigger in _dicts(body.get("data")):
         _alias(trigger, "type", "trigger_type")
-    pagination(body)
+    page(Trigger, body)
 
 
 def tested_webhook(body: JSON) -> None:
     """`error_message` from `error`, or from `message` when the test failed."""
     for data in _dicts(body.get("data")):
-        failed = data.setdefault("success", None) is False
+        failed = data.get("success") is False
         fallback = data.get("message") if failed else None
         data.setdefault("error_message", data.get("error") or fallback)
-        for key in ("status_code", "response_time_ms", "error"):
-            data.setdefault(key, None)
+    resource(TestWebhookResponse, body)
 
 
 def pagination(body: JSON) -> None:
@@ -139,8 +179,11 @@ def pagination(body: JSON) -> None:
 def deleted(resource_id: str, body: JSON) -> None:
     """What a deletion says, from a server that says it by status alone (204) as well."""
     if body.get("data") is None:
-        data = {key: body[key] for key in ("id", "deleted") if key in body}
-        body["data"] = {"id": resource_id, "deleted": True, **data}
+        said = {key: body[key] for key in ("id", "deleted") if key in body}
+        body["data"] = {"id": resource_id, "deleted": True, **said}
+    for data in _dicts(body["data"]):
+        data.setdefault("id", resource_id)
+    resource(DeletedResource, body)
 
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
@@ -159,6 +202,28 @@ def _dicts(value: Any) -> Iterator[JSON]:
     for row in list_or_empty(value) or [value]:
         if isinstance(row, dict):
             yield cast("JSON", row)
+
+
+def _complete(kind: Type[Any], rows: Iterable[JSON]) -> None:
+    """Every required key of `kind` is in each row."""
+    required = [key for key in kind.__annotations__ if key in kind.__required_keys__]
+    for row in rows:
+        for key in required:
+            row.setdefault(key, None)
+
+
+def _execution_id(body: JSON) -> None:
+    for data in _dicts(body.get("data")):
+        data.setdefault("execution_id", data.get("id"))
+
+
+def _search_results(kind: Type[Any], body: JSON) -> None:
+    for data in _dicts(body.get("data")):
+        results = list(_dicts(data.get("results")))
+        for result in results:
+            _alias(result, "similarity", "score")
+            _alias(result, "id", "chunk_id")
+        _complete(kind, results)
 
 
 def _alias(data: JSON, one: str, other: str) -> None:

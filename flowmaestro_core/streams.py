@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Coroutine, Iterator, Optional, Protocol, TypeVar
+from typing import Any, AsyncIterator, Coroutine, Iterator, Optional, Protocol, TypeVar
+
+from flowmaestro_core.types import MessageCompleted, ThreadEvent
 
 E = TypeVar("E", covariant=True)
 Self = TypeVar("Self")
@@ -46,4 +48,30 @@ class AsyncEventStream(_Progress, Protocol[E]):
     def __aexit__(self, *exc: object) -> Coroutine[Any, Any, None]: ...
     def close(self) -> Coroutine[Any, Any, None]:
         """Release the connection now. Closing twice is harmless."""
+        ...
+
+
+class _Answer(Protocol):
+    @property
+    def message(self) -> Optional[MessageCompleted]:
+        """The `message:completed` event once it has come; `None` before."""
+        ...
+
+
+class MessageEventStream(EventStream[ThreadEvent], _Answer, Protocol):
+    """The events of one answer."""
+
+    def text(self) -> Iterator[str]:
+        """The answer's text alone, in the pieces in which it comes.
+
+        Raises `StreamError` (code `message_failed`) where the agent could not answer.
+        """
+        ...
+
+
+class AsyncMessageEventStream(AsyncEventStream[ThreadEvent], _Answer, Protocol):
+    """The events of one answer."""
+
+    def text(self) -> AsyncIterator[str]:
+        """As `MessageEventStream.text`, for `async for`."""
         ...

@@ -46,13 +46,75 @@ class Waiting(Operation[Execution, Coroutine[Any, Any, Execution]]):
         return WaitMachine(self, context, token)
 
 
-class WaitMachine(Machine[Execution]):
-    """Asks, and asks again, until the execution has ended or the time is up.
+class Watch:
+    """One execution that is waited for: what is known of it, and what each answer means.
 
-    Failures that may pass (no connection, too slow, 5xx, 429) do not end the wait: they count
+    Failures that may pass (no connection, too slow, 5xx, 429) do not end a wait: they count
     against its deadline. The others do. A `Retry-After` that does not fit into what is left
-    raises `RateLimitError` at once.
+    ends it at once.
     """
+
+    def __init__(self, waiting: Waiting, started: float) -> None:
+        self.execution_id = waiting.execution_id
+        self.deadline = started + waiting.timeout
+        self._waiting = waiting
+        self._started = started
+        self._last: Optional[Execution] = None
+        self._limit = RateLimit()
+
+    def question(self, context: Context, token: str, now: float) -> CallMachine:
+        """A machine that asks once for the execution, at the deadline too."""
+        deadline = max(self.deadline, now + LAST_POLL_TIMEOUT)
+        return CallMachine(self._waiting.ask, context, token, policy=ONCE, deadline=deadline)
+
+    def judge(self, answer: Union[Done, Fail], now: float) -> Union[Done, Fail, Wait]:
+        """What the answer to a question means.
+
+        The execution has ended (`Done`), or the wait has (`Fail`), or it is to be asked again
+        after a pause (`Wait`) that ends no later than the deadline.
+        """
+        if isinstance(answer, Fail):
+            return self._judge_failure(answer.error, now)
+        self._last = answer.value["data"]
+        self._limit = answer.value.rate_limit
+        if is_terminal(self._last):
+            return Done(self._last)
+        return self._again(now, self._next_delay(now))
+
+    def give_up(self, error: FlowMaestroError) -> Fail:
+        """The end of the wait in `error`, which now knows what was waited for."""
+        error.execution_id = self.execution_id
+        if isinstance(error, TimeoutError):
+            error.last_execution = self._last
+        return Fail(error)
+
+    def _judge_failure(self, error: FlowMaestroError, now: float) -> Union[Fail, Wait]:
+        if not may_pass(error) or asks_for_tomorrow(error):
+            return self.give_up(error)
+        pause = asked_pause(error)
+        if isinstance(error, RateLimitError) and pause and now + pause > self.deadline:
+            error.gave_up = "the server asks to wait longer than there is time for"
+            return self.give_up(error)
+        return self._again(now, max(pause, self._next_delay(now)), error)
+
+    def _next_delay(self, now: float) -> float:
+        return paced(poll_delay(now - self._started, self._waiting.poll_interval), self._limit)
+
+    def _again(
+        self, now: float, delay: float, cause: Optional[Exception] = None
+    ) -> Union[Fail, Wait]:
+        remaining = self.deadline - now
+        if remaining > 0:
+            return Wait(min(delay, remaining))
+        error = TimeoutError(
+            f"Execution {self.execution_id} did not complete within {self._waiting.timeout:g}s"
+        )
+        error.__cause__ = cause
+        return self.give_up(error)
+
+
+class WaitMachine(Machine[Execution]):
+    """Asks, and asks again, until the execution has ended or the time is up: see `Watch`."""
 
     TRANSITIONS = {
         "ready": {"start": ("asking",)},
@@ -72,15 +134,11 @@ class WaitMachine(Machine[Execution]):
         self._context = context
         self._token = token
         self._started = started
-        self._deadline = 0.0
-        self._last: Optional[Execution] = None
-        self._limit = RateLimit()
+        self._answer: Union[Done, Fail] = Done(None)
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        if self._started is None:
-            self._started = now
-        self._deadline = self._started + self._waiting.timeout
+        self._watch = Watch(self._waiting, now if self._started is None else self._started)
         return self._ask(now, jitter)
 
     @event
@@ -93,57 +151,24 @@ class WaitMachine(Machine[Execution]):
 
     def _ask(self, now: float, jitter: float) -> Action:
         self.state = "asking"
-        deadline = max(self._deadline, now + LAST_POLL_TIMEOUT)
-        call = CallMachine(
-            self._waiting.ask, self._context, self._token, policy=ONCE, deadline=deadline
-        )
-        return self._delegate(call, now, jitter)
+        question = self._watch.question(self._context, self._token, now)
+        return self._delegate(question, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        if isinstance(outcome, Fail):
-            return self._failed(outcome.error, now)
-        self._last = outcome.value["data"]
-        self._limit = outcome.value.rate_limit
-        if self._waiting.listener is not None:
+        self._answer = outcome
+        if self._waiting.listener is not None and isinstance(outcome, Done):
             self.state = "emitting"
-            return Emit(self._last)
+            return Emit(outcome.value["data"])
         return self._go_on(now)
 
     def _go_on(self, now: float) -> Action:
-        if is_terminal(self._last):
-            return self._done(self._last)  # type: ignore[arg-type]
-        return self._pause(now, self._next_delay(now))
-
-    def _failed(self, error: FlowMaestroError, now: float) -> Action:
-        if not may_pass(error) or asks_for_tomorrow(error):
-            return self._end(error)
-        pause = asked_pause(error)
-        if isinstance(error, RateLimitError) and pause and now + pause > self._deadline:
-            error.gave_up = "the server asks to wait longer than there is time for"
-            return self._end(error)
-        return self._pause(now, max(pause, self._next_delay(now)), error)
-
-    def _next_delay(self, now: float) -> float:
-        elapsed = now - (self._started or 0.0)
-        return paced(poll_delay(elapsed, self._waiting.poll_interval), self._limit)
-
-    def _pause(self, now: float, delay: float, cause: Optional[Exception] = None) -> Action:
-        remaining = self._deadline - now
-        if remaining <= 0:
-            error = TimeoutError(
-                f"Execution {self._waiting.execution_id} did not complete within "
-                f"{self._waiting.timeout:g}s"
-            )
-            error.__cause__ = cause
-            return self._end(error)
+        verdict = self._watch.judge(self._answer, now)
+        if isinstance(verdict, Done):
+            return self._done(verdict.value)
+        if isinstance(verdict, Fail):
+            return self._fail(verdict.error)
         self.state = "pausing"
-        return Wait(min(delay, remaining))
-
-    def _end(self, error: FlowMaestroError) -> Action:
-        error.execution_id = self._waiting.execution_id
-        if isinstance(error, TimeoutError):
-            error.last_execution = self._last
-        return self._fail(error)
+        return verdict
 
 
 def is_terminal(execution: Any) -> bool:

@@ -3,7 +3,13 @@
 from flowmaestro_core.operation import Async, Sync
 from flowmaestro_core.resources.agents import Agents
 
-SyncAgents = Agents[Sync]
-AsyncAgents = Agents[Async]
+
+class SyncAgents(Agents[Sync]):
+    """`client.agents` of a blocking client."""
+
+
+class AsyncAgents(Agents[Async]):
+    """`client.agents` of an awaiting client."""
+
 
 __all__ = ["Agents", "AsyncAgents", "SyncAgents"]

@@ -3,7 +3,13 @@
 from flowmaestro_core.operation import Async, Sync
 from flowmaestro_core.resources.executions import Executions
 
-SyncExecutions = Executions[Sync]
-AsyncExecutions = Executions[Async]
+
+class SyncExecutions(Executions[Sync]):
+    """`client.executions` of a blocking client."""
+
+
+class AsyncExecutions(Executions[Async]):
+    """`client.executions` of an awaiting client."""
+
 
 __all__ = ["AsyncExecutions", "Executions", "SyncExecutions"]

@@ -3,7 +3,13 @@
 from flowmaestro_core.operation import Async, Sync
 from flowmaestro_core.resources.knowledge_bases import KnowledgeBases
 
-SyncKnowledgeBases = KnowledgeBases[Sync]
-AsyncKnowledgeBases = KnowledgeBases[Async]
+
+class SyncKnowledgeBases(KnowledgeBases[Sync]):
+    """`client.knowledge_bases` of a blocking client."""
+
+
+class AsyncKnowledgeBases(KnowledgeBases[Async]):
+    """`client.knowledge_bases` of an awaiting client."""
+
 
 __all__ = ["AsyncKnowledgeBases", "KnowledgeBases", "SyncKnowledgeBases"]

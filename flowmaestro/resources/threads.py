@@ -3,7 +3,13 @@
 from flowmaestro_core.operation import Async, Sync
 from flowmaestro_core.resources.threads import Threads
 
-SyncThreads = Threads[Sync]
-AsyncThreads = Threads[Async]
+
+class SyncThreads(Threads[Sync]):
+    """`client.threads` of a blocking client."""
+
+
+class AsyncThreads(Threads[Async]):
+    """`client.threads` of an awaiting client."""
+
 
 __all__ = ["AsyncThreads", "SyncThreads", "Threads"]

@@ -3,7 +3,13 @@
 from flowmaestro_core.operation import Async, Sync
 from flowmaestro_core.resources.triggers import Triggers
 
-SyncTriggers = Triggers[Sync]
-AsyncTriggers = Triggers[Async]
+
+class SyncTriggers(Triggers[Sync]):
+    """`client.triggers` of a blocking client."""
+
+
+class AsyncTriggers(Triggers[Async]):
+    """`client.triggers` of an awaiting client."""
+
 
 __all__ = ["AsyncTriggers", "SyncTriggers", "Triggers"]

@@ -3,7 +3,13 @@
 from flowmaestro_core.operation import Async, Sync
 from flowmaestro_core.resources.webhooks import Webhooks
 
-SyncWebhooks = Webhooks[Sync]
-AsyncWebhooks = Webhooks[Async]
+
+class SyncWebhooks(Webhooks[Sync]):
+    """`client.webhooks` of a blocking client."""
+
+
+class AsyncWebhooks(Webhooks[Async]):
+    """`client.webhooks` of an awaiting client."""
+
 
 __all__ = ["AsyncWebhooks", "SyncWebhooks", "Webhooks"]

@@ -3,7 +3,13 @@
 from flowmaestro_core.operation import Async, Sync
 from flowmaestro_core.resources.workflows import Workflows
 
-SyncWorkflows = Workflows[Sync]
-AsyncWorkflows = Workflows[Async]
+
+class SyncWorkflows(Workflows[Sync]):
+    """`client.workflows` of a blocking client."""
+
+
+class AsyncWorkflows(Workflows[Async]):
+    """`client.workflows` of an awaiting client."""
+
 
 __all__ = ["AsyncWorkflows", "SyncWorkflows", "Workflows"]

@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional
 
 from flowmaestro_core import shapes
 from flowmaestro_core.body import json_body, mapping, text
-from flowmaestro_core.call import Call
+from flowmaestro_core.call import Call, Proof
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.pages import Pages
 from flowmaestro_core.reply import Page, Reply
@@ -30,17 +30,18 @@ class Agents(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return page_of("/agents", page, per_page)
+        return _page(page, per_page)
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[Agent]:
         """All agents, page after page; `per_page` as in `list`."""
-        return walk(partial(page_of, "/agents"), per_page)
+        return walk(_page, per_page)
 
     @endpoint
     def get(self, agent_id: str) -> Call[Reply[Agent]]:
         """Get one agent. Raises `NotFoundError` for an unknown id."""
-        return Call("GET", path("/agents/{agent_id}", agent_id=agent_id))
+        where = path("/agents/{agent_id}", agent_id=agent_id)
+        return Call("GET", where, shape=partial(shapes.resource, Agent))
 
     @endpoint
     def create_thread(
@@ -64,6 +65,7 @@ class Agents(Resource[D]):
             path("/agents/{agent_id}/threads", agent_id=agent_id),
             json_body(metadata=mapping("metadata", metadata) or {}),
             repeatable=False,
+            shape=partial(shapes.resource, Thread),
             idempotency_key=idempotency_key,
         )
 
@@ -72,17 +74,17 @@ class Agents(Resource[D]):
         self, agent_id: str, *, page: Optional[int] = None, per_page: Optional[int] = None
     ) -> Call[Page[Memory]]:
         """List what an agent remembers, user by user; `page` and `per_page` as in `list`."""
-        return page_of(_memory(agent_id), page, per_page)
+        return _memory_page(agent_id, page, per_page)
 
     @iterating_endpoint
     def iterate_memory(self, agent_id: str, *, per_page: Optional[int] = None) -> Pages[Memory]:
         """All that an agent remembers, page after page; arguments as in `list_memory`."""
-        return walk(partial(page_of, _memory(agent_id)), per_page)
+        return walk(partial(_memory_page, agent_id), per_page)
 
     @endpoint
     def get_memory(self, agent_id: str, user_id: str) -> Call[Reply[Memory]]:
         """What an agent remembers of one user."""
-        return Call("GET", _memory_of(agent_id, user_id))
+        return Call("GET", _memory_of(agent_id, user_id), shape=_one_memory)
 
     @endpoint
     def update_memory(
@@ -103,12 +105,17 @@ class Agents(Resource[D]):
 
         """
         body = json_body(working_memory=working_memory, metadata=mapping("metadata", metadata))
-        return Call("PUT", _memory_of(agent_id, user_id), body)
+        return Call("PUT", _memory_of(agent_id, user_id), body, shape=_one_memory)
 
     @endpoint
     def delete_memory(self, agent_id: str, user_id: str) -> Call[Reply[DeletedResource]]:
         """Forget one user."""
-        return Call("DELETE", _memory_of(agent_id, user_id), shape=partial(shapes.deleted, user_id))
+        return Call(
+            "DELETE",
+            _memory_of(agent_id, user_id),
+            shape=partial(shapes.deleted, user_id),
+            proof=Proof(404),
+        )
 
     @endpoint
     def search_memory(
@@ -141,14 +148,27 @@ class Agents(Resource[D]):
                 similarity_threshold=similarity_threshold,
                 user_id=user_id,
             ),
-            shape=shapes.search_results,
+            shape=shapes.memory_search,
             idempotency_key=idempotency_key,
         )
 
     @endpoint
     def memory_stats(self, agent_id: str) -> Call[Reply[MemoryStats]]:
         """Figures about an agent's memory."""
-        return Call("GET", _memory(agent_id) + "/stats")
+        where = _memory(agent_id) + "/stats"
+        return Call("GET", where, shape=partial(shapes.resource, MemoryStats))
+
+
+def _page(page: Optional[int], per_page: Optional[int]) -> Call[Page[Agent]]:
+    return page_of("/agents", page, per_page, shape=partial(shapes.page, Agent))
+
+
+def _memory_page(agent_id: str, page: Optional[int], per_page: Optional[int]) -> Call[Page[Memory]]:
+    return page_of(_memory(agent_id), page, per_page, shape=partial(shapes.page, Memory))
+
+
+def _one_memory(body: Dict[str, Any]) -> None:
+    shapes.resource(Memory, body)
 
 
 def _memory(agent_id: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Iterable, Optional
 
 from flowmaestro_core import shapes
 from flowmaestro_core.call import Call, Proof
 from flowmaestro_core.event_stream import Events
 from flowmaestro_core.events import EXECUTION_TERMINAL
+from flowmaestro_core.many import Many, Tally, check_several
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.options import check_seconds
 from flowmaestro_core.pages import PageCursor, Pages
@@ -123,6 +124,57 @@ class Executions(Resource[D]):
         """
         return waiting_for(
             execution_id, poll_interval=poll_interval, timeout=timeout, on_poll=on_poll
+        )
+
+    @iterating_endpoint
+    def wait_many(
+        self,
+        execution_ids: Iterable[str],
+        *,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        timeout: float = DEFAULT_WAIT_TIMEOUT,
+        return_exceptions: bool = False,
+        progress: Optional[Callable[[int, Optional[int]], Any]] = None,
+    ) -> Many:
+        """Wait for many executions, and get each one as it ends.
+
+        Failed and cancelled executions come like completed ones: look at `status`. Questions go
+        out one after another, within the key's rate limit; a 429 is waited out. Nothing is asked
+        between two items unless the next one is being waited for.
+
+        An error about one execution takes nothing from the others: all that end are handed
+        over first, then the first error is raised. With `return_exceptions` errors are items
+        instead, each with its `execution_id`.
+
+        Args:
+            execution_ids: which ones. An id that is there twice is followed once.
+            poll_interval: seconds between two questions about one execution.
+            timeout: seconds that each may take. Each is asked for at least once, and once more
+                when its time is up; with a nearly spent rate limit that comes later.
+            return_exceptions: hand errors over instead of raising the first of them.
+            progress: called before each item is handed over with how many are done and how many
+                there are; on an async client it may be a coroutine function.
+
+        Raises while iterating:
+            TimeoutError: one did not end in time; `error.last_execution` is what was seen last.
+            NotFoundError: there is no such execution.
+            RateLimitError: the server asks for a longer pause than there is time for.
+
+        """
+        check_several("execution_ids", execution_ids)
+        check_seconds("poll_interval", poll_interval)
+        check_seconds("timeout", timeout)
+        ids = tuple(execution_ids)
+        waiting = partial(waiting_for, poll_interval=poll_interval, timeout=timeout, on_poll=None)
+        for execution_id in ids:
+            waiting(execution_id)
+        distinct = tuple(dict.fromkeys(ids))
+        return Many(
+            waiting,
+            timeout,
+            distinct,
+            return_exceptions=return_exceptions,
+            listener=Tally(progress, len(distinct)) if progress else None,
         )
 
     @iterating_endpoint

@@ -30,17 +30,18 @@ class KnowledgeBases(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return page_of("/knowledge-bases", page, per_page)
+        return _page(page, per_page)
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[KnowledgeBase]:
         """All knowledge bases, page after page; `per_page` as in `list`."""
-        return walk(partial(page_of, "/knowledge-bases"), per_page)
+        return walk(_page, per_page)
 
     @endpoint
     def get(self, knowledge_base_id: str) -> Call[Reply[KnowledgeBase]]:
         """Get one knowledge base. Raises `NotFoundError` for an unknown id."""
-        return Call("GET", _knowledge_base(knowledge_base_id))
+        where = _knowledge_base(knowledge_base_id)
+        return Call("GET", where, shape=partial(shapes.resource, KnowledgeBase))
 
     @endpoint
     def query(
@@ -64,9 +65,13 @@ class KnowledgeBases(Resource[D]):
             "POST",
             _knowledge_base(knowledge_base_id) + "/query",
             json_body(query=text("query", query), top_k=top_k),
-            shape=shapes.search_results,
+            shape=shapes.knowledge_search,
             idempotency_key=idempotency_key,
         )
+
+
+def _page(page: Optional[int], per_page: Optional[int]) -> Call[Page[KnowledgeBase]]:
+    return page_of("/knowledge-bases", page, per_page, shape=partial(shapes.page, KnowledgeBase))
 
 
 def _knowledge_base(knowledge_base_id: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Optional, TypeVar
 from flowmaestro_core import shapes
 from flowmaestro_core.body import text
 from flowmaestro_core.call import Call
+from flowmaestro_core.options import check_count
 from flowmaestro_core.pages import PageCursor, Pages
 from flowmaestro_core.reply import Page
 from flowmaestro_core.urls import query
@@ -25,8 +26,9 @@ def page_of(
     **filters: Optional[str],
 ) -> Call[Page[T]]:
     """The call for one page of the list at the path `where`."""
-    _check_page_number("page", page)
-    _check_page_number("per_page", per_page)
+    for name, number in (("page", page), ("per_page", per_page)):
+        if number is not None:
+            check_count(name, number)
     for name, value in filters.items():
         _check_filter(name, value)
     found = query({"page": page, "per_page": per_page, **filters})
@@ -41,15 +43,6 @@ def walk(
     """All items of a list; `build` takes `page` and `per_page`. Bad arguments fail here."""
     build(page=1, per_page=per_page)
     return Pages(lambda page: build(page=page, per_page=per_page), partial(cursor, per_page))
-
-
-def _check_page_number(name: str, value: Any) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
 
 
 def _check_filter(name: str, value: Any) -> None:

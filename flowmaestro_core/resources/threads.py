@@ -11,7 +11,7 @@ from flowmaestro_core.call import Call, Proof
 from flowmaestro_core.event_stream import Events
 from flowmaestro_core.message_stream import MessageStream
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
-from flowmaestro_core.pages import Pages
+from flowmaestro_core.pages import MAX_PER_PAGE, Pages
 from flowmaestro_core.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
 from flowmaestro_core.types import (
@@ -33,7 +33,8 @@ class Threads(Resource[D]):
     @endpoint
     def get(self, thread_id: str) -> Call[Reply[Thread]]:
         """Get one thread. Raises `NotFoundError` for an unknown id."""
-        return Call("GET", path("/threads/{thread_id}", thread_id=thread_id))
+        where = path("/threads/{thread_id}", thread_id=thread_id)
+        return Call("GET", where, shape=partial(shapes.resource, Thread))
 
     @endpoint
     def delete(self, thread_id: str) -> Call[Reply[DeletedResource]]:
@@ -57,15 +58,14 @@ class Threads(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return page_of(_messages(thread_id), page, per_page, shape=shapes.thread_messages)
+        return _message_page(thread_id, page, per_page)
 
     @iterating_endpoint
     def iterate_messages(
         self, thread_id: str, *, per_page: Optional[int] = None
     ) -> Pages[ThreadMessage]:
         """All messages of a thread, page after page; arguments as in `list_messages`."""
-        build = partial(page_of, _messages(thread_id), shape=shapes.thread_messages)
-        return walk(build, per_page)
+        return walk(partial(_message_page, thread_id), per_page)
 
     @endpoint
     def send_message(
@@ -103,19 +103,28 @@ class Threads(Resource[D]):
         """Send a message and follow the agent's answer as it is written.
 
         Iterate over `message:started`, `message:token` (its `token` is a piece of the text) and
-        `message:completed` or `message:failed`, which is the last. A server that cannot stream
-        gives the whole answer as one token.
+        `message:completed` or `message:failed`, which is the last; or over `text()`, for nothing
+        but the text. `message` is the `message:completed` event after the loop. A server that
+        cannot stream gives the whole answer as one token, and so comes what was said before the
+        answer could be listened to. The message is never sent twice.
 
         Args:
             thread_id: which thread.
             content: the message.
             idempotency_key: as in `send_message`.
 
+        Raises:
+            StreamError: the answer was lost on the way, and the thread's messages do not have
+                it either; or (code `message_failed`, from `text()`) the agent could not answer.
+            TimeoutError: nothing was heard of the answer for as long as `send_message` waits
+                for one; the message was accepted and is worked on.
+
         """
         return MessageStream(
             streaming=_send(thread_id, content, True, idempotency_key),
             whole=_send(thread_id, content, False, idempotency_key),
             events=_events(thread_id),
+            messages=partial(_message_page, thread_id),
         )
 
     @iterating_endpoint
@@ -131,6 +140,12 @@ class Threads(Resource[D]):
 
 def _messages(thread_id: str) -> str:
     return path("/threads/{thread_id}/messages", thread_id=thread_id)
+
+
+def _message_page(
+    thread_id: str, page: Optional[int], per_page: Optional[int] = MAX_PER_PAGE
+) -> Call[Page[ThreadMessage]]:
+    return page_of(_messages(thread_id), page, per_page, shape=shapes.thread_messages)
 
 
 def _events(thread_id: str) -> Call[Any]:

@@ -74,7 +74,7 @@ class Triggers(Resource[D]):
             path("/triggers/{trigger_id}/execute", trigger_id=trigger_id),
             json_body(inputs=mapping("inputs", inputs) or {}),
             repeatable=False,
-            shape=shapes.started_execution,
+            shape=shapes.fired_trigger,
             idempotency_key=idempotency_key,
         )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Iterable, Optional, Sized
 
 from flowmaestro_core import shapes
 from flowmaestro_core.body import json_body, mapping
 from flowmaestro_core.call import Call
+from flowmaestro_core.many import Many, Tally, check_several
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
-from flowmaestro_core.options import check_seconds
+from flowmaestro_core.options import check_count, check_seconds
 from flowmaestro_core.pages import Pages
 from flowmaestro_core.reply import Page, Reply
 from flowmaestro_core.resources.executions import (
@@ -115,6 +116,64 @@ class Workflows(Resource[D]):
             ),
             timeout=timeout,
             listener=on_event,
+        )
+
+    @iterating_endpoint
+    def run_many(
+        self,
+        workflow_id: str,
+        inputs: Iterable[Optional[Dict[str, Any]]],
+        *,
+        concurrency: int = 8,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        timeout: float = DEFAULT_WAIT_TIMEOUT,
+        return_exceptions: bool = False,
+        progress: Optional[Callable[[int, Optional[int]], Any]] = None,
+    ) -> Many:
+        """Run a workflow once for each of many inputs, and get each execution as it ends.
+
+        They come in the order in which they end. Failed and cancelled executions come like
+        completed ones: look at `status`. Requests go out one after another, within the key's
+        rate limit; a 429 is waited out. A start that may have been processed is never repeated.
+
+        An error takes nothing from the executions under way: no more are started, those are
+        handed over as they end, then the first error is raised. With `return_exceptions` errors
+        are items instead, each with its `execution_id` where one was started, and all inputs
+        are gone through. Nothing is ever cancelled: what runs when the iteration is left goes on.
+
+        Args:
+            workflow_id: which workflow.
+            inputs: the inputs of each run, as in `execute`. It is read only as far as there is
+                room, so an endless iterator will do.
+            concurrency: how many executions may be in flight before another one is started.
+            poll_interval: seconds between two questions about one execution.
+            timeout: seconds that each execution may take from its start, and that each start
+                may be put off by the rate limit.
+            return_exceptions: hand errors over instead of raising the first of them.
+            progress: called before each item is handed over with how many are done and how many
+                there are, `None` when `inputs` has no length; on an async client it may be a
+                coroutine function.
+
+        Raises while iterating:
+            NotFoundError: there is no such workflow.
+            ValidationError: the server refuses the inputs; or one of them is nothing that JSON
+                can express (code `invalid_input`), and its index is named.
+            TimeoutError: an execution did not end in time. It goes on.
+
+        """
+        _execute(workflow_id, None, None)
+        check_several("inputs", inputs)
+        check_count("concurrency", concurrency)
+        check_seconds("poll_interval", poll_interval)
+        check_seconds("timeout", timeout)
+        total = len(inputs) if isinstance(inputs, Sized) else None
+        return Many(
+            partial(waiting_for, poll_interval=poll_interval, timeout=timeout, on_poll=None),
+            timeout,
+            starts=(partial(_execute, workflow_id, given, None) for given in inputs),
+            concurrency=concurrency,
+            return_exceptions=return_exceptions,
+            listener=Tally(progress, total) if progress else None,
         )
 
 

@@ -1,7 +1,8 @@
 """The shapes of what the API sends, as `TypedDict`s, and its closed sets of names.
 
-A key that is declared here is present in what the SDK returns, whichever dialect the server
-speaks; where the server sent no value for it, it is `None`.
+A required key of a resource is present in what the SDK returns, whichever dialect the server
+speaks; where the server sent no value for it, it is `None`. A key of a `total=False` part is there
+only if the server sent it.
 """
 
 from flowmaestro_core.types.events import (

@@ -217,9 +217,9 @@ class ThreadConnected(_ThreadConnected, total=False):
 
 
 class _OfMessage(TypedDict, total=False):
-    thread_id: str
-    message_id: str
-    execution_id: str
+    thread_id: Optional[str]
+    message_id: Optional[str]
+    execution_id: Optional[str]
 
 
 class MessageStarted(_OfMessage):

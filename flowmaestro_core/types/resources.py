@@ -25,22 +25,25 @@ WebhookEventType = Literal[
 
 
 class ResponseMeta(TypedDict):
-    """What every envelope says of the reply itself."""
+    """What an envelope says of the reply itself; a deletion's may say nothing."""
 
-    request_id: str
-    timestamp: str
+    request_id: Optional[str]
+    timestamp: Optional[str]
 
 
 class PaginationInfo(TypedDict):
-    """Where a page lies; keys that the server left out are derived from the others."""
+    """Where a page lies.
 
-    page: int
-    per_page: int
-    total_count: int
-    total_pages: int
-    has_more: bool
-    has_next: bool
-    has_prev: bool
+    Keys that the server left out are derived from the others, or `None` if they cannot be.
+    """
+
+    page: Optional[int]
+    per_page: Optional[int]
+    total_count: Optional[int]
+    total_pages: Optional[int]
+    has_more: Optional[bool]
+    has_next: Optional[bool]
+    has_prev: Optional[bool]
 
 
 class ApiError(TypedDict):
@@ -132,7 +135,7 @@ class Agent(TypedDict):
 class Memory(TypedDict):
     """What an agent remembers of one user."""
 
-    agent_id: str
+    agent_id: Optional[str]
     user_id: str
     working_memory: Optional[str]
     metadata: Optional[Dict[str, Any]]
@@ -143,7 +146,7 @@ class Memory(TypedDict):
 class MemoryResult(TypedDict):
     """One hit of a search in an agent's memory."""
 
-    id: str
+    id: Optional[str]
     content: str
     similarity: float
 
@@ -170,14 +173,14 @@ class Thread(TypedDict):
     status: ThreadStatus
     metadata: Optional[Dict[str, Any]]
     created_at: str
-    updated_at: str
+    updated_at: Optional[str]
 
 
 class ThreadMessage(TypedDict):
     """One message of a thread."""
 
     id: str
-    thread_id: str
+    thread_id: Optional[str]
     role: Literal["user", "assistant", "system", "tool"]
     content: str
     created_at: str
@@ -195,9 +198,9 @@ class SendMessageResponse(TypedDict):
     """The agent's answer; `content` is `None` when there is none (yet)."""
 
     thread_id: str
-    message_id: str
-    execution_id: str
-    status: Literal["pending", "processing", "completed", "failed"]
+    message_id: Optional[str]
+    execution_id: Optional[str]
+    status: Optional[Literal["pending", "processing", "completed", "failed"]]
     role: Optional[str]
     content: Optional[str]
     tool_calls: Optional[List[Dict[str, Any]]]
@@ -215,9 +218,9 @@ class Trigger(TypedDict):
     trigger_type: str
     enabled: bool
     last_triggered_at: Optional[str]
-    trigger_count: int
+    trigger_count: Optional[int]
     created_at: str
-    updated_at: str
+    updated_at: Optional[str]
 
 
 class ExecuteTriggerResponse(TypedDict):
@@ -236,7 +239,7 @@ class KnowledgeBase(TypedDict):
     id: str
     name: str
     description: Optional[str]
-    embedding_model: str
+    embedding_model: Optional[str]
     document_count: int
     chunk_count: int
     created_at: str
@@ -253,7 +256,7 @@ class KnowledgeBaseResult(TypedDict):
     content: str
     similarity: float
     score: float
-    metadata: Dict[str, Any]
+    metadata: Optional[Dict[str, Any]]
 
 
 class QueryKnowledgeBaseResponse(TypedDict):
@@ -261,7 +264,7 @@ class QueryKnowledgeBaseResponse(TypedDict):
 
     results: List[KnowledgeBaseResult]
     query: str
-    knowledge_base_id: str
+    knowledge_base_id: Optional[str]
 
 
 class Webhook(TypedDict):
@@ -273,7 +276,7 @@ class Webhook(TypedDict):
     events: List[WebhookEventType]
     is_active: bool
     created_at: str
-    updated_at: str
+    updated_at: Optional[str]
 
 
 class WebhookWithSecret(Webhook):

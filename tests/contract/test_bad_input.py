@@ -114,8 +114,23 @@ def test_bad_key(make: Any, key: Any, kind: Type[Exception]) -> None:
 @pytest.mark.parametrize("key", ["", "fm_live_k\n"])
 def test_bad_key_in_the_environment(make: Any, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOWMAESTRO_API_KEY", key)
-    with pytest.raises(ValueError, match=r"api_key|API key"):
+    with pytest.raises(ValueError, match="api_key, from FLOWMAESTRO_API_KEY,") as caught:
         make()
+    assert "fm_live" not in str(caught.value)
+
+
+def test_bad_base_url_in_the_environment(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWMAESTRO_BASE_URL", "api.flowmaestro.io")
+    with pytest.raises(ValueError, match="FLOWMAESTRO_BASE_URL: base_url must be"):
+        make(KEY)
+    assert "https://host" in repr(make(KEY, base_url="https://host"))
+
+
+def test_an_empty_base_url_in_the_environment_is_none(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWMAESTRO_BASE_URL", "")
+    assert "https://api.flowmaestro.io" in repr(make(KEY))
 
 
 @pytest.mark.parametrize(
@@ -123,6 +138,7 @@ def test_bad_key_in_the_environment(make: Any, key: str, monkeypatch: pytest.Mon
     [
         ("api.flowmaestro.io", ValueError),
         ("ftp://api.flowmaestro.io", ValueError),
+        ("", ValueError),
         ("https://", ValueError),
         ("https://host/?a=1", ValueError),
         ("https://host/#top", ValueError),

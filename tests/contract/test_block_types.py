@@ -113,3 +113,22 @@ def test_misuse_is_caught(checker: str, tmp_path: Path) -> None:
         texts = [complaint.text for complaint in complaints if complaint.line == line]
         assert any(re.search(words[column], text) for text in texts), (statement, texts)
     assert {complaint.line for complaint in complaints} == set(range(5, 5 + len(MISUSE)))
+
+
+OWN_TRANSPORT = """
+import flowmaestro
+from flowmaestro_transports import Headers, Request, Response, ResponseHead
+
+def send(request: Request) -> Response:
+    length: int = len(request.headers.pairs)
+    return Response(200, {"Content-Type": "application/json", "X-Length": str(length)}, b"{}")
+
+flowmaestro.FlowMaestroClient(transport=send)
+flowmaestro.AsyncFlowMaestroClient(transport=send)
+read: Headers = ResponseHead(200, [("A", "1")]).headers
+"""
+
+
+def test_messages_may_be_made_with_a_dict(checker: str, tmp_path: Path) -> None:
+    (tmp_path / "own_transport.py").write_text(OWN_TRANSPORT, encoding="utf-8")
+    assert [complaint.text for complaint in CHECKERS[checker](tmp_path)] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any, Callable, Dict, List, Optional, Tuple
+from unittest.mock import MagicMock
 
 import pytest
 from contract_clients import KEY, KINDS, Listener, ask, nothing_is_sent
@@ -16,6 +17,7 @@ from flowmaestro import (
     FlowMaestroClient,
     FlowMaestroError,
     NotFoundError,
+    resources,
 )
 from flowmaestro.testing import (
     AsyncMemoryTransport,
@@ -181,6 +183,33 @@ def test_a_derived_client_shares_the_transport(make: Any) -> None:
     for use in USES.values():
         with pytest.raises(ClientClosedError):
             ask(sibling, use)
+
+
+@pytest.mark.parametrize("kind", [FlowMaestroClient, AsyncFlowMaestroClient])
+def test_a_derived_client_of_a_class_of_one_s_own(kind: Any) -> None:
+    class Own(kind):  # type: ignore[misc]
+        def __init__(self, team: str) -> None:
+            super().__init__(KEY, transport=nothing_is_sent)
+            self.team = team
+
+    parent = Own("red")
+    child = parent.with_options(timeout=3)
+    assert type(child) is Own
+    assert child.team == "red"
+    assert child.workflows is not parent.workflows
+    assert child.workflows.performer is child._performer is not parent._performer
+
+
+@pytest.mark.parametrize("name", resources.__all__)
+def test_the_resources_are_what_their_types_say(name: str) -> None:
+    kind = getattr(resources, name)
+    make: Any = FlowMaestroClient if name.startswith("Sync") else AsyncFlowMaestroClient
+    held = vars(make(KEY, transport=nothing_is_sent)).values()
+    assert sum(isinstance(one, kind) for one in held) == 1
+    mock = MagicMock(spec=kind)
+    assert isinstance(mock, kind)
+    with pytest.raises(AttributeError):
+        mock.no_such_method()
 
 
 class Timed(Closable):

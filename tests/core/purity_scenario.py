@@ -1,4 +1,4 @@
-"""One scenario through every machine: retries, waits, pages, streams, a message, a run."""
+"""One scenario through every machine: retries, waits, pages, streams, a message, runs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def play(on_reply: Callable[[], Any]) -> int:
     steppers = [
         call(on_reply),
         wait(),
+        many(),
         pages(),
         event_stream(),
         *message_streams(),
@@ -57,6 +58,18 @@ def wait() -> Stepper:
     stepper.replies(200, ENDED)
     stepper.takes()
     assert stepper.value["status"] == "completed"
+    return stepper
+
+
+def many() -> Stepper:
+    stepper = stepping(Workflows.run_many("wf_1", [{"a": 1}, {"a": {1}}], progress=print))
+    stepper.replies(202, an_envelope({"execution_id": "ex_1"}))
+    stepper.waits()
+    stepper.replies(429, headers={"Retry-After": "2"})
+    stepper.waits()
+    stepper.replies(200, ENDED)
+    stepper.takes()
+    assert stepper.error.code == "invalid_input"
     return stepper
 
 
@@ -100,9 +113,18 @@ def message_streams() -> List[Stepper]:
     whole.ends()
     whole.replies(200, an_envelope({"message": {"content": "Hello"}}))
     whole.takes_all()
-    for stepper in (streamed, whole):
+    late = stepping(Threads.send_message_stream("th_1", "Hi"))
+    late.opens(200, "application/json")
+    late.receives(b'{"data": {"status": "pending", "message_id": "m"}}')
+    late.ends()
+    late.opens()
+    late.stays_quiet()
+    late.replies(200, an_envelope([{"id": "m", "role": "assistant", "content": "Hello"}]))
+    late.closes()
+    late.takes_all()
+    for stepper in (streamed, whole, late):
         assert stepper.items[-1]["type"] == "message:completed"
-    return [streamed, whole]
+    return [streamed, whole, late]
 
 
 def run() -> Stepper:

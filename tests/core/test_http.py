@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import List, Tuple
+from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
+from typing import Any, List, Tuple
 
 import pytest
 from hypothesis import given
@@ -14,6 +17,7 @@ from flowmaestro_core.http import (
     Request,
     Response,
     ResponseHead,
+    TransportClosedError,
     TransportFailure,
 )
 
@@ -93,6 +97,52 @@ def test_messages_are_values() -> None:
     assert request != Request("GET", "https://api.example/", Headers({"a": "2"}))
     with pytest.raises(AttributeError):
         request.method = "PUT"  # type: ignore[misc]
+    assert replace(request, method="PUT").headers is request.headers
+
+
+@pytest.mark.parametrize("given", [Headers({"A": "1"}), {"A": "1"}, [("A", "1")]])
+def test_headers_are_given_in_several_ways_and_read_in_one(given: Any) -> None:
+    for message in (
+        Request("GET", "https://api.example/", given),
+        ResponseHead(200, given),
+        Response(HTTPStatus.OK, given),
+    ):
+        assert isinstance(message.headers, Headers)
+        assert message.headers["a"] == "1"
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "A: 1", b"AB", {"A": 1}, [("A",)], ["ABC"], {1: "A"}])
+def test_headers_of_another_type(wrong: Any) -> None:
+    for make in (
+        partial(ResponseHead, 200),
+        partial(Response, 200),
+        partial(Request, "GET", "https://api.example/"),
+    ):
+        with pytest.raises(TypeError, match="headers must be Headers, a mapping"):
+            make(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["200", None, True, 200.0])
+def test_a_status_of_another_type(wrong: Any) -> None:
+    for make in (ResponseHead, Response):
+        with pytest.raises(TypeError, match="status must be an int, not"):
+            make(wrong, {})
+
+
+@pytest.mark.parametrize("wrong", ["text", None, bytearray(b"x")])
+def test_a_body_of_another_type(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="body must be bytes, not"):
+        Response(200, {}, wrong)
+    with pytest.raises(TypeError, match="body must be bytes, not"):
+        Request("POST", "https://api.example/", {}, wrong)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_messages_survive_every_pickle(protocol: int) -> None:
+    response = Response(200, [("Set-Cookie", "a"), ("Set-Cookie", "b")], b"body")
+    twin = pickle.loads(pickle.dumps(response, protocol))
+    assert twin == response
+    assert twin.headers.pairs == response.headers.pairs
 
 
 @pytest.mark.parametrize("phase", Phase)
@@ -106,3 +156,7 @@ def test_a_failure_says_how_far_it_came_and_survives_a_pickle(
     assert ("timed out" in repr(failure)) is timed_out
     for twin in (pickle.loads(pickle.dumps(failure)), copy.copy(failure)):
         assert (twin.phase, twin.message, twin.timed_out) == (phase, "broken pipe", timed_out)
+
+
+def test_a_closed_transport_says_so() -> None:
+    assert str(TransportClosedError()) == "this transport is closed"

@@ -20,6 +20,7 @@ from stepping import (
 )
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
+from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
     AuthenticationError,
     ConnectionError,
@@ -49,8 +50,27 @@ def is_post(request: Request) -> bool:
 
 def sending(options: Optional[Dict[str, Any]] = None, **more: Any) -> Stepper:
     operation = Threads.send_message_stream("th_1", "Hi", **more)
-    machine = operation.machine(a_context(**(options or {})), "token")
+    return stepping(operation, a_context(**(options or {})))
+
+
+def stepping(operation: Any, context: Context) -> Stepper:
+    machine = operation.machine(context, "token")
     return Stepper(machine, once=is_post, terminal=MESSAGE_TERMINAL)
+
+
+def sending_to_known(context: Optional[Context] = None) -> Stepper:
+    """The server is known to answer on the thread's stream."""
+    context = context or a_context()
+    context.traits.two_connections = True
+    return stepping(Threads.send_message_stream("th_1", "Hi"), context)
+
+
+def subscribed(context: Optional[Context] = None) -> Stepper:
+    """The subscription stands, and the message is on its way."""
+    stepper = sending_to_known(context)
+    stepper.start()
+    stepper.opens()
+    return stepper
 
 
 def started(**more: Any) -> Stepper:
@@ -146,7 +166,6 @@ def test_the_events_may_be_on_the_threads_stream(status: str) -> None:
     assert action.request.url.endswith("/threads/th_1/events")
     message.opens()
     message.receives(TOKEN)
-    message.takes()
     message.ends()
     message.waits()
     message.opens()
@@ -155,8 +174,10 @@ def test_the_events_may_be_on_the_threads_stream(status: str) -> None:
     message.receives(b"id: 9\n" + COMPLETED)
     assert message.machine.last_event_id == "9"  # type: ignore[attr-defined]
     message.closes()
-    assert isinstance(message.takes(), Done)
-    assert kinds(message) == ["message:token", "stream:reconnected", "message:completed"]
+    message.takes_all()
+    assert isinstance(message.action, Done)
+    assert kinds(message) == ["stream:reconnected", "message:token", "message:completed"]
+    assert message.items[1]["token"] == "Hello"
     assert [request.method for request in message.sent] == ["POST", "GET", "GET"]
 
 
@@ -181,6 +202,99 @@ def test_a_threads_stream_refused_for_now_is_asked_for_again() -> None:
     assert message.action == Close()
 
 
+# 2, to a server that is known to do so: the thread is listened to first
+
+
+def test_a_client_learns_that_the_answer_is_on_the_threads_stream() -> None:
+    context = a_context()
+    first = stepping(Threads.send_message_stream("th_1", "Hi"), context)
+    first.start()
+    first.opens(200, "application/json")
+    first.receives(PENDING)
+    first.ends()
+    second = stepping(Threads.send_message_stream("th_2", "Hi"), context)
+    assert isinstance(second.start(), Open)
+    assert second.sent[0].url.endswith("/threads/th_2/events")
+    post = second.opens()
+    assert isinstance(post, Send)
+    assert post.timeout == 130.0
+    assert (post.request.method, post.request.body) == ("POST", b'{"content":"Hi","stream":true}')
+
+
+def test_nothing_said_since_the_message_was_sent_is_lost() -> None:
+    message = subscribed()
+    assert isinstance(message.replies(200, {"data": {"status": "pending"}}), Read)
+    message.receives(sse("connected") + sse("message:started") + TOKEN)
+    message.takes_all()
+    message.receives(COMPLETED)
+    message.closes()
+    assert isinstance(message.takes(), Done)
+    assert kinds(message) == ["connected", "message:started", "message:token", "message:completed"]
+    assert [request.method for request in message.sent] == ["GET", "POST"]
+    machine: Any = message.machine
+    assert machine.message == message.items[-1]
+
+
+@pytest.mark.parametrize("status", [404, 204])
+def test_a_stream_that_is_not_there_any_more_is_forgotten(status: int) -> None:
+    context = a_context()
+    message = sending_to_known(context)
+    message.start()
+    message.opens(status, "application/json")
+    action = message.ends()
+    assert isinstance(action, Open)
+    assert is_post(action.request)
+    assert not context.traits.two_connections
+
+
+def test_a_stream_that_cannot_be_had_is_an_error_before_anything_is_sent() -> None:
+    context = a_context()
+    message = sending_to_known(context)
+    message.start()
+    message.opens(403, "application/json")
+    message.ends()
+    assert message.error.status_code == 403
+    assert not any(map(is_post, message.sent))
+    assert not context.traits.two_connections
+
+
+def test_a_message_that_has_to_wait_lets_go_of_the_stream() -> None:
+    message = subscribed()
+    assert message.replies(429, {}, {"Retry-After": "3"}) == Close()
+    assert message.closes() == Wait(3.0)
+    assert isinstance(message.waits(), Send)
+    action = message.replies(200, {"data": {"status": "pending", "message_id": "m"}})
+    assert isinstance(action, Open)
+    message.opens()
+    message.receives(TOKEN + COMPLETED)
+    message.closes()
+    message.takes_all()
+    assert [item.get("token") for item in message.items] == ["Hello", None]
+
+
+def test_a_known_server_may_answer_otherwise() -> None:
+    context = a_context()
+    message = subscribed(context)
+    assert message.replies(501) == Close()
+    assert isinstance(message.closes(), Send)
+    assert not context.traits.two_connections
+    message = subscribed(context)
+    assert message.replies(200, an_envelope(ANSWER)) == Close()
+    message.closes()
+    message.takes_all()
+    assert isinstance(message.action, Done)
+    assert not context.traits.two_connections
+
+
+@pytest.mark.parametrize("phase", [Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN])
+def test_a_message_lost_beside_the_stream_is_not_sent_again(phase: Phase) -> None:
+    message = subscribed()
+    assert message.fails(phase) == Close()
+    message.closes()
+    assert isinstance(message.error, ConnectionError)
+    assert len([request for request in message.sent if is_post(request)]) == 1
+
+
 # 3. The server does not stream
 
 
@@ -196,9 +310,23 @@ def test_without_streaming_the_message_is_sent_whole_and_the_events_are_made() -
     assert kinds(message) == ["message:started", "message:token", "message:completed"]
     assert message.items[1]["token"] == "Hello!"
     last = message.items[2]
+    assert message.machine.message is last  # type: ignore[attr-defined]
     assert (last["content"], last["thread_id"]) == ("Hello!", "th_1")
     assert last["usage"] == dict.fromkeys(["prompt_tokens", "completion_tokens", "total_tokens"])
     assert message.machine.request_id == "req_1"  # type: ignore[attr-defined]
+
+
+def test_an_answer_to_come_is_waited_for_though_the_server_does_not_stream() -> None:
+    message = not_offered()
+    action = message.replies(200, {"data": {"status": "pending", "message_id": "m"}})
+    assert isinstance(action, Open)
+    assert action.request.url.endswith("/threads/th_1/events")
+    message.opens(404, "application/json")
+    message.ends()
+    message.replies(200, an_envelope([{"id": "m", "role": "assistant", "content": "Hello"}]))
+    message.takes_all()
+    assert isinstance(message.action, Done)
+    assert kinds(message) == ["message:token", "message:completed"]
 
 
 def test_another_body_has_another_idempotency_key() -> None:
@@ -333,7 +461,14 @@ REPLIES = (a_response(200, an_envelope(ANSWER)), a_response(429), a_response(500
 
 def test_the_table_is_true() -> None:
     taken = wander(sending, Possibilities(REPLIES, HEADS, CHUNKS), walks=1500)
-    taken |= wander(sending, Possibilities((), (SSE_HEAD, JSON_HEAD), (PENDING,)), walks=3000)
+    pending = a_response(200, {"data": {"status": "pending", "message_id": "m"}})
+    world = Possibilities((pending, a_response(404)), (SSE_HEAD, JSON_HEAD), (pending.body,))
+    taken |= wander(sending, world, walks=3000)
+    refusing = Possibilities((pending,), (ResponseHead(501, Headers()),))
+    taken |= wander(sending, refusing, walks=300)
+    replies = (*REPLIES, pending, a_response(501), a_response(403))
+    heads = (*HEADS, ResponseHead(404, Headers()))
+    taken |= wander(sending_to_known, Possibilities(replies, heads, CHUNKS), walks=3000)
     assert_table_is_true(MessageStreamMachine, taken)
 
 
@@ -373,4 +508,10 @@ class MessageStreamProperties(MachineProperties):
         assert not isinstance(self.stepper.action, Emit) or self.stepper.action.item["type"]
 
 
+class KnownServerProperties(MessageStreamProperties):
+    def make(self) -> Stepper:
+        return sending_to_known()
+
+
 TestMessageStreamProperties = collected(MessageStreamProperties)
+TestKnownServerProperties = collected(KnownServerProperties)

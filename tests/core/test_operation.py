@@ -1,14 +1,25 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, List, Tuple
+from typing import Any, AsyncIterator, Callable, Coroutine, Iterator, List, Tuple, TypeVar
+
+import pytest
 
 from flowmaestro_core.call import Call
 from flowmaestro_core.context import Context
-from flowmaestro_core.operation import Resource, Sync, endpoint, iterating_endpoint
+from flowmaestro_core.operation import (
+    Operation,
+    Resource,
+    Sync,
+    endpoint,
+    iterating_endpoint,
+    outcomes,
+)
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.retry import RetryPolicy
 from flowmaestro_core.stream_times import StreamTimes
+
+T = TypeVar("T")
 
 
 class Things(Resource[Any]):
@@ -74,6 +85,45 @@ def test_a_method_is_made_once_for_each_kind_of_performer() -> None:
     assert resource.get()[0] is resource  # type: ignore[index, call-overload]
     Fresh(other).get()
     assert (len(first.made), len(second.made), len(other.made)) == (1, 0, 1)
+
+
+class Text(Operation[str, Coroutine[Any, Any, str]]):
+    """One text."""
+
+
+class Items(Operation[Iterator[T], AsyncIterator[T]]):
+    """All items."""
+
+
+def text(self: object) -> Text:
+    raise NotImplementedError
+
+
+def numbers(self: object) -> Items[int]:
+    raise NotImplementedError
+
+
+def silent(self):  # type: ignore[no-untyped-def]
+    raise NotImplementedError
+
+
+def unresolved(self: object) -> Nowhere:  # type: ignore[name-defined]  # noqa: F821
+    raise NotImplementedError
+
+
+def bare(self: object) -> Operation[int, int]:
+    raise NotImplementedError
+
+
+def test_what_the_callers_of_a_builder_are_given() -> None:
+    assert outcomes(text) == (str, str)
+    assert outcomes(numbers) == (Iterator[int], AsyncIterator[int])
+    assert outcomes(Things.get) == (Any, Any)
+
+
+@pytest.mark.parametrize("build", [silent, unresolved, bare])
+def test_a_builder_whose_annotation_tells_nothing(build: Callable[..., Any]) -> None:
+    assert outcomes(build) == (Any, Any)
 
 
 def test_a_context_follows_its_options_and_shares_its_budget() -> None:

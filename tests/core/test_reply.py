@@ -160,6 +160,13 @@ def test_a_rate_limit_that_is_no_number_counts_as_absent(value: str) -> None:
         ({"Retry-After": "1e999"}, None),
         ({"Retry-After": "soon"}, None),
         ({"Retry-After": "5 s"}, None),
+        ({"Retry-After": "1_0"}, None),
+        ({"Retry-After": "1e3"}, None),
+        ({"Retry-After": "+5"}, None),
+        ({"Retry-After": "5."}, None),
+        ({"Retry-After": ".5"}, None),
+        ({"Retry-After": "٣"}, None),
+        ({"Retry-After": "9" * 400}, None),
     ],
 )
 def test_what_the_server_asks_to_wait(headers: Dict[str, str], seconds: Optional[float]) -> None:
@@ -250,24 +257,39 @@ def test_errors_come_in_several_shapes(body: Any, code: str, message: str, detai
     assert error.details == details
 
 
+PAGE = b"""<!DOCTYPE html>
+<html><head><title>502 Bad\tGateway</title></head>
+<body><h1>Sorry</h1></body></html>"""
+
+
 @pytest.mark.parametrize(
-    "body",
+    ("body", "said", "details"),
     [
-        b"",
-        b"<html><body>502 Bad Gateway</body></html>",
-        b"\xff\xfe",
-        b"null",
-        b"[]",
-        b'"text"',
-        b"{",
-        b"[" * 100_000,
-        b'{"error":' * 100_000,
+        (b"", "no readable error", None),
+        (b" \r\n\x1b ", "no readable error", " \r\n\x1b "),
+        (PAGE, "502 Bad Gateway", PAGE.decode()),
+        (b"<b></b>", "no readable error", "<b></b>"),
+        (b"upstream is down\nand out", "upstream is down", "upstream is down\nand out"),
+        (b"\x1b[31mred", "[31mred", "\x1b[31mred"),
+        (b"if 1 < 2 and 3 > 2", "if 1 < 2 and 3 > 2", "if 1 < 2 and 3 > 2"),
+        (b"\xff\xfe", "\ufffd\ufffd", "\ufffd\ufffd"),
+        ("\ufeffé".encode(), "é", "é"),
+        (b"null", "null", "null"),
+        (b"[]", "[]", []),
+        (b'"text"', '"text"', "text"),
+        (b'{"detail": "No"}', '{"detail": "No"}', {"detail": "No"}),
+        (b'{"error": {"details": [1]}}', '{"error": {"details": [1]}}', [1]),
+        (b"{", "{", "{"),
+        (b"[" * 100_000, "[" * 120, "[" * 500),
+        (b'{"error":' * 100_000, ('{"error":' * 60)[:120], ('{"error":' * 60)[:500]),
+        ("é".encode() * 9999, "é" * 120, "é" * 500),
     ],
 )
-def test_a_proxys_page_is_an_error_all_the_same(body: bytes) -> None:
+def test_what_cannot_be_read_is_quoted_and_kept(body: bytes, said: str, details: Any) -> None:
     error = error_from_response(response(502, body))
     assert type(error) is errors.ServerError
-    assert error.message == "The server answered with status 502 and no readable error"
+    assert error.message == f"The server answered with status 502: {said}"
+    assert error.details == details
 
 
 @pytest.mark.parametrize("status", [500, 503])
@@ -352,6 +374,12 @@ def test_json_is_utf8_in_bytes_or_text(value: Any) -> None:
     text = json.dumps(value, ensure_ascii=False)
     assert repr(decode_json(text.encode("utf-8", "surrogatepass"))) == repr(json.loads(text))
     assert repr(decode_json(text)) == repr(json.loads(text))
+
+
+def test_a_byte_order_mark_before_the_json_is_ignored() -> None:
+    assert decode_json(b"\xef\xbb\xbf[1]") == [1]
+    with pytest.raises(ValueError, match=r"."):
+        decode_json(b"\xef\xbb\xbf\xef\xbb\xbf[1]")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from flowmaestro_core.resources import (
 )
 
 BY_ID: List[Callable[[Any], Any]] = [
-    *(Workflows.get, Workflows.execute, Workflows.run),
+    *(Workflows.get, Workflows.execute, Workflows.run, Workflows.run_many),
     *(Executions.get, Executions.cancel, Executions.stream, Executions.wait_for_completion),
     *(Agents.get, Agents.create_thread, Agents.list_memory, Agents.iterate_memory),
     *(Agents.update_memory, Agents.memory_stats, Agents.search_memory),
@@ -29,7 +29,7 @@ BY_ID: List[Callable[[Any], Any]] = [
     *(Webhooks.get, Webhooks.update, Webhooks.delete, Webhooks.test),
     *(Webhooks.list_deliveries, Webhooks.iterate_deliveries),
 ]
-SECOND = {"user_id": "u", "query": "q", "content": "c"}
+SECOND = {"user_id": "u", "query": "q", "content": "c", "inputs": []}
 
 
 def with_id(build: Callable[..., Any], resource_id: Any) -> Any:

@@ -11,6 +11,7 @@ from flowmaestro_core.call import Call, Proof
 from flowmaestro_core.event_stream import Events
 from flowmaestro_core.events import EXECUTION_TERMINAL
 from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_core.many import Many
 from flowmaestro_core.message_stream import MessageStream
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.pages import Pages
@@ -48,6 +49,7 @@ def test_sending_a_message_waits_for_the_agent() -> None:
 def test_a_refused_repeat_can_prove_that_it_worked() -> None:
     assert Threads.delete("t").proof == Proof(404)
     assert Webhooks.delete("w").proof == Proof(404)
+    assert Agents.delete_memory("a", "u").proof == Proof(404)
     proof = Executions.cancel("e").proof
     assert proof is not None
     assert proof.refusal == 400
@@ -84,6 +86,20 @@ def test_a_run_is_made_of_its_parts() -> None:
     assert request(run.events("e").source).url == ROOT + "/executions/e/events"
     waiting = run.waiting("e")
     assert (waiting.execution_id, waiting.timeout, waiting.listener) == ("e", 9.0, None)
+
+
+def test_many_are_made_of_their_parts() -> None:
+    many = Executions.wait_many(["e", "f"], poll_interval=2.0, timeout=9.0)
+    assert isinstance(many, Many)
+    assert (many.execution_ids, many.timeout, many.return_exceptions) == (("e", "f"), 9.0, False)
+    assert list(many.starts) == []
+    waiting = many.waiting("f")
+    assert (waiting.execution_id, waiting.poll_interval, waiting.timeout) == ("f", 2.0, 9.0)
+    many = Workflows.run_many("w", [{"a": 1}, None], concurrency=3, return_exceptions=True)
+    bodies = [request(start()).body for start in many.starts]
+    assert bodies == [b'{"inputs":{"a":1}}', b'{"inputs":{}}']
+    assert (many.execution_ids, many.concurrency, many.return_exceptions) == ((), 3, True)
+    assert (many.waiting("e").poll_interval, many.timeout) == (1.0, 300.0)
 
 
 @pytest.mark.parametrize(
@@ -189,5 +205,6 @@ def test_search_results_have_both_names() -> None:
 def test_the_deployed_servers_messages_are_a_list() -> None:
     body = {"data": {"messages": [{"role": "user", "content": "Hi"}]}}
     reply = answer(Threads.list_messages("t"), body)
-    assert reply["data"] == [{"role": "user", "content": "Hi"}]
+    (message,) = reply["data"]
+    assert (message["role"], message["content"]) == ("user", "Hi")
     assert reply["pagination"]["total_count"] == 1

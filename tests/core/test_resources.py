@@ -197,8 +197,10 @@ def test_the_table_is_whole() -> None:
     assert builders - set(NAMES) == {
         "Workflows.iterate",
         "Workflows.run",
+        "Workflows.run_many",
         "Executions.iterate",
         "Executions.wait_for_completion",
+        "Executions.wait_many",
         "Agents.iterate",
         "Agents.iterate_memory",
         "Threads.iterate_messages",
@@ -215,7 +217,7 @@ def test_every_builder_has_a_docstring_and_what_iterates_is_marked() -> None:
             if isinstance(value, _Endpoint):
                 assert value.__doc__, what
                 returned = inspect.signature(value._build).return_annotation
-                iterates = returned.startswith(("Pages", "Events", "MessageStream"))
+                iterates = returned.startswith(("Pages", "Events", "MessageStream", "Many"))
                 assert isinstance(value, iterating_endpoint) is iterates, what
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from flowmaestro_core.retry import (
     RETRYABLE_STATUSES,
     GiveUp,
-    RetryAfter,
+    Retry,
     RetryBudget,
     RetryPolicy,
 )
@@ -37,14 +37,14 @@ def test_the_delay_is_drawn_from_zero_to_a_bound_that_doubles(
     retries: int, throttled: bool, bound: float
 ) -> None:
     policy = RetryPolicy()
-    assert policy.decide(retries, 0.0, throttled=throttled) == RetryAfter(0.0)
-    assert policy.decide(retries, 0.5, throttled=throttled) == RetryAfter(bound / 2)
+    assert policy.decide(retries, 0.0, throttled=throttled) == Retry(0.0)
+    assert policy.decide(retries, 0.5, throttled=throttled) == Retry(bound / 2)
 
 
 @given(retries=st.integers(0, 10_000), jitter=JITTER, throttled=st.booleans())
 def test_no_delay_is_longer_than_the_longest(retries: int, jitter: float, throttled: bool) -> None:
     verdict = RetryPolicy(max_retries=20_000).decide(retries, jitter, throttled=throttled)
-    assert isinstance(verdict, RetryAfter)
+    assert isinstance(verdict, Retry)
     assert 0 <= verdict.delay < 20
 
 
@@ -83,9 +83,9 @@ def test_what_holds_of_every_decision(
 
 def test_the_servers_wish_is_a_floor() -> None:
     policy = RetryPolicy()
-    assert policy.decide(0, 0.5, retry_after=7.0) == RetryAfter(7.0)
-    assert policy.decide(2, 0.5, retry_after=0.25) == RetryAfter(1.0)
-    assert policy.decide(0, 0.5, retry_after=60.0) == RetryAfter(60.0)
+    assert policy.decide(0, 0.5, retry_after=7.0) == Retry(7.0)
+    assert policy.decide(2, 0.5, retry_after=0.25) == Retry(1.0)
+    assert policy.decide(0, 0.5, retry_after=60.0) == Retry(60.0)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,8 @@ def test_it_executes_follows_and_asks_for_the_last_word() -> None:
     assert isinstance(action, Send)
     assert action.request.url.endswith("/executions/ex_1")
     run.replies(200, ENDED)
-    assert run.value == {"id": "ex_1", "status": "completed", "outputs": {"a": 1}, "error": None}
+    ended = {"id": "ex_1", "status": "completed", "outputs": {"a": 1}, "error": None}
+    assert run.value.items() >= ended.items()
     assert kinds(run) == ["connected", "node:started", "execution:completed"]
     assert run.now == 1000.0
 

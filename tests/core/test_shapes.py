@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowmaestro_core import shapes
+from flowmaestro_core.types import Workflow
 
 Body = Dict[str, Any]
 
@@ -22,17 +23,21 @@ def shaped(shape: Callable[[Body], None], data: Any, **envelope: Any) -> Any:
     return body["data"]
 
 
+def said(data: Any) -> Any:
+    """What of shaped data is more than a key to read."""
+    return {key: value for key, value in data.items() if value is not None}
+
+
 # One shape after the other
 
 
 def test_a_started_execution() -> None:
     documented = {"execution_id": "exec_1", "workflow_id": "wf_1", "status": "pending"}
-    assert shaped(shapes.started_execution, dict(documented)) == documented
-    assert shaped(shapes.started_execution, {"id": "exec_1"}) == {
-        "id": "exec_1",
-        "execution_id": "exec_1",
-        "status": None,
-    }
+    for shape in (shapes.started_execution, shapes.fired_trigger):
+        assert said(shaped(shape, dict(documented))) == documented
+        started = shaped(shape, {"id": "exec_1"})
+        assert said(started) == {"id": "exec_1", "execution_id": "exec_1"}
+        assert started["status"] is None
 
 
 def test_a_workflow_of_the_deployed_server_has_an_input_schema() -> None:
@@ -42,7 +47,7 @@ def test_a_workflow_of_the_deployed_server_has_an_input_schema() -> None:
         "odd": {"type": "signature", "label": None},
         "none": None,
     }
-    assert shaped(shapes.workflow, {"inputs": copy.deepcopy(inputs)}) == {
+    assert said(shaped(shapes.workflow, {"inputs": copy.deepcopy(inputs)})) == {
         "inputs": inputs,
         "input_schema": {
             "type": "object",
@@ -77,37 +82,36 @@ def test_a_type_that_is_no_name_is_left_out(nonsense: Any) -> None:
 
 def test_a_workflow_of_the_documented_server_keeps_its_schema() -> None:
     schema = {"type": "object", "properties": {"x": {"type": "string"}}}
-    assert shaped(shapes.workflow, {"input_schema": schema}) == {
-        "input_schema": schema,
-        "inputs": None,
-    }
+    workflow = shaped(shapes.workflow, {"input_schema": schema})
+    assert said(workflow) == {"input_schema": schema}
+    assert workflow["inputs"] is None
 
 
 def test_a_workflow_without_inputs_has_no_made_up_schema() -> None:
     for data in ({}, {"inputs": None}):
-        assert shaped(shapes.workflow, dict(data)) == {"inputs": None, "input_schema": None}
+        workflow = shaped(shapes.workflow, dict(data))
+        assert (workflow["inputs"], workflow["input_schema"]) == (None, None)
 
 
 def test_an_execution_always_has_its_keys() -> None:
-    assert shaped(shapes.execution, {"id": "e"}) == {
-        "id": "e",
-        "status": None,
-        "outputs": None,
-        "error": None,
-    }
-    full = {"status": "completed", "outputs": {"a": 1}, "error": None}
-    assert shaped(shapes.execution, dict(full)) == full
-    assert shaped(shapes.execution, [{}, dict(full)])[1] == full
+    bare = shaped(shapes.execution, {"id": "e"})
+    assert said(bare) == {"id": "e"}
+    assert {"status", "outputs", "error"} <= set(bare)
+    full = {"status": "completed", "outputs": {"a": 1}}
+    assert said(shaped(shapes.execution, dict(full))) == full
+    assert said(shaped(shapes.execution, [{}, dict(full)])[1]) == full
     assert shaped(shapes.execution_status, {"id": "e"}) == {"id": "e", "status": None}
 
 
 def test_the_deployed_servers_messages_are_unwrapped() -> None:
-    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    answer = {"role": "assistant", "content": "Hello"}
+    messages = [{"role": "user", "content": "Hi"}, dict(answer)]
     body: Body = {"data": {"messages": messages, "cursor": "c", "meta": 1}, "meta": {"x": 2}}
     shapes.thread_messages(body)
     assert body["data"] == messages
+    assert [said(row) for row in messages] == [{"role": "user", "content": "Hi"}, answer]
     assert body["cursor"] == "c"
-    assert body["meta"] == {"x": 2}
+    assert said(body["meta"]) == {"x": 2}
     assert body["pagination"] == {
         "page": 1,
         "per_page": 2,
@@ -129,7 +133,7 @@ def test_a_pagination_in_the_wrapper_is_the_servers_own() -> None:
 def test_the_documented_servers_messages_stay() -> None:
     body: Body = {"data": [{"role": "user"}], "pagination": {"page": 1, "has_more": False}}
     shapes.thread_messages(body)
-    assert body["data"] == [{"role": "user"}]
+    assert [said(row) for row in body["data"]] == [{"role": "user"}]
     assert body["pagination"]["has_next"] is False
 
 
@@ -139,6 +143,7 @@ def test_a_sent_message_of_each_server() -> None:
         {"id": "m", "role": "assistant", "content": "Hi", "usage": {"total_tokens": 7}},
     )
     assert documented["content"] == "Hi"
+    assert documented["message_id"] == "m"
     assert documented["usage"] == {
         "prompt_tokens": None,
         "completion_tokens": None,
@@ -149,6 +154,7 @@ def test_a_sent_message_of_each_server() -> None:
     assert {key: deployed[key] for key in message} == message
     assert deployed["message"] == message
     assert deployed["usage"]["total_tokens"] is None
+    assert deployed["message_id"] is None
     for data in (
         {"status": "processing", "message": None},
         {"message_id": "m", "status": "pending"},
@@ -160,12 +166,12 @@ def test_a_sent_message_of_each_server() -> None:
 
 def test_results_of_a_search_have_both_names_of_everything() -> None:
     data = {"results": [{"score": 0.0, "chunk_id": "c"}, {"similarity": 0.5, "id": "i"}, {}]}
-    zero, half, nothing = shaped(shapes.search_results, data)["results"]
+    zero, half, nothing = shaped(shapes.knowledge_search, data)["results"]
     assert (zero["similarity"], zero["score"], zero["id"]) == (0.0, 0.0, "c")
     assert (half["similarity"], half["score"], half["chunk_id"]) == (0.5, 0.5, "i")
     assert (zero["content"], zero["document_name"]) == (None, None)
     assert set(nothing.values()) == {None}
-    both = shaped(shapes.search_results, {"results": [{"score": 0.1, "similarity": 0.2}]})
+    both = shaped(shapes.memory_search, {"results": [{"score": 0.1, "similarity": 0.2}]})
     assert both["results"][0]["score"] == 0.1
     assert both["results"][0]["similarity"] == 0.2
 
@@ -203,9 +209,11 @@ def test_a_deletion_in_all_its_forms() -> None:
     for body in ({"data": None}, {}, {"id": "t", "deleted": True}, {"data": dict(expected)}):
         shapes.deleted("t", body)
         assert body["data"] == expected
+        assert body["meta"] == {"request_id": None, "timestamp": None}
     odd: Body = {"id": "other"}
     shapes.deleted("t", odd)
-    assert odd == {"id": "other", "data": {"id": "other", "deleted": True}}
+    assert odd["data"] == {"id": "other", "deleted": True}
+    assert shaped(partial(shapes.deleted, "t"), {"deleted": False}) == {"id": "t", "deleted": False}
 
 
 # Pagination
@@ -308,7 +316,11 @@ ALL: List[Callable[[Body], None]] = [
     shapes.execution_status,
     shapes.thread_messages,
     shapes.sent_message,
-    shapes.search_results,
+    shapes.fired_trigger,
+    shapes.knowledge_search,
+    shapes.memory_search,
+    partial(shapes.resource, Workflow),
+    partial(shapes.page, Workflow),
     shapes.trigger_list,
     shapes.tested_webhook,
     shapes.pagination,
@@ -318,7 +330,17 @@ ALL: List[Callable[[Body], None]] = [
 ADDING = [shape for shape in ALL if shape not in (shapes.thread_messages, shapes.sent_message)]
 KEYS = st.sampled_from(
     [
-        *("data", "pagination", "inputs", "input_schema", "type", "required", "label", "messages"),
+        *(
+            "data",
+            "meta",
+            "pagination",
+            "inputs",
+            "input_schema",
+            "type",
+            "required",
+            "label",
+            "messages",
+        ),
         *("message", "usage", "results", "score", "similarity", "id", "trigger_type", "success"),
         *("error", "page", "per_page", "total_count", "total_pages", "has_next", "has_more", "aB"),
     ]

@@ -47,6 +47,13 @@ METHODS = {
     for name, entry in vars(resource).items()
     if not name.startswith("_")
 }
+NO_TEXTS = {
+    "events": ["execution.completed"],
+    "execution_ids": ["x"],
+    "inputs": [{}],
+    "url": "https://example.com",
+}
+"""Required arguments for which no text will do, or not any."""
 SECRET = "fm_live_do_not_show_me"
 
 
@@ -154,7 +161,7 @@ class TestDocstrings:
 
 def part_of(client, resource):
     """The attribute of a client that is this resource."""
-    return next(part for part in vars(client).values() if type(part) is resource)
+    return next(part for part in vars(client).values() if isinstance(part, resource))
 
 
 class TestSignatures:
@@ -168,7 +175,21 @@ class TestSignatures:
         expected = inspect.signature(getattr(resource, method))
         assert "args" not in expected.parameters
         for either in (client, async_client):
-            assert inspect.signature(getattr(part_of(either, resource), method)) == expected
+            bound = getattr(part_of(either, resource), method)
+            assert inspect.signature(bound).parameters == expected.parameters
+
+    @pytest.mark.parametrize("name", METHODS)
+    def test_methods_show_what_the_caller_is_given(self, name, client, async_client):
+        resource, method, entry = METHODS[name]
+        operation = typing.get_type_hints(getattr(resource, method))["return"]
+        given = []
+        for either in (client, async_client):
+            bound = getattr(part_of(either, resource), method)
+            shown = inspect.signature(bound).return_annotation
+            assert typing.get_type_hints(bound)["return"] == shown
+            assert shown not in (operation, typing.Any)
+            given.append(shown)
+        assert (given[0] == given[1]) is not isinstance(entry, iterating_endpoint)
 
     def test_help_shows_parameters_and_docstring(self, client):
         text = pydoc.render_doc(client.workflows.execute, renderer=pydoc.plaintext)
@@ -195,12 +216,10 @@ class TestSignatures:
         for resource, method, _ in METHODS.values():
             build = getattr(resource, method)
             given = {
-                name: "x"
+                name: NO_TEXTS.get(name, "x")
                 for name, parameter in inspect.signature(build).parameters.items()
                 if parameter.default is parameter.empty
             }
-            if "events" in given:
-                given.update(url="https://example.com", events=["execution.completed"])
             assert isinstance(build(**given), Operation), method
 
 

@@ -203,6 +203,48 @@ async def test_a_head_that_breaks_off_is_never_a_result(scripted: Any) -> None:
             with pytest.raises(TransportFailure) as caught:
                 await made.send(get(server.url), 5.0)
             assert caught.value.phase is not Phase.NOT_SENT
+            assert "<" not in caught.value.message
+
+
+@on_asyncio
+async def test_a_head_that_breaks_off_is_a_broken_reply(scripted: Any) -> None:
+    data = b"HTTP/1.1 200 OK\r\nSet-Cookie: hush\r\nX"
+    async with serving(scripted, scripts(data, close=True)) as (server, made):
+        with fails(Phase.REPLY_BROKEN, "closed the connection$"):
+            await made.send(get(server.url), 5.0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: hu\x00sh\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nSet Cookie: hush\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: " + b"hush" * 50_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: hush\r\nContent-Length: 9\r\n\r\nbody",
+        HEAD_CHUNKED + b"9\r\nhush",
+    ],
+    ids=["value", "name", "long", "counted", "chunked"],
+)
+@on_asyncio
+async def test_a_failure_says_in_one_line_what_is_broken(scripted: Any, data: bytes) -> None:
+    async with serving(scripted, scripts(data, close=True)) as (server, made):
+        with pytest.raises(TransportFailure) as caught:
+            await made.send(get(server.url), 5.0)
+    assert caught.value.phase is Phase.REPLY_BROKEN
+    assert len(caught.value.message) > 10
+    for quoted in ("\n", "<", "hush", "'"):
+        assert quoted not in caught.value.message
+
+
+@on_asyncio
+async def test_a_large_body_goes_out_whole(scripted: Any) -> None:
+    data = bytes(range(256)) * 8192
+    async with serving(scripted, scripted.echo) as (server, made):
+        assert (await made.send(post(server.url, data), 5.0)).body == data
+    received = server.requests[0]
+    assert received["content-length"] == str(len(data))
+    assert "content-type" not in received
+    assert "content-disposition" not in received
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,11 @@ import asyncio
 import pytest
 import trio
 
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro import (
+    AsyncFlowMaestroClient,
+    ClientClosedError,
+    FlowMaestroClient,
+)
 from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
 from flowmaestro_transports.default_transport import DefaultAsyncTransport, DefaultTransport
@@ -69,6 +73,35 @@ def test_one_client_in_asyncio_and_then_in_trio(server):
 def test_closing_one_that_was_never_used():
     DefaultTransport().close()
     asyncio.run(DefaultAsyncTransport().close())
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_walk_of_a_closed_client_goes_no_further(server, used):
+    client = FlowMaestroClient()
+    pages, stream = client.workflows.iterate(), client.executions.stream("exec_xyz789")
+    if used:
+        client.workflows.list()
+    client.close()
+    for steps in (pages, stream):
+        with pytest.raises(ClientClosedError):
+            next(steps)
+
+
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize("run", [asyncio.run, trio.run], ids=["asyncio", "trio"])
+def test_a_walk_of_a_closed_awaiting_client_goes_no_further(server, run, used):
+    async def main():
+        client = AsyncFlowMaestroClient()
+        pages, stream = client.workflows.iterate(), client.executions.stream("exec_xyz789")
+        if used:
+            await client.workflows.list()
+        await client.close()
+        await client.close()
+        for steps in (pages, stream):
+            with pytest.raises(ClientClosedError):
+                await steps.__anext__()
+
+    run(main() if run is asyncio.run else main)
 
 
 def _noting(made, what, original):

@@ -1,11 +1,19 @@
 """A plain function as a transport, and what is not taken for one."""
 
+import asyncio
+import socket
+
 import anyio
 import pytest
+import requests
 
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro import (
+    AsyncFlowMaestroClient,
+    ClientClosedError,
+    FlowMaestroClient,
+)
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
-from flowmaestro_transports import Headers, Request, Response
+from flowmaestro_transports import Headers, Phase, Request, Response, TransportFailure
 from flowmaestro_transports.function_transport import AsyncFunctionTransport, FunctionTransport
 
 SEEN = b'event: execution:completed\ndata: {"outputs": {"n": 1}}\n\n'
@@ -49,6 +57,65 @@ def test_a_function_serves_an_awaiting_client(function, backend):
 def test_a_function_that_returns_something_else_is_told():
     with pytest.raises(TypeError, match="must return a Response, not None"):
         FlowMaestroClient("key", transport=lambda request: None).workflows.list()
+
+
+@pytest.mark.parametrize(
+    ("raised", "timed_out"),
+    [
+        (ConnectionResetError(104, "Connection reset by peer"), False),
+        (TimeoutError(), True),
+        (socket.timeout("timed out"), True),
+        (asyncio.TimeoutError(), True),
+        (requests.ConnectionError("Connection reset by peer"), False),
+    ],
+)
+def test_an_operating_system_s_error_is_a_failure_of_the_network(raised, timed_out):
+    def fail(request):
+        raise raised
+
+    async def send():
+        await AsyncFunctionTransport(fail).send(Request("GET", "https://api.example/", {}), 1.0)
+
+    for attempt in (
+        lambda: FunctionTransport(fail).send(Request("GET", "https://api.example/", {}), 1.0),
+        lambda: anyio.run(send),
+    ):
+        with pytest.raises(
+            TransportFailure, match="no reply in time" if timed_out else "Connection reset"
+        ) as caught:
+            attempt()
+        assert caught.value.phase is Phase.MAYBE_PROCESSED
+        assert caught.value.timed_out is timed_out
+        assert caught.value.__cause__ is raised
+
+
+@pytest.mark.parametrize("raised", [ZeroDivisionError(), TransportFailure(Phase.NOT_SENT, "no")])
+def test_any_other_error_is_the_caller_s(raised):
+    def fail(request):
+        raise raised
+
+    with pytest.raises(type(raised)) as caught:
+        FunctionTransport(fail).send(Request("GET", "https://api.example/", {}), 1.0)
+    assert caught.value is raised
+
+
+def test_a_closed_client_asks_its_function_no_more():
+    client = FlowMaestroClient("key", transport=answer)
+    pages = client.workflows.iterate()
+    client.close()
+    with pytest.raises(ClientClosedError):
+        next(pages)
+
+
+def test_a_closed_awaiting_client_asks_its_function_no_more():
+    async def main():
+        client = AsyncFlowMaestroClient("key", transport=answer_later)
+        pages = client.workflows.iterate()
+        await client.close()
+        with pytest.raises(ClientClosedError):
+            await pages.__anext__()
+
+    anyio.run(main)
 
 
 @pytest.mark.parametrize("wrong", [answer_later, 3, AsyncFunctionTransport(answer)])

@@ -148,6 +148,16 @@ def test_a_connection_closed_while_idle_is_noticed(scripted: Any) -> None:
             time.sleep(0.05)  # the server's goodbye has to arrive
 
 
+def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scripted.ScriptedServer(scripted.echo) as server, transport() as made:
+        made.send(get(server.url), 5.0)
+        monkeypatch.setattr("flowmaestro_transports.requests_connection.IDLE_SECONDS", 0.0)
+        made.send(get(server.url), 5.0)
+    assert server.connections == 2
+
+
 BODIES = {
     "counted": b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world",
     "chunked": HEAD_CHUNKED + b"6;x=y\r\nhello \r\n5\r\nworld\r\n0\r\nT: x\r\n\r\n",

@@ -156,8 +156,14 @@ def test_what_is_exhausted_stays_so_and_is_not_begun_again(fake):
         assert next(stream, "nothing") == "nothing"
         pages = client.workflows.iterate()
         assert list(pages)
+        assert list(pages) == []
+        pages.close()
+        assert list(pages) == []
+        left = client.workflows.iterate()
+        next(left)
+        left.close()
         with refuses():
-            list(pages)
+            list(left)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -172,6 +178,9 @@ def test_what_is_exhausted_stays_so_and_is_not_begun_again_async(fake, backend):
                 await stream.__anext__()
             with refuses():
                 [e async for e in stream]
+            pages = client.workflows.iterate()
+            assert [page async for page in pages]
+            assert [page async for page in pages] == []
 
     anyio.run(main, backend=backend)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import math
+import re
 import ssl
 import sys
 import time
@@ -50,6 +52,12 @@ _LONGEST_LINE = 64 * 1024
 _MARGIN = 0.005
 """Seconds by which connecting must end before the attempt as a whole. If both limits ran out
 together, one could not tell whether the request had left."""
+
+_LARGE_BODY = 2**20
+"""Bytes of a request beyond which aiohttp warns that one write of them blocks the event loop."""
+
+_AFTER_THE_REASON = re.compile(r":?\s*\n|: (?=<|b?['\"])")
+"""Where aiohttp's messages go on to quote the reply, or to show an object."""
 
 _AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """What aiohttp would add; a `Content-Type` even to a POST without a body."""
@@ -164,7 +172,7 @@ class AiohttpTransport:
         response = await session.request(
             request.method,
             URL(request.url, encoded=True),
-            data=request.body or None,
+            data=_sendable(request.body),
             headers=headers.pairs,
             skip_auto_headers=[name for name in _AUTO_HEADERS if name not in headers] or None,
             allow_redirects=False,
@@ -318,6 +326,11 @@ class _Body:
             raise TransportFailure(Phase.REPLY_BROKEN, str(error)) from error
 
 
+def _sendable(body: bytes) -> Union[bytes, io.BytesIO, None]:
+    """The body of a request, so that aiohttp writes a large one piece by piece."""
+    return io.BytesIO(body) if len(body) > _LARGE_BODY else body or None
+
+
 def _connection_end(response: aiohttp.ClientResponse) -> Optional[asyncio.Future[None]]:
     """How the connection ends, for a body that ends with it; None where that does not matter.
 
@@ -365,7 +378,7 @@ def _failure(error: BaseException, *, head_came: bool) -> TransportFailure:
         return TransportFailure(Phase.REPLY_BROKEN, what, timed_out=timed_out)
     if timed_out:
         return TransportFailure(Phase.MAYBE_PROCESSED, "no reply in time", timed_out=True)
-    if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
+    if _is_of_the_head(error):
         message = f"the head of the reply is broken: {_reason(error)}"
         return TransportFailure(Phase.REPLY_BROKEN, message)
     return TransportFailure(
@@ -373,10 +386,21 @@ def _failure(error: BaseException, *, head_came: bool) -> TransportFailure:
     )
 
 
+def _is_of_the_head(error: BaseException) -> bool:
+    """Whether a part of the head came: garbage, or the beginning of one that was cut off."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return not isinstance(error.message, str)  # but what had come
+    return isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError))
+
+
 def _reason(error: BaseException) -> str:
-    # What else the text of these says is the URL, query included.
+    """What happened, in one line, without the URL's query or any header's value."""
     if isinstance(error, aiohttp.InvalidURL):
         return "the URL is not valid"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return error.message
-    return str(error) or type(error).__name__
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the server closed the connection"
+    if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
+        text = error.message
+    else:
+        text = str(error)
+    return _AFTER_THE_REASON.split(text.strip(), maxsplit=1)[0] or type(error).__name__

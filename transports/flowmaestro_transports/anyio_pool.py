@@ -7,24 +7,14 @@ it; so the pool knows the idle ones only.
 from __future__ import annotations
 
 import time
-from typing import Dict, List, Optional, Protocol, Set
+from typing import Dict, List, Optional, Set
 from weakref import WeakSet
 
 import anyio
 
 from flowmaestro_transports.anyio_connection import Connection
 from flowmaestro_transports.anyio_socket import Origin
-
-IDLE_SECONDS = 50.0
-"""How long an idle connection is kept: less than the 60 s after which load balancers drop one,
-often without a word."""
-
-
-class Releasable(Protocol):
-    """A body that holds a connection."""
-
-    def release(self) -> None:
-        """Let go of the connection."""
+from flowmaestro_transports.contract import IDLE_SECONDS, Releasable
 
 
 class Pool:

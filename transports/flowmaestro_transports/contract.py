@@ -20,6 +20,10 @@ from typing import Optional, Protocol, runtime_checkable
 
 from flowmaestro_core.http import Headers, Request, Response
 
+IDLE_SECONDS = 50.0
+"""How long an idle connection is kept: less than the 60 s after which load balancers drop one,
+often without a word."""
+
 
 class OpenResponse(Protocol):
     """A reply whose head has come and whose body is still open."""

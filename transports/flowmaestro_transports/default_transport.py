@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Dict, Optional
 
-from flowmaestro_core.http import Request, Response
+from flowmaestro_core.http import Request, Response, TransportClosedError
 from flowmaestro_transports.contract import (
     AsyncOpenResponse,
     AsyncTransport,
@@ -21,6 +21,7 @@ class DefaultTransport:
 
     def __init__(self) -> None:
         self._chosen: Optional[Transport] = None
+        self._closed = False
         self._lock = threading.Lock()
 
     def send(self, request: Request, timeout: float) -> Response:
@@ -40,13 +41,17 @@ class DefaultTransport:
         return time.monotonic()
 
     def close(self) -> None:
-        """Close what was made."""
+        """As `Transport.close`, be it before the first call."""
+        with self._lock:
+            self._closed = True
         if self._chosen is not None:
             self._chosen.close()
 
     def _choose(self) -> Transport:
         if self._chosen is None:
             with self._lock:
+                if self._closed:
+                    raise TransportClosedError
                 if self._chosen is None:
                     from flowmaestro_transports.requests_transport import RequestsTransport
 
@@ -59,14 +64,15 @@ class DefaultAsyncTransport:
 
     def __init__(self) -> None:
         self._chosen: Dict[str, AsyncTransport] = {}
+        self._closed = False
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As `AsyncTransport.send`."""
-        return await self._choose().send(request, timeout)
+        return await self._usable().send(request, timeout)
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
         """As `AsyncTransport.open`."""
-        return await self._choose().open(request, timeout)
+        return await self._usable().open(request, timeout)
 
     async def sleep(self, seconds: float) -> None:
         """As `AsyncTransport.sleep`."""
@@ -77,9 +83,15 @@ class DefaultAsyncTransport:
         return self._choose().now()
 
     async def close(self) -> None:
-        """Close what was made."""
+        """As `AsyncTransport.close`, be it before the first call."""
+        self._closed = True
         for transport in self._chosen.values():
             await transport.close()
+
+    def _usable(self) -> AsyncTransport:
+        if self._closed:
+            raise TransportClosedError
+        return self._choose()
 
     def _choose(self) -> AsyncTransport:
         runtime = _running()

@@ -9,7 +9,14 @@ import inspect
 import time
 from typing import Any, Awaitable, Callable, Optional, Union, cast
 
-from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_core.http import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    TransportClosedError,
+    TransportFailure,
+)
 from flowmaestro_transports.contract import AsyncTransport, Transport
 
 SyncFunction = Callable[[Request], Response]
@@ -69,6 +76,24 @@ def _checked(response: Any) -> Response:
     return response
 
 
+def _failure(error: Exception) -> Optional[TransportFailure]:
+    """The failure that an error of the function means, if it is of the operating system's kind.
+
+    Most HTTP libraries derive theirs from `OSError`, requests among them. Nobody knows how far
+    the request had come.
+    """
+    import asyncio
+    import socket
+
+    # From Python 3.11 on, all three are the same.
+    if isinstance(error, (TimeoutError, socket.timeout, asyncio.TimeoutError)):
+        return TransportFailure(Phase.MAYBE_PROCESSED, "no reply in time", timed_out=True)
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error) or type(error).__name__
+        return TransportFailure(Phase.MAYBE_PROCESSED, f"the function failed: {reason}")
+    return None
+
+
 class _WholeBody:
     """The open body of a reply that is all there."""
 
@@ -106,14 +131,28 @@ class _AwaitingBody(_WholeBody):
 
 
 class FunctionTransport:
-    """A `Transport` that asks a function; time limits are the function's own affair."""
+    """A `Transport` that asks a function; time limits are the function's own affair.
+
+    An `OSError` of the function, and a `TimeoutError` of whatever kind, is a failure of the
+    network (*maybe processed*); a `TransportFailure` says for itself what it is. Any other
+    exception reaches the caller as it is.
+    """
 
     def __init__(self, function: SyncFunction) -> None:
         self._function = function
+        self._closed = False
 
     def send(self, request: Request, timeout: float) -> Response:
         """What the function returns."""
-        return _checked(self._function(request))
+        if self._closed:
+            raise TransportClosedError
+        try:
+            return _checked(self._function(request))
+        except Exception as error:
+            failure = _failure(error)
+            if failure is None:
+                raise
+            raise failure from error
 
     def open(self, request: Request, timeout: float) -> _BlockingBody:
         """What the function returns, its body still to be read."""
@@ -128,19 +167,32 @@ class FunctionTransport:
         return time.monotonic()
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Ask the function no more."""
+        self._closed = True
 
 
 class AsyncFunctionTransport:
-    """An `AsyncTransport` that asks a function, coroutine or plain, on asyncio or trio."""
+    """An `AsyncTransport` that asks a function, coroutine or plain, on asyncio or trio.
+
+    Its exceptions count as those of `FunctionTransport`'s function.
+    """
 
     def __init__(self, function: AsyncFunction) -> None:
         self._function = function
+        self._closed = False
 
     async def send(self, request: Request, timeout: float) -> Response:
         """What the function returns."""
-        response = self._function(request)
-        return _checked(await response if inspect.isawaitable(response) else response)
+        if self._closed:
+            raise TransportClosedError
+        try:
+            response = self._function(request)
+            return _checked(await response if inspect.isawaitable(response) else response)
+        except Exception as error:
+            failure = _failure(error)
+            if failure is None:
+                raise
+            raise failure from error
 
     async def open(self, request: Request, timeout: float) -> _AwaitingBody:
         """What the function returns, its body still to be read."""
@@ -157,4 +209,5 @@ class AsyncFunctionTransport:
         return time.monotonic()
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Ask the function no more."""
+        self._closed = True

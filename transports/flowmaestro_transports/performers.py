@@ -13,7 +13,7 @@ from flowmaestro_core.actions import Emit
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import ClientClosedError
 from flowmaestro_core.machine import Machine
-from flowmaestro_core.operation import Operation
+from flowmaestro_core.operation import Operation, outcomes
 from flowmaestro_transports.contract import AsyncTransport, Transport
 from flowmaestro_transports.drivers import AsyncDriver, Driver, dice_of
 from flowmaestro_transports.streams import AwaitingIteration, BlockingIteration
@@ -59,6 +59,13 @@ class _Lifetime:
         return operation.machine(self.context, _token(self.transport))
 
 
+def _show(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> None:
+    """Have `help` and `inspect` show the builder's parameters, and what a caller is given."""
+    shown: Any = method
+    shown.__signature__ = inspect.signature(build).replace(return_annotation=given)
+    shown.__annotations__ = {**build.__annotations__, "return": given}
+
+
 def _token(transport: object) -> str:
     """A random text for the idempotency key of one operation."""
     return f"{dice_of(transport).getrandbits(128):032x}"
@@ -77,6 +84,7 @@ class BlockingPerformer(_Lifetime):
         def method(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
             return perform(resource.performer, build(resource, *args, **kwargs))
 
+        _show(method, build, outcomes(build)[0])
         return method
 
     def perform(self, operation: Operation[T, Any]) -> T:
@@ -96,8 +104,12 @@ class BlockingPerformer(_Lifetime):
         return cast("T", action.value)
 
     def iterate(self, operation: Operation[T, Any]) -> T:
-        """A handle that does the operation as it is iterated over."""
-        return cast("T", BlockingIteration[Any](self._machine(operation), self.transport))
+        """A handle that does the operation as it is iterated over.
+
+        Its items go to the operation's listener, too, before they are handed over.
+        """
+        machine, listener = self._machine(operation), operation.listener
+        return cast("T", BlockingIteration[Any](machine, self.transport, listener))
 
     def close(self) -> None:
         """Close the transport, unless it is shared."""
@@ -122,6 +134,7 @@ class AwaitingPerformer(_Lifetime):
                 performer: AwaitingPerformer = resource.performer
                 return performer.iterate(build(resource, *args, **kwargs))
 
+            _show(iterating, build, outcomes(build)[1])
             return iterating
 
         @functools.wraps(build)
@@ -129,6 +142,7 @@ class AwaitingPerformer(_Lifetime):
             performer: AwaitingPerformer = resource.performer
             return await performer.perform(build(resource, *args, **kwargs))
 
+        _show(method, build, outcomes(build)[1])
         return method
 
     async def perform(self, operation: Operation[Any, Any]) -> Any:
@@ -148,7 +162,8 @@ class AwaitingPerformer(_Lifetime):
 
     def iterate(self, operation: Operation[Any, T]) -> T:
         """As `BlockingPerformer.iterate`, for `async for`."""
-        return cast("T", AwaitingIteration[Any](self._machine(operation), self.transport))
+        machine, listener = self._machine(operation), operation.listener
+        return cast("T", AwaitingIteration[Any](machine, self.transport, listener))
 
     async def close(self) -> None:
         """Close the transport, unless it is shared."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import socket
 import ssl
 import time
@@ -26,6 +27,8 @@ from requests.utils import select_proxy
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from flowmaestro_transports.contract import IDLE_SECONDS
 
 _SHORTEST = 0.001
 """Seconds: a socket timeout of zero would mean "do not wait", not "the time is up"."""
@@ -86,6 +89,8 @@ class _Reply(http.client.HTTPResponse):
 class _Connection(HTTPConnection):
     response_class = _Reply
     _deadline = 0.0
+    idle_since = math.inf
+    """When it was put back into its pool."""
 
     def connect(self) -> None:
         # urllib3 has put into `timeout` what is left of the attempt.
@@ -112,10 +117,24 @@ class _TlsConnection(_Connection, HTTPSConnection):
 
 
 class _Pool(HTTPConnectionPool):
+    """A pool that gives out no connection that was idle for long."""
+
     ConnectionCls = cast("Any", _Connection)
 
+    def _get_conn(self, timeout: Optional[float] = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        if time.monotonic() - connection.idle_since <= IDLE_SECONDS:
+            return connection
+        connection.close()
+        return self._new_conn()
 
-class _TlsPool(HTTPSConnectionPool):
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)
+
+
+class _TlsPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = cast("Any", _TlsConnection)
 
 

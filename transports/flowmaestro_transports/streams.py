@@ -12,11 +12,12 @@ So a loop that runs to the terminal event, or leaves with `break`, needs no `clo
 
 from __future__ import annotations
 
+import inspect
 import threading
 import warnings
-from typing import Any, Generic, Optional, TypeVar
+from typing import Any, AsyncIterator, Callable, Generic, Iterator, Optional, TypeVar, Union
 
-from flowmaestro_core.actions import Done
+from flowmaestro_core.actions import Done, Emit
 from flowmaestro_core.errors import StreamError
 from flowmaestro_core.machine import Machine
 from flowmaestro_transports.contract import AsyncTransport, Transport
@@ -24,6 +25,7 @@ from flowmaestro_transports.drivers import AsyncDriver, Driver, stream_closed
 from flowmaestro_transports.interruptible import InterruptibleTransport
 
 E = TypeVar("E")
+Listener = Callable[[Any], Any]
 
 
 class _Progress:
@@ -31,6 +33,7 @@ class _Progress:
 
     def __init__(self, machine: Machine[Any]) -> None:
         self._machine = machine
+        self._ended = False
 
     @property
     def last_event_id(self) -> str:
@@ -47,23 +50,52 @@ class _Progress:
         """`X-Request-ID` of the reply that opened the stream, where a gateway adds one."""
         return getattr(self._machine, "request_id", None)
 
+    @property
+    def message(self) -> Any:
+        """The `message:completed` event once it has come; `None` before.
+
+        Only of the answer to a message; other handles have no such attribute.
+        """
+        machine: Any = self._machine
+        return machine.message
+
+    @property
+    def _is_empty(self) -> bool:
+        """Whether to iterate anew gives nothing: so with a list at its end.
+
+        A stream of events is no list: to read a finished one again is a mistake of the caller's.
+        """
+        return self._ended and not hasattr(self._machine, "last_event_id")
+
 
 class BlockingIteration(_Progress, Generic[E]):
     """Items as they come, for `for`. Close it, or use `with`, to leave early.
+
+    `listener` is called with each item before it is handed over. What it raises ends the
+    iteration.
 
     One thread iterates at a time: `next` beside another one raises `StreamError` (code
     `stream_busy`). Any thread may close it.
     """
 
-    def __init__(self, machine: Machine[Any], transport: Transport) -> None:
+    def __init__(
+        self,
+        machine: Machine[Any],
+        transport: Transport,
+        listener: Optional[Listener] = None,
+    ) -> None:
         super().__init__(machine)
+        self._listener = listener
         self._driver = Driver(machine, transport)
         self._turn = threading.Lock()
-        self._ended = False
 
     def __iter__(self) -> BlockingIteration[E]:
-        """Itself. Raises `StreamError` (code `stream_closed`) when it has ended or is closed."""
-        if self._ended or self._driver.closed:
+        """Itself.
+
+        Raises `StreamError` (code `stream_closed`) when it was closed early or has failed, and
+        for a stream of events also when it has ended; a list at its end is empty.
+        """
+        if self._driver.closed and not self._is_empty:
             raise stream_closed()
         return self
 
@@ -78,9 +110,9 @@ class BlockingIteration(_Progress, Generic[E]):
         if not self._turn.acquire(blocking=False):
             raise _busy("thread")
         try:
-            action = self._driver.advance()
-        except StopIteration as stray:  # of a transport; it would pass for the end
-            raise RuntimeError("the transport raised StopIteration") from stray
+            action = self._advance()
+        except StopIteration as stray:  # of a transport or a listener; not the end
+            raise RuntimeError("the transport or a callback raised StopIteration") from stray
         finally:
             self._turn.release()
         if isinstance(action, Done):
@@ -88,6 +120,25 @@ class BlockingIteration(_Progress, Generic[E]):
             raise StopIteration
         item: E = action.item
         return item
+
+    def text(self) -> Iterator[str]:
+        """The answer's text alone, in the pieces in which it comes.
+
+        Only of the answer to a message; other handles raise `AttributeError`. Raises
+        `StreamError` (code `message_failed`) where the agent could not answer.
+        """
+        _ = self.message
+        return filter(None, map(_text_of, iter(self)))
+
+    def _advance(self) -> Union[Emit, Done]:
+        action = self._driver.advance()
+        if self._listener is not None and isinstance(action, Emit):
+            try:
+                self._listener(action.item)
+            except BaseException:
+                self._driver.close()
+                raise
+        return action
 
     def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
@@ -111,20 +162,31 @@ class BlockingIteration(_Progress, Generic[E]):
 class AwaitingIteration(_Progress, Generic[E]):
     """Items as they come, for `async for`. Close it, or use `async with`, to leave early.
 
+    `listener` is as that of `BlockingIteration`, or a coroutine function.
+
     One task iterates at a time: a second `anext` meanwhile raises `StreamError` (code
     `stream_busy`). Any task of the same event loop may close it.
     """
 
-    def __init__(self, machine: Machine[Any], transport: AsyncTransport) -> None:
+    def __init__(
+        self,
+        machine: Machine[Any],
+        transport: AsyncTransport,
+        listener: Optional[Listener] = None,
+    ) -> None:
         super().__init__(machine)
+        self._listener = listener
         self._transport = InterruptibleTransport(transport)
         self._driver = AsyncDriver(machine, self._transport)
         self._busy = False
-        self._ended = False
 
     def __aiter__(self) -> AwaitingIteration[E]:
-        """Itself. Raises `StreamError` (code `stream_closed`) when it has ended or is closed."""
-        if self._ended or self._driver.closed:
+        """Itself.
+
+        Raises `StreamError` (code `stream_closed`) when it was closed early or has failed, and
+        for a stream of events also when it has ended; a list at its end is empty.
+        """
+        if self._driver.closed and not self._is_empty:
             raise stream_closed()
         return self
 
@@ -136,9 +198,9 @@ class AwaitingIteration(_Progress, Generic[E]):
             raise _busy("task")
         self._busy = True
         try:
-            action = await self._driver.advance()
-        except StopAsyncIteration as stray:  # of a transport; it would pass for the end
-            raise RuntimeError("the transport raised StopAsyncIteration") from stray
+            action = await self._advance()
+        except StopAsyncIteration as stray:  # of a transport or a listener; not the end
+            raise RuntimeError("the transport or a callback raised StopAsyncIteration") from stray
         finally:
             self._busy = False
         if isinstance(action, Done):
@@ -146,6 +208,23 @@ class AwaitingIteration(_Progress, Generic[E]):
             raise StopAsyncIteration
         item: E = action.item
         return item
+
+    def text(self) -> AsyncIterator[str]:
+        """As `BlockingIteration.text`, for `async for`."""
+        _ = self.message
+        return _AwaitedText(self.__aiter__())
+
+    async def _advance(self) -> Union[Emit, Done]:
+        action = await self._driver.advance()
+        if self._listener is not None and isinstance(action, Emit):
+            try:
+                heard = self._listener(action.item)
+                if inspect.isawaitable(heard):
+                    await heard
+            except BaseException:
+                await self._driver.close()
+                raise
+        return action
 
     async def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
@@ -181,3 +260,28 @@ def _busy(who: str) -> StreamError:
         f"Another {who} is waiting for the next item; a stream has one reader at a time",
         code="stream_busy",
     )
+
+
+class _AwaitedText:
+    """The text out of the events; a class, since an async generator would need closing."""
+
+    def __init__(self, events: AwaitingIteration[Any]) -> None:
+        self._events = events
+
+    def __aiter__(self) -> _AwaitedText:
+        return self
+
+    async def __anext__(self) -> str:
+        while True:
+            text = _text_of(await self._events.__anext__())
+            if text:
+                return text
+
+
+def _text_of(event: Any) -> str:
+    """The piece of text that an event brings; `""` for none."""
+    if event["type"] == "message:failed":
+        why = event.get("error") or "the server does not say why"
+        raise StreamError(f"The agent could not answer: {why}", event, code="message_failed")
+    text = event.get("token") if event["type"] == "message:token" else None
+    return text if isinstance(text, str) else ""

@@ -16,8 +16,9 @@ def tls_context(verify: Union[bool, str, ssl.SSLContext] = True) -> ssl.SSLConte
     """The client-side context for `verify`; the same options give the same context.
 
     `verify` is True for the system's trust store (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace
-    it, as OpenSSL has it), the path of a file or directory of CA certificates that replaces
-    it, an `ssl.SSLContext` that is used as it is, or False, which trusts everyone.
+    it, as OpenSSL has it; where there is none, certifi's does, if installed), the path of a
+    file or directory of CA certificates that replaces it, an `ssl.SSLContext` that
+    is used as it is, or False, which trusts everyone.
 
     A context of ours offers HTTP/1.1 alone (ALPN, RFC 7301) and is shared: do not change it.
     Raises `TypeError` for anything else, `OSError` for a path that cannot be read as
@@ -46,6 +47,8 @@ def _cached(
         )
     else:
         context = ssl.create_default_context()
+        if verify and _trusts_nobody(context):
+            _trust_certifi(context)
     if verify is False:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -53,3 +56,17 @@ def _cached(
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", ssl.Options(0))
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def _trusts_nobody(context: ssl.SSLContext) -> bool:
+    """Whether Python knows of no trust store, as in some containers and builds of their own."""
+    folder = ssl.get_default_verify_paths().capath  # looked into with each handshake
+    return not context.cert_store_stats()["x509_ca"] and not (folder and os.listdir(folder))
+
+
+def _trust_certifi(context: ssl.SSLContext) -> None:
+    try:
+        import certifi
+    except ImportError:
+        return
+    context.load_verify_locations(certifi.where())

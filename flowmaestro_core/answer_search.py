@@ -1,0 +1,91 @@
+"""Looking for the agent's answer among the messages of a thread."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import Any, Callable, List, Optional, Union
+
+from flowmaestro_core.actions import Action, Done, Fail
+from flowmaestro_core.call import Call, CallMachine
+from flowmaestro_core.context import Context
+from flowmaestro_core.json_values import JsonObject, object_or_empty, text_or_empty
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.pages import MAX_PER_PAGE, PageCursor
+from flowmaestro_core.reply import RateLimit, Reply
+from flowmaestro_core.wait import ONCE
+
+
+def answer_in(messages: List[Any], message_id: str) -> Optional[JsonObject]:
+    """The agent's whole answer, or `None` if the messages do not tell it for certain.
+
+    `message_id` is what the server called the message when it took it: the id of the answer to
+    come, or of the question. An answer follows its question in time, before the next one.
+    """
+    rows = [object_or_empty(message) for message in messages]
+    ours = next((row for row in rows if row.get("id") == message_id), None)
+    if ours is None:
+        return None
+    if ours.get("role") != "user":
+        return ours if _is_whole(ours) else None
+    times = [text_or_empty(row.get("created_at")) for row in rows]
+    if not all(times):
+        return None
+    rows.sort(key=lambda row: str(row["created_at"]))
+    later = rows[next(at for at, row in enumerate(rows) if row is ours) + 1 :]
+    turn = list(takewhile(lambda row: row.get("role") != "user", later))
+    answer = turn[-1] if turn else ours
+    return answer if _is_whole(answer) and not answer.get("tool_calls") else None
+
+
+def _is_whole(row: JsonObject) -> bool:
+    written = row.get("status") in (None, "completed")
+    return written and row.get("role") == "assistant" and bool(text_or_empty(row.get("content")))
+
+
+class AnswerSearch(Machine[Optional[JsonObject]]):
+    """Reads the messages of a thread, page after page, and ends with the answer or `None`.
+
+    `page` builds the call for one page of `MAX_PER_PAGE` rows. Nothing is asked twice here: who
+    owns this asks again later anyway. `rate_limit` is what the last reply said of the key.
+    """
+
+    TRANSITIONS = {
+        "ready": {"start": ("asking",)},
+        "asking": {
+            "response_received": ("asking", "done", "failed"),
+            "transport_failed": ("failed",),
+        },
+    }
+
+    def __init__(
+        self, page: Callable[[int], Call[Any]], message_id: str, context: Context, token: str
+    ) -> None:
+        super().__init__()
+        self._page = page
+        self._message_id = message_id
+        self._context = context
+        self._token = token
+        self._cursor = PageCursor(MAX_PER_PAGE)
+        self._rows: List[Any] = []
+        self.rate_limit = RateLimit()
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        return self._ask(now, jitter)
+
+    def _ask(self, now: float, jitter: float) -> Action:
+        self.state = "asking"
+        call = self._page(self._cursor.page)
+        return self._delegate(
+            CallMachine(call, self._context, self._token, policy=ONCE), now, jitter
+        )
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        if isinstance(outcome, Fail):
+            return self._fail(outcome.error)
+        page: Reply[List[Any]] = outcome.value
+        self.rate_limit = page.rate_limit
+        self._rows += page["data"]
+        if self._cursor.advance(page):
+            return self._ask(now, jitter)
+        return self._done(answer_in(self._rows, self._message_id))

@@ -1,0 +1,319 @@
+"""Following one answer on an event stream, and completing it where the stream has not told all.
+
+What is lost on the way is learned from the end of the stream or from the thread's messages:
+
+* Tokens that come after a gap (the subscription began late, or was lost and made anew) are held
+  back until the whole text is known, so that the caller never reads a text with a hole in it.
+* A subscription that stays silent, or is lost for good, is doubted: the thread's messages may
+  have the answer already.
+
+Nothing is made up: where the messages do not tell, the error that came first is raised.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Callable, Deque, List, Optional, Union, cast
+
+from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
+from flowmaestro_core.answer_search import AnswerSearch
+from flowmaestro_core.call import Call
+from flowmaestro_core.context import Context
+from flowmaestro_core.errors import FlowMaestroError, TimeoutError
+from flowmaestro_core.event_stream import RECONCILE_BACKOFF, Events, EventStreamMachine
+from flowmaestro_core.events import MESSAGE_TERMINAL
+from flowmaestro_core.json_values import JsonObject, text_or_empty
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.pacing import paced, poll_delay
+from flowmaestro_core.reply import RateLimit, asks_for_tomorrow
+from flowmaestro_core.wait import asked_pause, may_pass
+
+NO_ANSWER_EVENT = frozenset({"connected", "stream:reconnected"})
+IDS = ("thread_id", "message_id", "execution_id")
+
+
+def ids_of(message: JsonObject) -> JsonObject:
+    """The ids that an answer or an event bears."""
+    return {key: message[key] for key in IDS if key in message}
+
+
+def completed_event(ids: JsonObject, content: Any, usage: Any) -> JsonObject:
+    """`message:completed`, made from an answer that came another way."""
+    return {"type": "message:completed", **ids, "content": content, "usage": usage}
+
+
+def token_event(ids: JsonObject, text: str) -> JsonObject:
+    """`message:token`, made from an answer that came another way."""
+    return {"type": "message:token", **ids, "token": text}
+
+
+@dataclass(frozen=True)
+class MessageCalls:
+    """What can be asked of the server about one message.
+
+    Attributes:
+        streaming, whole: send it, with and without streaming.
+        events: opens the thread's own stream.
+        messages: builds the call for one page of the thread's messages.
+
+    """
+
+    streaming: Call[Any]
+    whole: Call[Any]
+    events: Call[Any]
+    messages: Callable[[int], Call[Any]]
+
+
+class AnswerStreamMachine(Machine[None]):
+    """Emits the events of one answer, up to `message:completed` or `message:failed`.
+
+    The stream is the POST's own (`opened`), whose events all belong to the answer, or that of
+    the thread. Subscribed to the thread before the message was sent, the machine is told of it
+    by `accepted`; after it, `answer` is the reply to the POST.
+    """
+
+    TRANSITIONS = {
+        "ready": {"start": ("following",)},
+        "following": {
+            "stream_opened": ("following",),
+            "bytes_received": ("following", "asking", "closing"),
+            "stream_quiet": ("following", "asking", "closing"),
+            "stream_ended": ("following", "asking", "failed"),
+            "stream_closed": ("following", "asking", "failed"),
+            "transport_failed": ("following", "asking", "failed"),
+            "waited": ("following",),
+            "emitted": ("following", "asking", "closing"),
+        },
+        "asking": {
+            "response_received": (
+                "asking",
+                "following",
+                "closing",
+                "pausing",
+                "emitting",
+                "failed",
+            ),
+            "transport_failed": ("following", "closing", "pausing", "failed"),
+        },
+        "pausing": {"waited": ("asking",)},
+        "closing": {"stream_closed": ("emitting", "failed")},
+        "emitting": {"emitted": ("emitting", "done")},
+    }
+
+    def __init__(
+        self,
+        message: MessageCalls,
+        context: Context,
+        token: str,
+        *,
+        opened: bool = False,
+        answer: Optional[JsonObject] = None,
+    ) -> None:
+        super().__init__()
+        self._message = message
+        self._context = context
+        self._token = token
+        self._times = context.stream_times
+        source = message.streaming if opened else message.events
+        # The end of one message is not the end of a thread's stream, so it is seen to here.
+        events: Events[Any] = Events(source, resumable=not opened)
+        self.stream = EventStreamMachine(events, context, token, opened=opened)
+        self._own = opened
+        self._ids = ids_of(answer or {})
+        self._gap = answer is not None
+        self._text = ""
+        self._held: List[JsonObject] = []
+        self._queue: Deque[JsonObject] = deque()
+        self._heard = True
+        self._doubts = 0
+        self._doubt_at = 0.0
+        self._give_up_at = 0.0
+        self._quiet_at = 0.0
+        self._lost_at = 0.0
+        self._lost: Optional[FlowMaestroError] = None
+        self._error: Optional[FlowMaestroError] = None
+
+    @property
+    def listening(self) -> bool:
+        """Whether the subscription stands."""
+        return self.stream.state == "streaming"
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        self.state = "following"
+        return self._delegate(self.stream, now, jitter)
+
+    @event
+    def waited(self, now: float, jitter: float) -> Action:
+        return self._ask(now, jitter)
+
+    @event
+    def stream_closed(self, now: float, jitter: float) -> Action:
+        return self._fail(self._error) if self._error is not None else self._next()
+
+    @event
+    def emitted(self, now: float, jitter: float) -> Action:
+        return self._next() if self._queue else self._done(None)
+
+    def accepted(self, answer: JsonObject, now: float, jitter: float) -> Action:
+        """The message was sent beside the open stream: listen now, for the answer to it."""
+        self._ids = ids_of(answer)
+        self._heard = True
+        return self._listen(now, jitter)
+
+    # Events as they come
+
+    def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
+        while self.state == "following" and isinstance(action, Emit):
+            shown = self._show(action.item)
+            if shown is not None:
+                return shown
+            action = self.stream.emitted(now, jitter)
+        if self.state == "following" and isinstance(action, Read) and self.listening:
+            self._quiet_at = now + action.patience
+            return action if self._own else self._listen(now, jitter)
+        return super()._pass_on(action, now, jitter)
+
+    def _show(self, item: JsonObject) -> Optional[Action]:
+        """Emit an event, if it is ours and can be shown already."""
+        kind = item["type"]
+        if kind == "stream:reconnected":
+            self._gap = not self.stream.last_event_id
+        if kind in NO_ANSWER_EVENT:
+            return Emit(item)
+        if self._is_foreign(item):
+            return None
+        self._heard = True
+        if self._own:
+            self._ids = {**self._ids, **ids_of(item)}
+        if kind in MESSAGE_TERMINAL:
+            return self._close(*self._completing(item))
+        if kind == "message:started" and not self._text:
+            self._gap = False
+        if kind == "message:token":
+            if self._gap:
+                self._held.append(item)
+                return None
+            self._text += text_or_empty(item.get("token"))
+        return Emit(item)
+
+    def _is_foreign(self, item: JsonObject) -> bool:
+        """Whether the ids tell that an event belongs to another message of the thread."""
+        if self._own:
+            return False
+        ours, its = self._ids.get("message_id"), item.get("message_id")
+        return isinstance(ours, str) and isinstance(its, str) and ours != its
+
+    def _completing(self, terminal: JsonObject) -> List[JsonObject]:
+        """What is still to be emitted, now that the end is known."""
+        content = text_or_empty(terminal.get("content"))
+        if not (self._gap and content and content.startswith(self._text)):
+            return [*self._held, terminal]
+        missing = content[len(self._text) :]
+        return [token_event(ids_of(terminal), missing), terminal] if missing else [terminal]
+
+    # Doubting a silence
+
+    def _listen(self, now: float, jitter: float) -> Action:
+        """Read on, but no longer than a silence is trusted."""
+        if self._heard:
+            self._heard = False
+            self._doubts = 0
+            self._give_up_at = now + self._patience()
+            self._doubt_later(now, RateLimit())
+        if now >= self._give_up_at:
+            return self._leave(TimeoutError("The agent has not answered in time; it may still"))
+        until = min(self._quiet_at, self._give_up_at)
+        if self._message_id is not None:
+            if now >= self._doubt_at:
+                return self._ask(now, jitter)
+            until = min(until, self._doubt_at)
+        return Read(max(until - now, 0.0))
+
+    def _patience(self) -> float:
+        """Seconds without an event after which there will be no answer."""
+        return self._context.options.timeout_for(self._message.streaming.minimum_timeout)
+
+    def _doubt_later(self, now: float, limit: RateLimit) -> None:
+        idle, longest = self._times.event_idle, self._times.event_idle_max
+        delay = min(idle * RECONCILE_BACKOFF ** min(self._doubts, 64), longest)
+        self._doubt_at = now + paced(delay, limit)
+
+    # Asking for the messages
+
+    @property
+    def _message_id(self) -> Optional[str]:
+        return text_or_empty(self._ids.get("message_id")) or None
+
+    def _ask(self, now: float, jitter: float) -> Action:
+        self.state = "asking"
+        self._search = AnswerSearch(
+            self._message.messages, self._message_id or "", self._context, self._token
+        )
+        return self._delegate(self._search, now, jitter)
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        if self.state == "following":
+            return self._lose(cast("Fail", outcome).error, now, jitter)
+        if isinstance(outcome, Done) and outcome.value is not None:
+            return self._complete(outcome.value)
+        pause = 0.0
+        if isinstance(outcome, Fail):
+            if not may_pass(outcome.error) or asks_for_tomorrow(outcome.error):
+                return self._leave(self._lost or outcome.error)
+            pause = asked_pause(outcome.error)
+        if self._lost is not None:
+            return self._pause(self._lost, pause, now)
+        self.state = "following"
+        self._inner = self.stream
+        self._doubts += 1
+        self._doubt_later(now, self._search.rate_limit)
+        self._doubt_at = max(self._doubt_at, now + pause)
+        return self._listen(now, jitter)
+
+    def _lose(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        """The stream is gone for good; what it did not tell, the messages may."""
+        self._lost = error
+        if self._message_id is None:
+            return self._fail(error)
+        self._lost_at = now
+        self._give_up_at = now + self._patience()
+        return self._ask(now, jitter)
+
+    def _pause(self, lost: FlowMaestroError, asked: float, now: float) -> Action:
+        """The agent may still be at it: ask again after a while."""
+        remaining = self._give_up_at - now
+        delay = paced(
+            poll_delay(now - self._lost_at, self._times.event_idle), self._search.rate_limit
+        )
+        if remaining <= 0 or asked > remaining:
+            return self._fail(lost)
+        self.state = "pausing"
+        return Wait(min(max(delay, asked), remaining))
+
+    def _complete(self, answer: JsonObject) -> Action:
+        self._gap = True
+        end = completed_event(self._ids, answer["content"], answer.get("usage"))
+        self._queue.extend(self._completing(end))
+        return self._next() if self._lost is not None else self._close()
+
+    # Endings
+
+    def _close(self, *last: JsonObject) -> Action:
+        """Emit the last events, once the body is closed."""
+        self._queue.extend(last)
+        self.state = "closing"
+        self._inner = None
+        return Close()
+
+    def _leave(self, error: FlowMaestroError) -> Action:
+        """Fail, once the body is closed."""
+        if self._lost is not None:
+            return self._fail(error)
+        self._error = error
+        return self._close()
+
+    def _next(self) -> Action:
+        self.state = "emitting"
+        return Emit(self._queue.popleft())

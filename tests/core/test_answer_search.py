@@ -1,0 +1,108 @@
+"""Looking for the agent's answer among the messages of a thread."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+import pytest
+from stepping import (
+    Possibilities,
+    Stepper,
+    a_context,
+    a_response,
+    an_envelope,
+    assert_table_is_true,
+    wander,
+)
+
+from flowmaestro_core.answer_search import AnswerSearch, answer_in
+from flowmaestro_core.errors import ConnectionError, ServerError
+from flowmaestro_core.resources.threads import Threads
+
+CALLS = Threads.send_message_stream("th_1", "Hi")
+
+
+def row(id: str, role: str, at: int, content: Any = "text", **more: Any) -> Dict[str, Any]:
+    return {"id": id, "role": role, "content": content, "created_at": f"t{at}", **more}
+
+
+QUESTION = row("q", "user", 3)
+ANSWER = row("a", "assistant", 5, "Hello")
+EARLIER = [row("q0", "user", 1), row("a0", "assistant", 2)]
+LATER = [row("q2", "user", 6), row("a2", "assistant", 7)]
+
+
+def searching() -> Stepper:
+    return Stepper(AnswerSearch(CALLS.messages, "a", a_context(), "token"))
+
+
+@pytest.mark.parametrize("message_id", ["a", "q"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_id_may_be_the_answers_or_the_questions(message_id: str, turned: bool) -> None:
+    rows = [*EARLIER, QUESTION, row("x", "tool", 4), ANSWER, *LATER]
+    assert answer_in(rows[::-1] if turned else rows, message_id) == ANSWER
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [None, 1, {}],
+        EARLIER,
+        [*EARLIER, QUESTION],
+        [*EARLIER, QUESTION, *LATER],
+        [QUESTION, row("x", "assistant", 4), row("y", "tool", 5)],
+        [QUESTION, row("x", "assistant", 4, tool_calls=[{}])],
+        [{**QUESTION, "created_at": None}, row("x", "assistant", 4)],
+    ],
+)
+def test_what_the_messages_do_not_tell_is_not_made_up(rows: Any) -> None:
+    assert answer_in(rows, "q") is None
+    assert answer_in(rows, "a") is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        row("a", "assistant", 5, ""),
+        row("a", "assistant", 5, None),
+        row("a", "tool", 5),
+        row("a", "assistant", 5, status="processing"),
+    ],
+)
+def test_an_answer_that_is_not_whole_is_none_yet(answer: Any) -> None:
+    assert answer_in([QUESTION, answer], "a") is None
+    assert answer_in([QUESTION, answer], "q") is None
+
+
+def test_every_page_is_read() -> None:
+    search = searching()
+    search.start()
+    assert search.sent[0].url.endswith("/threads/th_1/messages?page=1&per_page=100")
+    more = {"X-RateLimit-Remaining": "7"}
+    search.replies(200, an_envelope([QUESTION], pagination={"has_next": True}), more)
+    assert search.sent[1].url.endswith("/threads/th_1/messages?page=2&per_page=100")
+    search.replies(200, an_envelope({"messages": [ANSWER]}), more)
+    assert search.value["content"] == "Hello"
+    assert search.machine.rate_limit.remaining == 7  # type: ignore[attr-defined]
+
+
+def test_nothing_is_asked_twice() -> None:
+    search = searching()
+    search.start()
+    search.fails()
+    assert isinstance(search.error, ConnectionError)
+    search = searching()
+    search.start()
+    search.replies(503)
+    assert isinstance(search.error, ServerError)
+
+
+def test_the_table_is_true() -> None:
+    replies = (
+        a_response(200, an_envelope([ANSWER], pagination={"has_next": True})),
+        a_response(200, an_envelope([QUESTION])),
+        a_response(500),
+    )
+    taken = wander(searching, Possibilities(replies), walks=200)
+    assert_table_is_true(AnswerSearch, taken)

@@ -1,0 +1,352 @@
+"""Following one answer: what is lost on the way is learned, and nothing is made up."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+import pytest
+from stepping import (
+    KEEPALIVE,
+    Possibilities,
+    Stepper,
+    a_context,
+    a_response,
+    an_envelope,
+    an_error,
+    assert_table_is_true,
+    sse,
+    wander,
+)
+
+from flowmaestro_core.actions import Close, Done, Read, Send, Wait
+from flowmaestro_core.answer_stream import AnswerStreamMachine
+from flowmaestro_core.errors import (
+    AuthorizationError,
+    NotFoundError,
+    StreamError,
+    TimeoutError,
+)
+from flowmaestro_core.events import MESSAGE_TERMINAL
+from flowmaestro_core.http import Headers, Phase, ResponseHead
+from flowmaestro_core.resources.threads import Threads
+
+CALLS = Threads.send_message_stream("th_1", "Hi")
+ANSWER = {"message_id": "m", "thread_id": "th_1", "status": "processing"}
+
+
+def event(kind: str, id: str = "", message_id: str = "m", **more: Any) -> bytes:
+    return sse(f"message:{kind}", {"message_id": message_id, **more}, id=id or None)
+
+
+def token(text: str, message_id: str = "m", id: str = "") -> bytes:
+    return event("token", id, message_id, token=text)
+
+
+def completed(content: Any = "Hello you", message_id: str = "m") -> bytes:
+    return event("completed", "", message_id, content=content)
+
+
+STARTED = event("started")
+NOT_YET = an_envelope([{"id": "q", "role": "user", "content": "Hi"}])
+WRITTEN = an_envelope([{"id": "m", "role": "assistant", "content": "Hello you"}])
+
+
+def following(**more: Any) -> Stepper:
+    machine = AnswerStreamMachine(CALLS, a_context(), "token", **more)
+    return Stepper(machine, body_open=bool(more.get("opened")), terminal=MESSAGE_TERMINAL)
+
+
+def late(answer: Dict[str, Any] = ANSWER) -> Stepper:
+    """A subscription to the thread that began after the message was sent."""
+    stream = following(answer=answer)
+    stream.start()
+    stream.opens()
+    return stream
+
+
+def early() -> Stepper:
+    """One that began before."""
+    stream = following()
+    stream.start()
+    stream.opens()
+    machine: Any = stream.machine
+    stream.action = machine.accepted(ANSWER, stream.now, 0.5)
+    return stream
+
+
+def own() -> Stepper:
+    """The POST's own stream."""
+    stream = following(opened=True)
+    stream.start()
+    return stream
+
+
+def told(stream: Stepper) -> Any:
+    """What the caller got, in short: the tokens' texts, and the other events' types."""
+    return [item.get("token", item["type"]) for item in stream.items]
+
+
+def finishes(stream: Stepper, *expected: str) -> None:
+    if isinstance(stream.action, Close):
+        stream.closes()
+    stream.takes_all()
+    assert isinstance(stream.action, Done)
+    assert told(stream) == list(expected)
+    assert stream.items[-1]["type"] in MESSAGE_TERMINAL
+
+
+# Gaps
+
+
+def test_what_was_said_before_a_late_subscription_comes_with_the_end() -> None:
+    stream = late()
+    assert stream.receives(sse("connected") + token("lo ") + token("you"))
+    stream.takes_all()
+    stream.receives(completed())
+    finishes(stream, "connected", "Hello you", "message:completed")
+
+
+def test_a_late_subscription_that_missed_nothing_is_read_as_it_comes() -> None:
+    stream = late()
+    stream.receives(STARTED + token("Hello "))
+    stream.takes_all()
+    assert told(stream) == ["message:started", "Hello "]
+    stream.receives(token("you") + completed())
+    stream.takes_all()
+    finishes(stream, "message:started", "Hello ", "you", "message:completed")
+
+
+@pytest.mark.parametrize("content", [None, "", 7])
+def test_without_the_whole_text_the_held_tokens_come_as_they_are(content: Any) -> None:
+    stream = late()
+    stream.receives(token("lo ") + token("you") + completed(content))
+    finishes(stream, "lo ", "you", "message:completed")
+
+
+def test_held_tokens_come_before_a_failure() -> None:
+    stream = late()
+    stream.receives(token("lo ") + event("failed", error="why"))
+    finishes(stream, "lo ", "message:failed")
+
+
+def test_what_was_said_while_the_connection_was_lost_comes_with_the_end() -> None:
+    stream = early()
+    stream.receives(STARTED + token("He"))
+    stream.takes_all()
+    stream.ends()
+    stream.waits()
+    stream.opens()
+    stream.takes()
+    stream.receives(STARTED + token("you") + completed())
+    stream.takes_all()
+    started, gap = "message:started", "stream:reconnected"
+    finishes(stream, started, "He", gap, started, "llo you", "message:completed")
+
+
+def test_a_stream_resumed_by_its_ids_has_no_gap() -> None:
+    stream = early()
+    stream.receives(STARTED + token("He", id="1"))
+    stream.takes_all()
+    stream.ends()
+    stream.waits()
+    stream.opens()
+    stream.takes()
+    stream.receives(token("llo", id="2"))
+    stream.takes_all()
+    assert told(stream)[-1] == "llo"
+
+
+def test_a_text_that_was_told_wholly_is_not_told_again() -> None:
+    stream = early()
+    stream.receives(token("Hello you"))
+    stream.takes_all()
+    stream.ends()
+    stream.waits()
+    stream.opens()
+    stream.takes()
+    stream.receives(token("you") + completed())
+    finishes(stream, "Hello you", "stream:reconnected", "message:completed")
+
+
+def test_a_text_that_was_told_otherwise_cannot_be_taken_back() -> None:
+    stream = early()
+    stream.receives(token("Bye"))
+    stream.takes_all()
+    stream.stays_quiet()
+    stream.replies(200, WRITTEN)
+    finishes(stream, "Bye", "message:completed")
+    assert stream.items[-1]["content"] == "Hello you"
+
+
+# Other messages of the thread
+
+
+def test_events_of_other_messages_are_left_out() -> None:
+    stream = early()
+    stream.receives(token("no", "other") + completed("no", "other") + STARTED + token("Hello you"))
+    stream.takes_all()
+    stream.receives(completed())
+    finishes(stream, "message:started", "Hello you", "message:completed")
+
+
+def test_where_the_ids_do_not_tell_every_event_is_taken() -> None:
+    stream = late({"status": "pending"})
+    stream.receives(sse("message:started") + token("Hello you", "x") + completed())
+    stream.takes_all()
+    finishes(stream, "message:started", "Hello you", "message:completed")
+
+
+# Silence
+
+
+def test_a_silent_subscription_is_doubted_ever_less_often() -> None:
+    stream = late()
+    asked: List[float] = []
+    begun = stream.now
+    for _ in range(4):
+        while not isinstance(stream.action, Send):
+            stream.stays_quiet() if stream.now < begun + 60 else stream.receives(KEEPALIVE)
+        asked.append(round(stream.now - begun, 3))
+        stream.replies(200, NOT_YET)
+    assert asked == [5, 12.5, 23.75, 40.625]
+    while not isinstance(stream.action, Send):
+        stream.stays_quiet()
+    stream.replies(200, WRITTEN)
+    assert stream.action == Close()
+    finishes(stream, "Hello you", "message:completed")
+    assert stream.items[-1]["usage"] is None
+    assert stream.items[-1]["thread_id"] == "th_1"
+
+
+def test_an_event_ends_the_doubts() -> None:
+    stream = early()
+    assert stream.action == Read(5.0)
+    stream.receives(STARTED, after=4.0)
+    assert stream.takes(after=100.0) == Read(5.0)
+
+
+def test_an_agent_of_which_nothing_is_heard_is_given_up() -> None:
+    stream = late({"status": "pending"})
+    for _ in range(4):
+        stream.receives(KEEPALIVE, after=30.0)
+    assert stream.action == Read(10.0)
+    assert stream.stays_quiet() == Close()
+    stream.closes()
+    assert isinstance(stream.error, TimeoutError)
+
+
+def test_a_question_that_is_refused_for_now_is_asked_later() -> None:
+    stream = late()
+    stream.stays_quiet()
+    stream.replies(429, an_error("rate_limit_exceeded"), {"Retry-After": "20"})
+    assert stream.action == Read(20.0)
+    stream.stays_quiet()
+    stream.fails()
+    assert isinstance(stream.action, Read)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_question_that_is_refused_for_good_is_the_error(status: int) -> None:
+    stream = late()
+    stream.stays_quiet()
+    stream.replies(status)
+    assert stream.action == Close()
+    stream.closes()
+    assert isinstance(stream.error, (AuthorizationError, NotFoundError))
+
+
+# Losses
+
+
+def test_the_rest_of_a_lost_answer_is_in_the_messages() -> None:
+    stream = own()
+    stream.receives(STARTED + token("Hello"))
+    stream.takes_all()
+    stream.fails(Phase.REPLY_BROKEN)
+    stream.replies(200, NOT_YET)
+    assert stream.action == Wait(0.15)
+    stream.waits()
+    stream.replies(200, WRITTEN)
+    finishes(stream, "message:started", "Hello", " you", "message:completed")
+
+
+def test_messages_that_never_tell_end_in_the_first_error() -> None:
+    stream = own()
+    stream.receives(STARTED)
+    stream.takes_all()
+    stream.ends()
+    begun = stream.now
+    while isinstance(stream.action, (Send, Wait)):
+        stream.waits() if isinstance(stream.action, Wait) else stream.replies(200, NOT_YET)
+    assert isinstance(stream.error, StreamError)
+    assert stream.now == pytest.approx(begun + 130)
+
+
+@pytest.mark.parametrize("status", [404, 401])
+def test_messages_that_cannot_be_read_leave_the_first_error(status: int) -> None:
+    stream = own()
+    stream.receives(STARTED)
+    stream.takes_all()
+    stream.ends()
+    stream.replies(status)
+    assert isinstance(stream.error, StreamError)
+
+
+def test_a_longer_pause_than_there_is_time_for_is_not_waited() -> None:
+    stream = own()
+    stream.receives(STARTED)
+    stream.takes_all()
+    stream.ends()
+    stream.replies(429, an_error("rate_limit_exceeded"), {"Retry-After": "200"})
+    assert isinstance(stream.error, StreamError)
+
+
+def test_a_route_that_is_not_there_is_made_up_for_by_the_messages() -> None:
+    stream = following(answer=ANSWER)
+    stream.start()
+    stream.opens(404, "application/json")
+    stream.ends()
+    stream.replies(200, WRITTEN)
+    finishes(stream, "Hello you", "message:completed")
+
+
+def test_without_an_id_the_messages_cannot_tell() -> None:
+    stream = own()
+    stream.receives(sse("message:token", {"token": "Hel"}))
+    stream.takes()
+    stream.ends()
+    assert isinstance(stream.error, StreamError)
+    assert stream.sent == []
+
+
+def test_the_posts_own_stream_is_not_doubted() -> None:
+    stream = own()
+    assert stream.action == Read(90.0)
+    stream.receives(KEEPALIVE, after=80.0)
+    assert stream.receives(KEEPALIVE, after=80.0) == Read(90.0)
+
+
+# All of it
+
+HEADS = (
+    ResponseHead(200, Headers({"Content-Type": "text/event-stream"})),
+    ResponseHead(200, Headers({"Content-Type": "text/html"})),
+    ResponseHead(404, Headers()),
+    ResponseHead(503, Headers()),
+)
+REPLIES = (
+    a_response(200, NOT_YET),
+    a_response(200, WRITTEN),
+    a_response(500),
+    a_response(404),
+    a_response(302, headers={"Location": "/elsewhere"}),
+)
+CHUNKS = (KEEPALIVE, STARTED, token("Hello"), token("x", "other"), completed())
+
+
+def test_the_table_is_true() -> None:
+    world = Possibilities(REPLIES, HEADS, CHUNKS)
+    taken = wander(lambda: following(answer=ANSWER), world, walks=1500)
+    taken |= wander(lambda: following(answer={}), world, walks=500)
+    taken |= wander(lambda: following(opened=True), world, walks=300)
+    assert_table_is_true(AnswerStreamMachine, taken)

@@ -1,0 +1,227 @@
+"""Many executions through both clients, in memory: concurrency, progress, and how it is left."""
+
+import inspect
+import itertools
+import threading
+
+import anyio
+import pytest
+
+from flowmaestro import (
+    AsyncFlowMaestroClient,
+    FlowMaestroClient,
+    NotFoundError,
+    StreamError,
+    ValidationError,
+)
+from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport, seeds
+
+BACKENDS = ["asyncio", "trio"]
+NAMES = ["Ada", "Bob", "Cyd", "Dan", "Eve"]
+INPUTS = [{"name": name} for name in NAMES]
+GREETINGS = {f"Hello, {name}!" for name in NAMES}
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+def fake():
+    return FakeFlowMaestro()
+
+
+@pytest.fixture
+def client(fake):
+    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+        yield client
+
+
+@pytest.fixture(params=BACKENDS)
+def run_async(request, fake):
+    """Run `main(client)` under one of the event loops."""
+
+    def run(main):
+        async def with_client():
+            transport = AsyncMemoryTransport(fake)
+            async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as client:
+                return await main(client)
+
+        return anyio.run(with_client, backend=request.param)
+
+    return run
+
+
+def greetings(executions):
+    return {execution["outputs"]["message"] for execution in executions}
+
+
+def test_a_blocking_client_runs_many_without_a_thread(client):
+    threads = threading.active_count()
+    told = []
+    ended = []
+    for execution in client.workflows.run_many(
+        "wf_123", INPUTS, concurrency=2, progress=lambda *counts: told.append(counts)
+    ):
+        assert len(told) == len(ended) + 1
+        ended.append(execution)
+        assert threading.active_count() == threads
+    assert greetings(ended) == GREETINGS
+    assert told == [(n, 5) for n in range(1, 6)]
+
+
+def test_an_awaiting_client_runs_many(run_async):
+    told = []
+
+    async def progress(*counts):
+        await anyio.lowlevel.checkpoint()
+        told.append(counts)
+
+    async def main(client):
+        runs = client.workflows.run_many("wf_123", iter(INPUTS), progress=progress)
+        return [execution async for execution in runs]
+
+    assert greetings(run_async(main)) == GREETINGS
+    assert told == [(n, None) for n in range(1, 6)]
+
+
+def test_a_plain_progress_does_on_an_awaiting_client(run_async):
+    told = []
+
+    async def main(client):
+        runs = client.workflows.run_many("wf_123", INPUTS, progress=lambda *n: told.append(n))
+        return [execution async for execution in runs]
+
+    assert len(run_async(main)) == len(told) == 5
+
+
+def test_many_are_waited_for(client, run_async):
+    ids = [
+        client.workflows.execute("wf_123", inputs=given)["data"]["execution_id"] for given in INPUTS
+    ]
+    assert greetings(client.executions.wait_many(ids)) == GREETINGS
+
+    async def main(awaiting):
+        return [execution async for execution in awaiting.executions.wait_many(set(ids))]
+
+    assert greetings(run_async(main)) == GREETINGS
+
+
+def test_both_are_iterated_over_and_never_awaited(client, run_async):
+    async def main(awaiting):
+        for method in (awaiting.executions.wait_many, awaiting.workflows.run_many):
+            assert not inspect.iscoroutinefunction(method)
+
+    run_async(main)
+
+
+def test_an_endless_iterator_is_read_only_as_there_is_room(client):
+    read = []
+
+    def endless():
+        for number in itertools.count():
+            read.append(number)
+            yield {"name": str(number)}
+
+    runs = client.workflows.run_many("wf_123", endless(), concurrency=3)
+    assert read == []
+    for handed, _ in zip(range(10), runs):
+        assert len(read) <= handed + 1 + 3
+    runs.close()
+
+
+def test_a_free_keys_rate_limit_is_kept():
+    """Of all requests none is refused for long: pauses are stretched, and a 429 is waited out."""
+    fake = FakeFlowMaestro(rate_limit_per_minute=60)
+    transport = MemoryTransport(fake)
+    with FlowMaestroClient(fake.api_key, transport=transport, max_retries=0) as client:
+        begun = transport.now()
+        inputs = [{"name": str(n)} for n in range(100)]
+        assert len(list(client.workflows.run_many("wf_123", inputs, concurrency=20))) == 100
+        assert transport.now() - begun < 400
+
+
+def test_one_error_takes_nothing_from_the_others(client):
+    ended = []
+    with pytest.raises(ValidationError, match=r"inputs\[2\] cannot be sent") as caught:
+        ended.extend(client.workflows.run_many("wf_123", [*INPUTS[:2], {"name": {1}}]))
+    assert len(ended) == 2
+    assert caught.value.code == "invalid_input"
+    with pytest.raises(NotFoundError):
+        list(client.workflows.run_many(UNKNOWN, INPUTS))
+
+
+def test_errors_can_be_items(run_async, client):
+    good = client.workflows.execute("wf_123")["data"]["execution_id"]
+
+    async def main(awaiting):
+        many = awaiting.executions.wait_many([UNKNOWN, good], return_exceptions=True)
+        return [item async for item in many]
+
+    error, execution = run_async(main)
+    assert isinstance(error, NotFoundError)
+    assert error.execution_id == UNKNOWN
+    assert execution["status"] == "completed"
+
+
+def test_failed_executions_are_no_errors(client):
+    runs = client.workflows.run_many(seeds.FAILING_WORKFLOW_ID, [None, {}])
+    assert [execution["status"] for execution in runs] == ["failed", "failed"]
+
+
+def test_what_a_blocking_callback_raises_ends_the_iteration(client):
+    def progress(done, total):
+        raise LookupError("mine")
+
+    runs = client.workflows.run_many("wf_123", INPUTS, progress=progress)
+    with pytest.raises(LookupError, match="mine"):
+        next(runs)
+    with pytest.raises(StreamError, match="closed"):
+        next(runs)
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_what_an_awaiting_callback_raises_ends_the_iteration(run_async, kind):
+    def plain(done, total):
+        raise LookupError("mine")
+
+    async def coroutine(done, total):
+        await anyio.lowlevel.checkpoint()
+        raise LookupError("mine")
+
+    async def main(client):
+        progress = plain if kind == "plain" else coroutine
+        runs = client.workflows.run_many("wf_123", INPUTS, progress=progress)
+        with pytest.raises(LookupError, match="mine"):
+            await runs.__anext__()
+        with pytest.raises(StreamError, match="closed"):
+            await runs.__anext__()
+
+    run_async(main)
+
+
+@pytest.mark.parametrize("stray", [StopIteration, StopAsyncIteration])
+def test_a_callback_cannot_end_the_iteration_silently(client, run_async, stray):
+    def progress(done, total):
+        raise stray
+
+    async def main(awaiting):
+        async for _ in awaiting.workflows.run_many("wf_123", INPUTS, progress=progress):
+            pass
+
+    with pytest.raises((RuntimeError, StopAsyncIteration)):
+        for _ in client.workflows.run_many("wf_123", INPUTS, progress=progress):
+            pass
+    with pytest.raises(RuntimeError):
+        run_async(main)
+
+
+def test_a_callback_is_broken_off_with_its_reader(run_async):
+    async def main(client):
+        async def progress(done, total):
+            await anyio.sleep_forever()
+
+        runs = client.workflows.run_many("wf_123", INPUTS, progress=progress)
+        with anyio.move_on_after(0.05):
+            await runs.__anext__()
+        with pytest.raises(StreamError, match="closed"):
+            await runs.__anext__()
+
+    run_async(main)
