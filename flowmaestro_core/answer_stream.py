@@ -35,7 +35,7 @@ IDS = ("thread_id", "message_id", "execution_id")
 
 def ids_of(message: JsonObject) -> JsonObject:
     """The ids that an answer or an event bears."""
-    return {key: message[key] for key in IDS if key in message}
+    return {key: message[key] for key in IDS if message.get(key) is not None}
 
 
 def completed_event(ids: JsonObject, content: Any, usage: Any) -> JsonObject:

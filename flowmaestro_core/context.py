@@ -30,6 +30,12 @@ class Context:
     stream_times: StreamTimes = field(default_factory=StreamTimes)
     traits: ServerTraits = field(default_factory=ServerTraits)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.stream_times, StreamTimes):
+            raise TypeError(
+                f"stream_times must be a StreamTimes, not {type(self.stream_times).__name__}"
+            )
+
     @property
     def retry_policy(self) -> RetryPolicy:
         """The policy for calls that are not told another."""

@@ -108,6 +108,12 @@ def check_count(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be at least 1, not {value}")
 
 
+def check_callback(name: str, value: Any) -> None:
+    """Refuse what is neither `None` nor callable, naming the argument."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function, not {type(value).__name__}")
+
+
 def check_token(name: str, value: Any) -> None:
     """Refuse what is not a text of visible ASCII characters, naming the argument alone.
 

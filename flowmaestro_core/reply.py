@@ -108,7 +108,9 @@ def decode_json(body: Union[bytes, str]) -> Any:
     Bytes are UTF-8; a byte order mark before the JSON is ignored (RFC 8259, section 8.1).
     """
     try:
-        return json.loads(body if isinstance(body, str) else body.decode("utf-8").removeprefix(_BOM))
+        return json.loads(
+            body if isinstance(body, str) else body.decode("utf-8").removeprefix(_BOM)
+        )
     except RecursionError:
         raise ValueError("the JSON is nested too deep") from None
 

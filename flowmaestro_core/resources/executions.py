@@ -11,7 +11,7 @@ from flowmaestro_core.event_stream import Events
 from flowmaestro_core.events import EXECUTION_TERMINAL
 from flowmaestro_core.many import Many, Tally, check_several
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
-from flowmaestro_core.options import check_seconds
+from flowmaestro_core.options import check_callback, check_seconds
 from flowmaestro_core.pages import PageCursor, Pages
 from flowmaestro_core.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
@@ -164,6 +164,7 @@ class Executions(Resource[D]):
         check_several("execution_ids", execution_ids)
         check_seconds("poll_interval", poll_interval)
         check_seconds("timeout", timeout)
+        check_callback("progress", progress)
         ids = tuple(execution_ids)
         waiting = partial(waiting_for, poll_interval=poll_interval, timeout=timeout, on_poll=None)
         for execution_id in ids:
@@ -215,6 +216,7 @@ def waiting_for(
     """The wait for one execution."""
     check_seconds("poll_interval", poll_interval)
     check_seconds("timeout", timeout)
+    check_callback("on_poll", on_poll)
     return Waiting(execution_id, _get(execution_id), poll_interval, timeout, on_poll)
 
 

@@ -22,6 +22,7 @@ from flowmaestro_core.types import (
     WebhookWithSecret,
 )
 from flowmaestro_core.urls import path
+from flowmaestro_core.with_secret import WithSecret
 
 
 class Webhooks(Resource[D]):
@@ -83,7 +84,7 @@ class Webhooks(Resource[D]):
                 headers=_delivery_headers(headers),
             ),
             repeatable=False,
-            shape=partial(shapes.resource, WebhookWithSecret),
+            shape=_new_webhook,
             idempotency_key=idempotency_key,
         )
 
@@ -163,6 +164,12 @@ def _delivery_page(
 
 def _one_webhook(body: Dict[str, Any]) -> None:
     shapes.resource(Webhook, body)
+
+
+def _new_webhook(body: Dict[str, Any]) -> None:
+    shapes.resource(WebhookWithSecret, body)
+    if isinstance(body.get("data"), dict):
+        body["data"] = WithSecret(body["data"])
 
 
 def _webhook(webhook_id: str) -> str:

@@ -10,7 +10,7 @@ from flowmaestro_core.body import json_body, mapping
 from flowmaestro_core.call import Call
 from flowmaestro_core.many import Many, Tally, check_several
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
-from flowmaestro_core.options import check_count, check_seconds
+from flowmaestro_core.options import check_callback, check_count, check_seconds
 from flowmaestro_core.pages import Pages
 from flowmaestro_core.reply import Page, Reply
 from flowmaestro_core.resources.executions import (
@@ -108,6 +108,7 @@ class Workflows(Resource[D]):
 
         """
         check_seconds("timeout", timeout)
+        check_callback("on_event", on_event)
         return Run(
             execute=_execute(workflow_id, inputs, idempotency_key),
             events=execution_events,
@@ -166,6 +167,7 @@ class Workflows(Resource[D]):
         check_count("concurrency", concurrency)
         check_seconds("poll_interval", poll_interval)
         check_seconds("timeout", timeout)
+        check_callback("progress", progress)
         total = len(inputs) if isinstance(inputs, Sized) else None
         return Many(
             partial(waiting_for, poll_interval=poll_interval, timeout=timeout, on_poll=None),

@@ -143,3 +143,8 @@ def test_every_client_has_a_budget_of_its_own() -> None:
 def test_the_clocks_of_a_stream() -> None:
     times = Context(ClientOptions("fm_live_0123456789")).stream_times
     assert times == StreamTimes(event_idle=5.0, event_idle_max=30.0, bytes_idle=90.0)
+
+
+def test_stream_times_are_stream_times() -> None:
+    with pytest.raises(TypeError, match="stream_times must be a StreamTimes, not int"):
+        Context(ClientOptions(api_key="key"), stream_times=5)  # type: ignore[arg-type]

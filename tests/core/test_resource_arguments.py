@@ -194,3 +194,18 @@ def test_times_are_positive_and_finite(seconds: float) -> None:
 def test_an_idempotency_key_that_no_header_can_carry(key, kind, message) -> None:
     with pytest.raises(kind, match=message):
         Workflows.execute("wf_1", idempotency_key=key)
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (lambda callback: Workflows.run("w", {}, callback), "on_event"),
+        (lambda callback: Workflows.run_many("w", [], progress=callback), "progress"),
+        (lambda callback: Executions.wait_many(["e"], progress=callback), "progress"),
+        (lambda callback: Executions.wait_for_completion("e", on_poll=callback), "on_poll"),
+    ],
+)
+def test_a_callback_is_callable(build: Callable[..., Any], name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a function, not int"):
+        build(60)
+    build(print)

@@ -225,3 +225,16 @@ def test_a_callback_is_broken_off_with_its_reader(run_async):
             await runs.__anext__()
 
     run_async(main)
+
+
+def test_a_blocking_client_refuses_a_coroutine_function_before_anything_starts() -> None:
+    fake = FakeFlowMaestro()
+
+    async def later(_: Any) -> None:
+        raise AssertionError
+
+    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+        before = client.executions.list()["data"]
+        with pytest.raises(TypeError, match="cannot await the coroutine function"):
+            client.workflows.run("wf_123", {}, later)
+        assert len(client.executions.list()["data"]) == len(before)

@@ -66,6 +66,14 @@ def _show(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> 
     shown.__annotations__ = {**build.__annotations__, "return": given}
 
 
+def _refuse_coroutine(listener: Optional[Callable[[Any], Any]]) -> None:
+    if listener is not None and inspect.iscoroutinefunction(listener):
+        raise TypeError(
+            f"a blocking client cannot await the coroutine function {listener!r}; "
+            "pass a plain function, or use AsyncFlowMaestroClient"
+        )
+
+
 def _token(transport: object) -> str:
     """A random text for the idempotency key of one operation."""
     return f"{dice_of(transport).getrandbits(128):032x}"
@@ -92,6 +100,7 @@ class BlockingPerformer(_Lifetime):
 
         Items that the machine emits on the way go to the operation's listener.
         """
+        _refuse_coroutine(operation.listener)
         driver = self._driver(operation)
         action = driver.advance()
         try:
@@ -108,6 +117,7 @@ class BlockingPerformer(_Lifetime):
 
         Its items go to the operation's listener, too, before they are handed over.
         """
+        _refuse_coroutine(operation.listener)
         machine, listener = self._machine(operation), operation.listener
         return cast("T", BlockingIteration[Any](machine, self.transport, listener))
 
