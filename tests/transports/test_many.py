@@ -230,7 +230,7 @@ def test_a_callback_is_broken_off_with_its_reader(run_async):
 def test_a_blocking_client_refuses_a_coroutine_function_before_anything_starts() -> None:
     fake = FakeFlowMaestro()
 
-    async def later(_: Any) -> None:
+    async def later(_):
         raise AssertionError
 
     with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
