@@ -139,6 +139,11 @@ class AnswerStreamMachine(Machine[None]):
         """Whether the subscription stands."""
         return self.stream.state == "streaming"
 
+    @property
+    def finished(self) -> bool:
+        """Whether the answer's last event has been emitted."""
+        return self.state in ("emitting", "done") and not self._queue
+
     @event
     def start(self, now: float, jitter: float) -> Action:
         self.state = "following"

@@ -151,6 +151,11 @@ class EventStreamMachine(Machine[Any]):
         """The id that a reconnection resumes from; `""` when the server sends none."""
         return self._decoder.last_event_id
 
+    @property
+    def finished(self) -> bool:
+        """Whether the terminal event has been emitted."""
+        return self._terminal is not None and self.state in ("emitting", "done")
+
     @event
     def start(self, now: float, jitter: float) -> Action:
         self._started = now

@@ -72,6 +72,11 @@ class Machine(Generic[T]):
         self.state = "ready"
         self._inner: Optional[Machine[Any]] = None
 
+    @property
+    def finished(self) -> bool:
+        """Whether the last item has been emitted, and nothing but the end is left."""
+        return self.state == "done"
+
     @event
     def start(self, now: float, jitter: float) -> Action:
         """Begin. Call this once, and carry out the action that comes back."""

@@ -121,6 +121,13 @@ class MessageStreamMachine(Machine[None]):
         """As `EventStreamMachine.reconnects`."""
         return self._following.stream.reconnects if self._following else 0
 
+    @property
+    def finished(self) -> bool:
+        """Whether the answer's last event has been emitted."""
+        if self.state == "following" and self._following is not None:
+            return self._following.finished
+        return self.state in ("emitting", "done") and not self._queue
+
     @event
     def start(self, now: float, jitter: float) -> Action:
         if not self._context.traits.two_connections:

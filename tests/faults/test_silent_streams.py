@@ -7,7 +7,7 @@ from typing import Any, Callable, List, Optional
 
 import pytest
 
-from flowmaestro import FlowMaestroClient, StreamError, StreamTimes
+from flowmaestro import FlowMaestroClient, StreamTimes
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, Node
 from flowmaestro_core.http import Phase, Request, Response, TransportFailure
 from flowmaestro_transports import OpenResponse
@@ -187,13 +187,13 @@ class _Broken(_WithoutKeepalives):
         raise TransportFailure(Phase.REPLY_BROKEN, "the connection was lost")
 
 
-def test_reconnections_back_off() -> None:
+def test_reconnections_back_off_and_the_last_word_has_the_execution() -> None:
     fake = FakeFlowMaestro()
     transport = Lost(fake)
     with FlowMaestroClient(fake.api_key, transport=transport, max_retries=8) as client:
         run = client.workflows.execute("wf_123", inputs={"name": "John"})
-        with pytest.raises(StreamError, match="max_retries=8"):
-            list(client.executions.stream(run["data"]["execution_id"]))
+        events = list(client.executions.stream(run["data"]["execution_id"]))
+    assert events[-1]["type"] == "execution:completed"
     assert transport.pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0]
 
 

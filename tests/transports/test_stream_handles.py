@@ -478,6 +478,8 @@ def test_collected_while_its_loop_rests_it_is_released_when_that_goes_on(fake, u
 class Scripted:
     """A machine that asks for what it is told to ask for."""
 
+    finished = False
+
     def __init__(self, *actions):
         self.actions = list(actions)
 
@@ -712,3 +714,23 @@ def test_a_lost_connection_beside_a_close_is_not_made_anew():
 def test_done_ends_the_handle():
     with contextlib.closing(BlockingIteration(Scripted(Emit(1), Done(None)), Gate())) as stream:
         assert list(stream) == [1]
+
+
+ENDINGS = [
+    lambda client: client.executions.stream("exec_xyz789"),
+    lambda client: client.threads.send_message_stream("thread_xyz789", "Hello"),
+]
+
+
+@pytest.mark.parametrize("shapes", ["deployed", "documented"])
+@pytest.mark.parametrize("messages", [None, "two-connection"])
+@pytest.mark.parametrize("begin", ENDINGS)
+def test_a_stream_left_at_its_end_is_not_begun_again(shapes, messages, begin):
+    fake = FakeFlowMaestro(shapes, messages=messages)
+    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+        stream = begin(client)
+        for event in stream:
+            if event["type"].endswith(":completed") and not event["type"].startswith("node"):
+                break
+        with refuses():
+            iter(stream)

@@ -95,7 +95,7 @@ class BlockingIteration(_Progress, Generic[E]):
         Raises `StreamError` (code `stream_closed`) when it was closed early or has failed, and
         for a stream of events also when it has ended; a list at its end is empty.
         """
-        if self._driver.closed and not self._is_empty:
+        if (self._driver.closed or self._machine.finished) and not self._is_empty:
             raise stream_closed()
         return self
 
@@ -186,7 +186,7 @@ class AwaitingIteration(_Progress, Generic[E]):
         Raises `StreamError` (code `stream_closed`) when it was closed early or has failed, and
         for a stream of events also when it has ended; a list at its end is empty.
         """
-        if self._driver.closed and not self._is_empty:
+        if (self._driver.closed or self._machine.finished) and not self._is_empty:
             raise stream_closed()
         return self
 
