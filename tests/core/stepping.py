@@ -281,6 +281,8 @@ class Stepper:
         assert type(action) in EVENTS_OF, action
         ended = isinstance(action, (Done, Fail))
         assert ended == (self.machine.state in ("done", "failed"))
+        if self.terminal is not None:
+            assert self.machine.finished == self._nothing_is_left(action)
         if isinstance(action, (Send, Open)):
             assert not (self._acted and self.once(action.request)), "sent a second time"
             assert 0 < action.timeout < math.inf
@@ -293,6 +295,13 @@ class Stepper:
         elif isinstance(action, Fail):
             assert isinstance(action.error, FlowMaestroError), repr(action.error)
             str(action.error)
+
+    def _nothing_is_left(self, action: Action) -> bool:
+        """After the end; of a stream of events, after its terminal event already."""
+        of_events = "finished" in vars(type(self.machine))
+        if isinstance(action, Emit) and of_events:
+            return action.item["type"] in (self.terminal or ())
+        return isinstance(action, Done)
 
     def _check_event(self, item: Any) -> None:
         assert isinstance(item, dict)

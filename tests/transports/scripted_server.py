@@ -74,6 +74,10 @@ class Peer:
             data = self.sock.recv(65536)
         except ConnectionError:
             return False
+        except (OSError, ValueError):
+            if self.server.leaving:  # the socket was shut down under our hands
+                return False
+            raise
         self._buffer += data
         return bool(data)
 
@@ -115,6 +119,8 @@ class ScriptedServer:
         name: Optional[str] = None,
     ) -> None:
         self.handler = handler
+        self.leaving = False
+        """Whether its sockets are being shut down, whatever their handlers are at."""
         self.requests: List[ReceivedRequest] = []
         self.errors: List[BaseException] = []
         self.connections = 0
@@ -134,6 +140,7 @@ class ScriptedServer:
         return self
 
     def __exit__(self, kind: object, *rest: object) -> None:
+        self.leaving = True
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes a blocked accept()
         self._listener.close()
