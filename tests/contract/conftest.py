@@ -33,8 +33,10 @@ def cell(record_property: Any) -> Any:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     grid = config.stash[_GRID]
     for outcome in ("passed", "failed", "error"):
-        reports: List[pytest.TestReport] = terminalreporter.getreports(outcome)
+        reports: List[Any] = terminalreporter.getreports(outcome)
         for report in reports:
+            if not isinstance(report, pytest.TestReport):
+                continue  # a file that could not be collected
             for name, value in report.user_properties:
                 if name == CELL:
                     row, column, mark = value  # type: ignore[misc]

@@ -300,7 +300,9 @@ def test_an_unknown_coding_is_refused(play: Play, scripted: Any) -> None:
         play(scenario)
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(b"x" * 999)[:-4], b"not gzip at all"])
+@pytest.mark.parametrize(
+    "packed", [gzip.compress(b"x" * 999)[:-4], b"not gzip at all"], ids=["cut", "plain"]
+)
 def test_a_damaged_coding(play: Play, scripted: Any, packed: bytes) -> None:
     answer = scripted.reply(packed, headers=[("Content-Encoding", "gzip")])
 

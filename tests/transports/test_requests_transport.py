@@ -297,6 +297,7 @@ def test_gzip_is_undone(scripted: Any, cut: int) -> None:
 @pytest.mark.parametrize(
     ("coding", "content"),
     [("gzip", gzip.compress(b"hello")[:-3]), ("gzip", b"plain"), ("br", b"x"), ("gzip, br", b"x")],
+    ids=["cut off", "not gzip", "unknown", "two"],
 )
 def test_what_cannot_be_inflated_is_no_result(scripted: Any, coding: str, content: bytes) -> None:
     data = scripted.reply(content, headers=[("Content-Encoding", coding)])
