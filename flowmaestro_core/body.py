@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, cast
 
+from flowmaestro_core.options import check_count
+
 
 def json_body(**fields: Any) -> bytes:
     """A JSON object of the fields that are not `None`: what was left out is not sent as null.
@@ -46,6 +48,32 @@ def text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     return value
+
+
+def optional_text(name: str, value: Any) -> Optional[str]:
+    """`value`, if it is a string or `None`; else `TypeError` naming the argument."""
+    return None if value is None else text(name, value)
+
+
+def flag(name: str, value: Any) -> Optional[bool]:
+    """`value`, if it is a `bool` or `None`; else `TypeError` naming the argument."""
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+    return value
+
+
+def number(name: str, value: Any) -> Optional[float]:
+    """`value`, if it is a number or `None`; else `TypeError` naming the argument."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    return value
+
+
+def count(name: str, value: Any) -> Optional[int]:
+    """`value`, if it is `None` or a whole number of at least 1; else an error that names it."""
+    if value is not None:
+        check_count(name, value)
+    return cast("Optional[int]", value)
 
 
 def _check(value: Any, where: Tuple[str, ...]) -> None:

@@ -33,6 +33,8 @@ def raw_call(
             "path must begin with '/', be percent-encoded and stay below the API root; "
             f"query parameters go into params=; got {path!r}"
         )
+    if path.startswith("/api/v1/"):
+        raise ValueError(f"path is below the API root: leave out '/api/v1' of {path!r}")
     return Call(
         method.upper(),
         path + query(mapping("params", params) or {}),

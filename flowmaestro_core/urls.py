@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Dict, Mapping, Sequence, Tuple, cast
 from urllib.parse import quote, urlencode, urljoin, urlsplit
@@ -45,14 +46,18 @@ def query(params: Mapping[str, Any]) -> str:
     """A query string with its `?`, without what is `None`; `""` when nothing is left.
 
     Booleans are written as JSON writes them; each item of a list is a parameter of its own.
+    Raises `TypeError` or `ValueError`, naming the parameter, for what is none of these.
     """
     given: Dict[str, Any] = {}
     for name, value in params.items():
         if isinstance(value, (list, tuple)):
-            given[name] = list(map(_parameter, cast("Sequence[Any]", value)))
+            given[name] = [_parameter(name, item) for item in cast("Sequence[Any]", value)]
         elif value is not None:
-            given[name] = _parameter(value)
-    encoded = urlencode(given, doseq=True)
+            given[name] = _parameter(name, value)
+    try:
+        encoded = urlencode(given, doseq=True)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a query parameter holds a lone surrogate, {error.reason}") from None
     return "?" + encoded if encoded else ""
 
 
@@ -96,5 +101,12 @@ def _segment(name: str, value: str) -> str:
         raise ValueError(f"{name} holds a lone surrogate, {error.reason}") from None
 
 
-def _parameter(value: Any) -> Any:
-    return str(value).lower() if isinstance(value, bool) else value
+def _parameter(name: str, value: Any) -> str:
+    if not isinstance(value, (str, int, float)):
+        raise TypeError(
+            f"the query parameter {name!r} must be a str, int, float or bool, or a list of "
+            f"these, not {type(value).__name__}"
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"the query parameter {name!r} must be finite, not {value}")
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Dict, Optional
 
 from flowmaestro_core import shapes
-from flowmaestro_core.body import json_body, mapping, text
+from flowmaestro_core.body import count, json_body, mapping, number, optional_text, text
 from flowmaestro_core.call import Call, Proof
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.pages import Pages
@@ -104,7 +104,10 @@ class Agents(Resource[D]):
             metadata: your own data about the user.
 
         """
-        body = json_body(working_memory=working_memory, metadata=mapping("metadata", metadata))
+        body = json_body(
+            working_memory=optional_text("working_memory", working_memory),
+            metadata=mapping("metadata", metadata),
+        )
         return Call("PUT", _memory_of(agent_id, user_id), body, shape=_one_memory)
 
     @endpoint
@@ -144,9 +147,9 @@ class Agents(Resource[D]):
             _memory(agent_id) + "/search",
             json_body(
                 query=text("query", query),
-                top_k=top_k,
-                similarity_threshold=similarity_threshold,
-                user_id=user_id,
+                top_k=count("top_k", top_k),
+                similarity_threshold=number("similarity_threshold", similarity_threshold),
+                user_id=optional_text("user_id", user_id),
             ),
             shape=shapes.memory_search,
             idempotency_key=idempotency_key,

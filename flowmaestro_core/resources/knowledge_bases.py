@@ -6,7 +6,7 @@ from functools import partial
 from typing import Optional
 
 from flowmaestro_core import shapes
-from flowmaestro_core.body import json_body, text
+from flowmaestro_core.body import count, json_body, text
 from flowmaestro_core.call import Call
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.pages import Pages
@@ -64,7 +64,7 @@ class KnowledgeBases(Resource[D]):
         return Call(
             "POST",
             _knowledge_base(knowledge_base_id) + "/query",
-            json_body(query=text("query", query), top_k=top_k),
+            json_body(query=text("query", query), top_k=count("top_k", top_k)),
             shape=shapes.knowledge_search,
             idempotency_key=idempotency_key,
         )

@@ -6,9 +6,8 @@ from functools import partial
 from typing import Any, Callable, Dict, Optional, TypeVar
 
 from flowmaestro_core import shapes
-from flowmaestro_core.body import text
+from flowmaestro_core.body import count, text
 from flowmaestro_core.call import Call
-from flowmaestro_core.options import check_count
 from flowmaestro_core.pages import PageCursor, Pages
 from flowmaestro_core.reply import Page
 from flowmaestro_core.urls import query
@@ -26,12 +25,9 @@ def page_of(
     **filters: Optional[str],
 ) -> Call[Page[T]]:
     """The call for one page of the list at the path `where`."""
-    for name, number in (("page", page), ("per_page", per_page)):
-        if number is not None:
-            check_count(name, number)
     for name, value in filters.items():
         _check_filter(name, value)
-    found = query({"page": page, "per_page": per_page, **filters})
+    found = query({"page": count("page", page), "per_page": count("per_page", per_page), **filters})
     return Call("GET", where + found, shape=shape, keep=keep, data_type=list)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Optional
 
 from flowmaestro_core import shapes
-from flowmaestro_core.body import json_body, text
+from flowmaestro_core.body import flag, json_body, text
 from flowmaestro_core.call import Call, Proof
 from flowmaestro_core.event_stream import Events
 from flowmaestro_core.message_stream import MessageStream
@@ -159,7 +159,7 @@ def _send(
     return Call(
         "POST",
         _messages(thread_id),
-        json_body(content=text("content", content), stream=stream),
+        json_body(content=text("content", content), stream=flag("stream", stream)),
         repeatable=False,
         shape=shapes.sent_message,
         minimum_timeout=ANSWER_TIMEOUT,

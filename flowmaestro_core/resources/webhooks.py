@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Dict, List, Optional, Sequence
 
 from flowmaestro_core import shapes
-from flowmaestro_core.body import json_body, text
+from flowmaestro_core.body import flag, json_body, optional_text, text
 from flowmaestro_core.call import Call, Proof
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.options import checked_headers
@@ -101,11 +101,11 @@ class Webhooks(Resource[D]):
     ) -> Call[Reply[Webhook]]:
         """Change a webhook; what is left out stays as it is. Arguments as in `create`."""
         body = json_body(
-            name=name,
-            url=url,
+            name=optional_text("name", name),
+            url=optional_text("url", url),
             events=None if events is None else _event_list(events),
             headers=_delivery_headers(headers),
-            is_active=is_active,
+            is_active=flag("is_active", is_active),
         )
         return Call("PATCH", _webhook(webhook_id), body, shape=_one_webhook)
 
@@ -180,7 +180,7 @@ def _delivery_headers(headers: Optional[Dict[str, str]]) -> Optional[Dict[str, s
     return None if headers is None else dict(checked_headers(headers).pairs)
 
 
-def _event_list(events: Sequence[WebhookEventType]) -> List[WebhookEventType]:
+def _event_list(events: Sequence[WebhookEventType]) -> List[str]:
     if isinstance(events, str):
         raise TypeError(f"events must be a list of event names, not the str {events!r}")
-    return list(events)
+    return [text("an event of events", event) for event in events]

@@ -98,3 +98,27 @@ def test_other_arguments_are_refused_by_name() -> None:
 @pytest.mark.parametrize("json", [{}, [], 0, False, ""])
 def test_an_empty_input_is_an_input(json: Any) -> None:
     assert request("POST", "/a", None, json).headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, b"x", [None], [[1]], object()])
+def test_a_parameter_that_no_query_can_say(value: Any) -> None:
+    with pytest.raises(
+        TypeError, match="the query parameter 'q' must be a str, int, float or bool"
+    ):
+        request("GET", "/x", {"q": value})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1.0, float("-inf")]])
+def test_a_parameter_that_is_no_number(value: Any) -> None:
+    with pytest.raises(ValueError, match="the query parameter 'q' must be finite"):
+        request("GET", "/x", {"q": value})
+
+
+def test_a_parameter_that_is_no_unicode() -> None:
+    with pytest.raises(ValueError, match="a query parameter holds a lone surrogate"):
+        request("GET", "/x", {"q": "\ud800"})
+
+
+def test_the_api_root_is_not_part_of_the_path() -> None:
+    with pytest.raises(ValueError, match="leave out '/api/v1'"):
+        request("GET", "/api/v1/workflows")

@@ -154,12 +154,73 @@ def test_headers_of_deliveries_are_header_fields(build: Callable[..., Any]) -> N
         (lambda value: Agents.search_memory("a", value), "query"),
         (lambda value: Webhooks.create(value, "u", []), "name"),
         (lambda value: Webhooks.create("n", value, []), "url"),
+        (lambda value: Webhooks.create("n", "u", [value]), "an event of events"),
     ],
 )
 @pytest.mark.parametrize("value", [None, 5, b"x", ["x"]])
 def test_text_is_text(build: Callable[..., Any], name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"{name} must be a str"):
         build(value)
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (lambda value: Webhooks.update("w", name=value), "name"),
+        (lambda value: Webhooks.update("w", url=value), "url"),
+        (lambda value: Agents.update_memory("a", "u", working_memory=value), "working_memory"),
+        (lambda value: Agents.search_memory("a", "q", user_id=value), "user_id"),
+    ],
+)
+def test_text_that_may_be_left_out(build: Callable[..., Any], name: str) -> None:
+    for wrong in (5, b"x", ["x"]):
+        with pytest.raises(TypeError, match=f"{name} must be a str"):
+            build(wrong)
+    assert name.encode() not in build(None).body
+    assert b'"%s":"x"' % name.encode() in build("x").body
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (lambda value: Threads.send_message("t", "c", stream=value), "stream"),
+        (lambda value: Webhooks.update("w", is_active=value), "is_active"),
+    ],
+)
+def test_flags_are_booleans(build: Callable[..., Any], name: str) -> None:
+    for wrong in ("yes", "no", 0, 1):
+        with pytest.raises(TypeError, match=f"{name} must be a bool, not "):
+            build(wrong)
+    assert b'"%s":false' % name.encode() in build(False).body
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda value: KnowledgeBases.query("k", "q", top_k=value),
+        lambda value: Agents.search_memory("a", "q", top_k=value),
+    ],
+)
+def test_the_number_of_results_is_a_number_from_one(build: Callable[..., Any]) -> None:
+    for wrong in ("5", 5.0, True):
+        with pytest.raises(TypeError, match="top_k must be an int"):
+            build(wrong)
+    with pytest.raises(ValueError, match="top_k must be at least 1"):
+        build(0)
+    assert b'"top_k":5' in build(5).body
+
+
+def test_a_threshold_is_a_number() -> None:
+    wrong: Any
+    for wrong in ("0.5", True, [0.5]):
+        with pytest.raises(TypeError, match="similarity_threshold must be a number"):
+            Agents.search_memory("a", "q", similarity_threshold=wrong)
+    with pytest.raises(ValueError, match="similarity_threshold is nan"):
+        Agents.search_memory("a", "q", similarity_threshold=float("nan"))
+    assert (
+        b'"similarity_threshold":0.5'
+        in Agents.search_memory("a", "q", similarity_threshold=0.5).body
+    )
 
 
 def test_events_are_a_list_of_names() -> None:
