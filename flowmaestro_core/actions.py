@@ -17,30 +17,35 @@ and gets the next action back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Union
+from dataclasses import dataclass, field
+from typing import Any, Optional, Union
 
-from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.errors import Attempt, FlowMaestroError
 from flowmaestro_core.http import Request
 
 
 @dataclass(frozen=True)
 class Send:
-    """Send one request and read the whole reply, all within `timeout` seconds."""
+    """Send one request and read the whole reply, all within `timeout` seconds.
+
+    `attempt` counts the attempts of one call, for who watches.
+    """
 
     request: Request
     timeout: float
+    attempt: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True)
 class Open:
     """Send one request and read the head of the reply within `timeout` seconds.
 
-    The body stays open for `Read`.
+    The body stays open for `Read`. `attempt` is as in `Send`.
     """
 
     request: Request
     timeout: float
+    attempt: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,15 @@ class Close:
 
 @dataclass(frozen=True)
 class Wait:
-    """Let `seconds` pass."""
+    """Let `seconds` pass.
+
+    `because` is the attempt that failed, if it is made again afterwards: the same request, or
+    with `reconnects` that for a lost event stream. For who watches.
+    """
 
     seconds: float
+    because: Optional[Attempt] = field(default=None, compare=False)
+    reconnects: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

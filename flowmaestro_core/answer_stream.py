@@ -4,8 +4,8 @@ What is lost on the way is learned from the end of the stream or from the thread
 
 * Tokens that come after a gap (the subscription began late, or was lost and made anew) are held
   back until the whole text is known, so that the caller never reads a text with a hole in it.
-* A subscription that stays silent, or is lost for good, is doubted: the thread's messages may
-  have the answer already.
+* A stream that stays silent, or is lost for good, is doubted: the thread's messages may have the
+  answer already. So is an end that is garbled, or lacks the text that was missed.
 
 Nothing is made up: where the messages do not tell, the error that came first is raised.
 """
@@ -13,7 +13,7 @@ Nothing is made up: where the messages do not tell, the error that came first is
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Deque, List, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
@@ -114,7 +114,10 @@ class AnswerStreamMachine(Machine[None]):
         self._message = message
         self._context = context
         self._token = token
-        self._times = context.stream_times
+        self._times = times = context.stream_times
+        if opened:  # an agent may be silent for as long as it may take
+            patient = replace(times, bytes_idle=max(times.bytes_idle, self._patience()))
+            context = replace(context, stream_times=patient)
         source = message.streaming if opened else message.events
         # The end of one message is not the end of a thread's stream, so it is seen to here.
         events: Events[Any] = Events(source, resumable=not opened)
@@ -126,6 +129,7 @@ class AnswerStreamMachine(Machine[None]):
         self._held: List[JsonObject] = []
         self._queue: Deque[JsonObject] = deque()
         self._heard = True
+        self._unsure = False
         self._doubts = 0
         self._doubt_at = 0.0
         self._give_up_at = 0.0
@@ -177,17 +181,20 @@ class AnswerStreamMachine(Machine[None]):
             action = self.stream.emitted(now, jitter)
         if self.state == "following" and isinstance(action, Read) and self.listening:
             self._quiet_at = now + action.patience
-            return action if self._own else self._listen(now, jitter)
+            return self._listen(now, jitter)
         return super()._pass_on(action, now, jitter)
 
     def _show(self, item: JsonObject) -> Optional[Action]:
         """Emit an event, if it is ours and can be shown already."""
         kind = item["type"]
         if kind == "stream:reconnected":
-            self._gap = not self.stream.last_event_id
+            self._gap = self._gap or not self.stream.last_event_id
         if kind in NO_ANSWER_EVENT:
             return Emit(item)
         if self._is_foreign(item):
+            return None
+        if kind == "message:completed" and self._lacks_text(item):
+            self._unsure = True
             return None
         self._heard = True
         if self._own:
@@ -210,6 +217,15 @@ class AnswerStreamMachine(Machine[None]):
         ours, its = self._ids.get("message_id"), item.get("message_id")
         return isinstance(ours, str) and isinstance(its, str) and ours != its
 
+    def _lacks_text(self, completed: JsonObject) -> bool:
+        """Whether an end does not tell the text, which is not known otherwise: it is not believed.
+
+        Garbled data comes as `data` (`read_event`).
+        """
+        if isinstance(completed.get("content"), str):
+            return False
+        return self._gap or isinstance(completed.get("data"), str)
+
     def _completing(self, terminal: JsonObject) -> List[JsonObject]:
         """What is still to be emitted, now that the end is known."""
         content = text_or_empty(terminal.get("content"))
@@ -231,7 +247,8 @@ class AnswerStreamMachine(Machine[None]):
             return self._leave(TimeoutError("The agent has not answered in time; it may still"))
         until = min(self._quiet_at, self._give_up_at)
         if self._message_id is not None:
-            if now >= self._doubt_at:
+            if self._unsure or now >= self._doubt_at:
+                self._unsure = False
                 return self._ask(now, jitter)
             until = min(until, self._doubt_at)
         return Read(max(until - now, 0.0))

@@ -28,13 +28,16 @@ from flowmaestro_core.reply import (
     error_from_response,
     request_id_of,
     retry_after,
+    shown_request_id,
 )
 from flowmaestro_core.retry import RETRYABLE_STATUSES, GiveUp, RetryBudget, RetryPolicy
+from flowmaestro_core.timeouts import with_total
 from flowmaestro_core.urls import origin, resolve
 
 R = TypeVar("R")
 Shape = Callable[[Dict[str, Any]], None]
 
+EVENT_STREAM = "text/event-stream"
 MAX_REDIRECTS = 5
 MAX_OTHER_BODY = 1 << 20
 """Bytes; of a reply that is no event stream though one was asked for, no more is read."""
@@ -202,11 +205,7 @@ class CallMachine(Machine[Any]):
         self._redirects = 0
         self._failures: Tuple[Attempt, ...] = ()
         self._maybe_done = False
-        self._refused = FlowMaestroError()
         self._last_cost = RetryBudget.FIRST_TRY
-        self._head = ResponseHead(0, Headers())
-        self._collected = bytearray()
-        self._read_until = 0.0
 
     @event
     def start(self, now: float, jitter: float) -> Action:
@@ -218,12 +217,12 @@ class CallMachine(Machine[Any]):
 
     @event
     def stream_opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
-        if head.status == 200 and _media_type(head) == "text/event-stream":
+        if head.status == 200 and media_type(head.headers) == EVENT_STREAM:
             self._context.budget.give_back(self._last_cost)
             return self._done(head)
         self.state = "reading"
         self._head = head
-        self._collected.clear()
+        self._collected = bytearray()
         self._read_until = now + self._timeout(now)
         return Read(self._timeout(now))
 
@@ -241,8 +240,8 @@ class CallMachine(Machine[Any]):
     @event
     def stream_closed(self, now: float, jitter: float) -> Action:
         if self._head.status < 300 and len(self._collected) > MAX_OTHER_BODY:
-            error = _invalid_response("no events but a long text", self._whole())
-            return self._give_up(error, self._head.status, None)
+            whole = self._whole()
+            return self._misread(_invalid_response("no events but a long text", whole), whole)
         message = "the reply's body did not come to its end in time"
         failure = TransportFailure(Phase.REPLY_BROKEN, message, timed_out=True)
         return self._broke_off(failure, now, jitter)
@@ -264,13 +263,16 @@ class CallMachine(Machine[Any]):
     def _send(self, now: float) -> Action:
         if self._stream:
             self.state = "opening"
-            return Open(self._request, self._timeout(now))
+            return Open(self._request, self._timeout(now), len(self._failures) + 1)
         self.state = "sending"
-        return Send(self._request, self._timeout(now))
+        return Send(self._request, self._timeout(now), len(self._failures) + 1)
 
     def _timeout(self, now: float) -> float:
         limit = self._context.options.timeout_for(self._call.minimum_timeout)
-        return limit if self._deadline is None else min(limit, max(self._deadline - now, 0.001))
+        if self._deadline is None:
+            return limit
+        left = max(self._deadline - now, 0.001)
+        return limit if limit <= left else with_total(limit, left)
 
     def _close(self) -> Action:
         self.state = "closing"
@@ -292,7 +294,7 @@ class CallMachine(Machine[Any]):
             return self._succeed(response)
         if status in _REDIRECTS:
             return self._redirect(response, now)
-        error = error_from_response(response)
+        error = error_from_response(response, self._context.echoes)
         if error.retry_after is None:
             error.retry_after = retry_after(response.headers)
         proof = self._call.proof
@@ -314,8 +316,13 @@ class CallMachine(Machine[Any]):
         try:
             reply = self._call.reply(response, len(self._failures) + 1)
         except ServerError as error:
-            return self._give_up(error, response.status, None)
+            return self._misread(error, response)
         return self._done(reply)
+
+    def _misread(self, error: ServerError, response: Response) -> Action:
+        """A reply that is not what was expected."""
+        error.request_id = shown_request_id(None, response.headers, self._context.echoes)
+        return self._give_up(error, response.status, None)
 
     def _redirect(self, response: Response, now: float) -> Action:
         """Follow a redirect of a GET within the origin; the key never leaves it."""
@@ -335,15 +342,16 @@ class CallMachine(Machine[Any]):
             f"within its origin, at most {MAX_REDIRECTS} times",
             "redirect_refused",
             response.status,
-            request_id_of(None, response.headers),
+            shown_request_id(None, response.headers, self._context.echoes),
         )
         return self._give_up(error, response.status, None)
 
     def _lost(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         kind = TimeoutError if failure.timed_out else ConnectionError
         phase = failure.phase if self.state in ("sending", "opening") else Phase.REPLY_BROKEN
-        error = kind(f"{failure.message} ({phase.value})")
-        error.__cause__ = failure
+        cause = self._context.echoes.showable(failure)
+        error = kind(f"{cause.message} ({phase.value})")
+        error.__cause__ = cause
         if phase is not Phase.NOT_SENT:
             self._maybe_done = True
             if not self._call.repeatable:
@@ -371,9 +379,10 @@ class CallMachine(Machine[Any]):
         if not self._context.budget.spend(cost):
             return self._give_up(error, outcome, "the client's retry budget is spent")
         self._last_cost = cost
-        self._failures += (self._attempt(error, outcome, verdict.delay),)
+        attempt = self._attempt(error, outcome, verdict.delay)
+        self._failures += (attempt,)
         self.state = "waiting"
-        return Wait(verdict.delay)
+        return Wait(verdict.delay, attempt)
 
     def _give_up(
         self, error: FlowMaestroError, outcome: Union[int, Phase], reason: Optional[str]
@@ -404,5 +413,6 @@ class CallMachine(Machine[Any]):
         return self._give_up(self._refused, proof.refusal, None)
 
 
-def _media_type(head: ResponseHead) -> str:
-    return head.headers.get("content-type", "").partition(";")[0].strip().lower()
+def media_type(headers: Headers) -> str:
+    """The media type of a reply in lower case, without its parameters; `""` when it has none."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()

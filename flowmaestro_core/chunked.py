@@ -7,7 +7,7 @@ linear in their number.
 from __future__ import annotations
 
 import re
-from typing import List
+from typing import Callable, List, Optional
 
 _MAX_LINE = 16 * 1024
 """Bytes that one chunk header or trailer line may have: an endless line must not pile up."""
@@ -18,6 +18,11 @@ _TRAILER = rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n]*)?\r\n"  # the empty line 
 # What may be waiting for its rest: any beginning of the line.
 _HEADER_BEGUN = rb"(?:[0-9A-Fa-f]{1,16}(?:[ \t]*(?:;[^\r\n]*)?\r?)?)?"
 _TRAILER_BEGUN = rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?::[^\r\n]*\r?)?)?|\r"
+
+# What may be added without a new look at what is waiting, by the part of the line that it ends in.
+_MORE_TEXT = re.compile(rb"[^\r\n]*").fullmatch
+_MORE_SPACE = re.compile(rb"[ \t]*").fullmatch
+_MORE_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]*").fullmatch
 
 
 class ChunkError(ValueError):
@@ -49,7 +54,7 @@ class ChunkDecoder:
     16 KiB.
     """
 
-    __slots__ = ("_expected", "_held", "_left", "finished", "trailing")
+    __slots__ = ("_expected", "_held", "_held_size", "_left", "_more", "finished", "trailing")
 
     def __init__(self) -> None:
         self.finished = False
@@ -57,7 +62,9 @@ class ChunkDecoder:
         self.trailing = b""
         """What was fed beyond the end of the body: it belongs to whatever comes next."""
         self._expected = _FIRST
-        self._held = b""  # the beginning of a line
+        self._held: List[bytes] = []  # the beginning of a line
+        self._held_size = 0
+        self._more: Optional[Callable[[bytes], object]] = None  # tells what surely continues it
         self._left: int = 0  # bytes still to come of the chunk that is being read
 
     def feed(self, data: bytes) -> bytes:
@@ -73,9 +80,12 @@ class ChunkDecoder:
         if position:
             decoded.append(data[:position])
             self._left = 0
+        elif self._more is not None and self._more(data):
+            self._keep(data)
+            return b""
         elif self._held:
-            data = self._held + data
-            self._held = b""
+            data = b"".join((*self._held, data))
+            self._let_go()
         end = len(data)
         while position < end and not self.finished:
             line = self._expected.whole(data, position)
@@ -103,8 +113,25 @@ class ChunkDecoder:
     def _hold(self, rest: bytes) -> None:
         """Keeps an unfinished line for later, if it can still become a good one."""
         line = self._expected
-        if len(rest) > _MAX_LINE:
-            raise ChunkError(f"{line.name} of more than {_MAX_LINE} bytes")
-        if not line.begun(rest):
-            raise ChunkError(f"bad {line.name}: {rest[:40]!r}")
-        self._held = rest
+        if len(rest) <= _MAX_LINE and not line.begun(rest):
+            raise ChunkError(f"bad {line.name}")  # not quoted: it may be an echo of a secret
+        self._keep(rest)
+        if rest.endswith(b"\r"):
+            return
+        if b";" in rest or b":" in rest:
+            self._more = _MORE_TEXT
+        elif rest[-1:] in b" \t":
+            self._more = _MORE_SPACE
+        elif line is _AFTER_LAST:
+            self._more = _MORE_NAME
+
+    def _keep(self, more: bytes) -> None:
+        self._held.append(more)
+        self._held_size += len(more)
+        if self._held_size > _MAX_LINE:
+            raise ChunkError(f"{self._expected.name} of more than {_MAX_LINE} bytes")
+
+    def _let_go(self) -> None:
+        self._held.clear()
+        self._held_size = 0
+        self._more = None

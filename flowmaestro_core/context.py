@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
+from flowmaestro_core.echoes import Echoes
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.retry import RetryBudget, RetryPolicy
 from flowmaestro_core.stream_times import StreamTimes
 
+_DEFAULT_TIMES = StreamTimes()
 
-@dataclass
+
 class ServerTraits:
     """What a client has learned of the server that it talks to.
 
@@ -18,7 +21,8 @@ class ServerTraits:
 
     """
 
-    two_connections: bool = False
+    def __init__(self) -> None:
+        self.two_connections = False
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Context:
 
     options: ClientOptions
     budget: RetryBudget = field(default_factory=RetryBudget)
-    stream_times: StreamTimes = field(default_factory=StreamTimes)
+    stream_times: StreamTimes = _DEFAULT_TIMES
     traits: ServerTraits = field(default_factory=ServerTraits)
 
     def __post_init__(self) -> None:
@@ -36,10 +40,15 @@ class Context:
                 f"stream_times must be a StreamTimes, not {type(self.stream_times).__name__}"
             )
 
-    @property
+    @cached_property
     def retry_policy(self) -> RetryPolicy:
         """The policy for calls that are not told another."""
         return RetryPolicy(max_retries=self.options.max_retries)
+
+    @cached_property
+    def echoes(self) -> Echoes:
+        """What keeps the secrets that are sent out of the errors that come of it."""
+        return Echoes(self.options.request_headers().pairs)
 
     def with_options(self, options: ClientOptions) -> Context:
         """The same, under other options; budget and traits stay shared."""

@@ -7,14 +7,12 @@ builtins of the same name, so either `except` catches them.
 from __future__ import annotations
 
 import builtins
-from dataclasses import dataclass
-from typing import Any, Optional, Tuple, Union
+from typing import Any, NamedTuple, Optional, Tuple, Union
 
 from flowmaestro_core.http import Phase
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One attempt of a call that failed, and what was decided after it.
 
     `outcome` is the HTTP status or the phase in which the network failed; `code` is the API's
@@ -77,6 +75,11 @@ class FlowMaestroError(Exception):
         if self.request_id:
             text += f" (request_id: {self.request_id})"
         return text
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        """Pickle and copy all that is known, the cause too, which Python would leave out."""
+        cause = {} if self.__cause__ is None else {"__cause__": self.__cause__}
+        return type(self), self.args, {**self.__dict__, **cause}
 
     def __repr__(self) -> str:
         return (

@@ -38,8 +38,9 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
 
 def is_garbled_end(event: Dict[str, Any]) -> bool:
     """Whether an execution's end came as something other than the JSON object that it should be."""
-    told = event.get("outputs") is not None or event.get("error") is not None
-    return event["type"] in EXECUTION_TERMINAL and "data" in event and not told
+    if event["type"] not in EXECUTION_TERMINAL or "data" not in event:
+        return False
+    return event.get("outputs") is None and event.get("error") is None
 
 
 def terminal_event(execution: Dict[str, Any]) -> Dict[str, Any]:

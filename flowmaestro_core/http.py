@@ -7,15 +7,13 @@ shows a secret in its repr.
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, List, Optional, Tuple, Union, cast
+from typing import Any, List, Optional, Tuple, TypeVar, Union, cast, overload
 
-_SECRET_NAME = re.compile(
-    r"api[-_]?key|auth|cookie|credential|passw|secret|session|signature|token", re.IGNORECASE
-)
-REDACTED = "***"
+from flowmaestro_core.secrecy import REDACTED, is_secret_field, showable_url
+
+T = TypeVar("T")
 
 _set = object.__setattr__  # how a frozen message gets its values
 
@@ -30,11 +28,12 @@ class Headers(Mapping[str, str]):
     __slots__ = ("_index", "pairs")
 
     def __init__(self, pairs: Union[Mapping[str, str], Iterable[Tuple[str, str]]] = ()) -> None:
+        fields: Iterable[Any] = pairs
         if isinstance(pairs, Headers):
-            pairs = pairs.pairs
-        elif isinstance(pairs, Mapping):
-            pairs = cast("Mapping[str, str]", pairs).items()
-        self.pairs: Tuple[Tuple[str, str], ...] = tuple(pairs)
+            fields = pairs.pairs
+        elif hasattr(pairs, "items"):
+            fields = cast("Mapping[str, str]", pairs).items()
+        self.pairs: Tuple[Tuple[str, str], ...] = tuple(fields)
         self._index: Optional[dict[str, str]] = None
 
     def _by_name(self) -> dict[str, str]:
@@ -59,15 +58,21 @@ class Headers(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._by_name())
 
+    @overload
+    def get(self, key: str, /) -> Optional[str]: ...
+    @overload
+    def get(self, key: str, /, default: Union[str, T]) -> Union[str, T]: ...
+    def get(self, key: str, /, default: Any = None) -> Any:
+        """The value of a field, or `default`: as any mapping's, at half the price."""
+        return self._by_name().get(key.lower(), default)
+
     def get_list(self, name: str) -> List[str]:
         """Every value of a repeated field, in order; `[]` when the field is absent."""
         wanted = name.lower()
         return [value for key, value in self.pairs if key.lower() == wanted]
 
     def __repr__(self) -> str:
-        shown = [
-            (name, REDACTED if _SECRET_NAME.search(name) else value) for name, value in self.pairs
-        ]
+        shown = [(name, REDACTED if is_secret_field(name) else value) for name, value in self.pairs]
         return f"Headers({shown!r})"
 
     def __reduce__(self) -> Tuple[object, ...]:
@@ -100,7 +105,7 @@ class Request:
         _set(self, "body", _as_body(body))
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.url}, {len(self.body)} bytes>"
+        return f"<Request {self.method} {showable_url(self.url)}, {len(self.body)} bytes>"
 
 
 @dataclass(frozen=True, init=False)
@@ -177,6 +182,9 @@ class TransportClosedError(RuntimeError):
 
     def __init__(self) -> None:
         super().__init__("this transport is closed")
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        return type(self), ()
 
 
 def _failure(phase: Phase, message: str, timed_out: bool) -> TransportFailure:

@@ -14,13 +14,10 @@ _MONTHS = {
     )
 }
 _TIME = r"(?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d)"
-_FORMS = tuple(
-    re.compile(form, re.IGNORECASE | re.ASCII)
-    for form in (
-        rf"[a-z]{{3}}, (?P<day>\d\d) (?P<month>[a-z]{{3}}) (?P<year>\d{{4}}) {_TIME} GMT",
-        rf"[a-z]{{6,9}}, (?P<day>\d\d)-(?P<month>[a-z]{{3}})-(?P<year>\d\d) {_TIME} GMT",
-        rf"[a-z]{{3}} (?P<month>[a-z]{{3}}) (?P<day>[ \d]\d) {_TIME} (?P<year>\d{{4}})",
-    )
+_FORMS = (
+    rf"[a-z]{{3}}, (?P<day>\d\d) (?P<month>[a-z]{{3}}) (?P<year>\d{{4}}) {_TIME} GMT",
+    rf"[a-z]{{6,9}}, (?P<day>\d\d)-(?P<month>[a-z]{{3}})-(?P<year>\d\d) {_TIME} GMT",
+    rf"[a-z]{{3}} (?P<month>[a-z]{{3}}) (?P<day>[ \d]\d) {_TIME} (?P<year>\d{{4}})",
 )
 """IMF-fixdate, and the two obsolete forms that a recipient must still accept."""
 
@@ -31,7 +28,7 @@ def parse_http_date(text: str) -> Optional[float]:
     A year of two digits is put into 1970-2069.
     """
     for form in _FORMS:
-        match = form.fullmatch(text.strip())
+        match = re.fullmatch(form, text.strip(), re.IGNORECASE | re.ASCII)
         if match:
             break
     else:

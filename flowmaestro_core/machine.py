@@ -43,18 +43,16 @@ def event(handler: F) -> F:
 
     @functools.wraps(handler)
     def guarded(self: Machine[Any], *args: Any) -> Action:
-        expected = self.TRANSITIONS.get(self.state, {})
-        if name not in expected:
-            raise LocalProtocolError(
-                f"{type(self).__name__} is {self.state!r} and cannot take {name!r}; "
-                f"it can take: {', '.join(expected) or 'nothing, it has ended'}"
-            )
         came_from = self.state
+        try:
+            successors = self.TRANSITIONS[came_from][name]
+        except KeyError:
+            raise self._cannot_take(name) from None
         if self._inner is None:
             action = handler(self, *args)
         else:
             action = self._pass_on(getattr(self._inner, name)(*args), *args[-2:])
-        if self.state not in expected[name]:
+        if self.state not in successors:
             raise AssertionError(
                 f"{type(self).__name__}: {came_from!r} -{name}-> {self.state!r} is not in its table"
             )
@@ -67,6 +65,9 @@ class Machine(Generic[T]):
     """One thing that a client can do, ending in a value of type `T`."""
 
     TRANSITIONS: ClassVar[Transitions]
+
+    execution_id: Optional[str] = None
+    """The one execution that it follows, once that is known; an error of its driver's names it."""
 
     def __init__(self) -> None:
         self.state = "ready"
@@ -126,6 +127,13 @@ class Machine(Generic[T]):
     def emitted(self, now: float, jitter: float) -> Action:
         """The caller took the item of `Emit` and asks for more."""
         raise NotImplementedError
+
+    def _cannot_take(self, name: str) -> LocalProtocolError:
+        expected = self.TRANSITIONS.get(self.state, {})
+        return LocalProtocolError(
+            f"{type(self).__name__} is {self.state!r} and cannot take {name!r}; "
+            f"it can take: {', '.join(expected) or 'nothing, it has ended'}"
+        )
 
     def _done(self, value: T) -> Action:
         self.state = "done"

@@ -137,7 +137,9 @@ class ManyMachine(Machine[None]):
         self._asked: Optional[Watch] = None
         self._ended: Deque[Any] = deque()
         self._error: Optional[FlowMaestroError] = None
-        self._not_before = -math.inf
+        self._not_before = self._no_start_before = -math.inf
+        self._refusal: Optional[FlowMaestroError] = None
+        self._unreadable: Optional[Exception] = None
 
     @event
     def start(self, now: float, jitter: float) -> Action:
@@ -162,7 +164,7 @@ class ManyMachine(Machine[None]):
             return Emit(self._ended.popleft())
         start = self._upcoming
         if start is None and not self._flights:
-            return self._done(None) if self._error is None else self._fail(self._error)
+            return self._end()
         due = self._not_before if start else max(self._not_before, self._flights[0][0])
         if due > now:
             self.state = "pausing"
@@ -175,7 +177,12 @@ class ManyMachine(Machine[None]):
 
     def _read_on(self, now: float) -> None:
         """Get the next execution to be started, if there is one."""
-        index, build = next(self._starts, (0, None))
+        nothing = 0, None
+        try:
+            index, build = next(self._starts, nothing)
+        except Exception as error:  # of the caller's own iterator
+            self._unreadable = error
+            index, build = nothing
         if build is None:
             self._more = False
             return
@@ -183,8 +190,18 @@ class ManyMachine(Machine[None]):
             call = build()
         except (TypeError, ValueError) as cause:
             self._miss(_bad_input(index, cause))
+            return
+        until = now + self._many.timeout
+        if self._refusal is not None and self._no_start_before > until:
+            self._miss(copy.copy(self._refusal))
         else:
-            self._upcoming = _Start(call, f"{self._token}-{index}", now + self._many.timeout)
+            self._upcoming = _Start(call, f"{self._token}-{index}", until)
+
+    def _end(self) -> Action:
+        if self._unreadable is not None:
+            self.state = "failed"
+            raise self._unreadable
+        return self._done(None) if self._error is None else self._fail(self._error)
 
     def _begin(self, start: _Start, now: float, jitter: float) -> Action:
         self.state = "starting"
@@ -214,7 +231,7 @@ class ManyMachine(Machine[None]):
         try:
             waiting = self._many.waiting(reply["data"].get("execution_id"))
         except (TypeError, ValueError) as cause:
-            self._miss(no_usable_id(reply, cause))
+            self._miss(no_usable_id(reply, cause, self._context.echoes))
         else:
             self._follow(Watch(waiting, now), now + poll_delay(0.0, waiting.poll_interval))
 
@@ -222,8 +239,10 @@ class ManyMachine(Machine[None]):
         start, refused = self._upcoming, _refused_for(error)
         if start is not None and refused is not None:
             pause = refused or PAUSE_AFTER_REFUSAL
-            if now + pause <= start.until:
+            self._refusal, self._no_start_before = error, now + pause
+            if pause < math.inf:
                 self._hold(pause, now)
+            if now + pause <= start.until:
                 return
         self._upcoming = None
         self._miss(error)

@@ -23,16 +23,36 @@ from flowmaestro_core.answer_stream import (
     ids_of,
     token_event,
 )
-from flowmaestro_core.call import CallMachine
+from flowmaestro_core.call import EVENT_STREAM, Call, CallMachine, media_type
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, NotFoundError, ServerError, StreamError
-from flowmaestro_core.http import ResponseHead
+from flowmaestro_core.events import MESSAGE_TERMINAL, event_from_sse
+from flowmaestro_core.http import Response, ResponseHead
 from flowmaestro_core.json_values import JsonObject
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.reply import Reply
+from flowmaestro_core.reply import Reply, shown_request_id
+from flowmaestro_core.sse import SseDecoder
 from flowmaestro_core.streams import AsyncMessageEventStream, MessageEventStream
 from flowmaestro_core.types import MessageCompleted
+
+
+@dataclass(frozen=True)
+class StreamingPost(Call[Reply[Any]]):
+    """Sends a message; sent beside a subscription, it may be answered with events all the same.
+
+    They are then `data["events"]`, all of them at once.
+    """
+
+    def reply(self, response: Response, attempts: int = 1) -> Reply[Any]:
+        """As `Call.reply`."""
+        if media_type(response.headers) != EVENT_STREAM:
+            return super().reply(response, attempts)
+        decoded = SseDecoder().feed(response.body)
+        reply: Reply[Any] = Reply(data={"events": list(map(event_from_sse, decoded))})
+        reply.status_code, reply.headers = response.status, response.headers
+        reply.attempts = attempts
+        return reply
 
 
 @dataclass(frozen=True)
@@ -202,18 +222,22 @@ class MessageStreamMachine(Machine[None]):
             return self._done(None)
         if isinstance(outcome.value, ResponseHead):
             self._context.traits.two_connections = False
-            self.request_id = outcome.value.headers.get("x-request-id")
+            self.request_id = shown_request_id(None, outcome.value.headers, self._context.echoes)
             return self._follow(now, jitter, opened=True)
         return self._answered(outcome.value, now, jitter)
 
     def _answered(self, reply: Reply[Any], now: float, jitter: float) -> Action:
-        self.request_id = reply.request_id
+        self.request_id = shown_request_id(reply, reply.headers, self._context.echoes)
         answer: JsonObject = reply["data"]
         beside, whole = self.state == "sending beside", self.state == "sending whole"
         elsewhere = answer.get("status") in ("pending", "processing")
         self._context.traits.two_connections = elsewhere and not whole
         if not elsewhere:
-            self._queue.extend(_events_of(answer))
+            events = answer["events"] if "events" in answer else _events_of(answer)
+            if not events or events[-1]["type"] not in MESSAGE_TERMINAL:
+                self._error = StreamError("The answer broke off", code="stream_lost")
+                return self._close() if beside else self._fail(self._error)
+            self._queue.extend(events)
             return self._close() if beside else self._next()
         if not beside:
             return self._follow(now, jitter, answer=answer)

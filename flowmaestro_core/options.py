@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple, cast
 
 from flowmaestro_core import __version__
+from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
 from flowmaestro_core.http import Headers
-from flowmaestro_core.urls import DEFAULT_BASE_URL, api_root
+from flowmaestro_core.timeouts import check_seconds, with_total
+from flowmaestro_core.urls import api_root
 
-DEFAULT_TIMEOUT = 30.0
-DEFAULT_MAX_RETRIES = 3
 USER_AGENT = f"flowmaestro-python/{__version__}"
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -21,40 +20,64 @@ _FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
-@dataclass(frozen=True)
+_NO_HEADERS = Headers()
+_set = object.__setattr__  # how frozen options get their values
+
+
+@dataclass(frozen=True, init=False)
 class ClientOptions:
     """Immutable settings of one client; `ValueError` or `TypeError` names a bad one.
 
     Attributes:
-        api_key: the key, sent as `X-API-Key` and as a bearer token; never shown in a repr.
+        api_key: the key, sent as `X-API-Key` and as a bearer token. Neither a repr nor
+            `dataclasses.asdict` shows it.
         base_url: where the API lives.
-        timeout: seconds that one attempt may take.
-        call_timeout: the same, set for particular calls (`with_options`); it wins over the
-            longer limit that some endpoints have of their own. `None` when not set.
+        timeout: seconds that one attempt may take, or a `Timeout` for its phases, too.
         max_retries: how often a call may be tried again after its first attempt.
         headers: custom header fields for every request; one of the same name as a field of
             ours replaces it.
+        call_timeout: as `timeout`, set for particular calls (`with_options`); it wins over the
+            longer limit that some endpoints have of their own. `None` when not set.
 
     """
 
-    api_key: str = field(repr=False)
-    base_url: str = DEFAULT_BASE_URL
-    timeout: float = DEFAULT_TIMEOUT
-    max_retries: int = DEFAULT_MAX_RETRIES
-    headers: Mapping[str, str] = field(default_factory=Headers)
-    call_timeout: Optional[float] = None
+    base_url: str
+    timeout: float
+    max_retries: int
+    headers: Mapping[str, str]
+    call_timeout: Optional[float]
     api_root: str = field(init=False, repr=False)
+    _own: Headers = field(init=False, repr=False)
     _custom: Headers = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        check_token("api_key", self.api_key)
-        object.__setattr__(self, "api_root", api_root(self.base_url))
-        check_seconds("timeout", self.timeout)
-        if self.call_timeout is not None:
-            check_seconds("timeout", self.call_timeout)
-        _check_max_retries(self.max_retries)
-        object.__setattr__(self, "_custom", checked_headers(self.headers))
-        object.__setattr__(self, "headers", self._custom)
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str = DEFAULT_BASE_URL,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        call_timeout: Optional[float] = None,
+    ) -> None:
+        check_token("api_key", api_key)
+        _set(self, "base_url", base_url)
+        _set(self, "api_root", api_root(base_url))
+        check_seconds("timeout", timeout)
+        _set(self, "timeout", timeout)
+        if call_timeout is not None:
+            check_seconds("timeout", call_timeout)
+        _set(self, "call_timeout", call_timeout)
+        _check_max_retries(max_retries)
+        _set(self, "max_retries", max_retries)
+        _set(self, "_custom", checked_headers(headers))
+        _set(self, "headers", self._custom)
+        key_fields = (("X-API-Key", api_key), ("Authorization", f"Bearer {api_key}"))
+        _set(self, "_own", Headers((*key_fields, ("User-Agent", USER_AGENT))))
+
+    @property
+    def api_key(self) -> str:
+        """The key: a property and no field, so that it is not shown with the fields."""
+        return self._own["X-API-Key"]
 
     def with_changes(
         self,
@@ -63,41 +86,33 @@ class ClientOptions:
         headers: Optional[Mapping[str, str]] = None,
     ) -> ClientOptions:
         """A copy with what is not `None` changed; `headers` are added to those that are there."""
-        changed = self
-        if timeout is not None:
-            changed = replace(changed, call_timeout=timeout)
-        if max_retries is not None:
-            changed = replace(changed, max_retries=max_retries)
-        if headers is not None:
-            added = checked_headers(headers)
-            kept = tuple(pair for pair in self._custom.pairs if pair[0] not in added)
-            changed = replace(changed, headers=Headers(kept + added.pairs))
-        return changed
+        added = self._custom if headers is None else checked_headers(headers)
+        kept = tuple(pair for pair in self._custom.pairs if pair[0] not in added)
+        return ClientOptions(
+            self.api_key,
+            self.base_url,
+            self.timeout,
+            self.max_retries if max_retries is None else max_retries,
+            Headers(kept + added.pairs),
+            self.call_timeout if timeout is None else timeout,
+        )
 
     def timeout_for(self, minimum: float) -> float:
-        """Seconds for one attempt of a call whose endpoint wants at least `minimum`."""
-        return self.call_timeout if self.call_timeout is not None else max(self.timeout, minimum)
+        """Seconds for one attempt of a call whose endpoint wants at least `minimum`.
+
+        A `Timeout` keeps its phases when its total is raised.
+        """
+        if self.call_timeout is not None:
+            return self.call_timeout
+        return self.timeout if self.timeout >= minimum else with_total(self.timeout, minimum)
 
     def request_headers(self, *own: Tuple[str, str]) -> Headers:
         """The key, our own fields, those of the call, and the caller's, which win."""
-        fields = (
-            ("X-API-Key", self.api_key),
-            ("Authorization", f"Bearer {self.api_key}"),
-            ("User-Agent", USER_AGENT),
-            *own,
-        )
+        fields = self._own.pairs + own
         custom = self._custom
         if not custom.pairs:
             return Headers(fields)
         return Headers(tuple(pair for pair in fields if pair[0] not in custom) + custom.pairs)
-
-
-def check_seconds(name: str, value: Any) -> None:
-    """Refuse what is not a positive, finite number of seconds, naming the argument."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name} must be a positive number of seconds, not {value}")
 
 
 def check_count(name: str, value: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -13,6 +12,7 @@ from typing import (
     Generic,
     List,
     Literal,
+    NamedTuple,
     Optional,
     Tuple,
     TypeVar,
@@ -21,18 +21,23 @@ from typing import (
 )
 
 from flowmaestro_core import errors
+from flowmaestro_core.echoes import LONGEST_TEXT, Echoes
 from flowmaestro_core.http import Headers, Response
 from flowmaestro_core.http_date import parse_http_date
 from flowmaestro_core.json_values import object_or_empty, text_or_empty
-from flowmaestro_core.types import PaginationInfo, ResponseMeta
+
+if TYPE_CHECKING:
+    from flowmaestro_core.types import PaginationInfo, ResponseMeta
 
 T = TypeVar("T")
 
 _BOM = "\ufeff"
+_JSON = json.JSONDecoder()
+_JSON_SPACE = " \t\n\r"
+_NO_SECRETS = Echoes(())
 
 
-@dataclass(frozen=True)
-class RateLimit:
+class RateLimit(NamedTuple):
     """The rate-limit headers of one reply; each `None` where the server did not send it.
 
     `reset_after` is the number of seconds from the reply to the end of the window, by the
@@ -107,18 +112,27 @@ def decode_json(body: Union[bytes, str]) -> Any:
 
     Bytes are UTF-8; a byte order mark before the JSON is ignored (RFC 8259, section 8.1).
     """
+    text = body if isinstance(body, str) else body.decode("utf-8").removeprefix(_BOM)
+    text = text.strip(_JSON_SPACE)
     try:
-        return json.loads(
-            body if isinstance(body, str) else body.decode("utf-8").removeprefix(_BOM)
-        )
+        value, end = _JSON.raw_decode(text)  # half the time of `json.loads` on a short text
     except RecursionError:
         raise ValueError("the JSON is nested too deep") from None
+    if end != len(text):
+        raise json.JSONDecodeError("Extra data", text, end)
+    return value
 
 
 def request_id_of(body: Any, headers: Headers) -> Optional[str]:
     """`meta.request_id` of a decoded body, else the `X-Request-ID` header, else `None`."""
     meta = object_or_empty(object_or_empty(body).get("meta"))
     return text_or_empty(meta.get("request_id")) or headers.get("x-request-id")
+
+
+def shown_request_id(body: Any, headers: Headers, echoes: Echoes) -> Optional[str]:
+    """The same as an error or a watcher shows it: without echoes, on one line, bounded."""
+    found = request_id_of(body, headers)
+    return found and echoes.line(found)
 
 
 def retry_after(headers: Headers) -> Optional[float]:
@@ -139,8 +153,12 @@ def retry_after(headers: Headers) -> Optional[float]:
     return None if until is None or sent_at is None else max(0.0, until - sent_at)
 
 
-def error_from_response(response: Response) -> errors.FlowMaestroError:
+def error_from_response(
+    response: Response, echoes: Echoes = _NO_SECRETS
+) -> errors.FlowMaestroError:
     """The error that a reply with a status of 400 or more stands for, whatever its shape.
+
+    It repeats none of the secrets that `echoes` knows of.
 
     Knows the API's own envelope, the outer handler's `{"success": false, "error": "text"}`, the
     framework's `{"statusCode", "error", "message"}`. Of a body that is none of these, the
@@ -149,13 +167,14 @@ def error_from_response(response: Response) -> errors.FlowMaestroError:
     """
     status, headers = response.status, response.headers
     try:
-        body = decode_json(response.body)
+        body = echoes.blotted_json(decode_json(response.body))
     except ValueError:
         body = None
     code, message, details = _read_error(object_or_empty(body))
     if not message:
-        message, details = _unknown_error(response, body, details)
-    request_id = request_id_of(body, headers)
+        message, details = _unknown_error(response, body, details, echoes)
+    code, message = code[:LONGEST_TEXT], message[:LONGEST_TEXT]
+    request_id = shown_request_id(body, headers, echoes)
     if status >= 500 and _INVALID_ID in message.lower():
         return errors.NotFoundError(message, code, request_id, details, status)
     if status == 429:
@@ -203,9 +222,10 @@ def _read_error(body: Dict[str, Any]) -> tuple[str, str, Any]:
     return code, message, error.get("details", body.get("details"))
 
 
-def _unknown_error(response: Response, body: Any, details: Any) -> Tuple[str, Any]:
+def _unknown_error(response: Response, body: Any, details: Any, echoes: Echoes) -> Tuple[str, Any]:
     """Message and details of an error body of which no message is known."""
-    text = response.body[: 4 * _KEPT].decode("utf-8", "replace").removeprefix(_BOM)[:_KEPT]
+    text = response.body[:_LOOKED_AT].decode("utf-8", "replace").removeprefix(_BOM)
+    text = echoes.blotted(text)[:_KEPT]
     if details is None:
         details = (text or None) if body is None else body
     said = _snippet(text) or "no readable error"
@@ -221,6 +241,9 @@ def _snippet(text: str) -> str:
     return ""
 
 
+_LOOKED_AT = 1 << 16
+"""Bytes of an unknown error body that are looked at: far more than are kept, lest a secret that
+the cut goes through is not known again."""
 _KEPT = 500
 _QUOTED = 120
 """Characters of an unknown error body, in an error's details and in its message."""

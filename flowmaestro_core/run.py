@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Coroutine, Optional, Union, cast
+from typing import Any, Callable, Coroutine, Dict, Optional, Union, cast
 
+from flowmaestro_core import shapes
 from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.call import Call, CallMachine
 from flowmaestro_core.context import Context
+from flowmaestro_core.echoes import Echoes
 from flowmaestro_core.errors import FlowMaestroError, ServerError
 from flowmaestro_core.event_stream import Events, EventStreamMachine
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.reply import Reply
+from flowmaestro_core.reply import Reply, shown_request_id
 from flowmaestro_core.types import Execution, ExecutionEvent
-from flowmaestro_core.wait import Waiting, WaitMachine
+from flowmaestro_core.wait import ONCE, Waiting, WaitMachine, is_terminal
+
+LAST_WORD_TIMEOUT = 3.0
+"""Seconds for the question after a terminal event, which tells the outcome already."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ class Run(Operation[Execution, Coroutine[Any, Any, Execution]]):
 class RunMachine(Machine[Execution]):
     """Executes, follows the events while they come, and asks for the ended execution.
 
-    The last word has the execution itself: when the stream ends, in truth or in trouble, a
+    After a terminal event that tells the outcome it asks once; where that does not bring the
+    ended execution, the event completes what is known of it. When the stream ends otherwise, a
     `WaitMachine` takes over with what is left of the time. A failure after the start carries
     the `execution_id`; the execution is never cancelled.
     """
@@ -58,8 +64,12 @@ class RunMachine(Machine[Execution]):
             "stream_closed": ("following", "waiting"),
             "transport_failed": ("following", "waiting"),
             "response_received": ("following", "waiting"),
-            "waited": ("following",),
-            "emitted": ("following", "waiting", "done"),
+            "waited": ("following", "waiting"),
+            "emitted": ("following", "asking", "waiting", "done"),
+        },
+        "asking": {
+            "response_received": ("asking", "done"),
+            "transport_failed": ("done",),
         },
         "waiting": {
             "response_received": ("waiting", "done", "failed"),
@@ -74,7 +84,6 @@ class RunMachine(Machine[Execution]):
         self._context = context
         self._token = token
         self._started = 0.0
-        self._execution_id: Optional[str] = None
 
     @event
     def start(self, now: float, jitter: float) -> Action:
@@ -86,7 +95,9 @@ class RunMachine(Machine[Execution]):
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         if self.state == "following":
-            return self._followed(now, jitter)
+            return self._followed(outcome, now, jitter)
+        if self.state == "asking":
+            return self._asked(outcome)
         if isinstance(outcome, Fail):
             return self._failed(outcome.error)
         if self.state == "executing":
@@ -98,9 +109,9 @@ class RunMachine(Machine[Execution]):
             execution_id: str = started["data"].get("execution_id")
             events, waiting = self._run.events(execution_id), self._run.waiting(execution_id)
         except (TypeError, ValueError) as cause:
-            return self._failed(no_usable_id(started, cause))
+            return self._failed(no_usable_id(started, cause, self._context.echoes))
         self.state = "following"
-        self._execution_id = execution_id
+        self.execution_id = execution_id
         self._waiting = waiting
         self._following = EventStreamMachine(
             events,
@@ -111,26 +122,53 @@ class RunMachine(Machine[Execution]):
         )
         return self._delegate(self._following, now, jitter)
 
-    def _followed(self, now: float, jitter: float) -> Action:
+    def _followed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         execution = self._following.execution
         if execution is not None:
             return self._done(cast("Execution", execution))
+        if isinstance(outcome, Done) and _tells_outcome(outcome.value):
+            self.state = "asking"
+            self._terminal = outcome.value
+            deadline = now + LAST_WORD_TIMEOUT
+            call = CallMachine(
+                self._waiting.ask, self._context, self._token, policy=ONCE, deadline=deadline
+            )
+            return self._delegate(call, now, jitter)
         self.state = "waiting"
         machine = WaitMachine(self._waiting, self._context, self._token, started=self._started)
         return self._delegate(machine, now, jitter)
 
+    def _asked(self, outcome: Union[Done, Fail]) -> Action:
+        execution: Any = outcome.value["data"] if isinstance(outcome, Done) else {}
+        if not is_terminal(execution):
+            execution.update(_ended(self._terminal), id=self.execution_id)
+            shapes.execution({"data": execution})
+        return self._done(execution)
+
     def _failed(self, error: FlowMaestroError) -> Action:
-        error.execution_id = self._execution_id
+        error.execution_id = self.execution_id
         return self._fail(error)
 
 
-def no_usable_id(started: Reply[Any], cause: Exception) -> ServerError:
+def _tells_outcome(terminal: Dict[str, Any]) -> bool:
+    """Whether an execution's terminal event says all that matters of it."""
+    kept = {"execution:completed": "outputs", "execution:failed": "error"}
+    return terminal["type"] not in kept or terminal[kept[terminal["type"]]] is not None
+
+
+def _ended(terminal: Dict[str, Any]) -> Dict[str, Any]:
+    """What a terminal event says of its execution."""
+    told = {key: terminal.get(key) for key in ("outputs", "error", "completed_at")}
+    return {"status": terminal["type"].partition(":")[2], **told}
+
+
+def no_usable_id(started: Reply[Any], cause: Exception, echoes: Echoes) -> ServerError:
     """Something was started, and the reply does not say what: it cannot be followed."""
     error = ServerError(
         "The server started an execution and gave no usable id of it",
         "invalid_response",
         started.status_code,
-        started.request_id,
+        shown_request_id(started, started.headers, echoes),
     )
     error.__cause__ = cause
     return error

@@ -187,13 +187,29 @@ def deleted(resource_id: str, body: JSON) -> None:
 
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
-_RENAMED = {"output": "outputs", "percentage": "progress", "duration": "duration_ms"}
+_DOCUMENTED = {
+    "output": "outputs",
+    "percentage": "progress",
+    "duration": "duration_ms",
+    "executionId": "execution_id",
+    "nodeId": "node_id",
+    "nodeName": "node_name",
+    "nodeType": "node_type",
+    "currentNode": "current_node",
+    "threadId": "thread_id",
+    "messageId": "message_id",
+}
+"""What the documentation calls keys of events: the renamed, and those that come all the time."""
 
 
 def snake_case_keys(event: JSON) -> None:
     """The documented snake_case key beside each camelCase one, at the top level only."""
     for key in list(event):
-        documented = _RENAMED.get(key) or _CAMEL.sub(r"_\1", key).lower()
+        documented = _DOCUMENTED.get(key)
+        if documented is None:
+            if key.islower():
+                continue
+            documented = _CAMEL.sub(r"_\1", key).lower()
         event.setdefault(documented, event[key])
 
 

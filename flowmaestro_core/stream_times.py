@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from flowmaestro_core.options import check_seconds
+from flowmaestro_core.timeouts import check_seconds
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,9 @@ class StreamTimes:
             `connected` are no events.
         event_idle_max: later questions come ever less often, up to this interval.
         bytes_idle: not a single byte for so long (three missed keepalives): the connection is
-            dead, so reconnect.
+            dead, so reconnect. The stream that a message itself is answered with is given as
+            long as the answer may take (130 s, or the time limit set for the call), if that is
+            more.
         reconnect_base: the bound of the first random delay before a reconnection; it doubles
             with each one that brings nothing new.
         reconnect_max: no random delay is longer. What the server asks for (`retry:`,
@@ -33,5 +35,5 @@ class StreamTimes:
     reconnect_max: float = 20.0
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            check_seconds(each.name, getattr(self, each.name))
+        for name, seconds in vars(self).items():
+            check_seconds(name, seconds)

@@ -7,7 +7,7 @@ import re
 from typing import Any, Dict, Mapping, Sequence, Tuple, cast
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
-DEFAULT_BASE_URL = "https://api.flowmaestro.io"
+from flowmaestro_core.defaults import DEFAULT_BASE_URL
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f?#\\]")
@@ -81,10 +81,18 @@ def resolve(base: str, location: str) -> str:
     return "" if "@" in urlsplit(url).netloc else url
 
 
+def can_be_host(name: str) -> bool:
+    """Whether this can be the name or address of a host: no label is empty or beyond 63
+    characters (RFC 1035, 2.3.4). One dot may end it.
+    """
+    return all(0 < len(label) < 64 for label in name.removesuffix(".").split("."))
+
+
 def _is_base_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        located = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+        located = parts.scheme in _DEFAULT_PORTS and parts.port != 0
+        located = located and can_be_host(parts.hostname or "")
     except ValueError:
         return False
     return located and parts.path.isascii() and not _FORBIDDEN.search(url)

@@ -101,11 +101,11 @@ class Watch:
         return paced(poll_delay(now - self._started, self._waiting.poll_interval), self._limit)
 
     def _again(
-        self, now: float, delay: float, cause: Optional[Exception] = None
+        self, now: float, delay: float, cause: Optional[FlowMaestroError] = None
     ) -> Union[Fail, Wait]:
         remaining = self.deadline - now
         if remaining > 0:
-            return Wait(min(delay, remaining))
+            return Wait(min(delay, remaining), cause.attempts[-1] if cause else None)
         error = TimeoutError(
             f"Execution {self.execution_id} did not complete within {self._waiting.timeout:g}s"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from flowmaestro_core.http import REDACTED
+from flowmaestro_core.secrecy import REDACTED
 
 
 class WithSecret(Dict[str, Any]):

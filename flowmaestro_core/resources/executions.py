@@ -11,10 +11,11 @@ from flowmaestro_core.event_stream import Events
 from flowmaestro_core.events import EXECUTION_TERMINAL
 from flowmaestro_core.many import Many, Tally, check_several
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
-from flowmaestro_core.options import check_callback, check_seconds
+from flowmaestro_core.options import check_callback
 from flowmaestro_core.pages import PageCursor, Pages
 from flowmaestro_core.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.timeouts import check_seconds
 from flowmaestro_core.types import CancelledExecution, Execution, ExecutionEvent, ExecutionStatus
 from flowmaestro_core.urls import path
 from flowmaestro_core.wait import Waiting

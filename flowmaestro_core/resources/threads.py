@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Optional
+from typing import Any, Optional, Type
 
 from flowmaestro_core import shapes
 from flowmaestro_core.body import flag, json_body, text
 from flowmaestro_core.call import Call, Proof
 from flowmaestro_core.event_stream import Events
-from flowmaestro_core.message_stream import MessageStream
+from flowmaestro_core.message_stream import MessageStream, StreamingPost
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.pages import MAX_PER_PAGE, Pages
 from flowmaestro_core.reply import Page, Reply
@@ -121,7 +121,7 @@ class Threads(Resource[D]):
 
         """
         return MessageStream(
-            streaming=_send(thread_id, content, True, idempotency_key),
+            streaming=_send(thread_id, content, True, idempotency_key, StreamingPost),
             whole=_send(thread_id, content, False, idempotency_key),
             events=_events(thread_id),
             messages=partial(_message_page, thread_id),
@@ -154,9 +154,13 @@ def _events(thread_id: str) -> Call[Any]:
 
 
 def _send(
-    thread_id: str, content: str, stream: bool, idempotency_key: Optional[str]
+    thread_id: str,
+    content: str,
+    stream: bool,
+    idempotency_key: Optional[str],
+    kind: Type[Call[Any]] = Call,
 ) -> Call[Reply[SendMessageResponse]]:
-    return Call(
+    return kind(
         "POST",
         _messages(thread_id),
         json_body(content=text("content", content), stream=flag("stream", stream)),

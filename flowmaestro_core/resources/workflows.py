@@ -10,7 +10,7 @@ from flowmaestro_core.body import json_body, mapping
 from flowmaestro_core.call import Call
 from flowmaestro_core.many import Many, Tally, check_several
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
-from flowmaestro_core.options import check_callback, check_count, check_seconds
+from flowmaestro_core.options import check_callback, check_count
 from flowmaestro_core.pages import Pages
 from flowmaestro_core.reply import Page, Reply
 from flowmaestro_core.resources.executions import (
@@ -21,6 +21,7 @@ from flowmaestro_core.resources.executions import (
 )
 from flowmaestro_core.resources.listing import page_of, walk
 from flowmaestro_core.run import Run
+from flowmaestro_core.timeouts import check_seconds
 from flowmaestro_core.types import ExecuteWorkflowResponse, ExecutionEvent, Workflow
 from flowmaestro_core.urls import path
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from dataclasses import replace
+from typing import Any, Dict, List, Type
 
 import pytest
 from stepping import (
@@ -18,7 +19,7 @@ from stepping import (
     wander,
 )
 
-from flowmaestro_core.actions import Close, Done, Read, Send, Wait
+from flowmaestro_core.actions import Close, Done, Emit, Read, Send, Wait
 from flowmaestro_core.answer_stream import AnswerStreamMachine
 from flowmaestro_core.errors import (
     AuthorizationError,
@@ -29,6 +30,7 @@ from flowmaestro_core.errors import (
 from flowmaestro_core.events import MESSAGE_TERMINAL
 from flowmaestro_core.http import Headers, Phase, ResponseHead
 from flowmaestro_core.resources.threads import Threads
+from flowmaestro_core.stream_times import StreamTimes
 
 CALLS = Threads.send_message_stream("th_1", "Hi")
 ANSWER = {"message_id": "m", "thread_id": "th_1", "status": "processing"}
@@ -116,10 +118,36 @@ def test_a_late_subscription_that_missed_nothing_is_read_as_it_comes() -> None:
     finishes(stream, "message:started", "Hello ", "you", "message:completed")
 
 
-@pytest.mark.parametrize("content", [None, "", 7])
-def test_without_the_whole_text_the_held_tokens_come_as_they_are(content: Any) -> None:
+@pytest.mark.parametrize("content", [None, 7])
+def test_an_end_without_the_text_that_was_missed_is_not_believed(content: Any) -> None:
     stream = late()
-    stream.receives(token("lo ") + token("you") + completed(content))
+    assert isinstance(stream.receives(token("lo ") + token("you") + completed(content)), Send)
+    stream.replies(200, WRITTEN)
+    finishes(stream, "Hello you", "message:completed")
+
+
+def test_a_garbled_end_is_not_believed() -> None:
+    stream = own()
+    stream.receives(STARTED + token("He"))
+    stream.takes_all()
+    assert isinstance(stream.receives(b"event: message:completed\ndata: garb{\n\n"), Send)
+    stream.replies(200, NOT_YET)
+    assert stream.action == Read(7.5)
+    stream.ends()
+    stream.replies(200, WRITTEN)
+    finishes(stream, "message:started", "He", "llo you", "message:completed")
+
+
+def test_an_end_without_its_text_is_believed_where_all_was_heard() -> None:
+    stream = own()
+    stream.receives(STARTED + token("Hello you") + completed(None))
+    stream.takes_all()
+    finishes(stream, "message:started", "Hello you", "message:completed")
+
+
+def test_held_tokens_come_as_they_are_where_the_end_does_not_fit_them() -> None:
+    stream = late()
+    stream.receives(token("lo ") + token("you") + completed(""))
     finishes(stream, "lo ", "you", "message:completed")
 
 
@@ -154,6 +182,18 @@ def test_a_stream_resumed_by_its_ids_has_no_gap() -> None:
     stream.receives(token("llo", id="2"))
     stream.takes_all()
     assert told(stream)[-1] == "llo"
+
+
+def test_what_a_late_subscription_missed_is_missed_though_it_was_resumed() -> None:
+    stream = late()
+    stream.receives(event("connected", id="1"))
+    stream.takes_all()
+    stream.ends()
+    stream.waits()
+    stream.opens()
+    stream.takes()
+    stream.receives(token("you", id="2") + completed())
+    finishes(stream, "message:connected", "stream:reconnected", "Hello you", "message:completed")
 
 
 def test_a_text_that_was_told_wholly_is_not_told_again() -> None:
@@ -319,11 +359,57 @@ def test_without_an_id_the_messages_cannot_tell() -> None:
     assert stream.sent == []
 
 
-def test_the_posts_own_stream_is_not_doubted() -> None:
+def test_keepalives_alone_do_not_keep_the_posts_own_stream() -> None:
     stream = own()
-    assert stream.action == Read(90.0)
-    stream.receives(KEEPALIVE, after=80.0)
-    assert stream.receives(KEEPALIVE, after=80.0) == Read(90.0)
+    assert stream.action == Read(130.0)
+    assert stream.receives(KEEPALIVE, after=80.0) == Read(50.0)
+    assert stream.receives(KEEPALIVE, after=50.0) == Close()
+    stream.closes()
+    assert isinstance(stream.error, TimeoutError)
+
+
+def test_a_silence_on_the_posts_own_stream_is_doubted_once_the_message_is_known() -> None:
+    stream = own()
+    stream.receives(STARTED)
+    assert stream.takes() == Read(5.0)
+    assert isinstance(stream.receives(KEEPALIVE, after=5.0), Send)
+    stream.replies(200, WRITTEN)
+    finishes(stream, "message:started", "Hello you", "message:completed")
+
+
+def test_on_the_posts_own_stream_an_agent_may_be_silent_for_as_long_as_it_may_take() -> None:
+    stream = own()
+    assert stream.receives(STARTED) == Emit({"type": "message:started", "message_id": "m"})
+    stream.takes()
+    stream.receives(token("Hello you"), after=120.0)
+    stream.takes()
+    stream.receives(completed(), after=129.9)
+    finishes(stream, "message:started", "Hello you", "message:completed")
+
+
+@pytest.mark.parametrize(
+    ("options", "bytes_idle", "limit", "kind"),
+    [
+        ({}, 0.5, 130.0, StreamError),
+        ({}, 200.0, 130.0, TimeoutError),
+        ({"timeout": 300.0}, 90.0, 300.0, StreamError),
+        ({"call_timeout": 10.0}, 90.0, 10.0, TimeoutError),
+        ({"call_timeout": 10.0}, 5.0, 10.0, StreamError),
+        ({"call_timeout": 150.0}, 90.0, 150.0, StreamError),
+    ],
+)
+def test_that_silence_is_as_long_as_the_call_may_take(
+    options: Dict[str, float], bytes_idle: float, limit: float, kind: Type[Exception]
+) -> None:
+    times = StreamTimes(bytes_idle=bytes_idle)
+    context = replace(a_context(**options), stream_times=times)
+    machine = AnswerStreamMachine(CALLS, context, "token", opened=True)
+    stream = Stepper(machine, body_open=True, terminal=MESSAGE_TERMINAL)
+    assert stream.start() == Read(limit)
+    assert stream.stays_quiet() == Close()
+    stream.closes()
+    assert isinstance(stream.error, kind)
+    assert stream.sent == []
 
 
 # All of it

@@ -59,6 +59,21 @@ def test_every_attempt_is_the_same_request() -> None:
     assert first.headers.pairs == second.headers.pairs
 
 
+def test_who_watches_learns_of_attempts_and_of_the_reason_for_a_pause() -> None:
+    call = started(GET)
+    assert isinstance(call.action, Send)
+    assert call.action.attempt == 1
+    pause = call.replies(503, an_error("busy"))
+    assert isinstance(pause, Wait)
+    assert (pause.because, pause.reconnects) == (Attempt(1, 503, "busy", pause.seconds), False)
+    again = call.waits()
+    assert isinstance(again, Send)
+    assert again.attempt == 2
+    redirected = call.replies(302, headers={"Location": "/x"})
+    assert isinstance(redirected, Send)
+    assert redirected.attempt == 2
+
+
 def test_an_endpoint_that_needs_longer_gets_longer_unless_the_caller_says_otherwise() -> None:
     slow = replace(EXECUTE, minimum_timeout=130.0)
     assert calling(slow).start() == Send(slow.request(a_context().options, "token"), 130.0)

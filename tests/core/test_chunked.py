@@ -152,3 +152,18 @@ def test_the_work_is_linear_in_the_number_of_chunks(piece: int) -> None:
 
     small = min(seconds(2_000) for _ in range(3))
     assert seconds(40_000) < 20 * small * 5
+
+
+@pytest.mark.parametrize(
+    ("before", "filler"),
+    [(b"5", b" "), (b"5 ", b"\t"), (b"5;", b"x"), (b"0\r\n", b"A"), (b"0\r\nA:", b"x")],
+    ids=["space", "tab", "extension", "name of a trailer", "trailer"],
+)
+def test_the_work_is_linear_in_the_bytes_of_a_line(before: bytes, filler: bytes) -> None:
+    decoder = ChunkDecoder()
+    begun = time.process_time()
+    for byte in before + filler * 16_000:
+        assert decoder.feed(bytes([byte])) == b""
+    assert time.process_time() - begun < 1.0
+    with pytest.raises(ChunkError, match=r"bad|more than"):
+        decoder.feed(b"\n" + filler * 400)

@@ -3,14 +3,15 @@ from __future__ import annotations
 import builtins
 import copy
 import inspect
+import json
 import pickle
-from typing import Any, List, Type
+from typing import Any, List, Optional, Type
 
 import pytest
 
 from flowmaestro_core import errors
 from flowmaestro_core.errors import Attempt, FlowMaestroError
-from flowmaestro_core.http import Phase
+from flowmaestro_core.http import Phase, TransportClosedError, TransportFailure
 
 CLASSES: List[Type[FlowMaestroError]] = sorted(
     (
@@ -22,6 +23,14 @@ CLASSES: List[Type[FlowMaestroError]] = sorted(
     ),
     key=lambda kind: kind.__name__,
 )
+
+CAUSES: List[Optional[Exception]] = [
+    None,
+    TransportFailure(Phase.NOT_SENT, "no route"),
+    TransportClosedError(),
+    json.JSONDecodeError("no JSON", "<html>", 0),
+    errors.TimeoutError("too slow"),
+]
 
 BY_STATUS = {
     errors.AuthenticationError: 401,
@@ -82,17 +91,23 @@ def test_every_error_carries_what_it_is_given(kind: Type[FlowMaestroError]) -> N
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_every_error_survives_a_pickle_and_a_copy(kind: Type[FlowMaestroError]) -> None:
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: type(cause).__name__)
+def test_every_error_survives_a_pickle_and_a_copy(
+    kind: Type[FlowMaestroError], cause: Optional[Exception]
+) -> None:
     error: Any = kind("no", request_id="req_1", details=[1])
     error.attempts = (Attempt(1, Phase.NOT_SENT, delay=0.5), Attempt(2, 503, "code"))
     error.gave_up = "reason"
     error.execution_id = "exec_1"
     error.retry_after = 1.5
     error.last_execution = {"id": "exec_1"}
+    error.__cause__ = cause
     for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(twin) is kind
         assert vars(twin) == vars(error)
         assert str(twin) == str(error)
+        assert repr(twin.__cause__) == repr(cause)
+        assert twin.__suppress_context__ is (cause is not None)
 
 
 def test_the_builtins_of_the_same_name_catch_ours() -> None:

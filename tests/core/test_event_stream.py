@@ -14,6 +14,7 @@ from flowmaestro_core.errors import (
     AuthorizationError,
     ConnectionError,
     NotFoundError,
+    RateLimitError,
     ServerError,
     StreamError,
 )
@@ -106,9 +107,26 @@ def test_opening_is_tried_again_like_any_call() -> None:
     for _ in range(3):
         assert isinstance(stream.fails(), Wait)
         stream.waits()
-    stream.fails()
+    assert isinstance(stream.fails(), Send)
+    stream.replies(200, RUNNING)
     assert isinstance(stream.error, ConnectionError)
     assert len(stream.error.attempts) == 4
+
+
+def test_where_no_stream_can_be_opened_the_execution_is_asked() -> None:
+    stream = streaming(options={"max_retries": 0})
+    stream.start()
+    assert isinstance(stream.fails(timed_out=True, after=30.0), Send)
+    assert isinstance(stream.replies(200, ENDED), Emit)
+    assert isinstance(stream.takes(), Done)
+
+
+def test_a_stream_refused_by_the_rate_limit_is_not_asked_about() -> None:
+    stream = streaming(options={"max_retries": 0})
+    stream.start()
+    stream.opens(429, "text/html")
+    stream.ends()
+    assert isinstance(stream.error, RateLimitError)
 
 
 def test_a_page_of_a_proxy_is_no_stream() -> None:

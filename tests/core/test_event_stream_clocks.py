@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Iterator
 
 import pytest
-from followed import CONNECTED, RUNNING, THREAD, asked_after, kinds, opened, streaming
-from stepping import KEEPALIVE, an_envelope, sse
+from followed import (
+    CONNECTED,
+    RUNNING,
+    THREAD,
+    asked_after,
+    kinds,
+    opened,
+    reconnected,
+    streaming,
+)
+from stepping import KEEPALIVE, Stepper, an_envelope, an_error, sse
 
-from flowmaestro_core.actions import Close, Done, Emit, Read, Send, Wait
+from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.errors import AuthenticationError, NotFoundError, StreamError, TimeoutError
 from flowmaestro_core.http import Phase
 from flowmaestro_core.stream_times import StreamTimes
@@ -173,6 +182,171 @@ def test_a_quiet_report_that_comes_too_early_is_no_harm() -> None:
     assert stream.stays_quiet(after=4.0) == Read(1.0)
 
 
+# The event-idle clock runs on
+
+
+def test_it_runs_on_over_connections_that_bring_no_event() -> None:
+    stream = opened(options={"max_retries": 10})
+    stream.receives(CONNECTED)
+    stream.takes()
+    reconnected(stream)
+    stream.receives(CONNECTED)
+    assert stream.action == Read(4.75)
+
+
+def test_a_question_that_is_due_leaves_a_reconnection_the_time_to_bring_what_was_missed() -> None:
+    stream = opened()
+    stream.ends(after=4.9)
+    assert stream.waits() == Open(stream.action.request, 1.0, 1)  # type: ignore[union-attr]
+    stream.opens(after=0.5)
+    assert stream.takes() == Read(1.0)
+    assert isinstance(stream.stays_quiet(), Send)
+
+
+def test_a_reconnection_that_takes_too_long_gives_way_to_the_question() -> None:
+    stream = opened()
+    stream.ends(after=4.9)
+    stream.waits()
+    assert isinstance(stream.fails(timed_out=True, after=1.0), Send)
+
+
+def test_a_long_pause_before_a_reconnection_is_cut_into_questions() -> None:
+    stream = opened()
+    stream.receives(b"retry: 60000\n\n")
+    stream.ends()
+    asked = list(questions(stream, until=1060.0))
+    assert asked == pytest.approx([1005.0, 1012.5, 1023.75, 1040.625])
+    stream.waits()
+    assert isinstance(stream.action, Open)
+    assert stream.now == 1060.0
+
+
+def questions(stream: Stepper, *, until: float) -> Iterator[float]:
+    """When the stream, which cannot be opened now, asks; it runs on."""
+    while True:
+        if isinstance(stream.action, Send):
+            yield stream.now
+            stream.replies(200, RUNNING)
+        assert isinstance(stream.action, Wait)
+        if stream.now + stream.action.seconds >= until:
+            return
+        stream.waits()
+
+
+@pytest.mark.parametrize("max_retries", [3, 10])
+def test_reconnections_that_hang_put_no_question_off(max_retries: int) -> None:
+    stream = opened(options={"max_retries": max_retries})
+    stream.fails(Phase.REPLY_BROKEN)
+    last, longest = stream.now, 0.0
+    while stream.now < 1600.0:
+        if isinstance(stream.action, Open):
+            stream.fails(timed_out=True, after=stream.action.timeout)
+        elif isinstance(stream.action, Send):
+            last, longest = stream.now, max(longest, stream.now - last)
+            stream.replies(200, RUNNING)
+        else:
+            stream.waits()
+    assert 20.0 <= longest <= 32.0
+    assert stream.now - last <= 32.0
+
+
+def test_only_the_first_wait_of_a_pause_tells_that_the_connection_was_lost() -> None:
+    stream = opened()
+    stream.receives(b"retry: 7000\n\n")
+    stream.ends()
+    assert isinstance(stream.action, Wait)
+    assert stream.action.because is not None
+    assert stream.action.because.delay == 7.0
+    stream.waits()
+    stream.replies(200, RUNNING)
+    assert isinstance(stream.action, Wait)
+    assert stream.action.because is None
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_lost_stream_whose_execution_is_refused_for_good_ends(status: int) -> None:
+    stream = opened()
+    stream.ends(after=4.9)
+    stream.waits()
+    stream.fails(timed_out=True, after=1.0)
+    stream.replies(status)
+    assert isinstance(stream.error, (AuthenticationError, NotFoundError))
+
+
+# A question does not hold the stream up
+
+
+def test_a_question_that_hangs_gets_little_patience_and_more_next_time() -> None:
+    stream = opened()
+    timeouts = []
+    for _ in range(7):
+        asked_after(stream)
+        assert isinstance(stream.action, Send)
+        timeouts.append(stream.action.timeout)
+        stream.fails(timed_out=True, after=stream.action.timeout)
+        stream.receives(KEEPALIVE)
+    assert timeouts == pytest.approx([1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0])
+    asked_after(stream)
+    stream.replies(200, RUNNING)
+    asked_after(stream)
+    assert isinstance(stream.action, Send)
+    assert stream.action.timeout == pytest.approx(1.0)
+
+
+def test_a_question_put_off_stays_so_when_events_come() -> None:
+    stream = opened()
+    asked_after(stream)
+    stream.replies(429, headers={"Retry-After": "50"})
+    stream.receives(sse("node:started"), after=1.0)
+    stream.takes()
+    assert asked_after(stream) == 49.0
+
+
+def test_a_spent_window_is_minded_when_events_come() -> None:
+    stream = opened()
+    asked_after(stream)
+    spent = {
+        "X-RateLimit-Limit": "60",
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": "784111837",
+        "Date": "Sun, 06 Nov 1994 08:49:37 GMT",
+    }
+    stream.replies(200, RUNNING, spent)
+    stream.receives(sse("node:started"), after=6.0)
+    stream.takes()
+    assert asked_after(stream) == 54.0
+
+
+def test_a_garbled_end_asks_no_sooner_than_the_server_allows() -> None:
+    stream = opened()
+    asked_after(stream)
+    stream.replies(429, headers={"Retry-After": "50"})
+    stream.receives(b"event: execution:completed\ndata: {\n\n")
+    assert asked_after(stream) == 50.0
+
+
+def test_a_spent_day_only_ends_the_questions() -> None:
+    stream = opened()
+    asked_after(stream)
+    stream.replies(429, an_error("rate_limit_exceeded", window="day"))
+    assert stream.action == Read(85.0)
+    stream.receives(sse("node:started"), after=80.0)
+    stream.takes()
+    assert stream.action == Read(90.0)
+    reconnected(stream)
+    stream.receives(sse("execution:completed"))
+    stream.closes()
+    assert isinstance(stream.takes(), Done)
+
+
+def test_after_a_spent_day_a_lost_stream_is_given_up_without_a_question() -> None:
+    stream = opened(options={"max_retries": 0})
+    asked_after(stream)
+    stream.replies(429, an_error("rate_limit_exceeded", window="day"))
+    stream.ends()
+    assert isinstance(stream.error, StreamError)
+
+
 def test_a_slow_caller_is_not_held_against_the_stream() -> None:
     stream = opened()
     stream.receives(sse("node:started") + sse("node:completed"))
@@ -229,3 +403,68 @@ def test_until_a_live_event_comes_it_asks_on_the_ramp_of_a_wait() -> None:
     stream.receives(sse("node:started"))
     stream.takes()
     assert asked_after(stream) == 5.0
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "unavailable", "put off", "cut", "slow to retry"])
+@pytest.mark.parametrize("max_retries", [3, 10])
+def test_in_a_run_no_trouble_of_the_stream_holds_the_ramp_up(
+    trouble: str, max_retries: int
+) -> None:
+    stream = streaming(options={"max_retries": max_retries}, deadline=1300.0, silent_poll=1.0)
+    stream.start()
+    last = stream.now
+    while stream.now < 1030.0 and not isinstance(stream.action, Fail):
+        if isinstance(stream.action, Send):
+            assert stream.now - last <= max(0.35 * (stream.now - 1000.0), 0.15) + 1.0
+            last = stream.now
+            stream.replies(200, RUNNING)
+        elif isinstance(stream.action, Open):
+            meet(stream, trouble)
+        elif isinstance(stream.action, Wait):
+            stream.waits()
+        elif isinstance(stream.action, Emit):
+            stream.takes()
+        else:
+            stream.fails(Phase.REPLY_BROKEN, after=0.05)
+    assert stream.now - last <= 2.0
+    assert not isinstance(stream.action, Fail) or isinstance(stream.error, StreamError)
+
+
+def meet(stream: Stepper, trouble: str) -> None:
+    """What opening the stream comes to."""
+    assert isinstance(stream.action, Open)
+    if trouble == "hangs":
+        assert stream.action.timeout <= 1.0 + 1e-6
+        stream.fails(timed_out=True, after=stream.action.timeout)
+    elif trouble in ("unavailable", "put off"):
+        stream.opens(503, "text/html", {"Retry-After": "50"} if trouble == "put off" else {})
+        stream.ends()
+    else:
+        stream.opens()
+        if isinstance(stream.action, Read) and trouble == "slow to retry":
+            stream.receives(b"retry: 30000\n\n")
+
+
+def test_a_new_connection_of_a_run_counts_as_silent_until_it_brings_an_event() -> None:
+    stream = opened(deadline=1300.0, silent_poll=1.0)
+    stream.receives(sse("node:started"), after=0.1)
+    stream.takes()
+    assert stream.action == Read(5.0)
+    stream.ends(after=1.0)
+    assert isinstance(stream.waits(), Open)
+    stream.opens()
+    stream.takes()
+    assert asked_after(stream) == pytest.approx(0.15)
+    stream.replies(200, RUNNING)
+    assert asked_after(stream) == pytest.approx(0.525)
+
+
+def test_a_deadline_met_while_no_connection_stands_ends_the_stream() -> None:
+    stream = opened(deadline=1006.0, silent_poll=1.0)
+    stream.receives(b"retry: 5900\n\n")
+    stream.ends()
+    while isinstance(stream.action, Wait):
+        stream.waits()
+        if isinstance(stream.action, Send):
+            stream.replies(200, RUNNING, after=1.0)
+    assert isinstance(stream.error, TimeoutError)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any, Optional
 
 import pytest
 from followed import CONNECTED, ENDED, RUNNING, THREAD, kinds, opened, reconnected, streaming
-from stepping import KEEPALIVE, Stepper, sse
+from stepping import KEEPALIVE, Stepper, an_error, sse
 
 from flowmaestro_core.actions import Close, Done, Open, Read, Send, Wait
-from flowmaestro_core.errors import ConnectionError, RateLimitError, StreamError
+from flowmaestro_core.errors import Attempt, ConnectionError, RateLimitError, StreamError
 from flowmaestro_core.event_stream import REMEMBERED_IDS
 from flowmaestro_core.http import Phase
 from flowmaestro_core.sse import MAX_EVENT_SIZE
@@ -35,6 +37,29 @@ def test_a_lost_connection_is_made_anew_and_the_gap_is_marked(clean: bool) -> No
     stream.takes()
     assert isinstance(stream.receives(CONNECTED), Read)
     assert kinds(stream) == ["connected", "stream:reconnected"]
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "code"), [(None, Phase.NOT_SENT, "connection_error"), (503, 503, "busy")]
+)
+def test_who_watches_learns_why_a_connection_is_made_anew(
+    status: Optional[int], outcome: Any, code: str
+) -> None:
+    stream = opened()
+    lost = stream.fails(Phase.REPLY_BROKEN)
+    assert isinstance(lost, Wait)
+    assert lost.reconnects
+    assert lost.because == Attempt(1, Phase.REPLY_BROKEN, None, lost.seconds)
+    stream.waits()
+    if status is None:
+        refused = stream.fails(Phase.NOT_SENT)
+    else:
+        stream.opens(status, "application/json")
+        stream.receives(json.dumps(an_error("busy")).encode())
+        refused = stream.ends()
+    assert isinstance(refused, Wait)
+    assert refused.reconnects
+    assert refused.because == Attempt(2, outcome, code, refused.seconds)
 
 
 def test_it_resumes_from_the_last_id_and_repeats_nothing() -> None:
@@ -140,7 +165,7 @@ def test_a_reconnection_is_no_call_with_retries_of_its_own() -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_honoured_when_reconnecting(status: int) -> None:
-    stream = opened()
+    stream = opened(THREAD)
     stream.ends()
     stream.waits()
     stream.opens(status, "text/html", {"Retry-After": "42"})
@@ -168,8 +193,18 @@ def test_a_spent_day_ends_the_stream() -> None:
     assert isinstance(stream.error, RateLimitError)
 
 
+@pytest.mark.parametrize("seconds", [61, 600])
+def test_a_long_pause_is_kept_when_reconnecting(seconds: int) -> None:
+    stream = opened(THREAD)
+    stream.receives(b"retry: %d000\n\n" % seconds)
+    assert stream.ends() == Wait(seconds)
+    stream.waits()
+    stream.opens(503, "text/html", {"Retry-After": str(seconds)})
+    assert stream.ends() == Wait(seconds)
+
+
 def test_the_servers_own_reconnection_time_is_a_floor() -> None:
-    stream = opened()
+    stream = opened(THREAD)
     stream.receives(b"retry: 7000\n\n")
     assert stream.ends() == Wait(7.0)
     stream.waits()
@@ -238,13 +273,27 @@ def test_a_stream_that_nothing_can_be_asked_about_is_given_up() -> None:
     assert isinstance(stream.error, StreamError)
 
 
-def test_an_id_counts_as_known_only_after_a_new_connection() -> None:
+def test_an_id_comes_once_on_one_connection_and_on_the_next() -> None:
     stream = opened()
     stream.receives(sse("node:started", id="0") + sse("node:completed", id="0"))
     stream.takes_all()
-    assert kinds(stream) == ["node:started", "node:completed"]
+    assert kinds(stream) == ["node:started"]
     reconnected(stream)
     assert isinstance(stream.receives(sse("node:completed", id="0")), Read)
+
+
+@pytest.mark.parametrize(
+    ("event_id", "sent"),
+    [("a b", "a b"), ("{1}", "{1}"), ("a ", None), ("\u00e9", None), ("a\tb", None)],
+    ids=["inner space", "braces", "outer space", "not ASCII", "tab"],
+)
+def test_an_id_is_sent_where_a_header_field_can_bear_it(event_id: str, sent: Any) -> None:
+    stream = opened()
+    stream.receives(sse("node:started", id=event_id))
+    stream.takes()
+    stream.ends()
+    stream.waits()
+    assert stream.sent[-1].headers.get("last-event-id") == sent
 
 
 def test_a_stream_that_cannot_be_opened_twice_is_not() -> None:

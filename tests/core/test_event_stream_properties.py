@@ -62,6 +62,9 @@ def test_the_table_is_true() -> None:
     taken |= wander(
         lambda: streaming(replace(EVENTS, resumable=False), opened=True), world, walks=200
     )
+    taken |= wander(lambda: streaming(THREAD), world, walks=200)
+    patient = Possibilities(REPLIES, (SSE_HEAD,), (b"retry: 20000\n\n",))
+    taken |= wander(streaming, patient, walks=300)
     assert_table_is_true(EventStreamMachine, taken)
 
 

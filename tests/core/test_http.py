@@ -31,7 +31,9 @@ def test_headers_are_looked_up_without_regard_to_case() -> None:
     assert "x-a" in headers
     assert "X-B" not in headers
     assert 5 not in headers
+    assert headers.get("CONTENT-type") == "text/html"
     assert headers.get("x-b") is None
+    assert headers.get("x-b", "none") == "none"
     with pytest.raises(KeyError):
         headers["x-b"]
 
@@ -160,3 +162,8 @@ def test_a_failure_says_how_far_it_came_and_survives_a_pickle(
 
 def test_a_closed_transport_says_so() -> None:
     assert str(TransportClosedError()) == "this transport is closed"
+    for twin in (
+        pickle.loads(pickle.dumps(TransportClosedError())),
+        copy.copy(TransportClosedError()),
+    ):
+        assert str(twin) == "this transport is closed"

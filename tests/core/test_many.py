@@ -40,6 +40,7 @@ from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
 
 EPOCH = "Sun, 06 Nov 1994 08:49:37 GMT"
+DAY_SPENT = an_error("rate_limit_exceeded", window="day", retry_after=5)
 NEARLY_SPENT = {
     "Date": EPOCH,
     "X-RateLimit-Limit": "60",
@@ -407,8 +408,33 @@ def test_what_the_callers_iterator_raises_is_the_callers() -> None:
         raise TypeError("mine")
 
     run = running(broken())
+    starts(run, "a")
+    assert says(until_asked(run), "completed").item["id"] == "a"
     with pytest.raises(TypeError, match="mine"):
-        starts(run, "a")
+        run.takes()
+
+
+@pytest.mark.parametrize(
+    "refusal", [{"headers": {"Retry-After": "30"}}, {"body": DAY_SPENT}], ids=["pause", "day"]
+)
+def test_a_key_that_is_refused_for_too_long_is_not_asked_again(refusal: Dict[str, Any]) -> None:
+    run = running([{}] * 3, timeout=10.0, return_exceptions=True)
+    run.replies(429, **refusal)
+    assert isinstance(run.takes_all(), Done)
+    assert [type(item) for item in run.items] == [RateLimitError] * 3
+    assert len({id(item) for item in run.items}) == 3
+    assert len(run.sent) == 1
+
+
+def test_a_refused_key_starts_again_after_the_pause() -> None:
+    run = running([{}, {}], timeout=10.0, concurrency=1, return_exceptions=True)
+    starts(run, "a")
+    assert says(until_asked(run), "completed").item["id"] == "a"
+    run.takes()
+    run.replies(429, headers={"Retry-After": "9"})
+    starts(until_asked(run), "b")
+    assert says(until_asked(run), "completed").item["id"] == "b"
+    assert run.takes() == Done(None)
 
 
 # Progress, and arguments

@@ -111,9 +111,9 @@ def test_the_post_may_be_the_stream() -> None:
     assert action.timeout == 130.0
     assert action.request.body == b'{"content":"Hi","stream":true}'
     assert action.request.headers["idempotency-key"] == "token"
-    assert message.opens(headers={"X-Request-ID": "req_7"}) == Read(90.0)
+    assert message.opens(headers={"X-Request-ID": "req_7"}) == Read(130.0)
     message.receives(sse("message:started") + TOKEN)
-    assert message.takes_all() == Read(90.0)
+    assert message.takes_all() == Read(130.0)
     message.receives(COMPLETED)
     assert message.action == Close()
     message.closes()
@@ -284,6 +284,34 @@ def test_a_known_server_may_answer_otherwise() -> None:
     message.takes_all()
     assert isinstance(message.action, Done)
     assert not context.traits.two_connections
+
+
+EVENTS = {"Content-Type": "text/event-stream; charset=utf-8", "X-Request-ID": "req_8"}
+
+
+def test_a_known_server_may_answer_on_the_post_after_all() -> None:
+    context = a_context()
+    message = subscribed(context)
+    raw = sse("message:started") + TOKEN + COMPLETED
+    assert message.replies(200, headers=EVENTS, raw=raw) == Close()
+    message.closes()
+    assert isinstance(message.takes_all(), Done)
+    assert kinds(message) == ["message:started", "message:token", "message:completed"]
+    assert not context.traits.two_connections
+    assert message.machine.request_id == "req_8"
+
+
+def test_such_an_answer_that_has_no_end_is_no_answer() -> None:
+    message = subscribed()
+    assert message.replies(200, headers=EVENTS, raw=TOKEN) == Close()
+    message.closes()
+    assert isinstance(message.error, StreamError)
+    message = subscribed()
+    message.replies(429, {}, {"Retry-After": "3"})
+    message.closes()
+    message.waits()
+    message.replies(200, headers=EVENTS, raw=TOKEN)
+    assert isinstance(message.error, StreamError)
 
 
 @pytest.mark.parametrize("phase", [Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN])

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from flowmaestro_core import __version__
 from flowmaestro_core.http import Headers
-from flowmaestro_core.options import USER_AGENT, ClientOptions, check_seconds
+from flowmaestro_core.options import USER_AGENT, ClientOptions
+from flowmaestro_core.timeouts import check_seconds
 
 KEY = "fm_live_0123456789"
 
@@ -60,7 +61,7 @@ def test_changes_make_a_copy() -> None:
     assert (child.call_timeout, child.timeout, child.max_retries) == (2.5, 7, 0)
     assert child.headers == Headers({"a": "1", "b": "3", "c": "4"})
     assert child.request_headers().get_list("b") == ["3"]
-    assert child.api_key == KEY
+    assert child.api_key == child.request_headers()["x-api-key"] == KEY
     assert (parent.call_timeout, parent.max_retries) == (None, 3)
     assert dict(parent.headers) == {"a": "1", "b": "2"}
     assert parent.with_changes() == parent

@@ -39,6 +39,7 @@ RUNNING = an_envelope({"id": "ex_1", "status": "running"})
 ENDED = an_envelope({"id": "ex_1", "status": "completed", "outputs": {"a": 1}})
 CONNECTED = sse("connected", {"execution_id": "ex_1", "status": "running"})
 COMPLETED = sse("execution:completed", {"outputs": {"a": 1}})
+ENDED_SOMEHOW = sse("execution:completed")
 
 
 def is_execute(request: Request) -> bool:
@@ -111,15 +112,55 @@ def test_when_events_do_not_flow_it_asks_on_the_ramp_of_a_wait() -> None:
     assert kinds(run) == ["connected", "execution:completed"]
 
 
-def test_a_last_word_that_lags_behind_is_waited_for() -> None:
+def last_word(kind: str, **told: Any) -> Stepper:
+    """A run whose terminal event has come, up to the question after it."""
     run = following()
-    run.receives(COMPLETED)
+    run.receives(sse(kind, told))
     run.closes()
     run.takes()
+    assert isinstance(run.action, Send)
+    return run
+
+
+def test_a_last_word_that_lags_behind_is_completed_by_the_event() -> None:
+    run = last_word("execution:completed", outputs={"a": 1}, completed_at="t")
+    run.replies(200, an_envelope({"id": "ex_1", "workflow_id": "wf_1", "status": "running"}))
+    assert run.value == {
+        "id": "ex_1",
+        "workflow_id": "wf_1",
+        "status": "completed",
+        "inputs": None,
+        "outputs": {"a": 1},
+        "error": None,
+        "started_at": None,
+        "completed_at": "t",
+        "created_at": None,
+    }
+    assert run.now == 1000.0
+
+
+@pytest.mark.parametrize("status", [401, 429, 500])
+def test_a_last_word_that_does_not_come_is_made_of_the_event(status: int) -> None:
+    run = last_word("execution:failed", error="why")
+    run.replies(status, an_error("no", window="day"), {"Retry-After": "40"})
+    assert (run.value["id"], run.value["status"], run.value["error"]) == ("ex_1", "failed", "why")
+
+
+def test_a_last_word_is_not_waited_for_long() -> None:
+    run = last_word("execution:cancelled")
+    assert isinstance(run.action, Send)
+    assert run.action.timeout == pytest.approx(3.0)
+    run.fails(timed_out=True, after=3.0)
+    assert run.value["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("kind", ["execution:completed", "execution:failed"])
+def test_an_event_that_does_not_tell_the_outcome_is_no_last_word(kind: str) -> None:
+    run = last_word(kind)
     assert isinstance(run.replies(200, RUNNING), Wait)
     run.waits()
     run.replies(200, ENDED)
-    assert run.value["status"] == "completed"
+    assert run.value["outputs"] == {"a": 1}
 
 
 # Starting
@@ -195,19 +236,23 @@ def test_a_stream_that_is_not_offered_gives_way_to_polling(status: int) -> None:
 
 def test_a_stream_that_cannot_be_opened_gives_way_to_polling() -> None:
     run = executed()
-    for _ in range(3):
-        run.fails()
-        run.waits()
-    assert isinstance(run.fails(), Send)
+    while "waiting" not in run.machine.state:
+        if isinstance(run.action, Open):
+            run.fails()
+        else:
+            run.replies(200, RUNNING) if isinstance(run.action, Send) else run.waits()
     run.replies(200, ENDED)
     assert run.value["status"] == "completed"
+    assert sum("events" in request.url for request in run.sent) == 4
 
 
 @pytest.mark.parametrize("clean", [False, True])
 def test_a_stream_that_stays_lost_gives_way_to_polling(clean: bool) -> None:
     run = following()
-    while not isinstance(run.action, Send):
-        if isinstance(run.action, Read):
+    while "waiting" not in run.machine.state:
+        if isinstance(run.action, Send):
+            run.replies(200, RUNNING)
+        elif isinstance(run.action, Read):
             run.ends() if clean else run.fails(Phase.REPLY_BROKEN)
         elif isinstance(run.action, Wait):
             run.waits()
@@ -311,7 +356,14 @@ REPLIES = (
     a_response(404),
     a_response(429),
 )
-CHUNKS = (KEEPALIVE, CONNECTED, sse("node:started"), sse("node:started") + COMPLETED, COMPLETED)
+CHUNKS = (
+    KEEPALIVE,
+    CONNECTED,
+    sse("node:started"),
+    sse("node:started") + COMPLETED,
+    COMPLETED,
+    ENDED_SOMEHOW,
+)
 
 
 def test_the_table_is_true() -> None:

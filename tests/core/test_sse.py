@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any, Iterable, List, Optional, Tuple
+from unittest import mock
 
 import pytest
 from hypothesis import example, given
@@ -256,6 +258,29 @@ def test_it_agrees_with_the_reference_however_the_bytes_are_cut(
         assert retry == expected.retry
 
 
+BLOCK_LINES = [b"event: a\n", b"data: b\n", b"data: \n", b"id: 1\n", b"\n"]
+
+
+@given(
+    stream=st.one_of(
+        STREAMS,
+        st.lists(st.sampled_from(BLOCK_LINES)).map(b"".join),
+    ),
+    cuts=st.lists(st.integers(0, 1000), max_size=10),
+    large=st.integers(1, 9),
+)
+@example(stream=b"event: a\ndata: b\ndata: \xf0\x9f\xa6\x86\n\n", cuts=[], large=4)
+@example(stream=b"event: a\ndata: b\nid: 1\n\n", cuts=[], large=4)
+def test_large_events_are_read_by_the_same_rules(
+    stream: bytes, cuts: List[int], large: int
+) -> None:
+    expected = reference.interpret(stream)
+    with mock.patch("flowmaestro_core.sse._LARGE", large):
+        events, last_event_id, retry = decode(cut(stream, cuts))
+    assert [tuple(event) for event in events] == expected.events
+    assert (last_event_id, retry) == (expected.last_event_id, expected.retry)
+
+
 @given(stream=STREAMS)
 def test_no_two_way_cut_matters(stream: bytes) -> None:
     at_every_cut(stream)
@@ -393,6 +418,19 @@ def test_a_long_line_in_small_pieces_is_joined_once() -> None:
     assert whole_line_calls <= 1, "the line is put together before its end has come"
     assert len(calls) < 10
     assert Counted.copied <= 2 * 64
+
+
+def test_comments_are_not_held_however_many_come_without_a_blank_line() -> None:
+    decoder = SseDecoder(max_event_size=1000)
+    decoder.feed(b"data: x\n")
+    tracemalloc.start()
+    try:
+        for _ in range(20_000):
+            assert decoder.feed(b": keepalive\r\n") == []
+        assert tracemalloc.get_traced_memory()[1] < 20_000
+    finally:
+        tracemalloc.stop()
+    assert decoder.feed(b"\n") == [ServerSentEvent("message", "x")]
 
 
 def test_what_was_dispatched_is_not_held() -> None:

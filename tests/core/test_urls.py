@@ -29,6 +29,8 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
         ("http://localhost:8787", "http://localhost:8787/api/v1"),
         ("http://[::1]:8787", "http://[::1]:8787/api/v1"),
         ("HTTP://HOST", "HTTP://HOST/api/v1"),
+        ("https://host.example.", "https://host.example./api/v1"),
+        (f"https://{'a' * 63}.example", f"https://{'a' * 63}.example/api/v1"),
         ("https://münchen.example", "https://münchen.example/api/v1"),
     ],
 )
@@ -56,6 +58,9 @@ def test_the_api_root_of_a_base_url(base_url: str, root: str) -> None:
         "https://host?",
         "https://host#part",
         "https://host#",
+        "https://a..b",
+        "https://.host",
+        f"https://{'a' * 64}.example",
         "https://ho st",
         "https://host\n",
         " https://host",

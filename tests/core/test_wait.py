@@ -264,6 +264,18 @@ def test_a_spent_day_is_raised_at_once() -> None:
     assert wait.error.gave_up == "the day's allowance is spent"
 
 
+def test_who_watches_learns_of_a_question_that_failed() -> None:
+    wait = started()
+    asked = wait.replies(body=RUNNING)
+    assert isinstance(asked, Wait)
+    assert asked.because is None
+    wait.waits()
+    failed = wait.fails(Phase.NOT_SENT)
+    assert isinstance(failed, Wait)
+    assert failed.because is not None
+    assert (failed.because.outcome, failed.reconnects) == (Phase.NOT_SENT, False)
+
+
 def test_a_503_may_ask_for_a_pause_and_never_for_more_than_is_left() -> None:
     wait = started(timeout=100.0)
     assert wait.replies(503, headers={"Retry-After": "70"}) == Wait(70.0)

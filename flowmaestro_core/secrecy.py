@@ -1,0 +1,40 @@
+"""What must not be seen: which header fields are secret, and what of a URL may be shown.
+
+The one rule for every repr, log line, error and recording; `echoes.py` applies it to what others
+say.
+"""
+
+from __future__ import annotations
+
+import re
+
+REDACTED = "***"
+"""What is shown in the place of a secret."""
+
+SHORTEST_SECRET = 8
+"""Characters; what is shorter is left alone in the texts of others, where it may be any word."""
+
+_SECRET = re.compile(
+    r"auth|cookie|credential|(?<!idempotency.)key|pass(w|phrase|code)|private|secret"
+    r"|session|signature|token",
+    re.IGNORECASE,
+)
+_CREDENTIALS = re.compile(r"^([^:/]+://)[^/]*@")
+_QUERY_VALUE = re.compile(r"=[^&]*")
+
+
+def is_secret_field(name: str) -> bool:
+    """Whether the header field `name` may carry a credential, as far as its name tells.
+
+    So do `Authorization`, `X-API-Key`, `Cookie`, a webhook's signature, and whatever custom
+    name holds a word such as token, secret or key; `Idempotency-Key` does not.
+    """
+    return _SECRET.search(name) is not None
+
+
+def showable_url(url: str) -> str:
+    """`url` without credentials and without the values in its query, whose names are kept."""
+    if "?" not in url and "@" not in url:
+        return url
+    location, mark, query = url.partition("?")
+    return _CREDENTIALS.sub(r"\1", location) + mark + _QUERY_VALUE.sub("=" + REDACTED, query)

@@ -1,0 +1,86 @@
+"""How long one attempt may take, as a whole and by its phases."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Optional, Tuple
+
+_set = object.__setattr__
+
+
+class Timeout(float):
+    """The seconds that one attempt of a call may take, with limits for its phases.
+
+    It is a float, the limit of the whole attempt, and compares and computes as one: a transport
+    that knows of no phases keeps to that. Immutable. Raises `ValueError` or `TypeError`, naming
+    the argument, for what is not a positive, finite number of seconds.
+
+    Args:
+        total: from the beginning to the last byte of the reply; of a stream, to the head.
+        connect: until a connection is at hand: waiting for a free one, looking up the name,
+            proxy and TLS included. When it runs out, the request was not sent.
+        head: from then until the head of the reply is complete, sending included. When it runs
+            out, the server may have acted.
+        read: the longest silence in the body of a reply that is read whole. The patience with a
+            stream is the business of `StreamTimes`.
+
+    A phase that is `None` is bounded by `total` alone.
+
+    """
+
+    __slots__ = ("connect", "head", "read")
+
+    connect: Optional[float]
+    head: Optional[float]
+    read: Optional[float]
+
+    def __new__(
+        cls,
+        total: float,
+        *,
+        connect: Optional[float] = None,
+        head: Optional[float] = None,
+        read: Optional[float] = None,
+    ) -> Timeout:
+        check_seconds("total", total)
+        timeout = super().__new__(cls, total)
+        for name, seconds in (("connect", connect), ("head", head), ("read", read)):
+            if seconds is not None:
+                check_seconds(name, seconds)
+            _set(timeout, name, None if seconds is None else float(seconds))
+        return timeout
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Timeout cannot be changed: make another with {name}=")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("a Timeout cannot be changed")
+
+    def __repr__(self) -> str:
+        phases = [(name, getattr(self, name)) for name in self.__slots__]
+        given = [f", {name}={seconds}" for name, seconds in phases if seconds is not None]
+        return f"Timeout({float(self)}{''.join(given)})"
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        return _timeout, (float(self), self.connect, self.head, self.read)
+
+
+def with_total(timeout: float, total: float) -> float:
+    """A limit of `total` seconds, with the phases of `timeout` if it has any."""
+    if isinstance(timeout, Timeout):
+        return _timeout(total, timeout.connect, timeout.head, timeout.read)
+    return total
+
+
+def check_seconds(name: str, value: Any) -> None:
+    """Refuse what is not a positive, finite number of seconds, naming the argument."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be a positive number of seconds, not {value}")
+
+
+def _timeout(
+    total: float, connect: Optional[float], head: Optional[float], read: Optional[float]
+) -> Timeout:
+    return Timeout(total, connect=connect, head=head, read=read)

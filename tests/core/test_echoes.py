@@ -1,0 +1,249 @@
+"""A server that repeats the secrets it was sent does not get them into what is shown."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import traceback
+from typing import Any, Dict, Optional
+
+import pytest
+from calls import GET, opening, started
+from followed import THREAD, streaming
+from hypothesis import given
+from hypothesis import strategies as st
+from stepping import Report, Stepper, a_context, an_envelope, an_error
+
+from flowmaestro_core.echoes import LONGEST_TEXT, Echoes
+from flowmaestro_core.errors import AuthenticationError
+from flowmaestro_core.http import Phase, TransportFailure
+from flowmaestro_core.resources.threads import Threads
+from flowmaestro_core.resources.workflows import Workflows
+
+KEY = "fm_live_key"  # the key of `a_context`
+OWN = "tell/nobody"
+ECHOES = Echoes((("X-API-Key", KEY), ("Authorization", f"Bearer {KEY}"), ("Accept", "text/html")))
+OPTIONS = {"headers": {"X-Own-Token": OWN}}
+
+
+def everywhere(error: BaseException) -> str:
+    """All that an error shows of itself."""
+    shown = "".join(traceback.format_exception(type(error), error, None))
+    return f"{shown} {error!r} {vars(error)!r} {pickle.dumps(error)!r}"
+
+
+def assert_hushed(error: BaseException) -> None:
+    assert KEY not in everywhere(error)
+    assert OWN not in everywhere(error)
+
+
+def all_escaped(text: str) -> str:
+    return "".join(f"\\u{ord(char):04X}" for char in text)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (f"no such key: {KEY}; you sent 'Bearer {KEY}'", "no such key: ***; you sent 'Bearer ***'"),
+        (f"{KEY}{KEY}", "******"),
+        (f"in JSON {all_escaped(KEY)}, fm\\u005flive_key", "in JSON ***, ***"),
+        ("fm_live_ke, FM_LIVE_KEY, text/html", "fm_live_ke, FM_LIVE_KEY, text/html"),
+        ("a \\ and no secret", "a \\ and no secret"),
+        ("", ""),
+    ],
+)
+def test_echoes_are_blotted_out(said: str, shown: str) -> None:
+    assert ECHOES.blotted(said) == shown
+
+
+def test_the_credentials_behind_a_scheme_are_known_by_themselves() -> None:
+    echoes = Echoes([("Authorization", "Basic c2VjcmV0OnB3")])
+    assert echoes.blotted("bad c2VjcmV0OnB3, Basic c2VjcmV0OnB3") == "bad ***, ***"
+
+
+def test_short_values_may_be_any_word() -> None:
+    assert Echoes([("X-Token", "token")]).blotted("a token is a token") == "a token is a token"
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8))
+def test_whatever_a_secret_is_made_of_it_is_known_again_in_json(secret: str) -> None:
+    echoes = Echoes([("X-Own-Token", secret)])
+    for text in (secret, json.dumps(secret), json.dumps(secret).replace("/", r"\/"), repr(secret)):
+        shown = echoes.blotted(text)
+        assert "***" in shown
+        assert secret[1:] not in shown
+    assert echoes.blotted_json({secret: [secret, {"a": [secret]}], "n": 1}) == {
+        "***": ["***", {"a": ["***"]}],
+        "n": 1,
+    }
+
+
+def test_json_is_searched_however_deep_it_is() -> None:
+    deep: Any = KEY
+    for _ in range(100_000):
+        deep = [deep]
+    found = ECHOES.blotted_json(deep)
+    while isinstance(found, list):
+        (found,) = found
+    assert found == "***"
+
+
+@given(st.text())
+def test_a_line_is_one_line(text: str) -> None:
+    line = ECHOES.line(text * 100)
+    assert line.isprintable()
+    assert len(line) <= LONGEST_TEXT
+
+
+@pytest.mark.parametrize("html", [False, True])
+def test_of_a_refusal(html: bool) -> None:
+    call = started(GET, OPTIONS)
+    said = f"the key {call.sent[0].headers['x-api-key']} with {OWN} is unknown"
+    headers = {"X-Request-ID": f"{KEY}\x1b"}
+    if html:
+        call.replies(401, headers=headers, raw=f"<html><p>{said}".encode())
+    else:
+        call.replies(
+            401, {"error": {"code": KEY, "message": said, "details": {KEY: [OWN]}}}, headers
+        )
+        assert call.error.code == "***"
+        assert call.error.details == {"***": ["***"]}
+    assert isinstance(call.error, AuthenticationError)
+    assert "the key *** with *** is unknown" in call.error.message
+    assert call.error.request_id == r"***\x1b"
+    assert_hushed(call.error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"code": "x", "message": f"bad key {KEY}"}},
+        {"error": f"bad key {KEY}"},
+        {"oops": f"bad key {KEY}"},
+        {"meta": {"request_id": KEY}},
+    ],
+    ids=lambda body: next(iter(body)),
+)
+def test_of_a_refusal_in_escapes(body: Dict[str, Any]) -> None:
+    call = started(GET)
+    raw = json.dumps(body).replace(KEY, all_escaped(KEY)).encode()
+    call.replies(400, raw=raw)
+    assert "***" in str(call.error)
+    assert_hushed(call.error)
+    assert all_escaped(KEY) not in everywhere(call.error)
+
+
+def test_a_text_that_is_cut_off_in_the_middle_of_an_echo() -> None:
+    call = started(GET)
+    call.replies(400, raw=(b"x" * 495 + KEY.encode()) * 3)
+    assert call.error.details == "x" * 495 + "***" + "xx"
+
+
+def test_what_a_refusal_says_is_bounded() -> None:
+    call = started(GET)
+    call.replies(400, an_error("c" * 5000, "m" * 5000), {"X-Request-ID": "r" * 5000})
+    error = call.error
+    assert {len(it) for it in (error.message, error.code, error.request_id)} == {LONGEST_TEXT}
+
+
+def test_of_a_reply_that_is_not_what_was_asked_for() -> None:
+    headers = {"X-Request-ID": KEY, "Location": "https://elsewhere.test"}
+    for status, raw in ((200, b"{bad"), (200, b"[]"), (307, b"")):
+        call = started(GET)
+        call.replies(status, headers=headers, raw=raw)
+        assert call.error.request_id == "***"
+        assert_hushed(call.error)
+    stream = opening()
+    stream.opens(content_type="text/plain", headers=headers)
+    stream.receives(bytes(2 << 20))
+    stream.closes()
+    assert stream.error.code == "invalid_response"
+    assert stream.error.request_id == "***"
+
+
+def a_failure(message: str, quoted: Optional[str] = None) -> TransportFailure:
+    """A failure as a transport raises it, because of what its library said."""
+    failure = TransportFailure(Phase.REPLY_BROKEN, message, timed_out=True)
+    if quoted is not None:
+        failure.__cause__ = OSError("trouble")
+        failure.__cause__.__context__ = ValueError(f"bad line: {quoted}")
+    return failure
+
+
+HARMLESS = a_failure("cut", "chunk header")
+UNSHOWABLE = {
+    "the text": a_failure(f"bad status line: {KEY}"),
+    "a cause": a_failure("bad status line", KEY),
+    "escapes": a_failure("bad status line: \x1b[31mEVIL\n"),
+    "a long text": a_failure("x" * 60_000, "x" * 60_000),
+}
+
+
+def test_a_failure_that_repeats_nothing_is_the_cause() -> None:
+    call = started(GET, {"max_retries": 0})
+    call.report(Report("transport_failed", (HARMLESS,), 0.0))
+    assert call.error.__cause__ is HARMLESS
+
+
+@pytest.mark.parametrize("where", UNSHOWABLE)
+def test_of_a_failure(where: str) -> None:
+    failure = UNSHOWABLE[where]
+    call = started(GET, {"max_retries": 0})
+    call.report(Report("transport_failed", (failure,), 0.0))
+    cause = call.error.__cause__
+    assert isinstance(cause, TransportFailure)
+    assert (cause.phase, cause.timed_out) == (failure.phase, failure.timed_out)
+    assert cause.__cause__ is None
+    assert call.error.message == f"{cause.message} (reply broken)"
+    assert cause.message.isprintable()
+    assert len(cause.message) <= LONGEST_TEXT
+    assert_hushed(call.error)
+
+
+def test_causes_in_a_circle() -> None:
+    first, second = OSError("one"), OSError("two")
+    first.__cause__, second.__context__ = second, first
+    failure = TransportFailure(Phase.NOT_SENT, "cut")
+    failure.__cause__ = first
+    assert ECHOES.showable(failure) is failure
+
+
+@pytest.mark.parametrize("where", UNSHOWABLE)
+def test_of_a_stream(where: str) -> None:
+    stream = streaming(THREAD, {"max_retries": 0})
+    stream.start()
+    stream.opens(headers={"X-Request-ID": KEY})
+    stream.report(Report("transport_failed", (UNSHOWABLE[where],), 0.0))
+    assert stream.error.request_id == "***"
+    assert stream.error.__cause__.__cause__ is None
+    assert_hushed(stream.error)
+
+
+def test_of_a_stream_that_there_is_not() -> None:
+    stream = streaming()
+    stream.start()
+    stream.opens(content_type="application/json")
+    stream.receives(json.dumps({"data": {}, "meta": {"request_id": KEY}}).encode())
+    stream.ends()
+    assert stream.error.request_id == "***"
+
+
+def test_of_a_start_that_cannot_be_followed() -> None:
+    run = Stepper(Workflows.run("wf_1").machine(a_context(), "token"))
+    run.start()
+    run.replies(202, an_envelope({}, meta={"request_id": KEY}))
+    assert run.error.request_id == "***"
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_of_a_message(streams: bool) -> None:
+    message = Stepper(Threads.send_message_stream("th_1", "hi").machine(a_context(), "token"))
+    message.start()
+    headers = {"X-Request-ID": KEY}
+    if streams:
+        message.opens(headers=headers)
+    else:
+        message.opens(content_type="application/json", headers=headers)
+        message.receives(json.dumps(an_envelope({"status": "completed"}, meta={})).encode())
+        message.ends()
+    assert message.machine.request_id == "***"

@@ -1,0 +1,248 @@
+"""Whatever a server says, a caller gets a result or an error of ours, and nothing else.
+
+Every endpoint is driven through replies, heads and streams that hold any JSON and worse, with
+the names in it that the core reads. `Stepper` checks each step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import itertools
+import json
+from typing import Any, Callable, Iterable, Iterator, Tuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from properties import failures, header_fields, statuses
+from stepping import EVENTS_OF, Report, Stepper, a_context
+
+import flowmaestro_core.resources
+from flowmaestro_core.actions import Action, Done, Emit, Fail, Send, Wait
+from flowmaestro_core.call import Call
+from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.events import event_from_sse, is_garbled_end
+from flowmaestro_core.http import Headers, Response, ResponseHead
+from flowmaestro_core.operation import Operation
+from flowmaestro_core.raw import raw_call
+from flowmaestro_core.reply import RateLimit, Reply, asks_for_tomorrow, error_from_response
+from flowmaestro_core.sse import ServerSentEvent
+
+NAMES = """
+    data meta request_id pagination page per_page total_count total_pages has_next has_more
+    messages message id message_id thread_id execution_id status outputs error code details
+    window retry_after statusCode success error_message inputs input_schema label description
+    type required results similarity score chunk_id trigger_type usage total_tokens role content
+    created_at completed_at secret deleted token executionId output progress
+    """.split()  # noqa: SIM905 - fifty strings are easier to read so
+"""The keys that the core reads."""
+
+WORDS = """
+    completed running failed cancelled pending processing assistant user day minute
+    execution:completed message:completed message:token connected wf_1 exec_1
+    """.split()  # noqa: SIM905
+"""Texts that mean something to the core."""
+
+RAW = {
+    "<a number of 5000 digits>": "1" * 5000,
+    "<a number of 400 digits>": "9" * 400,
+    "<a float beyond all floats>": "1e999",
+    "<no number>": "NaN",
+    "<less than all>": "-Infinity",
+    "<a lone surrogate>": '"\\ud800"',
+    "<a key twice>": '{"id": "a", "id": 1, "status": null, "status": []}',
+    "<nested a little>": "[" * 60 + "]" * 60,
+    "<nested deep>": '{"id":' * 940 + "1" + "}" * 940,
+    "<nested too deep>": "[" * 100_000,
+}
+"""What no `json.dumps` writes, put into the text where its name stands."""
+
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from([0, 1, -1, 2**31, 0.5]),
+    st.sampled_from(WORDS),
+    st.sampled_from(sorted(RAW)),
+    st.text(max_size=3),
+)
+values: st.SearchStrategy[Any] = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(NAMES), inner, max_size=6),
+    ),
+    max_leaves=10,
+)
+objects = st.dictionaries(st.sampled_from(NAMES), values, max_size=8)
+envelopes = st.fixed_dictionaries(
+    {"data": st.one_of(objects, st.lists(objects, max_size=3), values)},
+    optional={"meta": values, "pagination": st.one_of(objects, values), "error": values},
+)
+texts = st.one_of(envelopes, envelopes, values).map(lambda value: written(value))
+bodies = st.one_of(
+    texts.map(lambda text: text.encode("utf-8", "replace")),
+    st.sampled_from(
+        [b"", b"\xef\xbb\xbf{}", b"\xff\xfe{}", b"<html><p>no", b'{"data": ', b"{} {}"]
+    ),
+)
+fields = st.lists(header_fields, max_size=2).map(Headers)
+responses = st.builds(Response, st.one_of(st.just(200), statuses), fields, bodies)
+heads = st.one_of(
+    st.just(ResponseHead(200, {"Content-Type": "text/event-stream"})),
+    st.builds(ResponseHead, statuses, fields),
+)
+chunks = st.one_of(
+    st.builds(
+        lambda kind, data, id_: f"id: {id_}\nevent: {kind}\ndata: {written(data)}\n\n".encode(
+            "utf-8", "replace"
+        ),
+        st.one_of(st.just("message"), st.sampled_from(WORDS), st.text(max_size=3)),
+        st.one_of(objects, values),
+        st.sampled_from(["1", "2", "\ud800", ""]),
+    ),
+    st.sampled_from([b": keepalive\n\n", b"retry: 99999999999999999999999\n\n", b"\xff\n\n"]),
+)
+
+
+def written(value: Any) -> str:
+    text = json.dumps(value)
+    for name, raw in RAW.items():
+        text = text.replace(f'"{name}"', raw)
+    return text
+
+
+def endpoints() -> Iterator[Any]:
+    """Every method of every resource, as a function that builds its operation."""
+    arguments = {
+        "events": ["execution.completed"],
+        "execution_ids": ["exec_1", "exec_2"],
+        "inputs": [{}, {}],
+        "url": "https://example.com",
+    }
+    for resource in map(
+        flowmaestro_core.resources.__dict__.get, flowmaestro_core.resources.__all__
+    ):
+        for name in vars(resource):
+            if name.startswith("_"):
+                continue
+            build = getattr(resource, name)
+            required = {
+                parameter.name: arguments.get(parameter.name, "x")
+                for parameter in inspect.signature(build).parameters.values()
+                if parameter.default is parameter.empty
+            }
+            yield pytest.param(lambda b=build, g=required: b(**g), id=f"{resource.__name__}.{name}")
+    yield pytest.param(lambda: raw_call("GET", "/x", None, None), id="request")
+
+
+def happens_next(action: Any, draw: Callable[..., Any]) -> Report:
+    """What a hostile world reports for an action."""
+    event = draw(st.sampled_from(EVENTS_OF[type(action)]))
+    if event == "response_received":
+        return Report(event, (draw(responses),))
+    if event == "stream_opened":
+        return Report(event, (draw(heads),))
+    if event == "bytes_received":
+        return Report(event, (draw(chunks),))
+    if event == "transport_failed":
+        return Report(event, (draw(failures),))
+    return Report(event)
+
+
+@pytest.mark.parametrize("build", list(endpoints()))
+@settings(max_examples=20, deadline=None, database=None)
+@given(data=st.data())
+def test_of_every_endpoint(build: Callable[[], Operation[Any, Any]], data: st.DataObject) -> None:
+    context = a_context(max_retries=1)
+    context.traits.two_connections = data.draw(st.booleans())
+    stepper = Stepper(build().machine(context, "token"))
+    action: Action = stepper.start()
+    for _ in range(12):
+        if isinstance(action, (Done, Fail)):
+            break
+        action = stepper.report(happens_next(action, data.draw))
+    if isinstance(action, Done) and isinstance(action.value, Reply):
+        assert action.value.request_id is None or isinstance(action.value.request_id, str)
+        assert isinstance(action.value.rate_limit, RateLimit)
+
+
+WRONG = [None, True, 0, -1, 10**400, float("inf"), "", "x", "\ud800", [], [1], [{}], {}, {"x": 1}]
+
+PLACES: Tuple[Callable[[Any], Any], ...] = (
+    lambda wrong: wrong,
+    lambda wrong: {"data": wrong},
+    lambda wrong: {"data": [wrong, {}]},
+    lambda wrong: {"data": {"message": wrong}},
+    lambda wrong: {"data": {"messages": [wrong]}},
+    lambda wrong: {"data": {"usage": wrong}},
+    lambda wrong: {"data": {"inputs": {"name": wrong}}},
+    lambda wrong: {"data": {"results": [wrong]}},
+    lambda wrong: {"data": [{"inputs": {"name": wrong}}]},
+    lambda wrong: {"data": {}, "meta": wrong},
+    lambda wrong: {"data": [], "pagination": wrong},
+    lambda wrong: {"error": wrong},
+)
+
+
+CALLS = [each for each in endpoints() if isinstance(each.values[0](), Call)]
+OTHERS = [each for each in endpoints() if each not in CALLS]
+
+
+def all_wrong(places: Iterable[Callable[[Any], Any]]) -> Iterator[bytes]:
+    """Bodies with each wrong value, in each place and there under each name."""
+    for place, wrong in itertools.product(places, WRONG):
+        for value in (wrong, *({name: wrong} for name in NAMES)):
+            yield json.dumps(place(value)).encode()
+
+
+@pytest.mark.parametrize("build", CALLS)
+def test_of_a_call_with_a_wrong_value_under_each_key(build: Callable[[], Call[Any]]) -> None:
+    call = build()
+    for body in all_wrong(PLACES):
+        with contextlib.suppress(FlowMaestroError):
+            call.reply(Response(200, Headers(), body))
+
+
+@pytest.mark.parametrize("build", OTHERS)
+def test_of_what_owns_calls_with_a_wrong_value_under_each_key(
+    build: Callable[[], Operation[Any, Any]],
+) -> None:
+    for body in all_wrong(PLACES[1:3]):
+        stepper = Stepper(build().machine(a_context(), "token"))
+        action = stepper.start()
+        for _ in range(3):
+            if isinstance(action, Send):
+                action = stepper.report(
+                    Report("response_received", (Response(200, Headers(), body),))
+                )
+            elif isinstance(action, (Emit, Wait)):
+                action = stepper.report(Report(EVENTS_OF[type(action)][0]))
+
+
+@pytest.mark.parametrize("status", [400, 404, 408, 429, 500, 503, 999])
+def test_of_an_error_with_a_wrong_value_under_each_key(status: int) -> None:
+    for body in all_wrong((PLACES[0], PLACES[-1], lambda wrong: {"error": {"details": wrong}})):
+        error = error_from_response(Response(status, Headers(), body))
+        assert isinstance(error, FlowMaestroError)
+        asks_for_tomorrow(error)
+
+
+def test_of_an_event_with_a_wrong_value_under_each_key() -> None:
+    for kind in ("message", *WORDS):
+        for wrong in WRONG:
+            for data in (wrong, *({name: wrong} for name in NAMES)):
+                item = event_from_sse(ServerSentEvent(kind, json.dumps(data)))
+                assert isinstance(item["type"], str)
+                is_garbled_end(item)
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(response=st.builds(Response, st.integers(300, 999), fields, bodies))
+def test_of_errors(response: Response) -> None:
+    error = error_from_response(response)
+    assert isinstance(error, FlowMaestroError)
+    assert str(error)
+    assert repr(error)
+    assert isinstance(error.message, str)
+    assert isinstance(error.code, str)

@@ -1,0 +1,67 @@
+"""Which header fields are secret, and what of a URL may be shown."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from flowmaestro_core.http import Request
+from flowmaestro_core.options import ClientOptions
+from flowmaestro_core.secrecy import is_secret_field, showable_url
+
+KEY = "fm_live_hush_hush"
+
+
+@pytest.mark.parametrize(
+    "name",
+    """
+    Authorization Proxy-Authorization X-API-Key x-apikey Cookie Set-Cookie X-Auth-Token
+    X-FlowMaestro-Signature Session-Id My-Secret X-Password X-Passphrase Client-Credential
+    Ocp-Apim-Subscription-Key X-Access-Key Private-Thing
+    """.split(),  # noqa: SIM905 - a list of words
+)
+def test_fields_that_carry_credentials(name: str) -> None:
+    assert is_secret_field(name)
+    assert is_secret_field(name.lower())
+    assert is_secret_field(name.upper())
+
+
+@pytest.mark.parametrize(
+    "name",
+    """
+    Accept Content-Type Idempotency-Key idempotency_key User-Agent X-Request-ID Retry-After
+    X-RateLimit-Remaining Last-Event-ID Via Location
+    """.split(),  # noqa: SIM905
+)
+def test_fields_that_do_not(name: str) -> None:
+    assert not is_secret_field(name)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://api.test/x", "https://api.test/x"),
+        ("https://api.test/x?", "https://api.test/x?"),
+        ("https://api.test/x?a=1&b=2&a=", "https://api.test/x?a=***&b=***&a=***"),
+        ("https://api.test/x?a=b=c?d", "https://api.test/x?a=***"),
+        ("https://me:pw@api.test:8443/x@y", "https://api.test:8443/x@y"),
+        ("https://me:p@w@api.test/?q=me@home", "https://api.test/?q=***"),
+        ("https://api.test/a://b@c", "https://api.test/a://b@c"),
+        ("/x@y?a=1", "/x@y?a=***"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_secret(url: str, shown: str) -> None:
+    assert showable_url(url) == shown
+    assert repr(Request("GET", url, {})) == f"<Request GET {shown}, 0 bytes>"
+
+
+def test_options_keep_the_key_to_themselves() -> None:
+    options = ClientOptions(KEY, headers={"X-Own-Token": "tell_nobody", "X-Plain": "seen"})
+    assert options.api_key == KEY
+    for shown in (options, dataclasses.asdict(options), dataclasses.astuple(options)):
+        assert KEY not in repr(shown)
+        assert "tell_nobody" not in repr(shown)
+        assert "seen" in repr(shown)
+    assert "api_key" not in {field.name for field in dataclasses.fields(options)}
+    assert options != ClientOptions(KEY + "_", headers=options.headers)
