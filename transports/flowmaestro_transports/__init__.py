@@ -17,6 +17,7 @@ from flowmaestro_core.http import (
     TransportClosedError,
     TransportFailure,
 )
+from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.contract import (
     AsyncOpenResponse,
     AsyncTransport,
@@ -41,6 +42,7 @@ __all__ = [
     "RequestsTransport",
     "Response",
     "ResponseHead",
+    "Timeout",
     "Transport",
     "TransportClosedError",
     "TransportFailure",

@@ -4,183 +4,228 @@ from __future__ import annotations
 
 import asyncio
 import io
-import math
-import re
-import ssl
 import sys
 import time
 import weakref
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    AsyncContextManager,
-    AsyncGenerator,
-    Dict,
-    List,
-    Optional,
-    Union,
-)
+from typing import Any, AsyncGenerator, Dict, List, NamedTuple, Optional, Set, Tuple, Union
 
 import aiohttp
-from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from flowmaestro_core.http import (
-    Headers,
     Phase,
     Request,
     Response,
     TransportClosedError,
     TransportFailure,
 )
-from flowmaestro_transports.content_coding import MAX_BODY, ContentDecoder
+from flowmaestro_transports.aiohttp_body import Body
+from flowmaestro_transports.aiohttp_connector import SETTINGS, Connector, new_session
+from flowmaestro_transports.aiohttp_failure import ERRORS, closed, failure_of
+from flowmaestro_transports.aiohttp_limits import Attempt, timeout_at
+from flowmaestro_transports.arguments import check_max_connections, check_session
+from flowmaestro_transports.content_coding import MAX_BODY
 from flowmaestro_transports.contract import AsyncOpenResponse
-from flowmaestro_transports.tls import tls_context
-
-if sys.version_info >= (3, 11):
-    from asyncio import timeout_at
-elif TYPE_CHECKING:
-
-    def timeout_at(when: float) -> AsyncContextManager[object]: ...  # noqa: D103
-
-else:
-    from async_timeout import timeout_at  # a dependency of aiohttp's own there
-
-_LONGEST_LINE = 64 * 1024
-"""Bytes that one line in the head of a reply may have."""
-
-_MARGIN = 0.005
-"""Seconds by which connecting must end before the attempt as a whole. If both limits ran out
-together, one could not tell whether the request had left."""
+from flowmaestro_transports.one_process import OneProcess, Process, warn_unclosed
+from flowmaestro_transports.proxies import Proxies
+from flowmaestro_transports.tls import ClientCert, Verify, tls_context
 
 _LARGE_BODY = 2**20
 """Bytes of a request beyond which aiohttp warns that one write of them blocks the event loop."""
 
-_AFTER_THE_REASON = re.compile(r":?\s*\n|: (?=<|b?['\"])")
-"""Where aiohttp's messages go on to quote the reply, or to show an object."""
+_AUTO_HEADERS = ("Accept", "Accept-Encoding", "User-Agent")
+"""What aiohttp would add to any request."""
 
-_AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-"""What aiohttp would add; a `Content-Type` even to a POST without a body."""
+_MAX_ORIGINS = 256
 
-_SETTINGS: Dict[str, Any] = {
-    "auto_decompress": False,  # ours is bounded
-    "max_line_size": _LONGEST_LINE,
-    "max_field_size": _LONGEST_LINE,
-}
-"""What a session of ours is made with, and a request on another's is told."""
-
-_ERRORS = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError)
-_NOT_SENT = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ClientHttpProxyError,
-    aiohttp.InvalidURL,
-    aiohttp.ServerTimeoutError,  # no limit but that for connecting is left to aiohttp
-)
+_Fields = Tuple[Tuple[str, str], ...]
 
 
-class AiohttpTransport:
+class AiohttpTransport(OneProcess):
     """An `AsyncTransport` on aiohttp, for asyncio. Elsewhere its calls raise `RuntimeError`.
 
-    Without a `session`, it keeps connections of its own, made with the first call: `verify`
-    is True for the system's trust store, the path of CA certificates, an `ssl.SSLContext`, or
-    False; at most `max_connections` calls are on their way at once, and others wait within
-    their own time limits. Open streams do not count. Used from one event loop after another,
-    it makes new connections; from two that run at once, it raises `RuntimeError`.
+    Without a `session`, it keeps connections of its own, made with the first call. At most
+    `max_connections` calls are on their way at once, and others wait within their own time
+    limits; a body that `open` has returned does not count. Used from one event loop after
+    another, it makes new connections; from two that run at once, it raises `RuntimeError`.
 
-    With a `session`, that one is used as it is and never closed: its connector bounds calls
-    and streams alike, its own headers and cookies go out as well, and aiohttp by itself
-    repeats a GET, PUT or DELETE once when a kept connection turns out to be dead. A `verify`
-    beside it is a `ValueError`: that belongs to its connector.
+    `verify` and `client_cert` are what `tls_context` takes: whom to trust, and what to show.
+    `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
+    `https://...`; without it, the environment names the proxies, as `Proxies` says. With
+    `trust_env=False` nothing of the environment counts, for certificates either. All of it is
+    settled here, once. Through an https:// proxy, https:// origins need Python 3.11.
+
+    With a `session`, that one is used as it is and never closed. Its connector bounds calls and
+    streams alike; its own headers and cookies go out as well, its middlewares are left out; with
+    `trust_env`, a key beside an entry of `.netrc` for the host is a failure (*not sent*). By
+    itself aiohttp repeats a GET, PUT or DELETE once when a kept connection turns out to be dead.
+    A garbled reply of a proxy is not told from one of the server, and the `head` of a `Timeout`
+    is counted from when its `connect` would run out.
+
+    Raises `ValueError` for a `max_connections` below 1, for a `verify`, `client_cert`,
+    `trust_env` or `proxy` beside a session, which has its own, and for a session with an `auth`,
+    which would displace the key; `TypeError` for a `session` or `max_connections` of another
+    type; and what `tls_context` and `Proxies` raise.
     """
 
     def __init__(
         self,
         session: Optional[aiohttp.ClientSession] = None,
         *,
-        verify: Union[bool, str, ssl.SSLContext] = True,
+        verify: Verify = True,
+        client_cert: Optional[ClientCert] = None,
+        trust_env: bool = True,
+        proxy: Optional[str] = None,
         max_connections: int = 100,
     ) -> None:
-        if session is not None and verify is not True:
-            raise ValueError("verify belongs to the session's connector")
-        if max_connections < 1:
-            raise ValueError("max_connections must be at least 1")
+        check_session(session, aiohttp.ClientSession)
+        check_max_connections(max_connections)
+        if session is None:
+            self._context = tls_context(verify, client_cert, trust_env=trust_env)
+            self._proxies = Proxies(proxy, trust_env=trust_env)
+        elif (verify, client_cert, trust_env, proxy) != (True, None, True, None):
+            raise ValueError("verify, client_cert, trust_env and proxy belong to the session")
+        elif session.auth is not None:
+            raise ValueError("the session has an auth of its own, which would displace the key")
         self._callers_session = session
-        self._context = tls_context(verify) if session is None else None
         self._max_connections = max_connections
-        self._limits: Dict[float, aiohttp.ClientTimeout] = {}  # the last: they seldom change
-        self._options = {} if session is None else {**_SETTINGS}
+        self._routes: Dict[str, _Route] = {}
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._sessions: Dict[int, aiohttp.ClientSession] = {}
         self._keeper: Optional[AsyncGenerator[None, None]] = None
-        self._streams: weakref.WeakSet[_Body] = weakref.WeakSet()
+        self._streams: weakref.WeakSet[Body] = weakref.WeakSet()
+        self._attempts: Set[Attempt] = set()
+        self._pauses: Set[asyncio.Future[None]] = set()
+        self._process = Process()
+        self._inherited: object = None
         self._closed = False
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As `AsyncTransport.send`. A body of more than 64 MiB is a failure (*reply broken*)."""
-        loop = _running_loop()
-        session = await self._session(loop, self._max_connections)
-        body: Optional[_Body] = None
+        session = await self._session(_running_loop(), self._max_connections)
+        attempt = Attempt(timeout, watched=session is not self._callers_session)
+        self._attempts.add(attempt)
+        body: Optional[Body] = None
         try:
-            async with timeout_at(loop.time() + timeout):
-                body = await self._begin(session, request, timeout, MAX_BODY)
-                return Response(body.status, body.headers, await body.read_whole())
+            async with timeout_at(attempt.end) as attempt.timer:
+                body = await self._begin(session, request, timeout, attempt, MAX_BODY)
+                return Response(body.status, body.headers, await body.read_whole(attempt))
         except BaseException as error:
             if body is not None:
                 body.release()
-            if isinstance(error, _ERRORS):
-                raise _failure(error, head_came=body is not None) from error
+            if isinstance(error, ERRORS) or attempt.was_cut_by(error):
+                raise _failure(attempt, error, head_came=body is not None) from error
             raise
+        finally:
+            self._attempts.discard(attempt)
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
         """As `AsyncTransport.open`."""
-        loop = _running_loop()
-        session = await self._session(loop, 0)
+        session = await self._session(_running_loop(), 0)
+        attempt = Attempt(timeout, watched=session is not self._callers_session)
+        self._attempts.add(attempt)
         try:
-            async with timeout_at(loop.time() + timeout):
-                body = await self._begin(session, request, timeout, sys.maxsize)
-        except _ERRORS as error:
-            raise _failure(error, head_came=False) from error
+            async with timeout_at(attempt.end) as attempt.timer:
+                body = await self._begin(session, request, timeout, attempt, sys.maxsize)
+        except BaseException as error:
+            if isinstance(error, ERRORS) or attempt.was_cut_by(error):
+                raise _failure(attempt, error, head_came=False) from error
+            raise
+        finally:
+            self._attempts.discard(attempt)
         self._streams.add(body)
         return body
 
     async def sleep(self, seconds: float) -> None:
-        """As `AsyncTransport.sleep`."""
-        await asyncio.sleep(seconds)
+        """As `AsyncTransport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
+        if self._closed:
+            raise TransportClosedError
+        loop = _running_loop()
+        pause: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(seconds, _end, pause)
+        self._pauses.add(pause)
+        try:
+            await pause
+        finally:
+            timer.cancel()
+            self._pauses.discard(pause)
+        if self._closed:
+            raise TransportClosedError
 
     def now(self) -> float:
         """As `AsyncTransport.now`."""
         return time.monotonic()
 
     async def close(self) -> None:
-        """As `AsyncTransport.close`. A session of the caller's stays open; its streams end."""
+        """As `AsyncTransport.close`: whoever is at a call, a read or a pause wakes.
+
+        A session of the caller's stays open; its streams end.
+        """
         self._closed = True
+        if self._process.forked:
+            self._leave_to_parent()
+        for attempt in self._attempts:
+            attempt.cut()
+        for pause in self._pauses:
+            if pause.get_loop() is asyncio.get_running_loop():
+                _end(pause)
         for stream in list(self._streams):  # those of a caller's session, too
             stream.release()
         await self._let_sessions_go()
 
+    def __del__(self) -> None:
+        sessions = getattr(self, "_sessions", {}).values()
+        if not all(session.closed for session in sessions) and not self._process.forked:
+            warn_unclosed(self)  # the loop that they belong to closes them
+
     async def _begin(
-        self, session: aiohttp.ClientSession, request: Request, timeout: float, limit: int
-    ) -> _Body:
+        self,
+        session: aiohttp.ClientSession,
+        request: Request,
+        timeout: float,
+        attempt: Attempt,
+        limit: int,
+    ) -> Body:
         """Sends, and gives the reply as soon as its head is there."""
         if timeout <= 0:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
-        headers = request.headers
-        if timeout not in self._limits:
-            connect = max(timeout - _MARGIN, timeout / 2)
-            limits = aiohttp.ClientTimeout(connect=connect, ceil_threshold=math.inf)
-            self._limits = {timeout: limits}
-        response = await session.request(
-            request.method,
-            URL(request.url, encoded=True),
-            data=_sendable(request.body),
-            headers=headers.pairs,
-            skip_auto_headers=[name for name in _AUTO_HEADERS if name not in headers] or None,
-            allow_redirects=False,
-            raise_for_status=False,
-            timeout=self._limits[timeout],
-            **self._options,
-        )
-        return _Body(response, limit)
+        if session is self._callers_session:
+            fields, options = request.headers.pairs, {**SETTINGS, "middlewares": ()}
+            attempt.connecting_unseen()
+        else:
+            route = self._route(request.url)
+            fields, options = request.headers.pairs + route.fields, route.options
+        try:
+            response = await session.request(
+                request.method,
+                URL(request.url, encoded=True),
+                data=_sendable(request.body),
+                headers=fields,
+                skip_auto_headers=_unwanted(request) or None,
+                allow_redirects=False,
+                raise_for_status=False,
+                timeout=attempt,
+                **options,
+            )
+        except ValueError as error:
+            if "AUTHORIZATION" not in str(error):
+                raise
+            message = "the session found other credentials for this host in .netrc: trust_env=False"
+            raise TransportFailure(Phase.NOT_SENT, message) from error
+        refusal = _refusal(response)
+        if refusal:
+            response.close()
+            raise TransportFailure(Phase.REPLY_BROKEN, refusal)
+        return Body(response, limit, self._process)
+
+    def _route(self, url: str) -> _Route:
+        origin = "/".join(url.split("/", 3)[:3])
+        route = self._routes.get(origin)
+        if route is None:
+            if len(self._routes) >= _MAX_ORIGINS:
+                self._routes.clear()
+            route = self._routes[origin] = _new_route(origin, self._proxies)
+        return route
 
     async def _session(
         self, loop: asyncio.AbstractEventLoop, connections: int
@@ -188,13 +233,15 @@ class AiohttpTransport:
         """The session with so many connections at once; 0 is any number."""
         if self._closed:
             raise TransportClosedError
+        if self._process.forked:
+            self._leave_to_parent()
         if self._callers_session is not None:
             return self._callers_session
         if loop is not self._loop:
             await self._move_to(loop)
         session = self._sessions.get(connections)
         if session is None:
-            session = self._sessions[connections] = _new_session(self._context, connections)
+            session = self._sessions[connections] = new_session(self._context, connections)
         return session
 
     async def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -208,6 +255,19 @@ class AiohttpTransport:
         self._keeper = _keep(self._sessions, self._streams)
         await self._keeper.__anext__()
 
+    def _leave_to_parent(self) -> None:
+        for session in self._sessions.values():
+            if isinstance(session.connector, Connector):
+                session.connector.leave_to_parent()
+            session.detach()
+        self._inherited = self._keeper, self._loop  # to ask the loop for anything is to disturb it
+        self._keeper = self._loop = None
+        self._sessions = {}
+        self._streams = weakref.WeakSet()
+        self._attempts = set()
+        self._pauses = set()
+        self._process = Process()
+
     async def _let_sessions_go(self) -> None:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
@@ -215,7 +275,7 @@ class AiohttpTransport:
 
 
 async def _keep(
-    sessions: Dict[int, aiohttp.ClientSession], streams: weakref.WeakSet[_Body]
+    sessions: Dict[int, aiohttp.ClientSession], streams: weakref.WeakSet[Body]
 ) -> AsyncGenerator[None, None]:
     """Closes streams and sessions when it is closed, at the latest before its event loop is.
 
@@ -232,126 +292,68 @@ async def _keep(
             await session.close()
 
 
-def _new_session(context: Optional[ssl.SSLContext], connections: int) -> aiohttp.ClientSession:
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, ssl=context or True),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        **_SETTINGS,
-    )
-    if hasattr(session, "_retry_connection"):
-        # aiohttp would repeat a GET, PUT or DELETE on its own; no public switch turns that off.
-        session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
-    return session
+def _refusal(response: aiohttp.ClientResponse) -> str:
+    """What is wrong with a head that aiohttp lets pass; `""` for nothing."""
+    if response.status < 200:
+        return f"an informational reply ({response.status}) came as the final one"
+    coding = response.headers.get("Transfer-Encoding")
+    if coding is not None and coding.lower() == "identity":  # RFC 9112 knows it no more
+        return "the transfer coding is not supported"
+    return ""
 
 
-class _Body:
-    """A reply whose body is still open."""
+def _end(pause: asyncio.Future[None]) -> None:
+    if not pause.done():
+        pause.set_result(None)
 
-    def __init__(self, response: aiohttp.ClientResponse, limit: int) -> None:
-        headers = Headers(
-            [(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.raw_headers]
+
+def _failure(attempt: Attempt, error: BaseException, *, head_came: bool) -> Exception:
+    if attempt.cut_short:
+        return closed(connecting=attempt.connecting, head_came=head_came)
+    return failure_of(error, connecting=attempt.connecting, head_came=head_came)
+
+
+class _Route(NamedTuple):
+    """What requests to one origin need besides: header fields, and options of aiohttp."""
+
+    fields: _Fields
+    options: Dict[str, Any]
+
+
+def _new_route(origin: str, proxies: Proxies) -> _Route:
+    try:
+        address = URL(origin)
+        proxy = proxies.proxy_for(address.scheme, address.host or "", address.port or 0)
+    except ValueError:
+        raise TransportFailure(Phase.NOT_SENT, "the URL is not valid") from None
+    if proxy is None:
+        return _Route((), {})
+    options: Dict[str, Any] = {"proxy": URL(proxy.url)}
+    fields: _Fields = ()
+    if proxy.authorization is not None:
+        fields = (("Proxy-Authorization", proxy.authorization),)
+    if address.scheme == "http":  # the proxy gets the request itself
+        return _Route(fields, options)
+    if proxy.scheme == "https" and sys.version_info < (3, 11):
+        raise TransportFailure(
+            Phase.NOT_SENT,
+            "asyncio before Python 3.11 knows no TLS within TLS, which an https:// proxy needs; "
+            "AnyioTransport does",
         )
-        self._coding = ContentDecoder(headers, limit)
-        self.status = response.status
-        self.headers = self._coding.headers
-        self._response = response
-        self._connection_end = _connection_end(response)
-        self._closed = False
+    return _Route((), {**options, "proxy_headers": dict(fields)})
 
-    async def read(self, patience: float) -> Optional[bytes]:
-        """As `AsyncOpenResponse.read`. Another task's `close` wakes it, and it raises."""
-        if self._closed:
-            raise TransportFailure(Phase.REPLY_BROKEN, "the stream was closed")
-        stream = self._response.content
-        try:
-            arrived = stream.read_nowait()  # spares the timer
-            if arrived:
-                content = self._decode(arrived)
-                if content:
-                    return content
-            async with timeout_at(_running_loop().time() + patience):
-                return await self._next()
-        except asyncio.TimeoutError:
-            return None  # giving up the wait loses no bytes
-        except _ERRORS as error:
-            message = "the stream was closed" if self._closed else _reason(error)
-            self.release()
-            raise TransportFailure(Phase.REPLY_BROKEN, message) from error
 
-    async def read_whole(self) -> bytes:
-        """The rest of the body. Raises what aiohttp does, and `TransportFailure`."""
-        pieces: List[bytes] = []
-        while True:
-            piece = await self._next()
-            if not piece:
-                return b"".join(pieces)
-            pieces.append(piece)
-
-    async def close(self) -> None:
-        """As `AsyncOpenResponse.close`."""
-        self.release()
-
-    def release(self) -> None:
-        """As `Releasable.release`: aiohttp needs not wait to drop a connection."""
-        self._closed = True
-        self._response.close()
-
-    async def _next(self) -> bytes:
-        while True:
-            data = await self._arriving()
-            content = self._decode(data)
-            if content or not data:
-                return content
-
-    async def _arriving(self) -> bytes:
-        try:
-            return await self._response.content.readany()
-        except RuntimeError as error:
-            if _is_connected(self._response):
-                raise
-            # aiohttp gave the connection up, over garbage in it, and told nobody why
-            message = "the connection was lost within the reply"
-            raise aiohttp.ClientPayloadError(message) from error
-
-    def _decode(self, data: bytes) -> bytes:
-        end = self._connection_end
-        lost = _exception(end) if not data and end is not None and end.done() else None
-        if lost is not None:
-            self.release()
-            raise TransportFailure(Phase.REPLY_BROKEN, str(lost)) from lost
-        try:
-            return self._coding.feed(data) if data else self._coding.finish()
-        except ValueError as error:
-            self.release()
-            raise TransportFailure(Phase.REPLY_BROKEN, str(error)) from error
+def _unwanted(request: Request) -> List[str]:
+    """The headers that aiohttp would add to what the core wants sent."""
+    names = [name for name in _AUTO_HEADERS if name not in request.headers]
+    if request.method != "GET" or request.body:  # to a POST even if it has no body
+        names += ("Content-Type",)
+    return names
 
 
 def _sendable(body: bytes) -> Union[bytes, io.BytesIO, None]:
     """The body of a request, so that aiohttp writes a large one piece by piece."""
     return io.BytesIO(body) if len(body) > _LARGE_BODY else body or None
-
-
-def _connection_end(response: aiohttp.ClientResponse) -> Optional[asyncio.Future[None]]:
-    """How the connection ends, for a body that ends with it; None where that does not matter.
-
-    There aiohttp lets a lost connection pass for the end. Before aiohttp 3.12 nothing tells.
-    """
-    framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
-    if framed or response.connection is None:
-        return None
-    end: Optional[asyncio.Future[None]] = getattr(response.connection.protocol, "closed", None)
-    if end is not None:
-        end.add_done_callback(_exception)  # or asyncio would report it as never looked at
-    return end
-
-
-def _is_connected(response: aiohttp.ClientResponse) -> bool:
-    protocol = response.connection and response.connection.protocol
-    return bool(protocol and protocol.connected)
-
-
-def _exception(ended: asyncio.Future[None]) -> Optional[BaseException]:
-    return None if ended.cancelled() else ended.exception()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
@@ -362,45 +364,3 @@ def _running_loop() -> asyncio.AbstractEventLoop:
             "AiohttpTransport runs on asyncio, and no asyncio event loop is running; "
             "AnyioTransport runs on trio, too"
         ) from None
-
-
-def _failure(error: BaseException, *, head_came: bool) -> TransportFailure:
-    """The failure that an `error` of aiohttp means for the attempt."""
-    timed_out = isinstance(error, asyncio.TimeoutError)
-    if isinstance(error, _NOT_SENT):
-        return TransportFailure(
-            Phase.NOT_SENT,
-            "not connected in time" if timed_out else _reason(error),
-            timed_out=timed_out,
-        )
-    if head_came:
-        what = "the reply did not end in time" if timed_out else _reason(error)
-        return TransportFailure(Phase.REPLY_BROKEN, what, timed_out=timed_out)
-    if timed_out:
-        return TransportFailure(Phase.MAYBE_PROCESSED, "no reply in time", timed_out=True)
-    if _is_of_the_head(error):
-        message = f"the head of the reply is broken: {_reason(error)}"
-        return TransportFailure(Phase.REPLY_BROKEN, message)
-    return TransportFailure(
-        Phase.MAYBE_PROCESSED, f"the connection was lost before the reply: {_reason(error)}"
-    )
-
-
-def _is_of_the_head(error: BaseException) -> bool:
-    """Whether a part of the head came: garbage, or the beginning of one that was cut off."""
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return not isinstance(error.message, str)  # but what had come
-    return isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError))
-
-
-def _reason(error: BaseException) -> str:
-    """What happened, in one line, without the URL's query or any header's value."""
-    if isinstance(error, aiohttp.InvalidURL):
-        return "the URL is not valid"
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "the server closed the connection"
-    if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
-        text = error.message
-    else:
-        text = str(error)
-    return _AFTER_THE_REASON.split(text.strip(), maxsplit=1)[0] or type(error).__name__

@@ -11,8 +11,10 @@ from anyio.lowlevel import checkpoint
 from flowmaestro_core.http import Headers, Phase, Response, ResponseHead
 from flowmaestro_transports.anyio_connection import Connection
 from flowmaestro_transports.anyio_failures import NETWORK_ERRORS, closed, network_failure
+from flowmaestro_transports.anyio_limits import PhaseLimits
 from flowmaestro_transports.anyio_pool import Pool
 from flowmaestro_transports.content_coding import MAX_BODY, ContentDecoder
+from flowmaestro_transports.one_process import of_the_parent
 
 
 class _Body:
@@ -36,18 +38,24 @@ class _Body:
                 return data
 
 
-async def read_whole(connection: Connection, head: ResponseHead) -> Response:
-    """The reply behind `head`, its body read to the end.
+async def read_whole(
+    connection: Connection, head: ResponseHead, limits: Optional[PhaseLimits]
+) -> Response:
+    """The reply behind `head`, its body read to the end and within `limits`.
 
     Raises what `Connection.take` raises, and `InflateError`, for a body of more than `MAX_BODY`
     bytes too.
     """
     body = _Body(connection, head, MAX_BODY)
     parts: List[bytes] = []
+    if limits is not None:
+        limits.received()
     while True:
         data = body.take()
         if data is None:
             await connection.ready()
+            if limits is not None:
+                limits.received()
             continue
         if not data:
             return Response(head.status, body.headers, b"".join(parts))
@@ -90,6 +98,8 @@ class AnyioOpenResponse:
             raise closed(Phase.REPLY_BROKEN)
         if self._reading:
             raise RuntimeError("another task is reading this body")
+        if self._pool.process.forked:
+            raise of_the_parent()
         self._reading = True
         try:
             data = await self._next(patience)

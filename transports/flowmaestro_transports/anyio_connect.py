@@ -1,153 +1,60 @@
-"""How a connection comes about: names, the race between addresses, TLS. For asyncio and trio.
+"""How a connection comes about: straight to its origin, or by way of a proxy.
 
-Every connection of the anyio transport is made by `connect`.
+A proxy forwards plain requests itself. For https it opens a tunnel (CONNECT, RFC 9110, 9.3.6),
+and TLS with the origin goes through that. Only the proxy sees the proxy's credentials.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 import ssl
-from itertools import chain, zip_longest
-from typing import Any, Callable, List, Optional, Tuple
 
-import anyio
+import h11
 
-from flowmaestro_transports.anyio_socket import Origin, Socket, TlsSocket, Waiter, waiter_for
+from flowmaestro_core.http import Headers, Request
+from flowmaestro_transports.anyio_connection import Connection
+from flowmaestro_transports.anyio_routes import Origin, Route, credentials
+from flowmaestro_transports.anyio_socket import Socket, TlsSocket
+from flowmaestro_transports.anyio_tcp import connect_tcp
+from flowmaestro_transports.anyio_tls import start_tls
+from flowmaestro_transports.proxies import Proxy
 
-ATTEMPT_DELAY = 0.25
-"""Seconds before the next address is tried beside the one under way (RFC 8305, 8)."""
-
-_Address = Tuple[socket.AddressFamily, Any]
+_CONNECT = Request("CONNECT", "", Headers())
 
 
-async def connect(origin: Origin, tls: Callable[[], ssl.SSLContext]) -> Socket:
-    """A new connection to `origin`, with the context that `tls` gives when its scheme is https.
+async def connect(route: Route, context: ssl.SSLContext) -> Socket:
+    """A new connection for requests on `route`; `context` is for TLS with origin and proxy.
 
-    Raises `OSError` (`ssl.SSLError` is one, and so is a name that does not resolve), and
-    `UnicodeError` for a name that cannot be one.
+    Raises `OSError` (`ssl.SSLError` is one, a name that does not resolve, and a tunnel that the
+    proxy refuses), and `ValueError` for a name that cannot be one.
     """
-    sock = await _connect_tcp(origin.host, origin.port)
-    if origin.scheme != "https":
-        return Socket(sock)
-    return TlsSocket(await _start_tls(sock, tls, origin.host))
-
-
-async def _connect_tcp(host: str, port: int) -> socket.socket:
-    addresses = await _resolve(host, port)
-    if len(addresses) == 1:
-        return await _try_address(addresses[0])
-    race = _Race()
+    origin, proxy = route.origin, route.proxy
+    if proxy is None:
+        return await _reach(*origin, context)
     try:
-        await race.run(addresses)
-    except BaseException:
-        if race.winner is not None:
-            race.winner.close()
-        raise
-    if race.winner is None:
-        raise race.errors[0]
-    return race.winner
-
-
-async def _resolve(host: str, port: int) -> List[_Address]:
-    try:  # an address needs no resolver, which would cost a thread
-        found = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        )
-    except socket.gaierror:
-        return _interleave(
-            [
-                (family, address)
-                for family, _, _, _, address in await anyio.getaddrinfo(
-                    host, port, type=socket.SOCK_STREAM
-                )
-            ]
-        )
-    return [(family, address) for family, _, _, _, address in found]
-
-
-def _interleave(addresses: List[_Address]) -> List[_Address]:
-    """Each family in turn, in the resolver's order, beginning with its favourite (RFC 8305, 4)."""
-    first = [address for address in addresses if address[0] == addresses[0][0]]
-    others = [address for address in addresses if address[0] != addresses[0][0]]
-    pairs = zip_longest(first, others)
-    return [address for address in chain.from_iterable(pairs) if address is not None]
-
-
-class _Race:
-    """Several addresses of one host: each gets a head start over the next; the first one wins."""
-
-    def __init__(self) -> None:
-        self.winner: Optional[socket.socket] = None
-        self.errors: List[OSError] = []
-
-    async def run(self, addresses: List[_Address]) -> None:
-        async with anyio.create_task_group() as group:
-            for address in addresses:
-                lost = anyio.Event()
-                group.start_soon(self._enter, address, lost, group.cancel_scope)
-                with anyio.move_on_after(ATTEMPT_DELAY):
-                    await lost.wait()
-
-    async def _enter(self, address: _Address, lost: anyio.Event, others: anyio.CancelScope) -> None:
-        try:
-            sock = await _try_address(address)
-        except OSError as error:
-            self.errors.append(error)
-            lost.set()
-            return
-        if self.winner is None:
-            self.winner = sock
-            others.cancel()
-        else:
-            sock.close()
-
-
-async def _try_address(address: _Address) -> socket.socket:
-    family, where = address
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            sock.connect(where)
-        except BlockingIOError:
-            await anyio.wait_writable(sock)
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                raise OSError(code, os.strerror(code)) from None
-    except BaseException:
-        sock.close()
-        raise
+        sock = await _reach(proxy.scheme, proxy.host, proxy.port, context)
+        if origin.scheme == "https":
+            await _open_tunnel(sock, origin, proxy)
+    except (OSError, ValueError, h11.RemoteProtocolError) as error:
+        raise ConnectionError(f"proxy {proxy.url}: {error}") from error
+    if origin.scheme == "https":
+        return TlsSocket(await start_tls(sock.wire, context, origin.host))
     return sock
 
 
-async def _start_tls(
-    sock: socket.socket, context: Callable[[], ssl.SSLContext], host: str
-) -> ssl.SSLSocket:
+async def _reach(scheme: str, host: str, port: int, context: ssl.SSLContext) -> Socket:
+    wire = await connect_tcp(host, port)
+    if scheme == "https":
+        return TlsSocket(await start_tls(wire, context, host))
+    return Socket(wire)
+
+
+async def _open_tunnel(sock: Socket, origin: Origin, proxy: Proxy) -> None:
+    target = origin.host_and_port
+    fields = (("Host", target), *credentials(proxy))
     try:
-        # Ragged ends are errors: whoever cuts a body short must not make it pass for whole.
-        tls = context().wrap_socket(
-            sock,
-            server_hostname=host,
-            do_handshake_on_connect=False,
-            suppress_ragged_eofs=False,
-        )
+        head = await Connection(sock, proxy).exchange(_CONNECT, target, fields)
+        if not 200 <= head.status < 300:
+            raise ConnectionRefusedError(f"CONNECT was answered with status {head.status}")
     except BaseException:
         sock.close()
         raise
-    try:
-        while (blocked_on := _shake_hands(tls)) is not None:
-            await blocked_on(tls)
-    except BaseException:
-        tls.close()
-        raise
-    return tls
-
-
-def _shake_hands(tls: ssl.SSLSocket) -> Optional[Waiter]:
-    try:
-        tls.do_handshake()
-    except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
-        return waiter_for(want)
-    return None

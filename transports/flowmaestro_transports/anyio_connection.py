@@ -6,12 +6,13 @@ A connection carries one request at a time: `exchange`, then `take` until it ret
 
 from __future__ import annotations
 
-from typing import Awaitable, List, Optional, Tuple
+from typing import Awaitable, Hashable, List, Optional, Tuple
 
 import h11
 
 from flowmaestro_core.http import Headers, Phase, Request, ResponseHead
-from flowmaestro_transports.anyio_socket import Origin, Socket
+from flowmaestro_transports.anyio_routes import Fields
+from flowmaestro_transports.anyio_socket import Socket
 
 MAX_HEAD = 100 * 1024
 """Bytes of one reply's head, and of one chunk header: beyond that the reply is refused."""
@@ -20,33 +21,35 @@ _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 
 
 class Connection:
-    """A connection to `origin`.
+    """A connection for whatever has the `key`, which is the pool's business.
 
     Raises `OSError` and `h11.RemoteProtocolError` for what goes wrong with the peer, and
     `h11.LocalProtocolError` or `UnicodeError` for a request that HTTP/1.1 cannot express.
     After any of them `phase` says how far the request had come, and only `close` is left.
     """
 
-    def __init__(self, socket: Socket, origin: Origin) -> None:
-        self.origin = origin
+    def __init__(self, socket: Socket, key: Hashable) -> None:
+        self.key = key
         self.phase = Phase.NOT_SENT
         self.complete = False
         """Whether the body of the reply has been taken to its end."""
         self.idle_since = 0.0
         """When it was put aside; the pool's business."""
         self._socket = socket
-        self._host = origin.authority
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._fields: List[Tuple[str, str]] = []
         self._checked: Optional[h11.Request] = None
         self._cut_short = False
         self._broken: Optional[h11.RemoteProtocolError] = None
 
-    async def exchange(self, request: Request, target: str) -> ResponseHead:
-        """Send `request` for `target` (RFC 9112, 3.2) and read the head of its reply."""
+    async def exchange(self, request: Request, target: str, fields: Fields) -> ResponseHead:
+        """Send `request` for `target` (RFC 9112, 3.2) and read the head of its reply.
+
+        Those of `fields` that the request does not have itself go before its own.
+        """
         self.phase = Phase.NOT_SENT
         self.complete = False
-        early = await self._send(self._encode(request, target))
+        early = await self._send(self._encode(request, target, fields))
         response = await self._read_head(early or await self._wait_for_bytes())
         return ResponseHead(
             response.status_code,
@@ -58,11 +61,10 @@ class Connection:
             ),
         )
 
-    def _encode(self, request: Request, target: str) -> bytes:
+    def _encode(self, request: Request, target: str, needed: Fields) -> bytes:
         given = request.headers
-        fields = list(given.pairs)
-        if "host" not in given:
-            fields.insert(0, ("Host", self._host))
+        fields = [field for field in needed if field[0] not in given]
+        fields += given.pairs
         body = request.body
         if (body or request.method in _BODY_EXPECTED) and "content-length" not in given:
             fields.append(("Content-Length", str(len(body))))

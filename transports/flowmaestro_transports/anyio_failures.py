@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import anyio
 import h11
 
@@ -21,9 +23,14 @@ _DOING = {
 }
 
 
+_QUOTE = re.compile(r":? *(bytearray\(|b['\"]).*", re.DOTALL)
+"""Where h11's messages go on to quote the peer, at any length."""
+
+
 def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
     """The failure for one of `NETWORK_ERRORS`; raise it from `error`."""
-    return TransportFailure(phase, f"{_DOING[phase]}: {str(error) or type(error).__name__}")
+    reason = _QUOTE.sub("", str(error)) or type(error).__name__
+    return TransportFailure(phase, f"{_DOING[phase]}: {reason}")
 
 
 def unsendable() -> TransportFailure:
@@ -39,7 +46,8 @@ def unsendable() -> TransportFailure:
 
 def too_slow(phase: Phase, timeout: float) -> TransportFailure:
     """The failure of an attempt that took longer than `timeout` seconds."""
-    return TransportFailure(phase, f"{_DOING[phase]} within {timeout:g} s", timed_out=True)
+    what = "the reply did not end" if phase is Phase.REPLY_BROKEN else _DOING[phase]
+    return TransportFailure(phase, f"{what} within {timeout:g} s", timed_out=True)
 
 
 def closed(phase: Phase) -> TransportFailure:

@@ -1,20 +1,20 @@
 """What calls on one event loop share: slots that bound them, and connections kept alive.
 
-A connection in use belongs to its user alone, who either gives it back with `keep` or closes
-it; so the pool knows the idle ones only.
+A connection in use belongs to its user alone, who either gives it back or closes it; so the
+pool knows the idle ones only.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Dict, List, Optional, Set
+from typing import Dict, Hashable, List, Optional, Set
 from weakref import WeakSet
 
 import anyio
 
 from flowmaestro_transports.anyio_connection import Connection
-from flowmaestro_transports.anyio_socket import Origin
 from flowmaestro_transports.contract import IDLE_SECONDS, Releasable
+from flowmaestro_transports.one_process import Process
 
 
 class Pool:
@@ -24,24 +24,29 @@ class Pool:
     """
 
     def __init__(self, loop: object, max_connections: int) -> None:
-        self.loop = loop
+        self.process = Process()
+        self._loop = loop
         self.slots = anyio.Semaphore(max_connections, fast_acquire=True)
         self.calls: Set[anyio.CancelScope] = set()
-        """The scopes of the calls in flight; `close` cancels them."""
+        """The scopes of the calls in flight, and of pauses; `close` cancels them."""
         self.bodies: WeakSet[Releasable] = WeakSet()
         """The bodies that are open; `close` releases them."""
         self.closed = False
         self._max_idle = max_connections
-        self._idle: Dict[Origin, List[Connection]] = {}
+        self._idle: Dict[Hashable, List[Connection]] = {}
+
+    def serves(self, loop: object) -> bool:
+        """Whether it belongs to `loop`, and to this process."""
+        return self._loop is loop and not self.process.forked
 
     @property
     def idle_count(self) -> int:
         """How many connections are idle."""
         return sum(map(len, self._idle.values()))
 
-    def take(self, origin: Origin) -> Optional[Connection]:
-        """The idle connection to `origin` that was used last, if one is still good."""
-        stack = self._idle.get(origin)
+    def take(self, key: Hashable) -> Optional[Connection]:
+        """The idle connection for `key` that was used last, if one is still good."""
+        stack = self._idle.get(key)
         while stack:
             connection = stack.pop()
             expired = time.monotonic() - connection.idle_since > IDLE_SECONDS
@@ -58,7 +63,7 @@ class Pool:
         if self.idle_count >= self._max_idle:
             self._close_oldest()
         connection.idle_since = time.monotonic()
-        self._idle.setdefault(connection.origin, []).append(connection)
+        self._idle.setdefault(connection.key, []).append(connection)
 
     def _close_oldest(self) -> None:
         oldest = min((stack for stack in self._idle.values() if stack), key=_age_of_first)
@@ -73,7 +78,7 @@ class Pool:
             scope.cancel()
 
     def abandon(self) -> None:
-        """Close what is idle without touching the event loop, which may be gone."""
+        """Close what is idle without touching the event loop, which may be gone or another's."""
         self.closed = True
         for stack in self._idle.values():
             for connection in stack:

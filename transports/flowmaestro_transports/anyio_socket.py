@@ -7,36 +7,30 @@ is closed in one step: from a cancelled task, or when its event loop is long gon
 
 from __future__ import annotations
 
-import socket
 import ssl
-from typing import Awaitable, Callable, List, NamedTuple, Optional
+from typing import Awaitable, Callable, List, Optional, Protocol
 
 import anyio
 
 READ_SIZE = 65536
 
-Waiter = Callable[[socket.socket], Awaitable[None]]
-"""Waits until a socket can be read, or until it can be written."""
+
+class Wire(Protocol):
+    """What moves the bytes: a connected socket that does not block, or what stands in for one."""
+
+    def fileno(self) -> int: ...
+    def recv(self, size: int, /) -> bytes: ...
+    def send(self, data: memoryview, /) -> int: ...
+    def close(self) -> None: ...
+
+
+Waiter = Callable[[Wire], Awaitable[None]]
+"""Waits until a wire can be read, or until it can be written."""
 
 
 def waiter_for(want: ssl.SSLError) -> Waiter:
     """What TLS waits for: `want` is an `SSLWantReadError` or an `SSLWantWriteError`."""
     return anyio.wait_readable if isinstance(want, ssl.SSLWantReadError) else anyio.wait_writable
-
-
-class Origin(NamedTuple):
-    """Where a request goes (RFC 6454): the key under which connections are kept."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @property
-    def authority(self) -> str:
-        """The value of the Host field (RFC 9110, 7.2): no port where it is the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host.encode("idna").decode()
-        default = 443 if self.scheme == "https" else 80
-        return host if self.port == default else f"{host}:{self.port}"
 
 
 class Socket:
@@ -45,16 +39,16 @@ class Socket:
     What the operating system reports is raised as it is: `OSError`.
     """
 
-    __slots__ = ("_blocked_on", "_sock")
+    __slots__ = ("_blocked_on", "wire")
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
         self._blocked_on: Waiter = anyio.wait_readable
 
     def receive_nowait(self) -> Optional[bytes]:
         """What has arrived, up to 64 KiB; `b""` once the peer has ended, None for nothing yet."""
         try:
-            return self._sock.recv(READ_SIZE)
+            return self.wire.recv(READ_SIZE)
         except BlockingIOError:
             self._blocked_on = anyio.wait_readable
             return None
@@ -62,18 +56,18 @@ class Socket:
     def send_nowait(self, data: memoryview) -> int:
         """Send a first part of `data`; how many bytes that was, 0 when there is no room."""
         try:
-            return self._sock.send(data)
+            return self.wire.send(data)
         except BlockingIOError:
             self._blocked_on = anyio.wait_writable
             return 0
 
     def ready(self) -> Awaitable[None]:
         """Wait until what could not be done just now is worth another try."""
-        return self._blocked_on(self._sock)
+        return self._blocked_on(self.wire)
 
     def readable(self) -> Awaitable[None]:
         """Wait until the operating system has something to read for us."""
-        return anyio.wait_readable(self._sock)
+        return anyio.wait_readable(self.wire)
 
     def dropped(self) -> bool:
         """Of an idle socket: whether the peer has closed it, or spoken out of turn."""
@@ -84,7 +78,7 @@ class Socket:
 
     def close(self) -> None:
         """Close at once. Closing twice is harmless; no task may be waiting on the socket."""
-        self._sock.close()
+        self.wire.close()
 
 
 class TlsSocket(Socket):
@@ -98,7 +92,7 @@ class TlsSocket(Socket):
         size = 0
         while size < READ_SIZE:
             try:
-                record = self._sock.recv(READ_SIZE)
+                record = self.wire.recv(READ_SIZE)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
                 self._blocked_on = waiter_for(want)
                 break
@@ -115,7 +109,7 @@ class TlsSocket(Socket):
     def send_nowait(self, data: memoryview) -> int:
         """As `Socket.send_nowait`."""
         try:
-            return self._sock.send(data)
+            return self.wire.send(data)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
             self._blocked_on = waiter_for(want)
             return 0

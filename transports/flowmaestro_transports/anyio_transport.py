@@ -1,28 +1,18 @@
 """`AnyioTransport`: HTTP/1.1 for asyncio and trio alike, on anyio's sockets and h11.
 
 May touch: the network, by way of anyio. It follows no redirects, keeps no cookies and reads no
-credentials; `SSL_CERT_FILE` and `SSL_CERT_DIR` are all of the environment that counts.
+credentials; of the environment, only what `tls.py` and `proxies.py` name counts.
 """
 
 from __future__ import annotations
 
-import re
-import ssl
-import warnings
-from typing import Awaitable, Callable, Dict, Optional, Tuple, TypeVar, Union
-from urllib.parse import urlsplit
+from typing import Awaitable, Callable, Optional, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
 
-from flowmaestro_core.http import (
-    Phase,
-    Request,
-    Response,
-    ResponseHead,
-    TransportClosedError,
-    TransportFailure,
-)
+from flowmaestro_core.http import Phase, Request, Response, ResponseHead, TransportClosedError
+from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.anyio_body import AnyioOpenResponse, read_whole
 from flowmaestro_transports.anyio_connect import connect
 from flowmaestro_transports.anyio_connection import Connection
@@ -34,45 +24,53 @@ from flowmaestro_transports.anyio_failures import (
     too_slow,
     unsendable,
 )
+from flowmaestro_transports.anyio_limits import PhaseLimits
 from flowmaestro_transports.anyio_pool import Pool
-from flowmaestro_transports.anyio_socket import Origin
-from flowmaestro_transports.tls import tls_context
+from flowmaestro_transports.anyio_routes import Routes
+from flowmaestro_transports.arguments import check_max_connections
+from flowmaestro_transports.one_process import OneProcess, warn_unclosed
+from flowmaestro_transports.proxies import Proxies
+from flowmaestro_transports.tls import ClientCert, Verify, tls_context
 
 T = TypeVar("T")
 
-_URL = re.compile(r"(https?://[^/?#]+)([^#]*)", re.IGNORECASE)
-_MAX_ORIGINS = 256
+_Conclude = Callable[[Connection, ResponseHead, Pool, Optional[PhaseLimits]], Awaitable[T]]
 
 
-class AnyioTransport:
+class AnyioTransport(OneProcess):
     """An `AsyncTransport` with a pool of its own, for asyncio and trio.
 
     `max_connections` bounds the calls in flight; a body that `open` has returned does not
-    count. At most as many idle connections are kept, for 50 seconds each. `verify` is True for
-    the system's trust store, the path of a CA file or directory, an `ssl.SSLContext`, or False,
-    which trusts everyone.
+    count. At most as many idle connections are kept, for 50 seconds each.
+
+    `verify` and `client_cert` are what `tls_context` takes: whom to trust, and what to show.
+    `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
+    `https://...`; without it, the environment names the proxies, as `Proxies` says. With
+    `trust_env=False` nothing of the environment counts, for certificates either. All of it is
+    settled here, once.
 
     One event loop at a time: when the loop has changed since the last call (`asyncio.run`
-    twice), the connections of the old one are closed and new ones made. On Windows, trio or
-    asyncio's selector loop are the better company: under the proactor loop, anyio waits for
-    sockets in a thread.
+    twice), the connections of the old one are closed and new ones made. A child after `os.fork`
+    makes new ones, too, and leaves its parent's alone. On Windows, trio or asyncio's selector
+    loop are the better company: under the proactor loop, anyio waits for sockets in a thread.
 
-    Raises `ValueError` for a `max_connections` below 1, and what `tls_context` raises.
+    Raises `ValueError` for a `max_connections` below 1, `TypeError` for one that is no `int`,
+    and what `tls_context` and `Proxies` raise.
     """
 
     def __init__(
         self,
         *,
         max_connections: int = 100,
-        verify: Union[bool, str, ssl.SSLContext] = True,
+        verify: Verify = True,
+        client_cert: Optional[ClientCert] = None,
+        proxy: Optional[str] = None,
+        trust_env: bool = True,
     ) -> None:
-        if max_connections < 1:
-            raise ValueError(f"max_connections must be at least 1, not {max_connections}")
+        check_max_connections(max_connections)
         self._max_connections = max_connections
-        self._verify = verify
-        if verify is not True:
-            tls_context(verify)  # a wrong path is told here; the usual case waits for https
-        self._origins: Dict[str, Origin] = {}
+        self._context = tls_context(verify, client_cert, trust_env=trust_env)
+        self._routes = Routes(Proxies(proxy, trust_env=trust_env))
         self._pool: Optional[Pool] = None
         self._closed = False
 
@@ -92,8 +90,19 @@ class AnyioTransport:
         return await self._attempt(request, timeout, _opened)
 
     async def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass on the event loop's clock."""
-        await anyio.sleep(seconds)
+        """Let `seconds` pass on the event loop's clock.
+
+        Raises `TransportClosedError` as soon as somebody closes.
+        """
+        pool = self._pool_of_this_loop()
+        with anyio.CancelScope() as scope:
+            pool.calls.add(scope)
+            try:
+                await anyio.sleep(seconds)
+            finally:
+                pool.calls.discard(scope)
+        if scope.cancelled_caught:
+            raise TransportClosedError
 
     def now(self) -> float:
         """Seconds on the event loop's clock; call it from inside the loop."""
@@ -102,13 +111,14 @@ class AnyioTransport:
     async def close(self) -> None:
         """Close every connection; calls and reads in flight raise `TransportFailure`.
 
-        Closing twice is harmless; a later call raises `RuntimeError`.
+        Pauses, and calls that have sent nothing yet, raise `TransportClosedError`, as later
+        calls do. Closing twice is harmless.
         """
         self._closed = True
         pool, self._pool = self._pool, None
         if pool is None:
             return
-        if pool.loop is current_token().native_token:
+        if pool.serves(current_token().native_token):
             pool.close()
         else:
             pool.abandon()
@@ -117,26 +127,27 @@ class AnyioTransport:
         pool: Optional[Pool] = getattr(self, "_pool", None)
         if pool is not None and pool.idle_count:
             pool.abandon()
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            if not pool.process.forked:
+                warn_unclosed(self)
 
-    async def _attempt(
-        self,
-        request: Request,
-        timeout: float,
-        conclude: Callable[[Connection, ResponseHead, Pool], Awaitable[T]],
-    ) -> T:
+    async def _attempt(self, request: Request, timeout: float, conclude: _Conclude[T]) -> T:
         pool = self._pool_of_this_loop()
-        origin, target = self._locate(request.url)
+        route, target = self._routes.find(request.url)
         connection: Optional[Connection] = None
+        limits: Optional[PhaseLimits] = None
         with anyio.move_on_after(timeout) as scope:
             pool.calls.add(scope)
             try:
+                if isinstance(timeout, Timeout):
+                    limits = PhaseLimits(scope, timeout)
                 async with pool.slots:
-                    connection = pool.take(origin)
+                    connection = pool.take(route.key)
                     if connection is None:
-                        connection = Connection(await connect(origin, self._context), origin)
-                    head = await connection.exchange(request, target)
-                    return await conclude(connection, head, pool)
+                        connection = Connection(await connect(route, self._context), route.key)
+                    if limits is not None:
+                        limits.connected()
+                    head = await connection.exchange(request, target, route.fields)
+                    return await conclude(connection, head, pool, limits)
             except BaseException as error:
                 if connection is not None:
                     connection.close()
@@ -148,43 +159,34 @@ class AnyioTransport:
             finally:
                 pool.calls.discard(scope)
         if pool.closed:
-            raise closed(_phase(connection))
-        raise too_slow(_phase(connection), timeout)
+            if connection is None:
+                raise TransportClosedError
+            raise closed(connection.phase)
+        raise too_slow(_phase(connection), timeout if limits is None else limits.seconds)
 
     def _pool_of_this_loop(self) -> Pool:
         if self._closed:
             raise TransportClosedError
         loop = current_token().native_token
         pool = self._pool
-        if pool is None or pool.loop is not loop:
+        if pool is None or not pool.serves(loop):
             if pool is not None:
                 pool.abandon()
             pool = self._pool = Pool(loop, self._max_connections)
         return pool
 
-    def _locate(self, url: str) -> Tuple[Origin, str]:
-        match = _URL.match(url)
-        if match is None:
-            raise _bad_url()
-        prefix, target = match.groups()
-        origin = self._origins.get(prefix)
-        if origin is None:
-            if len(self._origins) >= _MAX_ORIGINS:
-                self._origins.clear()
-            origin = self._origins[prefix] = _parse_origin(prefix)
-        return origin, target if target.startswith("/") else "/" + target
 
-    def _context(self) -> ssl.SSLContext:
-        return tls_context(self._verify)
-
-
-async def _whole(connection: Connection, head: ResponseHead, pool: Pool) -> Response:
-    response = await read_whole(connection, head)
+async def _whole(
+    connection: Connection, head: ResponseHead, pool: Pool, limits: Optional[PhaseLimits]
+) -> Response:
+    response = await read_whole(connection, head, limits)
     pool.give_back(connection)
     return response
 
 
-async def _opened(connection: Connection, head: ResponseHead, pool: Pool) -> AnyioOpenResponse:
+async def _opened(
+    connection: Connection, head: ResponseHead, pool: Pool, _limits: Optional[PhaseLimits]
+) -> AnyioOpenResponse:
     if pool.closed:  # at the very moment when the head came
         raise closed(Phase.REPLY_BROKEN)
     return AnyioOpenResponse(connection, head, pool)
@@ -192,19 +194,3 @@ async def _opened(connection: Connection, head: ResponseHead, pool: Pool) -> Any
 
 def _phase(connection: Optional[Connection]) -> Phase:
     return Phase.NOT_SENT if connection is None else connection.phase
-
-
-def _parse_origin(prefix: str) -> Origin:
-    try:
-        parts = urlsplit(prefix)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        raise _bad_url() from None
-    if not parts.hostname or "@" in parts.netloc:
-        raise _bad_url()
-    return Origin(parts.scheme, parts.hostname, port)
-
-
-def _bad_url() -> TransportFailure:
-    # Without the URL, which may hold a password.
-    return TransportFailure(Phase.NOT_SENT, "the URL is not http:// or https:// with a host")

@@ -27,7 +27,9 @@ class ContentDecoder:
         self._room = limit
         self._unknown = ""
         self._inflater: Optional[Inflater] = None
-        coding = headers.get("content-encoding", "").strip()
+        if "content-encoding" not in headers:
+            return
+        coding = headers["content-encoding"].strip()
         if Inflater.supports(coding):
             self._inflater = Inflater(coding, limit)
             self.headers = Headers(

@@ -11,18 +11,26 @@ FlowMaestro. Rules that the signatures cannot say:
   `Content-Encoding` field of the reply.
 * An open body does not count against the limit of connections for calls; waiting for a free
   connection counts in `timeout`.
+* A quiet body is neither at its end nor broken. A transport that cannot wait for more without
+  losing the body says so with an attribute `patient = False` (absence means True); its quiet
+  read raises `TransportFailure` (*reply broken*), upon which an event stream reconnects.
 * An async transport releases what it holds when the calling task is cancelled.
 """
 
 from __future__ import annotations
 
-from typing import Optional, Protocol, runtime_checkable
+from typing import Awaitable, Callable, Optional, Protocol, Union, runtime_checkable
 
 from flowmaestro_core.http import Headers, Request, Response
 
 IDLE_SECONDS = 50.0
 """How long an idle connection is kept: less than the 60 s after which load balancers drop one,
 often without a word."""
+
+SyncFunction = Callable[[Request], Response]
+"""What a blocking client takes in the place of a `Transport`, for the simplest of cases."""
+AsyncFunction = Callable[[Request], Union[Response, Awaitable[Response]]]
+"""The same for an awaiting client: a coroutine function, or a plain one."""
 
 
 class OpenResponse(Protocol):
@@ -63,7 +71,8 @@ class Transport(Protocol):
     def send(self, request: Request, timeout: float) -> Response:
         """Send the request and read the whole reply, all within `timeout` seconds.
 
-        Raises `TransportFailure`.
+        `timeout` may be a `Timeout`, whose phases may be kept to as well. Raises
+        `TransportFailure`.
         """
         ...
 
@@ -85,7 +94,36 @@ class Transport(Protocol):
     def close(self) -> None:
         """Close every connection. Closing twice is harmless; a later call raises
         `TransportClosedError`.
+
+        Who is at a `send` or an `open` wakes, if the stack can do so, and raises: that error if
+        nothing was sent, else `TransportFailure`. A `sleep` may raise it, too.
         """
+        ...
+
+
+class InterruptibleTransport(Transport, Protocol):
+    """A `Transport` for one user, whose steps another thread can cut short."""
+
+    def interrupt(self) -> None:
+        """Cut short what is under way, and whatever is begun later. Twice is harmless.
+
+        Any thread may call it, the garbage collector's included. `sleep` returns early; `send`
+        and `open` raise `TransportFailure`, or bring what had come already. Bodies that are
+        open stay so.
+        """
+        ...
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """What a `Transport` may offer besides, if other threads can cut its steps short.
+
+    A stream that is closed from another thread then wakes its reader at once, whatever that
+    waits for. Without it, a reader that is not reading is through with its step first.
+    """
+
+    def interruptible(self) -> InterruptibleTransport:
+        """A view of the transport for one user; nobody needs to close it."""
         ...
 
 

@@ -5,24 +5,28 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from typing import Dict, Optional
+from typing import TYPE_CHECKING, Dict, Optional
 
 from flowmaestro_core.http import Request, Response, TransportClosedError
 from flowmaestro_transports.contract import (
     AsyncOpenResponse,
     AsyncTransport,
+    InterruptibleTransport,
     OpenResponse,
-    Transport,
 )
+from flowmaestro_transports.one_process import OneProcess, Process
+
+if TYPE_CHECKING:
+    from flowmaestro_transports.requests_transport import RequestsTransport
 
 
-class DefaultTransport:
+class DefaultTransport(OneProcess):
     """requests, imported with the first call."""
 
     def __init__(self) -> None:
-        self._chosen: Optional[Transport] = None
+        self._chosen: Optional[RequestsTransport] = None
         self._closed = False
-        self._lock = threading.Lock()
+        self._settle()
 
     def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`."""
@@ -33,23 +37,37 @@ class DefaultTransport:
         return self._choose().open(request, timeout)
 
     def sleep(self, seconds: float) -> None:
-        """Really sleep."""
-        time.sleep(seconds)
+        """As `Transport.sleep`."""
+        self._choose().sleep(seconds)
 
     def now(self) -> float:
         """Seconds on the monotonic clock."""
         return time.monotonic()
 
+    def interruptible(self) -> InterruptibleTransport:
+        """As `Interruptible.interruptible`; this, too, has it import requests."""
+        return self._choose().interruptible()
+
     def close(self) -> None:
         """As `Transport.close`, be it before the first call."""
-        with self._lock:
+        with self._lock_of_this_process():
             self._closed = True
         if self._chosen is not None:
             self._chosen.close()
 
-    def _choose(self) -> Transport:
+    def _settle(self) -> None:
+        """Begin with a lock that nobody holds."""
+        self._lock = threading.Lock()
+        self._process = Process()
+
+    def _lock_of_this_process(self) -> threading.Lock:
+        if self._process.forked:
+            self._settle()
+        return self._lock
+
+    def _choose(self) -> RequestsTransport:
         if self._chosen is None:
-            with self._lock:
+            with self._lock_of_this_process():
                 if self._closed:
                     raise TransportClosedError
                 if self._chosen is None:
@@ -59,7 +77,7 @@ class DefaultTransport:
         return self._chosen
 
 
-class DefaultAsyncTransport:
+class DefaultAsyncTransport(OneProcess):
     """aiohttp under asyncio, anyio under trio, found out with each call."""
 
     def __init__(self) -> None:

@@ -6,8 +6,8 @@ It is the only place where the core meets the world; the loops differ in `await`
 
 from __future__ import annotations
 
-import random
-from typing import Any, Optional, Protocol, Union
+from contextlib import nullcontext
+from typing import Any, Callable, ContextManager, Optional, Protocol, Union
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send
 from flowmaestro_core.errors import ClientClosedError, StreamError
@@ -19,6 +19,9 @@ from flowmaestro_transports.contract import (
     OpenResponse,
     Transport,
 )
+from flowmaestro_transports.observing import Observers
+
+InFlight = Callable[[], ContextManager[None]]
 
 
 class Dice(Protocol):
@@ -36,7 +39,25 @@ class Dice(Protocol):
 def dice_of(transport: object) -> Dice:
     """A transport's own dice (its attribute `random`), for repeatable runs; else `random`."""
     own: Optional[Dice] = getattr(transport, "random", None)
-    return random if own is None else own
+    if own is None:
+        import random  # which loads a part of `hashlib`: with the first call, not with a client
+
+        return random
+    return own
+
+
+def in_flight_of(transport: object) -> InFlight:
+    """A transport's own block for a call in flight (its method `in_flight`), if it has one.
+
+    A transport in virtual time has, to let none pass between two requests of one call.
+    """
+    own: Optional[InFlight] = getattr(transport, "in_flight", None)
+    return nullcontext if own is None else own
+
+
+def _in_flight(transport: object, watcher: object) -> InFlight:
+    """As `in_flight_of`, unless a hook may be called: it may wait for another call."""
+    return in_flight_of(transport) if watcher is None else nullcontext
 
 
 def stream_closed() -> StreamError:
@@ -44,12 +65,29 @@ def stream_closed() -> StreamError:
     return StreamError("This stream is closed; ask for a new one", code="stream_closed")
 
 
+def client_closed(machine: Machine[Any]) -> ClientClosedError:
+    """What a caller gets whose client was closed under the machine's hands."""
+    error = ClientClosedError()
+    error.execution_id = machine.execution_id
+    return error
+
+
 class Driver:
     """Drives one machine over a blocking transport."""
 
-    def __init__(self, machine: Machine[Any], transport: Transport) -> None:
+    def __init__(
+        self,
+        machine: Machine[Any],
+        transport: Transport,
+        observers: Optional[Observers] = None,
+    ) -> None:
         self.machine = machine
         self._transport = transport
+        self._jitter = dice_of(transport).random
+        self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
+        self._watcher = None if observers is None else observers.watcher()
+        self.in_flight = _in_flight(transport, self._watcher)
+        """What holds the steps of a call together, for a transport in virtual time."""
         self._body: Optional[OpenResponse] = None
         self._started = False
         self.closed = False
@@ -61,7 +99,10 @@ class Driver:
         Raises the machine's error when it fails. Whatever is raised, no body stays open.
         """
         try:
-            return self._advance()
+            if self.in_flight is nullcontext:  # a stream comes here for each of its events
+                return self._advance()
+            with self.in_flight():
+                return self._advance()
         except BaseException:
             self.close()
             raise
@@ -69,15 +110,19 @@ class Driver:
     def _advance(self) -> Union[Emit, Done]:
         if self.closed:
             raise stream_closed()
-        machine, transport = self.machine, self._transport
-        now, jitter = transport.now, dice_of(transport).random
+        machine, transport, watcher = self.machine, self._transport, self._watcher
+        now, jitter = transport.now, self._jitter
         step = machine.emitted if self._started else machine.start
         self._started = True
         action = step(now(), jitter())
         while not self.closed:
             try:
+                if watcher is not None:
+                    watcher.note(action, now())
                 if isinstance(action, Send):
                     response = transport.send(action.request, action.timeout)
+                    if watcher is not None:
+                        watcher.note(response, now())
                     action = machine.response_received(response, now(), jitter())
                 elif isinstance(action, Emit):
                     return action
@@ -99,6 +144,8 @@ class Driver:
                     self._release()
                     self._body = transport.open(action.request, action.timeout)
                     head = ResponseHead(self._body.status, self._body.headers)
+                    if watcher is not None:
+                        watcher.note(head, now())
                     action = machine.stream_opened(head, now(), jitter())
                 elif isinstance(action, Close):
                     self._release()
@@ -109,9 +156,11 @@ class Driver:
             except TransportFailure as failure:
                 if not isinstance(action, Send):
                     self._release()
+                if watcher is not None:
+                    watcher.note(failure, now())
                 action = machine.transport_failed(failure, now(), jitter())
             except TransportClosedError as error:
-                raise ClientClosedError from error
+                raise client_closed(machine) from error
             except Exception:
                 if not self.closed:
                     raise
@@ -121,9 +170,12 @@ class Driver:
         """Go no further, and release the open body. Closing twice is harmless.
 
         An `advance` in another thread then raises `StreamError` (code `stream_closed`), at once
-        if it is reading, otherwise when the step that it is at has ended.
+        if it is reading or its transport is an `InterruptibleTransport`, otherwise when the step
+        that it is at has ended.
         """
         self.closed = True
+        if self._interrupt is not None:
+            self._interrupt()
         self._release()
 
     def _release(self) -> None:
@@ -140,9 +192,18 @@ class Driver:
 class AsyncDriver:
     """Drives one machine over an awaiting transport."""
 
-    def __init__(self, machine: Machine[Any], transport: AsyncTransport) -> None:
+    def __init__(
+        self,
+        machine: Machine[Any],
+        transport: AsyncTransport,
+        observers: Optional[Observers] = None,
+    ) -> None:
         self.machine = machine
         self._transport = transport
+        self._jitter = dice_of(transport).random
+        self._watcher = None if observers is None else observers.async_watcher()
+        self.in_flight = _in_flight(transport, self._watcher)
+        """As `Driver.in_flight`."""
         self._body: Optional[AsyncOpenResponse] = None
         self._started = False
         self.closed = False
@@ -151,7 +212,10 @@ class AsyncDriver:
     async def advance(self) -> Union[Emit, Done]:
         """As `Driver.advance`. Cancellation, too, leaves no body open."""
         try:
-            return await self._advance()
+            if self.in_flight is nullcontext:
+                return await self._advance()
+            with self.in_flight():
+                return await self._advance()
         except BaseException:
             await self.close()
             raise
@@ -159,15 +223,19 @@ class AsyncDriver:
     async def _advance(self) -> Union[Emit, Done]:
         if self.closed:
             raise stream_closed()
-        machine, transport = self.machine, self._transport
-        now, jitter = transport.now, dice_of(transport).random
+        machine, transport, watcher = self.machine, self._transport, self._watcher
+        now, jitter = transport.now, self._jitter
         step = machine.emitted if self._started else machine.start
         self._started = True
         action = step(now(), jitter())
         while not self.closed:
             try:
+                if watcher is not None:
+                    await watcher.note(action, now())
                 if isinstance(action, Send):
                     response = await transport.send(action.request, action.timeout)
+                    if watcher is not None:
+                        await watcher.note(response, now())
                     action = machine.response_received(response, now(), jitter())
                 elif isinstance(action, Emit):
                     return action
@@ -189,6 +257,8 @@ class AsyncDriver:
                     await self._release()
                     self._body = await transport.open(action.request, action.timeout)
                     head = ResponseHead(self._body.status, self._body.headers)
+                    if watcher is not None:
+                        await watcher.note(head, now())
                     action = machine.stream_opened(head, now(), jitter())
                 elif isinstance(action, Close):
                     await self._release()
@@ -199,9 +269,11 @@ class AsyncDriver:
             except TransportFailure as failure:
                 if not isinstance(action, Send):
                     await self._release()
+                if watcher is not None:
+                    await watcher.note(failure, now())
                 action = machine.transport_failed(failure, now(), jitter())
             except TransportClosedError as error:
-                raise ClientClosedError from error
+                raise client_closed(machine) from error
             except Exception:
                 if not self.closed:
                     raise
@@ -210,7 +282,8 @@ class AsyncDriver:
     async def close(self) -> None:
         """As `Driver.close`, for an `advance` in another task."""
         self.closed = True
-        await self._release()
+        if self._body is not None:
+            await self._release()
 
     def detach(self) -> Optional[AsyncOpenResponse]:
         """Go no further; the open body, if there is one, is the caller's to release."""

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Callable, Coroutine, Optional
+from typing import Any, Callable, Coroutine, NamedTuple, Optional
 
 from flowmaestro_transports.contract import AsyncOpenResponse, Releasable
 
 Start = Callable[[Callable[[AsyncOpenResponse], Coroutine[Any, Any, None]], AsyncOpenResponse], Any]
 
 
-@dataclass(frozen=True)
-class EventLoop:
+class EventLoop(NamedTuple):
     """A running event loop.
 
     Attributes:
@@ -69,9 +67,26 @@ def running_loop() -> Optional[EventLoop]:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return None
-    return EventLoop(
-        loop, loop.call_soon_threadsafe, lambda close, body: loop.create_task(close(body))
-    )
+    return EventLoop(loop, loop.call_soon_threadsafe, _starter(loop))
+
+
+def current_task() -> Any:
+    """The task of asyncio or trio that runs in this thread; None outside of one."""
+    trio: Any = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return trio.lowlevel.current_task()
+    asyncio: Any = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def _starter(loop: Any) -> Start:
+    """Starts coroutine functions on an event loop of asyncio."""
+    return lambda close, body: loop.create_task(close(body))
 
 
 async def _close(body: AsyncOpenResponse) -> None:

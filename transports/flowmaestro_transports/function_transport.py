@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from typing import Any, Awaitable, Callable, Optional, Union, cast
+from typing import Any, Optional, Union, cast
 
 from flowmaestro_core.http import (
     Headers,
@@ -17,10 +17,13 @@ from flowmaestro_core.http import (
     TransportClosedError,
     TransportFailure,
 )
-from flowmaestro_transports.contract import AsyncTransport, Transport
-
-SyncFunction = Callable[[Request], Response]
-AsyncFunction = Callable[[Request], Union[Response, Awaitable[Response]]]
+from flowmaestro_transports.contract import (
+    AsyncFunction,
+    AsyncTransport,
+    SyncFunction,
+    Transport,
+)
+from flowmaestro_transports.one_process import OneProcess
 
 
 def as_transport(given: Union[Transport, SyncFunction]) -> Transport:
@@ -130,13 +133,16 @@ class _AwaitingBody(_WholeBody):
         self.take()
 
 
-class FunctionTransport:
+class FunctionTransport(OneProcess):
     """A `Transport` that asks a function; time limits are the function's own affair.
 
     An `OSError` of the function, and a `TimeoutError` of whatever kind, is a failure of the
     network (*maybe processed*); a `TransportFailure` says for itself what it is. Any other
     exception reaches the caller as it is.
     """
+
+    patient = False
+    """A reply comes whole, or not at all: no part of it can be waited for."""
 
     def __init__(self, function: SyncFunction) -> None:
         self._function = function
@@ -171,11 +177,14 @@ class FunctionTransport:
         self._closed = True
 
 
-class AsyncFunctionTransport:
+class AsyncFunctionTransport(OneProcess):
     """An `AsyncTransport` that asks a function, coroutine or plain, on asyncio or trio.
 
     Its exceptions count as those of `FunctionTransport`'s function.
     """
+
+    patient = False
+    """As that of `FunctionTransport`."""
 
     def __init__(self, function: AsyncFunction) -> None:
         self._function = function

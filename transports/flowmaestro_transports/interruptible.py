@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Awaitable, Optional, TypeVar
 
 from flowmaestro_core.http import Request, Response
 from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
-from flowmaestro_transports.drivers import dice_of, stream_closed
-from flowmaestro_transports.event_loops import EventLoop, running_loop
+from flowmaestro_transports.drivers import dice_of, in_flight_of, stream_closed
+from flowmaestro_transports.event_loops import EventLoop, current_task, running_loop
 
 if TYPE_CHECKING:
     from anyio import CancelScope
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class InterruptibleTransport:
+class AsyncInterruptibleTransport:
     """An `AsyncTransport` that passes everything on, and keeps an eye on what takes time.
 
     One task at a time uses it. An open body is none of its business: closing that wakes its
@@ -24,8 +24,11 @@ class InterruptibleTransport:
 
     def __init__(self, transport: AsyncTransport) -> None:
         self.random = dice_of(transport)
+        self.in_flight = in_flight_of(transport)
         self.home: Optional[EventLoop] = None
         """Where the last body was opened."""
+        self.now = transport.now
+        """As `AsyncTransport.now`."""
         self._transport = transport
         self._step: Optional[CancelScope] = None
 
@@ -47,16 +50,12 @@ class InterruptibleTransport:
         """As `AsyncTransport.sleep`."""
         await self._until_interrupted(self._transport.sleep(seconds))
 
-    def now(self) -> float:
-        """As `AsyncTransport.now`."""
-        return self._transport.now()
-
     async def close(self) -> None:
         """As `AsyncTransport.close`."""
         await self._transport.close()
 
     async def _until_interrupted(self, step: Awaitable[T]) -> T:
-        if running_loop() is None:
+        if current_task() is None:
             return await step
         from anyio import CancelScope
 

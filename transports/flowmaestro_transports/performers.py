@@ -7,30 +7,52 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Callable, Mapping, Optional, TypeVar, cast
+from contextlib import nullcontext
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ContextManager,
+    Mapping,
+    Optional,
+    TypeVar,
+    Union,
+    cast,
+)
 
 from flowmaestro_core.actions import Emit
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import ClientClosedError
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import Operation, outcomes
+from flowmaestro_transports.callbacks import refuse_awaitable
 from flowmaestro_transports.contract import AsyncTransport, Transport
 from flowmaestro_transports.drivers import AsyncDriver, Driver, dice_of
+from flowmaestro_transports.observing import Observers
+from flowmaestro_transports.one_process import OneProcess
 from flowmaestro_transports.streams import AwaitingIteration, BlockingIteration
+
+if TYPE_CHECKING:
+    from flowmaestro_transports.hooks import Hooks
 
 T = TypeVar("T")
 L = TypeVar("L", bound="_Lifetime")
 
 
-class _Lifetime:
+class _Lifetime(OneProcess):
     """What both performers have: whether they are closed, and where they come from."""
 
     def __init__(
-        self, transport: Any, context: Context, parent: Optional[_Lifetime] = None
+        self,
+        transport: Any,
+        context: Context,
+        parent: Optional[_Lifetime] = None,
+        hooks: Optional[Hooks] = None,
     ) -> None:
         self.transport = transport
         self.context = context
         self._parent = parent
+        self._observers: Observers = Observers(hooks) if parent is None else parent._observers
         self._closed = False
 
     @property
@@ -44,7 +66,7 @@ class _Lifetime:
         max_retries: Optional[int],
         headers: Optional[Mapping[str, str]],
     ) -> L:
-        """A performer with other options over the same transport."""
+        """A performer with other options over the same transport, and with the same hooks."""
         options = self.context.options.with_changes(timeout, max_retries, headers)
         return type(self)(self.transport, self.context.with_options(options), self)
 
@@ -66,12 +88,25 @@ def _show(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> 
     shown.__annotations__ = {**build.__annotations__, "return": given}
 
 
-def _refuse_coroutine(listener: Optional[Callable[[Any], Any]]) -> None:
-    if listener is not None and inspect.iscoroutinefunction(listener):
-        raise TypeError(
-            f"a blocking client cannot await the coroutine function {listener!r}; "
-            "pass a plain function, or use AsyncFlowMaestroClient"
-        )
+def is_coroutine_function(value: Any) -> bool:
+    """Whether a call of `value` has to be awaited, as far as can be told without calling it.
+
+    So it has with a coroutine function, an object whose `__call__` is one, and a
+    `functools.partial` of either.
+    """
+    while isinstance(value, functools.partial):
+        value = value.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    calls = (value, type(value).__call__) if callable(value) else ()
+    return any(map(inspect.iscoroutinefunction, calls))
+
+
+def _refuse_coroutine_functions(arguments: Mapping[str, Any]) -> None:
+    for name, value in arguments.items():
+        if is_coroutine_function(value):
+            raise TypeError(
+                f"a blocking client cannot await the coroutine function given as {name}; "
+                "pass a plain function, or use AsyncFlowMaestroClient"
+            )
 
 
 def _token(transport: object) -> str:
@@ -79,18 +114,42 @@ def _token(transport: object) -> str:
     return f"{dice_of(transport).getrandbits(128):032x}"
 
 
+def _in_flight(
+    operation: Operation[Any, Any], driver: Union[Driver, AsyncDriver]
+) -> ContextManager[None]:
+    """A block for a whole operation, unless a listener is called in between: it may wait."""
+    return driver.in_flight() if operation.listener is None else nullcontext()
+
+
 class BlockingPerformer(_Lifetime):
     """Performs operations over a blocking transport."""
 
     transport: Transport
 
+    def __init__(
+        self,
+        transport: Transport,
+        context: Context,
+        parent: Optional[_Lifetime] = None,
+        hooks: Optional[Hooks] = None,
+    ) -> None:
+        super().__init__(transport, context, parent, hooks)
+        if hooks is not None:
+            _refuse_coroutine_functions(
+                {f"hooks.{name}": hook for name, hook in vars(hooks).items()}
+            )
+
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
         """A function of a resource and the builder's arguments that performs what it builds."""
         perform = BlockingPerformer.iterate if iterates else BlockingPerformer.perform
+        signature = inspect.signature(build)
 
         @functools.wraps(build)
         def method(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return perform(resource.performer, build(resource, *args, **kwargs))
+            operation: Operation[Any, Any] = build(resource, *args, **kwargs)
+            if operation.listener is not None:
+                _refuse_coroutine_functions(signature.bind(resource, *args, **kwargs).arguments)
+            return perform(resource.performer, operation)
 
         _show(method, build, outcomes(build)[0])
         return method
@@ -100,14 +159,14 @@ class BlockingPerformer(_Lifetime):
 
         Items that the machine emits on the way go to the operation's listener.
         """
-        _refuse_coroutine(operation.listener)
         driver = self._driver(operation)
-        action = driver.advance()
         try:
-            while isinstance(action, Emit):
-                if operation.listener is not None:
-                    operation.listener(action.item)
+            with _in_flight(operation, driver):
                 action = driver.advance()
+                while isinstance(action, Emit):
+                    if operation.listener is not None:
+                        refuse_awaitable("the callback", operation.listener(action.item))
+                    action = driver.advance()
         finally:
             driver.close()
         return cast("T", action.value)
@@ -117,9 +176,9 @@ class BlockingPerformer(_Lifetime):
 
         Its items go to the operation's listener, too, before they are handed over.
         """
-        _refuse_coroutine(operation.listener)
         machine, listener = self._machine(operation), operation.listener
-        return cast("T", BlockingIteration[Any](machine, self.transport, listener))
+        handle = BlockingIteration[Any](machine, self.transport, listener, self._observers)
+        return cast("T", handle)
 
     def close(self) -> None:
         """Close the transport, unless it is shared."""
@@ -127,7 +186,7 @@ class BlockingPerformer(_Lifetime):
             self.transport.close()
 
     def _driver(self, operation: Operation[Any, Any]) -> Driver:
-        return Driver(self._machine(operation), self.transport)
+        return Driver(self._machine(operation), self.transport, self._observers)
 
 
 class AwaitingPerformer(_Lifetime):
@@ -158,14 +217,15 @@ class AwaitingPerformer(_Lifetime):
     async def perform(self, operation: Operation[Any, Any]) -> Any:
         """As `BlockingPerformer.perform`; the listener may be a coroutine function."""
         driver = self._driver(operation)
-        action = await driver.advance()
         try:
-            while isinstance(action, Emit):
-                if operation.listener is not None:
-                    heard = operation.listener(action.item)
-                    if inspect.isawaitable(heard):
-                        await heard
+            with _in_flight(operation, driver):
                 action = await driver.advance()
+                while isinstance(action, Emit):
+                    if operation.listener is not None:
+                        heard = operation.listener(action.item)
+                        if inspect.isawaitable(heard):
+                            await heard
+                    action = await driver.advance()
         finally:
             await driver.close()
         return action.value
@@ -173,7 +233,8 @@ class AwaitingPerformer(_Lifetime):
     def iterate(self, operation: Operation[Any, T]) -> T:
         """As `BlockingPerformer.iterate`, for `async for`."""
         machine, listener = self._machine(operation), operation.listener
-        return cast("T", AwaitingIteration[Any](machine, self.transport, listener))
+        handle = AwaitingIteration[Any](machine, self.transport, listener, self._observers)
+        return cast("T", handle)
 
     async def close(self) -> None:
         """Close the transport, unless it is shared."""
@@ -181,4 +242,4 @@ class AwaitingPerformer(_Lifetime):
             await self.transport.close()
 
     def _driver(self, operation: Operation[Any, Any]) -> AsyncDriver:
-        return AsyncDriver(self._machine(operation), self.transport)
+        return AsyncDriver(self._machine(operation), self.transport, self._observers)

@@ -22,6 +22,7 @@ import urllib3
 from flowmaestro_core.chunked import ChunkDecoder
 from flowmaestro_core.http import Headers, Phase, TransportFailure
 from flowmaestro_transports.content_coding import ContentDecoder
+from flowmaestro_transports.one_process import Process, of_the_parent
 
 LONGEST = 1e6
 """Seconds: the longest time that fits into a socket's timeout on every platform."""
@@ -52,11 +53,14 @@ class SocketBody:
         self._owning = threading.RLock()  # a connection given back must not be shut down
         self._closed = False
         self._failure: Optional[str] = None
+        self._process = Process()
         if self._framing.finished:
             self._let_go(reuse=True)
 
     def read(self, patience: float) -> Optional[bytes]:
         """As `OpenResponse.read`. `close` in another thread wakes it, and it raises."""
+        if self._process.forked:
+            raise of_the_parent()
         with self._reading:
             if self._failure is not None:
                 raise TransportFailure(Phase.REPLY_BROKEN, self._failure)
@@ -74,9 +78,12 @@ class SocketBody:
     def close(self) -> None:
         """As `OpenResponse.close`."""
         self._closed = True
+        if self._process.forked:  # its locks may be held for good
+            self._raw.close()
+            return
         with self._owning:
             if self._sock is not None:
-                _shut_down(self._sock)  # wakes a reader, which then leaves the lock
+                shut_down(self._sock)  # wakes a reader, which then leaves the lock
         with self._reading:
             self._let_go(reuse=False)
 
@@ -270,7 +277,8 @@ def _buffered_bytes(buffer: io.BufferedReader, sock: socket.socket) -> bytes:
         return b""
 
 
-def _shut_down(sock: Any) -> None:
+def shut_down(sock: Any) -> None:
+    """Wake whoever waits at a socket, or at the TLS over it: the connection has ended."""
     # Not SSLSocket.shutdown, which would drop the TLS state under the reader's hands, so that
     # it took ciphertext for content. A TLS layer of urllib3's keeps its socket in `socket`.
     plain = sock if isinstance(sock, socket.socket) else getattr(sock, "socket", None)

@@ -1,37 +1,97 @@
-"""What requests' connections do of their own accord, mended: deadlines, 1xx, broken heads.
+"""What urllib3's connections do of their own accord, mended: deadlines, 1xx, broken heads.
 
-`ReplyAdapter` is a `requests` adapter whose connections
+Connections out of pools of ours
 
-* hold one deadline from the first address to the last byte of the head, however slowly the
-  bytes dribble in (urllib3 alone bounds each receive, not their sum);
+* hold one deadline from the first address to the last byte of the head, and those of the phases
+  between, however slowly the bytes dribble in or out (urllib3 alone bounds each receive and each
+  write, not their sum);
 * say of every failure while connecting, TLS handshake and proxy included, that nothing was sent;
+* are within reach of the lever of the step that they serve (`requests_interrupt`);
 * skip informational replies (RFC 9110, 15.2), which http.client gives out as the reply;
 * refuse a head that breaks off or holds garbage, which http.client takes for a whole one.
 """
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import math
+import os
+import queue
+import selectors
 import socket
-import ssl
 import time
-from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect
-from typing import Any, Dict, Mapping, Optional, Union, cast
-from urllib.parse import urlsplit
+from email.errors import (
+    FirstHeaderLineIsContinuationDefect,
+    InvalidHeaderDefect,
+    MissingHeaderBodySeparatorDefect,
+)
+from functools import partial
+from typing import Any, Dict, List, Optional, cast
 
-import requests
-from requests.adapters import HTTPAdapter
-from requests.utils import select_proxy
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, util
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError
+from urllib3.util.connection import allowed_gai_family
 
+from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.contract import IDLE_SECONDS
+from flowmaestro_transports.requests_body import LONGEST
+from flowmaestro_transports.requests_failure import NotConnectedError
+from flowmaestro_transports.requests_interrupt import AtHand, Lever
 
 _SHORTEST = 0.001
 """Seconds: a socket timeout of zero would mean "do not wait", not "the time is up"."""
+
+_BLOCK = 64 * 1024
+"""Bytes of a request that are written at a time: TLS bounds each write alone."""
+
+
+_GARBLED = (
+    FirstHeaderLineIsContinuationDefect,
+    InvalidHeaderDefect,
+    MissingHeaderBodySeparatorDefect,
+)
+"""What `email` notes of a header line that is none, and lets pass."""
+
+
+class AttemptLimits(util.Timeout):
+    """The time limits of an attempt that begins now. urllib3 and our connections ask it."""
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__()
+        now = time.monotonic()
+        phases = timeout if isinstance(timeout, Timeout) else None
+        self.deadline = self.connect_deadline = now + min(timeout, LONGEST)
+        self._head = math.inf
+        self._silence = math.inf
+        if phases is not None:
+            self._head = phases.head or math.inf
+            self._silence = phases.read or math.inf
+            self.connect_deadline = min(self.deadline, now + (phases.connect or math.inf))
+
+    def clone(self) -> AttemptLimits:
+        """Called by urllib3 for each request; each has one of its own already."""
+        return self
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds that are left to connect, as urllib3 asks."""
+        return max(self.connect_deadline - time.monotonic(), _SHORTEST)
+
+    @property
+    def read_timeout(self) -> float:
+        """Seconds for the head, as urllib3 asks when it has sent."""
+        return max(self.head_deadline() - time.monotonic(), _SHORTEST)
+
+    def head_deadline(self) -> float:
+        """Until when the head may come, if a connection is at hand now."""
+        return min(self.deadline, time.monotonic() + self._head)
+
+    def patience(self) -> float:
+        """Seconds to wait for more of a body that is read whole."""
+        return min(self.deadline - time.monotonic(), self._silence)
 
 
 class _HeadReader(io.RawIOBase):
@@ -79,10 +139,14 @@ class _Reply(http.client.HTTPResponse):
         if self._reader.ended:
             raise http.client.HTTPException("the connection ended within the head of the reply")
         for defect in self.headers.defects:
-            if isinstance(
-                defect, (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect)
-            ):
+            if isinstance(defect, _GARBLED):
                 raise http.client.HTTPException("a header line of the reply is garbled")
+        if any("\0" in value for _, value in self.headers.raw_items()):
+            raise http.client.HTTPException("a header line of the reply is garbled")
+        lengths = ",".join(self.headers.get_all("Content-Length", [])).split(",")
+        if len({length.strip() for length in lengths}) > 1:
+            # urllib3 would refuse this, too, but leave the connection open
+            raise http.client.HTTPException("the reply has two lengths")
         self._reader.deadline = None
 
 
@@ -91,22 +155,89 @@ class _Connection(HTTPConnection):
     _deadline = 0.0
     idle_since = math.inf
     """When it was put back into its pool."""
+    lever: Optional[Lever] = None
+    """That of the step which it serves."""
+    limits: AttemptLimits
+    """Those of the attempt which it serves."""
 
     def connect(self) -> None:
-        # urllib3 has put into `timeout` what is left of the attempt.
+        # urllib3 has put into `timeout` what is left to connect.
         self._deadline = time.monotonic() + cast("float", self.timeout)
         try:
             super().connect()
         except socket.timeout as error:
             raise ConnectTimeoutError(self, "timed out") from error
         except (OSError, http.client.HTTPException) as error:  # of TLS, or of a proxy's tunnel
-            raise NewConnectionError(self, str(error)) from error
-        self._limit_to_deadline(self.sock)
+            proxy = self.proxy and f"{self.proxy.scheme}://{self.proxy.netloc}"
+            raise NotConnectedError(self, str(error), proxy) from error
+
+    def request(self, *args: Any, **options: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        self._deadline = self.limits.head_deadline()
+        super().request(*args, **options)
+
+    def send(self, data: Any) -> None:
+        view = memoryview(data)
+        for start in range(0, len(view), _BLOCK):
+            if time.monotonic() >= self._deadline:
+                raise socket.timeout("timed out")
+            self._limit_to_deadline(self.sock)
+            super().send(view[start : start + _BLOCK])
+
+    def getresponse(self) -> Any:
+        self.timeout = max(self._deadline - time.monotonic(), _SHORTEST)
+        response = super().getresponse()
+        self._leave_reach()
+        return response
+
+    def close(self) -> None:
+        self._leave_reach()
+        super().close()
+
+    def _leave_reach(self) -> None:
+        lever, self.lever = self.lever, None
+        if lever is not None:
+            lever.let_go()
 
     def _new_conn(self) -> socket.socket:
-        sock = super()._new_conn()
+        """As urllib3's, but all addresses have one deadline, and `lever` reaches each of them."""
+        reason = OSError("the name has no address")
+        for family, kind, protocol, _, address in self._addresses():
+            sock = socket.socket(family, kind, protocol)
+            try:
+                for option in self.socket_options or ():
+                    sock.setsockopt(*option)
+                self._limit_to_deadline(sock)
+                self._connect_to(address, sock)
+            except OSError as error:
+                reason = error
+                sock.close()
+            else:
+                return sock
+        raise reason
+
+    def _addresses(self) -> List[Any]:
+        name, family = self._dns_host.strip("[]"), allowed_gai_family()
+        try:
+            return socket.getaddrinfo(name, self.port, family, socket.SOCK_STREAM)
+        except UnicodeError as error:
+            raise OSError(f"{self.host!r} is no name of a host") from error
+
+    def _connect_to(self, address: Any, sock: socket.socket) -> None:
+        limit = sock.gettimeout()
+        sock.setblocking(False)  # it can only be shut down once it is under way
+        status = sock.connect_ex(address)
+        cast("Lever", self.lever).hold(sock)
+        if status in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+            with selectors.DefaultSelector() as selector:
+                selector.register(sock, selectors.EVENT_WRITE)
+                if not selector.select(limit):
+                    raise socket.timeout("timed out")
+            status = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if status:
+            raise OSError(status, os.strerror(status))
         self._limit_to_deadline(sock)
-        return sock
 
     def _limit_to_deadline(self, sock: socket.socket) -> None:
         sock.settimeout(max(self._deadline - time.monotonic(), _SHORTEST))
@@ -116,95 +247,77 @@ class _TlsConnection(_Connection, HTTPSConnection):
     pass
 
 
+class _IdleConnections:
+    """What a pool of urllib3 wants of a `queue.LifoQueue`, without its locks: nobody waits here."""
+
+    def __init__(self, maxsize: int) -> None:
+        self._maxsize = maxsize
+        self._connections: List[object] = []
+
+    def get(self, block: bool = False, timeout: Optional[float] = None) -> object:
+        try:
+            return self._connections.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+    def put(self, connection: object, block: bool = False) -> None:
+        if connection is None:  # the pool has room for one more; it is made when it is needed
+            return
+        if getattr(connection, "sock", None) is None:  # closed: it would hide one that is not
+            return
+        if len(self._connections) >= self._maxsize:
+            raise queue.Full
+        self._connections.append(connection)
+
+    def qsize(self) -> int:
+        return len(self._connections)
+
+
 class _Pool(HTTPConnectionPool):
     """A pool that gives out no connection that was idle for long."""
 
     ConnectionCls = cast("Any", _Connection)
+    QueueCls = cast("Any", _IdleConnections)
+
+    def __init__(self, at_hand: AtHand, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._at_hand = at_hand
+
+    def _make_request(self, conn: Any, *args: Any, **options: Any) -> Any:
+        conn.limits = options["timeout"]
+        return cast("Any", super())._make_request(conn, *args, **options)
 
     def _get_conn(self, timeout: Optional[float] = None) -> Any:
         connection: Any = super()._get_conn(timeout)
-        if time.monotonic() - connection.idle_since <= IDLE_SECONDS:
-            return connection
-        connection.close()
-        return self._new_conn()
+        if time.monotonic() - connection.idle_since > IDLE_SECONDS:
+            connection.close()
+            connection = self._new_conn()
+        connection.lever = lever = self._at_hand.lever
+        if connection.sock is not None:
+            try:
+                lever.hold_kept(connection.sock)
+            except OSError as error:
+                self._put_conn(connection)
+                raise NotConnectedError(connection, str(error), None) from error
+        return connection
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
             conn.idle_since = time.monotonic()
+            conn.lever = None
         super()._put_conn(conn)
 
 
 class _TlsPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = cast("Any", _TlsConnection)
 
-
-class ReplyAdapter(HTTPAdapter):
-    """Sends with `context` for TLS and keeps at most `connections` idle per origin.
-
-    It answers with a `requests.Response` that carries no more than status and `raw`: no cookie
-    is looked at. Nothing is retried.
-    """
-
-    def __init__(self, context: ssl.SSLContext, connections: int) -> None:
-        self._context = context
-        super().__init__(pool_maxsize=connections)
-
-    def init_poolmanager(
-        self, connections: int, maxsize: int, block: bool = False, **options: Any
-    ) -> None:
-        """Called by requests: makes the pools' manager."""
-        cast("Any", super()).init_poolmanager(
-            connections, maxsize, block, ssl_context=self._context, **options
-        )
-        _use_our_pools(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        """Called by requests: the manager of the pools behind `proxy`, made once."""
-        manager = cast("Any", super()).proxy_manager_for(
-            proxy, ssl_context=self._context, **options
-        )
-        if not proxy.lower().startswith("socks"):
-            _use_our_pools(manager)
-        return manager
-
-    def get_connection_with_tls_context(
-        self,
-        request: requests.PreparedRequest,
-        verify: Union[bool, str, None],
-        proxies: Optional[Mapping[str, str]] = None,
-        cert: Any = None,
-    ) -> HTTPConnectionPool:
-        """Called by requests from 2.32.2 on: the pool for the request's origin."""
-        return self.get_connection(request.url or "", proxies)
-
-    def get_connection(
-        self, url: Union[str, bytes], proxies: Optional[Mapping[str, str]] = None
-    ) -> HTTPConnectionPool:
-        """Called by older versions of requests for the same."""
-        address = urlsplit(str(url))
-        proxy = select_proxy(str(url), dict(proxies or {}))
-        manager = self.proxy_manager_for(proxy) if proxy else self.poolmanager
-        pool: HTTPConnectionPool = manager.connection_from_host(
-            address.hostname, address.port, address.scheme
-        )
-        return pool
-
-    def close(self) -> None:
-        """Closes the connections that are idle."""
-        cast("Any", super()).close()
-
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Called by requests; the context has it all, and is not to be changed."""
-
-    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """Called by requests: wraps what urllib3 answered."""
-        response = requests.Response()
-        response.status_code = resp.status
-        response.raw = resp
-        response.request = req
-        return response
+    def _validate_conn(self, conn: Any) -> None:
+        # Not urllib3's, which warns with each connection of what the user has asked for in words.
+        if conn.sock is None:
+            conn.connect()
 
 
-def _use_our_pools(manager: Any) -> None:
-    pools: Dict[str, Any] = {"http": _Pool, "https": _TlsPool}
+def use_our_pools(manager: Any, at_hand: AtHand) -> None:
+    """Have a `PoolManager` of urllib3 make pools of ours."""
+    pools: Dict[str, Any] = {"http": partial(_Pool, at_hand), "https": partial(_TlsPool, at_hand)}
     manager.pool_classes_by_scheme = pools

@@ -5,12 +5,21 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-from typing import Iterator, List
+from typing import Any, Iterator, List, Optional
 
 import requests
 import urllib3.exceptions as urllib3_errors
 
 from flowmaestro_core.http import Phase, TransportFailure
+
+
+class NotConnectedError(urllib3_errors.NewConnectionError):
+    """No connection came about; `proxy` is the URL of the proxy on the way, if there is one."""
+
+    def __init__(self, connection: Any, reason: str, proxy: Optional[str]) -> None:
+        super().__init__(connection, reason)
+        self.proxy = proxy
+
 
 ERRORS = (
     requests.RequestException,
@@ -27,6 +36,7 @@ _NOT_SENT = (
     requests.exceptions.MissingSchema,
     requests.exceptions.ProxyError,
     ssl.SSLCertVerificationError,
+    urllib3_errors.ClosedPoolError,
     urllib3_errors.ConnectTimeoutError,
     urllib3_errors.LocationValueError,
     urllib3_errors.NewConnectionError,
@@ -42,7 +52,9 @@ def failure_before_head(error: BaseException) -> TransportFailure:
     causes = list(_causes(error))
     timed_out = any(map(_is_time_limit, causes))
     if any(isinstance(cause, _NOT_SENT) for cause in causes):
-        phase, what = Phase.NOT_SENT, "cannot connect"
+        proxies = [cause.proxy for cause in causes if isinstance(cause, NotConnectedError)]
+        by = f", by proxy {proxies[0]}" if proxies and proxies[0] else ""
+        phase, what = Phase.NOT_SENT, f"cannot connect{by}"
     elif any(map(_is_garbage, causes)):
         phase, what = Phase.REPLY_BROKEN, "the head of the reply is broken"
     else:

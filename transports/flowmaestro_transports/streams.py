@@ -15,20 +15,23 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
-from typing import Any, AsyncIterator, Callable, Generic, Iterator, Optional, TypeVar, Union
+from typing import Any, AsyncIterator, Callable, Generic, Iterator, Optional, TypeVar
 
 from flowmaestro_core.actions import Done, Emit
 from flowmaestro_core.errors import StreamError
 from flowmaestro_core.machine import Machine
-from flowmaestro_transports.contract import AsyncTransport, Transport
+from flowmaestro_transports.callbacks import refuse_awaitable
+from flowmaestro_transports.contract import AsyncTransport, Interruptible, Transport
 from flowmaestro_transports.drivers import AsyncDriver, Driver, stream_closed
-from flowmaestro_transports.interruptible import InterruptibleTransport
+from flowmaestro_transports.interruptible import AsyncInterruptibleTransport
+from flowmaestro_transports.observing import Observers
+from flowmaestro_transports.one_process import OneProcess
 
 E = TypeVar("E")
 Listener = Callable[[Any], Any]
 
 
-class _Progress:
+class _Progress(OneProcess):
     """What a handle tells of its machine."""
 
     def __init__(self, machine: Machine[Any]) -> None:
@@ -83,10 +86,13 @@ class BlockingIteration(_Progress, Generic[E]):
         machine: Machine[Any],
         transport: Transport,
         listener: Optional[Listener] = None,
+        observers: Optional[Observers] = None,
     ) -> None:
         super().__init__(machine)
         self._listener = listener
-        self._driver = Driver(machine, transport)
+        if isinstance(transport, Interruptible):
+            transport = transport.interruptible()
+        self._driver = Driver(machine, transport, observers)
         self._turn = threading.Lock()
 
     def __iter__(self) -> BlockingIteration[E]:
@@ -107,10 +113,12 @@ class BlockingIteration(_Progress, Generic[E]):
         """
         if self._ended:
             raise StopIteration
-        if not self._turn.acquire(blocking=False):
+        if not self._turn.acquire(False):
             raise _busy("thread")
         try:
-            action = self._advance()
+            action = self._driver.advance()
+            if self._listener is not None and isinstance(action, Emit):
+                self._tell(self._listener, action.item)
         except StopIteration as stray:  # of a transport or a listener; not the end
             raise RuntimeError("the transport or a callback raised StopIteration") from stray
         finally:
@@ -130,22 +138,20 @@ class BlockingIteration(_Progress, Generic[E]):
         _ = self.message
         return filter(None, map(_text_of, iter(self)))
 
-    def _advance(self) -> Union[Emit, Done]:
-        action = self._driver.advance()
-        if self._listener is not None and isinstance(action, Emit):
-            try:
-                self._listener(action.item)
-            except BaseException:
-                self._driver.close()
-                raise
-        return action
+    def _tell(self, listener: Listener, item: Any) -> None:
+        try:
+            refuse_awaitable("the callback", listener(item))
+        except BaseException:
+            self._driver.close()
+            raise
 
     def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
 
-        From another thread, this wakes a `next` that waits for events, and it raises
-        `StreamError` (code `stream_closed`). One that is connecting, asking for the execution
-        or pausing before it reconnects does so as soon as it is through with that.
+        From another thread, this wakes a `next`, and it raises `StreamError` (code
+        `stream_closed`): at once if it waits for events; on a transport that is `Interruptible`,
+        as the default one is, also while it connects, asks for the execution or pauses before
+        it reconnects, otherwise as soon as it is through with that.
         """
         self._driver.close()
 
@@ -173,11 +179,12 @@ class AwaitingIteration(_Progress, Generic[E]):
         machine: Machine[Any],
         transport: AsyncTransport,
         listener: Optional[Listener] = None,
+        observers: Optional[Observers] = None,
     ) -> None:
         super().__init__(machine)
         self._listener = listener
-        self._transport = InterruptibleTransport(transport)
-        self._driver = AsyncDriver(machine, self._transport)
+        self._transport = AsyncInterruptibleTransport(transport)
+        self._driver = AsyncDriver(machine, self._transport, observers)
         self._busy = False
 
     def __aiter__(self) -> AwaitingIteration[E]:
@@ -198,7 +205,9 @@ class AwaitingIteration(_Progress, Generic[E]):
             raise _busy("task")
         self._busy = True
         try:
-            action = await self._advance()
+            action = await self._driver.advance()
+            if self._listener is not None and isinstance(action, Emit):
+                await self._tell(self._listener, action.item)
         except StopAsyncIteration as stray:  # of a transport or a listener; not the end
             raise RuntimeError("the transport or a callback raised StopAsyncIteration") from stray
         finally:
@@ -214,17 +223,14 @@ class AwaitingIteration(_Progress, Generic[E]):
         _ = self.message
         return _AwaitedText(self.__aiter__())
 
-    async def _advance(self) -> Union[Emit, Done]:
-        action = await self._driver.advance()
-        if self._listener is not None and isinstance(action, Emit):
-            try:
-                heard = self._listener(action.item)
-                if inspect.isawaitable(heard):
-                    await heard
-            except BaseException:
-                await self._driver.close()
-                raise
-        return action
+    async def _tell(self, listener: Listener, item: Any) -> None:
+        try:
+            heard = listener(item)
+            if inspect.isawaitable(heard):
+                await heard
+        except BaseException:
+            await self._driver.close()
+            raise
 
     async def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
@@ -247,8 +253,8 @@ class AwaitingIteration(_Progress, Generic[E]):
         if body is None or (home is not None and home.release(body)):
             return
         warnings.warn(
-            "a stream was dropped, neither read to its end nor closed, and the event loop that "
-            "could have released its connection is gone",
+            "a stream was dropped, neither read to its end nor closed, after its event loop had "
+            "gone",
             ResourceWarning,
             source=self,
             stacklevel=2,

@@ -1,0 +1,135 @@
+"""The open body of a reply that aiohttp has brought, read with patience."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import List, Optional
+
+import aiohttp
+
+from flowmaestro_core.http import Headers, Phase, TransportFailure
+from flowmaestro_transports.aiohttp_failure import ERRORS, reason_of
+from flowmaestro_transports.aiohttp_limits import Attempt, timeout_at
+from flowmaestro_transports.content_coding import ContentDecoder
+from flowmaestro_transports.one_process import Process, of_the_parent
+
+
+class Body:
+    """A reply whose body is still open.
+
+    `limit` is the most bytes that it may have, inflated; it belongs to `process`.
+    """
+
+    __slots__ = (
+        *("__weakref__", "_closed", "_coding", "_connection_end", "_process", "_response"),
+        *("headers", "status"),
+    )
+
+    def __init__(self, response: aiohttp.ClientResponse, limit: int, process: Process) -> None:
+        headers = Headers(
+            [(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.raw_headers]
+        )
+        self._coding = ContentDecoder(headers, limit)
+        self.status = response.status
+        self.headers = self._coding.headers
+        self._response = response
+        self._connection_end = _connection_end(response)
+        self._process = process
+        self._closed = False
+
+    async def read(self, patience: float) -> Optional[bytes]:
+        """As `AsyncOpenResponse.read`. Another task's `close` wakes it, and it raises."""
+        if self._process.forked:
+            raise of_the_parent()
+        if self._closed:
+            raise TransportFailure(Phase.REPLY_BROKEN, "the stream was closed")
+        stream = self._response.content
+        try:
+            arrived = stream.read_nowait()  # spares the timer
+            if arrived:
+                content = self._decode(arrived)
+                if content:
+                    return content
+            async with timeout_at(asyncio.get_running_loop().time() + patience):
+                return await self._next()
+        except asyncio.TimeoutError:
+            return None  # giving up the wait loses no bytes
+        except ERRORS as error:
+            message = "the stream was closed" if self._closed else reason_of(error)
+            self.release()
+            raise TransportFailure(Phase.REPLY_BROKEN, message) from error
+
+    async def read_whole(self, attempt: Attempt) -> bytes:
+        """The rest of the body. Raises what aiohttp does, and `TransportFailure`."""
+        pieces: List[bytes] = []
+        while True:
+            attempt.received()
+            piece = await self._next()
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+
+    async def close(self) -> None:
+        """As `AsyncOpenResponse.close`."""
+        self.release()
+
+    def release(self) -> None:
+        """As `Releasable.release`: aiohttp needs not wait to drop a connection."""
+        self._closed = True
+        if not self._process.forked:
+            self._response.close()
+
+    async def _next(self) -> bytes:
+        stream = self._response.content
+        while True:
+            data = stream.read_nowait()  # spares a coroutine
+            if not data and not stream.at_eof():
+                data = await self._arriving()
+            content = self._decode(data)
+            if content or not data:
+                return content
+
+    async def _arriving(self) -> bytes:
+        try:
+            return await self._response.content.readany()
+        except RuntimeError as error:
+            if _is_connected(self._response):
+                raise
+            # aiohttp gave the connection up, over garbage in it, and told nobody why
+            message = "the connection was lost within the reply"
+            raise aiohttp.ClientPayloadError(message) from error
+
+    def _decode(self, data: bytes) -> bytes:
+        end = self._connection_end
+        lost = _exception(end) if not data and end is not None and end.done() else None
+        if lost is not None:
+            self.release()
+            raise TransportFailure(Phase.REPLY_BROKEN, str(lost)) from lost
+        try:
+            return self._coding.feed(data) if data else self._coding.finish()
+        except ValueError as error:
+            self.release()
+            raise TransportFailure(Phase.REPLY_BROKEN, str(error)) from error
+
+
+def _connection_end(response: aiohttp.ClientResponse) -> Optional[asyncio.Future[None]]:
+    """How the connection ends, for a body that ends with it; None where that does not matter.
+
+    There aiohttp lets a lost connection pass for the end. Before aiohttp 3.12 nothing tells.
+    """
+    framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
+    if framed or response.connection is None:
+        return None
+    end: Optional[asyncio.Future[None]] = getattr(response.connection.protocol, "closed", None)
+    if end is not None:
+        end.add_done_callback(_exception)  # or asyncio would report it as never looked at
+    return end
+
+
+def _is_connected(response: aiohttp.ClientResponse) -> bool:
+    protocol = response.connection and response.connection.protocol
+    return bool(protocol and protocol.connected)
+
+
+def _exception(ended: asyncio.Future[None]) -> Optional[BaseException]:
+    return None if ended.cancelled() else ended.exception()
