@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+    cast,
+)
 
 from flowmaestro.testing.knowledge import LexicalIndex
 from flowmaestro.testing.timeline import Timeline
 
-AgentReply = Callable[[str], str]
+Utterances = Union[str, Iterable[str]]
+"""An answer: a text, or the tokens that it is uttered in."""
+AgentReply = Callable[[str], Utterances]
 
 _TOKEN = re.compile(r"\s*\S+")
 
@@ -24,6 +41,53 @@ def tokens(text: str) -> List[str]:
     pieces = _TOKEN.findall(text)
     rest = text[sum(map(len, pieces)) :]
     return [*pieces, rest] if rest else pieces
+
+
+class Replies:
+    """Answers in the order in which they are asked for; the last one is given ever after.
+
+    `given` is how many were asked for.
+    """
+
+    def __init__(self, replies: Sequence[Union[Utterances, AgentReply, Exception]]) -> None:
+        self._replies = [_checked(f"replies[{index}]", it) for index, it in enumerate(replies)]
+        self.given = 0
+
+    def __call__(self, text: str) -> Utterances:
+        """The next answer; raises the exception that stands in its place."""
+        reply = self._replies[min(self.given, len(self._replies) - 1)]
+        self.given += 1
+        if isinstance(reply, Exception):
+            raise reply
+        return reply(text) if callable(reply) else reply
+
+    @property
+    def left(self) -> int:
+        """How many were never asked for."""
+        return max(0, len(self._replies) - self.given)
+
+
+def _pieces(answer: Iterable[str]) -> Iterator[str]:
+    """The tokens that a scripted function gave; `TypeError` at the first that is none."""
+    for piece in cast("Iterable[object]", answer):
+        if not isinstance(piece, str):
+            raise TypeError(f"an agent's function must return a text or its tokens, not {answer!r}")
+        yield piece
+
+
+def _checked(name: str, reply: Any) -> Union[Tuple[str, ...], str, AgentReply, Exception]:
+    if inspect.iscoroutinefunction(reply):
+        raise TypeError(f"{name} must be a plain function: the fake does not await {reply!r}")
+    if isinstance(reply, (str, Exception)) or (callable(reply) and not isinstance(reply, type)):
+        return cast("Union[str, AgentReply, Exception]", reply)
+    if isinstance(reply, Iterable) and not isinstance(reply, (bytes, Mapping)):
+        pieces = tuple(cast("Iterable[object]", reply))
+        if all(isinstance(piece, str) for piece in pieces):
+            return cast("Tuple[str, ...]", pieces)
+    raise TypeError(
+        f"{name} must be a text, its tokens, a function from a message to either, or an exception, "
+        f"not {reply!r}"
+    )
 
 
 @dataclass
@@ -46,7 +110,10 @@ class MemoryHit(NamedTuple):
 
 @dataclass
 class Agent:
-    """An agent: `reply` makes its answer, which takes `seconds`; if it raises, the run fails."""
+    """An agent: `reply` makes its answer, which takes `seconds`; if it raises, the run fails.
+
+    Tokens that it gave before it raised are uttered.
+    """
 
     id: str
     name: str
@@ -131,17 +198,19 @@ class Conversation:
         """Let the agent answer; the tokens come evenly over the time that it takes."""
         agent = turn.thread.agent
         self._after(0.0, lambda: hear(self._utter("message:started", turn)))
+        pieces: List[str] = []
         try:
-            text = agent.reply(turn.question)
+            answer = agent.reply(turn.question)
+            pieces.extend(tokens(answer) if isinstance(answer, str) else _pieces(answer))
         except Exception as error:  # whatever a scripted agent raises is its own failure
             turn.error = f"{type(error).__name__}: {error}"
-            self._after(agent.seconds, lambda: hear(self._utter("message:failed", turn)))
-            return
-        pieces = tokens(text)
         for index, piece in enumerate(pieces):
             delay = agent.seconds * (index + 1) / (len(pieces) + 1)
             self._after(delay, self._say(turn, piece, hear))
-        self._after(agent.seconds, lambda: self._complete(turn, text, hear))
+        if turn.error is None:
+            self._after(agent.seconds, lambda: self._complete(turn, "".join(pieces), hear))
+        else:
+            self._after(agent.seconds, lambda: hear(self._utter("message:failed", turn)))
 
     def _after(self, delay: float, step: Callable[[], None]) -> None:
         self._timeline.schedule(delay, step)

@@ -1,15 +1,17 @@
 """Workflows, and their executions as they unfold in time.
 
-A workflow is a row of nodes, each of which takes some seconds. An execution walks that row on
-the timeline and tells one listener everything that happens to it; who else hears of it (open
-streams, webhooks) and in which words is decided elsewhere.
+An execution plays its workflow's plan (`plans.py`) on the timeline and tells one listener
+everything that happens to it; who else hears of it (open streams, webhooks) and in which words
+is decided elsewhere.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple, cast
 
+from flowmaestro.testing.plans import Node, Step, plan_of
+from flowmaestro.testing.replies import encode
 from flowmaestro.testing.timeline import Timeline
 
 Inputs = Dict[str, Any]
@@ -17,6 +19,11 @@ Outputs = Callable[[Inputs], Dict[str, Any]]
 
 PICKUP_SECONDS = 0.05
 """How long an execution is pending before a worker takes it."""
+_STATUS_AFTER = {
+    "execution:started": "running",
+    "execution:paused": "paused",
+    "execution:resumed": "running",
+}
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 ENDINGS = frozenset(f"execution:{status}" for status in TERMINAL)
 
@@ -24,21 +31,6 @@ ENDINGS = frozenset(f"execution:{status}" for status in TERMINAL)
 def greeting(inputs: Inputs) -> Dict[str, Any]:
     """What a workflow puts out unless it is told otherwise."""
     return {"message": f"Hello, {inputs.get('name', 'world')}!"}
-
-
-@dataclass(frozen=True)
-class Node:
-    """One step of a workflow, taking `seconds`.
-
-    With an `error` the execution fails here when the time is up. A node of type `user_input`
-    pauses the execution for ever, since the API has no call that resumes one.
-    """
-
-    id: str
-    name: str
-    type: str = "transform"
-    seconds: float = 0.1
-    error: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,10 @@ class InputField:
 
 @dataclass(frozen=True)
 class Workflow:
-    """A definition: `outputs` makes the result from the inputs; if it raises, the run fails."""
+    """A definition: `outputs` makes the result from the inputs; if it raises, the run fails.
+
+    What happens in between is the `plan`, by default that of the `nodes`.
+    """
 
     id: str
     name: str
@@ -62,6 +57,7 @@ class Workflow:
     inputs: Mapping[str, InputField] = field(default_factory=dict[str, InputField])
     nodes: Sequence[Node] = ()
     outputs: Outputs = greeting
+    plan: Optional[Sequence[Step]] = None
 
 
 @dataclass
@@ -102,6 +98,7 @@ class Happening:
     at: float
     node: Optional[Node] = None
     percentage: Optional[int] = None
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def seconds(self) -> Optional[float]:
@@ -128,75 +125,74 @@ class ExecutionRunner:
 
     def start(self, execution: Execution, pickup: float = PICKUP_SECONDS) -> None:
         """Queue a pending execution; a worker takes it after `pickup` seconds."""
-        self._later(pickup, execution, self._pick_up)
+        workflow = execution.workflow
+        plan = plan_of(workflow.nodes) if workflow.plan is None else workflow.plan
+        self._later(pickup, execution, lambda: self._play(execution, iter(plan)))
 
     def cancel(self, execution: Execution) -> None:
         """End an execution where it stands."""
         self._end(execution, "cancelled")
 
-    def _later(self, delay: float, execution: Execution, step: Callable[[Execution], None]) -> None:
-        def unless_ended() -> None:
-            if not execution.ended:
-                step(execution)
+    def _later(self, delay: float, execution: Execution, play: Callable[[], None]) -> None:
+        self._timeline.schedule(delay, lambda: None if execution.ended else play())
 
-        self._timeline.schedule(delay, unless_ended)
+    def _play(self, execution: Execution, steps: Iterator[Step]) -> None:
+        """Take the steps that come at once, and plan those that follow."""
+        for step in steps:
+            if step.seconds:
+                self._later(step.seconds, execution, self._taking(execution, step, steps))
+                return
+            self._take(execution, step)
 
-    def _tell(
-        self,
-        name: str,
-        execution: Execution,
-        node: Optional[Node] = None,
-        percentage: Optional[int] = None,
-    ) -> None:
-        self._listener(Happening(name, execution, self._timeline.now, node, percentage))
+    def _taking(self, execution: Execution, step: Step, rest: Iterator[Step]) -> Callable[[], None]:
+        def take() -> None:
+            self._take(execution, step)
+            self._play(execution, rest)
 
-    def _pick_up(self, execution: Execution) -> None:
-        execution.status = "running"
-        execution.started_at = self._timeline.now
-        self._tell("execution:started", execution)
-        self._enter(execution, 0)
+        return take
 
-    def _enter(self, execution: Execution, index: int) -> None:
-        nodes = execution.workflow.nodes
-        if index == len(nodes):
-            self._succeed(execution)
+    def _take(self, execution: Execution, step: Step) -> None:
+        execution.error = step.error or execution.error
+        if step.event == "execution:completed":
+            self._succeed(execution, step.data)
             return
-        node = execution.current_node = nodes[index]
-        self._tell("node:started", execution, node)
-        if node.type == "user_input":
-            execution.status = "paused"
-            self._tell("execution:paused", execution, node)
-            self._tell("user:input:required", execution, node)
+        if step.event in ENDINGS:
+            self._end(execution, step.event.partition(":")[2], step.data)
             return
-        self._later(node.seconds, execution, lambda run: self._leave(run, index))
+        if step.event == "execution:started":
+            execution.started_at = self._timeline.now
+        if step.event in _STATUS_AFTER:
+            execution.status = _STATUS_AFTER[step.event]
+        if step.event == "node:started":
+            execution.current_node = step.node
+        now = self._timeline.now
+        self._listener(Happening(step.event, execution, now, step.node, step.percentage, step.data))
 
-    def _leave(self, execution: Execution, index: int) -> None:
-        nodes = execution.workflow.nodes
-        node = nodes[index]
-        if node.error is not None:
-            execution.error = node.error
-            self._tell("node:failed", execution, node)
-            self._end(execution, "failed")
-            return
-        self._tell("node:completed", execution, node)
-        percentage = round(100 * (index + 1) / len(nodes))
-        self._tell("execution:progress", execution, node, percentage)
-        self._enter(execution, index + 1)
-
-    def _succeed(self, execution: Execution) -> None:
+    def _succeed(self, execution: Execution, data: Mapping[str, Any]) -> None:
         try:
-            execution.outputs = execution.workflow.outputs(execution.inputs)
+            execution.outputs = _checked(execution.workflow.outputs(execution.inputs))
         except Exception as error:  # whatever a scripted workflow raises is its own failure
             execution.error = f"{type(error).__name__}: {error}"
             self._end(execution, "failed")
         else:
-            execution.current_node = None
-            self._end(execution, "completed")
+            execution.current_node, execution.error = None, None
+            self._end(execution, "completed", data)
 
-    def _end(self, execution: Execution, status: str) -> None:
+    def _end(
+        self, execution: Execution, status: str, data: Optional[Mapping[str, Any]] = None
+    ) -> None:
         execution.status = status
-        execution.completed_at = self._timeline.now
-        self._tell(f"execution:{status}", execution, execution.current_node)
+        execution.completed_at = now = self._timeline.now
+        node = execution.current_node
+        self._listener(Happening(f"execution:{status}", execution, now, node, data=data or {}))
+
+
+def _checked(outputs: Any) -> Dict[str, Any]:
+    if not isinstance(outputs, dict):
+        raise TypeError(f"the workflow's function must return a dict, not {outputs!r}")
+    checked = cast("Dict[str, Any]", outputs)
+    encode(checked)
+    return checked
 
 
 def missing_inputs(workflow: Workflow, inputs: Inputs) -> Tuple[str, ...]:

@@ -7,35 +7,61 @@ over real sockets.
 
 from __future__ import annotations
 
+import copy
 import json
 import random
-from typing import Any, Iterable, List, Mapping, Optional, Sequence, Tuple, Union, cast
+import threading
+import warnings
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import (
+    Any,
+    Callable,
+    Generator,
+    Iterable,
+    List,
+    Optional,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+)
 from urllib.parse import urlsplit
 
-from flowmaestro.testing.agents import Agent, AgentReply, echo
+from flowmaestro.testing.assertions import Assertions
+from flowmaestro.testing.clock import VirtualClock
 from flowmaestro.testing.deployed import Deployed
 from flowmaestro.testing.dialect import Dialect, Events, MessageAnswers, Shapes
 from flowmaestro.testing.documented import Documented
 from flowmaestro.testing.endpoints import ROUTES
-from flowmaestro.testing.executions import InputField, Node, Outputs, Workflow, greeting
+from flowmaestro.testing.executions import Execution
+from flowmaestro.testing.faults import Fault, Faults
+from flowmaestro.testing.journal import Entry, Journal, RecordedRequest, path_below_root
 from flowmaestro.testing.keys import ALL_SCOPES, ApiKey, KeyRing, KeyState
 from flowmaestro.testing.refusals import Refusal, invalid
 from flowmaestro.testing.replies import Answer, EventStream, FakeReply, JsonObject, Later, encode
 from flowmaestro.testing.routing import Call, Outcome, Router, query_of
+from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning, check_count
 from flowmaestro.testing.seeds import furnish
 from flowmaestro.testing.service import Service
 from flowmaestro.testing.timeline import Timeline
 from flowmaestro.testing.webhooks import Delivery
 from flowmaestro_core.http import Headers, Request
+from flowmaestro_transports.contract import AsyncTransport, Transport
+from flowmaestro_transports.stand_in import standing_in
 
 MAX_BODY_BYTES = 1024 * 1024
 TEST_EPOCH = 1_700_000_000.0
 """The wall clock at the start, in Unix seconds, unless a driver brings a real one."""
 
 HeaderPairs = List[Tuple[str, str]]
+F = TypeVar("F", bound="FakeFlowMaestro")
+N = TypeVar("N", bound=str)
 
 
-class FakeFlowMaestro:
+class FakeFlowMaestro(Scripts, Assertions):
     """An embedded FlowMaestro.
 
     `shapes` is the description of the API that it follows: the server that answers today, or
@@ -44,11 +70,14 @@ class FakeFlowMaestro:
     sent with `"stream": true` is answered; by default as the dialect has it.
 
     Ids and secrets come from `seed`; timestamps from `epoch` (Unix seconds) and the driver's
-    clock. The limits are each key's, in fixed windows.
+    clock. The limits are each key's, in fixed windows. In memory its time is that of `clock`.
 
     It holds resources to try things on, among them every id that the documentation names;
-    `api_key` is a key that may do everything. Safe to use from several threads; a driver that
-    needs several steps to be one holds `lock`, which may be taken again by its holder.
+    `api_key` is a key that may do everything. Close it at the end of a test, or use it in a
+    `with` block, to hear of scripts that were never used: with `strict` as an error.
+
+    Safe to use from several threads; a driver that needs several steps to be one holds `lock`,
+    which may be taken again by its holder.
     """
 
     def __init__(
@@ -61,18 +90,29 @@ class FakeFlowMaestro:
         epoch: float = TEST_EPOCH,
         rate_limit_per_minute: int = 6_000,
         rate_limit_per_day: int = 1_000_000,
+        strict: bool = False,
     ) -> None:
+        super().__init__()
         self.seed = seed
+        self._strict = strict
         self._timeline = Timeline(epoch)
-        self.lock = self._timeline.lock
+        self._journal = Journal()
+        self._faults = Faults()
+        self.clock = VirtualClock(world=self)
         self._dialect = _dialect(shapes, self._timeline)
         self._service = Service(
             self._timeline,
             self._dialect,
             random.Random(seed),  # noqa: S311 - repeatable on purpose
             live=_one_of("events", events, ("live", "silent")) == "live",
-            message_answers=messages or self._dialect.message_answers,
+            message_answers=(
+                self._dialect.message_answers
+                if messages is None
+                else _one_of("messages", messages, get_args(MessageAnswers))
+            ),
         )
+        check_count("rate_limit_per_minute", rate_limit_per_minute)
+        check_count("rate_limit_per_day", rate_limit_per_day)
         self._keys = KeyRing(
             rate_limit_per_minute,
             rate_limit_per_day,
@@ -87,6 +127,11 @@ class FakeFlowMaestro:
 
     # What a driver calls.
 
+    @property
+    def lock(self) -> threading.RLock:
+        """Held while anything here changes."""
+        return self._timeline.lock
+
     def handle(self, request: Request, now: float) -> FakeReply:
         """Take one request at `now`, in seconds of the driver's monotonic clock.
 
@@ -97,14 +142,21 @@ class FakeFlowMaestro:
             self._timeline.begin(now)
             request_id = self._dialect.request_id(self._service.new_id())
             gateway_id = request.headers.get("x-request-id") or self._service.new_id()
+            entry = self._journal.note(request, self._timeline.now)
+            path = path_below_root(request.url)
+            fault = self._faults.meet(request.method, path, stream=False)
             reply = FakeReply()
             headers: HeaderPairs = []
 
             def settle(answer: Union[Answer, Refusal]) -> None:
                 pairs = [("X-Request-ID", gateway_id), *headers]
-                self._settle(reply, answer, pairs, request_id)
+                self._arrive(
+                    entry, fault, reply, lambda: self._settle(reply, answer, pairs, request_id)
+                )
 
             try:
+                if fault is not None and fault.status is not None:
+                    raise fault.refusal(fault.status)
                 outcome = self._answer(request, headers)
             except Refusal as refusal:
                 settle(refusal)
@@ -112,10 +164,32 @@ class FakeFlowMaestro:
             if isinstance(outcome, Later):
                 outcome.then(settle)
             elif isinstance(outcome, EventStream):
-                reply.settle(200, self._stream_headers(headers), stream=outcome)
+                stream = outcome
+                lost = self._faults.meet(request.method, path, stream=True)
+                if lost is not None and lost.after_events is not None:
+                    stream.break_after(lost.after_events)
+                shown = self._stream_headers(headers)
+                self._arrive(entry, fault, reply, lambda: reply.settle(200, shown, stream=stream))
             else:
                 settle(outcome)
             return reply
+
+    def _arrive(
+        self, entry: Entry, fault: Optional[Fault], reply: FakeReply, settle: Callable[[], None]
+    ) -> None:
+        """Have the reply arrive after the latency, or get lost."""
+
+        def arrive() -> None:
+            if fault is not None and fault.status is None:
+                reply.drop()
+            else:
+                settle()
+                entry.status = reply.status
+
+        if self._faults.latency:
+            self._timeline.schedule(self._faults.latency, arrive)
+        else:
+            arrive()
 
     def observe(self, now: float) -> None:
         """Tie the wall clock to the driver's without beginning: the server is up, and idle."""
@@ -126,6 +200,15 @@ class FakeFlowMaestro:
         """Let time pass until `now`."""
         with self.lock:
             self._timeline.advance(now)
+
+    def live_until(self, now: float) -> None:
+        """Let time pass until `now`, in memory: make the webhook deliveries that are due."""
+        while True:
+            due = self.due(now)
+            if not due:
+                return
+            for delivery in due:
+                self.delivered(delivery, self._receiver(delivery.request), now)
 
     def next_time(self) -> Optional[float]:
         """When, on the driver's clock, something happens of itself; `None` for never."""
@@ -153,49 +236,7 @@ class FakeFlowMaestro:
             self._timeline.advance(now)
             self._service.desk.delivered(delivery, status)
 
-    # What a test arranges and looks at.
-
-    def add_workflow(
-        self,
-        name: str,
-        *,
-        id: Optional[str] = None,
-        nodes: Sequence[Node] = (Node("work", "Work"),),
-        inputs: Optional[Mapping[str, InputField]] = None,
-        outputs: Outputs = greeting,
-    ) -> str:
-        """Add a workflow and return its id, by default a new UUID.
-
-        `outputs` makes the result from the inputs; if it raises, the execution fails. A node
-        with an `error` fails it too.
-        """
-        with self.lock:
-            id = id or self._service.new_id()
-            workflow = Workflow(
-                id, name, self._timeline.now, inputs=inputs or {}, nodes=nodes, outputs=outputs
-            )
-            self._service.workflows[id] = workflow
-            return id
-
-    def add_agent(
-        self,
-        name: str,
-        reply: AgentReply = echo,
-        *,
-        id: Optional[str] = None,
-        model: str = "gpt-4o",
-        seconds: float = 0.4,
-    ) -> str:
-        """Add an agent and return its id, by default a new UUID.
-
-        `reply` makes the answer to a message's text, which takes `seconds`; if it raises, the
-        message fails.
-        """
-        with self.lock:
-            id = id or self._service.new_id()
-            agent = Agent(id, name, model, self._timeline.now, reply=reply, seconds=seconds)
-            self._service.agents[id] = agent
-            return id
+    # What a test arranges and looks at; see also `Scripts` and `Assertions`.
 
     def add_key(
         self,
@@ -205,15 +246,81 @@ class FakeFlowMaestro:
         state: KeyState = "active",
     ) -> str:
         """Add an API key, by default a new `fm_live_` one, and return it."""
+        if isinstance(scopes, str):
+            raise TypeError(f"scopes must be a list of scopes, not the text {scopes!r}")
+        _one_of("state", state, get_args(KeyState))
         with self.lock:
             key = key or self._service.new_secret("fm_live_")
             self._keys.add(key, scopes, state)
             return key
 
+    @contextmanager
+    def installed(self: F) -> Generator[F, None, None]:
+        """A `with` block in which clients made without `transport=` use this fake.
+
+        They need no key, and any key will do: from then on one that is not known may do
+        everything. It holds for the whole process, worker threads included, as patching would;
+        of several fakes the one installed last serves. A client that was made in the block
+        keeps to this fake ever after; one that was made before is not affected.
+        """
+        with self.lock:
+            self._keys.adopt_strangers()
+        with standing_in(self):
+            yield self
+
+    def transport(self) -> Transport:
+        """A new transport that reaches this fake, for a blocking client."""
+        from flowmaestro.testing.memory import MemoryTransport
+
+        return MemoryTransport(self)
+
+    def async_transport(self) -> AsyncTransport:
+        """A new transport that reaches this fake, for an awaiting client."""
+        from flowmaestro.testing.memory import AsyncMemoryTransport
+
+        return AsyncMemoryTransport(self)
+
+    def close(self) -> None:
+        """The test is over: tell of scripts that were never used.
+
+        They are a workflow, an agent, a knowledge base or a trigger that nobody looked at,
+        replies that nobody heard, and faults that met no request. `UnusedScriptWarning`, or
+        with `strict` an `AssertionError`. Closing twice is harmless.
+        """
+        with self.lock:
+            unused, self._scripts = self._unused(), {}
+            self._faults.pending.clear()
+        if unused:
+            message = f"never used by this test: {'; '.join(unused)}"
+            if self._strict:
+                raise AssertionError(message)
+            warnings.warn(message, UnusedScriptWarning, stacklevel=2)
+
+    def __enter__(self: F) -> F:
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], *exc: object) -> None:
+        if kind is None:
+            self.close()
+
     def set_credits(self, executions: Optional[int]) -> None:
         """How many executions can still be paid for; `None` for any number."""
+        if executions is not None:
+            check_count("executions", executions, 0)
         with self.lock:
             self._service.credits = executions
+
+    @property
+    def requests(self) -> List[RecordedRequest]:
+        """Every request that came, in order, as values that do not change."""
+        with self.lock:
+            return self._journal.recorded()
+
+    @property
+    def executions(self) -> List[Execution]:
+        """Every execution that was started, the oldest first, as it stands."""
+        with self.lock:
+            return [_snapshot(execution) for execution in self._service.started]
 
     @property
     def deliveries(self) -> List[Delivery]:
@@ -300,7 +407,13 @@ def _dialect(shapes: Shapes, timeline: Timeline) -> Dialect:
     return Deployed(timeline) if shapes == "deployed" else Documented(timeline)
 
 
-def _one_of(name: str, value: str, allowed: Tuple[str, ...]) -> str:
+def _snapshot(execution: Execution) -> Execution:
+    """A value of its own: what is done to it does not reach the fake."""
+    inputs, outputs = copy.deepcopy((execution.inputs, execution.outputs))
+    return replace(execution, inputs=inputs, outputs=outputs)
+
+
+def _one_of(name: str, value: N, allowed: Tuple[str, ...]) -> N:
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
     return value

@@ -7,16 +7,18 @@ its own clock run to the time it is told, and looks again; or it is woken throug
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
 
 from flowmaestro.testing.refusals import Refusal
 from flowmaestro.testing.timeline import Timeline
-from flowmaestro_core.http import Headers
+from flowmaestro_core.http import Headers, Phase, TransportFailure
 
 JsonObject = Dict[str, Any]
 
 KEEPALIVE_SECONDS = 30.0
+_BLANK_LINE = b"\n\n"
 LINGER_SECONDS = 0.5
 """How long a stream stays open after its last event."""
 
@@ -64,6 +66,8 @@ class StreamChunk(NamedTuple):
     """When, on the driver's clock, it is worth looking again; `None` when nothing is planned."""
     ended: bool
     """Whether the body is complete; true only once every byte has been handed out."""
+    broken: bool = False
+    """Whether the connection is lost behind these bytes, so that no end will come."""
 
 
 class EventStream:
@@ -81,11 +85,13 @@ class EventStream:
         self._outbox = bytearray()
         self._finishing = False
         self._ended = False
+        self._events_left = math.inf
         timeline.schedule(KEEPALIVE_SECONDS, self._keep_alive)
 
     def publish(self, name: str, data: JsonObject) -> None:
         """Send one event, the name in its `event:` field."""
-        if not self._finishing:
+        if not self._finishing and self._events_left > 0:
+            self._events_left -= 1
             self._write(b"event: %s\ndata: %s\n\n" % (name.encode(), encode(data)))
 
     def finish(self) -> None:
@@ -94,14 +100,22 @@ class EventStream:
             self._finishing = True
             self._timeline.schedule(LINGER_SECONDS, self._end)
 
+    def break_after(self, events: int) -> None:
+        """Lose the connection behind so many events, those before the first look included."""
+        sent = bytes(self._outbox).split(_BLANK_LINE)[:-1]
+        self._outbox[:] = b"".join(event + _BLANK_LINE for event in sent[:events])
+        self._events_left = max(0, events - len(sent))
+
     def poll(self, now: float) -> StreamChunk:
         """Let time pass until `now` on the driver's clock and take what has come."""
         with self._timeline.lock:
             self._timeline.advance(now)
             data = bytes(self._outbox)
             self._outbox.clear()
-            self.closed = self.closed or self._ended
-            return StreamChunk(data, self._timeline.next_time(), self._ended)
+            broken = not self._events_left
+            self.closed = self.closed or self._ended or broken
+            ended = self._ended and not broken
+            return StreamChunk(data, self._timeline.next_time(), ended, broken)
 
     def close(self) -> None:
         """Nobody reads this stream any more."""
@@ -115,7 +129,7 @@ class EventStream:
             self.wake()
 
     def _keep_alive(self) -> None:
-        if not (self.closed or self._finishing):
+        if not (self.closed or self._finishing or not self._events_left):
             self._write(b": keepalive\n\n")
             self._timeline.schedule(KEEPALIVE_SECONDS, self._keep_alive)
 
@@ -129,7 +143,8 @@ class FakeReply:
 
     While `ready` is false nothing of it may be sent yet: let time pass, or carry out the
     webhook deliveries that are due. Then `status` and `headers` are final, and there is either
-    `body`, whole, or `stream`. `wake` is called when the reply becomes ready.
+    `body`, whole, or `stream`; or there is a `failure`: the connection is to be closed unanswered.
+    `wake` is called when the reply becomes ready.
     """
 
     def __init__(self) -> None:
@@ -138,7 +153,9 @@ class FakeReply:
         self.headers = Headers()
         self.body = b""
         self.stream: Optional[EventStream] = None
+        self.failure: Optional[TransportFailure] = None
         self.wake: Callable[[], None] = _asleep
+        self._abandoned = False
 
     def settle(
         self,
@@ -151,7 +168,21 @@ class FakeReply:
         """The model has decided: this is the reply."""
         self.status, self.headers, self.body, self.stream = status, headers, body, stream
         self.ready = True
+        if self._abandoned:
+            self.abandon()
         self.wake()
+
+    def drop(self) -> None:
+        """The model has decided: the connection is closed instead of a reply."""
+        message = "the connection was closed unanswered"
+        self.failure = TransportFailure(Phase.MAYBE_PROCESSED, message)
+        self.settle(0, Headers())
+
+    def abandon(self) -> None:
+        """Nobody waits for this reply any more."""
+        self._abandoned = True
+        if self.stream is not None:
+            self.stream.close()
 
 
 def encode(value: JsonObject) -> bytes:

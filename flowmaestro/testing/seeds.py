@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Dict
 
 from flowmaestro.testing.agents import Agent, Memory, Message, Thread
-from flowmaestro.testing.executions import Execution, InputField, Node, Workflow
+from flowmaestro.testing.executions import Execution, InputField, Workflow
 from flowmaestro.testing.keys import READ_SCOPES, KeyRing
 from flowmaestro.testing.knowledge import KnowledgeBase
+from flowmaestro.testing.plans import Node
 from flowmaestro.testing.service import Service
 from flowmaestro.testing.triggers import Trigger
 from flowmaestro.testing.webhooks import Webhook

@@ -61,6 +61,8 @@ class Connection:
             woken = _alarm(reply)
             if not reply.ready:
                 await woken.wait()
+        if reply.failure is not None:
+            return False
         with_body = head.method != b"HEAD" and reply.status != 204
         if reply.stream is not None:
             await self._send_stream(reply, reply.stream, with_body=with_body)
@@ -127,7 +129,7 @@ class Connection:
                 await self._send(*events)
             except OSError:
                 return
-            if chunk.ended:
+            if chunk.ended or chunk.broken:
                 return
             await woken.wait()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections import defaultdict
-from typing import DefaultDict, Dict, List, Mapping, Optional, TypeVar
+from typing import DefaultDict, Dict, List, Mapping, Optional, Set, Tuple, TypeVar
 
 from flowmaestro.testing.agents import Agent, Conversation, Hearer, Message, Thread, Turn, Utterance
 from flowmaestro.testing.dialect import Dialect, MessageAnswers
@@ -30,7 +30,8 @@ class Service:
     """Resources by id, and the machinery that moves them through time.
 
     With `live` false open streams hear nothing of what happens. `credits`, when it is a number,
-    is how many executions can still be paid for.
+    is how many executions can still be paid for. `started` are the executions that somebody asked
+    for, oldest first; `used` are kind and id of the resources that somebody looked at.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class Service:
         self.knowledge_bases: Dict[str, KnowledgeBase] = {}
         self.triggers: Dict[str, Trigger] = {}
         self.webhooks: Dict[str, Webhook] = {}
+        self.started: List[Execution] = []
+        self.used: Set[Tuple[str, str]] = set()
         self.desk = DeliveryDesk(timeline, self.new_id)
         self.runner = ExecutionRunner(timeline, self._execution_happening)
         self._conversation = Conversation(timeline)
@@ -72,10 +75,16 @@ class Service:
         self, resources: Mapping[str, T], resource: str, id: str, *, executing: bool = False
     ) -> T:
         """The resource of that id; raises the refusal with which the dialect says no."""
+        self.used.add((resource, id))
         try:
             return resources[id]
         except KeyError:
             raise self.dialect.no_such(resource, id, executing=executing) from None
+
+    def every(self, resources: Mapping[str, T], resource: str) -> List[T]:
+        """All of them, in the order in which they came to be."""
+        self.used.update((resource, id) for id in resources)
+        return list(resources.values())
 
     def start(
         self, workflow: Workflow, inputs: Inputs, *, trigger_id: Optional[str] = None
@@ -87,6 +96,8 @@ class Service:
             self.credits -= 1
         execution = Execution(self.new_id(), workflow, inputs, self.timeline.now, trigger_id)
         self.executions[execution.id] = execution
+        self.started.append(execution)
+        self.used.add(("workflow", workflow.id))
         self.runner.start(execution)
         return execution
 
@@ -137,7 +148,7 @@ class Service:
     def _execution_happening(self, happening: Happening) -> None:
         execution, name = happening.execution, happening.name
         if self._live and name != "execution:cancelled":
-            data = self.dialect.happening(happening)
+            data = {**self.dialect.happening(happening), **happening.data}
             for stream in self._listening(execution.id):
                 stream.publish(name, data)
                 if execution.ended:

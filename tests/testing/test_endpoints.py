@@ -167,9 +167,9 @@ def test_scripted_resources(caller):
     def explode(inputs):
         raise KeyError("customer")
 
-    bad = caller.fake.add_workflow("Explodes", outputs=explode)
-    doubling = caller.fake.add_workflow("Doubles", outputs=lambda inputs: {"n": 2 * inputs["n"]})
-    shouting = caller.fake.add_agent("Shouts", str.upper, seconds=2.0)
+    bad = caller.fake.workflow(outputs=explode)
+    doubling = caller.fake.workflow(outputs=lambda inputs: {"n": 2 * inputs["n"]})
+    shouting = caller.fake.agent(None, str.upper, seconds=2.0)
     ids = [
         caller.data("POST", f"/workflows/{id}/execute", {"inputs": {"n": 21}})["execution_id"]
         for id in (bad, doubling)
@@ -219,7 +219,7 @@ def test_a_message_that_fails(caller):
     def fail(text):
         raise RuntimeError("no tokens left")
 
-    agent = caller.fake.add_agent("Fails", fail)
+    agent = caller.fake.agent(None, fail)
     thread = caller.data("POST", f"/agents/{agent}/threads")["id"]
     reply = caller.call("POST", f"/threads/{thread}/messages", {"content": "Hi"})
     error = json.loads(reply.body)["error"]

@@ -189,7 +189,7 @@ def test_a_streamed_message_that_fails(make_caller):
     def fail(text):
         raise RuntimeError("no tokens left")
 
-    thread = caller.data("POST", f"/agents/{caller.fake.add_agent('Fails', fail)}/threads")["id"]
+    thread = caller.data("POST", f"/agents/{caller.fake.agent(None, fail)}/threads")["id"]
     events = caller.events(caller.start_call("POST", f"/threads/{thread}/messages", STORY))
     assert [name for _, name, _ in events] == ["message:started", "message:failed"]
     assert events[-1][2]["error"] == "RuntimeError: no tokens left"

@@ -13,7 +13,6 @@ from flowmaestro.testing import (
     AsyncMemoryTransport,
     FakeFlowMaestro,
     MemoryTransport,
-    VirtualClock,
 )
 from flowmaestro_core.http import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport, Transport
@@ -142,17 +141,30 @@ def test_closing():
             call(message(fake), 1)
 
 
-def test_transports_may_share_a_clock_or_not():
-    fake, clock = FakeFlowMaestro(), VirtualClock(start=100.0)
-    first, second = MemoryTransport(fake, clock), AsyncMemoryTransport(fake, clock)
+def test_the_one_clock_is_the_fake_s():
+    fake = FakeFlowMaestro()
+    first, second = MemoryTransport(fake), AsyncMemoryTransport(fake)
+    fake.clock.advance(100)
     first.send(message(fake), 1)
-    assert second.now() == first.now() == pytest.approx(100.4)
-    third = MemoryTransport(fake)
-    first.sleep(50)
-    third.send(message(fake), 1)
-    assert third.now() == pytest.approx(150.8)
-    with pytest.raises(ValueError, match="backwards"):
-        clock.advance(-1)
+    assert second.now() == first.now() == fake.clock.now == pytest.approx(100.4)
+
+
+def test_another_driver_may_be_ahead():
+    fake = FakeFlowMaestro()
+    fake.handle(message(fake), 1000.0)
+    transport = MemoryTransport(fake)
+    assert transport.send(message(fake), 1).status == 200
+    assert transport.now() == pytest.approx(1000.4)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_time_to_wait_for(seconds):
+    fake = FakeFlowMaestro()
+    for wait in (fake.clock.advance, MemoryTransport(fake).sleep):
+        with pytest.raises(ValueError, match="seconds must be from 0 up"):
+            wait(seconds)
+    with pytest.raises(ValueError, match="must come to an end"):
+        MemoryTransport(fake).send(message(fake), float("inf"))
 
 
 def test_the_same_dice():

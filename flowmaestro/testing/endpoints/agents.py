@@ -13,7 +13,7 @@ LONGEST_ANSWER_MS = 120_000
 
 def list_agents(service: Service, call: Call) -> Outcome:
     """Every agent."""
-    rows = [service.dialect.agent(agent) for agent in service.agents.values()]
+    rows = [service.dialect.agent(agent) for agent in service.every(service.agents, "agent")]
     return Answer(200, service.dialect.listed(rows, call.query))
 
 

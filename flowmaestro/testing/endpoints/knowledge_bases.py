@@ -11,7 +11,7 @@ DEFAULT_TOP_K = 5
 
 def list_knowledge_bases(service: Service, call: Call) -> Outcome:
     """Every knowledge base."""
-    bases = service.knowledge_bases.values()
+    bases = service.every(service.knowledge_bases, "knowledge base")
     rows = [service.dialect.knowledge_base(base) for base in bases]
     return Answer(200, service.dialect.listed(rows, call.query))
 

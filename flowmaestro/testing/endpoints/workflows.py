@@ -11,7 +11,8 @@ from flowmaestro.testing.service import Service
 
 def list_workflows(service: Service, call: Call) -> Outcome:
     """Every workflow."""
-    rows = [service.dialect.workflow_row(workflow) for workflow in service.workflows.values()]
+    workflows = service.every(service.workflows, "workflow")
+    rows = [service.dialect.workflow_row(workflow) for workflow in workflows]
     return Answer(200, service.dialect.listed(rows, call.query))
 
 
@@ -65,7 +66,7 @@ def stream_execution(service: Service, call: Call) -> Outcome:
 
 def list_triggers(service: Service, call: Call) -> Outcome:
     """Triggers; not every dialect heeds the workflow that was asked for."""
-    triggers = list(service.triggers.values())
+    triggers = service.every(service.triggers, "trigger")
     wanted = call.query.get("workflow_id")
     if wanted is not None and service.dialect.filters_triggers:
         triggers = [trigger for trigger in triggers if trigger.workflow.id == wanted]

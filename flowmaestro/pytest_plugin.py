@@ -1,0 +1,129 @@
+"""The pytest plugin: a FlowMaestro for each test, its cassette, a guard against the network.
+
+pytest loads it wherever this SDK is installed, so it imports nothing but pytest until a fixture
+is asked for. The fixtures are plain functions: they serve tests that block, and those of
+pytest-asyncio, anyio's plugin and pytest-trio.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ContextManager, Generator, Protocol, TypeVar, cast
+
+import pytest
+
+if TYPE_CHECKING:
+    from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+    from flowmaestro.testing import Cassette, FakeFlowMaestro
+
+    class Kit(Protocol):
+        """What can stand in for the network."""
+
+        def installed(self) -> ContextManager[object]:
+            """Have clients made without `transport=` use it."""
+            ...
+
+    K = TypeVar("K", bound=Kit)
+
+MODES = ("none", "once", "new_episodes", "all")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what is asked on the command line."""
+    parser.getgroup("flowmaestro").addoption(
+        "--flowmaestro-cassettes",
+        choices=MODES,
+        default="once",
+        help="what flowmaestro_cassette does: replay only (none); record what has no file "
+        "(once), or also what the file lacks (new_episodes); record all anew (all)",
+    )
+
+
+@pytest.fixture
+def flowmaestro_fake(request: pytest.FixtureRequest) -> Generator[FakeFlowMaestro, None, None]:
+    """A fresh `FakeFlowMaestro`, installed: clients made without `transport=` use it.
+
+    When the test has passed, scripts that were never used are told of: `UnusedScriptWarning`.
+    To have another one, such as `FakeFlowMaestro("documented", strict=True)`, define a fixture
+    of this name; the clients follow it.
+    """
+    from flowmaestro.testing import FakeFlowMaestro
+
+    yield from _during_the_test(request, FakeFlowMaestro())
+
+
+@pytest.fixture
+def flowmaestro_client(
+    flowmaestro_fake: FakeFlowMaestro,
+) -> Generator[FlowMaestroClient, None, None]:
+    """A blocking client of `flowmaestro_fake`."""
+    from flowmaestro import FlowMaestroClient
+
+    with FlowMaestroClient(
+        flowmaestro_fake.api_key, transport=flowmaestro_fake.transport()
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def async_flowmaestro_client(flowmaestro_fake: FakeFlowMaestro) -> AsyncFlowMaestroClient:
+    """An awaiting client of `flowmaestro_fake`, on asyncio and trio.
+
+    It holds nothing that would have to be closed, for which a fixture would have to await.
+    """
+    from flowmaestro import AsyncFlowMaestroClient
+
+    return AsyncFlowMaestroClient(
+        flowmaestro_fake.api_key, transport=flowmaestro_fake.async_transport()
+    )
+
+
+@pytest.fixture
+def flowmaestro_cassette(request: pytest.FixtureRequest) -> Generator[Cassette, None, None]:
+    """The `Cassette` of this test, installed: clients made without `transport=` use it.
+
+    It is the file `cassettes/MODULE/TEST.jsonl` beside the test's module, and is recorded when
+    it is not there; `--flowmaestro-cassettes` says otherwise.
+    """
+    from urllib.parse import quote
+
+    from flowmaestro.testing import Cassette
+
+    id: str = cast("Any", request).node.nodeid  # untyped in pytest 8
+    test = quote(id.partition("::")[2].replace("::", "."), safe="[]")
+    path = request.path.parent / "cassettes" / request.path.stem / f"{test}.jsonl"
+    mode = request.config.option.flowmaestro_cassettes
+    yield from _during_the_test(request, Cassette(path, mode=mode))
+
+
+@pytest.fixture
+def flowmaestro_no_network(request: pytest.FixtureRequest) -> Generator[None, None, None]:
+    """Fail the test if it looks up an address, or binds or connects a socket.
+
+    Whatever its code then makes of the refusal, and in whatever thread. The pair of sockets by
+    which an event loop wakes itself may be made. To guard every test, name it in
+    `usefixtures` of the pytest configuration.
+    """
+    from flowmaestro.testing.network_guard import NetworkGuard
+
+    with NetworkGuard() as guard:
+        request.config.pluginmanager.register(guard)
+        try:
+            yield
+        finally:
+            request.config.pluginmanager.unregister(guard)
+
+
+class _TestFailed(Exception):
+    """A test has failed, so that what it was given knows."""
+
+
+def _during_the_test(
+    request: pytest.FixtureRequest, block: ContextManager[K]
+) -> Generator[K, None, None]:
+    """Install a kit for the test, and leave its block with an error if the test has failed."""
+    failed = request.session.testsfailed
+    with suppress(_TestFailed), block as kit, kit.installed():
+        yield kit
+        if request.session.testsfailed > failed:
+            raise _TestFailed

@@ -1,0 +1,190 @@
+"""What a test says about the requests that were made; when it is wrong, it shows what was."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from abc import ABC, abstractmethod
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+
+from flowmaestro.testing.executions import Execution
+from flowmaestro.testing.journal import RecordedRequest, pattern
+from flowmaestro.testing.webhooks import Delivery
+
+_PLURALS = {"delivery": "deliveries", "execution": "executions", "request": "requests"}
+SHOWN = 20
+"""How many requests a failed assertion lists, the latest."""
+
+
+class Assertions(ABC):
+    """The assertions of a fake; each raises `AssertionError`."""
+
+    @property
+    @abstractmethod
+    def requests(self) -> List[RecordedRequest]:
+        """Every request that came, in order, as values that do not change."""
+
+    @property
+    @abstractmethod
+    def executions(self) -> List[Execution]:
+        """Every execution that was started, the oldest first, as it stands."""
+
+    @property
+    @abstractmethod
+    def deliveries(self) -> List[Delivery]:
+        """Every webhook delivery that has been delivered or given up, in that order."""
+
+    def assert_called(
+        self,
+        method: Optional[str] = None,
+        path: Optional[str] = None,
+        *,
+        params: Optional[Mapping[str, Any]] = None,
+        json: Any = None,
+        times: Optional[int] = None,
+    ) -> None:
+        """There was such a request: at least one, or exactly `times`.
+
+        `path` is below the API root, such as `/workflows/wf_123/execute`; `*` stands for any
+        one segment. `params` and `json` are the whole query and the whole body.
+        """
+        __tracebackhide__ = True
+        wanted: Dict[str, Any] = {}
+        if params is not None:
+            wanted["params"] = {name: str(value) for name, value in params.items()}
+        if json is not None:
+            wanted["json"] = json
+        meant = pattern(method, path)
+        _check(
+            str(meant),
+            wanted,
+            [
+                {name: getattr(request, name) for name in wanted}
+                for request in self.requests
+                if meant.fits(request.method, request.path)
+            ],
+            times,
+            self._shown,
+        )
+
+    def assert_not_called(self, method: Optional[str] = None, path: Optional[str] = None) -> None:
+        """There was no such request, or none at all; `path` is as in `assert_called`."""
+        __tracebackhide__ = True
+        self.assert_called(method, path, times=0)
+
+    def assert_executed(
+        self,
+        workflow_id: str,
+        inputs: Optional[Mapping[str, Any]] = None,
+        *,
+        times: Optional[int] = None,
+    ) -> None:
+        """The workflow was started, be it by a trigger: at least once, or exactly `times`.
+
+        `inputs` are all of them; any will do when they are left out.
+        """
+        __tracebackhide__ = True
+        wanted = {} if inputs is None else {"inputs": dict(inputs)}
+        executions = self.executions
+        ids = dict.fromkeys(execution.workflow.id for execution in executions)
+        others = [] if workflow_id in ids or not ids else ["Executed:", *_listed(list(ids))]
+        _check(
+            f"execution of {workflow_id}",
+            wanted,
+            [
+                {name: getattr(execution, name) for name in wanted}
+                for execution in executions
+                if execution.workflow.id == workflow_id
+            ],
+            times,
+            lambda: [*others, *self._shown()],
+        )
+
+    def assert_delivered(self, event: str, *, times: Optional[int] = None) -> None:
+        """A webhook was told of `event`: at least one, or exactly `times`."""
+        __tracebackhide__ = True
+        found: List[Dict[str, Any]] = [
+            {}
+            for delivery in self.deliveries
+            if delivery.event == event and delivery.state == "delivered"
+        ]
+        _check(f"delivery of {event}", {}, found, times, self._shown_deliveries)
+
+    def _shown(self) -> List[str]:
+        return ["Called:", *_listed([_line(request) for request in self.requests])]
+
+    def _shown_deliveries(self) -> List[str]:
+        lines = [
+            f"{it.event} {it.state} after {it.attempts} attempt{'s' if it.attempts > 1 else ''}"
+            for it in self.deliveries
+        ]
+        return ["Delivered:", *_listed(lines)]
+
+
+def _check(
+    what: str,
+    wanted: Mapping[str, Any],
+    found: Sequence[Mapping[str, Any]],
+    times: Optional[int],
+    shown: Callable[[], List[str]],
+) -> None:
+    """Compare how many of `found` are as `wanted` with what is asked for."""
+    __tracebackhide__ = True
+    if times is not None and (not isinstance(times, int) or isinstance(times, bool) or times < 0):
+        raise ValueError(f"times must be a whole number from 0, not {times!r}")
+    count = sum(it == wanted for it in found)
+    if count > 0 if times is None else count == times:
+        return
+    these = " and ".join(wanted)
+    with_these = f" with the given {these}" if wanted else ""
+    lines = [f"expected {_number(times, what)}{with_these}; there {_counted(count)}"]
+    if wanted and found and not count:
+        lines[0] += f", but {len(found)} with something else"
+        lines += _difference(wanted, found)
+    raise AssertionError("\n".join([*lines, *shown()]))
+
+
+def _number(times: Optional[int], what: str) -> str:
+    if times is None:
+        return f"at least one {what}"
+    if times == 0:
+        return f"no {what}"
+    thing, space, rest = what.partition(" ")
+    return f"exactly {times} {thing if times == 1 else _PLURALS.get(thing, thing)}{space}{rest}"
+
+
+def _counted(count: int) -> str:
+    return "was one" if count == 1 else f"were {count or 'none'}"
+
+
+def _difference(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> List[str]:
+    """What is wanted, against the one of those found that is most like it."""
+    expected = _text(wanted)
+    texts = [_text(it) for it in found]
+    closest = max(texts, key=lambda text: difflib.SequenceMatcher(None, expected, text).ratio())
+    changes = [line for line in difflib.ndiff(expected, closest) if not line.startswith("?")]
+    return ["- expected", "+ the closest of what was called", *changes]
+
+
+def _text(value: Any) -> List[str]:
+    return json.dumps(
+        value, indent=2, sort_keys=True, ensure_ascii=False, default=repr
+    ).splitlines()
+
+
+def _line(request: RecordedRequest) -> str:
+    query = "".join(
+        f"{'&' if index else '?'}{name}={value}"
+        for index, (name, value) in enumerate(request.params.items())
+    )
+    body = "" if request.json is None else f" {json.dumps(request.json, ensure_ascii=False)}"
+    status = "no reply" if request.status is None else request.status
+    return f"{request.method} {request.path}{query}{body} -> {status}"
+
+
+def _listed(lines: Sequence[str]) -> List[str]:
+    if not lines:
+        return ["  nothing"]
+    left_out = len(lines) - SHOWN
+    first = [f"  ({left_out} before)"] if left_out > 0 else []
+    return [*first, *(f"  {line}" for line in lines[-SHOWN:])]

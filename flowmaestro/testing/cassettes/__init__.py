@@ -1,0 +1,13 @@
+"""Cassettes: exchanges with the service, recorded once, replayed in every test.
+
+The file is JSON Lines (`jsonlines.py`), redacted (`redaction.py`). It is recorded by a transport
+around another one (`recorder.py`), and replayed in virtual time (`deck.py`) or by a loopback
+server (`server.py`).
+"""
+
+from __future__ import annotations
+
+from flowmaestro.testing.cassettes.cassette import Cassette, Mode
+from flowmaestro.testing.cassettes.errors import CassetteError, CassetteMismatch
+
+__all__ = ["Cassette", "CassetteError", "CassetteMismatch", "Mode"]

@@ -1,0 +1,232 @@
+"""`Cassette`: the file, its mode, and the transports that record it or replay it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import (
+    ContextManager,
+    Generator,
+    List,
+    Literal,
+    Optional,
+    Type,
+    TypeVar,
+    Union,
+    get_args,
+)
+
+from flowmaestro.testing.cassettes import jsonlines
+from flowmaestro.testing.cassettes.deck import Deck
+from flowmaestro.testing.cassettes.episodes import AsyncEpisodesTransport, EpisodesTransport
+from flowmaestro.testing.cassettes.errors import CassetteError
+from flowmaestro.testing.cassettes.exchange import Exchange
+from flowmaestro.testing.cassettes.recorder import (
+    AsyncRecordingTransport,
+    RecordingTransport,
+    Reel,
+)
+from flowmaestro.testing.cassettes.redaction import Redact, Redaction
+from flowmaestro.testing.clock import VirtualClock
+from flowmaestro.testing.scripting import UnusedScriptWarning
+from flowmaestro.testing.wire import AwaitingWire, BlockingWire
+from flowmaestro_transports.contract import (
+    AsyncFunction,
+    AsyncTransport,
+    SyncFunction,
+    Transport,
+)
+from flowmaestro_transports.default_transport import DefaultAsyncTransport, DefaultTransport
+from flowmaestro_transports.function_transport import as_async_transport, as_transport
+from flowmaestro_transports.stand_in import standing_in
+
+Mode = Literal["none", "once", "new_episodes", "all"]
+C = TypeVar("C", bound="Cassette")
+
+
+class Cassette:
+    """Exchanges with the service in a file, recorded through any transport, replayed by any.
+
+        with Cassette("tests/cassettes/invoice.jsonl") as cassette, cassette.installed():
+            client = FlowMaestroClient()
+
+    A reply is replayed in virtual time, without a socket, in the pieces in which it came. A
+    request is recognised by its method, its path, its query and its body. What has been recorded
+    is written when the cassette is closed, be it because the test failed, in one go: the file is
+    the old one or the new one, never half of one.
+
+    In the file, credentials are `***`: the API key, secret header fields and query parameters,
+    secrets of webhooks, and members of JSON that are named like a credential.
+
+    Args:
+        path: the file, JSON Lines; folders that are missing are made.
+        mode: `none` replays only; `once` replays if there is such a file, and records if there
+            is none; `new_episodes` replays what the file holds, and adds what it does not;
+            `all` records everything anew, in the place of the file. The meanings are VCR's.
+        redact: a function that gets a text, such as a body, a URL or the value of a header
+            field, and returns the parts of it that are to be `***` as well:
+            `re.compile("[a-z]+@example.com").findall` hides e-mail addresses. Give the same
+            when the cassette is replayed.
+        strict: whether exchanges that were not replayed, in a file that only is, are an
+            `AssertionError` when the cassette is closed, rather than an `UnusedScriptWarning`.
+
+    Raises:
+        CassetteError: the file is not whole, or of an unknown version, or with the mode `none`
+            not there.
+        TypeError, ValueError: an argument that cannot be meant.
+        OSError: the file cannot be read.
+
+    """
+
+    def __init__(
+        self,
+        path: Union[str, os.PathLike[str]],
+        *,
+        mode: Mode = "once",
+        redact: Optional[Redact] = None,
+        strict: bool = False,
+    ) -> None:
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
+        self.path = Path(path)
+        self.mode: Mode = mode
+        self._strict = strict
+        self._redaction = Redaction(redact)
+        self._reel = Reel()
+        self._loaded = [] if mode == "all" else self._load()
+        self.recording = mode in ("all", "new_episodes") or (
+            mode == "once" and not self.path.exists()
+        )
+        """Whether requests may reach the service."""
+        self._deck = Deck(self.path.name, self._loaded, self._redaction)
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Cassette {str(self.path)!r}, mode {self.mode!r}>"
+
+    @property
+    def clock(self) -> VirtualClock:
+        """The time that replaying takes."""
+        return self._deck.clock
+
+    @property
+    def api_key(self) -> str:
+        """The key of a client in `installed` that has none: any will do, unless it records."""
+        if self.recording:
+            raise ValueError(
+                "no API key to record with: pass api_key= or set FLOWMAESTRO_API_KEY; "
+                "it is not written to the cassette"
+            )
+        return "replayed"
+
+    def transport(self, through: Union[Transport, SyncFunction, None] = None) -> Transport:
+        """A new transport for a blocking client.
+
+        It records what goes through the transport `through`, which it closes; by default, through
+        the one that clients use. That is not touched when all is replayed.
+        """
+        replaying = BlockingWire(self._deck)
+        if not self.recording:
+            return replaying
+        inner = DefaultTransport() if through is None else as_transport(through)
+        recording = RecordingTransport(inner, self._reel)
+        return EpisodesTransport(replaying, recording) if self._loaded else recording
+
+    def async_transport(
+        self, through: Union[AsyncTransport, AsyncFunction, None] = None
+    ) -> AsyncTransport:
+        """As `transport`, for an awaiting client, on asyncio and trio alike."""
+        replaying = AwaitingWire(self._deck)
+        if not self.recording:
+            return replaying
+        inner = DefaultAsyncTransport() if through is None else as_async_transport(through)
+        recording = AsyncRecordingTransport(inner, self._reel)
+        return AsyncEpisodesTransport(replaying, recording) if self._loaded else recording
+
+    @contextmanager
+    def installed(self: C) -> Generator[C, None, None]:
+        """A `with` block in which clients made without `transport=` use this cassette.
+
+        It holds for the whole process. When all is replayed they need no key.
+        """
+        with standing_in(self):
+            yield self
+
+    def server(self, speed: float = 1.0) -> ContextManager[str]:
+        """A `with` block with a loopback server that replays the cassette; gives its URL.
+
+        For clients with a transport over sockets: give them the URL as `base_url`. Pieces of a
+        body are sent as the chunks they were. Time is real, `speed` times as fast. A request
+        that is not in the cassette is answered with status 501, and raises `CassetteMismatch`
+        at the end of the block. Needs `pip install flowmaestro[testing]`.
+
+        Raises `ValueError` when this cassette records, and `CassetteError` when it holds what
+        no server can do: a failure before anything was sent.
+        """
+        from flowmaestro.testing.cassettes.server import replaying_server
+
+        if self.recording:
+            raise ValueError(f"a server only replays: {self!r} would record")
+        return replaying_server(self._deck, speed)
+
+    def close(self) -> None:
+        """Write what was recorded; tell of what was not replayed. Closing twice is harmless."""
+        self._close()
+        unplayed = [] if self.recording else self._deck.left
+        if unplayed and not self._closed:
+            self._closed = True
+            requests = ", ".join(f"line {it.line} ({it.request.method})" for it in unplayed)
+            message = f"not asked for in this test: requests of {self.path.name} in {requests}"
+            if self._strict:
+                raise AssertionError(message)
+            warnings.warn(message, UnusedScriptWarning, stacklevel=2)
+
+    def __enter__(self: C) -> C:
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], *exc: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._close(failed=True)
+
+    def _load(self) -> List[Exchange]:
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            if self.mode == "none":
+                raise CassetteError(
+                    f"{self.path}: there is no such cassette; record it with mode='once'"
+                ) from None
+            return []
+        return jsonlines.read(str(self.path), data)
+
+    def _close(self, *, failed: bool = False) -> None:
+        recorded = [self._redaction.exchange(exchange) for exchange in self._reel.exchanges()]
+        if not recorded:
+            return
+        before = self._loaded
+        if self.mode == "all" and failed:
+            before = self._not_made_again(recorded)
+        self._write(jsonlines.written([*before, *recorded]))
+
+    def _not_made_again(self, recorded: List[Exchange]) -> List[Exchange]:
+        """What the file holds beyond what a test that failed has come to."""
+        try:
+            old = self._load()
+        except CassetteError:
+            return []
+        made = Deck(self.path.name, recorded, self._redaction)
+        return [exchange for exchange in old if not made.holds(exchange.request)]
+
+    def _write(self, data: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.{threading.get_ident()}")
+        try:
+            part.write_bytes(data)
+            os.replace(part, self.path)
+        finally:
+            part.unlink(missing_ok=True)

@@ -1,0 +1,258 @@
+"""Transports that note what goes by: every request, and what comes of it, piece by piece."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Callable, ContextManager, Generator, List, Optional, Union
+
+from flowmaestro.testing.cassettes.exchange import Exchange, joined, without_framing
+from flowmaestro.testing.played import Quiet, Step
+from flowmaestro_core.http import (
+    Headers,
+    Request,
+    Response,
+    ResponseHead,
+    TransportClosedError,
+    TransportFailure,
+)
+from flowmaestro_transports.contract import (
+    AsyncOpenResponse,
+    AsyncTransport,
+    OpenResponse,
+    Releasable,
+    Transport,
+)
+from flowmaestro_transports.drivers import Dice, dice_of, in_flight_of
+from flowmaestro_transports.one_process import OneProcess
+
+Clock = Callable[[], float]
+
+
+class Reel:
+    """The exchanges that are being recorded, in the order in which their requests were made."""
+
+    def __init__(self) -> None:
+        self.takes: List[Take] = []
+
+    def begin(self, request: Request, clock: Clock) -> Take:
+        """A request is about to be made."""
+        take = Take(request, clock)
+        self.takes.append(take)
+        return take
+
+    def exchanges(self) -> List[Exchange]:
+        """All of them as they stand; what is not at its end counts as let go of."""
+        return [take.exchange() for take in self.takes if not take.void]
+
+
+class Take:
+    """One exchange that is being recorded."""
+
+    def __init__(self, request: Request, clock: Clock) -> None:
+        self.void = False
+        """Whether nothing was sent, so that there is nothing to play."""
+        self._request = request
+        self._clock = clock
+        self._steps: List[Step] = []
+        self._time = clock()
+        self._ended = False
+        self._let_go = False
+
+    def exchange(self) -> Exchange:
+        """What came so far."""
+        silence = () if self._ended else (Quiet(),)
+        return Exchange(self._request, joined([*self._steps, *silence]))
+
+    def note(self, step: Optional[Step]) -> None:
+        """Something has just come; `None` is the end."""
+        if self._ended or self._let_go:
+            return
+        now = self._clock()
+        self._steps.append(Quiet(max(0.0, now - self._time)))
+        self._time = now
+        if step is not None:
+            self._steps.append(step)
+        self._ended = step is None or isinstance(step, TransportFailure)
+
+    def let_go(self) -> None:
+        """Nobody reads on; what that does to a read under way is not recorded."""
+        self._let_go = True
+
+    def head(self, reply: Union[Response, OpenResponse, AsyncOpenResponse]) -> None:
+        """The head of the reply has come."""
+        self.note(ResponseHead(reply.status, without_framing(reply.headers)))
+
+    def whole(self, response: Response) -> None:
+        """The whole reply has come."""
+        self.head(response)
+        if response.body:
+            self.note(response.body)
+        self.note(None)
+
+    def read(self, data: Optional[bytes]) -> None:
+        """A read has brought something, or nothing for a while, or the end."""
+        if data is not None:
+            self.note(data or None)
+
+    @contextmanager
+    def watched(self) -> Generator[None, None, None]:
+        """A `with` block whose failure is what comes."""
+        try:
+            yield
+        except TransportFailure as failure:
+            self.note(failure)
+            raise
+        except TransportClosedError:
+            self.void = not self._steps
+            raise
+
+
+class _Recording(OneProcess):
+    """What both transports pass on that is not recorded."""
+
+    def __init__(self, inner: object, reel: Reel) -> None:
+        self.patient: bool = getattr(inner, "patient", True)
+        self.random: Dice = dice_of(inner)
+        self._around = in_flight_of(inner)
+        self._reel = reel
+
+    def in_flight(self) -> ContextManager[None]:
+        """What the recorded transport does around a call."""
+        return self._around()
+
+
+class RecordingTransport(_Recording):
+    """A blocking transport that passes everything on to `inner`, and notes it."""
+
+    def __init__(self, inner: Transport, reel: Reel) -> None:
+        super().__init__(inner, reel)
+        self._inner = inner
+
+    def __repr__(self) -> str:
+        return f"<RecordingTransport of {self._inner!r}>"
+
+    def send(self, request: Request, timeout: float) -> Response:
+        """As that of `inner`."""
+        take = self._reel.begin(request, self.now)
+        with take.watched():
+            response = self._inner.send(request, timeout)
+        take.whole(response)
+        return response
+
+    def open(self, request: Request, timeout: float) -> RecordedBody:
+        """As that of `inner`."""
+        take = self._reel.begin(request, self.now)
+        with take.watched():
+            body = self._inner.open(request, timeout)
+        take.head(body)
+        return RecordedBody(body, take)
+
+    def sleep(self, seconds: float) -> None:
+        """As that of `inner`."""
+        self._inner.sleep(seconds)
+
+    def now(self) -> float:
+        """As that of `inner`."""
+        return self._inner.now()
+
+    def close(self) -> None:
+        """As that of `inner`."""
+        self._inner.close()
+
+
+class AsyncRecordingTransport(_Recording):
+    """`RecordingTransport` for an awaiting client."""
+
+    def __init__(self, inner: AsyncTransport, reel: Reel) -> None:
+        super().__init__(inner, reel)
+        self._inner = inner
+
+    def __repr__(self) -> str:
+        return f"<AsyncRecordingTransport of {self._inner!r}>"
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        """As that of `inner`."""
+        take = self._reel.begin(request, self.now)
+        with take.watched():
+            response = await self._inner.send(request, timeout)
+        take.whole(response)
+        return response
+
+    async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
+        """As that of `inner`."""
+        take = self._reel.begin(request, self.now)
+        with take.watched():
+            body = await self._inner.open(request, timeout)
+        take.head(body)
+        if isinstance(body, Releasable):
+            return ReleasableRecordedBody(body, take, body.release)
+        return AsyncRecordedBody(body, take)
+
+    async def sleep(self, seconds: float) -> None:
+        """As that of `inner`."""
+        await self._inner.sleep(seconds)
+
+    def now(self) -> float:
+        """As that of `inner`."""
+        return self._inner.now()
+
+    async def close(self) -> None:
+        """As that of `inner`."""
+        await self._inner.close()
+
+
+class RecordedBody:
+    """An open body that is noted as it is read."""
+
+    def __init__(self, inner: OpenResponse, take: Take) -> None:
+        self.status: int = inner.status
+        self.headers: Headers = inner.headers
+        self._inner = inner
+        self._take = take
+
+    def read(self, patience: float) -> Optional[bytes]:
+        """As that of the recorded body."""
+        with self._take.watched():
+            data = self._inner.read(patience)
+        self._take.read(data)
+        return data
+
+    def close(self) -> None:
+        """As that of the recorded body."""
+        self._take.let_go()
+        self._inner.close()
+
+
+class AsyncRecordedBody:
+    """`RecordedBody` for an awaiting client."""
+
+    def __init__(self, inner: AsyncOpenResponse, take: Take) -> None:
+        self.status: int = inner.status
+        self.headers: Headers = inner.headers
+        self._inner = inner
+        self._take = take
+
+    async def read(self, patience: float) -> Optional[bytes]:
+        """As that of the recorded body."""
+        with self._take.watched():
+            data = await self._inner.read(patience)
+        self._take.read(data)
+        return data
+
+    async def close(self) -> None:
+        """As that of the recorded body."""
+        self._take.let_go()
+        await self._inner.close()
+
+
+class ReleasableRecordedBody(AsyncRecordedBody):
+    """One whose recorded body can be let go of without waiting."""
+
+    def __init__(self, inner: AsyncOpenResponse, take: Take, release: Callable[[], None]) -> None:
+        super().__init__(inner, take)
+        self._release = release
+
+    def release(self) -> None:
+        """As that of the recorded body."""
+        self._take.let_go()
+        self._release()

@@ -1,0 +1,30 @@
+"""The conformance kit: whether a transport keeps the contract, checked point by point.
+
+Point it at a factory of your transport, and run it with pytest:
+
+    from flowmaestro.testing.conformance import TransportConformance
+
+    class TestMine(TransportConformance):
+        def make_transport(self, **options):
+            return MyTransport(**options)
+
+It starts servers of its own on loopback, plain, with TLS and with scripted bytes. A check that
+fails says what is wrong, and why that matters; one that the transport does not offer is skipped,
+with the consequence for users. Needs `pip install flowmaestro[testing]`.
+
+`pytest -p flowmaestro.testing.conformance.grid` prints which check passed on which transport.
+"""
+
+from __future__ import annotations
+
+from flowmaestro.testing.conformance.check import CheckFailed, NotOffered
+from flowmaestro.testing.conformance.site import LiveReply
+from flowmaestro.testing.conformance.suite import AsyncTransportConformance, TransportConformance
+
+__all__ = [
+    "AsyncTransportConformance",
+    "CheckFailed",
+    "LiveReply",
+    "NotOffered",
+    "TransportConformance",
+]

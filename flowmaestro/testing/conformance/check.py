@@ -1,0 +1,125 @@
+"""A check: a name, the rule that must hold, why that matters, and how it is tried.
+
+Checks are coroutine functions, written once: under a blocking transport nothing in them ever
+waits for an event loop, so they run to their end in one go.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, FrozenSet, Optional
+
+from flowmaestro_core.http import Phase, TransportFailure
+
+if TYPE_CHECKING:
+    from flowmaestro.testing.conformance.lane import Lane
+
+AT_ONCE = 2.0
+"""Seconds within which that has to happen which need not wait for anything."""
+
+WIRE = "a wire"
+"""The check looks at bytes on a socket; a transport without sockets has none."""
+CANCELLATION = "cancellation"
+"""The check cancels a task; a blocking transport knows of none."""
+STREAMS = "streams"
+"""The check reads a body while it comes; a plain function gives whole replies."""
+TIME_LIMITS = "time limits"
+"""The check lets a time limit run out; a plain function is not told of any."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that is true of every transport.
+
+    Attributes:
+        name: in words, joined by hyphens.
+        rule: one sentence: what must hold.
+        why: one sentence: what a user suffers where it does not.
+        needs: what it cannot be tried without: `WIRE` and the like.
+        run: tries it; raises `CheckFailed` or `NotOffered`.
+
+    """
+
+    name: str
+    rule: str
+    why: str
+    needs: FrozenSet[str]
+    run: Callable[[Lane], Awaitable[None]]
+
+    def verdict(self, finding: str) -> str:
+        """What to tell when the check has failed: what is wrong, and why that matters."""
+        return f"{self.name}: {finding}\nThe rule: {self.rule}\nWhy it matters: {self.why}"
+
+
+def check(*needs: str, why: str) -> Callable[[Callable[[Lane], Awaitable[None]]], Check]:
+    """Make a check of a coroutine function: its docstring is the rule, its name the name."""
+
+    def make(run: Callable[[Lane], Awaitable[None]]) -> Check:
+        name = run.__name__.replace("_", "-")
+        return Check(name, run.__doc__ or "", why, frozenset(needs), run)
+
+    return make
+
+
+class CheckFailed(AssertionError):
+    """The transport breaks a rule; the message says what it did instead."""
+
+
+class NotOffered(Exception):
+    """The transport does not offer something that it need not; `consequence` is what that costs.
+
+    A factory raises it for an option that it cannot fulfil.
+    """
+
+    def __init__(self, what: str, consequence: str = "") -> None:
+        super().__init__(f"{what}: {consequence}" if consequence else what)
+        self.what = what
+        self.consequence = consequence
+
+
+def expect(condition: object, otherwise: str) -> None:
+    """Raise `CheckFailed` with `otherwise` unless the condition is true."""
+    if not condition:
+        raise CheckFailed(otherwise)
+
+
+async def expect_failure(
+    attempt: Awaitable[Any],
+    *phases: Phase,
+    timed_out: Optional[bool] = None,
+    within: float = AT_ONCE,
+) -> TransportFailure:
+    """The `TransportFailure` of an attempt; anything else that comes of it fails the check.
+
+    `phases` are those that tell the truth here, all of them if none is given; `within` is how
+    many seconds the attempt may take.
+    """
+    begun = time.monotonic()
+    try:
+        given = await attempt
+    except TransportFailure as failure:
+        seconds = time.monotonic() - begun
+        truths = " or ".join(f"*{phase.value}*" for phase in phases)
+        expect(
+            not phases or failure.phase in phases,
+            f"the failure said *{failure.phase.value}* where {truths} is true: {failure}",
+        )
+        expect(
+            timed_out is None or failure.timed_out is timed_out,
+            f"the failure had timed_out={failure.timed_out}: {failure}",
+        )
+        expect(seconds <= within, f"the failure took {seconds:.1f} s, not {within:.1f} s at most")
+        return failure
+    except CheckFailed:
+        raise
+    except Exception as error:
+        raise CheckFailed(
+            f"{type(error).__name__} came out ({error}) where only TransportFailure may"
+        ) from error
+    raise CheckFailed(f"there was a result, {_shown(given)}, where only a failure is true")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

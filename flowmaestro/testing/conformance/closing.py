@@ -1,0 +1,226 @@
+"""Checks of letting go: of a body, of a transport, early, twice, and while others are at it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from flowmaestro.testing.conformance.check import (
+    AT_ONCE,
+    STREAMS,
+    WIRE,
+    CheckFailed,
+    NotOffered,
+    check,
+    expect,
+    expect_failure,
+)
+from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, some
+from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Peer, chunk, reply
+from flowmaestro.testing.conformance.site import LiveReply
+from flowmaestro_core.http import Phase, Request, Response, TransportClosedError, TransportFailure
+from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
+
+
+@check(STREAMS, why="A loop over events that ends with `break` would hold a connection for good.")
+async def early_close(lane: Lane) -> None:
+    """A body that is closed before its end lets its connection go; the server sees it in 2 s."""
+    live = LiveReply()
+    url = lane.site(lambda request: live if request.url.endswith("/stream") else echo(request))
+    transport = lane.narrow_transport()
+    body = await transport.open(ask(url, "/stream"), LIMIT)
+    live.send(b"one")
+    await some(body, 3)
+    await body.close()
+    expect(await lane.until(live.hung_up.is_set), "the server still had its client 2 s later")
+    response = await transport.send(ask(url, method="POST", body=b"on"), LIMIT)
+    expect(response.body == b"on", f"the next call got {response}")
+
+
+@check(WIRE, STREAMS, why="A loop over events that ends with `break` would hold a connection.")
+async def early_close_over_tls(lane: Lane) -> None:
+    """A body under TLS that is closed before its end lets its connection go within 2 s, too."""
+    gone = threading.Event()
+
+    def handler(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(reply(headers=[CHUNKED], length=False) + chunk(b"one"))
+        peer.wait_closed()
+        gone.set()
+
+    server = lane.server(handler, tls=lane.authority.server_context())
+    body = await lane.transport(verify=lane.authority.file).open(ask(server.url), LIMIT)
+    await some(body, 3)
+    await body.close()
+    expect(await lane.until(gone.is_set), "the server still had its client 2 s later")
+
+
+@check(WIRE, why="Sockets of clients that are long closed add up.")
+async def close_frees_every_connection(lane: Lane) -> None:
+    """A transport that was closed has no connection left: no idle one, and none of a call."""
+    asked = threading.Event()
+    go_on = threading.Event()
+
+    def handler(peer: Peer) -> None:
+        while (request := peer.read_request()) is not None:
+            if request.method == "GET":
+                asked.set()
+                go_on.wait(PATIENCE)
+            peer.send(reply(b"ok"))
+
+    server = lane.server(handler)
+    transport = lane.transport()
+    await transport.send(ask(server.url, method="POST"), LIMIT)
+    job = lane.start(_reply_or_failure, transport, ask(server.url))
+    await lane.until(asked.is_set)
+    await transport.close()
+    go_on.set()
+    await job.outcome(AT_ONCE)
+    left = await lane.until(lambda: not server.open_connections)
+    expect(left, f"{server.open_connections} connections were still open 2 s later")
+
+
+@check(why="`with` blocks, collectors and users all close; the last one must not fail.")
+async def close_twice(lane: Lane) -> None:
+    """Closing a body twice, or a transport, is harmless."""
+    url = lane.site(echo)
+    transport = lane.transport()
+    body = await transport.open(ask(url, method="POST", body=b"x"), LIMIT)
+    for _ in range(2):
+        await body.close()
+    for _ in range(2):
+        await transport.close()
+
+
+@check(STREAMS, why="Half of a body must not look like all of it.")
+async def read_after_close(lane: Lane) -> None:
+    """A body that was closed before its end cannot be read: that is a failure, not an end."""
+    live = LiveReply()
+    url = lane.site(lambda _: live)
+    body = await lane.transport().open(ask(url), LIMIT)
+    await body.close()
+    await expect_failure(body.read(0.5), Phase.REPLY_BROKEN)
+
+
+@check(why="What is used by mistake has to say so, not connect anew and leak.")
+async def use_after_close(lane: Lane) -> None:
+    """A transport that was closed raises `TransportClosedError`, and asks for nothing."""
+    asked = threading.Event()
+
+    def respond(_: Request) -> Response:
+        asked.set()
+        return Response(200, {})
+
+    url = lane.site(respond)
+    transport = lane.transport()
+    await transport.close()
+    for use in (transport.send, transport.open):
+        try:
+            given: Any = await use(ask(url), LIMIT)
+        except TransportClosedError:
+            continue
+        except Exception as error:
+            raise CheckFailed(f"{type(error).__name__} came out: {error}") from error
+        raise CheckFailed(f"it was used after its close, and gave {given!r}")
+    expect(not asked.is_set(), "a request went out after the close")
+
+
+@check(STREAMS, why="A stream that somebody closes would hang until its next event.")
+async def close_while_reading(lane: Lane) -> None:
+    """Closing a body wakes who reads it, and that read fails."""
+    await _expect_woken(lane, closes="body")
+
+
+@check(STREAMS, why="A program that shuts down would hang in its streams.")
+async def close_of_the_transport_while_reading(lane: Lane) -> None:
+    """Closing a transport wakes who reads a body of it, and that read fails."""
+    await _expect_woken(lane, closes="transport")
+
+
+async def _expect_woken(lane: Lane, closes: str) -> None:
+    live = LiveReply()
+    url = lane.site(lambda _: live)
+    transport = lane.transport()
+    body = await transport.open(ask(url), LIMIT)
+    live.send(b"one")
+    await some(body, 3)
+    reader = lane.start(_read_on, body)
+    await lane.pause(0.1)  # let it wait
+    closer: Any = body if closes == "body" else transport
+    await closer.close()
+    await expect_failure(reader.outcome(), Phase.REPLY_BROKEN)
+    expect(await lane.until(live.hung_up.is_set), "the server still had its client 2 s later")
+
+
+async def _read_on(body: AsyncOpenResponse) -> Any:
+    while True:  # where time is virtual, a quiet read takes none
+        data = await body.read(LIMIT)
+        if data is not None:
+            return data
+
+
+@check(why="A program that shuts down would hang in its calls, or leave a connection behind.")
+async def close_in_flight(lane: Lane) -> None:
+    """A call under way when its transport is closed ends: with its reply, or with a failure."""
+    live = LiveReply(held=True)
+    asked = threading.Event()
+
+    def respond(_: Request) -> LiveReply:
+        asked.set()
+        return live
+
+    url = lane.site(respond)
+    transport = lane.transport()
+    job = lane.start(_reply_or_failure, transport, ask(url))
+    await lane.until(asked.is_set)
+    await transport.close()
+    live.begin()
+    live.end()
+    await job.outcome(AT_ONCE)
+
+
+@check(STREAMS, why="A program that shuts down would hang in its calls until their time is up.")
+async def close_wakes_a_call(lane: Lane) -> None:
+    """Closing a transport wakes who waits for a reply, and that call fails."""
+    await _expect_cut_short(lane, LiveReply(held=True))
+
+
+@check(STREAMS, why="A program that shuts down would hang in its calls until their time is up.")
+async def close_wakes_a_call_in_its_body(lane: Lane) -> None:
+    """Closing a transport wakes who waits for the rest of a reply, and that call fails."""
+    live = LiveReply()
+    live.send(b"one")
+    await _expect_cut_short(lane, live)
+
+
+async def _expect_cut_short(lane: Lane, live: LiveReply) -> None:
+    asked = threading.Event()
+
+    def respond(_: Request) -> LiveReply:
+        asked.set()
+        return live
+
+    url = lane.site(respond)
+    transport = lane.transport()
+    job = lane.start(_reply_or_failure, transport, ask(url))
+    await lane.until(asked.is_set)
+    await lane.pause(0.1)  # let it wait
+    await transport.close()
+    if not await lane.until(lambda: job.done):
+        live.begin()
+        live.end()
+        await job.outcome(AT_ONCE)
+        raise NotOffered(
+            "a close that wakes calls",
+            "who closes has to wait until the calls under way have ended",
+        )
+    given = await job.outcome(AT_ONCE)
+    expect(not isinstance(given, Response), f"half a reply passed for a whole one: {given}")
+
+
+async def _reply_or_failure(transport: AsyncTransport, request: Request) -> Any:
+    try:
+        return await transport.send(request, LIMIT)
+    except (TransportFailure, TransportClosedError) as ended:
+        return ended

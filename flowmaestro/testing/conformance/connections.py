@@ -1,0 +1,181 @@
+"""Checks of what becomes of connections: kept, given up in time, bounded, and never mixed up."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from flowmaestro.testing.conformance.check import (
+    AT_ONCE,
+    STREAMS,
+    TIME_LIMITS,
+    WIRE,
+    check,
+    expect,
+    expect_failure,
+)
+from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, some
+from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.scripted_server import Peer, answering, reply
+from flowmaestro.testing.conformance.site import LiveReply
+from flowmaestro_core.http import Phase, Request, Response
+
+BOUND = 10
+"""Connections that a crowd has to make do with."""
+
+
+@check(WIRE, why="A POST on a dead connection may not be repeated, so the user gets an error.")
+async def stale_connection(lane: Lane) -> None:
+    """A kept connection that the server has closed meanwhile is not used again."""
+    await _expect_renewed(lane, Peer.close)
+
+
+@check(WIRE, why="A POST on a dead connection may not be repeated, so the user gets an error.")
+async def stale_connection_that_was_reset(lane: Lane) -> None:
+    """A kept connection that was reset meanwhile is not used again."""
+    await _expect_renewed(lane, Peer.reset)
+
+
+async def _expect_renewed(lane: Lane, leave: object) -> None:
+    left = threading.Semaphore(0)
+
+    def handler(peer: Peer) -> None:
+        request = peer.read_request()
+        peer.send(reply(request.body if request else b""))
+        leave(peer)  # type: ignore[operator]
+        left.release()
+
+    server = lane.server(handler)
+    transport = lane.transport()
+    for number in range(3):
+        body = b"%d" % number
+        response = await transport.send(ask(server.url, method="POST", body=body), LIMIT)
+        expect(response.body == body, f"the reply was {response.body!r}, not {body!r}")
+        await lane.until(lambda: left.acquire(blocking=False))
+        await lane.pause(0.05)  # the goodbye has to arrive
+
+
+@check(WIRE, why="A caller would get the answer to somebody else's question.")
+async def an_unasked_reply(lane: Lane) -> None:
+    """What comes on a kept connection unasked is not taken for the reply to the next request."""
+    sent = threading.Semaphore(0)
+
+    def handler(peer: Peer) -> None:
+        while peer.read_request() is not None:
+            peer.send(reply(b"asked"))
+            time.sleep(0.1)  # until the connection has been put by
+            peer.send(reply(b"unasked"))
+            sent.release()
+
+    server = lane.server(handler)
+    transport = lane.transport()
+    for _ in range(2):
+        response = await transport.send(ask(server.url), LIMIT)
+        expect(response.body == b"asked", f"the reply was {response.body!r}")
+        await lane.until(lambda: sent.acquire(blocking=False))
+        await lane.pause(0.05)  # it has to arrive
+
+
+@check(WIRE, why="The next call would wait for a server that has said goodbye.")
+async def connection_close(lane: Lane) -> None:
+    """After a reply with `Connection: close` the connection is not used again."""
+    await _expect_not_kept(lane, reply(b"ok", headers=[("Connection", "close")]))
+
+
+@check(WIRE, why="HTTP/1.0 servers close after the reply (RFC 9112, 9.3).")
+async def http_1_0_reply(lane: Lane) -> None:
+    """A reply in HTTP/1.0 is read, and its connection not used again."""
+    await _expect_not_kept(lane, b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+async def _expect_not_kept(lane: Lane, data: bytes) -> None:
+    """The server does not close by itself, so that nothing else gives the connection away."""
+    server = lane.server(answering(data, data))
+    transport = lane.transport()
+    for number in range(1, 3):
+        response = await transport.send(ask(server.url), LIMIT)
+        expect(response.body == b"ok", f"the reply was {response}")
+        expect(server.connections == number, "the connection was used again")
+
+
+@check(why="Answers that reach the wrong caller are worse than none.")
+async def many_at_once(lane: Lane) -> None:
+    """50 threads, or 500 tasks, that call at once each get their own answer."""
+    url = lane.site(echo)
+    transport = lane.transport()
+    jobs = [
+        lane.start(transport.send, ask(url, method="POST", body=b"%d" % number), 6 * LIMIT)
+        for number in range(lane.crowd)
+    ]
+    for number, job in enumerate(jobs):
+        response = await job.outcome(6 * LIMIT)
+        expect(response.body == b"%d" % number, f"call {number} got {response.body!r}")
+
+
+@check(WIRE, why="A crowd would exhaust the server's sockets, or the user's.")
+async def bounded_connections(lane: Lane) -> None:
+    """No more calls of a crowd are on their way at a time than `max_connections` says."""
+    lock = threading.Lock()
+    busy = most = 0
+
+    def handler(peer: Peer) -> None:
+        nonlocal busy, most
+        while (request := peer.read_request()) is not None:
+            with lock:
+                busy += 1
+                most = max(most, busy)
+            time.sleep(0.01)  # so that nobody can be quick enough with few connections
+            with lock:
+                busy -= 1
+            peer.send(reply(request.body))
+
+    server = lane.server(handler)
+    transport = lane.transport(max_connections=BOUND)
+    jobs = [
+        lane.start(transport.send, ask(server.url, method="POST", body=b"%d" % number), 6 * LIMIT)
+        for number in range(lane.crowd)
+    ]
+    for number, job in enumerate(jobs):
+        response = await job.outcome(6 * LIMIT)
+        expect(response.body == b"%d" % number, f"call {number} got {response.body!r}")
+    expect(most <= BOUND, f"{most} calls were on their way at a time")
+    # One that is being closed may overlap with the one that is made in its place.
+    expect(server.most_open <= 2 * BOUND, f"{server.most_open} connections were open at a time")
+
+
+@check(WIRE, STREAMS, why="A few streams would bring every call to a halt.")
+async def open_bodies_take_no_place_of_calls(lane: Lane) -> None:
+    """An open body does not count against the limit of connections for calls."""
+    live = LiveReply()
+    url = lane.site(lambda request: live if request.url.endswith("/stream") else echo(request))
+    transport = lane.transport(max_connections=1)
+    body = await transport.open(ask(url, "/stream"), LIMIT)
+    live.send(b"x")
+    await some(body, 1)
+    job = lane.start(transport.send, ask(url, method="POST", body=b"beside"), LIMIT)
+    response = await job.outcome()
+    expect(response.body == b"beside", f"the reply was {response}")
+    await body.close()
+
+
+@check(WIRE, TIME_LIMITS, why="A call would wait for longer than its user has said.")
+async def waiting_for_a_connection_counts(lane: Lane) -> None:
+    """The wait for a free connection counts in `timeout`; when it runs out, nothing was sent."""
+    live = LiveReply(held=True)
+    asked = threading.Event()
+
+    def respond(_: Request) -> LiveReply:
+        asked.set()
+        return live
+
+    url = lane.site(respond)
+    transport = lane.transport(max_connections=1)
+    holder = lane.start(transport.send, ask(url), LIMIT)
+    await lane.until(asked.is_set)
+    await expect_failure(
+        transport.send(ask(url), 0.3), Phase.NOT_SENT, timed_out=True, within=0.3 + AT_ONCE
+    )
+    live.begin()
+    live.end()
+    response: Response = await holder.outcome()
+    expect(response.status == 200, f"the call that had the connection got {response}")

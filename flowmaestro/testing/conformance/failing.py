@@ -1,0 +1,219 @@
+"""Checks of what goes wrong: it is a failure, never a result, and tells how far things had come.
+
+The phase decides whether a call may be made again. A head that broke off may count as *maybe
+processed* or *reply broken*: not every stack tells the two apart, and neither is repeated blindly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+from flowmaestro.testing.conformance.check import (
+    STREAMS,
+    WIRE,
+    check,
+    expect,
+    expect_failure,
+)
+from flowmaestro.testing.conformance.exchange import LIMIT, ask, some, whole
+from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.scripted_server import (
+    CHUNKED,
+    PATIENCE,
+    Handler,
+    Peer,
+    answering,
+    reply,
+)
+from flowmaestro_core.http import Phase, Request, TransportFailure
+from flowmaestro_transports.contract import AsyncTransport
+
+_TRUNCATED = "A body cut short that passes for a whole one is half a result, taken for true."
+_PHASE = "A wrong phase makes the core repeat what has run, or not repeat what has not."
+_HEAD_CHUNKED = reply(headers=[CHUNKED], length=False)
+
+
+@check(WIRE, why=_TRUNCATED)
+async def truncated_counted_body(lane: Lane) -> None:
+    """A body shorter than its Content-Length is a failure (*reply broken*)."""
+    await expect_broken(lane, b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello")
+    await expect_broken(lane, b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n")
+
+
+@check(WIRE, why=_TRUNCATED)
+async def truncated_chunked_body(lane: Lane) -> None:
+    """A chunked body without its last chunk is a failure (*reply broken*), wherever it ends."""
+    for body in (b"", b"5", b"5\r\nhel", b"5\r\nhello", b"5\r\nhello\r\n"):
+        await expect_broken(lane, _HEAD_CHUNKED + body)
+
+
+async def expect_broken(lane: Lane, data: bytes) -> None:
+    """A server that sends this and closes has sent no result, read whole or in pieces."""
+    server = lane.server(answering(data, then_close=True))
+    transport = lane.transport()
+    await expect_failure(
+        transport.send(ask(server.url), LIMIT), Phase.REPLY_BROKEN, timed_out=False
+    )
+    await expect_failure(_read_out(transport, ask(server.url)), Phase.REPLY_BROKEN, timed_out=False)
+
+
+async def _read_out(transport: AsyncTransport, request: Request) -> bytes:
+    body = await transport.open(request, LIMIT)
+    try:
+        return await whole(body)
+    finally:
+        await body.close()
+
+
+@check(WIRE, why=_PHASE)
+async def refused_connection(lane: Lane) -> None:
+    """Where nobody listens, the failure says *not sent*, and has its cause chained."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        transport = lane.transport()
+        for use in (transport.send, transport.open):
+            failure = await expect_failure(use(ask(url), LIMIT), Phase.NOT_SENT, timed_out=False)
+            expect(failure.__cause__ is not None, "the library's own exception is not chained")
+
+
+@check(WIRE, why=_PHASE)
+async def reset_in_the_handshake(lane: Lane) -> None:
+    """A TLS handshake that breaks off is *not sent*."""
+
+    def handler(peer: Peer) -> None:
+        peer.sock.recv(100)
+        peer.reset()
+
+    url = lane.server(handler).url.replace("http:", "https:")
+    transport = lane.transport()
+    await expect_failure(
+        transport.send(ask(url, method="POST", body=b"{}"), LIMIT), Phase.NOT_SENT, timed_out=False
+    )
+
+
+@check(WIRE, why=_PHASE)
+async def reset_while_sending(lane: Lane) -> None:
+    """A request of which a part went out is *maybe processed*."""
+
+    def handler(peer: Peer) -> None:
+        peer.sock.recv(65536)
+        peer.reset()
+
+    request = ask(lane.server(handler).url, method="POST", body=bytes(20_000_000))
+    await expect_failure(
+        lane.transport().send(request, LIMIT), Phase.MAYBE_PROCESSED, timed_out=False
+    )
+
+
+@check(WIRE, why=_PHASE)
+async def reset_before_the_head(lane: Lane) -> None:
+    """A request that went out, without any reply, is *maybe processed*, its cause chained."""
+    await _expect_maybe_processed(lane, Peer.reset)
+
+
+@check(WIRE, why=_PHASE)
+async def closed_before_the_head(lane: Lane) -> None:
+    """A request that is answered with a goodbye is *maybe processed*, its cause chained."""
+    await _expect_maybe_processed(lane, Peer.close)
+
+
+async def _expect_maybe_processed(lane: Lane, leave: Handler) -> None:
+    def handler(peer: Peer) -> None:
+        peer.read_request()
+        leave(peer)
+
+    server = lane.server(handler)
+    transport = lane.transport()
+    for use in (transport.send, transport.open):
+        failure = await expect_failure(
+            use(ask(server.url, method="POST", body=b"{}"), LIMIT),
+            Phase.MAYBE_PROCESSED,
+            timed_out=False,
+        )
+        expect(failure.__cause__ is not None, "the library's own exception is not chained")
+
+
+@check(WIRE, why=_PHASE)
+async def reset_within_the_head(lane: Lane) -> None:
+    """A head that breaks off is no reply, and never *not sent*."""
+
+    def handler(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Le")
+        peer.reset()
+
+    await expect_failure(
+        lane.transport().send(ask(lane.server(handler).url), LIMIT),
+        Phase.REPLY_BROKEN,
+        Phase.MAYBE_PROCESSED,
+        timed_out=False,
+    )
+
+
+@check(WIRE, STREAMS, why=_PHASE)
+async def reset_within_the_body(lane: Lane) -> None:
+    """A body that breaks off fails (*reply broken*), and goes on failing, whatever ends it."""
+    for head in (_HEAD_CHUNKED + b"9\r\n", b"HTTP/1.1 200 OK\r\n\r\n"):
+        go_on = threading.Event()
+
+        def handler(peer: Peer, head: bytes = head, go_on: threading.Event = go_on) -> None:
+            peer.read_request()
+            peer.send(head + b"hello")
+            go_on.wait(PATIENCE)
+            peer.reset()
+
+        body = await lane.transport().open(ask(lane.server(handler).url), LIMIT)
+        got = await some(body, 5)
+        expect(got == b"hello", f"{got!r} came before the break, not b'hello'")
+        go_on.set()
+        for _ in range(2):
+            await expect_failure(body.read(LIMIT), Phase.REPLY_BROKEN, timed_out=False)
+        await body.close()
+
+
+@check(WIRE, why="A stack that repeats by itself runs a workflow twice, and charges for both.")
+async def nothing_is_sent_twice(lane: Lane) -> None:
+    """A request whose kept connection breaks is not repeated by the transport: not even a GET."""
+
+    def handler(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(reply(b"ok"))
+        peer.read_request()
+        peer.reset()
+
+    for method in ("GET", "DELETE", "POST"):
+        server = lane.server(handler)
+        transport = lane.transport()
+        await transport.send(ask(server.url, "/first"), LIMIT)
+        with contextlib.suppress(TransportFailure):
+            await transport.send(ask(server.url, "/second", method), LIMIT)
+        times = [request.target for request in server.requests].count("/second")
+        expect(times == 1, f"a {method} reached the server {times} times")
+
+
+@check(WIRE, why="Whatever garbage is taken for a reply becomes a wrong result.")
+async def garbage_instead_of_a_reply(lane: Lane) -> None:
+    """What is not HTTP is a failure."""
+    for data in (b"SSH-2.0-OpenSSH\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n"):
+        server = lane.server(answering(data, then_close=True))
+        await expect_failure(
+            lane.transport().send(ask(server.url), LIMIT),
+            Phase.REPLY_BROKEN,
+            Phase.MAYBE_PROCESSED,
+        )
+
+
+@check(WIRE, why="A server could fill the memory of its client with one line.")
+async def an_endless_header_line(lane: Lane) -> None:
+    """A header line of 128 KiB is refused."""
+    data = reply(b"ok", headers=[("X-Long", "x" * (128 * 1024))])
+    server = lane.server(answering(data))
+    await expect_failure(
+        lane.transport().send(ask(server.url), LIMIT),
+        Phase.REPLY_BROKEN,
+        Phase.MAYBE_PROCESSED,
+        timed_out=False,
+    )

@@ -1,0 +1,282 @@
+"""A loopback server that sends scripted bytes: sockets and threads, no HTTP library.
+
+`handler(peer)` runs in a thread of its own for each connection. What it raises is raised again
+by the `with` block of the server, so an assertion inside a handler fails the test.
+
+    def handler(peer):
+        request = peer.read_request()
+        peer.send(reply(b"hello"))
+
+    with ScriptedServer(handler) as server:
+        ...server.url...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import struct
+import threading
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+PATIENCE = 10.0
+"""Seconds after which a handler gives up on its client."""
+
+CHUNKED = ("Transfer-Encoding", "chunked")
+
+
+@dataclass
+class ReceivedRequest:
+    """A request as it came in; `request["x-name"]` is a header's value.
+
+    `head` is the bytes of its head, without the blank line.
+    """
+
+    method: str
+    target: str
+    headers: List[Tuple[str, str]]
+    body: bytes
+    head: bytes
+
+    def __getitem__(self, name: str) -> str:
+        return {key.lower(): value for key, value in self.headers}[name.lower()]
+
+    def __contains__(self, name: str) -> bool:
+        return any(key.lower() == name.lower() for key, _ in self.headers)
+
+
+class Peer:
+    """One accepted connection, as its handler sees it."""
+
+    def __init__(self, sock: socket.socket, server: ScriptedServer, number: int) -> None:
+        self.sock = sock
+        self.server = server
+        self.number = number
+        """0 for the server's first connection, 1 for the second, and so on."""
+        self._buffer = bytearray()
+
+    def read_request(self) -> Optional[ReceivedRequest]:
+        """The next whole request, or None when the client has closed the connection."""
+        while self._buffer.find(b"\r\n\r\n") < 0:
+            if not self._receive():
+                return None
+        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        start, *lines = head.decode("latin-1").split("\r\n")
+        method, target, _ = start.split(" ")
+        headers = [(name, value.strip()) for name, _, value in (x.partition(":") for x in lines)]
+        request = ReceivedRequest(method, target, headers, b"", bytes(head))
+        body = self._read_chunks() if CHUNKED[0] in request else self._read_counted(request)
+        if body is None:
+            return None
+        request.body = body
+        with self.server.lock:
+            self.server.requests.append(request)
+        return request
+
+    def _read_counted(self, request: ReceivedRequest) -> Optional[bytes]:
+        return self._take(int(request["content-length"]) if "content-length" in request else 0)
+
+    def _read_chunks(self) -> Optional[bytes]:
+        body = bytearray()
+        while True:
+            while self._buffer.find(b"\r\n") < 0:
+                if not self._receive():
+                    return None
+            size, _, self._buffer = self._buffer.partition(b"\r\n")
+            data = self._take(int(size.partition(b";")[0], 16) + 2)
+            if data is None:
+                return None
+            if data == b"\r\n":
+                return bytes(body)
+            body += data[:-2]
+
+    def _take(self, length: int) -> Optional[bytes]:
+        while len(self._buffer) < length:
+            if not self._receive():
+                return None
+        taken = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return taken
+
+    def _receive(self) -> bool:
+        try:
+            data = self.sock.recv(65536)
+        except ConnectionError:
+            return False
+        except (OSError, ValueError):
+            if self.server.leaving:  # the socket was shut down under our hands
+                return False
+            raise
+        self._buffer += data
+        return bool(data)
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`."""
+        self.sock.sendall(data)
+
+    def close(self) -> None:
+        """Say goodbye in good order (FIN)."""
+        if isinstance(self.sock, ssl.SSLSocket):
+            with contextlib.suppress(OSError, ValueError):
+                self.sock.unwrap()
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
+    def reset(self) -> None:
+        """Tear the connection down (RST)."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def has_hung_up(self) -> bool:
+        """Whether the client has closed the connection (without TLS), and said nothing more."""
+        try:
+            ready, _, _ = select.select([self.sock], [], [], 0)
+            return bool(ready) and not self.sock.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
+            return True
+
+    def wait_closed(self) -> None:
+        """Return when the connection is closed; fail after PATIENCE seconds."""
+        while self.sock.fileno() != -1 and self._receive():
+            pass
+
+
+Handler = Callable[[Peer], Any]
+
+
+class ScriptedServer:
+    """See the module. `tls` is a server-side context; `host` is where to listen.
+
+    `name` stands in the URL instead of the host.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        tls: Optional[ssl.SSLContext] = None,
+        host: str = "127.0.0.1",
+        name: Optional[str] = None,
+    ) -> None:
+        self.handler = handler
+        self.leaving = False
+        """Whether its sockets are being shut down, whatever their handlers are at."""
+        self.requests: List[ReceivedRequest] = []
+        self.errors: List[BaseException] = []
+        self.connections = 0
+        """How many there have been."""
+        self.open_connections = 0
+        self.most_open = 0
+        """How many there have been at the same time."""
+        self.lock = threading.Lock()
+        self._tls = tls
+        self._peers: Dict[Peer, threading.Thread] = {}
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family, backlog=1024)
+        self.port: int = self._listener.getsockname()[1]
+        scheme = "https" if tls else "http"
+        shown = name or (f"[{host}]" if ":" in host else host)
+        self.url = f"{scheme}://{shown}:{self.port}"
+
+    def __enter__(self) -> ScriptedServer:
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
+        return self
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        self.leaving = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes a blocked accept()
+        self._listener.close()
+        self._acceptor.join(PATIENCE)
+        for peer, thread in list(self._peers.items()):
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)  # TLS or not: wakes its thread
+            thread.join(PATIENCE)
+            peer.sock.close()
+        if self.errors and kind is None:
+            raise self.errors[0]
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            sock.settimeout(PATIENCE)
+            with self.lock:
+                peer = Peer(sock, self, self.connections)
+                self.connections += 1
+                self.open_connections += 1
+                self.most_open = max(self.most_open, self.open_connections)
+            thread = threading.Thread(target=self._serve, args=(peer,), daemon=True)
+            self._peers[peer] = thread
+            thread.start()
+
+    def _serve(self, peer: Peer) -> None:
+        try:
+            if self._tls:
+                try:
+                    peer.sock = self._tls.wrap_socket(peer.sock, server_side=True)
+                except OSError:  # the client did not like us
+                    return
+            self.handler(peer)
+        except ConnectionError:
+            pass  # the client has gone
+        except BaseException as error:
+            self.errors.append(error)
+        finally:
+            if peer.sock.fileno() != -1:
+                peer.close()
+            with self.lock:
+                self.open_connections -= 1
+
+
+def reply(
+    body: bytes = b"",
+    *,
+    status: str = "200 OK",
+    headers: Sequence[Tuple[str, str]] = (),
+    length: bool = True,
+) -> bytes:
+    """The bytes of one HTTP/1.1 reply; with `length`, Content-Length is added."""
+    fields = list(headers)
+    if length:
+        fields.append(("Content-Length", str(len(body))))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    return f"HTTP/1.1 {status}\r\n{lines}\r\n".encode("latin-1") + body
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body; `chunk(b"")` ends the body."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def echo(peer: Peer) -> None:
+    """A handler that keeps the connection alive and answers each request with its own body."""
+    while True:
+        request = peer.read_request()
+        if request is None:
+            return
+        peer.send(reply(request.body))
+
+
+def answering(*replies: bytes, then_close: bool = False) -> Handler:
+    """A handler that answers one request after another with these bytes.
+
+    After the last one it waits for the client to leave, or closes.
+    """
+
+    def handler(peer: Peer) -> None:
+        for data in replies:
+            if peer.read_request() is None:
+                return
+            peer.send(data)
+        if not then_close:
+            peer.wait_closed()
+
+    return handler

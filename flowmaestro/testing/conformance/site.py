@@ -1,0 +1,115 @@
+"""What answers the checks of the contract: a site, told in requests and replies, not in bytes.
+
+A site may be a loopback server, as here, or whatever else a transport reaches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from typing import Callable, Generator, Sequence, Tuple, Union
+
+from flowmaestro.testing.conformance.scripted_server import (
+    CHUNKED,
+    PATIENCE,
+    Peer,
+    ReceivedRequest,
+    ScriptedServer,
+    chunk,
+    reply,
+)
+from flowmaestro_core.http import Headers, Request, Response
+
+_POLL_SECONDS = 0.02
+
+
+class LiveReply:
+    """A reply that goes on when it is told to: `begin`, `send`, `end`.
+
+    With `held`, its head is held back until `begin`. Safe to use from several threads.
+    """
+
+    def __init__(self, headers: Sequence[Tuple[str, str]] = (), *, held: bool = False) -> None:
+        self.headers = Headers(headers)
+        self.hung_up = threading.Event()
+        """Set when the client has let go before the end."""
+        self.woken: Callable[[], None] = lambda: None
+        """Called whenever there is more to send."""
+        self.pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        """What is to be sent next; `b""` is the end."""
+        self.begun = threading.Event()
+        """Set as soon as the head may go out."""
+        if not held:
+            self.begun.set()
+
+    def begin(self) -> None:
+        """Let the head go out."""
+        self.begun.set()
+        self.woken()
+
+    def send(self, data: bytes) -> None:
+        """Let some bytes of the body go out."""
+        self.pieces.put(data)
+        self.woken()
+
+    def end(self) -> None:
+        """Let the body end."""
+        self.send(b"")
+
+
+Respond = Callable[[Request], Union[Response, LiveReply]]
+"""What a site does with a request."""
+
+
+@contextlib.contextmanager
+def loopback_site(respond: Respond) -> Generator[str, None, None]:
+    """A site over a loopback socket; gives its URL."""
+
+    def converse(peer: Peer) -> None:
+        while True:
+            received = peer.read_request()
+            if received is None:
+                return
+            given = respond(_request(received, peer.server.url))
+            if isinstance(given, Response):
+                peer.send(_whole(received.method, given))
+            elif not _play(given, peer):
+                return
+
+    with ScriptedServer(converse) as server:
+        yield server.url
+
+
+def _request(received: ReceivedRequest, url: str) -> Request:
+    return Request(received.method, url + received.target, received.headers, received.body)
+
+
+def _whole(method: str, response: Response) -> bytes:
+    bodiless = response.status in (204, 304)
+    data = reply(
+        response.body,
+        status=f"{response.status} Scripted",
+        headers=response.headers.pairs,
+        length=not bodiless,
+    )
+    return data[: len(data) - len(response.body)] if bodiless or method == "HEAD" else data
+
+
+def _play(live: LiveReply, peer: Peer) -> bool:
+    """Send what comes; whether the client was there to the end."""
+    deadline = time.monotonic() + PATIENCE
+    head = reply(headers=[*live.headers.pairs, CHUNKED], length=False)
+    while time.monotonic() < deadline and not peer.has_hung_up():
+        if not live.begun.wait(_POLL_SECONDS):
+            continue
+        peer.send(head)
+        head = b""
+        with contextlib.suppress(queue.Empty):
+            data = live.pieces.get(timeout=_POLL_SECONDS)
+            peer.send(chunk(data))
+            if not data:
+                return True
+    live.hung_up.set()
+    return False

@@ -1,0 +1,157 @@
+"""The two classes to derive from: one test for each check, with a factory to be filled in."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, Callable, ContextManager, List, Sequence, Set, Tuple
+
+import pytest
+
+from flowmaestro.testing.conformance import (
+    cancelling,
+    closing,
+    codings,
+    connections,
+    discretion,
+    failing,
+    patience,
+    reading,
+    time_limits,
+    trust,
+)
+from flowmaestro.testing.conformance.check import (
+    CANCELLATION,
+    WIRE,
+    Check,
+    CheckFailed,
+    NotOffered,
+)
+from flowmaestro.testing.conformance.grid import CELL
+from flowmaestro.testing.conformance.lane import AwaitingLane, BlockingLane, Lane
+from flowmaestro.testing.conformance.site import Respond, loopback_site
+
+_MODULES: Tuple[ModuleType, ...] = (
+    reading,
+    codings,
+    patience,
+    closing,
+    cancelling,
+    connections,
+    failing,
+    time_limits,
+    discretion,
+    trust,
+)
+
+
+def all_checks() -> List[Check]:
+    """Every check there is, in the order of the kit."""
+    return [
+        value for module in _MODULES for value in vars(module).values() if isinstance(value, Check)
+    ]
+
+
+class _Conformance:
+    wire = True
+    """Whether the transport moves bytes over sockets. One in memory has none to look at."""
+
+    make_transport: Callable[..., Any]
+
+    def serve_site(self, respond: Respond) -> ContextManager[str]:
+        """What those checks talk to that need no wire: gives its URL.
+
+        A loopback server by default. A transport in memory has a world of its own instead,
+        which has to answer each request as `respond` says. It is made before the transport.
+        """
+        return loopback_site(respond)
+
+    def not_offered(self, error: NotOffered) -> None:
+        """Called when the transport does not offer something that it need not: skips the test."""
+        pytest.skip(f"not offered: {error}")
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test for each check and event loop."""
+        if not hasattr(self, "make_transport"):
+            raise TypeError(f"{type(self).__name__} has no method make_transport")
+        lacks = self._lacks()
+        cases = [
+            pytest.param(each, backend, id="-".join(filter(None, (backend, each.name))))
+            for backend in self._backends()
+            for each in all_checks()
+            if not each.needs & lacks
+        ]
+        metafunc.parametrize(("conformance_check", "backend"), cases)
+
+    def test_conformance(
+        self,
+        conformance_check: Check,
+        backend: str,
+        record_property: Callable[[str, object], None],
+    ) -> None:
+        """Try one check."""
+        column = " on ".join(filter(None, (type(self).__name__, backend)))
+        record_property(CELL, [conformance_check.name, column])
+        try:
+            self._lane(backend).run(conformance_check)
+        except NotOffered as error:
+            self.not_offered(error)
+        except CheckFailed as error:
+            raise CheckFailed(conformance_check.verdict(str(error))) from error.__cause__
+        except Exception as error:
+            text = f"{type(error).__name__} came out: {error}"
+            raise CheckFailed(conformance_check.verdict(text)) from error
+
+    def _lacks(self) -> Set[str]:
+        return set() if self.wire else {WIRE}
+
+    def _backends(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    def _lane(self, backend: str) -> Lane:
+        raise NotImplementedError
+
+
+class TransportConformance(_Conformance):
+    """The tests of a blocking transport. Derive from it, and say how one is made.
+
+        class TestMine(TransportConformance):
+            def make_transport(self, verify=True, max_connections=100):
+                return MyTransport(verify=verify, max_connections=max_connections)
+
+    `make_transport` gives a new `Transport`, or a function from request to response. It is
+    asked for these options, each only by the checks that are about it:
+
+    * `verify`: the path of a CA file, or an `ssl.SSLContext`;
+    * `client_cert`: the paths of a certificate and of its key, in a tuple;
+    * `max_connections`: how many calls may be on their way at once.
+
+    An option that is not among its parameters is one that the transport does not offer; so is
+    one for which it returns `NotImplemented` or raises `NotOffered`. What is not offered is
+    reported as a skipped test, with the consequence for users.
+    """
+
+    def _backends(self) -> Sequence[str]:
+        return [""]
+
+    def _lacks(self) -> Set[str]:
+        return {CANCELLATION, *super()._lacks()}
+
+    def _lane(self, backend: str) -> Lane:
+        return BlockingLane(self.make_transport, self.serve_site)
+
+
+class AsyncTransportConformance(_Conformance):
+    """The tests of an awaiting transport: as `TransportConformance`, on each of `backends`.
+
+    `make_transport` is a plain function, called inside the running event loop. No plugin for
+    asynchronous tests is needed.
+    """
+
+    backends: Sequence[str] = ("asyncio", "trio")
+    """The event loops that the transport claims to run on."""
+
+    def _backends(self) -> Sequence[str]:
+        return self.backends
+
+    def _lane(self, backend: str) -> Lane:
+        return AwaitingLane(self.make_transport, self.serve_site, backend)

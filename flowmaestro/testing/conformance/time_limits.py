@@ -1,0 +1,176 @@
+"""Checks of time limits: each ends what it bounds, and says how far things had come.
+
+Limits are short where nothing needs to get through before they run out, and a second where
+something does, so that a busy machine does not decide the outcome.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+from flowmaestro.testing.conformance.check import (
+    AT_ONCE,
+    STREAMS,
+    TIME_LIMITS,
+    WIRE,
+    check,
+    expect,
+    expect_failure,
+)
+from flowmaestro.testing.conformance.exchange import ask, expect_end, some
+from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Handler, Peer, reply
+from flowmaestro.testing.conformance.site import LiveReply
+from flowmaestro_core.http import Phase, Request
+from flowmaestro_transports.contract import AsyncTransport
+
+SHORT = 0.3
+LONG = 1.0
+
+_HANGS = "A call would hang although its user has said how long it may take."
+
+
+@check(why="Retries, polls and deadlines are measured on it.")
+async def clock(lane: Lane) -> None:
+    """`sleep` lets as much time pass as `now` then shows."""
+    transport = lane.transport()
+    begun = transport.now()
+    await transport.sleep(0.05)
+    passed = transport.now() - begun
+    expect(0.04 <= passed <= 0.05 + AT_ONCE, f"a sleep of 0.05 s took {passed} s")
+
+
+@check(WIRE, TIME_LIMITS, why=_HANGS)
+async def connect_timeout(lane: Lane) -> None:
+    """When a connection takes too long, nothing was sent."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        address = listener.getsockname()
+        waiting = [socket.socket() for _ in range(3)]
+        try:
+            for each in waiting:  # the kernel's queue is full: one more gets no answer
+                each.setblocking(False)
+                each.connect_ex(address)
+            await _expect_not_sent(lane, f"http://127.0.0.1:{address[1]}")
+        finally:
+            for each in waiting:
+                each.close()
+
+
+@check(WIRE, TIME_LIMITS, why=_HANGS)
+async def handshake_timeout(lane: Lane) -> None:
+    """When a TLS handshake takes too long, nothing was sent."""
+    server = lane.server(Peer.wait_closed)
+    await _expect_not_sent(lane, server.url.replace("http:", "https:"))
+
+
+async def _expect_not_sent(lane: Lane, url: str) -> None:
+    transport = lane.transport()
+    await _expect_both_in_time(
+        lane, transport, ask(url, method="POST", body=b"{}"), SHORT, Phase.NOT_SENT
+    )
+
+
+@check(WIRE, TIME_LIMITS, why=_HANGS)
+async def sending_timeout(lane: Lane) -> None:
+    """A request that the server does not take in ends in time, *maybe processed*."""
+    seen = threading.Event()
+
+    def handler(peer: Peer) -> None:
+        seen.wait(PATIENCE)
+        peer.reset()
+
+    server = lane.server(handler)
+    request = ask(server.url, method="POST", body=bytes(20_000_000))
+    await expect_failure(
+        lane.transport().send(request, LONG),
+        Phase.MAYBE_PROCESSED,
+        timed_out=True,
+        within=LONG + AT_ONCE,
+    )
+    seen.set()
+    await lane.until(lambda: not server.open_connections)
+    await lane.pause(0.05)  # who still holds unsent bytes can let go of them now
+
+
+@check(TIME_LIMITS, why=_HANGS)
+async def head_timeout(lane: Lane) -> None:
+    """When no reply comes in time, the request is *maybe processed*."""
+    url = lane.site(lambda _: LiveReply(held=True))
+    transport = lane.transport()
+    await _expect_both_in_time(
+        lane, transport, ask(url, method="POST", body=b"{}"), LONG, Phase.MAYBE_PROCESSED
+    )
+
+
+@check(TIME_LIMITS, why=_HANGS)
+async def body_timeout(lane: Lane) -> None:
+    """When the body does not end in time, the reply is *broken*, however much of it came."""
+    live = LiveReply()
+    live.send(b"a part")
+    url = lane.site(lambda _: live)
+    await expect_failure(
+        lane.transport().send(ask(url), LONG),
+        Phase.REPLY_BROKEN,
+        timed_out=True,
+        within=LONG + AT_ONCE,
+    )
+
+
+@check(WIRE, TIME_LIMITS, why="A server that dribbles would keep a call for hours.")
+async def a_head_that_dribbles(lane: Lane) -> None:
+    """A head that comes one byte at a time is bounded by the whole limit, not by each byte."""
+    server = lane.server(_dribbling(b"HTTP/1.1 200 OK\r\nX: "))
+    transport = lane.transport()
+    await _expect_both_in_time(
+        lane, transport, ask(server.url), LONG, Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN
+    )
+
+
+@check(WIRE, TIME_LIMITS, why="A server that dribbles would keep a call for hours.")
+async def a_body_that_dribbles(lane: Lane) -> None:
+    """A body that comes one byte at a time is bounded by the whole limit, not by each byte."""
+    counted = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    chunked = reply(headers=[CHUNKED], length=False) + b"1;"
+    servers = [lane.server(_dribbling(each)) for each in (counted, chunked)]
+    transport, within = lane.transport(), LONG + AT_ONCE
+    for job in [lane.start(transport.send, ask(server.url), LONG) for server in servers]:
+        await expect_failure(job.outcome(within), Phase.REPLY_BROKEN, timed_out=True, within=within)
+
+
+async def _expect_both_in_time(
+    lane: Lane, transport: AsyncTransport, request: Request, limit: float, *phases: Phase
+) -> None:
+    """`send` and `open` both run out of time, side by side."""
+    jobs = [lane.start(use, request, limit) for use in (transport.send, transport.open)]
+    for job in jobs:
+        within = limit + AT_ONCE
+        await expect_failure(job.outcome(within), *phases, timed_out=True, within=within)
+
+
+def _dribbling(begin_with: bytes) -> Handler:
+    def handler(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(begin_with)
+        while not peer.server.leaving:
+            peer.send(b"x")
+            time.sleep(0.02)
+
+    return handler
+
+
+@check(STREAMS, TIME_LIMITS, why="Streams last for hours; no limit of a call may end them.")
+async def an_open_body_outlives_the_limit(lane: Lane) -> None:
+    """`timeout` bounds `open` up to the head, and the body not at all."""
+    live = LiveReply()
+    url = lane.site(lambda _: live)
+    transport = lane.transport()
+    body = await transport.open(ask(url), LONG)
+    await transport.sleep(LONG * 1.2)
+    live.send(b"late")
+    got = await some(body, 4)
+    expect(got == b"late", f"{got!r} came instead of b'late'")
+    live.end()
+    await expect_end(body)
+    await body.close()

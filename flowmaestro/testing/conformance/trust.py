@@ -1,0 +1,75 @@
+"""Checks of TLS: who is believed, and what is shown to those who ask."""
+
+from __future__ import annotations
+
+from typing import Any, List
+
+from flowmaestro.testing.conformance.check import WIRE, check, expect, expect_failure
+from flowmaestro.testing.conformance.exchange import LIMIT, ask
+from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.scripted_server import Peer, echo, reply
+from flowmaestro_core.http import Phase
+
+_KEY = "The key would go to whoever sits on the line."
+_PRIVATE = "Servers of one's own have authorities of their own."
+
+
+@check(WIRE, why=_KEY)
+async def an_unknown_authority_is_refused(lane: Lane) -> None:
+    """A certificate of an authority that nobody vouches for is refused, and nothing is sent."""
+    await _expect_refused(lane, "127.0.0.1")
+
+
+@check(WIRE, why=_KEY)
+async def a_wrong_host_is_refused(lane: Lane) -> None:
+    """A good certificate for another host is refused, and nothing is sent."""
+    await _expect_refused(lane, "example.org", verify=lane.authority.file)
+
+
+async def _expect_refused(lane: Lane, host: str, **options: Any) -> None:
+    server = lane.server(echo, tls=lane.authority.server_context(host))
+    transport = lane.transport(**options)
+    for use in (transport.send, transport.open):
+        await expect_failure(
+            use(ask(server.url, method="POST", body=b"{}"), LIMIT), Phase.NOT_SENT, timed_out=False
+        )
+    expect(not server.requests, "the request went out")
+
+
+@check(WIRE, why=_PRIVATE)
+async def an_authority_of_the_user_s_is_accepted(lane: Lane) -> None:
+    """`verify=` with the path of a CA file makes its servers believed."""
+    await _expect_accepted(lane, lane.authority.file)
+
+
+@check(WIRE, why=_PRIVATE)
+async def a_context_of_the_user_s_is_accepted(lane: Lane) -> None:
+    """`verify=` with an `ssl.SSLContext` decides whom to believe."""
+    await _expect_accepted(lane, lane.authority.client_context())
+
+
+async def _expect_accepted(lane: Lane, verify: object) -> None:
+    server = lane.server(echo, tls=lane.authority.server_context())
+    transport = lane.transport(verify=verify)
+    content = b"x" * 100_000
+    for _ in range(2):
+        response = await transport.send(ask(server.url, method="POST", body=content), LIMIT)
+        expect(response.body == content, f"{len(response.body)} bytes came back, or others")
+
+
+@check(WIRE, why="Services that ask their clients for a certificate answer nobody else.")
+async def a_client_certificate_is_presented(lane: Lane) -> None:
+    """`client_cert=`, the paths of a certificate and its key, is shown to a server that asks."""
+    shown: List[Any] = []
+
+    def handler(peer: Peer) -> None:
+        shown.append(peer.sock.getpeercert())  # type: ignore[attr-defined]
+        peer.read_request()
+        peer.send(reply(b"welcome"))
+
+    server = lane.server(handler, tls=lane.authority.server_context(asks_for_client=True))
+    paths = lane.authority.client_certificate("somebody")
+    transport = lane.transport(verify=lane.authority.file, client_cert=paths)
+    response = await transport.send(ask(server.url), LIMIT)
+    expect(response.body == b"welcome", f"the reply was {response}")
+    expect("somebody" in str(shown), f"another certificate was shown: {shown}")

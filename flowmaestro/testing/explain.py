@@ -1,0 +1,86 @@
+"""What an SDK method would send, without a client: the pure request, and as a curl command."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, Iterator, NamedTuple
+
+from flowmaestro_core.actions import Open, Send
+from flowmaestro_core.context import Context
+from flowmaestro_core.defaults import DEFAULT_BASE_URL
+from flowmaestro_core.http import Request
+from flowmaestro_core.operation import Operation
+from flowmaestro_core.options import ClientOptions
+
+API_KEY = "FLOWMAESTRO_API_KEY"
+"""What stands for the key: in the request its own name, in the command the shell's variable."""
+
+IDEMPOTENCY_KEY = "IDEMPOTENCY_KEY"
+"""The same for the key that a driver draws for each POST that was not given one."""
+
+
+class Explanation(NamedTuple):
+    """The first request of an operation. `str` of it is the curl command.
+
+    Attributes:
+        request: what a client would send; with placeholders for the key and for the
+            idempotency key that a client draws.
+
+    """
+
+    request: Request
+
+    @property
+    def curl(self) -> str:
+        """A POSIX shell command that sends the request, the key taken from the environment."""
+        return " \\\n  ".join(_curl(self.request))
+
+    def __str__(self) -> str:
+        return self.curl
+
+
+def explain(operation: Operation[Any, Any], *, base_url: str = DEFAULT_BASE_URL) -> Explanation:
+    """The request that an operation begins with.
+
+    Args:
+        operation: what a method builds when it is read from a resource's class, such as
+            `SyncWorkflows.execute("wf_1", inputs={"name": "Ada"})` (see
+            `flowmaestro.resources`). Of a wait, a walk through pages or a stream it is the
+            first request.
+        base_url: where the API lives.
+
+    Raises:
+        TypeError: that is no operation; a method of a client has been performed already.
+        ValueError: the operation has nothing to send, such as a wait for no executions.
+
+    """
+    if not isinstance(operation, Operation):
+        raise TypeError(
+            "explain takes what a method of a resource's class builds, such as "
+            f"SyncWorkflows.execute('wf_1'), not {type(operation).__name__}"
+        )
+    machine = operation.machine(Context(ClientOptions(API_KEY, base_url)), IDEMPOTENCY_KEY)
+    action = machine.start(0.0, 0.0)
+    if not isinstance(action, (Send, Open)):
+        raise ValueError("the operation has nothing to send")
+    return Explanation(action.request)
+
+
+def _curl(request: Request) -> Iterator[str]:
+    yield f"curl --request {request.method} {shlex.quote(request.url)}"
+    for name, value in request.headers.pairs:
+        if name == "Accept-Encoding" and value != "identity":
+            yield "--compressed"  # or curl would print the reply as it came
+        else:
+            yield f"--header {_field(name, value)}"
+    if request.body:
+        yield f"--data-raw {shlex.quote(request.body.decode())}"
+
+
+def _field(name: str, value: str) -> str:
+    """A header field quoted for a shell, which puts in what the placeholders stand for."""
+    if name in ("X-API-Key", "Authorization"):
+        return f'"{name}: {value.replace(API_KEY, f"${API_KEY}")}"'
+    if value == IDEMPOTENCY_KEY:
+        return f'"{name}: $(uuidgen)"'
+    return shlex.quote(f"{name}: {value}")

@@ -1,0 +1,218 @@
+"""What a workflow does, as a plan: one step for each event, some seconds after the one before.
+
+Plans are made of nodes, each of which takes its time, or of events written down one by one.
+Whatever contradicts itself is refused here. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union, cast, get_args
+
+from flowmaestro.testing.clock import check_seconds
+from flowmaestro.testing.replies import encode
+from flowmaestro_core.types import ExecutionEventType
+
+_TERMINAL = ("execution:completed", "execution:failed", "execution:cancelled")
+_OF_NODES = ("node:started", "node:completed", "node:failed", "node:retry", "node:stream")
+_NOT_OF_EXECUTIONS = ("connected", "stream:reconnected")
+EVENTS = tuple(name for name in get_args(ExecutionEventType) if name not in _NOT_OF_EXECUTIONS)
+"""The events that an execution can have."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step of a workflow, taking `seconds`; its name is its id unless it has another.
+
+    With an `error` the execution fails here when the time is up. A node of type `user_input`
+    pauses the execution for ever, since the API has no call that resumes one. Raises
+    `ValueError` for seconds that are negative or without an end.
+    """
+
+    id: str
+    name: str = ""
+    type: str = "transform"
+    seconds: float = 0.1
+    error: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id:
+            raise ValueError(f"a node's id must be a text that is not empty, not {self.id!r}")
+        check_seconds(f"seconds of node {self.id!r}", self.seconds)
+        _check_reason(f"error of node {self.id!r}", self.error)
+        object.__setattr__(self, "name", self.name or self.id)
+
+
+@dataclass(frozen=True)
+class ScriptedEvent:
+    """One event of an execution, `seconds` after the one before.
+
+    Attributes:
+        type: as in `execution["type"]` of a stream, such as `"node:completed"`.
+        node: the id of the node that it is about.
+        seconds: how long after the event before, or after the start.
+        error: why the node or the execution failed.
+        data: keys that the event has besides, or instead of those that it would have.
+
+    """
+
+    type: str
+    node: Optional[str] = None
+    seconds: float = 0.0
+    error: Optional[str] = None
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Step(NamedTuple):
+    """One event of a plan."""
+
+    event: str
+    seconds: float = 0.0
+    node: Optional[Node] = None
+    percentage: Optional[int] = None
+    error: Optional[str] = None
+    data: Mapping[str, Any] = {}
+
+
+def plan_of(nodes: Sequence[Node], *, hangs_at: Optional[str] = None) -> List[Step]:
+    """The plan of nodes that follow one another; it never leaves the node `hangs_at`."""
+    plan = [Step("execution:started")]
+    for number, node in enumerate(nodes, 1):
+        plan.append(Step("node:started", node=node))
+        if node.type == "user_input":
+            plan.append(Step("execution:paused", node=node))
+            plan.append(Step("user:input:required", node=node))
+            return plan
+        if node.id == hangs_at:
+            return plan
+        if node.error is not None:
+            plan.append(Step("node:failed", node.seconds, node, error=node.error))
+            plan.append(Step("execution:failed"))
+            return plan
+        plan.append(Step("node:completed", node.seconds, node))
+        plan.append(Step("execution:progress", 0.0, node, round(100 * number / len(nodes))))
+    return [*plan, Step("execution:completed")]
+
+
+def scripted_nodes(
+    nodes: Sequence[Union[str, Node]],
+    *,
+    fails_at: Optional[str],
+    error: Optional[str],
+    pauses_at: Optional[str],
+    hangs_at: Optional[str],
+) -> List[Node]:
+    """Nodes, of which one fails, pauses or hangs; raises `ValueError` for a contradiction."""
+    if isinstance(nodes, str):
+        raise TypeError(f"nodes must be a list of nodes, not the text {nodes!r}")
+    _check_reason("error", error)
+    made = [Node(node) if isinstance(node, str) else node for node in nodes]
+    for index, node in enumerate(cast("List[object]", made)):
+        if not isinstance(node, Node):
+            raise TypeError(f"nodes[{index}] must be a Node or the id of one, not {node!r}")
+    ids = [node.id for node in made]
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"nodes must have different ids, not {', '.join(ids)}")
+    places = {"fails_at": fails_at, "pauses_at": pauses_at, "hangs_at": hangs_at}
+    named = {name: id for name, id in places.items() if id is not None}
+    if len(named) > 1:
+        raise ValueError(f"an execution stops only once: give one of {', '.join(named)}")
+    for name, id in named.items():
+        if id not in ids:
+            raise ValueError(f"{name} names no node: {id!r} is none of {', '.join(ids)}")
+    if error is not None and (pauses_at or hangs_at):
+        raise ValueError("error is why an execution fails; this one pauses or hangs")
+    if fails_at is None and error is not None:
+        if not ids:
+            raise ValueError("error needs a node at which the execution fails")
+        fails_at = ids[-1]
+    for index, node in enumerate(made):
+        if node.id == fails_at:
+            made[index] = replace(node, error=error or node.error or f"Node {node.id} failed")
+        elif node.id == pauses_at:
+            made[index] = replace(node, type="user_input")
+    _all_reached(made, named)
+    return made
+
+
+def _all_reached(nodes: Sequence[Node], named: Mapping[str, str]) -> None:
+    """Refuse a place to stop at that no execution comes to."""
+    for node in nodes:
+        if node.id in named.values():
+            return
+        if named and (node.error is not None or node.type == "user_input"):
+            name, id = next(iter(named.items()))
+            raise ValueError(f"{name}={id!r} is never reached: it stops at {node.id!r} before")
+
+
+def plan_by_events(events: Sequence[ScriptedEvent]) -> List[Step]:
+    """The plan that `events` tell; raises `ValueError` where they contradict each other.
+
+    `execution:started` is put before them where they do not begin with it. Without a terminal
+    event at the end the execution never ends.
+    """
+    plan: List[Step] = []
+    running: Dict[str, float] = {}
+    time = 0.0
+    for index, event in enumerate(events):
+        where = f"events[{index}]"
+        _check_event(where, event)
+        if plan and plan[-1].event in _TERMINAL:
+            raise ValueError(
+                f"{where} is {event.type} and follows {plan[-1].event}, which ends an execution"
+            )
+        if index and event.type == "execution:started":
+            raise ValueError(f"{where} is execution:started, which can only be the first")
+        time += event.seconds
+        node = _node_of(where, event, running, time)
+        plan.append(Step(event.type, event.seconds, node, error=event.error, data=event.data))
+    begun = bool(plan) and plan[0].event == "execution:started"
+    return plan if begun else [Step("execution:started"), *plan]
+
+
+def _check_event(where: str, event: object) -> None:
+    if not isinstance(event, ScriptedEvent):
+        raise TypeError(f"{where} must be a ScriptedEvent, not {event!r}")
+    if event.type not in EVENTS:
+        raise ValueError(f"{where} is {event.type!r}, which is none of {', '.join(EVENTS)}")
+    check_seconds(f"seconds of {where}", event.seconds)
+    _check_reason(f"error of {where}", event.error)
+    if not isinstance(event.data, Mapping):
+        raise TypeError(f"data of {where} must be a dict, not {event.data!r}")
+    try:
+        encode(dict(event.data))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"data of {where} must be JSON: {error}") from error
+    if event.error is not None and not event.type.endswith(":failed"):
+        raise ValueError(f"{where} has an error, but {event.type} is no failure")
+
+
+def _check_reason(name: str, value: object) -> None:
+    """Refuse what is no text to say why something failed, naming the argument."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a text, not {value!r}")
+
+
+def _node_of(
+    where: str, event: ScriptedEvent, running: Dict[str, float], time: float
+) -> Optional[Node]:
+    """The node that an event is about, having taken the time since it was started."""
+    if event.node is None:
+        if event.type in _OF_NODES:
+            raise ValueError(f"{where} is {event.type} and must name its node")
+        return None
+    if event.type == "node:started":
+        if event.node in running:
+            raise ValueError(f"{where} starts the node {event.node!r}, which has not ended yet")
+        running[event.node] = time
+    elif event.node not in running:
+        raise ValueError(f"{where} is about the node {event.node!r}, which has not been started")
+    began = running[event.node]
+    if event.type in ("node:completed", "node:failed"):
+        del running[event.node]
+    return Node(event.node, seconds=time - began)
+
+
+def ends_well(plan: Sequence[Step]) -> bool:
+    """Whether an execution of this plan has outputs."""
+    return bool(plan) and plan[-1].event == "execution:completed"

@@ -1,0 +1,339 @@
+"""What a test arranges: workflows, agents and knowledge bases of its own, faults, limits."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
+
+from flowmaestro.testing.agents import Agent, AgentReply, Replies, Utterances, echo
+from flowmaestro.testing.clock import check_seconds
+from flowmaestro.testing.executions import InputField, Outputs, Workflow, greeting
+from flowmaestro.testing.faults import Fault, Faults
+from flowmaestro.testing.journal import pattern
+from flowmaestro.testing.keys import KeyRing
+from flowmaestro.testing.knowledge import KnowledgeBase
+from flowmaestro.testing.plans import (
+    Node,
+    ScriptedEvent,
+    ends_well,
+    plan_by_events,
+    plan_of,
+    scripted_nodes,
+)
+from flowmaestro.testing.replies import encode
+from flowmaestro.testing.service import Service
+from flowmaestro.testing.triggers import Trigger
+from flowmaestro_core.http import Request
+
+Receiver = Callable[[Request], Optional[int]]
+WORK = (Node("work", "Work"),)
+
+
+class UnusedScriptWarning(UserWarning):
+    """A test has ended, and something that it had arranged was never used."""
+
+
+class Scripts(ABC):
+    """The scripts of a fake; what contradicts itself is refused with a `ValueError`.
+
+    A resource replaces the one that had its id, be it one that the fake came with. The scripts
+    that nobody has used when the fake is closed are told of.
+    """
+
+    _service: Service
+    _keys: KeyRing
+    _faults: Faults
+
+    def __init__(self) -> None:
+        self._scripts: Dict[Tuple[str, str], Optional[Replies]] = {}
+        self._receiver: Receiver = lambda _: 200
+
+    def workflow(
+        self,
+        id: Optional[str] = None,
+        *,
+        outputs: Union[Mapping[str, Any], Outputs, None] = None,
+        nodes: Sequence[Union[str, Node]] = WORK,
+        fails_at: Optional[str] = None,
+        error: Optional[str] = None,
+        pauses_at: Optional[str] = None,
+        hangs_at: Optional[str] = None,
+        events: Optional[Sequence[ScriptedEvent]] = None,
+        inputs: Optional[Mapping[str, InputField]] = None,
+        name: Optional[str] = None,
+    ) -> str:
+        """Add a workflow and return its id, by default a new UUID.
+
+        Args:
+            id: what it is asked for by.
+            outputs: the result, or a function from the inputs to it; if it raises, the
+                execution fails. By default a greeting. It is called while the fake holds its
+                `lock`, so it must not wait for another thread that calls the fake.
+            nodes: what it does, one after another; the mere id of a node takes 0.1 s.
+            fails_at: the id of the node at which every execution fails.
+            error: why it fails; without `fails_at`, at the last node.
+            pauses_at: the id of the node at which it waits for a human, for ever.
+            hangs_at: the id of the node that never comes to an end.
+            events: instead of nodes, everything that happens, event by event. Without a
+                terminal event at the end, an execution never ends.
+            inputs: what it says of its inputs; one that is required is insisted on.
+            name: its name; by default its id.
+
+        """
+        ends_early = [fails_at, error, pauses_at, hangs_at] != [None] * 4
+        if events is not None:
+            if ends_early or nodes is not WORK:
+                raise ValueError("events tell all: give them, or nodes and where they stop")
+            plan = plan_by_events(events)
+        else:
+            nodes = scripted_nodes(
+                nodes, fails_at=fails_at, error=error, pauses_at=pauses_at, hangs_at=hangs_at
+            )
+            plan = plan_of(nodes, hangs_at=hangs_at)
+        if outputs is not None and not ends_well(plan):
+            raise ValueError("outputs are never given: the execution does not get to complete")
+        produce = greeting if outputs is None else _producing(outputs)
+        fields = _input_fields(inputs)
+        with self._service.timeline.lock:
+            id = self._registered("workflow", id)
+            self._service.workflows[id] = Workflow(
+                id,
+                name or id,
+                self._service.timeline.now,
+                inputs=fields,
+                outputs=produce,
+                plan=plan,
+            )
+            return id
+
+    def agent(
+        self,
+        id: Optional[str] = None,
+        *replies: Union[Utterances, AgentReply, Exception],
+        seconds: float = 0.4,
+        name: Optional[str] = None,
+        model: str = "gpt-4o",
+    ) -> str:
+        """Add an agent and return its id, by default a new UUID.
+
+        Args:
+            id: what it is asked for by.
+            replies: its answers, one for each message; the last one serves for all further
+                messages. A text, uttered word by word; a list of tokens; a function from the
+                message's text to either; or an exception, with which the message fails. By
+                default it says what it was told.
+            seconds: how long each answer takes; its tokens come evenly over that time.
+            name: its name; by default its id.
+            model: the name of its model.
+
+        """
+        check_seconds("seconds", seconds)
+        script = Replies(replies or [echo])
+        with self._service.timeline.lock:
+            id = self._registered("agent", id, script if replies else None)
+            self._service.agents[id] = Agent(
+                id, name or id, model, self._service.timeline.now, reply=script, seconds=seconds
+            )
+            return id
+
+    def knowledge_base(
+        self,
+        id: Optional[str] = None,
+        *,
+        texts: Union[Mapping[str, str], Sequence[str]],
+        name: Optional[str] = None,
+    ) -> str:
+        """Add a knowledge base and return its id, by default a new UUID.
+
+        `texts` are its documents, by name or not; a blank line parts two paragraphs, each of
+        which is found by itself. `name` is its id unless it is given.
+        """
+        documents = _named_texts(texts)
+        with self._service.timeline.lock:
+            id = self._registered("knowledge base", id)
+            base = KnowledgeBase(id, name or id, "", self._service.timeline.now)
+            for title, text in documents:
+                base.add_document(self._service.new_id(), title, text)
+            self._service.knowledge_bases[id] = base
+            return id
+
+    def trigger(
+        self,
+        id: Optional[str] = None,
+        *,
+        workflow: str,
+        enabled: bool = True,
+        type: str = "webhook",
+    ) -> str:
+        """Add a trigger of the workflow with the id `workflow`; return its id.
+
+        Raises `ValueError` when there is no such workflow.
+        """
+        with self._service.timeline.lock:
+            started = self._service.workflows.get(workflow)
+            if started is None:
+                raise ValueError(f"workflow must be the id of a workflow, not {workflow!r}")
+            id = self._registered("trigger", id)
+            now = self._service.timeline.now
+            self._service.triggers[id] = Trigger(id, id, type, started, now, enabled)
+            return id
+
+    def fail_next(
+        self,
+        times: int = 1,
+        status: int = 503,
+        *,
+        method: Optional[str] = None,
+        path: Optional[str] = None,
+        retry_after: Optional[float] = None,
+    ) -> Fault:
+        """Answer the next `times` requests with an error, and do nothing of what they ask.
+
+        Args:
+            times: how many.
+            status: the HTTP status, from 400 to 599.
+            method: only requests of this method.
+            path: only requests to this path, below the API root; `*` stands for any one segment.
+            retry_after: seconds that the reply asks to wait, in `Retry-After`.
+
+        """
+        if not whole(status) or not 400 <= status <= 599:
+            raise ValueError(f"status must be an error's, from 400 to 599, not {status!r}")
+        if retry_after is not None:
+            check_seconds("retry_after", retry_after)
+        check_count("times", times)
+        return self._expect(Fault(pattern(method, path), times, status, retry_after))
+
+    def drop_connection(
+        self,
+        after_events: Optional[int] = None,
+        *,
+        times: int = 1,
+        method: Optional[str] = None,
+        path: Optional[str] = None,
+    ) -> Fault:
+        """Lose the connection of the next `times` requests.
+
+        With `after_events`, of requests that are answered with an event stream, behind so many
+        events; `connected` is one. Otherwise in the place of the reply: the request has been
+        carried out, and nobody is told. `method` and `path` are as in `fail_next`.
+        """
+        if after_events is not None:
+            check_count("after_events", after_events, 0)
+        check_count("times", times)
+        meant = pattern(method, path)
+        return self._expect(Fault(meant, times, after_events=after_events))
+
+    def rate_limit(
+        self, *, per_minute: Optional[int] = None, per_day: Optional[int] = None
+    ) -> None:
+        """From now on, admit so many requests of each key in a fixed window.
+
+        The windows that are open count on; what is left out stays as it is.
+        """
+        limits = {"per_minute": per_minute, "per_day": per_day}
+        if not any(limit is not None for limit in limits.values()):
+            raise ValueError("give per_minute, per_day or both")
+        for name, limit in limits.items():
+            if limit is not None:
+                check_count(name, limit)
+        with self._service.timeline.lock:
+            self._keys.limit(per_minute, per_day)
+
+    def latency(self, seconds: float) -> None:
+        """From now on, let every reply come `seconds` after its request was carried out."""
+        check_seconds("seconds", seconds)
+        with self._service.timeline.lock:
+            self._faults.latency = seconds
+
+    def receive_webhooks(self, receiver: Receiver) -> None:
+        """From now on, make each webhook delivery to `receiver`, a function.
+
+        It gets the signed request and returns the status that it answers with, or `None` for
+        nothing in time; what is not 2xx is delivered again later. It may make calls of its own.
+        By default every delivery is accepted. A fake over sockets posts them instead. Whoever
+        moves time when it returns something else gets a `TypeError`.
+        """
+        if not callable(receiver) or inspect.iscoroutinefunction(receiver):
+            raise TypeError(f"receiver must be a plain function, not {receiver!r}")
+
+        def receive(request: Request) -> Optional[int]:
+            status = receiver(request)
+            if status is not None and not whole(status):
+                raise TypeError(f"receiver must return an HTTP status or None, not {status!r}")
+            return status
+
+        self._receiver = receive
+
+    def _registered(self, kind: str, id: Optional[str], replies: Optional[Replies] = None) -> str:
+        if id is not None and (not isinstance(id, str) or not id):
+            raise ValueError(f"id must be a text that is not empty, not {id!r}")
+        id = id or self._service.new_id()
+        self._scripts[kind, id] = replies
+        self._service.used.discard((kind, id))
+        return id
+
+    def _expect(self, fault: Fault) -> Fault:
+        with self._service.timeline.lock:
+            self._faults.pending.append(fault)
+        return fault
+
+    def _unused(self) -> List[str]:
+        """The scripts that nobody has used, in words."""
+        unused: List[str] = []
+        for (kind, id), replies in self._scripts.items():
+            if (kind, id) not in self._service.used:
+                unused.append(f"{kind} {id}")
+            elif replies is not None and replies.left and replies.given:
+                unused.append(f"{replies.left} of the replies of agent {id}")
+        return unused + [str(fault) for fault in self._faults.pending]
+
+
+def _producing(outputs: Union[Mapping[str, Any], Outputs]) -> Outputs:
+    if inspect.iscoroutinefunction(outputs):
+        raise TypeError(f"outputs must be a plain function: the fake does not await {outputs!r}")
+    if callable(outputs):
+        return outputs
+    if not isinstance(outputs, Mapping):
+        raise TypeError(f"outputs must be a dict or a function of the inputs, not {outputs!r}")
+    result = dict(outputs)
+    try:
+        encode(result)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"outputs must be JSON: {error}") from error
+    return lambda _: dict(result)
+
+
+def _input_fields(inputs: Optional[Mapping[str, InputField]]) -> Dict[str, InputField]:
+    if inputs is not None and not isinstance(inputs, Mapping):
+        raise TypeError(f"inputs must be a dict of InputField by name, not {inputs!r}")
+    fields = dict(inputs or {})
+    for name, about in cast("Dict[object, object]", fields).items():
+        if not (isinstance(name, str) and isinstance(about, InputField)):
+            raise TypeError(f"inputs[{name!r}] must be an InputField, not {about!r}")
+    return fields
+
+
+def _named_texts(texts: Union[Mapping[str, str], Sequence[str]]) -> List[Tuple[str, str]]:
+    if isinstance(texts, Mapping):
+        named = list(texts.items())
+    elif isinstance(texts, str):
+        raise TypeError("texts must be a list of texts, or texts by name, not one text")
+    else:
+        named = [(f"text {number}", text) for number, text in enumerate(texts, 1)]
+    for title, text in cast("List[Tuple[object, object]]", named):
+        if not (isinstance(title, str) and isinstance(text, str)):
+            raise TypeError(f"texts must be texts, not {text!r} under {title!r}")
+    return named
+
+
+def whole(value: object) -> bool:
+    """Whether `value` is a whole number, which `True` is not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: int, at_least: int = 1) -> None:
+    """Refuse what is no whole number from `at_least`, naming the argument."""
+    if not whole(value) or value < at_least:
+        raise ValueError(f"{name} must be a whole number from {at_least}, not {value!r}")

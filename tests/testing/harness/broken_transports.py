@@ -1,0 +1,373 @@
+"""Transports that break one rule of the contract each, and what comes of a check on them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from http.client import HTTPConnection, HTTPException
+from typing import Any, Optional
+from urllib.parse import urlsplit
+
+import anyio
+import requests
+
+from flowmaestro.testing.conformance.check import Check
+from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.suite import all_checks
+from flowmaestro_core.http import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    TransportClosedError,
+    TransportFailure,
+)
+from flowmaestro_transports import AnyioTransport, RequestsTransport
+
+CHECKS = {check.name: check for check in all_checks()}
+
+
+def outcome(lane: Lane, check: Check) -> Optional[Exception]:
+    """What comes of a check as the suite has it."""
+    try:
+        lane.run(check)
+    except Exception as error:
+        return error
+    return None
+
+
+class Wrapper:
+    """A good transport inside; what derives from this spoils one thing."""
+
+    def __init__(self, **options: Any) -> None:
+        self.inner = RequestsTransport(**options)
+
+    def send(self, request: Request, timeout: float) -> Response:
+        return self.inner.send(request, timeout)
+
+    def open(self, request: Request, timeout: float) -> Any:
+        return self.body(self.inner.open(request, timeout))
+
+    def body(self, body: Any) -> Any:
+        return body
+
+    def sleep(self, seconds: float) -> None:
+        self.inner.sleep(seconds)
+
+    def now(self) -> float:
+        return self.inner.now()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class WrappedBody:
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.status = inner.status
+        self.headers = inner.headers
+
+    def read(self, patience: float) -> Optional[bytes]:
+        data: Optional[bytes] = self.inner.read(patience)
+        return data
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class TakesABreakForTheEnd(Wrapper):
+    class Body(WrappedBody):
+        def read(self, patience: float) -> Optional[bytes]:
+            try:
+                return super().read(patience)
+            except TransportFailure:
+                return b""
+
+    body = Body
+
+
+class TakesQuietForTheEnd(Wrapper):
+    class Body(WrappedBody):
+        def read(self, patience: float) -> Optional[bytes]:
+            return super().read(patience) or b""
+
+    body = Body
+
+
+class TakesQuietForABreak(Wrapper):
+    class Body(WrappedBody):
+        def read(self, patience: float) -> Optional[bytes]:
+            data = super().read(patience)
+            if data is None:
+                raise TransportFailure(Phase.REPLY_BROKEN, "read timed out", timed_out=True)
+            return data
+
+    body = Body
+
+
+class Impatient(TakesQuietForABreak):
+    patient = False
+
+
+class ImpatientAndWrong(TakesQuietForTheEnd):
+    patient = False
+
+
+class LosesWhatCameBeforeTheQuiet(Wrapper):
+    class Body(WrappedBody):
+        def read(self, patience: float) -> Optional[bytes]:
+            data = super().read(patience)
+            if data is None:
+                self.lossy = True
+            elif getattr(self, "lossy", False):
+                self.lossy = False
+                return data[1:] or super().read(patience)
+            return data
+
+    body = Body
+
+
+class NeverLetsGo(Wrapper):
+    class Body(WrappedBody):
+        def close(self) -> None:
+            """Wait for the collector."""
+
+    body = Body
+
+
+class ForgetsTheEnd(Wrapper):
+    class Body(WrappedBody):
+        ended = False
+
+        def read(self, patience: float) -> Optional[bytes]:
+            if self.ended:
+                raise TransportFailure(Phase.REPLY_BROKEN, "the body was read")
+            data = super().read(patience)
+            self.ended = data == b""
+            return data
+
+    body = Body
+
+
+class FollowsRedirects(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        response = super().send(request, timeout)
+        if "location" not in response.headers:
+            return response
+        origin = "/".join(request.url.split("/")[:3])
+        target = origin + response.headers["location"] + request.url[-4:]
+        return super().send(Request("GET", target, request.headers), timeout)
+
+
+class KeepsCookies(Wrapper):
+    cookie = ""
+
+    def send(self, request: Request, timeout: float) -> Response:
+        pairs = [*request.headers.pairs, *([("Cookie", self.cookie)] if self.cookie else [])]
+        response = super().send(
+            Request(request.method, request.url, Headers(pairs), request.body), timeout
+        )
+        self.cookie = response.headers.get("set-cookie", "")
+        return response
+
+
+class SaysTheSamePhaseAlways(Wrapper):
+    phase = Phase.MAYBE_PROCESSED
+
+    def send(self, request: Request, timeout: float) -> Response:
+        try:
+            return super().send(request, timeout)
+        except TransportFailure as failure:
+            raise TransportFailure(
+                self.phase, failure.message, timed_out=failure.timed_out
+            ) from failure
+
+
+class SaysNotSentAlways(SaysTheSamePhaseAlways):
+    phase = Phase.NOT_SENT
+
+
+class LeaksTheLibrarysExceptions(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        try:
+            return super().send(request, timeout)
+        except TransportFailure as failure:
+            raise failure.__cause__ or failure from None
+
+
+class TriesAgain(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        with contextlib.suppress(TransportFailure):
+            return super().send(request, timeout)
+        return super().send(request, timeout)
+
+
+class ConnectsAnewAfterItsClose(Wrapper):
+    def close(self) -> None:
+        self.inner.close()
+        self.inner = RequestsTransport()
+
+
+class IsClosedOnce(Wrapper):
+    closed = False
+
+    def close(self) -> None:
+        if self.closed:
+            raise TransportClosedError
+        self.closed = True
+        super().close()
+
+
+class MixesUpItsCallers(Wrapper):
+    last: Optional[Response] = None
+
+    def send(self, request: Request, timeout: float) -> Response:
+        before, self.last = self.last, super().send(request, timeout)
+        return before or self.last
+
+
+class JoinsRepeatedFields(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        response = super().send(request, timeout)
+        return Response(response.status, Headers(dict(response.headers)), response.body)
+
+
+class RaisesForStatus(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        response = super().send(request, timeout)
+        if response.status >= 400:
+            raise requests.HTTPError(str(response.status))
+        return response
+
+
+class AddsFields(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        pairs = [*request.headers.pairs, ("Cache-Control", "no-cache")]
+        return super().send(
+            Request(request.method, request.url, Headers(pairs), request.body), timeout
+        )
+
+
+class TakesTwiceTheTime(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        return super().send(request, timeout + 2.5)
+
+
+class TrustsEveryone(Wrapper):
+    def __init__(self, verify: Any = False) -> None:
+        super().__init__(verify=False)
+
+
+class IgnoresTheBound(Wrapper):
+    def __init__(self, max_connections: int = 100) -> None:
+        super().__init__()
+
+
+class PlainRequests(Wrapper):
+    """What a first draft on requests looks like."""
+
+    def __init__(self) -> None:
+        self.session = requests.Session()
+
+    def send(self, request: Request, timeout: float) -> Response:
+        try:
+            got = self.session.request(
+                request.method,
+                request.url,
+                headers=dict(request.headers),
+                data=request.body,
+                timeout=timeout,
+                allow_redirects=False,
+            )
+        except requests.ConnectionError as error:
+            raise TransportFailure(Phase.MAYBE_PROCESSED, str(error)) from error
+        except requests.Timeout as error:
+            raise TransportFailure(Phase.MAYBE_PROCESSED, str(error), timed_out=True) from error
+        return Response(got.status_code, Headers(got.headers.items()), got.content)
+
+    def close(self) -> None:
+        self.session.close()
+
+
+class Shielded:
+    """An awaiting transport that minds no cancellation."""
+
+    def __init__(self) -> None:
+        self.inner = AnyioTransport()
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        with anyio.CancelScope(shield=True):
+            return await self.inner.send(request, timeout)
+
+    async def open(self, request: Request, timeout: float) -> Any:
+        return await self.inner.open(request, timeout)
+
+    async def sleep(self, seconds: float) -> None:
+        await self.inner.sleep(seconds)
+
+    def now(self) -> float:
+        return self.inner.now()
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class Swallowing(Shielded):
+    """One that answers a cancellation with a reply."""
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        try:
+            return await self.inner.send(request, timeout)
+        except anyio.get_cancelled_exc_class():
+            return Response(204, {})
+
+
+class LosesItsPlace(Shielded):
+    """One with a place for one call, which is lost when that is cancelled."""
+
+    def __init__(self, max_connections: int = 1) -> None:
+        super().__init__()
+        self.places = anyio.Semaphore(max_connections)
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        await self.places.acquire()
+        response = await self.inner.send(request, timeout)
+        self.places.release()
+        return response
+
+
+class KeepsDeadConnections(Wrapper):
+    """A first draft of keeping connections alive, on the standard library."""
+
+    kept: Optional[HTTPConnection] = None
+
+    def send(self, request: Request, timeout: float) -> Response:
+        url = urlsplit(request.url)
+        if self.kept is None:
+            self.kept = HTTPConnection(url.netloc, timeout=timeout)
+            self.kept.connect()
+            self.kept.auto_open = False
+        try:
+            self.kept.request(request.method, url.path, request.body, dict(request.headers))
+            reply = self.kept.getresponse()
+            return Response(reply.status, Headers(reply.getheaders()), reply.read())
+        except (OSError, HTTPException) as error:
+            raise TransportFailure(Phase.MAYBE_PROCESSED, str(error)) from error
+
+    def close(self) -> None:
+        if self.kept is not None:
+            self.kept.close()
+        super().close()
+
+
+class LeavesConnectionsBehind(KeepsDeadConnections):
+    def close(self) -> None:
+        threading.Timer(2.5, super().close).start()  # later than anybody waits for it
+
+
+class TakesAClosedCallForDone(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        try:
+            return super().send(request, timeout)
+        except TransportFailure:
+            return Response(200, {})

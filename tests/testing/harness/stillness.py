@@ -1,0 +1,63 @@
+"""What nobody may ask for in memory: a sleep, a timer, an address, a socket that leads outside."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any, List
+
+import pytest
+import trio
+
+NETWORK = frozenset(
+    {
+        "socket.bind",
+        "socket.connect",
+        "socket.getaddrinfo",
+        "socket.gethostbyaddr",
+        "socket.gethostbyname",
+        "socket.getnameinfo",
+        "socket.sendto",
+    }
+)
+
+
+def watch_timers(patch: pytest.MonkeyPatch) -> List[str]:
+    """The sleeps and timers asked for from now on; a sleep of nothing lets others run."""
+    asked: List[str] = []
+
+    def watched(owner: Any, name: str, place: int = 0) -> None:
+        original = getattr(owner, name)
+
+        def wrapper(*args: Any, **options: Any) -> Any:
+            if args[place]:
+                asked.append(name)
+            return original(*args, **options)
+
+        patch.setattr(owner, name, wrapper)
+
+    watched(time, "sleep")
+    watched(asyncio, "sleep")
+    watched(asyncio.base_events.BaseEventLoop, "call_later", 1)
+    watched(asyncio.base_events.BaseEventLoop, "call_at", 1)
+    for name in ("sleep", "sleep_until", "move_on_after", "fail_after"):
+        watched(trio, name)
+    return asked
+
+
+class SocketWatch:
+    """The uses of the network since it was made. An audit hook stays, but one that is deaf."""
+
+    def __init__(self) -> None:
+        self.uses: List[str] = []
+        self._listening = True
+        sys.addaudithook(self._hear)
+
+    def stop(self) -> None:
+        """Hear nothing more."""
+        self._listening = False
+
+    def _hear(self, event: str, args: Any) -> None:
+        if self._listening and event in NETWORK:
+            self.uses.append(event)

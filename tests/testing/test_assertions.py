@@ -1,0 +1,210 @@
+"""What a test may ask of the fake afterwards, and what it is told when it is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+
+import pytest
+
+from flowmaestro import FlowMaestroClient
+from flowmaestro.testing import FakeFlowMaestro
+
+
+@pytest.fixture
+def fake():
+    return FakeFlowMaestro()
+
+
+@pytest.fixture
+def client(fake):
+    return FlowMaestroClient(fake.api_key, transport=fake.transport())
+
+
+def told(assertion, *args, **options):
+    with pytest.raises(AssertionError) as caught:
+        assertion(*args, **options)
+    return str(caught.value)
+
+
+def text(indented):
+    return textwrap.dedent(indented).strip("\n")
+
+
+class TestRequests:
+    def test_each_is_recorded(self, fake, client):
+        client.workflows.list(per_page=5)
+        fake.clock.advance(2)
+        client.workflows.execute("wf_123", inputs={"name": "Ada"})
+        listed, executed = fake.requests
+        assert (listed.method, listed.path) == ("GET", "/workflows")
+        assert (listed.params["per_page"], listed.json, listed.status) == ("5", None, 200)
+        assert (executed.method, executed.path) == ("POST", "/workflows/wf_123/execute")
+        assert (executed.params, executed.json) == ({}, {"inputs": {"name": "Ada"}})
+        assert (executed.status, executed.time) == (202, 2.0)
+        assert executed.headers["Content-Type"] == "application/json"
+
+    def test_no_credential_is_shown(self, fake, client):
+        client.request("GET", "/workflows")
+        (request,) = fake.requests
+        assert request.headers["X-API-Key"] == "***"
+        assert fake.api_key not in repr(request) + repr(request.headers.pairs)
+
+    def test_they_do_not_change(self, fake, client):
+        client.workflows.execute("wf_123", inputs={"name": "Ada"})
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            fake.requests[0].status = 500
+        fake.requests[0].json["inputs"]["name"] = "Bob"
+        fake.requests.clear()
+        assert fake.requests[0].json == {"inputs": {"name": "Ada"}}
+
+    def test_executions_as_they_stand(self, fake, client):
+        client.workflows.execute("wf_123", inputs={"name": "Ada"})
+        (before,) = fake.executions
+        fake.clock.advance(10)
+        (after,) = fake.executions
+        assert (before.status, after.status) == ("pending", "completed")
+        assert (after.inputs, after.outputs) == ({"name": "Ada"}, {"message": "Hello, Ada!"})
+
+
+class TestAssertCalled:
+    @pytest.fixture(autouse=True)
+    def calls(self, fake, client):
+        client.workflows.get("wf_123")
+        client.workflows.list(per_page=5)
+        client.workflows.execute("wf_123", inputs={"name": "Ada"})
+        client.workflows.execute("wf_abc123", inputs={"name": "Bob"})
+
+    def test_what_holds(self, fake):
+        fake.assert_called()
+        fake.assert_called("get")
+        fake.assert_called("GET", "/workflows", params={"per_page": 5}, times=1)
+        fake.assert_called("GET", "/workflows", times=1)
+        fake.assert_called("GET", "/workflows/*", times=1)
+        fake.assert_called(path="/workflows/*/execute", times=2)
+        fake.assert_called("POST", "/workflows/*/execute", json={"inputs": {"name": "Bob"}})
+        fake.assert_called("POST", json={"inputs": {"name": "Eve"}}, times=0)
+        fake.assert_not_called("DELETE")
+        fake.assert_not_called(path="/agents/*")
+
+    def test_never_called(self, fake):
+        assert told(fake.assert_called, "GET", "/agents") == text(
+            """
+            expected at least one GET /agents; there were none
+            Called:
+              GET /workflows/wf_123 -> 200
+              GET /workflows?per_page=5 -> 200
+              POST /workflows/wf_123/execute {"inputs": {"name": "Ada"}} -> 202
+              POST /workflows/wf_abc123/execute {"inputs": {"name": "Bob"}} -> 202
+            """
+        )
+
+    def test_called_with_something_else(self, fake):
+        asked = {"inputs": {"name": "Bob", "age": 3}}
+        message = told(fake.assert_called, "POST", "/workflows/*/execute", json=asked)
+        assert message.partition("\nCalled:")[0] == text(
+            """
+            expected at least one POST /workflows/*/execute with the given json; there were none, but 2 with something else
+            - expected
+            + the closest of what was called
+              {
+                "json": {
+                  "inputs": {
+            -       "age": 3,
+                    "name": "Bob"
+                  }
+                }
+              }
+            """  # noqa: E501
+        )
+
+    def test_called_too_often(self, fake):
+        message = told(fake.assert_not_called, path="/workflows/wf_123")
+        assert message.startswith("expected no request /workflows/wf_123; there was one\n")
+        message = told(fake.assert_called, "POST", times=1)
+        assert message.startswith("expected exactly 1 POST; there were 2\n")
+
+    def test_only_the_latest_are_listed(self, fake, client):
+        for _ in range(30):
+            client.workflows.get("wf_123")
+        message = told(fake.assert_not_called)
+        assert "\n  (14 before)\n" in message
+        assert len(message.splitlines()) == 23
+
+    @pytest.mark.parametrize("times", [-1, 1.5, True])
+    def test_bad_input(self, fake, times):
+        with pytest.raises(ValueError, match="times must be a whole number from 0"):
+            fake.assert_called(times=times)
+        with pytest.raises(ValueError, match="path must begin with a slash"):
+            fake.assert_called("GET", "workflows")
+
+
+class TestAssertExecuted:
+    def test_what_holds(self, fake, client):
+        client.workflows.execute("wf_123", inputs={"name": "Ada"})
+        client.triggers.execute("trigger_abc123", inputs={"n": 1})
+        fake.assert_executed("wf_123")
+        fake.assert_executed("wf_123", {"name": "Ada"}, times=1)
+        fake.assert_executed("wf_abc123", inputs={"n": 1})
+        fake.assert_executed("wf_other", times=0)
+
+    def test_with_other_inputs(self, fake, client):
+        client.workflows.execute("wf_123", inputs={"name": "Ada"})
+        client.workflows.execute("wf_123", inputs={})
+        assert told(fake.assert_executed, "wf_123", inputs={"name": "Eve"}) == text(
+            """
+            expected at least one execution of wf_123 with the given inputs; there were none, but 2 with something else
+            - expected
+            + the closest of what was called
+              {
+                "inputs": {
+            -     "name": "Eve"
+            +     "name": "Ada"
+                }
+              }
+            Called:
+              POST /workflows/wf_123/execute {"inputs": {"name": "Ada"}} -> 202
+              POST /workflows/wf_123/execute {"inputs": {}} -> 202
+            """  # noqa: E501
+        )
+
+    def test_never(self, fake):
+        assert told(fake.assert_executed, "wf_123") == text(
+            """
+            expected at least one execution of wf_123; there were none
+            Called:
+              nothing
+            """
+        )
+
+    def test_another_workflow(self, fake, client):
+        client.workflows.execute("wf_123")
+        assert told(fake.assert_executed, "wf_132", times=2) == text(
+            """
+            expected exactly 2 executions of wf_132; there were none
+            Executed:
+              wf_123
+            Called:
+              POST /workflows/wf_123/execute {"inputs": {}} -> 202
+            """
+        )
+
+    def test_what_is_done_to_one_does_not_reach_the_fake(self, fake, client):
+        client.workflows.run("wf_123", inputs={"name": "Ada"})
+        fake.executions[0].inputs["name"] = "Eve"
+        fake.executions[0].outputs.clear()
+        fake.assert_executed("wf_123", {"name": "Ada"})
+        assert fake.executions[0].outputs
+
+
+class TestAssertDelivered:
+    def test_what_holds_and_what_does_not(self, fake, client):
+        client.workflows.run("wf_123")
+        fake.assert_delivered("execution.completed", times=1)
+        assert told(fake.assert_delivered, "execution.failed") == text(
+            """
+            expected at least one delivery of execution.failed; there were none
+            Delivered:
+              execution.completed delivered after 1 attempt
+            """
+        )

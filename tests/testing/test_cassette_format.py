@@ -1,0 +1,206 @@
+"""The file of a cassette: every exchange comes back from it, and what is damaged is told where."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowmaestro.testing import CassetteError, Quiet
+from flowmaestro.testing.cassettes import jsonlines
+from flowmaestro.testing.cassettes.exchange import Exchange, joined
+from flowmaestro_core.http import Headers, Phase, Request, ResponseHead, TransportFailure
+
+HEAD = ResponseHead(200, {"Content-Type": "text/event-stream"})
+ASK = Request("POST", "https://h/api/v1/workflows/wf_1/execute", {"A": "b"}, b'{"inputs":{}}')
+STREAM = Exchange(
+    ASK,
+    (Quiet(0.25), HEAD, b"event: connected\n", b"\n", Quiet(31.5), b": keepalive\n\n", Quiet()),
+)
+FAILED = Exchange(
+    Request("GET", "https://h/api/v1/workflows", {}),
+    (Quiet(2), TransportFailure(Phase.MAYBE_PROCESSED, "no reply in time", timed_out=True)),
+)
+WHOLE = Exchange(
+    Request("GET", "https://h/api/v1/workflows?page=2", {}),
+    (Quiet(0.1), ResponseHead(200, {}), b'{"data":["Gr\xc3\xbc\xc3\x9fe"]}', Quiet(0.1)),
+)
+
+WRITTEN = (
+    """\
+{"kind": "cassette", "version": 1}
+{"kind": "request", "method": "POST", "url": "https://h/api/v1/workflows/wf_1/execute", \
+"headers": [["A", "b"]], "json": {"inputs": {}}}
+{"kind": "head", "after": 0.25, "status": 200, "headers": [["Content-Type", "text/event-stream"]]}
+{"kind": "chunk", "after": 0.0, "text": "event: connected\\n"}
+{"kind": "chunk", "after": 0.0, "text": "\\n"}
+{"kind": "chunk", "after": 31.5, "text": ": keepalive\\n\\n"}
+{"kind": "silence"}
+{"kind": "request", "method": "GET", "url": "https://h/api/v1/workflows", "headers": []}
+{"kind": "failure", "after": 2, "phase": "maybe processed", "message": "no reply in time", \
+"timed_out": true}
+{"kind": "request", "method": "GET", "url": "https://h/api/v1/workflows?page=2", "headers": []}
+{"kind": "head", "after": 0.1, "status": 200, "headers": []}
+{"kind": "chunk", "after": 0.0, "json": {"data": ["Grüße"]}}
+{"kind": "end", "after": 0.1}
+{"kind": "end of cassette", "exchanges": 3}
+"""
+).encode()
+
+
+def plain(exchange):
+    """As values that can be compared; failures are compared by what they say."""
+    steps = [
+        (step.phase, step.message, step.timed_out) if isinstance(step, TransportFailure) else step
+        for step in exchange.steps
+    ]
+    request = exchange.request
+    return request.method, request.url, request.headers.pairs, request.body, steps
+
+
+def test_it_is_made_to_be_read():
+    assert jsonlines.written([STREAM, FAILED, WHOLE]).decode() == WRITTEN.decode()
+
+
+def test_it_comes_back():
+    exchanges = jsonlines.read("a.jsonl", WRITTEN)
+    assert [plain(it) for it in exchanges] == [plain(it) for it in (STREAM, FAILED, WHOLE)]
+    assert [it.line for it in exchanges] == [2, 8, 10]
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+FIELDS = st.lists(st.tuples(TEXT, st.text(st.characters(), max_size=20)), max_size=3).map(Headers)
+SECONDS = st.integers(0, 10**10).map(lambda number: Quiet(round(number / 1e6, 6)))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+BODIES = st.one_of(
+    st.binary(min_size=1, max_size=40),
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=40).map(str.encode),
+    JSON.map(lambda value: json.dumps(value).encode()),
+    JSON.map(lambda value: json.dumps(value, separators=(",", ":")).encode()),
+)
+FAILURES = st.builds(TransportFailure, st.sampled_from(Phase), TEXT, timed_out=st.booleans())
+BROKEN = st.builds(TransportFailure, st.just(Phase.REPLY_BROKEN), TEXT, timed_out=st.booleans())
+NO_REPLY = st.tuples(SECONDS, FAILURES) | st.just((Quiet(),))
+REPLIES = st.builds(
+    lambda quiet, head, body, last: (quiet, head, *body, *last),
+    SECONDS,
+    st.builds(ResponseHead, st.integers(100, 599), FIELDS),
+    st.lists(BODIES | SECONDS, max_size=6),
+    st.just(()) | st.tuples(BROKEN) | st.just((Quiet(),)),
+)
+EXCHANGES = st.builds(
+    lambda method, url, fields, body, steps: Exchange(
+        Request(method, url, fields, body), joined(steps)
+    ),
+    st.sampled_from(["GET", "POST", "DELETE"]),
+    TEXT,
+    FIELDS,
+    BODIES | st.just(b""),
+    NO_REPLY | REPLIES,
+)
+
+
+@given(st.lists(EXCHANGES, max_size=4))
+def test_whatever_was_recorded_comes_back(exchanges):
+    data = jsonlines.written(exchanges)
+    back = jsonlines.read("a.jsonl", data)
+    for found, given_ in zip(back, exchanges):
+        assert plain(found)[:4] == plain(given_)[:4]
+        pairs = list(zip(plain(found)[4], plain(given_)[4]))
+        assert len(found.steps) == len(given_.steps)
+        for one, other in pairs:
+            if isinstance(other, Quiet):
+                assert one.seconds == pytest.approx(other.seconds, abs=1e-6)
+            else:
+                assert one == other
+    assert len(back) == len(exchanges)
+    assert jsonlines.written(back) == data
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_wherever_it_is_cut_it_says_so(newline):
+    data = WRITTEN.replace(b"\n", newline)
+    whole = len(data) - len(newline)  # without its last newline nothing is missing
+    for length in range(whole):
+        with pytest.raises(CassetteError, match=r"^a\.jsonl, line \d+: ") as caught:
+            jsonlines.read("a.jsonl", data[:length])
+        if length > 40:
+            assert "cut off" in str(caught.value), data[:length]
+    assert len(jsonlines.read("a.jsonl", data[:whole])) == 3
+
+
+WRONG = {
+    "an unknown version": ('"version": 1', '"version": 7', 1, "version 7 is unknown"),
+    "no version": (', "version": 1', "", 1, "version null is unknown"),
+    "another kind of file": ('"kind": "cassette"', '"kind": "tape"', 1, "this is no cassette"),
+    "no JSON": ('{"kind": "silence"}', "silence", 7, "this is no JSON"),
+    "no object": ('{"kind": "silence"}', "[]", 7, "must be a JSON object"),
+    "an unknown kind": ('"kind": "silence"', '"kind": "noise"', 7, 'the kind "noise" is unknown'),
+    "a line too many": (
+        '{"kind": "silence"}',
+        '{"kind": "silence"}\n{"kind": "end"}',
+        8,
+        "has ended before",
+    ),
+    "a missing end": ('{"kind": "silence"}\n', "", 6, "cut off behind this line"),
+    "a time that runs back": ('"after": 31.5', '"after": -1', 6, "after must be from 0 up"),
+    "a time that is none": ('"after": 31.5', '"after": "1"', 6, "after must be a number"),
+    "a bad status": ('"status": 200', '"status": "200"', 3, "status must be of type int"),
+    "an unknown phase": ('"maybe processed"', '"perhaps"', 9, "phase must be one of"),
+    "a phase in the body": (
+        '{"kind": "silence"}',
+        '{"kind": "failure", "phase": "not sent", "message": "", "timed_out": false}',
+        7,
+        "can only be REPLY_BROKEN",
+    ),
+    "a chunk of nothing": ('"text": "\\n"', '"text": ""', 7, "no piece of a body"),
+    "bad fields": ('[["A", "b"]]', '[["A", 1]]', 2, "pairs of name and value"),
+    "no method": ('"method": "POST", ', "", 2, "method must be of type str, not null"),
+    "a reply without a request": (
+        '{"kind": "request", "method": "POST"',
+        '{"kind": "head", "method": "POST"',
+        2,
+        "a request must come first",
+    ),
+    "one exchange less": ('"exchanges": 3', '"exchanges": 4', 14, "4 exchanges were written"),
+    "something behind the end": ('"exchanges": 3}', '"exchanges": 3}\n{}', 15, "behind the end"),
+}
+
+
+@pytest.mark.parametrize("name", list(WRONG))
+def test_what_is_wrong_is_told_with_file_and_line(name):
+    old, new, line, message = WRONG[name]
+    data = WRITTEN.decode().replace(old, new, 1)
+    assert data != WRITTEN.decode()
+    with pytest.raises(CassetteError, match=rf"^dir/a\.jsonl, line {line}: .*{message}"):
+        jsonlines.read("dir/a.jsonl", data.encode())
+
+
+def test_bodies_that_are_no_text():
+    exchange = Exchange(ASK, (HEAD, b"\xff\x00", b"[1, 2]", b"NaN", b'{"a":1,"a":2}'))
+    lines = jsonlines.written([exchange]).decode().splitlines()
+    assert [json.loads(line) for line in lines[3:7]] == [
+        {"kind": "chunk", "after": 0.0, "base64": "/wA="},
+        {"kind": "chunk", "after": 0.0, "text": "[1, 2]"},
+        {"kind": "chunk", "after": 0.0, "text": "NaN"},
+        {"kind": "chunk", "after": 0.0, "text": '{"a":1,"a":2}'},
+    ]
+
+
+def test_a_field_that_is_no_text():
+    fields = Headers([("X-Odd", "Gr\udcfc\udcdfe")])
+    exchange = Exchange(ASK, (ResponseHead(200, fields),))
+    (found,) = jsonlines.read("a", jsonlines.written([exchange]))
+    assert found.steps == exchange.steps
+
+
+def test_quiet_is_told_once():
+    steps = (Quiet(1), Quiet(0), Quiet(2), HEAD, Quiet(0), b"a", Quiet(math.inf))
+    assert joined(steps) == (Quiet(3), HEAD, b"a", Quiet())

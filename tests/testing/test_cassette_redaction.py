@@ -1,0 +1,226 @@
+"""No secret gets into a cassette, wherever it stands and however it is cut."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowmaestro import FlowMaestroClient
+from flowmaestro.testing import Cassette, FakeFlowMaestro, MemoryTransport, Quiet, ScriptedTransport
+from flowmaestro.testing.cassettes.exchange import Exchange
+from flowmaestro.testing.cassettes.redaction import Redaction, is_secret_member
+from flowmaestro_core.http import Phase, Request, Response, ResponseHead, TransportFailure
+
+KEY = "fm_live_do_not_show_me"
+ROOT = "https://api.flowmaestro.io/api/v1"
+OK = ResponseHead(200, {})
+
+
+def redacted_body(body, redact=None):
+    exchange = Exchange(Request("GET", ROOT, {}), (OK, *([body] if body else ())))
+    return b"".join(Redaction(redact).exchange(exchange).steps[1:]).decode()
+
+
+def redacted_request(**changes):
+    given_ = {"method": "GET", "url": ROOT, "headers": {}, "body": b"", **changes}
+    return Redaction().request(Request(**given_))
+
+
+SECRET_FIELDS = [
+    ("X-API-Key", KEY),
+    ("Authorization", f"Bearer {KEY}"),
+    ("Cookie", "sid=very-secret"),
+    ("X-FlowMaestro-Signature", "v1=abcdef012345"),
+    ("X-My-Token", "tok_12345678"),
+    ("X-Short-Secret", "s3"),
+]
+
+
+@pytest.mark.parametrize("name", [name for name, _ in SECRET_FIELDS])
+def test_secret_fields(name):
+    value = dict(SECRET_FIELDS)[name]
+    request = redacted_request(headers={name: value, "Accept": "*/*", "Idempotency-Key": "abc"})
+    assert request.headers.pairs == ((name, "***"), ("Accept", "*/*"), ("Idempotency-Key", "abc"))
+
+
+def test_what_a_reply_sets():
+    exchange = Exchange(
+        Request("GET", ROOT, {"X-API-Key": "an-unusual-key"}),
+        (ResponseHead(200, {"Set-Cookie": "sid=crumbs-and-crumbs", "X-Echo": "an-unusual-key!"}),),
+    )
+    (head,) = Redaction().exchange(exchange).steps
+    assert head.headers.pairs == (("Set-Cookie", "***"), ("X-Echo", "***!"))
+
+
+URLS = {
+    f"{ROOT}/workflows?page=2&status=active": f"{ROOT}/workflows?page=2&status=active",
+    f"{ROOT}/a?api_key=12345&x=1": f"{ROOT}/a?api_key=***&x=1",
+    f"{ROOT}/a?x=1&access%5Ftoken=a%20b": f"{ROOT}/a?x=1&access%5Ftoken=***",
+    "https://ada:pass@h/api/v1/x": "https://h/api/v1/x",
+    f"{ROOT}/keys/{KEY}/x": f"{ROOT}/keys/***/x",
+    f"{ROOT}/a?q={KEY}": f"{ROOT}/a?q=***",
+}
+
+
+@pytest.mark.parametrize("index", range(len(URLS)))
+def test_urls(index):
+    url, shown = list(URLS.items())[index]
+    assert redacted_request(url=url).url == shown
+
+
+BODIES = {
+    "a webhook": (
+        '{"data":{"id":"wh_1","secret":"s3cr3t"}}',
+        '{"data":{"id":"wh_1","secret":"***"}}',
+    ),
+    "odd spacing": ('{ "Api_Key"\n:\t"abc" ,"a":"b"}', '{ "Api_Key"\n:\t"***" ,"a":"b"}'),
+    "an escaped name": ('{"s\\u0065cret":"x"}', '{"s\\u0065cret":"***"}'),
+    "a name that is none": ('{"secret\\q":"x","a\\q":"b"}', '{"secret\\q":"***","a\\q":"b"}'),
+    "an escaped value": ('{"password":"a\\"b","c":"d"}', '{"password":"***","c":"d"}'),
+    "a list": ('{"secrets":["a",["b"],{"c":"d"}],"e":"f"}', None),
+    "an object": ('{"credentials":{"user":"ada","pin":1234},"e":"f"}', None),
+    "a number": ('{"passcode":123456,"b":1}', '{"passcode":"***","b":1}'),
+    "null and nothing": ('{"secret":null,"password":""}', '{"secret":null,"password":""}'),
+    "an event": (
+        'event: x\ndata: {"client_secret":"abc","type":"x"}\n\n',
+        'event: x\ndata: {"client_secret":"***","type":"x"}\n\n',
+    ),
+    "torn off": ('data: {"secret":"whs', 'data: {"secret":"***'),
+    "torn off behind a backslash": ('{"secret":"whs\\', '{"secret":"***\\'),
+    "the API's own": ("the key fm_test_abc-1, whsec_zz9.", "the key ***, ***."),
+    "quotes that are none": ('it is 5" long\n{"secret":"x"}', 'it is 5" long\n{"secret":"***"}'),
+    "tokens of a text": (
+        'data: {"token":"Hel","usage":{"total_tokens":12}}\n\n',
+        'data: {"token":"Hel","usage":{"total_tokens":12}}\n\n',
+    ),
+    "what is no secret": (
+        '{"author":"Ada","session_id":"s","key":"k","next_token":"n","monkey":"m"}',
+        '{"author":"Ada","session_id":"s","key":"k","next_token":"n","monkey":"m"}',
+    ),
+}
+BODIES["a list"] = (BODIES["a list"][0], '{"secrets":["***",["***"],{"c":"***"}],"e":"f"}')
+BODIES["an object"] = (
+    BODIES["an object"][0],
+    '{"credentials":{"user":"***","pin":"***"},"e":"f"}',
+)
+
+
+@pytest.mark.parametrize("name", list(BODIES))
+def test_bodies(name):
+    body, shown = BODIES[name]
+    assert redacted_body(body.encode()) == shown
+    assert redacted_request(body=body.encode()).body.decode() == shown
+    assert redacted_body(shown.encode()) == shown, "a second time changes nothing"
+
+
+def test_members():
+    for name in (
+        "secret",
+        "signingSecret",
+        "API-KEY",
+        "access_token",
+        "user_password",
+        "PRIVATE KEY",
+    ):
+        assert is_secret_member(name), name
+    for name in ("token", "tokens", "key", "keyword", "sessionId", "page_token", "passed", "name"):
+        assert not is_secret_member(name), name
+
+
+@given(st.data())
+def test_however_it_is_cut_it_is_not_seen_and_the_rest_keeps_its_place(data):
+    before, after = b'event: a\ndata: {"id":"1","secret":"', b'","name":"Ada"}\n\n'
+    secret = data.draw(
+        st.sampled_from([b"wh\xc3\xa4t", b"whsec_abcdefgh", b"s3", b"an-unusual-key"])
+    )
+    body = before + secret + after
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(body) - 1), max_size=6)))
+    pieces = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)])]
+    request = Request("GET", ROOT, {"X-API-Key": "an-unusual-key"})
+    found = Redaction().exchange(Exchange(request, (OK, *pieces))).steps[1:]
+    assert b"".join(found) == before + b"***" + after
+    edges = {len(before), len(before) + len(secret)}
+    kept = {cut for cut in cuts if cut <= len(before)}
+    kept |= {cut - len(secret) + 3 for cut in cuts if cut >= max(edges)}
+    ends, at = set(), 0
+    for piece in found:
+        assert piece
+        at += len(piece)
+        ends.add(at)
+    assert kept <= ends, "every boundary outside of the secret is still there"
+
+
+@given(st.binary(max_size=60))
+def test_odd_bytes_are_left_alone(body):
+    exchange = Exchange(Request("GET", ROOT, {}), (OK, *([body] if body else ())))
+    if b'"' not in body and b"fm_" not in body and b"whsec_" not in body:
+        assert b"".join(Redaction().exchange(exchange).steps[1:]) == body
+
+
+def test_a_rule_of_the_user():
+    emails = re.compile(r"[\w.]+@[\w.]+").findall
+    exchange = Exchange(
+        Request(
+            "POST",
+            f"{ROOT}/a?to=ada%40example.com",
+            {"From": "ada@example.com"},
+            b"ada@example.com",
+        ),
+        (
+            OK,
+            b"to: bob@exa",
+            Quiet(1),
+            b"mple.com",
+            TransportFailure(Phase.REPLY_BROKEN, "eve@x.y!"),
+        ),
+    )
+    found = Redaction(emails).exchange(exchange)
+    assert found.request.url == f"{ROOT}/a?to=***"
+    assert (found.request.headers["from"], found.request.body) == ("***", b"***")
+    assert found.steps[1:3] == (b"to: ***", Quiet(1))
+    assert found.steps[3].message == "***!"
+
+
+def test_rules_that_are_none():
+    with pytest.raises(TypeError, match="redact must be a function"):
+        Cassette("a.jsonl", redact="secret")
+    with pytest.raises(TypeError, match="redact must return texts"):
+        redacted_body(b"abc", lambda text: text)
+    with pytest.raises(TypeError, match="redact must return texts"):
+        redacted_body(b"abc", lambda text: [text.encode()])
+
+
+def test_a_whole_recording(tmp_path):
+    fake = FakeFlowMaestro(seed=3)
+    key = fake.add_key("fm_live_" + "k" * 32)
+    path = tmp_path / "secrets.jsonl"
+    with Cassette(path) as cassette:
+        transport = cassette.transport(MemoryTransport(fake))
+        headers = {"X-Tenant-Token": "tenant-12345678"}
+        with FlowMaestroClient(key, transport=transport, headers=headers) as client:
+            hook = client.webhooks.create(
+                name="Hook", url="https://example.com", events=["execution.completed"]
+            )
+            secret = hook["data"]["secret"]
+            client.workflows.execute("wf_123", inputs={"api_key": "sk-12345", "name": "Ada"})
+            for webhook in client.webhooks.list()["data"]:
+                assert webhook["id"]
+    assert secret.startswith("whsec_"), "what is recorded is not what is handed on"
+    text = path.read_text(encoding="utf-8")
+    for hidden in (key, secret, "sk-12345", "tenant-12345678"):
+        assert hidden not in text
+    assert "Ada" in text
+    assert text.count('["X-API-Key", "***"]') == 3
+
+
+def test_an_echoed_key(tmp_path):
+    path, key = tmp_path / "echo.jsonl", "my-own-kind-of-key"
+    echo = Response(200, {"X-Saw": key}, b'{"data": [], "saw": "my-own-kind-of-key?"}')
+    with Cassette(path) as cassette:
+        transport = cassette.transport(ScriptedTransport([echo]))
+        with FlowMaestroClient(key, transport=transport) as client:
+            assert client.workflows.list()["data"] == []
+    assert key not in path.read_text(encoding="utf-8")

@@ -1,0 +1,491 @@
+"""Cassettes on in-memory transports: modes, recognising requests, what is written and when."""
+
+from __future__ import annotations
+
+import json
+
+import anyio
+import pytest
+
+from flowmaestro import (
+    AsyncFlowMaestroClient,
+    ConnectionError,
+    FlowMaestroClient,
+    FlowMaestroError,
+)
+from flowmaestro.testing import (
+    AsyncMemoryTransport,
+    AsyncScriptedTransport,
+    Cassette,
+    CassetteError,
+    CassetteMismatch,
+    FakeFlowMaestro,
+    MemoryTransport,
+    Quiet,
+    ScriptedTransport,
+    UnusedScriptWarning,
+)
+from flowmaestro.testing.cassettes import jsonlines
+from flowmaestro_core.http import Phase, Request, Response, ResponseHead, TransportFailure
+from flowmaestro_transports import AsyncTransport, Transport
+from flowmaestro_transports.contract import Releasable
+
+KEY = "fm_live_never_seen"
+BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+def unreachable(request):
+    raise AssertionError(f"{request!r} was to be replayed")
+
+
+def workflow(number, **more):
+    return Response(200, {}, json.dumps({"data": {"id": f"wf_{number}", **more}}).encode())
+
+
+def get(path, **fields):
+    return Request("GET", f"https://h/api/v1{path}", fields)
+
+
+def ids(cassette, *numbers, script=(), body=None):
+    """Ask for workflows through the cassette; what came of each."""
+    through = ScriptedTransport(script) if script else unreachable
+    with FlowMaestroClient(KEY, transport=cassette.transport(through)) as client:
+        return [client.workflows.get(f"wf_{number}")["data"]["id"] for number in numbers]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "cassettes" / "a.jsonl"
+
+
+@pytest.fixture
+def recorded(path):
+    with Cassette(path) as cassette:
+        ids(cassette, 1, 2, 2, script=[workflow(1), workflow(2), workflow("two")])
+    return path.read_bytes()
+
+
+def requests_in(path):
+    return [it.request.url.rpartition("/")[2] for it in jsonlines.read("x", path.read_bytes())]
+
+
+# What is recorded is what is replayed.
+
+
+def story(client):
+    run = client.workflows.execute("wf_123", inputs={"name": "Grüße"})
+    with client.executions.stream(run["data"]["execution_id"]) as stream:
+        events = [(event["type"], event.get("outputs")) for event in stream]
+    done = client.executions.wait_for_completion(run["data"]["execution_id"])
+    names = [item["name"] for item in client.workflows.iterate(per_page=1)]
+    with pytest.raises(FlowMaestroError) as caught:
+        client.workflows.get("wf_none")
+    return run, events, done, names, str(caught.value)
+
+
+async def async_story(client):
+    run = await client.workflows.execute("wf_123", inputs={"name": "Grüße"})
+    async with client.executions.stream(run["data"]["execution_id"]) as stream:
+        events = [(event["type"], event.get("outputs")) async for event in stream]
+    done = await client.executions.wait_for_completion(run["data"]["execution_id"])
+    names = [item["name"] async for item in client.workflows.iterate(per_page=1)]
+    with pytest.raises(FlowMaestroError) as caught:
+        await client.workflows.get("wf_none")
+    return run, events, done, names, str(caught.value)
+
+
+@pytest.fixture
+def told(path):
+    fake = FakeFlowMaestro()
+    with Cassette(path) as cassette:
+        transport = cassette.transport(MemoryTransport(fake))
+        assert isinstance(transport, Transport)
+        with FlowMaestroClient(fake.api_key, transport=transport) as client:
+            return story(client), fake.clock.now
+
+
+def test_a_story_is_replayed_with_its_time(path, told):
+    with Cassette(path, mode="none") as cassette:
+        with FlowMaestroClient(KEY, transport=cassette.transport()) as client:
+            assert story(client) == told[0]
+        assert cassette.clock.now == pytest.approx(told[1], abs=1e-3)
+
+
+@BACKENDS
+def test_and_for_an_awaiting_client(path, told, backend):
+    async def main():
+        with Cassette(path, mode="none") as cassette:
+            transport = cassette.async_transport()
+            assert isinstance(transport, AsyncTransport)
+            async with AsyncFlowMaestroClient(KEY, transport=transport) as client:
+                assert await async_story(client) == told[0]
+
+    anyio.run(main, backend=backend)
+
+
+@BACKENDS
+def test_an_awaiting_client_records_the_same(path, told, backend):
+    async def main():
+        fake = FakeFlowMaestro()
+        other = path.with_name("b.jsonl")
+        with Cassette(other) as cassette:
+            transport = cassette.async_transport(AsyncMemoryTransport(fake))
+            async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as client:
+                assert await async_story(client) == told[0]
+        assert other.read_bytes() == path.read_bytes()
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_stream_has_its_pieces_and_a_failure_its_phase(path):
+    head = ResponseHead(200, {"Content-Type": "text/event-stream", "Content-Length": "7"})
+    steps = [Quiet(0.5), head, b"a", b"b", Quiet(40), b"c\xff", Quiet(1)]
+    cut = TransportFailure(Phase.REPLY_BROKEN, "cut")
+    refused = TransportFailure(Phase.NOT_SENT, "refused")
+    late = [Quiet(9), TransportFailure(Phase.MAYBE_PROCESSED, "late", timed_out=True)]
+
+    def read(transport):
+        seen = []
+        for place in ("/1", "/2", "/3", "/4"):
+            try:
+                body = transport.open(get(place), 30)
+                seen.append((transport.now(), body.status, body.headers.pairs))
+                piece = None
+                while piece != b"":
+                    piece = body.read(30)
+                    seen.append((transport.now(), piece))
+            except TransportFailure as failure:
+                seen.append((transport.now(), failure.phase, failure.message, failure.timed_out))
+        return seen
+
+    with Cassette(path) as cassette:
+        script = [steps, [head, b"x", Quiet(2), cut], refused, late]
+        first = read(cassette.transport(ScriptedTransport(script)))
+    with Cassette(path) as cassette:
+        again = read(cassette.transport())
+    assert (30.5, None) in first, "a quiet spell"
+    framing = ("Content-Length", "7")
+    stripped = [
+        (at, status, tuple(pair for pair in rest[0] if pair != framing))
+        if rest and isinstance(rest[0], tuple)
+        else (at, status, *rest)
+        for at, status, *rest in first
+    ]
+    assert again == stripped
+    assert len(again) == 11
+
+
+def test_where_the_reader_let_go_there_is_silence(path):
+    head, event = ResponseHead(200, {}), b"data: 1\n\n"
+    with Cassette(path) as cassette:
+        transport = cassette.transport(ScriptedTransport([[head, event, b"more"], [head, event]]))
+        body = transport.open(get("/1"), 30)
+        assert body.read(1) == event
+        body.close()
+        with pytest.raises(TransportFailure):
+            body.read(1)
+        transport.open(get("/2"), 30)  # and left open to the end
+    with Cassette(path) as cassette:
+        body = cassette.transport().open(get("/1"), 30)
+        assert [body.read(1), body.read(1000), body.read(1000)] == [event, None, None]
+        assert cassette.transport().open(get("/2"), 30).read(1000) is None
+
+
+@BACKENDS
+def test_a_body_may_be_let_go_of_without_waiting(path, backend):
+    async def main():
+        with Cassette(path) as cassette:
+            inner = AsyncScriptedTransport([[ResponseHead(200, {}), b"a", b"b"]])
+            transport = cassette.async_transport(inner)
+            body = await transport.open(get("/1"), 5)
+            assert isinstance(body, Releasable)
+            assert (await body.read(5), inner.open_bodies) == (b"a", 1)
+            body.release()
+            assert inner.open_bodies == 0
+            assert "AsyncScriptedTransport" in repr(transport)
+        with Cassette(path) as cassette:
+            body = await cassette.async_transport().open(get("/1"), 5)
+            assert [await body.read(5), await body.read(5)] == [b"a", None]
+
+    anyio.run(main, backend=backend)
+
+
+def test_what_a_closed_transport_refuses_is_not_recorded(path):
+    with Cassette(path) as cassette:
+        transport = cassette.transport(ScriptedTransport([]))
+        transport.close()
+        for call in (transport.send, transport.open):
+            with pytest.raises(RuntimeError, match="closed"):
+                call(get("/1"), 5)
+    assert not path.exists()
+
+
+@BACKENDS
+def test_a_cancelled_call_is_silence(path, backend):
+    async def main():
+        with Cassette(path) as cassette:
+            transport = cassette.async_transport(AsyncScriptedTransport([workflow(1)]))
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await transport.send(get("/1"), 5)
+            await transport.close()
+        transport = Cassette(path).async_transport()
+        with pytest.raises(TransportFailure, match="no reply came in time"):
+            await transport.send(get("/1"), 5)
+
+    with pytest.warns(UnusedScriptWarning):
+        anyio.run(main, backend=backend)
+
+
+# The modes.
+
+
+def test_once_records_and_then_replays(path, recorded):
+    with Cassette(path) as cassette:
+        assert not cassette.recording
+        assert ids(cassette, 1, 2, 2) == ["wf_1", "wf_2", "wf_two"]
+    with pytest.raises(CassetteMismatch):
+        ids(Cassette(path), 3)
+    assert path.read_bytes() == recorded
+
+
+def test_none_never_records(path, recorded):
+    with Cassette(path, mode="none") as cassette:
+        assert ids(cassette, 1, 2, 2) == ["wf_1", "wf_2", "wf_two"]
+        with pytest.raises(CassetteMismatch):
+            ids(cassette, 1)
+    assert path.read_bytes() == recorded
+    with pytest.raises(CassetteError, match=r"b\.jsonl: there is no such cassette; record it"):
+        Cassette(path.with_name("b.jsonl"), mode="none")
+
+
+def test_new_episodes_adds(path, recorded):
+    script = [workflow(3), workflow("4")]
+    with Cassette(path, mode="new_episodes") as cassette:
+        assert ids(cassette, 2, 3, 1, 4, script=script) == ["wf_2", "wf_3", "wf_1", "wf_4"]
+    assert requests_in(path) == ["wf_1", "wf_2", "wf_2", "wf_3", "wf_4"]
+    assert path.read_bytes().startswith(recorded[: recorded.rindex(b'{"kind": "end of')])
+    with Cassette(path, mode="new_episodes") as cassette:
+        assert ids(cassette, 4, 2) == ["wf_4", "wf_2"]
+    assert len(requests_in(path)) == 5
+
+
+def test_new_episodes_waits_where_the_last_request_was_answered(path):
+    busy = Response(503, {"Retry-After": "9"})
+    with Cassette(path) as cassette:
+        ids(cassette, 1, script=[busy, workflow(1)])
+    live = ScriptedTransport([busy, workflow(2)])
+    with Cassette(path, mode="new_episodes") as cassette:
+        transport = cassette.transport(live)
+        with FlowMaestroClient(KEY, transport=transport) as client:
+            client.workflows.get("wf_1")
+            assert live.now() == 0
+            assert transport.now() == cassette.clock.now >= 9
+            client.workflows.get("wf_2")
+            assert live.now() >= 9
+            assert transport.now() == cassette.clock.now + live.now()
+
+
+def test_new_episodes_of_bodies_that_are_kept_open(path, recorded):
+    with Cassette(path, mode="new_episodes") as cassette:
+        transport = cassette.transport(ScriptedTransport([[ResponseHead(200, {}), b"new"]]))
+        assert transport.open(get("/workflows/wf_1"), 5).read(5) == b'{"data": {"id": "wf_1"}}'
+        assert transport.open(get("/new"), 5).read(5) == b"new"
+        with transport.in_flight():
+            transport.close()
+    assert requests_in(path)[3:] == ["new"]
+
+
+@BACKENDS
+def test_new_episodes_for_an_awaiting_client(path, recorded, backend):
+    async def main():
+        live = AsyncScriptedTransport(
+            [TransportFailure(Phase.NOT_SENT, "x"), workflow(3), [ResponseHead(200, {}), b"{}"]]
+        )
+        with Cassette(path, mode="new_episodes") as cassette:
+            transport = cassette.async_transport(live)
+            async with AsyncFlowMaestroClient(KEY, transport=transport) as client:
+                for number in (2, 3):
+                    reply = await client.workflows.get(f"wf_{number}")
+                    assert reply["data"]["id"] == f"wf_{number}"
+                body = await transport.open(get("/x"), 5)
+                assert await body.read(5) == b"{}"
+                await body.close()
+                body = await transport.open(get("/workflows/wf_1"), 5)
+                assert body.status == 200
+                await body.close()
+
+    anyio.run(main, backend=backend)
+    assert requests_in(path) == ["wf_1", "wf_2", "wf_2", "wf_3", "wf_3", "x"]
+
+
+def test_all_records_anew(path, recorded):
+    with Cassette(path, mode="all") as cassette:
+        assert ids(cassette, 2, script=[workflow("new")]) == ["wf_new"]
+    assert requests_in(path) == ["wf_2"]
+    path.write_bytes(b"damaged")
+    with Cassette(path, mode="all") as cassette:
+        ids(cassette, 5, script=[workflow(5)])
+    assert requests_in(path) == ["wf_5"]
+
+
+def fail_behind(cassette, *numbers, script):
+    ids(cassette, *numbers, script=script)
+    raise CassetteMismatch("the test's own failure")
+
+
+def test_nothing_is_lost_when_the_test_fails(path, recorded):
+    with pytest.raises(CassetteMismatch), Cassette(path, mode="all") as cassette:
+        fail_behind(cassette, 2, script=[workflow("new")])
+    assert requests_in(path) == ["wf_1", "wf_2"], "what was not made again is kept"
+    path.write_bytes(b"damaged")
+    with pytest.raises(CassetteMismatch), Cassette(path, mode="all") as cassette:
+        fail_behind(cassette, 2, script=[workflow("new")])
+    assert requests_in(path) == ["wf_2"]
+    other = path.with_name("b.jsonl")
+    with pytest.raises(CassetteMismatch), Cassette(other) as cassette:
+        fail_behind(cassette, 7, script=[workflow(7)])
+    assert requests_in(other) == ["wf_7"]
+    assert sorted(it.name for it in path.parent.iterdir()) == ["a.jsonl", "b.jsonl"]
+
+
+def test_a_failed_write_leaves_the_old_file(path, recorded, monkeypatch):
+    def full(*args):
+        raise OSError("disk full")
+
+    cassette = Cassette(path, mode="all")
+    ids(cassette, 2, script=[workflow("new")])
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="disk full"):
+        cassette.close()
+    assert path.read_bytes() == recorded
+    assert [it.name for it in path.parent.iterdir()] == ["a.jsonl"]
+    monkeypatch.undo()
+    cassette.close()
+    assert requests_in(path) == ["wf_2"], "closing again writes it after all"
+
+
+# Which request is which.
+
+
+def execute(cassette, **inputs):
+    through = ScriptedTransport([workflow(1)]) if cassette.recording else unreachable
+    with FlowMaestroClient(KEY, transport=cassette.transport(through)) as client:
+        client.workflows.execute("wf_1", inputs=inputs)
+
+
+def test_a_mismatch_says_what_was_expected_and_how_this_differs(path):
+    with Cassette(path) as cassette:
+        execute(cassette, name="Ada", password="hunter2")
+    with pytest.raises(CassetteMismatch) as caught:
+        execute(Cassette(path), name="Bob", password="swordfish")
+    assert str(caught.value).splitlines() == [
+        "a.jsonl does not hold this request.",
+        "- expected next: the request in line 2",
+        "+ the request that was made",
+        "  POST /workflows/wf_1/execute",
+        "  {",
+        '    "inputs": {',
+        '-     "name": "Ada",',
+        '+     "name": "Bob",',
+        '      "password": "***"',
+        "    }",
+        "  }",
+    ]
+
+
+def test_a_request_too_many(path, recorded):
+    with Cassette(path) as cassette:
+        ids(cassette, 1, 2, 2)
+        with pytest.raises(CassetteMismatch, match=r"2 times \(line 6, 10\), .* once more:\nGET"):
+            ids(cassette, 2)
+        with pytest.raises(CassetteMismatch, match=r"played to its end, .*:\nGET /workflows/wf_9"):
+            ids(cassette, 9)
+
+
+def test_what_counts_in_a_request(path):
+    def ask(url, body, **fields):
+        return Request("POST", url, fields, body)
+
+    with Cassette(path) as cassette:
+        transport = cassette.transport(ScriptedTransport([Response(200, {})] * 2))
+        transport.send(ask("https://h/api/v1/x?a=1&b=2&api_key=k1", b'{"a": 1, "b": [2]}'), 5)
+        transport.send(ask("https://h/api/v1/x", b"\xff"), 5)
+    for other in (
+        ask("https://h/api/v1/x?a=1&b=2&api_key=k", b'{"a": 1, "b": [3]}'),
+        ask("https://h/api/v1/x?a=1&b=3&api_key=k", b'{"a": 1, "b": [2]}'),
+        ask("https://h/api/v1/y?a=1&b=2&api_key=k", b'{"a": 1, "b": [2]}'),
+        ask("https://h/api/v1/x", b"\xfe"),
+        Request("PUT", "https://h/api/v1/x", {}, b"\xff"),
+    ):
+        with pytest.raises(CassetteMismatch):
+            Cassette(path).transport().send(other, 5)
+    with Cassette(path) as cassette:
+        same = ask("http://other/root/api/v1/x?b=2&a=1&api_key=k2", b'{"b":[2],"a":1}', A="b")
+        assert cassette.transport().send(same, 5).status == 200
+        assert cassette.transport().send(ask("http://h/api/v1/x", b"\xff"), 5).status == 200
+
+
+def test_what_was_not_asked_for(path, recorded):
+    message = r"not asked for in this test: requests of a\.jsonl in line 6 \(GET\), line 10 \(GET\)"
+    cassette = Cassette(path)
+    ids(cassette, 1)
+    with pytest.warns(UnusedScriptWarning, match=message):
+        cassette.close()
+    cassette.close()
+    with pytest.raises(AssertionError, match=message), Cassette(path, strict=True) as cassette:
+        ids(cassette, 1)
+    with pytest.raises(ConnectionError), Cassette(path, strict=True):
+        raise ConnectionError("the test's own")
+
+
+# Using it.
+
+
+def test_installed(path, recorded, monkeypatch):
+    monkeypatch.delenv("FLOWMAESTRO_API_KEY", raising=False)
+    with Cassette(path) as cassette, cassette.installed() as same:
+        assert same is cassette
+        with FlowMaestroClient() as client:
+            assert client.workflows.get("wf_1")["data"]["id"] == "wf_1"
+            client.workflows.get("wf_2")
+
+        async def main():
+            async with AsyncFlowMaestroClient() as client:
+                assert (await client.workflows.get("wf_2"))["data"]["id"] == "wf_two"
+
+        anyio.run(main)
+    with Cassette(path, mode="all").installed():
+        with pytest.raises(ValueError, match="no API key to record with"):
+            FlowMaestroClient()
+        FlowMaestroClient(KEY).close()
+
+        async def close():
+            await AsyncFlowMaestroClient(KEY).close()
+
+        anyio.run(close)
+
+
+def test_what_the_recorded_transport_can_do_is_kept(path):
+    fake = FakeFlowMaestro()
+    inner = MemoryTransport(fake)
+    inner.patient = False
+    transport = Cassette(path).transport(inner)
+    assert (transport.patient, transport.random) == (False, inner.random)
+    assert "MemoryTransport" in repr(transport)
+    with transport.in_flight():
+        transport.sleep(3)
+    assert transport.now() == fake.clock.now == 3
+
+
+def test_bad_arguments(path, recorded):
+    with pytest.raises(ValueError, match="mode must be one of none, once, new_episodes, all"):
+        Cassette(path, mode="always")
+    with pytest.raises(TypeError):
+        Cassette(7)
+    with pytest.raises(TypeError, match="transport must be"):
+        Cassette(path, mode="all").transport(through=7)
+    path.write_bytes(recorded[:100])
+    with pytest.raises(CassetteError, match=r"a\.jsonl, line 2: the cassette is cut off"):
+        Cassette(path)
+    assert "mode 'all'" in repr(Cassette(path, mode="all"))

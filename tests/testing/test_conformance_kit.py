@@ -1,0 +1,267 @@
+"""What the conformance kit tells, of whom it asks what, and how a stranger runs it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Set
+
+import pytest
+import requests
+from broken_transports import CHECKS, Impatient, TakesABreakForTheEnd, outcome
+
+from flowmaestro.testing import (
+    conformance,
+)
+from flowmaestro.testing.conformance import (
+    AsyncTransportConformance,
+    CheckFailed,
+    NotOffered,
+    TransportConformance,
+)
+from flowmaestro.testing.conformance.check import CANCELLATION, Check
+from flowmaestro.testing.conformance.grid import FAILED, NOT_OFFERED, PASSED, Grid
+from flowmaestro.testing.conformance.lane import AwaitingLane, BlockingLane
+from flowmaestro.testing.conformance.site import loopback_site
+from flowmaestro.testing.conformance.suite import all_checks
+from flowmaestro_core.http import (
+    Request,
+    Response,
+)
+from flowmaestro_transports import AnyioTransport, RequestsTransport
+
+ROOT = Path(__file__).parents[2]
+
+
+def not_offered(factory: Any, name: str) -> str:
+    found = outcome(BlockingLane(factory, loopback_site), CHECKS[name])
+    assert isinstance(found, NotOffered)
+    return str(found)
+
+
+class TestWhatIsNotOffered:
+    def test_patience(self) -> None:
+        for name in ("quiet-body", "no-patience-at-all", "quiet-within-a-chunk", "quiet-over-tls"):
+            assert not_offered(Impatient, name).startswith("patience: every quiet spell costs")
+
+    def test_an_option_that_the_factory_does_not_take(self) -> None:
+        for name in ("an-authority-of-the-user-s-is-accepted", "a-wrong-host-is-refused"):
+            assert not_offered(lambda: RequestsTransport(), name).startswith("verify=: nobody can")
+        assert "client_cert=: " in not_offered(
+            lambda verify: RequestsTransport(verify=verify), "a-client-certificate-is-presented"
+        )
+
+    def test_an_option_that_is_declined(self) -> None:
+        def raising(**options: Any) -> Any:
+            raise NotOffered("a bound on connections")
+
+        for factory in (lambda **options: NotImplemented, raising):
+            assert "nobody can bound" in not_offered(factory, "bounded-connections")
+
+    def test_what_a_plain_function_cannot_do(self) -> None:
+        assert not_offered(lambda: answer, "quiet-body").startswith("streams: ")
+        assert not_offered(lambda: answer, "head-timeout").startswith("time limits: ")
+
+    def test_a_close_that_wakes_nobody(self) -> None:
+        made = Unwaking()
+        assert "until the calls under way" in not_offered(lambda: made, "close-wakes-a-call")
+        made.close_after_all()
+
+    def test_without_a_bound_checks_make_do_with_any_number_of_connections(self) -> None:
+        lane = BlockingLane(lambda: RequestsTransport(), loopback_site)
+        assert outcome(lane, CHECKS["early-close"]) is None
+
+
+class Unwaking(RequestsTransport):
+    """One whose close wakes nobody."""
+
+    close_after_all = RequestsTransport.close
+
+    def close(self) -> None:
+        """Leave everyone in peace."""
+
+
+def answer(request: Request) -> Response:
+    """A plain function that asks requests."""
+    got = requests.request(request.method, request.url, data=request.body, timeout=5)
+    return Response(got.status_code, dict(got.headers), got.content)
+
+
+async def answer_awaiting(request: Request) -> Response:
+    transport = AnyioTransport()
+    try:
+        return await transport.send(request, 5.0)
+    finally:
+        await transport.close()
+
+
+def test_a_plain_function_is_a_transport() -> None:
+    check = CHECKS["whole-reply"]
+    assert outcome(BlockingLane(lambda: answer, loopback_site), check) is None
+    for backend in ("asyncio", "trio"):
+        lane = AwaitingLane(lambda: answer_awaiting, loopback_site, backend)
+        assert outcome(lane, check) is None
+
+
+def test_a_transport_of_the_other_kind_is_refused() -> None:
+    with pytest.raises(TypeError, match="neither with coroutines"):
+        BlockingLane(AnyioTransport, loopback_site).transport()
+
+
+def test_every_check_says_what_and_why() -> None:
+    for check in CHECKS.values():
+        assert re.fullmatch(r"[a-z0-9-]+", check.name)
+        assert check.rule.endswith(".")
+        assert check.why.endswith(".")
+        assert "\n" not in check.rule
+    assert len(CHECKS) == len(all_checks())
+
+
+def test_no_check_is_left_out() -> None:
+    modules = [
+        importlib.import_module(found.name)
+        for found in pkgutil.iter_modules(conformance.__path__, conformance.__name__ + ".")
+    ]
+    written = {
+        value.name
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, Check)
+    }
+    assert written == set(CHECKS)
+
+
+def test_the_verdict_tells_the_finding_the_rule_and_why() -> None:
+    class Suite(TransportConformance):
+        make_transport = TakesABreakForTheEnd
+
+    properties: Dict[str, object] = {}
+    with pytest.raises(CheckFailed) as caught:
+        Suite().test_conformance(
+            CHECKS["truncated-counted-body"], "", lambda name, value: properties.update(x=value)
+        )
+    assert str(caught.value).splitlines() == [
+        "truncated-counted-body: there was a result, b'hello', where only a failure is true",
+        "The rule: A body shorter than its Content-Length is a failure (*reply broken*).",
+        "Why it matters: A body cut short that passes for a whole one is half a result, taken for "
+        "true.",
+    ]
+    assert properties == {"x": ["truncated-counted-body", "Suite"]}
+
+
+class Asked:
+    """What pytest shows a class of tests when it collects it."""
+
+    def __init__(self) -> None:
+        self.ids: List[str] = []
+        self.needs: Set[str] = set()
+
+    def parametrize(self, names: Any, cases: Any) -> None:
+        for case in cases:
+            self.ids.append(case.id)
+            self.needs |= case.values[0].needs
+
+
+def test_only_what_applies_is_tried() -> None:
+    class Awaiting(AsyncTransportConformance):
+        wire = False
+        make_transport = AnyioTransport
+
+    class Blocking(TransportConformance):
+        make_transport = RequestsTransport
+
+    blocking, awaiting = Asked(), Asked()
+    Blocking().pytest_generate_tests(blocking)  # type: ignore[arg-type]
+    Awaiting().pytest_generate_tests(awaiting)  # type: ignore[arg-type]
+    assert "whole-reply" in blocking.ids
+    assert CANCELLATION not in blocking.needs
+    assert {"asyncio-cancelled-read", "trio-cancelled-read"} <= set(awaiting.ids)
+    assert "asyncio-counted-body" not in awaiting.ids
+
+
+def test_a_suite_without_a_factory_is_told_so() -> None:
+    with pytest.raises(TypeError, match="TransportConformance has no method make_transport"):
+        TransportConformance().pytest_generate_tests(Asked())  # type: ignore[arg-type]
+
+
+def test_what_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowmaestro.testing.conformance.lane.TOO_LONG", 0.2)
+    slow = CHECKS["head-timeout"]
+    for lane in (
+        BlockingLane(RequestsTransport, loopback_site),
+        AwaitingLane(AnyioTransport, loopback_site, "asyncio"),
+    ):
+        with pytest.raises(CheckFailed, match="had not ended"):
+            lane.run(slow)
+
+
+def test_an_outcome_of_pytest_s_own_is_passed_on() -> None:
+    def make_transport() -> Any:
+        pytest.skip("not here")
+
+    with pytest.raises(pytest.skip.Exception, match="not here"):
+        BlockingLane(make_transport, loopback_site).run(CHECKS["whole-reply"])
+
+
+def test_the_grid() -> None:
+    grid = Grid()
+    grid.enter("b", "Mine", PASSED)
+    grid.enter("a", "Mine", NOT_OFFERED, "not offered: patience: it costs")
+    grid.enter("c", "Mine", NOT_OFFERED, "not offered: patience: it costs")
+    grid.enter("b", "Other", FAILED)
+    assert grid.render().splitlines() == [
+        "   Mine",
+        "   | Other",
+        "a  o .",
+        "b  + F",
+        "c  o .",
+        "",
+        "+ passed: 1, o not offered: 2, F failed: 1, . does not apply: 2",
+        "Mine: not offered: patience: it costs",
+    ]
+
+
+PAGE = ROOT / "transports" / "README.md"
+WORSE = """
+
+class TestWorse(TransportConformance):
+    def make_transport(self):
+        return lambda request: None
+"""
+
+
+def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?TransportConformance.*?)```", page, re.DOTALL)[-1:]
+    block = block.rpartition("```python\n")[2]
+    (options,) = re.findall(r"^pytest (.*)$", page, re.MULTILINE)
+    (tmp_path / "test_mine.py").write_text(block + WORSE)
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options.split()),
+            *("-k", "whole-reply or bounded-connections or quiet-over-tls", str(tmp_path)),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "Why it matters: Every call is a whole reply" in run.stdout
+    assert "TestWorse: not offered: max_connections=: nobody can bound" in run.stdout
+    grid = run.stdout[run.stdout.index("conformance of transports") :]
+    assert re.search(r"whole-reply +\+ F", grid), grid
+    assert re.search(r"bounded-connections +\+ o", grid), grid
+    assert re.search(r"quiet-over-tls +\+ o", grid), grid
+
+
+def test_the_testing_package_loads_without_pytest() -> None:
+    code = (
+        "import sys, flowmaestro.testing; "
+        "sys.exit(bool({'pytest', 'trustme', 'anyio'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,121 @@
+"""The conformance kit has teeth: what breaks a rule is caught by the check of that rule."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from broken_transports import (
+    CHECKS,
+    AddsFields,
+    ConnectsAnewAfterItsClose,
+    FollowsRedirects,
+    ForgetsTheEnd,
+    IgnoresTheBound,
+    ImpatientAndWrong,
+    IsClosedOnce,
+    JoinsRepeatedFields,
+    KeepsCookies,
+    KeepsDeadConnections,
+    LeaksTheLibrarysExceptions,
+    LeavesConnectionsBehind,
+    LosesItsPlace,
+    LosesWhatCameBeforeTheQuiet,
+    MixesUpItsCallers,
+    NeverLetsGo,
+    PlainRequests,
+    RaisesForStatus,
+    SaysNotSentAlways,
+    SaysTheSamePhaseAlways,
+    Shielded,
+    Swallowing,
+    TakesABreakForTheEnd,
+    TakesAClosedCallForDone,
+    TakesQuietForABreak,
+    TakesQuietForTheEnd,
+    TakesTwiceTheTime,
+    TriesAgain,
+    TrustsEveryone,
+    outcome,
+)
+
+from flowmaestro.testing.conformance import (
+    CheckFailed,
+    NotOffered,
+)
+from flowmaestro.testing.conformance.lane import AwaitingLane, BlockingLane
+from flowmaestro.testing.conformance.site import loopback_site
+
+BROKEN = [
+    ("truncated-counted-body", TakesABreakForTheEnd, "there was a result, b'hello'"),
+    ("truncated-chunked-body", TakesABreakForTheEnd, "there was a result"),
+    ("reset-within-the-body", TakesABreakForTheEnd, "there was a result, b''"),
+    ("quiet-body", TakesQuietForTheEnd, "which is the end, though the body goes on"),
+    ("quiet-body", ImpatientAndWrong, "which is the end, though the body goes on"),
+    ("quiet-body", TakesQuietForABreak, "a quiet read failed: read timed out"),
+    ("quiet-within-a-chunk", LosesWhatCameBeforeTheQuiet, "the body was b'he"),
+    ("quiet-over-tls", TakesQuietForTheEnd, "which is the end"),
+    ("close-while-reading", NeverLetsGo, "had not ended 2 s later"),
+    ("early-close", NeverLetsGo, "still had its client"),
+    ("read-after-close", NeverLetsGo, "there was a result"),
+    ("the-end-stays-the-end", ForgetsTheEnd, "the body was read"),
+    ("no-redirect-is-followed", FollowsRedirects, "the redirect was followed"),
+    ("no-cookie-is-kept", KeepsCookies, "a cookie was sent back"),
+    ("no-credential-of-the-environment", PlainRequests, "it was sent as Authorization"),
+    ("refused-connection", SaysTheSamePhaseAlways, r"\*maybe processed\* where \*not sent\* is"),
+    ("reset-before-the-head", SaysNotSentAlways, r"\*not sent\* where \*maybe processed\* is"),
+    ("truncated-counted-body", SaysTheSamePhaseAlways, r"where \*reply broken\* is true"),
+    ("closed-before-the-head", LeaksTheLibrarysExceptions, "where only TransportFailure may"),
+    ("nothing-is-sent-twice", TriesAgain, "reached the server 2 times"),
+    ("use-after-close", ConnectsAnewAfterItsClose, "used after its close"),
+    ("close-twice", IsClosedOnce, "this transport is closed"),
+    ("many-at-once", MixesUpItsCallers, "got b'"),
+    ("repeated-header-fields", JoinsRepeatedFields, "not \\['a', 'b'\\]"),
+    ("every-status-is-a-reply", RaisesForStatus, "400"),
+    ("the-request-goes-out-as-it-is", AddsFields, "added: cache-control"),
+    ("body-timeout", TakesTwiceTheTime, "took 3"),
+    ("an-unknown-authority-is-refused", TrustsEveryone, "there was a result"),
+    ("a-wrong-host-is-refused", TrustsEveryone, "there was a result"),
+    ("bounded-connections", IgnoresTheBound, "calls were on their way at a time"),
+    ("waiting-for-a-connection-counts", IgnoresTheBound, r"where \*not sent\* is true"),
+    ("informational-replies", PlainRequests, "the reply was <Response 103"),
+    ("a-head-that-dribbles", PlainRequests, "had not ended"),
+    ("truncated-coded-body", PlainRequests, ""),
+    ("stale-connection", KeepsDeadConnections, "Broken pipe|reset|closed"),
+    ("connection-close", KeepsDeadConnections, ""),
+    ("an-unasked-reply", KeepsDeadConnections, "the reply was b'unasked'"),
+    ("close-wakes-a-call", TakesAClosedCallForDone, "half a reply passed for a whole one"),
+    ("close-wakes-a-call-in-its-body", TakesAClosedCallForDone, "half a reply passed"),
+    ("close-frees-every-connection", LeavesConnectionsBehind, "1 connections were still open"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+@pytest.mark.parametrize(
+    ("name", "toy", "finding"), BROKEN, ids=[f"{toy.__name__}-{name}" for name, toy, _ in BROKEN]
+)
+def test_a_broken_transport_is_caught(name: str, toy: Any, finding: str) -> None:
+    found = outcome(BlockingLane(toy, loopback_site), CHECKS[name])
+    assert found is not None
+    assert not isinstance(found, NotOffered)
+    assert re.search(finding, str(found)), found
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    ("toy", "finding"),
+    [
+        (Shielded, "what was cancelled went on"),
+        (Swallowing, "the cancellation was swallowed"),
+        (LosesItsPlace, "what was under way had not ended"),
+    ],
+    ids=["shielded", "swallowed", "place lost"],
+)
+def test_a_transport_that_cannot_be_cancelled_is_caught(
+    backend: str, toy: Any, finding: str
+) -> None:
+    check = CHECKS["cancelled-before-the-head"]
+    found = outcome(AwaitingLane(toy, loopback_site, backend), check)
+    assert isinstance(found, CheckFailed)
+    assert re.search(finding, str(found)), found

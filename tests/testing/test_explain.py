@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, Callable, List
+
+import pytest
+
+from flowmaestro.resources import (
+    AsyncWorkflows,
+    SyncAgents,
+    SyncExecutions,
+    SyncThreads,
+    SyncWorkflows,
+)
+from flowmaestro.testing import explain
+
+ROOT = "https://api.flowmaestro.io/api/v1"
+FIRST: List[Any] = [
+    (lambda: SyncWorkflows.get("wf_1"), "GET", "/workflows/wf_1"),
+    (lambda: AsyncWorkflows.execute("wf_1"), "POST", "/workflows/wf_1/execute"),
+    (lambda: SyncWorkflows.run("wf_1"), "POST", "/workflows/wf_1/execute"),
+    (lambda: SyncWorkflows.run_many("wf_1", [{}]), "POST", "/workflows/wf_1/execute"),
+    (lambda: SyncAgents.iterate(per_page=5), "GET", "/agents?page=1&per_page=5"),
+    (lambda: SyncExecutions.stream("e 1"), "GET", "/executions/e%201/events"),
+    (lambda: SyncExecutions.wait_for_completion("e"), "GET", "/executions/e"),
+    (lambda: SyncExecutions.wait_many(["e"]), "GET", "/executions/e"),
+    (lambda: SyncThreads.send_message_stream("t", "hi"), "POST", "/threads/t/messages"),
+]
+
+
+@pytest.mark.parametrize(("build", "method", "path"), FIRST, ids=[first[2] for first in FIRST])
+def test_the_first_request(build: Callable[[], Any], method: str, path: str) -> None:
+    request = explain(build()).request
+    assert (request.method, request.url) == (method, ROOT + path)
+
+
+def test_the_command() -> None:
+    operation = SyncWorkflows.execute("wf_1", inputs={"name": "D'Arcy"}, idempotency_key="mine")
+    assert str(explain(operation, base_url="https://host/flow")) == "\n".join(
+        [
+            "curl --request POST https://host/flow/api/v1/workflows/wf_1/execute \\",
+            '  --header "X-API-Key: $FLOWMAESTRO_API_KEY" \\',
+            '  --header "Authorization: Bearer $FLOWMAESTRO_API_KEY" \\',
+            f"  --header 'User-Agent: {explain(operation).request.headers['User-Agent']}' \\",
+            "  --header 'Accept: application/json' \\",
+            "  --compressed \\",
+            "  --header 'Content-Type: application/json' \\",
+            "  --header 'Idempotency-Key: mine' \\",
+            """  --data-raw '{"inputs":{"name":"D'"'"'Arcy"}}'""",
+        ]
+    )
+
+
+def test_a_shell_sends_the_very_request(tmp_path: Path) -> None:
+    """A stand-in for curl writes down what the shell made of the command."""
+    curl = tmp_path / "curl"
+    curl.write_text("""#!/bin/sh\nprintf '%s\\0' "$@"\n""")
+    curl.chmod(0o755)
+    (tmp_path / "uuidgen").write_text("#!/bin/sh\necho drawn\n")
+    (tmp_path / "uuidgen").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    inputs = {"text": "`$HOME` \"double\" 'single' \\ é\nnew line", "n": [1, None]}
+    explanation = explain(SyncWorkflows.execute("wf_1", inputs=inputs))
+    ran = subprocess.run(
+        ["sh", "-c", explanation.curl],
+        env={"PATH": path, "FLOWMAESTRO_API_KEY": "fm_live_7"},
+        capture_output=True,
+        check=True,
+    )
+    arguments = ran.stdout.decode().split("\0")
+    assert arguments[:3] == ["--request", "POST", ROOT + "/workflows/wf_1/execute"]
+    assert "X-API-Key: fm_live_7" in arguments
+    assert "Authorization: Bearer fm_live_7" in arguments
+    assert "Idempotency-Key: drawn" in arguments
+    assert json.loads(arguments[arguments.index("--data-raw") + 1]) == {"inputs": inputs}
+
+
+def test_a_performed_call_is_not_explained() -> None:
+    performed: Any = {"data": {}}
+    with pytest.raises(TypeError, match=r"builds, such as SyncWorkflows\.execute\('wf_1'\)"):
+        explain(performed)
+
+
+def test_nothing_to_send() -> None:
+    with pytest.raises(ValueError, match="the operation has nothing to send"):
+        explain(SyncExecutions.wait_many([]))
+    with pytest.raises(ValueError, match="base_url"):
+        explain(SyncExecutions.get("e"), base_url="host")

@@ -1,0 +1,251 @@
+"""What a test can let go wrong: errors, lost connections, limits, slowness, deaf receivers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flowmaestro import ConnectionError as LostConnection
+from flowmaestro import FlowMaestroClient, RateLimitError, ServerError
+from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server, seeds
+from flowmaestro_core.http import Phase, TransportFailure
+from flowmaestro_transports import RequestsTransport
+
+
+@pytest.fixture
+def fake():
+    return FakeFlowMaestro()
+
+
+@pytest.fixture
+def client(fake):
+    return FlowMaestroClient(fake.api_key, transport=fake.transport())
+
+
+def statuses(fake):
+    return [request.status for request in fake.requests]
+
+
+class TestFailNext:
+    def test_the_next_requests_fail_and_are_tried_again(self, fake, client):
+        fault = fake.fail_next(times=2, status=503)
+        assert client.workflows.get("wf_123")["data"]["id"] == "wf_123"
+        assert statuses(fake) == [503, 503, 200]
+        assert fault.times == 0
+
+    def test_nothing_of_what_was_asked_is_done(self, fake, client):
+        fake.fail_next(status=500)
+        with pytest.raises(ServerError) as caught:
+            client.workflows.execute("wf_123")
+        assert caught.value.code == "internal_error"
+        assert fake.executions == []
+
+    def test_retry_after(self, fake, client):
+        fake.fail_next(status=429, retry_after=12.5)
+        client.workflows.execute("wf_123")
+        assert fake.clock.now == pytest.approx(12.5, abs=1)
+        assert len(fake.executions) == 1
+
+    @pytest.mark.parametrize("seconds", [1e9, 86_400, 100, 0.25, 0])
+    def test_any_retry_after_is_one_that_the_client_reads(self, fake, seconds):
+        client = FlowMaestroClient(fake.api_key, transport=fake.transport(), max_retries=0)
+        fake.fail_next(status=429, retry_after=seconds)
+        with pytest.raises(RateLimitError) as caught:
+            client.workflows.list()
+        assert caught.value.retry_after == seconds
+
+    def test_only_some_requests(self, fake, client):
+        fake.fail_next(status=404, method="post", path="/workflows/*/execute")
+        client.workflows.get("wf_123")
+        client.workflows.list()
+        with pytest.raises(Exception, match="resource_not_found"):
+            client.workflows.execute("wf_123")
+        client.workflows.execute("wf_123")
+        assert statuses(fake) == [200, 200, 404, 202]
+
+    @pytest.mark.parametrize("status", [400, 401, 402, 403, 408, 418, 429, 500, 599])
+    def test_any_error(self, fake, status):
+        client = FlowMaestroClient(fake.api_key, transport=fake.transport(), max_retries=0)
+        fake.fail_next(status=status)
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            client.workflows.get("wf_123")
+        assert caught.value.status_code == status
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"times": 0}, "times must be a whole number from 1"),
+            ({"times": 1.5}, "times must be a whole number from 1"),
+            ({"times": True}, "times must be a whole number from 1"),
+            ({"status": 200}, "status must be an error's"),
+            ({"status": "503"}, "status must be an error's"),
+            ({"method": ""}, "method must be an HTTP method"),
+            ({"path": "workflows"}, "path must begin with a slash"),
+            ({"path": "/api/v1/workflows"}, "path must be below the API root"),
+            ({"path": "/workflows/*/exe*"}, "path: '\\*' stands for one whole segment"),
+            ({"path": "/workflows?page=1"}, "without a query"),
+            ({"retry_after": -1}, "retry_after must be from 0 up"),
+        ],
+        ids=range(11),
+    )
+    def test_bad_input(self, fake, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            fake.fail_next(**arguments)
+
+
+class TestDropConnection:
+    def test_in_the_place_of_a_reply_though_the_request_is_carried_out(self, fake, client):
+        fake.drop_connection()
+        with pytest.raises(LostConnection):
+            client.workflows.execute("wf_123")
+        assert len(fake.executions) == 1
+        assert statuses(fake) == [None]
+        fake.drop_connection(times=2)
+        assert client.workflows.get("wf_123")["data"]["id"] == "wf_123"
+
+    @pytest.mark.parametrize("after_events", [0, 1, 3, 8])
+    def test_in_the_middle_of_a_stream(self, fake, client, after_events):
+        fake.drop_connection(after_events=after_events)
+        run = client.workflows.execute("wf_123")["data"]["execution_id"]
+        events = client.executions.stream(run)
+        assert list(events)[-1]["type"] == "execution:completed"
+        assert events.reconnects == 1
+        assert fake.open_streams == 0
+
+    def test_what_a_transport_sees(self, fake):
+        transport = MemoryTransport(fake)
+        request = a_request(fake, "GET", "/executions/exec_xyz789/events")
+        fake.drop_connection(after_events=2)
+        body = transport.open(request, 5)
+        assert body.read(60).startswith(b"event: connected")
+        assert body.read(60).startswith(b"event: node:completed")
+        with pytest.raises(TransportFailure) as caught:
+            body.read(60)
+        assert caught.value.phase is Phase.REPLY_BROKEN
+        fake.drop_connection()
+        with pytest.raises(TransportFailure) as caught:
+            transport.send(request, 5)
+        assert caught.value.phase is Phase.MAYBE_PROCESSED
+
+    def test_over_a_socket(self, fake):
+        fake.drop_connection(method="GET", path="/workflows")
+        fake.drop_connection(after_events=2)
+        with (
+            running_server(fake) as url,
+            FlowMaestroClient(fake.api_key, base_url=url, transport=RequestsTransport()) as client,
+        ):
+            assert client.workflows.list().attempts == 2
+            events = client.executions.stream("exec_xyz789")
+            assert list(events)[-1]["type"] == "execution:completed"
+            assert events.reconnects == 1
+
+    @pytest.mark.parametrize("after_events", [-1, 1.5, True, "3"])
+    def test_bad_input(self, fake, after_events):
+        with pytest.raises(ValueError, match="after_events must be a whole number from 0"):
+            fake.drop_connection(after_events)
+
+
+def a_request(fake, method, path):
+    from flowmaestro_core.http import Request
+
+    return Request(method, f"https://h/api/v1{path}", {"X-API-Key": fake.api_key})
+
+
+class TestRateLimit:
+    def test_it_holds_for_keys_there_are_and_keys_to_come(self, fake):
+        fake.rate_limit(per_minute=2)
+        for key in (fake.api_key, fake.add_key()):
+            client = FlowMaestroClient(key, transport=fake.transport(), max_retries=0)
+            client.workflows.get("wf_123")
+            assert client.workflows.get("wf_123").rate_limit.remaining == 0
+            with pytest.raises(RateLimitError):
+                client.workflows.get("wf_123")
+
+    def test_a_limit_below_what_is_used_up(self, fake, client):
+        for _ in range(5):
+            client.workflows.get("wf_123")
+        fake.rate_limit(per_minute=2, per_day=1000)
+        client.workflows.get("wf_123")
+        assert fake.clock.now >= 60
+
+    @pytest.mark.parametrize(
+        "arguments", [{}, {"per_minute": 0}, {"per_day": -1}, {"per_minute": 1.5}], ids=range(4)
+    )
+    def test_bad_input(self, fake, arguments):
+        with pytest.raises(ValueError, match="per_"):
+            fake.rate_limit(**arguments)
+
+
+class TestLatency:
+    def test_every_reply_takes_so_long(self, fake, client):
+        fake.latency(0.25)
+        client.workflows.get("wf_123")
+        client.workflows.get("wf_123")
+        assert fake.clock.now == pytest.approx(0.5)
+        fake.latency(0)
+        client.workflows.get("wf_123")
+        assert fake.clock.now == pytest.approx(0.5)
+
+    def test_a_stream_s_events_come_no_later(self, fake, client):
+        fake.latency(0.2)
+        run = client.workflows.execute("wf_123")["data"]["execution_id"]
+        assert list(client.executions.stream(run))[-1]["type"] == "execution:completed"
+        assert fake.clock.now == pytest.approx(0.2 + 0.2, abs=0.5)
+
+    def test_longer_than_the_client_waits(self, fake):
+        client = FlowMaestroClient(
+            fake.api_key, transport=fake.transport(), timeout=5, max_retries=1
+        )
+        fake.latency(10)
+        with pytest.raises(TimeoutError):
+            client.workflows.get("wf_123")
+        assert 10 <= fake.clock.now < 12
+        run = MemoryTransport(fake)
+        with pytest.raises(TransportFailure):
+            run.open(a_request(fake, "GET", "/executions/exec_xyz789/events"), 1)
+        fake.clock.advance(60)
+        assert fake.open_streams == 0, "nobody waits for that stream any more"
+
+    def test_bad_input(self, fake):
+        with pytest.raises(ValueError, match="seconds must be from 0 up"):
+            fake.latency(-0.1)
+
+
+class TestReceivers:
+    def test_the_retry_schedule_passes_in_virtual_time(self, fake, client):
+        came = []
+
+        def receive(request):
+            if json.loads(request.body)["data"]["execution_id"] != run:
+                return 200
+            came.append(round(fake.clock.now, 3))
+            return None if len(came) < 3 else 204
+
+        fake.receive_webhooks(receive)
+        run = client.workflows.execute("wf_123")["data"]["execution_id"]
+        fake.clock.advance(600)
+        assert came == [0.35, 1.35, 6.35]
+        assert [delivery.attempts for delivery in fake.deliveries] == [1, 3]
+        fake.assert_delivered("execution.completed", times=2)
+
+    def test_a_receiver_may_call_back(self, fake, client):
+        heard = []
+
+        def receive(request):
+            id = json.loads(request.body)["data"]["execution_id"]
+            heard.append(client.executions.get(id)["data"]["status"])
+            return 200
+
+        fake.receive_webhooks(receive)
+        assert client.workflows.run("wf_123")["status"] == "completed"
+        assert client.workflows.run(seeds.FAILING_WORKFLOW_ID)["status"] == "failed"
+        assert heard == ["completed", "failed"]
+
+    def test_bad_input(self, fake):
+        async def receive(request):
+            return 200
+
+        for receiver in (receive, 200):
+            with pytest.raises(TypeError, match="receiver must be a plain function"):
+                fake.receive_webhooks(receiver)

@@ -1,0 +1,148 @@
+"""Clients that an application makes for itself reach a fake that is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+import pytest
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
+from flowmaestro_transports.stand_in import current_stand_in
+
+BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    for name in ("FLOWMAESTRO_API_KEY", "FLOWMAESTRO_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def an_application(**options):
+    """Code that knows nothing of any test."""
+    with FlowMaestroClient(**options) as client:
+        return client.workflows.run("wf_123", {"name": "Ada"})["outputs"]
+
+
+async def an_awaiting_application(**options):
+    async with AsyncFlowMaestroClient(**options) as client:
+        return (await client.workflows.run("wf_123", {"name": "Ada"}))["outputs"]
+
+
+GREETING = {"message": "Hello, Ada!"}
+KEYS = pytest.mark.parametrize(
+    "options",
+    [{}, {"api_key": "fm_live_mine"}, {"api_key": "fm_test_mine"}, {"base_url": "http://host:1"}],
+    ids=["no-key", "any-key", "a-test-key", "any-host"],
+)
+
+
+@KEYS
+def test_a_blocking_client(options):
+    with FakeFlowMaestro().installed() as fake:
+        assert an_application(**options) == GREETING
+    fake.assert_executed("wf_123", inputs={"name": "Ada"}, times=1)
+
+
+@KEYS
+@BACKENDS
+def test_an_awaiting_client(backend, options):
+    with FakeFlowMaestro().installed() as fake:
+        assert anyio.run(lambda: an_awaiting_application(**options), backend=backend) == GREETING
+    fake.assert_executed("wf_123", inputs={"name": "Ada"}, times=1)
+
+
+def test_clients_made_in_worker_threads():
+    with FakeFlowMaestro().installed() as fake, ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: an_application(), range(6)))
+    assert found == [GREETING] * 6
+    fake.assert_executed("wf_123", times=6)
+
+
+def test_clients_made_in_worker_threads_of_an_event_loop():
+    async def main():
+        return await asyncio.get_running_loop().run_in_executor(None, an_application)
+
+    with FakeFlowMaestro().installed():
+        assert asyncio.run(main()) == GREETING
+
+
+def test_in_a_block_that_another_task_or_context_opened():
+    fake = FakeFlowMaestro()
+    opened = fake.installed()
+    thread = threading.Thread(target=opened.__enter__)
+    thread.start()
+    thread.join()
+    try:
+        assert an_application() == GREETING
+    finally:
+        opened.__exit__(None, None, None)
+    assert current_stand_in() is None
+
+
+def test_outside_of_the_block_nothing_is_changed():
+    before = FlowMaestroClient("fm_live_mine")
+    fake = FakeFlowMaestro()
+    with fake.installed():
+        inside = FlowMaestroClient()
+        assert type(before._performer.transport).__name__ == "DefaultTransport"
+    with pytest.raises(ValueError, match="no API key"):
+        FlowMaestroClient()
+    after = FlowMaestroClient("fm_live_mine")
+    assert type(after._performer.transport).__name__ == "DefaultTransport"
+    assert inside.workflows.run("wf_123")["status"] == "completed", "it keeps to its fake"
+
+
+def test_a_transport_of_its_own_is_used_and_needs_a_key():
+    other = FakeFlowMaestro()
+    with FakeFlowMaestro().installed() as fake:
+        client = FlowMaestroClient(other.api_key, transport=MemoryTransport(other))
+        client.workflows.list()
+        with pytest.raises(ValueError, match="no API key"):
+            FlowMaestroClient(transport=MemoryTransport(other))
+    fake.assert_not_called()
+    other.assert_called("GET", "/workflows")
+
+
+def test_of_several_the_last_one_serves_whatever_the_order_of_leaving():
+    first, second = FakeFlowMaestro(), FakeFlowMaestro()
+    one, two = first.installed(), second.installed()
+    one.__enter__()
+    two.__enter__()
+    an_application()
+    one.__exit__(None, None, None)
+    an_application()
+    second.assert_executed("wf_123", times=2)
+    two.__exit__(None, None, None)
+    assert current_stand_in() is None
+    with first.installed(), first.installed():
+        an_application()
+    first.assert_executed("wf_123", times=1)
+    assert current_stand_in() is None
+
+
+def test_a_key_that_is_known_stays_what_it_is():
+    from flowmaestro import AuthenticationError
+    from flowmaestro.testing import seeds
+
+    with FakeFlowMaestro().installed(), pytest.raises(AuthenticationError):
+        an_application(api_key=seeds.EXPIRED_KEY)
+
+
+def test_an_application_of_threads_keeps_to_virtual_time():
+    def work(seconds):
+        with FlowMaestroClient() as client:
+            return client.workflows.run(f"wf_{seconds}", timeout=10_000)["status"]
+
+    from flowmaestro.testing import Node
+
+    with FakeFlowMaestro() as fake, fake.installed(), ThreadPoolExecutor(4) as pool:
+        for seconds in (60, 600, 3600, 7200):
+            fake.workflow(f"wf_{seconds}", nodes=[Node("work", seconds=seconds)])
+        found = list(pool.map(work, (60, 600, 3600, 7200)))
+    assert found == ["completed"] * 4
+    assert fake.clock.now >= 7200

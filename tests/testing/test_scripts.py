@@ -1,0 +1,409 @@
+"""What a test can script: workflows, agents, knowledge bases, triggers; and what it cannot."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import pytest
+
+from flowmaestro import FlowMaestroClient
+from flowmaestro.testing import FakeFlowMaestro, Node, ScriptedEvent, UnusedScriptWarning
+
+
+@pytest.fixture(params=["deployed", "documented"])
+def fake(request):
+    return FakeFlowMaestro(request.param)
+
+
+@pytest.fixture
+def client(fake):
+    return FlowMaestroClient(fake.api_key, transport=fake.transport())
+
+
+def stream(client, workflow_id, inputs=None):
+    """Every event of a new execution, and when it came since the start."""
+    run = client.workflows.execute(workflow_id, inputs=inputs or {})["data"]["execution_id"]
+    clock = client._performer.transport.clock
+    start = clock.now
+    return [
+        (event["type"], round(clock.now - start, 3), event)
+        for event in client.executions.stream(run)
+    ]
+
+
+def types(events):
+    return [name for name, _, _ in events]
+
+
+class TestWorkflows:
+    def test_outputs(self, fake, client):
+        assert fake.workflow("wf_invoice", outputs={"total": 7}) == "wf_invoice"
+        assert client.workflows.run("wf_invoice")["outputs"] == {"total": 7}
+        assert client.workflows.get("wf_invoice")["data"]["name"] == "wf_invoice"
+
+    def test_a_function_from_inputs_to_outputs(self, fake, client):
+        doubling = fake.workflow(outputs=lambda inputs: {"n": 2 * inputs["n"]})
+        assert client.workflows.run(doubling, {"n": 21})["outputs"] == {"n": 42}
+        failed = client.workflows.run(doubling, {})
+        assert (failed["status"], failed["error"]) == ("failed", "KeyError: 'n'")
+
+    @pytest.mark.parametrize(
+        "bad", [None, 7, "text", {"n": object()}], ids=["none", "number", "text", "no-json"]
+    )
+    def test_a_function_that_returns_something_else_fails_the_execution(self, fake, client, bad):
+        failed = client.workflows.run(fake.workflow(outputs=lambda inputs: bad))
+        assert failed["status"] == "failed"
+        assert "TypeError" in failed["error"]
+
+    def test_nodes_with_durations(self, fake, client):
+        workflow = fake.workflow(nodes=[Node("fetch", seconds=0.8), "write"], outputs={})
+        events = stream(client, workflow)
+        assert [(name, at) for name, at, _ in events if name.startswith("node:")] == [
+            ("node:started", 0.05),
+            ("node:completed", 0.85),
+            ("node:started", 0.85),
+            ("node:completed", 0.95),
+        ]
+        assert [event["node_id"] for name, _, event in events if name == "node:completed"] == [
+            "fetch",
+            "write",
+        ]
+
+    def test_a_failure_at_a_node(self, fake, client):
+        workflow = fake.workflow(
+            nodes=["fetch", "charge", "mail"], fails_at="charge", error="Broke"
+        )
+        events = stream(client, workflow)
+        assert types(events)[-2:] == ["node:failed", "execution:failed"]
+        assert events[-2][2]["node_id"] == "charge"
+        assert "mail" not in [event.get("node_id") for _, _, event in events]
+        assert fake.executions[-1].error == "Broke"
+
+    def test_an_error_alone_is_one_of_the_last_node(self, fake, client):
+        failed = client.workflows.run(fake.workflow(nodes=["a", "b"], error="Broke"))
+        assert (failed["status"], failed["error"]) == ("failed", "Broke")
+        assert client.workflows.run(fake.workflow(fails_at="work"))["error"] == "Node work failed"
+
+    def test_a_pause(self, fake, client):
+        workflow = fake.workflow(nodes=["draft", "approve"], pauses_at="approve")
+        run = client.workflows.execute(workflow)["data"]["execution_id"]
+        fake.clock.advance(3600)
+        assert client.executions.get(run)["data"]["status"] == "paused"
+
+    def test_a_hang(self, fake, client):
+        workflow = fake.workflow(nodes=["fetch", "wait"], hangs_at="wait")
+        run = client.workflows.execute(workflow)["data"]["execution_id"]
+        fake.clock.advance(86_400)
+        (execution,) = fake.executions
+        assert (execution.status, execution.current_node.id) == ("running", "wait")
+        assert client.executions.cancel(run)["data"]["status"] == "cancelled"
+
+    def test_events_one_by_one(self, fake, client):
+        workflow = fake.workflow(
+            events=[
+                ScriptedEvent("node:started", "fetch", seconds=0.5),
+                ScriptedEvent("node:stream", "fetch", data={"chunk": "abc"}),
+                ScriptedEvent("node:retry", "fetch", seconds=1, data={"attempt": 2}),
+                ScriptedEvent("node:completed", "fetch", seconds=1),
+                ScriptedEvent("execution:completed", seconds=0.25),
+            ],
+            outputs={"done": True},
+        )
+        events = stream(client, workflow)
+        assert [(name, at) for name, at, _ in events[1:]] == [
+            ("execution:started", 0.05),
+            ("node:started", 0.55),
+            ("node:stream", 0.55),
+            ("node:retry", 1.55),
+            ("node:completed", 2.55),
+            ("execution:completed", 2.8),
+        ]
+        by_name = {name: event for name, _, event in events}
+        assert by_name["node:stream"]["chunk"] == "abc"
+        assert by_name["node:retry"]["attempt"] == 2
+        assert by_name["node:completed"]["duration_ms"] == 2000
+        assert by_name["execution:completed"]["outputs"] == {"done": True}
+
+    def test_events_of_a_failure_and_of_no_end(self, fake, client):
+        failing = [
+            ScriptedEvent("execution:started"),
+            ScriptedEvent("node:started", "a"),
+            ScriptedEvent("node:failed", "a", error="first"),
+            ScriptedEvent("node:started", "a"),
+            ScriptedEvent("node:failed", "a", error="second"),
+            ScriptedEvent("execution:failed", seconds=1),
+        ]
+        assert client.workflows.run(fake.workflow(events=failing))["error"] == "second"
+        healed = [*failing[:3], ScriptedEvent("execution:completed")]
+        assert client.workflows.run(fake.workflow(events=healed))["error"] is None
+        client.workflows.execute(fake.workflow(events=failing[:-1]))
+        fake.clock.advance(1000)
+        assert fake.executions[-1].status == "running"
+
+    def test_an_id_that_the_fake_came_with_can_be_taken(self, fake, client):
+        fake.workflow("wf_123", outputs={"mine": True})
+        assert client.workflows.run("wf_123")["outputs"] == {"mine": True}
+
+    @pytest.mark.parametrize(
+        ("script", "message"),
+        [
+            ({"nodes": [], "fails_at": "x"}, "fails_at names no node: 'x'"),
+            ({"nodes": ["a"], "pauses_at": "x"}, "pauses_at names no node: 'x' is none of a"),
+            ({"nodes": ["a"], "hangs_at": "x"}, "hangs_at names no node"),
+            ({"nodes": ["a", "a"]}, "different ids"),
+            ({"nodes": [""]}, "id must be a text"),
+            ({"nodes": [], "error": "x"}, "error needs a node"),
+            ({"fails_at": "work", "hangs_at": "work"}, "stops only once: give one of fails_at"),
+            ({"error": "x", "pauses_at": "work"}, "error is why an execution fails"),
+            ({"outputs": {}, "fails_at": "work"}, "outputs are never given"),
+            ({"outputs": {}, "hangs_at": "work"}, "outputs are never given"),
+            ({"outputs": {"a": object()}}, "outputs must be JSON"),
+            ({"outputs": {}, "events": []}, "outputs are never given"),
+            ({"events": [], "nodes": ["a"]}, "events tell all"),
+            ({"events": [], "error": "x"}, "events tell all"),
+            (
+                {"nodes": [Node("a", error="x"), "b"], "fails_at": "b"},
+                "fails_at='b' is never reached: it stops at 'a' before",
+            ),
+            ({"id": ""}, "id must be a text"),
+        ],
+        ids=range(16),
+    )
+    def test_contradictions(self, fake, script, message):
+        with pytest.raises(ValueError, match=message):
+            fake.workflow(**script)
+
+    @pytest.mark.parametrize("seconds", [-1, -0.001, math.inf, math.nan])
+    def test_durations(self, seconds):
+        with pytest.raises(ValueError, match="seconds of node 'a' must be from 0 up"):
+            Node("a", seconds=seconds)
+        with pytest.raises(TypeError, match="seconds of node 'a' must be a number"):
+            Node("a", seconds="1")
+
+    @pytest.mark.parametrize(
+        ("events", "message"),
+        [
+            (
+                [("execution:completed",), ("node:started", "a")],
+                r"events\[1\] is node:started and follows execution:completed, which ends",
+            ),
+            (
+                [("execution:failed",), ("execution:completed",)],
+                r"events\[1\] is execution:completed and follows execution:failed",
+            ),
+            ([("node:started", "a"), ("execution:started",)], "can only be the first"),
+            ([("node:started",)], r"events\[0\] is node:started and must name its node"),
+            ([("node:failed", "a")], r"events\[0\] is about the node 'a', which has not been st"),
+            ([("node:started", "a"), ("node:started", "a")], "which has not ended yet"),
+            (
+                [("node:started", "a"), ("node:completed", "a"), ("node:stream", "a")],
+                r"events\[2\] is about the node 'a'",
+            ),
+            ([("node:exploded", "a")], r"events\[0\] is 'node:exploded', which is none of exec"),
+            ([("connected",)], "which is none of"),
+            ([("execution:progress", None, -1.0)], r"seconds of events\[0\] must be from 0 up"),
+            ([("execution:progress", None, 0.0, "x")], "has an error, but"),
+        ],
+        ids=range(11),
+    )
+    def test_events_that_contradict_each_other(self, fake, events, message):
+        with pytest.raises(ValueError, match=message):
+            fake.workflow(events=[ScriptedEvent(*event) for event in events])
+
+    def test_what_is_no_script(self, fake):
+        async def outputs(inputs):
+            return {}
+
+        for script in ({"outputs": 7}, {"outputs": outputs}, {"events": ["node:started"]}):
+            with pytest.raises(TypeError, match=next(iter(script))):
+                fake.workflow(**script)
+
+
+@pytest.mark.parametrize(
+    ("arrange", "message"),
+    [
+        (lambda fake: fake.workflow(nodes=[1]), r"nodes\[0\] must be a Node or the id of one"),
+        (lambda fake: fake.workflow(nodes="abc"), "nodes must be a list of nodes"),
+        (lambda fake: fake.workflow(error=ValueError("x")), "error must be a text"),
+        (lambda fake: fake.workflow(nodes=[Node("a", error=1)]), "error of node 'a' must be"),
+        (
+            lambda fake: fake.workflow(inputs={"a": "string"}),
+            r"inputs\['a'\] must be an InputField",
+        ),
+        (lambda fake: fake.workflow(inputs=["a"]), "inputs must be a dict"),
+        (lambda fake: events_of(fake, error=7, type="execution:failed"), r"error of events\[0\]"),
+        (lambda fake: events_of(fake, data="x"), r"data of events\[0\] must be a dict"),
+        (lambda fake: events_of(fake, data={"a": {1}}), r"data of events\[0\] must be JSON"),
+        (lambda fake: fake.set_credits("x"), "executions must be a whole number from 0"),
+        (lambda fake: fake.set_credits(-1), "executions must be a whole number from 0"),
+        (lambda fake: fake.add_key(state="foo"), "state must be one of active, expired, revoked"),
+        (lambda fake: fake.add_key(scopes="workflows:read"), "scopes must be a list of scopes"),
+        (lambda fake: fake.clock.call_later(1, None), "function must be a function"),
+        (lambda fake: FakeFlowMaestro(messages="foo"), "messages must be one of refused, sse"),
+        (lambda fake: FakeFlowMaestro(rate_limit_per_minute="x"), "rate_limit_per_minute must be"),
+        (lambda fake: FakeFlowMaestro(rate_limit_per_day=0), "rate_limit_per_day must be"),
+    ],
+    ids=range(17),
+)
+def test_what_is_wrong_is_named_at_once(fake, arrange, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        arrange(fake)
+
+
+def events_of(fake, type="execution:completed", **event):
+    fake.workflow(events=[ScriptedEvent(type, **event)])
+
+
+@pytest.mark.parametrize("status", ["200", True, 200.0])
+def test_a_receiver_returns_a_status(fake, client, status):
+    fake.receive_webhooks(lambda request: status)
+    client.webhooks.create("hook", "https://hook.test", ["execution.completed"])
+    client.workflows.execute("wf_123")
+    with pytest.raises(TypeError, match="receiver must return an HTTP status or None"):
+        fake.clock.advance(60)
+
+
+def ask(client, agent, *messages):
+    thread = client.agents.create_thread(agent)["data"]["id"]
+    return ["".join(client.threads.send_message_stream(thread, text).text()) for text in messages]
+
+
+class TestAgents:
+    def test_replies_one_after_another_and_the_last_for_ever(self, fake, client):
+        assert fake.agent("agent_x", "One", "Two") == "agent_x"
+        assert ask(client, "agent_x", "a", "b", "c") == ["One", "Two", "Two"]
+
+    def test_replies_by_function(self, fake, client):
+        assert ask(client, fake.agent(None, str.upper), "hello") == ["HELLO"]
+        assert ask(client, fake.agent(), "hello") == ["You said: hello"]
+
+    @pytest.mark.parametrize("reply", [["Hel", "lo", " you"], lambda text: iter(["Hel", "lo you"])])
+    def test_token_by_token(self, reply):
+        fake = FakeFlowMaestro(messages="sse")
+        client = FlowMaestroClient(fake.api_key, transport=fake.transport())
+        thread = client.agents.create_thread(fake.agent(None, reply))["data"]["id"]
+        answer = client.threads.send_message_stream(thread, "Hi")
+        pieces = list(answer.text())
+        assert pieces[0] == "Hel"
+        assert "".join(pieces) == answer.message["content"] == "Hello you"
+
+    def test_an_answer_that_breaks_off(self):
+        def halting(text):
+            yield "Well"
+            raise RuntimeError("no tokens left")
+
+        fake = FakeFlowMaestro(messages="sse")
+        client = FlowMaestroClient(fake.api_key, transport=fake.transport())
+        thread = client.agents.create_thread(fake.agent(None, halting))["data"]["id"]
+        events = list(client.threads.send_message_stream(thread, "Hi"))
+        assert [event["type"] for event in events][-2:] == ["message:token", "message:failed"]
+        assert events[-1]["error"] == "RuntimeError: no tokens left"
+
+    def test_a_function_that_returns_no_texts_is_a_failure(self):
+        fake = FakeFlowMaestro("documented")
+        client = FlowMaestroClient(fake.api_key, transport=fake.transport())
+        fake.agent("agent_1", lambda text: b"xy")
+        thread = client.agents.create_thread("agent_1")["data"]["id"]
+        *_, last = client.threads.send_message_stream(thread, "hi")
+        assert last["type"] == "message:failed"
+        assert "must return a text or its tokens, not b'xy'" in str(last)
+
+    def test_an_exception_is_a_failure(self, fake, client):
+        from flowmaestro import ServerError
+
+        agent = fake.agent(None, ValueError("odd"), "Fine")
+        thread = client.agents.create_thread(agent)["data"]["id"]
+        with pytest.raises(ServerError, match="ValueError: odd"):
+            client.threads.send_message(thread, "Hi")
+        assert "Fine" in str(client.threads.send_message(thread, "Hi"))
+
+    def test_an_answer_takes_its_time(self, fake, client):
+        thread = client.agents.create_thread(fake.agent(None, "Hm", seconds=7))["data"]["id"]
+        before = fake.clock.now
+        client.threads.send_message(thread, "Hi")
+        assert fake.clock.now - before == pytest.approx(7)
+
+    @pytest.mark.parametrize("reply", [7, None, b"x", {"a": 1}, ["a", 1], str], ids=repr)
+    def test_what_is_no_reply(self, fake, reply):
+        with pytest.raises(TypeError, match=r"replies\[1\] must be a text"):
+            fake.agent("agent_x", "fine", reply)
+
+    def test_a_coroutine_function_is_no_reply(self, fake):
+        async def reply(text):
+            return text
+
+        with pytest.raises(TypeError, match=r"replies\[0\] must be a plain function"):
+            fake.agent("agent_x", reply)
+        with pytest.raises(ValueError, match="seconds must be from 0 up"):
+            fake.agent("agent_x", seconds=-1)
+
+
+class TestKnowledgeBasesAndTriggers:
+    @pytest.mark.parametrize("texts", [["Cats purr.\n\nDogs bark."], {"pets": "Cats purr."}])
+    def test_a_knowledge_base_from_texts(self, fake, client, texts):
+        assert fake.knowledge_base("kb", texts=texts) == "kb"
+        found = client.knowledge_bases.query("kb", query="what do cats do?")
+        assert "Cats purr." in str(found)
+        assert "Dogs" not in str(found)
+
+    def test_what_is_no_text(self, fake):
+        for texts in ("one text", [7], {"a": None}):
+            with pytest.raises(TypeError, match="texts must be"):
+                fake.knowledge_base("kb", texts=texts)
+
+    def test_a_trigger(self, fake, client):
+        workflow = fake.workflow("wf_x", outputs={"x": 1})
+        fired = client.triggers.execute(fake.trigger("trigger_x", workflow=workflow))
+        assert fired["data"]["workflow_id"] == "wf_x"
+        fake.assert_executed("wf_x")
+        with pytest.raises(ValueError, match="workflow must be the id of a workflow, not 'wf_y'"):
+            fake.trigger(workflow="wf_y")
+
+
+class TestUnusedScripts:
+    def arrange(self, fake):
+        fake.workflow("wf_used")
+        fake.workflow("wf_x")
+        fake.agent("agent_x", "One")
+        fake.agent("agent_two", "One", "Two")
+        fake.knowledge_base("kb_x", texts=["text"])
+        fake.trigger("trigger_x", workflow="wf_used")
+        fake.fail_next(2, path="/agents")
+        client = FlowMaestroClient(fake.api_key, transport=fake.transport())
+        client.workflows.execute("wf_used")
+        ask(client, "agent_two", "Hi")
+
+    MESSAGE = (
+        "never used by this test: workflow wf_x; agent agent_x; 1 of the replies of agent "
+        "agent_two; knowledge base kb_x; trigger trigger_x; status 503 for request /agents, "
+        "2 times"
+    )
+
+    def test_they_are_told_of_at_the_end(self):
+        with pytest.warns(UnusedScriptWarning) as caught, FakeFlowMaestro() as fake:
+            self.arrange(fake)
+        assert str(caught[0].message) == self.MESSAGE
+
+    def test_they_are_an_error_when_strict(self):
+        fake = FakeFlowMaestro(strict=True)
+        self.arrange(fake)
+        with pytest.raises(AssertionError) as caught:
+            fake.close()
+        assert str(caught.value) == self.MESSAGE
+        fake.close()
+
+    def test_a_test_that_fails_anyway_is_not_told(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fake = FakeFlowMaestro(strict=True)
+            fake.workflow("wf_x")
+            with pytest.raises(KeyError), fake:
+                raise KeyError
+
+    def test_what_is_used_or_came_with_the_fake_is_not_told_of(self):
+        with FakeFlowMaestro(strict=True) as fake:
+            fake.workflow("wf_listed")
+            fake.latency(1)
+            fake.rate_limit(per_day=100)
+            FlowMaestroClient(fake.api_key, transport=fake.transport()).workflows.list()
