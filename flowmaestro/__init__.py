@@ -13,25 +13,31 @@ with FlowMaestroClient(api_key="fm_live_...") as client:
 verification in `flowmaestro.webhooks`, and a FlowMaestro for tests in `flowmaestro.testing`.
 """
 
-from flowmaestro.client import AsyncFlowMaestroClient, FlowMaestroClient
-from flowmaestro.errors import (
-    AuthenticationError,
-    AuthorizationError,
-    ClientClosedError,
-    ConflictError,
-    ConnectionError,
-    FlowMaestroError,
-    InsufficientCreditsError,
-    NotFoundError,
-    RateLimitError,
-    ServerError,
-    StreamError,
-    TimeoutError,
-    ValidationError,
-    WebhookVerificationError,
-)
-from flowmaestro_core import __version__
-from flowmaestro_core.stream_times import StreamTimes
+from importlib import import_module
+from typing import TYPE_CHECKING, List
+
+if TYPE_CHECKING:
+    from flowmaestro.client import AsyncFlowMaestroClient, FlowMaestroClient
+    from flowmaestro.errors import (
+        AuthenticationError,
+        AuthorizationError,
+        ClientClosedError,
+        ConflictError,
+        ConnectionError,
+        FlowMaestroError,
+        InsufficientCreditsError,
+        NotFoundError,
+        RateLimitError,
+        ServerError,
+        StreamError,
+        TimeoutError,
+        ValidationError,
+        WebhookVerificationError,
+    )
+    from flowmaestro_core import __version__
+    from flowmaestro_core.stream_times import StreamTimes
+    from flowmaestro_core.timeouts import Timeout
+    from flowmaestro_transports.hooks import Hooks, RequestInfo, ResponseInfo, RetryInfo
 
 __all__ = [
     "AsyncFlowMaestroClient",
@@ -42,14 +48,49 @@ __all__ = [
     "ConnectionError",
     "FlowMaestroClient",
     "FlowMaestroError",
+    "Hooks",
     "InsufficientCreditsError",
     "NotFoundError",
     "RateLimitError",
+    "RequestInfo",
+    "ResponseInfo",
+    "RetryInfo",
     "ServerError",
     "StreamError",
     "StreamTimes",
+    "Timeout",
     "TimeoutError",
     "ValidationError",
     "WebhookVerificationError",
     "__version__",
 ]
+
+_HOMES = {
+    "AsyncFlowMaestroClient": "flowmaestro.client",
+    "FlowMaestroClient": "flowmaestro.client",
+    "Hooks": "flowmaestro_transports.hooks",
+    "RequestInfo": "flowmaestro_transports.hooks",
+    "ResponseInfo": "flowmaestro_transports.hooks",
+    "RetryInfo": "flowmaestro_transports.hooks",
+    "StreamTimes": "flowmaestro_core.stream_times",
+    "Timeout": "flowmaestro_core.timeouts",
+    "__version__": "flowmaestro_core",
+}
+"""Where a name comes from; the others are errors."""
+_MODULES = frozenset({"client", "errors", "resources", "testing", "types", "webhooks"})
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import a name when it is asked for: pytest imports this package for its plugin alone."""
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
+        if name in __all__:
+            home = import_module(_HOMES.get(name, "flowmaestro.errors"))
+            found = globals()[name] = getattr(home, name)
+            return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -2,88 +2,39 @@
 
 from __future__ import annotations
 
-import copy
-import os
-from typing import Any, Mapping, Optional, TypeVar, Union
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, TypeVar, Union
 
-from flowmaestro.resources import (
-    AsyncAgents,
-    AsyncExecutions,
-    AsyncKnowledgeBases,
-    AsyncThreads,
-    AsyncTriggers,
-    AsyncWebhooks,
-    AsyncWorkflows,
-    SyncAgents,
-    SyncExecutions,
-    SyncKnowledgeBases,
-    SyncThreads,
-    SyncTriggers,
-    SyncWebhooks,
-    SyncWorkflows,
-)
-from flowmaestro_core.context import Context
-from flowmaestro_core.options import (
-    DEFAULT_MAX_RETRIES,
-    DEFAULT_TIMEOUT,
-    ClientOptions,
-    check_token,
-)
-from flowmaestro_core.raw import raw_call
+import flowmaestro
+from flowmaestro import resources
+from flowmaestro_core.defaults import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
 from flowmaestro_core.reply import Reply
-from flowmaestro_core.stream_times import StreamTimes
-from flowmaestro_core.urls import DEFAULT_BASE_URL, api_root
-from flowmaestro_transports.contract import AsyncTransport, Transport
-from flowmaestro_transports.default_transport import DefaultAsyncTransport, DefaultTransport
-from flowmaestro_transports.function_transport import (
+from flowmaestro_transports.contract import (
     AsyncFunction,
+    AsyncTransport,
     SyncFunction,
-    as_async_transport,
-    as_transport,
+    Transport,
 )
-from flowmaestro_transports.performers import AwaitingPerformer, BlockingPerformer
+from flowmaestro_transports.one_process import OneProcess
+
+if TYPE_CHECKING:
+    from flowmaestro_transports.performers import AwaitingPerformer, BlockingPerformer
 
 C = TypeVar("C", bound="FlowMaestroClient")
 A = TypeVar("A", bound="AsyncFlowMaestroClient")
 
 
-def _options(
-    api_key: Optional[str],
-    base_url: Optional[str],
-    timeout: Optional[float],
-    max_retries: Optional[int],
-    headers: Optional[Mapping[str, str]],
-) -> ClientOptions:
-    """Options with the gaps filled from the environment and the defaults."""
-    return ClientOptions(
-        _key_from_environment() if api_key is None else api_key,
-        base_url=_base_url_from_environment() if base_url is None else base_url,
-        timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
-        max_retries=DEFAULT_MAX_RETRIES if max_retries is None else max_retries,
-        headers={} if headers is None else headers,
-    )
+def _without_resources(client: object) -> Dict[str, Any]:
+    """The attributes of a client but those made on demand, which belong to its performer."""
+    kind = type(client)
+    return {
+        name: value
+        for name, value in vars(client).copy().items()  # another thread may be adding one
+        if not isinstance(getattr(kind, name, None), cached_property)
+    }
 
 
-def _key_from_environment() -> str:
-    key = os.environ.get("FLOWMAESTRO_API_KEY")
-    if key is None:
-        raise ValueError("no API key: pass api_key= or set FLOWMAESTRO_API_KEY")
-    check_token("api_key, from FLOWMAESTRO_API_KEY,", key)
-    return key
-
-
-def _base_url_from_environment() -> str:
-    url = os.environ.get("FLOWMAESTRO_BASE_URL")
-    if not url:
-        return DEFAULT_BASE_URL
-    try:
-        api_root(url)
-    except ValueError as error:
-        raise ValueError(f"FLOWMAESTRO_BASE_URL: {error}") from None
-    return url
-
-
-class FlowMaestroClient:
+class FlowMaestroClient(OneProcess):
     """The blocking client. Safe to use from several threads.
 
     ```python
@@ -93,6 +44,9 @@ class FlowMaestroClient:
     ```
 
     Called inside a running event loop it works, and blocks that loop, as asked.
+
+    What it does is logged under the name `flowmaestro`: retries and reconnections as INFO, each
+    request as DEBUG. `FLOWMAESTRO_LOG=info` (or debug) writes the log to standard error.
     """
 
     def __init__(
@@ -104,7 +58,8 @@ class FlowMaestroClient:
         max_retries: Optional[int] = DEFAULT_MAX_RETRIES,
         headers: Optional[Mapping[str, str]] = None,
         transport: Union[Transport, SyncFunction, None] = None,
-        stream_times: Optional[StreamTimes] = None,
+        stream_times: Optional[flowmaestro.StreamTimes] = None,
+        hooks: Optional[flowmaestro.Hooks] = None,
     ) -> None:
         """Make a client. Nothing is sent, and no HTTP library loaded, before the first call.
 
@@ -112,33 +67,61 @@ class FlowMaestroClient:
             api_key: your key; `FLOWMAESTRO_API_KEY` when left out.
             base_url: where the API lives; `FLOWMAESTRO_BASE_URL` when left out, and then
                 `https://api.flowmaestro.io`.
-            timeout: seconds that one attempt of a call may take.
+            timeout: seconds that one attempt of a call may take, or a `Timeout`.
             max_retries: how often a call may be tried again after its first attempt.
             headers: header fields to send with every request.
             transport: a `Transport`, or a function from `Request` to `Response`; requests when
                 left out.
             stream_times: when a quiet event stream is doubted, and how soon a lost one is made
                 anew; the defaults of `StreamTimes` when left out.
+            hooks: functions to call before each request, after it, and before each retry.
 
         Raises:
             ValueError, TypeError: an argument is missing or makes no sense; the text names it.
 
         """
-        options = _options(api_key, base_url, timeout, max_retries, headers)
-        context = Context(options, stream_times=stream_times or StreamTimes())
-        chosen = DefaultTransport() if transport is None else as_transport(transport)
-        self._bind(BlockingPerformer(chosen, context))
+        from flowmaestro.assembly import blocking_performer, options_of, set_up_log
 
-    def _bind(self, performer: BlockingPerformer) -> None:
-        """Have `performer` perform what the resources build."""
-        self._performer = performer
-        self.workflows = SyncWorkflows(performer)
-        self.executions = SyncExecutions(performer)
-        self.agents = SyncAgents(performer)
-        self.threads = SyncThreads(performer)
-        self.triggers = SyncTriggers(performer)
-        self.knowledge_bases = SyncKnowledgeBases(performer)
-        self.webhooks = SyncWebhooks(performer)
+        set_up_log()
+        options = options_of(api_key, base_url, timeout, max_retries, headers, transport)
+        self._performer: BlockingPerformer = blocking_performer(
+            options, transport, stream_times, hooks
+        )
+
+    @cached_property
+    def workflows(self) -> resources.SyncWorkflows:
+        """Workflows, and runs of them."""
+        return resources.SyncWorkflows(self._performer)
+
+    @cached_property
+    def executions(self) -> resources.SyncExecutions:
+        """Runs of workflows: their state, their events, their results."""
+        return resources.SyncExecutions(self._performer)
+
+    @cached_property
+    def agents(self) -> resources.SyncAgents:
+        """Agents, and new threads with them."""
+        return resources.SyncAgents(self._performer)
+
+    @cached_property
+    def threads(self) -> resources.SyncThreads:
+        """Conversations with agents."""
+        return resources.SyncThreads(self._performer)
+
+    @cached_property
+    def triggers(self) -> resources.SyncTriggers:
+        """What starts workflows."""
+        return resources.SyncTriggers(self._performer)
+
+    @cached_property
+    def knowledge_bases(self) -> resources.SyncKnowledgeBases:
+        """Knowledge bases, and searches in them."""
+        return resources.SyncKnowledgeBases(self._performer)
+
+    @cached_property
+    def webhooks(self) -> resources.SyncWebhooks:
+        """Webhooks, and what was delivered to them."""
+        return resources.SyncWebhooks(self._performer)
 
     def with_options(
         self: C,
@@ -150,16 +133,17 @@ class FlowMaestroClient:
         """A client with other options that shares this one's connections.
 
         Args:
-            timeout: seconds that one attempt may take. It counts as set for the call: it also
-                replaces the longer limit of `threads.send_message`.
+            timeout: seconds that one attempt may take, or a `Timeout`. It counts as set for the
+                call: it also replaces the longer limit of `threads.send_message`.
             max_retries: how often a call may be tried again.
             headers: header fields to send beside this client's.
 
         Closing it leaves this client open; closing this client closes it too.
 
         """
-        derived = copy.copy(self)
-        derived._bind(self._performer.derive(timeout, max_retries, headers))
+        derived = object.__new__(type(self))
+        derived.__dict__.update(_without_resources(self))
+        derived._performer = self._performer.derive(timeout, max_retries, headers)
         return derived
 
     def request(
@@ -182,6 +166,8 @@ class FlowMaestroClient:
         Raises `FlowMaestroError` like every call.
 
         """
+        from flowmaestro_core.raw import raw_call
+
         return self._performer.perform(raw_call(method, path, params, json))
 
     def close(self) -> None:
@@ -194,11 +180,15 @@ class FlowMaestroClient:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def __copy__(self: C) -> C:
+        """As `with_options()`."""
+        return self.with_options()
+
     def __repr__(self) -> str:
         return f"<FlowMaestroClient of {self._performer.context.options.base_url}>"
 
 
-class AsyncFlowMaestroClient:
+class AsyncFlowMaestroClient(OneProcess):
     """The awaiting client, on asyncio and trio.
 
     ```python
@@ -217,29 +207,57 @@ class AsyncFlowMaestroClient:
         max_retries: Optional[int] = DEFAULT_MAX_RETRIES,
         headers: Optional[Mapping[str, str]] = None,
         transport: Union[AsyncTransport, AsyncFunction, None] = None,
-        stream_times: Optional[StreamTimes] = None,
+        stream_times: Optional[flowmaestro.StreamTimes] = None,
+        hooks: Optional[flowmaestro.Hooks] = None,
     ) -> None:
         """Make a client. Arguments and errors are those of `FlowMaestroClient`.
 
         `transport` is an `AsyncTransport`, or a function (coroutine or plain) from `Request` to
         `Response`; when left out, aiohttp under asyncio and anyio under trio, found out when
-        the first call is made.
+        the first call is made. Hooks may be coroutine functions.
         """
-        options = _options(api_key, base_url, timeout, max_retries, headers)
-        context = Context(options, stream_times=stream_times or StreamTimes())
-        chosen = DefaultAsyncTransport() if transport is None else as_async_transport(transport)
-        self._bind(AwaitingPerformer(chosen, context))
+        from flowmaestro.assembly import awaiting_performer, options_of, set_up_log
 
-    def _bind(self, performer: AwaitingPerformer) -> None:
-        """Have `performer` perform what the resources build."""
-        self._performer = performer
-        self.workflows = AsyncWorkflows(performer)
-        self.executions = AsyncExecutions(performer)
-        self.agents = AsyncAgents(performer)
-        self.threads = AsyncThreads(performer)
-        self.triggers = AsyncTriggers(performer)
-        self.knowledge_bases = AsyncKnowledgeBases(performer)
-        self.webhooks = AsyncWebhooks(performer)
+        set_up_log()
+        options = options_of(api_key, base_url, timeout, max_retries, headers, transport)
+        self._performer: AwaitingPerformer = awaiting_performer(
+            options, transport, stream_times, hooks
+        )
+
+    @cached_property
+    def workflows(self) -> resources.AsyncWorkflows:
+        """As `FlowMaestroClient.workflows`."""
+        return resources.AsyncWorkflows(self._performer)
+
+    @cached_property
+    def executions(self) -> resources.AsyncExecutions:
+        """As `FlowMaestroClient.executions`."""
+        return resources.AsyncExecutions(self._performer)
+
+    @cached_property
+    def agents(self) -> resources.AsyncAgents:
+        """As `FlowMaestroClient.agents`."""
+        return resources.AsyncAgents(self._performer)
+
+    @cached_property
+    def threads(self) -> resources.AsyncThreads:
+        """As `FlowMaestroClient.threads`."""
+        return resources.AsyncThreads(self._performer)
+
+    @cached_property
+    def triggers(self) -> resources.AsyncTriggers:
+        """As `FlowMaestroClient.triggers`."""
+        return resources.AsyncTriggers(self._performer)
+
+    @cached_property
+    def knowledge_bases(self) -> resources.AsyncKnowledgeBases:
+        """As `FlowMaestroClient.knowledge_bases`."""
+        return resources.AsyncKnowledgeBases(self._performer)
+
+    @cached_property
+    def webhooks(self) -> resources.AsyncWebhooks:
+        """As `FlowMaestroClient.webhooks`."""
+        return resources.AsyncWebhooks(self._performer)
 
     def with_options(
         self: A,
@@ -249,8 +267,9 @@ class AsyncFlowMaestroClient:
         headers: Optional[Mapping[str, str]] = None,
     ) -> A:
         """As `FlowMaestroClient.with_options`."""
-        derived = copy.copy(self)
-        derived._bind(self._performer.derive(timeout, max_retries, headers))
+        derived = object.__new__(type(self))
+        derived.__dict__.update(_without_resources(self))
+        derived._performer = self._performer.derive(timeout, max_retries, headers)
         return derived
 
     async def request(
@@ -262,6 +281,8 @@ class AsyncFlowMaestroClient:
         json: Any = None,
     ) -> Reply[Any]:
         """As `FlowMaestroClient.request`."""
+        from flowmaestro_core.raw import raw_call
+
         reply: Reply[Any] = await self._performer.perform(raw_call(method, path, params, json))
         return reply
 
@@ -274,6 +295,10 @@ class AsyncFlowMaestroClient:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+    def __copy__(self: A) -> A:
+        """As `with_options()`."""
+        return self.with_options()
 
     def __repr__(self) -> str:
         return f"<AsyncFlowMaestroClient of {self._performer.context.options.base_url}>"

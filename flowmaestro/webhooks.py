@@ -15,7 +15,7 @@ import time
 from typing import Optional, Union
 
 from flowmaestro_core.errors import WebhookVerificationError
-from flowmaestro_core.options import check_seconds
+from flowmaestro_core.timeouts import check_seconds
 from flowmaestro_core.webhooks import (
     DELIVERY_ID_HEADER,
     SIGNATURE_HEADER,

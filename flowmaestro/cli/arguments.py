@@ -7,8 +7,8 @@ import os
 from typing import Optional
 
 from flowmaestro_core import __version__
+from flowmaestro_core.defaults import DEFAULT_BASE_URL
 from flowmaestro_core.options import ClientOptions
-from flowmaestro_core.urls import DEFAULT_BASE_URL
 
 TRANSPORTS = ("requests", "aiohttp", "anyio", "trio", "memory")
 SHAPES = ("deployed", "documented")

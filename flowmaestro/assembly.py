@@ -1,0 +1,105 @@
+"""How a client is put together: its arguments, completed from the environment and the defaults.
+
+Apart from the clients, so that to import one is not to import all that it will need.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Mapping, Optional, Union
+
+from flowmaestro_core.context import Context
+from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
+from flowmaestro_core.options import ClientOptions, check_token
+from flowmaestro_core.urls import api_root
+from flowmaestro_transports.contract import (
+    AsyncFunction,
+    AsyncTransport,
+    SyncFunction,
+    Transport,
+)
+from flowmaestro_transports.function_transport import as_async_transport, as_transport
+from flowmaestro_transports.performers import AwaitingPerformer, BlockingPerformer
+from flowmaestro_transports.stand_in import (
+    current_stand_in,
+    default_async_transport,
+    default_transport,
+)
+
+if TYPE_CHECKING:
+    from flowmaestro_core.stream_times import StreamTimes
+    from flowmaestro_transports.hooks import Hooks
+
+
+def blocking_performer(
+    options: ClientOptions,
+    transport: Union[Transport, SyncFunction, None],
+    stream_times: Optional[StreamTimes],
+    hooks: Optional[Hooks],
+) -> BlockingPerformer:
+    """The performer of a new `FlowMaestroClient`."""
+    context = Context(options, stream_times=stream_times or Context.stream_times)
+    chosen = default_transport() if transport is None else as_transport(transport)
+    return BlockingPerformer(chosen, context, hooks=hooks)
+
+
+def awaiting_performer(
+    options: ClientOptions,
+    transport: Union[AsyncTransport, AsyncFunction, None],
+    stream_times: Optional[StreamTimes],
+    hooks: Optional[Hooks],
+) -> AwaitingPerformer:
+    """The performer of a new `AsyncFlowMaestroClient`."""
+    context = Context(options, stream_times=stream_times or Context.stream_times)
+    chosen = default_async_transport() if transport is None else as_async_transport(transport)
+    return AwaitingPerformer(chosen, context, hooks=hooks)
+
+
+def options_of(
+    api_key: Optional[str],
+    base_url: Optional[str],
+    timeout: Optional[float],
+    max_retries: Optional[int],
+    headers: Optional[Mapping[str, str]],
+    transport: object,
+) -> ClientOptions:
+    """Options with the gaps filled; a client over no transport of its own may have a stand-in."""
+    return ClientOptions(
+        _key(transport) if api_key is None else api_key,
+        base_url=_base_url_from_environment() if base_url is None else base_url,
+        timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
+        max_retries=DEFAULT_MAX_RETRIES if max_retries is None else max_retries,
+        headers={} if headers is None else headers,
+    )
+
+
+def _key(transport: object) -> str:
+    """The key from the environment, or that of whoever stands in for the network."""
+    key = os.environ.get("FLOWMAESTRO_API_KEY")
+    if key is None:
+        stand_in = current_stand_in() if transport is None else None
+        if stand_in is not None:
+            return stand_in.api_key
+        raise ValueError("no API key: pass api_key= or set FLOWMAESTRO_API_KEY")
+    check_token("api_key, from FLOWMAESTRO_API_KEY,", key)
+    return key
+
+
+def _base_url_from_environment() -> str:
+    url = os.environ.get("FLOWMAESTRO_BASE_URL")
+    if not url:
+        return DEFAULT_BASE_URL
+    try:
+        api_root(url)
+    except ValueError as error:
+        raise ValueError(f"FLOWMAESTRO_BASE_URL: {error}") from None
+    return url
+
+
+def set_up_log() -> None:
+    """Log to standard error, if `FLOWMAESTRO_LOG` says so."""
+    level = os.environ.get("FLOWMAESTRO_LOG")
+    if level:
+        from flowmaestro.log_to_stderr import log_to_stderr
+
+        log_to_stderr(level)
