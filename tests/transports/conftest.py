@@ -1,31 +1,33 @@
-"""Fixtures for the transports' tests: the scripted server, and a throw-away certificate authority.
-
-Sibling modules cannot be imported under pytest's importlib mode, hence the fixture.
-"""
+"""Fixtures for the transports' tests: the kit's scripted server, and a throw-away authority."""
 
 from __future__ import annotations
 
-import importlib.util
+import os
+import ssl
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import anyio
 import pytest
 import trustme
+
+# Sibling modules cannot be imported under pytest's importlib mode.
+sys.path.append(str(Path(__file__).with_name("harness")))
+sys.path.append(str(Path(__file__).parents[2] / "transports" / "examples"))
+
+from anyio_scenes import Play, Scenario
+
+from flowmaestro.testing.conformance import scripted_server as scripted_server_module
+from flowmaestro.testing.conformance.grid import pytest_terminal_summary  # noqa: F401 - a hook
+from flowmaestro_transports.anyio_transport import AnyioTransport
 
 
 @pytest.fixture(scope="session")
 def scripted() -> ModuleType:
     """The module `scripted_server`: `scripted.ScriptedServer`, `scripted.reply`, and the rest."""
-    name = "scripted_server"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses look their module up
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+    return scripted_server_module
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +40,45 @@ def scripted_server(scripted: ModuleType) -> type:
 def authority() -> trustme.CA:
     """A certificate authority of our own."""
     return trustme.CA()
+
+
+@pytest.fixture
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    """For a server on loopback whose certificate is from `authority`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", "::1", "localhost").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> str:
+    """The certificate of `authority`."""
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def play(request: pytest.FixtureRequest) -> Play:
+    """Runs a scenario with an `AnyioTransport`, on either event loop."""
+
+    def run(scenario: Scenario, **options: Any) -> Any:
+        async def main() -> Any:
+            transport = AnyioTransport(**options)
+            try:
+                return await scenario(transport)
+            finally:
+                await transport.close()
+
+        return anyio.run(main, backend=request.param)
+
+    run.backend = request.param  # type: ignore[attr-defined]
+    return run
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine that runs the tests says of proxies and certificates does not count."""
+    for name in list(os.environ):
+        if name.lower().endswith(("_proxy", "_ca_bundle")) or name.startswith("SSL_CERT_"):
+            monkeypatch.delenv(name)

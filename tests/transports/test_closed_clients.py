@@ -45,6 +45,16 @@ def test_a_blocking_reader(served):
     assert isinstance(raised[0].__cause__, TransportClosedError)
 
 
+def test_a_run_is_named_whose_client_was_closed():
+    fake = FakeFlowMaestro()
+    workflow = fake.workflow("Slow", hangs_at="work")
+    client = FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake))
+    with pytest.raises(ClientClosedError) as closed:
+        client.workflows.run(workflow, on_event=lambda event: client.close())
+    (execution,) = fake.executions
+    assert closed.value.execution_id == execution.id
+
+
 @pytest.mark.parametrize(
     ("make", "backend"),
     [(AiohttpTransport, "asyncio"), (AnyioTransport, "asyncio"), (AnyioTransport, "trio")],
@@ -74,3 +84,25 @@ def test_a_call_on_a_transport_that_its_owner_closed():
     transport.close()
     with pytest.raises(ClientClosedError):
         client.workflows.list()
+
+
+def test_closing_ends_idle_connections_though_an_error_is_kept(scripted):
+    """requests closes a pool when it is collected, and an error holds on to its pool."""
+    hung_up = threading.Event()
+
+    def handler(peer):
+        peer.read_request()
+        if peer.number == 0:
+            peer.close()
+            return
+        peer.send(scripted.reply(b'{"data": []}'))
+        peer.wait_closed()
+        hung_up.set()
+
+    with scripted.ScriptedServer(handler) as server:
+        client = FlowMaestroClient(api_key="fm_live_key", base_url=server.url, max_retries=0)
+        with pytest.raises(ConnectionError) as kept:
+            client.workflows.list()
+        client.workflows.list()
+        client.close()
+        assert hung_up.wait(5), f"{kept.value} keeps a connection"

@@ -1,6 +1,9 @@
 """Clients that were given no transport: which one they take, and when."""
 
 import asyncio
+import os
+import subprocess
+import sys
 
 import pytest
 import trio
@@ -68,6 +71,24 @@ def test_one_client_in_asyncio_and_then_in_trio(server):
         return found
 
     assert asyncio.run(names()) == trio.run(names_and_close)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_that_was_forked_off_during_the_first_call():
+    scene = """if 1:
+        import os, signal
+        from flowmaestro_transports.default_transport import DefaultTransport
+        transport = DefaultTransport()
+        transport._lock.acquire()  # as another thread does that makes the first call
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            transport.sleep(0)
+            transport.close()
+            os._exit(0)
+        raise SystemExit(os.waitpid(child, 0)[1])
+    """
+    subprocess.run([sys.executable, "-c", scene], check=True, timeout=60)
 
 
 def test_closing_one_that_was_never_used():

@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import threading
+from functools import partial
 
 import anyio
 import pytest
@@ -227,14 +228,70 @@ def test_a_callback_is_broken_off_with_its_reader(run_async):
     run_async(main)
 
 
-def test_a_blocking_client_refuses_a_coroutine_function_before_anything_starts() -> None:
-    fake = FakeFlowMaestro()
+async def later(*counts):
+    raise AssertionError
 
-    async def later(_):
+
+class Later:
+    async def __call__(self, *counts):
         raise AssertionError
 
-    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
-        before = client.executions.list()["data"]
-        with pytest.raises(TypeError, match="cannot await the coroutine function"):
-            client.workflows.run("wf_123", {}, later)
-        assert len(client.executions.list()["data"]) == len(before)
+
+@pytest.mark.parametrize(
+    "coroutine_function",
+    [later, Later(), Later().__call__, partial(later, 1), partial(partial(Later(), 1), 2)],
+    ids=["function", "object", "method", "partial", "partial of an object"],
+)
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [
+        ("on_event", lambda client, given: client.workflows.run("wf_123", {}, given)),
+        (
+            "on_poll",
+            lambda client, given: client.executions.wait_for_completion(
+                "exec_xyz789", on_poll=given
+            ),
+        ),
+        ("progress", lambda client, given: client.executions.wait_many(["ex"], progress=given)),
+        (
+            "progress",
+            lambda client, given: client.workflows.run_many("wf_123", INPUTS, progress=given),
+        ),
+    ],
+    ids=["run", "wait", "wait_many", "run_many"],
+)
+def test_a_blocking_client_refuses_a_coroutine_function(argument, call, coroutine_function):
+    def nothing_is_sent(request):
+        raise AssertionError(request)
+
+    client = FlowMaestroClient("fm_live_x", transport=nothing_is_sent)
+    wrong = f"cannot await the coroutine function given as {argument};"
+    with pytest.raises(TypeError, match=wrong):
+        call(client, coroutine_function)
+
+
+def test_a_class_is_no_coroutine_function_though_its_objects_are(client):
+    class Noted(Later):
+        def __init__(self, done, total):
+            told.append((done, total))
+
+    told = []
+    assert list(client.workflows.run_many("wf_123", INPUTS[:1], progress=Noted))
+    assert told == [(1, 1)]
+
+
+def test_an_awaiting_client_takes_all_of_them(run_async):
+    told = []
+
+    class Telling:
+        async def __call__(self, *counts):
+            await anyio.lowlevel.checkpoint()
+            told.append(counts)
+
+    async def main(client):
+        for progress in (Telling(), partial(Telling(), "and")):
+            async for _ in client.workflows.run_many("wf_123", INPUTS[:1], progress=progress):
+                pass
+
+    run_async(main)
+    assert told == [(1, 1), ("and", 1, 1)]

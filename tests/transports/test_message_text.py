@@ -16,8 +16,8 @@ def speechless(text):
     raise RuntimeError("nothing to say")
 
 
-def a_thread(fake, **agent):
-    made = fake.add_agent("Storyteller", **agent)
+def a_thread(fake, *replies):
+    made = fake.agent("agent_storyteller", *replies)
     with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
         return client.agents.create_thread(made)["data"]["id"]
 
@@ -72,7 +72,7 @@ def test_the_text_is_whole_and_the_message_is_there_afterwards(reader, way):
 def test_a_failed_answer_is_an_error_of_the_text(reader, way):
     fake = FakeFlowMaestro(messages=way)
     with pytest.raises(StreamError, match="nothing to say") as caught:
-        reader(fake, a_thread(fake, reply=speechless), "Hello")
+        reader(fake, a_thread(fake, speechless), "Hello")
     assert caught.value.code == "message_failed"
 
 

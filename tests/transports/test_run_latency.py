@@ -10,7 +10,7 @@ LENGTHS = [0.3, 1.0, 2.2, 7.0, 20.0]
 
 def a_run_of(seconds, events):
     fake = FakeFlowMaestro(events=events)
-    workflow_id = fake.add_workflow("Sleeps", nodes=[Node("n", "Sleep", "action", seconds)])
+    workflow_id = fake.workflow(nodes=[Node("n", "Sleep", "action", seconds)])
     transport = MemoryTransport(fake)
     return FlowMaestroClient(fake.api_key, transport=transport), workflow_id, transport.clock
 

@@ -355,6 +355,45 @@ def test_an_exception_in_the_loop_releases(fake, client):
     assert released(fake)
 
 
+def test_a_callback_that_raises_releases(fake, client):
+    def hear(event):
+        raise LookupError(event)
+
+    with pytest.raises(LookupError):
+        client.workflows.run(seeds.PAUSING_WORKFLOW_ID, on_event=hear)
+    assert released(fake)
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_a_callback_that_raises_releases_async(fake, run_async, kind):
+    def plain(event):
+        raise LookupError(event)
+
+    async def coroutine(event):
+        await anyio.lowlevel.checkpoint()
+        raise LookupError(event)
+
+    async def main(client):
+        hear = plain if kind == "plain" else coroutine
+        with pytest.raises(LookupError):
+            await client.workflows.run(seeds.PAUSING_WORKFLOW_ID, on_event=hear)
+        assert await released_meanwhile(fake)
+
+    run_async(main)
+
+
+def test_a_run_that_is_cancelled_releases_and_the_execution_goes_on(fake, run_async):
+    async def main(client):
+        with anyio.move_on_after(0.2) as scope:
+            await client.workflows.run(seeds.PAUSING_WORKFLOW_ID)
+        assert scope.cancelled_caught
+        assert await released_meanwhile(fake)
+        newest = (await client.executions.list(workflow_id=seeds.PAUSING_WORKFLOW_ID))["data"][0]
+        assert newest["status"] in ("pending", "running", "paused")
+
+    run_async(main)
+
+
 def test_a_break_releases_without_a_word_async(fake, run_async):
     async def main(client):
         for _ in range(3):

@@ -1,13 +1,19 @@
-"""Whom a TLS context of ours trusts where the system has no trust store."""
+"""TLS: whom every transport trusts, what it shows of itself, and what of the environment counts."""
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
+import warnings
 from pathlib import Path
+from typing import Any, Iterator, List
 
 import pytest
+import trustme
+from lanes import LANES, Lane, fails, post
 
+from flowmaestro_core.http import Phase, TransportFailure
 from flowmaestro_transports.tls import tls_context
 
 
@@ -32,6 +38,11 @@ def test_certifi_stands_in() -> None:
     assert trusted(tls_context(False)) == 0
 
 
+def test_an_empty_path_is_no_trust_store() -> None:
+    with pytest.raises(ValueError, match="verify must not be an empty path"):
+        tls_context("")
+
+
 @pytest.mark.usefixtures("no_trust_store")
 def test_nobody_is_trusted_without_certifi(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "certifi", None)
@@ -41,3 +52,271 @@ def test_nobody_is_trusted_without_certifi(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_folder_of_certificates_is_a_trust_store(no_trust_store: Path) -> None:
     (no_trust_store / "a1b2c3d4.0").touch()
     assert trusted(tls_context()) == 0
+
+
+@pytest.fixture
+def client_pem(authority: trustme.CA, tmp_path: Path) -> Path:
+    """Certificate and key of a client, in one file."""
+    path = tmp_path / "client.pem"
+    authority.issue_cert("client.example").private_key_and_cert_chain_pem.write_to_path(str(path))
+    return path
+
+
+@pytest.fixture
+def client_pair(client_pem: Path, tmp_path: Path) -> List[Path]:
+    """The same in two files."""
+    key, _, certificate = client_pem.read_text().partition("-----BEGIN CERTIFICATE")
+    paths = [tmp_path / "certificate.pem", tmp_path / "key.pem"]
+    paths[0].write_text("-----BEGIN CERTIFICATE" + certificate)
+    paths[1].write_text(key)
+    return paths
+
+
+@pytest.fixture
+def locked_pair(client_pair: List[Path], tmp_path: Path) -> List[Path]:
+    """The same, the key under the password "open sesame"."""
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_pem_private_key(client_pair[1].read_bytes(), None)
+    locked = tmp_path / "locked.pem"
+    locked.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"open sesame"),
+        )
+    )
+    return [client_pair[0], locked]
+
+
+class TestContext:
+    def test_one_for_the_same_options(self, ca_file: str, client_pem: Path) -> None:
+        assert tls_context() is tls_context(True) is tls_context(trust_env=True)
+        assert tls_context(ca_file) is tls_context(Path(ca_file))
+        assert tls_context(ca_file, client_pem) is tls_context(ca_file, (str(client_pem),))
+        different = [
+            tls_context(),
+            tls_context(False),
+            tls_context(ca_file),
+            tls_context(ca_file, client_pem),
+        ]
+        assert len(set(different)) == 4
+
+    def test_a_changed_file_is_read_anew(self, ca_file: str) -> None:
+        before = tls_context(ca_file)
+        trustme.CA().cert_pem.write_to_path(ca_file)
+        os.utime(ca_file, ns=(1, 1))
+        assert tls_context(ca_file) is not before
+
+    def test_it_offers_nothing_but_http_1(self, ca_file: str) -> None:
+        assert tls_context(ca_file).verify_mode is ssl.CERT_REQUIRED
+        assert tls_context(ca_file).check_hostname
+
+    def test_another_types(self) -> None:
+        with pytest.raises(TypeError, match="verify must be True, False"):
+            tls_context(None)  # type: ignore[arg-type]
+        for wrong in (5, (), ("a", 5), ("a", "b", "c", "d"), ["a", "b"], b"a"):
+            with pytest.raises(TypeError, match="client_cert must be"):
+                tls_context(True, wrong)  # type: ignore[arg-type]
+
+    def test_a_context_has_its_own_certificate(self, client_pem: Path) -> None:
+        with pytest.raises(ValueError, match="client_cert belongs to the SSLContext"):
+            tls_context(ssl.create_default_context(), client_pem)
+
+    @pytest.mark.parametrize("content", [None, "no certificate"])
+    def test_what_cannot_be_read(
+        self, tmp_path: Path, content: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "file.pem"
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(OSError, match=r"verify: .*file\.pem' cannot be read") as caught:
+            tls_context(path)
+        assert caught.value.__cause__ is not None
+        with pytest.raises(OSError, match=r"client_cert: .*file\.pem' cannot be read"):
+            tls_context(True, path)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+        with pytest.raises(OSError, match=r"REQUESTS_CA_BUNDLE: .*file\.pem' cannot be read"):
+            tls_context()
+        tls_context(trust_env=False)
+
+    def test_a_locked_key(self, locked_pair: List[Path]) -> None:
+        certificate, key = locked_pair
+        tls_context(True, (certificate, key, "open sesame"))
+        for password in (("wrong secret",), ()):  # without one, nobody is asked on a terminal
+            with pytest.raises(OSError, match="client_cert") as caught:
+                tls_context(True, (certificate, key, *password))  # type: ignore[arg-type]
+            assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+    def test_a_bundle_replaces_the_trust_store(
+        self, monkeypatch: pytest.MonkeyPatch, ca_file: str, name: str
+    ) -> None:
+        monkeypatch.setenv(name, ca_file)
+        assert trusted(tls_context()) == 1
+        monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
+        assert trusted(tls_context()) == 1
+        assert trusted(tls_context(False)) != 1
+        monkeypatch.delenv("SSL_CERT_FILE")
+        assert trusted(tls_context(trust_env=False)) != 1
+
+    def test_which_bundle_comes_first(self, monkeypatch: pytest.MonkeyPatch, ca_file: str) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", ca_file)
+        monkeypatch.setenv("CURL_CA_BUNDLE", "/nowhere")
+        assert trusted(tls_context()) == 1
+
+    def test_openssls_variables_can_be_passed_over(
+        self, monkeypatch: pytest.MonkeyPatch, ca_file: str, tmp_path: Path
+    ) -> None:
+        standard = tls_context()
+        monkeypatch.setenv("SSL_CERT_FILE", ca_file)
+        monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+        assert trusted(tls_context()) == 1
+        passed_over = tls_context(trust_env=False)
+        assert trusted(passed_over) == trusted(standard)
+        assert passed_over.verify_mode is ssl.CERT_REQUIRED
+        assert passed_over.check_hostname
+        assert passed_over.verify_flags == standard.verify_flags
+
+
+@pytest.fixture(params=LANES)
+def lane(request: pytest.FixtureRequest) -> Lane:
+    return Lane(request.param)
+
+
+@pytest.fixture
+def secure(scripted: Any, server_tls: ssl.SSLContext) -> Iterator[Any]:
+    """An https server of `authority` that sends back what it gets."""
+    with scripted.ScriptedServer(scripted.echo, tls=server_tls) as server:
+        yield server
+
+
+def test_an_unknown_authority_is_refused(lane: Lane, secure: Any) -> None:
+    for trust_env in (True, False):
+        with lane(trust_env=trust_env) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
+            transport.send(post(secure))
+    assert not secure.requests
+
+
+def test_another_host_is_refused(
+    lane: Lane, scripted: Any, authority: trustme.CA, ca_file: str
+) -> None:
+    elsewhere = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("elsewhere.example").configure_cert(elsewhere)
+    with (
+        scripted.ScriptedServer(scripted.echo, tls=elsewhere) as server,
+        lane(verify=ca_file) as transport,
+        fails(Phase.NOT_SENT, "(?i)certificate"),
+    ):
+        transport.send(post(server))
+    assert not server.requests
+
+
+def test_an_authority_of_the_callers(lane: Lane, secure: Any, ca_file: str) -> None:
+    for verify in (ca_file, Path(ca_file)):
+        with lane(verify=verify) as transport:
+            assert transport.send(post(secure, b"hi")).body == b"hi"
+
+
+def test_a_context_of_the_callers_is_used_and_not_changed(
+    lane: Lane, scripted: Any, authority: trustme.CA, ca_file: str
+) -> None:
+    offered = []
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    tls.set_alpn_protocols(["http/1.1", "special"])
+
+    def handler(peer: Any) -> None:
+        offered.append(peer.sock.selected_alpn_protocol())
+        scripted.echo(peer)
+
+    context = ssl.create_default_context(cafile=ca_file)
+    context.set_alpn_protocols(["special"])
+    with scripted.ScriptedServer(handler, tls=tls) as server, lane(verify=context) as transport:
+        assert transport.send(post(server, b"hi")).body == b"hi"
+        body = transport.open(post(server, b"hi"))
+        assert body.read_all() == b"hi"
+    assert set(offered) == {"special"}
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+def test_nobody_is_asked(lane: Lane, secure: Any) -> None:
+    with warnings.catch_warnings(), lane(verify=False) as transport:
+        warnings.simplefilter("error")  # urllib3 would warn of what was asked for
+        assert transport.send(post(secure, b"hi")).body == b"hi"
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_the_environment_names_whom_to_trust(
+    lane: Lane, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, ca_file)
+    with lane() as transport:
+        assert transport.send(post(secure, b"hi")).body == b"hi"
+    with lane(trust_env=False) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
+        transport.send(post(secure))
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_what_the_caller_passed_comes_first(
+    lane: Lane, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: Any, name: str
+) -> None:
+    stranger = tmp_path / "stranger.pem"
+    trustme.CA().cert_pem.write_to_path(str(stranger))
+    monkeypatch.setenv(name, str(stranger))
+    with lane(verify=ca_file) as transport:
+        assert transport.send(post(secure, b"hi")).body == b"hi"
+    monkeypatch.setenv(name, ca_file)
+    with lane(verify=str(stranger)) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
+        transport.send(post(secure))
+
+
+@pytest.mark.parametrize("form", ["one file", "two files", "password"])
+def test_a_client_certificate_is_presented(
+    lane: Lane,
+    scripted: Any,
+    server_tls: ssl.SSLContext,
+    authority: trustme.CA,
+    ca_file: str,
+    client_pem: Path,
+    client_pair: List[Path],
+    locked_pair: List[Path],
+    form: str,
+) -> None:
+    shown = []
+    server_tls.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(server_tls)
+
+    def handler(peer: Any) -> None:
+        shown.append(peer.sock.getpeercert()["subjectAltName"])
+        scripted.echo(peer)
+
+    forms = {
+        "one file": client_pem,
+        "two files": tuple(client_pair),
+        "password": (*map(str, locked_pair), "open sesame"),
+    }
+    with (
+        scripted.ScriptedServer(handler, tls=server_tls) as server,
+        lane(verify=ca_file, client_cert=forms[form]) as transport,
+    ):
+        assert transport.send(post(server, b"hi")).body == b"hi"
+    assert shown == [(("DNS", "client.example"),)]
+
+
+@pytest.mark.filterwarnings(
+    # asyncio before Python 3.11 takes a transport that TLS broke for one that was forgotten
+    "ignore::pytest.PytestUnraisableExceptionWarning" if sys.version_info < (3, 11) else "error"
+)
+def test_without_the_certificate_that_is_asked_for(
+    lane: Lane, scripted: Any, server_tls: ssl.SSLContext, authority: trustme.CA, ca_file: str
+) -> None:
+    server_tls.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(server_tls)
+    with (
+        scripted.ScriptedServer(scripted.echo, tls=server_tls) as server,
+        lane(verify=ca_file) as transport,
+        pytest.raises(TransportFailure),
+    ):
+        transport.send(post(server))
+    assert not server.requests

@@ -1,0 +1,165 @@
+"""A process that forks with a transport in its hands: `python fork_scene.py LANE USE LOOPS URL`.
+
+A process of its own, because one that has threads, as that of the tests, had better not fork. It
+ends with status 0 if parent and child both got on undisturbed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import threading
+import traceback
+from functools import partial
+from typing import Any, Callable, List
+
+import anyio
+
+from flowmaestro_core.http import Headers, Request, TransportFailure
+
+
+def awaiting(lane: str) -> Any:
+    if lane == "aiohttp":
+        from flowmaestro_transports.aiohttp_transport import AiohttpTransport
+
+        return AiohttpTransport()
+    from flowmaestro_transports.anyio_transport import AnyioTransport
+
+    return AnyioTransport()
+
+
+class Blocking:
+    """A blocking transport as an awaiting one."""
+
+    def __init__(self) -> None:
+        from flowmaestro_transports.requests_transport import RequestsTransport
+
+        self._transport = RequestsTransport()
+
+    async def send(self, request: Request, timeout: float) -> Any:
+        return self._transport.send(request, timeout)
+
+    async def open(self, request: Request, timeout: float) -> Any:
+        return BlockingBody(self._transport.open(request, timeout))
+
+    async def close(self) -> None:
+        self._transport.close()
+
+
+class BlockingBody:
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    async def read(self, patience: float) -> Any:
+        return self._body.read(patience)
+
+    async def close(self) -> None:
+        self._body.close()
+
+
+Get = Callable[[str], Request]
+
+
+async def family(lane: str, use: str, get: Get) -> None:
+    """Forks while an event loop runs; the child has another one."""
+    backend = "trio" if lane == "trio" else "asyncio"
+    held = await begin(lane, get)
+    fork(partial(anyio.run, CHILDREN[use], held, get, backend=backend), held)
+    await end(held, get)
+
+
+def family_of_one_loop(lane: str, use: str, get: Get) -> None:
+    """Forks between two runs of an event loop, which the child runs, too."""
+    loop = asyncio.new_event_loop()
+    held = loop.run_until_complete(begin(lane, get))
+    fork(lambda: loop.run_until_complete(CHILDREN[use](held, get)), held)
+    loop.run_until_complete(end(held, get))
+    loop.close()
+
+
+async def begin(lane: str, get: Get) -> List[Any]:
+    transport = Blocking() if lane == "requests" else awaiting(lane)
+    body = await transport.open(get("/stream"), 5)
+    assert await body.read(5) == b"one"
+    assert (await transport.send(get("/parent"), 5)).body == b"connection 1"
+    return [transport, body]
+
+
+async def end(held: List[Any], get: Get) -> None:
+    transport, body = held
+    assert (await transport.send(get("/go"), 5)).body == b"connection 1"
+    assert await body.read(5) == b"two"
+    await body.close()
+    await transport.close()
+
+
+def fork(live: Callable[[], object], held: List[Any]) -> None:
+    """Has a child run `live` where no event loop runs, and waits until it has ended."""
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0
+        return
+    complaints: List[str] = []
+
+    def run() -> None:
+        try:
+            live()
+            held.clear()
+            gc.collect()
+        except BaseException:
+            complaints.append(traceback.format_exc())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    os.write(2, "".join(complaints).encode())
+    os._exit(bool(complaints))
+
+
+async def use_all(held: List[Any], get: Get) -> None:
+    transport, body = held
+    for _ in range(2):
+        assert (await transport.send(get("/child"), 5)).body == b"connection 2"
+    try:
+        stolen = await body.read(1)
+    except TransportFailure:
+        pass
+    else:
+        raise AssertionError(f"the child has read {stolen!r}")
+    await transport.send(get("/go"), 5)  # the server now speaks to the parent
+    await anyio.sleep(0.1)
+    own = await transport.open(get("/stream"), 5)
+    assert (await own.read(5) or b"").startswith(b"one")
+    await body.close()
+    await own.close()
+    await transport.close()
+
+
+async def close_all(held: List[Any], get: Get) -> None:
+    transport, body = held
+    await body.close()
+    await transport.close()
+
+
+async def drop_all(held: List[Any], get: Get) -> None:
+    held.clear()
+    gc.collect()
+
+
+CHILDREN = {"use": use_all, "close": close_all, "drop": drop_all}
+
+
+def main(lane: str, use: str, loops: str, url: str) -> None:
+    def get(path: str) -> Request:
+        return Request("GET", url + path, Headers())
+
+    if loops == "one":
+        family_of_one_loop(lane, use, get)
+    else:
+        anyio.run(family, lane, use, get, backend="trio" if lane == "trio" else "asyncio")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,172 @@
+"""Bodies that `AnyioTransport.open` leaves open: patience, closing, dropping."""
+
+from __future__ import annotations
+
+import gc
+import math
+import threading
+import time
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from anyio_scenes import (
+    Play,
+    failure,
+    get,
+)
+
+from flowmaestro_core.http import Phase
+from flowmaestro_transports.anyio_transport import AnyioTransport
+
+
+def test_a_quiet_body_goes_on(play: Play, scripted: Any) -> None:
+    """Patience runs out between chunks, inside a chunk header, inside a chunk and its end."""
+    pieces = [b"5\r", b"\nhe", b"llo", b"\r", b"\n3;x", b"=y\r\nabc\r\n", b"0\r\n", b"\r\n"]
+    go = threading.Semaphore(0)
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
+        for piece in pieces:
+            assert go.acquire(timeout=5)
+            peer.send(piece)
+
+    async def scenario(transport: AnyioTransport) -> None:
+        body = await transport.open(get(server), 5)
+        assert body.status == 200
+        seen = []
+        assert await body.read(0) is None
+        for _ in pieces:
+            assert await body.read(0.02) is None
+            go.release()
+            await anyio.sleep(0.02)
+            seen.append(await body.read(0.02))
+        assert seen == [None, b"he", b"llo", None, None, b"abc", None, b""]
+        assert await body.read(1) == b""
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)
+
+
+def test_a_cancelled_read_loses_nothing(play: Play, scripted: Any) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
+        for n in range(200):
+            peer.send(scripted.chunk(b"%03d " % n))
+            time.sleep(0.0005)
+        peer.send(scripted.chunk(b""))
+
+    async def scenario(transport: AnyioTransport) -> bytes:
+        body = await transport.open(get(server), 5)
+        seen = []
+        while True:
+            data = None
+            with anyio.move_on_after(0.0007):
+                data = await body.read(math.inf)
+            if data == b"":
+                return b"".join(seen)
+            if data is None:
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    data = await body.read(5)
+            seen.append(data or b"")
+
+    with scripted.ScriptedServer(handler) as server:
+        assert play(scenario) == b"".join(b"%03d " % n for n in range(200))
+
+
+def test_what_has_arrived_comes_in_one_piece(play: Play, scripted: Any) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
+        sent.wait(5)
+        peer.send(b"".join(scripted.chunk(b"event %d\n" % n) for n in range(100)))
+        peer.wait_closed()
+
+    sent = threading.Event()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        body = await transport.open(get(server), 5)
+        assert await body.read(0.01) is None
+        sent.set()
+        await anyio.sleep(0.05)
+        data = await body.read(5)
+        assert data is not None
+        assert data.count(b"\n") == 100
+        await body.close()
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)
+
+
+def test_closing_a_body_hangs_up(play: Play, scripted: Any) -> None:
+    hung_up = threading.Event()
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
+        peer.wait_closed()
+        hung_up.set()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        body = await transport.open(get(server), 5)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await body.close()  # in a cancelled task
+        assert hung_up.wait(2)
+        await body.close()
+        error = await failure(body.read(1))
+        assert error.phase is Phase.REPLY_BROKEN
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)
+
+
+@pytest.mark.parametrize("closed_by", ["body", "transport"])
+def test_closing_wakes_a_reader(play: Play, scripted: Any, closed_by: str) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
+        peer.wait_closed()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        body = await transport.open(get(server), 5)
+
+        async def closer() -> None:
+            await anyio.sleep(0.02)
+            with pytest.raises(RuntimeError, match="another task"):
+                await body.read(1)
+            await (body if closed_by == "body" else transport).close()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(closer)
+            error = await failure(body.read(math.inf))
+        assert error.phase is Phase.REPLY_BROKEN
+        assert not error.timed_out
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)
+
+
+def test_a_dropped_body_hangs_up(play: Play, scripted: Any) -> None:
+    hung_up = threading.Event()
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
+        peer.wait_closed()
+        hung_up.set()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        body = await transport.open(get(server), 5)
+        await body.read(0)
+        await checkpoint()  # until then, the event loop still holds the cancellation and its frames
+        del body
+        gc.collect()
+        assert hung_up.wait(2)
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)

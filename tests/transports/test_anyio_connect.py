@@ -1,0 +1,212 @@
+"""How `AnyioTransport` connects: TLS, names and addresses."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from typing import Any, Callable
+
+import anyio
+import pytest
+from anyio_scenes import (
+    Play,
+    failure,
+    full_listener,
+    get,
+    post,
+    read_all,
+)
+
+from flowmaestro_core.http import Headers, Phase, Request
+from flowmaestro_transports.anyio_tcp import _interleave
+from flowmaestro_transports.anyio_transport import AnyioTransport
+from flowmaestro_transports.tls import tls_context
+
+
+@pytest.mark.parametrize("trust", ["file", "context", "environment", "none"])
+def test_tls(
+    play: Play,
+    scripted: Any,
+    server_tls: ssl.SSLContext,
+    ca_file: str,
+    trust: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verify: Any = {"file": ca_file, "environment": True, "none": False}.get(trust)
+    if trust == "context":
+        verify = ssl.create_default_context(cafile=ca_file)
+    if trust == "environment":
+        monkeypatch.setenv("SSL_CERT_FILE", ca_file)
+    big = b"x" * 1_000_000
+
+    async def scenario(transport: AnyioTransport) -> None:
+        for _ in range(3):
+            assert (await transport.send(post(server, b"small"), 5)).body == b"small"
+        assert (await transport.send(post(server, big), 10)).body == big
+        body = await transport.open(post(server, big), 5)
+        assert await read_all(body) == big
+
+    with scripted.ScriptedServer(scripted.echo, tls=server_tls) as server:
+        play(scenario, verify=verify)
+    assert server.connections == 1
+
+
+def test_an_unknown_authority_is_refused(
+    play: Play, scripted: Any, server_tls: ssl.SSLContext
+) -> None:
+    with scripted.ScriptedServer(scripted.echo, tls=server_tls) as server:
+        error = play(lambda t: failure(t.send(get(server), 5)))
+    assert error.phase is Phase.NOT_SENT
+    assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
+    assert server.requests == []
+
+
+def test_a_wrong_host_is_refused(play: Play, scripted: Any, authority: Any, ca_file: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("elsewhere.example").configure_cert(context)
+    with scripted.ScriptedServer(scripted.echo, tls=context) as server:
+        error = play(lambda t: failure(t.send(get(server), 5)), verify=ca_file)
+    assert error.phase is Phase.NOT_SENT
+    assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
+
+
+def test_tls_patience_and_stale_connections(
+    play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_file: str
+) -> None:
+    go = threading.Event()
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        if peer.number == 0:
+            peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
+            peer.send(b"4")
+            assert go.wait(5)
+            peer.send(b"\r\nab")
+            peer.send(b"cd\r\n0\r\n\r\n")
+        else:
+            peer.send(scripted.reply(b"fine"))
+
+    async def scenario(transport: AnyioTransport) -> None:
+        body = await transport.open(get(server), 5)
+        assert await body.read(0.03) is None
+        go.set()
+        assert await read_all(body) == b"abcd"
+        await anyio.sleep(0.05)  # the server hangs up
+        assert (await transport.send(get(server), 5)).body == b"fine"
+
+    with scripted.ScriptedServer(handler, tls=server_tls) as server:
+        play(scenario, verify=ca_file)
+
+
+def test_a_tls_body_cut_short(
+    play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_file: str
+) -> None:
+    """Without TLS's own goodbye, the end of the connection is not the end of a body."""
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nsome of it")
+        raw = peer.sock.detach()
+        socket.close(raw)
+
+    with scripted.ScriptedServer(handler, tls=server_tls) as server:
+        error = play(lambda t: failure(t.send(get(server), 5)), verify=ca_file)
+    assert error.phase is Phase.REPLY_BROKEN
+
+
+def test_ipv6(play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_file: str) -> None:
+    try:
+        server = scripted.ScriptedServer(scripted.echo, host="::1", tls=server_tls)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with server:
+        assert play(lambda t: t.send(get(server), 5), verify=ca_file).status == 200
+    assert server.requests[0]["host"] == f"[::1]:{server.port}"
+
+
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Says which `(host, port)` the name many.example stands for."""
+
+    def stand_for(*addresses: Any) -> None:
+        async def getaddrinfo(host: str, port: int, **options: Any) -> Any:
+            assert host == "many.example"
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", where) for where in addresses]
+
+        monkeypatch.setattr(anyio, "getaddrinfo", getaddrinfo)
+
+    return stand_for
+
+
+MANY = Request("GET", "http://many.example/", Headers())
+
+
+def refused() -> Any:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()
+
+
+def test_the_next_address_is_tried(play: Play, scripted: Any, resolve: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        start = transport.now()
+        assert (await transport.send(MANY, 5)).status == 200
+        assert transport.now() - start < 0.2  # a refusal is no reason to wait
+
+    with scripted.ScriptedServer(scripted.echo) as server:
+        resolve(refused(), ("127.0.0.1", server.port), refused())
+        play(scenario)
+    assert server.connections == 1
+
+
+def test_a_silent_address_gets_a_head_start_only(play: Play, scripted: Any, resolve: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        start = transport.now()
+        assert (await transport.send(MANY, 5)).status == 200
+        assert 0.2 < transport.now() - start < 1
+
+    with full_listener() as url, scripted.ScriptedServer(scripted.echo) as server:
+        resolve(("127.0.0.1", int(url.rsplit(":")[-1][:-1])), ("127.0.0.1", server.port))
+        play(scenario)
+
+
+def test_all_addresses_refuse(play: Play, resolve: Any) -> None:
+    resolve(refused(), refused())
+    error = play(lambda t: failure(t.send(MANY, 5)))
+    assert error.phase is Phase.NOT_SENT
+    assert isinstance(error.__cause__, ConnectionRefusedError)
+
+
+def test_a_race_is_cancelled(play: Play, resolve: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        error = await failure(transport.send(MANY, 0.3))
+        assert error.timed_out
+        assert error.phase is Phase.NOT_SENT
+
+    with full_listener() as url:
+        where = ("127.0.0.1", int(url.rsplit(":")[-1][:-1]))
+        resolve(where, where)
+        play(scenario)
+
+
+def test_families_take_turns() -> None:
+    six, four = socket.AF_INET6, socket.AF_INET
+    given = [(six, 1), (six, 2), (six, 3), (four, 4), (four, 5)]
+    assert _interleave(given) == [(six, 1), (four, 4), (six, 2), (four, 5), (six, 3)]
+    assert _interleave([]) == []
+
+
+def test_names_race_their_addresses(play: Play, scripted: Any) -> None:
+    """`localhost` may resolve to ::1 first, where nobody listens."""
+    with scripted.ScriptedServer(scripted.echo, name="localhost") as server:
+        assert play(lambda t: t.send(get(server), 5)).status == 200
+    assert server.requests[0]["host"] == f"localhost:{server.port}"
+
+
+def test_contexts_are_made_once(ca_file: str) -> None:
+    assert tls_context() is tls_context(True)
+    assert tls_context(ca_file) is tls_context(ca_file)
+    assert tls_context(False).verify_mode is ssl.CERT_NONE
+    assert tls_context(False) is not tls_context(True)
+    own = ssl.create_default_context()
+    assert tls_context(own) is own

@@ -1,0 +1,420 @@
+"""What goes wrong under `AnyioTransport`, and how far the request had come."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import Any
+
+import anyio
+import h11
+import pytest
+from anyio_scenes import (
+    Play,
+    failure,
+    full_listener,
+    get,
+    post,
+    read_all,
+    replies,
+    replies_once,
+    silent,
+)
+
+from flowmaestro_core.http import Headers, Phase, Request
+from flowmaestro_core.timeouts import Timeout
+from flowmaestro_transports.anyio_transport import AnyioTransport
+
+# --- Failures and their phases --------------------------------------------------------------
+
+
+def test_refused(play: Play) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    request = Request("GET", f"http://127.0.0.1:{port}/", Headers())
+    error = play(lambda t: failure(t.send(request, 5)))
+    assert error.phase is Phase.NOT_SENT
+    assert isinstance(error.__cause__, ConnectionRefusedError)
+
+
+def test_unknown_host(play: Play) -> None:
+    request = Request("GET", "http://no-such-host.invalid/", Headers())
+    error = play(lambda t: failure(t.send(request, 5)))
+    assert error.phase is Phase.NOT_SENT
+    assert isinstance(error.__cause__, OSError)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://127.0.0.1/",
+        "http://",
+        "http:///x",
+        "http://127.0.0.1:port/",
+        "http://127.0.0.1:99999/",
+        "http://me:secret@127.0.0.1/",
+        "http://" + "x" * 64 + ".example/",
+        "/relative",
+    ],
+)
+def test_bad_urls(play: Play, url: str) -> None:
+    error = play(lambda t: failure(t.send(Request("GET", url, Headers()), 5)))
+    assert error.phase is Phase.NOT_SENT
+    assert "secret" not in f"{error}{error.__cause__}"
+
+
+@pytest.mark.parametrize("value", ["se\r\ncret", "se\u2028cret"])
+def test_a_header_that_cannot_be_sent(play: Play, scripted: Any, value: str) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        request = Request("GET", server.url, Headers([("X-API-Key", value)]))
+        error = await failure(transport.send(request, 5))
+        assert error.phase is Phase.NOT_SENT
+        assert error.__cause__ is None
+        assert error.__suppress_context__
+        assert "cret" not in str(error)
+
+    with scripted.ScriptedServer(scripted.echo) as server:
+        play(scenario)
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("method", ["send", "open"])
+@pytest.mark.parametrize(
+    ("sent", "phase"),
+    [
+        (b"", Phase.MAYBE_PROCESSED),
+        (b"H", Phase.REPLY_BROKEN),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", Phase.REPLY_BROKEN),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n1234", Phase.REPLY_BROKEN),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", Phase.REPLY_BROKEN),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", Phase.REPLY_BROKEN),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", Phase.REPLY_BROKEN),
+        (b"\x16\x03\x01 this is not HTTP\r\n\r\n", Phase.REPLY_BROKEN),
+        (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", Phase.REPLY_BROKEN),
+    ],
+)
+def test_a_reply_that_breaks_off(
+    play: Play, scripted: Any, how: str, method: str, sent: bytes, phase: Phase
+) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(sent)
+        time.sleep(0.02)
+        getattr(peer, how)()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        async def attempt() -> None:
+            if method == "send":
+                await transport.send(get(server), 5)
+            else:
+                await read_all(await transport.open(get(server), 5))
+
+        error = await failure(attempt())
+        assert error.phase is phase
+        assert not error.timed_out
+        assert error.__cause__ is not None
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 OK\r\n",
+        b"HTTP/1.1 20 OK\r\n",
+        b"HTTP/1.1 2000 OK\r\n",
+        b"HTTP/1.1 -20 OK\r\n",
+        b"HTTP/2 200 OK\r\n",
+        b"HTTP/1.1200 OK\r\n",
+        b"ICY 200 OK\r\n",
+        b"\x00\r\n",
+        b"<html>\r\n",
+        b" HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n",
+        b"HTTP/1.1 200 OK\r\n: no name\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Space : 1\r\n",
+        b"HTTP/1.1 200 OK\r\n folded: 1\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Null: a\x00b\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Return: a\rb\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2x\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999999\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n",
+    ],
+    ids=repr,
+)
+def test_garbage_for_a_head(play: Play, scripted: Any, head: bytes) -> None:
+    with scripted.ScriptedServer(replies_once(head + b"\r\nok")) as server:
+        error = play(lambda t: failure(t.send(get(server), 5)))
+    assert error.phase is Phase.REPLY_BROKEN
+    assert not error.timed_out
+    assert isinstance(error.__cause__, h11.RemoteProtocolError)
+
+
+@pytest.mark.parametrize("method", ["send", "open"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"zz\r\nok\r\n0\r\n\r\n",
+        b"-2\r\nok\r\n0\r\n\r\n",
+        b"0x2\r\nok\r\n0\r\n\r\n",
+        b"\r\n2\r\nok\r\n0\r\n\r\n",
+        b"2\r\nokay\r\n0\r\n\r\n",
+        b"2" * 30 + b"\r\nok",
+        b"2;" + b"x" * 200_000,
+        b"2\r\nok\r\n0\r\nno colon\r\n\r\n",
+        b"2\r\nok\r\n0\r\nX-Long: " + b"x" * 200_000,
+    ],
+    ids=["word", "negative", "prefixed", "empty", "longer", "huge", "extension", "trailer", "tail"],
+)
+def test_garbage_for_chunks(play: Play, scripted: Any, method: str, body: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+
+    async def scenario(transport: AnyioTransport) -> None:
+        async def attempt() -> None:
+            if method == "send":
+                await transport.send(get(server), 5)
+            else:
+                await read_all(await transport.open(get(server), 5))
+
+        error = await failure(attempt())
+        assert error.phase is Phase.REPLY_BROKEN
+        assert not error.timed_out
+
+    with scripted.ScriptedServer(replies_once(answer)) as server:
+        play(scenario)
+
+
+def test_the_text_of_an_error_is_short(play: Play, scripted: Any) -> None:
+    answer = b"HTTP/1.1 200 OK\r\n" + b"x" * 50_000 + b"\r\n\r\n"
+    with scripted.ScriptedServer(replies_once(answer)) as server:
+        error = play(lambda t: failure(t.send(get(server), 5)))
+    assert len(error.message) < 300
+    assert "xxxx" not in error.message
+
+
+def test_an_upgrade_is_no_reply(play: Play, scripted: Any) -> None:
+    asked = Headers([("Connection", "upgrade"), ("Upgrade", "x")])
+    answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+    with scripted.ScriptedServer(replies(answer)) as server:
+        error = play(lambda t: failure(t.send(Request("GET", server.url, asked), 5)))
+    assert error.phase is Phase.REPLY_BROKEN
+
+
+def test_bytes_before_a_break_are_handed_over(play: Play, scripted: Any) -> None:
+    broken = scripted.reply(headers=[scripted.CHUNKED], length=False)
+    broken += scripted.chunk(b"good") + b"garbage\r\n"
+
+    async def scenario(transport: AnyioTransport) -> None:
+        body = await transport.open(get(server), 5)
+        assert await body.read(5) == b"good"
+        assert (await failure(body.read(5))).phase is Phase.REPLY_BROKEN
+        assert (await failure(body.read(5))).phase is Phase.REPLY_BROKEN
+
+    with scripted.ScriptedServer(replies(broken)) as server:
+        play(scenario)
+
+
+# --- Time limits ----------------------------------------------------------------------------
+
+
+def dribble(peer: Any, data: bytes, pause: float = 0.02) -> None:
+    for n in range(len(data)):
+        peer.send(data[n : n + 1])
+        time.sleep(pause)
+
+
+@pytest.mark.parametrize(
+    ("sent", "phase"),
+    [
+        (b"", Phase.MAYBE_PROCESSED),
+        (b"HTTP/1.1 2", Phase.REPLY_BROKEN),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n12345", Phase.REPLY_BROKEN),
+    ],
+)
+def test_too_slow(play: Play, scripted: Any, sent: bytes, phase: Phase) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(sent)
+        peer.wait_closed()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        start = transport.now()
+        error = await failure(transport.send(get(server), 0.1))
+        assert 0.09 < transport.now() - start < 2
+        assert error.phase is phase
+        assert error.timed_out
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n"])
+def test_dribbling_does_not_stretch_the_limit(play: Play, scripted: Any, start: bytes) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(start)
+        dribble(peer, b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 100)
+
+    async def scenario(transport: AnyioTransport) -> None:
+        start = transport.now()
+        error = await failure(transport.send(get(server), 0.1))
+        assert transport.now() - start < 1
+        assert error.timed_out
+        assert error.phase is Phase.REPLY_BROKEN
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)
+
+
+def test_a_request_that_is_not_read_times_out(play: Play, scripted: Any) -> None:
+    release = threading.Event()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        error = await failure(transport.send(post(server, b"x" * 20_000_000), 0.1))
+        release.set()
+        assert error.timed_out
+        assert error.phase is Phase.MAYBE_PROCESSED
+
+    with scripted.ScriptedServer(lambda peer: release.wait(5)) as server:
+        play(scenario)
+
+
+def test_connecting_is_bounded(play: Play) -> None:
+    with full_listener() as url:
+        error = play(lambda t: failure(t.send(Request("POST", url, Headers()), 0.1)))
+    assert error.timed_out
+    assert error.phase is Phase.NOT_SENT
+
+
+def test_a_tls_handshake_is_bounded(play: Play, scripted: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        url = server.url.replace("http:", "https:")
+        error = await failure(transport.send(Request("GET", url, Headers()), 0.1))
+        assert error.timed_out
+        assert error.phase is Phase.NOT_SENT
+
+    with scripted.ScriptedServer(silent) as server:
+        play(scenario, verify=False)
+
+
+def test_no_time_at_all_sends_nothing(play: Play, scripted: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        await transport.send(get(server), 5)
+        error = await failure(transport.send(post(server, b""), 0))
+        assert error.timed_out
+        assert error.phase is Phase.NOT_SENT
+
+    with scripted.ScriptedServer(scripted.echo) as server:
+        play(scenario)
+    assert len(server.requests) == 1
+
+
+# --- Phases -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["tcp", "tls", "tunnel", "slot"])
+def test_connecting_has_a_limit_of_its_own(play: Play, scripted: Any, way: str) -> None:
+    limit = Timeout(60, connect=0.1)
+
+    async def scenario(transport: AnyioTransport) -> None:
+        async with anyio.create_task_group() as tasks:
+            if way == "slot":
+                tasks.start_soon(transport.send, get(server), 60)
+                await anyio.sleep(0.05)
+            url = {"tcp": full, "slot": server.url}.get(way, "https" + server.url[4:])
+            error = await failure(transport.send(Request("POST", url, Headers()), limit))
+            assert error.phase is Phase.NOT_SENT
+            assert error.timed_out
+            assert "0.1 s" in error.message
+            tasks.cancel_scope.cancel()
+
+    with full_listener() as full, scripted.ScriptedServer(silent) as server:
+        proxy = server.url if way == "tunnel" else None
+        play(scenario, max_connections=1, verify=False, proxy=proxy)
+
+
+@pytest.mark.parametrize("method", ["send", "open"])
+@pytest.mark.parametrize(
+    ("sent", "size", "phase"),
+    [
+        (b"", 1, Phase.MAYBE_PROCESSED),
+        (b"", 20_000_000, Phase.MAYBE_PROCESSED),
+        (b"HTTP/1.1 200 OK\r\nX-Lo", 1, Phase.REPLY_BROKEN),
+    ],
+    ids=["silence", "sending", "dribble"],
+)
+def test_the_head_has_a_limit_of_its_own(
+    play: Play, scripted: Any, method: str, sent: bytes, size: int, phase: Phase
+) -> None:
+    def handler(peer: Any) -> None:
+        if size == 1:
+            peer.read_request()
+            peer.send(sent)
+        if sent:
+            dribble(peer, b"o" * 100)
+        over.wait(5)
+
+    async def scenario(transport: AnyioTransport) -> None:
+        limit = Timeout(60, connect=50, head=0.1, read=50)
+        error = await failure(getattr(transport, method)(post(server, b"x" * size), limit))
+        over.set()
+        assert error.phase is phase
+        assert error.timed_out
+        assert "0.1 s" in error.message
+
+    over = threading.Event()
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)
+
+
+def test_silence_in_a_body_has_a_limit_of_its_own(play: Play, scripted: Any) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        time.sleep(0.2)
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n12345")
+        peer.wait_closed()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        error = await failure(transport.send(get(server), Timeout(60, head=50, read=0.1)))
+        assert error.phase is Phase.REPLY_BROKEN
+        assert error.timed_out
+        assert "0.1 s" in error.message
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)
+
+
+def test_limits_of_phases_bound_no_others(play: Play, scripted: Any) -> None:
+    """Each piece comes in time, all of them together take longer than any limit but the whole."""
+
+    def handler(peer: Any) -> None:
+        while peer.read_request():
+            time.sleep(0.6)
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+            dribble(peer, b"12345", 0.15)
+
+    async def scenario(transport: AnyioTransport) -> None:
+        limit = Timeout(60, connect=0.5, read=0.5)
+        assert (await transport.send(get(server), limit)).body == b"12345"
+        body = await transport.open(get(server), Timeout(60, connect=0.5, read=0.01))
+        assert await read_all(body) == b"12345"
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)
+
+
+def test_the_whole_bounds_its_phases(play: Play, scripted: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        limit = Timeout(0.1, connect=50, head=50, read=50)
+        error = await failure(transport.send(get(server), limit))
+        assert error.phase is Phase.MAYBE_PROCESSED
+        assert error.timed_out
+        assert "0.1 s" in error.message
+
+    with scripted.ScriptedServer(silent) as server:
+        play(scenario)

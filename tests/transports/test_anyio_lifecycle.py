@@ -1,0 +1,409 @@
+"""Many calls at once on `AnyioTransport`, calls cancelled, closing, event loops that change."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import threading
+import time
+import warnings
+from typing import Any
+
+import anyio
+import pytest
+from anyio_scenes import (
+    Play,
+    failure,
+    full_listener,
+    get,
+    post,
+    read_all,
+    silent,
+    start_and_cancel,
+)
+
+from flowmaestro_core.http import (
+    Headers,
+    Phase,
+    Request,
+    TransportClosedError,
+    TransportFailure,
+)
+from flowmaestro_core.timeouts import Timeout
+from flowmaestro_transports.anyio_transport import AnyioTransport
+
+# --- Slots ----------------------------------------------------------------------------------
+
+
+def test_calls_in_flight_are_bounded(play: Play, scripted: Any) -> None:
+    lock = threading.Lock()
+    busy = most = 0
+
+    def handler(peer: Any) -> None:
+        nonlocal busy, most
+        while True:
+            request = peer.read_request()
+            if request is None:
+                return
+            with lock:
+                busy += 1
+                most = max(most, busy)
+            time.sleep(0.01)
+            with lock:
+                busy -= 1
+            peer.send(scripted.reply(request.body))
+
+    async def scenario(transport: AnyioTransport) -> None:
+        async def call(n: int) -> None:
+            body = b"%d" % n
+            assert (await transport.send(post(server, body), 5)).body == body
+
+        async with anyio.create_task_group() as tasks:
+            for n in range(10):
+                tasks.start_soon(call, n)
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario, max_connections=2)
+    assert most == 2
+    assert server.connections == 2
+
+
+def test_open_bodies_take_no_slot(play: Play, scripted: Any) -> None:
+    def handler(peer: Any) -> None:
+        request = peer.read_request()
+        if request.target == "/events":
+            peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
+            peer.wait_closed()
+        else:
+            peer.send(scripted.reply(b"call"))
+
+    async def scenario(transport: AnyioTransport) -> None:
+        bodies = [await transport.open(get(server, "/events"), 5) for _ in range(5)]
+        assert (await transport.send(get(server), 5)).body == b"call"
+        for body in bodies:
+            assert await body.read(0) is None
+            await body.close()
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario, max_connections=2)
+
+
+def test_waiting_for_a_slot_counts(play: Play, scripted: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(transport.send, get(server), 60)
+            await anyio.sleep(0.02)
+            error = await failure(transport.send(get(server), 0.05))
+            assert error.timed_out
+            assert error.phase is Phase.NOT_SENT
+            tasks.cancel_scope.cancel()
+
+    with scripted.ScriptedServer(silent) as server:
+        play(scenario, max_connections=1)
+
+
+# --- Cancelling -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["send", "open"])
+@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"])
+def test_cancelled_while_waiting_for_the_reply(
+    play: Play, scripted: Any, method: str, sent: bytes
+) -> None:
+    hung_up = threading.Event()
+
+    def handler(peer: Any) -> None:
+        request = peer.read_request()
+        if request.target == "/stuck":
+            peer.send(sent)
+            peer.wait_closed()
+            hung_up.set()
+        else:
+            peer.send(scripted.reply(b"fine"))
+
+    async def scenario(transport: AnyioTransport) -> None:
+        await start_and_cancel(getattr(transport, method), get(server, "/stuck"), 60)
+        assert hung_up.wait(2)
+        assert (await transport.send(get(server), 5)).body == b"fine"
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario, max_connections=1)
+
+
+def test_cancelled_in_the_body(play: Play, scripted: Any) -> None:
+    def handler(peer: Any) -> None:
+        request = peer.read_request()
+        peer.send(scripted.reply(b"fine")[: -1 if request.target == "/stuck" else None])
+        peer.wait_closed()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        await start_and_cancel(transport.send, get(server, "/stuck"), 60)
+        assert (await transport.send(get(server), 5)).body == b"fine"
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario, max_connections=1)
+
+
+def test_cancelled_while_sending(play: Play, scripted: Any) -> None:
+    release = threading.Event()
+
+    def handler(peer: Any) -> None:
+        if peer.number == 0:
+            release.wait(5)
+        else:
+            peer.read_request()
+            peer.send(scripted.reply(b"fine"))
+
+    async def scenario(transport: AnyioTransport) -> None:
+        await start_and_cancel(transport.send, post(server, b"x" * 20_000_000), 60)
+        release.set()
+        assert (await transport.send(get(server), 5)).body == b"fine"
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario, max_connections=1)
+
+
+def test_cancelled_while_connecting(play: Play, scripted: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        await start_and_cancel(transport.send, Request("GET", url, Headers()), 60)
+        tls = Request("GET", server.url.replace("http:", "https:"), Headers())
+        await start_and_cancel(transport.send, tls, 60)
+        assert (await transport.send(post(other, b"fine"), 5)).body == b"fine"
+
+    silence, echo = scripted.ScriptedServer(silent), scripted.ScriptedServer(scripted.echo)
+    with full_listener() as url, silence as server, echo as other:
+        play(scenario, max_connections=1, verify=False)
+
+
+def test_cancelled_while_waiting_for_a_slot(play: Play, scripted: Any) -> None:
+    release = threading.Event()
+
+    def handler(peer: Any) -> None:
+        while peer.read_request():
+            assert release.wait(5)
+            peer.send(scripted.reply(b"fine"))
+
+    async def scenario(transport: AnyioTransport) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(transport.send, get(server), 60)
+            await anyio.sleep(0.02)
+            await start_and_cancel(transport.send, get(server), 60)
+            release.set()
+        assert (await transport.send(get(server), 5)).body == b"fine"
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario, max_connections=1)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("method", ["send", "open"])
+def test_cancelled_the_asyncio_way(scripted: Any, method: str) -> None:
+    def handler(peer: Any) -> None:
+        request = peer.read_request()
+        if request.target == "/":
+            peer.send(scripted.reply(b"fine"))
+        peer.wait_closed()
+
+    async def main() -> None:
+        transport = AnyioTransport(max_connections=1)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(getattr(transport, method)(get(server, "/stuck"), 60), 0.03)
+        assert (await transport.send(get(server), 5)).body == b"fine"
+        await transport.close()
+
+    with scripted.ScriptedServer(handler) as server:
+        asyncio.run(main())
+
+
+def test_a_cancelled_task_sends_nothing(play: Play, scripted: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        await transport.send(get(server), 5)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await transport.send(post(server, b""), 5)
+
+    with scripted.ScriptedServer(scripted.echo) as server:
+        play(scenario)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cancelled_at_any_moment(play: Play, scripted: Any, seed: int) -> None:
+    """Whenever calls and reads are given up, no slot and no connection is lost."""
+    dice = random.Random(seed)
+
+    def handler(peer: Any) -> None:
+        while True:
+            request = peer.read_request()
+            if request is None:
+                return
+            answer = scripted.reply(headers=[scripted.CHUNKED], length=False)
+            for piece in (answer[:9], answer[9:], scripted.chunk(request.body)):
+                peer.send(piece)
+                time.sleep(0.002)
+            peer.send(scripted.chunk(b""))
+
+    async def scenario(transport: AnyioTransport) -> None:
+        async def call(n: int, moment: float) -> None:
+            body = b"%d" % n * 100
+            with anyio.move_on_after(moment):
+                if n % 2:
+                    assert (await transport.send(post(server, body), 30)).body == body
+                else:
+                    opened = await transport.open(post(server, body), 30)
+                    try:
+                        assert await read_all(opened) == body
+                    finally:
+                        await opened.close()
+
+        async with anyio.create_task_group() as tasks:
+            for n in range(100):
+                tasks.start_soon(call, n, dice.uniform(0, 0.1))
+        pool = transport._pool
+        assert pool is not None
+        assert pool.slots.value == 5
+        assert not pool.calls
+        assert pool.idle_count <= 5
+        for n in range(10):
+            await call(n, 30)
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario, max_connections=5)
+
+
+@pytest.mark.parametrize(
+    "timeout", [30.0, Timeout(30, connect=10, head=10, read=10)], ids=["plain", "phases"]
+)
+def test_a_call_costs_one_cancel_scope(
+    play: Play, scripted: Any, timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scopes = []
+
+    def move_on_after(delay: float, shield: bool = False) -> Any:
+        scopes.append(delay)
+        return real(delay, shield=shield)
+
+    real = anyio.move_on_after
+    monkeypatch.setattr(anyio, "move_on_after", move_on_after)
+    with scripted.ScriptedServer(scripted.echo) as server:
+        play(lambda t: t.send(get(server), timeout))
+    assert scopes == [30]
+
+
+# --- Lifecycle ------------------------------------------------------------------------------
+
+
+def test_closed_is_closed(play: Play, scripted: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        await transport.send(get(server), 5)
+        await transport.close()
+        await transport.close()
+        for call in (transport.send, transport.open):
+            with pytest.raises(RuntimeError, match="closed"):
+                await call(get(server), 5)
+
+    with scripted.ScriptedServer(scripted.echo) as server:
+        play(scenario)
+
+
+def test_close_while_calls_are_in_flight(play: Play, scripted: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        errors = []
+
+        async def call(request: Request) -> None:
+            try:
+                await transport.send(request, 60)
+            except (TransportFailure, TransportClosedError) as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, Request("GET", url, Headers()))  # connecting
+            await anyio.sleep(0.02)
+            tasks.start_soon(call, get(server))  # waiting for the head
+            await anyio.sleep(0.05)
+            tasks.start_soon(call, get(server))  # waiting for a slot
+            await anyio.sleep(0.02)
+            await transport.close()
+        sent = [error for error in errors if isinstance(error, TransportFailure)]
+        assert [(error.phase, error.timed_out) for error in sent] == [
+            (Phase.MAYBE_PROCESSED, False)
+        ]
+        assert len(errors) == 3
+
+    with full_listener() as url, scripted.ScriptedServer(silent) as server:
+        play(scenario, max_connections=2)
+
+
+@pytest.mark.parametrize("second", ["asyncio", "trio"])
+def test_one_event_loop_after_the_other(play: Play, scripted: Any, second: str) -> None:
+    transport = AnyioTransport()
+    kept = []
+
+    async def use() -> None:
+        assert (await transport.send(post(server, b"x"), 5)).body == b"x"
+        kept.append(await transport.open(post(server, b"left open"), 5))
+
+    with scripted.ScriptedServer(scripted.echo) as server:
+        anyio.run(use, backend=play.backend)  # type: ignore[attr-defined]
+        anyio.run(use, backend=second)
+        kept.clear()
+        anyio.run(transport.close, backend=second)
+    assert server.connections == 2
+
+
+def test_closed_from_another_event_loop(play: Play, scripted: Any) -> None:
+    transport = AnyioTransport()
+    with scripted.ScriptedServer(scripted.echo) as server:
+        anyio.run(transport.send, get(server), 5, backend=play.backend)  # type: ignore[attr-defined]
+        anyio.run(transport.close, backend="asyncio")
+
+
+def test_collected_without_close(play: Play, scripted: Any) -> None:
+    async def use() -> None:
+        await AnyioTransport().send(get(server), 5)
+
+    recording = warnings.catch_warnings(record=True)
+    with scripted.ScriptedServer(scripted.echo) as server, recording as caught:
+        warnings.simplefilter("always")
+        anyio.run(use, backend=play.backend)  # type: ignore[attr-defined]
+        gc.collect()
+    assert [warning.category for warning in caught] == [ResourceWarning]
+
+
+def test_the_clock_and_sleep(play: Play) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        start = transport.now()
+        await transport.sleep(0.02)
+        assert 0.015 < transport.now() - start < 1
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_bad_options(number: int) -> None:
+    with pytest.raises(ValueError, match="max_connections"):
+        AnyioTransport(max_connections=number)
+    with pytest.raises(OSError, match="verify"):
+        AnyioTransport(verify="/no/such/file.pem")
+    with pytest.raises(OSError, match="client_cert"):
+        AnyioTransport(client_cert="/no/such/file.pem")
+    with pytest.raises(ValueError, match="proxy"):
+        AnyioTransport(proxy="socks5://127.0.0.1:1080")
+    with pytest.raises(TypeError):
+        AnyioTransport(verify=None)  # type: ignore[arg-type]
+
+
+def test_500_tasks_without_cross_talk(play: Play, scripted: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        async def call(n: int) -> None:
+            body = b"%d" % n
+            assert (await transport.send(post(server, body), 30)).body == body
+
+        async with anyio.create_task_group() as tasks:
+            for n in range(500):
+                tasks.start_soon(call, n)
+
+    with scripted.ScriptedServer(scripted.echo) as server:
+        play(scenario, max_connections=20)
+    assert server.connections <= 20

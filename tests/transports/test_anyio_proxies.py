@@ -1,0 +1,255 @@
+"""`AnyioTransport` by way of a proxy: tunnels, TLS within TLS, which connection is used again.
+
+What all transports have in common with proxies is tested in `test_proxies.py`.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from typing import Any, Iterator
+
+import anyio
+import pytest
+from anyio_scenes import Play, failure, get, post, silent, start_and_cancel
+from real_proxy import proxy as proxying
+
+from flowmaestro_core.http import Headers, Phase, Request, TransportClosedError
+from flowmaestro_transports.anyio_transport import AnyioTransport
+
+OPENED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+@pytest.fixture(params=["http", "https"])
+def proxy(
+    request: pytest.FixtureRequest, scripted: Any, server_tls: ssl.SSLContext
+) -> Iterator[Any]:
+    """A proxy, spoken to in the clear or over TLS."""
+    context = server_tls if request.param == "https" else None
+    with scripted.ScriptedServer(proxying, tls=context) as server:
+        yield server
+
+
+@pytest.fixture
+def origin(scripted: Any, authority: Any) -> Iterator[Any]:
+    """An https server that sends back what it gets, under a name that is not the proxy's."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with scripted.ScriptedServer(scripted.echo, tls=context, name="localhost") as server:
+        yield server
+
+
+def test_a_tunnel_is_for_one_origin(
+    play: Play, scripted: Any, server_tls: ssl.SSLContext, proxy: Any, origin: Any, ca_file: str
+) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        for server in (origin, other, origin, other):
+            assert (await transport.send(post(server, b"%d" % server.port), 5)).status == 200
+
+    with scripted.ScriptedServer(scripted.echo, tls=server_tls) as other:
+        play(scenario, proxy=proxy.url, verify=ca_file)
+    for server in (origin, other):
+        assert [request.body for request in server.requests] == [b"%d" % server.port] * 2
+    assert proxy.connections == 2
+    assert [request.headers[1:] for request in proxy.requests] == [[], []]
+
+
+def test_a_way_to_any_plain_origin(play: Play, scripted: Any, proxy: Any, ca_file: str) -> None:
+    """One connection of a forwarding proxy serves them all."""
+
+    async def scenario(transport: AnyioTransport) -> None:
+        for host in ("127.0.0.1", "localhost", "127.0.0.1"):
+            request = Request("POST", f"http://{host}:{plain.port}", Headers(), host.encode())
+            assert (await transport.send(request, 5)).body == host.encode()
+
+    with scripted.ScriptedServer(scripted.echo) as plain:
+        play(scenario, proxy=proxy.url, verify=ca_file)
+    assert proxy.connections == 1
+    assert [request["host"] for request in proxy.requests] == [
+        f"{host}:{plain.port}" for host in ("127.0.0.1", "localhost", "127.0.0.1")
+    ]
+
+
+def test_ways_do_not_mix(play: Play, scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forwarded connection digs no tunnel, and a proxy is also a server like another."""
+
+    def handler(peer: Any) -> None:
+        while (request := peer.read_request()) is not None:
+            refused = request.method == "CONNECT"
+            peer.send(scripted.reply(status="403 Forbidden" if refused else "200 OK"))
+
+    async def scenario(transport: AnyioTransport) -> None:
+        forwarded = Request("GET", "http://origin.example/", Headers())
+        await transport.send(forwarded, 5)
+        tunnelled = Request("GET", "https://origin.example/", Headers())
+        assert "403" in (await failure(transport.send(tunnelled, 5))).message
+        await transport.send(get(server, "/direct"), 5)
+        await transport.send(forwarded, 5)
+        await transport.send(get(server, "/direct"), 5)
+
+    with scripted.ScriptedServer(handler) as server:
+        monkeypatch.setenv("ALL_PROXY", server.url)
+        monkeypatch.setenv("NO_PROXY", f"127.0.0.1:{server.port}")
+        play(scenario)
+    assert server.connections == 3
+    whole, direct = "http://origin.example/", "/direct"
+    assert [request.target for request in server.requests] == [
+        whole,
+        "origin.example:443",
+        direct,
+        whole,
+        direct,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example\r\n\r\n", "302"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 Busy\r\n\r\n", "503"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "illegal status line"),
+    ],
+    ids=["302", "100", "garbage"],
+)
+def test_no_tunnel(play: Play, scripted: Any, origin: Any, answer: bytes, text: str) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(answer)
+
+    async def scenario(transport: AnyioTransport) -> None:
+        for _ in range(2):  # the slot is free again
+            error = await failure(transport.send(post(origin, b"x"), 5))
+            assert error.phase is Phase.NOT_SENT
+            assert error.message.endswith(text)
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario, proxy=server.url, max_connections=1)
+    assert server.connections == 2
+    assert origin.connections == 0
+
+
+def test_an_old_proxy(play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_file: str) -> None:
+    """What it says of a body is to be ignored (RFC 9110, 9.3.6)."""
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.0 200 Connection established\r\nContent-Length: 7\r\n\r\n")
+        peer.sock = server_tls.wrap_socket(peer.sock, server_side=True)
+        peer.read_request()
+        peer.send(scripted.reply(b"fine"))
+
+    with scripted.ScriptedServer(handler) as server:
+        request = Request("GET", f"https://127.0.0.1:{server.port}/", Headers())
+        reply = play(lambda t: t.send(request, 5), proxy=server.url, verify=ca_file)
+    assert reply.body == b"fine"
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n", OPENED])
+def test_a_silent_proxy(play: Play, scripted: Any, said: bytes, ca_file: str) -> None:
+    """Before, within and after its reply, when TLS with the origin begins."""
+    request = Request("POST", "https://origin.example/", Headers(), b"x")
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(said)
+        peer.wait_closed()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        error = await failure(transport.send(request, 0.3))
+        assert error.phase is Phase.NOT_SENT
+        assert error.timed_out
+        await start_and_cancel(transport.send, request, 60)
+        error = await failure(transport.open(request, 0.3))
+        assert error.timed_out
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario, proxy=server.url, verify=ca_file, max_connections=1)
+    assert server.connections == 3
+
+
+def test_closed_while_a_tunnel_is_dug(play: Play, scripted: Any) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        async def call() -> None:
+            request = Request("POST", "https://origin.example/", Headers(), b"x")
+            with pytest.raises(TransportClosedError):
+                await transport.send(request, 60)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            await anyio.sleep(0.05)
+            await transport.close()
+
+    with scripted.ScriptedServer(silent) as server:
+        play(scenario, proxy=server.url)
+
+
+@pytest.mark.parametrize("stranger", ["proxy", "origin"])
+def test_certificates_on_the_way(
+    play: Play,
+    scripted: Any,
+    authority: Any,
+    server_tls: ssl.SSLContext,
+    ca_file: str,
+    stranger: str,
+) -> None:
+    elsewhere = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("elsewhere.example").configure_cert(elsewhere)
+    contexts = {"proxy": server_tls, "origin": server_tls, stranger: elsewhere}
+    proxies = scripted.ScriptedServer(proxying, tls=contexts["proxy"])
+    with scripted.ScriptedServer(scripted.echo, tls=contexts["origin"]) as origin, proxies as proxy:
+        error = play(
+            lambda t: failure(t.send(post(origin, b"x"), 5)), proxy=proxy.url, verify=ca_file
+        )
+    assert error.phase is Phase.NOT_SENT
+    assert "certificate verify failed" in error.message
+    assert ("proxy" in error.message) is (stranger == "proxy")
+    assert origin.requests == []
+
+
+def test_a_tunnel_that_went_stale(
+    play: Play, scripted: Any, server_tls: ssl.SSLContext, proxy: Any, ca_file: str
+) -> None:
+    gone = threading.Event()
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(b"%d" % peer.number))
+        if peer.number == 0:
+            gone.set()
+            peer.close()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        assert (await transport.send(post(origin, b"1"), 5)).body == b"0"
+        gone.wait(5)
+        await anyio.sleep(0.3)
+        assert (await transport.send(post(origin, b"2"), 5)).body == b"1"
+
+    with scripted.ScriptedServer(handler, tls=server_tls) as origin:
+        play(scenario, proxy=proxy.url, verify=ca_file)
+    assert len(origin.requests) == 2
+
+
+def test_a_quiet_body_in_a_tunnel(
+    play: Play, scripted: Any, server_tls: ssl.SSLContext, proxy: Any, ca_file: str
+) -> None:
+    go = threading.Event()
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False) + b"4")
+        assert go.wait(5)
+        peer.send(b"\r\nab")
+        peer.send(b"cd\r\n")
+        peer.sock.close()  # neither the end of the body nor TLS's goodbye
+
+    async def scenario(transport: AnyioTransport) -> None:
+        body = await transport.open(get(origin), 5)
+        assert await body.read(0.03) is None
+        go.set()
+        text = b""
+        while text != b"abcd":
+            text += await body.read(5) or b""
+        assert (await failure(body.read(5))).phase is Phase.REPLY_BROKEN
+
+    with scripted.ScriptedServer(handler, tls=server_tls) as origin:
+        play(scenario, proxy=proxy.url, verify=ca_file)

@@ -1,0 +1,143 @@
+"""TLS within TLS in memory: whatever the outer layer takes and gives at a time, nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from typing import Any, List
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowmaestro_transports.anyio_tls import NestedTls
+from flowmaestro_transports.tls import tls_context
+
+SCHEDULE = st.lists(st.sampled_from([0, 0, 1, 5, 100, 3000, 20_000]), min_size=1, max_size=40)
+
+
+class Outer:
+    """The outer layer: takes and gives as many bytes at a time as `steps` say, 0 for not now."""
+
+    def __init__(self, steps: List[int]) -> None:
+        self.there = bytearray()
+        self.here = bytearray()
+        self.ended = False
+        self.closed = False
+        self._steps = [*steps, 1000]
+        self._turn = 0
+
+    def _step(self) -> int:
+        self._turn += 1
+        return self._steps[self._turn % len(self._steps)]
+
+    def fileno(self) -> int:
+        return 7
+
+    def send(self, data: memoryview, /) -> int:
+        count = self._step()
+        if not count:
+            raise ssl.SSLWantWriteError
+        self.there += data[:count]
+        return min(count, len(data))
+
+    def recv(self, size: int, /) -> bytes:
+        count = min(self._step(), size)
+        if not count or not (self.here or self.ended):
+            raise ssl.SSLWantReadError
+        data = bytes(self.here[:count])
+        del self.here[:count]
+        return data
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Server:
+    """The other end: echoes in TLS what it gets, and keeps a copy."""
+
+    def __init__(self, outer: Outer, context: ssl.SSLContext) -> None:
+        self.seen = bytearray()
+        self._outer = outer
+        self._arrived, self._leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._arrived, self._leaving, server_side=True)
+        self._ready = False
+
+    def step(self) -> None:
+        self._arrived.write(bytes(self._outer.there))
+        self._outer.there.clear()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            if not self._ready:
+                self._tls.do_handshake()
+                self._ready = True
+            while True:
+                data = self._tls.read(65536)
+                self.seen += data
+                self._tls.write(data)
+        self._outer.here += self._leaving.read()
+
+    def say_goodbye(self) -> None:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.unwrap()
+        self._outer.here += self._leaving.read()
+
+
+@pytest.fixture(scope="module")
+def contexts(authority: Any) -> Any:
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("inner.example").configure_cert(server)
+    with authority.cert_pem.tempfile() as path:
+        return tls_context(path), server
+
+
+def until_done(call: Any, server: Server) -> Any:
+    for _ in range(100_000):
+        try:
+            return call()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            server.step()
+    raise AssertionError("no end")
+
+
+@settings(max_examples=40)
+@given(steps=SCHEDULE, sizes=st.lists(st.integers(1, 40_000), max_size=4), goodbye=st.booleans())
+def test_nothing_is_lost(contexts: Any, steps: List[int], sizes: List[int], goodbye: bool) -> None:
+    client, server_side = contexts
+    outer = Outer(steps)
+    server = Server(outer, server_side)
+    tls = NestedTls(outer, client, "inner.example")
+    until_done(tls.do_handshake, server)
+    server.step()
+    sent = b"".join(bytes([n % 256]) * size for n, size in enumerate(sizes))
+    rest = memoryview(sent)
+    while rest:
+        count = until_done(lambda left=rest: tls.send(left), server)
+        assert 0 < count <= len(rest)
+        rest = rest[count:]
+        server.step()
+    assert server.seen == sent
+
+    back = b""
+    while len(back) < len(sent):
+        back += until_done(lambda: tls.recv(65536), server)
+    assert back == sent
+
+    if goodbye:
+        server.say_goodbye()
+    outer.ended = True
+    if goodbye:
+        assert until_done(lambda: tls.recv(1), server) == b""
+    else:
+        with pytest.raises(ssl.SSLError):
+            until_done(lambda: tls.recv(1), server)
+    assert tls.fileno() == 7
+    tls.close()
+    assert outer.closed
+
+
+def test_a_wrong_name_is_refused(contexts: Any) -> None:
+    client, server_side = contexts
+    outer = Outer([])
+    tls = NestedTls(outer, client, "other.example")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        until_done(tls.do_handshake, Server(outer, server_side))

@@ -1,0 +1,144 @@
+"""A close wakes whoever is at a call or a pause, on every transport of ours."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any, Callable, Iterator
+
+import pytest
+from lanes import LANES, Lane, fails, get, post
+
+from flowmaestro_core.http import Headers, Phase, Request, Response, TransportClosedError
+from flowmaestro_transports import RequestsTransport
+from flowmaestro_transports.anyio_failures import too_slow
+
+PROMPT = 8.0
+"""Seconds within which somebody must have been woken; what they wait for takes longer."""
+
+
+@pytest.fixture(params=LANES)
+def lane(request: pytest.FixtureRequest) -> Lane:
+    return Lane(request.param)
+
+
+def begun(step: Callable[[], Any]) -> Future[Any]:
+    outcome: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(step())
+        except Exception as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return outcome
+
+
+def close(transport: Any) -> None:
+    transport._call(transport._transport.close)
+
+
+@pytest.fixture
+def full_listener() -> Iterator[str]:
+    """The URL of a port whose queue is full: one more gets no answer."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        queue = [socket.socket() for _ in range(3)]
+        for waiting in queue:
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield "http://127.0.0.1:{1}".format(*listener.getsockname())
+        for waiting in queue:
+            waiting.close()
+
+
+def test_who_connects(lane: Lane, full_listener: str) -> None:
+    with lane() as transport:
+        call = begun(lambda: transport.send(Request("POST", full_listener, Headers()), 60.0))
+        time.sleep(0.1)  # let it wait
+        close(transport)
+        with pytest.raises(TransportClosedError):
+            call.result(PROMPT)
+
+
+def test_who_waits_for_a_turn(lane: Lane, scripted: Any) -> None:
+    asked = threading.Event()
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        asked.set()
+        peer.wait_closed()
+
+    with scripted.ScriptedServer(handler) as server, lane(max_connections=1) as transport:
+        first = begun(lambda: transport.send(post(server), 60.0))
+        assert asked.wait(PROMPT)
+        others = [begun(lambda: transport.send(post(server), 60.0)) for _ in range(3)]
+        time.sleep(0.1)  # let them wait
+        close(transport)
+        with fails(Phase.MAYBE_PROCESSED, "closed by this side"):
+            first.result(PROMPT)
+        for other in others:
+            with pytest.raises(TransportClosedError):
+                other.result(PROMPT)
+    assert len(server.requests) == 1
+
+
+def test_who_waits_on_a_kept_connection(lane: Lane, scripted: Any) -> None:
+    asked = threading.Event()
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(b"ok"))
+        peer.read_request()
+        asked.set()
+        peer.wait_closed()
+
+    with scripted.ScriptedServer(handler) as server, lane() as transport:
+        assert transport.send(post(server)).body == b"ok"
+        call = begun(lambda: transport.send(post(server), 60.0))
+        assert asked.wait(PROMPT)
+        close(transport)
+        with fails(Phase.MAYBE_PROCESSED, "closed by this side"):
+            call.result(PROMPT)
+
+
+def test_who_pauses(lane: Lane) -> None:
+    with lane() as transport:
+        pause = begun(lambda: transport._call(transport._transport.sleep, 60.0))
+        time.sleep(0.1)  # let it begin
+        close(transport)
+        with pytest.raises(TransportClosedError):
+            pause.result(PROMPT)
+        with pytest.raises(TransportClosedError):
+            transport._call(transport._transport.sleep, 60.0)
+
+
+def test_who_is_through_is_not_hurt(lane: Lane, scripted: Any) -> None:
+    with scripted.ScriptedServer(scripted.echo) as server, lane() as transport:
+        for _ in range(3):
+            response: Response = transport.send(post(server, b"whole"))
+            transport._call(transport._transport.sleep, 0.0)
+            assert response.body == b"whole"
+        close(transport)
+        with pytest.raises(TransportClosedError):
+            transport.send(get(server))
+
+
+def test_a_pool_that_is_closed_under_a_call(scripted: Any, monkeypatch: Any) -> None:
+    """The other thread closes after the call has found the transport open."""
+    with scripted.ScriptedServer(scripted.echo) as server:
+        made = RequestsTransport()
+        adapters = made._adapters
+        monkeypatch.setattr(
+            adapters, "settings", lambda url: (made.close(), (True, None, {}))[1], raising=True
+        )
+        adapters._adapter._route(server.url)  # type: ignore[attr-defined]
+        with pytest.raises(TransportClosedError):
+            made.send(post(server), 5.0)
+    assert not server.requests
+
+
+def test_what_was_only_slow_did_not_break_off() -> None:
+    assert str(too_slow(Phase.REPLY_BROKEN, 1.0)).endswith("the reply did not end within 1 s")

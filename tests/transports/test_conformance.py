@@ -1,0 +1,112 @@
+"""Every transport of ours through the conformance kit. The grid is printed at the end."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Callable, Generator, List, Optional, Union, cast
+
+import pytest
+
+from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
+from flowmaestro.testing.conformance import (
+    AsyncTransportConformance,
+    LiveReply,
+    NotOffered,
+    TransportConformance,
+)
+from flowmaestro.testing.replies import EventStream, FakeReply, StreamChunk
+from flowmaestro_core.http import Request, Response
+from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
+
+Respond = Callable[[Request], Union[Response, LiveReply]]
+
+
+class OffersEverything:
+    """Of a transport of ours nothing may be missing."""
+
+    def not_offered(self, error: NotOffered) -> None:
+        pytest.fail(f"not offered: {error}")
+
+
+class TestRequests(OffersEverything, TransportConformance):
+    make_transport = RequestsTransport
+
+
+class TestAiohttp(OffersEverything, AsyncTransportConformance):
+    backends = ("asyncio",)
+    make_transport = AiohttpTransport
+
+
+class TestAnyio(OffersEverything, AsyncTransportConformance):
+    make_transport = AnyioTransport
+
+
+class Respondent(FakeFlowMaestro):
+    """A fake that answers as the kit says; its world never begins."""
+
+    def __init__(self, respond: Respond) -> None:
+        super().__init__()
+        self._respond = respond
+
+    def handle(self, request: Request, now: float) -> FakeReply:
+        given = self._respond(request)
+        if not isinstance(given, Response):
+            return Ongoing(given)
+        reply = FakeReply()
+        body = b"" if request.method == "HEAD" else given.body
+        reply.settle(given.status, given.headers, body=body)
+        return reply
+
+
+class Ongoing(FakeReply):
+    """A reply that goes on as the kit says: the fake's reply, and its stream in one."""
+
+    def __init__(self, live: LiveReply) -> None:
+        super().__init__()
+        self._live = live
+        self._ended = False
+        live.woken = self._look
+        self._look()
+
+    def _look(self) -> None:
+        if self._live.begun.is_set() and not self.ready:
+            self.settle(200, self._live.headers, stream=cast("EventStream", self))
+        self.wake()
+
+    def poll(self, now: float) -> StreamChunk:
+        pieces: List[bytes] = []
+        while not (self._ended or self._live.pieces.empty()):
+            pieces.append(self._live.pieces.get())
+            self._ended = not pieces[-1]
+        data = b"".join(pieces)
+        return StreamChunk(data, None, self._ended and not data)
+
+    def close(self) -> None:
+        if not self._ended:
+            self._live.hung_up.set()
+
+    def abandon(self) -> None:
+        self._live.hung_up.set()
+
+
+class InMemory(OffersEverything):
+    wire = False
+    fake: Optional[FakeFlowMaestro] = None
+
+    @contextlib.contextmanager
+    def serve_site(self, respond: Respond) -> Generator[str, None, None]:
+        self.fake = Respondent(respond)
+        yield "http://memory.invalid"
+
+    def world(self) -> FakeFlowMaestro:
+        return self.fake or FakeFlowMaestro()
+
+
+class TestMemory(InMemory, TransportConformance):
+    def make_transport(self) -> MemoryTransport:
+        return MemoryTransport(self.world())
+
+
+class TestAsyncMemory(InMemory, AsyncTransportConformance):
+    def make_transport(self) -> AsyncMemoryTransport:
+        return AsyncMemoryTransport(self.world())

@@ -1,0 +1,43 @@
+"""What the constructors of transports refuse."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+import requests
+from lanes import LANES
+
+TRANSPORTS = {made.__name__: made for made, _ in LANES.values()}
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+@pytest.mark.parametrize("value", [1.5, "3", True, None], ids=["float", "str", "bool", "none"])
+def test_a_bound_of_another_type(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=r"max_connections must be an int, not \w+"):
+        TRANSPORTS[name](max_connections=value)
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_a_bound_below_one(name: str) -> None:
+    with pytest.raises(ValueError, match="max_connections must be at least 1, not 0"):
+        TRANSPORTS[name](max_connections=0)
+
+
+def test_a_session_of_another_stack() -> None:
+    with requests.Session() as session:
+        with pytest.raises(TypeError, match=r"an instance of aiohttp.ClientSession, not"):
+            TRANSPORTS["AiohttpTransport"](session)
+        TRANSPORTS["RequestsTransport"](session).close()
+    with pytest.raises(TypeError, match=r"an instance of requests.Session, not str"):
+        TRANSPORTS["RequestsTransport"]("http://proxy.example")
+
+    async def main() -> None:
+        async with aiohttp.ClientSession() as session:
+            await TRANSPORTS["AiohttpTransport"](session).close()
+            with pytest.raises(TypeError, match="not ClientSession"):
+                TRANSPORTS["RequestsTransport"](session)
+
+    asyncio.run(main())

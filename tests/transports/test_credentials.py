@@ -1,0 +1,187 @@
+"""The key goes where it is sent, as it is: nothing that a stack knows of takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from pathlib import Path
+from typing import Any, List
+
+import aiohttp
+import pytest
+import requests
+from lanes import LANES, Lane, fails, get
+
+from flowmaestro_core.call import Call
+from flowmaestro_core.context import Context
+from flowmaestro_core.http import Phase, TransportFailure
+from flowmaestro_core.options import ClientOptions
+from flowmaestro_transports import AiohttpTransport, RequestsTransport
+
+KEY = {"X-API-Key": "fm_live_1", "Authorization": "Bearer fm_live_1"}
+OTHER = ("someone", "else")
+
+
+@pytest.fixture(params=LANES)
+def lane(request: pytest.FixtureRequest) -> Lane:
+    return Lane(request.param)
+
+
+@pytest.fixture(autouse=True)
+def netrc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A user whose `.netrc` has credentials for every host."""
+    for name in (".netrc", "_netrc"):
+        (tmp_path / name).write_text("default login someone password else\n")
+        (tmp_path / name).chmod(0o600)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+
+
+@pytest.fixture
+def tempting(scripted: Any) -> Any:
+    """A handler that sets cookies, and asks for other credentials or sends elsewhere."""
+
+    def handler(peer: Any) -> None:
+        cookie = ("Set-Cookie", "session=stolen; Path=/")
+        while True:
+            request = peer.read_request()
+            if request is None:
+                return
+            if request.target == "/asks":
+                asks = ("WWW-Authenticate", 'Basic realm="r"')
+                peer.send(scripted.reply(status="401 Unauthorized", headers=[cookie, asks]))
+            else:
+                away = ("Location", "http://elsewhere.invalid/")
+                peer.send(scripted.reply(status="307 Moved", headers=[cookie, away]))
+
+    return handler
+
+
+def assert_as_sent(server: Any, count: int) -> None:
+    assert len(server.requests) == count
+    for request in server.requests:
+        for name, value in KEY.items():
+            assert [v for n, v in request.headers if n.lower() == name.lower()] == [value]
+        assert "cookie" not in request
+
+
+def test_no_stack_has_a_say(lane: Lane, scripted: Any, tempting: Any) -> None:
+    with scripted.ScriptedServer(tempting) as server, lane() as transport:
+        statuses = [
+            transport.send(get(server, path, **KEY)).status
+            for path in ("/asks", "/moves", "/asks", "/moves")
+        ]
+        assert statuses == [401, 307, 401, 307]
+        assert transport.open(get(server, "/moves", **KEY)).status == 307
+    assert_as_sent(server, 5)
+
+
+HEADS = {
+    "status-line": "HTTP/1.1 banana {}",
+    "garbage": "X-Echo: {}",
+    "transfer-encoding": "HTTP/1.1 200 OK\r\nTransfer-Encoding: {}",
+    "content-length": "HTTP/1.1 200 OK\r\nContent-Length: {}",
+    "content-encoding": "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Encoding: {}",
+    "chunk": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+    "request-id": "HTTP/1.1 400 No\r\nContent-Length: 2\r\nX-Request-ID: {}",
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_server_that_repeats_the_key_gets_it_into_no_traceback(
+    lane: Lane, scripted: Any, head: str
+) -> None:
+    """Longer than what anybody would quote: the rest of a key that was cut is not known again."""
+    key = "fm_live_" + "0123456789abcdef" * 5
+
+    def echoing(peer: Any) -> None:
+        peer.read_request()
+        peer.send(f"{HEADS[head].format(key)}\r\n\r\n{{}}".encode())
+
+    with scripted.ScriptedServer(echoing) as server, lane() as transport:
+        options = ClientOptions(key, base_url=server.url, max_retries=0)
+        machine = Call[Any]("GET", "/workflows").machine(Context(options), "token")
+        asked: Any = machine.start(0.0, 0.5)
+        try:
+            reply = transport.send(asked.request)
+        except TransportFailure as failure:
+            ended: Any = machine.transport_failed(failure, 0.0, 0.5)
+        else:
+            ended = machine.response_received(reply, 0.0, 0.5)
+    error = ended.error
+    shown = "".join(traceback.format_exception(type(error), error, None))
+    assert "0123456789" not in f"{shown} {error!r} {vars(error)!r}"
+
+
+def test_no_credentials_are_found_for_a_request_without(lane: Lane, scripted: Any) -> None:
+    with scripted.ScriptedServer(scripted.echo) as server, lane() as transport:
+        transport.send(get(server))
+    assert "authorization" not in server.requests[0]
+
+
+def test_a_requests_session_has_none(scripted: Any, tempting: Any) -> None:
+    called: List[Any] = []
+
+    def spy(response: requests.Response, **options: Any) -> None:
+        called.append(response)
+
+    with scripted.ScriptedServer(tempting) as server, requests.Session() as session:
+        session.auth = OTHER
+        session.headers["X-API-Key"] = "other"
+        session.headers["Authorization"] = "other"
+        session.cookies.set("session", "other")
+        session.params = {"key": "other"}
+        session.hooks["response"].append(spy)
+        session.trust_env = True
+        made = RequestsTransport(session)
+        for path in ("/asks", "/moves"):
+            assert made.send(get(server, path, **KEY), 5.0).status in {401, 307}
+        made.close()
+        assert session.cookies.get_dict() == {"session": "other"}
+    assert_as_sent(server, 2)
+    assert [request.target for request in server.requests] == ["/asks", "/moves"]
+    assert called == []
+
+
+@pytest.mark.parametrize("source", ["headers", "middlewares"])
+def test_an_aiohttp_session_has_none(scripted: Any, tempting: Any, source: str) -> None:
+    async def meddle(request: aiohttp.ClientRequest, handler: Any) -> aiohttp.ClientResponse:
+        request.headers["Authorization"] = "other"
+        response: aiohttp.ClientResponse = await handler(request)
+        return response
+
+    options: Any = {
+        "headers": {"Authorization": "other", "X-API-Key": "other"},
+        "middlewares": (meddle,),
+    }
+
+    async def main() -> None:
+        jar = aiohttp.DummyCookieJar()
+        async with aiohttp.ClientSession(cookie_jar=jar, **{source: options[source]}) as session:
+            made = AiohttpTransport(session)
+            for path in ("/asks", "/moves"):
+                reply = await made.send(get(server, path, **KEY), 5.0)
+                assert reply.status in {401, 307}
+            await made.close()
+
+    with scripted.ScriptedServer(tempting) as server:
+        asyncio.run(main())
+    assert_as_sent(server, 2)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # aiohttp 3.14 would do without
+def test_an_aiohttp_session_that_would_displace_the_key(scripted: Any) -> None:
+    async def main() -> None:
+        async with aiohttp.ClientSession(auth=aiohttp.BasicAuth(*OTHER)) as session:
+            with pytest.raises(ValueError, match="auth of its own"):
+                AiohttpTransport(session)
+        async with aiohttp.ClientSession(trust_env=True) as session:
+            made = AiohttpTransport(session)
+            with fails(Phase.NOT_SENT, "other credentials for this host"):
+                await made.send(get(server, **KEY), 5.0)
+            await made.close()
+
+    with scripted.ScriptedServer(scripted.echo) as server:
+        asyncio.run(main())
+    assert not server.requests

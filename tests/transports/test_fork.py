@@ -1,0 +1,64 @@
+"""A forked child makes connections of its own, and leaves its parent's alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowmaestro_transports.one_process import Process
+
+SCENE = Path(__file__).with_name("harness") / "fork_scene.py"
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+
+@pytest.mark.parametrize("use", ["use", "close", "drop"])
+@pytest.mark.parametrize(
+    ("lane", "loops"),
+    [
+        ("requests", "two"),
+        ("aiohttp", "two"),
+        ("aiohttp", "one"),
+        ("asyncio", "two"),
+        ("asyncio", "one"),
+        ("trio", "two"),
+    ],
+)
+def test_parent_and_child(scripted: Any, lane: str, loops: str, use: str) -> None:
+    go = threading.Event()
+
+    def handler(peer: Any) -> None:
+        while True:
+            request = peer.read_request()
+            if request is None:
+                return
+            if request.target == "/go":
+                go.set()
+            if request.target != "/stream":
+                peer.send(scripted.reply(b"connection %d" % peer.number))
+                continue
+            peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
+            peer.send(scripted.chunk(b"one"))
+            go.wait(10)
+            peer.send(scripted.chunk(b"two"))
+
+    with scripted.ScriptedServer(handler) as server:
+        scene = subprocess.run(
+            [sys.executable, "-W", "error", str(SCENE), lane, use, loops, server.url],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (scene.returncode, scene.stderr) == (0, "")
+    assert (server.connections > 2) is (use == "use")
+
+
+def test_a_process_knows_itself() -> None:
+    assert not Process().forked

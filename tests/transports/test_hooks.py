@@ -1,0 +1,284 @@
+"""Hooks on both clients: when each is called, with what, and what happens when one raises."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import inspect
+import json
+import pickle
+
+import anyio
+import pytest
+
+from flowmaestro import (
+    AsyncFlowMaestroClient,
+    ConnectionError,
+    FlowMaestroClient,
+    Hooks,
+    RequestInfo,
+    ResponseInfo,
+    RetryInfo,
+    StreamTimes,
+)
+from flowmaestro.testing import AsyncScriptedTransport, FakeFlowMaestro, ScriptedTransport
+from flowmaestro_transports import Phase, Response, TransportFailure
+
+KEY = "fm_live_never_seen"
+ROOT = "https://api.flowmaestro.io/api/v1"
+FOUND = Response(
+    200, {"X-Request-ID": "req_head"}, b'{"data": {}, "meta": {"request_id": "req_1"}}'
+)
+BUSY = Response(503, {"X-Request-ID": "req_head"}, b'{"error": {"code": "busy"}}')
+ENDED = b'id: 1\nevent: execution:completed\ndata: {"outputs": {}}\n\n'
+
+
+class Lane:
+    """A client of one kind, over a world that is a list of replies and failures."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def play(self, world, do, hooks, **options):
+        """What `do` makes of the client; a list if that is iterated over."""
+        options = {"api_key": KEY, "hooks": hooks, **options}
+        if self.kind == "blocking":
+            self.transport = ScriptedTransport(world)
+            with FlowMaestroClient(transport=self.transport, **options) as client:
+                result = do(client)
+                return list(result) if hasattr(result, "__next__") else result
+
+        async def main():
+            self.transport = AsyncScriptedTransport(world)
+            async with AsyncFlowMaestroClient(transport=self.transport, **options) as client:
+                result = do(client)
+                if inspect.isawaitable(result):
+                    return await result
+                return [item async for item in result]
+
+        return anyio.run(main, backend=self.kind)
+
+
+@pytest.fixture(params=["blocking", "asyncio", "trio"])
+def lane(request):
+    return Lane(request.param)
+
+
+def stream(body):
+    return Response(200, {"Content-Type": "text/event-stream", "X-Request-ID": "req_s"}, body)
+
+
+def noting():
+    """Hooks that note in one list all that they are told."""
+    seen = []
+    return Hooks(request=seen.append, response=seen.append, retry=seen.append), seen
+
+
+def test_a_call(lane):
+    hooks, seen = noting()
+    lane.play([FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    asked = RequestInfo("GET", f"{ROOT}/workflows/wf_1", 1)
+    assert seen == [asked, ResponseInfo(asked, 200, None, seen[1].seconds, "req_1")]
+    assert seen[1].request is seen[0]
+    assert 0 <= seen[1].seconds < 60
+
+
+def test_a_retry(lane):
+    hooks, seen = noting()
+    lost = TransportFailure(Phase.NOT_SENT, "no route")
+    lane.play([BUSY, lost, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    first, second, third = (RequestInfo("GET", f"{ROOT}/workflows/wf_1", n) for n in (1, 2, 3))
+    assert [one for one in seen if isinstance(one, RequestInfo)] == [first, second, third]
+    answers = [(one.status, one.failure) for one in seen if isinstance(one, ResponseInfo)]
+    assert answers == [(503, None), (None, Phase.NOT_SENT), (200, None)]
+    one, two = (each for each in seen if isinstance(each, RetryInfo))
+    assert one == RetryInfo(first, 503, "busy", one.delay, "req_head", reconnects=False)
+    assert two == RetryInfo(
+        second, Phase.NOT_SENT, "connection_error", two.delay, None, reconnects=False
+    )
+    assert list(map(type, seen)) == [RequestInfo, ResponseInfo, RetryInfo] * 2 + [
+        RequestInfo,
+        ResponseInfo,
+    ]
+
+
+def test_a_lost_stream_that_is_made_anew(lane):
+    hooks, seen = noting()
+    begun = b'id: 0\nevent: node:started\ndata: {"node_id": "n"}\n\n'
+    times = StreamTimes(reconnect_base=0.001)
+    events = lane.play(
+        [stream(begun), stream(ENDED)],
+        lambda client: client.executions.stream("exec_1"),
+        hooks,
+        stream_times=times,
+    )
+    assert events[-1]["type"] == "execution:completed"
+    opened = RequestInfo("GET", f"{ROOT}/executions/exec_1/events", 1)
+    (retry,) = (each for each in seen if isinstance(each, RetryInfo))
+    assert retry == RetryInfo(
+        opened, Phase.REPLY_BROKEN, None, retry.delay, "req_s", reconnects=True
+    )
+    heads = [each for each in seen if isinstance(each, ResponseInfo)]
+    assert [(head.status, head.request_id) for head in heads] == [(200, "req_s")] * 2
+
+
+def test_the_whole_pause_before_a_stream_is_made_anew_is_told_once(lane):
+    hooks, seen = noting()
+    lane.play(
+        [stream(b"retry: 7000\n\n"), FOUND, stream(ENDED)],
+        lambda client: client.executions.stream("exec_1"),
+        hooks,
+    )
+    assert [each.delay for each in seen if isinstance(each, RetryInfo)] == [7.0]
+
+
+def test_nothing_that_is_secret(lane):
+    hooks, seen = noting()
+    lane.play(
+        [BUSY, FOUND],
+        lambda client: client.request("GET", "/x", params={"q": "hush"}),
+        hooks,
+        headers={"X-Token": "hush"},
+    )
+    assert "q=hush" in lane.transport.requests[0].url
+    assert "hush" not in repr(seen)
+    assert KEY not in repr(seen)
+    assert seen[0].url == f"{ROOT}/x?q=***"
+
+
+@pytest.mark.parametrize("name", ["request", "response", "retry"])
+def test_what_a_hook_raises_reaches_the_caller(lane, name):
+    def fails(info):
+        raise ZeroDivisionError(name)
+
+    world = [] if name == "request" else [BUSY]
+    with pytest.raises(ZeroDivisionError, match=name):
+        lane.play(world, lambda client: client.workflows.get("wf_1"), Hooks(**{name: fails}))
+    assert len(lane.transport.requests) == len(world)
+
+
+@pytest.mark.parametrize("failure", [ZeroDivisionError, KeyboardInterrupt])
+def test_a_hook_that_raises_leaves_no_body_open(lane, failure):
+    def fails(info):
+        raise failure
+
+    with pytest.raises(failure):
+        lane.play(
+            [stream(ENDED)],
+            lambda client: client.executions.stream("exec_1"),
+            Hooks(response=fails),
+        )
+    assert len(lane.transport.requests) == 1
+    assert lane.transport.open_bodies == 0
+
+
+def test_a_hook_that_raises_about_a_failure_keeps_the_failure_as_its_context(lane):
+    def fails(info):
+        raise ZeroDivisionError
+
+    lost = TransportFailure(Phase.NOT_SENT, "no route")
+    with pytest.raises(ZeroDivisionError) as caught:
+        lane.play([lost], lambda client: client.workflows.list(), Hooks(response=fails))
+    context = caught.value.__context__
+    assert (type(context), str(context)) == (TransportFailure, "no route")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_hooks_of_an_awaiting_client_may_be_coroutine_functions(backend):
+    seen = []
+
+    async def note(info):
+        await anyio.lowlevel.checkpoint()
+        seen.append(type(info))
+
+    lane = Lane(backend)
+    lane.play([BUSY, FOUND], lambda client: client.workflows.get("wf_1"), Hooks(note, note, note))
+    assert seen == [RequestInfo, ResponseInfo, RetryInfo, RequestInfo, ResponseInfo]
+
+
+async def coroutine_function(info):
+    raise AssertionError("never called")
+
+
+class Awaitable:
+    def __init__(self, info):
+        pass
+
+    def __await__(self):
+        raise AssertionError("never called")
+
+
+class Awaited:
+    async def __call__(self, info):
+        raise AssertionError("never called")
+
+
+@pytest.mark.parametrize("name", ["request", "response", "retry"])
+@pytest.mark.parametrize(
+    "hook",
+    [coroutine_function, functools.partial(coroutine_function), Awaited()],
+    ids=["function", "partial", "object"],
+)
+def test_a_blocking_client_refuses_coroutine_functions(name, hook):
+    with pytest.raises(TypeError, match=rf"hooks\.{name}"):
+        FlowMaestroClient(KEY, hooks=Hooks(**{name: hook}))
+
+
+@pytest.mark.parametrize("name", ["request", "response", "retry"])
+def test_a_blocking_client_refuses_what_only_turns_out_to_be_awaitable(name):
+    hooks = Hooks(**{name: lambda info: coroutine_function(info)})
+    replies = {"request": [], "response": [FOUND], "retry": [BUSY]}[name]
+    client = FlowMaestroClient(KEY, transport=ScriptedTransport(replies), hooks=hooks)
+    with client, pytest.raises(TypeError, match="cannot await what a hook returned"):
+        client.workflows.get("wf_1")
+
+
+def test_other_callbacks_of_a_blocking_client_may_not_return_awaitables_either():
+    fake = FakeFlowMaestro()
+    with FlowMaestroClient(fake.api_key, transport=fake.transport()) as client:
+        with pytest.raises(TypeError, match="cannot await what the callback returned"):
+            client.workflows.run("wf_123", on_event=lambda event: coroutine_function(event))
+        with pytest.raises(TypeError, match="cannot await what the callback returned"):
+            client.workflows.run("wf_123", on_event=Awaitable)
+
+
+@pytest.mark.parametrize("client", [FlowMaestroClient, AsyncFlowMaestroClient])
+def test_hooks_are_hooks(client):
+    with pytest.raises(TypeError, match="hooks must be a Hooks, not dict"):
+        client(KEY, hooks={"request": print})
+    with pytest.raises(TypeError, match=r"hooks\.retry must be a function, not str"):
+        Hooks(retry="print")
+
+
+def test_a_derived_client_has_the_hooks_of_its_parent(lane):
+    hooks, seen = noting()
+    lane.play(
+        [FOUND],
+        lambda client: (
+            client.with_options(timeout=5).with_options(max_retries=0).workflows.get("w")
+        ),
+        hooks,
+    )
+    assert list(map(type, seen)) == [RequestInfo, ResponseInfo]
+
+
+def test_a_last_failure_is_told_and_no_retry(lane):
+    hooks, seen = noting()
+    lost = TransportFailure(Phase.MAYBE_PROCESSED, "cut")
+    with pytest.raises(ConnectionError):
+        lane.play([lost], lambda client: client.workflows.execute("wf_1"), hooks)
+    assert list(map(type, seen)) == [RequestInfo, ResponseInfo]
+
+
+def test_what_hooks_are_told_are_values():
+    asked = RequestInfo("GET", "https://api.test/x", 1)
+    answered = ResponseInfo(asked, 200, None, 0.1, "req_1")
+    again = RetryInfo(asked, Phase.NOT_SENT, None, 0.5, None, reconnects=True)
+    for info in (asked, answered, again):
+        for twin in (pickle.loads(pickle.dumps(info)), copy.copy(info), copy.deepcopy(info)):
+            assert twin == info
+        assert hash(info)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            info.url = "other"
+        json.dumps(dataclasses.asdict(info), default=str)

@@ -1,0 +1,430 @@
+"""Proxies: which one leads to an origin, and what every transport does with it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+import sys
+from typing import Any, Iterator, List, Optional
+
+import pytest
+from lanes import LANES, Lane, fails, get, post
+from real_proxy import proxy as proxying
+
+from flowmaestro import FlowMaestroClient, ServerError
+from flowmaestro_core.http import Headers, Phase, Request
+from flowmaestro_transports import RequestsTransport
+from flowmaestro_transports.proxies import Proxies, Proxy
+
+AUTHORIZATION = "Basic dXNlcjpwYSBzcw=="  # of user:pa ss
+PROXY = "http://proxy.example:3128"
+
+
+class TestPolicy:
+    def test_the_argument_counts_for_all_origins(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NO_PROXY", "*")
+        monkeypatch.setenv("HTTP_PROXY", "http://other.example")
+        proxies = Proxies("https://us%65r:pa%20ss@Proxy.Example:8443/")
+        expected = Proxy("https", "proxy.example", 8443, AUTHORIZATION)
+        assert proxies.proxy_for("http", "api.example", 80) == expected
+        assert proxies.proxy_for("https", "127.0.0.1", 443) == expected
+
+    @pytest.mark.parametrize(
+        ("url", "proxy"),
+        [
+            ("http://proxy.example", Proxy("http", "proxy.example", 80)),
+            ("https://proxy.example", Proxy("https", "proxy.example", 443)),
+            ("HTTP://proxy.example:1", Proxy("http", "proxy.example", 1)),
+            ("proxy.example:3128", Proxy("http", "proxy.example", 3128)),
+            ("user@proxy.example", Proxy("http", "proxy.example", 80, "Basic dXNlcjo=")),
+            ("http://[::1]:3128", Proxy("http", "::1", 3128)),
+            (" http://proxy.example ", Proxy("http", "proxy.example", 80)),
+        ],
+    )
+    def test_ways_to_write_one(self, url: str, proxy: Proxy) -> None:
+        assert Proxies(url).proxy_for("http", "api.example", 80) == proxy
+
+    def test_where_it_is(self) -> None:
+        assert Proxy("http", "::1", 3128).url == "http://[::1]:3128"
+        assert (
+            Proxy("https", "proxy.example", 443, AUTHORIZATION).url == "https://proxy.example:443"
+        )
+
+    def test_its_credentials_do_not_show(self) -> None:
+        assert AUTHORIZATION not in repr(Proxy("http", "proxy.example", 80, AUTHORIZATION))
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            "http://",
+            "http://:3128",
+            "ftp://user:secret@proxy.example",
+            "http://user:secret@proxy.example:port",
+            "http://user:secret@proxy.example:0",
+            "http://user:secret@proxy.example:99999",
+            "http://user:secret@proxy.example/path",
+            "http://user:secret@proxy.example?query",
+            "http://user:secret@pro xy.example",
+            "http://user:secret@proxy..example",
+            "http://us%3Aer:secret@proxy.example",
+            "http://user:secret@[::1",
+            "socks5://user:secret@proxy.example",
+            "socks5h://user:secret@proxy.example",
+        ],
+    )
+    def test_what_is_none(self, url: str) -> None:
+        with pytest.raises(ValueError, match=r"^proxy") as caught:
+            Proxies(url)
+        assert "secret" not in str(caught.value)
+        assert ("SOCKS" in str(caught.value)) is url.startswith("socks")
+
+    def test_another_type(self) -> None:
+        with pytest.raises(TypeError, match="proxy must be"):
+            Proxies(8080)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+    def test_a_variable_that_is_none(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        monkeypatch.setenv(name, "socks5://user:secret@proxy.example")
+        with pytest.raises(ValueError, match=f"{name.upper()}: SOCKS") as caught:
+            Proxies()
+        assert "secret" not in str(caught.value)
+        Proxies(PROXY)
+        Proxies(trust_env=False)
+
+    def test_each_scheme_has_its_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HTTP_PROXY", "http://one.example")
+        monkeypatch.setenv("HTTPS_PROXY", "http://two.example")
+        assert hosts(Proxies()) == ["one.example", "two.example"]
+        assert hosts(Proxies(trust_env=False)) == [None, None]
+
+    def test_one_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ALL_PROXY", "http://all.example")
+        assert hosts(Proxies()) == ["all.example", "all.example"]
+        monkeypatch.setenv("HTTP_PROXY", "http://one.example")
+        assert hosts(Proxies()) == ["one.example", "all.example"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="variables have no case there")
+    def test_lower_case_comes_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HTTP_PROXY", "http://upper.example")
+        monkeypatch.setenv("http_proxy", "http://lower.example")
+        assert hosts(Proxies()) == ["lower.example", None]
+        monkeypatch.setenv("http_proxy", "")
+        assert hosts(Proxies()) == [None, None]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="variables have no case there")
+    def test_a_field_of_a_request_names_no_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REQUEST_METHOD", "GET")
+        monkeypatch.setenv("HTTP_PROXY", "http://evil.example")
+        assert hosts(Proxies()) == [None, None]
+        monkeypatch.setenv("http_proxy", "http://ours.example")
+        assert hosts(Proxies()) == ["ours.example", None]
+
+    def test_the_environment_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        proxies = Proxies()
+        monkeypatch.setenv("HTTP_PROXY", PROXY)
+        assert hosts(proxies) == [None, None]
+
+    @pytest.mark.parametrize(
+        ("exempt", "host", "port", "direct"),
+        [
+            ("", "api.example", 80, False),
+            (" , ", "api.example", 80, False),
+            ("*", "api.example", 80, True),
+            ("*:81", "api.example", 80, False),
+            ("api.example", "api.example", 80, True),
+            ("api.example", "API.Example", 80, True),
+            ("API.Example", "api.example", 80, True),
+            ("api.example", "api.example.", 80, True),
+            ("api.example", "v1.api.example", 80, True),
+            ("api.example", "myapi.example", 80, False),
+            ("pi.example", "api.example", 80, False),
+            (".example", "api.example", 80, True),
+            (".api.example", "api.example", 80, True),
+            ("*.example", "api.example", 80, True),
+            ("other.example, api.example", "api.example", 80, True),
+            ("other.example api.example", "api.example", 80, True),
+            ("api.example:80", "api.example", 80, True),
+            ("api.example:80", "api.example", 8080, False),
+            ("10.0.0.1", "10.0.0.1", 80, True),
+            ("10.0.0.1", "10.0.0.10", 80, False),
+            ("10.0.0.1:81", "10.0.0.1", 80, False),
+            ("10.0.0.0/8", "10.255.0.1", 80, True),
+            ("10.0.0.1/8", "10.255.0.1", 80, True),
+            ("10.0.0.0/8", "11.0.0.1", 80, False),
+            ("10.0.0.0/8:80", "10.0.0.1", 80, True),
+            ("10.0.0.0/8", "api.example", 80, False),
+            ("::1", "::1", 80, True),
+            ("[::1]", "::1", 80, True),
+            ("[::1]:80", "::1", 80, True),
+            ("[::1]:81", "::1", 80, False),
+            ("fd00::/8", "fd12::1", 80, True),
+            ("fd00::/8", "10.0.0.1", 80, False),
+            ("10.0.0.0/8", "fd12::1", 80, False),
+            ("localhost", "127.0.0.1", 80, False),
+            ("other.example", "127.0.0.1", 80, False),
+        ],
+    )
+    def test_exemptions(
+        self, monkeypatch: pytest.MonkeyPatch, exempt: str, host: str, port: int, direct: bool
+    ) -> None:
+        monkeypatch.setenv("HTTP_PROXY", PROXY)
+        monkeypatch.setenv("NO_PROXY", exempt)
+        assert (Proxies().proxy_for("http", host, port) is None) is direct
+
+
+def hosts(proxies: Proxies) -> List[Optional[str]]:
+    found = [proxies.proxy_for(scheme, "api.example", 1) for scheme in ("http", "https")]
+    return [proxy and proxy.host for proxy in found]
+
+
+@pytest.fixture(params=LANES)
+def lane(request: pytest.FixtureRequest) -> Lane:
+    return Lane(request.param)
+
+
+@pytest.fixture
+def way(scripted: Any) -> Iterator[Any]:
+    """A proxy; `way.with_user` is its URL with credentials."""
+    with scripted.ScriptedServer(proxying) as server:
+        server.with_user = server.url.replace("://", "://user:pa%20ss@")
+        yield server
+
+
+@pytest.fixture
+def tls_way(scripted: Any, server_tls: ssl.SSLContext) -> Iterator[Any]:
+    """The same, spoken to over TLS."""
+    with scripted.ScriptedServer(proxying, tls=server_tls) as server:
+        server.with_user = server.url.replace("://", "://user:pa%20ss@")
+        yield server
+
+
+@pytest.fixture
+def plain(scripted: Any) -> Iterator[Any]:
+    """An http server that sends back what it gets."""
+    with scripted.ScriptedServer(scripted.echo) as server:
+        yield server
+
+
+@pytest.fixture
+def secure(scripted: Any, server_tls: ssl.SSLContext) -> Iterator[Any]:
+    """An https server that sends back what it gets."""
+    with scripted.ScriptedServer(scripted.echo, tls=server_tls) as server:
+        yield server
+
+
+def authority_of(server: Any) -> str:
+    return f"127.0.0.1:{server.port}"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_plain_requests_are_forwarded(
+    lane: Lane, way: Any, tls_way: Any, plain: Any, ca_file: str, scheme: str
+) -> None:
+    """In absolute form, the credentials with each of them, and to the proxy alone."""
+    by = tls_way if scheme == "https" else way
+    with lane(proxy=by.with_user, verify=ca_file) as transport:
+        for body in (b"one", b"two"):
+            request = Request("POST", f"{plain.url}/a%20b?c=d", Headers({"X-API-Key": "k"}), body)
+            assert transport.send(request).body == body
+    assert by.connections == 1
+    for request in by.requests:
+        assert request.target == f"{plain.url}/a%20b?c=d"
+        assert request["host"] == authority_of(plain)
+        assert [v for n, v in request.headers if n.lower() == "proxy-authorization"] == [
+            AUTHORIZATION
+        ]
+    for request in plain.requests:
+        assert request["x-api-key"] == "k"
+        assert "proxy-authorization" not in request
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_tunnel(
+    lane: Lane, way: Any, tls_way: Any, secure: Any, ca_file: str, scheme: str
+) -> None:
+    """The proxy sees its own credentials and where to; the origin all the rest."""
+    by = tls_way if scheme == "https" else way
+    big = b"x" * 1_000_000
+    with lane(proxy=by.with_user, verify=ca_file) as transport:
+        if lane.name == "aiohttp" and scheme == "https" and sys.version_info < (3, 11):
+            with fails(Phase.NOT_SENT, r"Python 3\.11"):
+                transport.send(post(secure))
+            return
+        key = {"X-API-Key": "k", "Authorization": "Bearer k"}
+        assert transport.send(post(secure, b"one", **key)).body == b"one"
+        assert transport.send(post(secure, big, **key)).body == big
+        body = transport.open(post(secure, b"two", **key))
+        assert body.read_all() == b"two"
+        assert body.read(0.01) == b""
+        body.close()
+    assert by.connections <= 2  # a stream may have a connection of its own
+    for request in by.requests:
+        assert (request.method, request.target) == ("CONNECT", authority_of(secure))
+        assert request["proxy-authorization"] == AUTHORIZATION
+        assert "x-api-key" not in request
+        assert "authorization" not in request
+    assert [request.target for request in secure.requests] == ["/things"] * 3
+    for request in secure.requests:
+        assert request["authorization"] == "Bearer k"
+        assert request["host"] == authority_of(secure)
+        assert "proxy-authorization" not in request
+
+
+def test_a_quiet_stream_through_a_tunnel(
+    lane: Lane, scripted: Any, way: Any, server_tls: ssl.SSLContext, ca_file: str
+) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False) + b"5\r\nhe")
+        peer.read_request()
+
+    with (
+        scripted.ScriptedServer(handler, tls=server_tls) as origin,
+        lane(proxy=way.url, verify=ca_file) as transport,
+    ):
+        body = transport.open(get(origin))
+        assert body.read(5.0) == b"he"
+        assert body.read(0.05) is None
+        body.close()
+
+
+def test_the_environment_decides(
+    lane: Lane, way: Any, plain: Any, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", way.with_user)
+    monkeypatch.setenv("HTTPS_PROXY", way.url)
+    with lane(verify=ca_file) as transport:
+        monkeypatch.delenv("HTTP_PROXY")  # it was settled when the transport was made
+        assert transport.send(post(plain, b"a")).body == b"a"
+        assert transport.send(post(secure, b"b")).body == b"b"
+    assert [request.method for request in way.requests] == ["POST", "CONNECT"]
+
+
+def test_the_environment_exempts(
+    lane: Lane, way: Any, plain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", way.url)
+    monkeypatch.setenv("NO_PROXY", f"127.0.0.1:{plain.port}")
+    with lane() as transport:
+        assert transport.send(post(plain, b"a")).body == b"a"
+    with lane(proxy=way.url) as transport:  # what was asked for comes first
+        assert transport.send(post(plain, b"b")).body == b"b"
+    assert [request.body for request in way.requests] == [b"b"]
+
+
+def test_the_environment_is_not_trusted(
+    lane: Lane, plain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://nowhere.example")
+    with pytest.raises(ValueError, match="SOCKS"), lane():
+        pass
+    with lane(trust_env=False) as transport:
+        assert transport.send(post(plain, b"a")).body == b"a"
+
+
+def test_socks_is_refused(lane: Lane) -> None:
+    with pytest.raises(ValueError, match="SOCKS"), lane(proxy="socks5://proxy.example"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"HTTP/1.1 407 Who are you\r\nContent-Length: 9\r\n\r\n<html>407", "407"),
+        (b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\n\r\n<html>", "502"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", ""),
+        (b"HTTP/1.1 200", ""),
+        (b"", ""),
+    ],
+    ids=["407", "502", "garbage", "cut", "closed"],
+)
+def test_no_tunnel_is_not_sent(lane: Lane, scripted: Any, answer: bytes, text: str) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(answer)
+
+    with scripted.ScriptedServer(handler) as server:
+        with_user = server.url.replace("://", "://user:pa%20ss@")
+        with lane(proxy=with_user) as transport:
+            for _ in range(2):
+                with fails(Phase.NOT_SENT, text) as caught:
+                    transport.send(Request("POST", "https://origin.example/", Headers(), b"x"))
+                assert f"proxy {server.url}" in str(caught.value)
+                assert "pa ss" not in str(caught.value)
+                assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX-", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_a_silent_proxy_is_not_sent(lane: Lane, scripted: Any, said: bytes) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(said)
+        peer.wait_closed()
+
+    with (
+        scripted.ScriptedServer(handler) as server,
+        lane(proxy=server.url) as transport,
+        fails(Phase.NOT_SENT, timed_out=True),
+    ):
+        transport.send(Request("POST", "https://origin.example/", Headers(), b"x"), 0.2)
+
+
+def test_no_proxy_there(lane: Lane) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    with lane(proxy=f"http://user:secret@127.0.0.1:{port}") as transport:
+        for scheme in ("http", "https"):
+            with fails(Phase.NOT_SENT, re.escape(f"proxy http://127.0.0.1:{port}")) as caught:
+                transport.send(Request("GET", f"{scheme}://origin.example/", Headers()))
+            assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_must_prove_who_it_is(lane: Lane, tls_way: Any, scheme: str) -> None:
+    if lane.name == "aiohttp" and scheme == "https" and sys.version_info < (3, 11):
+        pytest.skip("refused before")
+    with lane(proxy=tls_way.with_user) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
+        transport.send(Request("GET", f"{scheme}://origin.example/", Headers()))
+    assert not tls_way.requests
+
+
+def test_an_error_page_of_a_proxy_is_a_reply(lane: Lane, scripted: Any) -> None:
+    page = scripted.reply(
+        b"<html>no route</html>", status="502 Bad Gateway", headers=[("Content-Type", "text/html")]
+    )
+
+    def handler(peer: Any) -> None:
+        while peer.read_request():
+            peer.send(page)
+
+    with scripted.ScriptedServer(handler) as server, lane(proxy=server.url) as transport:
+        response = transport.send(Request("GET", "http://origin.example/", Headers()))
+        assert (response.status, response.body) == (502, b"<html>no route</html>")
+        made = RequestsTransport(proxy=server.url)
+        with (
+            FlowMaestroClient(
+                "k", base_url="http://origin.example", transport=made, max_retries=0
+            ) as client,
+            pytest.raises(ServerError) as caught,
+        ):
+            client.workflows.get("wf_1")
+        assert caught.value.status_code == 502
+
+
+def test_each_proxy_gets_its_own_credentials(
+    lane: Lane, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two users of one proxy: one for each scheme."""
+    refusal = scripted.reply(status="503 Service Unavailable", headers=[("Connection", "close")])
+    with scripted.ScriptedServer(scripted.answering(refusal)) as server:
+        monkeypatch.setenv("http_proxy", server.url.replace("//", "//alice:1@"))
+        monkeypatch.setenv("https_proxy", server.url.replace("//", "//bob:2@"))
+        with lane() as transport:
+            transport.send(Request("GET", "http://a.example/", Headers()))
+            with fails(Phase.NOT_SENT):
+                transport.send(Request("GET", "https://b.example/", Headers()))
+    sent = [request["proxy-authorization"] for request in server.requests]
+    assert sent == ["Basic YWxpY2U6MQ==", "Basic Ym9iOjI="]

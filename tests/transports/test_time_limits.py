@@ -1,0 +1,233 @@
+"""Time limits of every transport: of the attempt, and of its phases, however slowly bytes come."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from typing import Any, Iterator
+
+import pytest
+from lanes import LANES, Lane, fails, get, post
+
+from flowmaestro_core.http import Headers, Phase, Request, TransportFailure
+from flowmaestro_core.timeouts import Timeout
+
+SOON = 0.2
+"""Seconds of a limit that runs out in a test."""
+LATE = 10.0
+"""Seconds of one that does not, and more than any test here may take."""
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+
+
+@pytest.fixture(params=LANES)
+def lane(request: pytest.FixtureRequest) -> Lane:
+    return Lane(request.param)
+
+
+@pytest.fixture(autouse=True)
+def no_limit_is_forgotten() -> Iterator[None]:
+    """Whichever limit was to run out, the one of LATE seconds did not do its work."""
+    begun = time.monotonic()
+    yield
+    assert time.monotonic() - begun < LATE
+
+
+@contextlib.contextmanager
+def full_listener() -> Iterator[str]:
+    """The URL of a server that neither accepts nor refuses a connection: its backlog is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        time.sleep(0.05)  # until the backlog knows
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+
+def saying(data: bytes, *, pause: float = 0.0, after: bytes = b"") -> Any:
+    """A handler that says `data` byte by byte, then `after`, until the client has had enough."""
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        with contextlib.suppress(OSError):
+            for byte in data if pause else [data]:
+                peer.send(bytes([byte]) if pause else data)
+                time.sleep(pause)
+            peer.send(after)
+            peer.wait_closed()
+
+    return handler
+
+
+@pytest.mark.parametrize("limit", [Timeout(LATE, connect=SOON), SOON], ids=["connect", "total"])
+class TestConnecting:
+    def test_no_answer(self, lane: Lane, limit: float) -> None:
+        with full_listener() as url, lane() as transport:
+            for operation in (transport.send, transport.open):
+                with fails(Phase.NOT_SENT, timed_out=True):
+                    operation(Request("POST", url, Headers(), b"x"), limit)
+
+    def test_a_handshake_without_an_end(self, lane: Lane, scripted: Any, limit: float) -> None:
+        with (
+            scripted.ScriptedServer(lambda peer: peer.wait_closed()) as server,
+            lane() as transport,
+            fails(Phase.NOT_SENT, timed_out=True),
+        ):
+            secure = server.url.replace("http:", "https:")
+            transport.send(Request("POST", f"{secure}/", Headers(), b"x"), limit)
+
+    def test_a_tunnel_that_is_dug_slowly(self, lane: Lane, scripted: Any, limit: float) -> None:
+        handler = saying(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 100, pause=0.02)
+        with (
+            scripted.ScriptedServer(handler) as server,
+            lane(proxy=server.url) as transport,
+            fails(Phase.NOT_SENT, timed_out=True),
+        ):
+            transport.send(Request("POST", "https://o.example/", Headers(), b"x"), limit)
+
+    def test_no_connection_free(self, lane: Lane, scripted: Any, limit: float) -> None:
+        taken = threading.Event()
+
+        def handler(peer: Any) -> None:
+            peer.read_request()
+            taken.set()
+            peer.wait_closed()
+
+        def take() -> None:
+            with contextlib.suppress(Exception):
+                transport.send(get(server), 4 * SOON)
+
+        with scripted.ScriptedServer(handler) as server, lane(max_connections=1) as transport:
+            first = threading.Thread(target=take)
+            first.start()
+            assert taken.wait(5)
+            with fails(Phase.NOT_SENT, timed_out=True):
+                transport.send(post(server), limit)
+            first.join()
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [Timeout(LATE, connect=LATE, head=SOON, read=LATE), SOON],
+    ids=["head", "total"],
+)
+class TestTheHead:
+    @pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
+    def test_none_comes(self, lane: Lane, scripted: Any, limit: float, kept: bool) -> None:
+        def handler(peer: Any) -> None:
+            while True:
+                request = peer.read_request()
+                if request is None:
+                    return
+                if request.target == "/":
+                    peer.send(scripted.reply())
+
+        with scripted.ScriptedServer(handler) as server, lane() as transport:
+            if kept:
+                transport.send(get(server))
+            for operation in (transport.send, transport.open):
+                with fails(Phase.MAYBE_PROCESSED, timed_out=True):
+                    operation(post(server), limit)
+
+    def test_one_dribbles(self, lane: Lane, scripted: Any, limit: float) -> None:
+        handler = saying(HEAD[:-2] + b"X-A: b\r\n" * 100, pause=0.02)
+        with scripted.ScriptedServer(handler) as server, lane() as transport:
+            for operation in (transport.send, transport.open):
+                with pytest.raises(TransportFailure) as caught:
+                    operation(post(server), limit)
+                # h11 knows that a reply has begun; either way the server may have acted
+                assert caught.value.phase in {Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN}
+                assert caught.value.timed_out
+
+    @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+    def test_the_request_is_not_taken(
+        self,
+        lane: Lane,
+        scripted: Any,
+        server_tls: ssl.SSLContext,
+        ca_file: str,
+        limit: float,
+        tls: bool,
+    ) -> None:
+        """Or bit by bit: what is written counts, not that something was."""
+
+        def handler(peer: Any) -> None:
+            while not server.leaving and peer.sock.recv(20_000):
+                time.sleep(0.05)
+
+        with scripted.ScriptedServer(handler, tls=server_tls if tls else None) as server:
+            body = b"x" * 30_000_000
+            with lane(verify=ca_file) as transport, fails(Phase.MAYBE_PROCESSED, timed_out=True):
+                transport.send(post(server, body), limit if limit > 1 else 5 * limit)
+            server.leaving = True  # the total leaves time to connect on a busy machine
+
+
+@pytest.mark.parametrize("limit", [Timeout(LATE, read=SOON), 2 * SOON], ids=["read", "total"])
+def test_a_body_that_falls_silent(lane: Lane, scripted: Any, limit: float) -> None:
+    with scripted.ScriptedServer(saying(HEAD + b"he")) as server, lane() as transport:
+        for _ in range(2):
+            with fails(Phase.REPLY_BROKEN, timed_out=True):
+                transport.send(get(server), limit)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a_body_that_dribbles(
+    lane: Lane, scripted: Any, server_tls: ssl.SSLContext, ca_file: str, tls: bool
+) -> None:
+    """No silence is long; the whole is."""
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(HEAD.replace(b"5", b"500"))
+        with contextlib.suppress(OSError):
+            for _ in range(499):
+                peer.send(b"x")
+                time.sleep(0.02)
+
+    limit = Timeout(1.0, head=LATE, read=LATE)
+    with (
+        scripted.ScriptedServer(handler, tls=server_tls if tls else None) as server,
+        lane(verify=ca_file) as transport,
+        fails(Phase.REPLY_BROKEN, timed_out=True),
+    ):
+        transport.send(get(server), limit)
+
+
+def test_phases_follow_one_another(lane: Lane, scripted: Any) -> None:
+    """Each limit is for its own phase; together they may take longer than each."""
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        time.sleep(0.3)
+        peer.send(HEAD)
+        for byte in b"hello":
+            time.sleep(0.15)
+            peer.send(bytes([byte]))
+
+    limit = Timeout(LATE, connect=5, head=0.8, read=0.8)
+    with scripted.ScriptedServer(handler) as server, lane() as transport:
+        assert transport.send(get(server), limit).body == b"hello"
+
+
+def test_a_stream_has_patience_of_its_own(lane: Lane, scripted: Any) -> None:
+    limit = Timeout(LATE, connect=5, head=5, read=0.05)
+    with scripted.ScriptedServer(saying(HEAD, after=b"hel")) as server, lane() as transport:
+        body = transport.open(get(server), limit)
+        text = b""
+        while text != b"hel":
+            text += body.read(5.0) or b""
+        assert body.read(0.2) is None
+        assert body.read(0.2) is None
+        body.close()
+
+
+def test_all_limits_kept(lane: Lane, scripted: Any) -> None:
+    limit = Timeout(LATE, connect=5, head=5, read=5)
+    with scripted.ScriptedServer(scripted.echo) as server, lane() as transport:
+        for body in (b"", b"a", b"x" * 300_000):
+            assert transport.send(post(server, body), limit).body == body
+            assert transport.open(post(server, body), limit).read_all() == body
