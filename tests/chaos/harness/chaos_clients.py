@@ -1,0 +1,106 @@
+"""The clients: each transport, its dice seeded, and a blocking client that can be awaited."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Callable, Coroutine, Dict, NamedTuple, Optional
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamTimes
+from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
+
+TIMEOUT = 0.6
+"""Seconds that one attempt may take."""
+
+TIMES = StreamTimes(
+    event_idle=0.2, event_idle_max=0.5, bytes_idle=0.8, reconnect_base=0.02, reconnect_max=0.1
+)
+
+
+class Stack(NamedTuple):
+    """A transport, and where it runs: the name of an event loop, or `None` for threads."""
+
+    make: Callable[..., Any]
+    backend: Optional[str]
+
+
+STACKS: Dict[str, Stack] = {
+    "requests": Stack(RequestsTransport, None),
+    "aiohttp": Stack(AiohttpTransport, "asyncio"),
+    "anyio/asyncio": Stack(AnyioTransport, "asyncio"),
+    "anyio/trio": Stack(AnyioTransport, "trio"),
+}
+
+
+class QuickDice(random.Random):
+    """A transport's dice: pauses before retries are a twentieth of what they would be."""
+
+    def random(self) -> float:
+        return super().random() / 20
+
+
+def a_client(stack: Stack, transport: Any, url: str, key: str) -> Any:
+    """A client over `transport`, which others share."""
+    kind = FlowMaestroClient if stack.backend is None else AsyncFlowMaestroClient
+    client = kind(api_key=key, base_url=url, transport=transport, stream_times=TIMES)
+    client = client.with_options(timeout=TIMEOUT)
+    return Awaited(client) if stack.backend is None else client
+
+
+class Awaited:
+    """A blocking client, or a resource of one, whose methods are awaited."""
+
+    def __init__(self, wrapped: Any) -> None:
+        self._wrapped = wrapped
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._wrapped, name)
+        return _AwaitedMethod(found) if callable(found) else Awaited(found)
+
+
+class _AwaitedMethod:
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _Outcome(lambda: self._method(*args, **kwargs))
+
+
+class _Outcome:
+    """What a blocking call comes to: awaited, iterated over, or entered."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._items: Any = None
+
+    def __await__(self) -> Any:
+        return self._call()
+        yield  # what makes it an iterator, as `await` wants one
+
+    def __aiter__(self) -> _Outcome:
+        if self._items is None:
+            self._items = self._call()
+        iter(self._items)
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return next(self._items)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> _Outcome:
+        self._items = self._call()
+        self._items.__enter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._items.__exit__(*exc)
+
+
+def complete(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine comes to that awaits nothing but blocking calls."""
+    try:
+        coroutine.send(None)
+    except StopIteration as ended:
+        return ended.value
+    raise AssertionError("it awaits something that does not block")

@@ -1,0 +1,198 @@
+"""A short chaos run on every transport, and proof that its checker has teeth.
+
+The long one is `nox -s chaos`.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, ClassVar, Dict, List
+
+import anyio
+import pytest
+from chaos import lanes
+from chaos_claims import Refused
+from chaos_clients import STACKS
+from chaos_lane import Lane, Report, run_lane
+from chaos_ledger import Ledger, LedgerFake
+from chaos_plan import plan
+
+from flowmaestro import ConnectionError, FlowMaestroClient
+from flowmaestro.testing import MemoryTransport
+from flowmaestro_core.errors import Attempt
+from flowmaestro_core.http import Headers, Phase, Response, TransportFailure
+from flowmaestro_transports import AnyioTransport, RequestsTransport
+
+OPERATIONS = 150
+"""Of each transport, half of them under TLS."""
+
+
+@pytest.mark.filterwarnings(  # asyncio of Python 3.9 and 3.10, of TLS that the peer has reset
+    "ignore:Exception ignored in.*_SSLProtocolTransport"
+)
+@pytest.mark.parametrize("lane", lanes(7, OPERATIONS * len(STACKS)), ids=lambda lane: lane.title)
+def test_nothing_is_doubled_invented_unanswered_or_leaked(lane: Lane) -> None:
+    report = run_lane(lane)
+    assert report.violations == []
+    assert len(report.outcomes) == lane.operations
+    assert report.faults, "the network was too kind"
+    assert report.claims > lane.operations / 8, "hardly anything was told, so nothing was checked"
+
+
+def test_the_seed_gives_the_plan_and_the_operations() -> None:
+    one, same, other = (Lane("requests", True, seed, 50) for seed in (1, 1, 2))
+    assert kinds(one) == kinds(same) != kinds(other)
+    plans = [[plan(seed, number, flips=True) for number in range(50)] for seed in "112"]
+    assert plans[0] == plans[1] != plans[2]
+
+
+def kinds(lane: Lane) -> List[List[str]]:
+    return [[task.kind for task in lane.tasks_of(worker)] for worker in range(lane.workers)]
+
+
+def test_bytes_are_flipped_only_where_somebody_notices() -> None:
+    faults = {flips: {plan("1", n, flips=flips).fault for n in range(200)} for flips in (0, 1)}
+    assert faults[1] - faults[0] == {"flip"}
+
+
+class Doubling(RequestsTransport):
+    """Sends what may not be sent twice a second time when the reply is lost."""
+
+    def send(self, request: Any, timeout: float) -> Response:
+        try:
+            return super().send(request, timeout)
+        except TransportFailure:
+            if request.method != "POST":
+                raise
+            return super().send(request, timeout)
+
+
+class DoublingUnderAnotherKey(RequestsTransport):
+    """Does the same with a new idempotency key."""
+
+    def send(self, request: Any, timeout: float) -> Response:
+        if request.method == "POST" and request.url.endswith("/execute"):
+            pairs = {**request.headers, "idempotency-key": "another"}
+            super().send(type(request)("POST", request.url, Headers(pairs), request.body), timeout)
+        return super().send(request, timeout)
+
+
+class Inventing(RequestsTransport):
+    """Makes up a reply when none comes."""
+
+    def send(self, request: Any, timeout: float) -> Response:
+        try:
+            return super().send(request, timeout)
+        except TransportFailure:
+            body = b'{"data": {"execution_id": "ex_made_up", "status": "pending"}}'
+            return Response(200, Headers(), body)
+
+
+class MixingUp(RequestsTransport):
+    """Answers every request with the last reply to its method."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._last: Dict[str, Response] = {}
+
+    def send(self, request: Any, timeout: float) -> Response:
+        response = super().send(request, timeout)
+        last = self._last.get(request.method, response)
+        self._last[request.method] = response
+        return last
+
+
+class Denying(RequestsTransport):
+    """Says that nothing was sent when a reply is lost."""
+
+    def send(self, request: Any, timeout: float) -> Response:
+        try:
+            return super().send(request, timeout)
+        except TransportFailure as failure:
+            raise TransportFailure(Phase.NOT_SENT, "it never left") from failure
+
+
+class OpeningSockets(RequestsTransport):
+    """Leaves something open for each stream."""
+
+    left: ClassVar[List[socket.socket]] = []
+
+    def open(self, request: Any, timeout: float) -> Any:
+        self.left.append(socket.socket())
+        return super().open(request, timeout)
+
+
+class KeepingStreams(AnyioTransport):
+    """Closes no stream before it is closed itself."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._kept: List[Any] = []
+
+    async def open(self, request: Any, timeout: float) -> Any:
+        body = await super().open(request, timeout)
+        body.close = self._not_now
+        self._kept.append(body)
+        return body
+
+    async def _not_now(self) -> None:
+        pass
+
+
+class Forgetful(AnyioTransport):
+    """Never comes back with an answer."""
+
+    async def send(self, request: Any, timeout: float) -> Response:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+def violations_of(make: Any, name: str = "requests", operations: int = 72) -> Report:
+    """What a client over a transport that `make` makes does in a short run."""
+    return run_lane(Lane(name, False, 3, operations, make=make))
+
+
+def test_a_doubled_post_is_caught() -> None:
+    assert violations_of(Doubling).doubled
+
+
+def test_a_doubled_post_is_caught_under_another_key() -> None:
+    assert any("execution of" in found for found in violations_of(DoublingUnderAnotherKey).doubled)
+
+
+def test_a_wrong_word_on_whether_it_was_sent_is_caught() -> None:
+    assert violations_of(Denying).doubled, "whoever believes it sends it again"
+    fake = LedgerFake()
+    client = FlowMaestroClient(api_key=fake.api_key, transport=MemoryTransport(fake))
+    client.workflows.execute("wf_123", idempotency_key="key-1")
+    error = ConnectionError()
+    error.attempts = (Attempt(1, Phase.NOT_SENT),)
+    assert "nothing was sent" in Refused(error, "key-1").lie(Ledger(fake))
+    assert not Refused(error, "key-2").lie(Ledger(fake))
+
+
+def test_an_invented_result_is_caught() -> None:
+    assert any("never sent" in found for found in violations_of(Inventing).invented)
+
+
+def test_a_mixed_up_reply_is_caught() -> None:
+    assert violations_of(MixingUp).invented
+
+
+def test_a_leaked_socket_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaos_lane.SETTLE_SECONDS", 1.0)
+    leaked = violations_of(OpeningSockets).leaked
+    while OpeningSockets.left:
+        OpeningSockets.left.pop().close()
+    assert any("files are left open" in found for found in leaked)
+
+
+def test_a_stream_that_is_left_open_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaos_lane.SETTLE_SECONDS", 1.0)
+    leaked = violations_of(KeepingStreams, "anyio/asyncio").leaked
+    assert any("event streams are left open" in found for found in leaked)
+
+
+def test_an_operation_without_an_answer_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaos_lane.ANSWER_SECONDS", 0.2)
+    assert violations_of(Forgetful, "anyio/trio", 24).unanswered
