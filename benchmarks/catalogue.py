@@ -1,0 +1,220 @@
+"""What is measured: the rows (who), the cases (what), and the benchmarks that join them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, Tuple
+
+
+@dataclass(frozen=True)
+class Row:
+    """One competitor: a worker script, the environment that it runs in, and its arguments."""
+
+    name: str
+    environment: str
+    script: str
+    arguments: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One piece of work: a worker's task, how often it is done in a round, and its options.
+
+    `metric` is what the plot and the ratios are about: `cpu_us` (of one operation, like
+    `wall_us`, in microseconds), or another that the task reports.
+    """
+
+    name: str
+    task: str
+    count: int
+    options: Dict[str, Any] = field(default_factory=dict[str, Any])
+    metric: str = "cpu_us"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Cases, each done by every row in turn.
+
+    Attributes:
+        rows: the first of them is done once more, as `(again)`, to show the noise.
+        against: the row that ratios are to.
+        fresh: a new process for each round, where a task leaves its mark on memory.
+        rounds: how many.
+
+    """
+
+    name: str
+    title: str
+    rows: Tuple[Row, ...]
+    cases: Tuple[Case, ...]
+    against: str
+    fresh: bool = False
+    rounds: int = 5
+
+
+def _ours(name: str, script: str, *arguments: str) -> Row:
+    return Row(name, "ours", script, arguments)
+
+
+OURS_REQUESTS = _ours("ours-requests", "flowmaestro_blocking", "RequestsTransport")
+OURS_AIOHTTP = _ours("ours-aiohttp", "flowmaestro_awaiting", "AiohttpTransport", "asyncio")
+OURS_ANYIO = _ours("ours-anyio-asyncio", "flowmaestro_awaiting", "AnyioTransport", "asyncio")
+OURS_TRIO = _ours("ours-anyio-trio", "flowmaestro_awaiting", "AnyioTransport", "trio")
+PEER = Row("peer", "peer", "flowmaestro_blocking")
+PEER_AWAITING = Row("peer-async", "peer", "flowmaestro_awaiting", ("", "asyncio"))
+REQUESTS = Row("bare-requests", "requests", "bare_requests")
+AIOHTTP = Row("bare-aiohttp", "aiohttp", "bare_aiohttp")
+ANYIO = Row("bare-anyio-asyncio", "anyio", "bare_anyio", ("asyncio",))
+TRIO = Row("bare-anyio-trio", "anyio", "bare_anyio", ("trio",))
+SOCKET = Row("raw-socket", "bare", "raw_socket")
+STREAMS = Row("raw-asyncio", "bare", "raw_asyncio")
+HTTPX = Row("httpx", "httpx", "httpx_blocking")
+HTTPX_AWAITING = Row("httpx-async", "httpx", "httpx_awaiting")
+OPENAI = Row("openai", "openai", "openai_blocking")
+OPENAI_AWAITING = Row("openai-async", "openai", "openai_awaiting")
+
+BLOCKING = (OURS_REQUESTS, REQUESTS, PEER, HTTPX, OPENAI, SOCKET)
+AWAITING = (
+    *(OURS_AIOHTTP, AIOHTTP, OURS_ANYIO, ANYIO, OURS_TRIO, TRIO),
+    *(PEER_AWAITING, HTTPX_AWAITING, OPENAI_AWAITING, STREAMS),
+)
+CALLS = (
+    Case("call", "call", 200),
+    Case("list page", "list_page", 200),
+    Case("execute", "execute", 200),
+)
+
+
+def _decoder(name: str, environment: str) -> Row:
+    return Row(name, environment, "decoders", (name,))
+
+
+def _import(name: str, environment: str, line: str) -> Row:
+    return Row(name, environment, "imports", (line,))
+
+
+CLIENTS = "from flowmaestro import FlowMaestroClient, AsyncFlowMaestroClient"
+MADE = "AsyncFlowMaestroClient(api_key='fm_live_k', transport=AnyioTransport())"
+
+BENCHMARKS = (
+    Benchmark("calls", "One blocking call", BLOCKING, CALLS, "bare-requests"),
+    Benchmark("calls-async", "One awaited call", AWAITING, CALLS, "bare-aiohttp"),
+    Benchmark(
+        "in-flight",
+        "Many calls at once",
+        (OURS_AIOHTTP, AIOHTTP, OURS_ANYIO, OURS_TRIO, PEER_AWAITING),
+        (
+            Case("64 in flight", "in_flight", 1024, {"width": 64}),
+            Case("512 in flight", "in_flight", 1024, {"width": 512}),
+        ),
+        "bare-aiohttp",
+        rounds=3,
+    ),
+    Benchmark(
+        "decode",
+        "Decoding events that are there",
+        (
+            _decoder("ours", "ours"),
+            _decoder("ours-events", "ours"),
+            _decoder("bare-split", "bare"),
+            _decoder("httpx-sse", "httpx"),
+            _decoder("openai", "openai"),
+        ),
+        tuple(
+            Case(
+                f"{label}, {chunk}-byte chunks, {'with' if decode else 'no'} JSON",
+                "decode",
+                count,
+                {"size": size, "chunk": chunk, "decode": decode},
+            )
+            for label, size, count in (("small events", 120, 5000), ("50 KB events", 50_000, 100))
+            for chunk in (65_536, 16_384, 64)
+            for decode in (True, False)
+        ),
+        "httpx-sse",
+    ),
+    Benchmark(
+        "streams",
+        "A stream of events, each in a chunk of its own",
+        (OURS_REQUESTS, PEER, OURS_AIOHTTP, OURS_ANYIO, OURS_TRIO, PEER_AWAITING),
+        (Case("event", "events", 20_000),),
+        "peer",
+    ),
+    Benchmark(
+        "imports",
+        "Import, beyond the interpreter's own start",
+        (
+            _import("ours", "ours", CLIENTS),
+            _import(
+                "ours-anyio-made",
+                "ours",
+                f"{CLIENTS}; from flowmaestro_transports import AnyioTransport; {MADE}",
+            ),
+            _import("peer", "peer", CLIENTS),
+            _import("openai", "openai", "import openai"),
+            _import("requests", "requests", "import requests"),
+            _import("aiohttp", "aiohttp", "import aiohttp"),
+            _import("anyio", "anyio", "import anyio, h11"),
+        ),
+        (Case("import", "run", 2),),
+        "peer",
+    ),
+    Benchmark(
+        "clients",
+        "Making a client, and what its first call sets up",
+        (OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO, PEER, PEER_AWAITING),
+        (Case("time", "make", 100), Case("memory", "make", 100, {"trace": True}, "held_kb")),
+        "peer",
+    ),
+    Benchmark(
+        "idle-streams",
+        "Streams that are open and silent",
+        (OURS_AIOHTTP, AIOHTTP, OURS_ANYIO, ANYIO, PEER_AWAITING),
+        (Case("open 500", "idle", 500),),
+        "bare-aiohttp",
+        fresh=True,
+        rounds=3,
+    ),
+    Benchmark(
+        "overshoot",
+        "From an execution's end to the result in hand",
+        (OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO, PEER, PEER_AWAITING),
+        (Case("run", "overshoot", 4, metric="late_ms"),),
+        "peer",
+        rounds=3,
+    ),
+    Benchmark(
+        "waiting",
+        "The result of wait_for_completion, on a virtual clock, at the worst",
+        (_ours("ours", "machines"),),
+        tuple(
+            Case(f"runs of {seconds:g} s", "wait", 20, {"seconds": seconds}, "late_ms")
+            for seconds in (0.3, 1, 2.2, 5, 10, 20)
+        ),
+        "ours",
+        rounds=1,
+    ),
+    Benchmark(
+        "core",
+        "The core's own share of a call",
+        (_ours("ours", "machines"),),
+        (Case("call", "call", 2000),),
+        "ours",
+    ),
+    Benchmark(
+        "growth-events",
+        "An event of ever longer streams",
+        (OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO),
+        tuple(Case(f"{count:,} events", "events", count) for count in (10**3, 10**4, 10**5, 10**6)),
+        "ours-requests",
+        rounds=2,
+    ),
+    Benchmark(
+        "growth-pages",
+        "A page of ever longer walks",
+        (OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO),
+        tuple(Case(f"{count:,} pages", "pages", count) for count in (10, 10**2, 10**3, 10**4)),
+        "ours-requests",
+        rounds=2,
+    ),
+)

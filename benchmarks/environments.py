@@ -1,0 +1,40 @@
+"""A virtual environment for each peer, made when it is first needed and kept."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / ".benchmarks"
+
+PACKAGES = {
+    "ours": ("--editable", str(ROOT), "trio"),
+    "peer": ("flowmaestro==0.1.0", "sniffio"),  # without sniffio it is slower by a quarter
+    "httpx": ("httpx", "httpx-sse"),
+    "openai": ("openai",),
+    "requests": ("requests",),
+    "aiohttp": ("aiohttp",),
+    "anyio": ("anyio", "h11", "trio"),
+    "bare": (),
+}
+
+
+def interpreter(name: str) -> Path:
+    """The Python of the environment `name`, which is made if it is not there as described."""
+    folder = FOLDER / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
+    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    recipe = folder / "recipe.txt"
+    wanted = "\n".join(PACKAGES[name])
+    if name == "ours":
+        project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        wanted += project.partition("\ndependencies = ")[2].partition("]")[0]
+    if not recipe.exists() or recipe.read_text(encoding="utf-8") != wanted:
+        print(f"making the environment of {name} ...", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        if PACKAGES[name]:
+            pip = [str(python), "-m", "pip", "install", "--quiet", *PACKAGES[name]]
+            subprocess.run(pip, check=True)
+        recipe.write_text(wanted, encoding="utf-8")
+    return python

@@ -1,0 +1,153 @@
+"""What was measured, as tables and as JSON, and the page of the documentation that shows it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from pathlib import Path
+from statistics import median
+from typing import Any, Dict, List
+
+from benchmarks.catalogue import BENCHMARKS, Benchmark, Case
+from benchmarks.runner import Results, cores
+from benchmarks.targets import TARGETS, ratios
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGE = DOCS / "performance.md"
+FOLDER = DOCS / "performance"
+
+LABELS = {
+    "cpu_us": "CPU, µs",
+    "wall_us": "time, µs",
+    "held_kb": "held, KB",
+    "late_ms": "late, ms",
+    "of_allowed": "late, of what is allowed",
+    "requests": "requests",
+    "peak_kb": "peak memory, KB",
+}
+
+_PLACE = re.compile(
+    r"(?P<begin><!-- measured: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+)
+
+
+def rows_of(case: Case, results: Results) -> List[str]:
+    """The rows that did this case, in their order."""
+    return [row for name, row in results if name == case.name]
+
+
+def table(benchmark: Benchmark, results: Results) -> str:
+    """A Markdown table of medians, and of ratios with their range over the rounds."""
+    keys = [
+        key
+        for key in LABELS
+        if any(key in one for rounds in results.values() for one in rounds)
+        and (key != "peak_kb" or benchmark.name.startswith("growth"))
+    ]
+    head = ["case", "who", *(LABELS[key] for key in keys), f"of {benchmark.against}", "range"]
+    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
+    for case in benchmark.cases:
+        others = results.get((case.name, benchmark.against))
+        for name in rows_of(case, results):
+            rounds = results[case.name, name]
+            cells = [case.name, name]
+            for key in keys:
+                values = [one[key] for one in rounds if key in one]
+                cells.append(f"{median(values):,.4g}" if values else "")
+            if others is None:
+                cells += ["", ""]
+            else:
+                of = ratios(
+                    [one[case.metric] for one in rounds], [one[case.metric] for one in others]
+                )
+                cells += [f"{median(of):.2f}", f"{min(of):.2f} to {max(of):.2f}"]
+            lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def targets(results: Dict[str, Results]) -> str:
+    """A Markdown table of what must be reached, and whether it was."""
+    lines = ["| what | at most | measured | range | |", "|---|---:|---:|---:|---|"]
+    for target in TARGETS:
+        measured = target.measured(results)
+        if measured is None:
+            continue
+        middle, low, high = measured
+        over = middle / target.at_most - 1
+        verdict = "met" if over <= 0 else f"**{over:.1%} above**"
+        lines.append(
+            f"| {target.what} | {target.at_most:g} | {middle:.3g} "
+            f"| {low:.3g} to {high:.3g} | {verdict} |"
+        )
+    return "\n".join(lines)
+
+
+def machine() -> Dict[str, Any]:
+    """Where this was measured."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": len(cores()),
+    }
+
+
+def publish(results: Dict[str, Results]) -> None:
+    """Write plots, JSON, and the tables of the page, of those benchmarks that were run."""
+    from benchmarks.plot import svg
+
+    FOLDER.mkdir(exist_ok=True)
+    for benchmark in BENCHMARKS:
+        found = results.get(benchmark.name)
+        if found is not None:
+            plot = FOLDER / f"{benchmark.name}.svg"
+            plot.write_text(svg(benchmark, found), encoding="utf-8")
+            write(found, FOLDER / f"{benchmark.name}.json")
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), published()), encoding="utf-8")
+
+
+def write(found: Results, file: Path) -> None:
+    """Write one benchmark's rounds, with the machine that they were measured on."""
+    rows = [{"case": case, "row": row, "rounds": rounds} for (case, row), rounds in found.items()]
+    text = json.dumps({"machine": machine(), "results": rows}, indent=1)
+    file.write_text(text + "\n", encoding="utf-8")
+
+
+def published() -> Dict[str, Dict[str, Any]]:
+    """What `write` has put into the folder of the documentation, by benchmark."""
+    return {
+        file.stem: json.loads(file.read_text(encoding="utf-8"))
+        for file in sorted(FOLDER.glob("*.json"))
+    }
+
+
+def filled(page: str, files: Dict[str, Dict[str, Any]]) -> str:
+    """The page with all that stands between its marks written anew, from such files."""
+    results: Dict[str, Results] = {
+        name: {(one["case"], one["row"]): one["rounds"] for one in file["results"]}
+        for name, file in files.items()
+    }
+    texts = {
+        benchmark.name: _figures(benchmark, results[benchmark.name])
+        for benchmark in BENCHMARKS
+        if benchmark.name in results
+    }
+    texts["targets"] = targets(results)
+    places = {
+        f"{one['system']}, Python {one['python']}, {one['cores']} cores"
+        for one in (file["machine"] for file in files.values())
+    }
+    texts["machine"] = f"Measured on {'; '.join(sorted(places))}."
+
+    def fill(place: re.Match[str]) -> str:
+        name = place["name"]
+        return f"{place['begin']}{texts[name]}\n{place['end']}" if name in texts else place[0]
+
+    return _PLACE.sub(fill, page)
+
+
+def _figures(benchmark: Benchmark, results: Results) -> str:
+    return (
+        f"![{benchmark.title}](performance/{benchmark.name}.svg)\n\n"
+        f"<details><summary>Figures</summary>\n\n{table(benchmark, results)}\n\n</details>"
+    )

@@ -1,0 +1,132 @@
+"""Rounds: every row does a case once, A B C, then again, A B C, and so on.
+
+The server has one core, the workers another, where there are two. Rows are compared within a
+round, so that what slows the machine for a while slows all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, Generator, List, Tuple
+
+from benchmarks.catalogue import Benchmark, Case, Row
+
+WORKERS = Path(__file__).with_name("workers")
+ROOT = Path(__file__).resolve().parents[1]
+AGAIN = " (again)"
+
+Interpreters = Callable[[str], Path]
+Round = Dict[str, float]
+Results = Dict[Tuple[str, str], List[Round]]
+"""What each round measured, by case and row."""
+
+
+def cores() -> List[int]:
+    """The cores that this process may use, or none where that cannot be told."""
+    if not hasattr(os, "sched_getaffinity"):
+        return []
+    return sorted(os.sched_getaffinity(0))
+
+
+def pin(process: subprocess.Popen[str], which: int) -> None:
+    """Give a process one core, if there are two to give."""
+    usable = cores()
+    if len(usable) > 1:
+        os.sched_setaffinity(process.pid, {usable[which]})
+
+
+def start(command: List[str], **options: Any) -> subprocess.Popen[str]:
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "FLOWMAESTRO")) and not name.lower().endswith("_proxy")
+    }
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **options,
+    )
+
+
+@contextlib.contextmanager
+def stopped(process: subprocess.Popen[str]) -> Generator[subprocess.Popen[str], None, None]:
+    """Stop the process at the end, by ending its input."""
+    try:
+        yield process
+    finally:
+        process.communicate()
+
+
+@contextlib.contextmanager
+def serving() -> Generator[str, None, None]:
+    """The base URL of a running server."""
+    with stopped(start([sys.executable, "-m", "benchmarks.server"], cwd=ROOT)) as server:
+        assert server.stdout is not None
+        pin(server, 1)
+        yield f"http://127.0.0.1:{server.stdout.readline().strip()}"
+
+
+class Worker:
+    """A row's process: it is told a task, does it, and says what that took."""
+
+    def __init__(self, row: Row, python: Path, url: str) -> None:
+        script = str(WORKERS / f"{row.script}.py")
+        self.row = row
+        self.process = start([str(python), script, url, *row.arguments], cwd=tempfile.gettempdir())
+        pin(self.process, 0)
+
+    def do(self, case: Case, count: int) -> Round:
+        """Do the task `count` times; raises `RuntimeError` if the worker dies of it."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        order = {"task": case.task, "count": count, "options": case.options}
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"{self.row.name} could not do {case.name!r}")
+        measured: Round = json.loads(answer)
+        return measured
+
+
+def run(
+    benchmark: Benchmark, rows: Tuple[Row, ...], url: str, interpreters: Interpreters, scale: float
+) -> Results:
+    """Every case of the benchmark; `scale` shrinks the counts and the number of rounds."""
+    results: Results = {}
+    rounds = max(2, round(benchmark.rounds * scale)) if benchmark.rounds > 1 else 1
+    named = {row.name: row for row in rows}
+    if rounds > 1:
+        named[rows[0].name + AGAIN] = rows[0]
+    with contextlib.ExitStack() as stack:
+
+        def start_worker(row: Row) -> Worker:
+            worker = Worker(row, interpreters(row.environment), url)
+            stack.enter_context(stopped(worker.process))
+            return worker
+
+        kept = {} if benchmark.fresh else {name: start_worker(named[name]) for name in named}
+        for case in benchmark.cases:
+            print(f"{benchmark.name}: {case.name}", file=sys.stderr)
+            least = case.options.get("width", 1)
+            count = max(least, round(case.count * scale))
+            if rounds > 1:
+                for worker in kept.values():  # to warm up
+                    worker.do(case, max(least, count // 10))
+            for _ in range(rounds):
+                for name, row in named.items():
+                    worker = kept.get(name) or start_worker(row)
+                    results.setdefault((case.name, name), []).append(worker.do(case, count))
+                    if benchmark.fresh:
+                        stack.close()
+    return results

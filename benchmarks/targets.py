@@ -1,0 +1,120 @@
+"""What must be reached, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import Dict, List, Optional, Tuple
+
+from benchmarks.runner import Results
+
+Measured = Tuple[float, float, float]
+"""Median, smallest, largest."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A limit for one row, as it is or as a multiple of another row's figure.
+
+    `against` is a row of the same case, or a case and a row.
+    """
+
+    what: str
+    at_most: float
+    benchmark: str
+    case: str
+    row: str
+    against: Optional[Tuple[str, str]] = None
+    metric: str = "cpu_us"
+
+    def measured(self, results: Dict[str, Results]) -> Optional[Measured]:
+        """Over the rounds; `None` if the benchmark was not run with these rows."""
+        found = results.get(self.benchmark, {})
+        ours = found.get((self.case, self.row))
+        if ours is None:
+            return None
+        values = [one[self.metric] for one in ours]
+        if self.against is not None:
+            other = found.get(self.against)
+            if other is None:
+                return None
+            values = ratios(values, [one[self.metric] for one in other])
+        return median(values), min(values), max(values)
+
+
+def ratios(values: List[float], others: List[float]) -> List[float]:
+    """Of each round: what slowed both does not show."""
+    return [value / other for value, other in zip(values, others)]
+
+
+def _ratio(
+    benchmark: str, case: str, row: str, limits: Dict[str, float], metric: str = "cpu_us"
+) -> List[Target]:
+    return [
+        Target(f"{case}: {row} / {other}", limit, benchmark, case, row, (case, other), metric)
+        for other, limit in limits.items()
+    ]
+
+
+def _decode(case: str, other: str, limit: float) -> Target:
+    case += ", with JSON"
+    return Target(f"{case}: ours / {other}", limit, "decode", case, "ours", (case, other))
+
+
+OURS = ("ours-requests", "ours-aiohttp", "ours-anyio-asyncio")
+
+TARGETS = (
+    *_ratio("calls", "call", "ours-requests", {"bare-requests": 0.65, "peer": 0.85}),
+    *_ratio("calls-async", "call", "ours-aiohttp", {"bare-aiohttp": 1.15, "peer-async": 0.28}),
+    *_ratio("calls-async", "call", "ours-anyio-asyncio", {"bare-anyio-asyncio": 1.2}),
+    *_ratio("calls-async", "call", "ours-anyio-trio", {"bare-anyio-trio": 1.2}),
+    *_ratio("in-flight", "64 in flight", "ours-aiohttp", {"bare-aiohttp": 1.2}),
+    Target(
+        "512 in flight: ours-aiohttp / ours at 64",
+        *(1.2, "in-flight", "512 in flight", "ours-aiohttp", ("64 in flight", "ours-aiohttp")),
+    ),
+    _decode("small events, 16384-byte chunks", "httpx-sse", 0.45),
+    _decode("small events, 64-byte chunks", "httpx-sse", 0.40),
+    _decode("50 KB events, 16384-byte chunks", "bare-split", 1.1),
+    _decode("50 KB events, 64-byte chunks", "httpx-sse", 0.20),
+    *_ratio("streams", "event", "ours-requests", {"peer": 0.40}),
+    *_ratio("streams", "event", "ours-aiohttp", {"peer-async": 0.40}),
+    *_ratio("streams", "event", "ours-anyio-asyncio", {"peer-async": 0.65}),
+    Target("the core's share of a call, µs", 25, "core", "call", "ours"),
+    *_ratio("imports", "import", "ours", {"peer": 0.40}),
+    *_ratio("imports", "import", "ours-anyio-made", {"peer": 0.75}),
+    *(
+        Target(
+            f"a client and its first call: {row}, {unit}", limit, "clients", case, row, None, key
+        )
+        for case, limit, key, unit in (
+            ("time", 60, "cpu_us", "µs"),
+            ("memory", 12, "held_kb", "KB"),
+        )
+        for row in OURS
+    ),
+    *(
+        Target(f"an idle stream: {row}, KB", 25, "idle-streams", "open 500", row, None, "held_kb")
+        for row in OURS[1:]
+    ),
+    *_ratio("idle-streams", "open 500", "ours-aiohttp", {"bare-aiohttp": 1.3}),
+    *_ratio("idle-streams", "open 500", "ours-anyio-asyncio", {"bare-anyio-asyncio": 1.3}),
+    *(
+        Target(f"after the end of a run: {row}, ms", 20, "overshoot", "run", row, None, "late_ms")
+        for row in OURS
+    ),
+    *(
+        Target(f"{case}: late, of what is allowed", 1, "waiting", case, "ours", None, "of_allowed")
+        for case in (f"runs of {seconds:g} s" for seconds in (0.3, 1, 2.2, 5, 10, 20))
+    ),
+    Target("runs of 2.2 s: requests", 10, "waiting", "runs of 2.2 s", "ours", None, "requests"),
+    *(
+        Target(f"{what}: {row}, {most} / {least}", 1.1, name, most, row, (least, row), metric)
+        for name, least, most in (
+            ("growth-events", "1,000 events", "1,000,000 events"),
+            ("growth-pages", "10 pages", "10,000 pages"),
+        )
+        for what, metric in (("cost", "cpu_us"), ("peak memory", "peak_kb"))
+        for row in OURS
+    ),
+)

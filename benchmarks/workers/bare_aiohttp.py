@@ -1,0 +1,49 @@
+"""aiohttp as anyone would use it, without a limit of connections."""
+
+import asyncio
+import json
+
+import aiohttp
+from protocol import HEADERS, INPUTS, URL, peak_kb, serve_awaiting
+
+
+async def main():
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, headers=HEADERS) as session:
+
+        async def call(count):
+            for _ in range(count):
+                async with session.get(f"{URL}/api/v1/workflows/wf_1") as response:
+                    json.loads(await response.read())
+
+        async def list_page(count):
+            for _ in range(count):
+                query = {"page": 1, "per_page": 4}
+                async with session.get(f"{URL}/api/v1/workflows", params=query) as response:
+                    json.loads(await response.read())
+
+        async def execute(count):
+            for _ in range(count):
+                url = f"{URL}/api/v1/workflows/wf_1/execute"
+                async with session.post(url, json={"inputs": INPUTS}) as response:
+                    json.loads(await response.read())
+
+        async def in_flight(count, width):
+            await asyncio.gather(*(call(count // width) for _ in range(width)))
+
+        async def idle(count):
+            before = peak_kb()
+            url = f"{URL}/api/v1/executions/idle/events"
+            streams = await asyncio.gather(*(session.get(url) for _ in range(count)))
+            await asyncio.gather(*(stream.content.readany() for stream in streams))
+            held = peak_kb() - before
+            for stream in streams:
+                stream.close()
+            return {"held_kb": held / count}
+
+        await serve_awaiting(
+            call=call, list_page=list_page, execute=execute, in_flight=in_flight, idle=idle
+        )
+
+
+asyncio.run(main())

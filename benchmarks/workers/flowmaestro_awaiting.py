@@ -1,0 +1,146 @@
+"""The awaiting FlowMaestro client: ours on the transport of the argument, or the peer's."""
+
+import asyncio
+import gc
+import socket
+import time
+import tracemalloc
+
+import anyio
+from protocol import ARGUMENTS, INPUTS, KEY, RUNS_MS, URL, late_ms, peak_kb, serve_awaiting
+
+import flowmaestro
+
+TRANSPORT, BACKEND = ARGUMENTS
+
+
+def new_client(url=URL, limit=100, **options):
+    if TRANSPORT:
+        import flowmaestro_transports
+
+        transport = getattr(flowmaestro_transports, TRANSPORT)
+        options["transport"] = transport(max_connections=limit)
+    return flowmaestro.AsyncFlowMaestroClient(api_key=KEY, base_url=url, **options)
+
+
+async def call(count):
+    for _ in range(count):
+        await client.workflows.get("wf_1")
+
+
+async def list_page(count):
+    for _ in range(count):
+        await client.workflows.list(page=1, per_page=4)
+
+
+async def execute(count):
+    for _ in range(count):
+        await client.workflows.execute("wf_1", inputs=INPUTS)
+
+
+async def together(width, work, *arguments):
+    """So many at once, by the means of the bare row that it is compared with."""
+    if TRANSPORT != "AnyioTransport":
+        await asyncio.gather(*(work(*arguments) for _ in range(width)))
+        return
+    async with anyio.create_task_group() as group:
+        for _ in range(width):
+            group.start_soon(work, *arguments)
+
+
+async def in_flight(count, width):
+    await together(width, call, count // width)
+
+
+async def events(count):
+    async for event in client.executions.stream(f"events-{count}"):
+        if event["type"] == "execution:completed":
+            break
+
+
+async def pages(count):
+    async with new_client(f"{URL}/pages-{count}") as one:
+        async for _ in one.workflows.iterate(per_page=4):
+            pass
+
+
+async def make(count, trace=False):
+    """The first call of each new client, less a second one; both find nobody who listens."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        clients = [new_client(url, max_retries=0)]
+        await refused(clients[0])
+        if trace:
+            tracemalloc.start()
+        started = time.process_time_ns()
+        clients += [new_client(url, max_retries=0) for _ in range(count)]
+        for one in clients[1:]:
+            await refused(one)
+        first = time.process_time_ns() - started
+        for one in clients[1:]:
+            await refused(one)
+        again = time.process_time_ns() - started - first
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0] / count / 1024 if trace else 0
+        tracemalloc.stop()
+        for one in clients:
+            await one.close()
+    return {"held_kb": held} if trace else {"cpu_us": (first - again) / count / 1000}
+
+
+async def refused(one):
+    try:
+        await one.workflows.get("wf_1")
+    except flowmaestro.ConnectionError:
+        return
+    raise AssertionError("somebody listens")
+
+
+async def idle(count):
+    streams = []
+
+    async def open_one():
+        stream = client.executions.stream("idle")
+        streams.append(stream)
+        await stream.__anext__()
+
+    before = peak_kb()
+    await together(count, open_one)
+    held = peak_kb() - before
+    for stream in streams:
+        await (stream.close() if TRANSPORT else stream.aclose())
+    return {"held_kb": held / count}
+
+
+async def overshoot(count):
+    late = []
+    for number in range(count):
+        workflow = f"run-{RUNS_MS[number % len(RUNS_MS)]}"
+        if TRANSPORT:
+            ended = await client.workflows.run(workflow, inputs=INPUTS)
+        else:
+            started = await client.workflows.execute(workflow, inputs=INPUTS)
+            ended = await client.executions.wait_for_completion(started["data"]["execution_id"])
+        late.append(late_ms(ended["outputs"]))
+    return {"late_ms": max(late)}
+
+
+async def main():
+    global client
+    client = new_client(limit=512)
+    await serve_awaiting(
+        call=call,
+        list_page=list_page,
+        execute=execute,
+        in_flight=in_flight,
+        events=events,
+        pages=pages,
+        make=make,
+        idle=idle,
+        overshoot=overshoot,
+    )
+    await client.close()
+
+
+anyio.run(main, backend=BACKEND)

@@ -1,0 +1,109 @@
+"""The blocking FlowMaestro client: ours on the transport of the argument, or the peer's."""
+
+import gc
+import socket
+import time
+import tracemalloc
+
+from protocol import ARGUMENTS, INPUTS, KEY, RUNS_MS, URL, late_ms, serve
+
+import flowmaestro
+
+
+def new_client(url=URL, **options):
+    if ARGUMENTS:
+        import flowmaestro_transports
+
+        options["transport"] = getattr(flowmaestro_transports, ARGUMENTS[0])()
+    return flowmaestro.FlowMaestroClient(api_key=KEY, base_url=url, **options)
+
+
+client = new_client()
+
+
+def call(count):
+    for _ in range(count):
+        client.workflows.get("wf_1")
+
+
+def list_page(count):
+    for _ in range(count):
+        client.workflows.list(page=1, per_page=4)
+
+
+def execute(count):
+    for _ in range(count):
+        client.workflows.execute("wf_1", inputs=INPUTS)
+
+
+def events(count):
+    for event in client.executions.stream(f"events-{count}"):
+        if event["type"] == "execution:completed":
+            break
+
+
+def pages(count):
+    for _ in new_client(f"{URL}/pages-{count}").workflows.iterate(per_page=4):
+        pass
+
+
+def make(count, trace=False):
+    """The first call of each new client, less a second one; both find nobody who listens."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        refused(new_client(url, max_retries=0))
+        if trace:
+            return {"held_kb": traced(url, count)}
+        started = time.process_time_ns()
+        clients = [new_client(url, max_retries=0) for _ in range(count)]
+        for one in clients:
+            refused(one)
+        first = time.process_time_ns() - started
+        for one in clients:
+            refused(one)
+        again = time.process_time_ns() - started - first
+        return {"cpu_us": (first - again) / count / 1000}
+
+
+def traced(url, count):
+    tracemalloc.start()
+    clients = [new_client(url, max_retries=0) for _ in range(count)]
+    for one in clients:
+        refused(one)
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return held / count / 1024
+
+
+def refused(one):
+    try:
+        one.workflows.get("wf_1")
+    except flowmaestro.ConnectionError:
+        return
+    raise AssertionError("somebody listens")
+
+
+def overshoot(count):
+    late = []
+    for number in range(count):
+        workflow = f"run-{RUNS_MS[number % len(RUNS_MS)]}"
+        if ARGUMENTS:
+            ended = client.workflows.run(workflow, inputs=INPUTS)
+        else:
+            started = client.workflows.execute(workflow, inputs=INPUTS)
+            ended = client.executions.wait_for_completion(started["data"]["execution_id"])
+        late.append(late_ms(ended["outputs"]))
+    return {"late_ms": max(late)}
+
+
+serve(
+    call=call,
+    list_page=list_page,
+    execute=execute,
+    events=events,
+    pages=pages,
+    make=make,
+    overshoot=overshoot,
+)

@@ -1,0 +1,63 @@
+"""The core driven by hand: what it costs, and how it waits, on a clock that only it moves."""
+
+import json
+import time
+
+from protocol import KEY, serve
+
+from flowmaestro_core.actions import Done, Send
+from flowmaestro_core.context import Context
+from flowmaestro_core.http import Headers, Response
+from flowmaestro_core.options import ClientOptions
+from flowmaestro_core.resources import Executions, Workflows
+
+LATENCY = 0.02
+CONTEXT = Context(ClientOptions(api_key=KEY))
+WORKFLOW = {"id": "wf_1", "name": "Order intake", "description": "x" * 900, "inputs": None}
+BODY = json.dumps({"data": WORKFLOW, "meta": {"request_id": "req_1"}}).encode()
+HEADERS = Headers([("Content-Type", "application/json"), ("Content-Length", str(len(BODY)))])
+
+
+def call(count):
+    """One call through the machine, less the time that its JSON takes by itself."""
+    started = time.process_time_ns()
+    for _ in range(count):
+        machine = Workflows.get("wf_1").machine(CONTEXT, "token")
+        machine.start(0.0, 0.5)
+        action = machine.response_received(Response(200, HEADERS, BODY), 0.1, 0.5)
+    machines = time.process_time_ns() - started
+    assert isinstance(action, Done)
+    for _ in range(count):
+        json.loads(BODY)
+    parsing = time.process_time_ns() - started - machines
+    return {"cpu_us": (machines - parsing) / count / 1000}
+
+
+def wait(count, seconds):
+    """How late the results of runs of at most `seconds` are; the worst of `count`."""
+    waits = [waited(seconds * (1 - number / count / 4)) for number in range(count)]
+    return {
+        "late_ms": max(late for late, _, _ in waits) * 1000,
+        "of_allowed": max(late / (min(0.4 * end, 1.0) + 0.05) for late, _, end in waits),
+        "requests": max(requests for _, requests, _ in waits),
+    }
+
+
+def waited(end):
+    now, requests = 0.0, 0
+    machine = Executions.wait_for_completion("exec_1").machine(CONTEXT, "token")
+    action = machine.start(now, 0.5)
+    while not isinstance(action, Done):
+        if isinstance(action, Send):
+            requests += 1
+            status = "completed" if now + LATENCY / 2 >= end else "running"
+            now += LATENCY
+            body = json.dumps({"data": {"id": "exec_1", "status": status}}).encode()
+            action = machine.response_received(Response(200, Headers(), body), now, 0.5)
+        else:
+            now += action.seconds
+            action = machine.waited(now, 0.5)
+    return now - end, requests, end
+
+
+serve(call=call, wait=wait)

@@ -1,0 +1,71 @@
+"""How a worker is told what to do: a line of JSON in, a line of JSON out.
+
+    {"task": "call", "count": 400, "options": {}}   ->   {"cpu_us": 412.3, "wall_us": 431.0, ...}
+
+The times are those of one operation. A task is a function `(count, **options)`; what it returns
+replaces or adds to the measurements. The first argument of a worker is the server's URL. The
+script runs in the environment of a peer, so that it imports nothing of the project's.
+"""
+
+import gc
+import json
+import resource
+import sys
+import time
+
+URL = sys.argv[1]
+ARGUMENTS = sys.argv[2:]
+KEY = "fm_live_benchmark"
+HEADERS = {"Authorization": f"Bearer {KEY}", "X-API-Key": KEY, "Accept": "application/json"}
+INPUTS = {"name": "John", "email": "john@example.com"}
+RUNS_MS = (330, 580, 710, 960)
+"""How long the executions run that the overshoot is measured with, one after the other."""
+
+
+class Measurement:
+    """What the block under `with` takes."""
+
+    def __enter__(self):
+        gc.collect()
+        self.wall, self.cpu = time.perf_counter_ns(), time.process_time_ns()
+        return self
+
+    def __exit__(self, *exc):
+        self.cpu = time.process_time_ns() - self.cpu
+        self.wall = time.perf_counter_ns() - self.wall
+
+    def of_one(self, count):
+        """The times of one operation, when `count` of them were done."""
+        return {"cpu_us": self.cpu / count / 1000, "wall_us": self.wall / count / 1000}
+
+
+def answer(measured, count, more):
+    print(json.dumps({**measured.of_one(count), "peak_kb": peak_kb(), **(more or {})}), flush=True)
+
+
+def peak_kb():
+    """The largest amount of memory that this process has had, in KB (Linux; bytes on macOS)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def serve(**tasks):
+    """Do what the lines of standard input say."""
+    for line in sys.stdin:
+        order = json.loads(line)
+        with Measurement() as measured:
+            more = tasks[order["task"]](order["count"], **order["options"])
+        answer(measured, order["count"], more)
+
+
+async def serve_awaiting(**tasks):
+    """The same for coroutine functions; between the orders the event loop stands still."""
+    for line in sys.stdin:
+        order = json.loads(line)
+        with Measurement() as measured:
+            more = await tasks[order["task"]](order["count"], **order["options"])
+        answer(measured, order["count"], more)
+
+
+def late_ms(outputs):
+    """How long ago an execution ended that tells when it did; the clock is the machine's."""
+    return (time.monotonic() - outputs["ended"]) * 1000

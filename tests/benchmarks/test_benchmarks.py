@@ -1,0 +1,123 @@
+"""The benchmarks run, say what they measured, and are about what exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Dict
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import report
+from benchmarks.__main__ import chosen, main
+from benchmarks.catalogue import BENCHMARKS, Benchmark, Case, Row
+from benchmarks.environments import PACKAGES
+from benchmarks.plot import svg
+from benchmarks.runner import WORKERS, Results, Worker, stopped
+from benchmarks.targets import TARGETS, Target
+
+
+def this_python(_environment: str) -> Path:
+    return Path(sys.executable)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [("calls", "ours-requests"), ("streams", "ours-anyio-trio")],
+)
+def test_one_of_ours_alone(name: str, row: str, tmp_path: Path, capsys) -> None:
+    arguments = [name, "--only", row, "--quick", "--json", str(tmp_path)]
+    (results,) = main(arguments, this_python).values()
+    (benchmark,) = chosen([name])
+    assert set(results) == {
+        (case.name, who) for case in benchmark.cases for who in (row, f"{row} (again)")
+    }
+    for rounds in results.values():
+        assert len(rounds) >= 2
+        assert all(0 < one["cpu_us"] < 1e6 for one in rounds)
+    printed = capsys.readouterr().out
+    assert all(f"| {case} | {who} |" in printed for case, who in results)
+    written = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    assert [one["rounds"] for one in written["results"]] == list(results.values())
+
+
+def test_a_wrong_name_is_told_the_right_ones() -> None:
+    with pytest.raises(SystemExit, match=r"no benchmark colls: there are calls, calls-async"):
+        main(["colls"], this_python)
+    with pytest.raises(SystemExit, match="no such row: nobody"):
+        main(["calls", "--only", "nobody"], this_python)
+
+
+def test_a_worker_that_dies_is_named(capfd) -> None:
+    worker = Worker(Row("ours", "ours", "machines"), this_python(""), "http://127.0.0.1:9")
+    with stopped(worker.process), pytest.raises(RuntimeError, match="ours could not do 'nonsense'"):
+        worker.do(Case("nonsense", "nonsense", 1), 1)
+    assert "KeyError" in capfd.readouterr().err
+
+
+class TestCatalogue:
+    def test_every_row_has_a_script_and_an_environment(self) -> None:
+        for benchmark in BENCHMARKS:
+            assert benchmark.against in {row.name for row in benchmark.rows}
+            for row in benchmark.rows:
+                assert (WORKERS / f"{row.script}.py").exists()
+                assert row.environment in PACKAGES
+
+    def test_every_target_is_about_something_that_is_measured(self) -> None:
+        measured = {
+            (benchmark.name, case.name, row.name)
+            for benchmark in BENCHMARKS
+            for case in benchmark.cases
+            for row in benchmark.rows
+        }
+        for target in TARGETS:
+            assert (target.benchmark, target.case, target.row) in measured
+            if target.against is not None:
+                assert (target.benchmark, *target.against) in measured
+
+
+MADE_UP = Benchmark(
+    "made-up", "Made up", (), (Case("work <1>", "work", 1), Case("idle", "idle", 1)), "them"
+)
+ROUNDS: Results = {
+    ("work <1>", "us"): [{"cpu_us": 10.0}, {"cpu_us": 40.0}, {"cpu_us": 12.0}],
+    ("work <1>", "them"): [{"cpu_us": 20.0}, {"cpu_us": 80.0}, {"cpu_us": 30.0}],
+}
+
+
+def test_ratios_are_of_the_same_round() -> None:
+    target = Target("", 0.5, "made-up", "work <1>", "us", ("work <1>", "them"))
+    assert target.measured({"made-up": ROUNDS}) == (0.5, 0.4, 0.5)
+    assert target.measured({}) is None
+    assert "| work <1> | us | 12 | 0.50 | 0.40 to 0.50 |" in report.table(MADE_UP, ROUNDS)
+
+
+@pytest.mark.parametrize(("us", "verdict"), [(60.0, "met"), (90.0, "**50.0% above**")])
+def test_a_target_is_met_or_missed_by_so_much(us: float, verdict: str) -> None:
+    results: Dict[str, Results] = {
+        "clients": {("time", "ours-requests"): [{"cpu_us": us, "wall_us": 1.0}]}
+    }
+    (line,) = report.targets(results).splitlines()[2:]
+    assert line.endswith(f"| {verdict} |")
+
+
+def test_the_plot_is_xml_and_shows_every_row_that_worked() -> None:
+    root = ElementTree.fromstring(svg(MADE_UP, ROUNDS))
+    shown = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert shown == ["Made up", "work <1> (CPU, µs)", "us", "12", "them", "30"]
+
+
+class TestPage:
+    def test_its_tables_are_those_of_the_published_rounds(self) -> None:
+        page = report.PAGE.read_text(encoding="utf-8")
+        assert page == report.filled(page, report.published()), "run with --publish"
+
+    def test_every_benchmark_has_its_place_and_its_plot(self) -> None:
+        page = report.PAGE.read_text(encoding="utf-8")
+        places = re.findall(r"<!-- measured: ([\w-]+) -->", page)
+        names = {benchmark.name for benchmark in BENCHMARKS}
+        assert sorted(places) == sorted({*names, "machine", "targets"})
+        assert {file.stem for file in report.FOLDER.glob("*.svg")} == names

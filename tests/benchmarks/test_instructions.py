@@ -1,0 +1,80 @@
+"""The hot paths whose instructions are counted can be taken, and the counts are judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from benchmarks.instructions import __main__ as guard
+from benchmarks.instructions.paths import PATHS
+
+Count = Callable[[float], None]
+
+
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Count:
+    """Have every path take so many instructions; nothing is recorded at first."""
+
+    def take(figure: float) -> None:
+        monkeypatch.setattr(guard, "instructions_of", lambda _: figure)
+
+    record = tmp_path / "recorded.json"
+    record.write_text("{}", "utf-8")
+    monkeypatch.setattr(guard, "RECORD", record)
+    monkeypatch.setattr(guard.shutil, "which", lambda _: "/usr/bin/valgrind")
+    return take
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_path_can_be_taken(path: str) -> None:
+    PATHS[path](3)
+
+
+@pytest.mark.parametrize(("figure", "code"), [(1000, 0), (1029, 0), (1031, 1), (971, 0), (969, 1)])
+def test_a_count_may_differ_by_the_tolerance(count: Count, figure: float, code: int) -> None:
+    count(1000)
+    assert guard.main(["--record"]) == 0
+    count(figure)
+    assert guard.main([]) == code
+
+
+def test_the_record_keeps_the_figures_of_other_builds(count: Count) -> None:
+    guard.RECORD.write_text('{"another": {"call": 5}}', "utf-8")
+    count(1000.4)
+    guard.main(["--record"])
+    assert json.loads(guard.RECORD.read_text("utf-8")) == {
+        "another": {"call": 5},
+        guard.build(): dict.fromkeys(PATHS, 1000),
+    }
+
+
+def test_what_is_dearer_is_named(count: Count, capsys: pytest.CaptureFixture[str]) -> None:
+    count(1000)
+    guard.main(["--record"])
+    count(1100)
+    guard.main([])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("event")
+    assert "1.100 x recorded  NOT within 3%" in last
+
+
+def test_a_build_without_a_record_is_said_aloud(
+    count: Count, capsys: pytest.CaptureFixture[str]
+) -> None:
+    count(1000)
+    assert guard.main([]) == 0
+    said = capsys.readouterr().out
+    assert guard.build() in said
+    assert "NOTHING WAS CHECKED" in said
+
+
+def test_no_valgrind_is_said_aloud(
+    count: Count, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count(1000)
+    monkeypatch.setattr(guard.shutil, "which", lambda _: None)
+    assert guard.main([]) == 0
+    assert "no valgrind here; NOTHING WAS CHECKED" in capsys.readouterr().out
