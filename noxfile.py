@@ -99,6 +99,47 @@ def demo(session: nox.Session) -> None:
     session.run("python", "-m", "flowmaestro", "demo")
 
 
+@nox.session(python=NEWEST)
+def chaos(session: nox.Session) -> None:
+    """Ten thousand operations on a hostile network; `-- --seed 2` for another plan."""
+    session.install("--editable", ".[test]")
+    session.run("python", "tests/chaos/harness/chaos.py", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def fuzz(session: nox.Session) -> None:
+    """A hundred thousand damaged replies; `-- --seed 2` for others."""
+    session.install("--editable", ".[test]")
+    session.run("python", "tests/fuzz/harness/fuzz.py", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def bench(session: nox.Session) -> None:
+    """The benchmarks, or those named after `--`; each peer gets an environment of its own."""
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(python=INSTALLED)
+def instructions(session: nox.Session) -> None:
+    """How many instructions the core's hot paths take, beside what is recorded; needs valgrind."""
+    session.install("--editable", ".")
+    session.run("python", "-m", "benchmarks.instructions", *session.posargs)
+
+
+@nox.session(name="free-threaded", python=False)
+def free_threaded(session: nox.Session) -> None:
+    """The life of a client, and its hooks, on a Python without the GIL."""
+    found = [f"python{python}t" for python in PYTHONS if is_installed(f"{python}t")]
+    if not found:
+        session.skip("a free-threaded Python is NOT INSTALLED here")
+    home = session.create_tmp()
+    python = os.path.join(home, "bin", "python")
+    session.run(found[-1], "-m", "venv", home, external=True)
+    session.run(python, "-m", "pip", "install", "--quiet", "--editable", ".[test]", external=True)
+    suites = ("tests/contract/test_lifecycle.py", "tests/transports/test_hooks.py")
+    session.run(python, "-m", "pytest", *suites, external=True, env={"PYTHON_GIL": "0"})
+
+
 def absent(session: nox.Session) -> None:
     """Stands for a session whose Python is not installed."""
     session.skip(f"Python {session.name.partition('-')[2]} is NOT INSTALLED here")

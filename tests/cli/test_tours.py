@@ -13,7 +13,7 @@ from flowmaestro.cli import CommandFailed, awaiting_tour, blocking_tour
 from flowmaestro.cli.mailbox import MemoryMailbox
 from flowmaestro.cli.narrator import Narrator
 from flowmaestro.cli.screen import UNLIMITED, Screen
-from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, Node
+from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro.testing.seeds import FAILING_WORKFLOW_ID
 
 BLOCKING_NAMES = {"AsyncFlowMaestroClient": "FlowMaestroClient", "AsyncMailbox": "Mailbox"}
@@ -64,12 +64,12 @@ def tour(fake, out):
 
 def test_a_run_that_ends_as_it_should_not_fails_the_tour(tmp_path):
     fake = FakeFlowMaestro(epoch=time.time())
-    fake.add_workflow("Never fails", id=FAILING_WORKFLOW_ID)
+    fake.workflow(FAILING_WORKFLOW_ID)
     with (tmp_path / "out").open("w") as out, pytest.raises(CommandFailed) as caught:
         tour(fake, out)
     assert "is completed, not failed" in str(caught.value)
     fake = FakeFlowMaestro(epoch=time.time())
-    fake.add_workflow("Fails", id="wf_abc123", nodes=[Node("a", "A", error="Broke")])
+    fake.workflow("wf_abc123", error="Broke")
     with (tmp_path / "out").open("w") as out, pytest.raises(CommandFailed) as caught:
         tour(fake, out)
     assert "is failed, not completed: Broke" in str(caught.value)
@@ -80,7 +80,7 @@ def test_an_agent_that_fails_fails_the_tour(tmp_path):
         raise RuntimeError("no model")
 
     fake = FakeFlowMaestro("documented", epoch=time.time())
-    fake.add_agent("Broken", broken, id="agent_abc123")
+    fake.agent("agent_abc123", broken)
     with (tmp_path / "out").open("w") as out, pytest.raises(CommandFailed) as caught:
         tour(fake, out)
     assert "the agent failed: RuntimeError: no model" in str(caught.value)

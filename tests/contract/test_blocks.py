@@ -17,7 +17,7 @@ from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 from contract_blocks import CLIENTS, Block, blocks, is_coroutine
-from contract_expectations import EXPECTED, LATE, SILENT, Expected, Names
+from contract_expectations import EXPECTED, SILENT, Expected, Names
 from contract_grid import AS_IS, NOT_APPLICABLE, REWRITTEN
 from contract_lanes import AWAITING, BLOCKING, KEY, LANES, SPEED, Lane, WatchedFake, World, in_loop
 
@@ -89,8 +89,6 @@ class Case:
     def expected(self) -> Expected:
         if self.service.events == "silent":
             return SILENT[self.block.title]
-        if self.service.messages == "two-connection" and self.lane.wired:
-            return LATE[self.block.title]
         return EXPECTED[self.block.title]
 
 

@@ -23,6 +23,7 @@ from flowmaestro.testing import (
     AsyncMemoryTransport,
     FakeFlowMaestro,
     MemoryTransport,
+    ScriptedTransport,
     running_server,
 )
 from flowmaestro_core.http import Headers, Request, Response
@@ -204,7 +205,8 @@ def test_a_derived_client_of_a_class_of_one_s_own(kind: Any) -> None:
 def test_the_resources_are_what_their_types_say(name: str) -> None:
     kind = getattr(resources, name)
     make: Any = FlowMaestroClient if name.startswith("Sync") else AsyncFlowMaestroClient
-    held = vars(make(KEY, transport=nothing_is_sent)).values()
+    client = make(KEY, transport=nothing_is_sent)
+    held = [getattr(client, attribute) for attribute in dir(client)]
     assert sum(isinstance(one, kind) for one in held) == 1
     mock = MagicMock(spec=kind)
     assert isinstance(mock, kind)
@@ -257,28 +259,13 @@ def test_derived_headers_come_on_top(make: Any) -> None:
 
 
 def test_derived_retries() -> None:
-    listener = Listener(b"", status=503)
-    transport = Scripted(listener)
-    client = FlowMaestroClient(KEY, max_retries=2, transport=transport)
-    for derived, attempts in ((client, 3), (client.with_options(max_retries=0), 1)):
-        listener.requests.clear()
-        with pytest.raises(FlowMaestroError) as caught:
-            derived.workflows.list()
-        assert len(listener.requests) == len(caught.value.attempts) == attempts
-
-
-class Scripted(Closable):
-    """A transport over a function, whose waits take no time."""
-
-    def __init__(self, function: Callable[[Request], Response]) -> None:
-        super().__init__()
-        self._function = function
-
-    def send(self, request: Request, timeout: float) -> Response:
-        return self._function(request)
-
-    def sleep(self, seconds: float) -> None:
-        """No time passes."""
+    transport = ScriptedTransport([Response(503, {})] * 4, strict=True)
+    with FlowMaestroClient(KEY, max_retries=2, transport=transport) as client:
+        for derived, attempts in ((client, 3), (client.with_options(max_retries=0), 1)):
+            before = len(transport.requests)
+            with pytest.raises(FlowMaestroError) as caught:
+                derived.workflows.list()
+            assert len(transport.requests) - before == len(caught.value.attempts) == attempts
 
 
 # Endpoints that have no method yet.
@@ -324,11 +311,10 @@ def test_a_raw_request_that_fails(make: Any) -> None:
 
 @pytest.mark.parametrize(("method", "attempts"), [("GET", 4), ("PUT", 4), ("POST", 1)])
 def test_raw_requests_are_repeated_where_that_is_safe(method: str, attempts: int) -> None:
-    listener = Listener(b"", status=503)
-    client = FlowMaestroClient(KEY, transport=Scripted(listener))
-    with pytest.raises(FlowMaestroError):
+    transport = ScriptedTransport([Response(503, {})] * attempts, strict=True)
+    with FlowMaestroClient(KEY, transport=transport) as client, pytest.raises(FlowMaestroError):
         client.request(method, "/things")
-    assert len(listener.requests) == attempts
+    assert len(transport.requests) == attempts
 
 
 # Event loops.

@@ -234,8 +234,8 @@ def play(way: Way) -> Tuple[List[Entry], List[bytes]]:
 @contextlib.contextmanager
 def served(script: Script, way: Way) -> Iterator[str]:
     if way.wired:
-        with scripted_server(script) as url:
-            yield url
+        with scripted_server(script) as server:
+            yield server.url
     else:
         yield "http://127.0.0.1"
 

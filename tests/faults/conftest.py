@@ -10,7 +10,6 @@ import pytest
 
 # Sibling modules cannot be imported under pytest's importlib mode.
 sys.path.append(str(Path(__file__).with_name("harness")))
-sys.path.append(str(Path(__file__).parents[1] / "transports"))
 
 from fault_grid import CELL, Grid
 from fault_server import FaultServer

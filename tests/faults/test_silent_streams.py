@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Callable, List, Optional
+from typing import Any, List, Optional
 
 import pytest
 
@@ -18,7 +18,7 @@ FIRST_QUESTION, LONGEST_SILENCE, DEAD = 5.0, 30.0, 90.0
 
 
 class Watched(MemoryTransport):
-    """Notes what is asked when, may keep the keepalives back, and lets one thing happen."""
+    """Notes what is asked when, and may keep the keepalives back."""
 
     def __init__(self, fake: FakeFlowMaestro, *, keepalives: bool = True) -> None:
         super().__init__(fake)
@@ -26,19 +26,6 @@ class Watched(MemoryTransport):
         self.openings: List[float] = []
         self.questions: List[float] = []
         self.statuses: List[int] = []
-        self._happening: Optional[Callable[[], object]] = None
-        self._happens_at = 0.0
-
-    def plan(self, moment: float, happening: Callable[[], object]) -> None:
-        """Let it happen at `moment`, whoever is waiting then."""
-        self._happens_at, self._happening = moment, happening
-
-    def pass_until(self, time: float) -> None:
-        if self._happening is not None and time >= self._happens_at:
-            happening, self._happening = self._happening, None
-            super().pass_until(self._happens_at)
-            happening()
-        super().pass_until(time)
 
     def send(self, request: Request, timeout: float) -> Response:
         asked = self.now()
@@ -76,7 +63,7 @@ class Silence:
         self.fake = FakeFlowMaestro(events="silent", **options)
         self.transport = Watched(self.fake, keepalives=keepalives)
         self.client = FlowMaestroClient(self.fake.api_key, transport=self.transport)
-        workflow = self.fake.add_workflow("long", nodes=[Node("work", "Work", seconds=lasting)])
+        workflow = self.fake.workflow(nodes=[Node("work", seconds=lasting)])
         reply = self.client.workflows.execute(workflow, inputs={"name": "John"})
         self.execution_id: str = reply["data"]["execution_id"]
         self.start = self.transport.now()
@@ -86,12 +73,8 @@ class Silence:
         return self.transport.now() - self.start
 
     def cancel_after(self, seconds: float) -> None:
-        other = FlowMaestroClient(
-            self.fake.api_key, transport=MemoryTransport(self.fake, self.transport.clock)
-        )
-        self.transport.plan(
-            self.start + seconds, lambda: other.executions.cancel(self.execution_id)
-        )
+        other = FlowMaestroClient(self.fake.api_key, transport=MemoryTransport(self.fake))
+        self.fake.clock.call_later(seconds, lambda: other.executions.cancel(self.execution_id))
 
     def types(self) -> List[str]:
         with self.client:
@@ -158,22 +141,23 @@ class Highest(random.Random):
 
 
 class Lost(Watched):
-    """The first connection ends at once, no other comes about, and no question is answered."""
+    """The first connection ends at once, no other comes about, and none but the last question."""
 
-    def __init__(self, fake: FakeFlowMaestro) -> None:
+    def __init__(self, fake: FakeFlowMaestro, reconnections: int) -> None:
         super().__init__(fake)
         self.random = Highest()
-        self.pauses: List[float] = []
-        self.lost = False
+        self.reconnections = reconnections
+        self.lost_at: List[float] = []
 
-    def sleep(self, seconds: float) -> None:
-        self.pauses.append(round(seconds, 3))
-        super().sleep(seconds)
+    def send(self, request: Request, timeout: float) -> Response:
+        if request.method == "GET" and len(self.lost_at) <= self.reconnections:
+            raise TransportFailure(Phase.NOT_SENT, "nobody there")
+        return super().send(request, timeout)
 
     def open(self, request: Request, timeout: float) -> Any:
-        if self.lost:
+        self.lost_at.append(self.now())
+        if len(self.lost_at) > 1:
             raise TransportFailure(Phase.NOT_SENT, "nobody there")
-        self.lost = True
         return _Broken(super().open(request, timeout))
 
 
@@ -189,12 +173,13 @@ class _Broken(_WithoutKeepalives):
 
 def test_reconnections_back_off_and_the_last_word_has_the_execution() -> None:
     fake = FakeFlowMaestro()
-    transport = Lost(fake)
+    transport = Lost(fake, reconnections=8)
     with FlowMaestroClient(fake.api_key, transport=transport, max_retries=8) as client:
         run = client.workflows.execute("wf_123", inputs={"name": "John"})
         events = list(client.executions.stream(run["data"]["execution_id"]))
     assert events[-1]["type"] == "execution:completed"
-    assert transport.pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0]
+    pauses = [later - at for at, later in zip(transport.lost_at, transport.lost_at[1:])]
+    assert pauses == pytest.approx([0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0])
 
 
 def test_the_times_are_the_callers_to_choose() -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import io
 import re
+import subprocess
+import sys
+import types
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
-import flowmaestro
-from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
+from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro.testing import running_server as serving
 
 ROOT = Path(__file__).parents[2]
@@ -24,12 +27,24 @@ PAGES = [
     ROOT / "transports" / "README.md",
 ]
 OVER_SOCKETS = {ROOT / "transports" / "README.md"}
+PROJECT = ROOT / "docs" / "testing.md"
+"""A page whose blocks are the files of a project; they reach a fake by themselves."""
 
 DEMO = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/python -m flowmaestro demo"
 CHECK = "python3 -m venv .venv && .venv/bin/pip install nox && .venv/bin/nox"
 OTHER_COMMANDS = {
     "pip install flowmaestro",
+    "pip install flowmaestro[testing]",
+    "pytest -p flowmaestro.testing.conformance.grid",
+    "pytest --flowmaestro-cassettes=once",
+    "pytest --flowmaestro-cassettes=none",
+    "pytest --flowmaestro-cassettes=new_episodes",
+    "pytest --flowmaestro-cassettes=all",
     ".venv/bin/nox -s lint",
+    ".venv/bin/nox -s bench",
+    ".venv/bin/nox -s bench -- calls decode --quick",
+    ".venv/bin/nox -s bench -- calls --only ours-requests,bare-requests,peer",
+    ".venv/bin/nox -s bench -- --publish",
     ".venv/bin/nox -R -s tests-3.13 -- tests/core -k retry",
     ".venv/bin/pip install -e '.[dev]'",
     ".venv/bin/pytest tests/core",
@@ -40,9 +55,12 @@ OTHER_COMMANDS = {
     ".venv/bin/lint-imports",
 }
 NOT_RUN = {"text", "mermaid"}
+OUTPUT = "output"
+"""What a block of Python prints, in the block that follows it; `...` stands for any lines."""
 
 _BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _SHOWN = re.compile(r"^ *print\(.*\)  # (?P<output>.*)$", re.MULTILINE)
+_FILE = re.compile(r"# (\w+)\.py\n")
 _LINK = re.compile(r"\]\((?P<target>[^)]+)\)")
 
 
@@ -52,6 +70,12 @@ class Block:
     line: int
     info: str
     text: str
+
+    @property
+    def file(self):
+        """The name, without suffix, of the file that a block says it is."""
+        found = _FILE.match(self.text)
+        return found and found[1]
 
     def __str__(self):
         return f"{self.page.relative_to(ROOT)}:{self.line}"
@@ -70,24 +94,6 @@ PYTHON = [block for block in BLOCKS if block.info == "python"]
 SHELL = [block for block in BLOCKS if block.info == "sh"]
 
 
-@pytest.fixture
-def clients_of_a_fake(monkeypatch):
-    """Clients that were given no transport talk to a fake in memory; the others to a server."""
-    fake = FakeFlowMaestro()
-
-    class SyncClient(flowmaestro.FlowMaestroClient):
-        def __init__(self, *args, transport=None, **options):
-            super().__init__(*args, transport=transport or MemoryTransport(fake), **options)
-
-    class AsyncClient(flowmaestro.AsyncFlowMaestroClient):
-        def __init__(self, *args, transport=None, **options):
-            super().__init__(*args, transport=transport or AsyncMemoryTransport(fake), **options)
-
-    monkeypatch.setattr(flowmaestro, "FlowMaestroClient", SyncClient)
-    monkeypatch.setattr(flowmaestro, "AsyncFlowMaestroClient", AsyncClient)
-    return fake
-
-
 def run(block, namespace):
     """Execute a block, then the tests that it defines; what it printed."""
     printed = io.StringIO()
@@ -95,22 +101,61 @@ def run(block, namespace):
     with contextlib.redirect_stdout(printed):
         exec(code, namespace)
         for name, test in list(namespace.items()):
-            if name.startswith("test_"):
+            if name.startswith("test_") and not inspect.signature(test).parameters:
                 test()
     return printed.getvalue()
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=str)
-def test_python_blocks_run_and_print_what_they_say(block, clients_of_a_fake, monkeypatch):
-    client = flowmaestro.FlowMaestroClient(clients_of_a_fake.api_key)
+def outputs_of(block):
+    """The lines that a block says it prints, be it in the block behind it."""
+    yield from (found["output"] for found in _SHOWN.finditer(block.text))
+    behind = BLOCKS[BLOCKS.index(block) + 1 :][:1]
+    if behind and behind[0].info == OUTPUT:
+        yield from behind[0].text.splitlines()
+
+
+@pytest.mark.parametrize("block", [it for it in PYTHON if it.page != PROJECT], ids=str)
+def test_python_blocks_run_and_print_what_they_say(block, flowmaestro_client, monkeypatch):
+    """Clients that are given no transport talk to a fake in memory; the others to a server."""
     with contextlib.ExitStack() as stack:
         if block.page in OVER_SOCKETS:
             url = stack.enter_context(serving(FakeFlowMaestro()))
             monkeypatch.setenv("FLOWMAESTRO_BASE_URL", url)
-        printed = run(block, {"client": client, "__name__": "documentation"})
-    shown = [found["output"] for found in _SHOWN.finditer(block.text)]
-    lines = iter(printed.splitlines())
-    assert all(line in lines for line in shown), f"{shown} is not what came: {printed}"
+        printed = run(block, {"client": flowmaestro_client, "__name__": "documentation"})
+    assert_printed(printed, outputs_of(block))
+
+
+def assert_printed(printed, lines):
+    """All of `lines` were printed, in this order."""
+    came = iter(printed.splitlines())
+    for line in lines:
+        assert line == "..." or line in came, f"{line!r} is not in what came: {printed}"
+
+
+@pytest.mark.parametrize("block", [it for it in PYTHON if it.page == PROJECT], ids=str)
+def test_blocks_of_a_project_run_and_print_what_they_say(block, monkeypatch):
+    for file in PYTHON:
+        if file.page == PROJECT and file.file:
+            module = types.ModuleType(file.file)
+            exec(file.text, vars(module))
+            monkeypatch.setitem(sys.modules, file.file, module)
+    assert_printed(run(block, {"__name__": "documentation"}), outputs_of(block))
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_tests_of_a_project_pass(configured, tmp_path):
+    tests = 0
+    for block in PYTHON:
+        if block.page == PROJECT and (configured or block.file != "conftest"):
+            name = block.file or f"test_line_{block.line}"
+            with (tmp_path / f"{name}.py").open("a", encoding="utf-8") as file:
+                file.write(block.text)
+            tests += len(re.findall(r"^(?:async )?def test_", block.text, re.MULTILINE))
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    plugins = ["-pno:cacheprovider", "-pno:asyncio", "-pno:trio"]
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, "-k", "not trio"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert f"{tests} passed" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)
@@ -120,7 +165,7 @@ def test_shell_blocks_hold_known_commands(block):
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_no_block_escapes(block):
-    assert block.info in {"python", "sh", *NOT_RUN}
+    assert block.info in {"python", "sh", OUTPUT, *NOT_RUN}
 
 
 def test_the_readme_shows_the_two_commands():

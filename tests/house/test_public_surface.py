@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import importlib.metadata
 import inspect
@@ -71,10 +72,11 @@ def own_members(kind):
         if is_ours(base):
             for name, member in vars(base).items():
                 if not name.startswith("_"):
-                    yield (
-                        f"{base.__qualname__}.{name}",
-                        inspect.unwrap(member.fget if isinstance(member, property) else member),
-                    )
+                    if isinstance(member, property):
+                        member = member.fget
+                    elif isinstance(member, functools.cached_property):
+                        member = member.func
+                    yield f"{base.__qualname__}.{name}", inspect.unwrap(member)
 
 
 def callables():
@@ -161,7 +163,7 @@ class TestDocstrings:
 
 def part_of(client, resource):
     """The attribute of a client that is this resource."""
-    return next(part for part in vars(client).values() if isinstance(part, resource))
+    return next(part for name in dir(client) if isinstance(part := getattr(client, name), resource))
 
 
 class TestSignatures:

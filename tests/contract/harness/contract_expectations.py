@@ -59,8 +59,8 @@ def _configured(names: Names, world: World) -> Any:
     answer = names["client"].workflows.list()
 
     def look() -> None:
-        assert world.fake.requests[-1].headers["X-Custom-Header"] == "value"
-        assert world.fake.requests[-1].headers["X-API-Key"] == "fm_live_your_api_key"
+        assert world.fake.received[-1].headers["X-Custom-Header"] == "value"
+        assert world.fake.received[-1].headers["X-API-Key"] == "fm_live_your_api_key"
 
     async def look_later() -> None:
         await answer
@@ -217,8 +217,3 @@ SILENT: Dict[str, Expected] = {
     "Async Streaming": Expected(f"Done: {WELCOME}\n"),
 }
 """Where the stream says nothing: the execution itself is asked."""
-
-LATE: Dict[str, Expected] = {
-    "Stream Message Response": EXPECTED["Stream Message Response"],
-}
-"""Where the answer may begin before its reader has subscribed, over a socket: all of it comes."""

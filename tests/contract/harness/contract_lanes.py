@@ -76,10 +76,10 @@ class WatchedFake(FakeFlowMaestro):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.requests: List[Request] = []
+        self.received: List[Request] = []
 
     def handle(self, request: Request, now: float) -> FakeReply:
-        self.requests.append(request)
+        self.received.append(request)
         return super().handle(request, now)
 
 

@@ -5,19 +5,15 @@ It answers in memory, and over real sockets as a server that keeps the bytes of 
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
 import threading
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from flowmaestro.testing import FakeFlowMaestro, FakeReply
+from flowmaestro.testing.conformance.scripted_server import Peer, ScriptedServer, reply
 from flowmaestro_core.http import Headers, Request, Response
-
-PATIENCE = 10.0
-"""Seconds after which the server gives up on its client."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +69,9 @@ class ScriptedFake(FakeFlowMaestro):
 
     def handle(self, request: Request, now: float) -> FakeReply:
         response = self._script.respond(request)
-        reply = FakeReply()
-        reply.settle(response.status, response.headers, body=response.body)
-        return reply
+        answer = FakeReply()
+        answer.settle(response.status, response.headers, body=response.body)
+        return answer
 
 
 def as_bytes(request: Request) -> bytes:
@@ -87,85 +83,20 @@ def as_bytes(request: Request) -> bytes:
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + request.body
 
 
-@contextlib.contextmanager
-def scripted_server(script: Script) -> Iterator[str]:
-    """Play `script` on a loopback socket; gives the URL, and raises what went wrong."""
-    server = _Server(script)
-    try:
-        yield server.url
-    finally:
-        server.stop()
-    if server.errors:
-        raise server.errors[0]
+def scripted_server(script: Script) -> ScriptedServer:
+    """Play `script` on a loopback socket, in a `with` block, which raises what went wrong."""
+    turn = threading.Lock()
 
-
-class _Server:
-    """One thread that accepts, one for each connection; replies come one at a time."""
-
-    def __init__(self, script: Script) -> None:
-        self.errors: List[BaseException] = []
-        self._script = script
-        self._turn = threading.Lock()
-        self._connections: List[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def stop(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._threads[0].join(PATIENCE)
-        self._listener.close()
-        for connection in self._connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(PATIENCE)
-
-    def _accept(self) -> None:
+    def handler(peer: Peer) -> None:
         while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
+            request = peer.read_request()
+            if request is None:
                 return
-            connection.settimeout(PATIENCE)
-            self._connections.append(connection)
-            self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
-            self._threads[-1].start()
+            assert "transfer-encoding" not in request
+            with turn:
+                found = script.answer(request.head + b"\r\n\r\n" + request.body)
+                status = f"{found.status} Scripted"
+                counted = found.status != 204
+                peer.send(reply(found.body, status=status, headers=found.headers, length=counted))
 
-    def _serve(self, connection: socket.socket) -> None:
-        try:
-            with connection, connection.makefile("rb") as reader:
-                while True:
-                    received = _whole_request(reader)
-                    if not received:
-                        return
-                    with self._turn:
-                        connection.sendall(_on_the_wire(self._script.answer(received)))
-        except ConnectionError:
-            pass
-        except BaseException as error:
-            self.errors.append(error)
-
-
-def _whole_request(reader: Any) -> bytes:
-    """The bytes of the next request; none when the client has hung up."""
-    head: List[bytes] = []
-    length = 0
-    while not head or head[-1] != b"\r\n":
-        text = reader.readline()
-        if not text:
-            return b""
-        head.append(text)
-        name, _, value = text.partition(b":")
-        assert name.lower() != b"transfer-encoding"
-        if name.lower() == b"content-length":
-            length = int(value)
-    received: bytes = b"".join(head) + reader.read(length)
-    return received
-
-
-def _on_the_wire(found: Line) -> bytes:
-    fields = [*found.headers, ("Content-Length", str(len(found.body)))]
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields if found.status != 204)
-    return f"HTTP/1.1 {found.status} Scripted\r\n{head}\r\n".encode() + found.body
+    return ScriptedServer(handler)

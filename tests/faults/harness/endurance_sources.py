@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from typing import Iterator
+from typing import Iterator, Optional
 
-from scripted_server import CHUNKED, Peer, ScriptedServer, chunk, reply
+from flowmaestro.testing.conformance.scripted_server import (
+    CHUNKED,
+    Peer,
+    ScriptedServer,
+    chunk,
+    reply,
+)
 
 BATCH = 100
 PIECE = 64 * 1024
@@ -47,14 +53,27 @@ def _event(number: int) -> bytes:
 
 
 class HugeEvent(ScriptedServer):
-    """Sends one event of `size` bytes, and the terminal one."""
+    """Sends one event of `size` bytes, of which `output` is nearly all, and the terminal one.
 
-    def __init__(self, size: int) -> None:
+    `output` is a text of many `unit`s, or a list of the number 1; `length` is its length. The
+    list is cut: each number stands on a line that begins with `line`. The bytes come in chunks
+    of `piece`.
+    """
+
+    def __init__(
+        self, size: int, unit: str = "x", *, line: Optional[str] = None, piece: int = PIECE
+    ) -> None:
         super().__init__(self._converse)
-        head = b'event: node:stream\ndata: {"output": "'
-        tail = b'"}\n\n'
-        self.text_length = size - len(head) - len(tail)
-        self._content = memoryview(head + b"x" * self.text_length + tail + _TERMINAL)
+        if line is None:
+            self.length = size // len(unit.encode()) - 16
+            output = f'"{unit * self.length}"'
+        else:
+            many = size // len(f"\n{line}1,") - 16
+            self.length = many + 1
+            output = "[" + f"\n{line}1," * many + f"\n{line}1]"
+        event = f'event: node:stream\ndata: {{"output": {output}}}\n\n'
+        self._content = memoryview(event.encode() + _TERMINAL)
+        self._piece = piece
 
     def _converse(self, peer: Peer) -> None:
         peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -65,5 +84,5 @@ class HugeEvent(ScriptedServer):
         peer.send(chunk(b""))
 
     def _pieces(self) -> Iterator[bytes]:
-        for start in range(0, len(self._content), PIECE):
-            yield bytes(self._content[start : start + PIECE])
+        for start in range(0, len(self._content), self._piece):
+            yield bytes(self._content[start : start + self._piece])

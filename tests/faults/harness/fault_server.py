@@ -20,7 +20,15 @@ from fault_cells import (
     Cell,
 )
 from fault_recording import SEED, TERMINAL, Block
-from scripted_server import CHUNKED, Peer, ReceivedRequest, ScriptedServer, chunk, reply
+
+from flowmaestro.testing.conformance.scripted_server import (
+    CHUNKED,
+    Peer,
+    ReceivedRequest,
+    ScriptedServer,
+    chunk,
+    reply,
+)
 
 REFUSALS = 2
 """How often a reconnection is answered with 503 before it is let in."""

@@ -1,0 +1,225 @@
+"""The life of a client: threads, tasks, loops one after another, copies, pickles, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import pickle
+import socket
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+import pytest
+from contract_lanes import in_loop
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro.testing import (
+    AsyncMemoryTransport,
+    FakeFlowMaestro,
+    MemoryTransport,
+    running_server,
+)
+from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport, Response
+from flowmaestro_transports.default_transport import DefaultAsyncTransport, DefaultTransport
+from flowmaestro_transports.function_transport import AsyncFunctionTransport, FunctionTransport
+
+BLOCKING = [RequestsTransport, DefaultTransport]
+AWAITING = [
+    pytest.param(AiohttpTransport, "asyncio", id="aiohttp"),
+    pytest.param(AnyioTransport, "asyncio", id="anyio-asyncio"),
+    pytest.param(AnyioTransport, "trio", id="anyio-trio"),
+    pytest.param(DefaultAsyncTransport, "asyncio", id="default-asyncio"),
+    pytest.param(DefaultAsyncTransport, "trio", id="default-trio"),
+]
+AT_ONCE = 50
+
+
+@pytest.fixture(scope="module")
+def server():
+    fake = FakeFlowMaestro()
+    with running_server(fake) as url:
+        yield {"api_key": fake.api_key, "base_url": url, "timeout": 60.0}
+
+
+@pytest.fixture
+def collected():
+    """Warnings of what is collected from here on, and only of that."""
+
+    def collect(act):
+        gc.collect()
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            act()
+            gc.collect()
+        return [(warning.category, str(warning.message).split()[0]) for warning in seen]
+
+    return collect
+
+
+def named(number):
+    """A POST whose reply says which it answers."""
+    return {"name": f"n{number}", "url": "https://example.com", "events": ["execution.completed"]}
+
+
+class TestManyAtOnce:
+    @pytest.mark.parametrize("transport", BLOCKING)
+    def test_threads_share_a_client(self, server, transport):
+        together = threading.Barrier(AT_ONCE)
+
+        def create(number):
+            together.wait(60)
+            return [client.webhooks.create(**named(number))["data"]["name"] for _ in range(3)]
+
+        client = FlowMaestroClient(transport=transport(), **server)
+        with client, ThreadPoolExecutor(AT_ONCE) as pool:
+            names = list(pool.map(create, range(AT_ONCE)))
+        assert names == [[f"n{number}"] * 3 for number in range(AT_ONCE)]
+
+    @pytest.mark.parametrize(("transport", "backend"), AWAITING)
+    def test_tasks_share_a_client(self, server, transport, backend):
+        names = {}
+
+        async def main():
+            async def create(number):
+                reply = await client.webhooks.create(**named(number))
+                names[number] = reply["data"]["name"]
+
+            client = AsyncFlowMaestroClient(transport=transport(), **server)
+            async with client, anyio.create_task_group() as group:
+                for number in range(AT_ONCE):
+                    group.start_soon(create, number)
+
+        in_loop(backend, main)
+        assert names == {number: f"n{number}" for number in range(AT_ONCE)}
+
+
+@pytest.mark.parametrize(("transport", "backend"), AWAITING)
+def test_one_event_loop_after_another(server, transport, backend):
+    client = AsyncFlowMaestroClient(transport=transport(), **server)
+
+    async def first():
+        assert (await client.workflows.list()).status_code == 200
+
+    async def last():
+        async with client:
+            await first()
+
+    in_loop(backend, first)
+    in_loop(backend, first)
+    in_loop(backend, last)
+
+
+class TestDroppedWithoutClose:
+    def test_a_blocking_client_that_never_got_a_connection(self, collected):
+        def use_and_drop():
+            with socket.create_server(("127.0.0.1", 0)) as gone:
+                port = gone.getsockname()[1]
+            client = FlowMaestroClient(
+                "fm_live_x", base_url=f"http://127.0.0.1:{port}", max_retries=0
+            )
+            with pytest.raises(ConnectionError):
+                client.workflows.list()
+
+        assert collected(use_and_drop) == []
+
+    @pytest.mark.parametrize("transport", BLOCKING)
+    def test_a_blocking_client(self, server, transport, collected):
+        def use_and_drop():
+            FlowMaestroClient(transport=transport(), **server).workflows.list()
+
+        assert collected(use_and_drop) == [(ResourceWarning, "unclosed")]
+
+    @pytest.mark.parametrize(("transport", "backend"), AWAITING)
+    def test_an_awaiting_client_while_its_loop_runs(self, server, transport, backend, collected):
+        async def use_and_drop():
+            client = AsyncFlowMaestroClient(transport=transport(), **server)
+            await client.workflows.list()
+            del client
+            gc.collect()
+            await anyio.sleep(0.01)
+
+        seen = collected(lambda: in_loop(backend, use_and_drop))
+        assert seen == [(ResourceWarning, "unclosed")]
+
+    @pytest.mark.parametrize(("transport", "backend"), AWAITING)
+    def test_an_awaiting_client_whose_loop_has_ended(self, server, transport, backend, collected):
+        def use_and_drop():
+            client = AsyncFlowMaestroClient(transport=transport(), **server)
+
+            async def use():
+                await client.workflows.list()
+
+            in_loop(backend, use)
+
+        # aiohttp's connections have ended with the loop, in good order.
+        uses_aiohttp = backend == "asyncio" and transport is not AnyioTransport
+        expected = [] if uses_aiohttp else [(ResourceWarning, "unclosed")]
+        assert collected(use_and_drop) == expected
+
+    @pytest.mark.parametrize(("transport", "backend"), AWAITING)
+    def test_another_loop_is_not_disturbed(self, server, transport, backend, collected):
+        troubles = []
+
+        async def use(client):
+            await client.workflows.list()
+
+        async def drop(clients):
+            asyncio.get_running_loop().set_exception_handler(
+                lambda loop, context: troubles.append(context)
+            )
+            clients.clear()
+            gc.collect()
+            await asyncio.sleep(0.01)
+
+        def use_and_drop():
+            clients = [AsyncFlowMaestroClient(transport=transport(), **server)]
+            in_loop(backend, use, clients[0])
+            asyncio.run(drop(clients))
+
+        assert len(collected(use_and_drop)) <= 1
+        assert troubles == []
+
+    @pytest.mark.parametrize("transport", [*BLOCKING, lambda: MemoryTransport(FakeFlowMaestro())])
+    def test_what_was_never_used_has_nothing_to_close(self, transport, collected):
+        assert collected(lambda: FlowMaestroClient("key", transport=transport())) == []
+
+
+def holders():
+    """What holds connections: both clients, every transport, and handles of open streams."""
+    fake = FakeFlowMaestro()
+    blocking = FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake))
+    awaiting = AsyncFlowMaestroClient(fake.api_key, transport=AsyncMemoryTransport(fake))
+    found = [blocking, awaiting, blocking.workflows, blocking.with_options(timeout=1)]
+    for client in (blocking, awaiting):
+        found += [client.executions.stream("e"), client.workflows.iterate()]
+        found.append(client.threads.send_message_stream("t", "hello"))
+    found += [RequestsTransport(), AiohttpTransport(), AnyioTransport()]
+    found += [DefaultTransport(), DefaultAsyncTransport(), MemoryTransport(fake)]
+    found += [AsyncMemoryTransport(fake), FunctionTransport(print), AsyncFunctionTransport(print)]
+    return found
+
+
+@pytest.mark.parametrize("holder", holders(), ids=lambda holder: type(holder).__name__)
+def test_what_holds_connections_is_not_pickled(holder):
+    for refused in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled; make one in each process"):
+            refused(holder)
+
+
+@pytest.mark.parametrize("client", [FlowMaestroClient, AsyncFlowMaestroClient])
+def test_a_copied_client_is_a_derived_one(client):
+    class Own(client):
+        mine = None
+
+    parent = Own("key", transport=lambda request: Response(200, {}, b'{"data": {}}'))
+    parent.mine = "kept"
+    twin = copy.copy(parent)
+    assert type(twin) is Own
+    assert twin.mine == "kept"
+    assert twin.workflows is not parent.workflows
+    if client is FlowMaestroClient:
+        twin.close()
+        assert parent.workflows.get("w")["data"]["id"] is None

@@ -1,0 +1,85 @@
+"""An import brings what was asked for; what a client needs for its calls comes with them."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from typing import Any, Set
+
+import pytest
+
+import flowmaestro
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, resources
+
+CLIENTS = "from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient\n"
+STACKS = {"aiohttp", "anyio", "asyncio", "h11", "http.client", "requests", "ssl", "trio", "urllib3"}
+MACHINERY = {
+    "flowmaestro.assembly",
+    "flowmaestro_core.machine",
+    "flowmaestro_core.options",
+    "flowmaestro_core.resources",
+    "flowmaestro_core.types",
+    "flowmaestro_transports.drivers",
+    "flowmaestro_transports.hooks",
+}
+NAMES = ["agents", "executions", "knowledge_bases", "threads", "triggers", "webhooks", "workflows"]
+
+
+def loaded(program: str) -> Set[str]:
+    """The modules that an interpreter has loaded at the end of a program."""
+    program += "\nimport sys; print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(ran.stdout.split())
+
+
+def test_the_clients_come_without_what_they_will_need() -> None:
+    assert not (loaded(CLIENTS) - loaded("")) & (STACKS | MACHINERY)
+
+
+def test_a_client_is_made_without_an_http_stack() -> None:
+    made = loaded(f"{CLIENTS}FlowMaestroClient('k'), AsyncFlowMaestroClient('k').workflows")
+    assert not (made - loaded("")) & STACKS
+    assert made >= MACHINERY - {"flowmaestro_transports.hooks"}
+
+
+def test_an_error_comes_without_the_clients() -> None:
+    assert "flowmaestro.client" not in loaded("from flowmaestro import NotFoundError")
+
+
+@pytest.fixture(params=[FlowMaestroClient, AsyncFlowMaestroClient])
+def client(request: Any) -> Any:
+    return request.param("fm_live_0123456789", transport=lambda request: None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resource_is_made_once(client: Any, name: str) -> None:
+    assert name in dir(client)
+    assert name not in vars(client)
+    assert getattr(client, name) is getattr(client, name)
+    assert getattr(client, name).performer is client._performer
+
+
+@pytest.mark.parametrize(
+    "derive",
+    [copy.copy, lambda client: client.with_options(timeout=3)],
+    ids=["copy", "with_options"],
+)
+def test_a_derived_client_takes_no_resource_over(client: Any, derive: Any) -> None:
+    client.team = "red"
+    own = client.workflows
+    child = derive(client)
+    assert child.team == "red"
+    assert child.workflows.performer is child._performer is not client._performer
+    assert client.workflows is own
+
+
+@pytest.mark.parametrize("module", [flowmaestro, resources], ids=lambda module: module.__name__)
+def test_a_lazy_package_is_like_any_other(module: Any) -> None:
+    assert set(module.__all__) <= set(dir(module))
+    for name in module.__all__:
+        assert getattr(module, name) is getattr(module, name)
+    with pytest.raises(AttributeError, match=f"{module.__name__}.*no_such_name"):
+        _ = module.no_such_name
