@@ -48,6 +48,9 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # The whole package first: threads that each began with another module of it could deadlock,
+    # and Python would give one of them a half-made module.
+    import_module("flowmaestro_core.resources")
     module = _MODULES[name.removeprefix("Async").removeprefix("Sync")]
     found = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
     return found
