@@ -63,7 +63,23 @@ class _Script:
             warnings.warn(message, UnusedScriptWarning, stacklevel=3)
 
 
-class ScriptedTransport(BlockingWire):
+class _Scripted:
+    """What a test looks at on both scripted transports."""
+
+    _script: _Script
+
+    @property
+    def requests(self) -> List[Request]:
+        """Every request that was made, in order."""
+        return list(self._script.requests)
+
+    @property
+    def open_bodies(self) -> int:
+        """How many replies were begun to be read and not let go of, to the end or not."""
+        return sum(reply.open for reply in self._script.replies)
+
+
+class ScriptedTransport(_Scripted, BlockingWire):
     """A blocking transport that answers one request after another with a script, come what may.
 
         ScriptedTransport(
@@ -90,39 +106,19 @@ class ScriptedTransport(BlockingWire):
         self._strict = strict
         super().__init__(self._script)
 
-    @property
-    def requests(self) -> List[Request]:
-        """Every request that was made, in order."""
-        return list(self._script.requests)
-
-    @property
-    def open_bodies(self) -> int:
-        """How many replies were begun to be read and not let go of, to the end or not."""
-        return sum(reply.open for reply in self._script.replies)
-
     def close(self) -> None:
         """As `Transport.close`; tells of replies that are left."""
         super().close()
         self._script.close(strict=self._strict)
 
 
-class AsyncScriptedTransport(AwaitingWire):
+class AsyncScriptedTransport(_Scripted, AwaitingWire):
     """`ScriptedTransport` for an awaiting client, on asyncio and trio alike."""
 
     def __init__(self, replies: Sequence[ScriptedReply], *, strict: bool = False) -> None:
         self._script = _Script(replies)
         self._strict = strict
         super().__init__(self._script)
-
-    @property
-    def requests(self) -> List[Request]:
-        """As `ScriptedTransport.requests`."""
-        return list(self._script.requests)
-
-    @property
-    def open_bodies(self) -> int:
-        """As `ScriptedTransport.open_bodies`."""
-        return sum(reply.open for reply in self._script.replies)
 
     async def close(self) -> None:
         """As `ScriptedTransport.close`."""

@@ -6,7 +6,7 @@ import gc
 import math
 import threading
 import time
-from typing import Any
+from typing import Any, Callable, Tuple
 
 import anyio
 import pytest
@@ -102,7 +102,8 @@ def test_what_has_arrived_comes_in_one_piece(play: Play, scripted: Any) -> None:
         play(scenario)
 
 
-def test_closing_a_body_hangs_up(play: Play, scripted: Any) -> None:
+def until_hung_up(scripted: Any) -> Tuple[Callable[[Any], None], threading.Event]:
+    """A handler that begins a body and notices when its client leaves."""
     hung_up = threading.Event()
 
     def handler(peer: Any) -> None:
@@ -110,6 +111,12 @@ def test_closing_a_body_hangs_up(play: Play, scripted: Any) -> None:
         peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
         peer.wait_closed()
         hung_up.set()
+
+    return handler, hung_up
+
+
+def test_closing_a_body_hangs_up(play: Play, scripted: Any) -> None:
+    handler, hung_up = until_hung_up(scripted)
 
     async def scenario(transport: AnyioTransport) -> None:
         body = await transport.open(get(server), 5)
@@ -152,13 +159,7 @@ def test_closing_wakes_a_reader(play: Play, scripted: Any, closed_by: str) -> No
 
 
 def test_a_dropped_body_hangs_up(play: Play, scripted: Any) -> None:
-    hung_up = threading.Event()
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
-        peer.wait_closed()
-        hung_up.set()
+    handler, hung_up = until_hung_up(scripted)
 
     async def scenario(transport: AnyioTransport) -> None:
         body = await transport.open(get(server), 5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Tuple
 
 from flowmaestro.testing.conformance.check import (
     AT_ONCE,
@@ -16,7 +16,7 @@ from flowmaestro.testing.conformance.check import (
     expect_failure,
 )
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, some
-from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.lane import Job, Lane
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Peer, chunk, reply
 from flowmaestro.testing.conformance.site import LiveReply
 from flowmaestro_core.http import Phase, Request, Response, TransportClosedError, TransportFailure
@@ -164,16 +164,7 @@ async def _read_on(body: AsyncOpenResponse) -> Any:
 async def close_in_flight(lane: Lane) -> None:
     """A call under way when its transport is closed ends: with its reply, or with a failure."""
     live = LiveReply(held=True)
-    asked = threading.Event()
-
-    def respond(_: Request) -> LiveReply:
-        asked.set()
-        return live
-
-    url = lane.site(respond)
-    transport = lane.transport()
-    job = lane.start(_reply_or_failure, transport, ask(url))
-    await lane.until(asked.is_set)
+    transport, job = await _under_way(lane, live)
     await transport.close()
     live.begin()
     live.end()
@@ -194,7 +185,8 @@ async def close_wakes_a_call_in_its_body(lane: Lane) -> None:
     await _expect_cut_short(lane, live)
 
 
-async def _expect_cut_short(lane: Lane, live: LiveReply) -> None:
+async def _under_way(lane: Lane, live: LiveReply) -> Tuple[AsyncTransport, Job]:
+    """A transport, and a call of its that the server answers with `live`, once it was asked."""
     asked = threading.Event()
 
     def respond(_: Request) -> LiveReply:
@@ -205,6 +197,11 @@ async def _expect_cut_short(lane: Lane, live: LiveReply) -> None:
     transport = lane.transport()
     job = lane.start(_reply_or_failure, transport, ask(url))
     await lane.until(asked.is_set)
+    return transport, job
+
+
+async def _expect_cut_short(lane: Lane, live: LiveReply) -> None:
+    transport, job = await _under_way(lane, live)
     await lane.pause(0.1)  # let it wait
     await transport.close()
     if not await lane.until(lambda: job.done):
