@@ -43,21 +43,24 @@ class Body:
             raise of_the_parent()
         if self._closed:
             raise TransportFailure(Phase.REPLY_BROKEN, "the stream was closed")
-        stream = self._response.content
         try:
-            arrived = stream.read_nowait()  # spares the timer
-            if arrived:
-                content = self._decode(arrived)
-                if content:
-                    return content
-            async with timeout_at(asyncio.get_running_loop().time() + patience):
-                return await self._next()
-        except asyncio.TimeoutError:
-            return None  # giving up the wait loses no bytes
+            return self._arrived() or await self._wait(patience)  # the first spares the timer
         except ERRORS as error:
             message = "the stream was closed" if self._closed else reason_of(error)
             self.release()
             raise TransportFailure(Phase.REPLY_BROKEN, message) from error
+
+    async def _wait(self, patience: float) -> Optional[bytes]:
+        try:
+            async with timeout_at(asyncio.get_running_loop().time() + patience):
+                return await self._next()
+        except asyncio.TimeoutError:
+            # Giving up the wait loses no bytes; those of a busy event loop came just before.
+            return self._arrived() or None
+
+    def _arrived(self) -> bytes:
+        arrived = self._response.content.read_nowait()
+        return self._decode(arrived) if arrived else b""
 
     async def read_whole(self, attempt: Attempt) -> bytes:
         """The rest of the body. Raises what aiohttp does, and `TransportFailure`."""
