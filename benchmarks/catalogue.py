@@ -97,8 +97,8 @@ CLIENTS = "from flowmaestro import FlowMaestroClient, AsyncFlowMaestroClient"
 MADE = "AsyncFlowMaestroClient(api_key='fm_live_k', transport=AnyioTransport())"
 
 BENCHMARKS = (
-    Benchmark("calls", "One blocking call", BLOCKING, CALLS, "bare-requests"),
-    Benchmark("calls-async", "One awaited call", AWAITING, CALLS, "bare-aiohttp"),
+    Benchmark("calls", "One blocking call", BLOCKING, CALLS, "bare-requests", rounds=25),
+    Benchmark("calls-async", "One awaited call", AWAITING, CALLS, "bare-aiohttp", rounds=25),
     Benchmark(
         "in-flight",
         "Many calls at once",

@@ -8,6 +8,8 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, cast
 
 from flowmaestro_core.options import check_count
 
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
 
 def json_body(**fields: Any) -> bytes:
     """A JSON object of the fields that are not `None`: what was left out is not sent as null.
@@ -27,7 +29,7 @@ def encode_json(value: Any, name: str = "") -> bytes:
     """`value` as JSON in UTF-8, after a check that JSON can express it; `name` is for errors."""
     try:
         _check(value, (name,) if name else ())
-        encoded = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        encoded = _JSON.encode(value)
     except RecursionError:
         raise ValueError(f"{name or 'the body'} refers to itself or is nested too deep") from None
     try:

@@ -101,8 +101,11 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         if self.body:
             fields += (("Content-Type", "application/json"),)
         if self.method == "POST":
-            fields += (("Idempotency-Key", self.idempotency_key or token),)
-        headers = options.request_headers(*fields, *own)
+            own = (("Idempotency-Key", self.idempotency_key or token), *own)
+        if own:
+            headers = options.request_headers(*fields, *own)
+        else:
+            headers = options.standing_headers(fields)
         return Request(self.method, options.api_root + self.path, headers, self.body)
 
     def reply(self, response: Response, attempts: int = 1) -> R:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Optional, Tuple, cast
+from typing import Any, Dict, Mapping, Optional, Tuple, cast
 
 from flowmaestro_core import __version__
 from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
@@ -19,6 +19,8 @@ _FIELD_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
+
+Fields = Tuple[Tuple[str, str], ...]
 
 _NO_HEADERS = Headers()
 _set = object.__setattr__  # how frozen options get their values
@@ -49,6 +51,7 @@ class ClientOptions:
     api_root: str = field(init=False, repr=False)
     _own: Headers = field(init=False, repr=False)
     _custom: Headers = field(init=False, repr=False)
+    _standing: Dict[Fields, Headers] = field(init=False, repr=False, compare=False)
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class ClientOptions:
         _set(self, "headers", self._custom)
         key_fields = (("X-API-Key", api_key), ("Authorization", f"Bearer {api_key}"))
         _set(self, "_own", Headers((*key_fields, ("User-Agent", USER_AGENT))))
+        _set(self, "_standing", {})
 
     @property
     def api_key(self) -> str:
@@ -113,6 +117,13 @@ class ClientOptions:
         if not custom.pairs:
             return Headers(fields)
         return Headers(tuple(pair for pair in fields if pair[0] not in custom) + custom.pairs)
+
+    def standing_headers(self, own: Fields) -> Headers:
+        """The same for fields that many calls have in common: one object, made once."""
+        headers = self._standing.get(own)
+        if headers is None:
+            headers = self._standing[own] = self.request_headers(*own)
+        return headers
 
 
 def check_count(name: str, value: Any) -> None:

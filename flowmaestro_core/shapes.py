@@ -9,7 +9,7 @@ knows how to fill a key; a key without a source becomes `None`. The one exceptio
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable, Iterator, List, Optional, Tuple, Type, cast
+from typing import Any, Iterable, List, Optional, Tuple, Type, cast
 
 from flowmaestro_core.json_values import (
     JsonObject,
@@ -213,19 +213,21 @@ def snake_case_keys(event: JSON) -> None:
         event.setdefault(documented, event[key])
 
 
-def _dicts(value: Any) -> Iterator[JSON]:
+def _dicts(value: Any) -> List[JSON]:
     """The dicts in `value`: itself, or the rows of a list."""
-    for row in list_or_empty(value) or [value]:
-        if isinstance(row, dict):
-            yield cast("JSON", row)
+    if isinstance(value, dict):
+        return [cast("JSON", value)]
+    return [row for row in list_or_empty(value) if isinstance(row, dict)]
 
 
 def _complete(kind: Type[Any], rows: Iterable[JSON]) -> None:
     """Every required key of `kind` is in each row."""
-    required = [key for key in kind.__annotations__ if key in kind.__required_keys__]
+    required = kind.__required_keys__
     for row in rows:
-        for key in required:
-            row.setdefault(key, None)
+        if not required <= row.keys():
+            for key in kind.__annotations__:  # in the order in which they are declared
+                if key in required:
+                    row.setdefault(key, None)
 
 
 def _execution_id(body: JSON) -> None:
@@ -235,7 +237,7 @@ def _execution_id(body: JSON) -> None:
 
 def _search_results(kind: Type[Any], body: JSON) -> None:
     for data in _dicts(body.get("data")):
-        results = list(_dicts(data.get("results")))
+        results = _dicts(data.get("results"))
         for result in results:
             _alias(result, "similarity", "score")
             _alias(result, "id", "chunk_id")

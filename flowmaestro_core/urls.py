@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+")  # RFC 3986, 2.3: such a segment is its own encoding
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f?#\\]")
 
 
@@ -103,6 +104,8 @@ def _segment(name: str, value: str) -> str:
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     if value in ("", ".", ".."):
         raise ValueError(f"{name} must be an id, not {value!r}")
+    if _UNRESERVED.fullmatch(value):
+        return value
     try:
         return quote(value, safe="")
     except UnicodeEncodeError as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Callable, Generator, List, Optional, Union, cast
+from typing import Any, Callable, Generator, List, Optional, Union, cast
 
+import aiohttp
 import pytest
 
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
@@ -35,6 +36,17 @@ class TestRequests(OffersEverything, TransportConformance):
 class TestAiohttp(OffersEverything, AsyncTransportConformance):
     backends = ("asyncio",)
     make_transport = AiohttpTransport
+
+
+class TestAiohttpBySession(OffersEverything, AsyncTransportConformance):
+    """As with a version of aiohttp whose parts are not those that are known."""
+
+    backends = ("asyncio",)
+
+    def make_transport(self, **options: Any) -> AiohttpTransport:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delattr(aiohttp.ClientRequest, "send")
+            return AiohttpTransport(**options)
 
 
 class TestAnyio(OffersEverything, AsyncTransportConformance):

@@ -64,13 +64,18 @@ class Body:
 
     async def read_whole(self, attempt: Attempt) -> bytes:
         """The rest of the body. Raises what aiohttp does, and `TransportFailure`."""
+        stream = self._response.content
         pieces: List[bytes] = []
-        while True:
+        while not stream.is_eof():  # more is to come
             attempt.received()
-            piece = await self._next()
-            if not piece:
-                return b"".join(pieces)
-            pieces.append(piece)
+            data = await self._arriving()
+            if data:
+                pieces.append(self._decode(data))
+        rest = stream.read_nowait()
+        if rest:
+            pieces.append(self._decode(rest))
+        pieces.append(self._decode(b""))
+        return b"".join(pieces)
 
     async def close(self) -> None:
         """As `AsyncOpenResponse.close`."""

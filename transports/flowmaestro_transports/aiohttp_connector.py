@@ -23,7 +23,7 @@ SETTINGS: Dict[str, Any] = {
     "max_line_size": _LONGEST_LINE,
     "max_field_size": _LONGEST_LINE,
 }
-"""What a session of ours is made with, and a request on another's is told."""
+"""How replies are read: what a session of ours is made with, and each request is told."""
 
 
 def new_session(context: ssl.SSLContext, connections: int) -> aiohttp.ClientSession:

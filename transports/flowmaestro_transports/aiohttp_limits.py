@@ -36,18 +36,20 @@ class Attempt(aiohttp.ClientTimeout):
     ours will tell when a connection is at hand.
     """
 
+    connect: Optional[float]
+    total = sock_read = sock_connect = None
+    ceil_threshold = math.inf
+
     __setattr__ = object.__setattr__  # aiohttp's are frozen, and equal by their values
 
     def __init__(self, timeout: float, *, watched: bool) -> None:
-        phases = timeout if isinstance(timeout, Timeout) else None
-        connect = None if phases is None else phases.connect
+        self._phases = phases = timeout if isinstance(timeout, Timeout) else None
+        self.connect = None if phases is None else phases.connect
         if not watched:
-            connect = min(connect or math.inf, max(timeout - _MARGIN, timeout / 2))
-        super().__init__(connect=connect, ceil_threshold=math.inf)
-        self._phases = phases
-        self._loop = asyncio.get_running_loop()
+            self.connect = min(self.connect or math.inf, max(timeout - _MARGIN, timeout / 2))
+        self.loop = asyncio.get_running_loop()
         self._task = asyncio.current_task() if sys.version_info < (3, 11) else None
-        self.end = self._loop.time() + timeout
+        self.end = self.loop.time() + timeout
         self.timer: Any = None
         self.connecting = watched
         """Whether it is certain that nothing has been sent."""
@@ -62,7 +64,7 @@ class Attempt(aiohttp.ClientTimeout):
 
     def cut(self) -> None:
         """End it at once, if its event loop is the one that runs."""
-        if self._loop is asyncio.get_running_loop():
+        if self.loop is asyncio.get_running_loop():
             self.cut_short = True
             if sys.version_info < (3, 11):  # a timer there would cancel the task that closes
                 cast("asyncio.Task[object]", self._task).cancel()
@@ -92,7 +94,7 @@ class Attempt(aiohttp.ClientTimeout):
             self._bound(self._phases.read)
 
     def _bound(self, seconds: Optional[float]) -> None:
-        end = self.end if seconds is None else min(self._loop.time() + seconds, self.end)
+        end = self.end if seconds is None else min(self.loop.time() + seconds, self.end)
         if sys.version_info >= (3, 11):
             self.timer.reschedule(end)
         else:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import sys
 import time
 import weakref
-from typing import Any, AsyncGenerator, Dict, List, NamedTuple, Optional, Set, Tuple, Union
+from typing import Any, AsyncGenerator, Dict, Optional, Set
 
 import aiohttp
 from yarl import URL
@@ -20,7 +19,8 @@ from flowmaestro_core.http import (
     TransportFailure,
 )
 from flowmaestro_transports.aiohttp_body import Body
-from flowmaestro_transports.aiohttp_connector import SETTINGS, Connector, new_session
+from flowmaestro_transports.aiohttp_connector import Connector, new_session
+from flowmaestro_transports.aiohttp_exchange import Fields, Route, by_session, own_exchange
 from flowmaestro_transports.aiohttp_failure import ERRORS, closed, failure_of
 from flowmaestro_transports.aiohttp_limits import Attempt, timeout_at
 from flowmaestro_transports.arguments import check_max_connections, check_session
@@ -30,15 +30,9 @@ from flowmaestro_transports.one_process import OneProcess, Process, warn_unclose
 from flowmaestro_transports.proxies import Proxies
 from flowmaestro_transports.tls import ClientCert, Verify, tls_context
 
-_LARGE_BODY = 2**20
-"""Bytes of a request beyond which aiohttp warns that one write of them blocks the event loop."""
-
-_AUTO_HEADERS = ("Accept", "Accept-Encoding", "User-Agent")
-"""What aiohttp would add to any request."""
-
 _MAX_ORIGINS = 256
 
-_Fields = Tuple[Tuple[str, str], ...]
+_NO_ROUTE = Route((), {})
 
 
 class AiohttpTransport(OneProcess):
@@ -88,8 +82,9 @@ class AiohttpTransport(OneProcess):
         elif session.auth is not None:
             raise ValueError("the session has an auth of its own, which would displace the key")
         self._callers_session = session
+        self._exchange = own_exchange() if session is None else by_session
         self._max_connections = max_connections
-        self._routes: Dict[str, _Route] = {}
+        self._routes: Dict[str, Route] = {}
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._sessions: Dict[int, aiohttp.ClientSession] = {}
         self._keeper: Optional[AsyncGenerator[None, None]] = None
@@ -190,35 +185,18 @@ class AiohttpTransport(OneProcess):
         if timeout <= 0:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
         if session is self._callers_session:
-            fields, options = request.headers.pairs, {**SETTINGS, "middlewares": ()}
             attempt.connecting_unseen()
+            route = _NO_ROUTE
         else:
             route = self._route(request.url)
-            fields, options = request.headers.pairs + route.fields, route.options
-        try:
-            response = await session.request(
-                request.method,
-                URL(request.url, encoded=True),
-                data=_sendable(request.body),
-                headers=fields,
-                skip_auto_headers=_unwanted(request) or None,
-                allow_redirects=False,
-                raise_for_status=False,
-                timeout=attempt,
-                **options,
-            )
-        except ValueError as error:
-            if "AUTHORIZATION" not in str(error):
-                raise
-            message = "the session found other credentials for this host in .netrc: trust_env=False"
-            raise TransportFailure(Phase.NOT_SENT, message) from error
+        response = await self._exchange(session, request, route, attempt)
         refusal = _refusal(response)
         if refusal:
             response.close()
             raise TransportFailure(Phase.REPLY_BROKEN, refusal)
         return Body(response, limit, self._process)
 
-    def _route(self, url: str) -> _Route:
+    def _route(self, url: str) -> Route:
         origin = "/".join(url.split("/", 3)[:3])
         route = self._routes.get(origin)
         if route is None:
@@ -313,47 +291,29 @@ def _failure(attempt: Attempt, error: BaseException, *, head_came: bool) -> Exce
     return failure_of(error, connecting=attempt.connecting, head_came=head_came)
 
 
-class _Route(NamedTuple):
-    """What requests to one origin need besides: header fields, and options of aiohttp."""
-
-    fields: _Fields
-    options: Dict[str, Any]
-
-
-def _new_route(origin: str, proxies: Proxies) -> _Route:
+def _new_route(origin: str, proxies: Proxies) -> Route:
     try:
         address = URL(origin)
+        if address.scheme not in ("http", "https") or address.raw_user or address.raw_password:
+            raise ValueError  # aiohttp would have credentials there take the place of the key
         proxy = proxies.proxy_for(address.scheme, address.host or "", address.port or 0)
     except ValueError:
         raise TransportFailure(Phase.NOT_SENT, "the URL is not valid") from None
     if proxy is None:
-        return _Route((), {})
+        return _NO_ROUTE
     options: Dict[str, Any] = {"proxy": URL(proxy.url)}
-    fields: _Fields = ()
+    fields: Fields = ()
     if proxy.authorization is not None:
         fields = (("Proxy-Authorization", proxy.authorization),)
     if address.scheme == "http":  # the proxy gets the request itself
-        return _Route(fields, options)
+        return Route(fields, options)
     if proxy.scheme == "https" and sys.version_info < (3, 11):
         raise TransportFailure(
             Phase.NOT_SENT,
             "asyncio before Python 3.11 knows no TLS within TLS, which an https:// proxy needs; "
             "AnyioTransport does",
         )
-    return _Route((), {**options, "proxy_headers": dict(fields)})
-
-
-def _unwanted(request: Request) -> List[str]:
-    """The headers that aiohttp would add to what the core wants sent."""
-    names = [name for name in _AUTO_HEADERS if name not in request.headers]
-    if request.method != "GET" or request.body:  # to a POST even if it has no body
-        names += ("Content-Type",)
-    return names
-
-
-def _sendable(body: bytes) -> Union[bytes, io.BytesIO, None]:
-    """The body of a request, so that aiohttp writes a large one piece by piece."""
-    return io.BytesIO(body) if len(body) > _LARGE_BODY else body or None
+    return Route((), {**options, "proxy_headers": dict(fields)})
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

@@ -6,6 +6,7 @@ A connection carries one request at a time: `exchange`, then `take` until it ret
 
 from __future__ import annotations
 
+import re
 from typing import Awaitable, Hashable, List, Optional, Tuple
 
 import h11
@@ -18,6 +19,8 @@ MAX_HEAD = 100 * 1024
 """Bytes of one reply's head, and of one chunk header: beyond that the reply is refused."""
 
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
+_TARGET = re.compile(r"[!-~]+")
+_END = h11.EndOfMessage()
 
 
 class Connection:
@@ -38,7 +41,7 @@ class Connection:
         self._socket = socket
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._fields: List[Tuple[str, str]] = []
-        self._checked: Optional[h11.Request] = None
+        self._start: Optional[h11.Request] = None
         self._cut_short = False
         self._broken: Optional[h11.RemoteProtocolError] = None
 
@@ -68,14 +71,18 @@ class Connection:
         body = request.body
         if (body or request.method in _BODY_EXPECTED) and "content-length" not in given:
             fields.append(("Content-Length", str(len(body))))
-        # h11 checks every field, but not those that it has checked: most calls send the same.
-        checked = self._checked.headers if fields == self._fields and self._checked else fields
-        start = h11.Request(method=request.method, target=target, headers=checked)
-        self._fields, self._checked = fields, start
+        if not _TARGET.fullmatch(target):
+            raise h11.LocalProtocolError("the target of the request holds what no URL may")
+        method, start = request.method.encode("ascii"), self._start
+        if start is None or fields != self._fields or method != start.method:
+            # h11 checks every field, but only once: most calls differ in their target alone.
+            start = self._start = h11.Request(method=method, target=b"/", headers=fields)
+            self._fields = fields
         http = self._h11
-        head = http.send(start)
+        field_lines = http.send(start)[len(method) + len(b" / HTTP/1.1\r\n") :]
         content = http.send(h11.Data(data=body)) if body else b""
-        return head + content + http.send(h11.EndOfMessage())
+        request_line = b"%s %s HTTP/1.1\r\n" % (method, target.encode("ascii"))
+        return request_line + field_lines + content + http.send(_END)
 
     async def _send(self, data: bytes) -> Optional[bytes]:
         """Send all of `data`, or get the beginning of a reply that came before that was done."""

@@ -27,7 +27,7 @@ from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import Operation, outcomes
 from flowmaestro_transports.callbacks import refuse_awaitable
 from flowmaestro_transports.contract import AsyncTransport, Transport
-from flowmaestro_transports.drivers import AsyncDriver, Driver, dice_of
+from flowmaestro_transports.drivers import AsyncDriver, Dice, Driver, dice_of
 from flowmaestro_transports.observing import Observers
 from flowmaestro_transports.one_process import OneProcess
 from flowmaestro_transports.streams import AwaitingIteration, BlockingIteration
@@ -78,7 +78,12 @@ class _Lifetime(OneProcess):
     def _machine(self, operation: Operation[Any, Any]) -> Machine[Any]:
         if self.closed:
             raise ClientClosedError
-        return operation.machine(self.context, _token(self.transport))
+        # A random text for the idempotency key of this one operation.
+        return operation.machine(self.context, f"{self._dice.getrandbits(128):032x}")
+
+    @functools.cached_property
+    def _dice(self) -> Dice:
+        return dice_of(self.transport)
 
 
 def _show(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> None:
@@ -107,11 +112,6 @@ def _refuse_coroutine_functions(arguments: Mapping[str, Any]) -> None:
                 f"a blocking client cannot await the coroutine function given as {name}; "
                 "pass a plain function, or use AsyncFlowMaestroClient"
             )
-
-
-def _token(transport: object) -> str:
-    """A random text for the idempotency key of one operation."""
-    return f"{dice_of(transport).getrandbits(128):032x}"
 
 
 def _in_flight(
@@ -168,7 +168,8 @@ class BlockingPerformer(_Lifetime):
                         refuse_awaitable("the callback", operation.listener(action.item))
                     action = driver.advance()
         finally:
-            driver.close()
+            if not driver.closed:
+                driver.close()
         return cast("T", action.value)
 
     def iterate(self, operation: Operation[T, Any]) -> T:
@@ -227,7 +228,8 @@ class AwaitingPerformer(_Lifetime):
                             await heard
                     action = await driver.advance()
         finally:
-            await driver.close()
+            if not driver.closed:
+                await driver.close()
         return action.value
 
     def iterate(self, operation: Operation[Any, T]) -> T:
