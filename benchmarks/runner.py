@@ -41,11 +41,15 @@ def pin(process: subprocess.Popen[str], which: int) -> None:
         os.sched_setaffinity(process.pid, {usable[which]})
 
 
+_OF_THIS_MACHINE = ("PYTHON", "FLOWMAESTRO", "SSL_CERT_", "REQUESTS_CA_", "CURL_CA_")
+"""How names of variables begin that would have a row do other work than elsewhere."""
+
+
 def start(command: List[str], **options: Any) -> subprocess.Popen[str]:
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PYTHON", "FLOWMAESTRO")) and not name.lower().endswith("_proxy")
+        if not name.startswith(_OF_THIS_MACHINE) and not name.lower().endswith("_proxy")
     }
     return subprocess.Popen(
         command,

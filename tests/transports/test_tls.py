@@ -14,7 +14,8 @@ import trustme
 from lanes import LANES, Lane, fails, post
 
 from flowmaestro_core.http import Phase, TransportFailure
-from flowmaestro_transports.tls import tls_context
+from flowmaestro_transports import tls
+from flowmaestro_transports.tls import tls_context, tls_when_needed
 
 
 @pytest.fixture
@@ -47,6 +48,42 @@ def test_an_empty_path_is_no_trust_store() -> None:
 def test_nobody_is_trusted_without_certifi(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "certifi", None)
     assert trusted(tls_context()) == 0
+
+
+def clear_of_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_trust_store_is_loaded_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clear_of_certificates(monkeypatch)
+    with monkeypatch.context() as loading:
+        loading.setattr(ssl, "create_default_context", None)
+        needed = tls_when_needed()
+    assert needed() is needed() is tls_context()
+
+
+def test_what_names_a_file_is_read_at_once(ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clear_of_certificates(monkeypatch)
+    with pytest.raises(OSError, match="verify: '/nowhere' cannot be read"):
+        tls_when_needed("/nowhere")
+    assert tls_when_needed(ca_file)() is tls_context(ca_file)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+    with pytest.raises(OSError, match="REQUESTS_CA_BUNDLE: '/nowhere' cannot be read"):
+        tls_when_needed()
+    tls_when_needed(trust_env=False)
+
+
+def test_an_environment_that_comes_later_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear_of_certificates(monkeypatch)
+    usual = trusted(tls_context())
+    needed = tls_when_needed()
+    tls._cached.cache_clear()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    assert trusted(needed()) == usual
 
 
 def test_a_folder_of_certificates_is_a_trust_store(no_trust_store: Path) -> None:

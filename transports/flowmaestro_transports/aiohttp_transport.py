@@ -103,7 +103,9 @@ class AiohttpTransport(OneProcess):
         body: Optional[Body] = None
         try:
             async with timeout_at(attempt.end) as attempt.timer:
-                body = await self._begin(session, request, timeout, attempt, MAX_BODY)
+                way = self._way(session, request, timeout, attempt)
+                response = await self._exchange(session, request, way, attempt)
+                body = _body_of(response, MAX_BODY, self._process)
                 return Response(body.status, body.headers, await body.read_whole(attempt))
         except BaseException as error:
             if body is not None:
@@ -121,7 +123,9 @@ class AiohttpTransport(OneProcess):
         self._attempts.add(attempt)
         try:
             async with timeout_at(attempt.end) as attempt.timer:
-                body = await self._begin(session, request, timeout, attempt, sys.maxsize)
+                way = self._way(session, request, timeout, attempt)
+                response = await self._exchange(session, request, way, attempt)
+                body = _body_of(response, sys.maxsize, self._process)
         except BaseException as error:
             if isinstance(error, ERRORS) or attempt.was_cut_by(error):
                 raise _failure(attempt, error, head_came=False) from error
@@ -173,28 +177,15 @@ class AiohttpTransport(OneProcess):
         if not all(session.closed for session in sessions) and not self._process.forked:
             warn_unclosed(self)  # the loop that they belong to closes them
 
-    async def _begin(
-        self,
-        session: aiohttp.ClientSession,
-        request: Request,
-        timeout: float,
-        attempt: Attempt,
-        limit: int,
-    ) -> Body:
-        """Sends, and gives the reply as soon as its head is there."""
+    def _way(
+        self, session: aiohttp.ClientSession, request: Request, timeout: float, attempt: Attempt
+    ) -> Route:
         if timeout <= 0:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
-        if session is self._callers_session:
-            attempt.connecting_unseen()
-            route = _NO_ROUTE
-        else:
-            route = self._route(request.url)
-        response = await self._exchange(session, request, route, attempt)
-        refusal = _refusal(response)
-        if refusal:
-            response.close()
-            raise TransportFailure(Phase.REPLY_BROKEN, refusal)
-        return Body(response, limit, self._process)
+        if session is not self._callers_session:
+            return self._route(request.url)
+        attempt.connecting_unseen()
+        return _NO_ROUTE
 
     def _route(self, url: str) -> Route:
         origin = "/".join(url.split("/", 3)[:3])
@@ -270,14 +261,18 @@ async def _keep(
             await session.close()
 
 
-def _refusal(response: aiohttp.ClientResponse) -> str:
-    """What is wrong with a head that aiohttp lets pass; `""` for nothing."""
+def _body_of(response: aiohttp.ClientResponse, limit: int, process: Process) -> Body:
+    """The body behind a head, which aiohttp lets pass even if no reply can begin so."""
+    refusal = ""
     if response.status < 200:
-        return f"an informational reply ({response.status}) came as the final one"
+        refusal = f"an informational reply ({response.status}) came as the final one"
     coding = response.headers.get("Transfer-Encoding")
     if coding is not None and coding.lower() == "identity":  # RFC 9112 knows it no more
-        return "the transfer coding is not supported"
-    return ""
+        refusal = "the transfer coding is not supported"
+    if refusal:
+        response.close()
+        raise TransportFailure(Phase.REPLY_BROKEN, refusal)
+    return Body(response, limit, process)
 
 
 def _end(pause: asyncio.Future[None]) -> None:

@@ -7,6 +7,7 @@ and TLS with the origin goes through that. Only the proxy sees the proxy's crede
 from __future__ import annotations
 
 import ssl
+from typing import Callable
 
 import h11
 
@@ -21,30 +22,30 @@ from flowmaestro_transports.proxies import Proxy
 _CONNECT = Request("CONNECT", "", Headers())
 
 
-async def connect(route: Route, context: ssl.SSLContext) -> Socket:
-    """A new connection for requests on `route`; `context` is for TLS with origin and proxy.
+async def connect(route: Route, tls: Callable[[], ssl.SSLContext]) -> Socket:
+    """A new connection for requests on `route`; `tls` gives the context for origin and proxy.
 
     Raises `OSError` (`ssl.SSLError` is one, a name that does not resolve, and a tunnel that the
     proxy refuses), and `ValueError` for a name that cannot be one.
     """
     origin, proxy = route.origin, route.proxy
     if proxy is None:
-        return await _reach(*origin, context)
+        return await _reach(*origin, tls)
     try:
-        sock = await _reach(proxy.scheme, proxy.host, proxy.port, context)
+        sock = await _reach(proxy.scheme, proxy.host, proxy.port, tls)
         if origin.scheme == "https":
             await _open_tunnel(sock, origin, proxy)
     except (OSError, ValueError, h11.RemoteProtocolError) as error:
         raise ConnectionError(f"proxy {proxy.url}: {error}") from error
     if origin.scheme == "https":
-        return TlsSocket(await start_tls(sock.wire, context, origin.host))
+        return TlsSocket(await start_tls(sock.wire, tls(), origin.host))
     return sock
 
 
-async def _reach(scheme: str, host: str, port: int, context: ssl.SSLContext) -> Socket:
+async def _reach(scheme: str, host: str, port: int, tls: Callable[[], ssl.SSLContext]) -> Socket:
     wire = await connect_tcp(host, port)
     if scheme == "https":
-        return TlsSocket(await start_tls(wire, context, host))
+        return TlsSocket(await start_tls(wire, tls(), host))
     return Socket(wire)
 
 

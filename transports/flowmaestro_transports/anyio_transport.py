@@ -30,7 +30,7 @@ from flowmaestro_transports.anyio_routes import Routes
 from flowmaestro_transports.arguments import check_max_connections
 from flowmaestro_transports.one_process import OneProcess, warn_unclosed
 from flowmaestro_transports.proxies import Proxies
-from flowmaestro_transports.tls import ClientCert, Verify, tls_context
+from flowmaestro_transports.tls import ClientCert, Verify, tls_when_needed
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class AnyioTransport(OneProcess):
     ) -> None:
         check_max_connections(max_connections)
         self._max_connections = max_connections
-        self._context = tls_context(verify, client_cert, trust_env=trust_env)
+        self._tls = tls_when_needed(verify, client_cert, trust_env=trust_env)
         self._routes = Routes(Proxies(proxy, trust_env=trust_env))
         self._pool: Optional[Pool] = None
         self._closed = False
@@ -143,7 +143,7 @@ class AnyioTransport(OneProcess):
                 async with pool.slots:
                     connection = pool.take(route.key)
                     if connection is None:
-                        connection = Connection(await connect(route, self._context), route.key)
+                        connection = Connection(await connect(route, self._tls), route.key)
                     if limits is not None:
                         limits.connected()
                     head = await connection.exchange(request, target, route.fields)

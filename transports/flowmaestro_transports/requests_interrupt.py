@@ -32,7 +32,8 @@ class Lever:
 
     def __init__(self) -> None:
         self._process = Process()
-        self._pulled = threading.Event()
+        self._pulled = False
+        self._pause: Optional[threading.Event] = None
         self._holding = threading.RLock()  # what has been let go must not be shut down
         self._line: Any = None
         self._duplicate: Optional[socket.socket] = None
@@ -40,7 +41,9 @@ class Lever:
 
     def pull(self) -> None:
         """Cut short. Pulling twice is harmless."""
-        self._pulled.set()
+        self._pulled = True
+        if self._pause is not None:
+            self._pause.set()
         if self._process.forked:  # the connection is the parent's, and in use
             return
         with self._holding:
@@ -51,7 +54,9 @@ class Lever:
 
     def pause(self, seconds: float) -> None:
         """Let `seconds` pass, unless it is pulled."""
-        self._pulled.wait(seconds)
+        self._pause = pause = threading.Event()  # before the look: the other side sets first
+        if not self._pulled:
+            pause.wait(seconds)
 
     def hold(self, sock: Any) -> None:
         """Reach this connection, until `let_go`. Raises `OSError` once it is pulled.
@@ -79,7 +84,7 @@ class Lever:
         """Reach this body, until `let_go`."""
         with self._holding:
             self._body = body
-            if self._pulled.is_set():
+            if self._pulled:
                 body.close()
 
     def let_go(self) -> None:
@@ -92,7 +97,7 @@ class Lever:
             duplicate.close()
 
     def _refuse_if_pulled(self) -> None:
-        if self._pulled.is_set():
+        if self._pulled:
             raise ConnectionAbortedError("closed by this side")
 
 

@@ -89,6 +89,7 @@ class RequestsTransport(OneProcess):
     ) -> None:
         check_session(session, requests.Session)
         check_max_connections(max_connections)
+        self._streams: Optional[weakref.WeakSet[Body]] = None
         self._make_adapters: Callable[[AtHand], _Adapters]
         if session is None:
             context = tls_context(verify, client_cert, trust_env=trust_env)
@@ -126,6 +127,8 @@ class RequestsTransport(OneProcess):
         finally:
             lever.let_go()
         with self._lock:
+            if self._streams is None:
+                self._streams = weakref.WeakSet()
             self._streams.add(body)
             closed = self._closed
         if closed:
@@ -155,7 +158,7 @@ class RequestsTransport(OneProcess):
         self._settle_if_forked()
         with self._lock:
             self._closed = True
-            streams = list(self._streams)
+            streams = list(self._streams or ())
         for stream in streams:
             stream.close()
         self._levers.pull()
@@ -174,7 +177,7 @@ class RequestsTransport(OneProcess):
         self._levers = Levers()
         self._at_hand = AtHand(self._levers.make)
         self._adapters = self._make_adapters(self._at_hand)
-        self._streams: weakref.WeakSet[Body] = weakref.WeakSet()
+        self._streams = None
         self._lock = threading.Lock()
         self._process = Process()
 

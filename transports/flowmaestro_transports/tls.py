@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import ssl
 import sys
-from functools import lru_cache
-from typing import Any, Optional, Tuple, Union
+from functools import lru_cache, partial
+from typing import Any, Callable, Optional, Tuple, Union
 
 Path = Union[str, os.PathLike[str]]
 
@@ -66,6 +66,20 @@ def tls_context(
     return _cached(verify is not False, bundle, chain, trust_env, environment, stamps)
 
 
+def tls_when_needed(
+    verify: Verify = True, client_cert: Optional[ClientCert] = None, *, trust_env: bool = True
+) -> Callable[[], ssl.SSLContext]:
+    """As `tls_context`, but the trust store is loaded when the context is first asked for.
+
+    What names a file is read now, so that a mistake in it is an error of the call that made it.
+    """
+    environment = _BUNDLES + _OPENSSL if trust_env else ()
+    if verify is True and client_cert is None and not any(map(os.environ.get, environment)):
+        return partial(_cached, True, None, None, trust_env, (None, None), ())
+    context = tls_context(verify, client_cert, trust_env=trust_env)
+    return lambda: context
+
+
 def _bundle(verify: Union[bool, Path], trust_env: bool) -> Optional[Tuple[str, str]]:
     """Which CA certificates replace the trust store, and who says so."""
     if not isinstance(verify, bool):
@@ -108,12 +122,12 @@ def _cached(
     bundle: Optional[Tuple[str, str]],
     chain: Optional[_Chain],
     trust_env: bool,
-    environment: Tuple[Optional[str], ...],  # noqa: ARG001 - part of the key: OpenSSL reads it
+    environment: Tuple[Optional[str], ...],
     stamps: Tuple[_Stamp, ...],  # noqa: ARG001 - part of the key
 ) -> ssl.SSLContext:
     if bundle is not None:
         context = _trusting(*bundle)
-    elif not trust_env and any(os.environ.get(name) for name in _OPENSSL):
+    elif not any(environment) and any(map(os.environ.get, _OPENSSL)):  # OpenSSL reads them
         context = _trusting_the_system()
     else:
         context = ssl.create_default_context()
