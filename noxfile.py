@@ -101,6 +101,15 @@ def demo(session: nox.Session) -> None:
     session.run("python", "-m", "flowmaestro", "demo")
 
 
+@nox.session(python=INSTALLED[0])
+def oldest(session: nox.Session) -> None:
+    """The transports and the contract on the oldest releases of all that they stand on."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    floors = [requirement.replace(">=", "==") for requirement in project["dependencies"]]
+    session.install("--editable", ".[test]", *floors)
+    session.run("pytest", "tests/transports", "tests/contract", *PARALLEL)
+
+
 @nox.session(python=NEWEST)
 def chaos(session: nox.Session) -> None:
     """Ten thousand operations on a hostile network; `-- --seed 2` for another plan."""

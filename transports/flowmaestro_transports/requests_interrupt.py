@@ -135,6 +135,8 @@ class InterruptibleRequests:
 
     def __init__(self, transport: Transport, at_hand: AtHand, lever: Lever) -> None:
         self.random = dice_of(transport)
+        self.now = transport.now
+        """As `Transport.now`."""
         self._transport = transport
         self._at_hand = at_hand
         self._lever = lever
@@ -157,10 +159,6 @@ class InterruptibleRequests:
         """As `Transport.sleep`."""
         with self._step():
             self._transport.sleep(seconds)
-
-    def now(self) -> float:
-        """As `Transport.now`."""
-        return self._transport.now()
 
     def close(self) -> None:
         """As `Transport.close`."""
