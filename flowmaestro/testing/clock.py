@@ -14,7 +14,6 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import (
     TYPE_CHECKING,
-    Any,
     Callable,
     Counter,
     Dict,
@@ -25,6 +24,7 @@ from typing import (
     Tuple,
 )
 
+from flowmaestro.testing.checks import check_function, check_seconds
 from flowmaestro_transports.event_loops import EventLoop, current_task, running_loop
 
 if TYPE_CHECKING:
@@ -112,12 +112,12 @@ class VirtualClock:
     def call_later(self, seconds: float, function: Callable[[], object]) -> None:
         """Have `function` called `seconds` from now, by whoever is moving time then.
 
-        It may make calls of its own. Raises `ValueError` for seconds that are negative or
-        without an end, and `TypeError` for what cannot be called.
+        It may make calls of its own, but not wait for another thread that makes some: time
+        stands still meanwhile. Raises `ValueError` for seconds that are negative or without an
+        end, and `TypeError` for what cannot be called, or would have to be awaited.
         """
         check_seconds("seconds", seconds)
-        if not callable(function):
-            raise TypeError(f"function must be a function, not {function!r}")
+        check_function("function", function)
         with self.lock:
             self._plan(Alarm(self._now + seconds, None, function))
 
@@ -338,14 +338,6 @@ class Alarm:
         self.poke = poke
         self.rung = False
         self.blocks: Optional[int] = None
-
-
-def check_seconds(name: str, value: Any) -> None:
-    """Refuse what is no time to wait for, naming the argument."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be from 0 up and finite, not {value!r}: time runs forwards")
 
 
 def _nobody() -> None:

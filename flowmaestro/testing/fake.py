@@ -31,6 +31,7 @@ from typing import (
 from urllib.parse import urlsplit
 
 from flowmaestro.testing.assertions import Assertions
+from flowmaestro.testing.checks import check_count, check_number, check_text, one_of, several
 from flowmaestro.testing.clock import VirtualClock
 from flowmaestro.testing.deployed import Deployed
 from flowmaestro.testing.dialect import Dialect, Events, MessageAnswers, Shapes
@@ -43,7 +44,7 @@ from flowmaestro.testing.keys import ALL_SCOPES, ApiKey, KeyRing, KeyState
 from flowmaestro.testing.refusals import Refusal, invalid
 from flowmaestro.testing.replies import Answer, EventStream, FakeReply, JsonObject, Later, encode
 from flowmaestro.testing.routing import Call, Outcome, Router, query_of
-from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning, check_count
+from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning
 from flowmaestro.testing.seeds import furnish
 from flowmaestro.testing.service import Service
 from flowmaestro.testing.timeline import Timeline
@@ -58,7 +59,6 @@ TEST_EPOCH = 1_700_000_000.0
 
 HeaderPairs = List[Tuple[str, str]]
 F = TypeVar("F", bound="FakeFlowMaestro")
-N = TypeVar("N", bound=str)
 
 
 class FakeFlowMaestro(Scripts, Assertions):
@@ -67,7 +67,8 @@ class FakeFlowMaestro(Scripts, Assertions):
     `shapes` is the description of the API that it follows: the server that answers today, or
     the published reference. With `events="silent"` an execution's stream says nothing but
     `connected` and keepalives, as happens on the deployed server. `messages` says how a message
-    sent with `"stream": true` is answered; by default as the dialect has it.
+    sent with `"stream": true` is answered; by default token by token where a test scripted the
+    agent, otherwise as the description has it (the server of today refuses to stream).
 
     Ids and secrets come from `seed`; timestamps from `epoch` (Unix seconds) and the driver's
     clock. The limits are each key's, in fixed windows. In memory its time is that of `clock`.
@@ -93,6 +94,7 @@ class FakeFlowMaestro(Scripts, Assertions):
         strict: bool = False,
     ) -> None:
         super().__init__()
+        check_number("epoch", epoch)
         self.seed = seed
         self._strict = strict
         self._timeline = Timeline(epoch)
@@ -104,11 +106,9 @@ class FakeFlowMaestro(Scripts, Assertions):
             self._timeline,
             self._dialect,
             random.Random(seed),  # noqa: S311 - repeatable on purpose
-            live=_one_of("events", events, ("live", "silent")) == "live",
+            live=one_of("events", events, ("live", "silent")) == "live",
             message_answers=(
-                self._dialect.message_answers
-                if messages is None
-                else _one_of("messages", messages, get_args(MessageAnswers))
+                None if messages is None else one_of("messages", messages, get_args(MessageAnswers))
             ),
         )
         check_count("rate_limit_per_minute", rate_limit_per_minute)
@@ -246,12 +246,14 @@ class FakeFlowMaestro(Scripts, Assertions):
         state: KeyState = "active",
     ) -> str:
         """Add an API key, by default a new `fm_live_` one, and return it."""
-        if isinstance(scopes, str):
-            raise TypeError(f"scopes must be a list of scopes, not the text {scopes!r}")
-        _one_of("state", state, get_args(KeyState))
+        given = several("scopes", scopes, "scopes")
+        for scope in given:
+            one_of("a scope", scope, sorted(ALL_SCOPES))
+        check_text("key", key, or_none=True)
+        one_of("state", state, get_args(KeyState))
         with self.lock:
             key = key or self._service.new_secret("fm_live_")
-            self._keys.add(key, scopes, state)
+            self._keys.add(key, given, state)
             return key
 
     @contextmanager
@@ -403,7 +405,7 @@ class FakeFlowMaestro(Scripts, Assertions):
 
 
 def _dialect(shapes: Shapes, timeline: Timeline) -> Dialect:
-    _one_of("shapes", shapes, ("deployed", "documented"))
+    one_of("shapes", shapes, ("deployed", "documented"))
     return Deployed(timeline) if shapes == "deployed" else Documented(timeline)
 
 
@@ -411,12 +413,6 @@ def _snapshot(execution: Execution) -> Execution:
     """A value of its own: what is done to it does not reach the fake."""
     inputs, outputs = copy.deepcopy((execution.inputs, execution.outputs))
     return replace(execution, inputs=inputs, outputs=outputs)
-
-
-def _one_of(name: str, value: N, allowed: Tuple[str, ...]) -> N:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
-    return value
 
 
 def _refuse_constant(constant: str) -> Any:

@@ -41,11 +41,11 @@ class Service:
         dice: random.Random,
         *,
         live: bool,
-        message_answers: MessageAnswers,
+        message_answers: Optional[MessageAnswers],
     ) -> None:
         self.timeline = timeline
         self.dialect = dialect
-        self.message_answers = message_answers
+        self._message_answers = message_answers
         self.credits: Optional[int] = None
         self.workflows: Dict[str, Workflow] = {}
         self.executions: Dict[str, Execution] = {}
@@ -104,6 +104,12 @@ class Service:
     def newest_executions(self) -> List[Execution]:
         """Every execution, the newest first."""
         return sorted(self.executions.values(), key=lambda execution: -execution.created_at)
+
+    def message_answers(self, agent: Agent) -> MessageAnswers:
+        """How a message to `agent` is answered that asks for a stream."""
+        if self._message_answers is not None:
+            return self._message_answers
+        return "sse" if agent.scripted else self.dialect.message_answers
 
     def ask(self, thread: Thread, text: str, hear: Optional[Hearer] = None) -> Turn:
         """Post a user's message; `hear` is told everything that its answer brings."""

@@ -208,3 +208,19 @@ class TestAssertDelivered:
               execution.completed delivered after 1 attempt
             """
         )
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda fake: fake.assert_executed(None), "workflow_id must be a text"),
+        (lambda fake: fake.assert_executed("wf_1", "ada"), "inputs must be a dict"),
+        (lambda fake: fake.assert_called(params="page=1"), "params must be a dict"),
+        (lambda fake: fake.assert_called(path="/workflows/{id}"), r"'\*' stands for any one"),
+        (lambda fake: fake.assert_delivered("execution:completed"), "event must be one of exec"),
+    ],
+    ids=range(5),
+)
+def test_what_cannot_have_happened_is_refused(fake, ask, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        ask(fake)
