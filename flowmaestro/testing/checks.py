@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from typing import Any, Iterable, List, Mapping, Sequence, TypeVar, cast
+from typing import Any, Iterable, List, Mapping, Sequence, TypeVar
 
 N = TypeVar("N", bound=str)
 
@@ -60,9 +60,10 @@ def check_function(name: str, value: Any) -> None:
 
 def several(name: str, value: Any, of: str) -> List[Any]:
     """`value`, a list or another iterable, as a list; one thing instead is a `TypeError`."""
+    given = value
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must be a list of {of}, not {value!r}")
-    return list(cast("Iterable[Any]", value))
+    return list(given)
 
 
 def whole(value: object) -> bool:
