@@ -114,16 +114,33 @@ def flowmaestro_no_network(request: pytest.FixtureRequest) -> Generator[None, No
             request.config.pluginmanager.unregister(guard)
 
 
-class _TestFailed(Exception):
-    """A test has failed, so that what it was given knows."""
+class _NotPassed(Exception):
+    """A test has not passed, so that what it was given knows."""
+
+
+class _Verdict:
+    """A pytest plugin that notes whether the test has passed; skipped and xfailed it has not."""
+
+    passed = False
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, object, object]:
+        """Run the test."""
+        result = yield
+        self.passed = True
+        return result
 
 
 def _during_the_test(
     request: pytest.FixtureRequest, block: ContextManager[K]
 ) -> Generator[K, None, None]:
-    """Install a kit for the test, and leave its block with an error if the test has failed."""
-    failed = request.session.testsfailed
-    with suppress(_TestFailed), block as kit, kit.installed():
-        yield kit
-        if request.session.testsfailed > failed:
-            raise _TestFailed
+    """Install a kit for the test, and leave its block with an error unless the test has passed."""
+    verdict, plugins = _Verdict(), request.config.pluginmanager
+    with suppress(_NotPassed), block as kit, kit.installed():
+        plugins.register(verdict)
+        try:
+            yield kit
+        finally:
+            plugins.unregister(verdict)
+        if not verdict.passed:
+            raise _NotPassed
