@@ -7,6 +7,7 @@ import contextlib
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
@@ -439,6 +440,19 @@ class TestWhoCounts:
 
         assert len(list(client.workflows.run_many("wf_123", inputs()))) == 3
         assert fake.clock.now >= 15
+
+    def test_inputs_of_many_that_wait_for_a_call_of_another_thread_do_not_stop_time(self):
+        fake = FakeFlowMaestro()
+        fake.latency(5)
+        client = FlowMaestroClient(fake.api_key, transport=fake.transport())
+
+        def inputs():
+            with ThreadPoolExecutor() as pool:
+                pages = pool.submit(client.workflows.list).result(PATIENCE)
+                yield {"name": pages["data"][0]["name"]}
+
+        (run,) = client.workflows.run_many("wf_123", inputs())
+        assert run["status"] == "completed"
 
 
 class TestCallLater:
