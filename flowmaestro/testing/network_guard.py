@@ -64,7 +64,7 @@ class NetworkGuard:
         return result
 
     def _refuse(self, owner: Any, name: str, shown: str, skipped: int, needed: int = 0) -> None:
-        """Refuse calls of a function with arguments behind the first `skipped`, `needed` of them."""
+        """Refuse calls of a function that have `needed` arguments behind the first `skipped`."""
         original: Callable[..., Any] = getattr(owner, name)
 
         def refused(*args: Any, **options: Any) -> Any:

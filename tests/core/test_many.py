@@ -462,12 +462,12 @@ def test_without_progress_nobody_listens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "held"),
+    ("inputs", "read_on"),
     [([{}], False), (({},), False), (iter([{}]), True), ({1: {}}.values(), True)],
 )
-def test_whose_code_runs_in_its_steps(inputs: Any, held: bool) -> None:
+def test_whose_code_runs_in_its_steps(inputs: Any, read_on: bool) -> None:
     machine = Workflows.run_many("w", inputs).machine(a_context(), "token")
-    assert machine.runs_callers_code is held
+    assert machine.runs_callers_code is read_on
 
 
 @pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf")])

@@ -1,10 +1,11 @@
 """The format of a cassette: JSON Lines in UTF-8, made to be read in a diff.
 
 The first line names the version; the last one counts the exchanges and all the lines before it,
-so that a file which was cut, at its end or in its middle, is told from a whole one. Between them, each exchange is a `request`, then what came, each
-with the seconds `after` the line before: `head`, `chunk`, and `end`; or `failure`, with the phase
-(`Phase`); or `silence`, when the reader let go of a reply. A body stands there as `json` where
-exactly its bytes are what the compact writing of that gives, else as `text`, else as `base64`.
+so that a file which was cut, at its end or in its middle, is told from a whole one. Between
+them, each exchange is a `request`, then what came, each with the seconds `after` the line before:
+`head`, `chunk`, and `end`; or `failure`, with the phase (`Phase`); or `silence`, when the reader
+let go of a reply. A body stands there as `json` where exactly its bytes are what the compact
+writing of that gives, else as `text`, else as `base64`.
 """
 
 from __future__ import annotations
