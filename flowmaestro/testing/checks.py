@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any, Iterable, List, Mapping, Sequence, TypeVar
 
-N = TypeVar("N", bound=str)
+N = TypeVar("N")
 
 
 def one_of(name: str, value: N, allowed: Sequence[str]) -> N:

@@ -45,7 +45,7 @@ class Service:
     ) -> None:
         self.timeline = timeline
         self.dialect = dialect
-        self._message_answers = message_answers
+        self._message_answers: Optional[MessageAnswers] = message_answers
         self.credits: Optional[int] = None
         self.workflows: Dict[str, Workflow] = {}
         self.executions: Dict[str, Execution] = {}
@@ -107,9 +107,9 @@ class Service:
 
     def message_answers(self, agent: Agent) -> MessageAnswers:
         """How a message to `agent` is answered that asks for a stream."""
-        if self._message_answers is not None:
-            return self._message_answers
-        return "sse" if agent.scripted else self.dialect.message_answers
+        if self._message_answers is None and agent.scripted:
+            return "sse"
+        return self._message_answers or self.dialect.message_answers
 
     def ask(self, thread: Thread, text: str, hear: Optional[Hearer] = None) -> Turn:
         """Post a user's message; `hear` is told everything that its answer brings."""
