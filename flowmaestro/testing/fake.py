@@ -228,12 +228,12 @@ class FakeFlowMaestro(Scripts, Assertions):
         """The test is over: tell of scripts that were never used.
 
         They are a workflow, an agent, a knowledge base or a trigger that nobody looked at,
-        replies that nobody heard, and faults that met no request. `UnusedScriptWarning`, or
-        with `strict` an `AssertionError`. Closing twice is harmless.
+        replies that nobody heard, faults that met no request, and streams that ended, or were
+        left, before their connection was lost. `UnusedScriptWarning`, or with `strict` an
+        `AssertionError`. Closing twice is harmless.
         """
         with self.lock:
-            unused, self._scripts = self._unused(), {}
-            self._faults.pending.clear()
+            unused = self._forget_scripts()
         if unused:
             message = f"never used by this test: {'; '.join(unused)}"
             if self._strict:

@@ -42,7 +42,7 @@ class Reception:
         gateway_id = request.headers.get("x-request-id") or self._service.new_id()
         entry = self._journal.note(request, self._timeline.now)
         path = path_below_root(request.url)
-        fault = self._faults.meet(request.method, path, stream=False)
+        fault = self._faults.meet(request.method, path)
         reply = FakeReply()
         headers: HeaderPairs = []
 
@@ -63,9 +63,7 @@ class Reception:
             outcome.then(settle)
         elif isinstance(outcome, EventStream):
             stream = outcome
-            lost = self._faults.meet(request.method, path, stream=True)
-            if lost is not None and lost.after_events is not None:
-                stream.break_after(lost.after_events)
+            self._faults.meet_stream(request.method, path, stream)
             shown = self._stream_headers(headers)
             self._arrive(entry, fault, reply, lambda: reply.settle(200, shown, stream=stream))
         else:

@@ -294,18 +294,19 @@ class Scripts(ABC):
 
     def _expect(self, fault: Fault) -> Fault:
         with self._service.timeline.lock:
-            self._faults.pending.append(fault)
+            self._faults.expect(fault)
         return fault
 
-    def _unused(self) -> List[str]:
-        """The scripts that nobody has used, in words."""
+    def _forget_scripts(self) -> List[str]:
+        """The scripts that nobody has used, in words; they are told of once."""
         unused: List[str] = []
         for (kind, id), replies in self._scripts.items():
             if (kind, id) not in self._service.used:
                 unused.append(f"{kind} {id}")
             elif replies is not None and replies.left and replies.given:
                 unused.append(f"{replies.left} of the replies of agent {id}")
-        return unused + [str(fault) for fault in self._faults.pending]
+        self._scripts.clear()
+        return unused + self._faults.forget()
 
 
 def _producing(outputs: Union[Mapping[str, Any], Outputs]) -> Outputs:
