@@ -102,7 +102,8 @@ class TestFixtures:
         unused = 'def test_it(flowmaestro_fake): flowmaestro_fake.workflow("wf_x")'
         said = run_pytest(unused, passed=1)
         assert "UnusedScriptWarning: never used by this test: workflow wf_x" in said
-        said = run_pytest(unused, "-Werror", passed=1, errors=1)
+        as_an_error = "error::flowmaestro.testing.UnusedScriptWarning"
+        said = run_pytest(unused, "-W", as_an_error, passed=1, errors=1)
         assert "never used by this test: workflow wf_x" in said
 
     def test_a_project_may_have_a_fake_of_its_own(self, run_pytest):
