@@ -109,6 +109,24 @@ def test_new_episodes_waits_where_the_last_request_was_answered(path):
             assert transport.now() == cassette.clock.now + live.now()
 
 
+@BACKENDS
+def test_new_episodes_waits_there_whatever_is_replayed_beside_it(path, recorded, backend):
+    async def main():
+        fake = FakeFlowMaestro()
+        fake.latency(1)
+        fake.fail_next(status=503, retry_after=7)
+        with Cassette(path, mode="new_episodes") as cassette:
+            transport = cassette.async_transport(fake.async_transport())
+            client = AsyncFlowMaestroClient(fake.api_key, transport=transport)
+            async with client, anyio.create_task_group() as tasks:
+                tasks.start_soon(client.workflows.get, "wf_123")
+                for number in (1, 2, 2):
+                    await client.workflows.get(f"wf_{number}")
+        assert fake.clock.now >= 9
+
+    anyio.run(main, backend=backend)
+
+
 def test_new_episodes_of_bodies_that_are_kept_open(path, recorded):
     with Cassette(path, mode="new_episodes") as cassette:
         transport = cassette.transport(ScriptedTransport([[ResponseHead(200, {}), b"new"]]))

@@ -441,11 +441,13 @@ class TestUnusedScripts:
         fake.close()
 
     def test_a_stream_that_was_over_before_it_was_to_be_lost(self):
-        with pytest.warns(UnusedScriptWarning) as caught, FakeFlowMaestro() as fake:
-            fake.drop_connection(after_events=1)
-            fake.drop_connection(after_events=50)
-            client = FlowMaestroClient(fake.api_key, transport=fake.transport())
-            assert len(list(client.executions.stream("exec_xyz789"))) > 1
+        fake = FakeFlowMaestro()
+        fake.drop_connection(after_events=1)
+        fake.drop_connection(after_events=50)
+        client = FlowMaestroClient(fake.api_key, transport=fake.transport())
+        assert len(list(client.executions.stream("exec_xyz789"))) > 1
+        with pytest.warns(UnusedScriptWarning) as caught:
+            fake.close()
         assert str(caught[0].message) == (
             "never used by this test: a stream dropped after 50 events, before which it ended or "
             "was left"
