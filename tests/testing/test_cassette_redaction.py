@@ -232,6 +232,9 @@ def test_rules_that_are_none():
         redacted_body(b"abc", lambda text: text)
     with pytest.raises(TypeError, match="redact must return texts"):
         redacted_body(b"abc", lambda text: [text.encode()])
+    with pytest.raises(TypeError, match="redact must return texts"):
+        redacted_body(b"abc", lambda text: None)
+    assert redacted_body(b"abc", lambda text: iter("b")) == "a***c"
 
 
 def test_a_whole_recording(tmp_path):

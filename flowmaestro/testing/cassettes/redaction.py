@@ -85,9 +85,11 @@ class Redaction:
         if self._redact is None:
             return []
         given: Any = self._redact(text)
-        if isinstance(given, str) or not all(isinstance(secret, str) for secret in given):
+        several = isinstance(given, Iterable) and not isinstance(given, str)
+        found: List[Any] = list(cast("Iterable[Any]", given)) if several else [None]
+        if not all(isinstance(secret, str) for secret in found):
             raise TypeError(f"redact must return texts to be hidden, such as a list, not {given!r}")
-        return list(cast("Iterable[str]", given))
+        return found
 
 
 def is_secret_member(name: str) -> bool:
