@@ -8,7 +8,7 @@ pytest-asyncio, anyio's plugin and pytest-trio.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ContextManager, Generator, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Callable, ContextManager, Generator, Protocol, TypeVar, cast
 
 import pytest
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
         def installed(self) -> ContextManager[object]:
             """Have clients made without `transport=` use it."""
+            ...
+
+        def report(self) -> str:
+            """What happened, for whoever looks why a test has failed."""
             ...
 
     K = TypeVar("K", bound=Kit)
@@ -119,14 +123,23 @@ class _NotPassed(Exception):
 
 
 class _Verdict:
-    """A pytest plugin that notes whether the test has passed; skipped and xfailed it has not."""
+    """A pytest plugin that notes whether the test has passed; skipped and xfailed it has not.
 
-    passed = False
+    What `report` says of the kit is shown with a failure.
+    """
+
+    def __init__(self, report: Callable[[], str]) -> None:
+        self.passed = False
+        self._report = report
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self) -> Generator[None, object, object]:
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Run the test."""
-        result = yield
+        try:
+            result = yield
+        except BaseException:
+            item.add_report_section("call", "flowmaestro", self._report())
+            raise
         self.passed = True
         return result
 
@@ -135,8 +148,9 @@ def _during_the_test(
     request: pytest.FixtureRequest, block: ContextManager[K]
 ) -> Generator[K, None, None]:
     """Install a kit for the test, and leave its block with an error unless the test has passed."""
-    verdict, plugins = _Verdict(), request.config.pluginmanager
+    plugins = request.config.pluginmanager
     with suppress(_NotPassed), block as kit, kit.installed():
+        verdict = _Verdict(kit.report)
         plugins.register(verdict)
         try:
             yield kit

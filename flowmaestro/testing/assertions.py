@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, get_a
 from flowmaestro.testing.checks import check_count, check_text, one_of
 from flowmaestro.testing.executions import Execution
 from flowmaestro.testing.journal import RecordedRequest, pattern
+from flowmaestro.testing.service import Service
 from flowmaestro.testing.webhooks import Delivery
 from flowmaestro_core.types import WebhookEventType
 
@@ -20,6 +21,8 @@ SHOWN = 20
 
 class Assertions(ABC):
     """The assertions of a fake; each raises `AssertionError`."""
+
+    _service: Service
 
     @property
     @abstractmethod
@@ -118,8 +121,19 @@ class Assertions(ABC):
         ]
         _check(f"delivery of {event}", {}, found, times, self._shown_deliveries)
 
+    def report(self) -> str:
+        """What was called, and what was asked for that is not there: for whoever looks why."""
+        return "\n".join([*self._shown(), *self._shown_missed()])
+
     def _shown(self) -> List[str]:
         return ["Called:", *_listed([_line(request) for request in self.requests])]
+
+    def _shown_missed(self) -> List[str]:
+        lines = [
+            f"{kind} {id}; there are {', '.join(ids[-SHOWN:]) or 'none'}"
+            for (kind, id), ids in list(self._service.missed.items())
+        ]
+        return ["Not there:", *_listed(lines)] if lines else []
 
     def _shown_deliveries(self) -> List[str]:
         lines = [

@@ -31,7 +31,8 @@ class Service:
 
     With `live` false open streams hear nothing of what happens. `credits`, when it is a number,
     is how many executions can still be paid for. `started` are the executions that somebody asked
-    for, oldest first; `used` are kind and id of the resources that somebody looked at.
+    for, oldest first; `used` are kind and id of the resources that somebody looked at, `missed`
+    those that were not there, with the ids that were.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Service:
         self.webhooks: Dict[str, Webhook] = {}
         self.started: List[Execution] = []
         self.used: Set[Tuple[str, str]] = set()
+        self.missed: Dict[Tuple[str, str], List[str]] = {}
         self.desk = DeliveryDesk(timeline, self.new_id)
         self.runner = ExecutionRunner(timeline, self._execution_happening)
         self._conversation = Conversation(timeline)
@@ -79,6 +81,7 @@ class Service:
         try:
             return resources[id]
         except KeyError:
+            self.missed[resource, id] = list(resources)
             raise self.dialect.no_such(resource, id, executing=executing) from None
 
     def every(self, resources: Mapping[str, T], resource: str) -> List[T]:

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from flowmaestro import FlowMaestroClient
+from flowmaestro import FlowMaestroClient, NotFoundError
 from flowmaestro.testing import FakeFlowMaestro
 
 
@@ -208,6 +208,22 @@ class TestAssertDelivered:
               execution.completed delivered after 1 attempt
             """
         )
+
+
+def test_a_report(fake, client):
+    assert fake.report() == "Called:\n  nothing"
+    client.workflows.list()
+    with pytest.raises(NotFoundError):
+        client.knowledge_bases.get("kb_none")
+    assert fake.report() == text(
+        """
+        Called:
+          GET /workflows -> 200
+          GET /knowledge-bases/kb_none -> 500
+        Not there:
+          knowledge base kb_none; there are kb_abc123
+        """
+    )
 
 
 @pytest.mark.parametrize(

@@ -283,6 +283,14 @@ def test_what_was_not_asked_for(path, recorded):
 # Using it.
 
 
+def test_a_report(path, recorded):
+    cassette = Cassette(path)
+    assert cassette.report().endswith("has not replayed: the requests in line 2, 6, 10")
+    ids(cassette, 1, 2, 2)
+    assert cassette.report().endswith("has not replayed: none")
+    assert Cassette(path, mode="all").report().endswith("was recording")
+
+
 def test_installed(path, recorded, monkeypatch):
     monkeypatch.delenv("FLOWMAESTRO_API_KEY", raising=False)
     with Cassette(path) as cassette, cassette.installed() as same:

@@ -167,6 +167,26 @@ class TestFixtures:
         assert "workflow wf_x" not in said
         assert "workflow wf_y" in said
 
+    def test_a_failure_is_shown_with_what_was_called(self, run_pytest):
+        said = run_pytest(
+            """
+            from flowmaestro import FlowMaestroClient
+
+            def test_it(flowmaestro_fake):
+                flowmaestro_fake.workflow("wf_invoice")
+                FlowMaestroClient().workflows.run("wf_invoce")
+
+            def test_that_passes(flowmaestro_fake):
+                pass
+            """,
+            passed=1,
+            failed=1,
+        )
+        assert said.count("Captured flowmaestro call") == 1
+        assert '  POST /workflows/wf_invoce/execute {"inputs": {}} -> 500\n' in said
+        assert "Not there:\n  workflow wf_invoce; there are " in said
+        assert ", wf_invoice\n" in said
+
     def test_a_cassette_is_recorded_once_and_replayed(self, run_pytest, tmp_path, monkeypatch):
         text = """
             import pytest
