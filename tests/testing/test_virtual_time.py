@@ -297,3 +297,24 @@ def test_a_rate_limit_s_window_passes_in_virtual_time():
         client.workflows.get("wf_123")
     assert 120 <= fake.clock.now < 130
     assert [request.status for request in fake.requests].count(429) == 2
+
+
+@BACKENDS
+def test_what_would_hang_for_ever_is_told_of(backend, monkeypatch):
+    monkeypatch.setattr("flowmaestro.testing.clock.LONGEST_CALL", 7200.0)
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_hung", hangs_at="work")
+    client = FlowMaestroClient(fake.api_key, transport=fake.transport())
+    run = client.workflows.execute("wf_hung")["data"]["execution_id"]
+    with pytest.raises(AssertionError, match="gone on for 2 hours of virtual time; does it wait"):
+        list(client.executions.stream(run))
+
+    async def main():
+        client = AsyncFlowMaestroClient(fake.api_key, transport=fake.async_transport())
+        with pytest.raises(AssertionError, match="gone on for 2 hours"):
+            [event async for event in client.executions.stream(run)]
+
+    anyio.run(main, backend=backend)
+    assert not fake.open_streams
+    fake.clock.advance(365 * 86_400)
+    assert client.executions.get(run)["data"]["status"] == "running"
