@@ -8,7 +8,17 @@ pytest-asyncio, anyio's plugin and pytest-trio.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Callable, ContextManager, Generator, Protocol, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ContextManager,
+    Generator,
+    List,
+    Protocol,
+    TypeVar,
+    cast,
+)
 
 import pytest
 
@@ -123,38 +133,43 @@ class _NotPassed(Exception):
 
 
 class _Verdict:
-    """A pytest plugin that notes whether the test has passed; skipped and xfailed it has not.
+    """Whether a test has passed; one that was skipped or has failed as expected has not.
 
-    What `report` says of the kit is shown with a failure.
+    What `report` says of the test's kit is shown with a failure.
     """
 
     def __init__(self, report: Callable[[], str]) -> None:
         self.passed = False
-        self._report = report
+        self.report = report
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Run the test."""
-        try:
-            result = yield
-        except BaseException:
-            item.add_report_section("call", "flowmaestro", self._report())
-            raise
-        self.passed = True
-        return result
+
+_VERDICTS = pytest.StashKey[List[_Verdict]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test; if it uses a kit, see what comes of it."""
+    if _VERDICTS not in item.stash:
+        return (yield)
+    try:
+        result = yield
+    except BaseException:
+        for verdict in item.stash[_VERDICTS]:
+            item.add_report_section("call", "flowmaestro", verdict.report())
+        raise
+    for verdict in item.stash[_VERDICTS]:
+        verdict.passed = True
+    return result
 
 
 def _during_the_test(
     request: pytest.FixtureRequest, block: ContextManager[K]
 ) -> Generator[K, None, None]:
     """Install a kit for the test, and leave its block with an error unless the test has passed."""
-    plugins = request.config.pluginmanager
     with suppress(_NotPassed), block as kit, kit.installed():
         verdict = _Verdict(kit.report)
-        plugins.register(verdict)
-        try:
-            yield kit
-        finally:
-            plugins.unregister(verdict)
+        item: pytest.Item = cast("Any", request).node
+        item.stash.setdefault(_VERDICTS, []).append(verdict)
+        yield kit
         if not verdict.passed:
             raise _NotPassed
