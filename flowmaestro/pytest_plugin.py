@@ -8,7 +8,17 @@ pytest-asyncio, anyio's plugin and pytest-trio.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ContextManager, Generator, Protocol, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ContextManager,
+    Generator,
+    List,
+    Protocol,
+    TypeVar,
+    cast,
+)
 
 import pytest
 
@@ -21,6 +31,10 @@ if TYPE_CHECKING:
 
         def installed(self) -> ContextManager[object]:
             """Have clients made without `transport=` use it."""
+            ...
+
+        def report(self) -> str:
+            """What happened, for whoever looks why a test has failed."""
             ...
 
     K = TypeVar("K", bound=Kit)
@@ -114,16 +128,48 @@ def flowmaestro_no_network(request: pytest.FixtureRequest) -> Generator[None, No
             request.config.pluginmanager.unregister(guard)
 
 
-class _TestFailed(Exception):
-    """A test has failed, so that what it was given knows."""
+class _NotPassed(Exception):
+    """A test has not passed, so that what it was given knows."""
+
+
+class _Verdict:
+    """Whether a test has passed; one that was skipped or has failed as expected has not.
+
+    What `report` says of the test's kit is shown with a failure.
+    """
+
+    def __init__(self, report: Callable[[], str]) -> None:
+        self.passed = False
+        self.report = report
+
+
+_VERDICTS = pytest.StashKey[List[_Verdict]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test; if it uses a kit, see what comes of it."""
+    if _VERDICTS not in item.stash:
+        return (yield)
+    try:
+        result = yield
+    except BaseException:
+        for verdict in item.stash[_VERDICTS]:
+            item.add_report_section("call", "flowmaestro", verdict.report())
+        raise
+    for verdict in item.stash[_VERDICTS]:
+        verdict.passed = True
+    return result
 
 
 def _during_the_test(
     request: pytest.FixtureRequest, block: ContextManager[K]
 ) -> Generator[K, None, None]:
-    """Install a kit for the test, and leave its block with an error if the test has failed."""
-    failed = request.session.testsfailed
-    with suppress(_TestFailed), block as kit, kit.installed():
+    """Install a kit for the test, and leave its block with an error unless the test has passed."""
+    with suppress(_NotPassed), block as kit, kit.installed():
+        verdict = _Verdict(kit.report)
+        item: pytest.Item = cast("Any", request).node
+        item.stash.setdefault(_VERDICTS, []).append(verdict)
         yield kit
-        if request.session.testsfailed > failed:
-            raise _TestFailed
+        if not verdict.passed:
+            raise _NotPassed

@@ -69,6 +69,9 @@ class Machine(Generic[T]):
     execution_id: Optional[str] = None
     """The one execution that it follows, once that is known; an error of its driver's names it."""
 
+    runs_callers_code: bool = False
+    """Whether a step may run code of the caller's, which may wait for another call."""
+
     def __init__(self) -> None:
         self.state = "ready"
         self._inner: Optional[Machine[Any]] = None

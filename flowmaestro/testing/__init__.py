@@ -7,14 +7,15 @@
         fake.workflow("wf_invoice", outputs={"total": 7})
         client = FlowMaestroClient()
 
-The server is imported when it is asked for; the rest loads no HTTP stack and no event loop.
+The fake is imported at once; cassettes, scripted transports and the server when they are asked
+for. Nothing but the server loads an HTTP stack or an event loop.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from flowmaestro.testing.cassettes import Cassette, CassetteError, CassetteMismatch
 from flowmaestro.testing.clock import VirtualClock
 from flowmaestro.testing.dialect import Events, MessageAnswers, Shapes
 from flowmaestro.testing.executions import Execution, InputField
@@ -24,13 +25,14 @@ from flowmaestro.testing.faults import Fault
 from flowmaestro.testing.journal import RecordedRequest
 from flowmaestro.testing.memory import AsyncMemoryTransport, MemoryTransport
 from flowmaestro.testing.plans import Node, ScriptedEvent
-from flowmaestro.testing.played import Quiet
 from flowmaestro.testing.replies import EventStream, FakeReply, StreamChunk
-from flowmaestro.testing.scripted_transport import AsyncScriptedTransport, ScriptedTransport
 from flowmaestro.testing.scripting import UnusedScriptWarning
 from flowmaestro.testing.webhooks import Delivery
 
 if TYPE_CHECKING:
+    from flowmaestro.testing.cassettes import Cassette, CassetteError, CassetteMismatch
+    from flowmaestro.testing.played import Quiet
+    from flowmaestro.testing.scripted_transport import AsyncScriptedTransport, ScriptedTransport
     from flowmaestro.testing.server import running_server, serve
 
 __all__ = [
@@ -65,12 +67,23 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name in ("running_server", "serve"):
-        from flowmaestro.testing import server
+_LATER = {
+    "AsyncScriptedTransport": "scripted_transport",
+    "Cassette": "cassettes",
+    "CassetteError": "cassettes",
+    "CassetteMismatch": "cassettes",
+    "Quiet": "played",
+    "ScriptedTransport": "scripted_transport",
+    "running_server": "server",
+    "serve": "server",
+}
 
-        return getattr(server, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    return found
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import dataclass, field
 from typing import (
@@ -21,6 +20,7 @@ from typing import (
     cast,
 )
 
+from flowmaestro.testing.checks import check_function
 from flowmaestro.testing.knowledge import LexicalIndex
 from flowmaestro.testing.timeline import Timeline
 
@@ -76,10 +76,11 @@ def _pieces(answer: Iterable[str]) -> Iterator[str]:
 
 
 def _checked(name: str, reply: Any) -> Union[Tuple[str, ...], str, AgentReply, Exception]:
-    if inspect.iscoroutinefunction(reply):
-        raise TypeError(f"{name} must be a plain function: the fake does not await {reply!r}")
-    if isinstance(reply, (str, Exception)) or (callable(reply) and not isinstance(reply, type)):
-        return cast("Union[str, AgentReply, Exception]", reply)
+    if isinstance(reply, (str, Exception)):
+        return reply
+    if callable(reply) and not isinstance(reply, type):
+        check_function(name, reply)
+        return cast("AgentReply", reply)
     if isinstance(reply, Iterable) and not isinstance(reply, (bytes, Mapping)):
         pieces = tuple(cast("Iterable[object]", reply))
         if all(isinstance(piece, str) for piece in pieces):
@@ -112,7 +113,8 @@ class MemoryHit(NamedTuple):
 class Agent:
     """An agent: `reply` makes its answer, which takes `seconds`; if it raises, the run fails.
 
-    Tokens that it gave before it raised are uttered.
+    Tokens that it gave before it raised are uttered. One that is `scripted` by a test utters them
+    one by one, whether or not the dialect streams.
     """
 
     id: str
@@ -124,6 +126,7 @@ class Agent:
     reply: AgentReply = echo
     seconds: float = 0.4
     memories: Dict[str, Memory] = field(default_factory=dict[str, Memory])
+    scripted: bool = False
 
     def recall(
         self, query: str, top_k: int, threshold: float, user_id: Optional[str]

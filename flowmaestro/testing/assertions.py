@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import json
 from abc import ABC, abstractmethod
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, get_args
 
+from flowmaestro.testing.checks import check_count, check_text, one_of
 from flowmaestro.testing.executions import Execution
 from flowmaestro.testing.journal import RecordedRequest, pattern
+from flowmaestro.testing.service import Service
 from flowmaestro.testing.webhooks import Delivery
+from flowmaestro_core.types import WebhookEventType
 
 _PLURALS = {"delivery": "deliveries", "execution": "executions", "request": "requests"}
 SHOWN = 20
@@ -18,6 +21,8 @@ SHOWN = 20
 
 class Assertions(ABC):
     """The assertions of a fake; each raises `AssertionError`."""
+
+    _service: Service
 
     @property
     @abstractmethod
@@ -50,6 +55,8 @@ class Assertions(ABC):
         """
         __tracebackhide__ = True
         wanted: Dict[str, Any] = {}
+        if not isinstance(params, (Mapping, type(None))):
+            raise TypeError(f"params must be a dict, not {params!r}")
         if params is not None:
             wanted["params"] = {name: str(value) for name, value in params.items()}
         if json is not None:
@@ -84,6 +91,9 @@ class Assertions(ABC):
         `inputs` are all of them; any will do when they are left out.
         """
         __tracebackhide__ = True
+        check_text("workflow_id", workflow_id)
+        if not isinstance(inputs, (Mapping, type(None))):
+            raise TypeError(f"inputs must be a dict, not {inputs!r}")
         wanted = {} if inputs is None else {"inputs": dict(inputs)}
         executions = self.executions
         ids = dict.fromkeys(execution.workflow.id for execution in executions)
@@ -103,6 +113,7 @@ class Assertions(ABC):
     def assert_delivered(self, event: str, *, times: Optional[int] = None) -> None:
         """A webhook was told of `event`: at least one, or exactly `times`."""
         __tracebackhide__ = True
+        one_of("event", event, get_args(WebhookEventType))
         found: List[Dict[str, Any]] = [
             {}
             for delivery in self.deliveries
@@ -110,8 +121,19 @@ class Assertions(ABC):
         ]
         _check(f"delivery of {event}", {}, found, times, self._shown_deliveries)
 
+    def report(self) -> str:
+        """What was called, and what was asked for that is not there: for whoever looks why."""
+        return "\n".join([*self._shown(), *self._shown_missed()])
+
     def _shown(self) -> List[str]:
         return ["Called:", *_listed([_line(request) for request in self.requests])]
+
+    def _shown_missed(self) -> List[str]:
+        lines = [
+            f"{kind} {id}; there are {', '.join(ids[-SHOWN:]) or 'none'}"
+            for (kind, id), ids in list(self._service.missed.items())
+        ]
+        return ["Not there:", *_listed(lines)] if lines else []
 
     def _shown_deliveries(self) -> List[str]:
         lines = [
@@ -130,8 +152,8 @@ def _check(
 ) -> None:
     """Compare how many of `found` are as `wanted` with what is asked for."""
     __tracebackhide__ = True
-    if times is not None and (not isinstance(times, int) or isinstance(times, bool) or times < 0):
-        raise ValueError(f"times must be a whole number from 0, not {times!r}")
+    if times is not None:
+        check_count("times", times, 0)
     count = sum(it == wanted for it in found)
     if count > 0 if times is None else count == times:
         return

@@ -14,7 +14,6 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import (
     TYPE_CHECKING,
-    Any,
     Callable,
     Counter,
     Dict,
@@ -25,6 +24,7 @@ from typing import (
     Tuple,
 )
 
+from flowmaestro.testing.checks import check_function, check_seconds
 from flowmaestro_transports.event_loops import EventLoop, current_task, running_loop
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ SETTLING = 5
 """How often the tasks of an event loop may run, without making a call, before time jumps."""
 SETTLING_ROUNDS = 20
 """How often that begins anew because one of them did make a call."""
+LONGEST_CALL = 30 * 86_400.0
+"""Seconds after which a call that goes on asking is taken to wait for what never comes."""
 ROUNDING = 1e-6
 """Seconds by which two ways of adding up the same time may differ."""
 
@@ -112,12 +114,12 @@ class VirtualClock:
     def call_later(self, seconds: float, function: Callable[[], object]) -> None:
         """Have `function` called `seconds` from now, by whoever is moving time then.
 
-        It may make calls of its own. Raises `ValueError` for seconds that are negative or
-        without an end, and `TypeError` for what cannot be called.
+        It may make calls of its own, but not wait for another thread that makes some: time
+        stands still meanwhile. Raises `ValueError` for seconds that are negative or without an
+        end, and `TypeError` for what cannot be called, or would have to be awaited.
         """
         check_seconds("seconds", seconds)
-        if not callable(function):
-            raise TypeError(f"function must be a function, not {function!r}")
+        check_function("function", function)
         with self.lock:
             self._plan(Alarm(self._now + seconds, None, function))
 
@@ -133,7 +135,7 @@ class VirtualClock:
             key = threading.get_ident(), current_task()
             call = self._calls.get(key)
             if call is None or not call.running:
-                call = self._calls[key] = _Call(key, call)
+                call = self._calls[key] = _Call(key, call, self._now)
                 self._start(call)
             call.depth += 1
         try:
@@ -154,12 +156,19 @@ class VirtualClock:
         """Have the calling task's call in flight wait until `at`, or until `source` has news.
 
         Look whether there are any, and set the alarm, under one hold of `lock`; then `wait` for
-        it, or `wait_awaiting`. Raises `ValueError` for a wait without an end.
+        it, or `wait_awaiting`. Raises `ValueError` for a wait without an end, and
+        `AssertionError` for a call that has gone on for `LONGEST_CALL`: in virtual time, what
+        would hang for ever keeps a processor busy for ever.
         """
         if not math.isfinite(at):
             raise ValueError(f"a wait must come to an end, not last until {at}")
         with self.lock:
             call = self._calls[threading.get_ident(), current_task()]
+            if self._now - call.began > LONGEST_CALL:
+                raise AssertionError(
+                    f"a call has gone on for {LONGEST_CALL / 3600:.0f} hours of virtual time; does "
+                    "it wait, without a time limit, for something that never comes?"
+                )
             alarm = Alarm(at, call, _nobody)
             if source is not None:
                 source.wake = lambda: self._ring(alarm)
@@ -318,11 +327,12 @@ class VirtualClock:
 class _Call:
     """A call in flight: whose it is, the waiting call within which it was made, if any."""
 
-    __slots__ = ("depth", "key", "outer", "running")
+    __slots__ = ("began", "depth", "key", "outer", "running")
 
-    def __init__(self, key: _Key, outer: Optional[_Call]) -> None:
+    def __init__(self, key: _Key, outer: Optional[_Call], began: float) -> None:
         self.key = key
         self.outer = outer
+        self.began = began
         self.depth = 0
         self.running = False
 
@@ -338,14 +348,6 @@ class Alarm:
         self.poke = poke
         self.rung = False
         self.blocks: Optional[int] = None
-
-
-def check_seconds(name: str, value: Any) -> None:
-    """Refuse what is no time to wait for, naming the argument."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be from 0 up and finite, not {value!r}: time runs forwards")
 
 
 def _nobody() -> None:

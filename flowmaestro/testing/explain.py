@@ -81,6 +81,6 @@ def _field(name: str, value: str) -> str:
     """A header field quoted for a shell, which puts in what the placeholders stand for."""
     if name in ("X-API-Key", "Authorization"):
         return f'"{name}: {value.replace(API_KEY, f"${API_KEY}")}"'
-    if value == IDEMPOTENCY_KEY:
-        return f'"{name}: $(uuidgen)"'
+    if value.startswith(IDEMPOTENCY_KEY):  # one of many has its number behind it
+        return f'"{name}: {value.replace(IDEMPOTENCY_KEY, "$(uuidgen)")}"'
     return shlex.quote(f"{name}: {value}")

@@ -8,57 +8,46 @@ over real sockets.
 from __future__ import annotations
 
 import copy
-import json
 import random
 import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import (
-    Any,
-    Callable,
     Generator,
     Iterable,
     List,
     Optional,
-    Tuple,
     Type,
     TypeVar,
-    Union,
-    cast,
     get_args,
 )
-from urllib.parse import urlsplit
 
 from flowmaestro.testing.assertions import Assertions
+from flowmaestro.testing.checks import check_count, check_number, check_text, one_of, several
 from flowmaestro.testing.clock import VirtualClock
 from flowmaestro.testing.deployed import Deployed
 from flowmaestro.testing.dialect import Dialect, Events, MessageAnswers, Shapes
 from flowmaestro.testing.documented import Documented
-from flowmaestro.testing.endpoints import ROUTES
 from flowmaestro.testing.executions import Execution
-from flowmaestro.testing.faults import Fault, Faults
-from flowmaestro.testing.journal import Entry, Journal, RecordedRequest, path_below_root
-from flowmaestro.testing.keys import ALL_SCOPES, ApiKey, KeyRing, KeyState
-from flowmaestro.testing.refusals import Refusal, invalid
-from flowmaestro.testing.replies import Answer, EventStream, FakeReply, JsonObject, Later, encode
-from flowmaestro.testing.routing import Call, Outcome, Router, query_of
-from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning, check_count
+from flowmaestro.testing.faults import Faults
+from flowmaestro.testing.journal import Journal, RecordedRequest
+from flowmaestro.testing.keys import ALL_SCOPES, KeyRing, KeyState
+from flowmaestro.testing.reception import Reception
+from flowmaestro.testing.replies import FakeReply
+from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning
 from flowmaestro.testing.seeds import furnish
 from flowmaestro.testing.service import Service
 from flowmaestro.testing.timeline import Timeline
 from flowmaestro.testing.webhooks import Delivery
-from flowmaestro_core.http import Headers, Request
+from flowmaestro_core.http import Request
 from flowmaestro_transports.contract import AsyncTransport, Transport
 from flowmaestro_transports.stand_in import standing_in
 
-MAX_BODY_BYTES = 1024 * 1024
 TEST_EPOCH = 1_700_000_000.0
 """The wall clock at the start, in Unix seconds, unless a driver brings a real one."""
 
-HeaderPairs = List[Tuple[str, str]]
 F = TypeVar("F", bound="FakeFlowMaestro")
-N = TypeVar("N", bound=str)
 
 
 class FakeFlowMaestro(Scripts, Assertions):
@@ -67,7 +56,8 @@ class FakeFlowMaestro(Scripts, Assertions):
     `shapes` is the description of the API that it follows: the server that answers today, or
     the published reference. With `events="silent"` an execution's stream says nothing but
     `connected` and keepalives, as happens on the deployed server. `messages` says how a message
-    sent with `"stream": true` is answered; by default as the dialect has it.
+    sent with `"stream": true` is answered; by default token by token where a test scripted the
+    agent, otherwise as the description has it (the server of today refuses to stream).
 
     Ids and secrets come from `seed`; timestamps from `epoch` (Unix seconds) and the driver's
     clock. The limits are each key's, in fixed windows. In memory its time is that of `clock`.
@@ -93,6 +83,7 @@ class FakeFlowMaestro(Scripts, Assertions):
         strict: bool = False,
     ) -> None:
         super().__init__()
+        check_number("epoch", epoch)
         self.seed = seed
         self._strict = strict
         self._timeline = Timeline(epoch)
@@ -104,11 +95,9 @@ class FakeFlowMaestro(Scripts, Assertions):
             self._timeline,
             self._dialect,
             random.Random(seed),  # noqa: S311 - repeatable on purpose
-            live=_one_of("events", events, ("live", "silent")) == "live",
+            live=one_of("events", events, ("live", "silent")) == "live",
             message_answers=(
-                self._dialect.message_answers
-                if messages is None
-                else _one_of("messages", messages, get_args(MessageAnswers))
+                None if messages is None else one_of("messages", messages, get_args(MessageAnswers))
             ),
         )
         check_count("rate_limit_per_minute", rate_limit_per_minute)
@@ -118,7 +107,9 @@ class FakeFlowMaestro(Scripts, Assertions):
             rate_limit_per_day,
             accepts_test_keys=self._dialect.accepts_test_keys,
         )
-        self._router = Router(ROUTES)
+        self._reception = Reception(
+            self._service, self._dialect, self._keys, self._faults, self._journal
+        )
         self.api_key = self.add_key()
         furnish(self._service, self._keys)
 
@@ -140,56 +131,7 @@ class FakeFlowMaestro(Scripts, Assertions):
         """
         with self.lock:
             self._timeline.begin(now)
-            request_id = self._dialect.request_id(self._service.new_id())
-            gateway_id = request.headers.get("x-request-id") or self._service.new_id()
-            entry = self._journal.note(request, self._timeline.now)
-            path = path_below_root(request.url)
-            fault = self._faults.meet(request.method, path, stream=False)
-            reply = FakeReply()
-            headers: HeaderPairs = []
-
-            def settle(answer: Union[Answer, Refusal]) -> None:
-                pairs = [("X-Request-ID", gateway_id), *headers]
-                self._arrive(
-                    entry, fault, reply, lambda: self._settle(reply, answer, pairs, request_id)
-                )
-
-            try:
-                if fault is not None and fault.status is not None:
-                    raise fault.refusal(fault.status)
-                outcome = self._answer(request, headers)
-            except Refusal as refusal:
-                settle(refusal)
-                return reply
-            if isinstance(outcome, Later):
-                outcome.then(settle)
-            elif isinstance(outcome, EventStream):
-                stream = outcome
-                lost = self._faults.meet(request.method, path, stream=True)
-                if lost is not None and lost.after_events is not None:
-                    stream.break_after(lost.after_events)
-                shown = self._stream_headers(headers)
-                self._arrive(entry, fault, reply, lambda: reply.settle(200, shown, stream=stream))
-            else:
-                settle(outcome)
-            return reply
-
-    def _arrive(
-        self, entry: Entry, fault: Optional[Fault], reply: FakeReply, settle: Callable[[], None]
-    ) -> None:
-        """Have the reply arrive after the latency, or get lost."""
-
-        def arrive() -> None:
-            if fault is not None and fault.status is None:
-                reply.drop()
-            else:
-                settle()
-                entry.status = reply.status
-
-        if self._faults.latency:
-            self._timeline.schedule(self._faults.latency, arrive)
-        else:
-            arrive()
+            return self._reception.take(request)
 
     def observe(self, now: float) -> None:
         """Tie the wall clock to the driver's without beginning: the server is up, and idle."""
@@ -246,12 +188,14 @@ class FakeFlowMaestro(Scripts, Assertions):
         state: KeyState = "active",
     ) -> str:
         """Add an API key, by default a new `fm_live_` one, and return it."""
-        if isinstance(scopes, str):
-            raise TypeError(f"scopes must be a list of scopes, not the text {scopes!r}")
-        _one_of("state", state, get_args(KeyState))
+        given = several("scopes", scopes, "scopes")
+        for scope in given:
+            one_of("a scope", scope, sorted(ALL_SCOPES))
+        check_text("key", key, or_none=True)
+        one_of("state", state, get_args(KeyState))
         with self.lock:
             key = key or self._service.new_secret("fm_live_")
-            self._keys.add(key, scopes, state)
+            self._keys.add(key, given, state)
             return key
 
     @contextmanager
@@ -284,12 +228,12 @@ class FakeFlowMaestro(Scripts, Assertions):
         """The test is over: tell of scripts that were never used.
 
         They are a workflow, an agent, a knowledge base or a trigger that nobody looked at,
-        replies that nobody heard, and faults that met no request. `UnusedScriptWarning`, or
-        with `strict` an `AssertionError`. Closing twice is harmless.
+        replies that nobody heard, faults that met no request, and streams that ended, or were
+        left, before their connection was lost. `UnusedScriptWarning`, or with `strict` an
+        `AssertionError`. Closing twice is harmless.
         """
         with self.lock:
-            unused, self._scripts = self._unused(), {}
-            self._faults.pending.clear()
+            unused = self._forget_scripts()
         if unused:
             message = f"never used by this test: {'; '.join(unused)}"
             if self._strict:
@@ -334,76 +278,9 @@ class FakeFlowMaestro(Scripts, Assertions):
         with self.lock:
             return self._service.open_streams
 
-    # How a request is answered.
-
-    def _answer(self, request: Request, headers: HeaderPairs) -> Outcome:
-        found = self._router.find(request.method, request.url)
-        if found is None:
-            raise self._dialect.no_route(request.method, urlsplit(request.url).path)
-        route, ids = found
-        key = self._keys.identify(request.headers)
-        self._admit(key, headers)
-        body = self._json(request)
-        key.require(route.scopes)
-        return route.handler(self._service, Call(ids, query_of(request.url), body))
-
-    def _admit(self, key: ApiKey, headers: HeaderPairs) -> None:
-        try:
-            key.admit(self._timeline.now)
-        finally:
-            headers += key.limit_headers(self._timeline.wall(key.minute.ends))
-
-    def _json(self, request: Request) -> JsonObject:
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if len(request.body) > MAX_BODY_BYTES:
-            raise self._dialect.too_large()
-        if not request.body:
-            if media_type == "application/json" and not self._dialect.accepts_empty_json:
-                raise self._dialect.malformed_json("the body is empty")
-            return {}
-        if media_type != "application/json":
-            raise self._dialect.wrong_media_type(media_type)
-        try:
-            value: object = json.loads(request.body, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise self._dialect.malformed_json(str(error)) from None
-        if not isinstance(value, dict):
-            raise invalid("Request body must be an object")
-        return cast("JsonObject", value)
-
-    def _settle(
-        self,
-        reply: FakeReply,
-        answer: Union[Answer, Refusal],
-        headers: HeaderPairs,
-        request_id: str,
-    ) -> None:
-        if isinstance(answer, Refusal):
-            body: Optional[JsonObject] = self._dialect.refusal(answer, request_id)
-        elif answer.body is None:
-            body = None
-        else:
-            body = {**answer.body, "meta": self._dialect.meta(request_id)}
-        pairs = [("Date", self._timeline.http_date()), *headers, *answer.headers]
-        if body is None:
-            reply.settle(answer.status, Headers(pairs))
-        else:
-            pairs.insert(0, ("Content-Type", "application/json; charset=utf-8"))
-            reply.settle(answer.status, Headers(pairs), body=encode(body))
-
-    def _stream_headers(self, headers: HeaderPairs) -> Headers:
-        return Headers(
-            [
-                ("Content-Type", "text/event-stream"),
-                ("Cache-Control", "no-cache"),
-                ("Date", self._timeline.http_date()),
-                *headers,
-            ]
-        )
-
 
 def _dialect(shapes: Shapes, timeline: Timeline) -> Dialect:
-    _one_of("shapes", shapes, ("deployed", "documented"))
+    one_of("shapes", shapes, ("deployed", "documented"))
     return Deployed(timeline) if shapes == "deployed" else Documented(timeline)
 
 
@@ -411,13 +288,3 @@ def _snapshot(execution: Execution) -> Execution:
     """A value of its own: what is done to it does not reach the fake."""
     inputs, outputs = copy.deepcopy((execution.inputs, execution.outputs))
     return replace(execution, inputs=inputs, outputs=outputs)
-
-
-def _one_of(name: str, value: N, allowed: Tuple[str, ...]) -> N:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
-    return value
-
-
-def _refuse_constant(constant: str) -> Any:
-    raise ValueError(f"Unexpected token {constant} in JSON")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 from flowmaestro.testing.journal import Pattern
 from flowmaestro.testing.refusals import Refusal
+from flowmaestro.testing.replies import EventStream
 
 _CODES = {
     400: "validation_error",
@@ -67,14 +68,41 @@ class Faults:
 
     def __init__(self) -> None:
         self.latency = 0.0
-        self.pending: List[Fault] = []
+        self._pending: List[Fault] = []
+        self._breaking: List[Tuple[int, EventStream]] = []
 
-    def meet(self, method: str, path: str, *, stream: bool) -> Optional[Fault]:
-        """The fault that happens to a request, or to the event stream that answers it."""
-        for fault in self.pending:
-            if (fault.after_events is not None) is stream and fault.pattern.fits(method, path):
+    def expect(self, fault: Fault) -> None:
+        """One more is to come, after the others."""
+        self._pending.append(fault)
+
+    def meet(self, method: str, path: str) -> Optional[Fault]:
+        """The fault that happens to a request."""
+        return self._next(method, path, of_streams=False)
+
+    def meet_stream(self, method: str, path: str, stream: EventStream) -> None:
+        """Have the fault happen, if there is one, to the event stream that answers a request."""
+        fault = self._next(method, path, of_streams=True)
+        if fault is not None and fault.after_events is not None:
+            stream.break_after(fault.after_events)
+            self._breaking.append((fault.after_events, stream))
+
+    def forget(self) -> List[str]:
+        """Those that have not happened, in words; none is to come any more."""
+        missed = [str(fault) for fault in self._pending]
+        missed += [
+            f"a stream dropped after {events} events, before which it ended or was left"
+            for events, stream in self._breaking
+            if not stream.broken
+        ]
+        self._pending, self._breaking = [], []
+        return missed
+
+    def _next(self, method: str, path: str, *, of_streams: bool) -> Optional[Fault]:
+        for fault in self._pending:
+            its_kind = (fault.after_events is not None) is of_streams
+            if its_kind and fault.pattern.fits(method, path):
                 fault.times -= 1
                 if not fault.times:
-                    self.pending.remove(fault)
+                    self._pending.remove(fault)
                 return fault
         return None

@@ -104,6 +104,8 @@ def pattern(method: Optional[str], path: Optional[str]) -> Pattern:
         raise ValueError(f"path must begin with a slash, such as '/workflows', not {path!r}")
     if path is not None and ("?" in path or API_VERSION in path):
         raise ValueError(f"path must be below the API root and without a query, not {path!r}")
+    if path is not None and ("{" in path or "<" in path):
+        raise ValueError(f"path: '*' stands for any one segment, not {path!r}")
     if path is not None and any("*" in part and part != "*" for part in path.split("/")):
         raise ValueError(f"path: '*' stands for one whole segment, not for a part, as in {path!r}")
     return Pattern(method and method.upper(), path)

@@ -33,6 +33,8 @@ class NetworkGuard:
             self._refuse(socket, name, f"socket.{name}", 0)
         for name in _METHODS:
             self._refuse(socket.socket, name, f"a socket's {name}", 1)
+        if hasattr(socket.socket, "sendmsg"):
+            self._refuse(socket.socket, "sendmsg", "a socket's sendmsg", 4, 1)
         make_pair = socket.socketpair
 
         def socketpair(*args: Any, **options: Any) -> Any:
@@ -61,12 +63,13 @@ class NetworkGuard:
         self._tell()
         return result
 
-    def _refuse(self, owner: Any, name: str, shown: str, skipped: int) -> None:
+    def _refuse(self, owner: Any, name: str, shown: str, skipped: int, needed: int = 0) -> None:
+        """Refuse calls of a function that have `needed` arguments behind the first `skipped`."""
         original: Callable[..., Any] = getattr(owner, name)
 
         def refused(*args: Any, **options: Any) -> Any:
             __tracebackhide__ = True
-            if getattr(self._pairing, "active", False):
+            if getattr(self._pairing, "active", False) or len(args) < skipped + needed:
                 return original(*args, **options)
             what = ", ".join(map(repr, args[skipped:]))
             refusal = pytest.fail.Exception(f"no network in this test, but {shown}({what})")

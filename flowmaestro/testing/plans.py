@@ -7,14 +7,14 @@ Whatever contradicts itself is refused here. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union, cast, get_args
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union, get_args
 
-from flowmaestro.testing.clock import check_seconds
-from flowmaestro.testing.replies import encode
+from flowmaestro.testing.checks import check_json, check_seconds, check_text, several
 from flowmaestro_core.types import ExecutionEventType
 
 _TERMINAL = ("execution:completed", "execution:failed", "execution:cancelled")
 _OF_NODES = ("node:started", "node:completed", "node:failed", "node:retry", "node:stream")
+_PAUSES = {"execution:paused": True, "execution:resumed": False}
 _NOT_OF_EXECUTIONS = ("connected", "stream:reconnected")
 EVENTS = tuple(name for name in get_args(ExecutionEventType) if name not in _NOT_OF_EXECUTIONS)
 """The events that an execution can have."""
@@ -38,8 +38,10 @@ class Node:
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
             raise ValueError(f"a node's id must be a text that is not empty, not {self.id!r}")
+        check_text(f"name of node {self.id!r}", self.name)
+        check_text(f"type of node {self.id!r}", self.type)
         check_seconds(f"seconds of node {self.id!r}", self.seconds)
-        _check_reason(f"error of node {self.id!r}", self.error)
+        check_text(f"error of node {self.id!r}", self.error, or_none=True)
         object.__setattr__(self, "name", self.name or self.id)
 
 
@@ -103,11 +105,10 @@ def scripted_nodes(
     hangs_at: Optional[str],
 ) -> List[Node]:
     """Nodes, of which one fails, pauses or hangs; raises `ValueError` for a contradiction."""
-    if isinstance(nodes, str):
-        raise TypeError(f"nodes must be a list of nodes, not the text {nodes!r}")
-    _check_reason("error", error)
-    made = [Node(node) if isinstance(node, str) else node for node in nodes]
-    for index, node in enumerate(cast("List[object]", made)):
+    check_text("error", error, or_none=True)
+    given = several("nodes", nodes, "nodes")
+    made = [Node(node) if isinstance(node, str) else node for node in given]
+    for index, node in enumerate(made):
         if not isinstance(node, Node):
             raise TypeError(f"nodes[{index}] must be a Node or the id of one, not {node!r}")
     ids = [node.id for node in made]
@@ -153,8 +154,8 @@ def plan_by_events(events: Sequence[ScriptedEvent]) -> List[Step]:
     """
     plan: List[Step] = []
     running: Dict[str, float] = {}
-    time = 0.0
-    for index, event in enumerate(events):
+    time, paused = 0.0, False
+    for index, event in enumerate(several("events", events, "ScriptedEvent")):
         where = f"events[{index}]"
         _check_event(where, event)
         if plan and plan[-1].event in _TERMINAL:
@@ -163,6 +164,12 @@ def plan_by_events(events: Sequence[ScriptedEvent]) -> List[Step]:
             )
         if index and event.type == "execution:started":
             raise ValueError(f"{where} is execution:started, which can only be the first")
+        if event.type == "execution:resumed" and not paused:
+            raise ValueError(f"{where} is execution:resumed, but the execution is not paused")
+        if event.type == "execution:completed" and paused:
+            raise ValueError(f"{where} is execution:completed, but the execution is paused")
+        if event.type in _PAUSES:
+            paused = _PAUSES[event.type]
         time += event.seconds
         node = _node_of(where, event, running, time)
         plan.append(Step(event.type, event.seconds, node, error=event.error, data=event.data))
@@ -176,21 +183,12 @@ def _check_event(where: str, event: object) -> None:
     if event.type not in EVENTS:
         raise ValueError(f"{where} is {event.type!r}, which is none of {', '.join(EVENTS)}")
     check_seconds(f"seconds of {where}", event.seconds)
-    _check_reason(f"error of {where}", event.error)
+    check_text(f"error of {where}", event.error, or_none=True)
     if not isinstance(event.data, Mapping):
         raise TypeError(f"data of {where} must be a dict, not {event.data!r}")
-    try:
-        encode(dict(event.data))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"data of {where} must be JSON: {error}") from error
+    check_json(f"data of {where}", dict(event.data))
     if event.error is not None and not event.type.endswith(":failed"):
         raise ValueError(f"{where} has an error, but {event.type} is no failure")
-
-
-def _check_reason(name: str, value: object) -> None:
-    """Refuse what is no text to say why something failed, naming the argument."""
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"{name} must be a text, not {value!r}")
 
 
 def _node_of(

@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Callable, Deque, Optional, Sequence, Tuple, Union, cast
 
+from flowmaestro.testing.checks import check_number
 from flowmaestro.testing.clock import VirtualClock
 from flowmaestro.testing.replies import StreamChunk
 from flowmaestro_core.http import Headers, Phase, Response, ResponseHead, TransportFailure
@@ -28,8 +29,7 @@ class Quiet:
 
     def __post_init__(self) -> None:
         seconds = cast("Any", self.seconds)
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-            raise TypeError(f"seconds must be a number, not {seconds!r}")
+        check_number("seconds", seconds)
         if not seconds >= 0:
             raise ValueError(f"seconds must be from 0 up, not {seconds!r}: time runs forwards")
 

@@ -81,6 +81,8 @@ class EventStream:
     def __init__(self, timeline: Timeline) -> None:
         self.wake: Callable[[], None] = _asleep
         self.closed = False
+        self.broken = False
+        """Whether the reader has come to where the connection was to be lost."""
         self._timeline = timeline
         self._outbox = bytearray()
         self._finishing = False
@@ -112,10 +114,10 @@ class EventStream:
             self._timeline.advance(now)
             data = bytes(self._outbox)
             self._outbox.clear()
-            broken = not self._events_left
-            self.closed = self.closed or self._ended or broken
-            ended = self._ended and not broken
-            return StreamChunk(data, self._timeline.next_time(), ended, broken)
+            self.broken = not self._events_left
+            self.closed = self.closed or self._ended or self.broken
+            ended = self._ended and not self.broken
+            return StreamChunk(data, self._timeline.next_time(), ended, self.broken)
 
     def close(self) -> None:
         """Nobody reads this stream any more."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
 
 from flowmaestro.testing.agents import Agent, AgentReply, Replies, Utterances, echo
-from flowmaestro.testing.clock import check_seconds
+from flowmaestro.testing.checks import (
+    check_count,
+    check_function,
+    check_json,
+    check_seconds,
+    check_text,
+    several,
+    whole,
+)
 from flowmaestro.testing.executions import InputField, Outputs, Workflow, greeting
 from flowmaestro.testing.faults import Fault, Faults
 from flowmaestro.testing.journal import pattern
@@ -21,7 +28,6 @@ from flowmaestro.testing.plans import (
     plan_of,
     scripted_nodes,
 )
-from flowmaestro.testing.replies import encode
 from flowmaestro.testing.service import Service
 from flowmaestro.testing.triggers import Trigger
 from flowmaestro_core.http import Request
@@ -93,6 +99,7 @@ class Scripts(ABC):
             plan = plan_of(nodes, hangs_at=hangs_at)
         if outputs is not None and not ends_well(plan):
             raise ValueError("outputs are never given: the execution does not get to complete")
+        check_text("name", name, or_none=True)
         produce = greeting if outputs is None else _producing(outputs)
         fields = _input_fields(inputs)
         with self._service.timeline.lock:
@@ -129,11 +136,19 @@ class Scripts(ABC):
 
         """
         check_seconds("seconds", seconds)
+        check_text("model", model)
+        check_text("name", name, or_none=True)
         script = Replies(replies or [echo])
         with self._service.timeline.lock:
             id = self._registered("agent", id, script if replies else None)
             self._service.agents[id] = Agent(
-                id, name or id, model, self._service.timeline.now, reply=script, seconds=seconds
+                id,
+                name or id,
+                model,
+                self._service.timeline.now,
+                reply=script,
+                seconds=seconds,
+                scripted=True,
             )
             return id
 
@@ -150,6 +165,7 @@ class Scripts(ABC):
         which is found by itself. `name` is its id unless it is given.
         """
         documents = _named_texts(texts)
+        check_text("name", name, or_none=True)
         with self._service.timeline.lock:
             id = self._registered("knowledge base", id)
             base = KnowledgeBase(id, name or id, "", self._service.timeline.now)
@@ -170,6 +186,8 @@ class Scripts(ABC):
 
         Raises `ValueError` when there is no such workflow.
         """
+        check_text("workflow", workflow)
+        check_text("type", type)
         with self._service.timeline.lock:
             started = self._service.workflows.get(workflow)
             if started is None:
@@ -251,12 +269,12 @@ class Scripts(ABC):
         """From now on, make each webhook delivery to `receiver`, a function.
 
         It gets the signed request and returns the status that it answers with, or `None` for
-        nothing in time; what is not 2xx is delivered again later. It may make calls of its own.
-        By default every delivery is accepted. A fake over sockets posts them instead. Whoever
-        moves time when it returns something else gets a `TypeError`.
+        nothing in time; what is not 2xx is delivered again later. It may make calls of its own,
+        but not wait for another thread that makes some: time stands still meanwhile. By default
+        every delivery is accepted. A fake over sockets posts them instead. Whoever moves time
+        when it returns something else gets a `TypeError`.
         """
-        if not callable(receiver) or inspect.iscoroutinefunction(receiver):
-            raise TypeError(f"receiver must be a plain function, not {receiver!r}")
+        check_function("receiver", receiver)
 
         def receive(request: Request) -> Optional[int]:
             status = receiver(request)
@@ -276,32 +294,29 @@ class Scripts(ABC):
 
     def _expect(self, fault: Fault) -> Fault:
         with self._service.timeline.lock:
-            self._faults.pending.append(fault)
+            self._faults.expect(fault)
         return fault
 
-    def _unused(self) -> List[str]:
-        """The scripts that nobody has used, in words."""
+    def _forget_scripts(self) -> List[str]:
+        """The scripts that nobody has used, in words; they are told of once."""
         unused: List[str] = []
         for (kind, id), replies in self._scripts.items():
             if (kind, id) not in self._service.used:
                 unused.append(f"{kind} {id}")
             elif replies is not None and replies.left and replies.given:
                 unused.append(f"{replies.left} of the replies of agent {id}")
-        return unused + [str(fault) for fault in self._faults.pending]
+        self._scripts.clear()
+        return unused + self._faults.forget()
 
 
 def _producing(outputs: Union[Mapping[str, Any], Outputs]) -> Outputs:
-    if inspect.iscoroutinefunction(outputs):
-        raise TypeError(f"outputs must be a plain function: the fake does not await {outputs!r}")
     if callable(outputs):
+        check_function("outputs", outputs)
         return outputs
     if not isinstance(outputs, Mapping):
         raise TypeError(f"outputs must be a dict or a function of the inputs, not {outputs!r}")
     result = dict(outputs)
-    try:
-        encode(result)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"outputs must be JSON: {error}") from error
+    check_json("outputs", result)
     return lambda _: dict(result)
 
 
@@ -318,22 +333,10 @@ def _input_fields(inputs: Optional[Mapping[str, InputField]]) -> Dict[str, Input
 def _named_texts(texts: Union[Mapping[str, str], Sequence[str]]) -> List[Tuple[str, str]]:
     if isinstance(texts, Mapping):
         named = list(texts.items())
-    elif isinstance(texts, str):
-        raise TypeError("texts must be a list of texts, or texts by name, not one text")
     else:
-        named = [(f"text {number}", text) for number, text in enumerate(texts, 1)]
+        given = several("texts", texts, "texts, or texts by name")
+        named = [(f"text {number}", text) for number, text in enumerate(given, 1)]
     for title, text in cast("List[Tuple[object, object]]", named):
         if not (isinstance(title, str) and isinstance(text, str)):
             raise TypeError(f"texts must be texts, not {text!r} under {title!r}")
     return named
-
-
-def whole(value: object) -> bool:
-    """Whether `value` is a whole number, which `True` is not."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def check_count(name: str, value: int, at_least: int = 1) -> None:
-    """Refuse what is no whole number from `at_least`, naming the argument."""
-    if not whole(value) or value < at_least:
-        raise ValueError(f"{name} must be a whole number from {at_least}, not {value!r}")

@@ -8,7 +8,7 @@ from typing import Callable, List, Protocol, Tuple, Union
 import anyio
 import h11
 
-from flowmaestro.testing.fake import MAX_BODY_BYTES
+from flowmaestro.testing.reception import MAX_BODY_BYTES
 from flowmaestro.testing.replies import EventStream, FakeReply
 from flowmaestro.testing.server_socket import Peer
 from flowmaestro_core.http import Headers, Request

@@ -31,7 +31,8 @@ class Service:
 
     With `live` false open streams hear nothing of what happens. `credits`, when it is a number,
     is how many executions can still be paid for. `started` are the executions that somebody asked
-    for, oldest first; `used` are kind and id of the resources that somebody looked at.
+    for, oldest first; `used` are kind and id of the resources that somebody looked at, `missed`
+    those that were not there, with the ids that were.
     """
 
     def __init__(
@@ -41,11 +42,11 @@ class Service:
         dice: random.Random,
         *,
         live: bool,
-        message_answers: MessageAnswers,
+        message_answers: Optional[MessageAnswers],
     ) -> None:
         self.timeline = timeline
         self.dialect = dialect
-        self.message_answers = message_answers
+        self._message_answers: Optional[MessageAnswers] = message_answers
         self.credits: Optional[int] = None
         self.workflows: Dict[str, Workflow] = {}
         self.executions: Dict[str, Execution] = {}
@@ -56,6 +57,7 @@ class Service:
         self.webhooks: Dict[str, Webhook] = {}
         self.started: List[Execution] = []
         self.used: Set[Tuple[str, str]] = set()
+        self.missed: Dict[Tuple[str, str], List[str]] = {}
         self.desk = DeliveryDesk(timeline, self.new_id)
         self.runner = ExecutionRunner(timeline, self._execution_happening)
         self._conversation = Conversation(timeline)
@@ -79,6 +81,7 @@ class Service:
         try:
             return resources[id]
         except KeyError:
+            self.missed[resource, id] = list(resources)
             raise self.dialect.no_such(resource, id, executing=executing) from None
 
     def every(self, resources: Mapping[str, T], resource: str) -> List[T]:
@@ -104,6 +107,12 @@ class Service:
     def newest_executions(self) -> List[Execution]:
         """Every execution, the newest first."""
         return sorted(self.executions.values(), key=lambda execution: -execution.created_at)
+
+    def message_answers(self, agent: Agent) -> MessageAnswers:
+        """How a message to `agent` is answered that asks for a stream."""
+        if self._message_answers is None and agent.scripted:
+            return "sse"
+        return self._message_answers or self.dialect.message_answers
 
     def ask(self, thread: Thread, text: str, hear: Optional[Hearer] = None) -> Turn:
         """Post a user's message; `hear` is told everything that its answer brings."""

@@ -11,7 +11,8 @@ import random
 import weakref
 from typing import ContextManager, Generator, Optional, Protocol, TypeVar
 
-from flowmaestro.testing.clock import Alarm, Source, VirtualClock, check_seconds
+from flowmaestro.testing.checks import check_seconds
+from flowmaestro.testing.clock import Alarm, Source, VirtualClock
 from flowmaestro.testing.replies import StreamChunk
 from flowmaestro_core.http import (
     Headers,

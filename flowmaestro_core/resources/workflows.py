@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, Optional, Sized
+from typing import Any, Callable, Dict, Iterable, Optional, Sized, Type
 
 from flowmaestro_core import shapes
 from flowmaestro_core.body import json_body, mapping
 from flowmaestro_core.call import Call
-from flowmaestro_core.many import Many, Tally, check_several
+from flowmaestro_core.context import Context
+from flowmaestro_core.many import Many, ManyMachine, Tally, check_several
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.options import check_callback, check_count
 from flowmaestro_core.pages import Pages
@@ -170,7 +171,7 @@ class Workflows(Resource[D]):
         check_seconds("timeout", timeout)
         check_callback("progress", progress)
         total = len(inputs) if isinstance(inputs, Sized) else None
-        return Many(
+        return _many_of(inputs)(
             partial(waiting_for, poll_interval=poll_interval, timeout=timeout, on_poll=None),
             timeout,
             starts=(partial(_execute, workflow_id, given, None) for given in inputs),
@@ -178,6 +179,20 @@ class Workflows(Resource[D]):
             return_exceptions=return_exceptions,
             listener=Tally(progress, total) if progress else None,
         )
+
+
+class _ReadOn(Many):
+    """Executions whose inputs are read from an iterator of the caller's as they are started."""
+
+    def machine(self, context: Context, token: str) -> ManyMachine:
+        """As that of `Many`; the iterator runs within its steps."""
+        machine = super().machine(context, token)
+        machine.runs_callers_code = True
+        return machine
+
+
+def _many_of(inputs: Iterable[Any]) -> Type[Many]:
+    return Many if isinstance(inputs, (list, tuple)) else _ReadOn
 
 
 def _execute(

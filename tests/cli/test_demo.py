@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import product
 
 import pytest
 
 from flowmaestro.testing import FakeFlowMaestro, running_server
+from flowmaestro.testing.conformance.scripted_server import ScriptedServer, answering, reply
 from flowmaestro.testing.seeds import READ_ONLY_KEY
 
 TRANSPORTS = ["requests", "aiohttp", "anyio", "trio"]
@@ -147,31 +146,17 @@ def test_a_refused_key_is_one_clear_line(flowmaestro):
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_server_that_is_no_flowmaestro_is_one_clear_line(flowmaestro, transport):
-    class Hotel(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"<html>Welcome to our wireless network</html>")
-
-        def log_message(self, *args):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Hotel) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            done = flowmaestro.run(
-                "demo",
-                "--transport",
-                transport,
-                "--base-url",
-                f"http://127.0.0.1:{server.server_port}",
-                "--api-key",
-                "fm_live_any",
-            )
-        finally:
-            server.shutdown()
-            thread.join()
+    hotel = answering(reply(b"<html>Welcome to our wireless network</html>"))
+    with ScriptedServer(hotel) as server:
+        done = flowmaestro.run(
+            "demo",
+            "--transport",
+            transport,
+            "--base-url",
+            server.url,
+            "--api-key",
+            "fm_live_any",
+        )
     check_failure(done)
 
 

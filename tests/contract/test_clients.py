@@ -41,44 +41,33 @@ def closing(client: Any) -> None:
     ask(client, lambda client: client.close())
 
 
-class Closable:
-    """A transport that says whether it was closed."""
+def served() -> FakeFlowMaestro:
+    fake = FakeFlowMaestro()
+    fake.add_key(KEY)
+    fake.workflow("wf_1")
+    return fake
 
-    def __init__(self) -> None:
-        self.closed = 0
 
-    def send(self, request: Request, timeout: float) -> Response:
-        return Response(200, Headers(), b'{"data": {}}')
+class Closable(MemoryTransport):
+    """A transport that says how often it was closed."""
 
-    def open(self, request: Request, timeout: float) -> Any:
-        raise NotImplementedError
-
-    def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
-
-    def now(self) -> float:
-        return 0.0
+    closed = 0
 
     def close(self) -> None:
         self.closed += 1
-
-
-class AsyncClosable(Closable):
-    async def send(self, request: Request, timeout: float) -> Response:  # type: ignore[override]
-        return super().send(request, timeout)
-
-    async def open(self, request: Request, timeout: float) -> Any:
-        raise NotImplementedError
-
-    async def sleep(self, seconds: float) -> None:  # type: ignore[override]
-        raise NotImplementedError
-
-    async def close(self) -> None:  # type: ignore[override]
         super().close()
 
 
-def closable(make: Any) -> Closable:
-    return Closable() if make is FlowMaestroClient else AsyncClosable()
+class AsyncClosable(AsyncMemoryTransport):
+    closed = 0
+
+    async def close(self) -> None:
+        self.closed += 1
+        await super().close()
+
+
+def closable(make: Any) -> Any:
+    return (Closable if make is FlowMaestroClient else AsyncClosable)(served())
 
 
 # Settings.
@@ -214,11 +203,11 @@ def test_the_resources_are_what_their_types_say(name: str) -> None:
         mock.no_such_method()
 
 
-class Timed(Closable):
+class Timed(MemoryTransport):
     """A transport that keeps the time limits of what it sends."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(served())
         self.limits: List[float] = []
 
     def send(self, request: Request, timeout: float) -> Response:
@@ -234,7 +223,7 @@ def test_whose_timeout_counts() -> None:
     def limits(client: FlowMaestroClient) -> List[float]:
         transport.limits.clear()
         client.workflows.get("wf_1")
-        client.threads.send_message("t_1", "Hello")
+        client.threads.send_message("thread_xyz789", "Hello")
         return list(transport.limits)
 
     assert limits(FlowMaestroClient(KEY, transport=transport)) == [30.0, 130.0]

@@ -461,6 +461,15 @@ def test_without_progress_nobody_listens() -> None:
     assert Workflows.run_many("w", [{}]).listener is None
 
 
+@pytest.mark.parametrize(
+    ("inputs", "read_on"),
+    [([{}], False), (({},), False), (iter([{}]), True), ({1: {}}.values(), True)],
+)
+def test_whose_code_runs_in_its_steps(inputs: Any, read_on: bool) -> None:
+    machine = Workflows.run_many("w", inputs).machine(a_context(), "token")
+    assert machine.runs_callers_code is read_on
+
+
 @pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["timeout", "poll_interval"])
 def test_times_are_positive_and_finite(name: str, bad: float) -> None:

@@ -11,6 +11,9 @@ from flowmaestro_core.http import Headers, Request
 
 # Sibling modules cannot be imported under pytest's importlib mode.
 sys.path.append(str(Path(__file__).with_name("harness")))
+pytest.register_assert_rewrite(
+    "scenarios", "scenarios_of_failures", "scenarios_of_resources", "scenarios_of_runs"
+)
 
 ROOT = "https://api.flowmaestro.io/api/v1"
 UNKNOWN_UUID = "11111111-2222-4333-8444-555555555555"

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from flowmaestro import FlowMaestroClient
+from flowmaestro import FlowMaestroClient, NotFoundError
 from flowmaestro.testing import FakeFlowMaestro
 
 
@@ -208,3 +208,35 @@ class TestAssertDelivered:
               execution.completed delivered after 1 attempt
             """
         )
+
+
+def test_a_report(fake, client):
+    assert fake.report() == "Called:\n  nothing"
+    client.workflows.list()
+    with pytest.raises(NotFoundError):
+        client.knowledge_bases.get("kb_none")
+    assert fake.report() == text(
+        """
+        Called:
+          GET /workflows -> 200
+          GET /knowledge-bases/kb_none -> 500
+        Not there:
+          knowledge base kb_none; there are kb_abc123
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda fake: fake.assert_executed(None), "workflow_id must be a text"),
+        (lambda fake: fake.assert_executed("wf_1", "ada"), "inputs must be a dict"),
+        (lambda fake: fake.assert_called(params="page=1"), "params must be a dict"),
+        (lambda fake: fake.assert_called(path="/workflows/{id}"), r"'\*' stands for any one"),
+        (lambda fake: fake.assert_delivered("execution:completed"), "event must be one of exec"),
+    ],
+    ids=range(5),
+)
+def test_what_cannot_have_happened_is_refused(fake, ask, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        ask(fake)

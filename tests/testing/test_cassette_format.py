@@ -46,7 +46,7 @@ WRITTEN = (
 {"kind": "head", "after": 0.1, "status": 200, "headers": []}
 {"kind": "chunk", "after": 0.0, "json": {"data": ["Grüße"]}}
 {"kind": "end", "after": 0.1}
-{"kind": "end of cassette", "exchanges": 3}
+{"kind": "end of cassette", "exchanges": 3, "lines": 13}
 """
 ).encode()
 
@@ -170,7 +170,13 @@ WRONG = {
         "a request must come first",
     ),
     "one exchange less": ('"exchanges": 3', '"exchanges": 4', 14, "4 exchanges were written"),
-    "something behind the end": ('"exchanges": 3}', '"exchanges": 3}\n{}', 15, "behind the end"),
+    "something behind the end": ('"lines": 13}', '"lines": 13}\n{}', 15, "behind the end"),
+    "a piece less": (
+        '{"kind": "chunk", "after": 0.0, "text": "\\n"}\n',
+        "",
+        13,
+        "13 lines were written before this one, not 12",
+    ),
 }
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+import time
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -92,6 +96,22 @@ BODIES = {
     "torn off behind a backslash": ('{"secret":"whs\\', '{"secret":"***\\'),
     "the API's own": ("the key fm_test_abc-1, whsec_zz9.", "the key ***, ***."),
     "quotes that are none": ('it is 5" long\n{"secret":"x"}', 'it is 5" long\n{"secret":"***"}'),
+    "a URL with a user and parameters": (
+        '{"url":"https://ada:pa@ss@h.test/x?api_key=abc&page=2#token=s3","a":"b"}',
+        '{"url":"https://h.test/x?api_key=***&page=2#token=***","a":"b"}',
+    ),
+    "an escaped URL": (
+        '{"url":"http:\\/\\/a:b@h\\/x?page=2\\u0026access_token=abc"}',
+        '{"url":"http:\\/\\/h\\/x?page=2\\u0026access_token=***"}',
+    ),
+    "a URL in a text": (
+        "see <https://h.test/x?sig=1&secret=abc> and ada@h.test",
+        "see <https://h.test/x?sig=1&secret=***> and ada@h.test",
+    ),
+    "header fields": (
+        '{"headers":{"X-Auth":"abc","Accept":"*/*","More":{"Key":"k"}},"key":"k"}',
+        '{"headers":{"X-Auth":"***","Accept":"*/*","More":{"Key":"k"}},"key":"k"}',
+    ),
     "tokens of a text": (
         'data: {"token":"Hel","usage":{"total_tokens":12}}\n\n',
         'data: {"token":"Hel","usage":{"total_tokens":12}}\n\n',
@@ -184,6 +204,27 @@ def test_a_rule_of_the_user():
     assert found.steps[3].message == "***!"
 
 
+@pytest.mark.parametrize("before", ["", "a", "ab", "abc", "ada:"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_key_in_disguise(before, encode):
+    key = "my~own/kind?of>key"
+    seen = encode(f"{before}{key}{before}".encode()).decode()
+    request = Request("GET", ROOT, {"X-API-Key": key})
+    body = f'{{"basic":"{seen}","at":"/x/{quote(key, safe="")}"}}'.encode()
+    _, found = Redaction().exchange(Exchange(request, (OK, body))).steps
+    shown = json.loads(found)
+    assert shown["at"] == "/x/***"
+    head, stars, tail = shown["basic"].partition("***")
+    assert stars
+    assert max(len(head), len(tail)) <= 4 * len(before) // 3 + 4, "no more than its neighbours"
+
+
+def test_a_long_body_without_a_url_is_read_in_linear_time():
+    began = time.process_time()
+    redacted_body(b"a" * 2_000_000 + b":" * 500_000 + b"://" * 100_000)
+    assert time.process_time() - began < 5
+
+
 def test_rules_that_are_none():
     with pytest.raises(TypeError, match="redact must be a function"):
         Cassette("a.jsonl", redact="secret")
@@ -191,6 +232,9 @@ def test_rules_that_are_none():
         redacted_body(b"abc", lambda text: text)
     with pytest.raises(TypeError, match="redact must return texts"):
         redacted_body(b"abc", lambda text: [text.encode()])
+    with pytest.raises(TypeError, match="redact must return texts"):
+        redacted_body(b"abc", lambda text: None)
+    assert redacted_body(b"abc", lambda text: iter("b")) == "a***c"
 
 
 def test_a_whole_recording(tmp_path):

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, Callable, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
+from flowmaestro import resources
 from flowmaestro.resources import (
     AsyncWorkflows,
     SyncAgents,
@@ -35,6 +37,31 @@ FIRST: List[Any] = [
 def test_the_first_request(build: Callable[[], Any], method: str, path: str) -> None:
     request = explain(build()).request
     assert (request.method, request.url) == (method, ROOT + path)
+
+
+STAND_INS = {"events": ["test"], "execution_ids": ["e"], "inputs": [{}], "url": "https://h"}
+
+
+def every_method() -> Iterator[Any]:
+    for resource_name in resources.__all__:
+        resource = getattr(resources, resource_name)
+        for name, build in inspect.getmembers(resource, callable):
+            if not name.startswith("_"):
+                yield pytest.param(build, id=f"{resource_name}.{name}")
+
+
+@pytest.mark.parametrize("build", list(every_method()))
+def test_every_method(build: Callable[..., Any]) -> None:
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(build).parameters.values()
+        if parameter.default is parameter.empty
+    ]
+    explanation = explain(build(**{name: STAND_INS.get(name, "x") for name in needed}))
+    method, url = explanation.request.method, explanation.request.url
+    assert url.startswith(ROOT + "/")
+    assert explanation.curl.startswith(f"curl --request {method} ")
+    assert "IDEMPOTENCY_KEY" not in explanation.curl
 
 
 def test_the_command() -> None:

@@ -8,12 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
+from side_by_side import BACKENDS
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro_transports.stand_in import current_stand_in
-
-BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
 @pytest.fixture(autouse=True)

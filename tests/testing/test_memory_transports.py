@@ -8,6 +8,7 @@ import time
 
 import anyio
 import pytest
+from side_by_side import BACKENDS
 
 from flowmaestro.testing import (
     AsyncMemoryTransport,
@@ -16,8 +17,6 @@ from flowmaestro.testing import (
 )
 from flowmaestro_core.http import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport, Transport
-
-BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
 def request(fake, method, path, body=None):

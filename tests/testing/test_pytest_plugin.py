@@ -102,7 +102,8 @@ class TestFixtures:
         unused = 'def test_it(flowmaestro_fake): flowmaestro_fake.workflow("wf_x")'
         said = run_pytest(unused, passed=1)
         assert "UnusedScriptWarning: never used by this test: workflow wf_x" in said
-        said = run_pytest(unused, "-Werror", passed=1, errors=1)
+        as_an_error = "error::flowmaestro.testing.UnusedScriptWarning"
+        said = run_pytest(unused, "-W", as_an_error, passed=1, errors=1)
         assert "never used by this test: workflow wf_x" in said
 
     def test_a_project_may_have_a_fake_of_its_own(self, run_pytest):
@@ -128,21 +129,63 @@ class TestFixtures:
         )
         assert "AssertionError: never used by this test" in said
 
-    def test_of_a_test_that_failed_nothing_more_is_said(self, run_pytest):
+    def test_of_a_test_that_did_not_pass_nothing_more_is_said(self, run_pytest):
         said = run_pytest(
             """
+            import pytest
+
             def test_it(flowmaestro_fake):
                 flowmaestro_fake.workflow("wf_x")
                 assert 1 == 2
+
+            @pytest.mark.xfail(strict=True)
+            def test_another(flowmaestro_fake):
+                flowmaestro_fake.workflow("wf_x")
+                assert 1 == 2
+
+            def test_a_third(flowmaestro_fake):
+                flowmaestro_fake.workflow("wf_x")
+                pytest.skip("not today")
+
+            @pytest.fixture
+            def careless(flowmaestro_fake):
+                flowmaestro_fake.workflow("wf_x")
+                assert 1 == 2
+
+            def test_that_is_not_run(careless):
+                pass
 
             def test_the_next_one(flowmaestro_fake):
                 flowmaestro_fake.workflow("wf_y")
             """,
             passed=1,
             failed=1,
+            errors=1,
         )
+        assert "1 skipped" in said
+        assert "1 xfailed" in said
         assert "workflow wf_x" not in said
         assert "workflow wf_y" in said
+
+    def test_a_failure_is_shown_with_what_was_called(self, run_pytest):
+        said = run_pytest(
+            """
+            from flowmaestro import FlowMaestroClient
+
+            def test_it(flowmaestro_fake):
+                flowmaestro_fake.workflow("wf_invoice")
+                FlowMaestroClient().workflows.run("wf_invoce")
+
+            def test_that_passes(flowmaestro_fake):
+                pass
+            """,
+            passed=1,
+            failed=1,
+        )
+        assert said.count("Captured flowmaestro call") == 1
+        assert '  POST /workflows/wf_invoce/execute {"inputs": {}} -> 500\n' in said
+        assert "Not there:\n  workflow wf_invoce; there are " in said
+        assert ", wf_invoice\n" in said
 
     def test_a_cassette_is_recorded_once_and_replayed(self, run_pytest, tmp_path, monkeypatch):
         text = """
@@ -225,6 +268,7 @@ class TestGuard:
             'tcp.connect_ex(("127.0.0.1", 9))',
             'tcp.bind(("127.0.0.1", 0))',
             'udp.sendto(b"", ("127.0.0.1", 9))',
+            'udp.sendmsg([b""], [], 0, ("127.0.0.1", 9))',
             'requests.get("http://127.0.0.1:9")',
             'list_workflows("http://127.0.0.1:9")',
             'asyncio.run(asyncio.open_connection("127.0.0.1", 9))',
@@ -232,7 +276,7 @@ class TestGuard:
             'trio.run(trio.open_tcp_stream, "127.0.0.1", 9)',
             'asyncio.run(aiohttp_get("http://localhost:9"))',
         ],
-        ids=range(13),
+        ids=range(14),
     )
     def test_what_fails_a_test(self, call):
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
@@ -308,6 +352,13 @@ class TestGuard:
         with NetworkGuard():
             for end in socket.socketpair():
                 end.close()
+
+    def test_a_pair_may_send_messages(self):
+        with NetworkGuard():
+            one, other = socket.socketpair()
+            with one, other:
+                one.sendmsg([b"a"])
+                assert other.recv(1) == b"a"
 
     def test_nothing_stays_patched(self):
         def state():

@@ -49,12 +49,22 @@ class TestWorkflows:
         assert (failed["status"], failed["error"]) == ("failed", "KeyError: 'n'")
 
     @pytest.mark.parametrize(
-        "bad", [None, 7, "text", {"n": object()}], ids=["none", "number", "text", "no-json"]
+        ("bad", "error"),
+        [
+            (None, "TypeError"),
+            (7, "TypeError"),
+            ("text", "TypeError"),
+            ({"n": object()}, "TypeError"),
+            ({"n": math.nan}, "ValueError"),
+        ],
+        ids=["none", "number", "text", "no-json", "nan"],
     )
-    def test_a_function_that_returns_something_else_fails_the_execution(self, fake, client, bad):
+    def test_a_function_that_returns_something_else_fails_the_execution(
+        self, fake, client, bad, error
+    ):
         failed = client.workflows.run(fake.workflow(outputs=lambda inputs: bad))
         assert failed["status"] == "failed"
-        assert "TypeError" in failed["error"]
+        assert error in failed["error"]
 
     def test_nodes_with_durations(self, fake, client):
         workflow = fake.workflow(nodes=[Node("fetch", seconds=0.8), "write"], outputs={})
@@ -159,6 +169,7 @@ class TestWorkflows:
             ({"outputs": {}, "fails_at": "work"}, "outputs are never given"),
             ({"outputs": {}, "hangs_at": "work"}, "outputs are never given"),
             ({"outputs": {"a": object()}}, "outputs must be JSON"),
+            ({"outputs": {"a": math.nan}}, "outputs must be JSON"),
             ({"outputs": {}, "events": []}, "outputs are never given"),
             ({"events": [], "nodes": ["a"]}, "events tell all"),
             ({"events": [], "error": "x"}, "events tell all"),
@@ -168,7 +179,7 @@ class TestWorkflows:
             ),
             ({"id": ""}, "id must be a text"),
         ],
-        ids=range(16),
+        ids=range(17),
     )
     def test_contradictions(self, fake, script, message):
         with pytest.raises(ValueError, match=message):
@@ -204,8 +215,16 @@ class TestWorkflows:
             ([("connected",)], "which is none of"),
             ([("execution:progress", None, -1.0)], r"seconds of events\[0\] must be from 0 up"),
             ([("execution:progress", None, 0.0, "x")], "has an error, but"),
+            (
+                [("execution:resumed",)],
+                r"events\[0\] is execution:resumed, but the execution is not paused",
+            ),
+            (
+                [("execution:paused",), ("execution:completed",)],
+                r"events\[1\] is execution:completed, but the execution is paused",
+            ),
         ],
-        ids=range(11),
+        ids=range(13),
     )
     def test_events_that_contradict_each_other(self, fake, events, message):
         with pytest.raises(ValueError, match=message):
@@ -225,6 +244,21 @@ class TestWorkflows:
     [
         (lambda fake: fake.workflow(nodes=[1]), r"nodes\[0\] must be a Node or the id of one"),
         (lambda fake: fake.workflow(nodes="abc"), "nodes must be a list of nodes"),
+        (lambda fake: fake.workflow(nodes=Node("a")), "nodes must be a list of nodes, not Node"),
+        (lambda fake: fake.workflow(nodes=None), "nodes must be a list of nodes, not None"),
+        (
+            lambda fake: fake.workflow(events=ScriptedEvent("execution:started")),
+            "events must be a list of ScriptedEvent, not ScriptedEvent",
+        ),
+        (lambda fake: fake.workflow(name=7), "name must be a text"),
+        (lambda fake: fake.agent(name=7), "name must be a text"),
+        (lambda fake: fake.agent(model=7), "model must be a text"),
+        (lambda fake: fake.knowledge_base(texts=["a"], name=7), "name must be a text"),
+        (lambda fake: fake.knowledge_base(texts=None), "texts must be a list of texts, or"),
+        (lambda fake: fake.trigger(workflow=["wf_123"]), "workflow must be a text"),
+        (lambda fake: fake.trigger(workflow="wf_123", type=7), "type must be a text"),
+        (lambda fake: Node("a", name=7), "name of node 'a' must be a text"),
+        (lambda fake: Node("a", type=7), "type of node 'a' must be a text"),
         (lambda fake: fake.workflow(error=ValueError("x")), "error must be a text"),
         (lambda fake: fake.workflow(nodes=[Node("a", error=1)]), "error of node 'a' must be"),
         (
@@ -239,16 +273,25 @@ class TestWorkflows:
         (lambda fake: fake.set_credits(-1), "executions must be a whole number from 0"),
         (lambda fake: fake.add_key(state="foo"), "state must be one of active, expired, revoked"),
         (lambda fake: fake.add_key(scopes="workflows:read"), "scopes must be a list of scopes"),
-        (lambda fake: fake.clock.call_later(1, None), "function must be a function"),
+        (lambda fake: fake.add_key(scopes=["workflow:read"]), "a scope must be one of agents:"),
+        (lambda fake: fake.add_key(7), "key must be a text"),
+        (lambda fake: fake.fail_next(path="/workflows/{id}"), r"'\*' stands for any one segment"),
+        (lambda fake: fake.clock.call_later(1, forgotten), "function must be a plain function"),
+        (lambda fake: FakeFlowMaestro(epoch="today"), "epoch must be a number of seconds"),
+        (lambda fake: fake.clock.call_later(1, None), "function must be a plain function"),
         (lambda fake: FakeFlowMaestro(messages="foo"), "messages must be one of refused, sse"),
         (lambda fake: FakeFlowMaestro(rate_limit_per_minute="x"), "rate_limit_per_minute must be"),
         (lambda fake: FakeFlowMaestro(rate_limit_per_day=0), "rate_limit_per_day must be"),
     ],
-    ids=range(17),
+    ids=range(34),
 )
 def test_what_is_wrong_is_named_at_once(fake, arrange, message):
     with pytest.raises((TypeError, ValueError), match=message):
         arrange(fake)
+
+
+async def forgotten():
+    """Nobody would await it."""
 
 
 def events_of(fake, type="execution:completed", **event):
@@ -279,14 +322,18 @@ class TestAgents:
         assert ask(client, fake.agent(), "hello") == ["You said: hello"]
 
     @pytest.mark.parametrize("reply", [["Hel", "lo", " you"], lambda text: iter(["Hel", "lo you"])])
-    def test_token_by_token(self, reply):
-        fake = FakeFlowMaestro(messages="sse")
-        client = FlowMaestroClient(fake.api_key, transport=fake.transport())
+    def test_token_by_token_whatever_the_dialect(self, fake, client, reply):
         thread = client.agents.create_thread(fake.agent(None, reply))["data"]["id"]
         answer = client.threads.send_message_stream(thread, "Hi")
         pieces = list(answer.text())
         assert pieces[0] == "Hel"
         assert "".join(pieces) == answer.message["content"] == "Hello you"
+
+    def test_all_at_once_where_the_fake_is_told_so(self):
+        fake = FakeFlowMaestro("documented", messages="refused")
+        client = FlowMaestroClient(fake.api_key, transport=fake.transport())
+        thread = client.agents.create_thread(fake.agent(None, ["Hel", "lo"]))["data"]["id"]
+        assert list(client.threads.send_message_stream(thread, "Hi").text()) == ["Hello"]
 
     def test_an_answer_that_breaks_off(self):
         def halting(text):
@@ -392,6 +439,19 @@ class TestUnusedScripts:
             fake.close()
         assert str(caught.value) == self.MESSAGE
         fake.close()
+
+    def test_a_stream_that_was_over_before_it_was_to_be_lost(self):
+        fake = FakeFlowMaestro()
+        fake.drop_connection(after_events=1)
+        fake.drop_connection(after_events=50)
+        client = FlowMaestroClient(fake.api_key, transport=fake.transport())
+        assert len(list(client.executions.stream("exec_xyz789"))) > 1
+        with pytest.warns(UnusedScriptWarning) as caught:
+            fake.close()
+        assert str(caught[0].message) == (
+            "never used by this test: a stream dropped after 50 events, before which it ended or "
+            "was left"
+        )
 
     def test_a_test_that_fails_anyway_is_not_told(self):
         with warnings.catch_warnings():

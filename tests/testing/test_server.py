@@ -7,16 +7,15 @@ import hmac
 import http.client
 import json
 import socket
-import threading
 import time
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import anyio
 import pytest
 
 from flowmaestro.testing import FakeFlowMaestro, running_server, serve
+from flowmaestro.testing.conformance.scripted_server import ScriptedServer, reply
 
 SHORT = 5.0
 
@@ -209,36 +208,15 @@ def test_an_address_that_is_taken(url):
         pass
 
 
-class Receiver:
+def receiving(*statuses):
     """A subscriber that answers with `statuses`, one after the other, then 200."""
+    left = list(statuses)
 
-    def __init__(self, *statuses):
-        self.received = []
-        receiver, left = self, list(statuses)
+    def answer(peer):
+        while peer.read_request() is not None:
+            peer.send(reply(status=f"{left.pop(0) if left else 200} Heard"))
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.received.append((self.headers, body))
-                self.send_response(left.pop(0) if left else 200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *arguments):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
-
-    def __enter__(self):
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
-        return self
-
-    def __exit__(self, *error):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+    return ScriptedServer(answer)
 
 
 def subscribe(connection, fake, url):
@@ -247,17 +225,17 @@ def subscribe(connection, fake, url):
 
 
 def test_webhooks_are_really_delivered_and_repeated(connection, fake):
-    with Receiver(503) as receiver:
-        hook = subscribe(connection, fake, receiver.url)
+    with receiving(503) as receiver:
+        hook = subscribe(connection, fake, f"{receiver.url}/hook")
         ask(connection, fake, "POST", "/workflows/wf_123/execute", {"inputs": {"name": "Jo"}})
-        wait_for(lambda: len(receiver.received) >= 2)
-        (first, body), (second, again) = receiver.received[:2]
-        assert body == again
-        for headers in (first, second):
-            signature = hmac.new(hook["secret"].encode(), body, hashlib.sha256).hexdigest()
-            assert headers["X-FlowMaestro-Signature"] == f"v1={signature}"
-            assert headers["X-FlowMaestro-Delivery-ID"] == first["X-FlowMaestro-Delivery-ID"]
-        assert json.loads(body)["data"]["outputs"] == {"message": "Hello, Jo!"}
+        wait_for(lambda: len(receiver.requests) >= 2)
+        first, second = receiver.requests[:2]
+        assert first.body == second.body
+        for request in (first, second):
+            signature = hmac.new(hook["secret"].encode(), request.body, hashlib.sha256).hexdigest()
+            assert request["X-FlowMaestro-Signature"] == f"v1={signature}"
+            assert request["X-FlowMaestro-Delivery-ID"] == first["X-FlowMaestro-Delivery-ID"]
+        assert json.loads(first.body)["data"]["outputs"] == {"message": "Hello, Jo!"}
         wait_for(lambda: any(d.webhook_id == hook["id"] for d in fake.deliveries))
 
 
@@ -267,10 +245,10 @@ def test_testing_a_webhook(connection, fake):
         assert status == 200
         return json.loads(body)["data"]
 
-    with Receiver(200, 500) as receiver:
-        hook = subscribe(connection, fake, receiver.url)
+    with receiving(200, 500) as receiver:
+        hook = subscribe(connection, fake, f"{receiver.url}/hook")
         assert outcome(hook["id"])["success"] is True
-        assert json.loads(receiver.received[0][1])["event"] == "test"
+        assert json.loads(receiver.requests[0].body)["event"] == "test"
         assert outcome(hook["id"]) == {
             "success": False,
             "status_code": 500,

@@ -55,9 +55,10 @@ def in_flight_of(transport: object) -> InFlight:
     return nullcontext if own is None else own
 
 
-def _in_flight(transport: object, watcher: object) -> InFlight:
-    """As `in_flight_of`, unless a hook may be called: it may wait for another call."""
-    return in_flight_of(transport) if watcher is None else nullcontext
+def _in_flight(transport: object, machine: Machine[Any], watcher: object) -> InFlight:
+    """As `in_flight_of`, unless code of the caller's may run: it may wait for another call."""
+    held = watcher is None and not machine.runs_callers_code
+    return in_flight_of(transport) if held else nullcontext
 
 
 def stream_closed() -> StreamError:
@@ -86,7 +87,7 @@ class Driver:
         self._jitter = dice_of(transport).random
         self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
         self._watcher = None if observers is None else observers.watcher()
-        self.in_flight = _in_flight(transport, self._watcher)
+        self.in_flight = _in_flight(transport, machine, self._watcher)
         """What holds the steps of a call together, for a transport in virtual time."""
         self._body: Optional[OpenResponse] = None
         self._started = False
@@ -202,7 +203,7 @@ class AsyncDriver:
         self._transport = transport
         self._jitter = dice_of(transport).random
         self._watcher = None if observers is None else observers.async_watcher()
-        self.in_flight = _in_flight(transport, self._watcher)
+        self.in_flight = _in_flight(transport, machine, self._watcher)
         """As `Driver.in_flight`."""
         self._body: Optional[AsyncOpenResponse] = None
         self._started = False

@@ -172,6 +172,13 @@ class Cassette:
             raise ValueError(f"a server only replays: {self!r} would record")
         return replaying_server(self._deck, speed)
 
+    def report(self) -> str:
+        """Where it stands, for whoever looks why a test has failed."""
+        if self.recording:
+            return f"{self!r} was recording"
+        lines = ", ".join(str(exchange.line) for exchange in self._deck.left)
+        return f"{self!r} has not replayed: {f'the requests in line {lines}' if lines else 'none'}"
+
     def close(self) -> None:
         """Write what was recorded; tell of what was not replayed. Closing twice is harmless."""
         self._close()

@@ -7,6 +7,7 @@ Between two requests they wait as the first of them was answered.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Generator, Union
 
 from flowmaestro.testing.cassettes.errors import CassetteMismatch
@@ -28,7 +29,8 @@ class _Episodes(OneProcess):
         self.patient = recording.patient
         self.random = recording.random
         self._both = replaying, recording
-        self._live = False
+        # Of each thread and task its own: others make their calls beside it.
+        self._live = ContextVar("live", default=False)
 
     @contextmanager
     def in_flight(self) -> Generator[None, None, None]:
@@ -52,25 +54,25 @@ class EpisodesTransport(_Episodes):
 
     def send(self, request: Request, timeout: float) -> Response:
         """Replay it, or record it."""
-        self._live = False
+        self._live.set(False)
         try:
             return self._replaying.send(request, timeout)
         except CassetteMismatch:
-            self._live = True
+            self._live.set(True)
         return self._recording.send(request, timeout)
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
         """As `send`, but the body is kept open."""
-        self._live = False
+        self._live.set(False)
         try:
             return self._replaying.open(request, timeout)
         except CassetteMismatch:
-            self._live = True
+            self._live.set(True)
         return self._recording.open(request, timeout)
 
     def sleep(self, seconds: float) -> None:
         """Let `seconds` pass where the last request was answered."""
-        (self._recording if self._live else self._replaying).sleep(seconds)
+        (self._recording if self._live.get() else self._replaying).sleep(seconds)
 
     def close(self) -> None:
         """Close both."""
@@ -87,25 +89,25 @@ class AsyncEpisodesTransport(_Episodes):
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As `EpisodesTransport.send`."""
-        self._live = False
+        self._live.set(False)
         try:
             return await self._replaying.send(request, timeout)
         except CassetteMismatch:
-            self._live = True
+            self._live.set(True)
         return await self._recording.send(request, timeout)
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
         """As `EpisodesTransport.open`."""
-        self._live = False
+        self._live.set(False)
         try:
             return await self._replaying.open(request, timeout)
         except CassetteMismatch:
-            self._live = True
+            self._live.set(True)
         return await self._recording.open(request, timeout)
 
     async def sleep(self, seconds: float) -> None:
         """As `EpisodesTransport.sleep`."""
-        await (self._recording if self._live else self._replaying).sleep(seconds)
+        await (self._recording if self._live.get() else self._replaying).sleep(seconds)
 
     async def close(self) -> None:
         """As `EpisodesTransport.close`."""

@@ -1,10 +1,11 @@
 """The format of a cassette: JSON Lines in UTF-8, made to be read in a diff.
 
-The first line names the version and the last one counts the exchanges, so that a file which was
-cut is told from a whole one. Between them, each exchange is a `request`, then what came, each
-with the seconds `after` the line before: `head`, `chunk`, and `end`; or `failure`, with the phase
-(`Phase`); or `silence`, when the reader let go of a reply. A body stands there as `json` where
-exactly its bytes are what the compact writing of that gives, else as `text`, else as `base64`.
+The first line names the version; the last one counts the exchanges and all the lines before it,
+so that a file which was cut, at its end or in its middle, is told from a whole one. Between
+them, each exchange is a `request`, then what came, each with the seconds `after` the line before:
+`head`, `chunk`, and `end`; or `failure`, with the phase (`Phase`); or `silence`, when the reader
+let go of a reply. A body stands there as `json` where exactly its bytes are what the compact
+writing of that gives, else as `text`, else as `base64`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def written(exchanges: Sequence[Exchange]) -> bytes:
     lines: List[Line] = [
         {"kind": "cassette", "version": VERSION},
         *(line for exchange in exchanges for line in _lines(exchange)),
-        {"kind": "end of cassette", "exchanges": len(exchanges)},
     ]
+    lines.append({"kind": "end of cassette", "exchanges": len(exchanges), "lines": len(lines)})
     return b"".join(_encoded(line) + b"\n" for line in lines)
 
 
@@ -54,9 +55,10 @@ def read(name: str, data: bytes) -> List[Exchange]:
             exchanges.append(_exchange(name, parts))
             parts = []
         if kind == "end of cassette":
-            if line.get("exchanges") != len(exchanges):
-                counted = f"{line.get('exchanges')} exchanges were written, not {len(exchanges)}"
-                raise _wrong(name, number, counted)
+            for what, count in (("exchanges", len(exchanges)), ("lines", number - 1)):
+                if line.get(what) != count:
+                    counted = f"{line.get(what)} {what} were written before this one, not {count}"
+                    raise _wrong(name, number, counted)
             extra = next(lines, None)
             if extra is not None:
                 raise _wrong(name, extra[0], "something stands behind the end of the cassette")

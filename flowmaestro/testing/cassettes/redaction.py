@@ -1,13 +1,17 @@
 """What is written `***` in a cassette, wherever it stands: keys, secrets, credentials.
 
-Header fields and query parameters are secret by the core's rule for names. In bodies, be they
-JSON, events with JSON, or the torn-off beginning of either, the members of objects are: whatever
-stands under a name such as `secret` or `access_token`. What is secret in the header fields, and
-whatever looks like a key of the API or the secret of a webhook, is secret everywhere.
+Header fields and query parameters are secret by the core's rule for names, those inside bodies
+included: the parameters of any URL, and the members of a `headers` object, such as a webhook's.
+So is what stands before the `@` of a URL. Of bodies, be they JSON, events with JSON, or the
+torn-off beginning of either, the other members of objects are by a rule of their own: whatever
+stands under a name such as `secret` or `access_token`. What is secret in the header fields,
+percent-encoded or in base64 as well, and whatever looks like a key of the API or the secret of a
+webhook, is secret everywhere.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple, cast
@@ -29,8 +33,9 @@ _SECRET_MEMBER = re.compile(
 )
 _TOKEN = re.compile(rb'"(?:[^"\\\r\n]|\\.)*"?|[{}\[\],:]|-?\d[\w.+-]*')
 _ESCAPES = "surrogateescape"
-_AUTHORITY = re.compile(r"^([^:/]+://)[^/@]*@")
-_PARAMETER = re.compile(r"([?&])([^=&]*)=([^&]*)")
+_URL = re.compile(rb':(?:\\?/){2}[^\s"<>]+')
+_USER = re.compile(rb":(?:\\?/){2}([^/?#\\]*@)")
+_PARAMETER = re.compile(rb"(?:[?&;#]|\\u0026)([^=?&;#\\]+)=((?:(?!\\u0026)[^&;#])+)")
 
 
 class _Span(NamedTuple):
@@ -54,7 +59,7 @@ class Redaction:
         secrets = self._secrets([request.headers], [request.url, _text(request.body)])
         body = b"".join(_hidden([request.body], secrets))
         headers = _headers(request.headers, secrets)
-        return Request(request.method, _url(request.url, secrets), headers, body)
+        return Request(request.method, _plain(request.url, secrets), headers, body)
 
     def exchange(self, exchange: Exchange) -> Exchange:
         """The exchange as it may be seen; pieces of a body keep their boundaries."""
@@ -80,9 +85,11 @@ class Redaction:
         if self._redact is None:
             return []
         given: Any = self._redact(text)
-        if isinstance(given, str) or not all(isinstance(secret, str) for secret in given):
+        several = isinstance(given, Iterable) and not isinstance(given, str)
+        found: List[Any] = list(cast("Iterable[Any]", given)) if several else [None]
+        if not all(isinstance(secret, str) for secret in found):
             raise TypeError(f"redact must return texts to be hidden, such as a list, not {given!r}")
-        return list(cast("Iterable[str]", given))
+        return found
 
 
 def is_secret_member(name: str) -> bool:
@@ -118,15 +125,6 @@ def _headers(headers: Headers, secrets: Set[bytes]) -> Headers:
     )
 
 
-def _url(url: str, secrets: Set[bytes]) -> str:
-    def parameter(found: re.Match[str]) -> str:
-        secret = is_secret_field(unquote_plus(found[2]))
-        return f"{found[1]}{found[2]}={REDACTED}" if secret else found[0]
-
-    encoded = {quote(secret.decode("utf-8", _ESCAPES), safe="").encode() for secret in secrets}
-    return _plain(_PARAMETER.sub(parameter, _AUTHORITY.sub(r"\1", url)), secrets | encoded)
-
-
 def _plain(text: str, secrets: Set[bytes]) -> str:
     """A text that is no body: only what is secret everywhere."""
     data = _bytes(text)
@@ -140,13 +138,39 @@ def _hidden(pieces: List[bytes], secrets: Set[bytes]) -> Iterator[bytes]:
 
 
 def _known(data: bytes, secrets: Set[bytes]) -> List[_Span]:
-    patterns = [_OF_THE_API, *(re.compile(re.escape(secret)) for secret in secrets)]
-    return [_Span(*found.span()) for pattern in patterns for found in pattern.finditer(data)]
+    """What is secret wherever it stands."""
+    looks = {look for secret in secrets for look in _disguised(secret)}
+    patterns = [_OF_THE_API, *(re.compile(re.escape(look)) for look in looks)]
+    spans = [_Span(*found.span()) for pattern in patterns for found in pattern.finditer(data)]
+    return [*spans, *_in_urls(data)]
+
+
+def _disguised(secret: bytes) -> Iterator[bytes]:
+    """A secret as it is, percent-encoded, and in base64, wherever in that it begins."""
+    yield secret
+    yield quote(secret, safe="").encode()
+    if len(secret) >= SHORTEST_SECRET:
+        for shift, shared in enumerate((0, 2, 3)):  # the first and last may hold a neighbour's bits
+            whole = (shift + len(secret)) * 8 // 6
+            yield base64.b64encode(bytes(shift) + secret)[shared:whole]
+            yield base64.urlsafe_b64encode(bytes(shift) + secret)[shared:whole]
+
+
+def _in_urls(data: bytes) -> Iterator[_Span]:
+    """Who uses a URL, and its parameters with secret names."""
+    for url in _URL.finditer(data):
+        user = _USER.match(data, *url.span())
+        if user is not None:
+            yield _Span(*user.span(1), instead=b"")
+        for parameter in _PARAMETER.finditer(data, *url.span()):
+            if is_secret_field(unquote_plus(_text(parameter[1]))):
+                yield _Span(*parameter.span(2))
 
 
 def _members(data: bytes) -> Iterator[_Span]:
     """The texts and numbers under secret names; what is no JSON between them is passed over."""
-    secret, secret_from, depth = False, 0, 0
+    name, secret, depth = "", False, 0
+    secret_from = fields_at = 0
     value: Optional[re.Match[bytes]] = None
     for token in _TOKEN.finditer(data):
         mark = token[0][:1]
@@ -155,20 +179,24 @@ def _members(data: bytes) -> Iterator[_Span]:
                 value = token
             continue
         if mark == b":" and value is not None and value[0].startswith(b'"'):
-            secret = is_secret_member(_name(value[0]))
+            name = _name(value[0])
+            is_secret = is_secret_field if depth == fields_at > 0 else is_secret_member
+            secret = is_secret(name)
         elif value is not None and (secret or secret_from):
             yield from _value(value)
         value = None
+        if mark == b":":
+            continue
         if mark in b"{[":
             depth += 1
             secret_from = secret_from or (depth if secret else 0)
-            secret = False
+            if name.lower() == "headers":
+                fields_at = depth
         elif mark in b"}]":
             secret_from = 0 if depth <= secret_from else secret_from
+            fields_at = 0 if depth <= fields_at else fields_at
             depth = max(0, depth - 1)
-            secret = False
-        elif mark == b",":
-            secret = False
+        name, secret = "", False
     if value is not None and (secret or secret_from):
         yield from _value(value)
 

@@ -47,9 +47,10 @@ def send_message(service: Service, call: Call) -> Outcome:
     thread, text = _thread(service, call), call.text("content")
     if not call.flag("stream"):
         return _answer_whole(service, thread, text, call.number("timeout", LONGEST_ANSWER_MS))
-    if service.message_answers == "refused":
+    answers = service.message_answers(thread.agent)
+    if answers == "refused":
         raise Refusal(501, "not_implemented", "Streaming responses are not implemented")
-    if service.message_answers == "two-connection":
+    if answers == "two-connection":
         turn = service.ask(thread, text)
         ids = {"message_id": turn.answer_id, "thread_id": thread.id}
         return Answer(200, {"data": {**ids, "status": "processing"}})
@@ -93,7 +94,7 @@ def _answer_as_events(service: Service, thread: Thread, text: str) -> EventStrea
 def stream_thread(service: Service, call: Call) -> Outcome:
     """What is said in a thread from now on."""
     thread = _thread(service, call)
-    if service.message_answers == "refused":
+    if service.message_answers(thread.agent) == "refused":
         raise service.dialect.no_route("GET", f"/api/v1/threads/{thread.id}/events")
     stream = service.subscribe(thread.id)
     stream.publish("connected", {"thread_id": thread.id, "status": "active"})

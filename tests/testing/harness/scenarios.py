@@ -1,0 +1,85 @@
+"""What scenarios are made of: how one is written down, and what several of them begin with."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from flowmaestro import FlowMaestroClient
+from flowmaestro.testing import Node, seeds
+
+CASES = []
+"""Every scenario, with each combination of what its parameters may be."""
+
+
+def scenario(**axes):
+    """A scenario for each combination of what its parameters may be."""
+
+    def register(act):
+        for values in itertools.product(*axes.values()):
+            name = "-".join([act.__name__, *(str(value) for value in values)])
+            CASES.append(pytest.param(act, dict(zip(axes, values)), id=name.replace("_", "-")))
+        return act
+
+    return register
+
+
+async def everything(iterator):
+    return [item async for item in iterator]
+
+
+def method(client, call):
+    """The method that is called so, such as `workflows.get`."""
+    resource, _, name = call.partition(".")
+    return getattr(getattr(client, resource), name)
+
+
+IDS = {
+    "workflows": "wf_123",
+    "executions": "exec_xyz789",
+    "triggers": seeds.ENABLED_TRIGGER_ID,
+    "webhooks": "wh_abc123",
+}
+
+
+async def one_call(client, call):
+    """A call about something that the fake came with."""
+    if call == "threads.send_message":
+        return await client.threads.send_message("thread_xyz789", "Hi")
+    return await method(client, call)(IDS[call.partition(".")[0]])
+
+
+def a_workflow(fake, end, seconds=2.0):
+    """A workflow of two nodes that takes `seconds` and ends like that, unless it is cancelled."""
+
+    def outputs(inputs):
+        if end == "raises":
+            raise KeyError("rate")
+        return {"doubled": 2 * inputs["n"]}
+
+    nodes = [Node("fetch", seconds=seconds / 2), Node("write", seconds=seconds / 2)]
+    ending = {"fails_at": "write", "error": "Broke"} if end == "failed" else {"outputs": outputs}
+    return fake.workflow("wf_mine", nodes=nodes, **ending)
+
+
+def cancel_later(fake, seconds):
+    """Have somebody else cancel what runs then."""
+
+    def cancel():
+        client = FlowMaestroClient(fake.api_key, transport=fake.transport())
+        client.executions.cancel(fake.executions[-1].id)
+
+    fake.clock.call_later(seconds, cancel)
+
+
+def check_end(execution, end):
+    """The execution says how it ended, whatever it is asked by."""
+    assert execution["status"] == ("failed" if end == "raises" else end)
+    assert execution["outputs"] == ({"doubled": 42} if end == "completed" else None)
+    error = {"failed": "Broke", "raises": "KeyError: 'rate'"}.get(end)
+    assert execution["error"] == error
+
+
+def statuses(fake, path=None):
+    return [request.status for request in fake.requests if path in (None, request.path)]

@@ -1,0 +1,198 @@
+"""What is recorded of a client on in-memory transports is what is replayed."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from side_by_side import BACKENDS
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError
+from flowmaestro.testing import (
+    AsyncMemoryTransport,
+    AsyncScriptedTransport,
+    Cassette,
+    FakeFlowMaestro,
+    MemoryTransport,
+    Quiet,
+    ScriptedTransport,
+    UnusedScriptWarning,
+)
+from flowmaestro_core.http import Phase, Request, Response, ResponseHead, TransportFailure
+from flowmaestro_transports import AsyncTransport, Transport
+from flowmaestro_transports.contract import Releasable
+
+KEY = "fm_live_never_seen"
+
+
+def get(path, **fields):
+    return Request("GET", f"https://h/api/v1{path}", fields)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "a.jsonl"
+
+
+def story(client):
+    run = client.workflows.execute("wf_123", inputs={"name": "Grüße"})
+    with client.executions.stream(run["data"]["execution_id"]) as stream:
+        events = [(event["type"], event.get("outputs")) for event in stream]
+    done = client.executions.wait_for_completion(run["data"]["execution_id"])
+    names = [item["name"] for item in client.workflows.iterate(per_page=1)]
+    with pytest.raises(FlowMaestroError) as caught:
+        client.workflows.get("wf_none")
+    return run, events, done, names, str(caught.value)
+
+
+async def async_story(client):
+    run = await client.workflows.execute("wf_123", inputs={"name": "Grüße"})
+    async with client.executions.stream(run["data"]["execution_id"]) as stream:
+        events = [(event["type"], event.get("outputs")) async for event in stream]
+    done = await client.executions.wait_for_completion(run["data"]["execution_id"])
+    names = [item["name"] async for item in client.workflows.iterate(per_page=1)]
+    with pytest.raises(FlowMaestroError) as caught:
+        await client.workflows.get("wf_none")
+    return run, events, done, names, str(caught.value)
+
+
+@pytest.fixture
+def told(path):
+    fake = FakeFlowMaestro()
+    with Cassette(path) as cassette:
+        transport = cassette.transport(MemoryTransport(fake))
+        assert isinstance(transport, Transport)
+        with FlowMaestroClient(fake.api_key, transport=transport) as client:
+            return story(client), fake.clock.now
+
+
+def test_a_story_is_replayed_with_its_time(path, told):
+    with Cassette(path, mode="none") as cassette:
+        with FlowMaestroClient(KEY, transport=cassette.transport()) as client:
+            assert story(client) == told[0]
+        assert cassette.clock.now == pytest.approx(told[1], abs=1e-3)
+
+
+@BACKENDS
+def test_and_for_an_awaiting_client(path, told, backend):
+    async def main():
+        with Cassette(path, mode="none") as cassette:
+            transport = cassette.async_transport()
+            assert isinstance(transport, AsyncTransport)
+            async with AsyncFlowMaestroClient(KEY, transport=transport) as client:
+                assert await async_story(client) == told[0]
+
+    anyio.run(main, backend=backend)
+
+
+@BACKENDS
+def test_an_awaiting_client_records_the_same(path, told, backend):
+    async def main():
+        fake = FakeFlowMaestro()
+        other = path.with_name("b.jsonl")
+        with Cassette(other) as cassette:
+            transport = cassette.async_transport(AsyncMemoryTransport(fake))
+            async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as client:
+                assert await async_story(client) == told[0]
+        assert other.read_bytes() == path.read_bytes()
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_stream_has_its_pieces_and_a_failure_its_phase(path):
+    head = ResponseHead(200, {"Content-Type": "text/event-stream", "Content-Length": "7"})
+    steps = [Quiet(0.5), head, b"a", b"b", Quiet(40), b"c\xff", Quiet(1)]
+    cut = TransportFailure(Phase.REPLY_BROKEN, "cut")
+    refused = TransportFailure(Phase.NOT_SENT, "refused")
+    late = [Quiet(9), TransportFailure(Phase.MAYBE_PROCESSED, "late", timed_out=True)]
+
+    def read(transport):
+        seen = []
+        for place in ("/1", "/2", "/3", "/4"):
+            try:
+                body = transport.open(get(place), 30)
+                seen.append((transport.now(), body.status, body.headers.pairs))
+                piece = None
+                while piece != b"":
+                    piece = body.read(30)
+                    seen.append((transport.now(), piece))
+            except TransportFailure as failure:
+                seen.append((transport.now(), failure.phase, failure.message, failure.timed_out))
+        return seen
+
+    with Cassette(path) as cassette:
+        script = [steps, [head, b"x", Quiet(2), cut], refused, late]
+        first = read(cassette.transport(ScriptedTransport(script)))
+    with Cassette(path) as cassette:
+        again = read(cassette.transport())
+    assert (30.5, None) in first, "a quiet spell"
+    framing = ("Content-Length", "7")
+    stripped = [
+        (at, status, tuple(pair for pair in rest[0] if pair != framing))
+        if rest and isinstance(rest[0], tuple)
+        else (at, status, *rest)
+        for at, status, *rest in first
+    ]
+    assert again == stripped
+    assert len(again) == 11
+
+
+def test_where_the_reader_let_go_there_is_silence(path):
+    head, event = ResponseHead(200, {}), b"data: 1\n\n"
+    with Cassette(path) as cassette:
+        transport = cassette.transport(ScriptedTransport([[head, event, b"more"], [head, event]]))
+        body = transport.open(get("/1"), 30)
+        assert body.read(1) == event
+        body.close()
+        with pytest.raises(TransportFailure):
+            body.read(1)
+        transport.open(get("/2"), 30)  # and left open to the end
+    with Cassette(path) as cassette:
+        body = cassette.transport().open(get("/1"), 30)
+        assert [body.read(1), body.read(1000), body.read(1000)] == [event, None, None]
+        assert cassette.transport().open(get("/2"), 30).read(1000) is None
+
+
+@BACKENDS
+def test_a_body_may_be_let_go_of_without_waiting(path, backend):
+    async def main():
+        with Cassette(path) as cassette:
+            inner = AsyncScriptedTransport([[ResponseHead(200, {}), b"a", b"b"]])
+            transport = cassette.async_transport(inner)
+            body = await transport.open(get("/1"), 5)
+            assert isinstance(body, Releasable)
+            assert (await body.read(5), inner.open_bodies) == (b"a", 1)
+            body.release()
+            assert inner.open_bodies == 0
+            assert "AsyncScriptedTransport" in repr(transport)
+        with Cassette(path) as cassette:
+            body = await cassette.async_transport().open(get("/1"), 5)
+            assert [await body.read(5), await body.read(5)] == [b"a", None]
+
+    anyio.run(main, backend=backend)
+
+
+def test_what_a_closed_transport_refuses_is_not_recorded(path):
+    with Cassette(path) as cassette:
+        transport = cassette.transport(ScriptedTransport([]))
+        transport.close()
+        for call in (transport.send, transport.open):
+            with pytest.raises(RuntimeError, match="closed"):
+                call(get("/1"), 5)
+    assert not path.exists()
+
+
+@BACKENDS
+def test_a_cancelled_call_is_silence(path, backend):
+    async def main():
+        with Cassette(path) as cassette:
+            transport = cassette.async_transport(AsyncScriptedTransport([Response(200, {})]))
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await transport.send(get("/1"), 5)
+            await transport.close()
+        transport = Cassette(path).async_transport()
+        with pytest.raises(TransportFailure, match="no reply came in time"):
+            await transport.send(get("/1"), 5)
+
+    with pytest.warns(UnusedScriptWarning):
+        anyio.run(main, backend=backend)
