@@ -104,7 +104,8 @@ def refuses(code="stream_closed"):
 
 
 def is_paused(event):
-    return event["type"] == "user:input:required"
+    """Whether it says that the human is awaited, be it because the subscription came later."""
+    return event["type"] == "user:input:required" or event.get("status") == "paused"
 
 
 def read_until_paused(stream):
