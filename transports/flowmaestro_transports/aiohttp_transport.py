@@ -296,8 +296,8 @@ def _refusal(response: aiohttp.ClientResponse) -> str:
     """What is wrong with a head that aiohttp lets pass; `""` for nothing."""
     if response.status < 200:
         return f"an informational reply ({response.status}) came as the final one"
-    coding = response.headers.get("Transfer-Encoding")
-    if coding is not None and coding.lower() == "identity":  # RFC 9112 knows it no more
+    codings = response.headers.getall("Transfer-Encoding", None)
+    if codings and (len(codings) > 1 or codings[0].lower() != "chunked"):  # none is undone
         return "the transfer coding is not supported"
     return ""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import re
 import socket
 import ssl
 import threading
@@ -29,6 +30,10 @@ LONGEST = 1e6
 
 _BLOCK = 64 * 1024
 _NO_CONTENT = frozenset({204, 304})
+_SPACE = " \t"
+"""All that counts as space in a header field (RFC 9110, 5.6.3)."""
+_FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
+"""Where a field goes on in the next line (RFC 9112, 5.2), which older versions of urllib3 leave."""
 _CLOSED = "the stream was closed"
 _NOTHING_YET = (socket.timeout, BlockingIOError, ssl.SSLWantReadError)
 
@@ -41,7 +46,7 @@ class SocketBody:
     """
 
     def __init__(self, raw: Any, sock: socket.socket, method: str, limit: int) -> None:
-        headers = Headers(raw.headers.items())
+        headers = Headers([(name, _FOLD.sub(" ", value)) for name, value in raw.headers.items()])
         self._framing = _framing(method, raw.status, headers)
         self._coding = ContentDecoder(headers, limit)
         self.status: int = raw.status
@@ -236,13 +241,15 @@ def _framing(method: str, status: int, headers: Headers) -> _Framing:
         return _Counted(0)
     transfer = headers.get("transfer-encoding")
     if transfer is not None:
-        if transfer.strip().lower() != "chunked":
+        if transfer.strip(_SPACE).lower() != "chunked":
             raise ValueError(f"transfer coding {transfer!r} is not supported")
+        if "content-length" in headers:  # an attempt to smuggle a reply in, maybe (6.1)
+            raise ValueError("the reply has a length and a transfer coding")
         return _Chunked()
     length = headers.get("content-length")
     if length is None:
         return _UntilClose()
-    values = {value.strip() for value in length.split(",")}  # repeats of one value are fine
+    values = {value.strip(_SPACE) for value in length.split(",")}  # repeats of one value are fine
     value = values.pop()
     if values or not (value.isascii() and value.isdigit()):
         raise ValueError(f"content length {length!r} is no number of bytes")
