@@ -53,7 +53,7 @@ class AiohttpTransport(OneProcess):
     `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
     `https://...`; without it, the environment names the proxies, as `Proxies` says. With
     `trust_env=False` nothing of the environment counts, for certificates either. All of it is
-    settled here, once. Through an https:// proxy, https:// origins need Python 3.11.
+    settled here, once.
 
     With a `session`, that one is used as it is and never closed. Its connector bounds calls and
     streams alike; its own headers and cookies go out as well, its middlewares are left out; with
@@ -334,12 +334,6 @@ def _new_route(origin: str, proxies: Proxies) -> _Route:
         fields = (("Proxy-Authorization", proxy.authorization),)
     if address.scheme == "http":  # the proxy gets the request itself
         return _Route(fields, options)
-    if proxy.scheme == "https" and sys.version_info < (3, 11):
-        raise TransportFailure(
-            Phase.NOT_SENT,
-            "asyncio before Python 3.11 knows no TLS within TLS, which an https:// proxy needs; "
-            "AnyioTransport does",
-        )
     return _Route((), {**options, "proxy_headers": dict(fields)})
 
 
