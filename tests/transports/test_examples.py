@@ -47,8 +47,11 @@ T = TypeVar("T")
 CAUTIOUS = "the failure said *maybe processed* where *not sent* is true"
 FAILING = "TransportFailure came out"
 LATE = "what was under way had not ended"
+TAKEN_IN = "there was a result, <Response 200"
 SHORTCOMINGS = {
     "a-body-that-dribbles": LATE,
+    "a-garbled-length": TAKEN_IN,
+    "a-garbled-status-line": TAKEN_IN,
     "a-head-that-dribbles": LATE,
     "a-header-line-of-60000-bytes": FAILING,
     "a-wrong-host-is-refused": CAUTIOUS,
@@ -62,7 +65,8 @@ SHORTCOMINGS = {
     "repeated-header-fields": "the values were ['a, b'], not ['a', 'b']",
     "reset-in-the-handshake": CAUTIOUS,
 }
-"""What an example may fall short of, and what the kit then finds: no result that is not true."""
+"""What an example may fall short of, and what the kit then finds: no result that is not true, but
+where the reply is garbled and the stack does not show that."""
 
 
 class WorkedExample:
@@ -88,6 +92,11 @@ class WorkedExample:
 
 
 class TestTheFunctionOfTheReadme(WorkedExample, TransportConformance):
+    falls_short = dict.fromkeys(
+        ["a-garbled-length", "a-garbled-status-line"],
+        "http.client takes garbage for a number that int() takes for one",
+    )
+
     def make_transport(self) -> Callable[[Request], Response]:
         page = EXAMPLES.with_name("README.md").read_text("utf-8")
         block = page.split("```python\n")[1].partition("\n\n\nwith ")[0]

@@ -25,6 +25,7 @@ class TwistedTransport:
         "handshake-timeout": _HANDSHAKE,
         "reset-in-the-handshake": _HANDSHAKE,
         "a-header-line-of-60000-bytes": "lines from 16 KiB on fail, as large cookies make them",
+        "a-garbled-status-line": "Twisted takes for a status what int() takes for a number",
         "body-until-the-connection-ends": "a reply without a length fails: it may be cut off",
     }
 

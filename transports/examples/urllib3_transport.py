@@ -24,6 +24,8 @@ class Urllib3Transport(ImpatientTransport[PoolManager]):
         "a-body-that-dribbles": _DRIBBLE,
         "handshake-timeout": _HANDSHAKE,
         "reset-in-the-handshake": _HANDSHAKE,
+        "a-garbled-length": "http.client, beneath it, reads on until the connection ends",
+        "a-garbled-status-line": "http.client takes for a status what int() takes for a number",
         "informational-replies": "urllib3 takes a 103 for the reply: the call fails",
     }
 

@@ -76,6 +76,36 @@ async def an_unasked_reply(lane: Lane) -> None:
         await lane.pause(0.05)  # it has to arrive
 
 
+@check(WIRE, why="A program that computes between its calls has not looked at its sockets since.")
+async def a_busy_program_looks_first(lane: Lane) -> None:
+    """What came on a kept connection while the program was busy is seen before it is used."""
+    for farewell in (reply(b"unasked"), b""):
+        left = threading.Semaphore(0)
+
+        def handler(
+            peer: Peer, farewell: bytes = farewell, left: threading.Semaphore = left
+        ) -> None:
+            while (request := peer.read_request()) is not None:
+                peer.send(reply(request.body))
+                time.sleep(0.1)  # until the connection has been put by, and the program is busy
+                if farewell:
+                    peer.send(farewell)
+                else:
+                    peer.close()
+                left.release()
+                if not farewell:
+                    return
+
+        server = lane.server(handler)
+        transport = lane.transport()
+        for number in range(3):
+            body = b"%d" % number
+            response = await transport.send(ask(server.url, method="POST", body=body), LIMIT)
+            expect(response.body == body, f"the reply was {response.body!r}, not {body!r}")
+            left.acquire(timeout=AT_ONCE)  # no event loop runs meanwhile
+            time.sleep(0.05)  # noqa: ASYNC251 - nor while it arrives
+
+
 @check(WIRE, why="The next call would wait for a server that has said goodbye.")
 async def connection_close(lane: Lane) -> None:
     """After a reply with `Connection: close` the connection is not used again."""

@@ -198,12 +198,30 @@ async def nothing_is_sent_twice(lane: Lane) -> None:
 async def garbage_instead_of_a_reply(lane: Lane) -> None:
     """What is not HTTP is a failure."""
     for data in (b"SSH-2.0-OpenSSH\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n"):
-        server = lane.server(answering(data, then_close=True))
-        await expect_failure(
-            lane.transport().send(ask(server.url), LIMIT),
-            Phase.REPLY_BROKEN,
-            Phase.MAYBE_PROCESSED,
-        )
+        await _expect_no_reply(lane, data)
+
+
+@check(WIRE, why="A reply that two readers read differently can be forged within another one.")
+async def a_garbled_status_line(lane: Lane) -> None:
+    """A status line without a version, or without three digits for a status, is a failure."""
+    for line in ("HTTP/1.1 +200 OK", "HTTP/1.1 2_00 OK", "HTTP/1.1 0200 OK", "HTTP/1.x 200 OK"):
+        await _expect_no_reply(lane, line.encode() + b"\r\nContent-Length: 2\r\n\r\nok")
+
+
+@check(WIRE, why="Where the end of a reply is guessed, half a result passes for a whole one.")
+async def a_garbled_length(lane: Lane) -> None:
+    """A reply is a failure whose length is no number, or is said twice and differently."""
+    for length in ("+2", "2x", "0x2", "2\r\nContent-Length: 1"):
+        await _expect_no_reply(lane, reply(b"ok").replace(b": 2", f": {length}".encode()))
+    for size in ("+2", "2x", "0x2", ""):
+        await _expect_no_reply(lane, _HEAD_CHUNKED + f"{size}\r\nok\r\n0\r\n\r\n".encode())
+
+
+async def _expect_no_reply(lane: Lane, data: bytes) -> None:
+    server = lane.server(answering(data, then_close=True))
+    await expect_failure(
+        lane.transport().send(ask(server.url), LIMIT), Phase.REPLY_BROKEN, Phase.MAYBE_PROCESSED
+    )
 
 
 @check(WIRE, why="A server could fill the memory of its client with one line.")
