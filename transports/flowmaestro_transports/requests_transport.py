@@ -46,6 +46,7 @@ from flowmaestro_transports.requests_interrupt import (
     Lever,
     Levers,
 )
+from flowmaestro_transports.requests_places import Places
 from flowmaestro_transports.tls import ClientCert, Verify, tls_context
 
 _Settings = Tuple[Any, Any, Mapping[str, str]]
@@ -175,6 +176,7 @@ class RequestsTransport(OneProcess):
         self._at_hand = AtHand(self._levers.make)
         self._adapters = self._make_adapters(self._at_hand)
         self._streams: weakref.WeakSet[Body] = weakref.WeakSet()
+        self._places = Places()
         self._lock = threading.Lock()
         self._process = Process()
 
@@ -196,6 +198,7 @@ class RequestsTransport(OneProcess):
             raise TransportClosedError
         if time.monotonic() >= limits.connect_deadline:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
+        self._places.settle()
         try:
             verify, cert, proxies = self._adapters.settings(request.url)
             response = self._adapters.adapter_for(request.url).send(
@@ -213,7 +216,7 @@ class RequestsTransport(OneProcess):
                     raise TransportClosedError from error
                 failure = TransportFailure(failure.phase, "no reply came: closed by this side")
             raise failure from error
-        body = body_of(response, request.method, limit)
+        body = body_of(response, request.method, limit, self._places)
         lever.hold_body(body)
         if 100 <= body.status < 200:
             body.close()
