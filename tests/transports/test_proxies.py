@@ -328,8 +328,18 @@ def test_what_goes_wrong_behind_a_proxy(
         request = peer.read_request()
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf" if request.body else b"")
 
+    def saying_no_goodbye(peer: Any) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)
+
     by = tls_way if scheme == "https" else way
     with lane(proxy=by.url, verify=ca_file) as transport:
+        with (
+            scripted.ScriptedServer(saying_no_goodbye, tls=server_tls) as server,
+            fails(Phase.REPLY_BROKEN),
+        ):
+            transport.send(post(server))
         for handler, late in ((resetting, False), (stalling, True)):
             with scripted.ScriptedServer(handler) as server:
                 server.url = server.url.replace("http:", "https:")

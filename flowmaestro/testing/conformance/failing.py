@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from functools import partial
 
 from flowmaestro.testing.conformance.check import (
     STREAMS,
@@ -56,15 +57,38 @@ async def expect_broken(lane: Lane, data: bytes) -> None:
     await expect_failure(
         transport.send(ask(server.url), LIMIT), Phase.REPLY_BROKEN, timed_out=False
     )
-    await expect_failure(_read_out(transport, ask(server.url)), Phase.REPLY_BROKEN, timed_out=False)
+    await expect_failure(
+        _read_out(transport, ask(server.url), LIMIT), Phase.REPLY_BROKEN, timed_out=False
+    )
 
 
-async def _read_out(transport: AsyncTransport, request: Request) -> bytes:
-    body = await transport.open(request, LIMIT)
+async def _read_out(transport: AsyncTransport, request: Request, timeout: float) -> bytes:
+    body = await transport.open(request, timeout)
     try:
         return await whole(body)
     finally:
         await body.close()
+
+
+@check(WIRE, why=_TRUNCATED)
+async def a_body_cut_off_under_tls(lane: Lane) -> None:
+    """A body that ends with its connection is whole if TLS said goodbye, and else a failure."""
+
+    def handler(peer: Peer) -> None:
+        request = peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+        if request and request.target == "/whole":
+            peer.close()
+        else:
+            socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)  # as anybody between can do
+
+    url = lane.server(handler, tls=lane.authority.server_context()).url
+    verify = lane.authority.file
+    response = await lane.transport(verify=verify).send(ask(url, "/whole"), LIMIT)
+    expect(response.body == b"hello", f"{response.body!r} came, not b'hello'")
+    transport = lane.transport(verify=verify)
+    for use in (transport.send, partial(_read_out, transport)):
+        await expect_failure(use(ask(url, "/half"), LIMIT), Phase.REPLY_BROKEN, timed_out=False)
 
 
 @check(WIRE, why=_PHASE)
