@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import time
-from typing import Callable, Optional
+from typing import Any, Callable
 
 from flowmaestro_transports import Phase, ResponseHead, TransportFailure
 
@@ -19,13 +18,13 @@ class ImpatientBody:
         head: ResponseHead,
         read: Callable[[float], bytes],
         failure: Callable[[Exception], TransportFailure],
-        connection: Optional[socket.socket],
+        connection: Any,
         release: Callable[[], object],
     ) -> None:
         self.status, self.headers = head.status, head.headers
         self._read, self._failure, self._ended = read, failure, False
         self._connection, self._release, self._closed = connection, release, False
-        if isinstance(connection, ssl.SSLSocket):  # which has to say goodbye
+        if hasattr(connection, "suppress_ragged_eofs"):  # TLS, which has to say goodbye
             connection.suppress_ragged_eofs = False
 
     def read(self, patience: float) -> bytes:

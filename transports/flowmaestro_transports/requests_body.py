@@ -66,7 +66,8 @@ class SocketBody:
         if self._framing.finished:
             self._let_go(reuse=True)
         elif isinstance(self._framing, _UntilClose) and hasattr(sock, "suppress_ragged_eofs"):
-            sock.suppress_ragged_eofs = False  # who ends TLS without a goodbye has cut it off
+            # Who ends TLS without a goodbye has cut the body off.
+            cast("Any", sock).suppress_ragged_eofs = False
 
     def read(self, patience: float) -> Optional[bytes]:
         """As `OpenResponse.read`. `close` in another thread wakes it, and it raises."""

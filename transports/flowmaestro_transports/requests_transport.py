@@ -66,12 +66,14 @@ class RequestsTransport(OneProcess):
     `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
     `https://...`; without it, the environment names the proxies, as `Proxies` says. With
     `trust_env=False` nothing of the environment counts, for certificates either. All of it is
-    settled here, once. No time limit cuts short the lookup of a name.
+    settled here, once. No time limit cuts short the lookup of a name: it is one call of the
+    operating system's, in the caller's thread.
 
     With a `session`, its mounted adapters, proxies, `verify` and `cert` are used, and read
     once for each origin; its headers, cookies, auth, params and hooks are not. It is never
     changed and never closed. How many connections there are is up to its adapters, and so is
-    the head of a reply that dribbles in: only each of its receives is bounded.
+    the head of a reply: what passes for a status, and that one may dribble in, since only each
+    of its receives is bounded.
 
     Raises `ValueError` for a `max_connections` below 1, and for a `verify`, `client_cert`,
     `trust_env` or `proxy` beside a session, which has its own; `TypeError` for a `session` or
