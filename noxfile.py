@@ -151,6 +151,21 @@ def free_threaded(session: nox.Session) -> None:
     session.run(python, "-m", "pytest", *suites, external=True, env={"PYTHON_GIL": "0"})
 
 
+@nox.session(python=NEWEST)
+def pyodide(session: nox.Session) -> None:
+    """The fetch-shaped example in a real Pyodide, on Node; of the latest version on npm."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        session.skip("node and npm are NOT INSTALLED here")
+    session.install("--editable", ".[test]")
+    folder = Path(session.create_tmp())
+    site = str(folder / "site")
+    for what in (("--no-deps", "."), ("anyio",)):  # the other dependencies are for sockets
+        session.run("pip", "install", "--quiet", "--upgrade", "--target", site, *what)
+    session.run("npm", "install", "--silent", "--prefix", str(folder), "pyodide", external=True)
+    outside = "tests/transports/harness/pyodide_outside.py"
+    session.run("python", outside, str(folder / "node_modules"), site)
+
+
 def absent(session: nox.Session) -> None:
     """Stands for a session whose Python is not installed."""
     session.skip(f"Python {session.name.partition('-')[2]} is NOT INSTALLED here")

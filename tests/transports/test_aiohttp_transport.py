@@ -205,8 +205,9 @@ async def test_a_head_that_breaks_off_is_a_broken_reply(scripted: Any) -> None:
         b"HTTP/1.1 200 OK\r\nSet-Cookie: " + b"hush" * 50_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nSet-Cookie: hush\r\nContent-Length: 9\r\n\r\nbody",
         HEAD_CHUNKED + b"9\r\nhush",
+        b"HTTP/1.1 200 " + b"hush" * 50_000 + b"\r\n\r\n",
     ],
-    ids=["value", "name", "long", "counted", "chunked"],
+    ids=["value", "name", "long", "counted", "chunked", "reason"],
 )
 @on_asyncio
 async def test_a_failure_says_in_one_line_what_is_broken(scripted: Any, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from typing import Any, List, Optional
@@ -12,12 +13,14 @@ import pytest
 from flowmaestro_core.http import Headers, Request
 from flowmaestro_transports import AiohttpTransport, AnyioTransport
 
-
-@pytest.mark.parametrize(
+on_each = pytest.mark.parametrize(
     ("make", "backend"),
     [(AiohttpTransport, "asyncio"), (AnyioTransport, "asyncio"), (AnyioTransport, "trio")],
     ids=["aiohttp", "anyio-asyncio", "anyio-trio"],
 )
+
+
+@on_each
 def test_what_came_in_time_is_not_taken_for_silence(scripted: Any, make: Any, backend: str) -> None:
     go, sent = threading.Event(), threading.Event()
 
@@ -49,3 +52,42 @@ def test_what_came_in_time_is_not_taken_for_silence(scripted: Any, make: Any, ba
 
     with scripted.ScriptedServer(handler) as server:
         anyio.run(main, server.url, backend=backend)
+
+
+@on_each
+@pytest.mark.parametrize("farewell", ["a reply", "an end", "a reset"])
+def test_over_tls_a_dead_connection_is_seen_before_it_is_used(
+    scripted: Any, make: Any, backend: str, farewell: str, server_tls: Any, ca_file: str
+) -> None:
+    """As the kit's `a-busy-program-looks-first`, where the bytes mean nothing by themselves."""
+    answered, left = threading.Event(), threading.Event()
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(b"asked"))
+        if peer.number:
+            return
+        answered.wait(10)
+        if farewell == "a reply":
+            peer.send(scripted.reply(b"unasked"))
+            left.set()
+            peer.read_request()
+        elif farewell == "an end":
+            socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)
+        else:
+            peer.reset()
+        left.set()
+
+    async def main(url: str) -> None:
+        transport = make(verify=ca_file)
+        for _ in range(2):
+            response = await transport.send(Request("POST", url, Headers(), b"x"), 10.0)
+            assert response.body == b"asked"
+            answered.set()
+            left.wait(10)
+            time.sleep(0.05)  # noqa: ASYNC251 - until it has arrived
+        await transport.close()
+
+    with scripted.ScriptedServer(handler, tls=server_tls) as server:
+        anyio.run(main, server.url, backend=backend)
+    assert server.connections == 2

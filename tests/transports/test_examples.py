@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+import sys
 import threading
 from pathlib import Path
 from ssl import SSLContext
@@ -47,8 +49,12 @@ T = TypeVar("T")
 CAUTIOUS = "the failure said *maybe processed* where *not sent* is true"
 FAILING = "TransportFailure came out"
 LATE = "what was under way had not ended"
+TAKEN_IN = "there was a result, <Response 200"
 SHORTCOMINGS = {
+    "a-body-cut-off-under-tls": (TAKEN_IN, FAILING),
     "a-body-that-dribbles": LATE,
+    "a-garbled-length": TAKEN_IN,
+    "a-garbled-status-line": TAKEN_IN,
     "a-head-that-dribbles": LATE,
     "a-header-line-of-60000-bytes": FAILING,
     "a-wrong-host-is-refused": CAUTIOUS,
@@ -62,7 +68,9 @@ SHORTCOMINGS = {
     "repeated-header-fields": "the values were ['a, b'], not ['a', 'b']",
     "reset-in-the-handshake": CAUTIOUS,
 }
-"""What an example may fall short of, and what the kit then finds: no result that is not true."""
+"""What an example may fall short of, and what the kit then finds: no result that is not true, but
+where the reply is garbled, or cut off, and the stack does not show that.
+"""
 
 
 class WorkedExample:
@@ -80,7 +88,9 @@ class WorkedExample:
         try:
             super().test_conformance(conformance_check, backend, record_property)  # type: ignore[misc]
         except CheckFailed as error:
-            if consequence is None or SHORTCOMINGS[conformance_check.name] not in str(error):
+            found = SHORTCOMINGS.get(conformance_check.name, ())
+            expected = (found,) if isinstance(found, str) else found
+            if consequence is None or not any(text in str(error) for text in expected):
                 raise
             pytest.skip(f"not offered: {conformance_check.name}: {consequence}")
         else:
@@ -88,6 +98,11 @@ class WorkedExample:
 
 
 class TestTheFunctionOfTheReadme(WorkedExample, TransportConformance):
+    falls_short = dict.fromkeys(
+        ["a-garbled-length", "a-garbled-status-line"],
+        "http.client takes garbage for a number that int() takes for one",
+    )
+
     def make_transport(self) -> Callable[[Request], Response]:
         page = EXAMPLES.with_name("README.md").read_text("utf-8")
         block = page.split("```python\n")[1].partition("\n\n\nwith ")[0]
@@ -112,6 +127,7 @@ class TestHttpx(WorkedExample, TransportConformance):
 
 class TestAsyncHttpx(WorkedExample, AsyncTransportConformance):
     backends = ("asyncio",)
+    falls_short = AsyncHttpxTransport.falls_short
 
     def make_transport(
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
@@ -124,7 +140,9 @@ class TestAsyncHttpx(WorkedExample, AsyncTransportConformance):
 
 
 class TestUrllib3(WorkedExample, TransportConformance):
-    falls_short = Urllib3Transport.falls_short
+    falls_short = dict(Urllib3Transport.falls_short)
+    if sys.version_info < (3, 10) and ssl.OPENSSL_VERSION_INFO >= (3,):
+        del falls_short["a-body-cut-off-under-tls"]  # Python did not know the new error by name
 
     def make_transport(
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
 
 import pytest
 from lanes import LANES, Lane, fails, get
 
-from flowmaestro_core.http import Headers, Phase, Request
+from flowmaestro_core.http import Headers, Phase, Request, TransportFailure
+
+CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 
 GARBAGE = {
+    "a sign before the status": b"HTTP/1.1 +200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "a status with an underscore": b"HTTP/1.1 2_00 OK\r\nContent-Length: 2\r\n\r\nok",
+    "four digits": b"HTTP/1.1 0200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "a version that is none": b"HTTP/1.x 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "a tab in the status line": b"HTTP/1.1\t200\tOK\r\nContent-Length: 2\r\n\r\nok",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 1\r\n\r\nok",
+    "a length with a sign": b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
+    "a vertical tab": CHUNKED_OK.replace(b"chunked", b"\x0bchunked"),
+    "a length and chunks": CHUNKED_OK.replace(b"\r\n\r\n2", b"\r\nContent-Length: 2\r\n\r\n2"),
+    "chunked twice": CHUNKED_OK.replace(b"chunked", b"chunked\r\nTransfer-Encoding: chunked"),
+    "gzip": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok",
+    "an unknown coding": CHUNKED_OK.replace(b"chunked", b"xchunked"),
     "status 000": b"HTTP/1.1 000 OK\r\nContent-Length: 2\r\n\r\nok",
     "status 101": b"HTTP/1.1 101 Other\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nok",
     "identity": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nok",
@@ -31,6 +47,43 @@ def test_garbage_is_no_reply(lane: Lane, scripted: Any, name: str) -> None:
             with fails(Phase.REPLY_BROKEN):
                 use(get(server))
     assert server.connections == 2
+
+
+@pytest.mark.parametrize("size", [b"+2", b"-2", b"0x2", b"0_2", b" 2", b"", b"2g", b"F" * 40])
+def test_a_garbled_chunk_is_no_body(lane: Lane, scripted: Any, size: bytes) -> None:
+    data = CHUNKED_OK.replace(b"2\r\nok", size + b"\r\nok")
+    handler = scripted.answering(data, then_close=True)
+    with scripted.ScriptedServer(handler) as server, lane() as transport:
+        with fails(Phase.REPLY_BROKEN):
+            transport.send(get(server))
+        with fails(Phase.REPLY_BROKEN):
+            transport.open(get(server)).read_all()
+
+
+def test_a_field_that_goes_on_in_the_next_line(lane: Lane, scripted: Any) -> None:
+    data = b"HTTP/1.1 200 OK\r\nX: a\r\n \t b\r\nContent-Length: 2\r\n\r\nok"
+    with scripted.ScriptedServer(scripted.answering(data)) as server, lane() as transport:
+        response = transport.send(get(server))
+    assert response.body == b"ok"
+    assert response.headers["x"].split() == ["a", "b"]
+    assert not set(response.headers["x"]) & set("\r\n")
+
+
+def test_informational_replies_without_end_run_out_of_time(lane: Lane, scripted: Any) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        with contextlib.suppress(OSError):  # the client has hung up
+            while True:
+                peer.send(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 20)
+                time.sleep(0.001)
+
+    with scripted.ScriptedServer(handler) as server, lane() as transport:
+        begun = time.monotonic()
+        with pytest.raises(TransportFailure) as caught:
+            transport.send(get(server), 0.3)
+        assert time.monotonic() - begun < 2
+    assert caught.value.timed_out
+    assert caught.value.phase is not Phase.NOT_SENT
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"], ids=["empty", "long"])

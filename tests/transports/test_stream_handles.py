@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from queue import LifoQueue
 
 import anyio
 import anyio.lowlevel
@@ -343,6 +344,56 @@ def test_a_break_returns_the_place_in_a_pool_that_blocks(fake, url):
                 for _ in quiet_stream(client):
                     break
                 assert released(fake)
+
+
+@pytest.mark.filterwarnings(
+    # the collector may come to the socket before it comes to the handle
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+@pytest.mark.parametrize("step", ["_put", "_get"])
+def test_one_collected_within_its_own_pool_returns_its_place_there(fake, url, step, monkeypatch):
+    """Where `queue.LifoQueue` holds its lock, which is not re-entrant."""
+    collected = []
+
+    def step_and_collect(queue, *args):
+        if abandoned.is_set():
+            abandoned.clear()
+            collected.append(gc.collect())
+        return ordinary(queue, *args)
+
+    abandoned = threading.Event()
+    ordinary = getattr(LifoQueue, step)
+    monkeypatch.setattr(LifoQueue, step, step_and_collect)
+
+    def life():
+        with requests.Session() as session:
+            adapter = requests.adapters.HTTPAdapter(pool_maxsize=2, pool_block=True)
+            session.mount("http://", adapter)
+            with FlowMaestroClient(
+                fake.api_key, base_url=url, timeout=PROMPT, transport=RequestsTransport(session)
+            ) as client:
+                for _ in range(3):
+                    stream = quiet_stream(client)
+                    next(stream)
+                    stream.itself = stream
+                    del stream
+                    abandoned.set()
+                    client.workflows.get("wf_123")
+                    assert released(fake)
+                both = [quiet_stream(client), quiet_stream(client)]
+                for stream in both:
+                    next(stream)
+                    stream.close()
+        lived.set()
+
+    lived = threading.Event()
+    gc.disable()
+    try:
+        threading.Thread(target=life, daemon=True).start()
+        assert lived.wait(5 * PROMPT)
+    finally:
+        gc.enable()
+    assert len(collected) == 3
 
 
 def test_an_exception_in_the_loop_releases(fake, client):

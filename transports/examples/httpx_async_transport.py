@@ -16,6 +16,8 @@ from flowmaestro_transports import Headers, Request, Response, TransportClosedEr
 class AsyncHttpxTransport:
     """Two clients of the caller's, for calls and for open bodies, which take no place of calls."""
 
+    falls_short = {"a-body-cut-off-under-tls": "httpx takes the end of a connection for one of TLS"}
+
     def __init__(self, calls: httpx.AsyncClient, streams: httpx.AsyncClient) -> None:
         self._calls, self._streams = calls, streams
 

@@ -5,29 +5,27 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from typing import Callable, List, Optional
+from typing import Any, Callable
 
 from flowmaestro_transports import Phase, ResponseHead, TransportFailure
 
 
 class ImpatientBody:
-    """Reads with a function of the patience; `failure` says what the errors of that mean.
-
-    `release` closes the connection, or gives it back where the body has come to its end.
-    """
+    """`read` gets the patience, `failure` what was raised; `release` closes, or gives back."""
 
     def __init__(
         self,
         head: ResponseHead,
         read: Callable[[float], bytes],
         failure: Callable[[Exception], TransportFailure],
-        connection: Optional[socket.socket],
+        connection: Any,
         release: Callable[[], object],
     ) -> None:
         self.status, self.headers = head.status, head.headers
-        self._read, self._failure = read, failure
-        self._connection, self._release = connection, release
-        self._ended, self._closed = False, False
+        self._read, self._failure, self._ended = read, failure, False
+        self._connection, self._release, self._closed = connection, release, False
+        if hasattr(connection, "suppress_ragged_eofs"):  # TLS, which has to say goodbye
+            connection.suppress_ragged_eofs = False
 
     def read(self, patience: float) -> bytes:
         try:
@@ -42,14 +40,14 @@ class ImpatientBody:
 
     def read_whole(self, end: float) -> bytes:
         """All of it, if that has come by `end`: which is looked at between pieces alone."""
-        pieces: List[bytes] = []
+        content = bytearray()
         while piece := self.read(max(0.001, end - time.monotonic())):
-            pieces.append(piece)
+            content += piece
             if time.monotonic() > end:
                 self.close()
                 raise TransportFailure(Phase.REPLY_BROKEN, "no end in time", timed_out=True)
         self.close()
-        return b"".join(pieces)
+        return bytes(content)
 
     def close(self) -> None:
         self._closed = not self._ended

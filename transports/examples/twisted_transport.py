@@ -13,6 +13,7 @@ from whole_reply import whole_reply
 
 from flowmaestro_transports import Request, Response, TransportClosedError
 
+_LENGTH = "a reply without a length fails: it may be cut off"
 _HANDSHAKE = "it fails as if the request had gone out: a POST is not made again"
 
 
@@ -22,10 +23,10 @@ class TwistedTransport:
     falls_short = {
         "an-unknown-authority-is-refused": _HANDSHAKE,
         "a-wrong-host-is-refused": _HANDSHAKE,
-        "handshake-timeout": _HANDSHAKE,
-        "reset-in-the-handshake": _HANDSHAKE,
+        **dict.fromkeys(("handshake-timeout", "reset-in-the-handshake"), _HANDSHAKE),
         "a-header-line-of-60000-bytes": "lines from 16 KiB on fail, as large cookies make them",
-        "body-until-the-connection-ends": "a reply without a length fails: it may be cut off",
+        "a-garbled-status-line": "Twisted takes for a status what int() takes for a number",
+        **dict.fromkeys(("a-body-cut-off-under-tls", "body-until-the-connection-ends"), _LENGTH),
     }
 
     def __init__(self, agent: Agent, reactor: Any) -> None:

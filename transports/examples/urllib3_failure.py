@@ -12,7 +12,6 @@ _NOT_SENT = (
     urllib3_errors.ConnectTimeoutError,  # and NewConnectionError
     urllib3_errors.EmptyPoolError,
     urllib3_errors.LocationValueError,
-    urllib3_errors.ProxyError,
     urllib3_errors.SSLError,
 )
 _LATE = (
@@ -25,7 +24,8 @@ _LATE = (
 
 def failure_before_head(error: Exception) -> TransportFailure:
     """The failure for an `error` that came in place of the head of a reply."""
-    sent = not isinstance(error, _NOT_SENT)
+    cause = getattr(error, "original_error", error)  # a ProxyError tells nothing by itself
+    sent = not isinstance(cause, _NOT_SENT)
     return _failure(Phase.MAYBE_PROCESSED if sent else Phase.NOT_SENT, error)
 
 

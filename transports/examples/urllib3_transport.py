@@ -22,8 +22,10 @@ class Urllib3Transport(ImpatientTransport[PoolManager]):
     falls_short = {
         "a-head-that-dribbles": _DRIBBLE,
         "a-body-that-dribbles": _DRIBBLE,
-        "handshake-timeout": _HANDSHAKE,
-        "reset-in-the-handshake": _HANDSHAKE,
+        **dict.fromkeys(("handshake-timeout", "reset-in-the-handshake"), _HANDSHAKE),
+        "a-body-cut-off-under-tls": "http.client takes the end of a connection for one of TLS",
+        "a-garbled-length": "http.client, beneath it, reads on until the connection ends",
+        "a-garbled-status-line": "http.client takes for a status what int() takes for a number",
         "informational-replies": "urllib3 takes a 103 for the reply: the call fails",
     }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import List, Optional
+import ssl
+from typing import Any, List, Optional
 
 import aiohttp
 
@@ -108,11 +109,12 @@ class Body:
             raise aiohttp.ClientPayloadError(message) from error
 
     def _decode(self, data: bytes) -> bytes:
-        end = self._connection_end
-        lost = _exception(end) if not data and end is not None and end.done() else None
-        if lost is not None:
-            self.release()
-            raise TransportFailure(Phase.REPLY_BROKEN, str(lost)) from lost
+        if not data and self._connection_end is not None:
+            try:
+                self._connection_end.check()
+            except OSError as lost:
+                self.release()
+                raise TransportFailure(Phase.REPLY_BROKEN, str(lost)) from lost
         try:
             return self._coding.feed(data) if data else self._coding.finish()
         except ValueError as error:
@@ -120,18 +122,38 @@ class Body:
             raise TransportFailure(Phase.REPLY_BROKEN, str(error)) from error
 
 
-def _connection_end(response: aiohttp.ClientResponse) -> Optional[asyncio.Future[None]]:
-    """How the connection ends, for a body that ends with it; None where that does not matter.
+class _ConnectionEnd:
+    """How a connection ends, for a body that ends with it: there aiohttp takes any end for good."""
 
-    There aiohttp lets a lost connection pass for the end. Before aiohttp 3.12 nothing tells.
-    """
+    __slots__ = ("_closed", "_tls")
+
+    def __init__(self, protocol: Any) -> None:
+        self._tls: Optional[ssl.SSLObject] = protocol.transport.get_extra_info("ssl_object")
+        self._closed: Optional[asyncio.Future[None]] = protocol.closed
+        if self._closed is not None:
+            # or asyncio would report it as never looked at
+            self._closed.add_done_callback(_exception)
+
+    def check(self) -> None:
+        """Raises `OSError` unless the peer has ended it in good order."""
+        lost = _exception(self._closed) if self._closed and self._closed.done() else None
+        if lost is not None:
+            raise ConnectionResetError(str(lost)) from lost
+        if self._tls is not None:
+            try:
+                self._tls.read(1)
+            except ssl.SSLZeroReturnError:  # there was a goodbye
+                pass
+            except ssl.SSLError as error:  # it would like to have more
+                raise ConnectionResetError("TLS ended without a goodbye") from error
+
+
+def _connection_end(response: aiohttp.ClientResponse) -> Optional[_ConnectionEnd]:
     framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
-    if framed or response.connection is None:
+    connection = response.connection
+    if framed or connection is None or connection.transport is None:
         return None
-    end: Optional[asyncio.Future[None]] = getattr(response.connection.protocol, "closed", None)
-    if end is not None:
-        end.add_done_callback(_exception)  # or asyncio would report it as never looked at
-    return end
+    return _ConnectionEnd(connection.protocol)
 
 
 def _is_connected(response: aiohttp.ClientResponse) -> bool:

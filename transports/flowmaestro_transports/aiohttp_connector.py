@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import select
 import socket
 import ssl
+import sys
 import weakref
-from typing import Any, Dict, cast
+from typing import Any, Dict, Optional, cast
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
@@ -48,6 +51,7 @@ class Connector(aiohttp.TCPConnector):
     def __init__(self, connections: int, context: ssl.SSLContext) -> None:
         self._made_in = Process()
         self._opened: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._kept: Optional[weakref.WeakSet[Any]] = None
         cast("Any", super()).__init__(
             limit=connections, ssl=context, socket_factory=self._open_socket
         )
@@ -55,12 +59,12 @@ class Connector(aiohttp.TCPConnector):
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         """Called by a session for each request.
 
-        A kept connection on which something came unasked is given up: aiohttp would take that
-        for the reply to the next request.
+        A kept connection on which something came unasked is given up, even if the event loop has
+        not looked since: aiohttp would take that for the reply to the next request.
         """
         try:
             connection: Any = await super().connect(req, traces, timeout)
-            while connection.protocol.should_close:
+            while connection.protocol.should_close or self._has_news(connection.protocol):
                 connection.close()
                 connection = await super().connect(req, traces, timeout)
         except asyncio.TimeoutError:  # the session knows what that means
@@ -72,11 +76,25 @@ class Connector(aiohttp.TCPConnector):
             timeout.connected()
         return connection
 
+    def _has_news(self, protocol: Any) -> bool:
+        # Of a new connection nothing follows from that: TLS sends session tickets unasked.
+        kept = self._kept is not None and protocol in self._kept
+        return kept and _readable(protocol.transport.get_extra_info("socket"))
+
+    def _warn_about_tls_in_tls(self, underlying_transport: Any, req: Any) -> None:
+        # Called by aiohttp when a proxy is reached over TLS. Before Python 3.11, asyncio does TLS
+        # within TLS only if it is told of the outer one that this can bear it, which it can.
+        with contextlib.suppress(AttributeError):  # uvloop needs not be told
+            underlying_transport._start_tls_compatible = True
+
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
         # Called by aiohttp, which would close it in good order: write what is buffered, and have
         # TLS say goodbye, to a peer who may neither read nor answer, while the event loop ends.
         if protocol.transport is not None and (should_close or protocol.should_close):
             protocol.transport.abort()
+        if self._kept is None:
+            self._kept = weakref.WeakSet()
+        self._kept.add(protocol)
         cast("Any", super())._release(key, protocol, should_close=should_close)
 
     def _open_socket(self, address: Any) -> socket.socket:
@@ -92,3 +110,12 @@ class Connector(aiohttp.TCPConnector):
     def __del__(self, *args: Any) -> None:
         if not self._made_in.forked:
             super().__del__(*args)
+
+
+def _readable(sock: Any) -> bool:
+    """Whether the operating system has something of the peer's for us, be it the end."""
+    if sys.platform == "win32":
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()  # unlike select, it takes more than 1024 descriptors
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))

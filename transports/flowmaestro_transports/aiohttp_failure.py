@@ -26,7 +26,7 @@ _NOT_SENT = (
     aiohttp.ServerTimeoutError,  # no limit but that for connecting is left to aiohttp
 )
 
-_AFTER_THE_REASON = re.compile(r":?\s*\n|: (?=<|b?['\"])")
+_AFTER_THE_REASON = re.compile(r":?\s*\n|: (?=<|b?['\"]|bytearray)")
 """Where aiohttp's messages go on to quote the reply, or to show an object."""
 
 

@@ -47,7 +47,7 @@ class AiohttpTransport(OneProcess):
     `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
     `https://...`; without it, the environment names the proxies, as `Proxies` says. With
     `trust_env=False` nothing of the environment counts, for certificates either. All of it is
-    settled here, once. Through an https:// proxy, https:// origins need Python 3.11.
+    settled here, once.
 
     With a `session`, that one is used as it is and never closed. Its connector bounds calls and
     streams alike; its own headers and cookies go out as well, its middlewares are left out; with
@@ -266,8 +266,8 @@ def _body_of(response: aiohttp.ClientResponse, limit: int, process: Process) -> 
     refusal = ""
     if response.status < 200:
         refusal = f"an informational reply ({response.status}) came as the final one"
-    coding = response.headers.get("Transfer-Encoding")
-    if coding is not None and coding.lower() == "identity":  # RFC 9112 knows it no more
+    codings = response.headers.getall("Transfer-Encoding", None)
+    if codings and (len(codings) > 1 or codings[0].lower() != "chunked"):  # none is undone
         refusal = "the transfer coding is not supported"
     if refusal:
         response.close()
@@ -302,12 +302,6 @@ def _new_route(origin: str, proxies: Proxies) -> Route:
         fields = (("Proxy-Authorization", proxy.authorization),)
     if address.scheme == "http":  # the proxy gets the request itself
         return Route(fields, options)
-    if proxy.scheme == "https" and sys.version_info < (3, 11):
-        raise TransportFailure(
-            Phase.NOT_SENT,
-            "asyncio before Python 3.11 knows no TLS within TLS, which an https:// proxy needs; "
-            "AnyioTransport does",
-        )
     return Route((), {**options, "proxy_headers": dict(fields)})
 
 

@@ -54,15 +54,16 @@ class Connection:
         self.complete = False
         early = await self._send(self._encode(request, target, fields))
         response = await self._read_head(early or await self._wait_for_bytes())
-        return ResponseHead(
-            response.status_code,
-            Headers(
-                [
-                    (name.decode("latin-1"), value.decode("latin-1"))
-                    for name, value in response.headers.raw_items()
-                ]
-            ),
+        headers = Headers(
+            [
+                (name.decode("latin-1"), value.decode("latin-1"))
+                for name, value in response.headers.raw_items()
+            ]
         )
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # An attempt to smuggle a reply in, maybe (RFC 9112, 6.1).
+            raise h11.RemoteProtocolError("the reply has a length and a transfer coding")
+        return ResponseHead(response.status_code, headers)
 
     def _encode(self, request: Request, target: str, needed: Fields) -> bytes:
         given = request.headers

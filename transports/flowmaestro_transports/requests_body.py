@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import re
 import socket
 import ssl
 import threading
@@ -23,12 +24,17 @@ from flowmaestro_core.chunked import ChunkDecoder
 from flowmaestro_core.http import Headers, Phase, TransportFailure
 from flowmaestro_transports.content_coding import ContentDecoder
 from flowmaestro_transports.one_process import Process, of_the_parent
+from flowmaestro_transports.requests_places import Places
 
 LONGEST = 1e6
 """Seconds: the longest time that fits into a socket's timeout on every platform."""
 
 _BLOCK = 64 * 1024
 _NO_CONTENT = frozenset({204, 304})
+_SPACE = " \t"
+"""All that counts as space in a header field (RFC 9110, 5.6.3)."""
+_FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
+"""Where a field goes on in the next line (RFC 9112, 5.2), which older versions of urllib3 leave."""
 _CLOSED = "the stream was closed"
 _NOTHING_YET = (socket.timeout, BlockingIOError, ssl.SSLWantReadError)
 
@@ -40,13 +46,16 @@ class SocketBody:
     that does not say how its body ends.
     """
 
-    def __init__(self, raw: Any, sock: socket.socket, method: str, limit: int) -> None:
-        headers = Headers(raw.headers.items())
+    def __init__(
+        self, raw: Any, sock: socket.socket, method: str, limit: int, places: Places
+    ) -> None:
+        headers = Headers([(name, _FOLD.sub(" ", value)) for name, value in raw.headers.items()])
         self._framing = _framing(method, raw.status, headers)
         self._coding = ContentDecoder(headers, limit)
         self.status: int = raw.status
         self.headers = self._coding.headers
         self._raw = raw
+        self._places = places
         self._beyond_head: Optional[io.BufferedReader] = raw._fp.fp
         self._sock: Optional[socket.socket] = sock
         self._reading = threading.RLock()
@@ -56,6 +65,9 @@ class SocketBody:
         self._process = Process()
         if self._framing.finished:
             self._let_go(reuse=True)
+        elif isinstance(self._framing, _UntilClose) and hasattr(sock, "suppress_ragged_eofs"):
+            # Who ends TLS without a goodbye has cut the body off.
+            cast("Any", sock).suppress_ragged_eofs = False
 
     def read(self, patience: float) -> Optional[bytes]:
         """As `OpenResponse.read`. `close` in another thread wakes it, and it raises."""
@@ -133,19 +145,21 @@ class SocketBody:
             self._sock = None
         if reuse:
             self._raw._fp.close()  # of the reply alone: http.client then takes it as read
+            self._raw.release_conn()
+            self._places.settle()
         else:
-            self._raw.close()
-        self._raw.release_conn()
+            self._places.give_up(self._raw)
 
 
 class BlockingBody:
     """A body that only requests itself can read. Patience is not kept: a read blocks."""
 
-    def __init__(self, response: requests.Response, limit: int) -> None:
+    def __init__(self, response: requests.Response, limit: int, places: Places) -> None:
         self.status = response.status_code
         self._coding = ContentDecoder(Headers(response.headers.items()), limit)
         self.headers = self._coding.headers
         self._response = response
+        self._places = places
         self._pieces = _undecoded(response)
         self._closed = False
 
@@ -165,25 +179,27 @@ class BlockingBody:
     def close(self) -> None:
         """As `OpenResponse.close`."""
         self._closed = True
-        self._response.close()
+        if isinstance(self._response.raw, urllib3.BaseHTTPResponse):
+            self._places.give_up(self._response.raw)
+        else:
+            self._response.close()
 
 
 Body = Union[SocketBody, BlockingBody]
 
 
-def body_of(response: requests.Response, method: str, limit: int) -> Body:
+def body_of(response: requests.Response, method: str, limit: int, places: Places) -> Body:
     """The body of the reply to a request with `method`; `limit` as `SocketBody` has it.
 
     Raises `TransportFailure` (*reply broken*) where `SocketBody` refuses the head.
     """
     sock = _socket_behind(response.raw)
     if sock is None:
-        return BlockingBody(response, limit)
+        return BlockingBody(response, limit, places)
     try:
-        return SocketBody(response.raw, sock, method, limit)
+        return SocketBody(response.raw, sock, method, limit, places)
     except ValueError as error:
-        response.raw.close()
-        response.raw.release_conn()
+        places.give_up(response.raw)
         raise TransportFailure(Phase.REPLY_BROKEN, str(error)) from error
 
 
@@ -236,13 +252,15 @@ def _framing(method: str, status: int, headers: Headers) -> _Framing:
         return _Counted(0)
     transfer = headers.get("transfer-encoding")
     if transfer is not None:
-        if transfer.strip().lower() != "chunked":
+        if transfer.strip(_SPACE).lower() != "chunked":
             raise ValueError(f"transfer coding {transfer!r} is not supported")
+        if "content-length" in headers:  # an attempt to smuggle a reply in, maybe (6.1)
+            raise ValueError("the reply has a length and a transfer coding")
         return _Chunked()
     length = headers.get("content-length")
     if length is None:
         return _UntilClose()
-    values = {value.strip() for value in length.split(",")}  # repeats of one value are fine
+    values = {value.strip(_SPACE) for value in length.split(",")}  # repeats of one value are fine
     value = values.pop()
     if values or not (value.isascii() and value.isdigit()):
         raise ValueError(f"content length {length!r} is no number of bytes")

@@ -19,6 +19,7 @@ import io
 import math
 import os
 import queue
+import re
 import selectors
 import socket
 import time
@@ -28,7 +29,7 @@ from email.errors import (
     MissingHeaderBodySeparatorDefect,
 )
 from functools import partial
-from typing import Any, Dict, List, Optional, cast
+from typing import Any, Dict, List, Optional, Tuple, cast
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, util
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -47,6 +48,11 @@ _SHORTEST = 0.001
 _BLOCK = 64 * 1024
 """Bytes of a request that are written at a time: TLS bounds each write alone."""
 
+_LONGEST_LINE = 64 * 1024
+"""Bytes that a status line may have, as http.client bounds those of the header."""
+
+_STATUS_LINE = re.compile(rb"(HTTP/(?:0\.9|1\.[0-9])) ([0-9]{3})(?: ([^\0\r\n]*))?\r?\n")
+"""RFC 9112, section 4, and what old servers send besides: a lone LF, no reason, HTTP/0.9."""
 
 _GARBLED = (
     FirstHeaderLineIsContinuationDefect,
@@ -144,10 +150,21 @@ class _Reply(http.client.HTTPResponse):
         if any("\0" in value for _, value in self.headers.raw_items()):
             raise http.client.HTTPException("a header line of the reply is garbled")
         lengths = ",".join(self.headers.get_all("Content-Length", [])).split(",")
-        if len({length.strip() for length in lengths}) > 1:
+        if len({length.strip(" \t") for length in lengths}) > 1:
             # urllib3 would refuse this, too, but leave the connection open
             raise http.client.HTTPException("the reply has two lengths")
         self._reader.deadline = None
+
+    def _read_status(self) -> Tuple[str, int, str]:
+        # Called by http.client, whose own takes for a status whatever int() takes for a number,
+        # and for a version whatever begins like one.
+        line = self.fp.readline(_LONGEST_LINE + 1)
+        if not line:
+            raise http.client.RemoteDisconnected("the server closed the connection")
+        parts = _STATUS_LINE.fullmatch(line)
+        if parts is None or parts[2] < b"100":
+            raise http.client.BadStatusLine("the status line of the reply is garbled")
+        return parts[1].decode(), int(parts[2]), (parts[3] or b"").decode("latin-1")
 
 
 class _Connection(HTTPConnection):

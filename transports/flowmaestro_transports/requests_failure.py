@@ -34,14 +34,16 @@ _NOT_SENT = (
     requests.exceptions.InvalidSchema,
     requests.exceptions.InvalidURL,
     requests.exceptions.MissingSchema,
-    requests.exceptions.ProxyError,
     ssl.SSLCertVerificationError,
     urllib3_errors.ClosedPoolError,
     urllib3_errors.ConnectTimeoutError,
     urllib3_errors.LocationValueError,
     urllib3_errors.NewConnectionError,
-    urllib3_errors.ProxyError,
 )
+"""No `ProxyError`: urllib3 calls so, too, what goes wrong long after a proxy was reached."""
+
+_NO_TUNNEL = "Tunnel connection failed"
+"""How the message of http.client's plain `OSError` begins when a proxy refuses one."""
 
 
 def failure_before_head(error: BaseException) -> TransportFailure:
@@ -51,7 +53,7 @@ def failure_before_head(error: BaseException) -> TransportFailure:
     """
     causes = list(_causes(error))
     timed_out = any(map(_is_time_limit, causes))
-    if any(isinstance(cause, _NOT_SENT) for cause in causes):
+    if any(isinstance(cause, _NOT_SENT) or _is_no_tunnel(cause) for cause in causes):
         proxies = [cause.proxy for cause in causes if isinstance(cause, NotConnectedError)]
         by = f", by proxy {proxies[0]}" if proxies and proxies[0] else ""
         phase, what = Phase.NOT_SENT, f"cannot connect{by}"
@@ -84,6 +86,10 @@ def _is_time_limit(cause: BaseException) -> bool:
     if isinstance(cause, urllib3_errors.NewConnectionError):  # by inheritance a timeout, too
         return False
     return isinstance(cause, (socket.timeout, requests.Timeout, urllib3_errors.TimeoutError))
+
+
+def _is_no_tunnel(cause: BaseException) -> bool:
+    return isinstance(cause, OSError) and str(cause).startswith(_NO_TUNNEL)
 
 
 def _is_garbage(cause: BaseException) -> bool:

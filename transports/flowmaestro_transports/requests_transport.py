@@ -46,6 +46,7 @@ from flowmaestro_transports.requests_interrupt import (
     Lever,
     Levers,
 )
+from flowmaestro_transports.requests_places import Places
 from flowmaestro_transports.tls import ClientCert, Verify, tls_context
 
 _Settings = Tuple[Any, Any, Mapping[str, str]]
@@ -65,12 +66,14 @@ class RequestsTransport(OneProcess):
     `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
     `https://...`; without it, the environment names the proxies, as `Proxies` says. With
     `trust_env=False` nothing of the environment counts, for certificates either. All of it is
-    settled here, once. No time limit cuts short the lookup of a name.
+    settled here, once. No time limit cuts short the lookup of a name: it is one call of the
+    operating system's, in the caller's thread.
 
     With a `session`, its mounted adapters, proxies, `verify` and `cert` are used, and read
     once for each origin; its headers, cookies, auth, params and hooks are not. It is never
     changed and never closed. How many connections there are is up to its adapters, and so is
-    the head of a reply that dribbles in: only each of its receives is bounded.
+    the head of a reply: what passes for a status, and that one may dribble in, since only each
+    of its receives is bounded.
 
     Raises `ValueError` for a `max_connections` below 1, and for a `verify`, `client_cert`,
     `trust_env` or `proxy` beside a session, which has its own; `TypeError` for a `session` or
@@ -178,6 +181,7 @@ class RequestsTransport(OneProcess):
         self._at_hand = AtHand(self._levers.make)
         self._adapters = self._make_adapters(self._at_hand)
         self._streams = None
+        self._places = Places()
         self._lock = threading.Lock()
         self._process = Process()
 
@@ -199,6 +203,7 @@ class RequestsTransport(OneProcess):
             raise TransportClosedError
         if time.monotonic() >= limits.connect_deadline:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
+        self._places.settle()
         try:
             verify, cert, proxies = self._adapters.settings(request.url)
             response = self._adapters.adapter_for(request.url).send(
@@ -216,7 +221,7 @@ class RequestsTransport(OneProcess):
                     raise TransportClosedError from error
                 failure = TransportFailure(failure.phase, "no reply came: closed by this side")
             raise failure from error
-        body = body_of(response, request.method, limit)
+        body = body_of(response, request.method, limit, self._places)
         lever.hold_body(body)
         if 100 <= body.status < 200:
             body.close()

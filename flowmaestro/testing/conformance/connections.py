@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Awaitable, Callable
 
 from flowmaestro.testing.conformance.check import (
     AT_ONCE,
@@ -16,7 +17,7 @@ from flowmaestro.testing.conformance.check import (
 )
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, some
 from flowmaestro.testing.conformance.lane import Lane
-from flowmaestro.testing.conformance.scripted_server import Peer, answering, reply
+from flowmaestro.testing.conformance.scripted_server import Handler, Peer, answering, reply
 from flowmaestro.testing.conformance.site import LiveReply
 from flowmaestro_core.http import Phase, Request, Response
 
@@ -45,14 +46,24 @@ async def _expect_renewed(lane: Lane, leave: object) -> None:
         leave(peer)  # type: ignore[operator]
         left.release()
 
+    async def arrival() -> None:
+        await lane.until(lambda: left.acquire(blocking=False))
+        await lane.pause(0.05)  # the goodbye has to arrive
+
+    await _expect_echoes(lane, handler, arrival)
+
+
+async def _expect_echoes(
+    lane: Lane, handler: Handler, arrival: Callable[[], Awaitable[None]]
+) -> None:
+    """Each call gets its own body back, whatever the server does before the next `arrival`."""
     server = lane.server(handler)
     transport = lane.transport()
     for number in range(3):
         body = b"%d" % number
         response = await transport.send(ask(server.url, method="POST", body=body), LIMIT)
         expect(response.body == body, f"the reply was {response.body!r}, not {body!r}")
-        await lane.until(lambda: left.acquire(blocking=False))
-        await lane.pause(0.05)  # the goodbye has to arrive
+        await arrival()
 
 
 @check(WIRE, why="A caller would get the answer to somebody else's question.")
@@ -74,6 +85,33 @@ async def an_unasked_reply(lane: Lane) -> None:
         expect(response.body == b"asked", f"the reply was {response.body!r}")
         await lane.until(lambda: sent.acquire(blocking=False))
         await lane.pause(0.05)  # it has to arrive
+
+
+@check(WIRE, why="A program that computes between its calls has not looked at its sockets since.")
+async def a_busy_program_looks_first(lane: Lane) -> None:
+    """What came on a kept connection while the program was busy is seen before it is used."""
+    for farewell in (reply(b"unasked"), b""):
+        left = threading.Semaphore(0)
+
+        def handler(
+            peer: Peer, farewell: bytes = farewell, left: threading.Semaphore = left
+        ) -> None:
+            while (request := peer.read_request()) is not None:
+                peer.send(reply(request.body))
+                time.sleep(0.1)  # until the connection has been put by, and the program is busy
+                if farewell:
+                    peer.send(farewell)
+                else:
+                    peer.close()
+                left.release()
+                if not farewell:
+                    return
+
+        async def arrival(left: threading.Semaphore = left) -> None:
+            left.acquire(timeout=AT_ONCE)  # no event loop runs meanwhile
+            time.sleep(0.05)  # noqa: ASYNC251 - nor while it arrives
+
+        await _expect_echoes(lane, handler, arrival)
 
 
 @check(WIRE, why="The next call would wait for a server that has said goodbye.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from functools import partial
 
 from flowmaestro.testing.conformance.check import (
     STREAMS,
@@ -56,15 +57,38 @@ async def expect_broken(lane: Lane, data: bytes) -> None:
     await expect_failure(
         transport.send(ask(server.url), LIMIT), Phase.REPLY_BROKEN, timed_out=False
     )
-    await expect_failure(_read_out(transport, ask(server.url)), Phase.REPLY_BROKEN, timed_out=False)
+    await expect_failure(
+        _read_out(transport, ask(server.url), LIMIT), Phase.REPLY_BROKEN, timed_out=False
+    )
 
 
-async def _read_out(transport: AsyncTransport, request: Request) -> bytes:
-    body = await transport.open(request, LIMIT)
+async def _read_out(transport: AsyncTransport, request: Request, timeout: float) -> bytes:
+    body = await transport.open(request, timeout)
     try:
         return await whole(body)
     finally:
         await body.close()
+
+
+@check(WIRE, why=_TRUNCATED)
+async def a_body_cut_off_under_tls(lane: Lane) -> None:
+    """A body that ends with its connection is whole if TLS said goodbye, and else a failure."""
+
+    def handler(peer: Peer) -> None:
+        request = peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+        if request and request.target == "/whole":
+            peer.close()
+        else:
+            socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)  # as anybody between can do
+
+    url = lane.server(handler, tls=lane.authority.server_context()).url
+    verify = lane.authority.file
+    response = await lane.transport(verify=verify).send(ask(url, "/whole"), LIMIT)
+    expect(response.body == b"hello", f"{response.body!r} came, not b'hello'")
+    transport = lane.transport(verify=verify)
+    for use in (transport.send, partial(_read_out, transport)):
+        await expect_failure(use(ask(url, "/half"), LIMIT), Phase.REPLY_BROKEN, timed_out=False)
 
 
 @check(WIRE, why=_PHASE)
@@ -198,12 +222,30 @@ async def nothing_is_sent_twice(lane: Lane) -> None:
 async def garbage_instead_of_a_reply(lane: Lane) -> None:
     """What is not HTTP is a failure."""
     for data in (b"SSH-2.0-OpenSSH\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n"):
-        server = lane.server(answering(data, then_close=True))
-        await expect_failure(
-            lane.transport().send(ask(server.url), LIMIT),
-            Phase.REPLY_BROKEN,
-            Phase.MAYBE_PROCESSED,
-        )
+        await _expect_no_reply(lane, data)
+
+
+@check(WIRE, why="A reply that two readers read differently can be forged within another one.")
+async def a_garbled_status_line(lane: Lane) -> None:
+    """A status line without a version, or without three digits for a status, is a failure."""
+    for line in ("HTTP/1.1 +200 OK", "HTTP/1.1 2_00 OK", "HTTP/1.1 0200 OK", "HTTP/1.x 200 OK"):
+        await _expect_no_reply(lane, line.encode() + b"\r\nContent-Length: 2\r\n\r\nok")
+
+
+@check(WIRE, why="Where the end of a reply is guessed, half a result passes for a whole one.")
+async def a_garbled_length(lane: Lane) -> None:
+    """A reply is a failure whose length is no number, or is said twice and differently."""
+    for length in ("+2", "2x", "0x2", "2\r\nContent-Length: 1"):
+        await _expect_no_reply(lane, reply(b"ok").replace(b": 2", f": {length}".encode()))
+    for size in ("+2", "2x", "0x2", ""):
+        await _expect_no_reply(lane, _HEAD_CHUNKED + f"{size}\r\nok\r\n0\r\n\r\n".encode())
+
+
+async def _expect_no_reply(lane: Lane, data: bytes) -> None:
+    server = lane.server(answering(data, then_close=True))
+    await expect_failure(
+        lane.transport().send(ask(server.url), LIMIT), Phase.REPLY_BROKEN, Phase.MAYBE_PROCESSED
+    )
 
 
 @check(WIRE, why="A server could fill the memory of its client with one line.")

@@ -1,0 +1,200 @@
+"""Whatever a server, a proxy or the way to them does, callers of a client get errors of ours.
+
+On every transport: of the same kind on each, with the cause chained, and without a secret in all
+that a traceback shows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import socket
+import time
+import traceback
+from typing import Any, Callable, List, Type
+
+import anyio
+import pytest
+from lanes import LANES
+
+from flowmaestro import (
+    AsyncFlowMaestroClient,
+    ConnectionError,
+    FlowMaestroClient,
+    FlowMaestroError,
+    ServerError,
+)
+
+KEY = "fm_live_0123456789abcdef"
+PASSWORD = "open-sesame"
+
+Ask = Callable[[Any], Any]
+
+
+def get(client: Any) -> Any:
+    return client.workflows.get("wf_123")
+
+
+def execute(client: Any) -> Any:
+    return client.workflows.execute("wf_123", inputs={})
+
+
+def events(client: Any) -> Any:
+    stream = client.executions.stream("exec_1")
+    return list(stream) if isinstance(client, FlowMaestroClient) else _all(stream)
+
+
+async def _all(stream: Any) -> List[Any]:
+    return [event async for event in stream]
+
+
+@pytest.fixture(params=LANES)
+def ask(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Asks a client on this transport, once; the result."""
+    make, backend = LANES[request.param]
+
+    def run(base_url: str, what: Ask = get, **options: Any) -> Any:
+        settings: Any = {"base_url": base_url, "timeout": 10.0, "max_retries": 0}
+        if backend is None:
+            with FlowMaestroClient(KEY, transport=make(**options), **settings) as client:
+                return what(client)
+
+        async def main() -> Any:
+            async with AsyncFlowMaestroClient(KEY, transport=make(**options), **settings) as client:
+                return await what(client)
+
+        return anyio.run(main, backend=backend)
+
+    return run
+
+
+@contextlib.contextmanager
+def fails(kind: Type[FlowMaestroError]) -> Any:
+    begun = time.monotonic()
+    with pytest.raises(FlowMaestroError) as caught:
+        yield caught
+    error = caught.value
+    assert type(error) is kind, repr(error)
+    assert time.monotonic() - begun < 10.0
+    shown = "".join(traceback.format_exception(kind, error, error.__traceback__))
+    for text in (shown, repr(error), repr(vars(error))):
+        assert KEY not in text
+        assert PASSWORD not in text
+    if kind is ConnectionError:
+        assert error.__cause__ is not None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "bücher.invalid",
+        "☃.invalid",
+        "256.1.1.1",
+        "127.1:1",
+        "localhost.:1",
+        "[::1]:1",
+        "[::ffff:127.0.0.1]:1",
+    ],
+)
+def test_a_host_where_nobody_is(ask: Any, host: str) -> None:
+    for scheme in ("http", "https"):
+        with fails(ConnectionError):
+            ask(f"{scheme}://{host}", execute)
+
+
+TUNNELS = {
+    "a length": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "100 before": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    "101": b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    "204": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "302": b"HTTP/1.1 302 Found\r\nLocation: http://evil.invalid/\r\n\r\n",
+    "no TLS": b"HTTP/1.1 200 OK\r\n\r\nSSH-2.0-OpenSSH\r\n",
+    "garbled": b"HTTP/1.1 +200 OK\r\n\r\n",
+    "NUL": bytes(50),
+    "100,000 fields": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000,
+    "an endless line": b"HTTP/1.1 200 " + b"x" * 300_000,
+    "2,000 times 100": b"HTTP/1.1 100 Continue\r\n\r\n" * 2_000,
+    "an echo": f"HTTP/1.1 500 {KEY}\r\n\r\n{PASSWORD}".encode(),
+}
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"  # asyncio of old, of TLS that broke
+)
+@pytest.mark.parametrize("name", TUNNELS)
+def test_a_tunnel_that_is_none(ask: Any, scripted: Any, name: str) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        with contextlib.suppress(OSError):  # the client has heard enough
+            peer.send(TUNNELS[name])
+
+    with scripted.ScriptedServer(handler) as server:
+        proxy = server.url.replace("//", f"//user:{PASSWORD}@")
+        with fails(ConnectionError):
+            ask("https://origin.invalid", execute, proxy=proxy)
+
+
+HELLOS = {
+    "plain HTTP": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "an alert": b"\x15\x03\x03\x00\x02\x02\x28",
+    "garbage": b"\x16\x03\x03\xff\xff" + b"x" * 100,
+    "a part": b"\x16\x03\x03\x00\x7a\x02",
+}
+
+
+@pytest.mark.parametrize("name", HELLOS)
+def test_a_handshake_that_is_none(ask: Any, scripted: Any, name: str) -> None:
+    def handler(peer: Any) -> None:
+        peer.sock.recv(2000)
+        peer.send(HELLOS[name])
+
+    with scripted.ScriptedServer(handler) as server, fails(ConnectionError):
+        ask(server.url.replace("http:", "https:"), execute)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("what", [get, execute, events])
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"])
+def test_a_record_that_somebody_between_has_changed(
+    ask: Any, scripted: Any, server_tls: Any, ca_file: str, before: bytes, what: Ask
+) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        if before:
+            head = before.replace(b"\r\n\r\n", b"\r\nContent-Type: text/event-stream\r\n\r\n")
+            peer.send(head if what is events else before)
+        os.write(peer.sock.fileno(), b"\x17\x03\x03\x00\x20" + b"?" * 32)
+        with contextlib.suppress(OSError):
+            socket.socket.recv(peer.sock, 100)  # what the client says of that
+
+    with scripted.ScriptedServer(handler, tls=server_tls) as server:
+        with pytest.raises(FlowMaestroError) as caught:
+            ask(server.url, what, verify=ca_file)
+        assert KEY not in repr(caught.value)
+
+
+BODIES = {
+    "deep": b"[" * 200_000 + b"]" * 200_000,
+    "a number of 10,000 digits": b'{"data": ' + b"9" * 10_000 + b"}",
+    "no UTF-8": b'{"data": "\xff\xfe"}',
+    "UTF-16": '{"data": {}}'.encode("utf-16"),
+    "a number": b"5",
+    "null": b"null",
+    "nothing": b"",
+    "a page": b"<html>",
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_that_is_none(ask: Any, scripted: Any, name: str) -> None:
+    data = scripted.reply(BODIES[name], headers=[("Content-Type", "application/json")])
+    with scripted.ScriptedServer(scripted.answering(data)) as server, fails(ServerError):
+        ask(server.url)
+
+
+def test_a_bomb(ask: Any, scripted: Any) -> None:
+    data = scripted.reply(gzip.compress(bytes(100 << 20)), headers=[("Content-Encoding", "gzip")])
+    with scripted.ScriptedServer(scripted.answering(data)) as server, fails(ConnectionError):
+        ask(server.url)
