@@ -21,12 +21,13 @@ from flowmaestro_core.answer_search import AnswerSearch
 from flowmaestro_core.call import Call
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, TimeoutError
-from flowmaestro_core.event_stream import RECONCILE_BACKOFF, Events, EventStreamMachine
+from flowmaestro_core.event_stream import Events, EventStreamMachine
 from flowmaestro_core.events import MESSAGE_TERMINAL
 from flowmaestro_core.json_values import JsonObject, text_or_empty
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.pacing import paced, poll_delay
 from flowmaestro_core.reply import RateLimit, asks_for_tomorrow
+from flowmaestro_core.silence import RECONCILE_BACKOFF
 from flowmaestro_core.wait import asked_pause, may_pass
 
 NO_ANSWER_EVENT = frozenset({"connected", "stream:reconnected"})
