@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, Deque, List, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
-from flowmaestro_core.answer_search import AnswerSearch
+from flowmaestro_core.answer_search import AnswerSearch, Place
 from flowmaestro_core.call import Call
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, TimeoutError
@@ -131,6 +131,7 @@ class AnswerStreamMachine(Machine[None]):
         self._queue: Deque[JsonObject] = deque()
         self._heard = True
         self._unsure = False
+        self._place = Place()
         self._doubts = 0
         self._doubt_at = 0.0
         self._give_up_at = 0.0
@@ -272,7 +273,7 @@ class AnswerStreamMachine(Machine[None]):
     def _ask(self, now: float, jitter: float) -> Action:
         self.state = "asking"
         self._search = AnswerSearch(
-            self._message.messages, self._message_id or "", self._context, self._token
+            self._message.messages, self._message_id or "", self._context, self._token, self._place
         )
         return self._delegate(self._search, now, jitter)
 
