@@ -9,6 +9,8 @@ from flowmaestro_core.reply import RateLimit
 FIRST_POLL = 0.15
 RAMP = 0.35
 NEARLY_SPENT = 0.1
+QUESTION_PATIENCE = 1.0
+"""Seconds for an answer that something else waits for, at least."""
 PUNCTUAL = 0.01
 """Seconds by which a question may be early and still be the one that is due."""
 
@@ -33,6 +35,33 @@ def paced(delay: float, limit: RateLimit) -> float:
     if limit.remaining > NEARLY_SPENT * limit.limit:
         return delay
     return max(delay, limit.reset_after / (limit.remaining + 1))
+
+
+class Patience:
+    """How long an answer may take where something else waits for it meanwhile.
+
+    Twice as long as the last answer took, at least `QUESTION_PATIENCE`; and twice that, up to
+    `most_doublings` times, while answers stay out.
+    """
+
+    def __init__(self, took: float = 0.0, *, most_doublings: int = 64) -> None:
+        self.took = took
+        self.unanswered = 0
+        self._most_doublings = most_doublings
+
+    def seconds(self, unanswered: int = 0) -> float:
+        """For a question that itself was not answered so often, one time after another."""
+        doublings = min(max(unanswered, self.unanswered), self._most_doublings)
+        return max(QUESTION_PATIENCE, 2 * self.took) * 2.0**doublings
+
+    def answered(self, took: float) -> None:
+        """An answer took so many seconds."""
+        self.took = took
+        self.unanswered = 0
+
+    def ran_out(self) -> None:
+        """A question was given up."""
+        self.unanswered += 1
 
 
 class Ramp:

@@ -6,14 +6,12 @@ import math
 from typing import Optional
 
 from flowmaestro_core.errors import FlowMaestroError, TimeoutError
-from flowmaestro_core.pacing import Ramp, paced
+from flowmaestro_core.pacing import Patience, Ramp, paced
 from flowmaestro_core.reply import RateLimit, asks_for_tomorrow
 from flowmaestro_core.stream_times import StreamTimes
 from flowmaestro_core.wait import asked_pause
 
 RECONCILE_BACKOFF = 1.5
-QUESTION_PATIENCE = 1.0
-"""Seconds for an answer while a stream is open or lost; they double while none comes."""
 REOPEN_PATIENCE = 1.0
 """Seconds that a reconnection has to be made, even if a question is due earlier."""
 
@@ -41,8 +39,7 @@ class Silence:
         self._ramp = ramp
         self._live = False
         self._doubts = 0
-        self._unanswered = 0
-        self._took = 0.0 if ramp is None else ramp.took
+        self._patience = Patience(0.0 if ramp is None else ramp.took)
         self._needs = 0.0
         self._at_once = False
         self._idle_until = 0.0
@@ -99,19 +96,18 @@ class Silence:
         """A question is asked: give back how many seconds it may take while a stream waits."""
         self._asked_at = now
         self._at_once = False
-        patience = max(QUESTION_PATIENCE, 2 * self._took)
-        return patience * 2.0 ** min(self._unanswered, 64)
+        return self._patience.seconds()
 
     def answered(self, limit: RateLimit, now: float) -> None:
         """The execution runs on, or has ended."""
-        self._unanswered = 0
-        self._took = now - self._asked_at
+        self._patience.answered(now - self._asked_at)
         self._settled(now)
         self._not_before = now + paced(0.0, limit)
 
     def not_answered(self, error: FlowMaestroError, now: float) -> None:
         """There was no answer, for now."""
-        self._unanswered += isinstance(error, TimeoutError)
+        if isinstance(error, TimeoutError):
+            self._patience.ran_out()
         self._settled(now)
         never = asks_for_tomorrow(error)
         self._not_before = math.inf if never else now + asked_pause(error)
@@ -143,7 +139,7 @@ class Silence:
         """
         if self._ramp is None:
             return at <= self.question_at + self._reopen_patience
-        needs = min(max(self._took, self._needs), 0.9 * self._ramp.interval)
+        needs = min(max(self._patience.took, self._needs), 0.9 * self._ramp.interval)
         return at + needs <= self.question_at
 
     def opens(self, now: float) -> float:

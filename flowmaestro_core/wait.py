@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Callable, Coroutine, Optional, Union
 
@@ -62,13 +63,20 @@ class Watch:
         self._ramp = ramp or Ramp(started, waiting.poll_interval)
         self._asked_at = started
         self._pause = 0.0
+        self.unanswered = 0
+        """How many questions in a row were given up."""
         self._last: Optional[Execution] = None
         self._limit = RateLimit()
 
-    def question(self, context: Context, token: str, now: float) -> CallMachine:
-        """A machine that asks once for the execution, at the deadline too."""
+    def question(
+        self, context: Context, token: str, now: float, patience: float = math.inf
+    ) -> CallMachine:
+        """A machine that asks once for the execution, at the deadline too.
+
+        `patience`: seconds that the answer may take at most.
+        """
         self._asked_at = now
-        deadline = max(self.deadline, now + LAST_POLL_TIMEOUT)
+        deadline = min(max(self.deadline, now + LAST_POLL_TIMEOUT), now + patience)
         return CallMachine(self._waiting.ask, context, token, policy=ONCE, deadline=deadline)
 
     def judge(self, answer: Union[Done, Fail], now: float) -> Union[Done, Fail, Wait]:
@@ -79,7 +87,9 @@ class Watch:
         """
         self._pause = self._ramp.answered(self._asked_at, now)
         if isinstance(answer, Fail):
+            self.unanswered += isinstance(answer.error, TimeoutError)
             return self._judge_failure(answer.error, now)
+        self.unanswered = 0
         self._last = answer.value["data"]
         self._limit = answer.value.rate_limit
         if is_terminal(self._last):

@@ -15,8 +15,8 @@ from stepping import (
     wander,
 )
 
-from flowmaestro_core.answer_search import AnswerSearch, Place, answer_in
 from flowmaestro_core.actions import Send
+from flowmaestro_core.answer_search import AnswerSearch, Place, answer_in
 from flowmaestro_core.errors import ConnectionError, ServerError
 from flowmaestro_core.resources.threads import Threads
 

@@ -15,9 +15,9 @@ from stepping import KEEPALIVE, Stepper, a_context, an_envelope, sse
 
 from flowmaestro_core.actions import Close, Done, Emit, Open, Read, Send, Wait
 from flowmaestro_core.http import Phase
+from flowmaestro_core.pacing import QUESTION_PATIENCE
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
-from flowmaestro_core.silence import QUESTION_PATIENCE
 
 TOLERANCE = 0.05
 STARTED = an_envelope({"execution_id": "ex_1", "status": "pending"})

@@ -9,9 +9,9 @@ import pytest
 from stepping import an_error
 
 from flowmaestro_core.errors import RateLimitError, ServerError, TimeoutError
-from flowmaestro_core.pacing import Ramp
+from flowmaestro_core.pacing import QUESTION_PATIENCE, Ramp
 from flowmaestro_core.reply import RateLimit
-from flowmaestro_core.silence import QUESTION_PATIENCE, REOPEN_PATIENCE, Silence
+from flowmaestro_core.silence import REOPEN_PATIENCE, Silence
 from flowmaestro_core.stream_times import StreamTimes
 
 UNLIMITED = RateLimit()
