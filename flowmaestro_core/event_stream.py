@@ -11,29 +11,25 @@ from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
 from flowmaestro_core.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
-    Attempt,
     FlowMaestroError,
     RateLimitError,
     StreamError,
     TimeoutError,
 )
 from flowmaestro_core.events import event_from_sse, is_garbled_end, terminal_event
-from flowmaestro_core.http import Phase, ResponseHead, TransportFailure
+from flowmaestro_core.http import ResponseHead, TransportFailure
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.pacing import Ramp
+from flowmaestro_core.reconnections import Reconnections
 from flowmaestro_core.reply import asks_for_tomorrow, shown_request_id
-from flowmaestro_core.retry import GiveUp
 from flowmaestro_core.seen_ids import SeenIds
 from flowmaestro_core.silence import Silence
 from flowmaestro_core.sse import ServerSentEvent, SseDecoder
 from flowmaestro_core.streams import AsyncEventStream, EventStream
-from flowmaestro_core.wait import ONCE, asked_pause, is_terminal, may_pass
+from flowmaestro_core.wait import ONCE, is_terminal, may_pass
 
 E = TypeVar("E")
-
-LONGEST_PAUSE = 600.0
-"""Seconds; a server that asks to reconnect later than that is not waited for."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +143,10 @@ class EventStreamMachine(Machine[Any]):
         self._error: Optional[FlowMaestroError] = None
         self._given_up: Optional[FlowMaestroError] = None
         self._offered = True
-        self._lost: Optional[Attempt] = None
+        self._reconnections = Reconnections(context.stream_times, context.retry_policy)
         self._seen = SeenIds()
         self._connected_shown = False
-        self._failures = 0
-        self._handed_at = self._reopen_at = 0.0
+        self._handed_at = 0.0
         self.reconnects = 0
         self.request_id: Optional[str] = None
         self.execution: Optional[Dict[str, Any]] = None
@@ -180,7 +175,7 @@ class EventStreamMachine(Machine[Any]):
             return self._leave(error)
         live = [self._take(sse, now) for sse in decoded]
         if any(live):
-            self._failures = 0
+            self._reconnections.bore_fruit()
             self._silence.broken_by_event(now)
         return self._next(now, jitter)
 
@@ -297,15 +292,17 @@ class EventStreamMachine(Machine[Any]):
                 return self._leave(given_up or outcome.error)
             return self._go_on(now, jitter)
         self._silence.answered(outcome.value.rate_limit, now)
-        retries_used_up = 0 < self._context.retry_policy.max_retries <= self._failures
+        used_up = self._reconnections.are_used_up
         if self._body_open or given_up is not None:
-            self._failures = 0
+            self._reconnections.bore_fruit()
         execution = outcome.value["data"]
         if is_terminal(execution):
             self.execution = execution
             return self._end(terminal_event(execution))
-        if given_up is not None and retries_used_up:
-            return self._back_off(self._silence.question_at - now, given_up.__cause__, now, jitter)
+        if given_up is not None and used_up:
+            pause = self._silence.question_at - now
+            self._reconnections.put_off(pause, given_up.__cause__, now)
+            return self._between(now, jitter)
         if given_up is not None or not self._offered:
             return self._fail(given_up or _no_stream())
         return self._go_on(now, jitter)
@@ -317,16 +314,15 @@ class EventStreamMachine(Machine[Any]):
         """While no connection stands: open when that is due, ask when that is, else wait."""
         if now >= self._deadline:
             return self._fail(_late())
-        ask_at, open_at = self._silence.question_at, max(now, self._reopen_at)
+        ask_at, open_at = self._silence.question_at, max(now, self._reconnections.due_at)
         opens_first = self._offered and self._silence.lets_open(open_at)
-        if self._lost is None and opens_first and now >= open_at:
+        if self._reconnections.lost is None and opens_first and now >= open_at:
             return self._open(now, jitter)
         if not opens_first and now >= ask_at:
             return self._reconcile(now, jitter)
         self.state = "backing off"
-        lost, self._lost = self._lost, None
         until = min(open_at if opens_first else ask_at, self._deadline)
-        return Wait(until - now, lost, reconnects=True)
+        return Wait(until - now, self._reconnections.tell(), reconnects=True)
 
     # Opening, first and again
 
@@ -389,35 +385,14 @@ class EventStreamMachine(Machine[Any]):
         if not self._events.resumable:
             return self._fail(self._broken("this stream cannot be opened twice", cause))
         retry = self._decoder.retry
-        throttled = isinstance(cause, RateLimitError)
-        times, policy = self._context.stream_times, self._context.retry_policy
-        policy = policy._replace(
-            base_delay=times.reconnect_base,
-            max_delay=times.reconnect_max,
-            max_retry_after=policy.max_retry_after if throttled else LONGEST_PAUSE,
+        left = self._deadline - now
+        reason = self._reconnections.plan(
+            cause, retry=retry, remaining=left, now=now, jitter=jitter
         )
-        verdict = policy.decide(
-            self._failures,
-            jitter,
-            throttled=throttled,
-            retry_after=max(asked_pause(cause), (retry or 0) / 1000),
-            remaining=self._deadline - now,
-        )
-        if isinstance(verdict, GiveUp):
-            return self._give_up(verdict.reason, cause, now, jitter)
-        self._failures += 1
+        if reason is not None:
+            return self._give_up(reason, cause, now, jitter)
         self._decoder = SseDecoder(self.last_event_id, retry=retry)
         self._silence.lost(now)
-        return self._back_off(verdict.delay, cause, now, jitter)
-
-    def _back_off(
-        self, seconds: float, cause: Optional[BaseException], now: float, jitter: float
-    ) -> Action:
-        self._reopen_at = now + seconds
-        self._lost = Attempt(self._failures or 1, Phase.REPLY_BROKEN, delay=seconds)
-        if isinstance(cause, FlowMaestroError) and cause.attempts:
-            refused = cause.attempts[-1]
-            self._lost = self._lost._replace(outcome=refused.outcome, code=refused.code)
         return self._between(now, jitter)
 
     def _give_up(
