@@ -164,7 +164,7 @@ class EventStreamMachine(Machine[Any]):
     @event
     def start(self, now: float, jitter: float) -> Action:
         self._silence.begins(now)
-        return self._read(now) if self._body_open else self._open(now, jitter, first=True)
+        return self._next(now, jitter) if self._body_open else self._open(now, jitter, first=True)
 
     @event
     def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
@@ -217,8 +217,7 @@ class EventStreamMachine(Machine[Any]):
 
     def _take(self, sse: ServerSentEvent, now: float) -> bool:
         """Queue one decoded event, unless the caller has it already; whether it is a live one."""
-        last = sse.type in self._events.terminal
-        if sse.id and not self._seen.is_new(sse.id, last=last):
+        if sse.id and not self._seen.is_new(sse.id, last=sse.type in self._events.terminal):
             return False
         item = event_from_sse(sse)
         if item["type"] == "connected":
@@ -242,14 +241,11 @@ class EventStreamMachine(Machine[Any]):
             return self._end(item) if item["type"] in self._events.terminal else self._emit(item)
         if now >= self._deadline:
             return self._leave(_late())
-        if now >= self._silence.question_at:
+        question_at = self._silence.question_at
+        if now >= question_at:
             return self._reconcile(now, jitter)
-        return self._read(now)
-
-    def _read(self, now: float) -> Action:
         self.state = "streaming"
-        silence = self._silence
-        return Read(min(silence.dead_at, silence.question_at, self._deadline) - now)
+        return Read(min(self._silence.dead_at, question_at, self._deadline) - now)
 
     def _emit(self, item: Dict[str, Any]) -> Action:
         self.state = "emitting"
