@@ -95,7 +95,7 @@ class Ramp:
 
     def is_free(self, now: float) -> bool:
         """Whether a question now would be answered before the next one is due."""
-        return not now < self.next_at < now + self.took
+        return not now < self.next_at < now + max(self.took, 2 * PUNCTUAL)
 
     def answered(self, asked_at: float, now: float) -> float:
         """A question of that time was answered, or will not be: seconds until the next one.

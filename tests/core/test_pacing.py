@@ -151,6 +151,11 @@ def test_an_early_first_question_puts_off_none() -> None:
     assert ramp.answered(0.125, 0.125) == pytest.approx(0.025)
 
 
+def test_a_question_just_before_one_that_is_due_is_not_taken_for_it() -> None:
+    ramp = Ramp(0.0, 1.0, 0.0)
+    assert [ramp.is_free(now) for now in (0.12, 0.135, 0.149, 0.15)] == [True, False, False, True]
+
+
 def test_a_question_between_two_must_be_answered_before_the_second() -> None:
     ramp = Ramp(0.0, 1.0, 0.1)
     assert ramp.next_at == 0.25

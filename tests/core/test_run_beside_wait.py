@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import List, NamedTuple, Optional
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from stepping import KEEPALIVE, Stepper, a_context, an_envelope, sse
 
@@ -167,6 +167,10 @@ def waited(server: Server) -> float:
         start_takes=st.none(),
     )
 )
+@example(Server(0.0, 0.1484375, ["cut", "404"], 0.09375))
+@example(Server(0.0, 0.140625, ["refused", "404"], 0.25))
+@example(Server(0.5, 57.0, ["hangs", "503"], 0.0))
+@example(Server(1.0, 7.0, ["hangs", "204"], 0.0))
 @settings(max_examples=300, deadline=None)
 def test_it_ends_no_later(server: Server) -> None:
     after_the_first_question = server.latency / 2 + 1e-3
