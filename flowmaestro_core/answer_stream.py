@@ -17,16 +17,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, Deque, List, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
-from flowmaestro_core.answer_search import AnswerSearch
+from flowmaestro_core.answer_search import AnswerSearch, Place
 from flowmaestro_core.call import Call
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, TimeoutError
-from flowmaestro_core.event_stream import RECONCILE_BACKOFF, Events, EventStreamMachine
+from flowmaestro_core.event_stream import Events, EventStreamMachine
 from flowmaestro_core.events import MESSAGE_TERMINAL
 from flowmaestro_core.json_values import JsonObject, text_or_empty
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.pacing import paced, poll_delay
 from flowmaestro_core.reply import RateLimit, asks_for_tomorrow
+from flowmaestro_core.silence import RECONCILE_BACKOFF
 from flowmaestro_core.wait import asked_pause, may_pass
 
 NO_ANSWER_EVENT = frozenset({"connected", "stream:reconnected"})
@@ -130,6 +131,7 @@ class AnswerStreamMachine(Machine[None]):
         self._queue: Deque[JsonObject] = deque()
         self._heard = True
         self._unsure = False
+        self._place = Place()
         self._doubts = 0
         self._doubt_at = 0.0
         self._give_up_at = 0.0
@@ -271,7 +273,7 @@ class AnswerStreamMachine(Machine[None]):
     def _ask(self, now: float, jitter: float) -> Action:
         self.state = "asking"
         self._search = AnswerSearch(
-            self._message.messages, self._message_id or "", self._context, self._token
+            self._message.messages, self._message_id or "", self._context, self._token, self._place
         )
         return self._delegate(self._search, now, jitter)
 

@@ -24,10 +24,15 @@ from typing import (
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Wait
 from flowmaestro_core.call import Call, CallMachine
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import FlowMaestroError, RateLimitError, ValidationError
+from flowmaestro_core.errors import (
+    FlowMaestroError,
+    RateLimitError,
+    TimeoutError,
+    ValidationError,
+)
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.pacing import paced, poll_delay
+from flowmaestro_core.pacing import Patience, paced, poll_delay
 from flowmaestro_core.reply import Reply, asks_for_tomorrow
 from flowmaestro_core.run import no_usable_id
 from flowmaestro_core.types import Execution
@@ -103,6 +108,10 @@ class ManyMachine(Machine[None]):
     headers stretch the pauses, and a 429 holds everything back. A start that was refused with
     a 429 has started nothing and is tried again; after any other failure it is not.
 
+    None waits long for another: while there are others a question is given up soon, and asked
+    again later with more patience, and a start that is to be tried again does so in its turn.
+    A start itself is waited for, since it must not be sent twice.
+
     No execution times out unasked: the last question comes at its deadline, or as soon after it
     as the rate limit allows. After an error that is to be raised nothing more is started, and
     what is in flight is followed to its end first: its results are not lost.
@@ -112,14 +121,13 @@ class ManyMachine(Machine[None]):
         "ready": {"start": ("starting", "asking", "emitting", "done", "failed")},
         "starting": {
             "response_received": ("starting", "asking", "pausing", "emitting", "failed"),
-            "transport_failed": ("starting", "asking", "pausing", "emitting", "failed"),
-            "waited": ("starting",),
-        },
-        "asking": {
-            "response_received": ("asking", "pausing", "emitting", "failed"),
             "transport_failed": ("asking", "pausing", "emitting", "failed"),
         },
-        "pausing": {"waited": ("starting", "asking", "pausing")},
+        "asking": {
+            "response_received": ("starting", "asking", "pausing", "emitting", "failed"),
+            "transport_failed": ("starting", "asking", "pausing", "emitting", "failed"),
+        },
+        "pausing": {"waited": ("starting", "asking", "pausing", "emitting", "failed")},
         "emitting": {"emitted": ("starting", "asking", "pausing", "emitting", "done", "failed")},
     }
 
@@ -131,10 +139,15 @@ class ManyMachine(Machine[None]):
         self._starts = enumerate(many.starts)
         self._more = True
         self._upcoming: Optional[_Start] = None
+        self._put_off: Optional[Machine[Any]] = None
+        """The call of the upcoming start, if it has been tried and is to be tried again."""
+        self._start_at = -math.inf
         self._flights: List[Tuple[float, int, Watch]] = []
         """A heap: when to ask, a number that settles ties, what to ask for."""
         self._boarded = 0
         self._asked: Optional[Watch] = None
+        self._asked_at = 0.0
+        self._patience = Patience(most_doublings=3)
         self._ended: Deque[Any] = deque()
         self._error: Optional[FlowMaestroError] = None
         self._not_before = self._no_start_before = -math.inf
@@ -165,11 +178,23 @@ class ManyMachine(Machine[None]):
         start = self._upcoming
         if start is None and not self._flights:
             return self._end()
-        due = self._not_before if start else max(self._not_before, self._flights[0][0])
-        if due > now:
+        start_at, ask_at = self._due()
+        if min(start_at, ask_at) > now:
             self.state = "pausing"
-            return Wait(due - now)
-        return self._begin(start, now, jitter) if start else self._ask(now, jitter)
+            return Wait(min(start_at, ask_at) - now)
+        if start is None or start_at > now:
+            return self._ask(now, jitter)
+        if now >= start.until:
+            self._forget_start()
+            self._miss(_not_in_time(self._many.timeout))
+            return self._next(now, jitter)
+        return self._begin(start, now, jitter)
+
+    def _due(self) -> Tuple[float, float]:
+        """When a start and a question may go out; never, if there is none."""
+        start_at = math.inf if self._upcoming is None else self._start_at
+        ask_at = self._flights[0][0] if self._flights else math.inf
+        return max(start_at, self._not_before), max(ask_at, self._not_before)
 
     def _has_room(self) -> bool:
         free = self._upcoming is None and len(self._flights) < self._many.concurrency
@@ -205,13 +230,30 @@ class ManyMachine(Machine[None]):
 
     def _begin(self, start: _Start, now: float, jitter: float) -> Action:
         self.state = "starting"
+        if self._put_off is not None:
+            self._inner, self._put_off = self._put_off, None
+            return self._pass_on(self._inner.waited(now, jitter), now, jitter)
         call = CallMachine(start.call, self._context, start.token, deadline=start.until)
         return self._delegate(call, now, jitter)
 
+    def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
+        if not isinstance(action, Wait):
+            return super()._pass_on(action, now, jitter)
+        # A start is to be tried again: the others need not wait for that.
+        self._put_off, self._inner = self._inner, None
+        self._start_at = now + action.seconds
+        if action.because is not None and action.because.outcome == 429:
+            self._hold(action.seconds, now)
+        self.state = "pausing"
+        return Wait(max(min(self._due()) - now, 0.0), action.because)
+
     def _ask(self, now: float, jitter: float) -> Action:
         self.state = "asking"
-        self._asked = heapq.heappop(self._flights)[-1]
-        question = self._asked.question(self._context, self._token, now)
+        self._asked = watch = heapq.heappop(self._flights)[-1]
+        self._asked_at = now
+        alone = not self._flights and self._upcoming is None
+        patience = math.inf if alone else self._patience.seconds(watch.unanswered)
+        question = watch.question(self._context, self._token, now, patience)
         return self._delegate(question, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
@@ -226,8 +268,12 @@ class ManyMachine(Machine[None]):
             self._not_started(outcome.error, now)
         return self._next(now, jitter)
 
+    def _forget_start(self) -> None:
+        self._upcoming = self._put_off = None
+        self._start_at = -math.inf
+
     def _started(self, reply: Reply[Any], now: float) -> None:
-        self._upcoming = None
+        self._forget_start()
         try:
             waiting = self._many.waiting(reply["data"].get("execution_id"))
         except (TypeError, ValueError) as cause:
@@ -244,10 +290,16 @@ class ManyMachine(Machine[None]):
                 self._hold(pause, now)
             if now + pause <= start.until:
                 return
-        self._upcoming = None
+        self._forget_start()
         self._miss(error)
 
     def _answered(self, watch: Watch, answer: Union[Done, Fail], now: float) -> None:
+        took, lost = now - self._asked_at, 0.0
+        if isinstance(answer, Done):
+            self._patience.answered(took)
+        elif isinstance(answer.error, TimeoutError):
+            self._patience.ran_out()
+            lost = took  # others come first for as long
         verdict = watch.judge(answer, now)
         if isinstance(verdict, Done):
             self._ended.append(verdict.value)
@@ -255,7 +307,7 @@ class ManyMachine(Machine[None]):
             self._miss(verdict.error)
             self._end_all_without_time(verdict.error, now)
         else:
-            self._follow(watch, now + verdict.seconds)
+            self._follow(watch, min(now + max(verdict.seconds, lost), watch.deadline))
             if isinstance(answer, Fail) and asked_pause(answer.error):
                 self._hold(verdict.seconds, now)
 
@@ -286,11 +338,15 @@ class ManyMachine(Machine[None]):
         elif self._error is None:
             self._error = error
             self._more = False
-            self._upcoming = None
+            self._forget_start()
 
     def _hold(self, seconds: float, now: float) -> None:
         """Send nothing for so long."""
         self._not_before = max(self._not_before, now + seconds)
+
+
+def _not_in_time(timeout: float) -> TimeoutError:
+    return TimeoutError(f"The execution could not be started within {timeout:g}s, and was not")
 
 
 def _refused_for(error: FlowMaestroError) -> Optional[float]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Coroutine, Dict, Optional, Union, cast
 
 from flowmaestro_core import shapes
-from flowmaestro_core.actions import Action, Done, Fail
+from flowmaestro_core.actions import Action, Done, Fail, Send
 from flowmaestro_core.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.echoes import Echoes
@@ -14,12 +14,15 @@ from flowmaestro_core.errors import FlowMaestroError, ServerError
 from flowmaestro_core.event_stream import Events, EventStreamMachine
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
+from flowmaestro_core.pacing import Ramp
 from flowmaestro_core.reply import Reply, shown_request_id
 from flowmaestro_core.types import Execution, ExecutionEvent
 from flowmaestro_core.wait import ONCE, Waiting, WaitMachine, is_terminal
 
 LAST_WORD_TIMEOUT = 3.0
 """Seconds for the question after a terminal event, which tells the outcome already."""
+LONGEST_GUESS = 2.0
+"""Seconds; that the execution took longer to start says nothing of other requests."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class RunMachine(Machine[Execution]):
     ended execution, the event completes what is known of it. When the stream ends otherwise, a
     `WaitMachine` takes over with what is left of the time. A failure after the start carries
     the `execution_id`; the execution is never cancelled.
+
+    Where events do not flow, it asks when a wait would that began with the execution, but for
+    the first time: instead of asking at once, it begins to follow. How long that question would
+    have taken is guessed from the request before it, and mended at the first answer.
     """
 
     TRANSITIONS = {
@@ -83,7 +90,7 @@ class RunMachine(Machine[Execution]):
         self._run = run
         self._context = context
         self._token = token
-        self._started = 0.0
+        self._started = self._sent_at = 0.0
 
     @event
     def start(self, now: float, jitter: float) -> Action:
@@ -92,6 +99,11 @@ class RunMachine(Machine[Execution]):
         deadline = now + self._run.timeout
         call = CallMachine(self._run.execute, self._context, self._token, deadline=deadline)
         return self._delegate(call, now, jitter)
+
+    def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
+        if isinstance(action, Send):
+            self._sent_at = now
+        return super()._pass_on(action, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         if self.state == "following":
@@ -113,12 +125,13 @@ class RunMachine(Machine[Execution]):
         self.state = "following"
         self.execution_id = execution_id
         self._waiting = waiting
+        self._ramp = Ramp(now, waiting.poll_interval, min(now - self._sent_at, LONGEST_GUESS))
         self._following = EventStreamMachine(
             events,
             self._context,
             self._token,
             deadline=self._started + self._run.timeout,
-            silent_poll=waiting.poll_interval,
+            ramp=self._ramp,
         )
         return self._delegate(self._following, now, jitter)
 
@@ -135,7 +148,9 @@ class RunMachine(Machine[Execution]):
             )
             return self._delegate(call, now, jitter)
         self.state = "waiting"
-        machine = WaitMachine(self._waiting, self._context, self._token, started=self._started)
+        machine = WaitMachine(
+            self._waiting, self._context, self._token, started=self._started, ramp=self._ramp
+        )
         return self._delegate(machine, now, jitter)
 
     def _asked(self, outcome: Union[Done, Fail]) -> Action:

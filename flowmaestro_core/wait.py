@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Callable, Coroutine, Optional, Union
 
@@ -18,7 +19,7 @@ from flowmaestro_core.errors import (
 from flowmaestro_core.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.pacing import paced, poll_delay
+from flowmaestro_core.pacing import Ramp, paced
 from flowmaestro_core.reply import RateLimit, asks_for_tomorrow
 from flowmaestro_core.retry import RetryPolicy
 from flowmaestro_core.shapes import TERMINAL_STATUSES
@@ -54,17 +55,28 @@ class Watch:
     ends it at once.
     """
 
-    def __init__(self, waiting: Waiting, started: float) -> None:
+    def __init__(self, waiting: Waiting, started: float, ramp: Optional[Ramp] = None) -> None:
+        """`ramp`: that of a wait which others have begun to ask for."""
         self.execution_id = waiting.execution_id
         self.deadline = started + waiting.timeout
         self._waiting = waiting
-        self._started = started
+        self._ramp = ramp or Ramp(started, waiting.poll_interval)
+        self._asked_at = started
+        self._pause = 0.0
+        self.unanswered = 0
+        """How many questions in a row were given up."""
         self._last: Optional[Execution] = None
         self._limit = RateLimit()
 
-    def question(self, context: Context, token: str, now: float) -> CallMachine:
-        """A machine that asks once for the execution, at the deadline too."""
-        deadline = max(self.deadline, now + LAST_POLL_TIMEOUT)
+    def question(
+        self, context: Context, token: str, now: float, patience: float = math.inf
+    ) -> CallMachine:
+        """A machine that asks once for the execution, at the deadline too.
+
+        `patience`: seconds that the answer may take at most.
+        """
+        self._asked_at = now
+        deadline = min(max(self.deadline, now + LAST_POLL_TIMEOUT), now + patience)
         return CallMachine(self._waiting.ask, context, token, policy=ONCE, deadline=deadline)
 
     def judge(self, answer: Union[Done, Fail], now: float) -> Union[Done, Fail, Wait]:
@@ -73,13 +85,16 @@ class Watch:
         The execution has ended (`Done`), or the wait has (`Fail`), or it is to be asked again
         after a pause (`Wait`) that ends no later than the deadline.
         """
+        self._pause = self._ramp.answered(self._asked_at, now)
         if isinstance(answer, Fail):
+            self.unanswered += isinstance(answer.error, TimeoutError)
             return self._judge_failure(answer.error, now)
+        self.unanswered = 0
         self._last = answer.value["data"]
         self._limit = answer.value.rate_limit
         if is_terminal(self._last):
             return Done(self._last)
-        return self._again(now, self._next_delay(now))
+        return self._again(now, self._next_delay())
 
     def give_up(self, error: FlowMaestroError) -> Fail:
         """The end of the wait in `error`, which now knows what was waited for."""
@@ -95,10 +110,10 @@ class Watch:
         if isinstance(error, RateLimitError) and pause and now + pause > self.deadline:
             error.gave_up = "the server asks to wait longer than there is time for"
             return self.give_up(error)
-        return self._again(now, max(pause, self._next_delay(now)), error)
+        return self._again(now, max(pause, self._next_delay()), error)
 
-    def _next_delay(self, now: float) -> float:
-        return paced(poll_delay(now - self._started, self._waiting.poll_interval), self._limit)
+    def _next_delay(self) -> float:
+        return paced(self._pause, self._limit)
 
     def _again(
         self, now: float, delay: float, cause: Optional[FlowMaestroError] = None
@@ -114,10 +129,14 @@ class Watch:
 
 
 class WaitMachine(Machine[Execution]):
-    """Asks, and asks again, until the execution has ended or the time is up: see `Watch`."""
+    """Asks, and asks again, until the execution has ended or the time is up: see `Watch`.
+
+    One that takes over, at `started` and on the `ramp` of what it takes over from, asks at once
+    only if that puts off no question of the ramp.
+    """
 
     TRANSITIONS = {
-        "ready": {"start": ("asking",)},
+        "ready": {"start": ("asking", "pausing")},
         "asking": {
             "response_received": ("asking", "emitting", "pausing", "done", "failed"),
             "transport_failed": ("pausing", "failed"),
@@ -127,18 +146,29 @@ class WaitMachine(Machine[Execution]):
     }
 
     def __init__(
-        self, waiting: Waiting, context: Context, token: str, *, started: Optional[float] = None
+        self,
+        waiting: Waiting,
+        context: Context,
+        token: str,
+        *,
+        started: Optional[float] = None,
+        ramp: Optional[Ramp] = None,
     ) -> None:
         super().__init__()
         self._waiting = waiting
         self._context = context
         self._token = token
         self._started = started
+        self._ramp = ramp
         self._answer: Union[Done, Fail] = Done(None)
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        self._watch = Watch(self._waiting, now if self._started is None else self._started)
+        started = now if self._started is None else self._started
+        self._watch = Watch(self._waiting, started, self._ramp)
+        if self._ramp is not None and not self._ramp.is_free(now):
+            self.state = "pausing"
+            return Wait(min(self._ramp.next_at, max(self._watch.deadline, now)) - now)
         return self._ask(now, jitter)
 
     @event

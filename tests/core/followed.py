@@ -8,6 +8,7 @@ from stepping import Stepper, a_context, an_envelope, sse
 
 from flowmaestro_core.actions import Read, Send
 from flowmaestro_core.event_stream import EventStreamMachine
+from flowmaestro_core.pacing import Ramp
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.threads import Threads
 
@@ -20,8 +21,14 @@ ENDED = an_envelope({"id": "ex_1", "status": "completed", "outputs": {"a": 1}})
 
 
 def streaming(
-    events: Any = EVENTS, options: Optional[Dict[str, Any]] = None, **more: Any
+    events: Any = EVENTS,
+    options: Optional[Dict[str, Any]] = None,
+    silent_poll: Optional[float] = None,
+    **more: Any,
 ) -> Stepper:
+    """`silent_poll`: as in a run whose wait would ask at this interval."""
+    if silent_poll is not None:
+        more["ramp"] = Ramp(1000.0, silent_poll, 0.0)
     machine = EventStreamMachine(events, a_context(**(options or {})), "token", **more)
     return Stepper(machine, body_open=more.get("opened", False), terminal=events.terminal)
 

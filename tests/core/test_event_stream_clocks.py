@@ -446,17 +446,20 @@ def meet(stream: Stepper, trouble: str) -> None:
 
 
 def test_a_new_connection_of_a_run_counts_as_silent_until_it_brings_an_event() -> None:
+    """It asks when a wait would that had asked at 0.15, 0.3, 0.45, 0.61, 0.82, 1.11, 1.49, ..."""
     stream = opened(deadline=1300.0, silent_poll=1.0)
     stream.receives(sse("node:started"), after=0.1)
     stream.takes()
     assert stream.action == Read(5.0)
     stream.ends(after=1.0)
+    assert isinstance(stream.waits(), Send)
+    assert stream.now == pytest.approx(1001.107, abs=1e-3)
+    stream.replies(200, RUNNING)
     assert isinstance(stream.waits(), Open)
     stream.opens()
     stream.takes()
-    assert asked_after(stream) == pytest.approx(0.15)
-    stream.replies(200, RUNNING)
-    assert asked_after(stream) == pytest.approx(0.525)
+    asked_after(stream)
+    assert stream.now == pytest.approx(1001.495, abs=1e-3)
 
 
 def test_a_deadline_met_while_no_connection_stands_ends_the_stream() -> None:
@@ -468,3 +471,13 @@ def test_a_deadline_met_while_no_connection_stands_ends_the_stream() -> None:
         if isinstance(stream.action, Send):
             stream.replies(200, RUNNING, after=1.0)
     assert isinstance(stream.error, TimeoutError)
+
+
+def test_a_subscription_to_what_has_ended_asks_at_once() -> None:
+    """It ended before the subscription, so that its terminal event may never come."""
+    stream = opened()
+    stream.receives(sse("connected", {"execution_id": "ex_1", "status": "cancelled"}))
+    assert isinstance(stream.takes(), Send)
+    stream.replies(200, an_envelope({"status": "cancelled"}))
+    stream.closes()
+    assert kinds(stream) == ["connected", "execution:cancelled"]

@@ -12,8 +12,8 @@ from stepping import KEEPALIVE, Stepper, an_error, sse
 
 from flowmaestro_core.actions import Close, Done, Open, Read, Send, Wait
 from flowmaestro_core.errors import Attempt, ConnectionError, RateLimitError, StreamError
-from flowmaestro_core.event_stream import REMEMBERED_IDS
 from flowmaestro_core.http import Phase
+from flowmaestro_core.seen_ids import FIRST_IDS, REMEMBERED_IDS
 from flowmaestro_core.sse import MAX_EVENT_SIZE
 
 
@@ -87,13 +87,15 @@ def test_what_an_unfinished_event_began_is_forgotten() -> None:
 
 def test_the_memory_of_ids_is_bounded() -> None:
     stream = opened()
-    stream.receives(b"".join(sse("node:stream", id=str(n)) for n in range(REMEMBERED_IDS + 1)))
+    stream.receives(
+        b"".join(sse("node:stream", id=str(n)) for n in range(FIRST_IDS + REMEMBERED_IDS + 1))
+    )
     stream.takes_all()
     reconnected(stream)
     so_far = len(stream.items)
-    stream.receives(sse("node:stream", id=str(REMEMBERED_IDS)))
+    stream.receives(sse("node:stream", id=str(FIRST_IDS + 1)))
     assert len(stream.items) == so_far
-    stream.receives(sse("node:stream", id="0"))
+    stream.receives(sse("node:stream", id=str(FIRST_IDS)))
     assert len(stream.items) == so_far + 1
 
 

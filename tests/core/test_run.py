@@ -369,7 +369,7 @@ CHUNKS = (
 def test_the_table_is_true() -> None:
     world = Possibilities(REPLIES, HEADS, CHUNKS, durations=(0.0, 0.01, 1.0, 20.0))
     taken = wander(running, world, walks=1000)
-    taken |= wander(lambda: running(timeout=30.0), world, walks=1000)
+    taken |= wander(lambda: running(timeout=30.0), world, walks=2000)
     assert_table_is_true(RunMachine, taken)
 
 

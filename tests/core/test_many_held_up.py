@@ -1,0 +1,280 @@
+"""Many executions, of which one is slow to answer or to start: the others do not wait for it."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Optional
+
+import pytest
+from stepping import Stepper, a_context, an_envelope
+
+from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
+from flowmaestro_core.errors import RateLimitError, ServerError, TimeoutError
+from flowmaestro_core.http import Phase
+from flowmaestro_core.pacing import QUESTION_PATIENCE
+from flowmaestro_core.resources.executions import Executions
+from flowmaestro_core.resources.workflows import Workflows
+
+MOST_PATIENCE = 8 * QUESTION_PATIENCE
+
+
+def stepping(many: Any, **options: Any) -> Stepper:
+    stepper = Stepper(many.machine(a_context(**options), "token"))
+    stepper.start()
+    return stepper
+
+
+def asked(stepper: Stepper) -> str:
+    assert isinstance(stepper.action, Send), stepper.action
+    return stepper.action.request.url.rpartition("/")[2]
+
+
+def is_start(stepper: Stepper) -> bool:
+    return isinstance(stepper.action, Send) and stepper.action.request.method == "POST"
+
+
+def play(
+    stepper: Stepper,
+    ends: Dict[str, float],
+    takes: Callable[[str], float],
+    *,
+    until: float = 1e9,
+) -> Dict[str, float]:
+    """When each execution was handed over, in seconds, if each ends at its time.
+
+    `takes` says how many seconds an answer about one takes; they are lost where nobody has so
+    much patience.
+    """
+    handed: Dict[str, float] = {}
+    for _ in range(20_000):
+        action, now = stepper.action, stepper.now - 1000.0
+        if isinstance(action, (Done, Fail)) or now > until:
+            return handed
+        if isinstance(action, Wait):
+            stepper.waits()
+        elif isinstance(action, Emit):
+            handed[action.item["id"]] = now
+            stepper.takes()
+        else:
+            assert isinstance(action, Send)
+            one = asked(stepper)
+            if takes(one) > action.timeout:
+                stepper.fails(timed_out=True, after=action.timeout)
+            else:
+                status = "completed" if now >= ends[one] else "running"
+                body = an_envelope({"id": one, "status": status})
+                stepper.replies(200, body, after=takes(one))
+    raise AssertionError("there is no end")
+
+
+# Questions
+
+
+def test_a_question_that_hangs_holds_no_result_back() -> None:
+    ends = {"hangs": 0.0, **{f"ex_{n}": float(n) for n in range(20)}}
+    wait = stepping(Executions.wait_many(list(ends), timeout=300.0))
+    handed = play(wait, ends, lambda one: 1e9 if one == "hangs" else 0.05, until=299.0)
+    late = [handed[one] - ends[one] for one in ends if one != "hangs"]
+    assert max(late) <= MOST_PATIENCE + 2.0
+    assert sorted(late)[10] <= 2.5
+
+
+def test_patience_grows_from_question_to_question_and_has_a_bound() -> None:
+    wait = stepping(Executions.wait_many(["hangs", "b"], timeout=3000.0))
+    given: List[float] = []
+    while len(given) < 6:
+        if isinstance(wait.action, Wait):
+            wait.waits()
+        elif asked(wait) == "hangs":
+            assert isinstance(wait.action, Send)
+            given.append(wait.action.timeout)
+            wait.fails(timed_out=True, after=given[-1])
+        else:
+            wait.replies(200, an_envelope({"id": "b", "status": "running"}))
+    assert given == pytest.approx([1.0, 2.0, 4.0, 8.0, 8.0, 8.0])
+
+
+def test_what_hangs_takes_no_more_than_half_of_the_time() -> None:
+    ends = {"hangs": 0.0, "b": 100.0}
+    wait = stepping(Executions.wait_many(list(ends), timeout=300.0))
+    play(wait, ends, lambda one: 1e9 if one == "hangs" else 0.05, until=99.0)
+    spent = sum(
+        action.timeout
+        for action in wait.trace
+        if isinstance(action, Send) and action.request.url.endswith("hangs")
+    )
+    assert spent <= 60.0
+
+
+def test_a_slow_server_is_soon_given_the_time_it_needs() -> None:
+    ends = {f"ex_{n}": 0.0 for n in range(10)}
+    handed = play(stepping(Executions.wait_many(list(ends))), ends, lambda one: 3.0)
+    assert len(handed) == 10
+    assert max(handed.values()) <= 10 * 3.0 + 1.0 + 2.0 + 3.0
+
+
+def test_one_that_is_always_slow_is_answered_in_the_end() -> None:
+    ends = {"slow": 0.0, "b": 60.0}
+    wait = stepping(Executions.wait_many(list(ends), timeout=300.0))
+    handed = play(wait, ends, lambda one: 6.0 if one == "slow" else 0.05)
+    assert handed["slow"] <= 30.0
+
+
+def test_the_only_one_is_given_all_the_time_that_a_call_has() -> None:
+    wait = stepping(Executions.wait_many(["a"], timeout=300.0))
+    assert isinstance(wait.action, Send)
+    assert wait.action.timeout == 30.0
+
+
+def test_a_hung_question_is_asked_at_the_deadline_and_then_given_up() -> None:
+    wait = stepping(Executions.wait_many(["hangs", "b"], timeout=20.0, return_exceptions=True))
+    while not isinstance(wait.action, Emit):
+        if isinstance(wait.action, Wait):
+            wait.waits()
+        elif asked(wait) == "hangs":
+            assert isinstance(wait.action, Send)
+            wait.fails(timed_out=True, after=wait.action.timeout)
+        else:
+            wait.replies(200, an_envelope({"id": "b", "status": "running"}))
+    assert isinstance(wait.action.item, TimeoutError)
+    assert wait.now <= 1000.0 + 20.0 + 2 * QUESTION_PATIENCE
+
+
+# Starts
+
+
+def busy(timeout: float = 300.0, **more: Any) -> Stepper:
+    """One execution, "a", is in flight, and the second is about to be started."""
+    run = stepping(Workflows.run_many("wf_1", [{}, {}], timeout=timeout, **more))
+    run.replies(202, an_envelope({"execution_id": "a"}))
+    assert is_start(run)
+    return run
+
+
+def until_start(run: Stepper) -> List[str]:
+    """What is asked, with `running` for an answer, until a start goes out."""
+    questions: List[str] = []
+    while not is_start(run):
+        if isinstance(run.action, Send):
+            questions.append(asked(run))
+            run.replies(200, an_envelope({"id": questions[-1], "status": "running"}), after=0.01)
+        else:
+            run.waits()
+    return questions
+
+
+def test_a_start_told_to_wait_holds_no_result_back() -> None:
+    run = busy()
+    run.replies(503, headers={"Retry-After": "60"})
+    assert run.action == Wait(pytest.approx(0.15))
+    assert run.action.because is not None
+    assert run.action.because.delay == 60.0
+    run.waits()
+    run.replies(200, an_envelope({"id": "a", "status": "completed"}))
+    assert run.items[-1]["id"] == "a"
+    assert run.now < 1001.0
+    run.takes()
+    assert until_start(run) == []
+    assert run.now == pytest.approx(1060.0)
+
+
+def test_it_is_tried_again_when_its_time_has_come_with_the_same_key() -> None:
+    run = busy()
+    run.replies(503, headers={"Retry-After": "20"})
+    assert len(until_start(run)) >= 20
+    assert 1020.0 <= run.now <= 1020.1
+    keys = [
+        action.request.headers.get("idempotency-key") for action in run.trace[2:] if starts(action)
+    ]
+    assert len(set(keys)) == 1
+    run.replies(202, an_envelope({"execution_id": "b"}))
+    while not isinstance(run.action, Done):
+        if isinstance(run.action, Send):
+            run.replies(200, an_envelope({"id": asked(run), "status": "completed"}))
+        else:
+            run.takes() if isinstance(run.action, Emit) else run.waits()
+    assert {item["id"] for item in run.items} == {"a", "b"}
+
+
+def starts(action: Any) -> bool:
+    return isinstance(action, Send) and action.request.method == "POST"
+
+
+@pytest.mark.parametrize("trouble", ["not sent", "503"])
+def test_a_start_has_no_more_attempts_than_a_call(trouble: str) -> None:
+    run = busy(return_exceptions=True)
+    attempts = 0
+    while not isinstance(run.action, Emit):
+        if not is_start(run):
+            until_start(run)
+        attempts += 1
+        if trouble == "503":
+            run.replies(503, headers={"Retry-After": "5"})
+        else:
+            run.fails(Phase.NOT_SENT)
+    assert attempts == 4
+    assert len(run.action.item.attempts) == 4
+    assert run.action.item.gave_up == "max_retries=3 is used up"
+
+
+@pytest.mark.parametrize("phase", [Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN])
+def test_a_start_that_may_have_worked_at_its_second_attempt_is_not_made_again(
+    phase: Phase,
+) -> None:
+    run = busy(return_exceptions=True)
+    run.fails(Phase.NOT_SENT)
+    until_start(run)
+    run.fails(phase)
+    assert isinstance(run.action, Emit)
+    assert sum(map(starts, run.trace)) == 3
+
+
+def test_a_throttled_start_still_holds_everything_back() -> None:
+    run = busy()
+    run.replies(429, headers={"Retry-After": "7"})
+    assert run.action == Wait(7.0)
+    run.waits()
+    assert is_start(run)
+
+
+def test_after_an_error_a_start_that_was_put_off_is_not_made() -> None:
+    run = busy()
+    run.replies(503, headers={"Retry-After": "60"})
+    run.waits()
+    run.replies(404)
+    assert isinstance(run.action, Fail)
+    assert sum(map(starts, run.trace)) == 2
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_a_start_whose_time_has_passed_meanwhile_is_not_made(many: bool) -> None:
+    """A request in the last moment could be cut off while it is being acted upon."""
+    run = busy(timeout=10.0, return_exceptions=many)
+    run.replies(503, headers={"Retry-After": "5"})
+    run.waits()
+    run.replies(200, an_envelope({"id": "a", "status": "completed"}))
+    assert isinstance(run.action, Emit)
+    run.takes(after=20.0)
+    error: Optional[Any] = run.action.item if isinstance(run.action, Emit) else run.error
+    assert isinstance(error, TimeoutError)
+    assert sum(map(starts, run.trace)) == 2
+
+
+def test_a_start_whose_time_passes_in_a_pause_is_not_made() -> None:
+    run = busy(timeout=10.0, return_exceptions=True)
+    run.replies(503, headers={"Retry-After": "5"})
+    run.waits(after=30.0)
+    while not isinstance(run.action, Done):
+        if isinstance(run.action, Emit):
+            run.takes()
+        else:
+            run.replies(200, an_envelope({"id": "a", "status": "completed"}))
+    kinds = [type(item) for item in run.items]
+    assert sorted(kind.__name__ for kind in kinds) == ["TimeoutError", "dict"]
+
+
+def test_a_refusal_that_no_retry_mends_is_an_error_at_once() -> None:
+    run = busy(return_exceptions=True)
+    run.replies(500)
+    assert isinstance(run.action, Emit)
+    assert isinstance(run.action.item, ServerError)
+    assert not isinstance(run.action.item, RateLimitError)
