@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import aiohttp
-from protocol import HEADERS, INPUTS, URL, peak_kb, serve_awaiting
+from protocol import HEADERS, INPUTS, URL, Growth, serve_awaiting
 
 
 async def main():
@@ -32,14 +32,15 @@ async def main():
             await asyncio.gather(*(call(count // width) for _ in range(width)))
 
         async def idle(count):
-            before = peak_kb()
             url = f"{URL}/api/v1/executions/idle/events"
-            streams = await asyncio.gather(*(session.get(url) for _ in range(count)))
-            await asyncio.gather(*(stream.content.readany() for stream in streams))
-            held = peak_kb() - before
-            for stream in streams:
+            first = await session.get(url)
+            await first.content.readany()
+            with Growth() as growth:
+                streams = await asyncio.gather(*(session.get(url) for _ in range(count)))
+                await asyncio.gather(*(stream.content.readany() for stream in streams))
+            for stream in (first, *streams):
                 stream.close()
-            return {"held_kb": held / count}
+            return growth.of_one(count)
 
         await serve_awaiting(
             call=call, list_page=list_page, execute=execute, in_flight=in_flight, idle=idle

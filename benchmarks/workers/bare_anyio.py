@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import h11
-from protocol import ARGUMENTS, HEADERS, INPUTS, URL, peak_kb, serve_awaiting
+from protocol import ARGUMENTS, HEADERS, INPUTS, URL, Growth, serve_awaiting
 
 place = urlsplit(URL)
 
@@ -73,14 +73,14 @@ async def main():
                 pass
             streams.append(stream)
 
-        before = peak_kb()
-        async with anyio.create_task_group() as group:
-            for _ in range(count):
-                group.start_soon(open_one)
-        held = peak_kb() - before
+        await open_one()
+        with Growth() as growth:
+            async with anyio.create_task_group() as group:
+                for _ in range(count):
+                    group.start_soon(open_one)
         for stream in streams:
             await stream.socket.aclose()
-        return {"held_kb": held / count}
+        return growth.of_one(count)
 
     await serve_awaiting(call=call, list_page=list_page, execute=execute, idle=idle)
     await connection.socket.aclose()

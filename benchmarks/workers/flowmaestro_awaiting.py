@@ -7,7 +7,7 @@ import time
 import tracemalloc
 
 import anyio
-from protocol import ARGUMENTS, INPUTS, KEY, RUNS_MS, URL, late_ms, peak_kb, serve_awaiting
+from protocol import ARGUMENTS, INPUTS, KEY, RUNS_MS, URL, Growth, late_ms, serve_awaiting
 
 import flowmaestro
 
@@ -105,12 +105,12 @@ async def idle(count):
         streams.append(stream)
         await stream.__anext__()
 
-    before = peak_kb()
-    await together(count, open_one)
-    held = peak_kb() - before
+    await open_one()  # what is loaded with the first stream is not the cost of any
+    with Growth() as growth:
+        await together(count, open_one)
     for stream in streams:
         await (stream.close() if TRANSPORT else stream.aclose())
-    return {"held_kb": held / count}
+    return growth.of_one(count)
 
 
 async def overshoot(count):

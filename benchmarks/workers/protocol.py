@@ -39,6 +39,21 @@ class Measurement:
         return {"cpu_us": self.cpu / count / 1000, "wall_us": self.wall / count / 1000}
 
 
+class Growth(Measurement):
+    """The same, and by how much the block makes the process larger."""
+
+    def __enter__(self):
+        self.held = peak_kb()
+        return super().__enter__()
+
+    def __exit__(self, *exc):
+        super().__exit__()
+        self.held = peak_kb() - self.held
+
+    def of_one(self, count):
+        return {**super().of_one(count), "held_kb": self.held / count}
+
+
 def answer(measured, count, more):
     print(json.dumps({**measured.of_one(count), "peak_kb": peak_kb(), **(more or {})}), flush=True)
 

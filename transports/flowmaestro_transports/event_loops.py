@@ -72,9 +72,19 @@ def running_loop() -> Optional[EventLoop]:
 
 def current_task() -> Any:
     """The task of asyncio or trio that runs in this thread; None outside of one."""
+    return trio_task() or asyncio_task()
+
+
+def trio_task() -> Any:
+    """The task of trio that runs in this thread; None outside of one."""
     trio: Any = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        return trio.lowlevel.current_task()
+    if trio is None or not trio.lowlevel.in_trio_task():
+        return None
+    return trio.lowlevel.current_task()
+
+
+def asyncio_task() -> Any:
+    """The task of asyncio that runs in this thread; None outside of one."""
     asyncio: Any = sys.modules.get("asyncio")
     if asyncio is None:
         return None

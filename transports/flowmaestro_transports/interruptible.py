@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Awaitable, Optional, TypeVar
+import sys
+from functools import partial
+from typing import Any, Awaitable, Callable, Optional, TypeVar
 
 from flowmaestro_core.http import Request, Response
 from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
 from flowmaestro_transports.drivers import dice_of, in_flight_of, stream_closed
-from flowmaestro_transports.event_loops import EventLoop, current_task, running_loop
-
-if TYPE_CHECKING:
-    from anyio import CancelScope
+from flowmaestro_transports.event_loops import (
+    EventLoop,
+    asyncio_task,
+    trio_task,
+    running_loop,
+)
 
 T = TypeVar("T")
 
@@ -30,12 +34,13 @@ class AsyncInterruptibleTransport:
         self.now = transport.now
         """As `AsyncTransport.now`."""
         self._transport = transport
-        self._step: Optional[CancelScope] = None
+        self._cut: Optional[Callable[[], object]] = None
 
     def interrupt(self) -> None:
         """Cut short what is under way; whoever waits for it gets `StreamError`."""
-        if self._step is not None:
-            self._step.cancel()
+        cut, self._cut = self._cut, None
+        if cut is not None:
+            cut()
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As `AsyncTransport.send`."""
@@ -55,13 +60,33 @@ class AsyncInterruptibleTransport:
         await self._transport.close()
 
     async def _until_interrupted(self, step: Awaitable[T]) -> T:
-        if current_task() is None:
-            return await step
+        if trio_task() is None:
+            if asyncio_task() is None:
+                return await step
+            if sys.version_info >= (3, 11):
+                return await self._until_cut_on_asyncio(step)
         from anyio import CancelScope
 
-        with CancelScope() as self._step:
+        with CancelScope() as scope:
+            self._cut = scope.cancel
             try:
                 return await step
             finally:
-                self._step = None
+                self._cut = None
         raise stream_closed()
+
+    async def _until_cut_on_asyncio(self, step: Awaitable[T]) -> T:
+        """The same at a fifth of the price, as every stream that is opened comes by here."""
+        asyncio: Any = sys.modules["asyncio"]
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._cut = partial(scope.reschedule, 0.0)
+                try:
+                    return await step
+                finally:
+                    self._cut = None
+        except TimeoutError:
+            if scope.expired():
+                raise stream_closed() from None
+            raise
