@@ -12,8 +12,8 @@ from flowmaestro_transports.drivers import dice_of, in_flight_of, stream_closed
 from flowmaestro_transports.event_loops import (
     EventLoop,
     asyncio_task,
-    trio_task,
     running_loop,
+    trio_task,
 )
 
 T = TypeVar("T")
