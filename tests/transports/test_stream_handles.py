@@ -105,7 +105,8 @@ def refuses(code="stream_closed"):
 
 
 def is_paused(event):
-    return event["type"] == "user:input:required"
+    # On a busy machine it may be paused before the stream is open, whose first event says so.
+    return event["type"] == "user:input:required" or event.get("status") == "paused"
 
 
 def read_until_paused(stream):
