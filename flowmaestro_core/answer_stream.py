@@ -20,7 +20,7 @@ from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
 from flowmaestro_core.answer_search import AnswerSearch, Place
 from flowmaestro_core.call import Call
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import FlowMaestroError, TimeoutError
+from flowmaestro_core.errors import FlowMaestroError, StreamError, TimeoutError
 from flowmaestro_core.event_stream import Events, EventStreamMachine
 from flowmaestro_core.events import MESSAGE_TERMINAL
 from flowmaestro_core.json_values import JsonObject, text_or_empty
@@ -131,6 +131,7 @@ class AnswerStreamMachine(Machine[None]):
         self._queue: Deque[JsonObject] = deque()
         self._heard = True
         self._unsure = False
+        self._overheard = False
         self._place = Place()
         self._doubts = 0
         self._doubt_at = 0.0
@@ -194,11 +195,16 @@ class AnswerStreamMachine(Machine[None]):
         if kind in NO_ANSWER_EVENT:
             return Emit(item)
         if self._is_foreign(item):
+            # Ours may be the question's id, and this the end of its answer: the messages tell.
+            self._overheard = self._overheard or kind in MESSAGE_TERMINAL
             return None
         if kind == "message:completed" and self._lacks_text(item):
+            if self._message_id is None:
+                return self._leave(_text_lost())
             self._unsure = True
             return None
         self._heard = True
+        self._overheard = False
         if self._own:
             self._ids = {**self._ids, **ids_of(item)}
         if kind in MESSAGE_TERMINAL:
@@ -231,7 +237,8 @@ class AnswerStreamMachine(Machine[None]):
     def _completing(self, terminal: JsonObject) -> List[JsonObject]:
         """What is still to be emitted, now that the end is known."""
         content = text_or_empty(terminal.get("content"))
-        if not (self._gap and content and content.startswith(self._text)):
+        untold = self._gap or not self._text
+        if not (untold and content and content.startswith(self._text)):
             return [*self._held, terminal]
         missing = content[len(self._text) :]
         return [token_event(ids_of(terminal), missing), terminal] if missing else [terminal]
@@ -249,8 +256,8 @@ class AnswerStreamMachine(Machine[None]):
             return self._leave(TimeoutError("The agent has not answered in time; it may still"))
         until = min(self._quiet_at, self._give_up_at)
         if self._message_id is not None:
-            if self._unsure or now >= self._doubt_at:
-                self._unsure = False
+            if self._unsure or self._overheard or now >= self._doubt_at:
+                self._unsure = self._overheard = False
                 return self._ask(now, jitter)
             until = min(until, self._doubt_at)
         return Read(max(until - now, 0.0))
@@ -341,3 +348,9 @@ class AnswerStreamMachine(Machine[None]):
     def _next(self) -> Action:
         self.state = "emitting"
         return Emit(self._queue.popleft())
+
+
+def _text_lost() -> StreamError:
+    return StreamError(
+        "A part of the answer was missed, and the server does not tell it", code="stream_lost"
+    )

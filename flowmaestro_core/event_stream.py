@@ -67,7 +67,7 @@ class EventStreamMachine(Machine[Any]):
     429, an event too large. Who sets a `deadline` asks by itself.
 
     The connection is closed before a terminal event is emitted. `execution` is the ended
-    execution when it was learned by asking.
+    execution when it was learned by asking, `last_seen` what the last answer said of it.
     """
 
     TRANSITIONS = {
@@ -149,6 +149,7 @@ class EventStreamMachine(Machine[Any]):
         self._handed_at = 0.0
         self.reconnects = 0
         self.request_id: Optional[str] = None
+        self.last_seen: Optional[Dict[str, Any]] = None
         self.execution: Optional[Dict[str, Any]] = None
 
     @property
@@ -217,7 +218,8 @@ class EventStreamMachine(Machine[Any]):
 
     def _take(self, sse: ServerSentEvent, now: float) -> bool:
         """Queue one decoded event, unless the caller has it already; whether it is a live one."""
-        if sse.id and not self._seen.is_new(sse.id, last=sse.type in self._events.terminal):
+        ends = sse.type in self._events.terminal
+        if sse.id and not ends and not self._seen.is_new(sse.id):
             return False
         item = event_from_sse(sse)
         if item["type"] == "connected":
@@ -229,8 +231,8 @@ class EventStreamMachine(Machine[Any]):
             return False
         if self._events.reconcile is not None and is_garbled_end(item):
             self._silence.ask_at_once(now)
-        else:
-            self._queue.append(item)
+            return False
+        self._queue.append(item)
         return True
 
     def _next(self, now: float, jitter: float) -> Action:
@@ -284,14 +286,15 @@ class EventStreamMachine(Machine[Any]):
         given_up, self._given_up = self._given_up, None
         if isinstance(outcome, Fail):
             self._silence.not_answered(outcome.error, now)
-            if given_up is not None or not self._offered or not may_pass(outcome.error):
+            passes = may_pass(outcome.error, known=self.last_seen is not None)
+            if given_up is not None or not self._offered or not passes:
                 return self._leave(given_up or outcome.error)
             return self._go_on(now, jitter)
         self._silence.answered(outcome.value.rate_limit, now)
         used_up = self._reconnections.are_used_up
         if self._body_open or given_up is not None:
             self._reconnections.bore_fruit()
-        execution = outcome.value["data"]
+        self.last_seen = execution = outcome.value["data"]
         if is_terminal(execution):
             self.execution = execution
             return self._end(terminal_event(execution))

@@ -28,13 +28,16 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, NotFoundError, ServerError, StreamError
 from flowmaestro_core.events import MESSAGE_TERMINAL, event_from_sse
 from flowmaestro_core.http import Response, ResponseHead
-from flowmaestro_core.json_values import JsonObject
+from flowmaestro_core.json_values import JsonObject, text_or_empty
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.reply import Reply, shown_request_id
 from flowmaestro_core.sse import SseDecoder
 from flowmaestro_core.streams import AsyncMessageEventStream, MessageEventStream
 from flowmaestro_core.types import MessageCompleted
+
+ANSWER_TO_COME = frozenset({"pending", "processing", "queued", "running", "in_progress"})
+"""The statuses of a reply to a POST that say that the agent is still at it."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,7 @@ class MessageStreamMachine(Machine[None]):
         self.request_id = shown_request_id(reply, reply.headers, self._context.echoes)
         answer: JsonObject = reply["data"]
         beside, whole = self.state == "sending beside", self.state == "sending whole"
-        elsewhere = answer.get("status") in ("pending", "processing")
+        elsewhere = text_or_empty(answer.get("status")).lower() in ANSWER_TO_COME
         self._context.traits.two_connections = elsewhere and not whole
         if not elsewhere:
             events = answer["events"] if "events" in answer else _events_of(answer)
@@ -292,8 +295,12 @@ def _events_of(answer: JsonObject) -> list[JsonObject]:
     """The events that a whole answer stands for."""
     ids, content = ids_of(answer), answer.get("content")
     events: list[JsonObject] = [{"type": "message:started", **ids}]
-    if answer.get("status") == "failed":
-        return [*events, {"type": "message:failed", **ids, "error": answer.get("error")}]
+    status = text_or_empty(answer.get("status")).lower()
+    if status in ("failed", "cancelled"):
+        error = answer.get("error")
+        if error is None and status == "cancelled":
+            error = "the answer was cancelled"
+        return [*events, {"type": "message:failed", **ids, "error": error}]
     if isinstance(content, str) and content:
         events.append(token_event(ids, content))
     return [*events, completed_event(ids, content, answer.get("usage"))]

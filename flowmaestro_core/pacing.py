@@ -40,8 +40,9 @@ def paced(delay: float, limit: RateLimit) -> float:
 class Patience:
     """How long an answer may take where something else waits for it meanwhile.
 
-    Twice as long as the last answer took, at least `QUESTION_PATIENCE`; and twice that, up to
-    `most_doublings` times, while answers stay out.
+    Twice as long as the last answer took, at least `QUESTION_PATIENCE`; and twice that each time
+    that an answer stays out, for one question at most `most_doublings` times. Where no question
+    at all is answered, there is no such bound.
     """
 
     def __init__(self, took: float = 0.0, *, most_doublings: int = 64) -> None:
@@ -51,7 +52,7 @@ class Patience:
 
     def seconds(self, unanswered: int = 0) -> float:
         """For a question that itself was not answered so often, one time after another."""
-        doublings = min(max(unanswered, self.unanswered), self._most_doublings)
+        doublings = max(min(unanswered, self._most_doublings), min(self.unanswered, 64))
         return max(QUESTION_PATIENCE, 2 * self.took) * 2.0**doublings
 
     def answered(self, took: float) -> None:

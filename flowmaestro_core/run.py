@@ -149,7 +149,12 @@ class RunMachine(Machine[Execution]):
             return self._delegate(call, now, jitter)
         self.state = "waiting"
         machine = WaitMachine(
-            self._waiting, self._context, self._token, started=self._started, ramp=self._ramp
+            self._waiting,
+            self._context,
+            self._token,
+            started=self._started,
+            ramp=self._ramp,
+            last=cast("Optional[Execution]", self._following.last_seen),
         )
         return self._delegate(machine, now, jitter)
 

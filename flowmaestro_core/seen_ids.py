@@ -43,14 +43,14 @@ class SeenIds:
             _remember(self._earlier, known)
         self._matched = self._replayed = 0
 
-    def is_new(self, event_id: str, *, last: bool = False) -> bool:
+    def is_new(self, event_id: str) -> bool:
         """Whether an event of this id has not been, and remember it.
 
-        `last`: it is of a kind that comes once, at the end of the stream.
+        Not to be asked of what ends a stream: that cannot have been.
         """
         known = event_id in self._recent or event_id in self._earlier or event_id in self._first
         self._watch_for_replay(event_id)
-        if known or (self.replaying and not last):
+        if known or self.replaying:
             newest_again = event_id == self._newest
             self._replayed = 0 if newest_again else max(self._replayed - 1, 0)
             return False

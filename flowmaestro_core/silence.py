@@ -12,6 +12,11 @@ from flowmaestro_core.stream_times import StreamTimes
 from flowmaestro_core.wait import asked_pause
 
 RECONCILE_BACKOFF = 1.5
+UNASKED = 10
+"""After so many times `event_idle_max` the execution is asked for, whatever comes: events may be
+no more than a heartbeat, or the same one again on each connection."""
+SPENT_DAY_PAUSE = 3600.0
+"""Seconds without a question once a key's day is spent, if the server does not say how many."""
 REOPEN_PATIENCE = 1.0
 """Seconds that a reconnection has to be made, even if a question is due earlier."""
 
@@ -21,7 +26,8 @@ class Silence:
 
     *Bytes-idle* (`dead_at`): not even a keepalive, so the connection is dead. *Event-idle*
     (`question_at`): no event for a while, so the execution is asked for, ever less often, and
-    never sooner than the server allows. This clock runs on while a connection is made anew.
+    never sooner than the server allows; at long last, even though events come. This clock runs
+    on while a connection is made anew.
 
     With a `ramp` (of `workflows.run`) a connection is asked about on the ramp of a wait until it
     brings a live event. Nothing else may then be under way when a question is due: an opening
@@ -43,6 +49,7 @@ class Silence:
         self._needs = 0.0
         self._at_once = False
         self._idle_until = 0.0
+        self._unasked_until = math.inf
         self._not_before = -math.inf
         self._asked_at = self._opening_at = 0.0
 
@@ -53,7 +60,10 @@ class Silence:
             return math.inf
         if self._at_once:
             return self._not_before
-        due = self._idle_until if self._live or self._ramp is None else self._ramp.next_at
+        if self._ramp is not None and not self._live:
+            due = self._ramp.next_at
+        else:
+            due = min(self._idle_until, self._unasked_until)
         return max(due, self._not_before)
 
     def forbids_asking(self, now: float) -> bool:
@@ -67,6 +77,8 @@ class Silence:
         self._doubts = 0
         self.dead_at = now + self._times.bytes_idle
         self._doubt_later(now)
+        if self._unasked_until == math.inf:
+            self._ask_at_long_last(now)
 
     def broken_by_bytes(self, now: float) -> None:
         """Something came, if only a keepalive."""
@@ -81,6 +93,7 @@ class Silence:
         """The caller was busy for so long, and nobody listened."""
         self.dead_at += seconds
         self._idle_until += seconds
+        self._unasked_until += seconds
 
     def ask_at_once(self, now: float) -> None:
         """There is reason to believe that the execution has ended."""
@@ -109,13 +122,16 @@ class Silence:
         if isinstance(error, TimeoutError):
             self._patience.ran_out()
         self._settled(now)
-        never = asks_for_tomorrow(error)
-        self._not_before = math.inf if never else now + asked_pause(error)
+        pause = asked_pause(error)
+        if asks_for_tomorrow(error):
+            pause = pause or SPENT_DAY_PAUSE
+        self._not_before = now + pause
 
     def _settled(self, now: float) -> None:
         self._doubts += 1
         self.dead_at += now - self._asked_at  # nobody listened meanwhile
         self._doubt_later(now)
+        self._ask_at_long_last(now)
         if self._ramp is not None:
             self._ramp.answered(self._asked_at, now)
 
@@ -123,6 +139,9 @@ class Silence:
         times = self._times
         delay = times.event_idle * RECONCILE_BACKOFF ** min(self._doubts, 64)
         self._idle_until = now + min(delay, times.event_idle_max)
+
+    def _ask_at_long_last(self, now: float) -> None:
+        self._unasked_until = now + UNASKED * self._times.event_idle_max
 
     # Connections
 

@@ -55,8 +55,14 @@ class Watch:
     ends it at once.
     """
 
-    def __init__(self, waiting: Waiting, started: float, ramp: Optional[Ramp] = None) -> None:
-        """`ramp`: that of a wait which others have begun to ask for."""
+    def __init__(
+        self,
+        waiting: Waiting,
+        started: float,
+        ramp: Optional[Ramp] = None,
+        last: Optional[Execution] = None,
+    ) -> None:
+        """`ramp`: that of a wait which others have begun to ask for; `last`: what they saw."""
         self.execution_id = waiting.execution_id
         self.deadline = started + waiting.timeout
         self._waiting = waiting
@@ -65,7 +71,7 @@ class Watch:
         self._pause = 0.0
         self.unanswered = 0
         """How many questions in a row were given up."""
-        self._last: Optional[Execution] = None
+        self._last = last
         self._limit = RateLimit()
 
     def question(
@@ -104,7 +110,7 @@ class Watch:
         return Fail(error)
 
     def _judge_failure(self, error: FlowMaestroError, now: float) -> Union[Fail, Wait]:
-        if not may_pass(error) or asks_for_tomorrow(error):
+        if not may_pass(error, known=self._last is not None) or asks_for_tomorrow(error):
             return self.give_up(error)
         pause = asked_pause(error)
         if isinstance(error, RateLimitError) and pause and now + pause > self.deadline:
@@ -153,6 +159,7 @@ class WaitMachine(Machine[Execution]):
         *,
         started: Optional[float] = None,
         ramp: Optional[Ramp] = None,
+        last: Optional[Execution] = None,
     ) -> None:
         super().__init__()
         self._waiting = waiting
@@ -160,12 +167,13 @@ class WaitMachine(Machine[Execution]):
         self._token = token
         self._started = started
         self._ramp = ramp
+        self._last = last
         self._answer: Union[Done, Fail] = Done(None)
 
     @event
     def start(self, now: float, jitter: float) -> Action:
         started = now if self._started is None else self._started
-        self._watch = Watch(self._waiting, started, self._ramp)
+        self._watch = Watch(self._waiting, started, self._ramp, self._last)
         if self._ramp is not None and not self._ramp.is_free(now):
             self.state = "pausing"
             return Wait(min(self._ramp.next_at, max(self._watch.deadline, now)) - now)
@@ -206,13 +214,14 @@ def is_terminal(execution: Any) -> bool:
     return text_or_empty(object_or_empty(execution).get("status")) in TERMINAL_STATUSES
 
 
-def may_pass(error: Exception) -> bool:
+def may_pass(error: Exception, *, known: bool = False) -> bool:
     """Whether asking again later may well succeed.
 
-    Not what is unlike any reply of this API: that is a wrong base URL, and stays wrong.
+    Not what is unlike any reply of this API: that is a wrong base URL, and stays wrong. From a
+    server that is `known` to speak it, it is a page of a proxy's, or was cut short.
     """
     if isinstance(error, ServerError):
-        return error.status_code != 501 and error.code != "invalid_response"
+        return error.status_code != 501 and (known or error.code != "invalid_response")
     return isinstance(error, (ConnectionError, TimeoutError, RateLimitError))
 
 

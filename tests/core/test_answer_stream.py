@@ -221,6 +221,39 @@ def test_a_text_that_was_told_otherwise_cannot_be_taken_back() -> None:
 # Other messages of the thread
 
 
+def test_the_end_of_another_message_may_be_that_of_the_answer_to_ours() -> None:
+    stream = early()
+    asked = stream.receives(token("Hello you", "answer") + completed("Hello you", "answer"))
+    assert isinstance(asked, Send)
+    rows = [
+        {"id": "m", "role": "user", "content": "Hi", "created_at": "1"},
+        {"id": "answer", "role": "assistant", "content": "Hello you", "created_at": "2"},
+    ]
+    assert stream.replies(200, an_envelope(rows)) == Close()
+    stream.closes()
+    stream.takes_all()
+    assert [item["type"] for item in stream.items] == ["message:token", "message:completed"]
+
+
+def test_a_text_that_was_missed_and_cannot_be_asked_for_is_an_error() -> None:
+    stream = late({"thread_id": "th_1", "status": "processing"})
+    stream.receives(sse("message:token", {"token": "you"}) + sse("message:completed", {}))
+    stream.closes()
+    assert isinstance(stream.error, StreamError)
+    assert stream.error.code == "stream_lost"
+
+
+def test_a_text_that_only_the_end_tells_is_told_as_a_token_too() -> None:
+    stream = following(opened=True)
+    stream.start()
+    stream.receives(STARTED + completed())
+    stream.takes()
+    stream.closes()
+    stream.takes_all()
+    kinds = [item["type"] for item in stream.items]
+    assert kinds == ["message:started", "message:token", "message:completed"]
+
+
 def test_events_of_other_messages_are_left_out() -> None:
     stream = early()
     stream.receives(token("no", "other") + completed("no", "other") + STARTED + token("Hello you"))

@@ -141,6 +141,14 @@ def test_an_answer_that_is_no_execution_closes_the_stream(data: Any) -> None:
     assert stream.error.code == "invalid_response"
 
 
+def test_after_a_good_answer_an_unreadable_one_is_no_reason_to_leave() -> None:
+    stream = opened()
+    asked_after(stream)
+    stream.replies(200, RUNNING)
+    asked_after(stream)
+    assert isinstance(stream.replies(200, raw=b"<html>Back soon</html>"), Read)
+
+
 def test_a_redirected_question_is_followed() -> None:
     stream = opened()
     asked_after(stream)

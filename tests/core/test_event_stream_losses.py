@@ -284,6 +284,30 @@ def test_an_id_comes_once_on_one_connection_and_on_the_next() -> None:
     assert isinstance(stream.receives(sse("node:completed", id="0")), Read)
 
 
+def test_what_ends_a_stream_has_not_been_whatever_its_id() -> None:
+    stream = opened()
+    stream.receives(sse("node:started", id="0") + sse("execution:completed", "garbled", id="1"))
+    stream.takes_all()
+    stream.replies(503)
+    reconnected(stream)
+    stream.receives(sse("execution:completed", {"outputs": {}}, id="0"))
+    stream.closes()
+    assert kinds(stream) == ["node:started", "stream:reconnected", "execution:completed"]
+
+
+def test_a_garbled_end_is_no_progress() -> None:
+    stream = opened()
+    for _ in range(3):
+        stream.receives(sse("execution:completed", "garbled"))
+        stream.replies(503)
+        reconnected(stream)
+    stream.receives(sse("execution:completed", "garbled"))
+    stream.replies(503)
+    stream.ends()
+    stream.replies(503)
+    assert isinstance(stream.error, StreamError)
+
+
 @pytest.mark.parametrize(
     ("event_id", "sent"),
     [("a b", "a b"), ("{1}", "{1}"), ("a ", None), ("\u00e9", None), ("a\tb", None)],

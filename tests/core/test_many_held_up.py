@@ -93,6 +93,14 @@ def test_patience_grows_from_question_to_question_and_has_a_bound() -> None:
     assert given == pytest.approx([1.0, 2.0, 4.0, 8.0, 8.0, 8.0])
 
 
+def test_where_all_answers_are_slow_patience_has_no_bound() -> None:
+    ends = {"a": 0.0, "b": 0.0, "c": 0.0}
+    wait = stepping(Executions.wait_many(list(ends), timeout=300.0))
+    handed = play(wait, ends, lambda _: 9.0)
+    assert set(handed) == set(ends)
+    assert max(handed.values()) < 120.0
+
+
 def test_what_hangs_takes_no_more_than_half_of_the_time() -> None:
     ends = {"hangs": 0.0, "b": 100.0}
     wait = stepping(Executions.wait_many(list(ends), timeout=300.0))

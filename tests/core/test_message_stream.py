@@ -543,3 +543,16 @@ class KnownServerProperties(MessageStreamProperties):
 
 TestMessageStreamProperties = collected(MessageStreamProperties)
 TestKnownServerProperties = collected(KnownServerProperties)
+
+
+@pytest.mark.parametrize("status", ["PENDING", "queued", "running", "in_progress"])
+def test_an_agent_that_is_still_at_it_is_followed(status: str) -> None:
+    message = answered({"message_id": "m", "status": status})
+    assert isinstance(message.action, Open)
+
+
+def test_an_answer_that_was_cancelled_is_no_success() -> None:
+    message = answered({"message_id": "m", "status": "cancelled", "message": None})
+    message.takes_all()
+    assert kinds(message) == ["message:started", "message:failed"]
+    assert message.items[-1]["error"] == "the answer was cancelled"

@@ -416,3 +416,24 @@ class ShortRunProperties(RunProperties):
 
 TestRunProperties = collected(RunProperties)
 TestShortRunProperties = collected(ShortRunProperties)
+
+
+def test_a_run_that_takes_too_long_tells_what_its_stream_had_seen() -> None:
+    run = following(timeout=10.0)
+    while run.now < 1008.0:
+        if isinstance(run.action, Send):
+            run.replies(200, RUNNING)
+        else:
+            run.stays_quiet()
+    while not isinstance(run.action, Fail):
+        if isinstance(run.action, Send):
+            run.replies(503)
+        elif isinstance(run.action, Read):
+            run.stays_quiet()
+        elif isinstance(run.action, Close):
+            run.closes()
+        else:
+            run.waits()
+    assert isinstance(run.error, TimeoutError)
+    assert run.error.last_execution is not None
+    assert run.error.last_execution["status"] == "running"

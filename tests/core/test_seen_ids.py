@@ -80,13 +80,6 @@ def test_the_first_connection_is_no_replay() -> None:
     assert not seen.replaying
 
 
-def test_what_ends_a_stream_has_not_been() -> None:
-    seen = after(MANY)
-    assert taken(seen, range(FIRST_IDS)) == []
-    assert seen.is_new("the end", last=True)
-    assert not seen.is_new("the end", last=True)
-
-
 def test_memory_does_not_grow() -> None:
     seen = after(MANY)
     taken(seen, range(MANY * 2))

@@ -11,7 +11,7 @@ from stepping import an_error
 from flowmaestro_core.errors import RateLimitError, ServerError, TimeoutError
 from flowmaestro_core.pacing import QUESTION_PATIENCE, Ramp
 from flowmaestro_core.reply import RateLimit
-from flowmaestro_core.silence import REOPEN_PATIENCE, Silence
+from flowmaestro_core.silence import REOPEN_PATIENCE, SPENT_DAY_PAUSE, Silence
 from flowmaestro_core.stream_times import StreamTimes
 
 UNLIMITED = RateLimit()
@@ -64,8 +64,23 @@ def test_questions_come_ever_less_often_until_there_is_an_event() -> None:
         ask(clocks, times[-1])
     pauses = [later - earlier for earlier, later in zip(times, times[1:])]
     assert pauses == [7.5, 11.25, 16.875, 25.3125, 30.0, 30.0]
-    clocks.broken_by_event(1000.0)
-    assert clocks.question_at == 1005.0
+    clocks.broken_by_event(200.0)
+    assert clocks.question_at == 205.0
+
+
+def test_at_long_last_there_is_a_question_whatever_comes() -> None:
+    clocks = silence()
+    times = [float(at) for at in range(0, 900, 4)]
+    asked = []
+    for now in times:
+        if now >= clocks.question_at:
+            ask(clocks, now)
+            asked.append(now)
+        clocks.broken_by_event(now)
+    assert asked == [300.0, 600.0]
+    clocks.unheard(1000.0)
+    clocks.broken_by_event(1890.0)
+    assert clocks.question_at == 1895.0
 
 
 def test_where_nothing_can_be_asked_nothing_is() -> None:
@@ -92,7 +107,7 @@ def test_the_server_says_when_it_may_be_asked() -> None:
     assert not clocks.forbids_asking(45.0)
 
 
-def test_a_pause_that_was_asked_for_is_kept_and_a_spent_day_ends_the_questions() -> None:
+def test_a_pause_that_was_asked_for_is_kept_and_a_spent_day_is_waited_for() -> None:
     clocks = silence()
     clocks.asks(5.0)
     error = ServerError("no")
@@ -101,8 +116,13 @@ def test_a_pause_that_was_asked_for_is_kept_and_a_spent_day_ends_the_questions()
     assert clocks.question_at == 55.0
     clocks.asks(55.0)
     details = an_error("rate_limit_exceeded", window="day")["error"]["details"]
-    clocks.not_answered(RateLimitError("no", details=details), 55.0)
-    assert clocks.question_at == math.inf
+    spent = RateLimitError("no", details=details)
+    clocks.not_answered(spent, 55.0)
+    assert clocks.question_at == 55.0 + SPENT_DAY_PAUSE
+    spent.retry_after = 7200.0
+    clocks.asks(4000.0)
+    clocks.not_answered(spent, 4000.0)
+    assert clocks.question_at == 11_200.0
 
 
 def test_patience_grows_while_answers_stay_out_and_with_the_time_that_they_take() -> None:

@@ -414,3 +414,13 @@ class HeardWaitProperties(WaitProperties):
 
 TestWaitProperties = collected(WaitProperties)
 TestHeardWaitProperties = collected(HeardWaitProperties)
+
+
+def test_after_a_good_answer_an_unreadable_one_does_not_end_the_wait() -> None:
+    wait = started()
+    wait.replies(200, RUNNING)
+    wait.waits()
+    assert isinstance(wait.replies(200, raw=b'{"data": {"id": "a'), Wait)
+    wait.waits()
+    wait.replies(200, COMPLETED)
+    assert wait.value["status"] == "completed"
