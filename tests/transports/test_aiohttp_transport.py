@@ -658,6 +658,34 @@ def test_a_loop_closed_in_bad_order_is_left_alone(scripted: Any) -> None:
         asyncio.run(refused.close())
 
 
+def test_a_loop_that_stands_still_is_left_alone(scripted: Any) -> None:
+    made = AiohttpTransport()
+    loops = [asyncio.new_event_loop() for _ in range(3)]
+    with scripted.ScriptedServer(scripted.echo) as server:
+        for loop in loops:
+            reply = loop.run_until_complete(made.send(post(server.url), 5.0))
+            assert reply.status == 200
+        loops[-1].run_until_complete(made.close())
+        for loop in loops:
+            loop.run_until_complete(asyncio.sleep(0))  # what had been asked of it is done now
+            loop.close()
+
+
+@on_asyncio
+async def test_no_stream_is_given_out_by_a_transport_that_was_closed(scripted: Any) -> None:
+    async with serving(scripted, scripts(HEAD_CHUNKED)) as (server, made):
+        exchange = made._exchange
+
+        async def and_is_closed(*arguments: Any) -> Any:
+            response = await exchange(*arguments)
+            made._closed = True  # as after `close`, whose cut comes too late for the timer
+            return response
+
+        made._exchange = and_is_closed
+        with fails(Phase.REPLY_BROKEN, "closed by this side"):
+            await made.open(get(server.url), 5.0)
+
+
 def test_dropped_without_close_it_ends_with_its_loop(
     scripted: Any, authority: Any, tmp_path: Any
 ) -> None:

@@ -57,7 +57,7 @@ class Connector(aiohttp.TCPConnector):
         )
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
-        """Called by a session for each request.
+        """Called for each request.
 
         A kept connection on which something came unasked is given up, even if the event loop has
         not looked since: aiohttp would take that for the reply to the next request.
@@ -67,7 +67,7 @@ class Connector(aiohttp.TCPConnector):
             while connection.protocol.should_close or self._has_news(connection.protocol):
                 connection.close()
                 connection = await super().connect(req, traces, timeout)
-        except asyncio.TimeoutError:  # the session knows what that means
+        except asyncio.TimeoutError:  # told from others by whether it was still connecting
             raise
         except (aiohttp.ClientError, HttpProcessingError, OSError, UnicodeError) as error:
             by_proxy = f"proxy {req.proxy}: " if req.proxy else ""
@@ -102,6 +102,10 @@ class Connector(aiohttp.TCPConnector):
         opened = socket.socket(family, kind, protocol)
         self._opened.add(opened)
         return opened
+
+    def abandon(self) -> None:
+        """Drop all connections at once, where no event loop is there to wait for their ends."""
+        super()._close()  # aiohttp's own `close` waits for what this gives back
 
     def leave_to_parent(self) -> None:
         """In a child: do nothing to the connections from here on, not when collected either."""

@@ -106,15 +106,23 @@ async def past_session(
 def own_exchange() -> Exchange:
     """The shorter `Exchange` that this version of aiohttp allows with a session of ours."""
     request: Any = aiohttp.ClientRequest
+    connector: Any = aiohttp.TCPConnector
     told = {"data", "headers", "skip_auto_headers", "loop", "session", "proxy", "proxy_headers"}
     heard = {"skip_payload", "read_until_eof", *SETTINGS}
     known = (
         told <= (request.__init__.__kwdefaults__ or {}).keys()
         and heard <= (ResponseHandler.set_response_params.__kwdefaults__ or {}).keys()
-        and hasattr(request, "send")
-        and hasattr(aiohttp.ClientResponse, "start")
+        and _takes(getattr(connector, "connect", None), "req", "traces", "timeout")
+        and _takes(getattr(request, "send", None), "conn")
+        and _takes(getattr(aiohttp.ClientResponse, "start", None), "connection")
     )
     return past_session if known else by_session
+
+
+def _takes(method: Any, *names: str) -> bool:
+    """Whether these are the parameters of a method."""
+    code = getattr(method, "__code__", None)
+    return code is not None and code.co_varnames[1 : code.co_argcount] == names
 
 
 def _unwanted(request: Request) -> Optional[List[str]]:

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 import weakref
-from typing import Any, AsyncGenerator, Dict, Optional, Set
+from typing import Any, AsyncGenerator, Dict, List, Optional, Set
 
 import aiohttp
 from yarl import URL
@@ -92,7 +92,9 @@ class AiohttpTransport(OneProcess):
         self._attempts: Set[Attempt] = set()
         self._pauses: Set[asyncio.Future[None]] = set()
         self._process = Process()
-        self._inherited: object = None
+        self._left_alone: List[object] = []
+        """What would be finished by an event loop that stands still, or is a parent's, if it were
+        collected: to ask those for anything is to disturb them."""
         self._closed = False
 
     async def send(self, request: Request, timeout: float) -> Response:
@@ -132,6 +134,9 @@ class AiohttpTransport(OneProcess):
             raise
         finally:
             self._attempts.discard(attempt)
+        if self._closed:  # at the very moment when the head came
+            body.release()
+            raise closed(connecting=False, head_came=True)
         self._streams.add(body)
         return body
 
@@ -208,28 +213,39 @@ class AiohttpTransport(OneProcess):
             return self._callers_session
         if loop is not self._loop:
             await self._move_to(loop)
+            if self._closed:  # meanwhile
+                raise TransportClosedError
         session = self._sessions.get(connections)
         if session is None:
             session = self._sessions[connections] = new_session(self._context, connections)
         return session
 
     async def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loop is not None and self._loop.is_running():
+        left, keeper, sessions = self._loop, self._keeper, self._sessions
+        if left is not None and left.is_running():
             raise RuntimeError(
                 "this transport is in use on another event loop that is running: make one for each"
             )
-        await self._let_sessions_go()
-        self._loop = loop
-        self._sessions = {}
+        self._loop, self._sessions, self._streams = loop, {}, weakref.WeakSet()
         self._keeper = _keep(self._sessions, self._streams)
         await self._keeper.__anext__()
+        if left is None or keeper is None:
+            return
+        if left.is_closed():
+            await keeper.aclose()
+            return
+        for session in sessions.values():
+            if isinstance(session.connector, Connector):
+                session.connector.abandon()
+            session.detach()
+        self._left_alone.append((keeper, left))
 
     def _leave_to_parent(self) -> None:
         for session in self._sessions.values():
             if isinstance(session.connector, Connector):
                 session.connector.leave_to_parent()
             session.detach()
-        self._inherited = self._keeper, self._loop  # to ask the loop for anything is to disturb it
+        self._left_alone.append((self._keeper, self._loop))
         self._keeper = self._loop = None
         self._sessions = {}
         self._streams = weakref.WeakSet()
