@@ -157,8 +157,8 @@ def pytest_runtest_makereport(
     marks turn outcomes round. With subtests there are several reports, and all must have passed.
     """
     report = yield
-    if report.when == "call":
-        for verdict in item.stash.get(_VERDICTS, []):
+    if report.when == "call" and _VERDICTS in item.stash:
+        for verdict in item.stash[_VERDICTS]:
             verdict.passed = report.passed and verdict.passed is not False
             if not report.passed:
                 report.sections.append(("Captured flowmaestro call", verdict.report()))
