@@ -5,25 +5,49 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional
+from textwrap import wrap
+from typing import Dict, List, Optional, Set
 
 from benchmarks import environments, report
 from benchmarks.catalogue import BENCHMARKS, Benchmark
 from benchmarks.runner import Interpreters, Results, run, serving
 
 QUICK = 0.1
+HELP = """\
+Measure what the SDK costs, beside what it stands on and what it replaces.
+
+Each peer runs in a virtual environment of its own, which is made with pip in .benchmarks/ when it
+is first needed. All of it takes a quarter of an hour or so, with --quick some minutes."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command line."""
-    names = ", ".join(benchmark.name for benchmark in BENCHMARKS)
-    made = argparse.ArgumentParser(prog="python -m benchmarks", description=f"Of: {names}.")
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=HELP,
+        epilog=catalogue(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     made.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; all if none")
     made.add_argument("--only", metavar="ROW,ROW", help="only these rows, the first listed twice")
     made.add_argument("--quick", action="store_true", help="a tenth of the work, fewer rounds")
     made.add_argument("--json", type=Path, metavar="FOLDER", help="write every round, as NAME.json")
-    made.add_argument("--publish", action="store_true", help="write docs/performance*")
+    made.add_argument(
+        "--publish",
+        action="store_true",
+        help="write docs/performance*; not with --quick or --only",
+    )
     return made
+
+
+def catalogue() -> str:
+    """The benchmarks, each with what it measures and with its rows."""
+    lines = ["benchmarks, and their rows:"]
+    for benchmark in BENCHMARKS:
+        lines.append(f"  {benchmark.name:15}{benchmark.title}")
+        rows = wrap(", ".join(row.name for row in benchmark.rows), 78, break_on_hyphens=False)
+        lines += [" " * 19 + line for line in rows]
+    return "\n".join(lines)
 
 
 def chosen(names: List[str]) -> List[Benchmark]:
@@ -35,28 +59,39 @@ def chosen(names: List[str]) -> List[Benchmark]:
     return [known[name] for name in names or known]
 
 
+def rows_named(told: str, benchmarks: List[Benchmark]) -> Set[str]:
+    """The names told, parted by commas; `SystemExit` for one that is in none of these."""
+    names = {name.strip() for name in told.split(",")}
+    known = dict.fromkeys(row.name for benchmark in benchmarks for row in benchmark.rows)
+    wrong = sorted(names - set(known))
+    if wrong:
+        raise SystemExit(f"no such row: {', '.join(wrong)}; there are {', '.join(known)}")
+    return names
+
+
 def main(
     arguments: Optional[List[str]] = None, interpreters: Interpreters = environments.interpreter
 ) -> Dict[str, Results]:
     """Run, print the tables, write what was asked for; the results by benchmark."""
     told = parser().parse_args(arguments)
-    only = told.only.split(",") if told.only else None
+    if told.publish and (told.quick or told.only is not None):
+        raise SystemExit("--publish is for whole benchmarks: leave out --quick and --only")
+    benchmarks = chosen(told.names)
+    only = None if told.only is None else rows_named(told.only, benchmarks)
     results: Dict[str, Results] = {}
     with serving() as url:
-        for benchmark in chosen(told.names):
+        for whole in benchmarks:
+            benchmark = whole.scaled(QUICK) if told.quick else whole
             rows = tuple(row for row in benchmark.rows if only is None or row.name in only)
             if not rows:
                 continue
-            scale = QUICK if told.quick else 1
-            found = results[benchmark.name] = run(benchmark, rows, url, interpreters, scale)
+            found = results[benchmark.name] = run(benchmark, rows, url, interpreters)
             print(f"\n{benchmark.title}\n\n{report.table(benchmark, found)}\n", flush=True)
             if told.json:
                 told.json.mkdir(parents=True, exist_ok=True)
                 report.write(found, told.json / f"{benchmark.name}.json")
             if told.publish:
                 report.publish({benchmark.name: found})
-    if not results:
-        raise SystemExit(f"no such row: {told.only}")
     print(report.targets(results))
     return results
 

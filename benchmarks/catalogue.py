@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Tuple
 
 
@@ -20,15 +20,26 @@ class Row:
 class Case:
     """One piece of work: a worker's task, how often it is done in a round, and its options.
 
+    The `label` may have a place for that number: a case is never called what it has not done.
     `metric` is what the plot and the ratios are about: `cpu_us` (of one operation, like
     `wall_us`, in microseconds), or another that the task reports.
     """
 
-    name: str
+    label: str
     task: str
     count: int
     options: Dict[str, Any] = field(default_factory=dict[str, Any])
     metric: str = "cpu_us"
+
+    @property
+    def name(self) -> str:
+        """The label with the number in its place."""
+        return self.label.format(count=self.count)
+
+    def scaled(self, scale: float) -> Case:
+        """So much of the work, but as much at once."""
+        count = max(self.options.get("width", 1), round(self.count * scale))
+        return replace(self, count=count)
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,11 @@ class Benchmark:
     against: str
     fresh: bool = False
     rounds: int = 5
+
+    def scaled(self, scale: float) -> Benchmark:
+        """So much of the work in so many of the rounds, two at least where there are several."""
+        rounds = max(2, round(self.rounds * scale)) if self.rounds > 1 else 1
+        return replace(self, rounds=rounds, cases=tuple(it.scaled(scale) for it in self.cases))
 
 
 def _ours(name: str, script: str, *arguments: str) -> Row:
@@ -91,6 +107,14 @@ def _decoder(name: str, environment: str) -> Row:
 
 def _import(name: str, environment: str, line: str) -> Row:
     return Row(name, environment, "imports", (line,))
+
+
+def _growing(what: str, task: str, counts: Tuple[int, ...], at_least: int) -> Tuple[Case, ...]:
+    """Ever more in one go; few are taken several times, so that the clock can tell."""
+    return tuple(
+        Case(f"{{count:,}} {what}", task, count, {"times": max(1, at_least // count)})
+        for count in counts
+    )
 
 
 CLIENTS = "from flowmaestro import FlowMaestroClient, AsyncFlowMaestroClient"
@@ -170,7 +194,7 @@ BENCHMARKS = (
         "idle-streams",
         "Streams that are open and silent",
         (OURS_AIOHTTP, AIOHTTP, OURS_ANYIO, ANYIO, PEER_AWAITING),
-        (Case("open 500", "idle", 500),),
+        (Case("open {count}", "idle", 500),),
         "bare-aiohttp",
         fresh=True,
         rounds=3,
@@ -205,7 +229,7 @@ BENCHMARKS = (
         "growth-events",
         "An event of ever longer streams",
         (OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO),
-        tuple(Case(f"{count:,} events", "events", count) for count in (10**3, 10**4, 10**5, 10**6)),
+        _growing("events", "long_streams", (10**3, 10**4, 10**5, 10**6), at_least=10**4),
         "ours-requests",
         rounds=2,
     ),
@@ -213,7 +237,7 @@ BENCHMARKS = (
         "growth-pages",
         "A page of ever longer walks",
         (OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO),
-        tuple(Case(f"{count:,} pages", "pages", count) for count in (10, 10**2, 10**3, 10**4)),
+        _growing("pages", "pages", (10, 10**2, 10**3, 10**4), at_least=10**3),
         "ours-requests",
         rounds=2,
     ),

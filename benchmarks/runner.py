@@ -20,6 +20,7 @@ from benchmarks.catalogue import Benchmark, Case, Row
 WORKERS = Path(__file__).with_name("workers")
 ROOT = Path(__file__).resolve().parents[1]
 AGAIN = " (again)"
+WARM_UP = 0.1
 
 Interpreters = Callable[[str], Path]
 Round = Dict[str, float]
@@ -88,11 +89,11 @@ class Worker:
         self.process = start([str(python), script, url, *row.arguments], cwd=tempfile.gettempdir())
         pin(self.process, 0)
 
-    def do(self, case: Case, count: int) -> Round:
-        """Do the task `count` times; raises `RuntimeError` if the worker dies of it."""
+    def do(self, case: Case) -> Round:
+        """Do the case once; raises `RuntimeError` if the worker dies of it."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        order = {"task": case.task, "count": count, "options": case.options}
+        order = {"task": case.task, "count": case.count, "options": case.options}
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps(order) + "\n")
             self.process.stdin.flush()
@@ -104,11 +105,11 @@ class Worker:
 
 
 def run(
-    benchmark: Benchmark, rows: Tuple[Row, ...], url: str, interpreters: Interpreters, scale: float
+    benchmark: Benchmark, rows: Tuple[Row, ...], url: str, interpreters: Interpreters
 ) -> Results:
-    """Every case of the benchmark; `scale` shrinks the counts and the number of rounds."""
+    """Every case of the benchmark, with these of its rows."""
     results: Results = {}
-    rounds = max(2, round(benchmark.rounds * scale)) if benchmark.rounds > 1 else 1
+    rounds = benchmark.rounds
     named = {row.name: row for row in rows}
     if rounds > 1:
         named[rows[0].name + AGAIN] = rows[0]
@@ -122,15 +123,13 @@ def run(
         kept = {} if benchmark.fresh else {name: start_worker(named[name]) for name in named}
         for case in benchmark.cases:
             print(f"{benchmark.name}: {case.name}", file=sys.stderr)
-            least = case.options.get("width", 1)
-            count = max(least, round(case.count * scale))
             if rounds > 1:
-                for worker in kept.values():  # to warm up
-                    worker.do(case, max(least, count // 10))
+                for worker in kept.values():
+                    worker.do(case.scaled(WARM_UP))
             for _ in range(rounds):
                 for name, row in named.items():
                     worker = kept.get(name) or start_worker(row)
-                    results.setdefault((case.name, name), []).append(worker.do(case, count))
+                    results.setdefault((case.name, name), []).append(worker.do(case))
                     if benchmark.fresh:
                         stack.close()
     return results

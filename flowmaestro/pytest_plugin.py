@@ -15,6 +15,7 @@ from typing import (
     ContextManager,
     Generator,
     List,
+    Optional,
     Protocol,
     TypeVar,
     cast,
@@ -139,27 +140,29 @@ class _Verdict:
     """
 
     def __init__(self, report: Callable[[], str]) -> None:
-        self.passed = False
+        self.passed: Optional[bool] = None
         self.report = report
 
 
 _VERDICTS = pytest.StashKey[List[_Verdict]]()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Run a test; if it uses a kit, see what comes of it."""
-    if _VERDICTS not in item.stash:
-        return (yield)
-    try:
-        result = yield
-    except BaseException:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """See what has come of a test that uses a kit.
+
+    Only the finished report knows: what is wrong in a `unittest.TestCase` is never raised, and
+    marks turn outcomes round. With subtests there are several reports, and all must have passed.
+    """
+    report = yield
+    if report.when == "call" and _VERDICTS in item.stash:
         for verdict in item.stash[_VERDICTS]:
-            item.add_report_section("call", "flowmaestro", verdict.report())
-        raise
-    for verdict in item.stash[_VERDICTS]:
-        verdict.passed = True
-    return result
+            verdict.passed = report.passed and verdict.passed is not False
+            if not report.passed:
+                report.sections.append(("Captured flowmaestro call", verdict.report()))
+    return report
 
 
 def _during_the_test(
@@ -169,7 +172,11 @@ def _during_the_test(
     with suppress(_NotPassed), block as kit, kit.installed():
         verdict = _Verdict(kit.report)
         item: pytest.Item = cast("Any", request).node
-        item.stash.setdefault(_VERDICTS, []).append(verdict)
-        yield kit
+        verdicts = item.stash.setdefault(_VERDICTS, [])
+        verdicts.append(verdict)
+        try:
+            yield kit
+        finally:
+            verdicts.remove(verdict)  # pytest keeps the item, which must not keep the kit
         if not verdict.passed:
             raise _NotPassed

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import aiohttp
-from protocol import HEADERS, INPUTS, URL, Growth, serve_awaiting
+from protocol import HEADERS, INPUTS, URL, Holding, serve_awaiting
 
 
 async def main():
@@ -35,12 +35,12 @@ async def main():
             url = f"{URL}/api/v1/executions/idle/events"
             first = await session.get(url)
             await first.content.readany()
-            with Growth() as growth:
+            with Holding() as held:
                 streams = await asyncio.gather(*(session.get(url) for _ in range(count)))
                 await asyncio.gather(*(stream.content.readany() for stream in streams))
             for stream in (first, *streams):
                 stream.close()
-            return growth.of_one(count)
+            return held.of_one(count)
 
         await serve_awaiting(
             call=call, list_page=list_page, execute=execute, in_flight=in_flight, idle=idle

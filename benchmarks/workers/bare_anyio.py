@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import h11
-from protocol import ARGUMENTS, HEADERS, INPUTS, URL, Growth, serve_awaiting
+from protocol import ARGUMENTS, HEADERS, INPUTS, URL, Holding, serve_awaiting
 
 place = urlsplit(URL)
 
@@ -19,7 +19,9 @@ class Connection:
         return self
 
     async def send(self, method, path, body=b""):
-        fields = {"Host": place.netloc, **HEADERS, "Content-Length": str(len(body))}
+        fields = {"Host": place.netloc, **HEADERS}
+        if body:
+            fields["Content-Length"] = str(len(body))
         request = h11.Request(method=method, target=path, headers=list(fields.items()))
         data = self.state.send(request)
         if body:
@@ -74,13 +76,13 @@ async def main():
             streams.append(stream)
 
         await open_one()
-        with Growth() as growth:
+        with Holding() as held:
             async with anyio.create_task_group() as group:
                 for _ in range(count):
                     group.start_soon(open_one)
         for stream in streams:
             await stream.socket.aclose()
-        return growth.of_one(count)
+        return held.of_one(count)
 
     await serve_awaiting(call=call, list_page=list_page, execute=execute, idle=idle)
     await connection.socket.aclose()

@@ -7,7 +7,17 @@ import time
 import tracemalloc
 
 import anyio
-from protocol import ARGUMENTS, INPUTS, KEY, RUNS_MS, URL, Growth, late_ms, serve_awaiting
+from protocol import (
+    ARGUMENTS,
+    INPUTS,
+    KEY,
+    RUNS_MS,
+    URL,
+    Holding,
+    Measurement,
+    late_ms,
+    serve_awaiting,
+)
 
 import flowmaestro
 
@@ -58,10 +68,26 @@ async def events(count):
             break
 
 
-async def pages(count):
+async def long_streams(count, times):
+    """Streams of `count` events on a warm client, less their opening: that of streams of one."""
+    with Measurement() as streams:
+        for _ in range(times):
+            await events(count)
+    with Measurement() as opening:
+        for _ in range(times):
+            await events(1)
+    return streams.less(opening).of_one((count - 1) * times)
+
+
+async def pages(count, times):
+    """Walks of `count` pages, by a client that has its connection."""
     async with new_client(f"{URL}/pages-{count}") as one:
-        async for _ in one.workflows.iterate(per_page=4):
-            pass
+        await one.workflows.list(per_page=4)
+        with Measurement() as walks:
+            for _ in range(times):
+                async for _ in one.workflows.iterate(per_page=4):
+                    pass
+    return walks.of_one(count * times)
 
 
 async def make(count, trace=False):
@@ -106,11 +132,11 @@ async def idle(count):
         await stream.__anext__()
 
     await open_one()  # what is loaded with the first stream is not the cost of any
-    with Growth() as growth:
+    with Holding() as held:
         await together(count, open_one)
     for stream in streams:
         await (stream.close() if TRANSPORT else stream.aclose())
-    return growth.of_one(count)
+    return held.of_one(count)
 
 
 async def overshoot(count):
@@ -135,6 +161,7 @@ async def main():
         execute=execute,
         in_flight=in_flight,
         events=events,
+        long_streams=long_streams,
         pages=pages,
         make=make,
         idle=idle,

@@ -5,7 +5,7 @@ import socket
 import time
 import tracemalloc
 
-from protocol import ARGUMENTS, INPUTS, KEY, RUNS_MS, URL, late_ms, serve
+from protocol import ARGUMENTS, INPUTS, KEY, RUNS_MS, URL, Measurement, late_ms, serve
 
 import flowmaestro
 
@@ -42,9 +42,26 @@ def events(count):
             break
 
 
-def pages(count):
-    for _ in new_client(f"{URL}/pages-{count}").workflows.iterate(per_page=4):
-        pass
+def long_streams(count, times):
+    """Streams of `count` events on a warm client, less their opening: that of streams of one."""
+    with Measurement() as streams:
+        for _ in range(times):
+            events(count)
+    with Measurement() as opening:
+        for _ in range(times):
+            events(1)
+    return streams.less(opening).of_one((count - 1) * times)
+
+
+def pages(count, times):
+    """Walks of `count` pages, by a client that has its connection."""
+    with new_client(f"{URL}/pages-{count}") as one:
+        one.workflows.list(per_page=4)
+        with Measurement() as walks:
+            for _ in range(times):
+                for _ in one.workflows.iterate(per_page=4):
+                    pass
+    return walks.of_one(count * times)
 
 
 def make(count, trace=False):
@@ -103,6 +120,7 @@ serve(
     list_page=list_page,
     execute=execute,
     events=events,
+    long_streams=long_streams,
     pages=pages,
     make=make,
     overshoot=overshoot,

@@ -38,17 +38,28 @@ class Measurement:
         """The times of one operation, when `count` of them were done."""
         return {"cpu_us": self.cpu / count / 1000, "wall_us": self.wall / count / 1000}
 
+    def less(self, other):
+        """This one, without what another has shown to be no part of it."""
+        self.cpu -= other.cpu
+        self.wall -= other.wall
+        return self
 
-class Growth(Measurement):
-    """The same, and by how much the block makes the process larger."""
+
+class Holding(Measurement):
+    """The same, and how much more memory the process has at the end, garbage collected.
+
+    What the block has needed only for a while is not in it, where the allocator gives it back.
+    """
 
     def __enter__(self):
-        self.held = peak_kb()
+        gc.collect()
+        self.held = resident_kb()
         return super().__enter__()
 
     def __exit__(self, *exc):
         super().__exit__()
-        self.held = peak_kb() - self.held
+        gc.collect()
+        self.held = resident_kb() - self.held
 
     def of_one(self, count):
         return {**super().of_one(count), "held_kb": self.held / count}
@@ -61,6 +72,15 @@ def answer(measured, count, more):
 def peak_kb():
     """The largest amount of memory that this process has had, in KB (Linux; bytes on macOS)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def resident_kb():
+    """How much memory this process has now, in KB; elsewhere than on Linux, the peak."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize() / 1024
+    except FileNotFoundError:
+        return peak_kb()
 
 
 def serve(**tasks):

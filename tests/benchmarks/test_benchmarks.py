@@ -47,14 +47,45 @@ def test_one_of_ours_alone(name: str, row: str, tmp_path: Path, capsys) -> None:
 def test_a_wrong_name_is_told_the_right_ones() -> None:
     with pytest.raises(SystemExit, match=r"no benchmark colls: there are calls, calls-async"):
         main(["colls"], this_python)
-    with pytest.raises(SystemExit, match="no such row: nobody"):
-        main(["calls", "--only", "nobody"], this_python)
+    known = "no such row: nobody, peer-async; there are ours-requests, bare-requests, peer, "
+    with pytest.raises(SystemExit, match=known):
+        main(["calls", "--only", "peer,nobody,peer-async"], this_python)
+
+
+@pytest.mark.parametrize("option", ["--quick", "--only=ours-requests", "--only="])
+def test_nothing_is_published_of_a_part(option: str) -> None:
+    with pytest.raises(SystemExit, match="--publish is for whole benchmarks"):
+        main(["calls", "--publish", option], this_python)
+
+
+def test_the_help_says_what_there_is(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"], this_python)
+    said = capsys.readouterr().out
+    for benchmark in BENCHMARKS:
+        assert re.search(rf"^  {benchmark.name} +{re.escape(benchmark.title)}$", said, re.MULTILINE)
+        assert all(row.name in said for row in benchmark.rows)
+
+
+def test_a_case_is_called_by_the_work_that_is_done() -> None:
+    (benchmark,) = chosen(["growth-pages"])
+    assert benchmark.cases[-1].name == "10,000 pages"
+    quick = benchmark.scaled(0.1)
+    assert [case.name for case in quick.cases] == [
+        "1 pages",
+        "10 pages",
+        "100 pages",
+        "1,000 pages",
+    ]
+    assert [case.count for case in quick.cases] == [1, 10, 100, 1000]
+    (in_flight,) = chosen(["in-flight"])
+    assert [case.scaled(0.1).count for case in in_flight.cases] == [102, 512]
 
 
 def test_a_worker_that_dies_is_named(capfd) -> None:
     worker = Worker(Row("ours", "ours", "machines"), this_python(""), "http://127.0.0.1:9")
     with stopped(worker.process), pytest.raises(RuntimeError, match="ours could not do 'nonsense'"):
-        worker.do(Case("nonsense", "nonsense", 1), 1)
+        worker.do(Case("nonsense", "nonsense", 1))
     assert "KeyError" in capfd.readouterr().err
 
 

@@ -187,6 +187,89 @@ class TestFixtures:
         assert "Not there:\n  workflow wf_invoce; there are " in said
         assert ", wf_invoice\n" in said
 
+    def test_a_unittest_case_is_judged_like_any_other(self, run_pytest):
+        said = run_pytest(
+            """
+            import unittest
+            import pytest
+            from flowmaestro import FlowMaestroClient
+
+            class TestIt(unittest.TestCase):
+                @pytest.fixture(autouse=True)
+                def script(self, flowmaestro_fake):
+                    flowmaestro_fake.workflow(f"wf_{self._testMethodName}")
+
+                def test_wrong(self):
+                    FlowMaestroClient().workflows.run("wf_123")
+                    self.assertEqual(1, 2)
+
+                def test_skipped(self):
+                    self.skipTest("not today")
+
+                @unittest.expectedFailure
+                def test_as_expected(self):
+                    self.assertEqual(1, 2)
+
+                def test_right(self):
+                    pass
+            """,
+            passed=1,
+            failed=1,
+        )
+        assert "POST /workflows/wf_123/execute" in said
+        _, _, told = said.partition("warnings summary")
+        assert "never used by this test: workflow wf_test_right" in told
+        assert told.count("never used by this test") == 1
+
+    def test_a_failed_subtest_is_a_failure(self, run_pytest):
+        said = run_pytest(
+            """
+            import unittest
+            import pytest
+
+            class TestIt(unittest.TestCase):
+                @pytest.fixture(autouse=True)
+                def script(self, flowmaestro_fake):
+                    flowmaestro_fake.workflow("wf_x")
+
+                def test_in_part(self):
+                    for number in range(2):
+                        with self.subTest(number=number):
+                            self.assertEqual(number, 1)
+            """,
+            passed=int(pytest.version_tuple >= (9,)),  # so the test around them is counted
+            failed=1,
+        )
+        assert said.count("Captured flowmaestro call") == 1
+        assert "never used by this test" not in said
+
+    def test_a_kit_does_not_outlive_its_test(self, run_pytest):
+        run_pytest(
+            """
+            import gc, unittest, weakref
+            import pytest
+
+            fakes = []
+
+            @pytest.mark.parametrize("number", range(3))
+            def test_it(number, flowmaestro_fake):
+                fakes.append(weakref.ref(flowmaestro_fake))
+
+            class TestIt(unittest.TestCase):
+                @pytest.fixture(autouse=True)
+                def fake(self, flowmaestro_fake):
+                    fakes.append(weakref.ref(flowmaestro_fake))
+
+                def test_it(self):
+                    pass
+
+            def test_they_are_gone():
+                gc.collect()
+                assert [fake() for fake in fakes] == [None] * 4
+            """,
+            passed=5,
+        )
+
     def test_a_cassette_is_recorded_once_and_replayed(self, run_pytest, tmp_path, monkeypatch):
         text = """
             import pytest
