@@ -8,6 +8,7 @@ import re
 from typing import (
     TYPE_CHECKING,
     Any,
+    Callable,
     Dict,
     Generic,
     List,
@@ -17,6 +18,7 @@ from typing import (
     Tuple,
     TypeVar,
     Union,
+    cast,
     overload,
 )
 
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BOM = "\ufeff"
-_JSON = json.JSONDecoder()
+_scan_json: Callable[[str, int], Tuple[Any, int]] = cast("Any", json.JSONDecoder()).scan_once
+"""One JSON value and where it ends: what `raw_decode` calls, and half of `json.loads`' time."""
 _JSON_SPACE = " \t\n\r"
 _NO_SECRETS = Echoes(())
 
@@ -115,7 +118,9 @@ def decode_json(body: Union[bytes, str]) -> Any:
     text = body if isinstance(body, str) else body.decode("utf-8").removeprefix(_BOM)
     text = text.strip(_JSON_SPACE)
     try:
-        value, end = _JSON.raw_decode(text)  # half the time of `json.loads` on a short text
+        value, end = _scan_json(text, 0)
+    except StopIteration as stop:
+        raise json.JSONDecodeError("Expecting value", text, stop.value) from None
     except RecursionError:
         raise ValueError("the JSON is nested too deep") from None
     if end != len(text):

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 import weakref
-from typing import Any, AsyncGenerator, Dict, List, Optional, Set
+from typing import Any, AsyncGenerator, Dict, Optional, Set, Tuple
 
 import aiohttp
 from yarl import URL
@@ -92,7 +92,7 @@ class AiohttpTransport(OneProcess):
         self._attempts: Set[Attempt] = set()
         self._pauses: Set[asyncio.Future[None]] = set()
         self._process = Process()
-        self._left_alone: List[object] = []
+        self._left_alone: Tuple[object, ...] = ()
         """What would be finished by an event loop that stands still, or is a parent's, if it were
         collected: to ask those for anything is to disturb them."""
         self._closed = False
@@ -238,14 +238,14 @@ class AiohttpTransport(OneProcess):
             if isinstance(session.connector, Connector):
                 session.connector.abandon()
             session.detach()
-        self._left_alone.append((keeper, left))
+        self._left_alone += (keeper, left)
 
     def _leave_to_parent(self) -> None:
         for session in self._sessions.values():
             if isinstance(session.connector, Connector):
                 session.connector.leave_to_parent()
             session.detach()
-        self._left_alone.append((self._keeper, self._loop))
+        self._left_alone += (self._keeper, self._loop)
         self._keeper = self._loop = None
         self._sessions = {}
         self._streams = weakref.WeakSet()
