@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import httpx
-from httpx_attempt import ERRORS, Attempt
+from httpx_attempt import ERRORS, LONG_LINES, Attempt
 from impatient_body import ImpatientBody
 from impatient_transport import ImpatientTransport
 
@@ -18,6 +18,7 @@ class HttpxTransport(ImpatientTransport[httpx.Client]):
     falls_short = {
         "a-head-that-dribbles": _DRIBBLE,
         "a-body-that-dribbles": _DRIBBLE,
+        "an-endless-header-line": LONG_LINES,
     }
 
     def begin(self, pool: httpx.Client, request: Request, timeout: float) -> ImpatientBody:

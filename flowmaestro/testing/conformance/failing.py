@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from functools import partial
 
 from flowmaestro.testing.conformance.check import (
@@ -250,12 +251,20 @@ async def _expect_no_reply(lane: Lane, data: bytes) -> None:
 
 @check(WIRE, why="A server could fill the memory of its client with one line.")
 async def an_endless_header_line(lane: Lane) -> None:
-    """A header line of 128 KiB is refused."""
+    """A header line of 128 KiB is refused, whether it comes at once or in two parts."""
     data = reply(b"ok", headers=[("X-Long", "x" * (128 * 1024))])
-    server = lane.server(answering(data))
-    await expect_failure(
-        lane.transport().send(ask(server.url), LIMIT),
-        Phase.REPLY_BROKEN,
-        Phase.MAYBE_PROCESSED,
-        timed_out=False,
-    )
+
+    def in_two_parts(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(data[:90_000])
+        time.sleep(0.05)  # a reader that counts only what lies unread takes the rest as one
+        peer.send(data[90_000:])
+        peer.wait_closed()
+
+    for handler in (answering(data), in_two_parts):
+        await expect_failure(
+            lane.transport().send(ask(lane.server(handler).url), LIMIT),
+            Phase.REPLY_BROKEN,
+            Phase.MAYBE_PROCESSED,
+            timed_out=False,
+        )
