@@ -29,6 +29,11 @@ from flowmaestro_core.sse import ServerSentEvent, SseDecoder
 from flowmaestro_core.streams import AsyncEventStream, EventStream
 from flowmaestro_core.wait import ONCE, is_terminal, may_pass
 
+LAST_WORDS = 0.02
+"""Seconds of silence after which the stream of an execution that has ended has said all."""
+HEARD_OUT = 1.0
+"""Seconds after which it is believed to have, even if more comes."""
+
 E = TypeVar("E")
 
 
@@ -88,12 +93,19 @@ class EventStreamMachine(Machine[Any]):
             "transport_failed": ("reconciling", "backing off", "failed"),
         },
         "emitting": {
-            "emitted": ("emitting", "streaming", "reconciling", "closing", "done"),
+            "emitted": ("emitting", "streaming", "hearing out", "reconciling", "closing", "done"),
+        },
+        "hearing out": {
+            "bytes_received": ("hearing out", "emitting", "closing"),
+            "stream_quiet": ("closing",),
+            "stream_ended": ("emitting",),
+            "transport_failed": ("emitting",),
         },
         "reconciling": {
             "response_received": (
                 "reconciling",
                 "streaming",
+                "hearing out",
                 "closing",
                 "emitting",
                 "backing off",
@@ -139,6 +151,8 @@ class EventStreamMachine(Machine[Any]):
         )
         self._decoder = SseDecoder()
         self._queue: Deque[Dict[str, Any]] = deque()
+        self._learned: Optional[Dict[str, Any]] = None
+        self._heard_out_at = 0.0
         self._terminal: Optional[Dict[str, Any]] = None
         self._error: Optional[FlowMaestroError] = None
         self._given_up: Optional[FlowMaestroError] = None
@@ -182,6 +196,8 @@ class EventStreamMachine(Machine[Any]):
 
     @event
     def stream_quiet(self, now: float, jitter: float) -> Action:
+        if self._learned is not None:
+            return self._end(self._learned)
         if now >= self._silence.dead_at:
             return self._close()
         return self._next(now, jitter)
@@ -214,6 +230,7 @@ class EventStreamMachine(Machine[Any]):
         if self._terminal is not None:
             return self._done(self._terminal)
         self._silence.unheard(now - self._handed_at)
+        self._heard_out_at += now - self._handed_at
         return self._next(now, jitter)
 
     def _take(self, sse: ServerSentEvent, now: float) -> bool:
@@ -241,6 +258,8 @@ class EventStreamMachine(Machine[Any]):
             item = self._queue.popleft()
             self._handed_at = now
             return self._end(item) if item["type"] in self._events.terminal else self._emit(item)
+        if self._learned is not None:
+            return self._hear_out(self._learned, now)
         if now >= self._deadline:
             return self._leave(_late())
         question_at = self._silence.question_at
@@ -248,6 +267,13 @@ class EventStreamMachine(Machine[Any]):
             return self._reconcile(now, jitter)
         self.state = "streaming"
         return Read(min(self._silence.dead_at, question_at, self._deadline) - now)
+
+    def _hear_out(self, learned: Dict[str, Any], now: float) -> Action:
+        """Read what came while the execution was asked for, then emit its end."""
+        if now >= self._heard_out_at:
+            return self._end(learned)
+        self.state = "hearing out"
+        return Read(min(LAST_WORDS, self._heard_out_at - now))
 
     def _emit(self, item: Dict[str, Any]) -> Action:
         self.state = "emitting"
@@ -297,7 +323,9 @@ class EventStreamMachine(Machine[Any]):
         self.last_seen = execution = outcome.value["data"]
         if is_terminal(execution):
             self.execution = execution
-            return self._end(terminal_event(execution))
+            self._learned = terminal_event(execution)
+            self._heard_out_at = now + HEARD_OUT
+            return self._next(now, jitter) if self._body_open else self._end(self._learned)
         if given_up is not None and used_up:
             pause = self._silence.question_at - now
             self._reconnections.put_off(pause, given_up.__cause__, now)
@@ -381,6 +409,8 @@ class EventStreamMachine(Machine[Any]):
         return self._ask_last(error, error, now, jitter)
 
     def _reconnect(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
+        if self._learned is not None:
+            return self._end(self._learned)
         if not self._events.resumable:
             return self._fail(self._broken("this stream cannot be opened twice", cause))
         retry = self._decoder.retry

@@ -95,6 +95,7 @@ def event_stream() -> Stepper:
     stepper.receives(KEEPALIVE)
     stepper.stays_quiet()
     stepper.replies(200, ENDED)
+    stepper.stays_quiet()
     stepper.closes()
     stepper.takes()
     assert stepper.value["type"] == "execution:completed"

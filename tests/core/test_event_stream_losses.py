@@ -342,6 +342,7 @@ def test_a_garbled_end_is_not_believed_and_the_execution_is_asked_at_once() -> N
     stream.receives(b'event: execution:completed\ndata: {"outputs": {"a\n\n')
     assert isinstance(stream.action, Send)
     stream.replies(body=ENDED)
+    stream.stays_quiet()
     stream.closes()
     stream.takes()
     assert stream.items[-1]["outputs"] == {"a": 1}

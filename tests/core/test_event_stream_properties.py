@@ -64,6 +64,8 @@ def test_the_table_is_true() -> None:
     )
     taken |= wander(lambda: streaming(THREAD), world, walks=200)
     taken |= wander(lambda: streaming(deadline=1060.0, silent_poll=1.0), world, walks=50)
+    ending = Possibilities((a_response(200, ENDED),), (SSE_HEAD,), (STARTED, GARBLED))
+    taken |= wander(streaming, ending, walks=300)
     patient = Possibilities(REPLIES, (SSE_HEAD,), (b"retry: 20000\n\n",))
     taken |= wander(streaming, patient, walks=300)
     assert_table_is_true(EventStreamMachine, taken)

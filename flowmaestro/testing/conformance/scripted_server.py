@@ -22,7 +22,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which a handler gives up on its client."""
 
 CHUNKED = ("Transfer-Encoding", "chunked")
