@@ -7,6 +7,7 @@ from typing import Any, Callable, Coroutine, Dict, Optional, Tuple, Type, TypeVa
 
 from flowmaestro_core.actions import Action, Close, Done, Fail, Open, Read, Send, Wait
 from flowmaestro_core.context import Context
+from flowmaestro_core.echoes import Echoes
 from flowmaestro_core.errors import (
     Attempt,
     ConnectionError,
@@ -74,6 +75,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         proof: see `Proof`.
         enveloped: whether the reply is `{"data": ...}`; one that is not is then an error.
         data_type: what `data` is in such a reply, `dict` or `list`.
+        secrets: header fields and the like within the body; no error shows the secret ones.
 
     """
 
@@ -88,6 +90,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
     proof: Optional[Proof] = None
     enveloped: bool = True
     data_type: Type[Any] = dict
+    secrets: Tuple[Tuple[str, str], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.idempotency_key is not None:
@@ -281,6 +284,10 @@ class CallMachine(Machine[Any]):
         self.state = "closing"
         return Close()
 
+    @property
+    def _echoes(self) -> Echoes:
+        return self._context.echoes.and_of(self._call.secrets)
+
     def _whole(self) -> Response:
         return Response(self._head.status, self._head.headers, bytes(self._collected))
 
@@ -297,7 +304,7 @@ class CallMachine(Machine[Any]):
             return self._succeed(response)
         if status in _REDIRECTS:
             return self._redirect(response, now)
-        error = error_from_response(response, self._context.echoes)
+        error = error_from_response(response, self._echoes)
         if error.retry_after is None:
             error.retry_after = retry_after(response.headers)
         proof = self._call.proof
@@ -324,7 +331,7 @@ class CallMachine(Machine[Any]):
 
     def _misread(self, error: ServerError, response: Response) -> Action:
         """A reply that is not what was expected."""
-        error.request_id = shown_request_id(None, response.headers, self._context.echoes)
+        error.request_id = shown_request_id(None, response.headers, self._echoes)
         return self._give_up(error, response.status, None)
 
     def _redirect(self, response: Response, now: float) -> Action:
@@ -345,14 +352,14 @@ class CallMachine(Machine[Any]):
             f"within its origin, at most {MAX_REDIRECTS} times",
             "redirect_refused",
             response.status,
-            shown_request_id(None, response.headers, self._context.echoes),
+            shown_request_id(None, response.headers, self._echoes),
         )
         return self._give_up(error, response.status, None)
 
     def _lost(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         kind = TimeoutError if failure.timed_out else ConnectionError
         phase = failure.phase if self.state in ("sending", "opening") else Phase.REPLY_BROKEN
-        cause = self._context.echoes.showable(failure)
+        cause = self._echoes.showable(failure)
         error = kind(f"{cause.message} ({phase.value})")
         error.__cause__ = cause
         if phase is not Phase.NOT_SENT:

@@ -31,6 +31,14 @@ class Echoes:
             if len(secret) >= SHORTEST_SECRET
         ]
 
+    def and_of(self, sent: Tuple[Tuple[str, str], ...]) -> Echoes:
+        """These, and those of `sent`."""
+        if not sent:
+            return self
+        both = Echoes(sent)
+        both._secrets += self._secrets
+        return both
+
     def blotted(self, text: str) -> str:
         """`text` without the secrets."""
         for secret in self._secrets:

@@ -113,19 +113,26 @@ Page = Reply[List[T]]
 def decode_json(body: Union[bytes, str]) -> Any:
     """The JSON value in `body`; `ValueError` when it is none, or nested too deep.
 
-    Bytes are UTF-8; a byte order mark before the JSON is ignored (RFC 8259, section 8.1).
+    The error does not hold the body, which may be large, and secret. Bytes are UTF-8; a byte
+    order mark before the JSON is ignored (RFC 8259, section 8.1).
     """
-    text = body if isinstance(body, str) else body.decode("utf-8").removeprefix(_BOM)
-    text = text.strip(_JSON_SPACE)
     try:
+        text = body if isinstance(body, str) else body.decode("utf-8").removeprefix(_BOM)
+        text = text.strip(_JSON_SPACE)
         value, end = _scan_json(text, 0)
     except StopIteration as stop:
-        raise json.JSONDecodeError("Expecting value", text, stop.value) from None
+        problem = f"no JSON value at character {stop.value}"
+    except UnicodeDecodeError as error:
+        problem = f"no UTF-8 at byte {error.start}: {error.reason}"
+    except json.JSONDecodeError as error:
+        problem = str(error)
     except RecursionError:
-        raise ValueError("the JSON is nested too deep") from None
-    if end != len(text):
-        raise json.JSONDecodeError("Extra data", text, end)
-    return value
+        problem = "the JSON is nested too deep"
+    else:
+        if end == len(text):
+            return value
+        problem = f"more than one JSON value: another begins at character {end}"
+    raise ValueError(problem)
 
 
 def request_id_of(body: Any, headers: Headers) -> Optional[str]:

@@ -7,6 +7,7 @@ say.
 from __future__ import annotations
 
 import re
+from typing import List, Tuple
 
 REDACTED = "***"
 """What is shown in the place of a secret."""
@@ -19,7 +20,7 @@ _SECRET = re.compile(
     r"|session|signature|token",
     re.IGNORECASE,
 )
-_CREDENTIALS = re.compile(r"^([^:/]+://)[^/]*@")
+_CREDENTIALS = re.compile(r"^([^:/]+://)([^/]*)@")
 _QUERY_VALUE = re.compile(r"=[^&]*")
 
 
@@ -30,6 +31,19 @@ def is_secret_field(name: str) -> bool:
     name holds a word such as token, secret or key; `Idempotency-Key` does not.
     """
     return _SECRET.search(name) is not None
+
+
+def credentials_in(url: str) -> List[Tuple[str, str]]:
+    """What `url` bears, as header fields: the password before its host, the values of its query."""
+    location, _, query = url.partition("?")
+    found = _CREDENTIALS.match(location)
+    pairs: List[Tuple[str, str]] = []
+    for part in query.partition("#")[0].split("&"):
+        name, _, value = part.partition("=")
+        pairs.append((name, value))
+    if found is not None:
+        pairs.append(("password", found[2].partition(":")[2] or found[2]))
+    return pairs
 
 
 def showable_url(url: str) -> str:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, cast
 
-from flowmaestro_core.secrecy import REDACTED
+from flowmaestro_core.secrecy import REDACTED, is_secret_field, showable_url
 
 
 class WithSecret(Dict[str, Any]):
-    """A dict whose repr, and so whose `str` and log lines, keeps the value of `secret` back.
+    """A webhook whose repr, and so whose `str` and log lines, keeps its secrets back.
 
-    In all else it is the plain dict: equality, JSON, pickle, and `data["secret"]` itself.
+    They are the value of `secret`, those of its header fields that may be one, and what its URL
+    bears besides the way. In all else it is the plain dict: equality, JSON, pickle, and
+    `data["secret"]` itself.
     """
 
+    def copy(self) -> WithSecret:
+        """As `dict.copy`, and as secretive."""
+        return WithSecret(self)
+
     def __repr__(self) -> str:
-        return repr({name: REDACTED if name == "secret" else self[name] for name in self})
+        return repr({name: _shown(name, value) for name, value in self.items()})
+
+
+def _shown(name: str, value: Any) -> Any:
+    if name == "url" and isinstance(value, str):
+        return showable_url(value)
+    if name == "headers" and isinstance(value, dict):
+        fields = cast("Dict[str, Any]", value)
+        return {key: REDACTED if is_secret_field(key) else fields[key] for key in fields}
+    return REDACTED if name == "secret" and value is not None else value

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from flowmaestro_core import shapes
 from flowmaestro_core.body import flag, json_body, optional_text, text
 from flowmaestro_core.call import Call, Proof
+from flowmaestro_core.json_values import list_or_empty, object_or_empty
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.options import checked_headers
 from flowmaestro_core.pages import Pages
 from flowmaestro_core.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.secrecy import credentials_in
 from flowmaestro_core.types import (
     DeletedResource,
     TestWebhookResponse,
@@ -84,8 +86,9 @@ class Webhooks(Resource[D]):
                 headers=_delivery_headers(headers),
             ),
             repeatable=False,
-            shape=_new_webhook,
+            shape=partial(_guarded, partial(shapes.resource, WebhookWithSecret)),
             idempotency_key=idempotency_key,
+            secrets=_secrets(url, headers),
         )
 
     @endpoint
@@ -107,7 +110,13 @@ class Webhooks(Resource[D]):
             headers=_delivery_headers(headers),
             is_active=flag("is_active", is_active),
         )
-        return Call("PATCH", _webhook(webhook_id), body, shape=_one_webhook)
+        return Call(
+            "PATCH",
+            _webhook(webhook_id),
+            body,
+            shape=_one_webhook,
+            secrets=_secrets(url or "", headers),
+        )
 
     @endpoint
     def delete(self, webhook_id: str) -> Call[Reply[DeletedResource]]:
@@ -152,7 +161,7 @@ class Webhooks(Resource[D]):
 
 
 def _page(page: Optional[int], per_page: Optional[int]) -> Call[Page[Webhook]]:
-    return page_of("/webhooks", page, per_page, shape=partial(shapes.page, Webhook))
+    return page_of("/webhooks", page, per_page, shape=_webhooks)
 
 
 def _delivery_page(
@@ -162,14 +171,26 @@ def _delivery_page(
     return page_of(where, page, per_page, shape=partial(shapes.page, WebhookDelivery))
 
 
-def _one_webhook(body: Dict[str, Any]) -> None:
-    shapes.resource(Webhook, body)
+def _guarded(shape: Callable[[Dict[str, Any]], None], body: Dict[str, Any]) -> None:
+    """`shape`, and no webhook shows its secrets."""
+    shape(body)
+    data = body.get("data")
+    if isinstance(data, list):
+        body["data"] = list(map(_guard, list_or_empty(data)))
+    else:
+        body["data"] = _guard(data)
 
 
-def _new_webhook(body: Dict[str, Any]) -> None:
-    shapes.resource(WebhookWithSecret, body)
-    if isinstance(body.get("data"), dict):
-        body["data"] = WithSecret(body["data"])
+def _guard(webhook: Any) -> Any:
+    return WithSecret(object_or_empty(webhook)) if isinstance(webhook, dict) else webhook
+
+
+_one_webhook = partial(_guarded, partial(shapes.resource, Webhook))
+_webhooks = partial(_guarded, partial(shapes.page, Webhook))
+
+
+def _secrets(url: str, headers: Optional[Dict[str, str]]) -> Tuple[Tuple[str, str], ...]:
+    return (*credentials_in(url), *(headers or {}).items())
 
 
 def _webhook(webhook_id: str) -> str:

@@ -18,6 +18,7 @@ from flowmaestro_core.echoes import LONGEST_TEXT, Echoes
 from flowmaestro_core.errors import AuthenticationError
 from flowmaestro_core.http import Phase, TransportFailure
 from flowmaestro_core.resources.threads import Threads
+from flowmaestro_core.resources.webhooks import Webhooks
 from flowmaestro_core.resources.workflows import Workflows
 
 KEY = "fm_live_key"  # the key of `a_context`
@@ -131,6 +132,31 @@ def test_of_a_refusal_in_escapes(body: Dict[str, Any]) -> None:
     assert "***" in str(call.error)
     assert_hushed(call.error)
     assert all_escaped(KEY) not in everywhere(call.error)
+
+
+@pytest.mark.parametrize("change", [False, True])
+def test_of_a_webhook_that_is_refused(change: bool) -> None:
+    url = "https://user:pass-word@hooks.test/in?plain=visible-1&token=query-word#end"
+    headers = {"Authorization": "Bearer header-word", "X-Plain": "visible-2"}
+    if change:
+        call = started(Webhooks.update("wh_1", url=url, headers=headers), OPTIONS)
+    else:
+        call = started(Webhooks.create("n", url, [], headers=headers), OPTIONS)
+    sent = call.sent[0].body.decode()
+    call.replies(422, {"error": {"code": "x", "message": f"bad {sent}", "details": [sent, KEY]}})
+    assert_hushed(call.error)
+    assert "-word" not in everywhere(call.error)
+    assert everywhere(call.error).count("visible-") >= 4
+
+
+def test_a_body_that_is_no_json_stays_out_of_the_error() -> None:
+    for before in (b'{"secret": "', b"", b'"\xff', b"{} "):
+        call = started(Webhooks.create("n", "https://h", []))
+        call.replies(200, raw=before + OWN.encode())
+        assert call.error.code == "invalid_response"
+        assert isinstance(call.error.__cause__, ValueError)
+        assert_hushed(call.error)
+        assert OWN not in everywhere(call.error.__cause__)
 
 
 def test_a_text_that_is_cut_off_in_the_middle_of_an_echo() -> None:

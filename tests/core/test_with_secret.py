@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flowmaestro_core.call import Call
 from flowmaestro_core.resources.webhooks import Webhooks
 from flowmaestro_core.with_secret import WithSecret
 
@@ -27,6 +28,22 @@ def test_in_all_else_it_is_the_plain_dict() -> None:
     assert guarded["secret"] == "whsec_1"
     assert json.loads(json.dumps(guarded)) == PLAIN
     assert pickle.loads(pickle.dumps(guarded)) == PLAIN
+    assert repr(WithSecret({"url": None, "headers": ["h"], "secret": None, "n": 1})) == (
+        "{'url': None, 'headers': ['h'], 'secret': None, 'n': 1}"
+    )
+
+
+def test_nor_does_printing_show_what_a_delivery_bears() -> None:
+    guarded = WithSecret(
+        url="https://user:s3cr3t@hooks.test/in?token=s3cr3t",
+        headers={"Authorization": "Bearer s3cr3t", "X-Plain": "seen"},
+        secret="s3cr3t",
+    )
+    for shown in (repr(guarded), repr(guarded.copy())):
+        assert "s3cr3t" not in shown
+        assert "https://hooks.test/in?token=***" in shown
+        assert "'X-Plain': 'seen'" in shown
+    assert guarded["headers"]["Authorization"] == "Bearer s3cr3t"
 
 
 @pytest.mark.parametrize("data", [{**PLAIN}, None, []])
@@ -36,6 +53,26 @@ def test_a_new_webhook_keeps_its_secret_back(data: Any) -> None:
     assert shape is not None
     shape(body)
     assert "whsec_1" not in repr(body)
+
+
+ANY = {**PLAIN, "headers": {"X-Token": "whsec_1"}}
+
+
+@pytest.mark.parametrize(
+    ("call", "data"),
+    [
+        (Webhooks.get("wh_1"), ANY),
+        (Webhooks.update("wh_1", name="n"), ANY),
+        (Webhooks.list(), [ANY, None, ANY]),
+    ],
+    ids=["get", "update", "list"],
+)
+def test_nor_does_any_webhook_show_what_a_server_tells_again(call: Call[Any], data: Any) -> None:
+    body = {"data": data}
+    assert call.shape is not None
+    call.shape(body)
+    assert "whsec_1" not in repr(body)
+    assert json.loads(json.dumps(body))["data"] == body["data"]
 
 
 def test_a_call_does_not_show_its_body() -> None:
