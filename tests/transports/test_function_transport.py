@@ -160,3 +160,36 @@ def test_time_is_real():
 
     anyio.run(main)
     anyio.run(main, backend="trio")
+
+
+class PassingOn:
+    """A transport that stands on another one, and passes on whatever it is asked."""
+
+    def __init__(self, transport):
+        self._transport = transport
+
+    def __getattr__(self, name):
+        return getattr(self._transport, name)
+
+
+def test_a_transport_may_pass_all_on_to_another():
+    with FakeFlowMaestro() as fake:
+        client = FlowMaestroClient(fake.api_key, transport=PassingOn(fake.transport()))
+        assert client.workflows.list()["data"]
+
+        async def main():
+            transport = PassingOn(fake.async_transport())
+            return await AsyncFlowMaestroClient(fake.api_key, transport=transport).workflows.list()
+
+        assert asyncio.run(main())["data"]
+
+
+@pytest.mark.parametrize("make_client", [FlowMaestroClient, AsyncFlowMaestroClient])
+def test_what_a_transport_lacks_is_named(make_client):
+    class Half:
+        def send(self, request, timeout): ...
+        def open(self, request, timeout): ...
+        def now(self): ...
+
+    with pytest.raises(TypeError, match="which lacks sleep, close"):
+        make_client("key", transport=Half())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from typing import Any, Optional, Union, cast
+from typing import Any, List, Optional, Union, cast
 
 from flowmaestro_core.http import (
     Headers,
@@ -32,13 +32,14 @@ def as_transport(given: Union[Transport, SyncFunction]) -> Transport:
     Raises `TypeError` for anything else.
     """
     _refuse_class(given)
-    if isinstance(given, Transport) and not inspect.iscoroutinefunction(given.send):
-        return given
+    lacking = _lacking(given)
+    if not lacking and not inspect.iscoroutinefunction(cast("Transport", given).send):
+        return cast("Transport", given)
     if _is_function(given) and not _is_coroutine_function(given):
         return FunctionTransport(cast("SyncFunction", given))
     raise TypeError(
         "transport must be a Transport or a function from Request to Response, "
-        f"neither with coroutines, not {given!r}"
+        f"neither with coroutines, not {given!r}{_why(lacking)}"
     )
 
 
@@ -48,19 +49,30 @@ def as_async_transport(given: Union[AsyncTransport, AsyncFunction]) -> AsyncTran
     Raises `TypeError` for anything else.
     """
     _refuse_class(given)
-    if isinstance(given, AsyncTransport) and inspect.iscoroutinefunction(given.send):
-        return given
+    lacking = _lacking(given)
+    if not lacking and inspect.iscoroutinefunction(cast("AsyncTransport", given).send):
+        return cast("AsyncTransport", given)
     if _is_function(given):
         return AsyncFunctionTransport(cast("AsyncFunction", given))
     raise TypeError(
         "transport must be an AsyncTransport, with coroutines, or a function from Request to "
-        f"Response, not {given!r}"
+        f"Response, not {given!r}{_why(lacking)}"
     )
 
 
 def _refuse_class(given: Any) -> None:
     if isinstance(given, type):
         raise TypeError(f"transport must be an instance: {given.__name__}(), not {given.__name__}")
+
+
+def _lacking(given: Any) -> List[str]:
+    """The methods of a transport that this has not; one that passes all on has them."""
+    methods = ("send", "open", "sleep", "now", "close")
+    return [name for name in methods if not callable(getattr(given, name, None))]
+
+
+def _why(lacking: List[str]) -> str:
+    return "" if not lacking or "send" in lacking else f", which lacks {', '.join(lacking)}"
 
 
 def _is_function(given: Any) -> bool:
