@@ -84,6 +84,7 @@ class AnyioOpenResponse:
         self.status: int = head.status
         self.headers: Headers = self._body.headers
         pool.bodies.add(self)
+        pool.streaming.add(connection)
 
     async def read(self, patience: float) -> Optional[bytes]:
         """Some bytes of the body, all that have arrived up to about 64 KiB.
@@ -109,7 +110,7 @@ class AnyioOpenResponse:
         finally:
             self._reading = False
             if not self._open:
-                self._connection.close()
+                self._close_connection()
         if not self._open:
             raise closed(Phase.REPLY_BROKEN)
         if data == b"":
@@ -148,10 +149,15 @@ class AnyioOpenResponse:
             return
         self._open = False
         if not self._reading:
+            self._pool.streaming.discard(self._connection)
             self._pool.give_back(self._connection)
         elif self._patience is not None:
             self._patience.cancel()  # the reader wakes, and closes the connection itself
 
     def __del__(self) -> None:
         if self._open:
-            self._connection.close()
+            self._close_connection()
+
+    def _close_connection(self) -> None:
+        self._pool.streaming.discard(self._connection)
+        self._connection.close()

@@ -1,7 +1,7 @@
 """What calls on one event loop share: slots that bound them, and connections kept alive.
 
 A connection in use belongs to its user alone, who either gives it back or closes it; so the
-pool knows the idle ones only.
+pool does nothing with any but the idle ones.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ class Pool:
         """The scopes of the calls in flight, and of pauses; `close` cancels them."""
         self.bodies: WeakSet[Releasable] = WeakSet()
         """The bodies that are open; `close` releases them."""
+        self.streaming: Set[Connection] = set()
+        """Their connections. They would else be garbage together with a body that nobody closed,
+        and their sockets would warn before it is collected."""
         self.closed = False
         self._max_idle = max_connections
         self._idle: Dict[Hashable, List[Connection]] = {}

@@ -63,6 +63,7 @@ class SocketBody:
         self._closed = False
         self._failure: Optional[str] = None
         self._process = Process()
+        places.in_use.add(raw)
         if self._framing.finished:
             self._let_go(reuse=True)
         elif isinstance(self._framing, _UntilClose) and hasattr(sock, "suppress_ragged_eofs"):
@@ -97,6 +98,10 @@ class SocketBody:
             if self._sock is not None:
                 shut_down(self._sock)  # wakes a reader, which then leaves the lock
         with self._reading:
+            self._let_go(reuse=False)
+
+    def __del__(self) -> None:
+        if getattr(self, "_sock", None) is not None:
             self._let_go(reuse=False)
 
     def _receive(self, deadline: float) -> Optional[bytes]:
@@ -144,6 +149,7 @@ class SocketBody:
                 return
             self._sock = None
         if reuse:
+            self._places.in_use.discard(self._raw)
             self._raw._fp.close()  # of the reply alone: http.client then takes it as read
             self._raw.release_conn()
             self._places.settle()

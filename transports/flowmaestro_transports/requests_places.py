@@ -7,7 +7,7 @@ to put another connection back, and holds it.
 
 from __future__ import annotations
 
-from typing import Any, List
+from typing import Any, List, Set
 
 
 class Places:
@@ -15,12 +15,16 @@ class Places:
 
     def __init__(self) -> None:
         self._owed: List[Any] = []
+        self.in_use: Set[Any] = set()
+        """The replies whose bodies are open. They would else be garbage together with a body that
+        nobody closed, and their sockets would warn before it is collected."""
 
     def give_up(self, raw: Any) -> None:
         """Close the connection of a reply of urllib3's, and have its pool make room for another.
 
         Only a pool that makes others wait needs to hear of that; ours do not.
         """
+        self.in_use.discard(raw)
         raw.close()
         if getattr(getattr(raw, "_pool", None), "block", False):
             self._owed.append(raw)
