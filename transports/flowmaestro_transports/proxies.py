@@ -85,13 +85,12 @@ class Proxies:
         return None if any(each.covers(host, port) for each in self._exempt) else proxy
 
     def _read_environment(self) -> None:
+        settings = {source: _setting(source) for source in (*_PORTS, "all")}
         for scheme in _PORTS:
-            for source in (scheme, "all"):
-                value = _setting(source)
-                if value:
-                    variable = f"the environment variable {source.upper()}_PROXY"
-                    self._by_scheme[scheme] = _parse(variable, value)
-                    break
+            source = scheme if settings[scheme] else "all"
+            if settings[source]:
+                variable = f"the environment variable {source.upper()}_PROXY"
+                self._by_scheme[scheme] = _parse(variable, settings[source])
         if self._by_scheme:
             found = map(_Exemption, re.split(r"[,\s]+", _setting("no")))
             self._exempt = [each for each in found if each.pattern]

@@ -14,6 +14,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, ProxyManager
 from urllib3.exceptions import LocationValueError
+from urllib3.util import Retry
 
 from flowmaestro_transports.proxies import Proxies, Proxy
 from flowmaestro_transports.requests_connection import use_our_pools
@@ -21,6 +22,8 @@ from flowmaestro_transports.requests_interrupt import AtHand
 
 _PORTS = {"http": 80, "https": 443}
 _MAX_ORIGINS = 256
+_NEVER_AGAIN = Retry(0, read=False)
+"""What requests has by default; shared, since urllib3 takes long to make one."""
 
 
 class _Untouched:
@@ -70,7 +73,7 @@ class ReplyAdapter(HTTPAdapter):
         self._at_hand = at_hand
         self._connections = connections
         self._routes: Dict[str, _Route] = {}
-        super().__init__(pool_connections=_MAX_ORIGINS, pool_maxsize=connections)
+        super().__init__(_MAX_ORIGINS, connections, max_retries=_NEVER_AGAIN)
 
     @property
     def holds_connections(self) -> bool:

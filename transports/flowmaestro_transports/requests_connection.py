@@ -267,7 +267,7 @@ class _TlsConnection(_Connection, HTTPSConnection):
 class _IdleConnections:
     """What a pool of urllib3 wants of a `queue.LifoQueue`, without its locks: nobody waits here."""
 
-    def __init__(self, maxsize: int) -> None:
+    def __init__(self, maxsize: int, _asked_for: int) -> None:
         self._maxsize = maxsize
         self._connections: List[object] = []
 
@@ -294,10 +294,10 @@ class _Pool(HTTPConnectionPool):
     """A pool that gives out no connection that was idle for long."""
 
     ConnectionCls = cast("Any", _Connection)
-    QueueCls = cast("Any", _IdleConnections)
 
-    def __init__(self, at_hand: AtHand, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, at_hand: AtHand, *args: Any, maxsize: int, **options: Any) -> None:
+        self.QueueCls = cast("Any", partial(_IdleConnections, maxsize))
+        super().__init__(*args, **options)  # without maxsize: it fills the queue with so many Nones
         self._at_hand = at_hand
 
     def _make_request(self, conn: Any, *args: Any, **options: Any) -> Any:
