@@ -12,6 +12,7 @@ from flowmaestro_core.reply import decode_json
 from flowmaestro_core.resources import Executions, Workflows
 
 LATENCY = 0.02
+"""Seconds that an answer takes, on the virtual clock of a wait."""
 CONTEXT = Context(ClientOptions(api_key=KEY))
 WORKFLOW = {"id": "wf_1", "name": "Order intake", "description": "x" * 900, "inputs": None}
 BODY = json.dumps({"data": WORKFLOW, "meta": {"request_id": "req_1"}}).encode()
