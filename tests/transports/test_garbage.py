@@ -18,6 +18,7 @@ GARBAGE = {
     "a status with an underscore": b"HTTP/1.1 2_00 OK\r\nContent-Length: 2\r\n\r\nok",
     "four digits": b"HTTP/1.1 0200 OK\r\nContent-Length: 2\r\n\r\nok",
     "a version that is none": b"HTTP/1.x 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "a version of another kind": b"HTTP/9.9 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "a tab in the status line": b"HTTP/1.1\t200\tOK\r\nContent-Length: 2\r\n\r\nok",
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 1\r\n\r\nok",
     "a length with a sign": b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",

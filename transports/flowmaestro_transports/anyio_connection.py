@@ -114,6 +114,8 @@ class Connection:
             self._h11.receive_data(data)
             while (event := self._h11.next_event()) is not h11.NEED_DATA:
                 if isinstance(event, h11.Response):
+                    if not event.http_version.startswith(b"1."):
+                        raise h11.RemoteProtocolError("the reply is of no version of HTTP/1")
                     if received > MAX_HEAD:
                         _refuse_long_head(event)
                     return event
