@@ -1,0 +1,60 @@
+"""What a server says before it tells of the end reaches the caller first, over sockets, too."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List
+
+import anyio
+import pytest
+from fault_cells import TRANSPORTS
+from fault_clients import AWAITING, KEY
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamTimes
+from flowmaestro.testing.conformance.scripted_server import (
+    CHUNKED,
+    Peer,
+    ScriptedServer,
+    chunk,
+    reply,
+)
+
+TIMES = StreamTimes(event_idle=0.05, event_idle_max=0.05, bytes_idle=5.0)
+LAST_WORDS = b'event: node:completed\ndata: {"nodeId": "n"}\n\n'
+
+
+def converse(peer: Peer) -> None:
+    """An event stream that is silent until somebody asks for the execution, on another line."""
+    server: Any = peer.server
+    while (request := peer.read_request()) is not None:
+        if request.target.endswith("/events"):
+            server.stream = peer
+            headers = [("Content-Type", "text/event-stream"), CHUNKED]
+            peer.send(reply(headers=headers, length=False))
+            peer.wait_closed()
+            return
+        server.stream.send(chunk(LAST_WORDS))
+        ended: Dict[str, Any] = {"id": "ex_1", "status": "completed", "outputs": {"a": 1}}
+        peer.send(reply(json.dumps({"data": ended}).encode()))
+
+
+def events_by(transport: str, url: str) -> List[Any]:
+    options: Dict[str, Any] = {"api_key": KEY, "base_url": url, "stream_times": TIMES}
+    if transport == "requests":
+        with FlowMaestroClient(**options) as client:
+            return list(client.executions.stream("ex_1"))
+    make_transport, backend = AWAITING[transport]
+
+    async def main() -> List[Any]:
+        async with AsyncFlowMaestroClient(transport=make_transport(), **options) as client:
+            return [event async for event in client.executions.stream("ex_1")]
+
+    return anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_what_was_said_before_the_answer_comes_before_the_end(transport: str) -> None:
+    with ScriptedServer(converse) as server:
+        events = events_by(transport, server.url)
+    assert [event["type"] for event in events] == ["node:completed", "execution:completed"]
+    assert events[-1]["outputs"] == {"a": 1}
