@@ -63,7 +63,8 @@ class EventStreamMachine(Machine[Any]):
     """Emits events until a terminal one, and ends in no other way but an error.
 
     A quiet stream is doubted (`Silence`): the execution itself is asked for, and if that has
-    ended, its terminal event is made from the answer; or the connection is taken for dead. A
+    ended, the stream is heard out and its terminal event, unless it came, is made from the
+    answer; or the connection is taken for dead. A
     lost connection is made anew, at most `max_retries` times without progress in between (a live
     event, or an answer beside the open stream), and the gap is marked with `stream:reconnected`.
     Where that was in vain, and where the first connection fails for now, the execution is asked
