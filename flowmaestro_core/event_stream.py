@@ -64,13 +64,13 @@ class EventStreamMachine(Machine[Any]):
 
     A quiet stream is doubted (`Silence`): the execution itself is asked for, and if that has
     ended, the stream is heard out and its terminal event, unless it came, is made from the
-    answer; or the connection is taken for dead. A
-    lost connection is made anew, at most `max_retries` times without progress in between (a live
-    event, or an answer beside the open stream), and the gap is marked with `stream:reconnected`.
-    Where that was in vain, and where the first connection fails for now, the execution is asked
-    for once more: if it runs on, a stream that was open is tried again at leisure, as long as
-    there is an answer. No such question follows what asking cannot mend: a refusal for good, a
-    429, an event too large. Who sets a `deadline` asks by itself.
+    answer; or the connection is taken for dead. A lost connection is made anew, at most
+    `max_retries` times without progress in between (a live event, or an answer beside the open
+    stream), and the gap is marked with `stream:reconnected`. Where that was in vain, and where
+    the first connection fails for now, the execution is asked for once more: if it runs on, a
+    stream that was open is tried again at leisure, as long as there is an answer. No such
+    question follows what asking cannot mend: a refusal for good, a 429, an event too large. Who
+    sets a `deadline` asks by itself.
 
     The connection is closed before a terminal event is emitted. `execution` is the ended
     execution when it was learned by asking, `last_seen` what the last answer said of it.

@@ -7,7 +7,7 @@ import ssl
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Iterator
 
 import anyio
 import pytest
@@ -18,7 +18,10 @@ sys.path.append(str(Path(__file__).with_name("harness")))
 sys.path.append(str(Path(__file__).parents[2] / "transports" / "examples"))
 
 from anyio_scenes import Play, Scenario
+from quiet_streams import STACKS
 
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro.testing.conformance import scripted_server as scripted_server_module
 from flowmaestro.testing.conformance.grid import pytest_terminal_summary  # noqa: F401 - a hook
 from flowmaestro_transports.anyio_transport import AnyioTransport
@@ -82,3 +85,40 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.lower().endswith(("_proxy", "_ca_bundle")) or name.startswith("SSL_CERT_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def fake() -> FakeFlowMaestro:
+    """A service that knows which streams are open."""
+    return FakeFlowMaestro()
+
+
+@pytest.fixture
+def url(fake: FakeFlowMaestro) -> Iterator[str]:
+    """Where `fake` is served."""
+    with running_server(fake, speed=10) as url:
+        yield url
+
+
+@pytest.fixture
+def client(fake: FakeFlowMaestro, url: str) -> Iterator[FlowMaestroClient]:
+    """A blocking client of `fake`, over sockets."""
+    with FlowMaestroClient(fake.api_key, base_url=url) as client:
+        yield client
+
+
+@pytest.fixture(params=STACKS)
+def run_async(request: pytest.FixtureRequest, fake: FakeFlowMaestro, url: str) -> Any:
+    """Run `main(client)` on one of the awaiting stacks."""
+    make, backend = request.param
+
+    def run(main: Any) -> Any:
+        async def with_client() -> Any:
+            transport = make()
+            async with AsyncFlowMaestroClient(fake.api_key, base_url=url, transport=transport) as c:
+                return await main(c)
+
+        return anyio.run(with_client, backend=backend)
+
+    vars(run).update(make=make, backend=backend)
+    return run

@@ -1,0 +1,300 @@
+"""Streams that nobody closes: who lets go of their connections, when, and what is said of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import warnings
+from queue import LifoQueue
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+import requests
+import requests.adapters
+from quiet_streams import (
+    BACKENDS,
+    PROMPT,
+    is_paused,
+    quiet_async_stream,
+    quiet_stream,
+    read_until_paused_async,
+    released,
+    released_meanwhile,
+)
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro.testing import AsyncMemoryTransport, seeds
+from flowmaestro_transports import RequestsTransport
+
+
+def test_a_break_releases_without_a_word(fake, client):
+    for event in quiet_stream(client):
+        if is_paused(event):
+            break
+    assert released(fake)
+
+
+def test_a_break_returns_the_place_in_a_pool_that_blocks(fake, url):
+    with requests.Session() as session:
+        session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=1, pool_block=True))
+        with FlowMaestroClient(
+            fake.api_key, base_url=url, timeout=PROMPT, transport=RequestsTransport(session)
+        ) as client:
+            for _ in range(3):
+                for _ in quiet_stream(client):
+                    break
+                assert released(fake)
+
+
+@pytest.fixture
+def collected_when_asked():
+    """Garbage that holds itself is collected only by `gc.collect`, which must warn of nothing."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("collected_when_asked")
+def test_one_in_a_cycle_is_released_without_a_word(fake, client):
+    stream = quiet_stream(client)
+    next(stream)
+    stream.itself = stream
+    del stream
+    assert fake.open_streams
+    gc.collect()
+    assert released(fake)
+
+
+@pytest.mark.usefixtures("collected_when_asked")
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_one_in_a_cycle_is_released_without_a_word_async(fake, run_async, elsewhere):
+    async def main(client):
+        stream = await quiet_async_stream(client)
+        await stream.__anext__()
+        stream.itself = stream
+        del stream
+        assert fake.open_streams
+        if elsewhere:
+            await anyio.to_thread.run_sync(gc.collect)
+        else:
+            gc.collect()
+        assert await released_meanwhile(fake)
+
+    run_async(main)
+
+
+@pytest.mark.parametrize("step", ["_put", "_get"])
+def test_one_collected_within_its_own_pool_returns_its_place_there(fake, url, step, monkeypatch):
+    """Where `queue.LifoQueue` holds its lock, which is not re-entrant."""
+    collected = []
+
+    def step_and_collect(queue, *args):
+        if abandoned.is_set():
+            abandoned.clear()
+            collected.append(gc.collect())
+        return ordinary(queue, *args)
+
+    abandoned = threading.Event()
+    ordinary = getattr(LifoQueue, step)
+    monkeypatch.setattr(LifoQueue, step, step_and_collect)
+
+    def life():
+        with requests.Session() as session:
+            adapter = requests.adapters.HTTPAdapter(pool_maxsize=2, pool_block=True)
+            session.mount("http://", adapter)
+            with FlowMaestroClient(
+                fake.api_key, base_url=url, timeout=PROMPT, transport=RequestsTransport(session)
+            ) as client:
+                for _ in range(3):
+                    stream = quiet_stream(client)
+                    next(stream)
+                    stream.itself = stream
+                    del stream
+                    abandoned.set()
+                    client.workflows.get("wf_123")
+                    assert released(fake)
+                both = [quiet_stream(client), quiet_stream(client)]
+                for stream in both:
+                    next(stream)
+                    stream.close()
+        lived.set()
+
+    lived = threading.Event()
+    gc.disable()
+    try:
+        threading.Thread(target=life, daemon=True).start()
+        assert lived.wait(5 * PROMPT)
+    finally:
+        gc.enable()
+    assert len(collected) == 3
+
+
+def test_an_exception_in_the_loop_releases(fake, client):
+    def follow():
+        for event in quiet_stream(client):
+            raise ZeroDivisionError(event)
+
+    with pytest.raises(ZeroDivisionError):
+        follow()
+    gc.collect()
+    assert released(fake)
+
+
+def test_a_callback_that_raises_releases(fake, client):
+    def hear(event):
+        raise LookupError(event)
+
+    with pytest.raises(LookupError):
+        client.workflows.run(seeds.PAUSING_WORKFLOW_ID, on_event=hear)
+    assert released(fake)
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_a_callback_that_raises_releases_async(fake, run_async, kind):
+    def plain(event):
+        raise LookupError(event)
+
+    async def coroutine(event):
+        await anyio.lowlevel.checkpoint()
+        raise LookupError(event)
+
+    async def main(client):
+        hear = plain if kind == "plain" else coroutine
+        with pytest.raises(LookupError):
+            await client.workflows.run(seeds.PAUSING_WORKFLOW_ID, on_event=hear)
+        assert await released_meanwhile(fake)
+
+    run_async(main)
+
+
+def test_a_run_that_is_cancelled_releases_and_the_execution_goes_on(fake, run_async):
+    async def main(client):
+        with anyio.move_on_after(0.2) as scope:
+            await client.workflows.run(seeds.PAUSING_WORKFLOW_ID)
+        assert scope.cancelled_caught
+        assert await released_meanwhile(fake)
+        newest = (await client.executions.list(workflow_id=seeds.PAUSING_WORKFLOW_ID))["data"][0]
+        assert newest["status"] in ("pending", "running", "paused")
+
+    run_async(main)
+
+
+def test_a_break_releases_without_a_word_async(fake, run_async):
+    async def main(client):
+        for _ in range(3):
+            async for event in await quiet_async_stream(client):
+                if is_paused(event):
+                    break
+            assert await released_meanwhile(fake)
+
+    run_async(main)
+
+
+def test_an_exception_in_the_loop_releases_async(fake, run_async):
+    async def follow(client):
+        async for event in await quiet_async_stream(client):
+            raise ZeroDivisionError(event)
+
+    async def main(client):
+        with pytest.raises(ZeroDivisionError):
+            await follow(client)
+        gc.collect()
+        assert await released_meanwhile(fake)
+
+    run_async(main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_break_releases_in_memory_too(fake, backend):
+    async def main():
+        async with AsyncFlowMaestroClient(
+            fake.api_key, transport=AsyncMemoryTransport(fake)
+        ) as client:
+            async for _ in client.executions.stream("exec_xyz789"):
+                assert fake.open_streams == 1
+                break
+            assert fake.open_streams == 0
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_stream_in_a_task_that_is_cancelled_between_events_is_released(fake, run_async):
+    async def main(client):
+        async def follow():
+            async for event in await quiet_async_stream(client):
+                if is_paused(event):
+                    await anyio.sleep_forever()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow)
+            await anyio.sleep(0.2)
+            assert fake.open_streams == 1
+            tasks.cancel_scope.cancel()
+        assert await released_meanwhile(fake)
+
+    run_async(main)
+
+
+def test_collected_in_another_thread_it_is_handed_to_its_loop(fake, run_async):
+    async def main(client):
+        held = [await quiet_async_stream(client)]
+        await read_until_paused_async(held[0])
+        await anyio.to_thread.run_sync(held.clear)
+        assert await released_meanwhile(fake)
+
+    run_async(main)
+
+
+def test_collected_in_another_loop_it_is_handed_to_its_own(fake, run_async):
+    async def drop(held):
+        held.clear()
+        await anyio.lowlevel.checkpoint()
+
+    async def main(client):
+        held = [await quiet_async_stream(client)]
+        await read_until_paused_async(held[0])
+        for backend in BACKENDS:
+            await anyio.to_thread.run_sync(lambda: anyio.run(drop, held, backend=backend))  # noqa: B023
+        assert await released_meanwhile(fake)
+
+    run_async(main)
+
+
+def test_collected_after_its_loop_it_warns_once(fake, url, run_async):
+    async def main():
+        client = AsyncFlowMaestroClient(fake.api_key, base_url=url, transport=run_async.make())
+        stream = await quiet_async_stream(client)
+        await read_until_paused_async(stream)
+        return client, [stream]
+
+    client, held = anyio.run(main, backend=run_async.backend)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        held.clear()
+        gc.collect()
+    assert [(w.category, "dropped" in str(w.message)) for w in seen] == [(ResourceWarning, True)]
+    assert released(fake)
+    anyio.run(client.close, backend=run_async.backend)
+
+
+def test_collected_while_its_loop_rests_it_is_released_when_that_goes_on(fake, url):
+    loop = asyncio.new_event_loop()
+
+    async def begin(client):
+        stream = await quiet_async_stream(client)
+        await read_until_paused_async(stream)
+        return [stream]
+
+    client = AsyncFlowMaestroClient(fake.api_key, base_url=url)
+    held = loop.run_until_complete(begin(client))
+    held.clear()
+    loop.run_until_complete(asyncio.sleep(0))
+    assert loop.run_until_complete(released_meanwhile(fake))
+    loop.run_until_complete(client.close())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()

@@ -1,0 +1,282 @@
+"""The steps of a stream handle one by one, on transports that do as they are told."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+from quiet_streams import BACKENDS, PROMPT, refuses
+
+from flowmaestro import FlowMaestroClient
+from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
+from flowmaestro_core.actions import Done, Emit, Fail, Open, Read, Send, Wait
+from flowmaestro_core.http import Headers, Phase, Request, Response, TransportFailure
+from flowmaestro_transports.streams import AwaitingIteration, BlockingIteration
+
+REQUEST = Request("GET", "http://localhost/x", Headers())
+
+
+class Scripted:
+    """A machine that asks for what it is told to ask for."""
+
+    finished = False
+
+    def __init__(self, *actions):
+        self.actions = list(actions)
+
+    def __getattr__(self, event):
+        if event.startswith("_") or event in ("last_event_id", "reconnects", "request_id"):
+            raise AttributeError(event)
+        return lambda *args: self.actions.pop(0)
+
+
+class Gate:
+    """A blocking transport whose steps last until `let_go` is set."""
+
+    def __init__(self):
+        self.entered = threading.Event()
+        self.let_go = threading.Event()
+        self.bodies = 0
+
+    def pass_through(self):
+        self.entered.set()
+        assert self.let_go.wait(10)
+
+    def send(self, request, timeout):
+        self.pass_through()
+        return Response(200, Headers())
+
+    def open(self, request, timeout):
+        self.pass_through()
+        self.bodies += 1
+        return GateBody(self)
+
+    def sleep(self, seconds):
+        self.pass_through()
+
+    def now(self):
+        return 7.0
+
+
+class GateBody:
+    status, headers = 200, Headers()
+
+    def __init__(self, gate):
+        self.gate = gate
+
+    def read(self, patience):
+        self.gate.pass_through()
+        raise ValueError("I/O operation on closed file")  # as a careless stack would
+
+    def close(self):
+        self.gate.bodies -= 1
+
+
+STEPS = [Send(REQUEST, 9), Open(REQUEST, 9), Wait(9)]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
+def test_a_step_that_cannot_be_cut_short_ends_in_the_error_when_it_ends(step):
+    gate = Gate()
+    stream = BlockingIteration(Scripted(step, Emit("lost")), gate)
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(next, stream)
+        assert gate.entered.wait(PROMPT)
+        stream.close()
+        gate.let_go.set()
+        with refuses():
+            reader.result(PROMPT)
+    assert gate.bodies == 0
+
+
+def test_whatever_a_careless_stack_raises_under_a_close_is_the_closing():
+    class Closing(Gate):
+        def pass_through(self):
+            if self.bodies:
+                stream.close()
+
+    stream = BlockingIteration(Scripted(Open(REQUEST, 9), Read(9), Emit("lost")), Closing())
+    with refuses():
+        next(stream)
+
+
+class AsyncGate:
+    """An awaiting transport whose steps never end; its bodies wait to be closed."""
+
+    def __init__(self):
+        self.entered = anyio.Event()
+
+    async def send(self, request, timeout):
+        self.entered.set()
+        await anyio.sleep_forever()
+
+    open = send
+
+    async def sleep(self, seconds):
+        await self.send(None, seconds)
+
+    def now(self):
+        return 7.0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
+def test_a_step_is_cut_short(step, backend):
+    async def main():
+        gate = AsyncGate()
+        stream = AwaitingIteration(Scripted(step), gate)
+
+        async def read():
+            with refuses():
+                await stream.__anext__()
+
+        with anyio.fail_after(PROMPT):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read)
+                await gate.entered.wait()
+                await stream.close()
+        with refuses():
+            await stream.__anext__()
+
+    anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_cancellation_from_outside_is_not_taken_for_a_close(backend):
+    async def main():
+        gate = AsyncGate()
+        stream = AwaitingIteration(Scripted(Wait(9)), gate)
+        with anyio.move_on_after(0.01) as scope:
+            await stream.__anext__()
+        assert scope.cancelled_caught
+
+    anyio.run(main, backend=backend)
+
+
+class SlowToClose:
+    """An awaiting transport whose bodies offer no `release`, and take their time to close."""
+
+    status, headers = 200, Headers()
+
+    def __init__(self):
+        self.closed = []
+
+    async def open(self, request, timeout):
+        return self
+
+    async def sleep(self, seconds):
+        pass
+
+    def now(self):
+        return 7.0
+
+    async def close(self):
+        await anyio.lowlevel.checkpoint()
+        self.closed.pop().set()
+        raise OSError("nobody is left to hear of this")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_without_release_the_body_is_closed_by_a_task(backend):
+    async def main():
+        transport = SlowToClose()
+        transport.closed = [anyio.Event(), anyio.Event()]
+        first, second = transport.closed
+
+        def begin():
+            return AwaitingIteration(Scripted(Open(REQUEST, 9), Emit("item")), transport)
+
+        with anyio.fail_after(PROMPT):
+            async for _ in begin():
+                break
+            await second.wait()
+            held = [begin()]
+            assert await held[0].__anext__() == "item"
+            await anyio.to_thread.run_sync(held.clear)
+            await first.wait()
+
+    anyio.run(main, backend=backend)
+
+
+def test_outside_of_asyncio_and_trio_it_works_and_a_drop_is_told():
+    actions = Wait(1), Open(REQUEST, 9), Emit("item")
+    held = [AwaitingIteration(Scripted(*actions), SlowToClose())]
+    with pytest.raises(StopIteration) as returned:
+        held[0].__anext__().send(None)
+    assert returned.value.value == "item"
+    with pytest.warns(ResourceWarning, match="dropped"):
+        held.clear()
+
+
+def test_after_an_error_the_stream_never_ends_in_silence():
+    stream = BlockingIteration(Scripted(Fail(ValueError("no"))), Gate())
+    with pytest.raises(ValueError, match="no"):
+        next(stream)
+    with refuses():
+        next(stream)
+
+
+def test_a_stray_stop_of_the_transport_is_no_end():
+    class Mock(Gate):
+        def send(self, request, timeout):
+            return next(iter(()))
+
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        list(BlockingIteration(Scripted(Send(REQUEST, 9)), Mock()))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_stray_stop_of_the_transport_is_no_end_async(backend):
+    class Mock(AsyncGate):
+        async def send(self, request, timeout):
+            raise StopAsyncIteration
+
+    async def main():
+        with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+            [e async for e in AwaitingIteration(Scripted(Send(REQUEST, 9)), Mock())]
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_lost_connection_beside_a_close_is_not_made_anew():
+    class Lost(Gate):
+        def pass_through(self):
+            if self.bodies:
+                stream.close()
+                raise TransportFailure(Phase.REPLY_BROKEN, "the stream was closed")
+
+    lost = Lost()
+    stream = BlockingIteration(Scripted(Open(REQUEST, 9), Read(9), Open(REQUEST, 9)), lost)
+    with refuses():
+        next(stream)
+    assert lost.bodies == 0
+
+
+def test_done_ends_the_handle():
+    with contextlib.closing(BlockingIteration(Scripted(Emit(1), Done(None)), Gate())) as stream:
+        assert list(stream) == [1]
+
+
+ENDINGS = [
+    lambda client: client.executions.stream("exec_xyz789"),
+    lambda client: client.threads.send_message_stream("thread_xyz789", "Hello"),
+]
+
+
+@pytest.mark.parametrize("shapes", ["deployed", "documented"])
+@pytest.mark.parametrize("messages", [None, "two-connection"])
+@pytest.mark.parametrize("begin", ENDINGS)
+def test_a_stream_left_at_its_end_is_not_begun_again(shapes, messages, begin):
+    fake = FakeFlowMaestro(shapes, messages=messages)
+    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+        stream = begin(client)
+        for event in stream:
+            if event["type"].endswith(":completed") and not event["type"].startswith("node"):
+                break
+        with refuses():
+            iter(stream)
