@@ -27,9 +27,9 @@ RESUMED, ENDED, SILENT, HOPELESS = RECOVERIES = (
 TRANSPORTS = ("requests", "aiohttp", "anyio/asyncio", "anyio/trio")
 
 TIMES = StreamTimes(
-    event_idle=0.15,
-    event_idle_max=0.3,
-    bytes_idle=0.4,
+    event_idle=0.4,
+    event_idle_max=0.6,
+    bytes_idle=0.8,
     reconnect_base=0.01,
     reconnect_max=0.05,
 )
