@@ -14,7 +14,7 @@ from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTra
 from flowmaestro_transports.contract import AsyncTransport
 
 AT_ONCE = 80
-HUNG = 20.0
+HUNG = 60.0
 """Seconds after which a stream counts as hung."""
 
 KEY = "fm_live_faults"

@@ -121,8 +121,7 @@ class Script:
             return
         for block in (recording.connected, *self._rest(request)):
             peer.send(chunk(block.content))
-        self._ended = not peer.has_hung_up()  # by a client that found this opening too slow
-        peer.send(chunk(b""))
+        peer.send(chunk(b""))  # who found this opening too slow may resume once more
 
     def _rest(self, request: ReceivedRequest) -> List[Block]:
         recording = self.cell.recording
