@@ -125,7 +125,7 @@ class AnswerStreamMachine(Machine[None]):
             context = replace(context, stream_times=patient)
         source = message.streaming if opened else message.events
         # The end of one message is not the end of a thread's stream, so it is seen to here.
-        events: Events[Any] = Events(source, resumable=not opened)
+        events: Events[Any] = Events(source, unrepeated=MESSAGE_TERMINAL, resumable=not opened)
         self.stream = EventStreamMachine(events, context, token, opened=opened)
         self._own = opened
         self._ids = ids_of(answer or {})

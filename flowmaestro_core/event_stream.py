@@ -44,6 +44,7 @@ class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
     Attributes:
         source: the call that opens the stream.
         terminal: the types of the events after which there is none.
+        unrepeated: the types of others that are new whatever their ids.
         reconcile: the call that tells whether the execution has ended, where there is one.
         resumable: whether opening the source again does no harm.
 
@@ -51,6 +52,7 @@ class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
 
     source: Call[Any]
     terminal: FrozenSet[str] = frozenset()
+    unrepeated: FrozenSet[str] = frozenset()
     reconcile: Optional[Call[Any]] = None
     resumable: bool = True
 
@@ -159,6 +161,7 @@ class EventStreamMachine(Machine[Any]):
         self._offered = True
         self._reconnections = Reconnections(context.stream_times, context.retry_policy)
         self._seen = SeenIds()
+        self._unrepeated = events.terminal | events.unrepeated
         self._connected_shown = False
         self._handed_at = 0.0
         self.reconnects = 0
@@ -235,10 +238,9 @@ class EventStreamMachine(Machine[Any]):
 
     def _take(self, sse: ServerSentEvent, now: float) -> bool:
         """Queue one decoded event, unless the caller has it already; whether it is a live one."""
-        ends = sse.type in self._events.terminal
-        if sse.id and not ends and not self._seen.is_new(sse.id):
-            return False
         item = event_from_sse(sse)
+        if sse.id and item["type"] not in self._unrepeated and not self._seen.is_new(sse.id):
+            return False
         if item["type"] == "connected":
             if is_terminal(item):
                 self._silence.ask_at_once(now)

@@ -219,6 +219,18 @@ def test_a_text_that_was_told_otherwise_cannot_be_taken_back() -> None:
     assert stream.items[-1]["content"] == "Hello you"
 
 
+def test_tokens_and_the_end_may_bear_the_same_id() -> None:
+    stream = early()
+    stream.receives(event("started", "m") + token("Hello", id="m"))
+    stream.takes_all()
+    stream.ends()
+    stream.waits()
+    stream.opens()
+    stream.takes()
+    stream.receives(token("Hello", id="m") + event("completed", "m", content="Hello you"))
+    finishes(stream, "message:started", "Hello", "stream:reconnected", "message:completed")
+
+
 # Other messages of the thread
 
 
