@@ -175,6 +175,11 @@ class EventStreamMachine(Machine[Any]):
         return self._seen.resume_from(self._decoder.last_event_id)
 
     @property
+    def _is_known(self) -> bool:
+        """Whether the server has shown that it speaks this API."""
+        return self._opened_before or self.last_seen is not None
+
+    @property
     def finished(self) -> bool:
         """Whether the terminal event has been emitted."""
         return self._terminal is not None and self.state in ("emitting", "done")
@@ -314,7 +319,7 @@ class EventStreamMachine(Machine[Any]):
         given_up, self._given_up = self._given_up, None
         if isinstance(outcome, Fail):
             self._silence.not_answered(outcome.error, now)
-            passes = may_pass(outcome.error, known=self.last_seen is not None)
+            passes = may_pass(outcome.error, known=self._is_known)
             if given_up is not None or not self._offered or not passes:
                 return self._leave(given_up or outcome.error)
             return self._go_on(now, jitter)
@@ -404,7 +409,7 @@ class EventStreamMachine(Machine[Any]):
 
     def _not_opened(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
         self._silence.not_opened(error, now)
-        if not may_pass(error) or asks_for_tomorrow(error):
+        if not may_pass(error, known=self._is_known) or asks_for_tomorrow(error):
             return self._fail(error)
         if self._opened_before or self._in_run:
             return self._reconnect(error, now, jitter)

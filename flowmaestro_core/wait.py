@@ -217,9 +217,12 @@ def is_terminal(execution: Any) -> bool:
 def may_pass(error: Exception, *, known: bool = False) -> bool:
     """Whether asking again later may well succeed.
 
-    Not what is unlike any reply of this API: that is a wrong base URL, and stays wrong. From a
-    server that is `known` to speak it, it is a page of a proxy's, or was cut short.
+    Not what is unlike any reply of this API, nor a redirect that is refused: that is a wrong base
+    URL, and stays wrong. From a server that is `known` to speak it, it is a page of a proxy's or
+    the way to one, or was cut short.
     """
+    if isinstance(error, FlowMaestroError) and 300 <= (error.status_code or 0) < 400:
+        return known
     if isinstance(error, ServerError):
         return error.status_code != 501 and (known or error.code != "invalid_response")
     return isinstance(error, (ConnectionError, TimeoutError, RateLimitError))

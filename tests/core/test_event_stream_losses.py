@@ -267,6 +267,21 @@ def test_while_the_execution_runs_a_stream_is_not_given_up() -> None:
     assert isinstance(stream.takes(), Done)
 
 
+def test_a_proxys_pages_are_no_reason_to_give_a_lost_stream_up() -> None:
+    stream = opened()
+    stream.ends()
+    stream.waits()
+    stream.opens(200, "text/html")
+    stream.receives(b"<html>")
+    stream.ends()
+    stream.waits()
+    assert isinstance(stream.opens(302, "", {"Location": "https://login.test/"}), Read)
+    stream.ends()
+    stream.waits()
+    stream.opens()
+    assert kinds(stream) == ["stream:reconnected"]
+
+
 def test_a_stream_that_nothing_can_be_asked_about_is_given_up() -> None:
     stream = opened(THREAD)
     for _ in range(3):
