@@ -73,9 +73,8 @@ class MessageCalls:
 class AnswerStreamMachine(Machine[None]):
     """Emits the events of one answer, up to `message:completed` or `message:failed`.
 
-    The stream is the POST's own (`opened`), whose events all belong to the answer, or that of
-    the thread. Subscribed to the thread before the message was sent, the machine is told of it
-    by `accepted`; after it, `answer` is the reply to the POST.
+    The stream is the POST's own, whose events all belong to the answer, or that of the thread;
+    `answer` is then the reply to the POST, and `opened` whether it was subscribed to before.
     """
 
     TRANSITIONS = {
@@ -120,16 +119,16 @@ class AnswerStreamMachine(Machine[None]):
         self._context = context
         self._token = token
         self._times = times = context.stream_times
-        if opened:  # an agent may be silent for as long as it may take
+        self._own = answer is None
+        if self._own:  # an agent may be silent for as long as it may take
             patient = replace(times, bytes_idle=max(times.bytes_idle, self._patience()))
             context = replace(context, stream_times=patient)
-        source = message.streaming if opened else message.events
+        source = message.streaming if self._own else message.events
         # The end of one message is not the end of a thread's stream, so it is seen to here.
-        events: Events[Any] = Events(source, unrepeated=MESSAGE_TERMINAL, resumable=not opened)
+        events: Events[Any] = Events(source, unrepeated=MESSAGE_TERMINAL, resumable=not self._own)
         self.stream = EventStreamMachine(events, context, token, opened=opened)
-        self._own = opened
         self._ids = ids_of(answer or {})
-        self._gap = answer is not None
+        self._gap = not opened
         self._text = ""
         self._held: List[JsonObject] = []
         self._queue: Deque[JsonObject] = deque()
@@ -174,12 +173,6 @@ class AnswerStreamMachine(Machine[None]):
     @event
     def emitted(self, now: float, jitter: float) -> Action:
         return self._next() if self._queue else self._done(None)
-
-    def accepted(self, answer: JsonObject, now: float, jitter: float) -> Action:
-        """The message was sent beside the open stream: listen now, for the answer to it."""
-        self._ids = ids_of(answer)
-        self._heard = True
-        return self._listen(now, jitter)
 
     # Events as they come
 

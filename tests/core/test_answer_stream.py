@@ -69,11 +69,8 @@ def late(answer: Dict[str, Any] = ANSWER) -> Stepper:
 
 def early() -> Stepper:
     """One that began before."""
-    stream = following()
+    stream = following(opened=True, answer=ANSWER)
     stream.start()
-    stream.opens()
-    machine: Any = stream.machine
-    stream.action = machine.accepted(ANSWER, stream.now, 0.5)
     return stream
 
 
