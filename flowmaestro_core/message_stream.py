@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Deque, Optional, Union, cast
+from typing import Any, Deque, Dict, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
 from flowmaestro_core.answer_stream import (
@@ -44,6 +44,13 @@ from flowmaestro_core.wait import ONCE
 
 ANSWER_TO_COME = frozenset({"pending", "processing", "queued", "running", "in_progress"})
 """The statuses of a reply to a POST that say that the agent is still at it."""
+WITHOUT_ANSWER: Dict[str, Optional[str]] = {
+    "failed": None,
+    "error": None,
+    "cancelled": "the answer was cancelled",
+    "timeout": "the answer timed out",
+}
+"""Those that say that there will be none, and what is said of it where the reply does not."""
 SUBSCRIBING = 5.0
 """Seconds that a subscription may take before the message is sent without it."""
 
@@ -251,7 +258,7 @@ class MessageStreamMachine(Machine[None]):
         self.request_id = shown_request_id(reply, reply.headers, self._context.echoes)
         answer: JsonObject = reply["data"]
         beside, whole = self.state == "sending beside", self.state == "sending whole"
-        elsewhere = text_or_empty(answer.get("status")).lower() in ANSWER_TO_COME
+        elsewhere = _is_to_come(answer)
         if not elsewhere:
             self._context.traits.two_connections = False
             events = answer["events"] if "events" in answer else _events_of(answer)
@@ -305,15 +312,32 @@ def _not_offered(error: Exception) -> bool:
     return isinstance(error, ServerError) and error.status_code == 501
 
 
+def _status_of(answer: JsonObject) -> str:
+    return text_or_empty(answer.get("status")).lower()
+
+
+def _has_failed(answer: JsonObject) -> bool:
+    says_why = bool(answer.get("error")) and not answer.get("content")
+    return says_why or _status_of(answer) in WITHOUT_ANSWER
+
+
+def _is_to_come(answer: JsonObject) -> bool:
+    """Whether the answer is still to come: a reply without one, of a status that ends nothing."""
+    status = _status_of(answer)
+    if status in ANSWER_TO_COME:
+        return True
+    ended = status in ("", "completed") or _has_failed(answer)
+    return not ended and not answer.get("content") and answer.get("message_id") is not None
+
+
 def _events_of(answer: JsonObject) -> list[JsonObject]:
     """The events that a whole answer stands for."""
     ids, content = ids_of(answer), answer.get("content")
     events: list[JsonObject] = [{"type": "message:started", **ids}]
-    status = text_or_empty(answer.get("status")).lower()
-    if status in ("failed", "cancelled"):
+    if _has_failed(answer):
         error = answer.get("error")
-        if error is None and status == "cancelled":
-            error = "the answer was cancelled"
+        if error is None:
+            error = WITHOUT_ANSWER[_status_of(answer)]
         return [*events, {"type": "message:failed", **ids, "error": error}]
     if isinstance(content, str) and content:
         events.append(token_event(ids, content))

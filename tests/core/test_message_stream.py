@@ -575,14 +575,35 @@ TestMessageStreamProperties = collected(MessageStreamProperties)
 TestKnownServerProperties = collected(KnownServerProperties)
 
 
-@pytest.mark.parametrize("status", ["PENDING", "queued", "running", "in_progress"])
+@pytest.mark.parametrize(
+    "status", ["PENDING", "queued", "running", "in_progress", "accepted", "sent", "waiting"]
+)
 def test_an_agent_that_is_still_at_it_is_followed(status: str) -> None:
     message = answered({"message_id": "m", "status": status})
     assert isinstance(message.action, Open)
 
 
-def test_an_answer_that_was_cancelled_is_no_success() -> None:
-    message = answered({"message_id": "m", "status": "cancelled", "message": None})
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        ({"status": "cancelled"}, "the answer was cancelled"),
+        ({"status": "timeout"}, "the answer timed out"),
+        ({"status": "Error"}, None),
+        ({"status": "error", "error": "why"}, "why"),
+        ({"status": "accepted", "error": "why"}, "why"),
+        ({"error": "why"}, "why"),
+    ],
+)
+def test_a_reply_without_an_answer_that_says_why_is_no_success(
+    reply: Dict[str, Any], error: Any
+) -> None:
+    message = answered({"message_id": "m", "message": None, **reply})
     message.takes_all()
     assert kinds(message) == ["message:started", "message:failed"]
-    assert message.items[-1]["error"] == "the answer was cancelled"
+    assert message.items[-1]["error"] == error
+
+
+def test_an_answer_is_one_whatever_its_status() -> None:
+    message = answered({"message_id": "m", "status": "ok", "content": "Hello", "error": {}})
+    message.takes_all()
+    assert kinds(message) == ["message:started", "message:token", "message:completed"]
