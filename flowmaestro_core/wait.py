@@ -30,6 +30,7 @@ ONCE = RetryPolicy(max_retries=0)
 
 LAST_POLL_TIMEOUT = 1.0
 """Seconds that the last question, asked at the deadline, may still take."""
+NO_TIME_FOR_PAUSE = "the server asks to wait longer than there is time for"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Watch:
             return self.give_up(error)
         pause = asked_pause(error)
         if isinstance(error, RateLimitError) and pause and now + pause > self.deadline:
-            error.gave_up = "the server asks to wait longer than there is time for"
+            error.gave_up = NO_TIME_FOR_PAUSE
             return self.give_up(error)
         return self._again(now, max(pause, self._next_delay()), error)
 
