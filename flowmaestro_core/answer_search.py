@@ -34,7 +34,7 @@ def answer_in(messages: List[Any], message_id: str) -> Optional[JsonObject]:
     later = rows[next(at for at, row in enumerate(rows) if row is ours) + 1 :]
     turn = list(takewhile(lambda row: row.get("role") != "user", later))
     answer = turn[-1] if turn else ours
-    return answer if _is_whole(answer) and not answer.get("tool_calls") else None
+    return answer if _is_whole(answer) else None
 
 
 class Place:
@@ -63,7 +63,7 @@ def _times(rows: List[Any]) -> List[str]:
 
 
 def _is_whole(row: JsonObject) -> bool:
-    written = row.get("status") in (None, "completed")
+    written = row.get("status") in (None, "completed") and not row.get("tool_calls")
     return written and row.get("role") == "assistant" and bool(text_or_empty(row.get("content")))
 
 

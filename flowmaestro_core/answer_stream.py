@@ -7,11 +7,15 @@ What is lost on the way is learned from the end of the stream or from the thread
 * A stream that stays silent, or is lost for good, is doubted: the thread's messages may have the
   answer already. So is an end that is garbled, or lacks the text that was missed.
 
+An open stream outlives every refusal of such a question; and a row that says no more than the
+stream has told may be what the agent has written so far.
+
 Nothing is made up: where the messages do not tell, the error that came first is raised.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Deque, List, Optional, Union, cast
@@ -69,9 +73,8 @@ class MessageCalls:
 class AnswerStreamMachine(Machine[None]):
     """Emits the events of one answer, up to `message:completed` or `message:failed`.
 
-    The stream is the POST's own (`opened`), whose events all belong to the answer, or that of
-    the thread. Subscribed to the thread before the message was sent, the machine is told of it
-    by `accepted`; after it, `answer` is the reply to the POST.
+    The stream is the POST's own, whose events all belong to the answer, or that of the thread;
+    `answer` is then the reply to the POST, and `opened` whether it was subscribed to before.
     """
 
     TRANSITIONS = {
@@ -116,22 +119,25 @@ class AnswerStreamMachine(Machine[None]):
         self._context = context
         self._token = token
         self._times = times = context.stream_times
-        if opened:  # an agent may be silent for as long as it may take
+        self._own = answer is None
+        if self._own:  # an agent may be silent for as long as it may take
             patient = replace(times, bytes_idle=max(times.bytes_idle, self._patience()))
             context = replace(context, stream_times=patient)
-        source = message.streaming if opened else message.events
+        source = message.streaming if self._own else message.events
         # The end of one message is not the end of a thread's stream, so it is seen to here.
-        events: Events[Any] = Events(source, resumable=not opened)
+        events: Events[Any] = Events(source, unrepeated=MESSAGE_TERMINAL, resumable=not self._own)
         self.stream = EventStreamMachine(events, context, token, opened=opened)
-        self._own = opened
         self._ids = ids_of(answer or {})
-        self._gap = answer is not None
+        self._gap = not opened
         self._text = ""
         self._held: List[JsonObject] = []
         self._queue: Deque[JsonObject] = deque()
         self._heard = True
         self._unsure = False
+        self._ended = False
         self._overheard = False
+        self._refused: Optional[FlowMaestroError] = None
+        self._so_far: Optional[JsonObject] = None
         self._place = Place()
         self._doubts = 0
         self._doubt_at = 0.0
@@ -168,12 +174,6 @@ class AnswerStreamMachine(Machine[None]):
     def emitted(self, now: float, jitter: float) -> Action:
         return self._next() if self._queue else self._done(None)
 
-    def accepted(self, answer: JsonObject, now: float, jitter: float) -> Action:
-        """The message was sent beside the open stream: listen now, for the answer to it."""
-        self._ids = ids_of(answer)
-        self._heard = True
-        return self._listen(now, jitter)
-
     # Events as they come
 
     def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
@@ -201,7 +201,7 @@ class AnswerStreamMachine(Machine[None]):
         if kind == "message:completed" and self._lacks_text(item):
             if self._message_id is None:
                 return self._leave(_text_lost())
-            self._unsure = True
+            self._unsure = self._ended = True
             return None
         self._heard = True
         self._overheard = False
@@ -250,10 +250,11 @@ class AnswerStreamMachine(Machine[None]):
         if self._heard:
             self._heard = False
             self._doubts = 0
+            self._refused = self._so_far = None
             self._give_up_at = now + self._patience()
             self._doubt_later(now, RateLimit())
         if now >= self._give_up_at:
-            return self._leave(TimeoutError("The agent has not answered in time; it may still"))
+            return self._give_up()
         until = min(self._quiet_at, self._give_up_at)
         if self._message_id is not None:
             if self._unsure or self._overheard or now >= self._doubt_at:
@@ -261,6 +262,14 @@ class AnswerStreamMachine(Machine[None]):
                 return self._ask(now, jitter)
             until = min(until, self._doubt_at)
         return Read(max(until - now, 0.0))
+
+    def _give_up(self) -> Action:
+        """Nothing has come for so long that what was written so far is the answer, if anything."""
+        if self._so_far is not None:
+            return self._complete(self._so_far)
+        error = TimeoutError("The agent has not answered in time; it may still")
+        error.__cause__ = self._refused
+        return self._leave(error)
 
     def _patience(self) -> float:
         """Seconds without an event after which there will be no answer."""
@@ -287,13 +296,18 @@ class AnswerStreamMachine(Machine[None]):
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         if self.state == "following":
             return self._lose(cast("Fail", outcome).error, now, jitter)
-        if isinstance(outcome, Done) and outcome.value is not None:
-            return self._complete(outcome.value)
+        stays_so = self._lost is not None or self._ended
         pause = 0.0
         if isinstance(outcome, Fail):
-            if not may_pass(outcome.error) or asks_for_tomorrow(outcome.error):
-                return self._leave(self._lost or outcome.error)
-            pause = asked_pause(outcome.error)
+            pause, error = asked_pause(outcome.error), outcome.error
+            if not may_pass(error, known=True) or asks_for_tomorrow(error):
+                if stays_so:
+                    return self._leave(self._lost or error)
+                self._refused, pause = error, math.inf
+        elif outcome.value is not None:
+            if stays_so or self._tells_more(outcome.value):
+                return self._complete(outcome.value)
+            self._so_far = outcome.value
         if self._lost is not None:
             return self._pause(self._lost, pause, now)
         self.state = "following"
@@ -305,12 +319,16 @@ class AnswerStreamMachine(Machine[None]):
 
     def _lose(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
         """The stream is gone for good; what it did not tell, the messages may."""
+        if self._message_id is None or self._refused is not None:
+            return self._fail(self._refused or error)
         self._lost = error
-        if self._message_id is None:
-            return self._fail(error)
         self._lost_at = now
         self._give_up_at = now + self._patience()
         return self._ask(now, jitter)
+
+    def _tells_more(self, answer: JsonObject) -> bool:
+        """Whether a row says more than the stream has told, or says itself that it is whole."""
+        return answer.get("status") == "completed" or not self._text.startswith(answer["content"])
 
     def _pause(self, lost: FlowMaestroError, asked: float, now: float) -> Action:
         """The agent may still be at it: ask again after a while."""

@@ -44,6 +44,7 @@ class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
     Attributes:
         source: the call that opens the stream.
         terminal: the types of the events after which there is none.
+        unrepeated: the types of others that are new whatever their ids.
         reconcile: the call that tells whether the execution has ended, where there is one.
         resumable: whether opening the source again does no harm.
 
@@ -51,6 +52,7 @@ class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
 
     source: Call[Any]
     terminal: FrozenSet[str] = frozenset()
+    unrepeated: FrozenSet[str] = frozenset()
     reconcile: Optional[Call[Any]] = None
     resumable: bool = True
 
@@ -160,6 +162,7 @@ class EventStreamMachine(Machine[Any]):
         self._offered = True
         self._reconnections = Reconnections(context.stream_times, context.retry_policy)
         self._seen = SeenIds()
+        self._unrepeated = events.terminal | events.unrepeated
         self._connected_shown = False
         self._handed_at = 0.0
         self.reconnects = 0
@@ -171,6 +174,11 @@ class EventStreamMachine(Machine[Any]):
     def last_event_id(self) -> str:
         """The id that a reconnection resumes from; `""` when the server sends none."""
         return self._seen.resume_from(self._decoder.last_event_id)
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether the server has shown that it speaks this API."""
+        return self._opened_before or self.last_seen is not None
 
     @property
     def finished(self) -> bool:
@@ -236,10 +244,9 @@ class EventStreamMachine(Machine[Any]):
 
     def _take(self, sse: ServerSentEvent, now: float) -> bool:
         """Queue one decoded event, unless the caller has it already; whether it is a live one."""
-        ends = sse.type in self._events.terminal
-        if sse.id and not ends and not self._seen.is_new(sse.id):
-            return False
         item = event_from_sse(sse)
+        if sse.id and item["type"] not in self._unrepeated and not self._seen.is_new(sse.id):
+            return False
         if item["type"] == "connected":
             if is_terminal(item):
                 self._silence.ask_at_once(now)
@@ -313,7 +320,7 @@ class EventStreamMachine(Machine[Any]):
         given_up, self._given_up = self._given_up, None
         if isinstance(outcome, Fail):
             self._silence.not_answered(outcome.error, now)
-            passes = may_pass(outcome.error, known=self.last_seen is not None)
+            passes = may_pass(outcome.error, known=self._is_known)
             if given_up is not None or not self._offered or not passes:
                 return self._leave(given_up or outcome.error)
             return self._go_on(now, jitter)
@@ -403,7 +410,7 @@ class EventStreamMachine(Machine[Any]):
 
     def _not_opened(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
         self._silence.not_opened(error, now)
-        if not may_pass(error) or asks_for_tomorrow(error):
+        if not may_pass(error, known=self._is_known) or asks_for_tomorrow(error):
             return self._fail(error)
         if self._opened_before or self._in_run:
             return self._reconnect(error, now, jitter)

@@ -36,7 +36,7 @@ from flowmaestro_core.pacing import Patience, paced, poll_delay
 from flowmaestro_core.reply import Reply, asks_for_tomorrow
 from flowmaestro_core.run import no_usable_id
 from flowmaestro_core.types import Execution
-from flowmaestro_core.wait import Waiting, Watch, asked_pause
+from flowmaestro_core.wait import NO_TIME_FOR_PAUSE, Waiting, Watch, asked_pause
 
 PAUSE_AFTER_REFUSAL = 1.0
 """Seconds until a start is tried again that was refused with a 429 without `Retry-After`."""
@@ -288,6 +288,8 @@ class ManyMachine(Machine[None]):
             self._refusal, self._no_start_before = error, now + pause
             if pause < math.inf:
                 self._hold(pause, now)
+                if refused:
+                    error.gave_up = NO_TIME_FOR_PAUSE
             if now + pause <= start.until:
                 return
         self._forget_start()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Deque, Optional, Union, cast
+from typing import Any, Deque, Dict, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
 from flowmaestro_core.answer_stream import (
@@ -25,7 +25,12 @@ from flowmaestro_core.answer_stream import (
 )
 from flowmaestro_core.call import EVENT_STREAM, Call, CallMachine, media_type
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import FlowMaestroError, NotFoundError, ServerError, StreamError
+from flowmaestro_core.errors import (
+    AuthenticationError,
+    FlowMaestroError,
+    ServerError,
+    StreamError,
+)
 from flowmaestro_core.events import MESSAGE_TERMINAL, event_from_sse
 from flowmaestro_core.http import Response, ResponseHead
 from flowmaestro_core.json_values import JsonObject, text_or_empty
@@ -35,9 +40,19 @@ from flowmaestro_core.reply import Reply, shown_request_id
 from flowmaestro_core.sse import SseDecoder
 from flowmaestro_core.streams import AsyncMessageEventStream, MessageEventStream
 from flowmaestro_core.types import MessageCompleted
+from flowmaestro_core.wait import ONCE
 
 ANSWER_TO_COME = frozenset({"pending", "processing", "queued", "running", "in_progress"})
 """The statuses of a reply to a POST that say that the agent is still at it."""
+WITHOUT_ANSWER: Dict[str, Optional[str]] = {
+    "failed": None,
+    "error": None,
+    "cancelled": "the answer was cancelled",
+    "timeout": "the answer timed out",
+}
+"""Those that say that there will be none, and what is said of it where the reply does not."""
+SUBSCRIBING = 5.0
+"""Seconds that a subscription may take before the message is sent without it."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +99,6 @@ class MessageStreamMachine(Machine[None]):
             "stream_ended": ("subscribing", "sending", "failed"),
             "stream_closed": ("subscribing", "sending", "failed"),
             "transport_failed": ("subscribing", "sending", "failed"),
-            "waited": ("subscribing",),
         },
         "sending beside": {
             "response_received": ("following", "closing"),
@@ -128,6 +142,7 @@ class MessageStreamMachine(Machine[None]):
         self._token = token
         self._queue: Deque[JsonObject] = deque()
         self._following: Optional[AnswerStreamMachine] = None
+        self._learning = False
         self._post: Optional[CallMachine] = None
         self._pause = Wait(0.0)
         self._error: Optional[FlowMaestroError] = None
@@ -156,8 +171,15 @@ class MessageStreamMachine(Machine[None]):
         if not self._context.traits.two_connections:
             return self._send(now, jitter)
         self.state = "subscribing"
-        self._following = AnswerStreamMachine(self._stream, self._context, self._token)
-        return self._delegate(self._following, now, jitter)
+        call = CallMachine(
+            self._stream.events,
+            self._context,
+            self._token,
+            stream=True,
+            policy=ONCE,
+            deadline=now + SUBSCRIBING,
+        )
+        return self._delegate(call, now, jitter)
 
     @event
     def stream_closed(self, now: float, jitter: float) -> Action:
@@ -183,6 +205,7 @@ class MessageStreamMachine(Machine[None]):
 
     def _send(self, now: float, jitter: float) -> Action:
         self.state = "sending"
+        self._context.traits.two_connections = False
         call = CallMachine(self._stream.streaming, self._context, self._token, stream=True)
         return self._delegate(call, now, jitter)
 
@@ -199,8 +222,8 @@ class MessageStreamMachine(Machine[None]):
         return self._delegate(call, now, jitter)
 
     def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
-        if self.state == "subscribing" and isinstance(action, Read) and self._listening:
-            return self._send_beside(now, jitter)
+        if self._learning and isinstance(action, Read) and self._listening:
+            self._learning, self._context.traits.two_connections = False, True
         if self.state == "sending beside" and isinstance(action, Wait):
             return self._let_go(action)
         return self._noted(super()._pass_on(action, now, jitter))
@@ -223,8 +246,10 @@ class MessageStreamMachine(Machine[None]):
             return self._ended_badly(outcome.error, now, jitter)
         if self.state == "following":
             return self._done(None)
+        if self.state == "subscribing":
+            opened = isinstance(outcome.value, ResponseHead)
+            return self._send_beside(now, jitter) if opened else self._send(now, jitter)
         if isinstance(outcome.value, ResponseHead):
-            self._context.traits.two_connections = False
             self.request_id = shown_request_id(None, outcome.value.headers, self._context.echoes)
             return self._follow(now, jitter, opened=True)
         return self._answered(outcome.value, now, jitter)
@@ -233,20 +258,17 @@ class MessageStreamMachine(Machine[None]):
         self.request_id = shown_request_id(reply, reply.headers, self._context.echoes)
         answer: JsonObject = reply["data"]
         beside, whole = self.state == "sending beside", self.state == "sending whole"
-        elsewhere = text_or_empty(answer.get("status")).lower() in ANSWER_TO_COME
-        self._context.traits.two_connections = elsewhere and not whole
+        elsewhere = _is_to_come(answer)
         if not elsewhere:
+            self._context.traits.two_connections = False
             events = answer["events"] if "events" in answer else _events_of(answer)
             if not events or events[-1]["type"] not in MESSAGE_TERMINAL:
                 self._error = StreamError("The answer broke off", code="stream_lost")
                 return self._close() if beside else self._fail(self._error)
             self._queue.extend(events)
             return self._close() if beside else self._next()
-        if not beside:
-            return self._follow(now, jitter, answer=answer)
-        self.state = "following"
-        self._inner = following = cast("AnswerStreamMachine", self._following)
-        return following.accepted(answer, now, jitter)
+        self._learning = not whole
+        return self._follow(now, jitter, opened=beside, answer=answer)
 
     def _follow(
         self, now: float, jitter: float, *, opened: bool = False, answer: Any = None
@@ -261,8 +283,7 @@ class MessageStreamMachine(Machine[None]):
         if self.state == "sending beside":
             self._error = error
             return self._close()
-        if self.state == "subscribing" and isinstance(error, (NotFoundError, StreamError)):
-            self._context.traits.two_connections = False
+        if self.state == "subscribing" and not isinstance(error, AuthenticationError):
             return self._send(now, jitter)
         return self._failed(error, now, jitter)
 
@@ -291,15 +312,32 @@ def _not_offered(error: Exception) -> bool:
     return isinstance(error, ServerError) and error.status_code == 501
 
 
+def _status_of(answer: JsonObject) -> str:
+    return text_or_empty(answer.get("status")).lower()
+
+
+def _has_failed(answer: JsonObject) -> bool:
+    says_why = bool(answer.get("error")) and not answer.get("content")
+    return says_why or _status_of(answer) in WITHOUT_ANSWER
+
+
+def _is_to_come(answer: JsonObject) -> bool:
+    """Whether the answer is still to come: a reply without one, of a status that ends nothing."""
+    status = _status_of(answer)
+    if status in ANSWER_TO_COME:
+        return True
+    ended = status in ("", "completed") or _has_failed(answer)
+    return not ended and not answer.get("content") and answer.get("message_id") is not None
+
+
 def _events_of(answer: JsonObject) -> list[JsonObject]:
     """The events that a whole answer stands for."""
     ids, content = ids_of(answer), answer.get("content")
     events: list[JsonObject] = [{"type": "message:started", **ids}]
-    status = text_or_empty(answer.get("status")).lower()
-    if status in ("failed", "cancelled"):
+    if _has_failed(answer):
         error = answer.get("error")
-        if error is None and status == "cancelled":
-            error = "the answer was cancelled"
+        if error is None:
+            error = WITHOUT_ANSWER[_status_of(answer)]
         return [*events, {"type": "message:failed", **ids, "error": error}]
     if isinstance(content, str) and content:
         events.append(token_event(ids, content))

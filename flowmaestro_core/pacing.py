@@ -9,6 +9,8 @@ from flowmaestro_core.reply import RateLimit
 FIRST_POLL = 0.15
 RAMP = 0.35
 NEARLY_SPENT = 0.1
+LONGEST_WINDOW = 86_400.0
+"""Seconds after which any window of a key has ended, whatever `X-RateLimit-Reset` says."""
 QUESTION_PATIENCE = 1.0
 """Seconds for an answer that something else waits for, at least."""
 PUNCTUAL = 0.01
@@ -34,7 +36,7 @@ def paced(delay: float, limit: RateLimit) -> float:
         return delay
     if limit.remaining > NEARLY_SPENT * limit.limit:
         return delay
-    return max(delay, limit.reset_after / (limit.remaining + 1))
+    return max(delay, min(limit.reset_after, LONGEST_WINDOW) / (limit.remaining + 1))
 
 
 class Patience:

@@ -12,14 +12,17 @@ FIRST_IDS = 16
 class SeenIds:
     """The ids of a stream, over all of its connections.
 
-    The newest are remembered, for a server that repeats a little on a new connection. One that
-    ignores `Last-Event-ID` replays the stream from its beginning: a connection that begins with
-    the stream's first ids, in their order, brings nothing new until the newest known id has come
-    by, or as many ids as there were.
+    On one connection nothing is a repeat, though several events may bear the same id; on a new
+    one, what an earlier one brought is. The newest ids are remembered, for a server that repeats
+    a little. One that ignores `Last-Event-ID` replays the stream from its beginning: a connection
+    that begins with the stream's first ids, in their order, brings nothing new until the newest
+    known id has come by, or as many ids as there were.
     """
 
     def __init__(self) -> None:
         self._first: List[str] = []
+        self._first_earlier = 0
+        """How many of them earlier connections have brought."""
         self._recent: Dict[str, None] = {}
         self._earlier: Dict[str, None] = {}
         """What was recent when this connection was made: a long replay does not push it out."""
@@ -41,14 +44,15 @@ class SeenIds:
         """A new connection begins."""
         for known in self._recent:
             _remember(self._earlier, known)
+        self._first_earlier = len(self._first)
         self._matched = self._replayed = 0
 
     def is_new(self, event_id: str) -> bool:
-        """Whether an event of this id has not been, and remember it.
+        """Whether no earlier connection brought an event of this id, and remember it.
 
         Not to be asked of what ends a stream: that cannot have been.
         """
-        known = event_id in self._recent or event_id in self._earlier or event_id in self._first
+        known = event_id in self._earlier or event_id in self._first[: self._first_earlier]
         self._watch_for_replay(event_id)
         if known or self.replaying:
             newest_again = event_id == self._newest

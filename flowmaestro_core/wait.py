@@ -30,6 +30,7 @@ ONCE = RetryPolicy(max_retries=0)
 
 LAST_POLL_TIMEOUT = 1.0
 """Seconds that the last question, asked at the deadline, may still take."""
+NO_TIME_FOR_PAUSE = "the server asks to wait longer than there is time for"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Watch:
             return self.give_up(error)
         pause = asked_pause(error)
         if isinstance(error, RateLimitError) and pause and now + pause > self.deadline:
-            error.gave_up = "the server asks to wait longer than there is time for"
+            error.gave_up = NO_TIME_FOR_PAUSE
             return self.give_up(error)
         return self._again(now, max(pause, self._next_delay()), error)
 
@@ -217,9 +218,12 @@ def is_terminal(execution: Any) -> bool:
 def may_pass(error: Exception, *, known: bool = False) -> bool:
     """Whether asking again later may well succeed.
 
-    Not what is unlike any reply of this API: that is a wrong base URL, and stays wrong. From a
-    server that is `known` to speak it, it is a page of a proxy's, or was cut short.
+    Not what is unlike any reply of this API, nor a redirect that is refused: that is a wrong base
+    URL, and stays wrong. From a server that is `known` to speak it, it is a page of a proxy's or
+    the way to one, or was cut short.
     """
+    if isinstance(error, FlowMaestroError) and 300 <= (error.status_code or 0) < 400:
+        return known
     if isinstance(error, ServerError):
         return error.status_code != 501 and (known or error.code != "invalid_response")
     return isinstance(error, (ConnectionError, TimeoutError, RateLimitError))

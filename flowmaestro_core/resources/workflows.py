@@ -96,6 +96,9 @@ class Workflows(Resource[D]):
         """Execute a workflow, follow its events, and give back the ended execution.
 
         A failed or cancelled execution is given back like a completed one: look at `status`.
+        While its event stream is open, a 429 on the question beside it is no error, not even
+        that the day's allowance is spent, with which `wait_for_completion` ends: the stream may
+        still bring the end in time.
 
         Args:
             workflow_id: which workflow.

@@ -107,6 +107,7 @@ def test_what_the_messages_do_not_tell_is_not_made_up(rows: Any) -> None:
         row("a", "assistant", 5, None),
         row("a", "tool", 5),
         row("a", "assistant", 5, status="processing"),
+        row("a", "assistant", 5, tool_calls=[{}]),
     ],
 )
 def test_an_answer_that_is_not_whole_is_none_yet(answer: Any) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, List, Type
+from typing import Any, Callable, Dict, List, Type
 
 import pytest
 from stepping import (
     KEEPALIVE,
     Possibilities,
+    Report,
     Stepper,
     a_context,
     a_response,
@@ -28,7 +29,7 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.events import MESSAGE_TERMINAL
-from flowmaestro_core.http import Headers, Phase, ResponseHead
+from flowmaestro_core.http import Headers, Phase, Response, ResponseHead
 from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.stream_times import StreamTimes
 
@@ -68,11 +69,8 @@ def late(answer: Dict[str, Any] = ANSWER) -> Stepper:
 
 def early() -> Stepper:
     """One that began before."""
-    stream = following()
+    stream = following(opened=True, answer=ANSWER)
     stream.start()
-    stream.opens()
-    machine: Any = stream.machine
-    stream.action = machine.accepted(ANSWER, stream.now, 0.5)
     return stream
 
 
@@ -218,6 +216,18 @@ def test_a_text_that_was_told_otherwise_cannot_be_taken_back() -> None:
     assert stream.items[-1]["content"] == "Hello you"
 
 
+def test_tokens_and_the_end_may_bear_the_same_id() -> None:
+    stream = early()
+    stream.receives(event("started", "m") + token("Hello", id="m"))
+    stream.takes_all()
+    stream.ends()
+    stream.waits()
+    stream.opens()
+    stream.takes()
+    stream.receives(token("Hello", id="m") + event("completed", "m", content="Hello you"))
+    finishes(stream, "message:started", "Hello", "stream:reconnected", "message:completed")
+
+
 # Other messages of the thread
 
 
@@ -318,14 +328,121 @@ def test_a_question_that_is_refused_for_now_is_asked_later() -> None:
     assert isinstance(stream.action, Read)
 
 
+REFUSALS = (
+    a_response(403),
+    a_response(404),
+    a_response(501),
+    a_response(429, an_error("rate_limit_exceeded", window="day")),
+    a_response(200, raw=b"<html>"),
+    a_response(200, {"data": {"x": 1}}),
+)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("begun", [own, late])
+def test_an_open_stream_outlives_a_question_that_is_refused(
+    begun: Callable[[], Stepper], refusal: Response
+) -> None:
+    stream = begun()
+    stream.receives(STARTED)
+    stream.takes()
+    heard = stream.now
+    while stream.now < heard + 40:
+        if isinstance(stream.action, Send):
+            stream.report(Report("response_received", (refusal,)))
+        else:
+            assert isinstance(stream.action, Read)
+            stream.receives(KEEPALIVE, after=min(stream.action.patience, heard + 40 - stream.now))
+    stream.receives(token("Hello you") + completed())
+    stream.takes_all()
+    finishes(stream, "message:started", "Hello you", "message:completed")
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_question_that_is_refused_for_good_is_not_asked_again(status: int) -> None:
+    stream = late()
+    stream.stays_quiet()
+    stream.replies(status)
+    assert stream.receives(KEEPALIVE, after=85.0) == Read(40.0)
+    stream.receives(STARTED)
+    assert stream.takes() == Read(5.0)
+
+
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_question_that_is_refused_for_good_is_the_error(status: int) -> None:
     stream = late()
     stream.stays_quiet()
     stream.replies(status)
-    assert stream.action == Close()
-    stream.closes()
+    stream.ends()
+    stream.waits()
+    stream.opens(401)
+    stream.ends()
     assert isinstance(stream.error, (AuthorizationError, NotFoundError))
+
+
+def test_so_it_is_once_the_end_has_come_without_its_text() -> None:
+    stream = late()
+    stream.receives(completed(None))
+    assert stream.replies(403) == Close()
+    stream.closes()
+    assert isinstance(stream.error, AuthorizationError)
+
+
+def test_an_agent_of_which_nothing_is_heard_is_given_up_though_nothing_could_be_asked() -> None:
+    stream = late()
+    stream.stays_quiet()
+    stream.replies(403)
+    stream.receives(KEEPALIVE, after=80.0)
+    stream.stays_quiet()
+    stream.closes()
+    assert isinstance(stream.error, TimeoutError)
+    assert isinstance(stream.error.__cause__, AuthorizationError)
+
+
+# Rows that are still being written
+
+
+def paused(**row: Any) -> Stepper:
+    """The agent uses a tool; what it said before that may be in the messages already."""
+    stream = own()
+    stream.receives(STARTED + token("Let me look. "))
+    stream.takes_all()
+    stream.stays_quiet()
+    said = {"id": "m", "role": "assistant", "content": "Let me look. ", **row}
+    stream.replies(200, an_envelope([said]))
+    return stream
+
+
+@pytest.mark.parametrize("row", [{"tool_calls": [{"name": "track"}]}, {}, {"status": "streaming"}])
+def test_what_was_said_before_a_pause_is_not_the_answer(row: Dict[str, Any]) -> None:
+    stream = paused(**row)
+    assert isinstance(stream.action, Read)
+    stream.receives(token("Shipped.") + completed("Let me look. Shipped."), after=3.0)
+    stream.takes_all()
+    finishes(stream, "message:started", "Let me look. ", "Shipped.", "message:completed")
+
+
+def test_a_row_that_says_itself_that_it_is_whole_is_believed() -> None:
+    finishes(paused(status="completed"), "message:started", "Let me look. ", "message:completed")
+
+
+def test_a_row_that_tells_nothing_new_is_the_answer_where_nothing_else_comes() -> None:
+    stream = paused()
+    while not isinstance(stream.action, Close):
+        if isinstance(stream.action, Send):
+            stream.fails()
+        stream.receives(KEEPALIVE, after=stream.action.patience)  # type: ignore[union-attr]
+    finishes(stream, "message:started", "Let me look. ", "message:completed")
+    assert stream.items[-1]["content"] == "Let me look. "
+
+
+def test_so_it_is_once_the_end_has_come_garbled() -> None:
+    stream = own()
+    stream.receives(STARTED + token("Hello you"))
+    stream.takes_all()
+    stream.receives(b"event: message:completed\ndata: garb{\n\n")
+    stream.replies(200, WRITTEN)
+    finishes(stream, "message:started", "Hello you", "message:completed")
 
 
 # Losses

@@ -6,6 +6,7 @@ from typing import Any, Iterator
 
 import pytest
 from followed import (
+    COMPLETED,
     CONNECTED,
     RUNNING,
     THREAD,
@@ -15,11 +16,11 @@ from followed import (
     reconnected,
     streaming,
 )
-from stepping import KEEPALIVE, Stepper, an_envelope, an_error, sse
+from stepping import KEEPALIVE, Report, Stepper, a_response, an_envelope, an_error, sse
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.errors import AuthenticationError, NotFoundError, StreamError, TimeoutError
-from flowmaestro_core.http import Phase
+from flowmaestro_core.http import Phase, Response
 from flowmaestro_core.stream_times import StreamTimes
 
 # The two clocks
@@ -135,20 +136,30 @@ def test_a_question_refused_for_good_closes_the_stream(status: int, kind: Any) -
 
 
 @pytest.mark.parametrize("data", [None, [], 1])
-def test_an_answer_that_is_no_execution_closes_the_stream(data: Any) -> None:
-    stream = opened()
-    asked_after(stream)
+def test_an_answer_that_is_no_execution_is_an_error_where_no_stream_has_been(data: Any) -> None:
+    stream = streaming()
+    stream.start()
+    stream.opens(204)
+    stream.ends()
     stream.replies(200, an_envelope(data))
-    stream.closes()
     assert stream.error.code == "invalid_response"
 
 
-def test_after_a_good_answer_an_unreadable_one_is_no_reason_to_leave() -> None:
+@pytest.mark.parametrize(
+    "page",
+    [
+        a_response(200, raw=b"<html>Back soon</html>"),
+        a_response(200, an_envelope(None)),
+        a_response(302, headers={"Location": "https://login.test/"}),
+    ],
+)
+def test_beside_an_open_stream_an_unreadable_answer_is_no_reason_to_leave(page: Response) -> None:
     stream = opened()
     asked_after(stream)
-    stream.replies(200, RUNNING)
-    asked_after(stream)
-    assert isinstance(stream.replies(200, raw=b"<html>Back soon</html>"), Read)
+    assert stream.report(Report("response_received", (page,))) == Read(7.5)
+    stream.receives(COMPLETED)
+    stream.closes()
+    assert kinds(stream) == ["execution:completed"]
 
 
 def test_a_redirected_question_is_followed() -> None:

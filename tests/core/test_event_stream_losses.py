@@ -267,6 +267,21 @@ def test_while_the_execution_runs_a_stream_is_not_given_up() -> None:
     assert isinstance(stream.takes(), Done)
 
 
+def test_a_proxys_pages_are_no_reason_to_give_a_lost_stream_up() -> None:
+    stream = opened()
+    stream.ends()
+    stream.waits()
+    stream.opens(200, "text/html")
+    stream.receives(b"<html>")
+    stream.ends()
+    stream.waits()
+    assert isinstance(stream.opens(302, "", {"Location": "https://login.test/"}), Read)
+    stream.ends()
+    stream.waits()
+    stream.opens()
+    assert kinds(stream) == ["stream:reconnected"]
+
+
 def test_a_stream_that_nothing_can_be_asked_about_is_given_up() -> None:
     stream = opened(THREAD)
     for _ in range(3):
@@ -275,22 +290,26 @@ def test_a_stream_that_nothing_can_be_asked_about_is_given_up() -> None:
     assert isinstance(stream.error, StreamError)
 
 
-def test_an_id_comes_once_on_one_connection_and_on_the_next() -> None:
+def test_an_id_may_be_on_several_events_of_a_connection_and_is_a_repeat_on_the_next() -> None:
     stream = opened()
     stream.receives(sse("node:started", id="0") + sse("node:completed", id="0"))
     stream.takes_all()
-    assert kinds(stream) == ["node:started"]
+    assert kinds(stream) == ["node:started", "node:completed"]
     reconnected(stream)
     assert isinstance(stream.receives(sse("node:completed", id="0")), Read)
 
 
-def test_what_ends_a_stream_has_not_been_whatever_its_id() -> None:
+UNNAMED_END = b'id: 0\ndata: {"type": "execution:completed", "outputs": {}}\n\n'
+
+
+@pytest.mark.parametrize("end", [sse("execution:completed", {"outputs": {}}, id="0"), UNNAMED_END])
+def test_what_ends_a_stream_has_not_been_whatever_its_id(end: bytes) -> None:
     stream = opened()
     stream.receives(sse("node:started", id="0") + sse("execution:completed", "garbled", id="1"))
     stream.takes_all()
     stream.replies(503)
     reconnected(stream)
-    stream.receives(sse("execution:completed", {"outputs": {}}, id="0"))
+    stream.receives(end)
     stream.closes()
     assert kinds(stream) == ["node:started", "stream:reconnected", "execution:completed"]
 

@@ -426,6 +426,18 @@ def test_a_key_that_is_refused_for_too_long_is_not_asked_again(refusal: Dict[str
     assert len(run.sent) == 1
 
 
+@pytest.mark.parametrize(("seconds", "fits"), [("100", True), ("400", False)])
+def test_a_pause_is_too_long_only_where_there_is_no_time_for_it(seconds: str, fits: bool) -> None:
+    run = running([{}, {}], timeout=300.0, return_exceptions=True)
+    run.replies(429, headers={"Retry-After": seconds})
+    if fits:
+        assert run.action == Wait(100.0)
+        return
+    run.takes_all()
+    reason = "the server asks to wait longer than there is time for"
+    assert [error.gave_up for error in run.items] == [reason, reason]
+
+
 def test_a_refused_key_starts_again_after_the_pause() -> None:
     run = running([{}, {}], timeout=10.0, concurrency=1, return_exceptions=True)
     starts(run, "a")

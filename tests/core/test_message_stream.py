@@ -212,6 +212,8 @@ def test_a_client_learns_that_the_answer_is_on_the_threads_stream() -> None:
     first.opens(200, "application/json")
     first.receives(PENDING)
     first.ends()
+    assert not context.traits.two_connections
+    first.opens()
     second = stepping(Threads.send_message_stream("th_2", "Hi"), context)
     assert isinstance(second.start(), Open)
     assert second.sent[0].url.endswith("/threads/th_2/events")
@@ -235,7 +237,34 @@ def test_nothing_said_since_the_message_was_sent_is_lost() -> None:
     assert machine.message == message.items[-1]
 
 
-@pytest.mark.parametrize("status", [404, 204])
+def test_a_server_whose_route_fails_is_not_subscribed_to_first() -> None:
+    context = a_context()
+    for _ in range(2):
+        message = stepping(Threads.send_message_stream("th_1", "Hi"), context)
+        assert isinstance(message.start(), Open)
+        message.opens(200, "application/json")
+        message.receives(a_response(body=an_envelope({"id": "m", "status": "pending"})).body)
+        message.ends()
+        message.opens(404)
+        message.ends()
+        message.replies(200, an_envelope([{"id": "m", "role": "assistant", "content": "Hello"}]))
+        assert isinstance(message.takes_all(), Done)
+        assert [request.method for request in message.sent] == ["POST", "GET", "GET"]
+
+
+def test_a_subscription_that_hangs_does_not_hold_the_message_up() -> None:
+    context = a_context()
+    message = sending_to_known(context)
+    action = message.start()
+    assert isinstance(action, Open)
+    assert action.timeout == 5.0
+    action = message.fails(timed_out=True, after=5.0)
+    assert isinstance(action, Open)
+    assert is_post(action.request)
+    assert not context.traits.two_connections
+
+
+@pytest.mark.parametrize("status", [404, 204, 403, 429, 500, 503])
 def test_a_stream_that_is_not_there_any_more_is_forgotten(status: int) -> None:
     context = a_context()
     message = sending_to_known(context)
@@ -247,13 +276,13 @@ def test_a_stream_that_is_not_there_any_more_is_forgotten(status: int) -> None:
     assert not context.traits.two_connections
 
 
-def test_a_stream_that_cannot_be_had_is_an_error_before_anything_is_sent() -> None:
+def test_a_key_that_is_refused_is_an_error_before_anything_is_sent() -> None:
     context = a_context()
     message = sending_to_known(context)
     message.start()
-    message.opens(403, "application/json")
+    message.opens(401, "application/json")
     message.ends()
-    assert message.error.status_code == 403
+    assert message.error.status_code == 401
     assert not any(map(is_post, message.sent))
     assert not context.traits.two_connections
 
@@ -495,7 +524,8 @@ def test_the_table_is_true() -> None:
     refusing = Possibilities((pending,), (ResponseHead(501, Headers()),))
     taken |= wander(sending, refusing, walks=300)
     replies = (*REPLIES, pending, a_response(501), a_response(403))
-    heads = (*HEADS, ResponseHead(404, Headers()))
+    elsewhere = ResponseHead(302, Headers({"Location": "/elsewhere"}))
+    heads = (*HEADS, ResponseHead(404, Headers()), elsewhere)
     taken |= wander(sending_to_known, Possibilities(replies, heads, CHUNKS), walks=3000)
     assert_table_is_true(MessageStreamMachine, taken)
 
@@ -545,14 +575,35 @@ TestMessageStreamProperties = collected(MessageStreamProperties)
 TestKnownServerProperties = collected(KnownServerProperties)
 
 
-@pytest.mark.parametrize("status", ["PENDING", "queued", "running", "in_progress"])
+@pytest.mark.parametrize(
+    "status", ["PENDING", "queued", "running", "in_progress", "accepted", "sent", "waiting"]
+)
 def test_an_agent_that_is_still_at_it_is_followed(status: str) -> None:
     message = answered({"message_id": "m", "status": status})
     assert isinstance(message.action, Open)
 
 
-def test_an_answer_that_was_cancelled_is_no_success() -> None:
-    message = answered({"message_id": "m", "status": "cancelled", "message": None})
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        ({"status": "cancelled"}, "the answer was cancelled"),
+        ({"status": "timeout"}, "the answer timed out"),
+        ({"status": "Error"}, None),
+        ({"status": "error", "error": "why"}, "why"),
+        ({"status": "accepted", "error": "why"}, "why"),
+        ({"error": "why"}, "why"),
+    ],
+)
+def test_a_reply_without_an_answer_that_says_why_is_no_success(
+    reply: Dict[str, Any], error: Any
+) -> None:
+    message = answered({"message_id": "m", "message": None, **reply})
     message.takes_all()
     assert kinds(message) == ["message:started", "message:failed"]
-    assert message.items[-1]["error"] == "the answer was cancelled"
+    assert message.items[-1]["error"] == error
+
+
+def test_an_answer_is_one_whatever_its_status() -> None:
+    message = answered({"message_id": "m", "status": "ok", "content": "Hello", "error": {}})
+    message.takes_all()
+    assert kinds(message) == ["message:started", "message:token", "message:completed"]

@@ -118,6 +118,12 @@ def test_a_timeout_is_a_number(seconds: Any) -> None:
         check_seconds("poll_interval", seconds)
 
 
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_that_no_float_holds_is_not_finite(digits: int) -> None:
+    with pytest.raises(ValueError, match="poll_interval must be a positive number of seconds"):
+        check_seconds("poll_interval", 10**digits)
+
+
 @given(seconds=st.floats(min_value=1e-9, max_value=1e9))
 def test_any_positive_number_of_seconds_will_do(seconds: float) -> None:
     check_seconds("timeout", seconds)

@@ -44,6 +44,11 @@ def test_a_window_that_is_nearly_spent_is_spread_to_its_end() -> None:
     assert paced(9.0, RateLimit(limit=60, remaining=5, reset_after=30.0)) == 9.0
 
 
+def test_no_window_is_longer_than_a_day() -> None:
+    """As of a server whose `X-RateLimit-Reset` is in milliseconds."""
+    assert paced(1.0, RateLimit(limit=60, remaining=0, reset_after=1.7e12)) == 86_400.0
+
+
 def test_a_window_with_enough_left_changes_nothing() -> None:
     assert paced(1.0, RateLimit(limit=60, remaining=7, reset_after=30.0)) == 1.0
 

@@ -44,6 +44,17 @@ def test_a_replay_from_the_beginning_repeats_nothing(
         seen.reconnected()
 
 
+@pytest.mark.parametrize("same", [2, 20, MANY])
+def test_one_id_may_be_on_several_events_of_a_connection(same: int) -> None:
+    seen = SeenIds()
+    ids = [at // same for at in range(MANY)]
+    assert taken(seen, ids) == ids
+    for more in (MANY, MANY + 1):
+        seen.reconnected()
+        assert taken(seen, [*ids, more, more]) == [more, more]
+        ids += [more, more]
+
+
 @given(overlap=st.integers(0, REMEMBERED_IDS))
 def test_a_little_that_is_repeated_is_known(overlap: int) -> None:
     seen = after(MANY)
@@ -75,8 +86,8 @@ def test_a_few_ids_alike_are_no_replay(same: int) -> None:
 
 
 def test_the_first_connection_is_no_replay() -> None:
-    seen = SeenIds()
-    assert taken(seen, [*range(MANY), *range(FIRST_IDS)]) == list(range(MANY))
+    seen, ids = SeenIds(), [*range(MANY), *range(FIRST_IDS)]
+    assert taken(seen, ids) == ids
     assert not seen.replaying
 
 

@@ -267,6 +267,24 @@ def test_what_is_no_reply_of_this_api_ends_it(raw: bytes) -> None:
     assert (wait.error.code, wait.error.execution_id) == ("invalid_response", "ex_1")
 
 
+ELSEWHERE = {"Location": "https://login.test/"}
+
+
+def test_from_a_server_that_is_known_it_is_a_page_on_the_way() -> None:
+    wait = started()
+    wait.replies(200, RUNNING)
+    wait.waits()
+    assert isinstance(wait.replies(200, raw=b"<html>"), Wait)
+    wait.waits()
+    assert isinstance(wait.replies(302, headers=ELSEWHERE), Wait)
+
+
+def test_a_redirect_elsewhere_ends_it() -> None:
+    wait = started()
+    wait.replies(302, headers=ELSEWHERE)
+    assert wait.error.code == "redirect_refused"
+
+
 def test_a_redirect_is_followed() -> None:
     wait = started()
     assert isinstance(wait.replies(307, headers={"Location": "/x"}), Send)

@@ -235,8 +235,8 @@ class AwaitingIteration(_Progress, Generic[E]):
     async def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
 
-        From another task, this wakes an `anext`, whatever it waits for, and it raises
-        `StreamError` (code `stream_closed`).
+        From another task, this wakes an `anext`, whatever it waits for but a callback of yours,
+        and it raises `StreamError` (code `stream_closed`).
         """
         self._transport.interrupt()
         await self._driver.close()
