@@ -6,8 +6,8 @@ an event loop written in C, is not seen.
 
 from __future__ import annotations
 
+import inspect
 import socket
-import sys
 import threading
 from types import FrameType
 from typing import Any, Callable, Generator, List, Optional, Type
@@ -74,7 +74,7 @@ class NetworkGuard:
             if (
                 getattr(self._pairing, "active", False)
                 or len(args) < skipped + needed
-                or (name == "bind" and _asks_for_ipv6(sys._getframe(1)))
+                or (name == "bind" and _asks_for_ipv6(inspect.stack(0)[1].frame))
             ):
                 return original(*args, **options)
             what = ", ".join(map(repr, args[skipped:]))
