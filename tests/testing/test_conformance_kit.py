@@ -292,3 +292,20 @@ def test_the_line_that_got_through_is_told() -> None:
     garbled = next(it for it in all_checks() if it.name == "a-garbled-status-line")
     with pytest.raises(CheckFailed, match=r"the line sent was 'HTTP/1\.1 \+200 OK'"):
         BlockingLane(lambda: lenient, loopback_site).run(garbled)
+
+
+def test_the_clock_has_a_site_as_every_check_without_a_wire_has() -> None:
+    order: List[str] = []
+
+    def serve_site(respond: Any) -> Any:
+        order.append("site")
+        return loopback_site(respond)
+
+    def make_transport() -> RequestsTransport:
+        order.append("transport")
+        return RequestsTransport()
+
+    BlockingLane(make_transport, serve_site).run(
+        next(it for it in all_checks() if it.name == "clock")
+    )
+    assert order == ["site", "transport"]
