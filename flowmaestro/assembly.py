@@ -76,10 +76,11 @@ def options_of(
 def _key(transport: object) -> str:
     """The key from the environment, or that of whoever stands in for the network."""
     key = os.environ.get("FLOWMAESTRO_API_KEY")
-    if key is None:
+    if not key:
         stand_in = current_stand_in() if transport is None else None
         if stand_in is not None:
             return stand_in.api_key
+    if key is None:
         raise ValueError("no API key: pass api_key= or set FLOWMAESTRO_API_KEY")
     check_token("api_key, from FLOWMAESTRO_API_KEY,", key)
     return key

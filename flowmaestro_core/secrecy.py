@@ -16,8 +16,8 @@ SHORTEST_SECRET = 8
 """Characters; what is shorter is left alone in the texts of others, where it may be any word."""
 
 _SECRET = re.compile(
-    r"auth|cookie|credential|(?<!idempotency.)key|pass(w|phrase|code)|private|secret"
-    r"|session|signature|token",
+    r"auth|bearer|cookie|credential|jwt|(?<!idempotency.)key|pass(w|phrase|code)|private|pwd"
+    r"|secret|session|signature|token|(?<![a-z])(otp|pass)$",
     re.IGNORECASE,
 )
 _CREDENTIALS = re.compile(r"^([^:/]+://)([^/]*)@")

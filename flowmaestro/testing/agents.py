@@ -69,7 +69,8 @@ class Replies:
 
 def _pieces(answer: Iterable[str]) -> Iterator[str]:
     """The tokens that a scripted function gave; `TypeError` at the first that is none."""
-    for piece in cast("Iterable[object]", answer):
+    pieces: Iterable[object] = answer if isinstance(answer, Iterable) else [answer]
+    for piece in pieces:
         if not isinstance(piece, str):
             raise TypeError(f"an agent's function must return a text or its tokens, not {answer!r}")
         yield piece

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, get_a
 
 from flowmaestro.testing.checks import check_count, check_text, one_of
 from flowmaestro.testing.executions import Execution
+from flowmaestro.testing.hiding import hidden_text
 from flowmaestro.testing.journal import RecordedRequest, pattern
 from flowmaestro.testing.service import Service
 from flowmaestro.testing.webhooks import Delivery
@@ -189,12 +190,12 @@ def _difference(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -
 
 
 def _text(value: Any) -> List[str]:
-    return json.dumps(
-        value, indent=2, sort_keys=True, ensure_ascii=False, default=repr
-    ).splitlines()
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=repr)
+    return hidden_text(text).splitlines()
 
 
 def _line(request: RecordedRequest) -> str:
+    request = request.shown()
     query = "".join(
         f"{'&' if index else '?'}{name}={value}"
         for index, (name, value) in enumerate(request.params.items())

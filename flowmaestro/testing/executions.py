@@ -8,6 +8,7 @@ is decided elsewhere.
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple, cast
 
@@ -170,7 +171,7 @@ class ExecutionRunner:
 
     def _succeed(self, execution: Execution, data: Mapping[str, Any]) -> None:
         try:
-            execution.outputs = _checked(execution.workflow.outputs(execution.inputs))
+            execution.outputs = _checked(execution.workflow.outputs(deepcopy(execution.inputs)))
         except Exception as error:  # whatever a scripted workflow raises is its own failure
             execution.error = f"{type(error).__name__}: {error}"
             self._end(execution, "failed")
@@ -191,7 +192,7 @@ def _checked(outputs: Any) -> Dict[str, Any]:
     if not isinstance(outputs, dict):
         raise TypeError(f"the workflow's function must return a dict, not {outputs!r}")
     json.dumps(outputs, allow_nan=False)
-    return cast("Dict[str, Any]", outputs)
+    return deepcopy(cast("Dict[str, Any]", outputs))
 
 
 def missing_inputs(workflow: Workflow, inputs: Inputs) -> Tuple[str, ...]:

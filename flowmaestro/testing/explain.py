@@ -82,5 +82,6 @@ def _field(name: str, value: str) -> str:
     if name in ("X-API-Key", "Authorization"):
         return f'"{name}: {value.replace(API_KEY, f"${API_KEY}")}"'
     if value.startswith(IDEMPOTENCY_KEY):  # one of many has its number behind it
-        return f'"{name}: {value.replace(IDEMPOTENCY_KEY, "$(uuidgen)")}"'
+        number = value[len(IDEMPOTENCY_KEY) :]
+        return f'"{name}: $(uuidgen)"{shlex.quote(number) if number else ""}'
     return shlex.quote(f"{name}: {value}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, List, Mapping, NamedTuple, Optional
 from urllib.parse import urlsplit
 
+from flowmaestro.testing.hiding import hidden_text
 from flowmaestro.testing.routing import API_VERSION, query_of
 from flowmaestro_core.http import Headers, Request
 from flowmaestro_core.secrecy import REDACTED, is_secret_field
@@ -31,9 +32,22 @@ class RecordedRequest:
     path: str
     params: Mapping[str, str]
     json: Any
-    headers: Headers = field(repr=False)
+    headers: Headers
     status: Optional[int]
     time: float
+
+    def __repr__(self) -> str:
+        fields = ("method", "path", "params", "json", "status", "time")
+        shown = self.shown()
+        return f"RecordedRequest({', '.join(f'{it}={getattr(shown, it)!r}' for it in fields)})"
+
+    def shown(self) -> RecordedRequest:
+        """As it may be printed: credentials in the query and the body are `***`."""
+        params = {
+            name: REDACTED if is_secret_field(name) else value
+            for name, value in self.params.items()
+        }
+        return replace(self, params=params, json=json.loads(hidden_text(json.dumps(self.json))))
 
 
 class Entry:

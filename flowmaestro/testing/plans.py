@@ -6,6 +6,7 @@ Whatever contradicts itself is refused here. Pure.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union, get_args
 
@@ -166,13 +167,17 @@ def plan_by_events(events: Sequence[ScriptedEvent]) -> List[Step]:
             raise ValueError(f"{where} is execution:started, which can only be the first")
         if event.type == "execution:resumed" and not paused:
             raise ValueError(f"{where} is execution:resumed, but the execution is not paused")
+        if event.type == "execution:paused" and paused:
+            raise ValueError(f"{where} is execution:paused, but the execution is paused already")
         if event.type == "execution:completed" and paused:
             raise ValueError(f"{where} is execution:completed, but the execution is paused")
         if event.type in _PAUSES:
             paused = _PAUSES[event.type]
         time += event.seconds
         node = _node_of(where, event, running, time)
-        plan.append(Step(event.type, event.seconds, node, error=event.error, data=event.data))
+        plan.append(
+            Step(event.type, event.seconds, node, error=event.error, data=deepcopy(event.data))
+        )
     begun = bool(plan) and plan[0].event == "execution:started"
     return plan if begun else [Step("execution:started"), *plan]
 
@@ -187,6 +192,8 @@ def _check_event(where: str, event: object) -> None:
     if not isinstance(event.data, Mapping):
         raise TypeError(f"data of {where} must be a dict, not {event.data!r}")
     check_json(f"data of {where}", dict(event.data))
+    if event.data.get("type", event.type) != event.type:
+        raise ValueError(f"data of {where} has the type {event.data['type']!r}, not {event.type!r}")
     if event.error is not None and not event.type.endswith(":failed"):
         raise ValueError(f"{where} has an error, but {event.type} is no failure")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from copy import deepcopy
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
 
 from flowmaestro.testing.agents import Agent, AgentReply, Replies, Utterances, echo
@@ -100,7 +101,13 @@ class Scripts(ABC):
         if outputs is not None and not ends_well(plan):
             raise ValueError("outputs are never given: the execution does not get to complete")
         check_text("name", name, or_none=True)
-        produce = greeting if outputs is None else _producing(outputs)
+        told = plan[-1].data.get("outputs") if ends_well(plan) else None
+        if outputs is not None and told is not None and outputs != told:
+            raise ValueError(
+                f"outputs must be those of the last event, {told!r}, or left out, not {outputs!r}"
+            )
+        given = told if outputs is None else outputs
+        produce = greeting if given is None else _producing(given)
         fields = _input_fields(inputs)
         with self._service.timeline.lock:
             id = self._registered("workflow", id)
@@ -315,9 +322,9 @@ def _producing(outputs: Union[Mapping[str, Any], Outputs]) -> Outputs:
         return outputs
     if not isinstance(outputs, Mapping):
         raise TypeError(f"outputs must be a dict or a function of the inputs, not {outputs!r}")
-    result = dict(outputs)
-    check_json("outputs", result)
-    return lambda _: dict(result)
+    check_json("outputs", dict(outputs))
+    result = deepcopy(dict(outputs))
+    return lambda _: result
 
 
 def _input_fields(inputs: Optional[Mapping[str, InputField]]) -> Dict[str, InputField]:

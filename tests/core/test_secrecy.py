@@ -19,6 +19,7 @@ KEY = "fm_live_hush_hush"
     Authorization Proxy-Authorization X-API-Key x-apikey Cookie Set-Cookie X-Auth-Token
     X-FlowMaestro-Signature Session-Id My-Secret X-Password X-Passphrase Client-Credential
     Ocp-Apim-Subscription-Key X-Access-Key Private-Thing
+    Bearer X-Pass Pwd X-JWT OTP
     """.split(),  # noqa: SIM905 - a list of words
 )
 def test_fields_that_carry_credentials(name: str) -> None:
@@ -31,7 +32,7 @@ def test_fields_that_carry_credentials(name: str) -> None:
     "name",
     """
     Accept Content-Type Idempotency-Key idempotency_key User-Agent X-Request-ID Retry-After
-    X-RateLimit-Remaining Last-Event-ID Via Location
+    X-RateLimit-Remaining Last-Event-ID Via Location X-Compass Footprint X-Pass-Through
     """.split(),  # noqa: SIM905
 )
 def test_fields_that_do_not(name: str) -> None:

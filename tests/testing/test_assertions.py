@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from flowmaestro import FlowMaestroClient, NotFoundError
-from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 
 
 @pytest.fixture
@@ -240,3 +240,24 @@ def test_a_report(fake, client):
 def test_what_cannot_have_happened_is_refused(fake, ask, message):
     with pytest.raises((TypeError, ValueError), match=message):
         ask(fake)
+
+
+def test_credentials_are_not_printed():
+    fake = FakeFlowMaestro()
+    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+        client.webhooks.create(
+            name="Hook",
+            url="https://user:HOOKPW99@example.com/",
+            events=["execution.completed"],
+            headers={"Authorization": "Bearer HDRSEC99"},
+        )
+        client.workflows.execute("wf_123", inputs={"db_pass": "INPUTPW99"})
+    with pytest.raises(AssertionError) as failed:
+        fake.assert_called("POST", "/webhooks", json={"name": "Other"})
+    with pytest.raises(AssertionError) as also:
+        fake.assert_executed("wf_123", inputs={"name": "Ada"})
+    shown = [fake.report(), str(failed.value), str(also.value), repr(fake.requests)]
+    assert "99" not in "".join(shown)
+    for text in shown:
+        assert "***" in text
+    assert fake.requests[0].json["headers"] == {"Authorization": "Bearer HDRSEC99"}

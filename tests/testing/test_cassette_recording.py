@@ -196,3 +196,15 @@ def test_a_cancelled_call_is_silence(path, backend):
 
     with pytest.warns(UnusedScriptWarning):
         anyio.run(main, backend=backend)
+
+
+def test_a_relative_path_means_where_the_cassette_was_made(tmp_path, monkeypatch):
+    fake = FakeFlowMaestro()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Cassette("a.jsonl") as cassette:
+        transport = cassette.transport(MemoryTransport(fake))
+        with FlowMaestroClient(fake.api_key, transport=transport) as client:
+            client.workflows.list()
+        monkeypatch.chdir("elsewhere")
+    assert (tmp_path / "a.jsonl").exists()

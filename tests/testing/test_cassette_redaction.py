@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import Cassette, FakeFlowMaestro, MemoryTransport, Quiet, ScriptedTransport
 from flowmaestro.testing.cassettes.exchange import Exchange
-from flowmaestro.testing.cassettes.redaction import Redaction, is_secret_member
+from flowmaestro.testing.cassettes.redaction import Redaction
+from flowmaestro.testing.hiding import is_secret_member
 from flowmaestro_core.http import Phase, Request, Response, ResponseHead, TransportFailure
 
 KEY = "fm_live_do_not_show_me"
@@ -112,6 +113,15 @@ BODIES = {
         '{"headers":{"X-Auth":"abc","Accept":"*/*","More":{"Key":"k"}},"key":"k"}',
         '{"headers":{"X-Auth":"***","Accept":"*/*","More":{"Key":"k"}},"key":"k"}',
     ),
+    "JSON in a text": (
+        '{"outputs":"{\\"api_key\\": \\"STR99\\", \\"a\\": 1}","b":["\\n[{\\"otp\\":1}]"]}',
+        '{"outputs":"{\\"api_key\\": \\"***\\", \\"a\\": 1}","b":["\\n[{\\"otp\\":\\"***\\"}]"]}',
+    ),
+    "JSON in a text, torn off": (
+        '{"outputs":"{\\"api_key\\": \\"STR99\\u00',
+        '{"outputs":"{\\"api_key\\": \\"***',
+    ),
+    "JSON in a text, none": ('{"a":"{\\q","b":"[1]"}', '{"a":"{\\q","b":"[1]"}'),
     "tokens of a text": (
         'data: {"token":"Hel","usage":{"total_tokens":12}}\n\n',
         'data: {"token":"Hel","usage":{"total_tokens":12}}\n\n',
@@ -144,9 +154,16 @@ def test_members():
         "access_token",
         "user_password",
         "PRIVATE KEY",
+        *["api_token", "apiToken", "slackToken", "githubtoken", "csrf_token", "SASToken"],
+        *["ssh_key", "licensekey", "masterKey", "SSHKey", "x-functions-key", "key_id_key"],
+        *["auth", "oauth", "pass", "pwd", "jwt", "otp", "smtpAuth", "db_pass"],
     ):
         assert is_secret_member(name), name
-    for name in ("token", "tokens", "key", "keyword", "sessionId", "page_token", "passed", "name"):
+    for name in (
+        *["token", "tokens", "page_token", "nextPageToken", "continuationToken", "total_tokens"],
+        *["key", "keys", "keyword", "monkey", "idempotency_key", "idempotencyKey"],
+        *["sessionId", "passed", "name", "author"],
+    ):
         assert not is_secret_member(name), name
 
 

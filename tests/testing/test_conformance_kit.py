@@ -265,3 +265,47 @@ def test_the_testing_package_loads_without_pytest() -> None:
         "sys.exit(bool({'pytest', 'trustme', 'anyio'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_event_loop_that_is_not_installed_is_skipped() -> None:
+    class Suite(AsyncTransportConformance):
+        make_transport = AnyioTransport
+        backends = ("no_such_loop",)
+
+    with pytest.raises(pytest.skip.Exception, match="no_such_loop is not installed"):
+        Suite()._lane("no_such_loop")
+
+
+def test_backends_are_several() -> None:
+    class Suite(AsyncTransportConformance):
+        make_transport = AnyioTransport
+        backends = "asyncio"
+
+    with pytest.raises(TypeError, match="backends must be a list of event loops, not 'asyncio'"):
+        Suite()._backends()
+
+
+def test_the_line_that_got_through_is_told() -> None:
+    def lenient(request: Request) -> Response:
+        return Response(200, {}, b"ok")
+
+    garbled = next(it for it in all_checks() if it.name == "a-garbled-status-line")
+    with pytest.raises(CheckFailed, match=r"the line sent was 'HTTP/1\.1 \+200 OK'"):
+        BlockingLane(lambda: lenient, loopback_site).run(garbled)
+
+
+def test_the_clock_has_a_site_as_every_check_without_a_wire_has() -> None:
+    order: List[str] = []
+
+    def serve_site(respond: Any) -> Any:
+        order.append("site")
+        return loopback_site(respond)
+
+    def make_transport() -> RequestsTransport:
+        order.append("transport")
+        return RequestsTransport()
+
+    BlockingLane(make_transport, serve_site).run(
+        next(it for it in all_checks() if it.name == "clock")
+    )
+    assert order == ["site", "transport"]

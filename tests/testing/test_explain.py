@@ -105,6 +105,12 @@ def test_a_shell_sends_the_very_request(tmp_path: Path) -> None:
     assert json.loads(arguments[arguments.index("--data-raw") + 1]) == {"inputs": inputs}
 
 
+def test_a_key_of_ones_own_is_quoted() -> None:
+    key = 'IDEMPOTENCY_KEY"$(id)'
+    command = explain(SyncWorkflows.execute("wf", idempotency_key=key)).curl
+    assert """--header "Idempotency-Key: $(uuidgen)"'"$(id)'""" in command
+
+
 def test_a_performed_call_is_not_explained() -> None:
     performed: Any = {"data": {}}
     with pytest.raises(TypeError, match=r"builds, such as SyncWorkflows\.execute\('wf_1'\)"):

@@ -145,3 +145,11 @@ def test_an_application_of_threads_keeps_to_virtual_time():
         found = list(pool.map(work, (60, 600, 3600, 7200)))
     assert found == ["completed"] * 4
     assert fake.clock.now >= 7200
+
+
+def test_an_empty_key_in_the_environment_is_none(monkeypatch):
+    monkeypatch.setenv("FLOWMAESTRO_API_KEY", "")
+    with FakeFlowMaestro().installed(), FlowMaestroClient() as client:
+        assert client.workflows.list()["data"]
+    with pytest.raises(ValueError, match="from FLOWMAESTRO_API_KEY"):
+        FlowMaestroClient()

@@ -474,3 +474,12 @@ def everything_in(error):
         return ""
     inner = [*getattr(error, "exceptions", ()), error.__cause__, error.__context__]
     return " ".join([str(error), *map(everything_in, inner)])
+
+
+@pytest.mark.parametrize("module", ["requests", "urllib3"])
+def test_the_guard_lets_an_http_library_be_imported(run_pytest, module):
+    text = f"""
+        def test(flowmaestro_no_network):
+            import {module}
+    """
+    run_pytest(text, passed=1)

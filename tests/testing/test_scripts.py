@@ -8,7 +8,13 @@ import warnings
 import pytest
 
 from flowmaestro import FlowMaestroClient
-from flowmaestro.testing import FakeFlowMaestro, Node, ScriptedEvent, UnusedScriptWarning
+from flowmaestro.testing import (
+    FakeFlowMaestro,
+    MemoryTransport,
+    Node,
+    ScriptedEvent,
+    UnusedScriptWarning,
+)
 
 
 @pytest.fixture(params=["deployed", "documented"])
@@ -467,3 +473,72 @@ class TestUnusedScripts:
             fake.latency(1)
             fake.rate_limit(per_day=100)
             FlowMaestroClient(fake.api_key, transport=fake.transport()).workflows.list()
+
+
+class TestWhatAScriptShares:
+    def ended(self, fake, **inputs):
+        with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+            started = client.workflows.execute("wf", inputs=inputs)["data"]
+            return client.executions.wait_for_completion(started["execution_id"])
+
+    def test_a_function_gets_inputs_of_its_own(self):
+        fake = FakeFlowMaestro()
+        fake.workflow("wf", outputs=lambda it: {"total": {"ada": 7}[it.pop("customer")]})
+        assert self.ended(fake, customer="ada")["outputs"] == {"total": 7}
+        fake.assert_executed("wf", inputs={"customer": "ada"})
+
+    def test_what_a_function_returns_is_copied(self):
+        fake, shared = FakeFlowMaestro(), {"count": [0]}
+
+        def count(_):
+            shared["count"][0] += 1
+            return shared
+
+        fake.workflow("wf", outputs=count)
+        self.ended(fake)
+        self.ended(fake)
+        assert [it.outputs for it in fake.executions] == [{"count": [1]}, {"count": [2]}]
+
+    def test_what_is_given_is_copied(self):
+        fake, given = FakeFlowMaestro(), {"a": [1]}
+        fake.workflow("wf", outputs=given)
+        given["a"].append(2)
+        assert self.ended(fake)["outputs"] == {"a": [1]}
+
+
+class TestOutputsOfTheLastEvent:
+    EVENTS = (ScriptedEvent("execution:completed", data={"outputs": {"x": 1}}),)
+
+    def test_they_are_those_of_the_execution(self):
+        fake = FakeFlowMaestro()
+        fake.workflow("wf", events=self.EVENTS)
+        assert TestWhatAScriptShares().ended(fake)["outputs"] == {"x": 1}
+        fake.workflow("wf", events=self.EVENTS, outputs={"x": 1})
+
+    def test_others_contradict_them(self):
+        with pytest.raises(ValueError, match="outputs must be those of the last event"):
+            FakeFlowMaestro().workflow("wf", events=self.EVENTS, outputs={"x": 2})
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        ([ScriptedEvent("execution:paused")] * 2, r"events\[1\] is .*, but .* paused already"),
+        (
+            [ScriptedEvent("execution:progress", data={"type": "execution:completed"})],
+            r"data of events\[0\] has the type 'execution:completed'",
+        ),
+    ],
+)
+def test_events_that_contradict_themselves(events, message):
+    with pytest.raises(ValueError, match=message):
+        FakeFlowMaestro().workflow(events=events)
+
+
+def test_an_agent_that_says_nothing():
+    fake = FakeFlowMaestro()
+    agent = fake.agent(None, lambda _: None)
+    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+        thread = client.agents.create_thread(agent)["data"]["id"]
+        stream = client.threads.send_message_stream(thread, "Hello")
+        assert "must return a text or its tokens, not None" in str(list(stream)[-1])

@@ -92,6 +92,7 @@ class Cassette:
         if mode not in get_args(Mode):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
         self.path = Path(path)
+        self._file = self.path.absolute()
         self.mode: Mode = mode
         self._strict = strict
         self._redaction = Redaction(redact)
@@ -202,7 +203,7 @@ class Cassette:
 
     def _load(self) -> List[Exchange]:
         try:
-            data = self.path.read_bytes()
+            data = self._file.read_bytes()
         except FileNotFoundError:
             if self.mode == "none":
                 raise CassetteError(
@@ -230,10 +231,10 @@ class Cassette:
         return [exchange for exchange in old if not made.holds(exchange.request)]
 
     def _write(self, data: bytes) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.{threading.get_ident()}")
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        part = self._file.with_name(f".{self._file.name}.{os.getpid()}.{threading.get_ident()}")
         try:
             part.write_bytes(data)
-            os.replace(part, self.path)
+            os.replace(part, self._file)
         finally:
             part.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from functools import partial
 from flowmaestro.testing.conformance.check import (
     STREAMS,
     WIRE,
+    CheckFailed,
     check,
     expect,
     expect_failure,
@@ -223,30 +224,35 @@ async def nothing_is_sent_twice(lane: Lane) -> None:
 async def garbage_instead_of_a_reply(lane: Lane) -> None:
     """What is not HTTP is a failure."""
     for data in (b"SSH-2.0-OpenSSH\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n"):
-        await _expect_no_reply(lane, data)
+        await _expect_no_reply(lane, data, data.decode("latin-1"))
 
 
 @check(WIRE, why="A reply that two readers read differently can be forged within another one.")
 async def a_garbled_status_line(lane: Lane) -> None:
     """A status line without a version, or without three digits for a status, is a failure."""
     for line in ("HTTP/1.1 +200 OK", "HTTP/1.1 2_00 OK", "HTTP/1.1 0200 OK", "HTTP/1.x 200 OK"):
-        await _expect_no_reply(lane, line.encode() + b"\r\nContent-Length: 2\r\n\r\nok")
+        data = line.encode() + b"\r\nContent-Length: 2\r\n\r\nok"
+        await _expect_no_reply(lane, data, line)
 
 
 @check(WIRE, why="Where the end of a reply is guessed, half a result passes for a whole one.")
 async def a_garbled_length(lane: Lane) -> None:
     """A reply is a failure whose length is no number, or is said twice and differently."""
     for length in ("+2", "2x", "0x2", "2\r\nContent-Length: 1"):
-        await _expect_no_reply(lane, reply(b"ok").replace(b": 2", f": {length}".encode()))
+        data = reply(b"ok").replace(b": 2", f": {length}".encode())
+        await _expect_no_reply(lane, data, f"Content-Length: {length}")
     for size in ("+2", "2x", "0x2", ""):
-        await _expect_no_reply(lane, _HEAD_CHUNKED + f"{size}\r\nok\r\n0\r\n\r\n".encode())
+        data = _HEAD_CHUNKED + f"{size}\r\nok\r\n0\r\n\r\n".encode()
+        await _expect_no_reply(lane, data, size)
 
 
-async def _expect_no_reply(lane: Lane, data: bytes) -> None:
+async def _expect_no_reply(lane: Lane, data: bytes, line: str) -> None:
     server = lane.server(answering(data, then_close=True))
-    await expect_failure(
-        lane.transport().send(ask(server.url), LIMIT), Phase.REPLY_BROKEN, Phase.MAYBE_PROCESSED
-    )
+    sending = lane.transport().send(ask(server.url), LIMIT)
+    try:
+        await expect_failure(sending, Phase.REPLY_BROKEN, Phase.MAYBE_PROCESSED)
+    except CheckFailed as error:
+        raise CheckFailed(f"{error}; the line sent was {line!r}") from error.__cause__
 
 
 @check(WIRE, why="A server could fill the memory of its client with one line.")

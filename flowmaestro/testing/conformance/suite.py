@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Callable, ContextManager, List, Sequence, Set, Tuple
 
 import pytest
 
+from flowmaestro.testing.checks import several
 from flowmaestro.testing.conformance import (
     cancelling,
     closing,
@@ -151,7 +153,9 @@ class AsyncTransportConformance(_Conformance):
     """The event loops that the transport claims to run on."""
 
     def _backends(self) -> Sequence[str]:
-        return self.backends
+        return several("backends", self.backends, "event loops")
 
     def _lane(self, backend: str) -> Lane:
+        if find_spec(backend) is None:
+            pytest.skip(f"{backend} is not installed: install it, or leave it out of backends")
         return AwaitingLane(self.make_transport, self.serve_site, backend)

@@ -19,7 +19,7 @@ from flowmaestro.testing.conformance.check import (
     expect,
     expect_failure,
 )
-from flowmaestro.testing.conformance.exchange import ask, expect_end, some
+from flowmaestro.testing.conformance.exchange import ask, echo, expect_end, some
 from flowmaestro.testing.conformance.lane import Lane
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Handler, Peer, reply
 from flowmaestro.testing.conformance.site import LiveReply
@@ -35,6 +35,7 @@ _HANGS = "A call would hang although its user has said how long it may take."
 @check(why="Retries, polls and deadlines are measured on it.")
 async def clock(lane: Lane) -> None:
     """`sleep` lets as much time pass as `now` then shows."""
+    lane.site(echo)  # made before the transport, whose clock may be the site's
     transport = lane.transport()
     begun = transport.now()
     await transport.sleep(0.05)
