@@ -176,7 +176,9 @@ def plan_by_events(events: Sequence[ScriptedEvent]) -> List[Step]:
         time += event.seconds
         node = _node_of(where, event, running, time)
         plan.append(
-            Step(event.type, event.seconds, node, error=event.error, data=deepcopy(event.data))
+            Step(
+                event.type, event.seconds, node, error=event.error, data=deepcopy(dict(event.data))
+            )
         )
     begun = bool(plan) and plan[0].event == "execution:started"
     return plan if begun else [Step("execution:started"), *plan]
