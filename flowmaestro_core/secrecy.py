@@ -7,6 +7,7 @@ say.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import List, Tuple
 
 REDACTED = "***"
@@ -24,6 +25,7 @@ _CREDENTIALS = re.compile(r"^([^:/]+://)([^/]*)@")
 _QUERY_VALUE = re.compile(r"=[^&]*")
 
 
+@lru_cache(maxsize=128)
 def is_secret_field(name: str) -> bool:
     """Whether the header field `name` may carry a credential, as far as its name tells.
 
