@@ -102,7 +102,7 @@ class SocketBody:
 
     def __del__(self) -> None:
         if getattr(self, "_sock", None) is not None:
-            self._let_go(reuse=False)
+            self.close()
 
     def _receive(self, deadline: float) -> Optional[bytes]:
         """Bytes as they come; `b""` at the end of the connection, None at the deadline."""
