@@ -74,8 +74,8 @@ class EventStreamMachine(Machine[Any]):
     question follows what asking cannot mend: a refusal for good, a 429, an event too large. Who
     sets a `deadline` asks by itself.
 
-    The connection is closed before a terminal event is emitted. `execution` is the ended
-    execution when it was learned by asking, `last_seen` what the last answer said of it.
+    The connection is closed before a terminal event is emitted. `last_seen` is what the
+    last answer said of the execution.
     """
 
     TRANSITIONS = {
@@ -168,12 +168,16 @@ class EventStreamMachine(Machine[Any]):
         self.reconnects = 0
         self.request_id: Optional[str] = None
         self.last_seen: Optional[Dict[str, Any]] = None
-        self.execution: Optional[Dict[str, Any]] = None
 
     @property
     def last_event_id(self) -> str:
         """The id that a reconnection resumes from; `""` when the server sends none."""
         return self._seen.resume_from(self._decoder.last_event_id)
+
+    @property
+    def execution(self) -> Optional[Dict[str, Any]]:
+        """The ended execution, when it was learned by asking."""
+        return self.last_seen if self._learned is not None else None
 
     @property
     def _is_known(self) -> bool:
@@ -330,7 +334,6 @@ class EventStreamMachine(Machine[Any]):
             self._reconnections.bore_fruit()
         self.last_seen = execution = outcome.value["data"]
         if is_terminal(execution):
-            self.execution = execution
             self._learned = terminal_event(execution)
             self._heard_out_at = now + HEARD_OUT
             return self._next(now, jitter) if self._body_open else self._end(self._learned)

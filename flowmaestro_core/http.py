@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, List, Optional, Tuple, TypeVar, Union, cast, overload
 
-from flowmaestro_core.secrecy import REDACTED, is_secret_field, showable_url
+from flowmaestro_core.secrecy import showable_url, showable_value
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class Headers(Mapping[str, str]):
         return [value for key, value in self.pairs if key.lower() == wanted]
 
     def __repr__(self) -> str:
-        shown = [(name, REDACTED if is_secret_field(name) else value) for name, value in self.pairs]
+        shown = [(name, showable_value(name, value)) for name, value in self.pairs]
         return f"Headers({shown!r})"
 
     def __reduce__(self) -> Tuple[object, ...]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import List, Tuple
+from typing import List, Tuple, TypeVar, Union
+
+T = TypeVar("T")
 
 REDACTED = "***"
 """What is shown in the place of a secret."""
@@ -33,6 +35,11 @@ def is_secret_field(name: str) -> bool:
     name holds a word such as token, secret or key; `Idempotency-Key` does not.
     """
     return _SECRET.search(name) is not None
+
+
+def showable_value(name: str, value: T) -> Union[T, str]:
+    """The value of the header field `name`, or `***` where that may be a credential."""
+    return REDACTED if is_secret_field(name) else value
 
 
 def credentials_in(url: str) -> List[Tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, cast
 
-from flowmaestro_core.secrecy import REDACTED, is_secret_field, showable_url
+from flowmaestro_core.secrecy import REDACTED, showable_url, showable_value
 
 
 class WithSecret(Dict[str, Any]):
@@ -28,5 +28,5 @@ def _shown(name: str, value: Any) -> Any:
         return showable_url(value)
     if name == "headers" and isinstance(value, dict):
         fields = cast("Dict[str, Any]", value)
-        return {key: REDACTED if is_secret_field(key) else fields[key] for key in fields}
+        return {key: showable_value(key, fields[key]) for key in fields}
     return REDACTED if name == "secret" and value is not None else value

@@ -16,11 +16,14 @@ from flowmaestro_core.secrecy import REDACTED, SHORTEST_SECRET, is_secret_field
 _OF_THE_API = re.compile(rb"(?:fm_(?:live|test)|whsec)_[\w-]+")
 _SECRET_MEMBER = re.compile(
     r"secret|credential|passw|passphrase|passcode|authorization|cookie|signature|bearer"
-    r"|(?:api|private|access|signing|encryption)_?key|(?:access|auth|refresh|session)_?token"
-    r"|token$|_key$|(?:ssh|license|master|account|shared|storage|subscription)key$"
-    r"|(?:^|_)(?:auth|oauth|pass|pwd|jwt|otp)$"
+    r"|(?:api|private|access|signing|encryption)_?key"
+    r"|(?:access|auth|id|refresh|session)_?token"
 )
-_HARMLESS_MEMBER = re.compile(r"(?:^|next_?|page_?|continuation_?)token$|^idempotency_key$")
+_SECRET_END = re.compile(
+    r"(?:token|_key|(?:ssh|license|master|account|shared|storage|subscription)key"
+    r"|(?:^|_)(?:auth|oauth|pass|pwd|jwt|otp))$"
+)
+_HARMLESS_END = re.compile(r"(?:^|next_?|page_?|continuation_?)token$|^idempotency_key$")
 _WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z]+")
 _TORN_ESCAPE = re.compile(rb"(?<!\\)((?:\\\\)*)\\u[0-9a-fA-F]{0,3}$")
 _TOKEN = re.compile(rb'"(?:[^"\\\r\n]|\\.)*"?|[{}\[\],:]|-?\d[\w.+-]*')
@@ -45,7 +48,9 @@ def is_secret_member(name: str) -> bool:
     tokens, the session of a user is no secret, and what leads to the next page is sent again.
     """
     words = _WORD_ENDS.sub("_", name).lower().strip("_")
-    return bool(_SECRET_MEMBER.search(words)) and not _HARMLESS_MEMBER.search(words)
+    if _SECRET_MEMBER.search(words):
+        return True
+    return bool(_SECRET_END.search(words)) and not _HARMLESS_END.search(words)
 
 
 def hidden_text(text: str, secrets: Iterable[bytes] = ()) -> str:

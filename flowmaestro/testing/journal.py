@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from flowmaestro.testing.hiding import hidden_text
 from flowmaestro.testing.routing import API_VERSION, query_of
 from flowmaestro_core.http import Headers, Request
-from flowmaestro_core.secrecy import REDACTED, is_secret_field
+from flowmaestro_core.secrecy import showable_value
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,7 @@ class RecordedRequest:
 
     def shown(self) -> RecordedRequest:
         """As it may be printed: credentials in the query and the body are `***`."""
-        params = {
-            name: REDACTED if is_secret_field(name) else value
-            for name, value in self.params.items()
-        }
+        params = {name: showable_value(name, value) for name, value in self.params.items()}
         return replace(self, params=params, json=json.loads(hidden_text(json.dumps(self.json))))
 
 
@@ -67,7 +64,7 @@ class Entry:
             path_below_root(request.url),
             query_of(request.url),
             _json_of(request.body),
-            Headers((name, REDACTED if is_secret_field(name) else value) for name, value in pairs),
+            Headers((name, showable_value(name, value)) for name, value in pairs),
             self.status,
             self.time,
         )

@@ -156,7 +156,7 @@ def test_members():
         "PRIVATE KEY",
         *["api_token", "apiToken", "slackToken", "githubtoken", "csrf_token", "SASToken"],
         *["ssh_key", "licensekey", "masterKey", "SSHKey", "x-functions-key", "key_id_key"],
-        *["auth", "oauth", "pass", "pwd", "jwt", "otp", "smtpAuth", "db_pass"],
+        *["auth", "oauth", "pass", "pwd", "jwt", "otp", "smtpAuth", "db_pass", "id_token_hint"],
     ):
         assert is_secret_member(name), name
     for name in (
