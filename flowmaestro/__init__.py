@@ -35,9 +35,9 @@ if TYPE_CHECKING:
         WebhookVerificationError,
     )
     from flowmaestro_core import __version__
-    from flowmaestro_core.stream_times import StreamTimes
+    from flowmaestro_core.policy.stream_times import StreamTimes
     from flowmaestro_core.timeouts import Timeout
-    from flowmaestro_transports.hooks import Hooks, RequestInfo, ResponseInfo, RetryInfo
+    from flowmaestro_transports.observing.hooks import Hooks, RequestInfo, ResponseInfo, RetryInfo
 
 __all__ = [
     "AsyncFlowMaestroClient",
@@ -68,11 +68,11 @@ __all__ = [
 _HOMES = {
     "AsyncFlowMaestroClient": "flowmaestro.client",
     "FlowMaestroClient": "flowmaestro.client",
-    "Hooks": "flowmaestro_transports.hooks",
-    "RequestInfo": "flowmaestro_transports.hooks",
-    "ResponseInfo": "flowmaestro_transports.hooks",
-    "RetryInfo": "flowmaestro_transports.hooks",
-    "StreamTimes": "flowmaestro_core.stream_times",
+    "Hooks": "flowmaestro_transports.observing.hooks",
+    "RequestInfo": "flowmaestro_transports.observing.hooks",
+    "ResponseInfo": "flowmaestro_transports.observing.hooks",
+    "RetryInfo": "flowmaestro_transports.observing.hooks",
+    "StreamTimes": "flowmaestro_core.policy.stream_times",
     "Timeout": "flowmaestro_core.timeouts",
     "__version__": "flowmaestro_core",
 }

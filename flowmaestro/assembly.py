@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Mapping, Optional, Union
 from flowmaestro_core.context import Context
 from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
 from flowmaestro_core.options import ClientOptions, check_token
-from flowmaestro_core.urls import api_root
+from flowmaestro_core.http.urls import api_root
 from flowmaestro_transports.contract import (
     AsyncFunction,
     AsyncTransport,
     SyncFunction,
     Transport,
 )
-from flowmaestro_transports.function_transport import as_async_transport, as_transport
-from flowmaestro_transports.performers import AwaitingPerformer, BlockingPerformer
-from flowmaestro_transports.stand_in import (
+from flowmaestro_transports.functions import as_async_transport, as_transport
+from flowmaestro_transports.driving.executors import AwaitingPerformer, BlockingPerformer
+from flowmaestro_transports.override import (
     current_stand_in,
     default_async_transport,
     default_transport,
 )
 
 if TYPE_CHECKING:
-    from flowmaestro_core.stream_times import StreamTimes
-    from flowmaestro_transports.hooks import Hooks
+    from flowmaestro_core.policy.stream_times import StreamTimes
+    from flowmaestro_transports.observing.hooks import Hooks
 
 
 def blocking_performer(

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, TypeVar, Union
 import flowmaestro
 from flowmaestro import resources
 from flowmaestro_core.defaults import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
-from flowmaestro_core.reply import Reply
+from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_transports.contract import (
     AsyncFunction,
     AsyncTransport,
     SyncFunction,
     Transport,
 )
-from flowmaestro_transports.one_process import OneProcess
+from flowmaestro_transports.driving.fork_guard import OneProcess
 
 if TYPE_CHECKING:
-    from flowmaestro_transports.performers import AwaitingPerformer, BlockingPerformer
+    from flowmaestro_transports.driving.executors import AwaitingPerformer, BlockingPerformer
 
 C = TypeVar("C", bound="FlowMaestroClient")
 A = TypeVar("A", bound="AsyncFlowMaestroClient")
@@ -166,7 +166,7 @@ class FlowMaestroClient(OneProcess):
         Raises `FlowMaestroError` like every call.
 
         """
-        from flowmaestro_core.raw import raw_call
+        from flowmaestro_core.calls.raw import raw_call
 
         return self._performer.perform(raw_call(method, path, params, json))
 
@@ -281,7 +281,7 @@ class AsyncFlowMaestroClient(OneProcess):
         json: Any = None,
     ) -> Reply[Any]:
         """As `FlowMaestroClient.request`."""
-        from flowmaestro_core.raw import raw_call
+        from flowmaestro_core.calls.raw import raw_call
 
         reply: Reply[Any] = await self._performer.perform(raw_call(method, path, params, json))
         return reply

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from flowmaestro_core.body import encode_json
+from flowmaestro_core.payloads.encode import encode_json
 from flowmaestro_core.errors import (
     Attempt,
     AuthenticationError,
@@ -25,8 +25,8 @@ from flowmaestro_core.errors import (
     ValidationError,
     WebhookVerificationError,
 )
-from flowmaestro_core.http import Headers, Response
-from flowmaestro_core.reply import error_from_response
+from flowmaestro_core.http.messages import Headers, Response
+from flowmaestro_core.payloads.reply import error_from_response
 
 __all__ = [
     "Attempt",

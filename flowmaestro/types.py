@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from flowmaestro_core import types as _core_types
-from flowmaestro_core.reply import Page, RateLimit, Reply
-from flowmaestro_core.streams import (
+from flowmaestro_core.payloads.reply import Page, RateLimit, Reply
+from flowmaestro_core.streams.handles import (
     AsyncEventStream,
     AsyncMessageEventStream,
     EventStream,

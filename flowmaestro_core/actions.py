@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
 from flowmaestro_core.errors import Attempt, FlowMaestroError
-from flowmaestro_core.http import Request
+from flowmaestro_core.http.messages import Request
 
 
 @dataclass(frozen=True)

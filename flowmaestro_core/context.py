@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from flowmaestro_core.echoes import Echoes
+from flowmaestro_core.http.scrub import Echoes
 from flowmaestro_core.options import ClientOptions
-from flowmaestro_core.retry import RetryBudget, RetryPolicy
-from flowmaestro_core.stream_times import StreamTimes
+from flowmaestro_core.policy.retry import RetryBudget, RetryPolicy
+from flowmaestro_core.policy.stream_times import StreamTimes
 
 _DEFAULT_TIMES = StreamTimes()
 

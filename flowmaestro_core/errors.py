@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 from typing import Any, NamedTuple, Optional, Tuple, Union
 
-from flowmaestro_core.http import Phase
+from flowmaestro_core.http.messages import Phase
 
 
 class Attempt(NamedTuple):

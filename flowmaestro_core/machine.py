@@ -24,7 +24,7 @@ from typing import Any, Callable, ClassVar, Generic, Mapping, Optional, Tuple, T
 
 from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.errors import FlowMaestroError
-from flowmaestro_core.http import Response, ResponseHead, TransportFailure
+from flowmaestro_core.http.messages import Response, ResponseHead, TransportFailure
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Action])

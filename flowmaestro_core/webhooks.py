@@ -13,8 +13,8 @@ from datetime import datetime, timezone
 from typing import Any, Dict, TypedDict, Union, cast
 
 from flowmaestro_core.errors import WebhookVerificationError
-from flowmaestro_core.json_values import object_or_empty, text_or_empty
-from flowmaestro_core.reply import decode_json
+from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
+from flowmaestro_core.payloads.reply import decode_json
 from flowmaestro_core.types import WebhookEventType
 
 SIGNATURE_HEADER = "X-FlowMaestro-Signature"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, cast
 
-from flowmaestro_core.secrecy import REDACTED, showable_url, showable_value
+from flowmaestro_core.http.secrets import REDACTED, showable_url, showable_value
 
 
 class WithSecret(Dict[str, Any]):

@@ -7,7 +7,7 @@ from typing import Callable, Dict
 
 from flowmaestro_core.actions import Done, Emit, Open, Read, Send
 from flowmaestro_core.context import Context
-from flowmaestro_core.http import Response, ResponseHead
+from flowmaestro_core.http.messages import Response, ResponseHead
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.resources import Executions, Workflows
 

@@ -12,8 +12,8 @@ def event(size):
 
 
 def ours(chunks, decode):
-    from flowmaestro_core.reply import decode_json
-    from flowmaestro_core.sse import SseDecoder
+    from flowmaestro_core.payloads.reply import decode_json
+    from flowmaestro_core.streams.sse import SseDecoder
 
     decoder = SseDecoder()
     for chunk in chunks:
@@ -25,8 +25,8 @@ def ours(chunks, decode):
 
 def ours_events(chunks, decode):
     """All that is done for one event: keys that are documented are added, too."""
-    from flowmaestro_core.events import event_from_sse
-    from flowmaestro_core.sse import SseDecoder
+    from flowmaestro_core.streams.events import event_from_sse
+    from flowmaestro_core.streams.sse import SseDecoder
 
     decoder = SseDecoder()
     for chunk in chunks:

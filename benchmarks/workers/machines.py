@@ -6,9 +6,9 @@ from protocol import KEY, Measurement, serve
 
 from flowmaestro_core.actions import Done, Send
 from flowmaestro_core.context import Context
-from flowmaestro_core.http import Headers, Response
+from flowmaestro_core.http.messages import Headers, Response
 from flowmaestro_core.options import ClientOptions
-from flowmaestro_core.reply import decode_json
+from flowmaestro_core.payloads.reply import decode_json
 from flowmaestro_core.resources import Executions, Workflows
 
 LATENCY = 0.02

@@ -9,7 +9,7 @@ from flowmaestro import AsyncFlowMaestroClient, NotFoundError, WebhookVerificati
 from flowmaestro.cli import CommandFailed
 from flowmaestro.cli.mailbox import AsyncMailbox
 from flowmaestro.cli.narrator import Narrator
-from flowmaestro.testing.seeds import FAILING_WORKFLOW_ID
+from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 
 
 async def take_tour(client: AsyncFlowMaestroClient, mailbox: AsyncMailbox, tell: Narrator) -> None:

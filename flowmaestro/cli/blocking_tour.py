@@ -9,7 +9,7 @@ from flowmaestro import FlowMaestroClient, NotFoundError, WebhookVerificationErr
 from flowmaestro.cli import CommandFailed
 from flowmaestro.cli.mailbox import Mailbox
 from flowmaestro.cli.narrator import Narrator
-from flowmaestro.testing.seeds import FAILING_WORKFLOW_ID
+from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 
 
 def take_tour(client: FlowMaestroClient, mailbox: Mailbox, tell: Narrator) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Iterator, NamedTuple
 from flowmaestro_core.actions import Open, Send
 from flowmaestro_core.context import Context
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
-from flowmaestro_core.http import Request
+from flowmaestro_core.http.messages import Request
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.options import ClientOptions
 

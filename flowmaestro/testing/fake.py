@@ -25,24 +25,24 @@ from typing import (
 
 from flowmaestro.testing.assertions import Assertions
 from flowmaestro.testing.checks import check_count, check_number, check_text, one_of, several
-from flowmaestro.testing.clock import VirtualClock
-from flowmaestro.testing.deployed import Deployed
-from flowmaestro.testing.dialect import Dialect, Events, MessageAnswers, Shapes
-from flowmaestro.testing.documented import Documented
-from flowmaestro.testing.executions import Execution
-from flowmaestro.testing.faults import Faults
-from flowmaestro.testing.journal import Journal, RecordedRequest
-from flowmaestro.testing.keys import ALL_SCOPES, KeyRing, KeyState
-from flowmaestro.testing.reception import Reception
-from flowmaestro.testing.replies import FakeReply
+from flowmaestro.testing.virtual.clock import VirtualClock
+from flowmaestro.testing.model.dialects.deployed import Deployed
+from flowmaestro.testing.model.dialects.base import Dialect, Events, MessageAnswers, Shapes
+from flowmaestro.testing.model.dialects.documented import Documented
+from flowmaestro.testing.model.executions import Execution
+from flowmaestro.testing.model.faults import Faults
+from flowmaestro.testing.model.journal import Journal, RecordedRequest
+from flowmaestro.testing.model.keys import ALL_SCOPES, KeyRing, KeyState
+from flowmaestro.testing.model.dispatch import Reception
+from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning
-from flowmaestro.testing.seeds import furnish
-from flowmaestro.testing.service import Service
-from flowmaestro.testing.timeline import Timeline
-from flowmaestro.testing.webhooks import Delivery
-from flowmaestro_core.http import Request
+from flowmaestro.testing.model.seeds import furnish
+from flowmaestro.testing.model.service import Service
+from flowmaestro.testing.model.timeline import Timeline
+from flowmaestro.testing.model.webhooks import Delivery
+from flowmaestro_core.http.messages import Request
 from flowmaestro_transports.contract import AsyncTransport, Transport
-from flowmaestro_transports.stand_in import standing_in
+from flowmaestro_transports.override import standing_in
 
 TEST_EPOCH = 1_700_000_000.0
 """The wall clock at the start, in Unix seconds, unless a driver brings a real one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowmaestro.testing.fake import FakeFlowMaestro
-from flowmaestro.testing.wire import AwaitingWire, BlockingWire
+from flowmaestro.testing.virtual.transport import AwaitingWire, BlockingWire
 
 
 class MemoryTransport(BlockingWire):

@@ -6,7 +6,7 @@ from abc import ABC
 from copy import deepcopy
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
 
-from flowmaestro.testing.agents import Agent, AgentReply, Replies, Utterances, echo
+from flowmaestro.testing.model.agents import Agent, AgentReply, Replies, Utterances, echo
 from flowmaestro.testing.checks import (
     check_count,
     check_function,
@@ -16,12 +16,12 @@ from flowmaestro.testing.checks import (
     several,
     whole,
 )
-from flowmaestro.testing.executions import InputField, Outputs, Workflow, greeting
-from flowmaestro.testing.faults import Fault, Faults
-from flowmaestro.testing.journal import pattern
-from flowmaestro.testing.keys import KeyRing
-from flowmaestro.testing.knowledge import KnowledgeBase
-from flowmaestro.testing.plans import (
+from flowmaestro.testing.model.executions import InputField, Outputs, Workflow, greeting
+from flowmaestro.testing.model.faults import Fault, Faults
+from flowmaestro.testing.model.journal import pattern
+from flowmaestro.testing.model.keys import KeyRing
+from flowmaestro.testing.model.knowledge import KnowledgeBase
+from flowmaestro.testing.model.plans import (
     Node,
     ScriptedEvent,
     ends_well,
@@ -29,9 +29,9 @@ from flowmaestro.testing.plans import (
     plan_of,
     scripted_nodes,
 )
-from flowmaestro.testing.service import Service
-from flowmaestro.testing.triggers import Trigger
-from flowmaestro_core.http import Request
+from flowmaestro.testing.model.service import Service
+from flowmaestro.testing.model.triggers import Trigger
+from flowmaestro_core.http.messages import Request
 
 Receiver = Callable[[Request], Optional[int]]
 WORK = (Node("work", "Work"),)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Optional
 
-from flowmaestro_core import shapes
-from flowmaestro_core.call import Call, Proof
-from flowmaestro_core.event_stream import Events
-from flowmaestro_core.events import EXECUTION_TERMINAL
-from flowmaestro_core.many import Many, Tally, check_several
+from flowmaestro_core.payloads import shapes
+from flowmaestro_core.calls.call import Call, Proof
+from flowmaestro_core.streams.event_stream import Events
+from flowmaestro_core.streams.events import EXECUTION_TERMINAL
+from flowmaestro_core.executions.batch import Many, Tally, check_several
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.options import check_callback
-from flowmaestro_core.pages import PageCursor, Pages
-from flowmaestro_core.reply import Page, Reply
+from flowmaestro_core.calls.pages import PageCursor, Pages
+from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
 from flowmaestro_core.timeouts import check_seconds
 from flowmaestro_core.types import CancelledExecution, Execution, ExecutionEvent, ExecutionStatus
-from flowmaestro_core.urls import path
-from flowmaestro_core.wait import Waiting
+from flowmaestro_core.http.urls import path
+from flowmaestro_core.executions.wait import Waiting
 
 DEFAULT_POLL_INTERVAL = 1.0
 DEFAULT_WAIT_TIMEOUT = 300.0

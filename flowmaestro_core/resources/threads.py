@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Optional, Type
 
-from flowmaestro_core import shapes
-from flowmaestro_core.body import flag, json_body, text
-from flowmaestro_core.call import Call, Proof
-from flowmaestro_core.event_stream import Events
-from flowmaestro_core.message_stream import MessageStream, StreamingPost
+from flowmaestro_core.payloads import shapes
+from flowmaestro_core.payloads.encode import flag, json_body, text
+from flowmaestro_core.calls.call import Call, Proof
+from flowmaestro_core.streams.event_stream import Events
+from flowmaestro_core.messages.message_stream import MessageStream, StreamingPost
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
-from flowmaestro_core.pages import MAX_PER_PAGE, Pages
-from flowmaestro_core.reply import Page, Reply
+from flowmaestro_core.calls.pages import MAX_PER_PAGE, Pages
+from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
 from flowmaestro_core.types import (
     DeletedResource,
@@ -21,7 +21,7 @@ from flowmaestro_core.types import (
     ThreadEvent,
     ThreadMessage,
 )
-from flowmaestro_core.urls import path
+from flowmaestro_core.http.urls import path
 
 ANSWER_TIMEOUT = 130.0
 """Seconds. The server holds the request until the agent has answered, up to 120 s."""

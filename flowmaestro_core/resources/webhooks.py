@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from flowmaestro_core import shapes
-from flowmaestro_core.body import flag, json_body, optional_text, text
-from flowmaestro_core.call import Call, Proof
-from flowmaestro_core.json_values import list_or_empty, object_or_empty
+from flowmaestro_core.payloads import shapes
+from flowmaestro_core.payloads.encode import flag, json_body, optional_text, text
+from flowmaestro_core.calls.call import Call, Proof
+from flowmaestro_core.payloads.json_values import list_or_empty, object_or_empty
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.options import checked_headers
-from flowmaestro_core.pages import Pages
-from flowmaestro_core.reply import Page, Reply
+from flowmaestro_core.calls.pages import Pages
+from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
-from flowmaestro_core.secrecy import credentials_in
+from flowmaestro_core.http.secrets import credentials_in
 from flowmaestro_core.types import (
     DeletedResource,
     TestWebhookResponse,
@@ -23,7 +23,7 @@ from flowmaestro_core.types import (
     WebhookEventType,
     WebhookWithSecret,
 )
-from flowmaestro_core.urls import path
+from flowmaestro_core.http.urls import path
 from flowmaestro_core.with_secret import WithSecret
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Optional, Sized, Type
 
-from flowmaestro_core import shapes
-from flowmaestro_core.body import json_body, mapping
-from flowmaestro_core.call import Call
+from flowmaestro_core.payloads import shapes
+from flowmaestro_core.payloads.encode import json_body, mapping
+from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
-from flowmaestro_core.many import Many, ManyMachine, Tally, check_several
+from flowmaestro_core.executions.batch import Many, ManyMachine, Tally, check_several
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.options import check_callback, check_count
-from flowmaestro_core.pages import Pages
-from flowmaestro_core.reply import Page, Reply
+from flowmaestro_core.calls.pages import Pages
+from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.executions import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_WAIT_TIMEOUT,
@@ -21,10 +21,10 @@ from flowmaestro_core.resources.executions import (
     waiting_for,
 )
 from flowmaestro_core.resources.listing import page_of, walk
-from flowmaestro_core.run import Run
+from flowmaestro_core.executions.run import Run
 from flowmaestro_core.timeouts import check_seconds
 from flowmaestro_core.types import ExecuteWorkflowResponse, ExecutionEvent, Workflow
-from flowmaestro_core.urls import path
+from flowmaestro_core.http.urls import path
 
 
 class Workflows(Resource[D]):

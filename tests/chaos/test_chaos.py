@@ -20,7 +20,7 @@ from chaos_plan import plan
 from flowmaestro import ConnectionError, FlowMaestroClient
 from flowmaestro.testing import MemoryTransport
 from flowmaestro_core.errors import Attempt
-from flowmaestro_core.http import Headers, Phase, Response, TransportFailure
+from flowmaestro_core.http.messages import Headers, Phase, Response, TransportFailure
 from flowmaestro_transports import AnyioTransport, RequestsTransport
 
 OPERATIONS = 150

@@ -11,7 +11,7 @@ import pytest
 
 from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro.testing.conformance.scripted_server import ScriptedServer, answering, reply
-from flowmaestro.testing.seeds import READ_ONLY_KEY
+from flowmaestro.testing.model.seeds import READ_ONLY_KEY
 
 TRANSPORTS = ["requests", "aiohttp", "anyio", "trio"]
 DIALECTS = list(product(["deployed", "documented"], ["live", "silent"]))

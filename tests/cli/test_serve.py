@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flowmaestro import FlowMaestroClient
-from flowmaestro.testing.seeds import FAILING_WORKFLOW_ID
+from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is sent to one process")
 

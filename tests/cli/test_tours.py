@@ -14,7 +14,7 @@ from flowmaestro.cli.mailbox import MemoryMailbox
 from flowmaestro.cli.narrator import Narrator
 from flowmaestro.cli.screen import UNLIMITED, Screen
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
-from flowmaestro.testing.seeds import FAILING_WORKFLOW_ID
+from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 
 BLOCKING_NAMES = {"AsyncFlowMaestroClient": "FlowMaestroClient", "AsyncMailbox": "Mailbox"}
 

@@ -26,7 +26,7 @@ from flowmaestro.testing import (
     ScriptedTransport,
     running_server,
 )
-from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
 
 

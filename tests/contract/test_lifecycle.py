@@ -23,8 +23,8 @@ from flowmaestro.testing import (
     running_server,
 )
 from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport, Response
-from flowmaestro_transports.default_transport import DefaultAsyncTransport, DefaultTransport
-from flowmaestro_transports.function_transport import AsyncFunctionTransport, FunctionTransport
+from flowmaestro_transports.defaults import DefaultAsyncTransport, DefaultTransport
+from flowmaestro_transports.functions import AsyncFunctionTransport, FunctionTransport
 
 BLOCKING = [RequestsTransport, DefaultTransport]
 AWAITING = [

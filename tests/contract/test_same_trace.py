@@ -20,7 +20,7 @@ from contract_script import Line, Script, ScriptedFake, line, scripted_server, s
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError
 from flowmaestro.testing import AsyncMemoryTransport, MemoryTransport
 from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
-from flowmaestro_transports.function_transport import as_async_transport, as_transport
+from flowmaestro_transports.functions import as_async_transport, as_transport
 
 A_TRANSPORTS_OWN = {b"host", b"user-agent", b"connection", b"keep-alive", b"content-length"}
 

@@ -6,9 +6,9 @@ from typing import Any, Dict, Optional
 
 from stepping import Stepper, a_context, an_error
 
-from flowmaestro_core import shapes
-from flowmaestro_core.call import Call, CallMachine, Proof
-from flowmaestro_core.http import Phase
+from flowmaestro_core.payloads import shapes
+from flowmaestro_core.calls.call import Call, CallMachine, Proof
+from flowmaestro_core.http.messages import Phase
 
 GET = Call[Any]("GET", "/workflows/wf_1")
 EXECUTE = Call[Any]("POST", "/workflows/wf_1/execute", b'{"inputs":{}}', repeatable=False)

@@ -7,8 +7,8 @@ from typing import Any, Dict, Optional
 from stepping import Stepper, a_context, an_envelope, sse
 
 from flowmaestro_core.actions import Read, Send
-from flowmaestro_core.event_stream import EventStreamMachine
-from flowmaestro_core.pacing import Ramp
+from flowmaestro_core.streams.event_stream import EventStreamMachine
+from flowmaestro_core.policy.polling import Ramp
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.threads import Threads
 

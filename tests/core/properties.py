@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from stepping import EVENTS_OF, Report, Stepper, a_failure
 
 from flowmaestro_core.actions import Action
-from flowmaestro_core.http import Headers, Phase, Response, ResponseHead
+from flowmaestro_core.http.messages import Headers, Phase, Response, ResponseHead
 
 moments = st.one_of(
     st.none(), st.sampled_from([0.0, 1e-6, 0.2]), st.floats(0, 400, allow_nan=False)

@@ -6,8 +6,8 @@ from typing import Any, Callable, List
 
 from stepping import KEEPALIVE, Stepper, a_context, an_envelope, an_error, sse
 
-from flowmaestro_core.call import Call
-from flowmaestro_core.http import Phase
+from flowmaestro_core.calls.call import Call
+from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.resources.workflows import Workflows

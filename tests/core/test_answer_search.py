@@ -16,7 +16,7 @@ from stepping import (
 )
 
 from flowmaestro_core.actions import Send
-from flowmaestro_core.answer_search import AnswerSearch, Place, answer_in
+from flowmaestro_core.messages.answer_lookup import AnswerSearch, Place, answer_in
 from flowmaestro_core.errors import ConnectionError, ServerError
 from flowmaestro_core.resources.threads import Threads
 

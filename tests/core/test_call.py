@@ -18,7 +18,7 @@ from flowmaestro_core.errors import (
     ServerError,
     TimeoutError,
 )
-from flowmaestro_core.http import Phase
+from flowmaestro_core.http.messages import Phase
 
 # The request and its reply
 

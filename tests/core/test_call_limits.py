@@ -10,7 +10,7 @@ from calls import CANCEL, DELETE, EXECUTE, GET, calling, started
 from stepping import Stepper, a_context, an_envelope
 
 from flowmaestro_core.actions import Fail, Send, Wait
-from flowmaestro_core.call import MAX_REDIRECTS, Call, CallMachine
+from flowmaestro_core.calls.call import MAX_REDIRECTS, Call, CallMachine
 
 # The budget
 

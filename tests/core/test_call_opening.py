@@ -6,15 +6,15 @@ import pytest
 from calls import EXECUTE, GET, NO_SECOND_TIME, calling, opening
 
 from flowmaestro_core.actions import Close, Done, Fail, Open, Read, Wait
-from flowmaestro_core.call import MAX_OTHER_BODY
+from flowmaestro_core.calls.call import MAX_OTHER_BODY
 from flowmaestro_core.errors import (
     AuthenticationError,
     ConnectionError,
     NotFoundError,
     TimeoutError,
 )
-from flowmaestro_core.http import Phase, ResponseHead
-from flowmaestro_core.retry import RetryPolicy
+from flowmaestro_core.http.messages import Phase, ResponseHead
+from flowmaestro_core.policy.retry import RetryPolicy
 
 
 def test_a_stream_is_asked_for_uncompressed_and_its_body_stays_open() -> None:

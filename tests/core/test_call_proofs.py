@@ -8,9 +8,9 @@ import pytest
 from calls import CANCEL, DELETE, refused_after, started
 from stepping import an_envelope
 
-from flowmaestro_core.call import Call
+from flowmaestro_core.calls.call import Call
 from flowmaestro_core.errors import AuthenticationError, ValidationError
-from flowmaestro_core.http import Phase
+from flowmaestro_core.http.messages import Phase
 
 
 @pytest.mark.parametrize("lost", [None, 500, 502, 408])

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from properties import MachineProperties, collected, json_values, responses
 from stepping import Possibilities, Stepper, a_response, an_envelope, assert_table_is_true, wander
 
-from flowmaestro_core.call import MAX_REDIRECTS, CallMachine
-from flowmaestro_core.http import Headers, ResponseHead
+from flowmaestro_core.calls.call import MAX_REDIRECTS, CallMachine
+from flowmaestro_core.http.messages import Headers, ResponseHead
 
 REPLIES = (
     a_response(200, an_envelope({"status": "cancelled"})),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmaestro_core.chunked import ChunkDecoder, ChunkError
+from flowmaestro_transports.http11.chunked import ChunkDecoder, ChunkError
 
 PLAIN = b"5\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\n\r\n"
 ORNATE = (

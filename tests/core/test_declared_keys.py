@@ -10,10 +10,10 @@ from typing import Any, Dict, Iterator, List, Tuple
 import pytest
 
 from flowmaestro_core import resources
-from flowmaestro_core.call import Call
-from flowmaestro_core.http import Headers, Response
+from flowmaestro_core.calls.call import Call
+from flowmaestro_core.http.messages import Headers, Response
 from flowmaestro_core.operation import _Endpoint
-from flowmaestro_core.reply import Reply
+from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.types import PaginationInfo, ResponseMeta
 
 META = {"request_id": "req_1"}

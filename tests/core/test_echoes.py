@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stepping import Report, Stepper, a_context, an_envelope, an_error
 
-from flowmaestro_core.echoes import LONGEST_TEXT, Echoes
+from flowmaestro_core.http.scrub import LONGEST_TEXT, Echoes
 from flowmaestro_core.errors import AuthenticationError
-from flowmaestro_core.http import Phase, TransportFailure
+from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.resources.webhooks import Webhooks
 from flowmaestro_core.resources.workflows import Workflows

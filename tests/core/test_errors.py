@@ -11,7 +11,7 @@ import pytest
 
 from flowmaestro_core import errors
 from flowmaestro_core.errors import Attempt, FlowMaestroError
-from flowmaestro_core.http import Phase, TransportClosedError, TransportFailure
+from flowmaestro_core.http.messages import Phase, TransportClosedError, TransportFailure
 
 CLASSES: List[Type[FlowMaestroError]] = sorted(
     (

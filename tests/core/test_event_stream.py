@@ -18,7 +18,7 @@ from flowmaestro_core.errors import (
     ServerError,
     StreamError,
 )
-from flowmaestro_core.events import EXECUTION_TERMINAL
+from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 
 # The plain course
 

@@ -20,8 +20,8 @@ from stepping import KEEPALIVE, Report, Stepper, a_response, an_envelope, an_err
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.errors import AuthenticationError, NotFoundError, StreamError, TimeoutError
-from flowmaestro_core.http import Phase, Response
-from flowmaestro_core.stream_times import StreamTimes
+from flowmaestro_core.http.messages import Phase, Response
+from flowmaestro_core.policy.stream_times import StreamTimes
 
 # The two clocks
 

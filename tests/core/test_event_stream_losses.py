@@ -12,9 +12,9 @@ from stepping import KEEPALIVE, Stepper, an_error, sse
 
 from flowmaestro_core.actions import Close, Done, Open, Read, Send, Wait
 from flowmaestro_core.errors import Attempt, ConnectionError, RateLimitError, StreamError
-from flowmaestro_core.http import Phase
-from flowmaestro_core.seen_ids import FIRST_IDS, REMEMBERED_IDS
-from flowmaestro_core.sse import MAX_EVENT_SIZE
+from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.streams.seen_ids import FIRST_IDS, REMEMBERED_IDS
+from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
 
 
 def last_question_fails(stream: Stepper) -> None:

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmaestro_core.events import (
+from flowmaestro_core.streams.events import (
     EXECUTION_TERMINAL,
     MESSAGE_TERMINAL,
     event_from_sse,
     terminal_event,
 )
-from flowmaestro_core.sse import ServerSentEvent
+from flowmaestro_core.streams.sse import ServerSentEvent
 
 
 def event(kind: str, data: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmaestro_core.http import (
+from flowmaestro_core.http.messages import (
     Headers,
     Phase,
     Request,

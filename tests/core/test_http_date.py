@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmaestro_core.http_date import parse_http_date
+from flowmaestro_core.http.dates import parse_http_date
 
 MOMENTS = st.datetimes(
     min_value=datetime(1000, 1, 1),

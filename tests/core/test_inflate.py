@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmaestro_core.inflate import InflateError, InflateLimitError, Inflater
+from flowmaestro_transports.http11.inflate import InflateError, InflateLimitError, Inflater
 
 LIMIT = 1_000_000
 

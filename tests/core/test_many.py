@@ -34,8 +34,8 @@ from flowmaestro_core.errors import (
     TimeoutError,
     ValidationError,
 )
-from flowmaestro_core.http import Phase
-from flowmaestro_core.many import PAUSE_AFTER_REFUSAL, Many, ManyMachine
+from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.executions.batch import PAUSE_AFTER_REFUSAL, Many, ManyMachine
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
 

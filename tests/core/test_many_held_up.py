@@ -9,8 +9,8 @@ from stepping import Stepper, a_context, an_envelope
 
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import RateLimitError, ServerError, TimeoutError
-from flowmaestro_core.http import Phase
-from flowmaestro_core.pacing import QUESTION_PATIENCE
+from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.policy.polling import QUESTION_PATIENCE
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
 

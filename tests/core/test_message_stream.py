@@ -29,9 +29,9 @@ from flowmaestro_core.errors import (
     StreamError,
     TimeoutError,
 )
-from flowmaestro_core.events import MESSAGE_TERMINAL
-from flowmaestro_core.http import Headers, Phase, Request, ResponseHead
-from flowmaestro_core.message_stream import MessageStreamMachine
+from flowmaestro_core.streams.events import MESSAGE_TERMINAL
+from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
+from flowmaestro_core.messages.message_stream import MessageStreamMachine
 from flowmaestro_core.resources.threads import Threads
 
 ANSWER = {

@@ -5,7 +5,7 @@ from typing import Any, AsyncIterator, Callable, Coroutine, Iterator, List, Tupl
 
 import pytest
 
-from flowmaestro_core.call import Call
+from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
 from flowmaestro_core.operation import (
     Operation,
@@ -16,8 +16,8 @@ from flowmaestro_core.operation import (
     outcomes,
 )
 from flowmaestro_core.options import ClientOptions
-from flowmaestro_core.retry import RetryPolicy
-from flowmaestro_core.stream_times import StreamTimes
+from flowmaestro_core.policy.retry import RetryPolicy
+from flowmaestro_core.policy.stream_times import StreamTimes
 
 T = TypeVar("T")
 

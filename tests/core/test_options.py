@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmaestro_core import __version__
-from flowmaestro_core.http import Headers
+from flowmaestro_core.http.messages import Headers
 from flowmaestro_core.options import USER_AGENT, ClientOptions
 from flowmaestro_core.timeouts import check_seconds
 

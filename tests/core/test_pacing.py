@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmaestro_core.pacing import FIRST_POLL, Ramp, paced, poll_delay
-from flowmaestro_core.reply import RateLimit
+from flowmaestro_core.policy.polling import FIRST_POLL, Ramp, paced, poll_delay
+from flowmaestro_core.payloads.reply import RateLimit
 
 COUNTS = st.none() | st.integers(0, 10_000)
 

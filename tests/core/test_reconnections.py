@@ -7,10 +7,10 @@ from typing import Any, Optional
 import pytest
 
 from flowmaestro_core.errors import Attempt, ConnectionError, RateLimitError, ServerError
-from flowmaestro_core.http import Phase
-from flowmaestro_core.reconnections import LONGEST_PAUSE, Reconnections
-from flowmaestro_core.retry import RetryPolicy
-from flowmaestro_core.stream_times import StreamTimes
+from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.streams.reconnections import LONGEST_PAUSE, Reconnections
+from flowmaestro_core.policy.retry import RetryPolicy
+from flowmaestro_core.policy.stream_times import StreamTimes
 
 
 def reconnections(**policy: Any) -> Reconnections:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmaestro_core import errors
-from flowmaestro_core.call import Call
-from flowmaestro_core.http import Headers, Response
-from flowmaestro_core.reply import (
+from flowmaestro_core.calls.call import Call
+from flowmaestro_core.http.messages import Headers, Response
+from flowmaestro_core.payloads.reply import (
     RateLimit,
     Reply,
     asks_for_tomorrow,

@@ -7,14 +7,14 @@ from typing import Any, Dict
 
 import pytest
 
-from flowmaestro_core.call import Call, Proof
-from flowmaestro_core.event_stream import Events
-from flowmaestro_core.events import EXECUTION_TERMINAL
-from flowmaestro_core.http import Headers, Request, Response
-from flowmaestro_core.many import Many
-from flowmaestro_core.message_stream import MessageStream
+from flowmaestro_core.calls.call import Call, Proof
+from flowmaestro_core.streams.event_stream import Events
+from flowmaestro_core.streams.events import EXECUTION_TERMINAL
+from flowmaestro_core.http.messages import Headers, Request, Response
+from flowmaestro_core.executions.batch import Many
+from flowmaestro_core.messages.message_stream import MessageStream
 from flowmaestro_core.options import ClientOptions
-from flowmaestro_core.pages import Pages
+from flowmaestro_core.calls.pages import Pages
 from flowmaestro_core.resources import (
     Agents,
     Executions,
@@ -24,8 +24,8 @@ from flowmaestro_core.resources import (
     Webhooks,
     Workflows,
 )
-from flowmaestro_core.run import Run
-from flowmaestro_core.wait import Waiting
+from flowmaestro_core.executions.run import Run
+from flowmaestro_core.executions.wait import Waiting
 
 OPTIONS = ClientOptions("fm_live_0123456789")
 ROOT = "https://api.flowmaestro.io/api/v1"

@@ -9,9 +9,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 import pytest
 
 from flowmaestro_core import resources
-from flowmaestro_core.call import Call
+from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
-from flowmaestro_core.http import Request
+from flowmaestro_core.http.messages import Request
 from flowmaestro_core.operation import _Endpoint, iterating_endpoint
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.resources import (

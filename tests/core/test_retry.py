@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmaestro_core.retry import (
+from flowmaestro_core.policy.retry import (
     RETRYABLE_STATUSES,
     GiveUp,
     Retry,

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from stepping import KEEPALIVE, Stepper, a_context, an_envelope, sse
 
 from flowmaestro_core.actions import Close, Done, Emit, Open, Read, Send, Wait
-from flowmaestro_core.http import Phase
-from flowmaestro_core.pacing import QUESTION_PATIENCE
+from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.policy.polling import QUESTION_PATIENCE
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
 

@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from flowmaestro_core.http import Request
+from flowmaestro_core.http.messages import Request
 from flowmaestro_core.options import ClientOptions
-from flowmaestro_core.secrecy import is_secret_field, showable_url
+from flowmaestro_core.http.secrets import is_secret_field, showable_url
 
 KEY = "fm_live_hush_hush"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stepping import sse
 
 from flowmaestro_core.actions import Done, Read
-from flowmaestro_core.seen_ids import FIRST_IDS, REMEMBERED_IDS, SeenIds
+from flowmaestro_core.streams.seen_ids import FIRST_IDS, REMEMBERED_IDS, SeenIds
 
 MANY = REMEMBERED_IDS * 3
 

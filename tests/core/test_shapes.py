@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmaestro_core import shapes
+from flowmaestro_core.payloads import shapes
 from flowmaestro_core.types import Workflow
 
 Body = Dict[str, Any]

@@ -9,10 +9,10 @@ import pytest
 from stepping import an_error
 
 from flowmaestro_core.errors import RateLimitError, ServerError, TimeoutError
-from flowmaestro_core.pacing import QUESTION_PATIENCE, Ramp
-from flowmaestro_core.reply import RateLimit
-from flowmaestro_core.silence import REOPEN_PATIENCE, SPENT_DAY_PAUSE, Silence
-from flowmaestro_core.stream_times import StreamTimes
+from flowmaestro_core.policy.polling import QUESTION_PATIENCE, Ramp
+from flowmaestro_core.payloads.reply import RateLimit
+from flowmaestro_core.streams.silence import REOPEN_PATIENCE, SPENT_DAY_PAUSE, Silence
+from flowmaestro_core.policy.stream_times import StreamTimes
 
 UNLIMITED = RateLimit()
 SPENT = RateLimit(limit=60, remaining=0, reset_after=40.0)

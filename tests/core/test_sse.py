@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowmaestro_core.errors import StreamError
-from flowmaestro_core.sse import MAX_EVENT_SIZE, ServerSentEvent, SseDecoder
+from flowmaestro_core.streams.sse import MAX_EVENT_SIZE, ServerSentEvent, SseDecoder
 
 
 def _load_reference() -> Any:
@@ -275,7 +275,7 @@ def test_large_events_are_read_by_the_same_rules(
     stream: bytes, cuts: List[int], large: int
 ) -> None:
     expected = reference.interpret(stream)
-    with mock.patch("flowmaestro_core.sse._LARGE", large):
+    with mock.patch("flowmaestro_core.streams.sse._LARGE", large):
         events, last_event_id, retry = decode(cut(stream, cuts))
     assert [tuple(event) for event in events] == expected.events
     assert (last_event_id, retry) == (expected.last_event_id, expected.retry)

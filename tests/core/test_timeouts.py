@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from flowmaestro_core.actions import Send
-from flowmaestro_core.call import Call, CallMachine
+from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.timeouts import Timeout, with_total

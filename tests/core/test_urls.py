@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from flowmaestro_core.urls import DEFAULT_BASE_URL, api_root, origin, path, query, resolve
+from flowmaestro_core.http.urls import DEFAULT_BASE_URL, api_root, origin, path, query, resolve
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 

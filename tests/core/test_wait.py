@@ -26,10 +26,10 @@ from flowmaestro_core.errors import (
     ServerError,
     TimeoutError,
 )
-from flowmaestro_core.http import Phase
-from flowmaestro_core.pacing import Ramp
+from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.policy.polling import Ramp
 from flowmaestro_core.resources.executions import Executions
-from flowmaestro_core.wait import LAST_POLL_TIMEOUT, Waiting, WaitMachine, is_terminal
+from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, Waiting, WaitMachine, is_terminal
 
 RUNNING = an_envelope({"id": "ex_1", "status": "running"})
 COMPLETED = an_envelope({"id": "ex_1", "status": "completed", "outputs": {"a": 1}})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowmaestro_core.call import Call
+from flowmaestro_core.calls.call import Call
 from flowmaestro_core.resources.webhooks import Webhooks
 from flowmaestro_core.with_secret import WithSecret
 

@@ -9,7 +9,7 @@ import pytest
 
 from flowmaestro import FlowMaestroClient, StreamTimes
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, Node
-from flowmaestro_core.http import Phase, Request, Response, TransportFailure
+from flowmaestro_core.http.messages import Phase, Request, Response, TransportFailure
 from flowmaestro_transports import OpenResponse
 
 KEEPALIVE = b": keepalive\n\n"

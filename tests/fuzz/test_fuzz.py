@@ -15,9 +15,9 @@ from fuzz_regressions import REGRESSIONS
 from fuzz_targets import core_targets
 from fuzz_wire import CORPORA, KINDS, feed_all
 
-from flowmaestro_core import shapes
-from flowmaestro_core.chunked import ChunkDecoder
-from flowmaestro_core.inflate import Inflater
+from flowmaestro_core.payloads import shapes
+from flowmaestro_transports.http11.chunked import ChunkDecoder
+from flowmaestro_transports.http11.inflate import Inflater
 from flowmaestro_transports import AnyioTransport
 
 CORE_INPUTS, WIRE_INPUTS = 1_600, 400

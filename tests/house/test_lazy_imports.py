@@ -20,8 +20,8 @@ MACHINERY = {
     "flowmaestro_core.options",
     "flowmaestro_core.resources",
     "flowmaestro_core.types",
-    "flowmaestro_transports.drivers",
-    "flowmaestro_transports.hooks",
+    "flowmaestro_transports.driving.drivers",
+    "flowmaestro_transports.observing.hooks",
 }
 NAMES = ["agents", "executions", "knowledge_bases", "threads", "triggers", "webhooks", "workflows"]
 
@@ -42,7 +42,7 @@ def test_the_clients_come_without_what_they_will_need() -> None:
 def test_a_client_is_made_without_an_http_stack() -> None:
     made = loaded(f"{CLIENTS}FlowMaestroClient('k'), AsyncFlowMaestroClient('k').workflows")
     assert not (made - loaded("")) & STACKS
-    assert made >= MACHINERY - {"flowmaestro_transports.hooks"}
+    assert made >= MACHINERY - {"flowmaestro_transports.observing.hooks"}
 
 
 def test_an_error_comes_without_the_clients() -> None:

@@ -21,7 +21,7 @@ import flowmaestro.testing
 import flowmaestro_core.resources
 import flowmaestro_transports
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
-from flowmaestro_core.call import Call
+from flowmaestro_core.calls.call import Call
 from flowmaestro_core.operation import Operation, iterating_endpoint
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.resources import Workflows

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowmaestro.testing import FakeFlowMaestro
-from flowmaestro_core.http import Headers, Request
+from flowmaestro_core.http.messages import Headers, Request
 
 # Sibling modules cannot be imported under pytest's importlib mode.
 sys.path.append(str(Path(__file__).with_name("harness")))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flowmaestro.testing import CassetteError, Quiet
 from flowmaestro.testing.cassettes import jsonlines
 from flowmaestro.testing.cassettes.exchange import Exchange, joined
-from flowmaestro_core.http import Headers, Phase, Request, ResponseHead, TransportFailure
+from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead, TransportFailure
 
 HEAD = ResponseHead(200, {"Content-Type": "text/event-stream"})
 ASK = Request("POST", "https://h/api/v1/workflows/wf_1/execute", {"A": "b"}, b'{"inputs":{}}')

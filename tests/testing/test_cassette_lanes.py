@@ -29,7 +29,7 @@ from flowmaestro.testing import (
     running_server,
 )
 from flowmaestro.testing.cassettes import jsonlines
-from flowmaestro_core.http import Phase, Request, Response, ResponseHead, TransportFailure
+from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
 from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
 
 KEY = "fm_live_never_seen"

@@ -17,7 +17,7 @@ from flowmaestro.testing import (
     ScriptedTransport,
     UnusedScriptWarning,
 )
-from flowmaestro_core.http import Phase, Request, Response, ResponseHead, TransportFailure
+from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
 from flowmaestro_transports import AsyncTransport, Transport
 from flowmaestro_transports.contract import Releasable
 

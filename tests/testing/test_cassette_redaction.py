@@ -16,8 +16,8 @@ from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import Cassette, FakeFlowMaestro, MemoryTransport, Quiet, ScriptedTransport
 from flowmaestro.testing.cassettes.exchange import Exchange
 from flowmaestro.testing.cassettes.redaction import Redaction
-from flowmaestro.testing.hiding import is_secret_member
-from flowmaestro_core.http import Phase, Request, Response, ResponseHead, TransportFailure
+from flowmaestro.testing.redaction import is_secret_member
+from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
 
 KEY = "fm_live_do_not_show_me"
 ROOT = "https://api.flowmaestro.io/api/v1"

@@ -20,7 +20,7 @@ from flowmaestro.testing import (
     UnusedScriptWarning,
 )
 from flowmaestro.testing.cassettes import jsonlines
-from flowmaestro_core.http import Phase, Request, Response, ResponseHead, TransportFailure
+from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
 
 KEY = "fm_live_never_seen"
 

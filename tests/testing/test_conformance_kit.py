@@ -25,10 +25,10 @@ from flowmaestro.testing.conformance import (
 )
 from flowmaestro.testing.conformance.check import CANCELLATION, Check
 from flowmaestro.testing.conformance.grid import FAILED, NOT_OFFERED, PASSED, Grid
-from flowmaestro.testing.conformance.lane import AwaitingLane, BlockingLane
+from flowmaestro.testing.conformance.runner import AwaitingLane, BlockingLane
 from flowmaestro.testing.conformance.site import loopback_site
 from flowmaestro.testing.conformance.suite import all_checks
-from flowmaestro_core.http import (
+from flowmaestro_core.http.messages import (
     Request,
     Response,
 )
@@ -189,7 +189,7 @@ def test_a_suite_without_a_factory_is_told_so() -> None:
 
 
 def test_what_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowmaestro.testing.conformance.lane.TOO_LONG", 0.2)
+    monkeypatch.setattr("flowmaestro.testing.conformance.runner.TOO_LONG", 0.2)
     slow = CHECKS["head-timeout"]
     for lane in (
         BlockingLane(RequestsTransport, loopback_site),

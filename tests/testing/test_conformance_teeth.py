@@ -44,7 +44,7 @@ from flowmaestro.testing.conformance import (
     CheckFailed,
     NotOffered,
 )
-from flowmaestro.testing.conformance.lane import AwaitingLane, BlockingLane
+from flowmaestro.testing.conformance.runner import AwaitingLane, BlockingLane
 from flowmaestro.testing.conformance.site import loopback_site
 
 BROKEN = [

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from flowmaestro.testing import seeds
-from flowmaestro.testing.endpoints import ROUTES
-from flowmaestro_core.http import Headers, Request
+from flowmaestro.testing.model import seeds
+from flowmaestro.testing.model.endpoints import ROUTES
+from flowmaestro_core.http.messages import Headers, Request
 
 HOOK = {"name": "Mine", "url": "http://localhost:1/hook", "events": ["execution.completed"]}
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from flowmaestro.testing import seeds
+from flowmaestro.testing.model import seeds
 
 LIVE = [
     (0.05, "execution:started"),

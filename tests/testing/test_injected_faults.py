@@ -9,7 +9,7 @@ import pytest
 from flowmaestro import ConnectionError as LostConnection
 from flowmaestro import FlowMaestroClient, RateLimitError, ServerError
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server, seeds
-from flowmaestro_core.http import Phase, TransportFailure
+from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_transports import RequestsTransport
 
 
@@ -147,7 +147,7 @@ class TestDropConnection:
 
 
 def a_request(fake, method, path):
-    from flowmaestro_core.http import Request
+    from flowmaestro_core.http.messages import Request
 
     return Request(method, f"https://h/api/v1{path}", {"X-API-Key": fake.api_key})
 

@@ -12,7 +12,7 @@ from side_by_side import BACKENDS
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
-from flowmaestro_transports.stand_in import current_stand_in
+from flowmaestro_transports.override import current_stand_in
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ def test_of_several_the_last_one_serves_whatever_the_order_of_leaving():
 
 def test_a_key_that_is_known_stays_what_it_is():
     from flowmaestro import AuthenticationError
-    from flowmaestro.testing import seeds
+    from flowmaestro.testing.model import seeds
 
     with FakeFlowMaestro().installed(), pytest.raises(AuthenticationError):
         an_application(api_key=seeds.EXPIRED_KEY)

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from flowmaestro.testing import seeds
-from flowmaestro_core.http import Headers, Request
+from flowmaestro.testing.model import seeds
+from flowmaestro_core.http.messages import Headers, Request
 
 
 def ask(caller, *pairs):

@@ -15,7 +15,7 @@ from flowmaestro.testing import (
     FakeFlowMaestro,
     MemoryTransport,
 )
-from flowmaestro_core.http import Headers, Phase, Request, TransportFailure
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport, Transport
 
 

@@ -9,10 +9,10 @@ import typing
 import pytest
 
 import flowmaestro.testing
-from flowmaestro.testing.agents import tokens
-from flowmaestro.testing.knowledge import KnowledgeBase, LexicalIndex
-from flowmaestro.testing.replies import Answer, Later
-from flowmaestro.testing.timeline import Timeline
+from flowmaestro.testing.model.agents import tokens
+from flowmaestro.testing.model.knowledge import KnowledgeBase, LexicalIndex
+from flowmaestro.testing.model.replies import Answer, Later
+from flowmaestro.testing.model.timeline import Timeline
 
 
 def test_steps_run_in_order_each_at_its_own_time():

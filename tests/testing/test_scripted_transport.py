@@ -16,7 +16,7 @@ from flowmaestro.testing import (
     ScriptedTransport,
     UnusedScriptWarning,
 )
-from flowmaestro_core.http import Phase, Request, Response, ResponseHead, TransportFailure
+from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
 from flowmaestro_transports import AsyncTransport, Transport
 
 KEY = "fm_live_never_seen"

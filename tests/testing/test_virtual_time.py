@@ -301,7 +301,7 @@ def test_a_rate_limit_s_window_passes_in_virtual_time():
 
 @BACKENDS
 def test_what_would_hang_for_ever_is_told_of(backend, monkeypatch):
-    monkeypatch.setattr("flowmaestro.testing.clock.LONGEST_CALL", 7200.0)
+    monkeypatch.setattr("flowmaestro.testing.virtual.clock.LONGEST_CALL", 7200.0)
     fake = FakeFlowMaestro()
     fake.workflow("wf_hung", hangs_at="work")
     client = FlowMaestroClient(fake.api_key, transport=fake.transport())

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from flowmaestro.testing import seeds
+from flowmaestro.testing.model import seeds
 
 HOOK = {
     "name": "Mine",

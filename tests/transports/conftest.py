@@ -24,7 +24,7 @@ from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro.testing.conformance import scripted_server as scripted_server_module
 from flowmaestro.testing.conformance.grid import pytest_terminal_summary  # noqa: F401 - a hook
-from flowmaestro_transports.anyio_transport import AnyioTransport
+from flowmaestro_transports.anyio.transport import AnyioTransport
 
 
 @pytest.fixture(scope="session")

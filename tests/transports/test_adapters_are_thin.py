@@ -44,9 +44,9 @@ def test_no_word_of_what_is_above(path: Path) -> None:
 @pytest.mark.parametrize("path", ADAPTERS, ids=lambda path: path.name)
 def test_of_the_core_only_http_is_used(path: Path) -> None:
     allowed = {
-        "flowmaestro_core.http",
-        "flowmaestro_core.chunked",
-        "flowmaestro_core.inflate",
+        "flowmaestro_core.http.messages",
+        "flowmaestro_transports.http11.chunked",
+        "flowmaestro_transports.http11.inflate",
         "flowmaestro_core.timeouts",
     }
     used = {match.group().split()[1] for match in IMPORT.finditer(path.read_text("utf-8"))}

@@ -5,9 +5,9 @@ import asyncio
 import aiohttp
 import pytest
 
-from flowmaestro_core.http import Headers, Phase, Request, TransportFailure
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import AiohttpTransport
-from flowmaestro_transports.aiohttp_exchange import by_session, own_exchange, past_session
+from flowmaestro_transports.aiohttp.exchange import by_session, own_exchange, past_session
 
 
 def test_a_session_of_ours_is_passed_by() -> None:

@@ -15,9 +15,9 @@ import aiohttp
 import pytest
 import trio
 
-from flowmaestro_core.http import Headers, Phase, Request, TransportFailure
-from flowmaestro_transports import content_coding
-from flowmaestro_transports.aiohttp_transport import AiohttpTransport
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
+from flowmaestro_transports.http11 import content_coding
+from flowmaestro_transports.aiohttp.transport import AiohttpTransport
 from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
 
 SENT = Headers(

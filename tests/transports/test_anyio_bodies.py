@@ -17,8 +17,8 @@ from anyio_scenes import (
     get,
 )
 
-from flowmaestro_core.http import Phase
-from flowmaestro_transports.anyio_transport import AnyioTransport
+from flowmaestro_core.http.messages import Phase
+from flowmaestro_transports.anyio.transport import AnyioTransport
 
 
 def test_a_quiet_body_goes_on(play: Play, scripted: Any) -> None:

@@ -18,10 +18,10 @@ from anyio_scenes import (
     read_all,
 )
 
-from flowmaestro_core.http import Headers, Phase, Request
-from flowmaestro_transports.anyio_tcp import _interleave
-from flowmaestro_transports.anyio_transport import AnyioTransport
-from flowmaestro_transports.tls import tls_context
+from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_transports.anyio.tcp import _interleave
+from flowmaestro_transports.anyio.transport import AnyioTransport
+from flowmaestro_transports.http11.tls import tls_context
 
 
 @pytest.mark.parametrize("trust", ["file", "context", "environment", "none"])

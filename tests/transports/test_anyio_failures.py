@@ -22,9 +22,9 @@ from anyio_scenes import (
     silent,
 )
 
-from flowmaestro_core.http import Headers, Phase, Request
+from flowmaestro_core.http.messages import Headers, Phase, Request
 from flowmaestro_core.timeouts import Timeout
-from flowmaestro_transports.anyio_transport import AnyioTransport
+from flowmaestro_transports.anyio.transport import AnyioTransport
 
 # --- Failures and their phases --------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from anyio_scenes import (
     start_and_cancel,
 )
 
-from flowmaestro_core.http import (
+from flowmaestro_core.http.messages import (
     Headers,
     Phase,
     Request,
@@ -31,7 +31,7 @@ from flowmaestro_core.http import (
     TransportFailure,
 )
 from flowmaestro_core.timeouts import Timeout
-from flowmaestro_transports.anyio_transport import AnyioTransport
+from flowmaestro_transports.anyio.transport import AnyioTransport
 
 # --- Slots ----------------------------------------------------------------------------------
 

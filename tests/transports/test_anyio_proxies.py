@@ -14,8 +14,8 @@ import pytest
 from anyio_scenes import Play, failure, get, post, silent, start_and_cancel
 from real_proxy import proxy as proxying
 
-from flowmaestro_core.http import Headers, Phase, Request, TransportClosedError
-from flowmaestro_transports.anyio_transport import AnyioTransport
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportClosedError
+from flowmaestro_transports.anyio.transport import AnyioTransport
 
 OPENED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 

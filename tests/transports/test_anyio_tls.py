@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmaestro_transports.anyio_tls import NestedTls
-from flowmaestro_transports.tls import tls_context
+from flowmaestro_transports.anyio.tls import NestedTls
+from flowmaestro_transports.http11.tls import tls_context
 
 SCHEDULE = st.lists(st.sampled_from([0, 0, 1, 5, 100, 3000, 20_000]), min_size=1, max_size=40)
 

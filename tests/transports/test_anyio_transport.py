@@ -21,9 +21,9 @@ from anyio_scenes import (
     replies_once,
 )
 
-from flowmaestro_core.http import Headers, Phase, Request, Response
-from flowmaestro_transports.anyio_pool import IDLE_SECONDS
-from flowmaestro_transports.anyio_transport import AnyioTransport
+from flowmaestro_core.http.messages import Headers, Phase, Request, Response
+from flowmaestro_transports.anyio.pool import IDLE_SECONDS
+from flowmaestro_transports.anyio.transport import AnyioTransport
 from flowmaestro_transports.contract import AsyncTransport
 
 # --- Requests and replies -------------------------------------------------------------------
@@ -250,7 +250,7 @@ def test_a_damaged_coding(play: Play, scripted: Any, packed: bytes) -> None:
 def test_a_body_beyond_the_cap(
     play: Play, scripted: Any, coding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flowmaestro_transports.anyio_body.MAX_BODY", 100_000)
+    monkeypatch.setattr("flowmaestro_transports.anyio.body.MAX_BODY", 100_000)
     body = b"x" * 100_001
     packed = gzip.compress(body) if coding == "gzip" else body
     answer = scripted.reply(packed, headers=[("Content-Encoding", coding)])
@@ -306,7 +306,7 @@ def test_a_connection_reset_in_the_very_moment(
     play: Play, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing could be sent, so nothing was processed."""
-    monkeypatch.setattr("flowmaestro_transports.anyio_socket.Socket.dropped", lambda self: False)
+    monkeypatch.setattr("flowmaestro_transports.anyio.socket.Socket.dropped", lambda self: False)
 
     def handler(peer: Any) -> None:
         peer.read_request()

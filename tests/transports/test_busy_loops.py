@@ -10,7 +10,7 @@ from typing import Any, List, Optional
 import anyio
 import pytest
 
-from flowmaestro_core.http import Headers, Request
+from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_transports import AiohttpTransport, AnyioTransport
 
 on_each = pytest.mark.parametrize(

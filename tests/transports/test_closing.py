@@ -11,9 +11,9 @@ from typing import Any, Callable, Iterator
 import pytest
 from lanes import LANES, Lane, fails, get, post
 
-from flowmaestro_core.http import Headers, Phase, Request, Response, TransportClosedError
+from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportClosedError
 from flowmaestro_transports import RequestsTransport
-from flowmaestro_transports.anyio_failures import too_slow
+from flowmaestro_transports.anyio.failures import too_slow
 
 PROMPT = 8.0
 """Seconds within which somebody must have been woken; what they wait for takes longer."""

@@ -15,8 +15,8 @@ from flowmaestro.testing.conformance import (
     NotOffered,
     TransportConformance,
 )
-from flowmaestro.testing.replies import EventStream, FakeReply, StreamChunk
-from flowmaestro_core.http import Request, Response
+from flowmaestro.testing.model.replies import EventStream, FakeReply, StreamChunk
+from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
 
 Respond = Callable[[Request], Union[Response, LiveReply]]

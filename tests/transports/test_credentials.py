@@ -12,9 +12,9 @@ import pytest
 import requests
 from lanes import LANES, Lane, fails, get
 
-from flowmaestro_core.call import Call
+from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
-from flowmaestro_core.http import Phase, TransportFailure
+from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_transports import AiohttpTransport, RequestsTransport
 

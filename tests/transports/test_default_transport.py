@@ -15,7 +15,7 @@ from flowmaestro import (
 )
 from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
-from flowmaestro_transports.default_transport import DefaultAsyncTransport, DefaultTransport
+from flowmaestro_transports.defaults import DefaultAsyncTransport, DefaultTransport
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_one_client_in_asyncio_and_then_in_trio(server):
 def test_a_child_that_was_forked_off_during_the_first_call():
     scene = """if 1:
         import os, signal
-        from flowmaestro_transports.default_transport import DefaultTransport
+        from flowmaestro_transports.defaults import DefaultTransport
         transport = DefaultTransport()
         transport._lock.acquire()  # as another thread does that makes the first call
         child = os.fork()

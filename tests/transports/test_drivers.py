@@ -6,8 +6,8 @@ import anyio
 import pytest
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
-from flowmaestro_core.http import Headers, Phase, Request, Response, TransportFailure
-from flowmaestro_transports.drivers import AsyncDriver, Driver, dice_of
+from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
+from flowmaestro_transports.driving.drivers import AsyncDriver, Driver, dice_of
 
 REQUEST = Request("GET", "http://localhost/x", Headers())
 LOST = TransportFailure(Phase.REPLY_BROKEN, "lost")

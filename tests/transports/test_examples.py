@@ -40,7 +40,7 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.resources.workflows import Workflows
 from flowmaestro_transports import Request, Response
-from flowmaestro_transports.tls import tls_context
+from flowmaestro_transports.http11.tls import tls_context
 
 EXAMPLES = Path(__file__).parents[2] / "transports" / "examples"
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flowmaestro_transports.one_process import Process
+from flowmaestro_transports.driving.fork_guard import Process
 
 SCENE = Path(__file__).with_name("harness") / "fork_scene.py"
 

@@ -14,7 +14,7 @@ from flowmaestro import (
 )
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
 from flowmaestro_transports import Headers, Phase, Request, Response, TransportFailure
-from flowmaestro_transports.function_transport import AsyncFunctionTransport, FunctionTransport
+from flowmaestro_transports.functions import AsyncFunctionTransport, FunctionTransport
 
 SEEN = b'event: execution:completed\ndata: {"outputs": {"n": 1}}\n\n'
 

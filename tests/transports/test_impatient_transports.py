@@ -14,7 +14,7 @@ from flowmaestro.testing import (
     MemoryTransport,
     Node,
 )
-from flowmaestro_core.http import (
+from flowmaestro_core.http.messages import (
     Phase,
     Request,
     TransportFailure,

@@ -14,11 +14,11 @@ import requests
 
 from flowmaestro import FlowMaestroClient, StreamError, StreamTimes
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
-from flowmaestro_core.http import Headers, Phase, Request, TransportFailure
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import RequestsTransport
 from flowmaestro_transports.contract import Interruptible
-from flowmaestro_transports.default_transport import DefaultTransport
-from flowmaestro_transports.requests_interrupt import Lever
+from flowmaestro_transports.defaults import DefaultTransport
+from flowmaestro_transports.requests.interrupt import Lever
 
 PROMPT = 8.0
 """Seconds within which a reader must have been woken; what it waits for takes longer."""

@@ -16,9 +16,9 @@ from lanes import LANES, Lane, fails, get, post
 from real_proxy import proxy as proxying
 
 from flowmaestro import FlowMaestroClient, ServerError
-from flowmaestro_core.http import Headers, Phase, Request
+from flowmaestro_core.http.messages import Headers, Phase, Request
 from flowmaestro_transports import RequestsTransport
-from flowmaestro_transports.proxies import Proxies, Proxy
+from flowmaestro_transports.http11.proxies import Proxies, Proxy
 
 AUTHORIZATION = "Basic dXNlcjpwYSBzcw=="  # of user:pa ss
 PROXY = "http://proxy.example:3128"

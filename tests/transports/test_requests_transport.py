@@ -14,10 +14,10 @@ import requests
 import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 
-from flowmaestro_core.http import Headers, Phase, Request, TransportFailure
-from flowmaestro_transports import content_coding
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
+from flowmaestro_transports.http11 import content_coding
 from flowmaestro_transports.contract import OpenResponse, Transport
-from flowmaestro_transports.requests_transport import RequestsTransport
+from flowmaestro_transports.requests.transport import RequestsTransport
 
 SENT = Headers(
     [("X-API-Key", "k"), ("accept", "*/*"), ("Accept-Encoding", "gzip"), ("User-Agent", "test/1")]
@@ -153,7 +153,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
 ) -> None:
     with scripted.ScriptedServer(scripted.echo) as server, transport() as made:
         made.send(get(server.url), 5.0)
-        monkeypatch.setattr("flowmaestro_transports.requests_connection.IDLE_SECONDS", 0.0)
+        monkeypatch.setattr("flowmaestro_transports.requests.connection.IDLE_SECONDS", 0.0)
         made.send(get(server.url), 5.0)
     assert server.connections == 2
 

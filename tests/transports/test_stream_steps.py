@@ -15,8 +15,8 @@ from quiet_streams import BACKENDS, PROMPT, refuses
 from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro_core.actions import Done, Emit, Fail, Open, Read, Send, Wait
-from flowmaestro_core.http import Headers, Phase, Request, Response, TransportFailure
-from flowmaestro_transports.streams import AwaitingIteration, BlockingIteration
+from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
+from flowmaestro_transports.driving.iterators import AwaitingIteration, BlockingIteration
 
 REQUEST = Request("GET", "http://localhost/x", Headers())
 

@@ -12,7 +12,7 @@ from typing import Any, Iterator
 import pytest
 from lanes import LANES, Lane, fails, get, post
 
-from flowmaestro_core.http import Headers, Phase, Request, TransportFailure
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_core.timeouts import Timeout
 
 SOON = 0.2

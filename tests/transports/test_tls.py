@@ -13,9 +13,9 @@ import pytest
 import trustme
 from lanes import LANES, Lane, fails, post
 
-from flowmaestro_core.http import Phase, TransportFailure
-from flowmaestro_transports import tls
-from flowmaestro_transports.tls import tls_context, tls_when_needed
+from flowmaestro_core.http.messages import Phase, TransportFailure
+from flowmaestro_transports.http11 import tls
+from flowmaestro_transports.http11.tls import tls_context, tls_when_needed
 
 
 @pytest.fixture

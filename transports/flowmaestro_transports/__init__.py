@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, List
 
-from flowmaestro_core.http import (
+from flowmaestro_core.http.messages import (
     Headers,
     Phase,
     Request,
@@ -26,9 +26,9 @@ from flowmaestro_transports.contract import (
 )
 
 if TYPE_CHECKING:
-    from flowmaestro_transports.aiohttp_transport import AiohttpTransport
-    from flowmaestro_transports.anyio_transport import AnyioTransport
-    from flowmaestro_transports.requests_transport import RequestsTransport
+    from flowmaestro_transports.aiohttp.transport import AiohttpTransport
+    from flowmaestro_transports.anyio.transport import AnyioTransport
+    from flowmaestro_transports.requests.transport import RequestsTransport
 
 __all__ = [
     "AiohttpTransport",
@@ -49,9 +49,9 @@ __all__ = [
 ]
 
 _STACKS = {
-    "AiohttpTransport": "flowmaestro_transports.aiohttp_transport",
-    "AnyioTransport": "flowmaestro_transports.anyio_transport",
-    "RequestsTransport": "flowmaestro_transports.requests_transport",
+    "AiohttpTransport": "flowmaestro_transports.aiohttp.transport",
+    "AnyioTransport": "flowmaestro_transports.anyio.transport",
+    "RequestsTransport": "flowmaestro_transports.requests.transport",
 }
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Awaitable, Callable, Optional, Protocol, Union, runtime_checkable
 
-from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_core.http.messages import Headers, Request, Response
 
 IDLE_SECONDS = 50.0
 """How long an idle connection is kept: less than the 60 s after which load balancers drop one,

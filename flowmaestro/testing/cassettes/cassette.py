@@ -20,7 +20,7 @@ from typing import (
 )
 
 from flowmaestro.testing.cassettes import jsonlines
-from flowmaestro.testing.cassettes.deck import Deck
+from flowmaestro.testing.cassettes.player import Deck
 from flowmaestro.testing.cassettes.episodes import AsyncEpisodesTransport, EpisodesTransport
 from flowmaestro.testing.cassettes.errors import CassetteError
 from flowmaestro.testing.cassettes.exchange import Exchange
@@ -30,18 +30,18 @@ from flowmaestro.testing.cassettes.recorder import (
     Reel,
 )
 from flowmaestro.testing.cassettes.redaction import Redact, Redaction
-from flowmaestro.testing.clock import VirtualClock
+from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro.testing.scripting import UnusedScriptWarning
-from flowmaestro.testing.wire import AwaitingWire, BlockingWire
+from flowmaestro.testing.virtual.transport import AwaitingWire, BlockingWire
 from flowmaestro_transports.contract import (
     AsyncFunction,
     AsyncTransport,
     SyncFunction,
     Transport,
 )
-from flowmaestro_transports.default_transport import DefaultAsyncTransport, DefaultTransport
-from flowmaestro_transports.function_transport import as_async_transport, as_transport
-from flowmaestro_transports.stand_in import standing_in
+from flowmaestro_transports.defaults import DefaultAsyncTransport, DefaultTransport
+from flowmaestro_transports.functions import as_async_transport, as_transport
+from flowmaestro_transports.override import standing_in
 
 Mode = Literal["none", "once", "new_episodes", "all"]
 C = TypeVar("C", bound="Cassette")

@@ -12,10 +12,10 @@ from typing import Generator, Union
 
 from flowmaestro.testing.cassettes.errors import CassetteMismatch
 from flowmaestro.testing.cassettes.recorder import AsyncRecordingTransport, RecordingTransport
-from flowmaestro.testing.wire import AwaitingWire, BlockingWire
-from flowmaestro_core.http import Request, Response
+from flowmaestro.testing.virtual.transport import AwaitingWire, BlockingWire
+from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_transports.contract import AsyncOpenResponse, OpenResponse
-from flowmaestro_transports.one_process import OneProcess
+from flowmaestro_transports.driving.fork_guard import OneProcess
 
 
 class _Episodes(OneProcess):

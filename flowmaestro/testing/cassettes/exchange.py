@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import List, Sequence, Tuple
 
-from flowmaestro.testing.played import Quiet, Step
-from flowmaestro_core.http import Headers, Request
+from flowmaestro.testing.virtual.playback import Quiet, Step
+from flowmaestro_core.http.messages import Headers, Request
 
 FRAMING = frozenset(
     {"connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"}

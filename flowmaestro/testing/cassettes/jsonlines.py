@@ -17,8 +17,8 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple, cast
 
 from flowmaestro.testing.cassettes.errors import CassetteError
 from flowmaestro.testing.cassettes.exchange import Exchange, joined
-from flowmaestro.testing.played import Quiet, Step, steps_of
-from flowmaestro_core.http import Headers, Phase, Request, ResponseHead, TransportFailure
+from flowmaestro.testing.virtual.playback import Quiet, Step, steps_of
+from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead, TransportFailure
 
 VERSION = 1
 _DIGITS = 6

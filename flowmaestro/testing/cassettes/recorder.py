@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import Callable, ContextManager, Generator, List, Optional, Union
 
 from flowmaestro.testing.cassettes.exchange import Exchange, joined, without_framing
-from flowmaestro.testing.played import Quiet, Step
-from flowmaestro_core.http import (
+from flowmaestro.testing.virtual.playback import Quiet, Step
+from flowmaestro_core.http.messages import (
     Headers,
     Request,
     Response,
@@ -22,8 +22,8 @@ from flowmaestro_transports.contract import (
     Releasable,
     Transport,
 )
-from flowmaestro_transports.drivers import Dice, dice_of, in_flight_of
-from flowmaestro_transports.one_process import OneProcess
+from flowmaestro_transports.driving.drivers import Dice, dice_of, in_flight_of
+from flowmaestro_transports.driving.fork_guard import OneProcess
 
 Clock = Callable[[], float]
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Set, Tuple, cast
 
 from flowmaestro.testing.cassettes.exchange import Exchange
-from flowmaestro.testing.hiding import cut_out, hidden, known
-from flowmaestro.testing.played import Quiet, Step
-from flowmaestro_core.http import Headers, Request, ResponseHead, TransportFailure
-from flowmaestro_core.secrecy import REDACTED, SHORTEST_SECRET, is_secret_field
+from flowmaestro.testing.redaction import cut_out, hidden, known
+from flowmaestro.testing.virtual.playback import Quiet, Step
+from flowmaestro_core.http.messages import Headers, Request, ResponseHead, TransportFailure
+from flowmaestro_core.http.secrets import REDACTED, SHORTEST_SECRET, is_secret_field
 
 Redact = Callable[[str], Iterable[str]]
 """The user's own rule: it gets a URL, the value of a header field, a body or the message of a

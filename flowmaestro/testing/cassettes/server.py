@@ -9,7 +9,7 @@ import socket
 from contextlib import contextmanager
 from typing import ContextManager, Generator, List, Optional
 
-from flowmaestro.testing.cassettes.deck import Deck
+from flowmaestro.testing.cassettes.player import Deck
 from flowmaestro.testing.cassettes.errors import CassetteError, CassetteMismatch
 from flowmaestro.testing.cassettes.exchange import Exchange
 from flowmaestro.testing.conformance.scripted_server import (
@@ -19,8 +19,8 @@ from flowmaestro.testing.conformance.scripted_server import (
     chunk,
     reply,
 )
-from flowmaestro.testing.played import Quiet
-from flowmaestro_core.http import Phase, Request, ResponseHead, TransportFailure
+from flowmaestro.testing.virtual.playback import Quiet
+from flowmaestro_core.http.messages import Phase, Request, ResponseHead, TransportFailure
 
 APART = 0.01
 """Seconds between two pieces, so that whoever reads at once gets one at a time."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Coroutine, Optional
 
 from flowmaestro.testing.conformance.check import CheckFailed
-from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports.contract import AsyncOpenResponse, OpenResponse, Transport
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowmaestro.testing.conformance.check import CANCELLATION, STREAMS, WIRE, check, expect
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, some
-from flowmaestro.testing.conformance.lane import Job, Lane, Step
+from flowmaestro.testing.conformance.runner import Job, Lane, Step
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,
     PATIENCE,
@@ -17,7 +17,7 @@ from flowmaestro.testing.conformance.scripted_server import (
     reply,
 )
 from flowmaestro.testing.conformance.site import LiveReply
-from flowmaestro_core.http import Request, TransportFailure
+from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
 _WHY = "Time limits and Ctrl-C cancel; a connection lost with each would use up the pool."

@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, FrozenSet, Optional
 
-from flowmaestro_core.http import Phase, TransportFailure
+from flowmaestro_core.http.messages import Phase, TransportFailure
 
 if TYPE_CHECKING:
-    from flowmaestro.testing.conformance.lane import Lane
+    from flowmaestro.testing.conformance.runner import Lane
 
 AT_ONCE = 2.0
 """Seconds within which that has to happen which need not wait for anything."""

@@ -16,10 +16,10 @@ from flowmaestro.testing.conformance.check import (
     expect_failure,
 )
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, some
-from flowmaestro.testing.conformance.lane import Job, Lane
+from flowmaestro.testing.conformance.runner import Job, Lane
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Peer, chunk, reply
 from flowmaestro.testing.conformance.site import LiveReply
-from flowmaestro_core.http import Phase, Request, Response, TransportClosedError, TransportFailure
+from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError, TransportFailure
 from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
 
 

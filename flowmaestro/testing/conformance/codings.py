@@ -8,9 +8,9 @@ import zlib
 from flowmaestro.testing.conformance.check import WIRE, NotOffered, check, expect
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, whole
 from flowmaestro.testing.conformance.failing import expect_broken
-from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.runner import Lane
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, answering, chunk, echo, reply
-from flowmaestro_core.http import Headers
+from flowmaestro_core.http.messages import Headers
 
 _TEXT = b"hello world, " * 20
 

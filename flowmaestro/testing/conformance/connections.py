@@ -16,10 +16,10 @@ from flowmaestro.testing.conformance.check import (
     expect_failure,
 )
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, some
-from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.runner import Lane
 from flowmaestro.testing.conformance.scripted_server import Handler, Peer, answering, reply
 from flowmaestro.testing.conformance.site import LiveReply
-from flowmaestro_core.http import Phase, Request, Response
+from flowmaestro_core.http.messages import Phase, Request, Response
 
 BOUND = 10
 """Connections that a crowd has to make do with."""

@@ -11,8 +11,8 @@ import pytest
 
 from flowmaestro.testing.conformance.check import check, expect
 from flowmaestro.testing.conformance.exchange import LIMIT, ask
-from flowmaestro.testing.conformance.lane import Lane
-from flowmaestro_core.http import Request, Response
+from flowmaestro.testing.conformance.runner import Lane
+from flowmaestro_core.http.messages import Request, Response
 
 _OWN_FIELDS = {"host", "content-length", "connection", "keep-alive", "transfer-encoding"}
 """What a transport may add."""

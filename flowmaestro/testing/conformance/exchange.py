@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, List
 
 from flowmaestro.testing.conformance.check import CheckFailed, expect
-from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports.contract import AsyncOpenResponse
 
 LIMIT = 10.0

@@ -21,7 +21,7 @@ from flowmaestro.testing.conformance.check import (
     expect_failure,
 )
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, some, whole
-from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.runner import Lane
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,
     PATIENCE,
@@ -30,7 +30,7 @@ from flowmaestro.testing.conformance.scripted_server import (
     answering,
     reply,
 )
-from flowmaestro_core.http import Phase, Request, TransportFailure
+from flowmaestro_core.http.messages import Phase, Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
 _TRUNCATED = "A body cut short that passes for a whole one is half a result, taken for true."

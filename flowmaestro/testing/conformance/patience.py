@@ -20,10 +20,10 @@ from flowmaestro.testing.conformance.check import (
     expect,
 )
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, expect_end, some, whole
-from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.runner import Lane
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Peer, reply
 from flowmaestro.testing.conformance.site import LiveReply
-from flowmaestro_core.http import Phase, TransportFailure
+from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_transports.contract import AsyncOpenResponse
 
 QUIET = 0.05

@@ -7,7 +7,7 @@ from typing import List, Tuple
 
 from flowmaestro.testing.conformance.check import STREAMS, WIRE, check, expect
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, expect_end, some, whole
-from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.runner import Lane
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,
     Handler,
@@ -16,7 +16,7 @@ from flowmaestro.testing.conformance.scripted_server import (
     reply,
 )
 from flowmaestro.testing.conformance.site import LiveReply
-from flowmaestro_core.http import Response
+from flowmaestro_core.http.messages import Response
 
 _HEAD_CHUNKED = reply(headers=[CHUNKED], length=False)
 _TEXT = b"hello world, " * 20

@@ -20,7 +20,7 @@ from flowmaestro.testing.conformance.scripted_server import (
     chunk,
     reply,
 )
-from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_core.http.messages import Headers, Request, Response
 
 _POLL_SECONDS = 0.02
 

@@ -29,7 +29,7 @@ from flowmaestro.testing.conformance.check import (
     NotOffered,
 )
 from flowmaestro.testing.conformance.grid import CELL
-from flowmaestro.testing.conformance.lane import AwaitingLane, BlockingLane, Lane
+from flowmaestro.testing.conformance.runner import AwaitingLane, BlockingLane, Lane
 from flowmaestro.testing.conformance.site import Respond, loopback_site
 
 _MODULES: Tuple[ModuleType, ...] = (

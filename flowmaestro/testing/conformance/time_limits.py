@@ -20,10 +20,10 @@ from flowmaestro.testing.conformance.check import (
     expect_failure,
 )
 from flowmaestro.testing.conformance.exchange import ask, echo, expect_end, some
-from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.runner import Lane
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Handler, Peer, reply
 from flowmaestro.testing.conformance.site import LiveReply
-from flowmaestro_core.http import Phase, Request
+from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_transports.contract import AsyncTransport
 
 SHORT = 0.3

@@ -6,9 +6,9 @@ from typing import Any, List
 
 from flowmaestro.testing.conformance.check import WIRE, check, expect, expect_failure
 from flowmaestro.testing.conformance.exchange import LIMIT, ask
-from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.runner import Lane
 from flowmaestro.testing.conformance.scripted_server import Peer, echo, reply
-from flowmaestro_core.http import Phase
+from flowmaestro_core.http.messages import Phase
 
 _KEY = "The key would go to whoever sits on the line."
 _PRIVATE = "Servers of one's own have authorities of their own."

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional
 from urllib.parse import urlsplit
 
 from flowmaestro.testing import FakeFlowMaestro, FakeReply
-from flowmaestro_core.http import Headers, Request
+from flowmaestro_core.http.messages import Headers, Request
 
 API_ROOT = "/api/v1"
 

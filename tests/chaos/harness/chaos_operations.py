@@ -13,7 +13,7 @@ from typing import Any, Awaitable, Callable, Dict, List
 from chaos_claims import Answered, Cancelled, Claim, Ended, Gone, Said, Walked
 
 from flowmaestro import NotFoundError, ValidationError
-from flowmaestro_core.events import EXECUTION_TERMINAL
+from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 
 QUICK, SLOW = "wf_chaos_quick", "wf_chaos_slow"
 AGENT, THREAD, KNOWLEDGE = "agent_chaos", "thread_xyz789", "kb_abc123"

@@ -9,7 +9,7 @@ import pytest
 from contract_lanes import in_loop
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
-from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_core.http.messages import Headers, Request, Response
 
 KEY = "fm_live_key"
 KINDS = {"blocking": FlowMaestroClient, "awaiting": AsyncFlowMaestroClient}

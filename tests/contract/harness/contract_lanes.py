@@ -23,7 +23,7 @@ from flowmaestro.testing import (
     MemoryTransport,
     running_server,
 )
-from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports import (
     AiohttpTransport,
     AnyioTransport,

@@ -11,7 +11,7 @@ import random
 from typing import Any, List, Optional, Tuple
 from urllib.parse import urlsplit
 
-from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports import AsyncOpenResponse, AsyncTransport, OpenResponse, Transport
 
 Entry = Tuple[Any, ...]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from flowmaestro.testing import FakeFlowMaestro, FakeReply
 from flowmaestro.testing.conformance.scripted_server import Peer, ScriptedServer, reply
-from flowmaestro_core.http import Headers, Request, Response
+from flowmaestro_core.http.messages import Headers, Request, Response
 
 
 @dataclass(frozen=True)

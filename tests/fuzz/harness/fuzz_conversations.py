@@ -19,11 +19,11 @@ from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro.testing.cassettes.exchange import Exchange
 from flowmaestro.testing.cassettes.recorder import RecordingTransport, Reel
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
-from flowmaestro_core.call import Call
+from flowmaestro_core.calls.call import Call
 from flowmaestro_core.errors import FlowMaestroError
-from flowmaestro_core.events import EXECUTION_TERMINAL, MESSAGE_TERMINAL
-from flowmaestro_core.http import Headers, Phase, Request, Response, ResponseHead
-from flowmaestro_core.many import Many
+from flowmaestro_core.streams.events import EXECUTION_TERMINAL, MESSAGE_TERMINAL
+from flowmaestro_core.http.messages import Headers, Phase, Request, Response, ResponseHead
+from flowmaestro_core.executions.batch import Many
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.resources import (
     Agents,

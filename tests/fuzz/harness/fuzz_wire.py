@@ -17,7 +17,7 @@ from chaos_clients import STACKS, Awaited, Stack, complete
 from fuzz_targets import is_cut_short
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError, StreamTimes
-from flowmaestro_core.events import EXECUTION_TERMINAL
+from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 
 AT_ONCE = 16
 TIMEOUT = 2.0

@@ -12,9 +12,9 @@ import anyio
 import requests
 
 from flowmaestro.testing.conformance.check import Check
-from flowmaestro.testing.conformance.lane import Lane
+from flowmaestro.testing.conformance.runner import Lane
 from flowmaestro.testing.conformance.suite import all_checks
-from flowmaestro_core.http import (
+from flowmaestro_core.http.messages import (
     Headers,
     Phase,
     Request,

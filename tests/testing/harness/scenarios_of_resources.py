@@ -13,7 +13,7 @@ from flowmaestro import (
     StreamError,
     webhooks,
 )
-from flowmaestro.testing import seeds
+from flowmaestro.testing.model import seeds
 
 LISTS = {
     "workflows": 5,

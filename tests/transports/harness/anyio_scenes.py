@@ -10,8 +10,8 @@ from typing import Any, Awaitable, Callable
 import anyio
 import pytest
 
-from flowmaestro_core.http import Headers, Request, TransportFailure
-from flowmaestro_transports.anyio_transport import AnyioTransport
+from flowmaestro_core.http.messages import Headers, Request, TransportFailure
+from flowmaestro_transports.anyio.transport import AnyioTransport
 
 Scenario = Callable[[AnyioTransport], Awaitable[Any]]
 Play = Callable[..., Any]

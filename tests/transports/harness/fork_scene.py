@@ -17,15 +17,15 @@ from typing import Any, Callable, List
 
 import anyio
 
-from flowmaestro_core.http import Headers, Request, TransportFailure
+from flowmaestro_core.http.messages import Headers, Request, TransportFailure
 
 
 def awaiting(lane: str) -> Any:
     if lane == "aiohttp":
-        from flowmaestro_transports.aiohttp_transport import AiohttpTransport
+        from flowmaestro_transports.aiohttp.transport import AiohttpTransport
 
         return AiohttpTransport()
-    from flowmaestro_transports.anyio_transport import AnyioTransport
+    from flowmaestro_transports.anyio.transport import AnyioTransport
 
     return AnyioTransport()
 
@@ -34,7 +34,7 @@ class Blocking:
     """A blocking transport as an awaiting one."""
 
     def __init__(self) -> None:
-        from flowmaestro_transports.requests_transport import RequestsTransport
+        from flowmaestro_transports.requests.transport import RequestsTransport
 
         self._transport = RequestsTransport()
 

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterator, Optional
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from flowmaestro_core.http import Headers, Phase, Request, Response, TransportFailure
+from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
 from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
 
 LANES: Dict[str, Any] = {

@@ -8,7 +8,7 @@ import anyio.to_thread
 import pytest
 
 from flowmaestro import StreamError
-from flowmaestro.testing import seeds
+from flowmaestro.testing.model import seeds
 from flowmaestro_transports import AiohttpTransport, AnyioTransport
 
 PROMPT = 2.0

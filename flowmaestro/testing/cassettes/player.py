@@ -1,0 +1,108 @@
+"""What plays a cassette: it finds for each request the exchange to play, or says why there is none.
+
+A request is recognised by its method, its path below the API root, its query and its body, all of
+them redacted, not by its host or its header fields; JSON bodies are compared as values. Of
+exchanges with the same request, the first that was not played yet is played.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import threading
+from typing import Any, List, Sequence
+from urllib.parse import parse_qsl, urlsplit
+
+from flowmaestro.testing.cassettes.errors import CassetteMismatch
+from flowmaestro.testing.cassettes.exchange import Exchange
+from flowmaestro.testing.cassettes.redaction import Redaction
+from flowmaestro.testing.virtual.clock import VirtualClock
+from flowmaestro.testing.model.journal import path_below_root
+from flowmaestro.testing.virtual.playback import PlayedReply
+from flowmaestro_core.http.messages import Request
+
+
+class Deck:
+    """The exchanges of a cassette, each to be played once; a `Site` on a clock of its own."""
+
+    seed = 0
+
+    def __init__(self, name: str, exchanges: Sequence[Exchange], redaction: Redaction) -> None:
+        self.clock = VirtualClock()
+        self.name = name
+        self._exchanges = list(exchanges)
+        self._left = list(exchanges)
+        self._redaction = redaction
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"the cassette {self.name}"
+
+    @property
+    def left(self) -> List[Exchange]:
+        """What was not played yet."""
+        with self._lock:
+            return list(self._left)
+
+    def holds(self, request: Request) -> bool:
+        """Whether there is an exchange left for this request."""
+        shown = _shown(self._redaction.request(request))
+        return any(_shown(exchange.request) == shown for exchange in self.left)
+
+    def take(self, request: Request) -> Exchange:
+        """The exchange to play. Raises `CassetteMismatch` when there is none."""
+        shown = _shown(self._redaction.request(request))
+        with self._lock:
+            for index, exchange in enumerate(self._left):
+                if _shown(exchange.request) == shown:
+                    return self._left.pop(index)
+        raise CassetteMismatch(self._difference(shown))
+
+    def handle(self, request: Request, now: float) -> PlayedReply:
+        """Play the exchange for this request."""
+        return PlayedReply(self.clock, self.take(request).steps)
+
+    def live_until(self, now: float) -> None:
+        """Nothing happens here of itself."""
+
+    def _difference(self, shown: List[str]) -> str:
+        played = [it for it in self._exchanges if _shown(it.request) == shown]
+        if played:
+            lines = ", ".join(str(exchange.line) for exchange in played)
+            count = f"{len(played)} time{'s' if len(played) > 1 else ''}"
+            return (
+                f"{self.name} holds this request {count} (line {lines}), and it was made once "
+                "more:\n" + "\n".join(shown)
+            )
+        left = self.left
+        if not left:
+            return f"{self.name} is played to its end, and this request is not in it:\n" + (
+                "\n".join(shown)
+            )
+        expected = left[0]
+        changes = difflib.ndiff(_shown(expected.request), shown)
+        return "\n".join(
+            [
+                f"{self.name} does not hold this request.",
+                f"- expected next: the request in line {expected.line}",
+                "+ the request that was made",
+                *(line for line in changes if not line.startswith("?")),
+            ]
+        )
+
+
+def _shown(request: Request) -> List[str]:
+    """What a request is recognised by, to be compared line by line."""
+    query = sorted(parse_qsl(urlsplit(request.url).query, keep_blank_values=True))
+    parameters = [f"  {name}={value}" for name, value in query]
+    return [f"{request.method} {path_below_root(request.url)}", *parameters, *_body(request.body)]
+
+
+def _body(body: bytes) -> List[str]:
+    if not body:
+        return []
+    try:
+        value: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return body.decode("utf-8", "backslashreplace").split("\n")
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).splitlines()

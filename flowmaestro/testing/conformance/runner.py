@@ -1,0 +1,281 @@
+"""What a check is given: servers, transports, and a way to do several things at once.
+
+Both kinds of transport look alike to a check. A blocking one is made to look awaiting; what
+goes on beside the check is a thread there, and a task here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import ssl
+import tempfile
+import threading
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Callable, ContextManager, Coroutine, FrozenSet, List, Optional, Tuple
+
+import anyio
+
+from flowmaestro.testing.conformance.blocking import Disguised, run_to_its_end
+from flowmaestro.testing.conformance.certificates import Authority
+from flowmaestro.testing.conformance.check import (
+    AT_ONCE,
+    STREAMS,
+    TIME_LIMITS,
+    Check,
+    CheckFailed,
+    NotOffered,
+    expect,
+)
+from flowmaestro.testing.conformance.scripted_server import Handler, ScriptedServer
+from flowmaestro.testing.conformance.site import Respond
+from flowmaestro_transports.contract import AsyncTransport
+from flowmaestro_transports.functions import (
+    AsyncFunctionTransport,
+    FunctionTransport,
+    as_async_transport,
+    as_transport,
+)
+
+TOO_LONG = 120.0
+"""Seconds after which a check is given up: something in it hangs."""
+
+_POLL_SECONDS = 0.005
+_CONSEQUENCES = {
+    "verify": "nobody can say whom it trusts: a private authority cannot be used",
+    "client_cert": "services that ask their clients for a certificate cannot be reached",
+    "max_connections": "nobody can bound the connections that it makes",
+}
+
+_NOT_OF_FUNCTIONS = {
+    STREAMS: "events come when their stream has ended, all at once, or not at all",
+    TIME_LIMITS: "calls take as long as the function says, whatever `timeout` says",
+}
+
+Step = Callable[..., Coroutine[Any, Any, Any]]
+ServeSite = Callable[[Respond], ContextManager[str]]
+
+
+class Job:
+    """Something that goes on beside the check."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.done = False
+        self.cancelled = False
+        self.value: Any = None
+        self.error: Optional[BaseException] = None
+        self.cancel: Callable[[], None] = _cannot_cancel
+        self._lane = lane
+
+    async def outcome(self, within: float = AT_ONCE) -> Any:
+        """What it returned; raises what it raised. It fails the check to take longer."""
+        ended = await self._lane.until(lambda: self.done, within)
+        expect(ended, f"what was under way had not ended {within:.0f} s later")
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class Lane(ABC):
+    """The surroundings of one check on one transport.
+
+    A `site` answers requests; a `server` sends bytes. Make them before the transport.
+    """
+
+    crowd = 1
+    """How many calls at once this kind of transport has to bear."""
+
+    def __init__(self, make_transport: Callable[..., Any], serve_site: ServeSite) -> None:
+        self.patient = True
+        """Whether the transport claims to survive a quiet read (its attribute `patient`)."""
+        self._make_transport = make_transport
+        self._serve_site = serve_site
+        self._servers = contextlib.ExitStack()
+        self._transports: List[AsyncTransport] = []
+        self._needs: FrozenSet[str] = frozenset()
+        self._authority: Optional[Authority] = None
+
+    def site(self, respond: Respond) -> str:
+        """The URL of a site that answers as `respond` says, until the check ends."""
+        return self._servers.enter_context(self._serve_site(respond))
+
+    def server(
+        self, handler: Handler, *, tls: Optional[ssl.SSLContext] = None, name: Optional[str] = None
+    ) -> ScriptedServer:
+        """A loopback server of scripted bytes, until the check ends."""
+        return self._servers.enter_context(ScriptedServer(handler, tls=tls, name=name))
+
+    @property
+    def authority(self) -> Authority:
+        """A certificate authority of this check's own."""
+        if self._authority is None:
+            folder = self._servers.enter_context(tempfile.TemporaryDirectory())
+            self._authority = Authority(Path(folder))
+        return self._authority
+
+    def transport(self, **options: Any) -> AsyncTransport:
+        """A new transport with these options, closed when the check ends.
+
+        Raises `NotOffered` when the factory does not take one of them.
+        """
+        for name in options:
+            if not _takes(self._make_transport, name):
+                raise NotOffered(f"{name}=", _CONSEQUENCES[name])
+        try:
+            made = self._make_transport(**options)
+        except NotOffered as error:
+            raise NotOffered(error.what, error.consequence or _consequence(options)) from error
+        if made is NotImplemented:
+            raise NotOffered(_written(options), _consequence(options))
+        transport, whole_only = self._adapted(made)
+        self._transports.append(transport)
+        self.patient = getattr(made, "patient", True)
+        for need, consequence in _NOT_OF_FUNCTIONS.items():
+            if whole_only and need in self._needs:
+                raise NotOffered(need, consequence)
+        return transport
+
+    def narrow_transport(self) -> AsyncTransport:
+        """A transport with one connection, so that one lost is one too many; else any."""
+        try:
+            return self.transport(max_connections=1)
+        except NotOffered:
+            return self.transport()
+
+    async def until(self, condition: Callable[[], bool], within: float = AT_ONCE) -> bool:
+        """Wait for a condition; whether it came true within so many seconds."""
+        deadline = time.monotonic() + within
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            await self.pause(_POLL_SECONDS)
+        return True
+
+    async def _carry_out(self, check: Check) -> None:
+        self._needs = check.needs
+        try:
+            await check.run(self)
+        finally:
+            for transport in self._transports:
+                await transport.close()
+
+    @abstractmethod
+    def run(self, check: Check) -> None:
+        """Carry out a check; raises what it raises."""
+
+    @abstractmethod
+    def start(self, step: Step, *args: Any) -> Job:
+        """Have something go on beside the check."""
+
+    @abstractmethod
+    async def pause(self, seconds: float) -> None:
+        """Let real time pass."""
+
+    @abstractmethod
+    def _adapted(self, made: Any) -> Tuple[AsyncTransport, bool]:
+        """As an awaiting transport; and whether it is a function, which gives whole replies."""
+
+
+class BlockingLane(Lane):
+    """For a `Transport`, or a function from request to response."""
+
+    crowd = 50
+
+    def run(self, check: Check) -> None:
+        with self._servers:  # in a thread, since what hangs there holds up nobody
+            run_to_its_end(self.start(self._carry_out, check).outcome(TOO_LONG))
+
+    def start(self, step: Step, *args: Any) -> Job:
+        job = Job(self)
+
+        def run() -> None:
+            try:
+                job.value = run_to_its_end(step(*args))
+            except BaseException as error:
+                job.error = error
+            finally:
+                job.done = True
+
+        threading.Thread(target=run, daemon=True).start()
+        return job
+
+    async def pause(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - there is no event loop
+
+    def _adapted(self, made: Any) -> Tuple[AsyncTransport, bool]:
+        transport = as_transport(made)
+        return Disguised(transport), isinstance(transport, FunctionTransport)
+
+
+class AwaitingLane(Lane):
+    """For an `AsyncTransport`, or such a function, on the event loop of `backend`."""
+
+    crowd = 500
+
+    def __init__(
+        self, make_transport: Callable[..., Any], serve_site: ServeSite, backend: str
+    ) -> None:
+        super().__init__(make_transport, serve_site)
+        self._backend = backend
+        self._tasks: Any = None
+
+    def run(self, check: Check) -> None:
+        with self._servers:
+            failure = anyio.run(self._with_tasks, check, backend=self._backend)
+        if failure is not None:
+            raise failure
+
+    async def _with_tasks(self, check: Check) -> Optional[BaseException]:
+        error: Optional[BaseException] = None
+        async with anyio.create_task_group() as self._tasks:
+            job = self.start(self._carry_out, check)
+            ended = await self.until(lambda: job.done, TOO_LONG)
+            error = job.error if ended else CheckFailed(f"it had not ended {TOO_LONG:.0f} s later")
+            self._tasks.cancel_scope.cancel()
+        return error  # had it been raised, the task group would have wrapped it up
+
+    def start(self, step: Step, *args: Any) -> Job:
+        job = Job(self)
+        scope = anyio.CancelScope()
+        job.cancel = scope.cancel
+
+        async def run() -> None:
+            try:
+                with scope:
+                    job.value = await step(*args)
+            except Exception as error:
+                job.error = error
+            finally:
+                job.cancelled = scope.cancelled_caught
+                job.done = True
+
+        self._tasks.start_soon(run)
+        return job
+
+    async def pause(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    def _adapted(self, made: Any) -> Tuple[AsyncTransport, bool]:
+        transport = as_async_transport(made)
+        return transport, isinstance(transport, AsyncFunctionTransport)
+
+
+def _takes(factory: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(factory).parameters
+    return name in parameters or any(
+        parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()
+    )
+
+
+def _written(options: Any) -> str:
+    return ", ".join(f"{name}=" for name in options) or "a transport"
+
+
+def _consequence(options: Any) -> str:
+    return "; ".join(_CONSEQUENCES[name] for name in options)
+
+
+def _cannot_cancel() -> None:
+    raise CheckFailed("a blocking call cannot be cancelled")

@@ -1,0 +1,1 @@
+"""The embedded FlowMaestro: its state, its rules, and what its endpoints answer."""

@@ -1,0 +1,231 @@
+"""Agents that answer, their threads, what they remember, and a message as it is answered."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+    cast,
+)
+
+from flowmaestro.testing.checks import check_function
+from flowmaestro.testing.model.knowledge import LexicalIndex
+from flowmaestro.testing.model.timeline import Timeline
+
+Utterances = Union[str, Iterable[str]]
+"""An answer: a text, or the tokens that it is uttered in."""
+AgentReply = Callable[[str], Utterances]
+
+_TOKEN = re.compile(r"\s*\S+")
+
+
+def echo(text: str) -> str:
+    """What an agent answers unless it is told otherwise."""
+    return f"You said: {text}"
+
+
+def tokens(text: str) -> List[str]:
+    """A text in the pieces in which an agent utters it; joined, they are the text again."""
+    pieces = _TOKEN.findall(text)
+    rest = text[sum(map(len, pieces)) :]
+    return [*pieces, rest] if rest else pieces
+
+
+class Replies:
+    """Answers in the order in which they are asked for; the last one is given ever after.
+
+    `given` is how many were asked for.
+    """
+
+    def __init__(self, replies: Sequence[Union[Utterances, AgentReply, Exception]]) -> None:
+        self._replies = [_checked(f"replies[{index}]", it) for index, it in enumerate(replies)]
+        self.given = 0
+
+    def __call__(self, text: str) -> Utterances:
+        """The next answer; raises the exception that stands in its place."""
+        reply = self._replies[min(self.given, len(self._replies) - 1)]
+        self.given += 1
+        if isinstance(reply, Exception):
+            raise reply
+        return reply(text) if callable(reply) else reply
+
+    @property
+    def left(self) -> int:
+        """How many were never asked for."""
+        return max(0, len(self._replies) - self.given)
+
+
+def _pieces(answer: Iterable[str]) -> Iterator[str]:
+    """The tokens that a scripted function gave; `TypeError` at the first that is none."""
+    pieces: Iterable[object] = answer if isinstance(answer, Iterable) else [answer]
+    for piece in pieces:
+        if not isinstance(piece, str):
+            raise TypeError(f"an agent's function must return a text or its tokens, not {answer!r}")
+        yield piece
+
+
+def _checked(name: str, reply: Any) -> Union[Tuple[str, ...], str, AgentReply, Exception]:
+    if isinstance(reply, (str, Exception)):
+        return reply
+    if callable(reply) and not isinstance(reply, type):
+        check_function(name, reply)
+        return cast("AgentReply", reply)
+    if isinstance(reply, Iterable) and not isinstance(reply, (bytes, Mapping)):
+        pieces = tuple(cast("Iterable[object]", reply))
+        if all(isinstance(piece, str) for piece in pieces):
+            return cast("Tuple[str, ...]", pieces)
+    raise TypeError(
+        f"{name} must be a text, its tokens, a function from a message to either, or an exception, "
+        f"not {reply!r}"
+    )
+
+
+@dataclass
+class Memory:
+    """What an agent remembers of one user."""
+
+    user_id: str
+    working_memory: str
+    metadata: Dict[str, Any]
+    created_at: float
+    updated_at: float
+
+
+class MemoryHit(NamedTuple):
+    """A memory that a search found, and how well it fits (0 to 1)."""
+
+    memory: Memory
+    score: float
+
+
+@dataclass
+class Agent:
+    """An agent: `reply` makes its answer, which takes `seconds`; if it raises, the run fails.
+
+    Tokens that it gave before it raised are uttered. One that is `scripted` by a test utters them
+    one by one, whether or not the dialect streams.
+    """
+
+    id: str
+    name: str
+    model: str
+    created_at: float
+    description: str = ""
+    provider: str = "openai"
+    reply: AgentReply = echo
+    seconds: float = 0.4
+    memories: Dict[str, Memory] = field(default_factory=dict[str, Memory])
+    scripted: bool = False
+
+    def recall(
+        self, query: str, top_k: int, threshold: float, user_id: Optional[str]
+    ) -> List[MemoryHit]:
+        """The memories that fit `query` with at least `threshold`, best first."""
+        memories = [
+            memory for memory in self.memories.values() if user_id in (None, memory.user_id)
+        ]
+        scores = LexicalIndex([memory.working_memory for memory in memories]).scores(query)
+        hits = [MemoryHit(memory, score) for memory, score in zip(memories, scores)]
+        hits = [hit for hit in hits if hit.score > 0 and hit.score >= threshold]
+        return sorted(hits, key=lambda hit: -hit.score)[:top_k]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a thread."""
+
+    id: str
+    role: str
+    content: str
+    created_at: float
+
+
+@dataclass
+class Thread:
+    """A conversation with one agent."""
+
+    id: str
+    agent: Agent
+    metadata: Dict[str, Any]
+    created_at: float
+    messages: List[Message] = field(default_factory=list[Message])
+
+
+@dataclass
+class Turn:
+    """One message of a user and the agent's answer to it, while it is being given.
+
+    `execution_id` is that of the agent's run, `answer_id` that of the message it will write.
+    """
+
+    execution_id: str
+    thread: Thread
+    question: str
+    answer_id: str
+    began_at: float
+    answer: Optional[Message] = None
+    error: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """Something that happened in a turn, under the name that the event stream gives it."""
+
+    name: str
+    turn: Turn
+    at: float
+    token: str = ""
+
+
+Hearer = Callable[[Utterance], None]
+
+
+class Conversation:
+    """Carries turns through time and tells those who listen what is said."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+
+    def take(self, turn: Turn, hear: Hearer) -> None:
+        """Let the agent answer; the tokens come evenly over the time that it takes."""
+        agent = turn.thread.agent
+        self._after(0.0, lambda: hear(self._utter("message:started", turn)))
+        pieces: List[str] = []
+        try:
+            answer = agent.reply(turn.question)
+            pieces.extend(tokens(answer) if isinstance(answer, str) else _pieces(answer))
+        except Exception as error:  # whatever a scripted agent raises is its own failure
+            turn.error = f"{type(error).__name__}: {error}"
+        for index, piece in enumerate(pieces):
+            delay = agent.seconds * (index + 1) / (len(pieces) + 1)
+            self._after(delay, self._say(turn, piece, hear))
+        if turn.error is None:
+            self._after(agent.seconds, lambda: self._complete(turn, "".join(pieces), hear))
+        else:
+            self._after(agent.seconds, lambda: hear(self._utter("message:failed", turn)))
+
+    def _after(self, delay: float, step: Callable[[], None]) -> None:
+        self._timeline.schedule(delay, step)
+
+    def _utter(self, name: str, turn: Turn, token: str = "") -> Utterance:
+        return Utterance(name, turn, self._timeline.now, token)
+
+    def _say(self, turn: Turn, token: str, hear: Hearer) -> Callable[[], None]:
+        return lambda: hear(self._utter("message:token", turn, token))
+
+    def _complete(self, turn: Turn, text: str, hear: Hearer) -> None:
+        turn.answer = Message(turn.answer_id, "assistant", text, self._timeline.now)
+        turn.thread.messages.append(turn.answer)
+        hear(self._utter("message:completed", turn))

@@ -1,0 +1,157 @@
+"""How one request is answered: its key, its scopes, its body, and what goes wrong on purpose."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Callable, List, Optional, Tuple, Union, cast
+from urllib.parse import urlsplit
+
+from flowmaestro.testing.model.dialects.base import Dialect
+from flowmaestro.testing.model.endpoints import ROUTES
+from flowmaestro.testing.model.faults import Fault, Faults
+from flowmaestro.testing.model.journal import Entry, Journal, path_below_root
+from flowmaestro.testing.model.keys import ApiKey, KeyRing
+from flowmaestro.testing.model.refusals import Refusal, invalid
+from flowmaestro.testing.model.replies import Answer, EventStream, FakeReply, JsonObject, Later, encode
+from flowmaestro.testing.model.routing import Call, Outcome, Router, query_of
+from flowmaestro.testing.model.service import Service
+from flowmaestro_core.http.messages import Headers, Request
+
+MAX_BODY_BYTES = 1024 * 1024
+
+HeaderPairs = List[Tuple[str, str]]
+
+
+class Reception:
+    """Takes requests, one at a time, and has the service answer them."""
+
+    def __init__(
+        self, service: Service, dialect: Dialect, keys: KeyRing, faults: Faults, journal: Journal
+    ) -> None:
+        self._service = service
+        self._timeline = service.timeline
+        self._dialect = dialect
+        self._keys = keys
+        self._faults = faults
+        self._journal = journal
+        self._router = Router(ROUTES)
+
+    def take(self, request: Request) -> FakeReply:
+        """Answer one request, at once or later."""
+        request_id = self._dialect.request_id(self._service.new_id())
+        gateway_id = request.headers.get("x-request-id") or self._service.new_id()
+        entry = self._journal.note(request, self._timeline.now)
+        path = path_below_root(request.url)
+        fault = self._faults.meet(request.method, path)
+        reply = FakeReply()
+        headers: HeaderPairs = []
+
+        def settle(answer: Union[Answer, Refusal]) -> None:
+            pairs = [("X-Request-ID", gateway_id), *headers]
+            self._arrive(
+                entry, fault, reply, lambda: self._settle(reply, answer, pairs, request_id)
+            )
+
+        try:
+            if fault is not None and fault.status is not None:
+                raise fault.refusal(fault.status)
+            outcome = self._answer(request, headers)
+        except Refusal as refusal:
+            settle(refusal)
+            return reply
+        if isinstance(outcome, Later):
+            outcome.then(settle)
+        elif isinstance(outcome, EventStream):
+            stream = outcome
+            self._faults.meet_stream(request.method, path, stream)
+            shown = self._stream_headers(headers)
+            self._arrive(entry, fault, reply, lambda: reply.settle(200, shown, stream=stream))
+        else:
+            settle(outcome)
+        return reply
+
+    def _arrive(
+        self, entry: Entry, fault: Optional[Fault], reply: FakeReply, settle: Callable[[], None]
+    ) -> None:
+        """Have the reply arrive after the latency, or get lost."""
+
+        def arrive() -> None:
+            if fault is not None and fault.status is None:
+                reply.drop()
+            else:
+                settle()
+                entry.status = reply.status
+
+        if self._faults.latency:
+            self._timeline.schedule(self._faults.latency, arrive)
+        else:
+            arrive()
+
+    def _answer(self, request: Request, headers: HeaderPairs) -> Outcome:
+        found = self._router.find(request.method, request.url)
+        if found is None:
+            raise self._dialect.no_route(request.method, urlsplit(request.url).path)
+        route, ids = found
+        key = self._keys.identify(request.headers)
+        self._admit(key, headers)
+        body = self._json(request)
+        key.require(route.scopes)
+        return route.handler(self._service, Call(ids, query_of(request.url), body))
+
+    def _admit(self, key: ApiKey, headers: HeaderPairs) -> None:
+        try:
+            key.admit(self._timeline.now)
+        finally:
+            headers += key.limit_headers(self._timeline.wall(key.minute.ends))
+
+    def _json(self, request: Request) -> JsonObject:
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if len(request.body) > MAX_BODY_BYTES:
+            raise self._dialect.too_large()
+        if not request.body:
+            if media_type == "application/json" and not self._dialect.accepts_empty_json:
+                raise self._dialect.malformed_json("the body is empty")
+            return {}
+        if media_type != "application/json":
+            raise self._dialect.wrong_media_type(media_type)
+        try:
+            value: object = json.loads(request.body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise self._dialect.malformed_json(str(error)) from None
+        if not isinstance(value, dict):
+            raise invalid("Request body must be an object")
+        return cast("JsonObject", value)
+
+    def _settle(
+        self,
+        reply: FakeReply,
+        answer: Union[Answer, Refusal],
+        headers: HeaderPairs,
+        request_id: str,
+    ) -> None:
+        if isinstance(answer, Refusal):
+            body: Optional[JsonObject] = self._dialect.refusal(answer, request_id)
+        elif answer.body is None:
+            body = None
+        else:
+            body = {**answer.body, "meta": self._dialect.meta(request_id)}
+        pairs = [("Date", self._timeline.http_date()), *headers, *answer.headers]
+        if body is None:
+            reply.settle(answer.status, Headers(pairs))
+        else:
+            pairs.insert(0, ("Content-Type", "application/json; charset=utf-8"))
+            reply.settle(answer.status, Headers(pairs), body=encode(body))
+
+    def _stream_headers(self, headers: HeaderPairs) -> Headers:
+        return Headers(
+            [
+                ("Content-Type", "text/event-stream"),
+                ("Cache-Control", "no-cache"),
+                ("Date", self._timeline.http_date()),
+                *headers,
+            ]
+        )
+
+
+def _refuse_constant(constant: str) -> Any:
+    raise ValueError(f"Unexpected token {constant} in JSON")

@@ -1,0 +1,16 @@
+"""The 34 calls of the API, a module for each family of resources."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+from flowmaestro.testing.model.endpoints import agents, knowledge_bases, memories, webhooks, workflows
+from flowmaestro.testing.model.routing import Route
+
+ROUTES: Tuple[Route, ...] = (
+    *workflows.ROUTES,
+    *agents.ROUTES,
+    *memories.ROUTES,
+    *knowledge_bases.ROUTES,
+    *webhooks.ROUTES,
+)

@@ -1,0 +1,125 @@
+"""Agents, their threads, and the messages in them."""
+
+from __future__ import annotations
+
+from flowmaestro.testing.model.agents import Thread, Turn, Utterance
+from flowmaestro.testing.model.refusals import Refusal
+from flowmaestro.testing.model.replies import Answer, EventStream, Later
+from flowmaestro.testing.model.routing import Call, Outcome, Route
+from flowmaestro.testing.model.service import Service
+
+LONGEST_ANSWER_MS = 120_000
+
+
+def list_agents(service: Service, call: Call) -> Outcome:
+    """Every agent."""
+    rows = [service.dialect.agent(agent) for agent in service.every(service.agents, "agent")]
+    return Answer(200, service.dialect.listed(rows, call.query))
+
+
+def get_agent(service: Service, call: Call) -> Outcome:
+    """One agent."""
+    agent = service.find(service.agents, "agent", call.id)
+    return Answer(200, {"data": service.dialect.agent(agent)})
+
+
+def create_thread(service: Service, call: Call) -> Outcome:
+    """Begin a conversation; not every dialect keeps its metadata."""
+    agent = service.find(service.agents, "agent", call.id)
+    metadata = call.mapping("metadata") if service.dialect.keeps_thread_metadata else {}
+    thread = Thread(service.new_id(), agent, metadata, service.timeline.now)
+    service.threads[thread.id] = thread
+    return Answer(201, {"data": service.dialect.thread(thread)})
+
+
+def get_thread(service: Service, call: Call) -> Outcome:
+    """One thread."""
+    return Answer(200, {"data": service.dialect.thread(_thread(service, call))})
+
+
+def list_messages(service: Service, call: Call) -> Outcome:
+    """What has been said in a thread."""
+    return Answer(200, service.dialect.list_messages(_thread(service, call), call.query))
+
+
+def send_message(service: Service, call: Call) -> Outcome:
+    """Say something to the agent, and be answered in one of four ways."""
+    thread, text = _thread(service, call), call.text("content")
+    if not call.flag("stream"):
+        return _answer_whole(service, thread, text, call.number("timeout", LONGEST_ANSWER_MS))
+    answers = service.message_answers(thread.agent)
+    if answers == "refused":
+        raise Refusal(501, "not_implemented", "Streaming responses are not implemented")
+    if answers == "two-connection":
+        turn = service.ask(thread, text)
+        ids = {"message_id": turn.answer_id, "thread_id": thread.id}
+        return Answer(200, {"data": {**ids, "status": "processing"}})
+    return _answer_as_events(service, thread, text)
+
+
+def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) -> Later:
+    """The answer when it is there; 408 once the limit is over, though the agent goes on."""
+    reply = Later()
+
+    def hear(utterance: Utterance) -> None:
+        turn = utterance.turn
+        if turn.answer is not None:
+            reply.resolve(Answer(200, {"data": service.dialect.answered(turn, turn.answer)}))
+        elif turn.error is not None and utterance.name == "message:failed":
+            reply.resolve(Refusal(500, "execution_failed", turn.error))
+
+    turn = service.ask(thread, text, hear)
+    limit = max(0, min(limit_ms, LONGEST_ANSWER_MS)) / 1000
+    service.timeline.schedule(limit, lambda: reply.resolve(_too_slow(turn)))
+    return reply
+
+
+def _too_slow(turn: Turn) -> Refusal:
+    details = {"execution_id": turn.execution_id, "thread_id": turn.thread.id}
+    return Refusal(408, "timeout", "Agent did not answer in time", details)
+
+
+def _answer_as_events(service: Service, thread: Thread, text: str) -> EventStream:
+    stream = EventStream(service.timeline)
+
+    def hear(utterance: Utterance) -> None:
+        stream.publish(utterance.name, service.dialect.utterance(utterance))
+        if utterance.name in ("message:completed", "message:failed"):
+            stream.finish()
+
+    service.ask(thread, text, hear)
+    return stream
+
+
+def stream_thread(service: Service, call: Call) -> Outcome:
+    """What is said in a thread from now on."""
+    thread = _thread(service, call)
+    if service.message_answers(thread.agent) == "refused":
+        raise service.dialect.no_route("GET", f"/api/v1/threads/{thread.id}/events")
+    stream = service.subscribe(thread.id)
+    stream.publish("connected", {"thread_id": thread.id, "status": "active"})
+    return stream
+
+
+def delete_thread(service: Service, call: Call) -> Outcome:
+    """Forget a thread and all its messages."""
+    thread = _thread(service, call)
+    del service.threads[thread.id]
+    return service.dialect.deleted(thread.id)
+
+
+def _thread(service: Service, call: Call) -> Thread:
+    return service.find(service.threads, "thread", call.id)
+
+
+_MESSAGES = "/threads/{id}/messages"
+ROUTES = (
+    Route("GET", "/agents", list_agents, ("agents:read",)),
+    Route("GET", "/agents/{id}", get_agent, ("agents:read",)),
+    Route("POST", "/agents/{id}/threads", create_thread, ("agents:read", "threads:write")),
+    Route("GET", "/threads/{id}", get_thread, ("threads:read",)),
+    Route("GET", _MESSAGES, list_messages, ("threads:read",)),
+    Route("POST", _MESSAGES, send_message, ("agents:execute", "threads:write")),
+    Route("GET", "/threads/{id}/events", stream_thread, ("threads:read",)),
+    Route("DELETE", "/threads/{id}", delete_thread, ("threads:write",)),
+)

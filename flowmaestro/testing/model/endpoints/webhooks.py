@@ -1,0 +1,134 @@
+"""Webhooks and their deliveries."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, cast
+from urllib.parse import urlsplit
+
+from flowmaestro.testing.model.refusals import invalid
+from flowmaestro.testing.model.replies import Answer, Later
+from flowmaestro.testing.model.routing import Call, Outcome, Route
+from flowmaestro.testing.model.service import Service
+from flowmaestro.testing.model.webhooks import EVENTS, Delivery, Webhook
+
+_VISIBLE_ASCII = re.compile(r"[!-~]+")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD = re.compile(r"([!-~]([ \t!-~]*[!-~])?)?")
+
+
+def list_webhooks(service: Service, call: Call) -> Outcome:
+    """Every webhook."""
+    rows = [service.dialect.webhook(webhook) for webhook in service.webhooks.values()]
+    return Answer(200, service.dialect.listed(rows, call.query))
+
+
+def get_webhook(service: Service, call: Call) -> Outcome:
+    """One webhook, without its secret."""
+    return Answer(200, {"data": service.dialect.webhook(_webhook(service, call))})
+
+
+def create_webhook(service: Service, call: Call) -> Outcome:
+    """Subscribe; only this reply shows the secret."""
+    webhook = Webhook(
+        id=service.new_id(),
+        name=call.text("name"),
+        url=_url(call),
+        events=_events(call),
+        headers=_headers(call),
+        secret=service.new_secret("whsec_"),
+        created_at=service.timeline.now,
+    )
+    service.webhooks[webhook.id] = webhook
+    return Answer(201, {"data": {**service.dialect.webhook(webhook), "secret": webhook.secret}})
+
+
+def update_webhook(service: Service, call: Call) -> Outcome:
+    """Change what the body names, and nothing else."""
+    webhook, body = _webhook(service, call), call.body
+    changes: Dict[str, Any] = {}
+    if "name" in body:
+        changes["name"] = call.text("name")
+    if "url" in body:
+        changes["url"] = _url(call)
+    if "events" in body:
+        changes["events"] = _events(call)
+    if "headers" in body:
+        changes["headers"] = _headers(call)
+    if "is_active" in body:
+        changes["active"] = call.flag("is_active")
+    for name, value in changes.items():
+        setattr(webhook, name, value)
+    return Answer(200, {"data": service.dialect.webhook(webhook)})
+
+
+def delete_webhook(service: Service, call: Call) -> Outcome:
+    """Unsubscribe."""
+    webhook = _webhook(service, call)
+    del service.webhooks[webhook.id]
+    return service.dialect.deleted(webhook.id)
+
+
+def test_webhook(service: Service, call: Call) -> Outcome:
+    """Send a test event, and tell how that went: 200 even when it did not go well."""
+    reply = Later()
+
+    def settled(delivery: Delivery) -> None:
+        reply.resolve(Answer(200, {"data": service.dialect.tested(delivery)}))
+
+    service.desk.test(_webhook(service, call), settled)
+    return reply
+
+
+def list_deliveries(service: Service, call: Call) -> Outcome:
+    """What was sent to a webhook, the newest first."""
+    deliveries = reversed(_webhook(service, call).deliveries)
+    rows = [service.dialect.delivery(delivery) for delivery in deliveries]
+    return Answer(200, service.dialect.listed(rows, call.query))
+
+
+def _webhook(service: Service, call: Call) -> Webhook:
+    return service.find(service.webhooks, "webhook", call.id)
+
+
+def _url(call: Call) -> str:
+    url = call.text("url")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not _VISIBLE_ASCII.fullmatch(url):
+        raise invalid("url is not a web address", url="must be an absolute http or https URL")
+    return url
+
+
+def _headers(call: Call) -> Dict[str, str]:
+    headers = call.mapping("headers")
+    for name, value in headers.items():
+        if not (_TOKEN.fullmatch(name) and isinstance(value, str) and _FIELD.fullmatch(value)):
+            raise invalid("headers is not usable", headers=f"not a header field: {name}")
+    return headers
+
+
+def _events(call: Call) -> List[str]:
+    events = call.body.get("events")
+    if not isinstance(events, list) or not events:
+        raise invalid("events is required", events="must be a non-empty list")
+    unknown = [event for event in cast("List[object]", events) if event not in EVENTS]
+    if unknown:
+        raise invalid("Unknown events", events=f"not an event: {unknown[0]}")
+    return cast("List[str]", events)
+
+
+_WEBHOOK = "/webhooks/{id}"
+_READ, _WRITE = ("webhooks:read",), ("webhooks:write",)
+ROUTES = (
+    Route("GET", "/webhooks", list_webhooks, _READ),
+    Route("POST", "/webhooks", create_webhook, _WRITE),
+    Route("GET", _WEBHOOK, get_webhook, _READ),
+    Route("PATCH", _WEBHOOK, update_webhook, _WRITE),
+    Route("DELETE", _WEBHOOK, delete_webhook, _WRITE),
+    Route("POST", f"{_WEBHOOK}/test", test_webhook, _WRITE),
+    Route("GET", f"{_WEBHOOK}/deliveries", list_deliveries, _READ),
+)

@@ -1,0 +1,105 @@
+"""Workflows, their executions, and the triggers that start them."""
+
+from __future__ import annotations
+
+from flowmaestro.testing.model.executions import missing_inputs
+from flowmaestro.testing.model.refusals import Refusal, invalid
+from flowmaestro.testing.model.replies import Answer
+from flowmaestro.testing.model.routing import Call, Outcome, Route
+from flowmaestro.testing.model.service import Service
+
+
+def list_workflows(service: Service, call: Call) -> Outcome:
+    """Every workflow."""
+    workflows = service.every(service.workflows, "workflow")
+    rows = [service.dialect.workflow_row(workflow) for workflow in workflows]
+    return Answer(200, service.dialect.listed(rows, call.query))
+
+
+def get_workflow(service: Service, call: Call) -> Outcome:
+    """One workflow, with what it takes."""
+    workflow = service.find(service.workflows, "workflow", call.id)
+    return Answer(200, {"data": service.dialect.workflow(workflow)})
+
+
+def execute_workflow(service: Service, call: Call) -> Outcome:
+    """Start an execution."""
+    workflow = service.find(service.workflows, "workflow", call.id, executing=True)
+    inputs = call.mapping("inputs")
+    missing = missing_inputs(workflow, inputs)
+    if missing:
+        raise invalid("Missing required inputs", **dict.fromkeys(missing, "is required"))
+    return Answer(202, {"data": service.dialect.started(service.start(workflow, inputs))})
+
+
+def list_executions(service: Service, call: Call) -> Outcome:
+    """Executions, the newest first, filtered as the dialect does it."""
+    return Answer(200, service.dialect.list_executions(service.newest_executions(), call.query))
+
+
+def get_execution(service: Service, call: Call) -> Outcome:
+    """One execution as it stands."""
+    execution = service.find(service.executions, "execution", call.id)
+    return Answer(200, {"data": service.dialect.execution(execution)})
+
+
+def cancel_execution(service: Service, call: Call) -> Outcome:
+    """End an execution, unless it has ended or waits for a human."""
+    execution = service.find(service.executions, "execution", call.id)
+    if execution.ended or execution.status == "paused":
+        message = f"Cannot cancel execution with status: {execution.status}"
+        raise Refusal(400, "validation_error", message, {"status": execution.status})
+    service.runner.cancel(execution)
+    return Answer(200, {"data": service.dialect.cancelled(execution)})
+
+
+def stream_execution(service: Service, call: Call) -> Outcome:
+    """What happens to an execution from now on; at once its end, if it has ended."""
+    execution = service.find(service.executions, "execution", call.id)
+    stream = service.subscribe(execution.id)
+    stream.publish("connected", service.dialect.connected(execution))
+    if execution.ended:
+        stream.publish(f"execution:{execution.status}", service.dialect.ended(execution))
+        stream.finish()
+    return stream
+
+
+def list_triggers(service: Service, call: Call) -> Outcome:
+    """Triggers; not every dialect heeds the workflow that was asked for."""
+    triggers = service.every(service.triggers, "trigger")
+    wanted = call.query.get("workflow_id")
+    if wanted is not None and service.dialect.filters_triggers:
+        triggers = [trigger for trigger in triggers if trigger.workflow.id == wanted]
+    rows = [service.dialect.trigger(trigger) for trigger in triggers]
+    return Answer(200, service.dialect.listed(rows, call.query))
+
+
+def execute_trigger(service: Service, call: Call) -> Outcome:
+    """Start the trigger's workflow with whatever inputs were given."""
+    trigger = service.find(service.triggers, "trigger", call.id)
+    if not trigger.enabled:
+        raise Refusal(400, "validation_error", "Trigger is disabled", {"trigger_id": trigger.id})
+    inputs = call.mapping("inputs")
+    execution = service.start(trigger.workflow, inputs, trigger_id=trigger.id)
+    return Answer(202, {"data": service.dialect.started(execution)})
+
+
+_EXECUTION = "/executions/{id}"
+ROUTES = (
+    Route("GET", "/workflows", list_workflows, ("workflows:read",)),
+    Route("GET", "/workflows/{id}", get_workflow, ("workflows:read",)),
+    Route(
+        "POST",
+        "/workflows/{id}/execute",
+        execute_workflow,
+        ("workflows:read", "workflows:execute"),
+    ),
+    Route("GET", "/executions", list_executions, ("executions:read",)),
+    Route("GET", _EXECUTION, get_execution, ("executions:read",)),
+    Route(
+        "POST", f"{_EXECUTION}/cancel", cancel_execution, ("executions:read", "executions:cancel")
+    ),
+    Route("GET", f"{_EXECUTION}/events", stream_execution, ("executions:read",)),
+    Route("GET", "/triggers", list_triggers, ("triggers:read",)),
+    Route("POST", "/triggers/{id}/execute", execute_trigger, ("triggers:read", "triggers:execute")),
+)

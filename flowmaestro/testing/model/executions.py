@@ -1,0 +1,201 @@
+"""Workflows, and their executions as they unfold in time.
+
+An execution plays its workflow's plan (`plans.py`) on the timeline and tells one listener
+everything that happens to it; who else hears of it (open streams, webhooks) and in which words
+is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple, cast
+
+from flowmaestro.testing.model.plans import Node, Step, plan_of
+from flowmaestro.testing.model.timeline import Timeline
+
+Inputs = Dict[str, Any]
+Outputs = Callable[[Inputs], Dict[str, Any]]
+
+PICKUP_SECONDS = 0.05
+"""How long an execution is pending before a worker takes it."""
+_STATUS_AFTER = {
+    "execution:started": "running",
+    "execution:paused": "paused",
+    "execution:resumed": "running",
+}
+TERMINAL = frozenset({"completed", "failed", "cancelled"})
+ENDINGS = frozenset(f"execution:{status}" for status in TERMINAL)
+
+
+def greeting(inputs: Inputs) -> Dict[str, Any]:
+    """What a workflow puts out unless it is told otherwise."""
+    return {"message": f"Hello, {inputs.get('name', 'world')}!"}
+
+
+@dataclass(frozen=True)
+class InputField:
+    """What a workflow says of one of its inputs."""
+
+    type: str = "string"
+    label: str = ""
+    required: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A definition: `outputs` makes the result from the inputs; if it raises, the run fails.
+
+    What happens in between is the `plan`, by default that of the `nodes`.
+    """
+
+    id: str
+    name: str
+    created_at: float
+    description: str = ""
+    inputs: Mapping[str, InputField] = field(default_factory=dict[str, InputField])
+    nodes: Sequence[Node] = ()
+    outputs: Outputs = greeting
+    plan: Optional[Sequence[Step]] = None
+
+
+@dataclass
+class Execution:
+    """One run of a workflow; times are model times, `None` until they come."""
+
+    id: str
+    workflow: Workflow
+    inputs: Inputs
+    created_at: float
+    trigger_id: Optional[str] = None
+    status: str = "pending"
+    outputs: Optional[Dict[str, Any]] = None
+    error: Optional[str] = None
+    current_node: Optional[Node] = None
+    started_at: Optional[float] = None
+    completed_at: Optional[float] = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can happen to it any more."""
+        return self.status in TERMINAL
+
+    @property
+    def duration(self) -> Optional[float]:
+        """Seconds from start to end."""
+        if self.started_at is None or self.completed_at is None:
+            return None
+        return self.completed_at - self.started_at
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something that happened to an execution, under the name that the event stream gives it."""
+
+    name: str
+    execution: Execution
+    at: float
+    node: Optional[Node] = None
+    percentage: Optional[int] = None
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def seconds(self) -> Optional[float]:
+        """How long the node, or the whole execution, took; `None` for what is not an end."""
+        if self.name in ("node:completed", "node:failed") and self.node is not None:
+            return self.node.seconds
+        return self.execution.duration if self.name in ENDINGS else None
+
+    @property
+    def error(self) -> Optional[str]:
+        """Why the node or the execution failed, for an event that says that it did."""
+        return self.execution.error if self.name in ("node:failed", "execution:failed") else None
+
+
+Listener = Callable[[Happening], None]
+
+
+class ExecutionRunner:
+    """Runs executions on a timeline and tells `listener` what happens to them."""
+
+    def __init__(self, timeline: Timeline, listener: Listener) -> None:
+        self._timeline = timeline
+        self._listener = listener
+
+    def start(self, execution: Execution, pickup: float = PICKUP_SECONDS) -> None:
+        """Queue a pending execution; a worker takes it after `pickup` seconds."""
+        workflow = execution.workflow
+        plan = plan_of(workflow.nodes) if workflow.plan is None else workflow.plan
+        self._later(pickup, execution, lambda: self._play(execution, iter(plan)))
+
+    def cancel(self, execution: Execution) -> None:
+        """End an execution where it stands."""
+        self._end(execution, "cancelled")
+
+    def _later(self, delay: float, execution: Execution, play: Callable[[], None]) -> None:
+        self._timeline.schedule(delay, lambda: None if execution.ended else play())
+
+    def _play(self, execution: Execution, steps: Iterator[Step]) -> None:
+        """Take the steps that come at once, and plan those that follow."""
+        for step in steps:
+            if step.seconds:
+                self._later(step.seconds, execution, self._taking(execution, step, steps))
+                return
+            self._take(execution, step)
+
+    def _taking(self, execution: Execution, step: Step, rest: Iterator[Step]) -> Callable[[], None]:
+        def take() -> None:
+            self._take(execution, step)
+            self._play(execution, rest)
+
+        return take
+
+    def _take(self, execution: Execution, step: Step) -> None:
+        execution.error = step.error or execution.error
+        if step.event == "execution:completed":
+            self._succeed(execution, step.data)
+            return
+        if step.event in ENDINGS:
+            self._end(execution, step.event.partition(":")[2], step.data)
+            return
+        if step.event == "execution:started":
+            execution.started_at = self._timeline.now
+        if step.event in _STATUS_AFTER:
+            execution.status = _STATUS_AFTER[step.event]
+        if step.event == "node:started":
+            execution.current_node = step.node
+        now = self._timeline.now
+        self._listener(Happening(step.event, execution, now, step.node, step.percentage, step.data))
+
+    def _succeed(self, execution: Execution, data: Mapping[str, Any]) -> None:
+        try:
+            execution.outputs = _checked(execution.workflow.outputs(deepcopy(execution.inputs)))
+        except Exception as error:  # whatever a scripted workflow raises is its own failure
+            execution.error = f"{type(error).__name__}: {error}"
+            self._end(execution, "failed")
+        else:
+            execution.current_node, execution.error = None, None
+            self._end(execution, "completed", data)
+
+    def _end(
+        self, execution: Execution, status: str, data: Optional[Mapping[str, Any]] = None
+    ) -> None:
+        execution.status = status
+        execution.completed_at = now = self._timeline.now
+        node = execution.current_node
+        self._listener(Happening(f"execution:{status}", execution, now, node, data=data or {}))
+
+
+def _checked(outputs: Any) -> Dict[str, Any]:
+    if not isinstance(outputs, dict):
+        raise TypeError(f"the workflow's function must return a dict, not {outputs!r}")
+    json.dumps(outputs, allow_nan=False)
+    return deepcopy(cast("Dict[str, Any]", outputs))
+
+
+def missing_inputs(workflow: Workflow, inputs: Inputs) -> Tuple[str, ...]:
+    """The required inputs that are not there."""
+    fields = workflow.inputs.items()
+    return tuple(name for name, about in fields if about.required and name not in inputs)

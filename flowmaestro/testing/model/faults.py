@@ -1,0 +1,108 @@
+"""What goes wrong on purpose: replies that are errors, connections that are lost, slowness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import List, Optional, Tuple
+
+from flowmaestro.testing.model.journal import Pattern
+from flowmaestro.testing.model.refusals import Refusal
+from flowmaestro.testing.model.replies import EventStream
+
+_CODES = {
+    400: "validation_error",
+    401: "invalid_api_key",
+    402: "insufficient_credits",
+    403: "insufficient_scope",
+    404: "resource_not_found",
+    408: "timeout",
+    429: "rate_limit_exceeded",
+    500: "internal_error",
+}
+
+
+@dataclass
+class Fault:
+    """What happens to the next `times` requests that fit `pattern`.
+
+    With a `status` they are answered with that error and nothing is done. Without one the
+    connection is lost: before the reply, though the request is carried out; or, if
+    `after_events` is a number, behind so many events of a stream.
+    """
+
+    pattern: Pattern
+    times: int
+    status: Optional[int] = None
+    retry_after: Optional[float] = None
+    after_events: Optional[int] = None
+
+    def __str__(self) -> str:
+        if self.status is not None:
+            what = f"status {self.status}"
+        elif self.after_events is None:
+            what = "a dropped connection"
+        else:
+            what = f"a stream dropped after {self.after_events} events"
+        times = "once" if self.times == 1 else f"{self.times} times"
+        return f"{what} for {self.pattern}, {times}"
+
+    def refusal(self, status: int) -> Refusal:
+        """The answer that takes the place of the true one."""
+        headers = [] if self.retry_after is None else [("Retry-After", _decimal(self.retry_after))]
+        try:
+            phrase = HTTPStatus(status).phrase
+        except ValueError:
+            phrase = f"Status {status}"
+        code = _CODES.get(status, phrase.lower().replace(" ", "_"))
+        return Refusal(status, code, phrase, headers=headers)
+
+
+def _decimal(seconds: float) -> str:
+    """As digits, never with an exponent, which RFC 9110, 10.2.3, knows nothing of."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+
+
+class Faults:
+    """The faults that are still to come, and how long every reply takes."""
+
+    def __init__(self) -> None:
+        self.latency = 0.0
+        self._pending: List[Fault] = []
+        self._breaking: List[Tuple[int, EventStream]] = []
+
+    def expect(self, fault: Fault) -> None:
+        """One more is to come, after the others."""
+        self._pending.append(fault)
+
+    def meet(self, method: str, path: str) -> Optional[Fault]:
+        """The fault that happens to a request."""
+        return self._next(method, path, of_streams=False)
+
+    def meet_stream(self, method: str, path: str, stream: EventStream) -> None:
+        """Have the fault happen, if there is one, to the event stream that answers a request."""
+        fault = self._next(method, path, of_streams=True)
+        if fault is not None and fault.after_events is not None:
+            stream.break_after(fault.after_events)
+            self._breaking.append((fault.after_events, stream))
+
+    def forget(self) -> List[str]:
+        """Those that have not happened, in words; none is to come any more."""
+        missed = [str(fault) for fault in self._pending]
+        missed += [
+            f"a stream dropped after {events} events, before which it ended or was left"
+            for events, stream in self._breaking
+            if not stream.broken
+        ]
+        self._pending, self._breaking = [], []
+        return missed
+
+    def _next(self, method: str, path: str, *, of_streams: bool) -> Optional[Fault]:
+        for fault in self._pending:
+            its_kind = (fault.after_events is not None) is of_streams
+            if its_kind and fault.pattern.fits(method, path):
+                fault.times -= 1
+                if not fault.times:
+                    self._pending.remove(fault)
+                return fault
+        return None

@@ -1,0 +1,136 @@
+"""What the fake was asked: every request as a value, and a pattern to find some by."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any, List, Mapping, NamedTuple, Optional
+from urllib.parse import urlsplit
+
+from flowmaestro.testing.redaction import hidden_text
+from flowmaestro.testing.model.routing import API_VERSION, query_of
+from flowmaestro_core.http.messages import Headers, Request
+from flowmaestro_core.http.secrets import showable_value
+
+
+@dataclass(frozen=True)
+class RecordedRequest:
+    """One request that reached the fake.
+
+    Attributes:
+        method: the HTTP method.
+        path: below the API root, such as `/workflows/wf_123/execute`.
+        params: the query parameters.
+        json: the body, `None` without one, or when it is not JSON.
+        headers: the header fields; credentials are replaced by `***`.
+        status: what was answered; `None` while it is not, or when the connection was dropped.
+        time: seconds since the first request.
+
+    """
+
+    method: str
+    path: str
+    params: Mapping[str, str]
+    json: Any
+    headers: Headers
+    status: Optional[int]
+    time: float
+
+    def __repr__(self) -> str:
+        fields = ("method", "path", "params", "json", "status", "time")
+        shown = self.shown()
+        return f"RecordedRequest({', '.join(f'{it}={getattr(shown, it)!r}' for it in fields)})"
+
+    def shown(self) -> RecordedRequest:
+        """As it may be printed: credentials in the query and the body are `***`."""
+        params = {name: showable_value(name, value) for name, value in self.params.items()}
+        return replace(self, params=params, json=json.loads(hidden_text(json.dumps(self.json))))
+
+
+class Entry:
+    """A request, and the status that it came to be answered with."""
+
+    def __init__(self, request: Request, time: float) -> None:
+        self.request = request
+        self.time = time
+        self.status: Optional[int] = None
+
+    def recorded(self) -> RecordedRequest:
+        """As a value of its own, which nobody else sees changed."""
+        request = self.request
+        pairs = request.headers.pairs
+        return RecordedRequest(
+            request.method,
+            path_below_root(request.url),
+            query_of(request.url),
+            _json_of(request.body),
+            Headers((name, showable_value(name, value)) for name, value in pairs),
+            self.status,
+            self.time,
+        )
+
+
+class Journal:
+    """Every request, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._entries: List[Entry] = []
+
+    def note(self, request: Request, time: float) -> Entry:
+        """One more has come."""
+        entry = Entry(request, time)
+        self._entries.append(entry)
+        return entry
+
+    def recorded(self) -> List[RecordedRequest]:
+        """All that have come."""
+        return [entry.recorded() for entry in self._entries]
+
+
+class Pattern(NamedTuple):
+    """Which requests are meant; `None` for any. In `path`, `*` stands for any one segment."""
+
+    method: Optional[str] = None
+    path: Optional[str] = None
+
+    def __str__(self) -> str:
+        return f"{self.method or 'request'} {self.path or ''}".strip()
+
+    def fits(self, method: str, path: str) -> bool:
+        """Whether a request of that method to that path, below the API root, is meant."""
+        return self.method in (None, method) and (self.path is None or self._leads_to(path))
+
+    def _leads_to(self, path: str) -> bool:
+        wanted, found = (self.path or "").split("/"), path.split("/")
+        if len(wanted) != len(found):
+            return False
+        return all(one in ("*", other) for one, other in zip(wanted, found))
+
+
+def pattern(method: Optional[str], path: Optional[str]) -> Pattern:
+    """A pattern as somebody wrote it; raises `ValueError` for one that can fit nothing."""
+    if method is not None and not (isinstance(method, str) and method.isalpha()):
+        raise ValueError(f"method must be an HTTP method such as 'GET', not {method!r}")
+    if path is not None and not (isinstance(path, str) and path.startswith("/")):
+        raise ValueError(f"path must begin with a slash, such as '/workflows', not {path!r}")
+    if path is not None and ("?" in path or API_VERSION in path):
+        raise ValueError(f"path must be below the API root and without a query, not {path!r}")
+    if path is not None and ("{" in path or "<" in path):
+        raise ValueError(f"path: '*' stands for any one segment, not {path!r}")
+    if path is not None and any("*" in part and part != "*" for part in path.split("/")):
+        raise ValueError(f"path: '*' stands for one whole segment, not for a part, as in {path!r}")
+    return Pattern(method and method.upper(), path)
+
+
+def path_below_root(url: str) -> str:
+    """The path of a URL, without what precedes the API version and that itself."""
+    path = urlsplit(url).path
+    _, version, below = path.partition(API_VERSION)
+    return f"/{below}" if version else path
+
+
+def _json_of(body: bytes) -> Any:
+    try:
+        return json.loads(body) if body else None
+    except ValueError:
+        return None

@@ -1,0 +1,195 @@
+"""What the model gives back: a whole answer, now or later, or a stream of events.
+
+A driver never waits inside the model. It looks (`FakeReply.ready`, `EventStream.poll`), lets
+its own clock run to the time it is told, and looks again; or it is woken through `wake`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
+
+from flowmaestro.testing.model.refusals import Refusal
+from flowmaestro.testing.model.timeline import Timeline
+from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
+
+JsonObject = Dict[str, Any]
+
+KEEPALIVE_SECONDS = 30.0
+_BLANK_LINE = b"\n\n"
+LINGER_SECONDS = 0.5
+"""How long a stream stays open after its last event."""
+
+
+def _asleep() -> None:
+    """Nobody waits to be woken."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole reply without the header fields that every reply has; `body` `None` sends none."""
+
+    status: int
+    body: Optional[JsonObject] = None
+    headers: Tuple[Tuple[str, str], ...] = ()
+
+
+class Later:
+    """An answer that is not known yet. The first to resolve it wins; later ones are ignored."""
+
+    def __init__(self) -> None:
+        self._answer: Union[Answer, Refusal, None] = None
+        self._listener: Optional[Callable[[Union[Answer, Refusal]], None]] = None
+
+    def resolve(self, answer: Union[Answer, Refusal]) -> None:
+        """Here it is."""
+        if self._answer is None:
+            self._answer = answer
+            if self._listener is not None:
+                self._listener(answer)
+
+    def then(self, listener: Callable[[Union[Answer, Refusal]], None]) -> None:
+        """Tell `listener`, at once if the answer is known."""
+        self._listener = listener
+        if self._answer is not None:
+            listener(self._answer)
+
+
+class StreamChunk(NamedTuple):
+    """What one look at an event stream found."""
+
+    data: bytes
+    """The bytes that have come since the last look."""
+    next_time: Optional[float]
+    """When, on the driver's clock, it is worth looking again; `None` when nothing is planned."""
+    ended: bool
+    """Whether the body is complete; true only once every byte has been handed out."""
+    broken: bool = False
+    """Whether the connection is lost behind these bytes, so that no end will come."""
+
+
+class EventStream:
+    """One open event stream, seen from both ends.
+
+    The service calls `publish` and `finish`; the driver calls `poll` and, when it is done or
+    has lost the connection, `close`. A driver that sleeps sets `wake` to be called whenever
+    there is something to poll. A keepalive comment is sent every 30 seconds.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.wake: Callable[[], None] = _asleep
+        self.closed = False
+        self.broken = False
+        """Whether the reader has come to where the connection was to be lost."""
+        self._timeline = timeline
+        self._outbox = bytearray()
+        self._finishing = False
+        self._ended = False
+        self._events_left = math.inf
+        timeline.schedule(KEEPALIVE_SECONDS, self._keep_alive)
+
+    def publish(self, name: str, data: JsonObject) -> None:
+        """Send one event, the name in its `event:` field."""
+        if not self._finishing and self._events_left > 0:
+            self._events_left -= 1
+            self._write(b"event: %s\ndata: %s\n\n" % (name.encode(), encode(data)))
+
+    def finish(self) -> None:
+        """That was the last event: end the body half a second from now."""
+        if not self._finishing:
+            self._finishing = True
+            self._timeline.schedule(LINGER_SECONDS, self._end)
+
+    def break_after(self, events: int) -> None:
+        """Lose the connection behind so many events, those before the first look included."""
+        sent = bytes(self._outbox).split(_BLANK_LINE)[:-1]
+        self._outbox[:] = b"".join(event + _BLANK_LINE for event in sent[:events])
+        self._events_left = max(0, events - len(sent))
+
+    def poll(self, now: float) -> StreamChunk:
+        """Let time pass until `now` on the driver's clock and take what has come."""
+        with self._timeline.lock:
+            self._timeline.advance(now)
+            data = bytes(self._outbox)
+            self._outbox.clear()
+            self.broken = not self._events_left
+            self.closed = self.closed or self._ended or self.broken
+            ended = self._ended and not self.broken
+            return StreamChunk(data, self._timeline.next_time(), ended, self.broken)
+
+    def close(self) -> None:
+        """Nobody reads this stream any more."""
+        with self._timeline.lock:
+            self.closed = True
+            self._outbox.clear()
+
+    def _write(self, data: bytes) -> None:
+        if not self.closed:
+            self._outbox += data
+            self.wake()
+
+    def _keep_alive(self) -> None:
+        if not (self.closed or self._finishing or not self._events_left):
+            self._write(b": keepalive\n\n")
+            self._timeline.schedule(KEEPALIVE_SECONDS, self._keep_alive)
+
+    def _end(self) -> None:
+        self._ended = True
+        self.wake()
+
+
+class FakeReply:
+    """The reply to one request.
+
+    While `ready` is false nothing of it may be sent yet: let time pass, or carry out the
+    webhook deliveries that are due. Then `status` and `headers` are final, and there is either
+    `body`, whole, or `stream`; or there is a `failure`: the connection is to be closed unanswered.
+    `wake` is called when the reply becomes ready.
+    """
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.status = 0
+        self.headers = Headers()
+        self.body = b""
+        self.stream: Optional[EventStream] = None
+        self.failure: Optional[TransportFailure] = None
+        self.wake: Callable[[], None] = _asleep
+        self._abandoned = False
+
+    def settle(
+        self,
+        status: int,
+        headers: Headers,
+        *,
+        body: bytes = b"",
+        stream: Optional[EventStream] = None,
+    ) -> None:
+        """The model has decided: this is the reply."""
+        self.status, self.headers, self.body, self.stream = status, headers, body, stream
+        self.ready = True
+        if self._abandoned:
+            self.abandon()
+        self.wake()
+
+    def drop(self) -> None:
+        """The model has decided: the connection is closed instead of a reply."""
+        message = "the connection was closed unanswered"
+        self.failure = TransportFailure(Phase.MAYBE_PROCESSED, message)
+        self.settle(0, Headers())
+
+    def abandon(self) -> None:
+        """Nobody waits for this reply any more."""
+        self._abandoned = True
+        if self.stream is not None:
+            self.stream.close()
+
+
+def encode(value: JsonObject) -> bytes:
+    """JSON as the service writes it: compact, and escaped only where UTF-8 has no way."""
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can say and UTF-8 cannot
+        return json.dumps(value, separators=(",", ":")).encode()

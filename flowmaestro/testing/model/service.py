@@ -1,0 +1,185 @@
+"""The world behind the endpoints: everything that exists, and who hears of what happens to it."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections import defaultdict
+from typing import DefaultDict, Dict, List, Mapping, Optional, Set, Tuple, TypeVar
+
+from flowmaestro.testing.model.agents import Agent, Conversation, Hearer, Message, Thread, Turn, Utterance
+from flowmaestro.testing.model.dialects.base import Dialect, MessageAnswers
+from flowmaestro.testing.model.executions import (
+    Execution,
+    ExecutionRunner,
+    Happening,
+    Inputs,
+    Workflow,
+)
+from flowmaestro.testing.model.knowledge import KnowledgeBase
+from flowmaestro.testing.model.refusals import out_of_credits
+from flowmaestro.testing.model.replies import EventStream, JsonObject
+from flowmaestro.testing.model.timeline import Timeline
+from flowmaestro.testing.model.triggers import Trigger
+from flowmaestro.testing.model.webhooks import DeliveryDesk, Webhook
+
+T = TypeVar("T")
+
+
+class Service:
+    """Resources by id, and the machinery that moves them through time.
+
+    With `live` false open streams hear nothing of what happens. `credits`, when it is a number,
+    is how many executions can still be paid for. `started` are the executions that somebody asked
+    for, oldest first; `used` are kind and id of the resources that somebody looked at, `missed`
+    those that were not there, with the ids that were.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        dialect: Dialect,
+        dice: random.Random,
+        *,
+        live: bool,
+        message_answers: Optional[MessageAnswers],
+    ) -> None:
+        self.timeline = timeline
+        self.dialect = dialect
+        self._message_answers: Optional[MessageAnswers] = message_answers
+        self.credits: Optional[int] = None
+        self.workflows: Dict[str, Workflow] = {}
+        self.executions: Dict[str, Execution] = {}
+        self.agents: Dict[str, Agent] = {}
+        self.threads: Dict[str, Thread] = {}
+        self.knowledge_bases: Dict[str, KnowledgeBase] = {}
+        self.triggers: Dict[str, Trigger] = {}
+        self.webhooks: Dict[str, Webhook] = {}
+        self.started: List[Execution] = []
+        self.used: Set[Tuple[str, str]] = set()
+        self.missed: Dict[Tuple[str, str], List[str]] = {}
+        self.desk = DeliveryDesk(timeline, self.new_id)
+        self.runner = ExecutionRunner(timeline, self._execution_happening)
+        self._conversation = Conversation(timeline)
+        self._dice = dice
+        self._live = live
+        self._streams: DefaultDict[str, List[EventStream]] = defaultdict(list)
+
+    def new_id(self) -> str:
+        """A UUID from the seeded dice."""
+        return str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
+
+    def new_secret(self, prefix: str) -> str:
+        """A secret from the seeded dice."""
+        return f"{prefix}{self._dice.getrandbits(160):040x}"
+
+    def find(
+        self, resources: Mapping[str, T], resource: str, id: str, *, executing: bool = False
+    ) -> T:
+        """The resource of that id; raises the refusal with which the dialect says no."""
+        self.used.add((resource, id))
+        try:
+            return resources[id]
+        except KeyError:
+            self.missed[resource, id] = list(resources)
+            raise self.dialect.no_such(resource, id, executing=executing) from None
+
+    def every(self, resources: Mapping[str, T], resource: str) -> List[T]:
+        """All of them, in the order in which they came to be."""
+        self.used.update((resource, id) for id in resources)
+        return list(resources.values())
+
+    def start(
+        self, workflow: Workflow, inputs: Inputs, *, trigger_id: Optional[str] = None
+    ) -> Execution:
+        """Start an execution; raises a 402 refusal when it cannot be paid for."""
+        if self.credits is not None:
+            if self.credits <= 0:
+                raise out_of_credits()
+            self.credits -= 1
+        execution = Execution(self.new_id(), workflow, inputs, self.timeline.now, trigger_id)
+        self.executions[execution.id] = execution
+        self.started.append(execution)
+        self.used.add(("workflow", workflow.id))
+        self.runner.start(execution)
+        return execution
+
+    def newest_executions(self) -> List[Execution]:
+        """Every execution, the newest first."""
+        return sorted(self.executions.values(), key=lambda execution: -execution.created_at)
+
+    def message_answers(self, agent: Agent) -> MessageAnswers:
+        """How a message to `agent` is answered that asks for a stream."""
+        if self._message_answers is None and agent.scripted:
+            return "sse"
+        return self._message_answers or self.dialect.message_answers
+
+    def ask(self, thread: Thread, text: str, hear: Optional[Hearer] = None) -> Turn:
+        """Post a user's message; `hear` is told everything that its answer brings."""
+        question = Message(self.new_id(), "user", text, self.timeline.now)
+        thread.messages.append(question)
+        self.announce("thread.message.created", self._message_data(thread, question))
+        turn = Turn(self.new_id(), thread, text, self.new_id(), self.timeline.now)
+
+        def tell_all(utterance: Utterance) -> None:
+            self._utterance(utterance)
+            if hear is not None:
+                hear(utterance)
+
+        self._conversation.take(turn, tell_all)
+        return turn
+
+    def subscribe(self, topic: str) -> EventStream:
+        """Open a stream that hears what happens from now on to one execution or thread."""
+        stream = EventStream(self.timeline)
+        self._streams[topic] = [*self._listening(topic), stream]
+        return stream
+
+    @property
+    def open_streams(self) -> int:
+        """How many event streams have a reader."""
+        return sum(len(self._listening(topic)) for topic in list(self._streams))
+
+    def announce(self, event: str, data: JsonObject) -> None:
+        """Send a webhook event to everyone who wants it."""
+        for webhook in self.webhooks.values():
+            if webhook.active and event in webhook.events:
+                self.desk.send(webhook, event, data)
+
+    def _listening(self, topic: str) -> List[EventStream]:
+        listening = [stream for stream in self._streams[topic] if not stream.closed]
+        if listening:
+            self._streams[topic] = listening
+        else:
+            del self._streams[topic]
+        return listening
+
+    def _execution_happening(self, happening: Happening) -> None:
+        execution, name = happening.execution, happening.name
+        if self._live and name != "execution:cancelled":
+            data = {**self.dialect.happening(happening), **happening.data}
+            for stream in self._listening(execution.id):
+                stream.publish(name, data)
+                if execution.ended:
+                    stream.finish()
+        topic, _, what = name.partition(":")
+        if topic == "execution" and what in ("started", "completed", "failed", "cancelled"):
+            data = self.dialect.execution(execution)
+            self.announce(f"execution.{what}", {"execution_id": execution.id, **data})
+
+    def _utterance(self, utterance: Utterance) -> None:
+        turn, (_, _, what) = utterance.turn, utterance.name.partition(":")
+        data = self.dialect.utterance(utterance)
+        for stream in self._listening(turn.thread.id):
+            stream.publish(utterance.name, data)
+        if what == "token":
+            return
+        ids = {"execution_id": turn.execution_id, "agent_id": turn.thread.agent.id}
+        self.announce(f"agent.execution.{what}", {**ids, "thread_id": turn.thread.id})
+        if what == "completed" and turn.answer is not None:
+            self.announce("thread.message.completed", self._message_data(turn.thread, turn.answer))
+        elif what == "failed":
+            self.announce("thread.message.failed", {**data, "error": turn.error})
+
+    def _message_data(self, thread: Thread, message: Message) -> JsonObject:
+        return {"thread_id": thread.id, **self.dialect.message(message)}

@@ -1,0 +1,150 @@
+"""Webhooks: who wants to hear of what, the signed deliveries, and when they are tried again.
+
+The model only says which deliveries are due; a driver carries them out and reports back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+from typing import Callable, Dict, List, Literal, Optional, Tuple
+
+from flowmaestro.testing.model.replies import JsonObject, encode
+from flowmaestro.testing.model.timeline import Timeline
+from flowmaestro_core.http.messages import Headers, Request
+
+EVENTS = (
+    "execution.started",
+    "execution.completed",
+    "execution.failed",
+    "execution.cancelled",
+    "thread.message.created",
+    "thread.message.completed",
+    "thread.message.failed",
+    "agent.execution.started",
+    "agent.execution.completed",
+    "agent.execution.failed",
+)
+RETRY_DELAYS = (1.0, 5.0, 30.0)
+"""Seconds between a failed attempt and the next one; after the last the delivery is given up."""
+
+RECEIVER_SECONDS = 10.0
+"""How long a receiver may take to answer."""
+
+DeliveryState = Literal["pending", "delivered", "failed"]
+
+
+def _nobody_asked(delivery: Delivery) -> None:
+    """Most deliveries are nobody's test."""
+
+
+@dataclass
+class Delivery:
+    """One event on its way to one subscriber.
+
+    `request` is the signed POST, the same bytes on every attempt, so that its delivery id lets
+    the receiver notice a repetition. `status_code` is what the receiver last said, `None` for
+    nothing. Times are model times.
+    """
+
+    id: str
+    webhook_id: str
+    event: str
+    request: Request
+    created_at: float
+    retry_delays: Tuple[float, ...] = field(default=RETRY_DELAYS, repr=False)
+    state: DeliveryState = "pending"
+    attempts: int = 0
+    status_code: Optional[int] = None
+    sent_at: float = 0.0
+    ended_at: Optional[float] = None
+    settled: Callable[[Delivery], None] = field(default=_nobody_asked, repr=False)
+
+    @property
+    def response_time_ms(self) -> Optional[int]:
+        """Milliseconds that the last attempt took; `None` while it is under way."""
+        return None if self.ended_at is None else round(1000 * (self.ended_at - self.sent_at))
+
+
+@dataclass
+class Webhook:
+    """A subscription; the secret is in no repr."""
+
+    id: str
+    name: str
+    url: str
+    events: List[str]
+    headers: Dict[str, str] = field(repr=False)
+    secret: str = field(repr=False)
+    created_at: float
+    active: bool = True
+    deliveries: List[Delivery] = field(default_factory=list[Delivery], repr=False)
+
+
+def sign(secret: str, payload: bytes) -> str:
+    """The value of `X-FlowMaestro-Signature` for a body: `v1=` and HMAC-SHA256 in hex."""
+    return "v1=" + hmac.new(secret.encode(), payload, hashlib.sha256).hexdigest()
+
+
+class DeliveryDesk:
+    """Makes deliveries, hands out those that are due, and learns how they went."""
+
+    def __init__(self, timeline: Timeline, new_id: Callable[[], str]) -> None:
+        self.finished: List[Delivery] = []
+        self._timeline = timeline
+        self._new_id = new_id
+        self._ready: List[Delivery] = []
+
+    def send(self, webhook: Webhook, event: str, data: JsonObject) -> Delivery:
+        """Make a delivery that is due at once."""
+        created_at = self._timeline.iso()
+        body = {"id": self._new_id(), "event": event, "created_at": created_at, "data": data}
+        payload = encode(body)
+        delivery_id = self._new_id()
+        headers = Headers(
+            [
+                ("Content-Type", "application/json"),
+                ("User-Agent", "FlowMaestro-Webhooks/1.0"),
+                *webhook.headers.items(),
+                ("X-FlowMaestro-Delivery-ID", delivery_id),
+                ("X-FlowMaestro-Signature", sign(webhook.secret, payload)),
+            ]
+        )
+        request = Request("POST", webhook.url, headers, payload)
+        delivery = Delivery(delivery_id, webhook.id, event, request, self._timeline.now)
+        webhook.deliveries.append(delivery)
+        self._ready.append(delivery)
+        return delivery
+
+    def test(self, webhook: Webhook, settled: Callable[[Delivery], None]) -> None:
+        """Make a test delivery, which is tried only once; `settled` is told how it went."""
+        delivery = self.send(webhook, "test", {"webhook_id": webhook.id, "message": "Test"})
+        delivery.retry_delays = ()
+        delivery.settled = settled
+
+    def take_due(self) -> List[Delivery]:
+        """The deliveries to attempt now; each is handed out once an attempt."""
+        due, self._ready = self._ready, []
+        for delivery in due:
+            delivery.attempts += 1
+            delivery.sent_at = self._timeline.now
+            delivery.ended_at = None
+        return due
+
+    def delivered(self, delivery: Delivery, status: Optional[int]) -> None:
+        """An attempt is over: the receiver answered `status`, or nothing in time (`None`)."""
+        delivery.status_code = status
+        delivery.ended_at = self._timeline.now
+        if status is not None and 200 <= status < 300:
+            self._finish(delivery, "delivered")
+        elif delivery.attempts <= len(delivery.retry_delays):
+            delay = delivery.retry_delays[delivery.attempts - 1]
+            self._timeline.schedule(delay, lambda: self._ready.append(delivery))
+        else:
+            self._finish(delivery, "failed")
+
+    def _finish(self, delivery: Delivery, state: DeliveryState) -> None:
+        delivery.state = state
+        self.finished.append(delivery)
+        delivery.settled(delivery)

@@ -1,0 +1,183 @@
+"""What is secret in a text: by what it looks like, or by the name under which it stands.
+
+For what is kept and what is shown, such as cassettes and failed assertions. Pure.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Iterable, Iterator, List, NamedTuple, Optional, Set
+from urllib.parse import quote, unquote_plus
+
+from flowmaestro_core.http.secrets import REDACTED, SHORTEST_SECRET, is_secret_field
+
+_OF_THE_API = re.compile(rb"(?:fm_(?:live|test)|whsec)_[\w-]+")
+_SECRET_MEMBER = re.compile(
+    r"secret|credential|passw|passphrase|passcode|authorization|cookie|signature|bearer"
+    r"|(?:api|private|access|signing|encryption)_?key"
+    r"|(?:access|auth|id|refresh|session)_?token"
+)
+_SECRET_END = re.compile(
+    r"(?:token|_key|(?:ssh|license|master|account|shared|storage|subscription)key"
+    r"|(?:^|_)(?:auth|oauth|pass|pwd|jwt|otp))$"
+)
+_HARMLESS_END = re.compile(r"(?:^|next_?|page_?|continuation_?)token$|^idempotency_key$")
+_WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z]+")
+_TORN_ESCAPE = re.compile(rb"(?<!\\)((?:\\\\)*)\\u[0-9a-fA-F]{0,3}$")
+_TOKEN = re.compile(rb'"(?:[^"\\\r\n]|\\.)*"?|[{}\[\],:]|-?\d[\w.+-]*')
+_DOCUMENT = re.compile(rb'"(?:\s|\\[nrt])*[{\[]')
+_URL = re.compile(rb':(?:\\?/){2}[^\s"<>]+')
+_USER = re.compile(rb":(?:\\?/){2}([^/?#\\]*@)")
+_PARAMETER = re.compile(rb"(?:[?&;#]|\\u0026)([^=?&;#\\]+)=((?:(?!\\u0026)[^&;#])+)")
+
+
+class _Span(NamedTuple):
+    """A part of a text that is not to be seen, and what is seen in its place."""
+
+    start: int
+    end: int
+    instead: bytes = REDACTED.encode()
+
+
+def is_secret_member(name: str) -> bool:
+    """Whether the member `name` of a JSON object may be a credential, as far as its name tells.
+
+    Stricter than the rule for header fields, as the service itself calls the pieces of a text
+    tokens, the session of a user is no secret, and what leads to the next page is sent again.
+    """
+    words = _WORD_ENDS.sub("_", name).lower().strip("_")
+    if _SECRET_MEMBER.search(words):
+        return True
+    return bool(_SECRET_END.search(words)) and not _HARMLESS_END.search(words)
+
+
+def hidden_text(text: str, secrets: Iterable[bytes] = ()) -> str:
+    """A body that is a text, as it may be seen."""
+    data = text.encode("utf-8", "surrogatepass")
+    return b"".join(hidden([data], set(secrets))).decode("utf-8", "surrogatepass")
+
+
+def hidden(pieces: List[bytes], secrets: Set[bytes]) -> Iterator[bytes]:
+    """The pieces of a body as they may be seen; `secrets` are secret wherever they stand."""
+    data = b"".join(pieces)
+    return cut_out(pieces, [*known(data, secrets), *_members(data, secrets)])
+
+
+def known(data: bytes, secrets: Set[bytes]) -> List[_Span]:
+    """What is secret wherever it stands."""
+    looks = {look for secret in secrets for look in _disguised(secret)}
+    patterns = [_OF_THE_API, *(re.compile(re.escape(look)) for look in looks)]
+    spans = [_Span(*found.span()) for pattern in patterns for found in pattern.finditer(data)]
+    return [*spans, *_in_urls(data)]
+
+
+def _disguised(secret: bytes) -> Iterator[bytes]:
+    """A secret as it is, percent-encoded, and in base64, wherever in that it begins."""
+    yield secret
+    yield quote(secret, safe="").encode()
+    if len(secret) >= SHORTEST_SECRET:
+        for shift, shared in enumerate((0, 2, 3)):  # the first and last may hold a neighbour's bits
+            whole = (shift + len(secret)) * 8 // 6
+            yield base64.b64encode(bytes(shift) + secret)[shared:whole]
+            yield base64.urlsafe_b64encode(bytes(shift) + secret)[shared:whole]
+
+
+def _in_urls(data: bytes) -> Iterator[_Span]:
+    """Who uses a URL, and its parameters with secret names."""
+    for url in _URL.finditer(data):
+        user = _USER.match(data, *url.span())
+        if user is not None:
+            yield _Span(*user.span(1), instead=b"")
+        for parameter in _PARAMETER.finditer(data, *url.span()):
+            if is_secret_field(unquote_plus(parameter[1].decode("utf-8", "replace"))):
+                yield _Span(*parameter.span(2))
+
+
+def _members(data: bytes, secrets: Set[bytes]) -> Iterator[_Span]:
+    """The texts and numbers under secret names; what is no JSON between them is passed over."""
+    name, secret, depth = "", False, 0
+    secret_from = fields_at = 0
+    value: Optional[re.Match[bytes]] = None
+    for token in _TOKEN.finditer(data):
+        mark = token[0][:1]
+        if mark not in b"{}[],:":
+            if value is None:
+                value = token
+            continue
+        if mark == b":" and value is not None and value[0].startswith(b'"'):
+            name = _name(value[0])
+            is_secret = is_secret_field if depth == fields_at > 0 else is_secret_member
+            secret = is_secret(name)
+        elif value is not None:
+            yield from _value(value) if secret or secret_from else _document(value, secrets)
+        value = None
+        if mark == b":":
+            continue
+        if mark in b"{[":
+            depth += 1
+            secret_from = secret_from or (depth if secret else 0)
+            if name.lower() == "headers":
+                fields_at = depth
+        elif mark in b"}]":
+            secret_from = 0 if depth <= secret_from else secret_from
+            fields_at = 0 if depth <= fields_at else fields_at
+            depth = max(0, depth - 1)
+        name, secret = "", False
+    if value is not None:
+        yield from _value(value) if secret or secret_from else _document(value, secrets)
+
+
+def _value(found: re.Match[bytes]) -> Iterator[_Span]:
+    start, end = found.span()
+    if not found[0].startswith(b'"'):
+        yield _Span(start, end, b'"%s"' % REDACTED.encode())
+    else:
+        closed = end - start > 1 and found[0].endswith(b'"')
+        if end - closed > start + 1:
+            yield _Span(start + 1, end - closed)
+
+
+def _document(found: re.Match[bytes], secrets: Set[bytes]) -> Iterator[_Span]:
+    """A text that is JSON itself, be it torn off."""
+    if _DOCUMENT.match(found[0]) is None:
+        return
+    closed = len(found[0]) > 1 and found[0].endswith(b'"')
+    literal = found[0] if closed else _TORN_ESCAPE.sub(rb"\1", found[0]) + b'"'
+    try:
+        inner = str(json.loads(literal))
+    except ValueError:
+        return
+    shown = hidden_text(inner, secrets)
+    if shown != inner:
+        yield _Span(found.start() + 1, found.end() - closed, json.dumps(shown).encode()[1:-1])
+
+
+def _name(literal: bytes) -> str:
+    try:
+        return str(json.loads(literal))
+    except ValueError:
+        return literal.decode("utf-8", "replace")
+
+
+def cut_out(pieces: Iterable[bytes], spans: Iterable[_Span]) -> Iterator[bytes]:
+    """The pieces without the spans; what is seen instead stands where a span begins."""
+    merged: List[_Span] = []
+    for span in sorted(spans):
+        if merged and span.start < merged[-1].end:
+            merged[-1] = merged[-1]._replace(end=max(merged[-1].end, span.end))
+        else:
+            merged.append(span)
+    offset = 0
+    for piece in pieces:
+        kept, at, end = bytearray(), offset, offset + len(piece)
+        for span in merged:
+            if span.end > offset and span.start < end:
+                kept += piece[at - offset : max(span.start, at) - offset]
+                if span.start >= offset:
+                    kept += span.instead
+                at = max(at, min(span.end, end))
+        kept += piece[at - offset :]
+        yield bytes(kept)
+        offset = end

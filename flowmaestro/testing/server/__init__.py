@@ -1,0 +1,1 @@
+"""The embedded FlowMaestro on a real port."""

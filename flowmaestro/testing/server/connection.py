@@ -1,0 +1,172 @@
+"""One connection to the embedded server: HTTP/1.1 by h11."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Callable, List, Protocol, Tuple, Union
+
+import anyio
+import h11
+
+from flowmaestro.testing.model.dispatch import MAX_BODY_BYTES
+from flowmaestro.testing.model.replies import EventStream, FakeReply
+from flowmaestro.testing.server.sockets import Peer
+from flowmaestro_core.http.messages import Headers, Request
+
+MAX_HEAD_BYTES = 128 * 1024
+
+Handle = Callable[[Request], FakeReply]
+Clock = Callable[[], float]
+Event = Union[h11.Request, h11.InformationalResponse, h11.Response, h11.Data, h11.EndOfMessage]
+
+
+class _Source(Protocol):
+    """A reply or a stream: whatever the model wakes its reader for."""
+
+    wake: Callable[[], None]
+
+
+class Connection:
+    """Reads requests, has `handle` answer each, and writes the replies, until either end stops.
+
+    `now` is the clock that the model lives by.
+    """
+
+    def __init__(self, peer: Peer, handle: Handle, now: Clock) -> None:
+        self._peer = peer
+        self._handle = handle
+        self._now = now
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+
+    async def run(self) -> None:
+        """Serve the connection and close it."""
+        try:
+            while await self._exchange():
+                self._http.start_next_cycle()
+        except h11.RemoteProtocolError as error:
+            await self._refuse(error)
+        except OSError:
+            pass  # the client is gone
+        finally:
+            self._peer.close()
+
+    async def _exchange(self) -> bool:
+        """One request and its reply; whether there may be another on this connection."""
+        head = await self._next_event()
+        if not isinstance(head, h11.Request):
+            return False
+        body = await self._body()
+        reply = self._handle(_request(head, body))
+        while not reply.ready:
+            woken = _alarm(reply)
+            if not reply.ready:
+                await woken.wait()
+        if reply.failure is not None:
+            return False
+        with_body = head.method != b"HEAD" and reply.status != 204
+        if reply.stream is not None:
+            await self._send_stream(reply, reply.stream, with_body=with_body)
+        else:
+            await self._send_whole(reply, with_body=with_body)
+        return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+
+    async def _next_event(self) -> object:
+        while True:
+            event = self._http.next_event()
+            if event is not h11.NEED_DATA:
+                return event
+            if self._http.they_are_waiting_for_100_continue:
+                await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+            self._http.receive_data(await self._peer.receive())
+
+    async def _body(self) -> bytes:
+        """The body, read to its end; of one that is too long, enough to tell."""
+        body = bytearray()
+        while True:
+            event = await self._next_event()
+            if not isinstance(event, h11.Data):
+                return bytes(body)
+            if len(body) <= MAX_BODY_BYTES:
+                body += event.data
+
+    async def _send(self, *events: Event) -> None:
+        """Write events in one go."""
+        await self._peer.send(b"".join(self._http.send(event) or b"" for event in events))
+
+    async def _send_whole(self, reply: FakeReply, *, with_body: bool) -> None:
+        headers = _pairs(reply.headers)
+        if reply.status != 204:
+            headers.append((b"Content-Length", str(len(reply.body)).encode()))
+        events: List[Event] = [h11.Response(status_code=reply.status, headers=headers)]
+        if with_body:
+            events.append(h11.Data(data=reply.body))
+        await self._send(*events, h11.EndOfMessage())
+
+    async def _send_stream(self, reply: FakeReply, stream: EventStream, *, with_body: bool) -> None:
+        headers = [*_pairs(reply.headers), (b"Transfer-Encoding", b"chunked")]
+        head = h11.Response(status_code=reply.status, headers=headers)
+        try:
+            if not with_body:
+                await self._send(head, h11.EndOfMessage())
+                return
+            await self._send(head)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch, tasks.cancel_scope)
+                await self._pump(stream)
+                tasks.cancel_scope.cancel()
+        finally:
+            stream.close()
+
+    async def _pump(self, stream: EventStream) -> None:
+        """Write what the model publishes until it ends the stream or the reader is gone."""
+        while True:
+            woken = _alarm(stream)
+            chunk = stream.poll(self._now())
+            events: List[Event] = [h11.Data(data=chunk.data)] if chunk.data else []
+            if chunk.ended:
+                events.append(h11.EndOfMessage())
+            try:
+                await self._send(*events)
+            except OSError:
+                return
+            if chunk.ended or chunk.broken:
+                return
+            await woken.wait()
+
+    async def _watch(self, streaming: anyio.CancelScope) -> None:
+        """Notice that the client has hung up; keep what it sends early for the next exchange."""
+        with suppress(OSError):
+            while data := await self._peer.receive():
+                self._http.receive_data(data)
+        streaming.cancel()
+
+    async def _refuse(self, error: h11.RemoteProtocolError) -> None:
+        """Answer what is no HTTP, if there is still a place for an answer."""
+        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        headers = [(b"Content-Length", b"0"), (b"Connection", b"close")]
+        head = h11.Response(status_code=error.error_status_hint, headers=headers)
+        with suppress(OSError):
+            await self._send(head, h11.EndOfMessage())
+
+
+def _alarm(source: _Source) -> anyio.Event:
+    """An event that the model sets when it next has something."""
+    woken = anyio.Event()
+    source.wake = woken.set
+    return woken
+
+
+def _request(head: h11.Request, body: bytes) -> Request:
+    target = head.target.decode("latin-1")
+    if not target.startswith("/"):  # absolute form (RFC 9112, 3.2.2)
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    method = "GET" if head.method == b"HEAD" else head.method.decode("ascii")
+    headers = Headers(
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers
+    )
+    return Request(method, f"http://localhost{target}", headers, body)
+
+
+def _pairs(headers: Headers) -> List[Tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.pairs]

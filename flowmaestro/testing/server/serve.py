@@ -1,0 +1,131 @@
+"""The fake over real sockets: HTTP/1.1 with keep-alive, chunked event streams, real webhooks.
+
+One task keeps the model's time: it sleeps until the model has something to do, and sends the
+webhook deliveries that are due. Connections (`server_connection.py`) only hand requests in.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from contextlib import contextmanager
+from typing import Generator, Optional
+from urllib.parse import urlsplit
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+from anyio.from_thread import start_blocking_portal
+
+from flowmaestro.testing.fake import FakeFlowMaestro
+from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.server.connection import Connection
+from flowmaestro.testing.server.sockets import Listener
+from flowmaestro.testing.model.webhooks import RECEIVER_SECONDS, Delivery
+from flowmaestro_core.http.messages import Request, TransportFailure
+from flowmaestro_transports.contract import AsyncTransport
+
+_DOCUMENTATION_HOST = re.compile(r"(.+\.)?example(\.(com|net|org))?", re.IGNORECASE)
+
+
+async def serve(
+    fake: FakeFlowMaestro,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    speed: float = 1.0,
+    *,
+    task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `fake` until cancelled, on asyncio or trio.
+
+    Port 0 takes a free one; the model lives `speed` seconds in each second. As a started task
+    (`await task_group.start(serve, fake)`) it gives back its URL once it listens. Webhooks
+    are really sent to their subscribers, except to hosts reserved for documentation (RFC 2606):
+    those count as having accepted.
+    """
+    from flowmaestro_transports.anyio.transport import AnyioTransport
+
+    listener, outside = Listener(host, port), AnyioTransport()
+    try:
+        async with anyio.create_task_group() as tasks:
+            server = _Server(fake, tasks, outside, speed)
+            tasks.start_soon(server.keep_time)
+            shown = f"[{host}]" if ":" in host else host
+            task_status.started(f"http://{shown}:{listener.port}")
+            await server.accept(listener)
+    finally:
+        listener.close()
+        with anyio.CancelScope(shield=True):
+            await outside.close()
+
+
+@contextmanager
+def running_server(
+    fake: FakeFlowMaestro, host: str = "127.0.0.1", port: int = 0, speed: float = 1.0
+) -> Generator[str, None, None]:
+    """Serve `fake` in a thread of its own while a `with` block lasts; gives the URL.
+
+    Port 0 takes a free one. The model lives `speed` seconds in each second, so that a test need
+    not wait for a slow workflow. Raises `OSError` when the address cannot be listened on.
+    """
+    with start_blocking_portal() as portal:
+        server, url = portal.start_task(serve, fake, host, port, speed)
+        try:
+            yield url
+        finally:
+            if not server.cancel():
+                server.result()
+
+
+class _Server:
+    """Drives one fake in real time, or `speed` times as fast."""
+
+    def __init__(
+        self, fake: FakeFlowMaestro, tasks: TaskGroup, outside: AsyncTransport, speed: float
+    ) -> None:
+        self._fake = fake
+        self._tasks = tasks
+        self._outside = outside
+        self._speed = speed
+        self._plans_changed = anyio.Event()
+        fake.observe(self.now())
+
+    def now(self) -> float:
+        """Seconds on the clock that the model lives by."""
+        return time.monotonic() * self._speed
+
+    async def keep_time(self) -> None:
+        """Let the model's time pass as it does outside, and send what is due."""
+        while True:
+            self._plans_changed = anyio.Event()
+            for delivery in self._fake.due(self.now()):
+                self._tasks.start_soon(self._deliver, delivery)
+            upcoming = self._fake.next_time()
+            idle = math.inf if upcoming is None else max(0.0, upcoming - self.now()) / self._speed
+            with anyio.move_on_after(idle):
+                await self._plans_changed.wait()
+
+    async def accept(self, listener: Listener) -> None:
+        """Serve every connection that comes."""
+        while True:
+            for peer in await listener.accept():
+                self._tasks.start_soon(Connection(peer, self._handle, self.now).run)
+
+    def _handle(self, request: Request) -> FakeReply:
+        reply = self._fake.handle(request, self.now())
+        self._plans_changed.set()
+        return reply
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        status = await self._post(delivery.request)
+        self._fake.delivered(delivery, status, self.now())
+        self._plans_changed.set()
+
+    async def _post(self, request: Request) -> Optional[int]:
+        if _DOCUMENTATION_HOST.fullmatch(urlsplit(request.url).hostname or ""):
+            return 200
+        try:
+            response = await self._outside.send(request, RECEIVER_SECONDS)
+        except TransportFailure:
+            return None
+        return response.status

@@ -1,0 +1,1 @@
+"""Virtual time: the clock, and transports that live on it."""

@@ -1,0 +1,223 @@
+"""A reply told step by step, and how it is played on a virtual clock.
+
+The steps are the core's own values: the head of a reply, pieces of its body, a failure; and
+`Quiet`, while nothing comes.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Callable, Deque, Optional, Sequence, Tuple, Union, cast
+
+from flowmaestro.testing.checks import check_number
+from flowmaestro.testing.virtual.clock import VirtualClock
+from flowmaestro.testing.model.replies import StreamChunk
+from flowmaestro_core.http.messages import Headers, Phase, Response, ResponseHead, TransportFailure
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """A step of a scripted reply: nothing comes for `seconds`, by default for ever.
+
+    Raises `TypeError` or `ValueError` for what is no number of seconds from 0 up.
+    """
+
+    seconds: float = math.inf
+
+    def __post_init__(self) -> None:
+        seconds = cast("Any", self.seconds)
+        check_number("seconds", seconds)
+        if not seconds >= 0:
+            raise ValueError(f"seconds must be from 0 up, not {seconds!r}: time runs forwards")
+
+
+Step = Union[Quiet, ResponseHead, bytes, TransportFailure]
+ScriptedReply = Union[Response, TransportFailure, Quiet, Sequence[Step]]
+"""What becomes of one request.
+
+A whole `Response`; a `TransportFailure`; `Quiet()` for no reply at all; or steps, one after
+another: `Quiet`, a `ResponseHead`, then pieces of the body as `bytes`, with `Quiet` between them.
+Behind the last piece the body is complete, unless a failure or `Quiet()` comes last.
+"""
+
+
+def steps_of(reply: ScriptedReply) -> Tuple[Step, ...]:
+    """A scripted reply as steps.
+
+    Raises `TypeError` for what is no step, `ValueError` for steps that contradict each other.
+    """
+    if isinstance(reply, Response):
+        body = (reply.body,) if reply.body else ()
+        return (ResponseHead(reply.status, reply.headers), *body)
+    given: Any = (reply,) if isinstance(reply, (TransportFailure, Quiet)) else reply
+    if not isinstance(given, (list, tuple)):
+        raise TypeError(
+            "a reply must be a Response, a TransportFailure, Quiet() or a list of steps, "
+            f"not {_named(given)}"
+        )
+    steps = tuple(cast("Sequence[Step]", given))
+    begun = ended = False
+    for step in steps:
+        if ended:
+            raise ValueError(f"nothing can come behind a failure or an endless Quiet(): {step!r}")
+        ended = _check(step, begun=begun)
+        begun = begun or isinstance(step, ResponseHead)
+    if not (begun or ended):
+        raise ValueError("a reply needs a ResponseHead, or a failure or Quiet() in its place")
+    return steps
+
+
+def _check(step: Any, *, begun: bool) -> bool:
+    """Refuse a step that cannot come here; whether it is the last one."""
+    if isinstance(step, ResponseHead):
+        if begun:
+            raise ValueError(f"a reply has one ResponseHead, not another one: {step!r}")
+    elif isinstance(step, bytes):
+        if not begun:
+            raise ValueError(f"bytes of the body must come behind a ResponseHead: {step!r}")
+        if not step:
+            raise ValueError("b'' is no piece of a body: it ends behind its last piece")
+    elif isinstance(step, TransportFailure):
+        if begun and step.phase is not Phase.REPLY_BROKEN:
+            raise ValueError(f"a reply that has begun can only be REPLY_BROKEN, not {step.phase}")
+        return True
+    elif isinstance(step, Quiet):
+        return step.seconds == math.inf
+    else:
+        raise TypeError(
+            "a step must be Quiet, ResponseHead, bytes or TransportFailure, not " + _named(step)
+        )
+    return False
+
+
+def _named(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+
+
+def _nobody() -> None:
+    """Nobody waits to be woken."""
+
+
+class _Playing:
+    """Steps, each of which is there when its time has come.
+
+    The time of a step counts from that of the one before, however late that is taken.
+    """
+
+    def __init__(self, clock: VirtualClock, steps: Sequence[Step], since: float) -> None:
+        self.wake: Callable[[], None] = _nobody
+        self._clock = clock
+        self._left: Deque[Step] = deque(steps)
+        self._due = since
+        self._plan()
+
+    def _plan(self) -> None:
+        while self._left:
+            step = self._left[0]
+            if not isinstance(step, Quiet):
+                break
+            self._due += step.seconds
+            self._left.popleft()
+        seconds = self._due - self._clock.now
+        self._here = seconds <= 0
+        if 0 < seconds < math.inf:
+            self._clock.call_later(seconds, self._arrive)
+
+    def _arrive(self) -> None:
+        self._here = True
+        self.wake()
+
+
+class PlayedReply(_Playing):
+    """What becomes of a request, from now on, as a `SiteReply`; `steps` are those of `steps_of`."""
+
+    body = b""
+
+    def __init__(self, clock: VirtualClock, steps: Sequence[Step]) -> None:
+        super().__init__(clock, steps, clock.now)
+        self._first = self._left.popleft() if self._left else None
+        self._opened: Optional[PlayedBody] = None
+
+    @property
+    def open(self) -> bool:
+        """Whether its body was begun to be read and not let go of."""
+        return self._opened is not None and not self._opened.closed
+
+    @property
+    def ready(self) -> bool:
+        """Whether the head has come, or the failure happened."""
+        return self._here
+
+    @property
+    def failure(self) -> Optional[TransportFailure]:
+        """A failure in the place of the head, once it is ready."""
+        first = self._first if self._here else None
+        return _anew(first) if isinstance(first, TransportFailure) else None
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        return self._head.status
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields."""
+        return self._head.headers
+
+    @property
+    def stream(self) -> PlayedBody:
+        """The body; its time counts from that of the head."""
+        if self._opened is None:
+            self._opened = PlayedBody(self._clock, self._left, self._due)
+        return self._opened
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+
+    @property
+    def _head(self) -> ResponseHead:
+        return cast("ResponseHead", self._first)
+
+
+class PlayedBody(_Playing):
+    """The pieces of a body, as a `SiteStream`: each look finds one, with its boundaries."""
+
+    closed = False
+
+    def poll(self, now: float) -> StreamChunk:
+        """The next piece, if its time has come. Raises `TransportFailure` if that is a failure."""
+        if not self._here:
+            return StreamChunk(b"", None, ended=False)
+        if not self._left:
+            return StreamChunk(b"", None, ended=True)
+        step = self._left[0]
+        if isinstance(step, TransportFailure):
+            raise _anew(step)
+        self._left.popleft()
+        self._plan()
+        return StreamChunk(cast("bytes", step), None, ended=False)
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        self.closed = True
+
+
+def _anew(failure: TransportFailure) -> TransportFailure:
+    """A failure to be raised: the one in the script may happen more than once."""
+    raised = copy.copy(failure)
+    if failure.__cause__ is not None:
+        raised.__cause__ = failure.__cause__
+    return raised
+
+
+def shown(steps: Sequence[Step]) -> str:
+    """What a reply comes to, in a few words."""
+    for step in steps:
+        if isinstance(step, ResponseHead):
+            return f"a reply with status {step.status}"
+        if isinstance(step, TransportFailure):
+            return f"a failure ({step.phase.value})"
+    return "no reply"

@@ -1,0 +1,126 @@
+"""A transport that does what it was told: replies, odd bytes, failures and silence, in order."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from typing import Any, Deque, List, Sequence, Tuple, cast
+
+from flowmaestro.testing.virtual.clock import VirtualClock
+from flowmaestro.testing.virtual.playback import PlayedReply, ScriptedReply, Step, shown, steps_of
+from flowmaestro.testing.scripting import UnusedScriptWarning
+from flowmaestro.testing.virtual.transport import AwaitingWire, BlockingWire
+from flowmaestro_core.http.messages import Request
+
+
+class _Script:
+    """The replies to come, as a `Site`."""
+
+    seed = 0
+
+    def __init__(self, replies: Sequence[ScriptedReply]) -> None:
+        self.clock = VirtualClock()
+        self.requests: List[Request] = []
+        self.replies: List[PlayedReply] = []
+        self._left: Deque[Tuple[Step, ...]] = deque()
+        given: Any = replies
+        if not isinstance(given, (list, tuple)):
+            raise TypeError(f"replies must be a list with one for each request, not {given!r}")
+        for index, reply in enumerate(cast("Sequence[ScriptedReply]", given)):
+            try:
+                self._left.append(steps_of(reply))
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"replies[{index}]: {error}") from None
+
+    def __repr__(self) -> str:
+        return f"a script with {len(self._left)} replies left"
+
+    def handle(self, request: Request, now: float) -> PlayedReply:
+        """Answer with the next reply."""
+        with self.clock.lock:
+            self.requests.append(request)
+            if not self._left:
+                raise AssertionError(
+                    f"the script has no reply left for {request!r}, "
+                    f"the request number {len(self.requests)}"
+                )
+            reply = PlayedReply(self.clock, self._left.popleft())
+            self.replies.append(reply)
+            return reply
+
+    def live_until(self, now: float) -> None:
+        """Nothing happens here of itself."""
+
+    def close(self, *, strict: bool) -> None:
+        """Tell of what was never used, once."""
+        with self.clock.lock:
+            unused = [shown(steps) for steps in self._left]
+            self._left.clear()
+        if unused:
+            message = f"never asked for in this test: {', '.join(unused)}"
+            if strict:
+                raise AssertionError(message)
+            warnings.warn(message, UnusedScriptWarning, stacklevel=3)
+
+
+class _Scripted:
+    """What a test looks at on both scripted transports."""
+
+    _script: _Script
+
+    @property
+    def requests(self) -> List[Request]:
+        """Every request that was made, in order."""
+        return list(self._script.requests)
+
+    @property
+    def open_bodies(self) -> int:
+        """How many replies were begun to be read and not let go of, to the end or not."""
+        return sum(reply.open for reply in self._script.replies)
+
+
+class ScriptedTransport(_Scripted, BlockingWire):
+    """A blocking transport that answers one request after another with a script, come what may.
+
+        ScriptedTransport(
+            [
+                TransportFailure(Phase.NOT_SENT, "connection refused"),
+                Response(503, {"Retry-After": "2"}),
+                [ResponseHead(200, {}), b'{"da', Quiet(40), b'ta": []}'],
+            ]
+        )
+
+    `replies` has one for each request: a `Response`, a `TransportFailure`, `Quiet()` for no
+    reply, or a list of steps, which are `Quiet`, `ResponseHead`, `bytes` and `TransportFailure`.
+    Each `bytes` is read by itself, and nothing is changed in it. Time is that of `clock`, and
+    passes at once.
+
+    Raises `TypeError` or `ValueError`, with the number of the reply, for a script that
+    contradicts itself. A request without a reply fails with `AssertionError`, which no client
+    retries; replies that are left when the transport is closed, be it by the client, are an
+    `UnusedScriptWarning`, or with `strict` an `AssertionError`.
+    """
+
+    def __init__(self, replies: Sequence[ScriptedReply], *, strict: bool = False) -> None:
+        self._script = _Script(replies)
+        self._strict = strict
+        super().__init__(self._script)
+
+    def close(self) -> None:
+        """As `Transport.close`; tells of replies that are left."""
+        super().close()
+        self._script.close(strict=self._strict)
+
+
+class AsyncScriptedTransport(_Scripted, AwaitingWire):
+    """`ScriptedTransport` for an awaiting client, on asyncio and trio alike."""
+
+    def __init__(self, replies: Sequence[ScriptedReply], *, strict: bool = False) -> None:
+        self._script = _Script(replies)
+        self._strict = strict
+        super().__init__(self._script)
+
+    async def close(self) -> None:
+        """As `ScriptedTransport.close`."""
+        await super().close()
+        self._script.close(strict=self._strict)

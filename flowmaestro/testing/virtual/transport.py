@@ -1,0 +1,353 @@
+"""Reach a site without a network, in virtual time: a five-minute wait takes microseconds.
+
+What a call does is written once, as a generator of the alarms that it waits for; a blocking and
+an awaiting transport carry it out.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import weakref
+from typing import ContextManager, Generator, Optional, Protocol, TypeVar
+
+from flowmaestro.testing.checks import check_seconds
+from flowmaestro.testing.virtual.clock import Alarm, Source, VirtualClock
+from flowmaestro.testing.model.replies import StreamChunk
+from flowmaestro_core.http.messages import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    TransportClosedError,
+    TransportFailure,
+)
+from flowmaestro_transports.driving.fork_guard import OneProcess
+
+T = TypeVar("T")
+Steps = Generator[Alarm, None, T]
+
+
+class SiteStream(Source, Protocol):
+    """A body that comes piece by piece."""
+
+    def poll(self, now: float) -> StreamChunk:
+        """What has come by `now`. Raises `TransportFailure` when the connection is lost."""
+        ...
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        ...
+
+
+class SiteReply(Source, Protocol):
+    """The reply to one request; all but `ready` counts once it is ready."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is known what becomes of the request."""
+        ...
+
+    @property
+    def failure(self) -> Optional[TransportFailure]:
+        """What is raised in the place of a reply, if anything."""
+        ...
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        ...
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """The whole body, if it is no stream."""
+        ...
+
+    @property
+    def stream(self) -> Optional[SiteStream]:
+        """The body, if it is one."""
+        ...
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        ...
+
+
+class Site(Protocol):
+    """What answers requests, on a virtual clock of its own."""
+
+    @property
+    def clock(self) -> VirtualClock:
+        """The clock that it lives by."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of the dice of a transport that reaches it."""
+        ...
+
+    def handle(self, request: Request, now: float) -> SiteReply:
+        """Take a request."""
+        ...
+
+    def live_until(self, now: float) -> None:
+        """Let everything happen that is due by `now`."""
+        ...
+
+
+class _Wire(OneProcess):
+    """What both transports have: the site, its clock, their dice, and what a call does."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self.random = random.Random(site.seed)  # noqa: S311 - repeatable on purpose
+        self._closed = False
+        self._open: weakref.WeakSet[_OpenReply] = weakref.WeakSet()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} to {self._site!r}>"
+
+    @property
+    def clock(self) -> VirtualClock:
+        """The clock that the calls live by."""
+        return self._site.clock
+
+    def now(self) -> float:
+        """Seconds on `clock`."""
+        return self.clock.now
+
+    def in_flight(self) -> ContextManager[None]:
+        """A `with` block that counts as one call in flight, from its first step to its last.
+
+        The drivers hold each call in one, so that no time passes between its requests.
+        """
+        return self.clock.in_flight()
+
+    def _sending(self, request: Request, timeout: float) -> Steps[Response]:
+        deadline = self.clock.now + timeout
+        longest_silence = _phase(timeout, "read")
+        reply = yield from self._opening(request, timeout)
+        body = bytearray()
+        try:
+            while True:
+                left = deadline - self.clock.now
+                data = yield from reply.reading(min(left, longest_silence))
+                if data is None:
+                    message = "the reply did not end in time"
+                    raise TransportFailure(Phase.REPLY_BROKEN, message, timed_out=True)
+                if not data:
+                    return Response(reply.status, reply.headers, bytes(body))
+                body += data
+        finally:
+            reply.close()
+
+    def _opening(self, request: Request, timeout: float) -> Steps[_OpenReply]:
+        clock = self.clock
+        deadline = clock.now + min(timeout, _phase(timeout, "head"))
+        if self._closed:
+            raise TransportClosedError
+        reply = self._site.handle(request, clock.now)
+        try:
+            while True:
+                with clock.lock:
+                    self._site.live_until(clock.now)
+                    if reply.ready or clock.now >= deadline:
+                        break
+                    alarm = clock.alarm(deadline, reply)
+                yield alarm
+        except BaseException:
+            reply.abandon()
+            raise
+        if reply.failure is not None:
+            raise reply.failure
+        if not reply.ready:
+            reply.abandon()
+            message = "no reply came in time"
+            raise TransportFailure(Phase.MAYBE_PROCESSED, message, timed_out=True)
+        opened = _OpenReply(clock, reply)
+        self._open.add(opened)
+        return opened
+
+    def _sleeping(self, seconds: float) -> Steps[None]:
+        check_seconds("seconds", seconds)
+        yield self.clock.alarm(self.clock.now + seconds)
+
+    def _close(self) -> None:
+        with self.clock.lock:
+            self._closed = True
+            for reply in list(self._open):
+                reply.close()
+
+
+class _OpenReply:
+    """A reply whose body is still open."""
+
+    def __init__(self, clock: VirtualClock, reply: SiteReply) -> None:
+        self.status = reply.status
+        self.headers = reply.headers
+        self._clock = clock
+        self._stream = reply.stream
+        self._unread = reply.body
+        self._closed = False
+
+    def reading(self, patience: float) -> Steps[Optional[bytes]]:
+        deadline = self._clock.now + patience
+        while True:
+            with self._clock.lock:
+                if self._closed:
+                    raise TransportFailure(Phase.REPLY_BROKEN, "this response is closed")
+                if self._stream is None:
+                    data, self._unread = self._unread, b""
+                    return data
+                found = self._stream.poll(self._clock.now)
+                if found.data or found.ended:
+                    return found.data
+                if found.broken:
+                    raise TransportFailure(Phase.REPLY_BROKEN, "the connection was lost")
+                if self._clock.now >= deadline:
+                    return None
+                alarm = self._clock.alarm(deadline, self._stream)
+            yield alarm
+
+    def close(self) -> None:
+        with self._clock.lock:
+            self._closed = True
+            if self._stream is not None:
+                self._stream.close()
+                self._stream.wake()
+
+
+class BlockingWire(_Wire):
+    """A blocking transport to a `Site`, in virtual time."""
+
+    def send(self, request: Request, timeout: float) -> Response:
+        """Have the site answer, letting as much time pass as the answer takes.
+
+        Raises `TransportFailure` once `timeout` seconds have passed; the site goes on. Raises
+        `TransportClosedError` when this transport is closed.
+        """
+        return _carry_out(self.clock, self._sending(request, timeout))
+
+    def open(self, request: Request, timeout: float) -> BlockingWireBody:
+        """As `send`, but the body is kept open."""
+        return BlockingWireBody(self.clock, _carry_out(self.clock, self._opening(request, timeout)))
+
+    def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass; raises `ValueError` if they are negative or without an end."""
+        _carry_out(self.clock, self._sleeping(seconds))
+
+    def close(self) -> None:
+        """Break off every open body; a later call raises `TransportClosedError`."""
+        self._close()
+
+
+class AwaitingWire(_Wire):
+    """`BlockingWire` for an awaiting client, on asyncio and trio alike.
+
+    Every call lets the event loop run other tasks once, and none really waits.
+    """
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        """As `BlockingWire.send`."""
+        return await _carry_out_awaiting(self.clock, self._sending(request, timeout))
+
+    async def open(self, request: Request, timeout: float) -> AwaitingWireBody:
+        """As `BlockingWire.open`."""
+        steps = self._opening(request, timeout)
+        return AwaitingWireBody(self.clock, await _carry_out_awaiting(self.clock, steps))
+
+    async def sleep(self, seconds: float) -> None:
+        """As `BlockingWire.sleep`."""
+        await _carry_out_awaiting(self.clock, self._sleeping(seconds))
+
+    async def close(self) -> None:
+        """As `BlockingWire.close`."""
+        self._close()
+
+
+class _WireBody:
+    """What both kinds of an open body have."""
+
+    def __init__(self, clock: VirtualClock, reply: _OpenReply) -> None:
+        self._clock = clock
+        self._reply = reply
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        return self._reply.status
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields, in the order they came."""
+        return self._reply.headers
+
+
+class BlockingWireBody(_WireBody):
+    """A reply whose body is still open."""
+
+    def read(self, patience: float) -> Optional[bytes]:
+        """Let time pass until there are bytes, or for `patience` seconds.
+
+        `b""` is the end, `None` a quiet body. Raises `TransportFailure` when the connection was
+        dropped, or the body was closed, be it meanwhile.
+        """
+        return _carry_out(self._clock, self._reply.reading(patience))
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._reply.close()
+
+
+class AwaitingWireBody(_WireBody):
+    """`BlockingWireBody` for an awaiting client."""
+
+    async def read(self, patience: float) -> Optional[bytes]:
+        """As `BlockingWireBody.read`."""
+        return await _carry_out_awaiting(self._clock, self._reply.reading(patience))
+
+    async def close(self) -> None:
+        """As `BlockingWireBody.close`; nothing in it can be cancelled."""
+        self.release()
+
+    def release(self) -> None:
+        """`close`, for those who cannot await."""
+        self._reply.close()
+
+
+def _phase(timeout: float, name: str) -> float:
+    """The limit of one phase of a `Timeout`; of a mere number, none."""
+    limit: Optional[float] = getattr(timeout, name, None)
+    return math.inf if limit is None else limit
+
+
+def _carry_out(clock: VirtualClock, steps: Steps[T]) -> T:
+    with clock.in_flight():
+        try:
+            while True:
+                clock.wait(next(steps))
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        finally:
+            steps.close()
+
+
+async def _carry_out_awaiting(clock: VirtualClock, steps: Steps[T]) -> T:
+    from anyio.lowlevel import checkpoint
+
+    with clock.in_flight():
+        try:
+            await checkpoint()
+            while True:
+                await clock.wait_awaiting(next(steps))
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        finally:
+            steps.close()

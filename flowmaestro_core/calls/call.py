@@ -1,0 +1,428 @@
+"""One API call: the request it makes, the reply it expects, and the machine with its retries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Coroutine, Dict, Optional, Tuple, Type, TypeVar, Union, cast
+
+from flowmaestro_core.actions import Action, Close, Done, Fail, Open, Read, Send, Wait
+from flowmaestro_core.context import Context
+from flowmaestro_core.http.scrub import Echoes
+from flowmaestro_core.errors import (
+    Attempt,
+    ConnectionError,
+    FlowMaestroError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+    TimeoutError,
+)
+from flowmaestro_core.http.messages import Headers, Phase, Request, Response, ResponseHead, TransportFailure
+from flowmaestro_core.payloads.json_values import JsonObject, list_or_empty
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.operation import Operation
+from flowmaestro_core.options import ClientOptions, check_token
+from flowmaestro_core.payloads.reply import (
+    Reply,
+    asks_for_tomorrow,
+    decode_json,
+    error_from_response,
+    request_id_of,
+    retry_after,
+    shown_request_id,
+)
+from flowmaestro_core.policy.retry import RETRYABLE_STATUSES, GiveUp, RetryBudget, RetryPolicy
+from flowmaestro_core.timeouts import with_total
+from flowmaestro_core.http.urls import origin, resolve
+
+R = TypeVar("R")
+Shape = Callable[[Dict[str, Any]], None]
+
+EVENT_STREAM = "text/event-stream"
+MAX_REDIRECTS = 5
+MAX_OTHER_BODY = 1 << 20
+"""Bytes; of a reply that is no event stream though one was asked for, no more is read."""
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How to learn what a call did whose reply was lost and whose repeat was refused.
+
+    `refusal` is the status of that refusal. `ask` is the call that tells; its reply is the
+    result when `confirms` accepts it. Without `ask`, the refusal itself is the proof.
+    """
+
+    refusal: int
+    ask: Optional[Call[Any]] = None
+    confirms: Callable[[Any], bool] = bool
+
+
+@dataclass(frozen=True)
+class Call(Operation[R, Coroutine[Any, Any, R]]):
+    """One request and the reply to it.
+
+    Attributes:
+        method, path, body: of the request; `path` is below the API root, encoded, with its query.
+        repeatable: whether doing it twice does no more harm than doing it once. Not a matter of
+            the method: a search is a POST, and each execution counts.
+        shape: adds to the decoded reply what the caller reads and the server named otherwise.
+        keep: which rows of a list the caller asked for, where the server ignores the filter.
+        minimum_timeout: seconds that one attempt needs at least, unless the caller set a limit
+            for the call.
+        idempotency_key: sent with a POST; `None` for the driver's token.
+        proof: see `Proof`.
+        enveloped: whether the reply is `{"data": ...}`; one that is not is then an error.
+        data_type: what `data` is in such a reply, `dict` or `list`.
+        secrets: header fields and the like within the body; no error shows the secret ones.
+
+    """
+
+    method: str
+    path: str
+    body: bytes = field(default=b"", repr=False)
+    repeatable: bool = True
+    shape: Optional[Shape] = None
+    keep: Optional[Callable[[Any], bool]] = None
+    minimum_timeout: float = 0.0
+    idempotency_key: Optional[str] = None
+    proof: Optional[Proof] = None
+    enveloped: bool = True
+    data_type: Type[Any] = dict
+    secrets: Tuple[Tuple[str, str], ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if self.idempotency_key is not None:
+            check_token("idempotency_key", self.idempotency_key)
+
+    def request(
+        self, options: ClientOptions, token: str, *own: Tuple[str, str], stream: bool = False
+    ) -> Request:
+        """The pure request; `own` are further header fields, `stream` asks for events."""
+        fields: Tuple[Tuple[str, str], ...] = _ACCEPT_EVENTS if stream else _ACCEPT_JSON
+        if self.body:
+            fields += (("Content-Type", "application/json"),)
+        if self.method == "POST":
+            own = (("Idempotency-Key", self.idempotency_key or token), *own)
+        if own:
+            headers = options.request_headers(*fields, *own)
+        else:
+            headers = options.standing_headers(fields)
+        return Request(self.method, options.api_root + self.path, headers, self.body)
+
+    def reply(self, response: Response, attempts: int = 1) -> R:
+        """What a successful response says, as the caller reads it.
+
+        Raises `ServerError` (code `invalid_response`) when it is not what this API sends.
+        """
+        try:
+            decoded = decode_json(response.body) if response.body else {"data": None}
+        except ValueError as error:
+            raise _invalid_response("no JSON", response) from error
+        body = cast("JsonObject", decoded if isinstance(decoded, dict) else {"data": decoded})
+        if self.shape is not None:
+            self.shape(body)
+        if self.enveloped and not isinstance(body.get("data"), self.data_type):
+            raise _invalid_response(f'no {self.data_type.__name__} as its "data"', response)
+        if self.keep is not None:
+            body["data"] = list(filter(self.keep, list_or_empty(body.get("data"))))
+        reply: Reply[Any] = Reply(body)
+        reply.status_code = response.status
+        reply.headers = response.headers
+        reply.attempts = attempts
+        return cast("R", reply)
+
+    def machine(self, context: Context, token: str) -> CallMachine:
+        """A machine that makes this call once, with retries."""
+        return CallMachine(self, context, token)
+
+
+_NO_SECOND_TIME = "the server may have acted, and doing it twice does harm"
+_ACCEPT_JSON = (("Accept", "application/json"), ("Accept-Encoding", "gzip, deflate"))
+_ACCEPT_EVENTS = (
+    ("Accept", "text/event-stream"),
+    ("Accept-Encoding", "identity"),
+    ("Cache-Control", "no-store"),
+)
+
+
+def _invalid_response(what: str, response: Response) -> ServerError:
+    return ServerError(
+        f"The server's reply holds {what}; this is not what the API sends",
+        "invalid_response",
+        response.status,
+        request_id_of(None, response.headers),
+    )
+
+
+class CallMachine(Machine[Any]):
+    """Makes one call: sends, follows redirects, retries, and reads the reply.
+
+    With `stream`, the request asks for an event stream. A reply that is one ends the machine
+    with its `ResponseHead`, the body left open. Any other is read whole and judged as usual, or
+    closed when it does not come to an end.
+    """
+
+    TRANSITIONS = {
+        "ready": {"start": ("sending", "opening")},
+        "sending": {
+            "response_received": ("sending", "waiting", "proving", "done", "failed"),
+            "transport_failed": ("waiting", "failed"),
+        },
+        "opening": {
+            "stream_opened": ("reading", "done"),
+            "transport_failed": ("waiting", "failed"),
+        },
+        "reading": {
+            "bytes_received": ("reading", "closing"),
+            "stream_quiet": ("closing",),
+            "stream_ended": ("opening", "waiting", "done", "failed"),
+            "transport_failed": ("opening", "waiting", "failed"),
+        },
+        "closing": {"stream_closed": ("opening", "waiting", "failed")},
+        "waiting": {"waited": ("sending", "opening")},
+        "proving": {
+            "response_received": ("proving", "done", "failed"),
+            "transport_failed": ("proving", "failed"),
+            "waited": ("proving",),
+        },
+    }
+
+    def __init__(
+        self,
+        call: Call[Any],
+        context: Context,
+        token: str,
+        *,
+        stream: bool = False,
+        policy: Optional[RetryPolicy] = None,
+        deadline: Optional[float] = None,
+        headers: Tuple[Tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__()
+        self._call = call
+        self._context = context
+        self._token = token
+        self._stream = stream
+        self._policy = policy or context.retry_policy
+        self._deadline = deadline
+        self._request = call.request(context.options, token, *headers, stream=stream)
+        self._redirects = 0
+        self._failures: Tuple[Attempt, ...] = ()
+        self._maybe_done = False
+        self._last_cost = RetryBudget.FIRST_TRY
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        return self._send(now)
+
+    @event
+    def response_received(self, response: Response, now: float, jitter: float) -> Action:
+        return self._judge(response, now, jitter)
+
+    @event
+    def stream_opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
+        if head.status == 200 and media_type(head.headers) == EVENT_STREAM:
+            self._context.budget.give_back(self._last_cost)
+            return self._done(head)
+        self.state = "reading"
+        self._head = head
+        self._collected = bytearray()
+        self._read_until = now + self._timeout(now)
+        return Read(self._timeout(now))
+
+    @event
+    def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
+        self._collected += data
+        if now >= self._read_until or len(self._collected) > MAX_OTHER_BODY:
+            return self._close()
+        return Read(self._read_until - now)
+
+    @event
+    def stream_quiet(self, now: float, jitter: float) -> Action:
+        return self._close()
+
+    @event
+    def stream_closed(self, now: float, jitter: float) -> Action:
+        if self._head.status < 300 and len(self._collected) > MAX_OTHER_BODY:
+            whole = self._whole()
+            return self._misread(_invalid_response("no events but a long text", whole), whole)
+        message = "the reply's body did not come to its end in time"
+        failure = TransportFailure(Phase.REPLY_BROKEN, message, timed_out=True)
+        return self._broke_off(failure, now, jitter)
+
+    @event
+    def stream_ended(self, now: float, jitter: float) -> Action:
+        return self._judge(self._whole(), now, jitter)
+
+    @event
+    def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
+        if self.state == "reading":
+            return self._broke_off(failure, now, jitter)
+        return self._lost(failure, now, jitter)
+
+    @event
+    def waited(self, now: float, jitter: float) -> Action:
+        return self._send(now)
+
+    def _send(self, now: float) -> Action:
+        if self._stream:
+            self.state = "opening"
+            return Open(self._request, self._timeout(now), len(self._failures) + 1)
+        self.state = "sending"
+        return Send(self._request, self._timeout(now), len(self._failures) + 1)
+
+    def _timeout(self, now: float) -> float:
+        limit = self._context.options.timeout_for(self._call.minimum_timeout)
+        if self._deadline is None:
+            return limit
+        left = max(self._deadline - now, 0.001)
+        return limit if limit <= left else with_total(limit, left)
+
+    def _close(self) -> Action:
+        self.state = "closing"
+        return Close()
+
+    @property
+    def _echoes(self) -> Echoes:
+        return self._context.echoes.and_of(self._call.secrets)
+
+    def _whole(self) -> Response:
+        return Response(self._head.status, self._head.headers, bytes(self._collected))
+
+    def _broke_off(self, failure: TransportFailure, now: float, jitter: float) -> Action:
+        """A body that is no event stream did not come whole; its status may say enough."""
+        response = self._whole()
+        if response.status >= 300:
+            return self._judge(response, now, jitter)
+        return self._lost(failure, now, jitter)
+
+    def _judge(self, response: Response, now: float, jitter: float) -> Action:
+        status = response.status
+        if 200 <= status < 300:
+            return self._succeed(response)
+        if status in _REDIRECTS:
+            return self._redirect(response, now)
+        error = error_from_response(response, self._echoes)
+        if error.retry_after is None:
+            error.retry_after = retry_after(response.headers)
+        proof = self._call.proof
+        if self._maybe_done and proof is not None and status == proof.refusal:
+            return self._prove(proof, error, response.headers, now, jitter)
+        if status >= 500 or status == 408:
+            self._maybe_done = True
+        if status not in RETRYABLE_STATUSES or isinstance(error, NotFoundError):
+            return self._give_up(error, status, None)
+        if asks_for_tomorrow(error):
+            return self._give_up(error, status, "the day's allowance is spent")
+        turned_away = status == 429 or (status == 503 and error.retry_after is not None)
+        if not (turned_away or self._call.repeatable):
+            return self._give_up(error, status, _NO_SECOND_TIME)
+        return self._retry(error, status, now, jitter)
+
+    def _succeed(self, response: Response) -> Action:
+        self._context.budget.give_back(self._last_cost)
+        try:
+            reply = self._call.reply(response, len(self._failures) + 1)
+        except ServerError as error:
+            return self._misread(error, response)
+        return self._done(reply)
+
+    def _misread(self, error: ServerError, response: Response) -> Action:
+        """A reply that is not what was expected."""
+        error.request_id = shown_request_id(None, response.headers, self._echoes)
+        return self._give_up(error, response.status, None)
+
+    def _redirect(self, response: Response, now: float) -> Action:
+        """Follow a redirect of a GET within the origin; the key never leaves it."""
+        location = response.headers.get("location")
+        target = resolve(self._request.url, location) if location else None
+        self._redirects += 1
+        if (
+            self._request.method == "GET"
+            and target is not None
+            and origin(target) == origin(self._request.url)
+            and self._redirects <= MAX_REDIRECTS
+        ):
+            self._request = replace(self._request, url=target)
+            return self._send(now)
+        error = FlowMaestroError(
+            f"The server redirects with status {response.status}; only a GET is redirected, "
+            f"within its origin, at most {MAX_REDIRECTS} times",
+            "redirect_refused",
+            response.status,
+            shown_request_id(None, response.headers, self._echoes),
+        )
+        return self._give_up(error, response.status, None)
+
+    def _lost(self, failure: TransportFailure, now: float, jitter: float) -> Action:
+        kind = TimeoutError if failure.timed_out else ConnectionError
+        phase = failure.phase if self.state in ("sending", "opening") else Phase.REPLY_BROKEN
+        cause = self._echoes.showable(failure)
+        error = kind(f"{cause.message} ({phase.value})")
+        error.__cause__ = cause
+        if phase is not Phase.NOT_SENT:
+            self._maybe_done = True
+            if not self._call.repeatable:
+                return self._give_up(error, phase, _NO_SECOND_TIME)
+        return self._retry(error, phase, now, jitter)
+
+    def _retry(
+        self,
+        error: FlowMaestroError,
+        outcome: Union[int, Phase],
+        now: float,
+        jitter: float,
+    ) -> Action:
+        throttled = isinstance(error, RateLimitError)
+        verdict = self._policy.decide(
+            len(self._failures),
+            jitter,
+            throttled=throttled,
+            retry_after=error.retry_after,
+            remaining=None if self._deadline is None else self._deadline - now,
+        )
+        if isinstance(verdict, GiveUp):
+            return self._give_up(error, outcome, verdict.reason)
+        cost = RetryBudget.THROTTLED if throttled else RetryBudget.TRANSIENT
+        if not self._context.budget.spend(cost):
+            return self._give_up(error, outcome, "the client's retry budget is spent")
+        self._last_cost = cost
+        attempt = self._attempt(error, outcome, verdict.delay)
+        self._failures += (attempt,)
+        self.state = "waiting"
+        return Wait(verdict.delay, attempt)
+
+    def _give_up(
+        self, error: FlowMaestroError, outcome: Union[int, Phase], reason: Optional[str]
+    ) -> Action:
+        error.attempts = (*self._failures, self._attempt(error, outcome, None))
+        error.gave_up = reason
+        return self._fail(error)
+
+    def _attempt(
+        self, error: FlowMaestroError, outcome: Union[int, Phase], delay: Optional[float]
+    ) -> Attempt:
+        return Attempt(len(self._failures) + 1, outcome, error.code, delay)
+
+    def _prove(
+        self, proof: Proof, error: FlowMaestroError, headers: Headers, now: float, jitter: float
+    ) -> Action:
+        if proof.ask is None:
+            return self._succeed(Response(204, headers))
+        self._refused = error
+        self.state = "proving"
+        return self._delegate(proof.ask.machine(self._context, self._token), now, jitter)
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        proof = cast("Proof", self._call.proof)
+        if isinstance(outcome, Done) and proof.confirms(outcome.value):
+            outcome.value.attempts += len(self._failures) + 1
+            return self._done(outcome.value)
+        return self._give_up(self._refused, proof.refusal, None)
+
+
+def media_type(headers: Headers) -> str:
+    """The media type of a reply in lower case, without its parameters; `""` when it has none."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -1,0 +1,179 @@
+"""Walking through all pages of a list, without missing rows and without looping for ever."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import (
+    Any,
+    AsyncIterator,
+    Callable,
+    Deque,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    TypeVar,
+    Union,
+)
+
+from flowmaestro_core.actions import Action, Done, Emit, Fail
+from flowmaestro_core.calls.call import Call
+from flowmaestro_core.context import Context
+from flowmaestro_core.payloads.json_values import count_or_none, list_or_empty, object_or_empty
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.operation import Operation
+
+T = TypeVar("T")
+
+DEFAULT_PER_PAGE = 20
+"""What the server takes when `per_page` is left out."""
+
+MAX_PER_PAGE = 100
+"""What the server makes of a greater `per_page`, silently."""
+
+
+class PageCursor:
+    """Decides after each page whether there is another one.
+
+    "There is more" is trusted whoever says it. "There is no more" is trusted too, except where
+    the server is known to say it wrongly: `GET /executions` always says it without a
+    `workflow_id`, and with `workflow_id` and `status` it filters after paging, so that a page
+    may be short and yet not the last. There, only a short page of an unfiltered list ends the
+    walk, or the count of one workflow's executions. An empty page ends every walk (unless that
+    count says that more rows were filtered out of it), and so does a page that repeats the one
+    before, or an earlier one: pages that come round in a circle are noticed within three rounds
+    (Brent's algorithm), whatever the circle's length, and without keeping what was seen.
+
+    `page` is the number of the page to ask for; `repeated` says whether the last one repeated an
+    earlier one, so that its rows are known.
+    """
+
+    def __init__(
+        self,
+        per_page: Optional[int] = None,
+        *,
+        trust_last: bool = True,
+        filtered: bool = False,
+        counted: bool = True,
+    ) -> None:
+        self.page = 1
+        self.repeated = False
+        self._per_page = min(per_page or DEFAULT_PER_PAGE, MAX_PER_PAGE)
+        self._trust_last = trust_last
+        self._filtered = filtered
+        self._counted = counted
+        self._previous: List[Any] = []
+        self._landmark: List[Any] = []
+        self._steps_left = 1
+        self._stride = 1
+
+    def advance(self, body: Dict[str, Any]) -> bool:
+        """Take in the reply for the present page; `True` if `page` is now one to ask for."""
+        rows = list_or_empty(body.get("data"))
+        self.repeated = bool(rows) and self._was_seen(list(map(_identity, rows)))
+        if self.repeated or not self._has_more(rows, object_or_empty(body.get("pagination"))):
+            return False
+        self.page += 1
+        return True
+
+    def _was_seen(self, ids: List[Any]) -> bool:
+        seen = ids in (self._previous, self._landmark)
+        self._previous = ids
+        self._steps_left -= 1
+        if not self._steps_left:
+            self._landmark = ids
+            self._stride *= 2
+            self._steps_left = self._stride
+        return seen
+
+    def _has_more(self, rows: List[Any], info: Dict[str, Any]) -> bool:
+        said = (info.get("has_next"), info.get("has_more"))
+        per_page = count_or_none(info.get("per_page")) or self._per_page
+        total = count_or_none(info.get("total_count")) if self._counted else None
+        counted_more = None if total is None else self.page * per_page < total
+        if not rows:
+            return self._filtered and counted_more is True
+        if True in said:
+            return True
+        if self._trust_last:
+            return False not in said and len(rows) >= per_page
+        if counted_more is not None:
+            return counted_more
+        return self._filtered or len(rows) >= per_page
+
+
+@dataclass(frozen=True)
+class Pages(Operation[Iterator[T], AsyncIterator[T]]):
+    """All items of a list, page after page.
+
+    `page` builds the call for one page number; `cursor` makes a fresh `PageCursor`.
+    """
+
+    page: Callable[[int], Call[Any]]
+    cursor: Callable[[], PageCursor]
+
+    def machine(self, context: Context, token: str) -> PagesMachine:
+        """A machine that emits every item once."""
+        return PagesMachine(self.page, self.cursor(), context, token)
+
+
+class PagesMachine(Machine[None]):
+    """Asks for a page, emits its items, asks for the next."""
+
+    TRANSITIONS = {
+        "ready": {"start": ("asking",)},
+        "asking": {
+            "response_received": ("asking", "emitting", "done", "failed"),
+            "transport_failed": ("asking", "failed"),
+            "waited": ("asking",),
+        },
+        "emitting": {"emitted": ("emitting", "asking", "done")},
+    }
+
+    def __init__(
+        self, page: Callable[[int], Call[Any]], cursor: PageCursor, context: Context, token: str
+    ) -> None:
+        super().__init__()
+        self._page = page
+        self._cursor = cursor
+        self._context = context
+        self._token = token
+        self._items: Deque[Any] = deque()
+        self._more = True
+        self._keep: Optional[Callable[[Any], bool]] = None
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        return self._next(now, jitter)
+
+    @event
+    def emitted(self, now: float, jitter: float) -> Action:
+        return self._next(now, jitter)
+
+    def _next(self, now: float, jitter: float) -> Action:
+        if self._items:
+            self.state = "emitting"
+            return Emit(self._items.popleft())
+        if not self._more:
+            return self._done(None)
+        self.state = "asking"
+        call = self._page(self._cursor.page)
+        self._keep = call.keep
+        return self._delegate(
+            replace(call, keep=None).machine(self._context, self._token), now, jitter
+        )
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        if isinstance(outcome, Fail):
+            return self._fail(outcome.error)
+        self._more = self._cursor.advance(outcome.value)
+        if not self._cursor.repeated:
+            rows: List[Any] = outcome.value["data"]
+            self._items.extend(rows if self._keep is None else filter(self._keep, rows))
+        return self._next(now, jitter)
+
+
+def _identity(row: Any) -> Any:
+    """What tells a row from another: its id, or all of it where it has none."""
+    return object_or_empty(row).get("id") or row

@@ -1,0 +1,49 @@
+"""Calls to endpoints that the SDK does not know."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Mapping, Optional
+from urllib.parse import unquote
+
+from flowmaestro_core.payloads.encode import encode_json, mapping
+from flowmaestro_core.calls.call import Call
+from flowmaestro_core.payloads.reply import Reply
+from flowmaestro_core.http.urls import query
+
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+"""RFC 9110, 9.2.2: all that is known of an endpoint that is not known otherwise."""
+
+_METHOD = re.compile(r"[A-Za-z]+")
+_PATH = re.compile(r"(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)+")
+
+
+def raw_call(
+    method: str, path: str, params: Optional[Mapping[str, Any]], json: Any
+) -> Call[Reply[Any]]:
+    """The call for any method and any path below the API root.
+
+    Raises `TypeError` or `ValueError`, naming the argument, for a method that is no word and a
+    path that is not absolute, not percent-encoded or leads upwards.
+    """
+    if not isinstance(method, str) or not _METHOD.fullmatch(method):
+        raise ValueError(f"method must be an HTTP method such as 'GET', not {method!r}")
+    if not isinstance(path, str) or not _PATH.fullmatch(path) or _leads_up(path):
+        raise ValueError(
+            "path must begin with '/', be percent-encoded and stay below the API root; "
+            f"query parameters go into params=; got {path!r}"
+        )
+    if path.startswith("/api/v1/"):
+        raise ValueError(f"path is below the API root: leave out '/api/v1' of {path!r}")
+    return Call(
+        method.upper(),
+        path + query(mapping("params", params) or {}),
+        b"" if json is None else encode_json(json, "json"),
+        repeatable=method.upper() in IDEMPOTENT_METHODS,
+        enveloped=False,
+    )
+
+
+def _leads_up(path: str) -> bool:
+    """Whether an HTTP stack that decodes `%2E` could find a `.` or `..` to resolve."""
+    return not {".", ".."}.isdisjoint(map(unquote, path.split("/")))

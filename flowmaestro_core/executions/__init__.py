@@ -1,0 +1,1 @@
+"""Executions: waiting for one, running a workflow to its end, running many."""

@@ -1,0 +1,194 @@
+"""Running a workflow from start to end: execute, follow the events, give back the execution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, Coroutine, Dict, Optional, Union, cast
+
+from flowmaestro_core.payloads import shapes
+from flowmaestro_core.actions import Action, Done, Fail, Send
+from flowmaestro_core.calls.call import Call, CallMachine
+from flowmaestro_core.context import Context
+from flowmaestro_core.http.scrub import Echoes
+from flowmaestro_core.errors import FlowMaestroError, ServerError
+from flowmaestro_core.streams.event_stream import Events, EventStreamMachine
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.operation import Operation
+from flowmaestro_core.policy.polling import Ramp
+from flowmaestro_core.payloads.reply import Reply, shown_request_id
+from flowmaestro_core.types import Execution, ExecutionEvent
+from flowmaestro_core.executions.wait import ONCE, Waiting, WaitMachine, is_terminal
+
+LAST_WORD_TIMEOUT = 3.0
+"""Seconds for the question after a terminal event, which tells the outcome already."""
+LONGEST_GUESS = 2.0
+"""Seconds; that the execution took longer to start says nothing of other requests."""
+
+
+@dataclass(frozen=True)
+class Run(Operation[Execution, Coroutine[Any, Any, Execution]]):
+    """One run of a workflow, followed to its end within `timeout` seconds.
+
+    `events` and `waiting` build, for an execution's id, what follows it.
+    """
+
+    execute: Call[Any]
+    events: Callable[[str], Events[ExecutionEvent]]
+    waiting: Callable[[str], Waiting]
+    timeout: float
+    listener: Optional[Callable[[ExecutionEvent], Any]] = None
+
+    def machine(self, context: Context, token: str) -> RunMachine:
+        """A machine that ends with the execution."""
+        return RunMachine(self, context, token)
+
+
+class RunMachine(Machine[Execution]):
+    """Executes, follows the events while they come, and asks for the ended execution.
+
+    After a terminal event that tells the outcome it asks once; where that does not bring the
+    ended execution, the event completes what is known of it. When the stream ends otherwise, a
+    `WaitMachine` takes over with what is left of the time. A failure after the start carries
+    the `execution_id`; the execution is never cancelled.
+
+    Where events do not flow, it asks when a wait would that began with the execution, but for
+    the first time: instead of asking at once, it begins to follow. How long that question would
+    have taken is guessed from the request before it, and mended at the first answer.
+    """
+
+    TRANSITIONS = {
+        "ready": {"start": ("executing",)},
+        "executing": {
+            "response_received": ("executing", "following", "failed"),
+            "transport_failed": ("executing", "failed"),
+            "waited": ("executing",),
+        },
+        "following": {
+            "stream_opened": ("following",),
+            "bytes_received": ("following",),
+            "stream_quiet": ("following",),
+            "stream_ended": ("following", "waiting"),
+            "stream_closed": ("following", "waiting"),
+            "transport_failed": ("following", "waiting"),
+            "response_received": ("following", "waiting"),
+            "waited": ("following", "waiting"),
+            "emitted": ("following", "asking", "waiting", "done"),
+        },
+        "asking": {
+            "response_received": ("asking", "done"),
+            "transport_failed": ("done",),
+        },
+        "waiting": {
+            "response_received": ("waiting", "done", "failed"),
+            "transport_failed": ("waiting", "failed"),
+            "waited": ("waiting",),
+        },
+    }
+
+    def __init__(self, run: Run, context: Context, token: str) -> None:
+        super().__init__()
+        self._run = run
+        self._context = context
+        self._token = token
+        self._started = self._sent_at = 0.0
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        self._started = now
+        self.state = "executing"
+        deadline = now + self._run.timeout
+        call = CallMachine(self._run.execute, self._context, self._token, deadline=deadline)
+        return self._delegate(call, now, jitter)
+
+    def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
+        if isinstance(action, Send):
+            self._sent_at = now
+        return super()._pass_on(action, now, jitter)
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        if self.state == "following":
+            return self._followed(outcome, now, jitter)
+        if self.state == "asking":
+            return self._asked(outcome)
+        if isinstance(outcome, Fail):
+            return self._failed(outcome.error)
+        if self.state == "executing":
+            return self._follow(outcome.value, now, jitter)
+        return self._done(outcome.value)
+
+    def _follow(self, started: Reply[Any], now: float, jitter: float) -> Action:
+        try:
+            execution_id: str = started["data"].get("execution_id")
+            events, waiting = self._run.events(execution_id), self._run.waiting(execution_id)
+        except (TypeError, ValueError) as cause:
+            return self._failed(no_usable_id(started, cause, self._context.echoes))
+        self.state = "following"
+        self.execution_id = execution_id
+        self._waiting = waiting
+        self._ramp = Ramp(now, waiting.poll_interval, min(now - self._sent_at, LONGEST_GUESS))
+        self._following = EventStreamMachine(
+            events,
+            self._context,
+            self._token,
+            deadline=self._started + self._run.timeout,
+            ramp=self._ramp,
+        )
+        return self._delegate(self._following, now, jitter)
+
+    def _followed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        execution = self._following.execution
+        if execution is not None:
+            return self._done(cast("Execution", execution))
+        if isinstance(outcome, Done) and _tells_outcome(outcome.value):
+            self.state = "asking"
+            self._terminal = outcome.value
+            deadline = now + LAST_WORD_TIMEOUT
+            call = CallMachine(
+                self._waiting.ask, self._context, self._token, policy=ONCE, deadline=deadline
+            )
+            return self._delegate(call, now, jitter)
+        self.state = "waiting"
+        machine = WaitMachine(
+            self._waiting,
+            self._context,
+            self._token,
+            started=self._started,
+            ramp=self._ramp,
+            last=cast("Optional[Execution]", self._following.last_seen),
+        )
+        return self._delegate(machine, now, jitter)
+
+    def _asked(self, outcome: Union[Done, Fail]) -> Action:
+        execution: Any = outcome.value["data"] if isinstance(outcome, Done) else {}
+        if not is_terminal(execution):
+            execution.update(_ended(self._terminal), id=self.execution_id)
+            shapes.execution({"data": execution})
+        return self._done(execution)
+
+    def _failed(self, error: FlowMaestroError) -> Action:
+        error.execution_id = self.execution_id
+        return self._fail(error)
+
+
+def _tells_outcome(terminal: Dict[str, Any]) -> bool:
+    """Whether an execution's terminal event says all that matters of it."""
+    kept = {"execution:completed": "outputs", "execution:failed": "error"}
+    return terminal["type"] not in kept or terminal[kept[terminal["type"]]] is not None
+
+
+def _ended(terminal: Dict[str, Any]) -> Dict[str, Any]:
+    """What a terminal event says of its execution."""
+    told = {key: terminal.get(key) for key in ("outputs", "error", "completed_at")}
+    return {"status": terminal["type"].partition(":")[2], **told}
+
+
+def no_usable_id(started: Reply[Any], cause: Exception, echoes: Echoes) -> ServerError:
+    """Something was started, and the reply does not say what: it cannot be followed."""
+    error = ServerError(
+        "The server started an execution and gave no usable id of it",
+        "invalid_response",
+        started.status_code,
+        shown_request_id(started, started.headers, echoes),
+    )
+    error.__cause__ = cause
+    return error

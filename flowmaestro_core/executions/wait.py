@@ -1,0 +1,234 @@
+"""Waiting for an execution to end, by polling."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Callable, Coroutine, Optional, Union
+
+from flowmaestro_core.actions import Action, Done, Emit, Fail, Wait
+from flowmaestro_core.calls.call import Call, CallMachine
+from flowmaestro_core.context import Context
+from flowmaestro_core.errors import (
+    ConnectionError,
+    FlowMaestroError,
+    RateLimitError,
+    ServerError,
+    TimeoutError,
+)
+from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.operation import Operation
+from flowmaestro_core.policy.polling import Ramp, paced
+from flowmaestro_core.payloads.reply import RateLimit, asks_for_tomorrow
+from flowmaestro_core.policy.retry import RetryPolicy
+from flowmaestro_core.payloads.shapes import TERMINAL_STATUSES
+from flowmaestro_core.types import Execution
+
+ONCE = RetryPolicy(max_retries=0)
+"""For questions that are asked again anyway."""
+
+LAST_POLL_TIMEOUT = 1.0
+"""Seconds that the last question, asked at the deadline, may still take."""
+NO_TIME_FOR_PAUSE = "the server asks to wait longer than there is time for"
+
+
+@dataclass(frozen=True)
+class Waiting(Operation[Execution, Coroutine[Any, Any, Execution]]):
+    """Poll one execution until it has ended."""
+
+    execution_id: str
+    ask: Call[Any]
+    poll_interval: float
+    timeout: float
+    listener: Optional[Callable[[Execution], Any]] = None
+
+    def machine(self, context: Context, token: str) -> WaitMachine:
+        """A machine that ends with the execution."""
+        return WaitMachine(self, context, token)
+
+
+class Watch:
+    """One execution that is waited for: what is known of it, and what each answer means.
+
+    Failures that may pass (no connection, too slow, 5xx, 429) do not end a wait: they count
+    against its deadline. The others do. A `Retry-After` that does not fit into what is left
+    ends it at once.
+    """
+
+    def __init__(
+        self,
+        waiting: Waiting,
+        started: float,
+        ramp: Optional[Ramp] = None,
+        last: Optional[Execution] = None,
+    ) -> None:
+        """`ramp`: that of a wait which others have begun to ask for; `last`: what they saw."""
+        self.execution_id = waiting.execution_id
+        self.deadline = started + waiting.timeout
+        self._waiting = waiting
+        self._ramp = ramp or Ramp(started, waiting.poll_interval)
+        self._asked_at = started
+        self._pause = 0.0
+        self.unanswered = 0
+        """How many questions in a row were given up."""
+        self._last = last
+        self._limit = RateLimit()
+
+    def question(
+        self, context: Context, token: str, now: float, patience: float = math.inf
+    ) -> CallMachine:
+        """A machine that asks once for the execution, at the deadline too.
+
+        `patience`: seconds that the answer may take at most.
+        """
+        self._asked_at = now
+        deadline = min(max(self.deadline, now + LAST_POLL_TIMEOUT), now + patience)
+        return CallMachine(self._waiting.ask, context, token, policy=ONCE, deadline=deadline)
+
+    def judge(self, answer: Union[Done, Fail], now: float) -> Union[Done, Fail, Wait]:
+        """What the answer to a question means.
+
+        The execution has ended (`Done`), or the wait has (`Fail`), or it is to be asked again
+        after a pause (`Wait`) that ends no later than the deadline.
+        """
+        self._pause = self._ramp.answered(self._asked_at, now)
+        if isinstance(answer, Fail):
+            self.unanswered += isinstance(answer.error, TimeoutError)
+            return self._judge_failure(answer.error, now)
+        self.unanswered = 0
+        self._last = answer.value["data"]
+        self._limit = answer.value.rate_limit
+        if is_terminal(self._last):
+            return Done(self._last)
+        return self._again(now, self._next_delay())
+
+    def give_up(self, error: FlowMaestroError) -> Fail:
+        """The end of the wait in `error`, which now knows what was waited for."""
+        error.execution_id = self.execution_id
+        if isinstance(error, TimeoutError):
+            error.last_execution = self._last
+        return Fail(error)
+
+    def _judge_failure(self, error: FlowMaestroError, now: float) -> Union[Fail, Wait]:
+        if not may_pass(error, known=self._last is not None) or asks_for_tomorrow(error):
+            return self.give_up(error)
+        pause = asked_pause(error)
+        if isinstance(error, RateLimitError) and pause and now + pause > self.deadline:
+            error.gave_up = NO_TIME_FOR_PAUSE
+            return self.give_up(error)
+        return self._again(now, max(pause, self._next_delay()), error)
+
+    def _next_delay(self) -> float:
+        return paced(self._pause, self._limit)
+
+    def _again(
+        self, now: float, delay: float, cause: Optional[FlowMaestroError] = None
+    ) -> Union[Fail, Wait]:
+        remaining = self.deadline - now
+        if remaining > 0:
+            return Wait(min(delay, remaining), cause.attempts[-1] if cause else None)
+        error = TimeoutError(
+            f"Execution {self.execution_id} did not complete within {self._waiting.timeout:g}s"
+        )
+        error.__cause__ = cause
+        return self.give_up(error)
+
+
+class WaitMachine(Machine[Execution]):
+    """Asks, and asks again, until the execution has ended or the time is up: see `Watch`.
+
+    One that takes over, at `started` and on the `ramp` of what it takes over from, asks at once
+    only if that puts off no question of the ramp.
+    """
+
+    TRANSITIONS = {
+        "ready": {"start": ("asking", "pausing")},
+        "asking": {
+            "response_received": ("asking", "emitting", "pausing", "done", "failed"),
+            "transport_failed": ("pausing", "failed"),
+        },
+        "emitting": {"emitted": ("pausing", "done", "failed")},
+        "pausing": {"waited": ("asking",)},
+    }
+
+    def __init__(
+        self,
+        waiting: Waiting,
+        context: Context,
+        token: str,
+        *,
+        started: Optional[float] = None,
+        ramp: Optional[Ramp] = None,
+        last: Optional[Execution] = None,
+    ) -> None:
+        super().__init__()
+        self._waiting = waiting
+        self._context = context
+        self._token = token
+        self._started = started
+        self._ramp = ramp
+        self._last = last
+        self._answer: Union[Done, Fail] = Done(None)
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        started = now if self._started is None else self._started
+        self._watch = Watch(self._waiting, started, self._ramp, self._last)
+        if self._ramp is not None and not self._ramp.is_free(now):
+            self.state = "pausing"
+            return Wait(min(self._ramp.next_at, max(self._watch.deadline, now)) - now)
+        return self._ask(now, jitter)
+
+    @event
+    def waited(self, now: float, jitter: float) -> Action:
+        return self._ask(now, jitter)
+
+    @event
+    def emitted(self, now: float, jitter: float) -> Action:
+        return self._go_on(now)
+
+    def _ask(self, now: float, jitter: float) -> Action:
+        self.state = "asking"
+        question = self._watch.question(self._context, self._token, now)
+        return self._delegate(question, now, jitter)
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        self._answer = outcome
+        if self._waiting.listener is not None and isinstance(outcome, Done):
+            self.state = "emitting"
+            return Emit(outcome.value["data"])
+        return self._go_on(now)
+
+    def _go_on(self, now: float) -> Action:
+        verdict = self._watch.judge(self._answer, now)
+        if isinstance(verdict, Done):
+            return self._done(verdict.value)
+        if isinstance(verdict, Fail):
+            return self._fail(verdict.error)
+        self.state = "pausing"
+        return verdict
+
+
+def is_terminal(execution: Any) -> bool:
+    """Whether an execution, as the server sent it, has ended."""
+    return text_or_empty(object_or_empty(execution).get("status")) in TERMINAL_STATUSES
+
+
+def may_pass(error: Exception, *, known: bool = False) -> bool:
+    """Whether asking again later may well succeed.
+
+    Not what is unlike any reply of this API, nor a redirect that is refused: that is a wrong base
+    URL, and stays wrong. From a server that is `known` to speak it, it is a page of a proxy's or
+    the way to one, or was cut short.
+    """
+    if isinstance(error, FlowMaestroError) and 300 <= (error.status_code or 0) < 400:
+        return known
+    if isinstance(error, ServerError):
+        return error.status_code != 501 and (known or error.code != "invalid_response")
+    return isinstance(error, (ConnectionError, TimeoutError, RateLimitError))
+
+
+def asked_pause(error: Optional[Exception]) -> float:
+    """Seconds that the server asked to wait before the next attempt; 0 when it did not."""
+    return (isinstance(error, FlowMaestroError) and error.retry_after) or 0.0

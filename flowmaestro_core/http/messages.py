@@ -1,0 +1,216 @@
+"""HTTP messages as plain values: what the core hands to a transport and gets back.
+
+Pure: no I/O, nothing outside the standard library. Values are immutable, and none of them
+shows a secret in its repr.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, List, Optional, Tuple, TypeVar, Union, cast, overload
+
+from flowmaestro_core.http.secrets import showable_url, showable_value
+
+T = TypeVar("T")
+
+_set = object.__setattr__  # how a frozen message gets its values
+
+
+class Headers(Mapping[str, str]):
+    """Header fields in the order they came, looked up without regard to case (RFC 9110, 5.1).
+
+    `pairs` are `(name, value)` tuples, repeated names included. As a mapping, a repeated
+    field reads as its values joined with `", "` (RFC 9110, 5.3); `get_list` gives them apart.
+    """
+
+    __slots__ = ("_index", "pairs")
+
+    def __init__(self, pairs: Union[Mapping[str, str], Iterable[Tuple[str, str]]] = ()) -> None:
+        fields: Iterable[Any] = pairs
+        if isinstance(pairs, Headers):
+            fields = pairs.pairs
+        elif hasattr(pairs, "items"):
+            fields = cast("Mapping[str, str]", pairs).items()
+        self.pairs: Tuple[Tuple[str, str], ...] = tuple(fields)
+        self._index: Optional[dict[str, str]] = None
+
+    def _by_name(self) -> dict[str, str]:
+        index = self._index
+        if index is None:
+            index = {}
+            for name, value in self.pairs:
+                key = name.lower()
+                index[key] = f"{index[key]}, {value}" if key in index else value
+            self._index = index
+        return index
+
+    def __getitem__(self, name: str) -> str:
+        return self._by_name()[name.lower()]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._by_name()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name())
+
+    def __len__(self) -> int:
+        return len(self._by_name())
+
+    @overload
+    def get(self, key: str, /) -> Optional[str]: ...
+    @overload
+    def get(self, key: str, /, default: Union[str, T]) -> Union[str, T]: ...
+    def get(self, key: str, /, default: Any = None) -> Any:
+        """The value of a field, or `default`: as any mapping's, at half the price."""
+        return self._by_name().get(key.lower(), default)
+
+    def get_list(self, name: str) -> List[str]:
+        """Every value of a repeated field, in order; `[]` when the field is absent."""
+        wanted = name.lower()
+        return [value for key, value in self.pairs if key.lower() == wanted]
+
+    def __repr__(self) -> str:
+        shown = [(name, showable_value(name, value)) for name, value in self.pairs]
+        return f"Headers({shown!r})"
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        return type(self), (self.pairs,)
+
+
+HeaderFields = Union[Headers, Mapping[str, str], Iterable[Tuple[str, str]]]
+"""What messages are made with: `Headers`, a mapping, or pairs of name and value."""
+
+
+@dataclass(frozen=True, init=False)
+class Request:
+    """One HTTP request, whole and ready to send.
+
+    `url` is absolute and already percent-encoded; `headers` is everything the core wants sent
+    (a transport adds only Host, Content-Length and connection headers), given as `Headers`, a
+    mapping or pairs; `body` is the exact bytes, `b""` for none. Raises `TypeError`, naming the
+    argument, for headers or a body of another type.
+    """
+
+    method: str
+    url: str
+    headers: Headers
+    body: bytes
+
+    def __init__(self, method: str, url: str, headers: HeaderFields, body: bytes = b"") -> None:
+        _set(self, "method", method)
+        _set(self, "url", url)
+        _set(self, "headers", _as_headers(headers))
+        _set(self, "body", _as_body(body))
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {showable_url(self.url)}, {len(self.body)} bytes>"
+
+
+@dataclass(frozen=True, init=False)
+class ResponseHead:
+    """Status and header fields of a reply whose body is still to be read.
+
+    `headers` are given as `Headers`, a mapping or pairs. Raises `TypeError`, naming the
+    argument, for a value of another type.
+    """
+
+    status: int
+    headers: Headers
+
+    def __init__(self, status: int, headers: HeaderFields) -> None:
+        _set(self, "status", _as_status(status))
+        _set(self, "headers", _as_headers(headers))
+
+
+@dataclass(frozen=True, init=False)
+class Response:
+    """One HTTP reply, body included, with any content coding already undone.
+
+    `headers` are given as `Headers`, a mapping or pairs. Raises `TypeError`, naming the
+    argument, for a value of another type.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    def __init__(self, status: int, headers: HeaderFields, body: bytes = b"") -> None:
+        _set(self, "status", _as_status(status))
+        _set(self, "headers", _as_headers(headers))
+        _set(self, "body", _as_body(body))
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}, {len(self.body)} bytes>"
+
+
+class Phase(enum.Enum):
+    """How far an attempt had come when it failed; that decides whether it may be repeated."""
+
+    NOT_SENT = "not sent"
+    """No byte of the request reached the server: repeating it is always safe."""
+    MAYBE_PROCESSED = "maybe processed"
+    """The request left, or part of it did, and no reply came: the server may have acted."""
+    REPLY_BROKEN = "reply broken"
+    """A reply began and broke off: the server has almost certainly acted."""
+
+
+class TransportFailure(Exception):
+    """What a transport raises for every failure of the network, with the cause chained.
+
+    `phase` says whether the server may have acted; `timed_out` says that a time limit ran out
+    (the user then sees `TimeoutError`, otherwise `ConnectionError`).
+    """
+
+    def __init__(self, phase: Phase, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.phase = phase
+        self.message = message
+        self.timed_out = timed_out
+
+    def __repr__(self) -> str:
+        limit = ", timed out" if self.timed_out else ""
+        return f"<TransportFailure {self.phase.value}: {self.message}{limit}>"
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        return _failure, (self.phase, self.message, self.timed_out)
+
+
+class TransportClosedError(RuntimeError):
+    """What a transport raises when it is used after `close`."""
+
+    def __init__(self) -> None:
+        super().__init__("this transport is closed")
+
+    def __reduce__(self) -> Tuple[object, ...]:
+        return type(self), ()
+
+
+def _failure(phase: Phase, message: str, timed_out: bool) -> TransportFailure:
+    return TransportFailure(phase, message, timed_out=timed_out)
+
+
+def _as_headers(given: Any) -> Headers:
+    if isinstance(given, Headers):
+        return given
+    if not isinstance(given, (str, bytes)):
+        try:
+            headers = Headers(given)
+            if all(isinstance(name, str) and isinstance(text, str) for name, text in headers.pairs):
+                return headers
+        except (TypeError, ValueError):  # not iterable, or not of pairs
+            pass
+    raise TypeError("headers must be Headers, a mapping of str to str, or pairs of str")
+
+
+def _as_status(given: Any) -> int:
+    if isinstance(given, int) and not isinstance(given, bool):
+        return given
+    raise TypeError(f"status must be an int, not {type(given).__name__}")
+
+
+def _as_body(given: Any) -> bytes:
+    if isinstance(given, bytes):
+        return given
+    raise TypeError(f"body must be bytes, not {type(given).__name__}")

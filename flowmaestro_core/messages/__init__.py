@@ -1,0 +1,1 @@
+"""Messages to an agent, and the answer as a stream."""

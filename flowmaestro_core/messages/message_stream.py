@@ -1,0 +1,344 @@
+"""Sending a message and following the answer, whichever of three ways the server has.
+
+1. The POST itself answers with an event stream.
+2. It answers with JSON, and the events are on the thread's own stream. A server that is known to
+   do so is listened to before the message is sent, so that nothing is said before that.
+3. It answers 501: nothing was sent. The message is then sent without streaming, and the events
+   are made from the answer, or followed as in 2 where the answer is still to come.
+
+The message is never sent twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Deque, Dict, Optional, Union, cast
+
+from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
+from flowmaestro_core.messages.answer_stream import (
+    AnswerStreamMachine,
+    MessageCalls,
+    completed_event,
+    ids_of,
+    token_event,
+)
+from flowmaestro_core.calls.call import EVENT_STREAM, Call, CallMachine, media_type
+from flowmaestro_core.context import Context
+from flowmaestro_core.errors import (
+    AuthenticationError,
+    FlowMaestroError,
+    ServerError,
+    StreamError,
+)
+from flowmaestro_core.streams.events import MESSAGE_TERMINAL, event_from_sse
+from flowmaestro_core.http.messages import Response, ResponseHead
+from flowmaestro_core.payloads.json_values import JsonObject, text_or_empty
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.operation import Operation
+from flowmaestro_core.payloads.reply import Reply, shown_request_id
+from flowmaestro_core.streams.sse import SseDecoder
+from flowmaestro_core.streams.handles import AsyncMessageEventStream, MessageEventStream
+from flowmaestro_core.types import MessageCompleted
+from flowmaestro_core.executions.wait import ONCE
+
+ANSWER_TO_COME = frozenset({"pending", "processing", "queued", "running", "in_progress"})
+"""The statuses of a reply to a POST that say that the agent is still at it."""
+WITHOUT_ANSWER: Dict[str, Optional[str]] = {
+    "failed": None,
+    "error": None,
+    "cancelled": "the answer was cancelled",
+    "timeout": "the answer timed out",
+}
+"""Those that say that there will be none, and what is said of it where the reply does not."""
+SUBSCRIBING = 5.0
+"""Seconds that a subscription may take before the message is sent without it."""
+
+
+@dataclass(frozen=True)
+class StreamingPost(Call[Reply[Any]]):
+    """Sends a message; sent beside a subscription, it may be answered with events all the same.
+
+    They are then `data["events"]`, all of them at once.
+    """
+
+    def reply(self, response: Response, attempts: int = 1) -> Reply[Any]:
+        """As `Call.reply`."""
+        if media_type(response.headers) != EVENT_STREAM:
+            return super().reply(response, attempts)
+        decoded = SseDecoder().feed(response.body)
+        reply: Reply[Any] = Reply(data={"events": list(map(event_from_sse, decoded))})
+        reply.status_code, reply.headers = response.status, response.headers
+        reply.attempts = attempts
+        return reply
+
+
+@dataclass(frozen=True)
+class MessageStream(MessageCalls, Operation[MessageEventStream, AsyncMessageEventStream]):
+    """One message and the events of its answer."""
+
+    def machine(self, context: Context, token: str) -> MessageStreamMachine:
+        """A machine that emits the events."""
+        return MessageStreamMachine(self, context, token)
+
+
+class MessageStreamMachine(Machine[None]):
+    """Sends the message once and emits events up to `message:completed` or `message:failed`.
+
+    *Subscribing* and *sending beside* are the way to a server that answers on the thread's
+    stream, *sending* is that to any other. `message` is the `message:completed` event once it
+    was emitted.
+    """
+
+    TRANSITIONS = {
+        "ready": {"start": ("sending", "subscribing")},
+        "subscribing": {
+            "stream_opened": ("subscribing", "sending beside"),
+            "bytes_received": ("subscribing",),
+            "stream_quiet": ("subscribing",),
+            "stream_ended": ("subscribing", "sending", "failed"),
+            "stream_closed": ("subscribing", "sending", "failed"),
+            "transport_failed": ("subscribing", "sending", "failed"),
+        },
+        "sending beside": {
+            "response_received": ("following", "closing"),
+            "transport_failed": ("closing",),
+        },
+        "closing": {"stream_closed": ("pausing", "sending whole", "emitting", "failed")},
+        "pausing": {"waited": ("sending",)},
+        "sending": {
+            "stream_opened": ("sending", "following"),
+            "bytes_received": ("sending",),
+            "stream_quiet": ("sending",),
+            "stream_ended": ("sending", "sending whole", "following", "emitting", "failed"),
+            "stream_closed": ("sending", "sending whole", "failed"),
+            "response_received": ("sending", "sending whole", "following", "emitting", "failed"),
+            "transport_failed": ("sending", "sending whole", "failed"),
+            "waited": ("sending",),
+        },
+        "sending whole": {
+            "response_received": ("sending whole", "following", "emitting", "failed"),
+            "transport_failed": ("sending whole", "failed"),
+            "waited": ("sending whole",),
+        },
+        "following": {
+            "stream_opened": ("following",),
+            "bytes_received": ("following",),
+            "stream_quiet": ("following",),
+            "stream_ended": ("following", "failed"),
+            "stream_closed": ("following", "failed"),
+            "transport_failed": ("following", "failed"),
+            "response_received": ("following", "failed"),
+            "waited": ("following",),
+            "emitted": ("following", "done"),
+        },
+        "emitting": {"emitted": ("emitting", "done")},
+    }
+
+    def __init__(self, stream: MessageStream, context: Context, token: str) -> None:
+        super().__init__()
+        self._stream = stream
+        self._context = context
+        self._token = token
+        self._queue: Deque[JsonObject] = deque()
+        self._following: Optional[AnswerStreamMachine] = None
+        self._learning = False
+        self._post: Optional[CallMachine] = None
+        self._pause = Wait(0.0)
+        self._error: Optional[FlowMaestroError] = None
+        self.request_id: Optional[str] = None
+        self.message: Optional[MessageCompleted] = None
+
+    @property
+    def last_event_id(self) -> str:
+        """As `EventStreamMachine.last_event_id`."""
+        return self._following.stream.last_event_id if self._following else ""
+
+    @property
+    def reconnects(self) -> int:
+        """As `EventStreamMachine.reconnects`."""
+        return self._following.stream.reconnects if self._following else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer's last event has been emitted."""
+        if self.state == "following" and self._following is not None:
+            return self._following.finished
+        return self.state in ("emitting", "done") and not self._queue
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        if not self._context.traits.two_connections:
+            return self._send(now, jitter)
+        self.state = "subscribing"
+        call = CallMachine(
+            self._stream.events,
+            self._context,
+            self._token,
+            stream=True,
+            policy=ONCE,
+            deadline=now + SUBSCRIBING,
+        )
+        return self._delegate(call, now, jitter)
+
+    @event
+    def stream_closed(self, now: float, jitter: float) -> Action:
+        if self._post is not None:
+            self.state = "pausing"
+            return self._pause
+        if self._error is not None:
+            return self._failed(self._error, now, jitter)
+        return self._next()
+
+    @event
+    def waited(self, now: float, jitter: float) -> Action:
+        post = cast("CallMachine", self._post)
+        self.state = "sending"
+        self._inner = post
+        return self._pass_on(post.waited(now, jitter), now, jitter)
+
+    @event
+    def emitted(self, now: float, jitter: float) -> Action:
+        return self._next() if self._queue else self._done(None)
+
+    # Sending
+
+    def _send(self, now: float, jitter: float) -> Action:
+        self.state = "sending"
+        self._context.traits.two_connections = False
+        call = CallMachine(self._stream.streaming, self._context, self._token, stream=True)
+        return self._delegate(call, now, jitter)
+
+    def _send_beside(self, now: float, jitter: float) -> Action:
+        """The subscription stands and is set aside, unread, until the message is sent."""
+        self.state = "sending beside"
+        call = CallMachine(self._stream.streaming, self._context, self._token)
+        return self._delegate(call, now, jitter)
+
+    def _send_whole(self, now: float, jitter: float) -> Action:
+        self.state = "sending whole"
+        # Another body than the refused one's, so another idempotency key.
+        call = CallMachine(self._stream.whole, self._context, self._token + "-whole")
+        return self._delegate(call, now, jitter)
+
+    def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
+        if self._learning and isinstance(action, Read) and self._listening:
+            self._learning, self._context.traits.two_connections = False, True
+        if self.state == "sending beside" and isinstance(action, Wait):
+            return self._let_go(action)
+        return self._noted(super()._pass_on(action, now, jitter))
+
+    @property
+    def _listening(self) -> bool:
+        return self._following is not None and self._following.listening
+
+    def _let_go(self, pause: Wait) -> Action:
+        """The message goes later, and without a subscription that nobody reads for so long."""
+        self._post = cast("CallMachine", self._inner)
+        self._pause = pause
+        self._inner = None
+        return self._close()
+
+    # What came of it
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        if isinstance(outcome, Fail):
+            return self._ended_badly(outcome.error, now, jitter)
+        if self.state == "following":
+            return self._done(None)
+        if self.state == "subscribing":
+            opened = isinstance(outcome.value, ResponseHead)
+            return self._send_beside(now, jitter) if opened else self._send(now, jitter)
+        if isinstance(outcome.value, ResponseHead):
+            self.request_id = shown_request_id(None, outcome.value.headers, self._context.echoes)
+            return self._follow(now, jitter, opened=True)
+        return self._answered(outcome.value, now, jitter)
+
+    def _answered(self, reply: Reply[Any], now: float, jitter: float) -> Action:
+        self.request_id = shown_request_id(reply, reply.headers, self._context.echoes)
+        answer: JsonObject = reply["data"]
+        beside, whole = self.state == "sending beside", self.state == "sending whole"
+        elsewhere = _is_to_come(answer)
+        if not elsewhere:
+            self._context.traits.two_connections = False
+            events = answer["events"] if "events" in answer else _events_of(answer)
+            if not events or events[-1]["type"] not in MESSAGE_TERMINAL:
+                self._error = StreamError("The answer broke off", code="stream_lost")
+                return self._close() if beside else self._fail(self._error)
+            self._queue.extend(events)
+            return self._close() if beside else self._next()
+        self._learning = not whole
+        return self._follow(now, jitter, opened=beside, answer=answer)
+
+    def _follow(
+        self, now: float, jitter: float, *, opened: bool = False, answer: Any = None
+    ) -> Action:
+        self.state = "following"
+        self._following = AnswerStreamMachine(
+            self._stream, self._context, self._token, opened=opened, answer=answer
+        )
+        return self._delegate(self._following, now, jitter)
+
+    def _ended_badly(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        if self.state == "sending beside":
+            self._error = error
+            return self._close()
+        if self.state == "subscribing" and not isinstance(error, AuthenticationError):
+            return self._send(now, jitter)
+        return self._failed(error, now, jitter)
+
+    def _failed(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        self._context.traits.two_connections = False
+        if self.state in ("sending", "closing") and _not_offered(error):
+            return self._send_whole(now, jitter)
+        return self._fail(error)
+
+    def _close(self) -> Action:
+        self.state = "closing"
+        return Close()
+
+    def _next(self) -> Action:
+        self.state = "emitting"
+        return self._noted(Emit(self._queue.popleft()))
+
+    def _noted(self, action: Action) -> Action:
+        if isinstance(action, Emit) and action.item["type"] == "message:completed":
+            self.message = action.item
+        return action
+
+
+def _not_offered(error: Exception) -> bool:
+    """Whether the server refused to stream before anything was sent."""
+    return isinstance(error, ServerError) and error.status_code == 501
+
+
+def _status_of(answer: JsonObject) -> str:
+    return text_or_empty(answer.get("status")).lower()
+
+
+def _has_failed(answer: JsonObject) -> bool:
+    says_why = bool(answer.get("error")) and not answer.get("content")
+    return says_why or _status_of(answer) in WITHOUT_ANSWER
+
+
+def _is_to_come(answer: JsonObject) -> bool:
+    """Whether the answer is still to come: a reply without one, of a status that ends nothing."""
+    status = _status_of(answer)
+    if status in ANSWER_TO_COME:
+        return True
+    ended = status in ("", "completed") or _has_failed(answer)
+    return not ended and not answer.get("content") and answer.get("message_id") is not None
+
+
+def _events_of(answer: JsonObject) -> list[JsonObject]:
+    """The events that a whole answer stands for."""
+    ids, content = ids_of(answer), answer.get("content")
+    events: list[JsonObject] = [{"type": "message:started", **ids}]
+    if _has_failed(answer):
+        error = answer.get("error")
+        if error is None:
+            error = WITHOUT_ANSWER[_status_of(answer)]
+        return [*events, {"type": "message:failed", **ids, "error": error}]
+    if isinstance(content, str) and content:
+        events.append(token_event(ids, content))
+    return [*events, completed_event(ids, content, answer.get("usage"))]

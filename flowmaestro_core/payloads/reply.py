@@ -1,0 +1,291 @@
+"""Replies: plain dicts with manners, and the errors that replies stand for."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Generic,
+    List,
+    Literal,
+    NamedTuple,
+    Optional,
+    Tuple,
+    TypeVar,
+    Union,
+    cast,
+    overload,
+)
+
+from flowmaestro_core import errors
+from flowmaestro_core.http.scrub import LONGEST_TEXT, Echoes
+from flowmaestro_core.http.messages import Headers, Response
+from flowmaestro_core.http.dates import parse_http_date
+from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
+
+if TYPE_CHECKING:
+    from flowmaestro_core.types import PaginationInfo, ResponseMeta
+
+T = TypeVar("T")
+
+_BOM = "\ufeff"
+_scan_json: Callable[[str, int], Tuple[Any, int]] = cast("Any", json.JSONDecoder()).scan_once
+"""One JSON value and where it ends: what `raw_decode` calls, and half of `json.loads`' time."""
+_JSON_SPACE = " \t\n\r"
+_NO_SECRETS = Echoes(())
+
+
+class RateLimit(NamedTuple):
+    """The rate-limit headers of one reply; each `None` where the server did not send it.
+
+    `reset_after` is the number of seconds from the reply to the end of the window, by the
+    server's own clock (`X-RateLimit-Reset` minus `Date`).
+    """
+
+    limit: Optional[int] = None
+    remaining: Optional[int] = None
+    reset_after: Optional[float] = None
+    limit_day: Optional[int] = None
+    remaining_day: Optional[int] = None
+
+    @classmethod
+    def from_headers(cls, headers: Headers) -> RateLimit:
+        """Read the `X-RateLimit-*` fields; what is not a whole number counts as absent."""
+        reset = _whole_number(headers.get("x-ratelimit-reset"))
+        sent_at = parse_http_date(headers.get("date", ""))
+        return cls(
+            limit=_whole_number(headers.get("x-ratelimit-limit")),
+            remaining=_whole_number(headers.get("x-ratelimit-remaining")),
+            reset_after=None if reset is None or sent_at is None else max(0.0, reset - sent_at),
+            limit_day=_whole_number(headers.get("x-ratelimit-limit-day")),
+            remaining_day=_whole_number(headers.get("x-ratelimit-remaining-day")),
+        )
+
+
+class Reply(Dict[str, Any], Generic[T]):
+    """What the server sent, as a dict: JSON-serialisable, picklable, equal to the plain dict.
+
+    `reply["data"]` is the resource. What came with it are attributes:
+
+    Attributes:
+        status_code: the HTTP status.
+        headers: the reply's header fields.
+        attempts: how many requests this reply took, 1 when the first succeeded.
+
+    """
+
+    status_code: int = 0
+    headers: Headers = Headers()
+    attempts: int = 0
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, key: Literal["data"]) -> T: ...
+        @overload
+        def __getitem__(self, key: Literal["meta"]) -> ResponseMeta: ...
+        @overload
+        def __getitem__(self, key: Literal["pagination"]) -> PaginationInfo: ...
+        @overload
+        def __getitem__(self, key: str) -> Any: ...
+        def __getitem__(self, key: str) -> Any: ...
+
+    @property
+    def request_id(self) -> Optional[str]:
+        """The id to quote to support: `meta.request_id`, else the `X-Request-ID` header."""
+        return request_id_of(self, self.headers)
+
+    @property
+    def rate_limit(self) -> RateLimit:
+        """What the reply said about the key's rate limits."""
+        return RateLimit.from_headers(self.headers)
+
+
+Page = Reply[List[T]]
+"""The reply of a list call: `page["data"]` is a list, `page["pagination"]` says where it lies."""
+
+
+def decode_json(body: Union[bytes, str]) -> Any:
+    """The JSON value in `body`; `ValueError` when it is none, or nested too deep.
+
+    The error does not hold the body, which may be large, and secret. Bytes are UTF-8; a byte
+    order mark before the JSON is ignored (RFC 8259, section 8.1).
+    """
+    try:
+        text = body if isinstance(body, str) else body.decode("utf-8").removeprefix(_BOM)
+        text = text.strip(_JSON_SPACE)
+        value, end = _scan_json(text, 0)
+    except StopIteration as stop:
+        problem = f"no JSON value at character {stop.value}"
+    except UnicodeDecodeError as error:
+        problem = f"no UTF-8 at byte {error.start}: {error.reason}"
+    except json.JSONDecodeError as error:
+        problem = str(error)
+    except RecursionError:
+        problem = "the JSON is nested too deep"
+    else:
+        if end == len(text):
+            return value
+        problem = f"more than one JSON value: another begins at character {end}"
+    raise ValueError(problem)
+
+
+def request_id_of(body: Any, headers: Headers) -> Optional[str]:
+    """`meta.request_id` of a decoded body, else the `X-Request-ID` header, else `None`."""
+    meta = object_or_empty(object_or_empty(body).get("meta"))
+    return text_or_empty(meta.get("request_id")) or headers.get("x-request-id")
+
+
+def shown_request_id(body: Any, headers: Headers, echoes: Echoes) -> Optional[str]:
+    """The same as an error or a watcher shows it: without echoes, on one line, bounded."""
+    found = request_id_of(body, headers)
+    return found and echoes.line(found)
+
+
+def retry_after(headers: Headers) -> Optional[float]:
+    """How long the server asks to wait, in seconds; `None` when it does not, or not sensibly.
+
+    `retry-after-ms`, then `Retry-After` (RFC 9110, 10.2.3) in seconds, fractions allowed, or as
+    an HTTP-date, which counts from the reply's own `Date`. Negative, infinite and unreadable
+    values are ignored.
+    """
+    milliseconds = _duration(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _duration(value)
+    if seconds is not None or value is None:
+        return seconds
+    until, sent_at = parse_http_date(value), parse_http_date(headers.get("date", ""))
+    return None if until is None or sent_at is None else max(0.0, until - sent_at)
+
+
+def error_from_response(
+    response: Response, echoes: Echoes = _NO_SECRETS
+) -> errors.FlowMaestroError:
+    """The error that a reply with a status of 400 or more stands for, whatever its shape.
+
+    It repeats none of the secrets that `echoes` knows of.
+
+    Knows the API's own envelope, the outer handler's `{"success": false, "error": "text"}`, the
+    framework's `{"statusCode", "error", "message"}`. Of a body that is none of these, the
+    message quotes the beginning, and `details` keeps it: as decoded JSON, else as text, cut off
+    after 500 characters.
+    """
+    status, headers = response.status, response.headers
+    try:
+        body = echoes.blotted_json(decode_json(response.body))
+    except ValueError:
+        body = None
+    code, message, details = _read_error(object_or_empty(body))
+    if not message:
+        message, details = _unknown_error(response, body, details, echoes)
+    code, message = code[:LONGEST_TEXT], message[:LONGEST_TEXT]
+    request_id = shown_request_id(body, headers, echoes)
+    if status >= 500 and _INVALID_ID in message.lower():
+        return errors.NotFoundError(message, code, request_id, details, status)
+    if status == 429:
+        return errors.RateLimitError(
+            message, code, request_id, details, _retry_after_of(headers, details)
+        )
+    if status == 408:
+        return errors.TimeoutError(message, code, status, request_id, details)
+    if status in _BY_STATUS:
+        return _BY_STATUS[status](message, code, request_id, details, status)
+    kind = errors.ServerError if status >= 500 else errors.FlowMaestroError
+    return kind(message, code, status, request_id, details)
+
+
+def asks_for_tomorrow(error: Exception) -> bool:
+    """Whether a 429 is about the day's allowance, which no wait outlasts."""
+    if not isinstance(error, errors.RateLimitError):
+        return False
+    return object_or_empty(error.details).get("window") == "day"
+
+
+_INVALID_ID = "invalid input syntax for type uuid"
+"""A caller's mistake that the deployed server reports as a 5xx; no retry mends it."""
+
+_BY_STATUS = {
+    400: errors.ValidationError,
+    401: errors.AuthenticationError,
+    402: errors.InsufficientCreditsError,
+    403: errors.AuthorizationError,
+    404: errors.NotFoundError,
+    409: errors.ConflictError,
+    422: errors.ValidationError,
+}
+
+
+def _read_error(body: Dict[str, Any]) -> tuple[str, str, Any]:
+    """Code, message and details of an error body in any of its shapes; `""` where it has none."""
+    error = object_or_empty(body.get("error"))
+    code = text_or_empty(error.get("code")) or text_or_empty(body.get("code"))
+    message = (
+        text_or_empty(error.get("message"))
+        or text_or_empty(body.get("message"))
+        or text_or_empty(body.get("error"))
+    )
+    return code, message, error.get("details", body.get("details"))
+
+
+def _unknown_error(response: Response, body: Any, details: Any, echoes: Echoes) -> Tuple[str, Any]:
+    """Message and details of an error body of which no message is known."""
+    text = response.body[:_LOOKED_AT].decode("utf-8", "replace").removeprefix(_BOM)
+    text = echoes.blotted(text)[:_KEPT]
+    if details is None:
+        details = (text or None) if body is None else body
+    said = _snippet(text) or "no readable error"
+    return f"The server answered with status {response.status}: {said}", details
+
+
+def _snippet(text: str) -> str:
+    """The first line of `text` with something to read in it, without markup, in short."""
+    for line in _MARKUP.sub("\n", text).splitlines():
+        words = "".join(char if char.isprintable() else " " for char in line).split()
+        if words:
+            return " ".join(words)[:_QUOTED]
+    return ""
+
+
+_LOOKED_AT = 1 << 16
+"""Bytes of an unknown error body that are looked at: far more than are kept, lest a secret that
+the cut goes through is not known again."""
+_KEPT = 500
+_QUOTED = 120
+"""Characters of an unknown error body, in an error's details and in its message."""
+
+_MARKUP = re.compile(r"<[/!a-zA-Z][^<>]*>")
+
+
+def _retry_after_of(headers: Headers, details: Any) -> Optional[float]:
+    wait = retry_after(headers)
+    return _duration(object_or_empty(details).get("retry_after")) if wait is None else wait
+
+
+def _duration(value: Any) -> Optional[float]:
+    """A finite number of at least zero, from a number or its text: digits, and a fraction."""
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
+
+
+def _whole_number(value: Optional[str]) -> Optional[int]:
+    """A run of ASCII digits as a number; anything else is no number."""
+    if value is None or not (value.isascii() and value.isdigit() and len(value) <= 18):
+        return None
+    return int(value)

@@ -1,0 +1,1 @@
+"""Event streams: decoding, reconnecting, and the handles that callers iterate over."""

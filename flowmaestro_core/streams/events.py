@@ -1,0 +1,55 @@
+"""From a server-sent event to what the caller reads."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, cast
+
+from flowmaestro_core.payloads.json_values import JsonObject
+from flowmaestro_core.payloads.reply import decode_json
+from flowmaestro_core.payloads.shapes import snake_case_keys
+from flowmaestro_core.streams.sse import ServerSentEvent
+
+EXECUTION_TERMINAL = frozenset({"execution:completed", "execution:failed", "execution:cancelled"})
+MESSAGE_TERMINAL = frozenset({"message:completed", "message:failed"})
+
+
+def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
+    """The event as a dict whose `type` is always set.
+
+    The `event:` field wins over a `type` in the JSON, unless it is the default, `message`. The
+    documented snake_case keys are added beside camelCase ones. Data that is no JSON object is
+    handed over as `{"type": ..., "data": ...}`: the value, or the text as it came.
+    """
+    try:
+        data = decode_json(sse.data)
+    except ValueError:
+        data = sse.data
+    event = cast("JsonObject", data if isinstance(data, dict) else {"data": data})
+    if sse.type != "message" or not isinstance(event.get("type"), str):
+        event["type"] = sse.type
+    snake_case_keys(event)
+    if event["type"] in EXECUTION_TERMINAL:
+        event.setdefault("outputs", None)
+        event.setdefault("error", None)
+    elif event["type"] == "message:completed":
+        event.setdefault("content", None)
+    return event
+
+
+def is_garbled_end(event: Dict[str, Any]) -> bool:
+    """Whether an execution's end came as something other than the JSON object that it should be."""
+    if event["type"] not in EXECUTION_TERMINAL or "data" not in event:
+        return False
+    return event.get("outputs") is None and event.get("error") is None
+
+
+def terminal_event(execution: Dict[str, Any]) -> Dict[str, Any]:
+    """The event that an ended execution stands for, in the contract's shape."""
+    return {
+        "type": f"execution:{execution['status']}",
+        "execution_id": execution.get("id"),
+        "status": execution["status"],
+        "outputs": execution.get("outputs"),
+        "error": execution.get("error"),
+        "completed_at": execution.get("completed_at"),
+    }

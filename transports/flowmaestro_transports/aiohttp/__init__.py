@@ -1,0 +1,1 @@
+"""AiohttpTransport: for people who have an aiohttp.ClientSession."""

@@ -1,0 +1,1 @@
+"""AnyioTransport: HTTP/1.1 on asyncio and trio."""

@@ -1,0 +1,135 @@
+"""The transports of clients that were not given one, made when the first call is made."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Dict, Optional
+
+from flowmaestro_core.http.messages import Request, Response, TransportClosedError
+from flowmaestro_transports.contract import (
+    AsyncOpenResponse,
+    AsyncTransport,
+    InterruptibleTransport,
+    OpenResponse,
+)
+from flowmaestro_transports.driving.fork_guard import OneProcess, Process
+
+if TYPE_CHECKING:
+    from flowmaestro_transports.requests.transport import RequestsTransport
+
+
+class DefaultTransport(OneProcess):
+    """requests, imported with the first call."""
+
+    def __init__(self) -> None:
+        self._chosen: Optional[RequestsTransport] = None
+        self._closed = False
+        self._settle()
+
+    def send(self, request: Request, timeout: float) -> Response:
+        """As `Transport.send`."""
+        return self._choose().send(request, timeout)
+
+    def open(self, request: Request, timeout: float) -> OpenResponse:
+        """As `Transport.open`."""
+        return self._choose().open(request, timeout)
+
+    def sleep(self, seconds: float) -> None:
+        """As `Transport.sleep`."""
+        self._choose().sleep(seconds)
+
+    def now(self) -> float:
+        """Seconds on the monotonic clock."""
+        return time.monotonic()
+
+    def interruptible(self) -> InterruptibleTransport:
+        """As `Interruptible.interruptible`; this, too, has it import requests."""
+        return self._choose().interruptible()
+
+    def close(self) -> None:
+        """As `Transport.close`, be it before the first call."""
+        with self._lock_of_this_process():
+            self._closed = True
+        if self._chosen is not None:
+            self._chosen.close()
+
+    def _settle(self) -> None:
+        """Begin with a lock that nobody holds."""
+        self._lock = threading.Lock()
+        self._process = Process()
+
+    def _lock_of_this_process(self) -> threading.Lock:
+        if self._process.forked:
+            self._settle()
+        return self._lock
+
+    def _choose(self) -> RequestsTransport:
+        if self._chosen is None:
+            with self._lock_of_this_process():
+                if self._closed:
+                    raise TransportClosedError
+                if self._chosen is None:
+                    from flowmaestro_transports.requests.transport import RequestsTransport
+
+                    self._chosen = RequestsTransport()
+        return self._chosen
+
+
+class DefaultAsyncTransport(OneProcess):
+    """aiohttp under asyncio, anyio under trio, found out with each call."""
+
+    def __init__(self) -> None:
+        self._chosen: Dict[str, AsyncTransport] = {}
+        self._closed = False
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        """As `AsyncTransport.send`."""
+        return await self._usable().send(request, timeout)
+
+    async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
+        """As `AsyncTransport.open`."""
+        return await self._usable().open(request, timeout)
+
+    async def sleep(self, seconds: float) -> None:
+        """As `AsyncTransport.sleep`."""
+        await self._choose().sleep(seconds)
+
+    def now(self) -> float:
+        """As `AsyncTransport.now`."""
+        return self._choose().now()
+
+    async def close(self) -> None:
+        """As `AsyncTransport.close`, be it before the first call."""
+        self._closed = True
+        for transport in self._chosen.values():
+            await transport.close()
+
+    def _usable(self) -> AsyncTransport:
+        if self._closed:
+            raise TransportClosedError
+        return self._choose()
+
+    def _choose(self) -> AsyncTransport:
+        runtime = _running()
+        chosen = self._chosen.get(runtime)
+        if chosen is None:
+            chosen = self._chosen[runtime] = _make(runtime)
+        return chosen
+
+
+def _running() -> str:
+    """The library of the running event loop; trio is only looked for where it was imported."""
+    trio = sys.modules.get("trio")
+    return "trio" if trio is not None and trio.lowlevel.in_trio_run() else "asyncio"
+
+
+def _make(runtime: str) -> AsyncTransport:
+    if runtime == "trio":
+        from flowmaestro_transports.anyio.transport import AnyioTransport
+
+        return AnyioTransport()
+    from flowmaestro_transports.aiohttp.transport import AiohttpTransport
+
+    return AiohttpTransport()

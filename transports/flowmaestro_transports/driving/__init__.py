@@ -1,0 +1,1 @@
+"""Driving machines over transports: the drivers, and what clients are built on."""

@@ -1,0 +1,303 @@
+"""The two drivers: one loop, written twice.
+
+A driver carries out the actions of one machine over one transport, and reports what happened.
+It is the only place where the core meets the world; the loops differ in `await` alone.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any, Callable, ContextManager, Optional, Protocol, Union
+
+from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send
+from flowmaestro_core.errors import ClientClosedError, StreamError
+from flowmaestro_core.http.messages import ResponseHead, TransportClosedError, TransportFailure
+from flowmaestro_core.machine import Machine
+from flowmaestro_transports.contract import (
+    AsyncOpenResponse,
+    AsyncTransport,
+    OpenResponse,
+    Transport,
+)
+from flowmaestro_transports.observing.observers import Observers
+
+InFlight = Callable[[], ContextManager[None]]
+
+
+class Dice(Protocol):
+    """Where the jitter of retries and the idempotency keys come from: `random`, or a seeded one."""
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+        ...
+
+    def getrandbits(self, k: int, /) -> int:
+        """A whole number of `k` bits."""
+        ...
+
+
+def dice_of(transport: object) -> Dice:
+    """A transport's own dice (its attribute `random`), for repeatable runs; else `random`."""
+    own: Optional[Dice] = getattr(transport, "random", None)
+    if own is None:
+        import random  # which loads a part of `hashlib`: with the first call, not with a client
+
+        return random
+    return own
+
+
+def in_flight_of(transport: object) -> InFlight:
+    """A transport's own block for a call in flight (its method `in_flight`), if it has one.
+
+    A transport in virtual time has, to let none pass between two requests of one call.
+    """
+    own: Optional[InFlight] = getattr(transport, "in_flight", None)
+    return nullcontext if own is None else own
+
+
+def _in_flight(transport: object, machine: Machine[Any], watcher: object) -> InFlight:
+    """As `in_flight_of`, unless code of the caller's may run: it may wait for another call."""
+    held = watcher is None and not machine.runs_callers_code
+    return in_flight_of(transport) if held else nullcontext
+
+
+def stream_closed() -> StreamError:
+    """What a reader gets of a stream that was closed, be it under its hands."""
+    return StreamError("This stream is closed; ask for a new one", code="stream_closed")
+
+
+def client_closed(machine: Machine[Any]) -> ClientClosedError:
+    """What a caller gets whose client was closed under the machine's hands."""
+    error = ClientClosedError()
+    error.execution_id = machine.execution_id
+    return error
+
+
+class Driver:
+    """Drives one machine over a blocking transport."""
+
+    def __init__(
+        self,
+        machine: Machine[Any],
+        transport: Transport,
+        observers: Optional[Observers] = None,
+    ) -> None:
+        self.machine = machine
+        self._transport = transport
+        self._jitter = dice_of(transport).random
+        self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
+        self._watcher = None if observers is None else observers.watcher()
+        self.in_flight = _in_flight(transport, machine, self._watcher)
+        """What holds the steps of a call together, for a transport in virtual time."""
+        self._body: Optional[OpenResponse] = None
+        self._started = False
+        self.closed = False
+        """Whether it goes no further: closed by somebody, failed, or at its end."""
+
+    def advance(self) -> Union[Emit, Done]:
+        """Go on until the machine has an item for the caller, or has ended.
+
+        Raises the machine's error when it fails. Whatever is raised, no body stays open.
+        """
+        try:
+            if self.in_flight is nullcontext:  # a stream comes here for each of its events
+                return self._advance()
+            with self.in_flight():
+                return self._advance()
+        except BaseException:
+            self.close()
+            raise
+
+    def _advance(self) -> Union[Emit, Done]:
+        if self.closed:
+            raise stream_closed()
+        machine, transport, watcher = self.machine, self._transport, self._watcher
+        now, jitter = transport.now, self._jitter
+        step = machine.emitted if self._started else machine.start
+        self._started = True
+        action = step(now(), jitter())
+        while not self.closed:
+            try:
+                if watcher is not None:
+                    watcher.note(action, now())
+                if isinstance(action, Send):
+                    response = transport.send(action.request, action.timeout)
+                    if watcher is not None:
+                        watcher.note(response, now())
+                    action = machine.response_received(response, now(), jitter())
+                elif isinstance(action, Emit):
+                    return action
+                elif isinstance(action, Done):
+                    self.close()
+                    return action
+                elif isinstance(action, Fail):
+                    raise action.error
+                elif isinstance(action, Read):
+                    data = self._open_body().read(action.patience)
+                    if data is None:
+                        action = machine.stream_quiet(now(), jitter())
+                    elif data:
+                        action = machine.bytes_received(data, now(), jitter())
+                    else:
+                        self._release()
+                        action = machine.stream_ended(now(), jitter())
+                elif isinstance(action, Open):
+                    self._release()
+                    self._body = transport.open(action.request, action.timeout)
+                    head = ResponseHead(self._body.status, self._body.headers)
+                    if watcher is not None:
+                        watcher.note(head, now())
+                    action = machine.stream_opened(head, now(), jitter())
+                elif isinstance(action, Close):
+                    self._release()
+                    action = machine.stream_closed(now(), jitter())
+                else:
+                    transport.sleep(action.seconds)
+                    action = machine.waited(now(), jitter())
+            except TransportFailure as failure:
+                if not isinstance(action, Send):
+                    self._release()
+                if watcher is not None:
+                    watcher.note(failure, now())
+                action = machine.transport_failed(failure, now(), jitter())
+            except TransportClosedError as error:
+                raise client_closed(machine) from error
+            except Exception:
+                if not self.closed:
+                    raise
+        raise stream_closed()
+
+    def close(self) -> None:
+        """Go no further, and release the open body. Closing twice is harmless.
+
+        An `advance` in another thread then raises `StreamError` (code `stream_closed`), at once
+        if it is reading or its transport is an `InterruptibleTransport`, otherwise when the step
+        that it is at has ended.
+        """
+        self.closed = True
+        if self._interrupt is not None:
+            self._interrupt()
+        self._release()
+
+    def _release(self) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            body.close()
+
+    def _open_body(self) -> OpenResponse:
+        if self._body is None:
+            raise RuntimeError("no body is open")
+        return self._body
+
+
+class AsyncDriver:
+    """Drives one machine over an awaiting transport."""
+
+    def __init__(
+        self,
+        machine: Machine[Any],
+        transport: AsyncTransport,
+        observers: Optional[Observers] = None,
+    ) -> None:
+        self.machine = machine
+        self._transport = transport
+        self._jitter = dice_of(transport).random
+        self._watcher = None if observers is None else observers.async_watcher()
+        self.in_flight = _in_flight(transport, machine, self._watcher)
+        """As `Driver.in_flight`."""
+        self._body: Optional[AsyncOpenResponse] = None
+        self._started = False
+        self.closed = False
+        """Whether it goes no further: closed by somebody, failed, or at its end."""
+
+    async def advance(self) -> Union[Emit, Done]:
+        """As `Driver.advance`. Cancellation, too, leaves no body open."""
+        try:
+            if self.in_flight is nullcontext:
+                return await self._advance()
+            with self.in_flight():
+                return await self._advance()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _advance(self) -> Union[Emit, Done]:
+        if self.closed:
+            raise stream_closed()
+        machine, transport, watcher = self.machine, self._transport, self._watcher
+        now, jitter = transport.now, self._jitter
+        step = machine.emitted if self._started else machine.start
+        self._started = True
+        action = step(now(), jitter())
+        while not self.closed:
+            try:
+                if watcher is not None:
+                    await watcher.note(action, now())
+                if isinstance(action, Send):
+                    response = await transport.send(action.request, action.timeout)
+                    if watcher is not None:
+                        await watcher.note(response, now())
+                    action = machine.response_received(response, now(), jitter())
+                elif isinstance(action, Emit):
+                    return action
+                elif isinstance(action, Done):
+                    await self.close()
+                    return action
+                elif isinstance(action, Fail):
+                    raise action.error
+                elif isinstance(action, Read):
+                    data = await self._open_body().read(action.patience)
+                    if data is None:
+                        action = machine.stream_quiet(now(), jitter())
+                    elif data:
+                        action = machine.bytes_received(data, now(), jitter())
+                    else:
+                        await self._release()
+                        action = machine.stream_ended(now(), jitter())
+                elif isinstance(action, Open):
+                    await self._release()
+                    self._body = await transport.open(action.request, action.timeout)
+                    head = ResponseHead(self._body.status, self._body.headers)
+                    if watcher is not None:
+                        await watcher.note(head, now())
+                    action = machine.stream_opened(head, now(), jitter())
+                elif isinstance(action, Close):
+                    await self._release()
+                    action = machine.stream_closed(now(), jitter())
+                else:
+                    await transport.sleep(action.seconds)
+                    action = machine.waited(now(), jitter())
+            except TransportFailure as failure:
+                if not isinstance(action, Send):
+                    await self._release()
+                if watcher is not None:
+                    await watcher.note(failure, now())
+                action = machine.transport_failed(failure, now(), jitter())
+            except TransportClosedError as error:
+                raise client_closed(machine) from error
+            except Exception:
+                if not self.closed:
+                    raise
+        raise stream_closed()
+
+    async def close(self) -> None:
+        """As `Driver.close`, for an `advance` in another task."""
+        self.closed = True
+        if self._body is not None:
+            await self._release()
+
+    def detach(self) -> Optional[AsyncOpenResponse]:
+        """Go no further; the open body, if there is one, is the caller's to release."""
+        self.closed = True
+        body, self._body = self._body, None
+        return body
+
+    async def _release(self) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            await body.close()
+
+    def _open_body(self) -> AsyncOpenResponse:
+        if self._body is None:
+            raise RuntimeError("no body is open")
+        return self._body

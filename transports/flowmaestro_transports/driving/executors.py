@@ -1,0 +1,247 @@
+"""Performers: they turn an operation into a machine, and a builder into a method.
+
+One blocking, one awaiting; the client classes are shells around them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from contextlib import nullcontext
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ContextManager,
+    Mapping,
+    Optional,
+    TypeVar,
+    Union,
+    cast,
+)
+
+from flowmaestro_core.actions import Emit
+from flowmaestro_core.context import Context
+from flowmaestro_core.errors import ClientClosedError
+from flowmaestro_core.machine import Machine
+from flowmaestro_core.operation import Operation, outcomes
+from flowmaestro_transports.driving.callbacks import refuse_awaitable
+from flowmaestro_transports.contract import AsyncTransport, Transport
+from flowmaestro_transports.driving.drivers import AsyncDriver, Dice, Driver, dice_of
+from flowmaestro_transports.observing.observers import Observers
+from flowmaestro_transports.driving.fork_guard import OneProcess
+from flowmaestro_transports.driving.iterators import AwaitingIteration, BlockingIteration
+
+if TYPE_CHECKING:
+    from flowmaestro_transports.observing.hooks import Hooks
+
+T = TypeVar("T")
+L = TypeVar("L", bound="_Lifetime")
+
+
+class _Lifetime(OneProcess):
+    """What both performers have: whether they are closed, and where they come from."""
+
+    def __init__(
+        self,
+        transport: Any,
+        context: Context,
+        parent: Optional[_Lifetime] = None,
+        hooks: Optional[Hooks] = None,
+    ) -> None:
+        self.transport = transport
+        self.context = context
+        self._parent = parent
+        self._observers: Observers = Observers(hooks) if parent is None else parent._observers
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether this one, or the one it was derived from, was closed."""
+        return self._closed or (self._parent is not None and self._parent.closed)
+
+    def derive(
+        self: L,
+        timeout: Optional[float],
+        max_retries: Optional[int],
+        headers: Optional[Mapping[str, str]],
+    ) -> L:
+        """A performer with other options over the same transport, and with the same hooks."""
+        options = self.context.options.with_changes(timeout, max_retries, headers)
+        return type(self)(self.transport, self.context.with_options(options), self)
+
+    def _end(self) -> bool:
+        """Note that it is closed; `True` if the transport is to be closed with it."""
+        self._closed = True
+        return self._parent is None
+
+    def _machine(self, operation: Operation[Any, Any]) -> Machine[Any]:
+        if self.closed:
+            raise ClientClosedError
+        # A random text for the idempotency key of this one operation.
+        return operation.machine(self.context, f"{self._dice.getrandbits(128):032x}")
+
+    @functools.cached_property
+    def _dice(self) -> Dice:
+        return dice_of(self.transport)
+
+
+def _show(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> None:
+    """Have `help` and `inspect` show the builder's parameters, and what a caller is given."""
+    shown: Any = method
+    shown.__signature__ = inspect.signature(build).replace(return_annotation=given)
+    shown.__annotations__ = {**build.__annotations__, "return": given}
+
+
+def is_coroutine_function(value: Any) -> bool:
+    """Whether a call of `value` has to be awaited, as far as can be told without calling it.
+
+    So it has with a coroutine function, an object whose `__call__` is one, and a
+    `functools.partial` of either.
+    """
+    while isinstance(value, functools.partial):
+        value = value.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    calls = (value, type(value).__call__) if callable(value) else ()
+    return any(map(inspect.iscoroutinefunction, calls))
+
+
+def _refuse_coroutine_functions(arguments: Mapping[str, Any]) -> None:
+    for name, value in arguments.items():
+        if is_coroutine_function(value):
+            raise TypeError(
+                f"a blocking client cannot await the coroutine function given as {name}; "
+                "pass a plain function, or use AsyncFlowMaestroClient"
+            )
+
+
+def _in_flight(
+    operation: Operation[Any, Any], driver: Union[Driver, AsyncDriver]
+) -> ContextManager[None]:
+    """A block for a whole operation, unless a listener is called in between: it may wait."""
+    return driver.in_flight() if operation.listener is None else nullcontext()
+
+
+class BlockingPerformer(_Lifetime):
+    """Performs operations over a blocking transport."""
+
+    transport: Transport
+
+    def __init__(
+        self,
+        transport: Transport,
+        context: Context,
+        parent: Optional[_Lifetime] = None,
+        hooks: Optional[Hooks] = None,
+    ) -> None:
+        super().__init__(transport, context, parent, hooks)
+        if hooks is not None:
+            _refuse_coroutine_functions(
+                {f"hooks.{name}": hook for name, hook in vars(hooks).items()}
+            )
+
+    def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
+        """A function of a resource and the builder's arguments that performs what it builds."""
+        perform = BlockingPerformer.iterate if iterates else BlockingPerformer.perform
+        signature = inspect.signature(build)
+
+        @functools.wraps(build)
+        def method(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
+            operation: Operation[Any, Any] = build(resource, *args, **kwargs)
+            if operation.listener is not None:
+                _refuse_coroutine_functions(signature.bind(resource, *args, **kwargs).arguments)
+            return perform(resource.performer, operation)
+
+        _show(method, build, outcomes(build)[0])
+        return method
+
+    def perform(self, operation: Operation[T, Any]) -> T:
+        """Do one operation to its end and give back its value.
+
+        Items that the machine emits on the way go to the operation's listener.
+        """
+        driver = self._driver(operation)
+        try:
+            with _in_flight(operation, driver):
+                action = driver.advance()
+                while isinstance(action, Emit):
+                    if operation.listener is not None:
+                        refuse_awaitable("the callback", operation.listener(action.item))
+                    action = driver.advance()
+        finally:
+            if not driver.closed:
+                driver.close()
+        return cast("T", action.value)
+
+    def iterate(self, operation: Operation[T, Any]) -> T:
+        """A handle that does the operation as it is iterated over.
+
+        Its items go to the operation's listener, too, before they are handed over.
+        """
+        machine, listener = self._machine(operation), operation.listener
+        handle = BlockingIteration[Any](machine, self.transport, listener, self._observers)
+        return cast("T", handle)
+
+    def close(self) -> None:
+        """Close the transport, unless it is shared."""
+        if self._end():
+            self.transport.close()
+
+    def _driver(self, operation: Operation[Any, Any]) -> Driver:
+        return Driver(self._machine(operation), self.transport, self._observers)
+
+
+class AwaitingPerformer(_Lifetime):
+    """Performs operations over an awaiting transport."""
+
+    transport: AsyncTransport
+
+    def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
+        """As `BlockingPerformer.method`; a coroutine function unless it iterates."""
+        if iterates:
+
+            @functools.wraps(build)
+            def iterating(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
+                performer: AwaitingPerformer = resource.performer
+                return performer.iterate(build(resource, *args, **kwargs))
+
+            _show(iterating, build, outcomes(build)[1])
+            return iterating
+
+        @functools.wraps(build)
+        async def method(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
+            performer: AwaitingPerformer = resource.performer
+            return await performer.perform(build(resource, *args, **kwargs))
+
+        _show(method, build, outcomes(build)[1])
+        return method
+
+    async def perform(self, operation: Operation[Any, Any]) -> Any:
+        """As `BlockingPerformer.perform`; the listener may be a coroutine function."""
+        driver = self._driver(operation)
+        try:
+            with _in_flight(operation, driver):
+                action = await driver.advance()
+                while isinstance(action, Emit):
+                    if operation.listener is not None:
+                        heard = operation.listener(action.item)
+                        if inspect.isawaitable(heard):
+                            await heard
+                    action = await driver.advance()
+        finally:
+            if not driver.closed:
+                await driver.close()
+        return action.value
+
+    def iterate(self, operation: Operation[Any, T]) -> T:
+        """As `BlockingPerformer.iterate`, for `async for`."""
+        machine, listener = self._machine(operation), operation.listener
+        handle = AwaitingIteration[Any](machine, self.transport, listener, self._observers)
+        return cast("T", handle)
+
+    async def close(self) -> None:
+        """Close the transport, unless it is shared."""
+        if self._end():
+            await self.transport.close()
+
+    def _driver(self, operation: Operation[Any, Any]) -> AsyncDriver:
+        return AsyncDriver(self._machine(operation), self.transport, self._observers)

@@ -1,0 +1,70 @@
+"""What belongs to one process: clients, transports, handles of open streams."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING, Iterable, NoReturn
+
+from flowmaestro_core.http.messages import Phase, TransportFailure
+
+if TYPE_CHECKING:
+    import socket
+
+
+class OneProcess:
+    """Refuses to be pickled, and so to be copied: a connection cannot be in two places.
+
+    `pickle` and `copy` get a `TypeError` that says what to do instead.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} holds connections and cannot be pickled; "
+            "make one in each process"
+        )
+
+
+def warn_unclosed(owner: object) -> None:
+    """Warn that `owner` is collected and held connections that nobody has closed."""
+    warnings.warn(
+        f"unclosed {owner!r}; close it, or use `with`", ResourceWarning, source=owner, stacklevel=3
+    )
+
+
+class Process:
+    """The process in which something was made.
+
+    A child after `os.fork` has copies of all that its parent has made, and shares its sockets.
+    A transport that is used there makes its own, and neither writes to the others nor reads
+    them nor shuts them down; closing its copy of a file descriptor does no harm.
+    """
+
+    __slots__ = ("_pid",)
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    @property
+    def forked(self) -> bool:
+        """Whether this runs in a child that was forked off since."""
+        return os.getpid() != self._pid
+
+
+def cut_off(sockets: Iterable[socket.socket]) -> None:
+    """In a child, have its copies of the parent's sockets lead nowhere.
+
+    For stacks that would say goodbye on them, or take them out of the selector of an event
+    loop, which the two processes share.
+    """
+    with open(os.devnull, "rb") as nowhere:
+        for sock in sockets:
+            if sock.fileno() >= 0:
+                os.dup2(nowhere.fileno(), sock.fileno(), inheritable=False)
+
+
+def of_the_parent() -> TransportFailure:
+    """The failure of a read, in a child, of a body that its parent has opened."""
+    return TransportFailure(Phase.REPLY_BROKEN, "the stream was opened by the parent process")

@@ -1,0 +1,293 @@
+"""The handles that callers iterate over: shells around a driver, one blocking, one awaiting.
+
+A handle holds at most one connection, and lets go of it
+
+* before it hands over a terminal event, and when the iteration ends or fails;
+* when it is closed, or its `with` block is left, or the iterating task is cancelled;
+* when it is collected: an awaiting one on the event loop that it belongs to, whichever thread
+  the collection happens in.
+
+So a loop that runs to the terminal event, or leaves with `break`, needs no `close`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import warnings
+from typing import Any, AsyncIterator, Callable, Generic, Iterator, Optional, TypeVar
+
+from flowmaestro_core.actions import Done, Emit
+from flowmaestro_core.errors import StreamError
+from flowmaestro_core.machine import Machine
+from flowmaestro_transports.driving.callbacks import refuse_awaitable
+from flowmaestro_transports.contract import AsyncTransport, Interruptible, Transport
+from flowmaestro_transports.driving.drivers import AsyncDriver, Driver, stream_closed
+from flowmaestro_transports.driving.interrupt import AsyncInterruptibleTransport
+from flowmaestro_transports.observing.observers import Observers
+from flowmaestro_transports.driving.fork_guard import OneProcess
+
+E = TypeVar("E")
+Listener = Callable[[Any], Any]
+
+
+class _Progress(OneProcess):
+    """What a handle tells of its machine."""
+
+    def __init__(self, machine: Machine[Any]) -> None:
+        self._machine = machine
+        self._ended = False
+
+    @property
+    def last_event_id(self) -> str:
+        """The id that a reconnection resumes from; `""` when the server sends none."""
+        return getattr(self._machine, "last_event_id", "")
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was made anew."""
+        return getattr(self._machine, "reconnects", 0)
+
+    @property
+    def request_id(self) -> Optional[str]:
+        """`X-Request-ID` of the reply that opened the stream, where a gateway adds one."""
+        return getattr(self._machine, "request_id", None)
+
+    @property
+    def message(self) -> Any:
+        """The `message:completed` event once it has come; `None` before.
+
+        Only of the answer to a message; other handles have no such attribute.
+        """
+        machine: Any = self._machine
+        return machine.message
+
+    @property
+    def _is_empty(self) -> bool:
+        """Whether to iterate anew gives nothing: so with a list at its end.
+
+        A stream of events is no list: to read a finished one again is a mistake of the caller's.
+        """
+        return self._ended and not hasattr(self._machine, "last_event_id")
+
+
+class BlockingIteration(_Progress, Generic[E]):
+    """Items as they come, for `for`. Close it, or use `with`, to leave early.
+
+    `listener` is called with each item before it is handed over. What it raises ends the
+    iteration.
+
+    One thread iterates at a time: `next` beside another one raises `StreamError` (code
+    `stream_busy`). Any thread may close it.
+    """
+
+    def __init__(
+        self,
+        machine: Machine[Any],
+        transport: Transport,
+        listener: Optional[Listener] = None,
+        observers: Optional[Observers] = None,
+    ) -> None:
+        super().__init__(machine)
+        self._listener = listener
+        if isinstance(transport, Interruptible):
+            transport = transport.interruptible()
+        self._driver = Driver(machine, transport, observers)
+        self._turn = threading.Lock()
+
+    def __iter__(self) -> BlockingIteration[E]:
+        """Itself.
+
+        Raises `StreamError` (code `stream_closed`) when it was closed early or has failed, and
+        for a stream of events also when it has ended; a list at its end is empty.
+        """
+        if (self._driver.closed or self._machine.finished) and not self._is_empty:
+            raise stream_closed()
+        return self
+
+    def __next__(self) -> E:
+        """The next item.
+
+        Raises `StopIteration` after the last one, and `StreamError` (code `stream_closed`) when
+        the handle is closed, before or meanwhile, or has failed before.
+        """
+        if self._ended:
+            raise StopIteration
+        if not self._turn.acquire(False):
+            raise _busy("thread")
+        try:
+            action = self._driver.advance()
+            if self._listener is not None and isinstance(action, Emit):
+                self._tell(self._listener, action.item)
+        except StopIteration as stray:  # of a transport or a listener; not the end
+            raise RuntimeError("the transport or a callback raised StopIteration") from stray
+        finally:
+            self._turn.release()
+        if isinstance(action, Done):
+            self._ended = True
+            raise StopIteration
+        item: E = action.item
+        return item
+
+    def text(self) -> Iterator[str]:
+        """The answer's text alone, in the pieces in which it comes.
+
+        Only of the answer to a message; other handles raise `AttributeError`. Raises
+        `StreamError` (code `message_failed`) where the agent could not answer.
+        """
+        _ = self.message
+        return filter(None, map(_text_of, iter(self)))
+
+    def _tell(self, listener: Listener, item: Any) -> None:
+        try:
+            refuse_awaitable("the callback", listener(item))
+        except BaseException:
+            self._driver.close()
+            raise
+
+    def close(self) -> None:
+        """Release the connection now. Closing twice is harmless.
+
+        From another thread, this wakes a `next`, and it raises `StreamError` (code
+        `stream_closed`): at once if it waits for events; on a transport that is `Interruptible`,
+        as the default one is, also while it connects, asks for the execution or pauses before
+        it reconnects, otherwise as soon as it is through with that.
+        """
+        self._driver.close()
+
+    def __enter__(self) -> BlockingIteration[E]:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class AwaitingIteration(_Progress, Generic[E]):
+    """Items as they come, for `async for`. Close it, or use `async with`, to leave early.
+
+    `listener` is as that of `BlockingIteration`, or a coroutine function.
+
+    One task iterates at a time: a second `anext` meanwhile raises `StreamError` (code
+    `stream_busy`). Any task of the same event loop may close it.
+    """
+
+    def __init__(
+        self,
+        machine: Machine[Any],
+        transport: AsyncTransport,
+        listener: Optional[Listener] = None,
+        observers: Optional[Observers] = None,
+    ) -> None:
+        super().__init__(machine)
+        self._listener = listener
+        self._transport = AsyncInterruptibleTransport(transport)
+        self._driver = AsyncDriver(machine, self._transport, observers)
+        self._busy = False
+
+    def __aiter__(self) -> AwaitingIteration[E]:
+        """Itself.
+
+        Raises `StreamError` (code `stream_closed`) when it was closed early or has failed, and
+        for a stream of events also when it has ended; a list at its end is empty.
+        """
+        if (self._driver.closed or self._machine.finished) and not self._is_empty:
+            raise stream_closed()
+        return self
+
+    async def __anext__(self) -> E:
+        """As `BlockingIteration.__next__`, with `StopAsyncIteration`."""
+        if self._ended:
+            raise StopAsyncIteration
+        if self._busy:
+            raise _busy("task")
+        self._busy = True
+        try:
+            action = await self._driver.advance()
+            if self._listener is not None and isinstance(action, Emit):
+                await self._tell(self._listener, action.item)
+        except StopAsyncIteration as stray:  # of a transport or a listener; not the end
+            raise RuntimeError("the transport or a callback raised StopAsyncIteration") from stray
+        finally:
+            self._busy = False
+        if isinstance(action, Done):
+            self._ended = True
+            raise StopAsyncIteration
+        item: E = action.item
+        return item
+
+    def text(self) -> AsyncIterator[str]:
+        """As `BlockingIteration.text`, for `async for`."""
+        _ = self.message
+        return _AwaitedText(self.__aiter__())
+
+    async def _tell(self, listener: Listener, item: Any) -> None:
+        try:
+            heard = listener(item)
+            if inspect.isawaitable(heard):
+                await heard
+        except BaseException:
+            await self._driver.close()
+            raise
+
+    async def close(self) -> None:
+        """Release the connection now. Closing twice is harmless.
+
+        From another task, this wakes an `anext`, whatever it waits for but a callback of yours,
+        and it raises `StreamError` (code `stream_closed`).
+        """
+        self._transport.interrupt()
+        await self._driver.close()
+
+    async def __aenter__(self) -> AwaitingIteration[E]:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        body = self._driver.detach()
+        home = self._transport.home
+        if body is None or (home is not None and home.release(body)):
+            return
+        warnings.warn(
+            "a stream was dropped, neither read to its end nor closed, after its event loop had "
+            "gone",
+            ResourceWarning,
+            source=self,
+            stacklevel=2,
+        )
+
+
+def _busy(who: str) -> StreamError:
+    return StreamError(
+        f"Another {who} is waiting for the next item; a stream has one reader at a time",
+        code="stream_busy",
+    )
+
+
+class _AwaitedText:
+    """The text out of the events; a class, since an async generator would need closing."""
+
+    def __init__(self, events: AwaitingIteration[Any]) -> None:
+        self._events = events
+
+    def __aiter__(self) -> _AwaitedText:
+        return self
+
+    async def __anext__(self) -> str:
+        while True:
+            text = _text_of(await self._events.__anext__())
+            if text:
+                return text
+
+
+def _text_of(event: Any) -> str:
+    """The piece of text that an event brings; `""` for none."""
+    if event["type"] == "message:failed":
+        why = event.get("error") or "the server does not say why"
+        raise StreamError(f"The agent could not answer: {why}", event, code="message_failed")
+    text = event.get("token") if event["type"] == "message:token" else None
+    return text if isinstance(text, str) else ""

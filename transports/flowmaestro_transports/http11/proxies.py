@@ -1,0 +1,167 @@
+"""Which proxy leads to an origin: one policy for every transport.
+
+May touch: the environment, once for each `Proxies`.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Tuple, Union
+from urllib.parse import unquote, urlsplit
+
+from flowmaestro_core.http.urls import can_be_host
+
+_PORTS = {"http": 80, "https": 443}
+
+_Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy to speak HTTP with.
+
+    Attributes:
+        scheme: `http`, or `https` when the way to the proxy itself is TLS.
+        host: its name or address, an IPv6 address without brackets.
+        port: its TCP port.
+        authorization: the value of `Proxy-Authorization` (RFC 7617), for the proxy alone; never
+            shown in a repr.
+
+    """
+
+    scheme: str
+    host: str
+    port: int
+    authorization: Optional[str] = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        """Where it is, without credentials."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+class Proxies:
+    """The proxies of one transport, settled when it is made.
+
+    `proxy` is the URL of the proxy for every origin, `http://user:password@host:3128` or
+    `https://...`; `NO_PROXY` does not count beside it. Without it, and with `trust_env`, the
+    environment decides, in lower case first, then in upper:
+
+    * `http_proxy`, `https_proxy` and, where the one of the scheme is missing, `all_proxy`. A
+      proxy without a scheme is `http://`. `HTTP_PROXY` in upper case is passed over under CGI
+      (`REQUEST_METHOD` is set), where a client of the server can set it ("httpoxy").
+    * `no_proxy`: origins to be reached directly, separated by commas or white space. `*` is
+      all of them, `example.com` (or `.example.com`, `*.example.com`) that host and all below
+      it, `10.0.0.0/8` and `::1` addresses; each may end in a `:port`. Names are not looked up.
+      Loopback addresses have no privilege: list them.
+
+    The settings of an operating system (the registry of Windows, the network pane of macOS) do
+    not count. Raises `TypeError` or `ValueError` for a proxy that is none, SOCKS included,
+    naming the argument or the variable, never its value.
+    """
+
+    def __init__(self, proxy: Optional[str] = None, *, trust_env: bool = True) -> None:
+        self._by_scheme: Dict[str, Proxy] = {}
+        self._exempt: List[_Exemption] = []
+        if proxy is not None:
+            self._by_scheme = dict.fromkeys(_PORTS, _parse("proxy", proxy))
+        elif trust_env:
+            self._read_environment()
+
+    def proxy_for(self, scheme: str, host: str, port: int) -> Optional[Proxy]:
+        """The proxy for `scheme://host:port`, or None to go there directly.
+
+        `host` is a name or an address, an IPv6 address without brackets.
+        """
+        proxy = self._by_scheme.get(scheme)
+        if proxy is None or not self._exempt:
+            return proxy
+        host = host.lower().rstrip(".")
+        return None if any(each.covers(host, port) for each in self._exempt) else proxy
+
+    def _read_environment(self) -> None:
+        settings = {source: _setting(source) for source in (*_PORTS, "all")}
+        for scheme in _PORTS:
+            source = scheme if settings[scheme] else "all"
+            if settings[source]:
+                variable = f"the environment variable {source.upper()}_PROXY"
+                self._by_scheme[scheme] = _parse(variable, settings[source])
+        if self._by_scheme:
+            found = map(_Exemption, re.split(r"[,\s]+", _setting("no")))
+            self._exempt = [each for each in found if each.pattern]
+
+
+def _setting(name: str) -> str:
+    """`name_proxy`, if it is set at all, be it to nothing; else `NAME_PROXY`; else `""`.
+
+    `urllib.request` would say it, too, and import the whole of `http.client`, `email` and more.
+    """
+    if name == "http" and "REQUEST_METHOD" in os.environ:  # on Windows the two names are one
+        return "" if os.name == "nt" else os.environ.get("http_proxy", "")
+    return os.environ.get(f"{name}_proxy", os.environ.get(f"{name.upper()}_PROXY", ""))
+
+
+class _Exemption:
+    """One entry of `NO_PROXY`."""
+
+    def __init__(self, text: str) -> None:
+        self.pattern, self._port = _split_port(text.lower())
+        self._network: Optional[_Network] = None
+        try:
+            self._network = ipaddress.ip_network(self.pattern, strict=False)
+        except ValueError:
+            self.pattern = self.pattern if self.pattern == "*" else self.pattern.lstrip("*.")
+
+    def covers(self, host: str, port: int) -> bool:
+        if self._port is not None and self._port != port:
+            return False
+        if self._network is not None:
+            try:
+                return ipaddress.ip_address(host) in self._network
+            except ValueError:
+                return False
+        return self.pattern == "*" or f".{host}".endswith(f".{self.pattern}")
+
+
+def _split_port(text: str) -> Tuple[str, Optional[int]]:
+    """Host and port of `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address."""
+    host, colon, port = text.rpartition(":")
+    bare_v6 = ":" in host and not host.endswith("]")
+    if not colon or bare_v6 or not port.isdecimal():
+        return text.strip("[]"), None
+    return host.strip("[]"), int(port)
+
+
+def _parse(name: str, url: object) -> Proxy:
+    """The proxy at `url`; `name` says in errors where it is from."""
+    if not isinstance(url, str):
+        raise TypeError(f"{name} must be the URL of a proxy as a str, not {type(url).__name__}")
+    bad = ValueError(f"{name} must be the URL of a proxy such as http://user:password@host:3128")
+    try:
+        parts = urlsplit(url.strip() if "://" in url else f"http://{url.strip()}")
+        port = parts.port
+    except ValueError:
+        raise bad from None
+    if parts.scheme not in _PORTS:
+        if parts.scheme.startswith("socks"):
+            raise ValueError(f"{name}: SOCKS is not supported, only http:// and https:// proxies")
+        raise bad
+    host = parts.hostname or ""
+    if not can_be_host(host) or port == 0 or re.search(r"[\s%]", host):
+        raise bad
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise bad
+    if parts.username is None:
+        authorization = None
+    else:
+        user, password = unquote(parts.username), unquote(parts.password or "")
+        if ":" in user:
+            raise ValueError(f"{name}: a user name cannot hold a colon (RFC 7617, 2)")
+        token = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+        authorization = f"Basic {token}"
+    return Proxy(parts.scheme, host, port or _PORTS[parts.scheme], authorization)

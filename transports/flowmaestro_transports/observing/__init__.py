@@ -1,0 +1,1 @@
+"""Telling hooks and logs what happens on the wire."""

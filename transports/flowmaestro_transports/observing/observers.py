@@ -1,0 +1,67 @@
+"""Who is told what a client does: the user's hooks and the log `flowmaestro`.
+
+The core decides and says nothing of it; what it decided is data in its actions. Where somebody
+wants to know, a watcher of each operation tells them; most clients never need to import one.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from logging import Logger
+
+    from flowmaestro_transports.observing.hooks import Hooks
+    from flowmaestro_transports.observing.reporters import AsyncWatcher, Watcher
+
+LOGGER = "flowmaestro"
+
+_INFO = 20
+
+
+class Observers:
+    """Who is to be told what a client does: its hooks, and the log where somebody reads it."""
+
+    def __init__(self, hooks: Optional[Hooks] = None) -> None:
+        self._hooks = None if hooks is None else _checked(hooks)
+        self._logger: Optional[Logger] = None
+
+    def watcher(self) -> Optional[Watcher]:
+        """A watcher of one operation of a blocking client; `None` if nobody wants to know."""
+        log = self._log()
+        if log is None and self._hooks is None:
+            return None
+        from flowmaestro_transports.observing.reporters import Watcher
+
+        return Watcher(self._hooks, log)
+
+    def async_watcher(self) -> Optional[AsyncWatcher]:
+        """The same for an awaiting client."""
+        log = self._log()
+        if log is None and self._hooks is None:
+            return None
+        from flowmaestro_transports.observing.reporters import AsyncWatcher
+
+        return AsyncWatcher(self._hooks, log)
+
+    def _log(self) -> Optional[Logger]:
+        """The log, if it is read."""
+        logger = self._logger
+        if logger is None:
+            logging = sys.modules.get("logging")
+            if logging is None:  # where nobody has imported it, nobody reads the log
+                return None
+            logger = self._logger = logging.getLogger(LOGGER)
+            if not logger.handlers:
+                logger.addHandler(logging.NullHandler())
+        return logger if logger.isEnabledFor(_INFO) else None
+
+
+def _checked(hooks: Hooks) -> Optional[Hooks]:
+    """The hooks; `None` if there are none in them."""
+    from flowmaestro_transports.observing.hooks import Hooks
+
+    if not isinstance(hooks, Hooks):
+        raise TypeError(f"hooks must be a Hooks, not {type(hooks).__name__}")
+    return None if hooks == Hooks() else hooks

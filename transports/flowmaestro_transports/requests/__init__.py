@@ -1,0 +1,1 @@
+"""RequestsTransport: for people who have a requests.Session."""
