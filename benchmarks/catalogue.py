@@ -121,7 +121,7 @@ CLIENTS = "from flowmaestro import FlowMaestroClient, AsyncFlowMaestroClient"
 MADE = "AsyncFlowMaestroClient(api_key='fm_live_k', transport=AnyioTransport())"
 
 BENCHMARKS = (
-    Benchmark("calls", "One blocking call", BLOCKING, CALLS, "bare-requests", rounds=25),
+    Benchmark("calls", "One sync call", BLOCKING, CALLS, "bare-requests", rounds=25),
     Benchmark("calls-async", "One awaited call", AWAITING, CALLS, "bare-aiohttp", rounds=25),
     Benchmark(
         "in-flight",

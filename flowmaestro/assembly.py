@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Mapping, Optional, Union
 
 from flowmaestro_core.context import Context
 from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
-from flowmaestro_core.options import ClientOptions, check_token
 from flowmaestro_core.http.urls import api_root
+from flowmaestro_core.options import ClientOptions, check_token
 from flowmaestro_transports.contract import (
     AsyncFunction,
     AsyncTransport,
     SyncFunction,
     Transport,
 )
+from flowmaestro_transports.driving.executors import AsyncExecutor, SyncExecutor
 from flowmaestro_transports.functions import as_async_transport, as_transport
-from flowmaestro_transports.driving.executors import AwaitingPerformer, BlockingPerformer
 from flowmaestro_transports.override import (
-    current_stand_in,
+    current_override,
     default_async_transport,
     default_transport,
 )
@@ -36,11 +36,11 @@ def blocking_performer(
     transport: Union[Transport, SyncFunction, None],
     stream_times: Optional[StreamTimes],
     hooks: Optional[Hooks],
-) -> BlockingPerformer:
-    """The performer of a new `FlowMaestroClient`."""
+) -> SyncExecutor:
+    """The executor of a new `FlowMaestroClient`."""
     context = Context(options, stream_times=stream_times or Context.stream_times)
     chosen = default_transport() if transport is None else as_transport(transport)
-    return BlockingPerformer(chosen, context, hooks=hooks)
+    return SyncExecutor(chosen, context, hooks=hooks)
 
 
 def awaiting_performer(
@@ -48,11 +48,11 @@ def awaiting_performer(
     transport: Union[AsyncTransport, AsyncFunction, None],
     stream_times: Optional[StreamTimes],
     hooks: Optional[Hooks],
-) -> AwaitingPerformer:
-    """The performer of a new `AsyncFlowMaestroClient`."""
+) -> AsyncExecutor:
+    """The executor of a new `AsyncFlowMaestroClient`."""
     context = Context(options, stream_times=stream_times or Context.stream_times)
     chosen = default_async_transport() if transport is None else as_async_transport(transport)
-    return AwaitingPerformer(chosen, context, hooks=hooks)
+    return AsyncExecutor(chosen, context, hooks=hooks)
 
 
 def options_of(
@@ -77,9 +77,9 @@ def _key(transport: object) -> str:
     """The key from the environment, or that of whoever stands in for the network."""
     key = os.environ.get("FLOWMAESTRO_API_KEY")
     if not key:
-        stand_in = current_stand_in() if transport is None else None
-        if stand_in is not None:
-            return stand_in.api_key
+        override = current_override() if transport is None else None
+        if override is not None:
+            return override.api_key
     if key is None:
         raise ValueError("no API key: pass api_key= or set FLOWMAESTRO_API_KEY")
     check_token("api_key, from FLOWMAESTRO_API_KEY,", key)

@@ -1,4 +1,4 @@
-"""The two clients: what a user makes, and nothing but shells around a performer."""
+"""The two clients: what a user makes, and nothing but shells around an executor."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from flowmaestro_transports.contract import (
     SyncFunction,
     Transport,
 )
-from flowmaestro_transports.driving.fork_guard import OneProcess
+from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 if TYPE_CHECKING:
-    from flowmaestro_transports.driving.executors import AwaitingPerformer, BlockingPerformer
+    from flowmaestro_transports.driving.executors import AsyncExecutor, SyncExecutor
 
 C = TypeVar("C", bound="FlowMaestroClient")
 A = TypeVar("A", bound="AsyncFlowMaestroClient")
 
 
 def _without_resources(client: object) -> Dict[str, Any]:
-    """The attributes of a client but those made on demand, which belong to its performer."""
+    """The attributes of a client but those made on demand, which belong to its executor."""
     kind = type(client)
     return {
         name: value
@@ -34,8 +34,8 @@ def _without_resources(client: object) -> Dict[str, Any]:
     }
 
 
-class FlowMaestroClient(OneProcess):
-    """The blocking client. Safe to use from several threads.
+class FlowMaestroClient(NotPicklable):
+    """The sync client. Safe to use from several threads.
 
     ```python
     with FlowMaestroClient(api_key="fm_live_...") as client:
@@ -84,44 +84,42 @@ class FlowMaestroClient(OneProcess):
 
         set_up_log()
         options = options_of(api_key, base_url, timeout, max_retries, headers, transport)
-        self._performer: BlockingPerformer = blocking_performer(
-            options, transport, stream_times, hooks
-        )
+        self._executor: SyncExecutor = blocking_performer(options, transport, stream_times, hooks)
 
     @cached_property
     def workflows(self) -> resources.SyncWorkflows:
         """Workflows, and runs of them."""
-        return resources.SyncWorkflows(self._performer)
+        return resources.SyncWorkflows(self._executor)
 
     @cached_property
     def executions(self) -> resources.SyncExecutions:
         """Runs of workflows: their state, their events, their results."""
-        return resources.SyncExecutions(self._performer)
+        return resources.SyncExecutions(self._executor)
 
     @cached_property
     def agents(self) -> resources.SyncAgents:
         """Agents, and new threads with them."""
-        return resources.SyncAgents(self._performer)
+        return resources.SyncAgents(self._executor)
 
     @cached_property
     def threads(self) -> resources.SyncThreads:
         """Conversations with agents."""
-        return resources.SyncThreads(self._performer)
+        return resources.SyncThreads(self._executor)
 
     @cached_property
     def triggers(self) -> resources.SyncTriggers:
         """What starts workflows."""
-        return resources.SyncTriggers(self._performer)
+        return resources.SyncTriggers(self._executor)
 
     @cached_property
     def knowledge_bases(self) -> resources.SyncKnowledgeBases:
         """Knowledge bases, and searches in them."""
-        return resources.SyncKnowledgeBases(self._performer)
+        return resources.SyncKnowledgeBases(self._executor)
 
     @cached_property
     def webhooks(self) -> resources.SyncWebhooks:
         """Webhooks, and what was delivered to them."""
-        return resources.SyncWebhooks(self._performer)
+        return resources.SyncWebhooks(self._executor)
 
     def with_options(
         self: C,
@@ -143,7 +141,7 @@ class FlowMaestroClient(OneProcess):
         """
         derived = object.__new__(type(self))
         derived.__dict__.update(_without_resources(self))
-        derived._performer = self._performer.derive(timeout, max_retries, headers)
+        derived._executor = self._executor.derive(timeout, max_retries, headers)
         return derived
 
     def request(
@@ -168,11 +166,11 @@ class FlowMaestroClient(OneProcess):
         """
         from flowmaestro_core.calls.raw import raw_call
 
-        return self._performer.perform(raw_call(method, path, params, json))
+        return self._executor.perform(raw_call(method, path, params, json))
 
     def close(self) -> None:
         """Close all connections. Closing twice is harmless; a later call says that it is closed."""
-        self._performer.close()
+        self._executor.close()
 
     def __enter__(self: C) -> C:
         return self
@@ -185,11 +183,11 @@ class FlowMaestroClient(OneProcess):
         return self.with_options()
 
     def __repr__(self) -> str:
-        return f"<FlowMaestroClient of {self._performer.context.options.base_url}>"
+        return f"<FlowMaestroClient of {self._executor.context.options.base_url}>"
 
 
-class AsyncFlowMaestroClient(OneProcess):
-    """The awaiting client, on asyncio and trio.
+class AsyncFlowMaestroClient(NotPicklable):
+    """The async client, on asyncio and trio.
 
     ```python
     async with AsyncFlowMaestroClient(api_key="fm_live_...") as client:
@@ -220,44 +218,42 @@ class AsyncFlowMaestroClient(OneProcess):
 
         set_up_log()
         options = options_of(api_key, base_url, timeout, max_retries, headers, transport)
-        self._performer: AwaitingPerformer = awaiting_performer(
-            options, transport, stream_times, hooks
-        )
+        self._executor: AsyncExecutor = awaiting_performer(options, transport, stream_times, hooks)
 
     @cached_property
     def workflows(self) -> resources.AsyncWorkflows:
         """As `FlowMaestroClient.workflows`."""
-        return resources.AsyncWorkflows(self._performer)
+        return resources.AsyncWorkflows(self._executor)
 
     @cached_property
     def executions(self) -> resources.AsyncExecutions:
         """As `FlowMaestroClient.executions`."""
-        return resources.AsyncExecutions(self._performer)
+        return resources.AsyncExecutions(self._executor)
 
     @cached_property
     def agents(self) -> resources.AsyncAgents:
         """As `FlowMaestroClient.agents`."""
-        return resources.AsyncAgents(self._performer)
+        return resources.AsyncAgents(self._executor)
 
     @cached_property
     def threads(self) -> resources.AsyncThreads:
         """As `FlowMaestroClient.threads`."""
-        return resources.AsyncThreads(self._performer)
+        return resources.AsyncThreads(self._executor)
 
     @cached_property
     def triggers(self) -> resources.AsyncTriggers:
         """As `FlowMaestroClient.triggers`."""
-        return resources.AsyncTriggers(self._performer)
+        return resources.AsyncTriggers(self._executor)
 
     @cached_property
     def knowledge_bases(self) -> resources.AsyncKnowledgeBases:
         """As `FlowMaestroClient.knowledge_bases`."""
-        return resources.AsyncKnowledgeBases(self._performer)
+        return resources.AsyncKnowledgeBases(self._executor)
 
     @cached_property
     def webhooks(self) -> resources.AsyncWebhooks:
         """As `FlowMaestroClient.webhooks`."""
-        return resources.AsyncWebhooks(self._performer)
+        return resources.AsyncWebhooks(self._executor)
 
     def with_options(
         self: A,
@@ -269,7 +265,7 @@ class AsyncFlowMaestroClient(OneProcess):
         """As `FlowMaestroClient.with_options`."""
         derived = object.__new__(type(self))
         derived.__dict__.update(_without_resources(self))
-        derived._performer = self._performer.derive(timeout, max_retries, headers)
+        derived._executor = self._executor.derive(timeout, max_retries, headers)
         return derived
 
     async def request(
@@ -283,12 +279,12 @@ class AsyncFlowMaestroClient(OneProcess):
         """As `FlowMaestroClient.request`."""
         from flowmaestro_core.calls.raw import raw_call
 
-        reply: Reply[Any] = await self._performer.perform(raw_call(method, path, params, json))
+        reply: Reply[Any] = await self._executor.perform(raw_call(method, path, params, json))
         return reply
 
     async def close(self) -> None:
         """As `FlowMaestroClient.close`."""
-        await self._performer.close()
+        await self._executor.close()
 
     async def __aenter__(self: A) -> A:
         return self
@@ -301,4 +297,4 @@ class AsyncFlowMaestroClient(OneProcess):
         return self.with_options()
 
     def __repr__(self) -> str:
-        return f"<AsyncFlowMaestroClient of {self._performer.context.options.base_url}>"
+        return f"<AsyncFlowMaestroClient of {self._executor.context.options.base_url}>"

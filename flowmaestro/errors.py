@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from flowmaestro_core.payloads.encode import encode_json
 from flowmaestro_core.errors import (
     Attempt,
     AuthenticationError,
@@ -26,6 +25,7 @@ from flowmaestro_core.errors import (
     WebhookVerificationError,
 )
 from flowmaestro_core.http.messages import Headers, Response
+from flowmaestro_core.payloads.encode import encode_json
 from flowmaestro_core.payloads.reply import error_from_response
 
 __all__ = [

@@ -71,7 +71,7 @@ def flowmaestro_fake(request: pytest.FixtureRequest) -> Generator[FakeFlowMaestr
 def flowmaestro_client(
     flowmaestro_fake: FakeFlowMaestro,
 ) -> Generator[FlowMaestroClient, None, None]:
-    """A blocking client of `flowmaestro_fake`."""
+    """A sync client of `flowmaestro_fake`."""
     from flowmaestro import FlowMaestroClient
 
     with FlowMaestroClient(
@@ -82,7 +82,7 @@ def flowmaestro_client(
 
 @pytest.fixture
 def async_flowmaestro_client(flowmaestro_fake: FakeFlowMaestro) -> AsyncFlowMaestroClient:
-    """An awaiting client of `flowmaestro_fake`, on asyncio and trio.
+    """An async client of `flowmaestro_fake`, on asyncio and trio.
 
     It holds nothing that would have to be closed, for which a fixture would have to await.
     """

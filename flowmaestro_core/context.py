@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from flowmaestro_core.http.scrub import Echoes
+from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.policy.retry import RetryBudget, RetryPolicy
 from flowmaestro_core.policy.stream_times import StreamTimes
@@ -46,9 +46,9 @@ class Context:
         return RetryPolicy(max_retries=self.options.max_retries)
 
     @cached_property
-    def echoes(self) -> Echoes:
+    def scrubber(self) -> SecretScrubber:
         """What keeps the secrets that are sent out of the errors that come of it."""
-        return Echoes(self.options.request_headers().pairs)
+        return SecretScrubber(self.options.request_headers().pairs)
 
     def with_options(self, options: ClientOptions) -> Context:
         """The same, under other options; budget and traits stay shared."""

@@ -1,7 +1,7 @@
 """Operations: each API method is written once, as a builder that returns one of these.
 
 An operation says what to do, not how: a client turns it into a machine and drives that. Its two
-type parameters are what a blocking client gives back and what an awaiting one does.
+type parameters are what a sync client gives back and what an awaiting one does.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Operation(Generic[S, A]):
 
 
 def outcomes(build: Callable[..., Any]) -> Tuple[Any, Any]:
-    """What a blocking client gives back for a builder, and an awaiting one once it is awaited.
+    """What a sync client gives back for a builder, and an awaiting one once it is awaited.
 
     They follow from the operation that `build` is annotated to return; `Any` where that tells
     nothing.
@@ -73,18 +73,18 @@ def outcomes(build: Callable[..., Any]) -> Tuple[Any, Any]:
 
 
 class Sync:
-    """Marks the resources of a blocking client."""
+    """Marks the resources of a sync client."""
 
 
 class Async:
-    """Marks the resources of an awaiting client."""
+    """Marks the resources of an async client."""
 
 
 D = TypeVar("D", Sync, Async)
 Op = TypeVar("Op", bound=Operation[Any, Any], covariant=True)
 
 
-class Performer(Protocol):
+class Executor(Protocol):
     """What a client gives to its resources: a way to turn a builder into a method."""
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
@@ -95,14 +95,14 @@ class Performer(Protocol):
 class Resource(Generic[D]):
     """A group of endpoints, bound to the client that performs them."""
 
-    def __init__(self, performer: Performer) -> None:
-        self.performer = performer
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
 
 
 class _Endpoint(Generic[P, Op]):
     """A builder of operations, read as a method.
 
-    From a resource of a blocking client it is a plain method, from one of an awaiting client a
+    From a resource of a sync client it is a plain method, from one of an async client a
     coroutine function, from the class the pure builder itself, so that anyone can ask for an
     operation without having a client.
     """
@@ -127,11 +127,11 @@ class _Endpoint(Generic[P, Op]):
     def __get__(self, resource: Optional[Resource[Any]], owner: Type[Any]) -> Any:
         if resource is None:
             return self._build.__get__(owner)
-        performer = resource.performer
-        method = self._methods.get(type(performer))
+        executor = resource.executor
+        method = self._methods.get(type(executor))
         if method is None:
-            method = performer.method(self._build, self._iterates)
-            self._methods[type(performer)] = method
+            method = executor.method(self._build, self._iterates)
+            self._methods[type(executor)] = method
         return method.__get__(resource)
 
 

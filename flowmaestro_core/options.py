@@ -9,8 +9,8 @@ from typing import Any, Dict, Mapping, Optional, Tuple, cast
 from flowmaestro_core import __version__
 from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
 from flowmaestro_core.http.messages import Headers
-from flowmaestro_core.timeouts import check_seconds, with_total
 from flowmaestro_core.http.urls import api_root
+from flowmaestro_core.timeouts import check_seconds, with_total
 
 USER_AGENT = f"flowmaestro-python/{__version__}"
 

@@ -7,7 +7,7 @@ from typing import Any, Dict, cast
 from flowmaestro_core.http.secrets import REDACTED, showable_url, showable_value
 
 
-class WithSecret(Dict[str, Any]):
+class SecretDict(Dict[str, Any]):
     """A webhook whose repr, and so whose `str` and log lines, keeps its secrets back.
 
     They are the value of `secret`, those of its header fields that may be one, and what its URL
@@ -15,9 +15,9 @@ class WithSecret(Dict[str, Any]):
     `data["secret"]` itself.
     """
 
-    def copy(self) -> WithSecret:
+    def copy(self) -> SecretDict:
         """As `dict.copy`, and as secretive."""
-        return WithSecret(self)
+        return SecretDict(self)
 
     def __repr__(self) -> str:
         return repr({name: _shown(name, value) for name, value in self.items()})

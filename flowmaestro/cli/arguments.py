@@ -101,7 +101,7 @@ def _describe_demo(parser: argparse.ArgumentParser) -> None:
         choices=TRANSPORTS,
         default="requests",
         help="what carries the requests (default: %(default)s); requests and memory show the "
-        "blocking client, aiohttp, anyio and trio the awaiting one; memory opens no socket",
+        "sync client, aiohttp, anyio and trio the awaiting one; memory opens no socket",
     )
     parser.add_argument("--shapes", choices=SHAPES, help=_SHAPES_HELP)
     parser.add_argument("--events", choices=EVENTS, help=_EVENTS_HELP)

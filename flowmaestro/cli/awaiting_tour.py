@@ -1,4 +1,4 @@
-"""The tour over the awaiting client: what a program does with FlowMaestro, in ordinary code.
+"""The tour over the async client: what a program does with FlowMaestro, in ordinary code.
 
 `blocking_tour.py` is the same program without `await`; a test keeps the two alike.
 """

@@ -1,4 +1,4 @@
-"""The tour over the blocking client: what a program does with FlowMaestro, in ordinary code.
+"""The tour over the sync client: what a program does with FlowMaestro, in ordinary code.
 
 `awaiting_tour.py` is the same program with `await`; a test keeps the two alike.
 """

@@ -5,11 +5,11 @@ from flowmaestro_core.resources.agents import Agents
 
 
 class SyncAgents(Agents[Sync]):
-    """`client.agents` of a blocking client."""
+    """`client.agents` of a sync client."""
 
 
 class AsyncAgents(Agents[Async]):
-    """`client.agents` of an awaiting client."""
+    """`client.agents` of an async client."""
 
 
 __all__ = ["Agents", "AsyncAgents", "SyncAgents"]

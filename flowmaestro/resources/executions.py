@@ -5,11 +5,11 @@ from flowmaestro_core.resources.executions import Executions
 
 
 class SyncExecutions(Executions[Sync]):
-    """`client.executions` of a blocking client."""
+    """`client.executions` of a sync client."""
 
 
 class AsyncExecutions(Executions[Async]):
-    """`client.executions` of an awaiting client."""
+    """`client.executions` of an async client."""
 
 
 __all__ = ["AsyncExecutions", "Executions", "SyncExecutions"]

@@ -5,11 +5,11 @@ from flowmaestro_core.resources.knowledge_bases import KnowledgeBases
 
 
 class SyncKnowledgeBases(KnowledgeBases[Sync]):
-    """`client.knowledge_bases` of a blocking client."""
+    """`client.knowledge_bases` of a sync client."""
 
 
 class AsyncKnowledgeBases(KnowledgeBases[Async]):
-    """`client.knowledge_bases` of an awaiting client."""
+    """`client.knowledge_bases` of an async client."""
 
 
 __all__ = ["AsyncKnowledgeBases", "KnowledgeBases", "SyncKnowledgeBases"]

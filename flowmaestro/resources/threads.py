@@ -5,11 +5,11 @@ from flowmaestro_core.resources.threads import Threads
 
 
 class SyncThreads(Threads[Sync]):
-    """`client.threads` of a blocking client."""
+    """`client.threads` of a sync client."""
 
 
 class AsyncThreads(Threads[Async]):
-    """`client.threads` of an awaiting client."""
+    """`client.threads` of an async client."""
 
 
 __all__ = ["AsyncThreads", "SyncThreads", "Threads"]

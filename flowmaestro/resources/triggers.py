@@ -5,11 +5,11 @@ from flowmaestro_core.resources.triggers import Triggers
 
 
 class SyncTriggers(Triggers[Sync]):
-    """`client.triggers` of a blocking client."""
+    """`client.triggers` of a sync client."""
 
 
 class AsyncTriggers(Triggers[Async]):
-    """`client.triggers` of an awaiting client."""
+    """`client.triggers` of an async client."""
 
 
 __all__ = ["AsyncTriggers", "SyncTriggers", "Triggers"]

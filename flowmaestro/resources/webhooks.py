@@ -5,11 +5,11 @@ from flowmaestro_core.resources.webhooks import Webhooks
 
 
 class SyncWebhooks(Webhooks[Sync]):
-    """`client.webhooks` of a blocking client."""
+    """`client.webhooks` of a sync client."""
 
 
 class AsyncWebhooks(Webhooks[Async]):
-    """`client.webhooks` of an awaiting client."""
+    """`client.webhooks` of an async client."""
 
 
 __all__ = ["AsyncWebhooks", "SyncWebhooks", "Webhooks"]

@@ -5,11 +5,11 @@ from flowmaestro_core.resources.workflows import Workflows
 
 
 class SyncWorkflows(Workflows[Sync]):
-    """`client.workflows` of a blocking client."""
+    """`client.workflows` of a sync client."""
 
 
 class AsyncWorkflows(Workflows[Async]):
-    """`client.workflows` of an awaiting client."""
+    """`client.workflows` of an async client."""
 
 
 __all__ = ["AsyncWorkflows", "SyncWorkflows", "Workflows"]

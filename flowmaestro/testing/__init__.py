@@ -16,24 +16,24 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from flowmaestro.testing.virtual.clock import VirtualClock
-from flowmaestro.testing.model.dialects.base import Events, MessageAnswers, Shapes
-from flowmaestro.testing.model.executions import Execution, InputField
 from flowmaestro.testing.explain import Explanation, explain
 from flowmaestro.testing.fake import FakeFlowMaestro
+from flowmaestro.testing.memory import AsyncMemoryTransport, MemoryTransport
+from flowmaestro.testing.model.dialects.base import Events, MessageAnswers, Shapes
+from flowmaestro.testing.model.executions import Execution, InputField
 from flowmaestro.testing.model.faults import Fault
 from flowmaestro.testing.model.journal import RecordedRequest
-from flowmaestro.testing.memory import AsyncMemoryTransport, MemoryTransport
 from flowmaestro.testing.model.plans import Node, ScriptedEvent
 from flowmaestro.testing.model.replies import EventStream, FakeReply, StreamChunk
-from flowmaestro.testing.scripting import UnusedScriptWarning
 from flowmaestro.testing.model.webhooks import Delivery
+from flowmaestro.testing.scripting import UnusedScriptWarning
+from flowmaestro.testing.virtual.clock import VirtualClock
 
 if TYPE_CHECKING:
     from flowmaestro.testing.cassettes import Cassette, CassetteError, CassetteMismatch
+    from flowmaestro.testing.server.serve import running_server, serve
     from flowmaestro.testing.virtual.playback import Quiet
     from flowmaestro.testing.virtual.scripted import AsyncScriptedTransport, ScriptedTransport
-    from flowmaestro.testing.server.serve import running_server, serve
 
 __all__ = [
     "AsyncMemoryTransport",
@@ -68,14 +68,14 @@ __all__ = [
 
 
 _LATER = {
-    "AsyncScriptedTransport": "scripted_transport",
+    "AsyncScriptedTransport": "virtual.scripted",
     "Cassette": "cassettes",
     "CassetteError": "cassettes",
     "CassetteMismatch": "cassettes",
-    "Quiet": "played",
-    "ScriptedTransport": "scripted_transport",
-    "running_server": "server",
-    "serve": "server",
+    "Quiet": "virtual.playback",
+    "ScriptedTransport": "virtual.scripted",
+    "running_server": "server.serve",
+    "serve": "server.serve",
 }
 
 

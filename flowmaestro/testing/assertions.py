@@ -9,10 +9,10 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, get_a
 
 from flowmaestro.testing.checks import check_count, check_text, one_of
 from flowmaestro.testing.model.executions import Execution
-from flowmaestro.testing.redaction import hidden_text
 from flowmaestro.testing.model.journal import RecordedRequest, pattern
 from flowmaestro.testing.model.service import Service
 from flowmaestro.testing.model.webhooks import Delivery
+from flowmaestro.testing.redaction import hidden_text
 from flowmaestro_core.types import WebhookEventType
 
 _PLURALS = {"delivery": "deliveries", "execution": "executions", "request": "requests"}

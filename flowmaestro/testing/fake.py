@@ -25,24 +25,24 @@ from typing import (
 
 from flowmaestro.testing.assertions import Assertions
 from flowmaestro.testing.checks import check_count, check_number, check_text, one_of, several
-from flowmaestro.testing.virtual.clock import VirtualClock
-from flowmaestro.testing.model.dialects.deployed import Deployed
 from flowmaestro.testing.model.dialects.base import Dialect, Events, MessageAnswers, Shapes
+from flowmaestro.testing.model.dialects.deployed import Deployed
 from flowmaestro.testing.model.dialects.documented import Documented
+from flowmaestro.testing.model.dispatch import Dispatcher
 from flowmaestro.testing.model.executions import Execution
 from flowmaestro.testing.model.faults import Faults
 from flowmaestro.testing.model.journal import Journal, RecordedRequest
 from flowmaestro.testing.model.keys import ALL_SCOPES, KeyRing, KeyState
-from flowmaestro.testing.model.dispatch import Reception
 from flowmaestro.testing.model.replies import FakeReply
-from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning
 from flowmaestro.testing.model.seeds import furnish
 from flowmaestro.testing.model.service import Service
 from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro.testing.model.webhooks import Delivery
+from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning
+from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro_core.http.messages import Request
 from flowmaestro_transports.contract import AsyncTransport, Transport
-from flowmaestro_transports.override import standing_in
+from flowmaestro_transports.override import override_transport
 
 TEST_EPOCH = 1_700_000_000.0
 """The wall clock at the start, in Unix seconds, unless a driver brings a real one."""
@@ -107,7 +107,7 @@ class FakeFlowMaestro(Scripts, Assertions):
             rate_limit_per_day,
             accepts_test_keys=self._dialect.accepts_test_keys,
         )
-        self._reception = Reception(
+        self._reception = Dispatcher(
             self._service, self._dialect, self._keys, self._faults, self._journal
         )
         self.api_key = self.add_key()
@@ -209,17 +209,17 @@ class FakeFlowMaestro(Scripts, Assertions):
         """
         with self.lock:
             self._keys.adopt_strangers()
-        with standing_in(self):
+        with override_transport(self):
             yield self
 
     def transport(self) -> Transport:
-        """A new transport that reaches this fake, for a blocking client."""
+        """A new transport that reaches this fake, for a sync client."""
         from flowmaestro.testing.memory import MemoryTransport
 
         return MemoryTransport(self)
 
     def async_transport(self) -> AsyncTransport:
-        """A new transport that reaches this fake, for an awaiting client."""
+        """A new transport that reaches this fake, for an async client."""
         from flowmaestro.testing.memory import AsyncMemoryTransport
 
         return AsyncMemoryTransport(self)

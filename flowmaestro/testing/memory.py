@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from flowmaestro.testing.fake import FakeFlowMaestro
-from flowmaestro.testing.virtual.transport import AwaitingWire, BlockingWire
+from flowmaestro.testing.virtual.transport import AsyncWire, SyncWire
 
 
-class MemoryTransport(BlockingWire):
-    """A blocking transport whose server is `fake`, and whose time is the fake's `clock`.
+class MemoryTransport(SyncWire):
+    """A sync transport whose server is `fake`, and whose time is the fake's `clock`.
 
     `random` are the dice for a client that wants its jitter repeatable. Webhook deliveries that
     come due while time passes are made to the fake's receiver; find them in `fake.deliveries`.
@@ -18,8 +18,8 @@ class MemoryTransport(BlockingWire):
         self.fake = fake
 
 
-class AsyncMemoryTransport(AwaitingWire):
-    """`MemoryTransport` for an awaiting client, on asyncio and trio alike.
+class AsyncMemoryTransport(AsyncWire):
+    """`MemoryTransport` for an async client, on asyncio and trio alike.
 
     Every call lets the event loop run other tasks once, and none really waits.
     """

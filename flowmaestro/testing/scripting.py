@@ -6,7 +6,6 @@ from abc import ABC
 from copy import deepcopy
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
 
-from flowmaestro.testing.model.agents import Agent, AgentReply, Replies, Utterances, echo
 from flowmaestro.testing.checks import (
     check_count,
     check_function,
@@ -16,6 +15,7 @@ from flowmaestro.testing.checks import (
     several,
     whole,
 )
+from flowmaestro.testing.model.agents import Agent, AgentReply, Replies, Utterances, echo
 from flowmaestro.testing.model.executions import InputField, Outputs, Workflow, greeting
 from flowmaestro.testing.model.faults import Fault, Faults
 from flowmaestro.testing.model.journal import pattern

@@ -7,7 +7,6 @@ from typing import Any, Callable, Coroutine, Dict, Optional, Tuple, Type, TypeVa
 
 from flowmaestro_core.actions import Action, Close, Done, Fail, Open, Read, Send, Wait
 from flowmaestro_core.context import Context
-from flowmaestro_core.http.scrub import Echoes
 from flowmaestro_core.errors import (
     Attempt,
     ConnectionError,
@@ -17,11 +16,20 @@ from flowmaestro_core.errors import (
     ServerError,
     TimeoutError,
 )
-from flowmaestro_core.http.messages import Headers, Phase, Request, Response, ResponseHead, TransportFailure
-from flowmaestro_core.payloads.json_values import JsonObject, list_or_empty
+from flowmaestro_core.http.messages import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    ResponseHead,
+    TransportFailure,
+)
+from flowmaestro_core.http.scrub import SecretScrubber
+from flowmaestro_core.http.urls import origin, resolve
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.options import ClientOptions, check_token
+from flowmaestro_core.payloads.json_values import JsonObject, list_or_empty
 from flowmaestro_core.payloads.reply import (
     Reply,
     asks_for_tomorrow,
@@ -33,7 +41,6 @@ from flowmaestro_core.payloads.reply import (
 )
 from flowmaestro_core.policy.retry import RETRYABLE_STATUSES, GiveUp, RetryBudget, RetryPolicy
 from flowmaestro_core.timeouts import with_total
-from flowmaestro_core.http.urls import origin, resolve
 
 R = TypeVar("R")
 Shape = Callable[[Dict[str, Any]], None]
@@ -47,7 +54,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True)
-class Proof:
+class Confirmation:
     """How to learn what a call did whose reply was lost and whose repeat was refused.
 
     `refusal` is the status of that refusal. `ask` is the call that tells; its reply is the
@@ -72,7 +79,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         minimum_timeout: seconds that one attempt needs at least, unless the caller set a limit
             for the call.
         idempotency_key: sent with a POST; `None` for the driver's token.
-        proof: see `Proof`.
+        proof: see `Confirmation`.
         enveloped: whether the reply is `{"data": ...}`; one that is not is then an error.
         data_type: what `data` is in such a reply, `dict` or `list`.
         secrets: header fields and the like within the body; no error shows the secret ones.
@@ -87,7 +94,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
     keep: Optional[Callable[[Any], bool]] = None
     minimum_timeout: float = 0.0
     idempotency_key: Optional[str] = None
-    proof: Optional[Proof] = None
+    proof: Optional[Confirmation] = None
     enveloped: bool = True
     data_type: Type[Any] = dict
     secrets: Tuple[Tuple[str, str], ...] = field(default=(), repr=False)
@@ -167,7 +174,7 @@ class CallMachine(Machine[Any]):
     TRANSITIONS = {
         "ready": {"start": ("sending", "opening")},
         "sending": {
-            "response_received": ("sending", "waiting", "proving", "done", "failed"),
+            "response_received": ("sending", "waiting", "confirming", "done", "failed"),
             "transport_failed": ("waiting", "failed"),
         },
         "opening": {
@@ -182,10 +189,10 @@ class CallMachine(Machine[Any]):
         },
         "closing": {"stream_closed": ("opening", "waiting", "failed")},
         "waiting": {"waited": ("sending", "opening")},
-        "proving": {
-            "response_received": ("proving", "done", "failed"),
-            "transport_failed": ("proving", "failed"),
-            "waited": ("proving",),
+        "confirming": {
+            "response_received": ("confirming", "done", "failed"),
+            "transport_failed": ("confirming", "failed"),
+            "waited": ("confirming",),
         },
     }
 
@@ -285,8 +292,8 @@ class CallMachine(Machine[Any]):
         return Close()
 
     @property
-    def _echoes(self) -> Echoes:
-        return self._context.echoes.and_of(self._call.secrets)
+    def _scrubber(self) -> SecretScrubber:
+        return self._context.scrubber.and_of(self._call.secrets)
 
     def _whole(self) -> Response:
         return Response(self._head.status, self._head.headers, bytes(self._collected))
@@ -304,12 +311,12 @@ class CallMachine(Machine[Any]):
             return self._succeed(response)
         if status in _REDIRECTS:
             return self._redirect(response, now)
-        error = error_from_response(response, self._echoes)
+        error = error_from_response(response, self._scrubber)
         if error.retry_after is None:
             error.retry_after = retry_after(response.headers)
         proof = self._call.proof
         if self._maybe_done and proof is not None and status == proof.refusal:
-            return self._prove(proof, error, response.headers, now, jitter)
+            return self._confirm(proof, error, response.headers, now, jitter)
         if status >= 500 or status == 408:
             self._maybe_done = True
         if status not in RETRYABLE_STATUSES or isinstance(error, NotFoundError):
@@ -331,7 +338,7 @@ class CallMachine(Machine[Any]):
 
     def _misread(self, error: ServerError, response: Response) -> Action:
         """A reply that is not what was expected."""
-        error.request_id = shown_request_id(None, response.headers, self._echoes)
+        error.request_id = shown_request_id(None, response.headers, self._scrubber)
         return self._give_up(error, response.status, None)
 
     def _redirect(self, response: Response, now: float) -> Action:
@@ -352,14 +359,14 @@ class CallMachine(Machine[Any]):
             f"within its origin, at most {MAX_REDIRECTS} times",
             "redirect_refused",
             response.status,
-            shown_request_id(None, response.headers, self._echoes),
+            shown_request_id(None, response.headers, self._scrubber),
         )
         return self._give_up(error, response.status, None)
 
     def _lost(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         kind = TimeoutError if failure.timed_out else ConnectionError
         phase = failure.phase if self.state in ("sending", "opening") else Phase.REPLY_BROKEN
-        cause = self._echoes.showable(failure)
+        cause = self._scrubber.showable(failure)
         error = kind(f"{cause.message} ({phase.value})")
         error.__cause__ = cause
         if phase is not Phase.NOT_SENT:
@@ -406,17 +413,22 @@ class CallMachine(Machine[Any]):
     ) -> Attempt:
         return Attempt(len(self._failures) + 1, outcome, error.code, delay)
 
-    def _prove(
-        self, proof: Proof, error: FlowMaestroError, headers: Headers, now: float, jitter: float
+    def _confirm(
+        self,
+        proof: Confirmation,
+        error: FlowMaestroError,
+        headers: Headers,
+        now: float,
+        jitter: float,
     ) -> Action:
         if proof.ask is None:
             return self._succeed(Response(204, headers))
         self._refused = error
-        self.state = "proving"
+        self.state = "confirming"
         return self._delegate(proof.ask.machine(self._context, self._token), now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        proof = cast("Proof", self._call.proof)
+        proof = cast("Confirmation", self._call.proof)
         if isinstance(outcome, Done) and proof.confirms(outcome.value):
             outcome.value.attempts += len(self._failures) + 1
             return self._done(outcome.value)

@@ -20,9 +20,9 @@ from typing import (
 from flowmaestro_core.actions import Action, Done, Emit, Fail
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
-from flowmaestro_core.payloads.json_values import count_or_none, list_or_empty, object_or_empty
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
+from flowmaestro_core.payloads.json_values import count_or_none, list_or_empty, object_or_empty
 
 T = TypeVar("T")
 

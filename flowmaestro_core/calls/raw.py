@@ -6,10 +6,10 @@ import re
 from typing import Any, Mapping, Optional
 from urllib.parse import unquote
 
-from flowmaestro_core.payloads.encode import encode_json, mapping
 from flowmaestro_core.calls.call import Call
-from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.http.urls import query
+from flowmaestro_core.payloads.encode import encode_json, mapping
+from flowmaestro_core.payloads.reply import Reply
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """RFC 9110, 9.2.2: all that is known of an endpoint that is not known otherwise."""

@@ -30,20 +30,20 @@ from flowmaestro_core.errors import (
     TimeoutError,
     ValidationError,
 )
+from flowmaestro_core.executions.run import no_usable_id
+from flowmaestro_core.executions.wait import NO_TIME_FOR_PAUSE, Poll, PollState, asked_pause
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.policy.polling import Patience, paced, poll_delay
 from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow
-from flowmaestro_core.executions.run import no_usable_id
+from flowmaestro_core.policy.polling import AdaptiveTimeout, paced, poll_delay
 from flowmaestro_core.types import Execution
-from flowmaestro_core.executions.wait import NO_TIME_FOR_PAUSE, Waiting, Watch, asked_pause
 
 PAUSE_AFTER_REFUSAL = 1.0
 """Seconds until a start is tried again that was refused with a 429 without `Retry-After`."""
 
 
 @dataclass(frozen=True)
-class Many(Operation[Iterator[Execution], AsyncIterator[Execution]]):
+class Batch(Operation[Iterator[Execution], AsyncIterator[Execution]]):
     """Follow many executions to their ends.
 
     Attributes:
@@ -58,7 +58,7 @@ class Many(Operation[Iterator[Execution], AsyncIterator[Execution]]):
 
     """
 
-    waiting: Callable[[str], Waiting]
+    waiting: Callable[[str], Poll]
     timeout: float
     execution_ids: Tuple[str, ...] = ()
     starts: Iterable[Callable[[], Call[Any]]] = ()
@@ -66,12 +66,12 @@ class Many(Operation[Iterator[Execution], AsyncIterator[Execution]]):
     return_exceptions: bool = False
     listener: Optional[Callable[[Any], Any]] = None
 
-    def machine(self, context: Context, token: str) -> ManyMachine:
+    def machine(self, context: Context, token: str) -> BatchMachine:
         """A machine that emits each execution once."""
-        return ManyMachine(self, context, token)
+        return BatchMachine(self, context, token)
 
 
-class Tally:
+class ProgressCounter:
     """A listener that counts what it hears, and tells `progress` how much of `total` is done."""
 
     def __init__(self, progress: Callable[[int, Optional[int]], Any], total: Optional[int]) -> None:
@@ -101,7 +101,7 @@ class _Start:
     until: float
 
 
-class ManyMachine(Machine[None]):
+class BatchMachine(Machine[None]):
     """Starts executions while there is room, asks for each in its turn, emits what has ended.
 
     Requests go out one after another, so that a key's rate limit is spent in one place: its
@@ -131,7 +131,7 @@ class ManyMachine(Machine[None]):
         "emitting": {"emitted": ("starting", "asking", "pausing", "emitting", "done", "failed")},
     }
 
-    def __init__(self, many: Many, context: Context, token: str) -> None:
+    def __init__(self, many: Batch, context: Context, token: str) -> None:
         super().__init__()
         self._many = many
         self._context = context
@@ -142,12 +142,12 @@ class ManyMachine(Machine[None]):
         self._put_off: Optional[Machine[Any]] = None
         """The call of the upcoming start, if it has been tried and is to be tried again."""
         self._start_at = -math.inf
-        self._flights: List[Tuple[float, int, Watch]] = []
+        self._flights: List[Tuple[float, int, PollState]] = []
         """A heap: when to ask, a number that settles ties, what to ask for."""
         self._boarded = 0
-        self._asked: Optional[Watch] = None
+        self._asked: Optional[PollState] = None
         self._asked_at = 0.0
-        self._patience = Patience(most_doublings=3)
+        self._patience = AdaptiveTimeout(most_doublings=3)
         self._ended: Deque[Any] = deque()
         self._error: Optional[FlowMaestroError] = None
         self._not_before = self._no_start_before = -math.inf
@@ -157,7 +157,7 @@ class ManyMachine(Machine[None]):
     @event
     def start(self, now: float, jitter: float) -> Action:
         for execution_id in self._many.execution_ids:
-            self._follow(Watch(self._many.waiting(execution_id), now), now)
+            self._follow(PollState(self._many.waiting(execution_id), now), now)
         return self._next(now, jitter)
 
     @event
@@ -277,9 +277,9 @@ class ManyMachine(Machine[None]):
         try:
             waiting = self._many.waiting(reply["data"].get("execution_id"))
         except (TypeError, ValueError) as cause:
-            self._miss(no_usable_id(reply, cause, self._context.echoes))
+            self._miss(no_usable_id(reply, cause, self._context.scrubber))
         else:
-            self._follow(Watch(waiting, now), now + poll_delay(0.0, waiting.poll_interval))
+            self._follow(PollState(waiting, now), now + poll_delay(0.0, waiting.poll_interval))
 
     def _not_started(self, error: FlowMaestroError, now: float) -> None:
         start, refused = self._upcoming, _refused_for(error)
@@ -295,7 +295,7 @@ class ManyMachine(Machine[None]):
         self._forget_start()
         self._miss(error)
 
-    def _answered(self, watch: Watch, answer: Union[Done, Fail], now: float) -> None:
+    def _answered(self, watch: PollState, answer: Union[Done, Fail], now: float) -> None:
         took, lost = now - self._asked_at, 0.0
         if isinstance(answer, Done):
             self._patience.answered(took)
@@ -329,7 +329,7 @@ class ManyMachine(Machine[None]):
         if self._flights:
             self._hold(pause, now)
 
-    def _follow(self, watch: Watch, ask_at: float) -> None:
+    def _follow(self, watch: PollState, ask_at: float) -> None:
         self._boarded += 1
         heapq.heappush(self._flights, (ask_at, self._boarded, watch))
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Coroutine, Dict, Optional, Union, cast
 
-from flowmaestro_core.payloads import shapes
 from flowmaestro_core.actions import Action, Done, Fail, Send
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
-from flowmaestro_core.http.scrub import Echoes
 from flowmaestro_core.errors import FlowMaestroError, ServerError
-from flowmaestro_core.streams.event_stream import Events, EventStreamMachine
+from flowmaestro_core.executions.wait import ONCE, Poll, WaitMachine, is_terminal
+from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.policy.polling import Ramp
+from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.reply import Reply, shown_request_id
+from flowmaestro_core.policy.polling import PollSchedule
+from flowmaestro_core.streams.event_stream import Events, EventStreamMachine
 from flowmaestro_core.types import Execution, ExecutionEvent
-from flowmaestro_core.executions.wait import ONCE, Waiting, WaitMachine, is_terminal
 
 LAST_WORD_TIMEOUT = 3.0
 """Seconds for the question after a terminal event, which tells the outcome already."""
@@ -34,7 +34,7 @@ class Run(Operation[Execution, Coroutine[Any, Any, Execution]]):
 
     execute: Call[Any]
     events: Callable[[str], Events[ExecutionEvent]]
-    waiting: Callable[[str], Waiting]
+    waiting: Callable[[str], Poll]
     timeout: float
     listener: Optional[Callable[[ExecutionEvent], Any]] = None
 
@@ -121,17 +121,19 @@ class RunMachine(Machine[Execution]):
             execution_id: str = started["data"].get("execution_id")
             events, waiting = self._run.events(execution_id), self._run.waiting(execution_id)
         except (TypeError, ValueError) as cause:
-            return self._failed(no_usable_id(started, cause, self._context.echoes))
+            return self._failed(no_usable_id(started, cause, self._context.scrubber))
         self.state = "following"
         self.execution_id = execution_id
         self._waiting = waiting
-        self._ramp = Ramp(now, waiting.poll_interval, min(now - self._sent_at, LONGEST_GUESS))
+        self._schedule = PollSchedule(
+            now, waiting.poll_interval, min(now - self._sent_at, LONGEST_GUESS)
+        )
         self._following = EventStreamMachine(
             events,
             self._context,
             self._token,
             deadline=self._started + self._run.timeout,
-            ramp=self._ramp,
+            schedule=self._schedule,
         )
         return self._delegate(self._following, now, jitter)
 
@@ -153,7 +155,7 @@ class RunMachine(Machine[Execution]):
             self._context,
             self._token,
             started=self._started,
-            ramp=self._ramp,
+            schedule=self._schedule,
             last=cast("Optional[Execution]", self._following.last_seen),
         )
         return self._delegate(machine, now, jitter)
@@ -182,13 +184,13 @@ def _ended(terminal: Dict[str, Any]) -> Dict[str, Any]:
     return {"status": terminal["type"].partition(":")[2], **told}
 
 
-def no_usable_id(started: Reply[Any], cause: Exception, echoes: Echoes) -> ServerError:
+def no_usable_id(started: Reply[Any], cause: Exception, scrubber: SecretScrubber) -> ServerError:
     """Something was started, and the reply does not say what: it cannot be followed."""
     error = ServerError(
         "The server started an execution and gave no usable id of it",
         "invalid_response",
         started.status_code,
-        shown_request_id(started, started.headers, echoes),
+        shown_request_id(started, started.headers, scrubber),
     )
     error.__cause__ = cause
     return error

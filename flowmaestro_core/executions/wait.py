@@ -16,13 +16,13 @@ from flowmaestro_core.errors import (
     ServerError,
     TimeoutError,
 )
-from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.policy.polling import Ramp, paced
+from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import RateLimit, asks_for_tomorrow
-from flowmaestro_core.policy.retry import RetryPolicy
 from flowmaestro_core.payloads.shapes import TERMINAL_STATUSES
+from flowmaestro_core.policy.polling import PollSchedule, paced
+from flowmaestro_core.policy.retry import RetryPolicy
 from flowmaestro_core.types import Execution
 
 ONCE = RetryPolicy(max_retries=0)
@@ -34,7 +34,7 @@ NO_TIME_FOR_PAUSE = "the server asks to wait longer than there is time for"
 
 
 @dataclass(frozen=True)
-class Waiting(Operation[Execution, Coroutine[Any, Any, Execution]]):
+class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
     """Poll one execution until it has ended."""
 
     execution_id: str
@@ -48,7 +48,7 @@ class Waiting(Operation[Execution, Coroutine[Any, Any, Execution]]):
         return WaitMachine(self, context, token)
 
 
-class Watch:
+class PollState:
     """One execution that is waited for: what is known of it, and what each answer means.
 
     Failures that may pass (no connection, too slow, 5xx, 429) do not end a wait: they count
@@ -58,16 +58,16 @@ class Watch:
 
     def __init__(
         self,
-        waiting: Waiting,
+        waiting: Poll,
         started: float,
-        ramp: Optional[Ramp] = None,
+        schedule: Optional[PollSchedule] = None,
         last: Optional[Execution] = None,
     ) -> None:
-        """`ramp`: that of a wait which others have begun to ask for; `last`: what they saw."""
+        """`schedule`: that of a wait which others have begun to ask for; `last`: what they saw."""
         self.execution_id = waiting.execution_id
         self.deadline = started + waiting.timeout
         self._waiting = waiting
-        self._ramp = ramp or Ramp(started, waiting.poll_interval)
+        self._schedule = schedule or PollSchedule(started, waiting.poll_interval)
         self._asked_at = started
         self._pause = 0.0
         self.unanswered = 0
@@ -92,7 +92,7 @@ class Watch:
         The execution has ended (`Done`), or the wait has (`Fail`), or it is to be asked again
         after a pause (`Wait`) that ends no later than the deadline.
         """
-        self._pause = self._ramp.answered(self._asked_at, now)
+        self._pause = self._schedule.answered(self._asked_at, now)
         if isinstance(answer, Fail):
             self.unanswered += isinstance(answer.error, TimeoutError)
             return self._judge_failure(answer.error, now)
@@ -136,10 +136,10 @@ class Watch:
 
 
 class WaitMachine(Machine[Execution]):
-    """Asks, and asks again, until the execution has ended or the time is up: see `Watch`.
+    """Asks, and asks again, until the execution has ended or the time is up: see `PollState`.
 
-    One that takes over, at `started` and on the `ramp` of what it takes over from, asks at once
-    only if that puts off no question of the ramp.
+    One that takes over, at `started` and on the `schedule` of what it takes over from, asks at once
+    only if that puts off no question of the schedule.
     """
 
     TRANSITIONS = {
@@ -154,12 +154,12 @@ class WaitMachine(Machine[Execution]):
 
     def __init__(
         self,
-        waiting: Waiting,
+        waiting: Poll,
         context: Context,
         token: str,
         *,
         started: Optional[float] = None,
-        ramp: Optional[Ramp] = None,
+        schedule: Optional[PollSchedule] = None,
         last: Optional[Execution] = None,
     ) -> None:
         super().__init__()
@@ -167,17 +167,17 @@ class WaitMachine(Machine[Execution]):
         self._context = context
         self._token = token
         self._started = started
-        self._ramp = ramp
+        self._schedule = schedule
         self._last = last
         self._answer: Union[Done, Fail] = Done(None)
 
     @event
     def start(self, now: float, jitter: float) -> Action:
         started = now if self._started is None else self._started
-        self._watch = Watch(self._waiting, started, self._ramp, self._last)
-        if self._ramp is not None and not self._ramp.is_free(now):
+        self._watch = PollState(self._waiting, started, self._schedule, self._last)
+        if self._schedule is not None and not self._schedule.is_free(now):
             self.state = "pausing"
-            return Wait(min(self._ramp.next_at, max(self._watch.deadline, now)) - now)
+            return Wait(min(self._schedule.next_at, max(self._watch.deadline, now)) - now)
         return self._ask(now, jitter)
 
     @event

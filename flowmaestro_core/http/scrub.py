@@ -15,7 +15,7 @@ LONGEST_TEXT = 1000
 """Characters that an error keeps of a message, a code or an id."""
 
 
-class Echoes:
+class SecretScrubber:
     """Blots out what repeats a secret value of the header fields `sent`, with `***`.
 
     A value is known again as it is, without its scheme (RFC 9110, 11.4: the credentials of
@@ -31,11 +31,11 @@ class Echoes:
             if len(secret) >= SHORTEST_SECRET
         ]
 
-    def and_of(self, sent: Tuple[Tuple[str, str], ...]) -> Echoes:
+    def and_of(self, sent: Tuple[Tuple[str, str], ...]) -> SecretScrubber:
         """These, and those of `sent`."""
         if not sent:
             return self
-        both = Echoes(sent)
+        both = SecretScrubber(sent)
         both._secrets += self._secrets
         return both
 

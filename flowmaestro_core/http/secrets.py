@@ -1,6 +1,6 @@
 """What must not be seen: which header fields are secret, and what of a URL may be shown.
 
-The one rule for every repr, log line, error and recording; `echoes.py` applies it to what others
+The one rule for every repr, log line, error and recording; `scrubber.py` applies it to what others
 say.
 """
 

@@ -7,12 +7,12 @@ from typing import Any, Callable, List, Optional, Union
 
 from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.calls.call import Call, CallMachine
-from flowmaestro_core.context import Context
-from flowmaestro_core.payloads.json_values import JsonObject, object_or_empty, text_or_empty
-from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.calls.pages import MAX_PER_PAGE, PageCursor
-from flowmaestro_core.payloads.reply import RateLimit, Reply
+from flowmaestro_core.context import Context
 from flowmaestro_core.executions.wait import ONCE
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.payloads.json_values import JsonObject, object_or_empty, text_or_empty
+from flowmaestro_core.payloads.reply import RateLimit, Reply
 
 
 def answer_in(messages: List[Any], message_id: str) -> Optional[JsonObject]:
@@ -37,7 +37,7 @@ def answer_in(messages: List[Any], message_id: str) -> Optional[JsonObject]:
     return answer if _is_whole(answer) else None
 
 
-class Place:
+class LookupCursor:
     """Where in a thread's pages an answer is looked for: what one search tells the next.
 
     A thread is read whole but once. Which of its pages are the newest is seen from the times on
@@ -67,7 +67,7 @@ def _is_whole(row: JsonObject) -> bool:
     return written and row.get("role") == "assistant" and bool(text_or_empty(row.get("content")))
 
 
-class AnswerSearch(Machine[Optional[JsonObject]]):
+class AnswerLookup(Machine[Optional[JsonObject]]):
     """Reads the messages of a thread, page after page, and ends with the answer or `None`.
 
     `page` builds the call for one page of `MAX_PER_PAGE` rows. Nothing is asked twice here: who
@@ -89,14 +89,14 @@ class AnswerSearch(Machine[Optional[JsonObject]]):
         message_id: str,
         context: Context,
         token: str,
-        place: Optional[Place] = None,
+        place: Optional[LookupCursor] = None,
     ) -> None:
         super().__init__()
         self._page = page
         self._message_id = message_id
         self._context = context
         self._token = token
-        self._place = place or Place()
+        self._place = place or LookupCursor()
         self._cursor = PageCursor(MAX_PER_PAGE)
         self._cursor.page = self._place.page
         self._ours: Optional[JsonObject] = None

@@ -21,18 +21,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, Deque, List, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
-from flowmaestro_core.messages.answer_lookup import AnswerSearch, Place
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, StreamError, TimeoutError
+from flowmaestro_core.executions.wait import asked_pause, may_pass
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.messages.answer_lookup import AnswerLookup, LookupCursor
+from flowmaestro_core.payloads.json_values import JsonObject, text_or_empty
+from flowmaestro_core.payloads.reply import RateLimit, asks_for_tomorrow
+from flowmaestro_core.policy.polling import paced, poll_delay
 from flowmaestro_core.streams.event_stream import Events, EventStreamMachine
 from flowmaestro_core.streams.events import MESSAGE_TERMINAL
-from flowmaestro_core.payloads.json_values import JsonObject, text_or_empty
-from flowmaestro_core.machine import Machine, event
-from flowmaestro_core.policy.polling import paced, poll_delay
-from flowmaestro_core.payloads.reply import RateLimit, asks_for_tomorrow
 from flowmaestro_core.streams.silence import RECONCILE_BACKOFF
-from flowmaestro_core.executions.wait import asked_pause, may_pass
 
 NO_ANSWER_EVENT = frozenset({"connected", "stream:reconnected"})
 IDS = ("thread_id", "message_id", "execution_id")
@@ -138,7 +138,7 @@ class AnswerStreamMachine(Machine[None]):
         self._overheard = False
         self._refused: Optional[FlowMaestroError] = None
         self._so_far: Optional[JsonObject] = None
-        self._place = Place()
+        self._place = LookupCursor()
         self._doubts = 0
         self._doubt_at = 0.0
         self._give_up_at = 0.0
@@ -288,7 +288,7 @@ class AnswerStreamMachine(Machine[None]):
 
     def _ask(self, now: float, jitter: float) -> Action:
         self.state = "asking"
-        self._search = AnswerSearch(
+        self._search = AnswerLookup(
             self._message.messages, self._message_id or "", self._context, self._token, self._place
         )
         return self._delegate(self._search, now, jitter)

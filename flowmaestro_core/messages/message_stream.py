@@ -16,13 +16,6 @@ from dataclasses import dataclass
 from typing import Any, Deque, Dict, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
-from flowmaestro_core.messages.answer_stream import (
-    AnswerStreamMachine,
-    MessageCalls,
-    completed_event,
-    ids_of,
-    token_event,
-)
 from flowmaestro_core.calls.call import EVENT_STREAM, Call, CallMachine, media_type
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
@@ -31,16 +24,23 @@ from flowmaestro_core.errors import (
     ServerError,
     StreamError,
 )
-from flowmaestro_core.streams.events import MESSAGE_TERMINAL, event_from_sse
-from flowmaestro_core.http.messages import Response, ResponseHead
-from flowmaestro_core.payloads.json_values import JsonObject, text_or_empty
-from flowmaestro_core.machine import Machine, event
-from flowmaestro_core.operation import Operation
-from flowmaestro_core.payloads.reply import Reply, shown_request_id
-from flowmaestro_core.streams.sse import SseDecoder
-from flowmaestro_core.streams.handles import AsyncMessageEventStream, MessageEventStream
-from flowmaestro_core.types import MessageCompleted
 from flowmaestro_core.executions.wait import ONCE
+from flowmaestro_core.http.messages import Response, ResponseHead
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.messages.answer_stream import (
+    AnswerStreamMachine,
+    MessageCalls,
+    completed_event,
+    ids_of,
+    token_event,
+)
+from flowmaestro_core.operation import Operation
+from flowmaestro_core.payloads.json_values import JsonObject, text_or_empty
+from flowmaestro_core.payloads.reply import Reply, shown_request_id
+from flowmaestro_core.streams.events import MESSAGE_TERMINAL, event_from_sse
+from flowmaestro_core.streams.handles import AsyncMessageEventStream, MessageEventStream
+from flowmaestro_core.streams.sse import SseDecoder
+from flowmaestro_core.types import MessageCompleted
 
 ANSWER_TO_COME = frozenset({"pending", "processing", "queued", "running", "in_progress"})
 """The statuses of a reply to a POST that say that the agent is still at it."""
@@ -250,12 +250,12 @@ class MessageStreamMachine(Machine[None]):
             opened = isinstance(outcome.value, ResponseHead)
             return self._send_beside(now, jitter) if opened else self._send(now, jitter)
         if isinstance(outcome.value, ResponseHead):
-            self.request_id = shown_request_id(None, outcome.value.headers, self._context.echoes)
+            self.request_id = shown_request_id(None, outcome.value.headers, self._context.scrubber)
             return self._follow(now, jitter, opened=True)
         return self._answered(outcome.value, now, jitter)
 
     def _answered(self, reply: Reply[Any], now: float, jitter: float) -> Action:
-        self.request_id = shown_request_id(reply, reply.headers, self._context.echoes)
+        self.request_id = shown_request_id(reply, reply.headers, self._context.scrubber)
         answer: JsonObject = reply["data"]
         beside, whole = self.state == "sending beside", self.state == "sending whole"
         elsewhere = _is_to_come(answer)

@@ -23,9 +23,9 @@ from typing import (
 )
 
 from flowmaestro_core import errors
-from flowmaestro_core.http.scrub import LONGEST_TEXT, Echoes
-from flowmaestro_core.http.messages import Headers, Response
 from flowmaestro_core.http.dates import parse_http_date
+from flowmaestro_core.http.messages import Headers, Response
+from flowmaestro_core.http.scrub import LONGEST_TEXT, SecretScrubber
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _BOM = "\ufeff"
 _scan_json: Callable[[str, int], Tuple[Any, int]] = cast("Any", json.JSONDecoder()).scan_once
 """One JSON value and where it ends: what `raw_decode` calls, and half of `json.loads`' time."""
 _JSON_SPACE = " \t\n\r"
-_NO_SECRETS = Echoes(())
+_NO_SECRETS = SecretScrubber(())
 
 
 class RateLimit(NamedTuple):
@@ -141,10 +141,10 @@ def request_id_of(body: Any, headers: Headers) -> Optional[str]:
     return text_or_empty(meta.get("request_id")) or headers.get("x-request-id")
 
 
-def shown_request_id(body: Any, headers: Headers, echoes: Echoes) -> Optional[str]:
-    """The same as an error or a watcher shows it: without echoes, on one line, bounded."""
+def shown_request_id(body: Any, headers: Headers, scrubber: SecretScrubber) -> Optional[str]:
+    """The same as an error or a reporter shows it: without secrets, on one line, bounded."""
     found = request_id_of(body, headers)
-    return found and echoes.line(found)
+    return found and scrubber.line(found)
 
 
 def retry_after(headers: Headers) -> Optional[float]:
@@ -166,11 +166,11 @@ def retry_after(headers: Headers) -> Optional[float]:
 
 
 def error_from_response(
-    response: Response, echoes: Echoes = _NO_SECRETS
+    response: Response, scrubber: SecretScrubber = _NO_SECRETS
 ) -> errors.FlowMaestroError:
     """The error that a reply with a status of 400 or more stands for, whatever its shape.
 
-    It repeats none of the secrets that `echoes` knows of.
+    It repeats none of the secrets that `scrubber` knows of.
 
     Knows the API's own envelope, the outer handler's `{"success": false, "error": "text"}`, the
     framework's `{"statusCode", "error", "message"}`. Of a body that is none of these, the
@@ -179,14 +179,14 @@ def error_from_response(
     """
     status, headers = response.status, response.headers
     try:
-        body = echoes.blotted_json(decode_json(response.body))
+        body = scrubber.blotted_json(decode_json(response.body))
     except ValueError:
         body = None
     code, message, details = _read_error(object_or_empty(body))
     if not message:
-        message, details = _unknown_error(response, body, details, echoes)
+        message, details = _unknown_error(response, body, details, scrubber)
     code, message = code[:LONGEST_TEXT], message[:LONGEST_TEXT]
-    request_id = shown_request_id(body, headers, echoes)
+    request_id = shown_request_id(body, headers, scrubber)
     if status >= 500 and _INVALID_ID in message.lower():
         return errors.NotFoundError(message, code, request_id, details, status)
     if status == 429:
@@ -234,10 +234,12 @@ def _read_error(body: Dict[str, Any]) -> tuple[str, str, Any]:
     return code, message, error.get("details", body.get("details"))
 
 
-def _unknown_error(response: Response, body: Any, details: Any, echoes: Echoes) -> Tuple[str, Any]:
+def _unknown_error(
+    response: Response, body: Any, details: Any, scrubber: SecretScrubber
+) -> Tuple[str, Any]:
     """Message and details of an error body of which no message is known."""
     text = response.body[:_LOOKED_AT].decode("utf-8", "replace").removeprefix(_BOM)
-    text = echoes.blotted(text)[:_KEPT]
+    text = scrubber.blotted(text)[:_KEPT]
     if details is None:
         details = (text or None) if body is None else body
     said = _snippet(text) or "no readable error"

@@ -1,4 +1,4 @@
-"""How often to ask: pure functions of what is known, and the ramp of one wait."""
+"""How often to ask: pure functions of what is known, and the schedule of one wait."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def paced(delay: float, limit: RateLimit) -> float:
     return max(delay, min(limit.reset_after, LONGEST_WINDOW) / (limit.remaining + 1))
 
 
-class Patience:
+class AdaptiveTimeout:
     """How long an answer may take where something else waits for it meanwhile.
 
     Twice as long as the last answer took, at least `QUESTION_PATIENCE`; and twice that each time
@@ -67,7 +67,7 @@ class Patience:
         self.unanswered += 1
 
 
-class Ramp:
+class PollSchedule:
     """When a wait that began at `started` asks: at once, and then ever less often.
 
     Who asks late for a reason of its own (an event stream was tried first, or brought events for

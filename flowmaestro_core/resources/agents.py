@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Dict, Optional
 
+from flowmaestro_core.calls.call import Call, Confirmation
+from flowmaestro_core.calls.pages import Pages
+from flowmaestro_core.http.urls import path
+from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.encode import count, json_body, mapping, number, optional_text, text
-from flowmaestro_core.calls.call import Call, Proof
-from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
-from flowmaestro_core.calls.pages import Pages
 from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
 from flowmaestro_core.types import Agent, DeletedResource, Memory, MemorySearch, MemoryStats, Thread
-from flowmaestro_core.http.urls import path
 
 
 class Agents(Resource[D]):
@@ -117,7 +117,7 @@ class Agents(Resource[D]):
             "DELETE",
             _memory_of(agent_id, user_id),
             shape=partial(shapes.deleted, user_id),
-            proof=Proof(404),
+            proof=Confirmation(404),
         )
 
     @endpoint

@@ -5,20 +5,20 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Optional
 
-from flowmaestro_core.payloads import shapes
-from flowmaestro_core.calls.call import Call, Proof
-from flowmaestro_core.streams.event_stream import Events
-from flowmaestro_core.streams.events import EXECUTION_TERMINAL
-from flowmaestro_core.executions.batch import Many, Tally, check_several
+from flowmaestro_core.calls.call import Call, Confirmation
+from flowmaestro_core.calls.pages import PageCursor, Pages
+from flowmaestro_core.executions.batch import Batch, ProgressCounter, check_several
+from flowmaestro_core.executions.wait import Poll
+from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.options import check_callback
-from flowmaestro_core.calls.pages import PageCursor, Pages
+from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.streams.event_stream import Events
+from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 from flowmaestro_core.timeouts import check_seconds
 from flowmaestro_core.types import CancelledExecution, Execution, ExecutionEvent, ExecutionStatus
-from flowmaestro_core.http.urls import path
-from flowmaestro_core.executions.wait import Waiting
 
 DEFAULT_POLL_INTERVAL = 1.0
 DEFAULT_WAIT_TIMEOUT = 300.0
@@ -91,7 +91,7 @@ class Executions(Resource[D]):
             "POST",
             path("/executions/{execution_id}/cancel", execution_id=execution_id),
             shape=shapes.execution_status,
-            proof=Proof(400, ask=_get(execution_id), confirms=_is_cancelled),
+            proof=Confirmation(400, ask=_get(execution_id), confirms=_is_cancelled),
             idempotency_key=idempotency_key,
         )
 
@@ -103,7 +103,7 @@ class Executions(Resource[D]):
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         timeout: float = DEFAULT_WAIT_TIMEOUT,
         on_poll: Optional[Callable[[Execution], Any]] = None,
-    ) -> Waiting:
+    ) -> Poll:
         """Wait until an execution has ended, and give it back.
 
         A failed or cancelled execution is given back like a completed one: look at `status`.
@@ -136,7 +136,7 @@ class Executions(Resource[D]):
         timeout: float = DEFAULT_WAIT_TIMEOUT,
         return_exceptions: bool = False,
         progress: Optional[Callable[[int, Optional[int]], Any]] = None,
-    ) -> Many:
+    ) -> Batch:
         """Wait for many executions, and get each one as it ends.
 
         Failed and cancelled executions come like completed ones: look at `status`. Questions go
@@ -171,12 +171,12 @@ class Executions(Resource[D]):
         for execution_id in ids:
             waiting(execution_id)
         distinct = tuple(dict.fromkeys(ids))
-        return Many(
+        return Batch(
             waiting,
             timeout,
             distinct,
             return_exceptions=return_exceptions,
-            listener=Tally(progress, len(distinct)) if progress else None,
+            listener=ProgressCounter(progress, len(distinct)) if progress else None,
         )
 
     @iterating_endpoint
@@ -213,12 +213,12 @@ def waiting_for(
     poll_interval: float,
     timeout: float,
     on_poll: Optional[Callable[[Execution], Any]],
-) -> Waiting:
+) -> Poll:
     """The wait for one execution."""
     check_seconds("poll_interval", poll_interval)
     check_seconds("timeout", timeout)
     check_callback("on_poll", on_poll)
-    return Waiting(execution_id, _get(execution_id), poll_interval, timeout, on_poll)
+    return Poll(execution_id, _get(execution_id), poll_interval, timeout, on_poll)
 
 
 def _get(execution_id: str) -> Call[Reply[Execution]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, Optional, TypeVar
 
-from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.encode import count, text
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import PageCursor, Pages
-from flowmaestro_core.payloads.reply import Page
 from flowmaestro_core.http.urls import query
+from flowmaestro_core.payloads import shapes
+from flowmaestro_core.payloads.encode import count, text
+from flowmaestro_core.payloads.reply import Page
 
 T = TypeVar("T")
 

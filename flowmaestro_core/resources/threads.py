@@ -5,15 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Optional, Type
 
-from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.encode import flag, json_body, text
-from flowmaestro_core.calls.call import Call, Proof
-from flowmaestro_core.streams.event_stream import Events
+from flowmaestro_core.calls.call import Call, Confirmation
+from flowmaestro_core.calls.pages import MAX_PER_PAGE, Pages
+from flowmaestro_core.http.urls import path
 from flowmaestro_core.messages.message_stream import MessageStream, StreamingPost
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
-from flowmaestro_core.calls.pages import MAX_PER_PAGE, Pages
+from flowmaestro_core.payloads import shapes
+from flowmaestro_core.payloads.encode import flag, json_body, text
 from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.streams.event_stream import Events
 from flowmaestro_core.types import (
     DeletedResource,
     SendMessageResponse,
@@ -21,7 +22,6 @@ from flowmaestro_core.types import (
     ThreadEvent,
     ThreadMessage,
 )
-from flowmaestro_core.http.urls import path
 
 ANSWER_TIMEOUT = 130.0
 """Seconds. The server holds the request until the agent has answered, up to 120 s."""
@@ -43,7 +43,7 @@ class Threads(Resource[D]):
             "DELETE",
             path("/threads/{thread_id}", thread_id=thread_id),
             shape=partial(shapes.deleted, thread_id),
-            proof=Proof(404),
+            proof=Confirmation(404),
         )
 
     @endpoint

@@ -5,16 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.encode import flag, json_body, optional_text, text
-from flowmaestro_core.calls.call import Call, Proof
-from flowmaestro_core.payloads.json_values import list_or_empty, object_or_empty
+from flowmaestro_core.calls.call import Call, Confirmation
+from flowmaestro_core.calls.pages import Pages
+from flowmaestro_core.http.secrets import credentials_in
+from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.options import checked_headers
-from flowmaestro_core.calls.pages import Pages
+from flowmaestro_core.payloads import shapes
+from flowmaestro_core.payloads.encode import flag, json_body, optional_text, text
+from flowmaestro_core.payloads.json_values import list_or_empty, object_or_empty
 from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
-from flowmaestro_core.http.secrets import credentials_in
 from flowmaestro_core.types import (
     DeletedResource,
     TestWebhookResponse,
@@ -23,8 +24,7 @@ from flowmaestro_core.types import (
     WebhookEventType,
     WebhookWithSecret,
 )
-from flowmaestro_core.http.urls import path
-from flowmaestro_core.with_secret import WithSecret
+from flowmaestro_core.with_secret import SecretDict
 
 
 class Webhooks(Resource[D]):
@@ -125,7 +125,7 @@ class Webhooks(Resource[D]):
             "DELETE",
             _webhook(webhook_id),
             shape=partial(shapes.deleted, webhook_id),
-            proof=Proof(404),
+            proof=Confirmation(404),
         )
 
     @endpoint
@@ -182,7 +182,7 @@ def _guarded(shape: Callable[[Dict[str, Any]], None], body: Dict[str, Any]) -> N
 
 
 def _guard(webhook: Any) -> Any:
-    return WithSecret(object_or_empty(webhook)) if isinstance(webhook, dict) else webhook
+    return SecretDict(object_or_empty(webhook)) if isinstance(webhook, dict) else webhook
 
 
 _one_webhook = partial(_guarded, partial(shapes.resource, Webhook))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Optional, Sized, Type
 
-from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.encode import json_body, mapping
 from flowmaestro_core.calls.call import Call
+from flowmaestro_core.calls.pages import Pages
 from flowmaestro_core.context import Context
-from flowmaestro_core.executions.batch import Many, ManyMachine, Tally, check_several
+from flowmaestro_core.executions.batch import Batch, BatchMachine, ProgressCounter, check_several
+from flowmaestro_core.executions.run import Run
+from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.options import check_callback, check_count
-from flowmaestro_core.calls.pages import Pages
+from flowmaestro_core.payloads import shapes
+from flowmaestro_core.payloads.encode import json_body, mapping
 from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.executions import (
     DEFAULT_POLL_INTERVAL,
@@ -21,10 +23,8 @@ from flowmaestro_core.resources.executions import (
     waiting_for,
 )
 from flowmaestro_core.resources.listing import page_of, walk
-from flowmaestro_core.executions.run import Run
 from flowmaestro_core.timeouts import check_seconds
 from flowmaestro_core.types import ExecuteWorkflowResponse, ExecutionEvent, Workflow
-from flowmaestro_core.http.urls import path
 
 
 class Workflows(Resource[D]):
@@ -135,7 +135,7 @@ class Workflows(Resource[D]):
         timeout: float = DEFAULT_WAIT_TIMEOUT,
         return_exceptions: bool = False,
         progress: Optional[Callable[[int, Optional[int]], Any]] = None,
-    ) -> Many:
+    ) -> Batch:
         """Run a workflow once for each of many inputs, and get each execution as it ends.
 
         They come in the order in which they end. Failed and cancelled executions come like
@@ -174,28 +174,28 @@ class Workflows(Resource[D]):
         check_seconds("timeout", timeout)
         check_callback("progress", progress)
         total = len(inputs) if isinstance(inputs, Sized) else None
-        return _many_of(inputs)(
+        return _batch_of(inputs)(
             partial(waiting_for, poll_interval=poll_interval, timeout=timeout, on_poll=None),
             timeout,
             starts=(partial(_execute, workflow_id, given, None) for given in inputs),
             concurrency=concurrency,
             return_exceptions=return_exceptions,
-            listener=Tally(progress, total) if progress else None,
+            listener=ProgressCounter(progress, total) if progress else None,
         )
 
 
-class _ReadOn(Many):
+class _ReadOn(Batch):
     """Executions whose inputs are read from an iterator of the caller's as they are started."""
 
-    def machine(self, context: Context, token: str) -> ManyMachine:
-        """As that of `Many`; the iterator runs within its steps."""
+    def machine(self, context: Context, token: str) -> BatchMachine:
+        """As that of `Batch`; the iterator runs within its steps."""
         machine = super().machine(context, token)
         machine.runs_callers_code = True
         return machine
 
 
-def _many_of(inputs: Iterable[Any]) -> Type[Many]:
-    return Many if isinstance(inputs, (list, tuple)) else _ReadOn
+def _batch_of(inputs: Iterable[Any]) -> Type[Batch]:
+    return Batch if isinstance(inputs, (list, tuple)) else _ReadOn
 
 
 def _execute(

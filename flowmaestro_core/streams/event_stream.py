@@ -16,18 +16,18 @@ from flowmaestro_core.errors import (
     StreamError,
     TimeoutError,
 )
-from flowmaestro_core.streams.events import event_from_sse, is_garbled_end, terminal_event
+from flowmaestro_core.executions.wait import ONCE, is_terminal, may_pass
 from flowmaestro_core.http.messages import ResponseHead, TransportFailure
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.policy.polling import Ramp
-from flowmaestro_core.streams.reconnections import Reconnections
 from flowmaestro_core.payloads.reply import asks_for_tomorrow, shown_request_id
+from flowmaestro_core.policy.polling import PollSchedule
+from flowmaestro_core.streams.events import event_from_sse, is_garbled_end, terminal_event
+from flowmaestro_core.streams.handles import AsyncEventStream, EventStream
+from flowmaestro_core.streams.reconnections import Reconnections
 from flowmaestro_core.streams.seen_ids import SeenIds
 from flowmaestro_core.streams.silence import Silence
 from flowmaestro_core.streams.sse import ServerSentEvent, SseDecoder
-from flowmaestro_core.streams.handles import AsyncEventStream, EventStream
-from flowmaestro_core.executions.wait import ONCE, is_terminal, may_pass
 
 LAST_WORDS = 0.02
 """Seconds of silence after which the stream of an execution that has ended has said all."""
@@ -137,9 +137,9 @@ class EventStreamMachine(Machine[Any]):
         *,
         opened: bool = False,
         deadline: Optional[float] = None,
-        ramp: Optional[Ramp] = None,
+        schedule: Optional[PollSchedule] = None,
     ) -> None:
-        """`opened`: the body is open already. `ramp`: as long as this connection has brought no
+        """`opened`: the body is open already. `schedule`: as long as this connection has brought no
         live event, and while there is none, ask on it; no attempt to open may hold that up.
         """
         super().__init__()
@@ -148,9 +148,9 @@ class EventStreamMachine(Machine[Any]):
         self._token = token
         self._body_open = self._opened_before = opened
         self._deadline = math.inf if deadline is None else deadline
-        self._in_run = ramp is not None
+        self._in_run = schedule is not None
         self._silence = Silence(
-            context.stream_times, can_ask=events.reconcile is not None, ramp=ramp
+            context.stream_times, can_ask=events.reconcile is not None, schedule=schedule
         )
         self._decoder = SseDecoder()
         self._queue: Deque[Dict[str, Any]] = deque()
@@ -223,7 +223,7 @@ class EventStreamMachine(Machine[Any]):
     @event
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         self._body_open = False
-        return self._reconnect(self._context.echoes.showable(failure), now, jitter)
+        return self._reconnect(self._context.scrubber.showable(failure), now, jitter)
 
     @event
     def stream_closed(self, now: float, jitter: float) -> Action:
@@ -396,13 +396,13 @@ class EventStreamMachine(Machine[Any]):
                 f"The server answered with status {outcome.value.status_code} and no event stream",
                 status_code=outcome.value.status_code,
                 request_id=shown_request_id(
-                    outcome.value, outcome.value.headers, self._context.echoes
+                    outcome.value, outcome.value.headers, self._context.scrubber
                 ),
             )
         )
 
     def _begin(self, head: ResponseHead, now: float, jitter: float) -> Action:
-        self.request_id = shown_request_id(None, head.headers, self._context.echoes)
+        self.request_id = shown_request_id(None, head.headers, self._context.scrubber)
         self._silence.opened(now, again=self._opened_before)
         if self._opened_before:
             self._seen.reconnected()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Optional
 
 from flowmaestro_core.errors import Attempt, FlowMaestroError, RateLimitError
+from flowmaestro_core.executions.wait import asked_pause
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.retry import GiveUp, RetryPolicy
 from flowmaestro_core.policy.stream_times import StreamTimes
-from flowmaestro_core.executions.wait import asked_pause
 
 LONGEST_PAUSE = 600.0
 """Seconds; a server that asks to reconnect later than that is not waited for."""

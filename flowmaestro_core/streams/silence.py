@@ -6,10 +6,10 @@ import math
 from typing import Optional
 
 from flowmaestro_core.errors import FlowMaestroError, TimeoutError
-from flowmaestro_core.policy.polling import Patience, Ramp, paced
-from flowmaestro_core.payloads.reply import RateLimit, asks_for_tomorrow
-from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.executions.wait import asked_pause
+from flowmaestro_core.payloads.reply import RateLimit, asks_for_tomorrow
+from flowmaestro_core.policy.polling import AdaptiveTimeout, PollSchedule, paced
+from flowmaestro_core.policy.stream_times import StreamTimes
 
 RECONCILE_BACKOFF = 1.5
 UNASKED = 10
@@ -29,23 +29,24 @@ class Silence:
     never sooner than the server allows; at long last, even though events come. This clock runs
     on while a connection is made anew.
 
-    With a `ramp` (of `workflows.run`) a connection is asked about on the ramp of a wait until it
-    brings a live event. Nothing else may then be under way when a question is due: an opening
-    gets the time up to it, and is not begun where that will not do; nor is a question in between.
+    With a `schedule` (of `workflows.run`) a connection is asked about on the schedule of a wait
+    until it brings a live event. Nothing else may then be under way when a question is due: an
+    opening gets the time up to it, and is not begun where that will not do; nor is a question in
+    between.
 
     All times are in seconds, those called `..._at` and `now` on the clock of the machine.
     """
 
     def __init__(
-        self, times: StreamTimes, *, can_ask: bool = True, ramp: Optional[Ramp] = None
+        self, times: StreamTimes, *, can_ask: bool = True, schedule: Optional[PollSchedule] = None
     ) -> None:
         self.dead_at = 0.0
         self._times = times
         self._can_ask = can_ask
-        self._ramp = ramp
+        self._schedule = schedule
         self._live = False
         self._doubts = 0
-        self._patience = Patience(0.0 if ramp is None else ramp.took)
+        self._patience = AdaptiveTimeout(0.0 if schedule is None else schedule.took)
         self._needs = 0.0
         self._at_once = False
         self._idle_until = 0.0
@@ -60,8 +61,8 @@ class Silence:
             return math.inf
         if self._at_once:
             return self._not_before
-        if self._ramp is not None and not self._live:
-            due = self._ramp.next_at
+        if self._schedule is not None and not self._live:
+            due = self._schedule.next_at
         else:
             due = min(self._idle_until, self._unasked_until)
         return max(due, self._not_before)
@@ -101,7 +102,7 @@ class Silence:
 
     def lets_ask(self, now: float) -> bool:
         """Whether a question now would put off none that is due."""
-        return self._ramp is None or self._live or self._ramp.is_free(now)
+        return self._schedule is None or self._live or self._schedule.is_free(now)
 
     # Questions
 
@@ -132,8 +133,8 @@ class Silence:
         self.dead_at += now - self._asked_at  # nobody listened meanwhile
         self._doubt_later(now)
         self._ask_at_long_last(now)
-        if self._ramp is not None:
-            self._ramp.answered(self._asked_at, now)
+        if self._schedule is not None:
+            self._schedule.answered(self._asked_at, now)
 
     def _doubt_later(self, now: float) -> None:
         times = self._times
@@ -147,8 +148,8 @@ class Silence:
 
     def lost(self, now: float) -> None:
         """The connection is gone, and a new one has brought nothing yet."""
-        if self._live and self._ramp is not None:
-            self._ramp.catch_up(now)
+        if self._live and self._schedule is not None:
+            self._schedule.catch_up(now)
         self._live = False
 
     def lets_open(self, at: float) -> bool:
@@ -156,15 +157,15 @@ class Silence:
 
         It brings the events in between, too; but a run's questions wait for nothing.
         """
-        if self._ramp is None:
+        if self._schedule is None:
             return at <= self.question_at + self._reopen_patience
-        needs = min(max(self._patience.took, self._needs), 0.9 * self._ramp.interval)
+        needs = min(max(self._patience.took, self._needs), 0.9 * self._schedule.interval)
         return at + needs <= self.question_at
 
     def opens(self, now: float) -> float:
         """An opening begins: give back by when it has to be done."""
         self._opening_at = now
-        if self._ramp is not None:
+        if self._schedule is not None:
             return self.question_at
         return max(self.question_at, now + REOPEN_PATIENCE)
 
@@ -181,8 +182,8 @@ class Silence:
             self._doubt_later(now)
         else:
             self._idle_until = max(self._idle_until, now + self._reopen_patience)
-        if self._ramp is not None:
-            self._ramp.guess_less(self._needs, now)
+        if self._schedule is not None:
+            self._schedule.guess_less(self._needs, now)
 
     @property
     def _reopen_patience(self) -> float:

@@ -128,7 +128,7 @@ def run_awaiting(case: Case, world: World) -> str:
     block, rewritten = case.block, case.mark == REWRITTEN
     code = block.rewritten_code() if rewritten else block.code()
     names: Names = {name: getattr(world, _MAKERS[name]) for name in CLIENTS}
-    if rewritten:  # awaiting code calls for the awaiting client, by whatever name
+    if rewritten:  # awaiting code calls for the async client, by whatever name
         names["FlowMaestroClient"] = world.async_client
     printed = io.StringIO()
 

@@ -187,7 +187,7 @@ def test_a_derived_client_of_a_class_of_one_s_own(kind: Any) -> None:
     assert type(child) is Own
     assert child.team == "red"
     assert child.workflows is not parent.workflows
-    assert child.workflows.performer is child._performer is not parent._performer
+    assert child.workflows.executor is child._executor is not parent._executor
 
 
 @pytest.mark.parametrize("name", resources.__all__)

@@ -6,9 +6,9 @@ from typing import Any, Dict, Optional
 
 from stepping import Stepper, a_context, an_error
 
-from flowmaestro_core.payloads import shapes
-from flowmaestro_core.calls.call import Call, CallMachine, Proof
+from flowmaestro_core.calls.call import Call, CallMachine, Confirmation
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.payloads import shapes
 
 GET = Call[Any]("GET", "/workflows/wf_1")
 EXECUTE = Call[Any]("POST", "/workflows/wf_1/execute", b'{"inputs":{}}', repeatable=False)
@@ -16,10 +16,13 @@ ASK = Call[Any]("GET", "/executions/ex_1", shape=shapes.execution)
 CANCEL = Call[Any](
     "POST",
     "/executions/ex_1/cancel",
-    proof=Proof(400, ASK, lambda reply: reply["data"]["status"] == "cancelled"),
+    proof=Confirmation(400, ASK, lambda reply: reply["data"]["status"] == "cancelled"),
 )
 DELETE = Call[Any](
-    "DELETE", "/threads/th_1", shape=lambda body: shapes.deleted("th_1", body), proof=Proof(404)
+    "DELETE",
+    "/threads/th_1",
+    shape=lambda body: shapes.deleted("th_1", body),
+    proof=Confirmation(404),
 )
 TRANSIENT = [408, 500, 502, 503, 504]
 NO_SECOND_TIME = "the server may have acted, and doing it twice does harm"

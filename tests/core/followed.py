@@ -7,10 +7,10 @@ from typing import Any, Dict, Optional
 from stepping import Stepper, a_context, an_envelope, sse
 
 from flowmaestro_core.actions import Read, Send
-from flowmaestro_core.streams.event_stream import EventStreamMachine
-from flowmaestro_core.policy.polling import Ramp
+from flowmaestro_core.policy.polling import PollSchedule
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.threads import Threads
+from flowmaestro_core.streams.event_stream import EventStreamMachine
 
 EVENTS = Executions.stream("ex_1")
 THREAD = Threads.stream("th_1")
@@ -28,7 +28,7 @@ def streaming(
 ) -> Stepper:
     """`silent_poll`: as in a run whose wait would ask at this interval."""
     if silent_poll is not None:
-        more["ramp"] = Ramp(1000.0, silent_poll, 0.0)
+        more["schedule"] = PollSchedule(1000.0, silent_poll, 0.0)
     machine = EventStreamMachine(events, a_context(**(options or {})), "token", **more)
     return Stepper(machine, body_open=more.get("opened", False), terminal=events.terminal)
 

@@ -28,7 +28,14 @@ from typing import (
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError
-from flowmaestro_core.http.messages import Headers, Phase, Request, Response, ResponseHead, TransportFailure
+from flowmaestro_core.http.messages import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    ResponseHead,
+    TransportFailure,
+)
 from flowmaestro_core.machine import LocalProtocolError, Machine
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.reply import retry_after

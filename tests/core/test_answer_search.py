@@ -16,8 +16,8 @@ from stepping import (
 )
 
 from flowmaestro_core.actions import Send
-from flowmaestro_core.messages.answer_lookup import AnswerSearch, Place, answer_in
 from flowmaestro_core.errors import ConnectionError, ServerError
+from flowmaestro_core.messages.answer_lookup import AnswerLookup, LookupCursor, answer_in
 from flowmaestro_core.resources.threads import Threads
 
 CALLS = Threads.send_message_stream("th_1", "Hi")
@@ -33,8 +33,8 @@ EARLIER = [row("q0", "user", 1), row("a0", "assistant", 2)]
 LATER = [row("q2", "user", 6), row("a2", "assistant", 7)]
 
 
-def searching(message_id: str = "a", place: Optional[Place] = None) -> Stepper:
-    return Stepper(AnswerSearch(CALLS.messages, message_id, a_context(), "token", place))
+def searching(message_id: str = "a", place: Optional[LookupCursor] = None) -> Stepper:
+    return Stepper(AnswerLookup(CALLS.messages, message_id, a_context(), "token", place))
 
 
 class Thread:
@@ -64,7 +64,7 @@ class Thread:
             shown = [{**message, "created_at": None} for message in shown]
         return an_envelope(shown, pagination={"has_next": at + step < len(rows)})
 
-    def searched(self, message_id: str, place: Place) -> Tuple[Any, int]:
+    def searched(self, message_id: str, place: LookupCursor) -> Tuple[Any, int]:
         """What a search finds, and in how many requests."""
         search = searching(message_id, place)
         search.start()
@@ -136,7 +136,7 @@ ORDERS = ["oldest first", "newest first", "newest page first"]
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("ours", ["the answer", "the question"])
 def test_a_long_thread_is_read_whole_but_once(order: str, ours: str) -> None:
-    thread, place = Thread(order), Place()
+    thread, place = Thread(order), LookupCursor()
     if ours == "the question":
         thread.add("the question", "user")
     assert thread.searched(ours, place)[0] is None
@@ -156,7 +156,7 @@ def test_a_long_thread_is_read_whole_but_once(order: str, ours: str) -> None:
 def test_an_answer_is_found_however_many_messages_came_beside_it(
     order: str, ours: str, more: int
 ) -> None:
-    thread, place = Thread(order), Place()
+    thread, place = Thread(order), LookupCursor()
     thread.add("the question", "user")
     thread.searched(ours, place)
     thread.add("the answer", "assistant")
@@ -167,7 +167,7 @@ def test_an_answer_is_found_however_many_messages_came_beside_it(
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_where_the_order_cannot_be_seen_all_is_read_again(order: str) -> None:
-    thread, place = Thread(order, timed=False), Place()
+    thread, place = Thread(order, timed=False), LookupCursor()
     assert thread.searched("the answer", place) == (None, 49)
     assert thread.searched("the answer", place) == (None, 49)
     thread.add("the answer", "assistant")
@@ -175,7 +175,7 @@ def test_where_the_order_cannot_be_seen_all_is_read_again(order: str) -> None:
 
 
 def test_a_search_that_fails_half_way_is_gone_on_with() -> None:
-    thread, place = Thread("oldest first"), Place()
+    thread, place = Thread("oldest first"), LookupCursor()
     search = searching("the answer", place)
     search.start()
     for number in range(1, 11):
@@ -188,7 +188,7 @@ def test_a_search_that_fails_half_way_is_gone_on_with() -> None:
 
 
 def test_an_empty_last_page_is_not_where_to_begin() -> None:
-    place = Place()
+    place = LookupCursor()
     search = searching("a", place)
     search.start()
     search.replies(200, an_envelope([QUESTION], pagination={"has_next": True}))
@@ -215,4 +215,4 @@ def test_the_table_is_true() -> None:
         a_response(500),
     )
     taken = wander(searching, Possibilities(replies), walks=200)
-    assert_table_is_true(AnswerSearch, taken)
+    assert_table_is_true(AnswerLookup, taken)

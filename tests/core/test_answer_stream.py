@@ -21,17 +21,17 @@ from stepping import (
 )
 
 from flowmaestro_core.actions import Close, Done, Emit, Read, Send, Wait
-from flowmaestro_core.messages.answer_stream import AnswerStreamMachine
 from flowmaestro_core.errors import (
     AuthorizationError,
     NotFoundError,
     StreamError,
     TimeoutError,
 )
-from flowmaestro_core.streams.events import MESSAGE_TERMINAL
 from flowmaestro_core.http.messages import Headers, Phase, Response, ResponseHead
-from flowmaestro_core.resources.threads import Threads
+from flowmaestro_core.messages.answer_stream import AnswerStreamMachine
 from flowmaestro_core.policy.stream_times import StreamTimes
+from flowmaestro_core.resources.threads import Threads
+from flowmaestro_core.streams.events import MESSAGE_TERMINAL
 
 CALLS = Threads.send_message_stream("th_1", "Hi")
 ANSWER = {"message_id": "m", "thread_id": "th_1", "status": "processing"}

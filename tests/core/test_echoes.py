@@ -14,16 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stepping import Report, Stepper, a_context, an_envelope, an_error
 
-from flowmaestro_core.http.scrub import LONGEST_TEXT, Echoes
 from flowmaestro_core.errors import AuthenticationError
 from flowmaestro_core.http.messages import Phase, TransportFailure
+from flowmaestro_core.http.scrub import LONGEST_TEXT, SecretScrubber
 from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.resources.webhooks import Webhooks
 from flowmaestro_core.resources.workflows import Workflows
 
 KEY = "fm_live_key"  # the key of `a_context`
 OWN = "tell/nobody"
-ECHOES = Echoes((("X-API-Key", KEY), ("Authorization", f"Bearer {KEY}"), ("Accept", "text/html")))
+ECHOES = SecretScrubber(
+    (("X-API-Key", KEY), ("Authorization", f"Bearer {KEY}"), ("Accept", "text/html"))
+)
 OPTIONS = {"headers": {"X-Own-Token": OWN}}
 
 
@@ -58,22 +60,24 @@ def test_echoes_are_blotted_out(said: str, shown: str) -> None:
 
 
 def test_the_credentials_behind_a_scheme_are_known_by_themselves() -> None:
-    echoes = Echoes([("Authorization", "Basic c2VjcmV0OnB3")])
-    assert echoes.blotted("bad c2VjcmV0OnB3, Basic c2VjcmV0OnB3") == "bad ***, ***"
+    scrubber = SecretScrubber([("Authorization", "Basic c2VjcmV0OnB3")])
+    assert scrubber.blotted("bad c2VjcmV0OnB3, Basic c2VjcmV0OnB3") == "bad ***, ***"
 
 
 def test_short_values_may_be_any_word() -> None:
-    assert Echoes([("X-Token", "token")]).blotted("a token is a token") == "a token is a token"
+    assert (
+        SecretScrubber([("X-Token", "token")]).blotted("a token is a token") == "a token is a token"
+    )
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8))
 def test_whatever_a_secret_is_made_of_it_is_known_again_in_json(secret: str) -> None:
-    echoes = Echoes([("X-Own-Token", secret)])
+    scrubber = SecretScrubber([("X-Own-Token", secret)])
     for text in (secret, json.dumps(secret), json.dumps(secret).replace("/", r"\/"), repr(secret)):
-        shown = echoes.blotted(text)
+        shown = scrubber.blotted(text)
         assert "***" in shown
         assert secret[1:] not in shown
-    assert echoes.blotted_json({secret: [secret, {"a": [secret]}], "n": 1}) == {
+    assert scrubber.blotted_json({secret: [secret, {"a": [secret]}], "n": 1}) == {
         "***": ["***", {"a": ["***"]}],
         "n": 1,
     }

@@ -375,7 +375,7 @@ def test_a_slow_caller_is_not_held_against_the_stream() -> None:
     assert stream.takes(after=500.0) == Read(5.0)
 
 
-# What a run asks for: a deadline, and questions on the ramp of a wait
+# What a run asks for: a deadline, and questions on the schedule of a wait
 
 
 def test_a_deadline_closes_the_stream() -> None:

@@ -6,8 +6,8 @@ from followed import COMPLETED, CONNECTED, ENDED, asked_after, kinds, opened
 from stepping import KEEPALIVE, Stepper, an_envelope, sse
 
 from flowmaestro_core.actions import Close, Done, Read
-from flowmaestro_core.streams.event_stream import HEARD_OUT, LAST_WORDS
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.streams.event_stream import HEARD_OUT, LAST_WORDS
 
 NODE = sse("node:completed", {"nodeId": "n"})
 

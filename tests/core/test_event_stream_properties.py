@@ -21,8 +21,8 @@ from stepping import (
 )
 
 from flowmaestro_core.actions import Done, Emit, Open, Read, Send
-from flowmaestro_core.streams.event_stream import EventStreamMachine
 from flowmaestro_core.http.messages import Headers, ResponseHead
+from flowmaestro_core.streams.event_stream import EventStreamMachine
 
 SSE_HEAD = ResponseHead(200, Headers({"Content-Type": "text/event-stream"}))
 HEADS = (

@@ -21,12 +21,12 @@ from stepping import EVENTS_OF, Report, Stepper, a_context
 import flowmaestro_core.resources
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Send, Wait
 from flowmaestro_core.calls.call import Call
+from flowmaestro_core.calls.raw import raw_call
 from flowmaestro_core.errors import FlowMaestroError
-from flowmaestro_core.streams.events import event_from_sse, is_garbled_end
 from flowmaestro_core.http.messages import Headers, Response, ResponseHead
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.calls.raw import raw_call
 from flowmaestro_core.payloads.reply import RateLimit, Reply, asks_for_tomorrow, error_from_response
+from flowmaestro_core.streams.events import event_from_sse, is_garbled_end
 from flowmaestro_core.streams.sse import ServerSentEvent
 
 NAMES = """

@@ -34,8 +34,8 @@ from flowmaestro_core.errors import (
     TimeoutError,
     ValidationError,
 )
+from flowmaestro_core.executions.batch import PAUSE_AFTER_REFUSAL, Batch, BatchMachine
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.executions.batch import PAUSE_AFTER_REFUSAL, Many, ManyMachine
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
 
@@ -50,7 +50,7 @@ NEARLY_SPENT = {
 
 
 def stepping(many: Any, **options: Any) -> Stepper:
-    assert isinstance(many, Many)
+    assert isinstance(many, Batch)
     machine = many.machine(a_context(**options), "token")
     return Stepper(machine)
 
@@ -552,7 +552,7 @@ def test_the_table_is_true() -> None:
         lambda: stepping(Workflows.run_many("w", mixed()[2:], timeout=20.0)),
     ):
         taken |= wander(make, world, walks=300)
-    assert_table_is_true(ManyMachine, taken)
+    assert_table_is_true(BatchMachine, taken)
 
 
 class ManyProperties(MachineProperties):

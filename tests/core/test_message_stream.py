@@ -29,10 +29,10 @@ from flowmaestro_core.errors import (
     StreamError,
     TimeoutError,
 )
-from flowmaestro_core.streams.events import MESSAGE_TERMINAL
 from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
 from flowmaestro_core.messages.message_stream import MessageStreamMachine
 from flowmaestro_core.resources.threads import Threads
+from flowmaestro_core.streams.events import MESSAGE_TERMINAL
 
 ANSWER = {
     "execution_id": "ex_1",

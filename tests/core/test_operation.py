@@ -37,7 +37,7 @@ class Things(Resource[Any]):
 
 
 class Recorder:
-    """A performer whose methods give back what was built, and note how often one was made."""
+    """An executor whose methods give back what was built, and note how often one was made."""
 
     def __init__(self) -> None:
         self.made: List[Tuple[str, bool]] = []
@@ -52,7 +52,7 @@ class Recorder:
 
 
 class Another(Recorder):
-    """Another kind of performer."""
+    """Another kind of executor."""
 
 
 def test_read_from_the_class_it_is_the_pure_builder() -> None:

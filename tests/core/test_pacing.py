@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmaestro_core.policy.polling import FIRST_POLL, Ramp, paced, poll_delay
 from flowmaestro_core.payloads.reply import RateLimit
+from flowmaestro_core.policy.polling import FIRST_POLL, PollSchedule, paced, poll_delay
 
 COUNTS = st.none() | st.integers(0, 10_000)
 
@@ -68,20 +68,22 @@ def test_pacing_only_stretches_and_not_past_the_end_of_the_window(
         assert stretched == delay
 
 
-# The ramp of one wait
+# The schedule of one wait
 
 
-def asked(ramp: Ramp, took: float, *, until: float) -> List[float]:
-    """When a wait on the ramp asks, up to a time, if each answer takes `took` seconds."""
+def asked(schedule: PollSchedule, took: float, *, until: float) -> List[float]:
+    """When a wait on the schedule asks, up to a time, if each answer takes `took` seconds."""
     times = []
-    while ramp.next_at <= until:
-        times.append(ramp.next_at)
-        ramp.answered(ramp.next_at, ramp.next_at + took)
+    while schedule.next_at <= until:
+        times.append(schedule.next_at)
+        schedule.answered(schedule.next_at, schedule.next_at + took)
     return times
 
 
 def test_a_wait_asks_at_once_and_then_after_each_answer() -> None:
-    assert asked(Ramp(0.0, 1.0), 0.1, until=1.5) == pytest.approx([0.0, 0.25, 0.5, 0.81, 1.2285])
+    assert asked(PollSchedule(0.0, 1.0), 0.1, until=1.5) == pytest.approx(
+        [0.0, 0.25, 0.5, 0.81, 1.2285]
+    )
 
 
 @given(
@@ -93,10 +95,10 @@ def test_a_wait_asks_at_once_and_then_after_each_answer() -> None:
 def test_who_catches_up_asks_when_the_wait_does(
     took: float, interval: float, left: float, start: float
 ) -> None:
-    ramp = Ramp(start, interval, took)
-    ramp.catch_up(start + left)
-    wait = asked(Ramp(start, interval), took, until=ramp.next_at + 1e-6)
-    assert wait[-1] == pytest.approx(ramp.next_at, abs=1e-6)
+    schedule = PollSchedule(start, interval, took)
+    schedule.catch_up(start + left)
+    wait = asked(PollSchedule(start, interval), took, until=schedule.next_at + 1e-6)
+    assert wait[-1] == pytest.approx(schedule.next_at, abs=1e-6)
     assert len(wait) == 1 or wait[-2] <= start + left + 1e-6
 
 
@@ -106,65 +108,72 @@ def test_who_catches_up_asks_when_the_wait_does(
     interval=st.floats(5e-324, 1e9),
 )
 def test_catching_up_comes_to_an_end(now: float, took: float, interval: float) -> None:
-    ramp = Ramp(0.0, interval, took)
-    ramp.catch_up(now)
-    assert now <= ramp.next_at <= now + took + interval + FIRST_POLL
+    schedule = PollSchedule(0.0, interval, took)
+    schedule.catch_up(now)
+    assert now <= schedule.next_at <= now + took + interval + FIRST_POLL
 
 
 def test_the_first_answer_mends_the_guess() -> None:
-    ramp = Ramp(0.0, 1.0, 0.9)
-    assert ramp.next_at == pytest.approx(0.9 + 0.35 * 0.9)
-    ramp.answered(1.215, 1.315)
-    assert ramp.next_at in [pytest.approx(at) for at in asked(Ramp(0.0, 1.0), 0.1, until=2.0)]
-    assert ramp.next_at > 1.315 - FIRST_POLL
-    ramp.answered(ramp.next_at, ramp.next_at + 0.5)
-    assert ramp.took == pytest.approx(0.5)
+    schedule = PollSchedule(0.0, 1.0, 0.9)
+    assert schedule.next_at == pytest.approx(0.9 + 0.35 * 0.9)
+    schedule.answered(1.215, 1.315)
+    assert schedule.next_at in [
+        pytest.approx(at) for at in asked(PollSchedule(0.0, 1.0), 0.1, until=2.0)
+    ]
+    assert schedule.next_at > 1.315 - FIRST_POLL
+    schedule.answered(schedule.next_at, schedule.next_at + 0.5)
+    assert schedule.took == pytest.approx(0.5)
 
 
 def test_a_guess_may_be_too_long_but_a_measured_time_is_not() -> None:
-    ramp = Ramp(0.0, 1.0, 0.9)
-    ramp.guess_less(1.0, 1.0)
-    assert ramp.took == 0.9
-    ramp.guess_less(0.2, 0.2)
-    assert ramp.next_at == pytest.approx(0.35)
-    ramp.answered(0.35, 0.65)
-    ramp.guess_less(0.1, 0.7)
-    assert ramp.took == pytest.approx(0.3)
+    schedule = PollSchedule(0.0, 1.0, 0.9)
+    schedule.guess_less(1.0, 1.0)
+    assert schedule.took == 0.9
+    schedule.guess_less(0.2, 0.2)
+    assert schedule.next_at == pytest.approx(0.35)
+    schedule.answered(0.35, 0.65)
+    schedule.guess_less(0.1, 0.7)
+    assert schedule.took == pytest.approx(0.3)
 
 
 def test_an_early_question_puts_off_none() -> None:
-    ramp = Ramp(0.0, 1.0, 0.1)
-    ramp.answered(0.25, 0.35)
-    assert ramp.next_at == pytest.approx(0.5)
-    assert ramp.answered(0.36, 0.46) == pytest.approx(0.04)
-    assert ramp.answered(0.48, 0.6) == 0.0
-    assert ramp.next_at == pytest.approx(0.5)
+    schedule = PollSchedule(0.0, 1.0, 0.1)
+    schedule.answered(0.25, 0.35)
+    assert schedule.next_at == pytest.approx(0.5)
+    assert schedule.answered(0.36, 0.46) == pytest.approx(0.04)
+    assert schedule.answered(0.48, 0.6) == 0.0
+    assert schedule.next_at == pytest.approx(0.5)
 
 
 def test_who_is_behind_is_put_where_the_wait_is() -> None:
-    ramp = Ramp(0.0, 1.0, 0.25)
-    assert ramp.next_at == 0.4
-    assert ramp.answered(0.4, 0.9) == 0.0
-    assert ramp.next_at == pytest.approx(0.675)
-    ramp.answered(0.9, 1.4)
-    assert ramp.next_at == pytest.approx(asked(Ramp(0.0, 1.0), 0.5, until=2.0)[-1])
-    assert ramp.next_at > 1.4
+    schedule = PollSchedule(0.0, 1.0, 0.25)
+    assert schedule.next_at == 0.4
+    assert schedule.answered(0.4, 0.9) == 0.0
+    assert schedule.next_at == pytest.approx(0.675)
+    schedule.answered(0.9, 1.4)
+    assert schedule.next_at == pytest.approx(asked(PollSchedule(0.0, 1.0), 0.5, until=2.0)[-1])
+    assert schedule.next_at > 1.4
 
 
 def test_an_early_first_question_puts_off_none() -> None:
-    ramp = Ramp(0.0, 1.0, 0.0)
-    assert ramp.answered(0.125, 0.125) == pytest.approx(0.025)
+    schedule = PollSchedule(0.0, 1.0, 0.0)
+    assert schedule.answered(0.125, 0.125) == pytest.approx(0.025)
 
 
 def test_a_question_just_before_one_that_is_due_is_not_taken_for_it() -> None:
-    ramp = Ramp(0.0, 1.0, 0.0)
-    assert [ramp.is_free(now) for now in (0.12, 0.135, 0.149, 0.15)] == [True, False, False, True]
+    schedule = PollSchedule(0.0, 1.0, 0.0)
+    assert [schedule.is_free(now) for now in (0.12, 0.135, 0.149, 0.15)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_a_question_between_two_must_be_answered_before_the_second() -> None:
-    ramp = Ramp(0.0, 1.0, 0.1)
-    assert ramp.next_at == 0.25
-    assert [ramp.is_free(now) for now in (0.0, 0.1, 0.2, 0.25, 0.3)] == [
+    schedule = PollSchedule(0.0, 1.0, 0.1)
+    assert schedule.next_at == 0.25
+    assert [schedule.is_free(now) for now in (0.0, 0.1, 0.2, 0.25, 0.3)] == [
         True,
         True,
         False,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmaestro_core.payloads import shapes
 from flowmaestro_core.calls.pages import DEFAULT_PER_PAGE, MAX_PER_PAGE, PageCursor
+from flowmaestro_core.payloads import shapes
 
 Row = Dict[str, Any]
 Server = Callable[[List[Row], int, Optional[int], Optional[str]], Row]

@@ -19,8 +19,8 @@ from stepping import (
 )
 
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
-from flowmaestro_core.errors import NotFoundError, RateLimitError
 from flowmaestro_core.calls.pages import Pages, PagesMachine
+from flowmaestro_core.errors import NotFoundError, RateLimitError
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.triggers import Triggers
 from flowmaestro_core.resources.workflows import Workflows

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from flowmaestro_core.calls.raw import raw_call
 from flowmaestro_core.http.messages import Request
 from flowmaestro_core.options import ClientOptions
-from flowmaestro_core.calls.raw import raw_call
 
 
 def request(method: str, path: str, params: Any = None, json: Any = None) -> Request:

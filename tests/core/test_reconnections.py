@@ -8,9 +8,9 @@ import pytest
 
 from flowmaestro_core.errors import Attempt, ConnectionError, RateLimitError, ServerError
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.streams.reconnections import LONGEST_PAUSE, Reconnections
 from flowmaestro_core.policy.retry import RetryPolicy
 from flowmaestro_core.policy.stream_times import StreamTimes
+from flowmaestro_core.streams.reconnections import LONGEST_PAUSE, Reconnections
 
 
 def reconnections(**policy: Any) -> Reconnections:

@@ -7,14 +7,14 @@ from typing import Any, Dict
 
 import pytest
 
-from flowmaestro_core.calls.call import Call, Proof
-from flowmaestro_core.streams.event_stream import Events
-from flowmaestro_core.streams.events import EXECUTION_TERMINAL
+from flowmaestro_core.calls.call import Call, Confirmation
+from flowmaestro_core.calls.pages import Pages
+from flowmaestro_core.executions.batch import Batch
+from flowmaestro_core.executions.run import Run
+from flowmaestro_core.executions.wait import Poll
 from flowmaestro_core.http.messages import Headers, Request, Response
-from flowmaestro_core.executions.batch import Many
 from flowmaestro_core.messages.message_stream import MessageStream
 from flowmaestro_core.options import ClientOptions
-from flowmaestro_core.calls.pages import Pages
 from flowmaestro_core.resources import (
     Agents,
     Executions,
@@ -24,8 +24,8 @@ from flowmaestro_core.resources import (
     Webhooks,
     Workflows,
 )
-from flowmaestro_core.executions.run import Run
-from flowmaestro_core.executions.wait import Waiting
+from flowmaestro_core.streams.event_stream import Events
+from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 
 OPTIONS = ClientOptions("fm_live_0123456789")
 ROOT = "https://api.flowmaestro.io/api/v1"
@@ -47,9 +47,9 @@ def test_sending_a_message_waits_for_the_agent() -> None:
 
 
 def test_a_refused_repeat_can_prove_that_it_worked() -> None:
-    assert Threads.delete("t").proof == Proof(404)
-    assert Webhooks.delete("w").proof == Proof(404)
-    assert Agents.delete_memory("a", "u").proof == Proof(404)
+    assert Threads.delete("t").proof == Confirmation(404)
+    assert Webhooks.delete("w").proof == Confirmation(404)
+    assert Agents.delete_memory("a", "u").proof == Confirmation(404)
     proof = Executions.cancel("e").proof
     assert proof is not None
     assert proof.refusal == 400
@@ -61,7 +61,7 @@ def test_a_refused_repeat_can_prove_that_it_worked() -> None:
 
 def test_operations_that_are_more_than_a_call() -> None:
     waiting = Executions.wait_for_completion("e", poll_interval=2.0, timeout=9.0, on_poll=print)
-    assert waiting == Waiting("e", waiting.ask, 2.0, 9.0, print)
+    assert waiting == Poll("e", waiting.ask, 2.0, 9.0, print)
     assert request(waiting.ask).url == ROOT + "/executions/e"
     defaults = Executions.wait_for_completion("e")
     assert (defaults.poll_interval, defaults.timeout, defaults.listener) == (1.0, 300.0, None)
@@ -90,7 +90,7 @@ def test_a_run_is_made_of_its_parts() -> None:
 
 def test_many_are_made_of_their_parts() -> None:
     many = Executions.wait_many(["e", "f"], poll_interval=2.0, timeout=9.0)
-    assert isinstance(many, Many)
+    assert isinstance(many, Batch)
     assert (many.execution_ids, many.timeout, many.return_exceptions) == (("e", "f"), 9.0, False)
     assert list(many.starts) == []
     waiting = many.waiting("f")

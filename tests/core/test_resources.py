@@ -217,7 +217,7 @@ def test_every_builder_has_a_docstring_and_what_iterates_is_marked() -> None:
             if isinstance(value, _Endpoint):
                 assert value.__doc__, what
                 returned = inspect.signature(value._build).return_annotation
-                iterates = returned.startswith(("Pages", "Events", "MessageStream", "Many"))
+                iterates = returned.startswith(("Pages", "Events", "MessageStream", "Batch"))
                 assert isinstance(value, iterating_endpoint) is iterates, what
 
 

@@ -28,11 +28,11 @@ from flowmaestro_core.errors import (
     ServerError,
     TimeoutError,
 )
-from flowmaestro_core.streams.events import EXECUTION_TERMINAL
-from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
-from flowmaestro_core.resources.workflows import Workflows
 from flowmaestro_core.executions.run import RunMachine
 from flowmaestro_core.executions.wait import is_terminal
+from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
+from flowmaestro_core.resources.workflows import Workflows
+from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 
 STARTED = an_envelope({"execution_id": "ex_1", "status": "pending"})
 RUNNING = an_envelope({"id": "ex_1", "status": "running"})

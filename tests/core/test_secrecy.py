@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from flowmaestro_core.http.messages import Request
-from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.http.secrets import is_secret_field, showable_url
+from flowmaestro_core.options import ClientOptions
 
 KEY = "fm_live_hush_hush"
 

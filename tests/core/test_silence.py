@@ -9,23 +9,23 @@ import pytest
 from stepping import an_error
 
 from flowmaestro_core.errors import RateLimitError, ServerError, TimeoutError
-from flowmaestro_core.policy.polling import QUESTION_PATIENCE, Ramp
 from flowmaestro_core.payloads.reply import RateLimit
-from flowmaestro_core.streams.silence import REOPEN_PATIENCE, SPENT_DAY_PAUSE, Silence
+from flowmaestro_core.policy.polling import QUESTION_PATIENCE, PollSchedule
 from flowmaestro_core.policy.stream_times import StreamTimes
+from flowmaestro_core.streams.silence import REOPEN_PATIENCE, SPENT_DAY_PAUSE, Silence
 
 UNLIMITED = RateLimit()
 SPENT = RateLimit(limit=60, remaining=0, reset_after=40.0)
 
 
-def silence(ramp: Optional[Ramp] = None, **more: Any) -> Silence:
-    clocks = Silence(StreamTimes(), ramp=ramp, **more)
+def silence(schedule: Optional[PollSchedule] = None, **more: Any) -> Silence:
+    clocks = Silence(StreamTimes(), schedule=schedule, **more)
     clocks.begins(0.0)
     return clocks
 
 
 def in_a_run(interval: float = 1.0, took: float = 0.1) -> Silence:
-    return silence(Ramp(0.0, interval, took))
+    return silence(PollSchedule(0.0, interval, took))
 
 
 def ask(clocks: Silence, at: float, *, took: float = 0.0) -> float:

@@ -26,10 +26,10 @@ from flowmaestro_core.errors import (
     ServerError,
     TimeoutError,
 )
+from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, Poll, WaitMachine, is_terminal
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.policy.polling import Ramp
+from flowmaestro_core.policy.polling import PollSchedule
 from flowmaestro_core.resources.executions import Executions
-from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, Waiting, WaitMachine, is_terminal
 
 RUNNING = an_envelope({"id": "ex_1", "status": "running"})
 COMPLETED = an_envelope({"id": "ex_1", "status": "completed", "outputs": {"a": 1}})
@@ -41,7 +41,7 @@ def waiting(
     wait = Executions.wait_for_completion(
         "ex_1", poll_interval=poll_interval, timeout=timeout, on_poll=on_poll
     )
-    assert isinstance(wait, Waiting)
+    assert isinstance(wait, Poll)
     return Stepper(wait.machine(a_context(), "token"))
 
 
@@ -189,9 +189,9 @@ def test_a_wait_may_have_begun_before() -> None:
 
 def taking_over(*, took: float = 0.4, now: float = 1000.0, timeout: float = 300.0) -> Stepper:
     """A wait that goes on for a run, whose execution began at 1000.0; its next question is due."""
-    ramp = Ramp(1000.0, 1.0, took)
+    schedule = PollSchedule(1000.0, 1.0, took)
     wait = Executions.wait_for_completion("ex_1", timeout=timeout)
-    machine = WaitMachine(wait, a_context(), "token", started=1000.0, ramp=ramp)
+    machine = WaitMachine(wait, a_context(), "token", started=1000.0, schedule=schedule)
     stepper = Stepper(machine)
     stepper.now = now
     return stepper

@@ -10,31 +10,31 @@ import pytest
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.resources.webhooks import Webhooks
-from flowmaestro_core.with_secret import WithSecret
+from flowmaestro_core.with_secret import SecretDict
 
 PLAIN = {"id": "wh_1", "secret": "whsec_1"}
 
 
 def test_printing_does_not_show_the_secret() -> None:
-    guarded = WithSecret(PLAIN)
+    guarded = SecretDict(PLAIN)
     for shown in (repr(guarded), str(guarded), f"{guarded}", "%s" % {"data": guarded}):  # noqa: UP031
         assert "whsec_1" not in shown
         assert "wh_1" in shown
 
 
 def test_in_all_else_it_is_the_plain_dict() -> None:
-    guarded = WithSecret(PLAIN)
+    guarded = SecretDict(PLAIN)
     assert guarded == PLAIN
     assert guarded["secret"] == "whsec_1"
     assert json.loads(json.dumps(guarded)) == PLAIN
     assert pickle.loads(pickle.dumps(guarded)) == PLAIN
-    assert repr(WithSecret({"url": None, "headers": ["h"], "secret": None, "n": 1})) == (
+    assert repr(SecretDict({"url": None, "headers": ["h"], "secret": None, "n": 1})) == (
         "{'url': None, 'headers': ['h'], 'secret': None, 'n': 1}"
     )
 
 
 def test_nor_does_printing_show_what_a_delivery_bears() -> None:
-    guarded = WithSecret(
+    guarded = SecretDict(
         url="https://user:s3cr3t@hooks.test/in?token=s3cr3t",
         headers={"Authorization": "Bearer s3cr3t", "X-Plain": "seen"},
         secret="s3cr3t",

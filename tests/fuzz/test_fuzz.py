@@ -16,9 +16,9 @@ from fuzz_targets import core_targets
 from fuzz_wire import CORPORA, KINDS, feed_all
 
 from flowmaestro_core.payloads import shapes
+from flowmaestro_transports import AnyioTransport
 from flowmaestro_transports.http11.chunked import ChunkDecoder
 from flowmaestro_transports.http11.inflate import Inflater
-from flowmaestro_transports import AnyioTransport
 
 CORE_INPUTS, WIRE_INPUTS = 1_600, 400
 SEED = 4

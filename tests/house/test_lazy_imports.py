@@ -59,7 +59,7 @@ def test_a_resource_is_made_once(client: Any, name: str) -> None:
     assert name in dir(client)
     assert name not in vars(client)
     assert getattr(client, name) is getattr(client, name)
-    assert getattr(client, name).performer is client._performer
+    assert getattr(client, name).executor is client._executor
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_derived_client_takes_no_resource_over(client: Any, derive: Any) -> No
     own = client.workflows
     child = derive(client)
     assert child.team == "red"
-    assert child.workflows.performer is child._performer is not client._performer
+    assert child.workflows.executor is child._executor is not client._executor
     assert client.workflows is own
 
 

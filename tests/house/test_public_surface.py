@@ -231,13 +231,13 @@ class TestSecrets:
     def test_of_clients_and_options(self, client, async_client):
         for either in (client, async_client):
             derived = either.with_options(headers={"X-Auth-Token": SECRET})
-            for shown in (either, derived, derived._performer.context, vars(derived)):
+            for shown in (either, derived, derived._executor.context, vars(derived)):
                 assert SECRET not in repr(shown)
                 assert SECRET not in str(shown)
 
     def test_of_requests(self, client):
         call = Workflows.execute("wf_1")
-        request = call.request(client._performer.context.options, "token")
+        request = call.request(client._executor.context.options, "token")
         assert request.headers["x-api-key"] == SECRET
         for shown in (request, request.headers, call):
             assert SECRET not in repr(shown)

@@ -25,7 +25,7 @@ from flowmaestro.testing.conformance import (
 )
 from flowmaestro.testing.conformance.check import CANCELLATION, Check
 from flowmaestro.testing.conformance.grid import FAILED, NOT_OFFERED, PASSED, Grid
-from flowmaestro.testing.conformance.runner import AwaitingLane, BlockingLane
+from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
 from flowmaestro.testing.conformance.site import loopback_site
 from flowmaestro.testing.conformance.suite import all_checks
 from flowmaestro_core.http.messages import (
@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def not_offered(factory: Any, name: str) -> str:
-    found = outcome(BlockingLane(factory, loopback_site), CHECKS[name])
+    found = outcome(SyncRunner(factory, loopback_site), CHECKS[name])
     assert isinstance(found, NotOffered)
     return str(found)
 
@@ -72,7 +72,7 @@ class TestWhatIsNotOffered:
         made.close_after_all()
 
     def test_without_a_bound_checks_make_do_with_any_number_of_connections(self) -> None:
-        lane = BlockingLane(lambda: RequestsTransport(), loopback_site)
+        lane = SyncRunner(lambda: RequestsTransport(), loopback_site)
         assert outcome(lane, CHECKS["early-close"]) is None
 
 
@@ -101,15 +101,15 @@ async def answer_awaiting(request: Request) -> Response:
 
 def test_a_plain_function_is_a_transport() -> None:
     check = CHECKS["whole-reply"]
-    assert outcome(BlockingLane(lambda: answer, loopback_site), check) is None
+    assert outcome(SyncRunner(lambda: answer, loopback_site), check) is None
     for backend in ("asyncio", "trio"):
-        lane = AwaitingLane(lambda: answer_awaiting, loopback_site, backend)
+        lane = AsyncRunner(lambda: answer_awaiting, loopback_site, backend)
         assert outcome(lane, check) is None
 
 
 def test_a_transport_of_the_other_kind_is_refused() -> None:
     with pytest.raises(TypeError, match="neither with coroutines"):
-        BlockingLane(AnyioTransport, loopback_site).transport()
+        SyncRunner(AnyioTransport, loopback_site).transport()
 
 
 def test_every_check_says_what_and_why() -> None:
@@ -192,8 +192,8 @@ def test_what_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowmaestro.testing.conformance.runner.TOO_LONG", 0.2)
     slow = CHECKS["head-timeout"]
     for lane in (
-        BlockingLane(RequestsTransport, loopback_site),
-        AwaitingLane(AnyioTransport, loopback_site, "asyncio"),
+        SyncRunner(RequestsTransport, loopback_site),
+        AsyncRunner(AnyioTransport, loopback_site, "asyncio"),
     ):
         with pytest.raises(CheckFailed, match="had not ended"):
             lane.run(slow)
@@ -204,7 +204,7 @@ def test_an_outcome_of_pytest_s_own_is_passed_on() -> None:
         pytest.skip("not here")
 
     with pytest.raises(pytest.skip.Exception, match="not here"):
-        BlockingLane(make_transport, loopback_site).run(CHECKS["whole-reply"])
+        SyncRunner(make_transport, loopback_site).run(CHECKS["whole-reply"])
 
 
 def test_the_grid() -> None:
@@ -273,7 +273,7 @@ def test_an_event_loop_that_is_not_installed_is_skipped() -> None:
         backends = ("no_such_loop",)
 
     with pytest.raises(pytest.skip.Exception, match="no_such_loop is not installed"):
-        Suite()._lane("no_such_loop")
+        Suite()._runner("no_such_loop")
 
 
 def test_backends_are_several() -> None:
@@ -291,7 +291,7 @@ def test_the_line_that_got_through_is_told() -> None:
 
     garbled = next(it for it in all_checks() if it.name == "a-garbled-status-line")
     with pytest.raises(CheckFailed, match=r"the line sent was 'HTTP/1\.1 \+200 OK'"):
-        BlockingLane(lambda: lenient, loopback_site).run(garbled)
+        SyncRunner(lambda: lenient, loopback_site).run(garbled)
 
 
 def test_the_clock_has_a_site_as_every_check_without_a_wire_has() -> None:
@@ -305,7 +305,7 @@ def test_the_clock_has_a_site_as_every_check_without_a_wire_has() -> None:
         order.append("transport")
         return RequestsTransport()
 
-    BlockingLane(make_transport, serve_site).run(
+    SyncRunner(make_transport, serve_site).run(
         next(it for it in all_checks() if it.name == "clock")
     )
     assert order == ["site", "transport"]

@@ -44,7 +44,7 @@ from flowmaestro.testing.conformance import (
     CheckFailed,
     NotOffered,
 )
-from flowmaestro.testing.conformance.runner import AwaitingLane, BlockingLane
+from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
 from flowmaestro.testing.conformance.site import loopback_site
 
 BROKEN = [
@@ -99,7 +99,7 @@ BROKEN = [
     ("name", "toy", "finding"), BROKEN, ids=[f"{toy.__name__}-{name}" for name, toy, _ in BROKEN]
 )
 def test_a_broken_transport_is_caught(name: str, toy: Any, finding: str) -> None:
-    found = outcome(BlockingLane(toy, loopback_site), CHECKS[name])
+    found = outcome(SyncRunner(toy, loopback_site), CHECKS[name])
     assert found is not None
     assert not isinstance(found, NotOffered)
     assert re.search(finding, str(found)), found
@@ -119,6 +119,6 @@ def test_a_transport_that_cannot_be_cancelled_is_caught(
     backend: str, toy: Any, finding: str
 ) -> None:
     check = CHECKS["cancelled-before-the-head"]
-    found = outcome(AwaitingLane(toy, loopback_site, backend), check)
+    found = outcome(AsyncRunner(toy, loopback_site, backend), check)
     assert isinstance(found, CheckFailed)
     assert re.search(finding, str(found)), found

@@ -8,7 +8,8 @@ import pytest
 
 from flowmaestro import ConnectionError as LostConnection
 from flowmaestro import FlowMaestroClient, RateLimitError, ServerError
-from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server, seeds
+from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server
+from flowmaestro.testing.model import seeds
 from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_transports import RequestsTransport
 

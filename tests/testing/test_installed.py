@@ -12,7 +12,7 @@ from side_by_side import BACKENDS
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
-from flowmaestro_transports.override import current_stand_in
+from flowmaestro_transports.override import current_override
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ def test_in_a_block_that_another_task_or_context_opened():
         assert an_application() == GREETING
     finally:
         opened.__exit__(None, None, None)
-    assert current_stand_in() is None
+    assert current_override() is None
 
 
 def test_outside_of_the_block_nothing_is_changed():
@@ -88,11 +88,11 @@ def test_outside_of_the_block_nothing_is_changed():
     fake = FakeFlowMaestro()
     with fake.installed():
         inside = FlowMaestroClient()
-        assert type(before._performer.transport).__name__ == "DefaultTransport"
+        assert type(before._executor.transport).__name__ == "DefaultTransport"
     with pytest.raises(ValueError, match="no API key"):
         FlowMaestroClient()
     after = FlowMaestroClient("fm_live_mine")
-    assert type(after._performer.transport).__name__ == "DefaultTransport"
+    assert type(after._executor.transport).__name__ == "DefaultTransport"
     assert inside.workflows.run("wf_123")["status"] == "completed", "it keeps to its fake"
 
 
@@ -117,11 +117,11 @@ def test_of_several_the_last_one_serves_whatever_the_order_of_leaving():
     an_application()
     second.assert_executed("wf_123", times=2)
     two.__exit__(None, None, None)
-    assert current_stand_in() is None
+    assert current_override() is None
     with first.installed(), first.installed():
         an_application()
     first.assert_executed("wf_123", times=1)
-    assert current_stand_in() is None
+    assert current_override() is None
 
 
 def test_a_key_that_is_known_stays_what_it_is():

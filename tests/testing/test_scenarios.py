@@ -1,6 +1,6 @@
 """A thousand scenarios: what a user's application may go through, in memory and in virtual time.
 
-Each is a script and what must come of it, on a blocking client, on asyncio and on trio, against
+Each is a script and what must come of it, on a sync client, on asyncio and on trio, against
 both descriptions of the API. None looks up an address, touches a socket, sleeps or sets a timer,
 and every script must be used.
 """

@@ -30,7 +30,7 @@ def client(fake):
 def stream(client, workflow_id, inputs=None):
     """Every event of a new execution, and when it came since the start."""
     run = client.workflows.execute(workflow_id, inputs=inputs or {})["data"]["execution_id"]
-    clock = client._performer.transport.clock
+    clock = client._executor.transport.clock
     start = clock.now
     return [
         (event["type"], round(clock.now - start, 3), event)

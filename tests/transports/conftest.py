@@ -102,7 +102,7 @@ def url(fake: FakeFlowMaestro) -> Iterator[str]:
 
 @pytest.fixture
 def client(fake: FakeFlowMaestro, url: str) -> Iterator[FlowMaestroClient]:
-    """A blocking client of `fake`, over sockets."""
+    """A sync client of `fake`, over sockets."""
     with FlowMaestroClient(fake.api_key, base_url=url) as client:
         yield client
 

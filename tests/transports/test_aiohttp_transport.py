@@ -16,9 +16,9 @@ import pytest
 import trio
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
-from flowmaestro_transports.http11 import content_coding
 from flowmaestro_transports.aiohttp.transport import AiohttpTransport
 from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
+from flowmaestro_transports.http11 import content_coding
 
 SENT = Headers(
     [("X-API-Key", "k"), ("accept", "*/*"), ("Accept-Encoding", "gzip"), ("User-Agent", "test/1")]

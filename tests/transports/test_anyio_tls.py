@@ -54,7 +54,7 @@ class Outer:
 
 
 class Server:
-    """The other end: echoes in TLS what it gets, and keeps a copy."""
+    """The other end: scrubber in TLS what it gets, and keeps a copy."""
 
     def __init__(self, outer: Outer, context: ssl.SSLContext) -> None:
         self.seen = bytearray()

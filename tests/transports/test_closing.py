@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any, Callable, Iterator
 
 import pytest
-from lanes import LANES, Lane, fails, get, post
+from lanes import LANES, Runner, fails, get, post
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportClosedError
 from flowmaestro_transports import RequestsTransport
@@ -20,8 +20,8 @@ PROMPT = 8.0
 
 
 @pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest) -> Lane:
-    return Lane(request.param)
+def lane(request: pytest.FixtureRequest) -> Runner:
+    return Runner(request.param)
 
 
 def begun(step: Callable[[], Any]) -> Future[Any]:
@@ -54,7 +54,7 @@ def full_listener() -> Iterator[str]:
             waiting.close()
 
 
-def test_who_connects(lane: Lane, full_listener: str) -> None:
+def test_who_connects(lane: Runner, full_listener: str) -> None:
     with lane() as transport:
         call = begun(lambda: transport.send(Request("POST", full_listener, Headers()), 60.0))
         time.sleep(0.1)  # let it wait
@@ -63,7 +63,7 @@ def test_who_connects(lane: Lane, full_listener: str) -> None:
             call.result(PROMPT)
 
 
-def test_who_waits_for_a_turn(lane: Lane, scripted: Any) -> None:
+def test_who_waits_for_a_turn(lane: Runner, scripted: Any) -> None:
     asked = threading.Event()
 
     def handler(peer: Any) -> None:
@@ -85,7 +85,7 @@ def test_who_waits_for_a_turn(lane: Lane, scripted: Any) -> None:
     assert len(server.requests) == 1
 
 
-def test_who_waits_on_a_kept_connection(lane: Lane, scripted: Any) -> None:
+def test_who_waits_on_a_kept_connection(lane: Runner, scripted: Any) -> None:
     asked = threading.Event()
 
     def handler(peer: Any) -> None:
@@ -104,7 +104,7 @@ def test_who_waits_on_a_kept_connection(lane: Lane, scripted: Any) -> None:
             call.result(PROMPT)
 
 
-def test_who_pauses(lane: Lane) -> None:
+def test_who_pauses(lane: Runner) -> None:
     with lane() as transport:
         pause = begun(lambda: transport._call(transport._transport.sleep, 60.0))
         time.sleep(0.1)  # let it begin
@@ -115,7 +115,7 @@ def test_who_pauses(lane: Lane) -> None:
             transport._call(transport._transport.sleep, 60.0)
 
 
-def test_who_is_through_is_not_hurt(lane: Lane, scripted: Any) -> None:
+def test_who_is_through_is_not_hurt(lane: Runner, scripted: Any) -> None:
     with scripted.ScriptedServer(scripted.echo) as server, lane() as transport:
         for _ in range(3):
             response: Response = transport.send(post(server, b"whole"))

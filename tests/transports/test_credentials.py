@@ -10,7 +10,7 @@ from typing import Any, List
 import aiohttp
 import pytest
 import requests
-from lanes import LANES, Lane, fails, get
+from lanes import LANES, Runner, fails, get
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
@@ -23,8 +23,8 @@ OTHER = ("someone", "else")
 
 
 @pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest) -> Lane:
-    return Lane(request.param)
+def lane(request: pytest.FixtureRequest) -> Runner:
+    return Runner(request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def assert_as_sent(server: Any, count: int) -> None:
         assert "cookie" not in request
 
 
-def test_no_stack_has_a_say(lane: Lane, scripted: Any, tempting: Any) -> None:
+def test_no_stack_has_a_say(lane: Runner, scripted: Any, tempting: Any) -> None:
     with scripted.ScriptedServer(tempting) as server, lane() as transport:
         statuses = [
             transport.send(get(server, path, **KEY)).status
@@ -90,7 +90,7 @@ HEADS = {
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_server_that_repeats_the_key_gets_it_into_no_traceback(
-    lane: Lane, scripted: Any, head: str
+    lane: Runner, scripted: Any, head: str
 ) -> None:
     """Longer than what anybody would quote: the rest of a key that was cut is not known again."""
     key = "fm_live_" + "0123456789abcdef" * 5
@@ -114,7 +114,7 @@ def test_a_server_that_repeats_the_key_gets_it_into_no_traceback(
     assert "0123456789" not in f"{shown} {error!r} {vars(error)!r}"
 
 
-def test_no_credentials_are_found_for_a_request_without(lane: Lane, scripted: Any) -> None:
+def test_no_credentials_are_found_for_a_request_without(lane: Runner, scripted: Any) -> None:
     with scripted.ScriptedServer(scripted.echo) as server, lane() as transport:
         transport.send(get(server))
     assert "authorization" not in server.requests[0]

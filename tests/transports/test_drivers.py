@@ -7,7 +7,7 @@ import pytest
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
-from flowmaestro_transports.driving.drivers import AsyncDriver, Driver, dice_of
+from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver, dice_of
 
 REQUEST = Request("GET", "http://localhost/x", Headers())
 LOST = TransportFailure(Phase.REPLY_BROKEN, "lost")
@@ -111,7 +111,7 @@ class Awaiting(Log):
 class Sync:
     def __init__(self, machine, outcomes):
         self.transport = Blocking(*outcomes)
-        self.driver = Driver(machine, self.transport)
+        self.driver = SyncDriver(machine, self.transport)
 
     def advance(self):
         return self.driver.advance()

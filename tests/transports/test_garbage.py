@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from lanes import LANES, Lane, fails, get
+from lanes import LANES, Runner, fails, get
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 
@@ -36,12 +36,12 @@ GARBAGE = {
 
 
 @pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest) -> Lane:
-    return Lane(request.param)
+def lane(request: pytest.FixtureRequest) -> Runner:
+    return Runner(request.param)
 
 
 @pytest.mark.parametrize("name", GARBAGE)
-def test_garbage_is_no_reply(lane: Lane, scripted: Any, name: str) -> None:
+def test_garbage_is_no_reply(lane: Runner, scripted: Any, name: str) -> None:
     handler = scripted.answering(GARBAGE[name], then_close=True)
     with scripted.ScriptedServer(handler) as server, lane() as transport:
         for use in (transport.send, transport.open):
@@ -51,7 +51,7 @@ def test_garbage_is_no_reply(lane: Lane, scripted: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [b"+2", b"-2", b"0x2", b"0_2", b" 2", b"", b"2g", b"F" * 40])
-def test_a_garbled_chunk_is_no_body(lane: Lane, scripted: Any, size: bytes) -> None:
+def test_a_garbled_chunk_is_no_body(lane: Runner, scripted: Any, size: bytes) -> None:
     data = CHUNKED_OK.replace(b"2\r\nok", size + b"\r\nok")
     handler = scripted.answering(data, then_close=True)
     with scripted.ScriptedServer(handler) as server, lane() as transport:
@@ -61,7 +61,7 @@ def test_a_garbled_chunk_is_no_body(lane: Lane, scripted: Any, size: bytes) -> N
             transport.open(get(server)).read_all()
 
 
-def test_a_field_that_goes_on_in_the_next_line(lane: Lane, scripted: Any) -> None:
+def test_a_field_that_goes_on_in_the_next_line(lane: Runner, scripted: Any) -> None:
     data = b"HTTP/1.1 200 OK\r\nX: a\r\n \t b\r\nContent-Length: 2\r\n\r\nok"
     with scripted.ScriptedServer(scripted.answering(data)) as server, lane() as transport:
         response = transport.send(get(server))
@@ -70,7 +70,7 @@ def test_a_field_that_goes_on_in_the_next_line(lane: Lane, scripted: Any) -> Non
     assert not set(response.headers["x"]) & set("\r\n")
 
 
-def test_informational_replies_without_end_run_out_of_time(lane: Lane, scripted: Any) -> None:
+def test_informational_replies_without_end_run_out_of_time(lane: Runner, scripted: Any) -> None:
     def handler(peer: Any) -> None:
         peer.read_request()
         with contextlib.suppress(OSError):  # the client has hung up
@@ -88,6 +88,6 @@ def test_informational_replies_without_end_run_out_of_time(lane: Lane, scripted:
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"], ids=["empty", "long"])
-def test_what_can_be_no_host(lane: Lane, host: str) -> None:
+def test_what_can_be_no_host(lane: Runner, host: str) -> None:
     with lane() as transport, fails(Phase.NOT_SENT):
         transport.send(Request("GET", f"http://{host}/", Headers()))

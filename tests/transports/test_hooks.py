@@ -34,7 +34,7 @@ BUSY = Response(503, {"X-Request-ID": "req_head"}, b'{"error": {"code": "busy"}}
 ENDED = b'id: 1\nevent: execution:completed\ndata: {"outputs": {}}\n\n'
 
 
-class Lane:
+class Runner:
     """A client of one kind, over a world that is a list of replies and failures."""
 
     def __init__(self, kind):
@@ -62,7 +62,7 @@ class Lane:
 
 @pytest.fixture(params=["blocking", "asyncio", "trio"])
 def lane(request):
-    return Lane(request.param)
+    return Runner(request.param)
 
 
 def stream(body):
@@ -192,7 +192,7 @@ def test_hooks_of_an_awaiting_client_may_be_coroutine_functions(backend):
         await anyio.lowlevel.checkpoint()
         seen.append(type(info))
 
-    lane = Lane(backend)
+    lane = Runner(backend)
     lane.play([BUSY, FOUND], lambda client: client.workflows.get("wf_1"), Hooks(note, note, note))
     assert seen == [RequestInfo, ResponseInfo, RetryInfo, RequestInfo, ResponseInfo]
 

@@ -1,4 +1,4 @@
-"""Closed from another thread, a blocking stream wakes its reader, whatever that waits for."""
+"""Closed from another thread, a sync stream wakes its reader, whatever that waits for."""
 
 from __future__ import annotations
 

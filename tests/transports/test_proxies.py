@@ -12,7 +12,7 @@ from typing import Any, Iterator, List, Optional
 
 import pytest
 import requests
-from lanes import LANES, Lane, fails, get, post
+from lanes import LANES, Runner, fails, get, post
 from real_proxy import proxy as proxying
 
 from flowmaestro import FlowMaestroClient, ServerError
@@ -183,8 +183,8 @@ def hosts(proxies: Proxies) -> List[Optional[str]]:
 
 
 @pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest) -> Lane:
-    return Lane(request.param)
+def lane(request: pytest.FixtureRequest) -> Runner:
+    return Runner(request.param)
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def authority_of(server: Any) -> str:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_plain_requests_are_forwarded(
-    lane: Lane, way: Any, tls_way: Any, plain: Any, ca_file: str, scheme: str
+    lane: Runner, way: Any, tls_way: Any, plain: Any, ca_file: str, scheme: str
 ) -> None:
     """In absolute form, the credentials with each of them, and to the proxy alone."""
     by = tls_way if scheme == "https" else way
@@ -245,7 +245,7 @@ def test_plain_requests_are_forwarded(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_tunnel(
-    lane: Lane, way: Any, tls_way: Any, secure: Any, ca_file: str, scheme: str
+    lane: Runner, way: Any, tls_way: Any, secure: Any, ca_file: str, scheme: str
 ) -> None:
     """The proxy sees its own credentials and where to; the origin all the rest."""
     by = tls_way if scheme == "https" else way
@@ -273,7 +273,7 @@ def test_a_tunnel(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_quiet_stream_through_a_tunnel(
-    lane: Lane,
+    lane: Runner,
     scripted: Any,
     way: Any,
     tls_way: Any,
@@ -307,7 +307,7 @@ def test_a_quiet_stream_through_a_tunnel(
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_what_goes_wrong_behind_a_proxy(
-    lane: Lane,
+    lane: Runner,
     scripted: Any,
     way: Any,
     tls_way: Any,
@@ -355,7 +355,7 @@ def test_what_goes_wrong_behind_a_proxy(
 
 
 def test_the_environment_decides(
-    lane: Lane, way: Any, plain: Any, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    lane: Runner, way: Any, plain: Any, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", way.with_user)
     monkeypatch.setenv("HTTPS_PROXY", way.url)
@@ -367,7 +367,7 @@ def test_the_environment_decides(
 
 
 def test_the_environment_exempts(
-    lane: Lane, way: Any, plain: Any, monkeypatch: pytest.MonkeyPatch
+    lane: Runner, way: Any, plain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", way.url)
     monkeypatch.setenv("NO_PROXY", f"127.0.0.1:{plain.port}")
@@ -379,7 +379,7 @@ def test_the_environment_exempts(
 
 
 def test_the_environment_is_not_trusted(
-    lane: Lane, plain: Any, monkeypatch: pytest.MonkeyPatch
+    lane: Runner, plain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://nowhere.example")
     with pytest.raises(ValueError, match="SOCKS"), lane():
@@ -388,7 +388,7 @@ def test_the_environment_is_not_trusted(
         assert transport.send(post(plain, b"a")).body == b"a"
 
 
-def test_socks_is_refused(lane: Lane) -> None:
+def test_socks_is_refused(lane: Runner) -> None:
     with pytest.raises(ValueError, match="SOCKS"), lane(proxy="socks5://proxy.example"):
         pass
 
@@ -404,7 +404,7 @@ def test_socks_is_refused(lane: Lane) -> None:
     ],
     ids=["407", "502", "garbage", "cut", "closed"],
 )
-def test_no_tunnel_is_not_sent(lane: Lane, scripted: Any, answer: bytes, text: str) -> None:
+def test_no_tunnel_is_not_sent(lane: Runner, scripted: Any, answer: bytes, text: str) -> None:
     def handler(peer: Any) -> None:
         peer.read_request()
         peer.send(answer)
@@ -421,7 +421,7 @@ def test_no_tunnel_is_not_sent(lane: Lane, scripted: Any, answer: bytes, text: s
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX-", b"HTTP/1.1 200 OK\r\n\r\n"])
-def test_a_silent_proxy_is_not_sent(lane: Lane, scripted: Any, said: bytes) -> None:
+def test_a_silent_proxy_is_not_sent(lane: Runner, scripted: Any, said: bytes) -> None:
     def handler(peer: Any) -> None:
         peer.read_request()
         peer.send(said)
@@ -440,7 +440,7 @@ def lose_the_reply(peer: Any) -> None:
     peer.close()
 
 
-def test_a_reply_that_a_proxy_loses_may_have_been_one(lane: Lane, scripted: Any) -> None:
+def test_a_reply_that_a_proxy_loses_may_have_been_one(lane: Runner, scripted: Any) -> None:
     with scripted.ScriptedServer(lose_the_reply) as server, lane(proxy=server.url) as transport:
         for _ in range(2):
             with fails(Phase.MAYBE_PROCESSED):
@@ -473,7 +473,7 @@ def test_a_proxy_of_a_callers_session(scripted: Any) -> None:
                 transport.send(Request("POST", f"{url}/", Headers(), b"x"), 5.0)
 
 
-def test_no_proxy_there(lane: Lane) -> None:
+def test_no_proxy_there(lane: Runner) -> None:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
     with lane(proxy=f"http://user:secret@127.0.0.1:{port}") as transport:
@@ -484,13 +484,13 @@ def test_no_proxy_there(lane: Lane) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_must_prove_who_it_is(lane: Lane, tls_way: Any, scheme: str) -> None:
+def test_a_proxy_must_prove_who_it_is(lane: Runner, tls_way: Any, scheme: str) -> None:
     with lane(proxy=tls_way.with_user) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
         transport.send(Request("GET", f"{scheme}://origin.example/", Headers()))
     assert not tls_way.requests
 
 
-def test_an_error_page_of_a_proxy_is_a_reply(lane: Lane, scripted: Any) -> None:
+def test_an_error_page_of_a_proxy_is_a_reply(lane: Runner, scripted: Any) -> None:
     page = scripted.reply(
         b"<html>no route</html>", status="502 Bad Gateway", headers=[("Content-Type", "text/html")]
     )
@@ -514,7 +514,7 @@ def test_an_error_page_of_a_proxy_is_a_reply(lane: Lane, scripted: Any) -> None:
 
 
 def test_each_proxy_gets_its_own_credentials(
-    lane: Lane, scripted: Any, monkeypatch: pytest.MonkeyPatch
+    lane: Runner, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two users of one proxy: one for each scheme."""
     refusal = scripted.reply(status="503 Service Unavailable", headers=[("Connection", "close")])

@@ -15,8 +15,8 @@ import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
-from flowmaestro_transports.http11 import content_coding
 from flowmaestro_transports.contract import OpenResponse, Transport
+from flowmaestro_transports.http11 import content_coding
 from flowmaestro_transports.requests.transport import RequestsTransport
 
 SENT = Headers(

@@ -16,7 +16,7 @@ from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro_core.actions import Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
-from flowmaestro_transports.driving.iterators import AwaitingIteration, BlockingIteration
+from flowmaestro_transports.driving.iterators import AsyncStream, SyncStream
 
 REQUEST = Request("GET", "http://localhost/x", Headers())
 
@@ -36,7 +36,7 @@ class Scripted:
 
 
 class Gate:
-    """A blocking transport whose steps last until `let_go` is set."""
+    """A sync transport whose steps last until `let_go` is set."""
 
     def __init__(self):
         self.entered = threading.Event()
@@ -83,7 +83,7 @@ STEPS = [Send(REQUEST, 9), Open(REQUEST, 9), Wait(9)]
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
 def test_a_step_that_cannot_be_cut_short_ends_in_the_error_when_it_ends(step):
     gate = Gate()
-    stream = BlockingIteration(Scripted(step, Emit("lost")), gate)
+    stream = SyncStream(Scripted(step, Emit("lost")), gate)
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(next, stream)
         assert gate.entered.wait(PROMPT)
@@ -100,13 +100,13 @@ def test_whatever_a_careless_stack_raises_under_a_close_is_the_closing():
             if self.bodies:
                 stream.close()
 
-    stream = BlockingIteration(Scripted(Open(REQUEST, 9), Read(9), Emit("lost")), Closing())
+    stream = SyncStream(Scripted(Open(REQUEST, 9), Read(9), Emit("lost")), Closing())
     with refuses():
         next(stream)
 
 
 class AsyncGate:
-    """An awaiting transport whose steps never end; its bodies wait to be closed."""
+    """An async transport whose steps never end; its bodies wait to be closed."""
 
     def __init__(self):
         self.entered = anyio.Event()
@@ -129,7 +129,7 @@ class AsyncGate:
 def test_a_step_is_cut_short(step, backend):
     async def main():
         gate = AsyncGate()
-        stream = AwaitingIteration(Scripted(step), gate)
+        stream = AsyncStream(Scripted(step), gate)
 
         async def read():
             with refuses():
@@ -150,7 +150,7 @@ def test_a_step_is_cut_short(step, backend):
 def test_a_cancellation_from_outside_is_not_taken_for_a_close(backend):
     async def main():
         gate = AsyncGate()
-        stream = AwaitingIteration(Scripted(Wait(9)), gate)
+        stream = AsyncStream(Scripted(Wait(9)), gate)
         with anyio.move_on_after(0.01) as scope:
             await stream.__anext__()
         assert scope.cancelled_caught
@@ -159,7 +159,7 @@ def test_a_cancellation_from_outside_is_not_taken_for_a_close(backend):
 
 
 class SlowToClose:
-    """An awaiting transport whose bodies offer no `release`, and take their time to close."""
+    """An async transport whose bodies offer no `release`, and take their time to close."""
 
     status, headers = 200, Headers()
 
@@ -189,7 +189,7 @@ def test_without_release_the_body_is_closed_by_a_task(backend):
         first, second = transport.closed
 
         def begin():
-            return AwaitingIteration(Scripted(Open(REQUEST, 9), Emit("item")), transport)
+            return AsyncStream(Scripted(Open(REQUEST, 9), Emit("item")), transport)
 
         with anyio.fail_after(PROMPT):
             async for _ in begin():
@@ -205,7 +205,7 @@ def test_without_release_the_body_is_closed_by_a_task(backend):
 
 def test_outside_of_asyncio_and_trio_it_works_and_a_drop_is_told():
     actions = Wait(1), Open(REQUEST, 9), Emit("item")
-    held = [AwaitingIteration(Scripted(*actions), SlowToClose())]
+    held = [AsyncStream(Scripted(*actions), SlowToClose())]
     with pytest.raises(StopIteration) as returned:
         held[0].__anext__().send(None)
     assert returned.value.value == "item"
@@ -214,7 +214,7 @@ def test_outside_of_asyncio_and_trio_it_works_and_a_drop_is_told():
 
 
 def test_after_an_error_the_stream_never_ends_in_silence():
-    stream = BlockingIteration(Scripted(Fail(ValueError("no"))), Gate())
+    stream = SyncStream(Scripted(Fail(ValueError("no"))), Gate())
     with pytest.raises(ValueError, match="no"):
         next(stream)
     with refuses():
@@ -227,7 +227,7 @@ def test_a_stray_stop_of_the_transport_is_no_end():
             return next(iter(()))
 
     with pytest.raises(RuntimeError, match="raised StopIteration"):
-        list(BlockingIteration(Scripted(Send(REQUEST, 9)), Mock()))
+        list(SyncStream(Scripted(Send(REQUEST, 9)), Mock()))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -238,7 +238,7 @@ def test_a_stray_stop_of_the_transport_is_no_end_async(backend):
 
     async def main():
         with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
-            [e async for e in AwaitingIteration(Scripted(Send(REQUEST, 9)), Mock())]
+            [e async for e in AsyncStream(Scripted(Send(REQUEST, 9)), Mock())]
 
     anyio.run(main, backend=backend)
 
@@ -251,14 +251,14 @@ def test_a_lost_connection_beside_a_close_is_not_made_anew():
                 raise TransportFailure(Phase.REPLY_BROKEN, "the stream was closed")
 
     lost = Lost()
-    stream = BlockingIteration(Scripted(Open(REQUEST, 9), Read(9), Open(REQUEST, 9)), lost)
+    stream = SyncStream(Scripted(Open(REQUEST, 9), Read(9), Open(REQUEST, 9)), lost)
     with refuses():
         next(stream)
     assert lost.bodies == 0
 
 
 def test_done_ends_the_handle():
-    with contextlib.closing(BlockingIteration(Scripted(Emit(1), Done(None)), Gate())) as stream:
+    with contextlib.closing(SyncStream(Scripted(Emit(1), Done(None)), Gate())) as stream:
         assert list(stream) == [1]
 
 

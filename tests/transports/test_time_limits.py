@@ -10,7 +10,7 @@ import time
 from typing import Any, Iterator
 
 import pytest
-from lanes import LANES, Lane, fails, get, post
+from lanes import LANES, Runner, fails, get, post
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_core.timeouts import Timeout
@@ -23,8 +23,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 
 
 @pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest) -> Lane:
-    return Lane(request.param)
+def lane(request: pytest.FixtureRequest) -> Runner:
+    return Runner(request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -65,13 +65,13 @@ def saying(data: bytes, *, pause: float = 0.0, after: bytes = b"") -> Any:
 
 @pytest.mark.parametrize("limit", [Timeout(LATE, connect=SOON), SOON], ids=["connect", "total"])
 class TestConnecting:
-    def test_no_answer(self, lane: Lane, limit: float) -> None:
+    def test_no_answer(self, lane: Runner, limit: float) -> None:
         with full_listener() as url, lane() as transport:
             for operation in (transport.send, transport.open):
                 with fails(Phase.NOT_SENT, timed_out=True):
                     operation(Request("POST", url, Headers(), b"x"), limit)
 
-    def test_a_handshake_without_an_end(self, lane: Lane, scripted: Any, limit: float) -> None:
+    def test_a_handshake_without_an_end(self, lane: Runner, scripted: Any, limit: float) -> None:
         with (
             scripted.ScriptedServer(lambda peer: peer.wait_closed()) as server,
             lane() as transport,
@@ -80,7 +80,7 @@ class TestConnecting:
             secure = server.url.replace("http:", "https:")
             transport.send(Request("POST", f"{secure}/", Headers(), b"x"), limit)
 
-    def test_a_tunnel_that_is_dug_slowly(self, lane: Lane, scripted: Any, limit: float) -> None:
+    def test_a_tunnel_that_is_dug_slowly(self, lane: Runner, scripted: Any, limit: float) -> None:
         handler = saying(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 100, pause=0.02)
         with (
             scripted.ScriptedServer(handler) as server,
@@ -89,7 +89,7 @@ class TestConnecting:
         ):
             transport.send(Request("POST", "https://o.example/", Headers(), b"x"), limit)
 
-    def test_no_connection_free(self, lane: Lane, scripted: Any, limit: float) -> None:
+    def test_no_connection_free(self, lane: Runner, scripted: Any, limit: float) -> None:
         taken = threading.Event()
 
         def handler(peer: Any) -> None:
@@ -117,7 +117,7 @@ class TestConnecting:
 )
 class TestTheHead:
     @pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
-    def test_none_comes(self, lane: Lane, scripted: Any, limit: float, kept: bool) -> None:
+    def test_none_comes(self, lane: Runner, scripted: Any, limit: float, kept: bool) -> None:
         def handler(peer: Any) -> None:
             while True:
                 request = peer.read_request()
@@ -133,7 +133,7 @@ class TestTheHead:
                 with fails(Phase.MAYBE_PROCESSED, timed_out=True):
                     operation(post(server), limit)
 
-    def test_one_dribbles(self, lane: Lane, scripted: Any, limit: float) -> None:
+    def test_one_dribbles(self, lane: Runner, scripted: Any, limit: float) -> None:
         handler = saying(HEAD[:-2] + b"X-A: b\r\n" * 100, pause=0.02)
         with scripted.ScriptedServer(handler) as server, lane() as transport:
             for operation in (transport.send, transport.open):
@@ -146,7 +146,7 @@ class TestTheHead:
     @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
     def test_the_request_is_not_taken(
         self,
-        lane: Lane,
+        lane: Runner,
         scripted: Any,
         server_tls: ssl.SSLContext,
         ca_file: str,
@@ -167,7 +167,7 @@ class TestTheHead:
 
 
 @pytest.mark.parametrize("limit", [Timeout(LATE, read=SOON), 2 * SOON], ids=["read", "total"])
-def test_a_body_that_falls_silent(lane: Lane, scripted: Any, limit: float) -> None:
+def test_a_body_that_falls_silent(lane: Runner, scripted: Any, limit: float) -> None:
     with scripted.ScriptedServer(saying(HEAD + b"he")) as server, lane() as transport:
         for _ in range(2):
             with fails(Phase.REPLY_BROKEN, timed_out=True):
@@ -176,7 +176,7 @@ def test_a_body_that_falls_silent(lane: Lane, scripted: Any, limit: float) -> No
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_a_body_that_dribbles(
-    lane: Lane, scripted: Any, server_tls: ssl.SSLContext, ca_file: str, tls: bool
+    lane: Runner, scripted: Any, server_tls: ssl.SSLContext, ca_file: str, tls: bool
 ) -> None:
     """No silence is long; the whole is."""
 
@@ -197,7 +197,7 @@ def test_a_body_that_dribbles(
         transport.send(get(server), limit)
 
 
-def test_phases_follow_one_another(lane: Lane, scripted: Any) -> None:
+def test_phases_follow_one_another(lane: Runner, scripted: Any) -> None:
     """Each limit is for its own phase; together they may take longer than each."""
 
     def handler(peer: Any) -> None:
@@ -213,7 +213,7 @@ def test_phases_follow_one_another(lane: Lane, scripted: Any) -> None:
         assert transport.send(get(server), limit).body == b"hello"
 
 
-def test_a_stream_has_patience_of_its_own(lane: Lane, scripted: Any) -> None:
+def test_a_stream_has_patience_of_its_own(lane: Runner, scripted: Any) -> None:
     limit = Timeout(LATE, connect=5, head=5, read=0.05)
     with scripted.ScriptedServer(saying(HEAD, after=b"hel")) as server, lane() as transport:
         body = transport.open(get(server), limit)
@@ -225,7 +225,7 @@ def test_a_stream_has_patience_of_its_own(lane: Lane, scripted: Any) -> None:
         body.close()
 
 
-def test_all_limits_kept(lane: Lane, scripted: Any) -> None:
+def test_all_limits_kept(lane: Runner, scripted: Any) -> None:
     limit = Timeout(LATE, connect=5, head=5, read=5)
     with scripted.ScriptedServer(scripted.echo) as server, lane() as transport:
         for body in (b"", b"a", b"x" * 300_000):

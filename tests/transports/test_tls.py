@@ -11,7 +11,7 @@ from typing import Any, Iterator, List
 
 import pytest
 import trustme
-from lanes import LANES, Lane, fails, post
+from lanes import LANES, Runner, fails, post
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_transports.http11 import tls
@@ -217,8 +217,8 @@ class TestContext:
 
 
 @pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest) -> Lane:
-    return Lane(request.param)
+def lane(request: pytest.FixtureRequest) -> Runner:
+    return Runner(request.param)
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def secure(scripted: Any, server_tls: ssl.SSLContext) -> Iterator[Any]:
         yield server
 
 
-def test_an_unknown_authority_is_refused(lane: Lane, secure: Any) -> None:
+def test_an_unknown_authority_is_refused(lane: Runner, secure: Any) -> None:
     for trust_env in (True, False):
         with lane(trust_env=trust_env) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
             transport.send(post(secure))
@@ -236,7 +236,7 @@ def test_an_unknown_authority_is_refused(lane: Lane, secure: Any) -> None:
 
 
 def test_another_host_is_refused(
-    lane: Lane, scripted: Any, authority: trustme.CA, ca_file: str
+    lane: Runner, scripted: Any, authority: trustme.CA, ca_file: str
 ) -> None:
     elsewhere = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("elsewhere.example").configure_cert(elsewhere)
@@ -249,14 +249,14 @@ def test_another_host_is_refused(
     assert not server.requests
 
 
-def test_an_authority_of_the_callers(lane: Lane, secure: Any, ca_file: str) -> None:
+def test_an_authority_of_the_callers(lane: Runner, secure: Any, ca_file: str) -> None:
     for verify in (ca_file, Path(ca_file)):
         with lane(verify=verify) as transport:
             assert transport.send(post(secure, b"hi")).body == b"hi"
 
 
 def test_a_context_of_the_callers_is_used_and_not_changed(
-    lane: Lane, scripted: Any, authority: trustme.CA, ca_file: str
+    lane: Runner, scripted: Any, authority: trustme.CA, ca_file: str
 ) -> None:
     offered = []
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -277,7 +277,7 @@ def test_a_context_of_the_callers_is_used_and_not_changed(
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
-def test_nobody_is_asked(lane: Lane, secure: Any) -> None:
+def test_nobody_is_asked(lane: Runner, secure: Any) -> None:
     with warnings.catch_warnings(), lane(verify=False) as transport:
         warnings.simplefilter("error")  # urllib3 would warn of what was asked for
         assert transport.send(post(secure, b"hi")).body == b"hi"
@@ -285,7 +285,7 @@ def test_nobody_is_asked(lane: Lane, secure: Any) -> None:
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 def test_the_environment_names_whom_to_trust(
-    lane: Lane, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch, name: str
+    lane: Runner, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, ca_file)
     with lane() as transport:
@@ -296,7 +296,7 @@ def test_the_environment_names_whom_to_trust(
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 def test_what_the_caller_passed_comes_first(
-    lane: Lane, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: Any, name: str
+    lane: Runner, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: Any, name: str
 ) -> None:
     stranger = tmp_path / "stranger.pem"
     trustme.CA().cert_pem.write_to_path(str(stranger))
@@ -310,7 +310,7 @@ def test_what_the_caller_passed_comes_first(
 
 @pytest.mark.parametrize("form", ["one file", "two files", "password"])
 def test_a_client_certificate_is_presented(
-    lane: Lane,
+    lane: Runner,
     scripted: Any,
     server_tls: ssl.SSLContext,
     authority: trustme.CA,
@@ -346,7 +346,7 @@ def test_a_client_certificate_is_presented(
     "ignore::pytest.PytestUnraisableExceptionWarning" if sys.version_info < (3, 11) else "error"
 )
 def test_without_the_certificate_that_is_asked_for(
-    lane: Lane, scripted: Any, server_tls: ssl.SSLContext, authority: trustme.CA, ca_file: str
+    lane: Runner, scripted: Any, server_tls: ssl.SSLContext, authority: trustme.CA, ca_file: str
 ) -> None:
     server_tls.verify_mode = ssl.CERT_REQUIRED
     authority.configure_trust(server_tls)

@@ -1,4 +1,4 @@
-"""`fetch`, as browsers have it, for awaiting clients on asyncio: in Pyodide, say."""
+"""`fetch`, as browsers have it, for async clients on asyncio: in Pyodide, say."""
 
 from __future__ import annotations
 

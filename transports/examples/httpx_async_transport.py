@@ -1,4 +1,4 @@
-"""httpx for awaiting clients, on asyncio."""
+"""httpx for async clients, on asyncio."""
 
 from __future__ import annotations
 

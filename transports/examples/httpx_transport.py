@@ -1,4 +1,4 @@
-"""httpx for blocking clients. It keeps to the patience of a body's first read."""
+"""httpx for sync clients. It keeps to the patience of a body's first read."""
 
 from __future__ import annotations
 

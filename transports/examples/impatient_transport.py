@@ -1,4 +1,4 @@
-"""What a blocking transport is made of besides its HTTP stack, where that is not patient."""
+"""What a sync transport is made of besides its HTTP stack, where that is not patient."""
 
 from __future__ import annotations
 

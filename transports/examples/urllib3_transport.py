@@ -1,4 +1,4 @@
-"""urllib3 for blocking clients, from its version 2.1 on."""
+"""urllib3 for sync clients, from its version 2.1 on."""
 
 from __future__ import annotations
 

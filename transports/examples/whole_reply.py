@@ -1,4 +1,4 @@
-"""A reply read whole, for an awaiting transport that can read it piece by piece."""
+"""A reply read whole, for an async transport that can read it piece by piece."""
 
 from __future__ import annotations
 

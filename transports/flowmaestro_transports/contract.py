@@ -28,9 +28,9 @@ IDLE_SECONDS = 50.0
 often without a word."""
 
 SyncFunction = Callable[[Request], Response]
-"""What a blocking client takes in the place of a `Transport`, for the simplest of cases."""
+"""What a sync client takes in the place of a `Transport`, for the simplest of cases."""
 AsyncFunction = Callable[[Request], Union[Response, Awaitable[Response]]]
-"""The same for an awaiting client: a coroutine function, or a plain one."""
+"""The same for an async client: a coroutine function, or a plain one."""
 
 
 class OpenResponse(Protocol):
@@ -66,7 +66,7 @@ class OpenResponse(Protocol):
 
 @runtime_checkable
 class Transport(Protocol):
-    """What a blocking client needs. Methods may be called from several threads at once."""
+    """What a sync client needs. Methods may be called from several threads at once."""
 
     def send(self, request: Request, timeout: float) -> Response:
         """Send the request and read the whole reply, all within `timeout` seconds.
@@ -128,7 +128,7 @@ class Interruptible(Protocol):
 
 
 class AsyncOpenResponse(Protocol):
-    """`OpenResponse` for an awaiting client."""
+    """`OpenResponse` for an async client."""
 
     @property
     def status(self) -> int:
@@ -172,7 +172,7 @@ class Releasable(Protocol):
 
 @runtime_checkable
 class AsyncTransport(Protocol):
-    """What an awaiting client needs: `Transport` with coroutines. `now` is a plain method."""
+    """What an async client needs: `Transport` with coroutines. `now` is a plain method."""
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`."""

@@ -14,13 +14,13 @@ from flowmaestro_transports.contract import (
     InterruptibleTransport,
     OpenResponse,
 )
-from flowmaestro_transports.driving.fork_guard import OneProcess, Process
+from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
 
 if TYPE_CHECKING:
     from flowmaestro_transports.requests.transport import RequestsTransport
 
 
-class DefaultTransport(OneProcess):
+class DefaultTransport(NotPicklable):
     """requests, imported with the first call."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class DefaultTransport(OneProcess):
     def _settle(self) -> None:
         """Begin with a lock that nobody holds."""
         self._lock = threading.Lock()
-        self._process = Process()
+        self._process = ForkGuard()
 
     def _lock_of_this_process(self) -> threading.Lock:
         if self._process.forked:
@@ -77,7 +77,7 @@ class DefaultTransport(OneProcess):
         return self._chosen
 
 
-class DefaultAsyncTransport(OneProcess):
+class DefaultAsyncTransport(NotPicklable):
     """aiohttp under asyncio, anyio under trio, found out with each call."""
 
     def __init__(self) -> None:

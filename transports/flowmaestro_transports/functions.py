@@ -23,11 +23,11 @@ from flowmaestro_transports.contract import (
     SyncFunction,
     Transport,
 )
-from flowmaestro_transports.driving.fork_guard import OneProcess
+from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 
 def as_transport(given: Union[Transport, SyncFunction]) -> Transport:
-    """`given` if it is a blocking transport, or the transport around it if it is a function.
+    """`given` if it is a sync transport, or the transport around it if it is a function.
 
     Raises `TypeError` for anything else.
     """
@@ -44,7 +44,7 @@ def as_transport(given: Union[Transport, SyncFunction]) -> Transport:
 
 
 def as_async_transport(given: Union[AsyncTransport, AsyncFunction]) -> AsyncTransport:
-    """`given` if it is an awaiting transport, or the transport around it if it is a function.
+    """`given` if it is an async transport, or the transport around it if it is a function.
 
     Raises `TypeError` for anything else.
     """
@@ -129,7 +129,7 @@ class _WholeBody:
         return rest
 
 
-class _BlockingBody(_WholeBody):
+class _SyncBody(_WholeBody):
     def read(self, patience: float) -> Optional[bytes]:
         return self.take()
 
@@ -137,7 +137,7 @@ class _BlockingBody(_WholeBody):
         self.take()
 
 
-class _AwaitingBody(_WholeBody):
+class _AsyncBody(_WholeBody):
     async def read(self, patience: float) -> Optional[bytes]:
         return self.take()
 
@@ -145,7 +145,7 @@ class _AwaitingBody(_WholeBody):
         self.take()
 
 
-class FunctionTransport(OneProcess):
+class FunctionTransport(NotPicklable):
     """A `Transport` that asks a function; time limits are the function's own affair.
 
     An `OSError` of the function, and a `TimeoutError` of whatever kind, is a failure of the
@@ -172,9 +172,9 @@ class FunctionTransport(OneProcess):
                 raise
             raise failure from error
 
-    def open(self, request: Request, timeout: float) -> _BlockingBody:
+    def open(self, request: Request, timeout: float) -> _SyncBody:
         """What the function returns, its body still to be read."""
-        return _BlockingBody(self.send(request, timeout))
+        return _SyncBody(self.send(request, timeout))
 
     def sleep(self, seconds: float) -> None:
         """Really sleep."""
@@ -189,7 +189,7 @@ class FunctionTransport(OneProcess):
         self._closed = True
 
 
-class AsyncFunctionTransport(OneProcess):
+class AsyncFunctionTransport(NotPicklable):
     """An `AsyncTransport` that asks a function, coroutine or plain, on asyncio or trio.
 
     Its exceptions count as those of `FunctionTransport`'s function.
@@ -215,9 +215,9 @@ class AsyncFunctionTransport(OneProcess):
                 raise
             raise failure from error
 
-    async def open(self, request: Request, timeout: float) -> _AwaitingBody:
+    async def open(self, request: Request, timeout: float) -> _AsyncBody:
         """What the function returns, its body still to be read."""
-        return _AwaitingBody(await self.send(request, timeout))
+        return _AsyncBody(await self.send(request, timeout))
 
     async def sleep(self, seconds: float) -> None:
         """Sleep in the running event loop."""

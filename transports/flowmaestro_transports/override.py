@@ -13,7 +13,7 @@ from flowmaestro_transports.contract import AsyncTransport, Transport
 from flowmaestro_transports.defaults import DefaultAsyncTransport, DefaultTransport
 
 
-class StandIn(Protocol):
+class TransportOverride(Protocol):
     """What clients reach, in the place of the network, that were made without a transport."""
 
     @property
@@ -22,46 +22,46 @@ class StandIn(Protocol):
         ...
 
     def transport(self) -> Transport:
-        """A new transport for a blocking client."""
+        """A new transport for a sync client."""
         ...
 
     def async_transport(self) -> AsyncTransport:
-        """A new transport for an awaiting client."""
+        """A new transport for an async client."""
         ...
 
 
 # State of the module, on purpose: a context variable would not reach the threads that an
 # application starts, nor a test from its fixture.
-_standing_in: List[StandIn] = []
+_overrides: List[TransportOverride] = []
 
 
 @contextmanager
-def standing_in(stand_in: StandIn) -> Generator[None, None, None]:
+def override_transport(override: TransportOverride) -> Generator[None, None, None]:
     """A `with` block in which clients made without a transport use the stand-in's.
 
     In the whole process. Of several stand-ins the one that came last serves.
     """
-    _standing_in.append(stand_in)
+    _overrides.append(override)
     try:
         yield
     finally:
-        _standing_in.reverse()
-        _standing_in.remove(stand_in)
-        _standing_in.reverse()
+        _overrides.reverse()
+        _overrides.remove(override)
+        _overrides.reverse()
 
 
-def current_stand_in() -> Optional[StandIn]:
+def current_override() -> Optional[TransportOverride]:
     """Who stands in for the network now; None for nobody."""
-    return _standing_in[-1] if _standing_in else None
+    return _overrides[-1] if _overrides else None
 
 
 def default_transport() -> Transport:
-    """The transport of a blocking client that was given none."""
-    instead = current_stand_in()
+    """The transport of a sync client that was given none."""
+    instead = current_override()
     return DefaultTransport() if instead is None else instead.transport()
 
 
 def default_async_transport() -> AsyncTransport:
-    """The transport of an awaiting client that was given none."""
-    instead = current_stand_in()
+    """The transport of an async client that was given none."""
+    instead = current_override()
     return DefaultAsyncTransport() if instead is None else instead.async_transport()

@@ -20,19 +20,19 @@ from typing import (
 )
 
 from flowmaestro.testing.cassettes import jsonlines
-from flowmaestro.testing.cassettes.player import Deck
 from flowmaestro.testing.cassettes.episodes import AsyncEpisodesTransport, EpisodesTransport
 from flowmaestro.testing.cassettes.errors import CassetteError
 from flowmaestro.testing.cassettes.exchange import Exchange
+from flowmaestro.testing.cassettes.player import Player
 from flowmaestro.testing.cassettes.recorder import (
     AsyncRecordingTransport,
+    Recording,
     RecordingTransport,
-    Reel,
 )
 from flowmaestro.testing.cassettes.redaction import Redact, Redaction
-from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro.testing.scripting import UnusedScriptWarning
-from flowmaestro.testing.virtual.transport import AwaitingWire, BlockingWire
+from flowmaestro.testing.virtual.clock import VirtualClock
+from flowmaestro.testing.virtual.transport import AsyncWire, SyncWire
 from flowmaestro_transports.contract import (
     AsyncFunction,
     AsyncTransport,
@@ -41,7 +41,7 @@ from flowmaestro_transports.contract import (
 )
 from flowmaestro_transports.defaults import DefaultAsyncTransport, DefaultTransport
 from flowmaestro_transports.functions import as_async_transport, as_transport
-from flowmaestro_transports.override import standing_in
+from flowmaestro_transports.override import override_transport
 
 Mode = Literal["none", "once", "new_episodes", "all"]
 C = TypeVar("C", bound="Cassette")
@@ -96,13 +96,13 @@ class Cassette:
         self.mode: Mode = mode
         self._strict = strict
         self._redaction = Redaction(redact)
-        self._reel = Reel()
+        self._recording = Recording()
         self._loaded = [] if mode == "all" else self._load()
         self.recording = mode in ("all", "new_episodes") or (
             mode == "once" and not self.path.exists()
         )
         """Whether requests may reach the service."""
-        self._deck = Deck(self.path.name, self._loaded, self._redaction)
+        self._deck = Player(self.path.name, self._loaded, self._redaction)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -124,27 +124,27 @@ class Cassette:
         return "replayed"
 
     def transport(self, through: Union[Transport, SyncFunction, None] = None) -> Transport:
-        """A new transport for a blocking client.
+        """A new transport for a sync client.
 
         It records what goes through the transport `through`, which it closes; by default, through
         the one that clients use. That is not touched when all is replayed.
         """
-        replaying = BlockingWire(self._deck)
+        replaying = SyncWire(self._deck)
         if not self.recording:
             return replaying
         inner = DefaultTransport() if through is None else as_transport(through)
-        recording = RecordingTransport(inner, self._reel)
+        recording = RecordingTransport(inner, self._recording)
         return EpisodesTransport(replaying, recording) if self._loaded else recording
 
     def async_transport(
         self, through: Union[AsyncTransport, AsyncFunction, None] = None
     ) -> AsyncTransport:
-        """As `transport`, for an awaiting client, on asyncio and trio alike."""
-        replaying = AwaitingWire(self._deck)
+        """As `transport`, for an async client, on asyncio and trio alike."""
+        replaying = AsyncWire(self._deck)
         if not self.recording:
             return replaying
         inner = DefaultAsyncTransport() if through is None else as_async_transport(through)
-        recording = AsyncRecordingTransport(inner, self._reel)
+        recording = AsyncRecordingTransport(inner, self._recording)
         return AsyncEpisodesTransport(replaying, recording) if self._loaded else recording
 
     @contextmanager
@@ -153,7 +153,7 @@ class Cassette:
 
         It holds for the whole process. When all is replayed they need no key.
         """
-        with standing_in(self):
+        with override_transport(self):
             yield self
 
     def server(self, speed: float = 1.0) -> ContextManager[str]:
@@ -213,7 +213,7 @@ class Cassette:
         return jsonlines.read(str(self.path), data)
 
     def _close(self, *, failed: bool = False) -> None:
-        recorded = [self._redaction.exchange(exchange) for exchange in self._reel.exchanges()]
+        recorded = [self._redaction.exchange(exchange) for exchange in self._recording.exchanges()]
         if not recorded:
             return
         before = self._loaded
@@ -227,7 +227,7 @@ class Cassette:
             old = self._load()
         except CassetteError:
             return []
-        made = Deck(self.path.name, recorded, self._redaction)
+        made = Player(self.path.name, recorded, self._redaction)
         return [exchange for exchange in old if not made.holds(exchange.request)]
 
     def _write(self, data: bytes) -> None:

@@ -12,18 +12,18 @@ from typing import Generator, Union
 
 from flowmaestro.testing.cassettes.errors import CassetteMismatch
 from flowmaestro.testing.cassettes.recorder import AsyncRecordingTransport, RecordingTransport
-from flowmaestro.testing.virtual.transport import AwaitingWire, BlockingWire
+from flowmaestro.testing.virtual.transport import AsyncWire, SyncWire
 from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_transports.contract import AsyncOpenResponse, OpenResponse
-from flowmaestro_transports.driving.fork_guard import OneProcess
+from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 
-class _Episodes(OneProcess):
+class _Episodes(NotPicklable):
     """What both transports have."""
 
     def __init__(
         self,
-        replaying: Union[BlockingWire, AwaitingWire],
+        replaying: Union[SyncWire, AsyncWire],
         recording: Union[RecordingTransport, AsyncRecordingTransport],
     ) -> None:
         self.patient = recording.patient
@@ -48,7 +48,7 @@ class _Episodes(OneProcess):
 class EpisodesTransport(_Episodes):
     """The blocking one."""
 
-    def __init__(self, replaying: BlockingWire, recording: RecordingTransport) -> None:
+    def __init__(self, replaying: SyncWire, recording: RecordingTransport) -> None:
         super().__init__(replaying, recording)
         self._replaying, self._recording = replaying, recording
 
@@ -83,7 +83,7 @@ class EpisodesTransport(_Episodes):
 class AsyncEpisodesTransport(_Episodes):
     """The awaiting one."""
 
-    def __init__(self, replaying: AwaitingWire, recording: AsyncRecordingTransport) -> None:
+    def __init__(self, replaying: AsyncWire, recording: AsyncRecordingTransport) -> None:
         super().__init__(replaying, recording)
         self._replaying, self._recording = replaying, recording
 

@@ -16,13 +16,13 @@ from urllib.parse import parse_qsl, urlsplit
 from flowmaestro.testing.cassettes.errors import CassetteMismatch
 from flowmaestro.testing.cassettes.exchange import Exchange
 from flowmaestro.testing.cassettes.redaction import Redaction
-from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro.testing.model.journal import path_below_root
+from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro.testing.virtual.playback import PlayedReply
 from flowmaestro_core.http.messages import Request
 
 
-class Deck:
+class Player:
     """The exchanges of a cassette, each to be played once; a `Site` on a clock of its own."""
 
     seed = 0

@@ -23,20 +23,20 @@ from flowmaestro_transports.contract import (
     Transport,
 )
 from flowmaestro_transports.driving.drivers import Dice, dice_of, in_flight_of
-from flowmaestro_transports.driving.fork_guard import OneProcess
+from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 Clock = Callable[[], float]
 
 
-class Reel:
+class Recording:
     """The exchanges that are being recorded, in the order in which their requests were made."""
 
     def __init__(self) -> None:
-        self.takes: List[Take] = []
+        self.takes: List[RecordedExchange] = []
 
-    def begin(self, request: Request, clock: Clock) -> Take:
+    def begin(self, request: Request, clock: Clock) -> RecordedExchange:
         """A request is about to be made."""
-        take = Take(request, clock)
+        take = RecordedExchange(request, clock)
         self.takes.append(take)
         return take
 
@@ -45,7 +45,7 @@ class Reel:
         return [take.exchange() for take in self.takes if not take.void]
 
 
-class Take:
+class RecordedExchange:
     """One exchange that is being recorded."""
 
     def __init__(self, request: Request, clock: Clock) -> None:
@@ -107,25 +107,25 @@ class Take:
             raise
 
 
-class _Recording(OneProcess):
+class _Recorder(NotPicklable):
     """What both transports pass on that is not recorded."""
 
-    def __init__(self, inner: object, reel: Reel) -> None:
+    def __init__(self, inner: object, recording: Recording) -> None:
         self.patient: bool = getattr(inner, "patient", True)
         self.random: Dice = dice_of(inner)
         self._around = in_flight_of(inner)
-        self._reel = reel
+        self._recording = recording
 
     def in_flight(self) -> ContextManager[None]:
         """What the recorded transport does around a call."""
         return self._around()
 
 
-class RecordingTransport(_Recording):
-    """A blocking transport that passes everything on to `inner`, and notes it."""
+class RecordingTransport(_Recorder):
+    """A sync transport that passes everything on to `inner`, and notes it."""
 
-    def __init__(self, inner: Transport, reel: Reel) -> None:
-        super().__init__(inner, reel)
+    def __init__(self, inner: Transport, recording: Recording) -> None:
+        super().__init__(inner, recording)
         self._inner = inner
 
     def __repr__(self) -> str:
@@ -133,7 +133,7 @@ class RecordingTransport(_Recording):
 
     def send(self, request: Request, timeout: float) -> Response:
         """As that of `inner`."""
-        take = self._reel.begin(request, self.now)
+        take = self._recording.begin(request, self.now)
         with take.watched():
             response = self._inner.send(request, timeout)
         take.whole(response)
@@ -141,7 +141,7 @@ class RecordingTransport(_Recording):
 
     def open(self, request: Request, timeout: float) -> RecordedBody:
         """As that of `inner`."""
-        take = self._reel.begin(request, self.now)
+        take = self._recording.begin(request, self.now)
         with take.watched():
             body = self._inner.open(request, timeout)
         take.head(body)
@@ -160,11 +160,11 @@ class RecordingTransport(_Recording):
         self._inner.close()
 
 
-class AsyncRecordingTransport(_Recording):
-    """`RecordingTransport` for an awaiting client."""
+class AsyncRecordingTransport(_Recorder):
+    """`RecordingTransport` for an async client."""
 
-    def __init__(self, inner: AsyncTransport, reel: Reel) -> None:
-        super().__init__(inner, reel)
+    def __init__(self, inner: AsyncTransport, recording: Recording) -> None:
+        super().__init__(inner, recording)
         self._inner = inner
 
     def __repr__(self) -> str:
@@ -172,7 +172,7 @@ class AsyncRecordingTransport(_Recording):
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As that of `inner`."""
-        take = self._reel.begin(request, self.now)
+        take = self._recording.begin(request, self.now)
         with take.watched():
             response = await self._inner.send(request, timeout)
         take.whole(response)
@@ -180,7 +180,7 @@ class AsyncRecordingTransport(_Recording):
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
         """As that of `inner`."""
-        take = self._reel.begin(request, self.now)
+        take = self._recording.begin(request, self.now)
         with take.watched():
             body = await self._inner.open(request, timeout)
         take.head(body)
@@ -204,7 +204,7 @@ class AsyncRecordingTransport(_Recording):
 class RecordedBody:
     """An open body that is noted as it is read."""
 
-    def __init__(self, inner: OpenResponse, take: Take) -> None:
+    def __init__(self, inner: OpenResponse, take: RecordedExchange) -> None:
         self.status: int = inner.status
         self.headers: Headers = inner.headers
         self._inner = inner
@@ -224,9 +224,9 @@ class RecordedBody:
 
 
 class AsyncRecordedBody:
-    """`RecordedBody` for an awaiting client."""
+    """`RecordedBody` for an async client."""
 
-    def __init__(self, inner: AsyncOpenResponse, take: Take) -> None:
+    def __init__(self, inner: AsyncOpenResponse, take: RecordedExchange) -> None:
         self.status: int = inner.status
         self.headers: Headers = inner.headers
         self._inner = inner
@@ -248,7 +248,9 @@ class AsyncRecordedBody:
 class ReleasableRecordedBody(AsyncRecordedBody):
     """One whose recorded body can be let go of without waiting."""
 
-    def __init__(self, inner: AsyncOpenResponse, take: Take, release: Callable[[], None]) -> None:
+    def __init__(
+        self, inner: AsyncOpenResponse, take: RecordedExchange, release: Callable[[], None]
+    ) -> None:
         super().__init__(inner, take)
         self._release = release
 

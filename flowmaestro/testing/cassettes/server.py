@@ -9,9 +9,9 @@ import socket
 from contextlib import contextmanager
 from typing import ContextManager, Generator, List, Optional
 
-from flowmaestro.testing.cassettes.player import Deck
 from flowmaestro.testing.cassettes.errors import CassetteError, CassetteMismatch
 from flowmaestro.testing.cassettes.exchange import Exchange
+from flowmaestro.testing.cassettes.player import Player
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,
     Peer,
@@ -27,7 +27,7 @@ APART = 0.01
 _NO_BODY = (204, 304)
 
 
-def replaying_server(deck: Deck, speed: float) -> ContextManager[str]:
+def replaying_server(deck: Player, speed: float) -> ContextManager[str]:
     """See `Cassette.server`."""
     if not speed > 0:
         raise ValueError(f"speed must be more than 0, not {speed!r}")
@@ -42,7 +42,7 @@ def replaying_server(deck: Deck, speed: float) -> ContextManager[str]:
 
 
 @contextmanager
-def _serving(deck: Deck, speed: float) -> Generator[str, None, None]:
+def _serving(deck: Player, speed: float) -> Generator[str, None, None]:
     unknown: List[CassetteMismatch] = []
 
     def converse(peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""Makes a blocking transport look like an awaiting one, so that each check is written once.
+"""Makes a sync transport look like an awaiting one, so that each check is written once.
 
 Nothing in it ever waits for an event loop: a coroutine over it runs to its end in one go.
 """
@@ -13,7 +13,7 @@ from flowmaestro_transports.contract import AsyncOpenResponse, OpenResponse, Tra
 
 
 class Disguised:
-    """A blocking transport as an `AsyncTransport` that blocks."""
+    """A sync transport as an `AsyncTransport` that blocks."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -54,7 +54,7 @@ class _Body:
 
 
 def run_to_its_end(steps: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine returns that waits for nothing but blocking calls."""
+    """What a coroutine returns that waits for nothing but sync calls."""
     try:
         steps.send(None)
     except StopIteration as end:

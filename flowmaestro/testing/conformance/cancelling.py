@@ -7,7 +7,7 @@ from typing import Any
 
 from flowmaestro.testing.conformance.check import CANCELLATION, STREAMS, WIRE, check, expect
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, some
-from flowmaestro.testing.conformance.runner import Job, Lane, Step
+from flowmaestro.testing.conformance.runner import Job, Runner, Step
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,
     PATIENCE,
@@ -23,23 +23,23 @@ from flowmaestro_transports.contract import AsyncTransport
 _WHY = "Time limits and Ctrl-C cancel; a connection lost with each would use up the pool."
 
 
-async def _expect_cancelled(lane: Lane, job: Job) -> None:
+async def _expect_cancelled(runner: Runner, job: Job) -> None:
     job.cancel()
-    expect(await lane.until(lambda: job.done), "what was cancelled went on for 2 s")
+    expect(await runner.until(lambda: job.done), "what was cancelled went on for 2 s")
     expect(
         job.cancelled,
         f"the cancellation was swallowed; {job.error or job.value!r} came instead",
     )
 
 
-async def _expect_usable(lane: Lane, transport: AsyncTransport, url: str) -> None:
-    job = lane.start(transport.send, ask(url, method="POST", body=b"on"), LIMIT)
+async def _expect_usable(runner: Runner, transport: AsyncTransport, url: str) -> None:
+    job = runner.start(transport.send, ask(url, method="POST", body=b"on"), LIMIT)
     response = await job.outcome()
     expect(response.body == b"on", f"the next call got {response}")
 
 
 @check(WIRE, CANCELLATION, why=_WHY)
-async def cancelled_while_connecting(lane: Lane) -> None:
+async def cancelled_while_connecting(runner: Runner) -> None:
     """A call cancelled while it connects lets go of the connection, and of its place."""
     begun, gone = threading.Event(), threading.Event()
 
@@ -48,18 +48,18 @@ async def cancelled_while_connecting(lane: Lane) -> None:
         peer.wait_closed()
         gone.set()
 
-    url = lane.site(echo)
-    server = lane.server(handler)  # no handshake comes of it
-    transport = lane.narrow_transport()
-    job = lane.start(transport.send, ask(server.url.replace("http:", "https:")), LIMIT)
-    expect(await lane.until(begun.is_set, LIMIT), "no connection came")
-    await _expect_cancelled(lane, job)
-    expect(await lane.until(gone.is_set), "the server still had its client 2 s later")
-    await _expect_usable(lane, transport, url)
+    url = runner.site(echo)
+    server = runner.server(handler)  # no handshake comes of it
+    transport = runner.narrow_transport()
+    job = runner.start(transport.send, ask(server.url.replace("http:", "https:")), LIMIT)
+    expect(await runner.until(begun.is_set, LIMIT), "no connection came")
+    await _expect_cancelled(runner, job)
+    expect(await runner.until(gone.is_set), "the server still had its client 2 s later")
+    await _expect_usable(runner, transport, url)
 
 
 @check(WIRE, CANCELLATION, why=_WHY)
-async def cancelled_while_sending(lane: Lane) -> None:
+async def cancelled_while_sending(runner: Runner) -> None:
     """A call cancelled while its body goes out lets go of the connection, and of its place."""
 
     def handler(peer: Peer) -> None:
@@ -70,20 +70,20 @@ async def cancelled_while_sending(lane: Lane) -> None:
         gone.set()
 
     reached, let_on, gone = threading.Event(), threading.Event(), threading.Event()
-    request = ask(lane.server(handler).url, method="POST", body=bytes(20_000_000))
-    url = lane.site(echo)
-    transport = lane.narrow_transport()
-    job = lane.start(transport.send, request, LIMIT)
-    expect(await lane.until(reached.is_set, LIMIT), "no request came")
-    await lane.pause(0.1)  # fill what lies between
-    await _expect_cancelled(lane, job)
+    request = ask(runner.server(handler).url, method="POST", body=bytes(20_000_000))
+    url = runner.site(echo)
+    transport = runner.narrow_transport()
+    job = runner.start(transport.send, request, LIMIT)
+    expect(await runner.until(reached.is_set, LIMIT), "no request came")
+    await runner.pause(0.1)  # fill what lies between
+    await _expect_cancelled(runner, job)
     let_on.set()
-    expect(await lane.until(gone.is_set), "the server still had its client 2 s later")
-    await _expect_usable(lane, transport, url)
+    expect(await runner.until(gone.is_set), "the server still had its client 2 s later")
+    await _expect_usable(runner, transport, url)
 
 
 @check(CANCELLATION, why=_WHY)
-async def cancelled_before_the_head(lane: Lane) -> None:
+async def cancelled_before_the_head(runner: Runner) -> None:
     """A call cancelled while it waits for its reply lets go of the connection."""
     live = LiveReply(held=True)
     asked = threading.Event()
@@ -94,16 +94,16 @@ async def cancelled_before_the_head(lane: Lane) -> None:
         asked.set()
         return live
 
-    url = lane.site(respond)  # type: ignore[arg-type]
-    transport = lane.narrow_transport()
+    url = runner.site(respond)  # type: ignore[arg-type]
+    transport = runner.narrow_transport()
     for use in (transport.send, transport.open):
         asked.clear()
         live.hung_up.clear()
-        job = lane.start(_insist, use, ask(url))
-        expect(await lane.until(asked.is_set, LIMIT), "no request came")
-        await _expect_cancelled(lane, job)
-        expect(await lane.until(live.hung_up.is_set), "the server still had its client 2 s later")
-        await _expect_usable(lane, transport, url)
+        job = runner.start(_insist, use, ask(url))
+        expect(await runner.until(asked.is_set, LIMIT), "no request came")
+        await _expect_cancelled(runner, job)
+        expect(await runner.until(live.hung_up.is_set), "the server still had its client 2 s later")
+        await _expect_usable(runner, transport, url)
 
 
 async def _insist(use: Step, request: Request) -> Any:
@@ -116,18 +116,18 @@ async def _insist(use: Step, request: Request) -> Any:
 
 
 @check(WIRE, CANCELLATION, why=_WHY)
-async def cancelled_within_the_head(lane: Lane) -> None:
+async def cancelled_within_the_head(runner: Runner) -> None:
     """A call cancelled while the head comes in lets go of the connection."""
-    await _expect_let_go(lane, b"HTTP/1.1 200 OK\r\nX: ")
+    await _expect_let_go(runner, b"HTTP/1.1 200 OK\r\nX: ")
 
 
 @check(WIRE, CANCELLATION, why=_WHY)
-async def cancelled_within_the_body(lane: Lane) -> None:
+async def cancelled_within_the_body(runner: Runner) -> None:
     """A call cancelled while the body comes in lets go of the connection."""
-    await _expect_let_go(lane, reply(headers=[CHUNKED], length=False) + chunk(b"one"))
+    await _expect_let_go(runner, reply(headers=[CHUNKED], length=False) + chunk(b"one"))
 
 
-async def _expect_let_go(lane: Lane, begin_with: bytes) -> None:
+async def _expect_let_go(runner: Runner, begin_with: bytes) -> None:
     begun, gone = threading.Event(), threading.Event()
 
     def handler(peer: Peer) -> None:
@@ -138,23 +138,23 @@ async def _expect_let_go(lane: Lane, begin_with: bytes) -> None:
         gone.set()
 
     halting: Handler = handler
-    server = lane.server(halting)
-    url = lane.site(echo)
-    transport = lane.narrow_transport()
-    job = lane.start(transport.send, ask(server.url), LIMIT)
-    expect(await lane.until(begun.is_set, LIMIT), "no request came")
-    await lane.pause(0.05)  # let it arrive
-    await _expect_cancelled(lane, job)
-    expect(await lane.until(gone.is_set), "the server still had its client 2 s later")
-    await _expect_usable(lane, transport, url)
+    server = runner.server(halting)
+    url = runner.site(echo)
+    transport = runner.narrow_transport()
+    job = runner.start(transport.send, ask(server.url), LIMIT)
+    expect(await runner.until(begun.is_set, LIMIT), "no request came")
+    await runner.pause(0.05)  # let it arrive
+    await _expect_cancelled(runner, job)
+    expect(await runner.until(gone.is_set), "the server still had its client 2 s later")
+    await _expect_usable(runner, transport, url)
 
 
 @check(CANCELLATION, STREAMS, why="Who waits for an event with a time limit of its own cancels.")
-async def cancelled_read(lane: Lane) -> None:
+async def cancelled_read(runner: Runner) -> None:
     """A body whose `read` was cancelled can be closed, and then lets its connection go."""
     live = LiveReply()
-    url = lane.site(lambda request: live if request.method == "GET" else echo(request))
-    transport = lane.narrow_transport()
+    url = runner.site(lambda request: live if request.method == "GET" else echo(request))
+    transport = runner.narrow_transport()
     body = await transport.open(ask(url), LIMIT)
     live.send(b"one")
     await some(body, 3)
@@ -163,9 +163,9 @@ async def cancelled_read(lane: Lane) -> None:
         while await body.read(LIMIT) is None:
             pass
 
-    job = lane.start(read_on)
-    await lane.pause(0.05)  # let it wait
-    await _expect_cancelled(lane, job)
+    job = runner.start(read_on)
+    await runner.pause(0.05)  # let it wait
+    await _expect_cancelled(runner, job)
     await body.close()
-    expect(await lane.until(live.hung_up.is_set), "the server still had its client 2 s later")
-    await _expect_usable(lane, transport, url)
+    expect(await runner.until(live.hung_up.is_set), "the server still had its client 2 s later")
+    await _expect_usable(runner, transport, url)

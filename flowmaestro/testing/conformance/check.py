@@ -1,6 +1,6 @@
 """A check: a name, the rule that must hold, why that matters, and how it is tried.
 
-Checks are coroutine functions, written once: under a blocking transport nothing in them ever
+Checks are coroutine functions, written once: under a sync transport nothing in them ever
 waits for an event loop, so they run to their end in one go.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Awaitable, Callable, FrozenSet, Optional
 from flowmaestro_core.http.messages import Phase, TransportFailure
 
 if TYPE_CHECKING:
-    from flowmaestro.testing.conformance.runner import Lane
+    from flowmaestro.testing.conformance.runner import Runner
 
 AT_ONCE = 2.0
 """Seconds within which that has to happen which need not wait for anything."""
@@ -21,7 +21,7 @@ AT_ONCE = 2.0
 WIRE = "a wire"
 """The check looks at bytes on a socket; a transport without sockets has none."""
 CANCELLATION = "cancellation"
-"""The check cancels a task; a blocking transport knows of none."""
+"""The check cancels a task; a sync transport knows of none."""
 STREAMS = "streams"
 """The check reads a body while it comes; a plain function gives whole replies."""
 TIME_LIMITS = "time limits"
@@ -45,17 +45,17 @@ class Check:
     rule: str
     why: str
     needs: FrozenSet[str]
-    run: Callable[[Lane], Awaitable[None]]
+    run: Callable[[Runner], Awaitable[None]]
 
     def verdict(self, finding: str) -> str:
         """What to tell when the check has failed: what is wrong, and why that matters."""
         return f"{self.name}: {finding}\nThe rule: {self.rule}\nWhy it matters: {self.why}"
 
 
-def check(*needs: str, why: str) -> Callable[[Callable[[Lane], Awaitable[None]]], Check]:
+def check(*needs: str, why: str) -> Callable[[Callable[[Runner], Awaitable[None]]], Check]:
     """Make a check of a coroutine function: its docstring is the rule, its name the name."""
 
-    def make(run: Callable[[Lane], Awaitable[None]]) -> Check:
+    def make(run: Callable[[Runner], Awaitable[None]]) -> Check:
         name = run.__name__.replace("_", "-")
         return Check(name, run.__doc__ or "", why, frozenset(needs), run)
 

@@ -16,30 +16,36 @@ from flowmaestro.testing.conformance.check import (
     expect_failure,
 )
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, some
-from flowmaestro.testing.conformance.runner import Job, Lane
+from flowmaestro.testing.conformance.runner import Job, Runner
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Peer, chunk, reply
 from flowmaestro.testing.conformance.site import LiveReply
-from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError, TransportFailure
+from flowmaestro_core.http.messages import (
+    Phase,
+    Request,
+    Response,
+    TransportClosedError,
+    TransportFailure,
+)
 from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
 
 
 @check(STREAMS, why="A loop over events that ends with `break` would hold a connection for good.")
-async def early_close(lane: Lane) -> None:
+async def early_close(runner: Runner) -> None:
     """A body that is closed before its end lets its connection go; the server sees it in 2 s."""
     live = LiveReply()
-    url = lane.site(lambda request: live if request.url.endswith("/stream") else echo(request))
-    transport = lane.narrow_transport()
+    url = runner.site(lambda request: live if request.url.endswith("/stream") else echo(request))
+    transport = runner.narrow_transport()
     body = await transport.open(ask(url, "/stream"), LIMIT)
     live.send(b"one")
     await some(body, 3)
     await body.close()
-    expect(await lane.until(live.hung_up.is_set), "the server still had its client 2 s later")
+    expect(await runner.until(live.hung_up.is_set), "the server still had its client 2 s later")
     response = await transport.send(ask(url, method="POST", body=b"on"), LIMIT)
     expect(response.body == b"on", f"the next call got {response}")
 
 
 @check(WIRE, STREAMS, why="A loop over events that ends with `break` would hold a connection.")
-async def early_close_over_tls(lane: Lane) -> None:
+async def early_close_over_tls(runner: Runner) -> None:
     """A body under TLS that is closed before its end lets its connection go within 2 s, too."""
     gone = threading.Event()
 
@@ -49,15 +55,15 @@ async def early_close_over_tls(lane: Lane) -> None:
         peer.wait_closed()
         gone.set()
 
-    server = lane.server(handler, tls=lane.authority.server_context())
-    body = await lane.transport(verify=lane.authority.file).open(ask(server.url), LIMIT)
+    server = runner.server(handler, tls=runner.authority.server_context())
+    body = await runner.transport(verify=runner.authority.file).open(ask(server.url), LIMIT)
     await some(body, 3)
     await body.close()
-    expect(await lane.until(gone.is_set), "the server still had its client 2 s later")
+    expect(await runner.until(gone.is_set), "the server still had its client 2 s later")
 
 
 @check(WIRE, why="Sockets of clients that are long closed add up.")
-async def close_frees_every_connection(lane: Lane) -> None:
+async def close_frees_every_connection(runner: Runner) -> None:
     """A transport that was closed has no connection left: no idle one, and none of a call."""
     asked = threading.Event()
     go_on = threading.Event()
@@ -69,23 +75,23 @@ async def close_frees_every_connection(lane: Lane) -> None:
                 go_on.wait(PATIENCE)
             peer.send(reply(b"ok"))
 
-    server = lane.server(handler)
-    transport = lane.transport()
+    server = runner.server(handler)
+    transport = runner.transport()
     await transport.send(ask(server.url, method="POST"), LIMIT)
-    job = lane.start(_reply_or_failure, transport, ask(server.url))
-    await lane.until(asked.is_set)
+    job = runner.start(_reply_or_failure, transport, ask(server.url))
+    await runner.until(asked.is_set)
     await transport.close()
     go_on.set()
     await job.outcome(AT_ONCE)
-    left = await lane.until(lambda: not server.open_connections)
+    left = await runner.until(lambda: not server.open_connections)
     expect(left, f"{server.open_connections} connections were still open 2 s later")
 
 
 @check(why="`with` blocks, collectors and users all close; the last one must not fail.")
-async def close_twice(lane: Lane) -> None:
+async def close_twice(runner: Runner) -> None:
     """Closing a body twice, or a transport, is harmless."""
-    url = lane.site(echo)
-    transport = lane.transport()
+    url = runner.site(echo)
+    transport = runner.transport()
     body = await transport.open(ask(url, method="POST", body=b"x"), LIMIT)
     for _ in range(2):
         await body.close()
@@ -94,17 +100,17 @@ async def close_twice(lane: Lane) -> None:
 
 
 @check(STREAMS, why="Half of a body must not look like all of it.")
-async def read_after_close(lane: Lane) -> None:
+async def read_after_close(runner: Runner) -> None:
     """A body that was closed before its end cannot be read: that is a failure, not an end."""
     live = LiveReply()
-    url = lane.site(lambda _: live)
-    body = await lane.transport().open(ask(url), LIMIT)
+    url = runner.site(lambda _: live)
+    body = await runner.transport().open(ask(url), LIMIT)
     await body.close()
     await expect_failure(body.read(0.5), Phase.REPLY_BROKEN)
 
 
 @check(why="What is used by mistake has to say so, not connect anew and leak.")
-async def use_after_close(lane: Lane) -> None:
+async def use_after_close(runner: Runner) -> None:
     """A transport that was closed raises `TransportClosedError`, and asks for nothing."""
     asked = threading.Event()
 
@@ -112,8 +118,8 @@ async def use_after_close(lane: Lane) -> None:
         asked.set()
         return Response(200, {})
 
-    url = lane.site(respond)
-    transport = lane.transport()
+    url = runner.site(respond)
+    transport = runner.transport()
     await transport.close()
     for use in (transport.send, transport.open):
         try:
@@ -127,30 +133,30 @@ async def use_after_close(lane: Lane) -> None:
 
 
 @check(STREAMS, why="A stream that somebody closes would hang until its next event.")
-async def close_while_reading(lane: Lane) -> None:
+async def close_while_reading(runner: Runner) -> None:
     """Closing a body wakes who reads it, and that read fails."""
-    await _expect_woken(lane, closes="body")
+    await _expect_woken(runner, closes="body")
 
 
 @check(STREAMS, why="A program that shuts down would hang in its streams.")
-async def close_of_the_transport_while_reading(lane: Lane) -> None:
+async def close_of_the_transport_while_reading(runner: Runner) -> None:
     """Closing a transport wakes who reads a body of it, and that read fails."""
-    await _expect_woken(lane, closes="transport")
+    await _expect_woken(runner, closes="transport")
 
 
-async def _expect_woken(lane: Lane, closes: str) -> None:
+async def _expect_woken(runner: Runner, closes: str) -> None:
     live = LiveReply()
-    url = lane.site(lambda _: live)
-    transport = lane.transport()
+    url = runner.site(lambda _: live)
+    transport = runner.transport()
     body = await transport.open(ask(url), LIMIT)
     live.send(b"one")
     await some(body, 3)
-    reader = lane.start(_read_on, body)
-    await lane.pause(0.1)  # let it wait
+    reader = runner.start(_read_on, body)
+    await runner.pause(0.1)  # let it wait
     closer: Any = body if closes == "body" else transport
     await closer.close()
     await expect_failure(reader.outcome(), Phase.REPLY_BROKEN)
-    expect(await lane.until(live.hung_up.is_set), "the server still had its client 2 s later")
+    expect(await runner.until(live.hung_up.is_set), "the server still had its client 2 s later")
 
 
 async def _read_on(body: AsyncOpenResponse) -> Any:
@@ -161,10 +167,10 @@ async def _read_on(body: AsyncOpenResponse) -> Any:
 
 
 @check(why="A program that shuts down would hang in its calls, or leave a connection behind.")
-async def close_in_flight(lane: Lane) -> None:
+async def close_in_flight(runner: Runner) -> None:
     """A call under way when its transport is closed ends: with its reply, or with a failure."""
     live = LiveReply(held=True)
-    transport, job = await _under_way(lane, live)
+    transport, job = await _under_way(runner, live)
     await transport.close()
     live.begin()
     live.end()
@@ -172,20 +178,20 @@ async def close_in_flight(lane: Lane) -> None:
 
 
 @check(STREAMS, why="A program that shuts down would hang in its calls until their time is up.")
-async def close_wakes_a_call(lane: Lane) -> None:
+async def close_wakes_a_call(runner: Runner) -> None:
     """Closing a transport wakes who waits for a reply, and that call fails."""
-    await _expect_cut_short(lane, LiveReply(held=True))
+    await _expect_cut_short(runner, LiveReply(held=True))
 
 
 @check(STREAMS, why="A program that shuts down would hang in its calls until their time is up.")
-async def close_wakes_a_call_in_its_body(lane: Lane) -> None:
+async def close_wakes_a_call_in_its_body(runner: Runner) -> None:
     """Closing a transport wakes who waits for the rest of a reply, and that call fails."""
     live = LiveReply()
     live.send(b"one")
-    await _expect_cut_short(lane, live)
+    await _expect_cut_short(runner, live)
 
 
-async def _under_way(lane: Lane, live: LiveReply) -> Tuple[AsyncTransport, Job]:
+async def _under_way(runner: Runner, live: LiveReply) -> Tuple[AsyncTransport, Job]:
     """A transport, and a call of its that the server answers with `live`, once it was asked."""
     asked = threading.Event()
 
@@ -193,18 +199,18 @@ async def _under_way(lane: Lane, live: LiveReply) -> Tuple[AsyncTransport, Job]:
         asked.set()
         return live
 
-    url = lane.site(respond)
-    transport = lane.transport()
-    job = lane.start(_reply_or_failure, transport, ask(url))
-    await lane.until(asked.is_set)
+    url = runner.site(respond)
+    transport = runner.transport()
+    job = runner.start(_reply_or_failure, transport, ask(url))
+    await runner.until(asked.is_set)
     return transport, job
 
 
-async def _expect_cut_short(lane: Lane, live: LiveReply) -> None:
-    transport, job = await _under_way(lane, live)
-    await lane.pause(0.1)  # let it wait
+async def _expect_cut_short(runner: Runner, live: LiveReply) -> None:
+    transport, job = await _under_way(runner, live)
+    await runner.pause(0.1)  # let it wait
     await transport.close()
-    if not await lane.until(lambda: job.done):
+    if not await runner.until(lambda: job.done):
         live.begin()
         live.end()
         await job.outcome(AT_ONCE)

@@ -8,7 +8,7 @@ import zlib
 from flowmaestro.testing.conformance.check import WIRE, NotOffered, check, expect
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, whole
 from flowmaestro.testing.conformance.failing import expect_broken
-from flowmaestro.testing.conformance.runner import Lane
+from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, answering, chunk, echo, reply
 from flowmaestro_core.http.messages import Headers
 
@@ -16,24 +16,24 @@ _TEXT = b"hello world, " * 20
 
 
 @check(WIRE, why="JSON that is still compressed cannot be read.")
-async def gzip_is_undone(lane: Lane) -> None:
+async def gzip_is_undone(runner: Runner) -> None:
     """A body that was compressed with gzip comes inflated, and without Content-Encoding."""
-    await _expect_inflated(lane, "gzip", gzip.compress(_TEXT))
+    await _expect_inflated(runner, "gzip", gzip.compress(_TEXT))
 
 
 @check(WIRE, why="JSON that is still compressed cannot be read.")
-async def deflate_is_undone(lane: Lane) -> None:
+async def deflate_is_undone(runner: Runner) -> None:
     """A body that was compressed with deflate comes inflated, and without Content-Encoding."""
-    await _expect_inflated(lane, "deflate", zlib.compress(_TEXT))
+    await _expect_inflated(runner, "deflate", zlib.compress(_TEXT))
 
 
-async def _expect_inflated(lane: Lane, coding: str, packed: bytes) -> None:
-    await _refuse_unless_asked_for(lane, coding)
+async def _expect_inflated(runner: Runner, coding: str, packed: bytes) -> None:
+    await _refuse_unless_asked_for(runner, coding)
     pieces = [packed[at : at + 7] for at in range(0, len(packed), 7)]
     head = reply(headers=[CHUNKED, ("Content-Encoding", coding)], length=False)
     data = head + b"".join(map(chunk, [*pieces, b""]))
-    server = lane.server(answering(data, data))
-    transport = lane.transport()
+    server = runner.server(answering(data, data))
+    transport = runner.transport()
     response = await transport.send(ask(server.url), LIMIT)
     _expect_plain(response.headers, response.body)
     body = await transport.open(ask(server.url), LIMIT)
@@ -47,17 +47,17 @@ def _expect_plain(headers: Headers, content: bytes) -> None:
 
 
 @check(WIRE, why="A body cut short that passes for a whole one is half a result, taken for true.")
-async def truncated_coded_body(lane: Lane) -> None:
+async def truncated_coded_body(runner: Runner) -> None:
     """A compressed body that was cut off before it was framed is a failure (*reply broken*)."""
-    await _refuse_unless_asked_for(lane, "gzip")
+    await _refuse_unless_asked_for(runner, "gzip")
     cut = gzip.compress(_TEXT)[:-6]
-    await expect_broken(lane, reply(cut, headers=[("Content-Encoding", "gzip")]))
+    await expect_broken(runner, reply(cut, headers=[("Content-Encoding", "gzip")]))
 
 
-async def _refuse_unless_asked_for(lane: Lane, coding: str) -> None:
+async def _refuse_unless_asked_for(runner: Runner, coding: str) -> None:
     """A request passes a coding on to the server; a transport may take that back."""
-    server = lane.server(echo)
-    await lane.transport().send(ask(server.url), LIMIT)
+    server = runner.server(echo)
+    await runner.transport().send(ask(server.url), LIMIT)
     (request,) = server.requests
     if "accept-encoding" not in request or coding not in request["accept-encoding"]:
         raise NotOffered(coding, "replies come uncompressed, and are larger")

@@ -16,7 +16,7 @@ from flowmaestro.testing.conformance.check import (
     expect_failure,
 )
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, some
-from flowmaestro.testing.conformance.runner import Lane
+from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import Handler, Peer, answering, reply
 from flowmaestro.testing.conformance.site import LiveReply
 from flowmaestro_core.http.messages import Phase, Request, Response
@@ -26,18 +26,18 @@ BOUND = 10
 
 
 @check(WIRE, why="A POST on a dead connection may not be repeated, so the user gets an error.")
-async def stale_connection(lane: Lane) -> None:
+async def stale_connection(runner: Runner) -> None:
     """A kept connection that the server has closed meanwhile is not used again."""
-    await _expect_renewed(lane, Peer.close)
+    await _expect_renewed(runner, Peer.close)
 
 
 @check(WIRE, why="A POST on a dead connection may not be repeated, so the user gets an error.")
-async def stale_connection_that_was_reset(lane: Lane) -> None:
+async def stale_connection_that_was_reset(runner: Runner) -> None:
     """A kept connection that was reset meanwhile is not used again."""
-    await _expect_renewed(lane, Peer.reset)
+    await _expect_renewed(runner, Peer.reset)
 
 
-async def _expect_renewed(lane: Lane, leave: object) -> None:
+async def _expect_renewed(runner: Runner, leave: object) -> None:
     left = threading.Semaphore(0)
 
     def handler(peer: Peer) -> None:
@@ -47,18 +47,18 @@ async def _expect_renewed(lane: Lane, leave: object) -> None:
         left.release()
 
     async def arrival() -> None:
-        await lane.until(lambda: left.acquire(blocking=False))
-        await lane.pause(0.05)  # the goodbye has to arrive
+        await runner.until(lambda: left.acquire(blocking=False))
+        await runner.pause(0.05)  # the goodbye has to arrive
 
-    await _expect_echoes(lane, handler, arrival)
+    await _expect_echoes(runner, handler, arrival)
 
 
 async def _expect_echoes(
-    lane: Lane, handler: Handler, arrival: Callable[[], Awaitable[None]]
+    runner: Runner, handler: Handler, arrival: Callable[[], Awaitable[None]]
 ) -> None:
     """Each call gets its own body back, whatever the server does before the next `arrival`."""
-    server = lane.server(handler)
-    transport = lane.transport()
+    server = runner.server(handler)
+    transport = runner.transport()
     for number in range(3):
         body = b"%d" % number
         response = await transport.send(ask(server.url, method="POST", body=body), LIMIT)
@@ -67,7 +67,7 @@ async def _expect_echoes(
 
 
 @check(WIRE, why="A caller would get the answer to somebody else's question.")
-async def an_unasked_reply(lane: Lane) -> None:
+async def an_unasked_reply(runner: Runner) -> None:
     """What comes on a kept connection unasked is not taken for the reply to the next request."""
     sent = threading.Semaphore(0)
 
@@ -78,17 +78,17 @@ async def an_unasked_reply(lane: Lane) -> None:
             peer.send(reply(b"unasked"))
             sent.release()
 
-    server = lane.server(handler)
-    transport = lane.transport()
+    server = runner.server(handler)
+    transport = runner.transport()
     for _ in range(2):
         response = await transport.send(ask(server.url), LIMIT)
         expect(response.body == b"asked", f"the reply was {response.body!r}")
-        await lane.until(lambda: sent.acquire(blocking=False))
-        await lane.pause(0.05)  # it has to arrive
+        await runner.until(lambda: sent.acquire(blocking=False))
+        await runner.pause(0.05)  # it has to arrive
 
 
 @check(WIRE, why="A program that computes between its calls has not looked at its sockets since.")
-async def a_busy_program_looks_first(lane: Lane) -> None:
+async def a_busy_program_looks_first(runner: Runner) -> None:
     """What came on a kept connection while the program was busy is seen before it is used."""
     for farewell in (reply(b"unasked"), b""):
         left = threading.Semaphore(0)
@@ -111,25 +111,25 @@ async def a_busy_program_looks_first(lane: Lane) -> None:
             left.acquire(timeout=AT_ONCE)  # no event loop runs meanwhile
             time.sleep(0.05)  # noqa: ASYNC251 - nor while it arrives
 
-        await _expect_echoes(lane, handler, arrival)
+        await _expect_echoes(runner, handler, arrival)
 
 
 @check(WIRE, why="The next call would wait for a server that has said goodbye.")
-async def connection_close(lane: Lane) -> None:
+async def connection_close(runner: Runner) -> None:
     """After a reply with `Connection: close` the connection is not used again."""
-    await _expect_not_kept(lane, reply(b"ok", headers=[("Connection", "close")]))
+    await _expect_not_kept(runner, reply(b"ok", headers=[("Connection", "close")]))
 
 
 @check(WIRE, why="HTTP/1.0 servers close after the reply (RFC 9112, 9.3).")
-async def http_1_0_reply(lane: Lane) -> None:
+async def http_1_0_reply(runner: Runner) -> None:
     """A reply in HTTP/1.0 is read, and its connection not used again."""
-    await _expect_not_kept(lane, b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    await _expect_not_kept(runner, b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
 
-async def _expect_not_kept(lane: Lane, data: bytes) -> None:
+async def _expect_not_kept(runner: Runner, data: bytes) -> None:
     """The server does not close by itself, so that nothing else gives the connection away."""
-    server = lane.server(answering(data, data))
-    transport = lane.transport()
+    server = runner.server(answering(data, data))
+    transport = runner.transport()
     for number in range(1, 3):
         response = await transport.send(ask(server.url), LIMIT)
         expect(response.body == b"ok", f"the reply was {response}")
@@ -137,13 +137,13 @@ async def _expect_not_kept(lane: Lane, data: bytes) -> None:
 
 
 @check(why="Answers that reach the wrong caller are worse than none.")
-async def many_at_once(lane: Lane) -> None:
+async def many_at_once(runner: Runner) -> None:
     """50 threads, or 500 tasks, that call at once each get their own answer."""
-    url = lane.site(echo)
-    transport = lane.transport()
+    url = runner.site(echo)
+    transport = runner.transport()
     jobs = [
-        lane.start(transport.send, ask(url, method="POST", body=b"%d" % number), 6 * LIMIT)
-        for number in range(lane.crowd)
+        runner.start(transport.send, ask(url, method="POST", body=b"%d" % number), 6 * LIMIT)
+        for number in range(runner.crowd)
     ]
     for number, job in enumerate(jobs):
         response = await job.outcome(6 * LIMIT)
@@ -151,7 +151,7 @@ async def many_at_once(lane: Lane) -> None:
 
 
 @check(WIRE, why="A crowd would exhaust the server's sockets, or the user's.")
-async def bounded_connections(lane: Lane) -> None:
+async def bounded_connections(runner: Runner) -> None:
     """No more calls of a crowd are on their way at a time than `max_connections` says."""
     lock = threading.Lock()
     beyond = threading.Event()
@@ -172,11 +172,11 @@ async def bounded_connections(lane: Lane) -> None:
                 busy -= 1
             peer.send(reply(request.body))
 
-    server = lane.server(handler)
-    transport = lane.transport(max_connections=BOUND)
+    server = runner.server(handler)
+    transport = runner.transport(max_connections=BOUND)
     jobs = [
-        lane.start(transport.send, ask(server.url, method="POST", body=b"%d" % number), 6 * LIMIT)
-        for number in range(lane.crowd)
+        runner.start(transport.send, ask(server.url, method="POST", body=b"%d" % number), 6 * LIMIT)
+        for number in range(runner.crowd)
     ]
     for number, job in enumerate(jobs):
         response = await job.outcome(6 * LIMIT)
@@ -187,22 +187,22 @@ async def bounded_connections(lane: Lane) -> None:
 
 
 @check(WIRE, STREAMS, why="A few streams would bring every call to a halt.")
-async def open_bodies_take_no_place_of_calls(lane: Lane) -> None:
+async def open_bodies_take_no_place_of_calls(runner: Runner) -> None:
     """An open body does not count against the limit of connections for calls."""
     live = LiveReply()
-    url = lane.site(lambda request: live if request.url.endswith("/stream") else echo(request))
-    transport = lane.transport(max_connections=1)
+    url = runner.site(lambda request: live if request.url.endswith("/stream") else echo(request))
+    transport = runner.transport(max_connections=1)
     body = await transport.open(ask(url, "/stream"), LIMIT)
     live.send(b"x")
     await some(body, 1)
-    job = lane.start(transport.send, ask(url, method="POST", body=b"beside"), LIMIT)
+    job = runner.start(transport.send, ask(url, method="POST", body=b"beside"), LIMIT)
     response = await job.outcome()
     expect(response.body == b"beside", f"the reply was {response}")
     await body.close()
 
 
 @check(WIRE, TIME_LIMITS, why="A call would wait for longer than its user has said.")
-async def waiting_for_a_connection_counts(lane: Lane) -> None:
+async def waiting_for_a_connection_counts(runner: Runner) -> None:
     """The wait for a free connection counts in `timeout`; when it runs out, nothing was sent."""
     live = LiveReply(held=True)
     asked = threading.Event()
@@ -211,10 +211,10 @@ async def waiting_for_a_connection_counts(lane: Lane) -> None:
         asked.set()
         return live
 
-    url = lane.site(respond)
-    transport = lane.transport(max_connections=1)
-    holder = lane.start(transport.send, ask(url), LIMIT)
-    await lane.until(asked.is_set)
+    url = runner.site(respond)
+    transport = runner.transport(max_connections=1)
+    holder = runner.start(transport.send, ask(url), LIMIT)
+    await runner.until(asked.is_set)
     await expect_failure(
         transport.send(ask(url), 0.3), Phase.NOT_SENT, timed_out=True, within=0.3 + AT_ONCE
     )

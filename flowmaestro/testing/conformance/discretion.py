@@ -11,7 +11,7 @@ import pytest
 
 from flowmaestro.testing.conformance.check import check, expect
 from flowmaestro.testing.conformance.exchange import LIMIT, ask
-from flowmaestro.testing.conformance.runner import Lane
+from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro_core.http.messages import Request, Response
 
 _OWN_FIELDS = {"host", "content-length", "connection", "keep-alive", "transfer-encoding"}
@@ -19,7 +19,7 @@ _OWN_FIELDS = {"host", "content-length", "connection", "keep-alive", "transfer-e
 
 
 @check(why="Signatures, ids and keys are in there; what is normalised is another request.")
-async def the_request_goes_out_as_it_is(lane: Lane) -> None:
+async def the_request_goes_out_as_it_is(runner: Runner) -> None:
     """Method, target, header fields and body arrive as given; only what framing needs is added."""
     received: List[Request] = []
 
@@ -27,10 +27,10 @@ async def the_request_goes_out_as_it_is(lane: Lane) -> None:
         received.append(request)
         return Response(200, {})
 
-    url = lane.site(respond)
+    url = runner.site(respond)
     path = "/a%2Fb/%C3%A9?q=%20x&y=a+b"
     sent = ask(url, path, "PUT", b'{"a":1}', **{"X-b": "1", "Content-Type": "application/json"})
-    await lane.transport().send(sent, LIMIT)
+    await runner.transport().send(sent, LIMIT)
     (request,) = received
     expect(request.method == "PUT", f"the method was {request.method}")
     expect(request.url.endswith(path), f"the target was {request.url}, not {path}")
@@ -46,7 +46,7 @@ async def the_request_goes_out_as_it_is(lane: Lane) -> None:
 
 
 @check(why="A redirect leads the key to a stranger; where one is safe, the core follows it.")
-async def no_redirect_is_followed(lane: Lane) -> None:
+async def no_redirect_is_followed(runner: Runner) -> None:
     """A redirect is a reply like any other."""
     received: List[str] = []
 
@@ -54,8 +54,8 @@ async def no_redirect_is_followed(lane: Lane) -> None:
         received.append(request.url)
         return Response(int(request.url[-3:]), {"Location": "/elsewhere"})
 
-    url = lane.site(respond)
-    transport = lane.transport()
+    url = runner.site(respond)
+    transport = runner.transport()
     for status in (301, 302, 303, 307, 308):
         for use in (transport.send, transport.open):
             reply = await use(ask(url, f"/{status}"), LIMIT)
@@ -66,7 +66,7 @@ async def no_redirect_is_followed(lane: Lane) -> None:
 
 
 @check(why="A cookie of one call would speak for the user in the next.")
-async def no_cookie_is_kept(lane: Lane) -> None:
+async def no_cookie_is_kept(runner: Runner) -> None:
     """A cookie that a reply sets is not sent with the next request."""
     received: List[Request] = []
 
@@ -74,15 +74,15 @@ async def no_cookie_is_kept(lane: Lane) -> None:
         received.append(request)
         return Response(200, {"Set-Cookie": "a=b; Path=/"})
 
-    url = lane.site(respond)
-    transport = lane.transport()
+    url = runner.site(respond)
+    transport = runner.transport()
     for _ in range(2):
         await transport.send(ask(url), LIMIT)
     expect(not any("cookie" in request.headers for request in received), "a cookie was sent back")
 
 
 @check(why="A password from the user's files would go to a server that did not ask for it.")
-async def no_credential_of_the_environment(lane: Lane) -> None:
+async def no_credential_of_the_environment(runner: Runner) -> None:
     """A password in `.netrc` is not sent."""
     received: List[Request] = []
 
@@ -91,8 +91,8 @@ async def no_credential_of_the_environment(lane: Lane) -> None:
         return Response(200, {})
 
     with _netrc_at_home():
-        url = lane.site(respond)
-        await lane.transport().send(ask(url), LIMIT)
+        url = runner.site(respond)
+        await runner.transport().send(ask(url), LIMIT)
     expect("authorization" not in received[0].headers, "it was sent as Authorization")
 
 

@@ -21,7 +21,7 @@ from flowmaestro.testing.conformance.check import (
     expect_failure,
 )
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, some, whole
-from flowmaestro.testing.conformance.runner import Lane
+from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,
     PATIENCE,
@@ -39,23 +39,23 @@ _HEAD_CHUNKED = reply(headers=[CHUNKED], length=False)
 
 
 @check(WIRE, why=_TRUNCATED)
-async def truncated_counted_body(lane: Lane) -> None:
+async def truncated_counted_body(runner: Runner) -> None:
     """A body shorter than its Content-Length is a failure (*reply broken*)."""
-    await expect_broken(lane, b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello")
-    await expect_broken(lane, b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n")
+    await expect_broken(runner, b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello")
+    await expect_broken(runner, b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n")
 
 
 @check(WIRE, why=_TRUNCATED)
-async def truncated_chunked_body(lane: Lane) -> None:
+async def truncated_chunked_body(runner: Runner) -> None:
     """A chunked body without its last chunk is a failure (*reply broken*), wherever it ends."""
     for body in (b"", b"5", b"5\r\nhel", b"5\r\nhello", b"5\r\nhello\r\n"):
-        await expect_broken(lane, _HEAD_CHUNKED + body)
+        await expect_broken(runner, _HEAD_CHUNKED + body)
 
 
-async def expect_broken(lane: Lane, data: bytes) -> None:
+async def expect_broken(runner: Runner, data: bytes) -> None:
     """A server that sends this and closes has sent no result, read whole or in pieces."""
-    server = lane.server(answering(data, then_close=True))
-    transport = lane.transport()
+    server = runner.server(answering(data, then_close=True))
+    transport = runner.transport()
     await expect_failure(
         transport.send(ask(server.url), LIMIT), Phase.REPLY_BROKEN, timed_out=False
     )
@@ -73,7 +73,7 @@ async def _read_out(transport: AsyncTransport, request: Request, timeout: float)
 
 
 @check(WIRE, why=_TRUNCATED)
-async def a_body_cut_off_under_tls(lane: Lane) -> None:
+async def a_body_cut_off_under_tls(runner: Runner) -> None:
     """A body that ends with its connection is whole if TLS said goodbye, and else a failure."""
 
     def handler(peer: Peer) -> None:
@@ -84,75 +84,75 @@ async def a_body_cut_off_under_tls(lane: Lane) -> None:
         else:
             socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)  # as anybody between can do
 
-    url = lane.server(handler, tls=lane.authority.server_context()).url
-    verify = lane.authority.file
-    response = await lane.transport(verify=verify).send(ask(url, "/whole"), LIMIT)
+    url = runner.server(handler, tls=runner.authority.server_context()).url
+    verify = runner.authority.file
+    response = await runner.transport(verify=verify).send(ask(url, "/whole"), LIMIT)
     expect(response.body == b"hello", f"{response.body!r} came, not b'hello'")
-    transport = lane.transport(verify=verify)
+    transport = runner.transport(verify=verify)
     for use in (transport.send, partial(_read_out, transport)):
         await expect_failure(use(ask(url, "/half"), LIMIT), Phase.REPLY_BROKEN, timed_out=False)
 
 
 @check(WIRE, why=_PHASE)
-async def refused_connection(lane: Lane) -> None:
+async def refused_connection(runner: Runner) -> None:
     """Where nobody listens, the failure says *not sent*, and has its cause chained."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        transport = lane.transport()
+        transport = runner.transport()
         for use in (transport.send, transport.open):
             failure = await expect_failure(use(ask(url), LIMIT), Phase.NOT_SENT, timed_out=False)
             expect(failure.__cause__ is not None, "the library's own exception is not chained")
 
 
 @check(WIRE, why=_PHASE)
-async def reset_in_the_handshake(lane: Lane) -> None:
+async def reset_in_the_handshake(runner: Runner) -> None:
     """A TLS handshake that breaks off is *not sent*."""
 
     def handler(peer: Peer) -> None:
         peer.sock.recv(100)
         peer.reset()
 
-    url = lane.server(handler).url.replace("http:", "https:")
-    transport = lane.transport()
+    url = runner.server(handler).url.replace("http:", "https:")
+    transport = runner.transport()
     await expect_failure(
         transport.send(ask(url, method="POST", body=b"{}"), LIMIT), Phase.NOT_SENT, timed_out=False
     )
 
 
 @check(WIRE, why=_PHASE)
-async def reset_while_sending(lane: Lane) -> None:
+async def reset_while_sending(runner: Runner) -> None:
     """A request of which a part went out is *maybe processed*."""
 
     def handler(peer: Peer) -> None:
         peer.sock.recv(65536)
         peer.reset()
 
-    request = ask(lane.server(handler).url, method="POST", body=bytes(20_000_000))
+    request = ask(runner.server(handler).url, method="POST", body=bytes(20_000_000))
     await expect_failure(
-        lane.transport().send(request, LIMIT), Phase.MAYBE_PROCESSED, timed_out=False
+        runner.transport().send(request, LIMIT), Phase.MAYBE_PROCESSED, timed_out=False
     )
 
 
 @check(WIRE, why=_PHASE)
-async def reset_before_the_head(lane: Lane) -> None:
+async def reset_before_the_head(runner: Runner) -> None:
     """A request that went out, without any reply, is *maybe processed*, its cause chained."""
-    await _expect_maybe_processed(lane, Peer.reset)
+    await _expect_maybe_processed(runner, Peer.reset)
 
 
 @check(WIRE, why=_PHASE)
-async def closed_before_the_head(lane: Lane) -> None:
+async def closed_before_the_head(runner: Runner) -> None:
     """A request that is answered with a goodbye is *maybe processed*, its cause chained."""
-    await _expect_maybe_processed(lane, Peer.close)
+    await _expect_maybe_processed(runner, Peer.close)
 
 
-async def _expect_maybe_processed(lane: Lane, leave: Handler) -> None:
+async def _expect_maybe_processed(runner: Runner, leave: Handler) -> None:
     def handler(peer: Peer) -> None:
         peer.read_request()
         leave(peer)
 
-    server = lane.server(handler)
-    transport = lane.transport()
+    server = runner.server(handler)
+    transport = runner.transport()
     for use in (transport.send, transport.open):
         failure = await expect_failure(
             use(ask(server.url, method="POST", body=b"{}"), LIMIT),
@@ -163,7 +163,7 @@ async def _expect_maybe_processed(lane: Lane, leave: Handler) -> None:
 
 
 @check(WIRE, why=_PHASE)
-async def reset_within_the_head(lane: Lane) -> None:
+async def reset_within_the_head(runner: Runner) -> None:
     """A head that breaks off is no reply, and never *not sent*."""
 
     def handler(peer: Peer) -> None:
@@ -172,7 +172,7 @@ async def reset_within_the_head(lane: Lane) -> None:
         peer.reset()
 
     await expect_failure(
-        lane.transport().send(ask(lane.server(handler).url), LIMIT),
+        runner.transport().send(ask(runner.server(handler).url), LIMIT),
         Phase.REPLY_BROKEN,
         Phase.MAYBE_PROCESSED,
         timed_out=False,
@@ -180,7 +180,7 @@ async def reset_within_the_head(lane: Lane) -> None:
 
 
 @check(WIRE, STREAMS, why=_PHASE)
-async def reset_within_the_body(lane: Lane) -> None:
+async def reset_within_the_body(runner: Runner) -> None:
     """A body that breaks off fails (*reply broken*), and goes on failing, whatever ends it."""
     for head in (_HEAD_CHUNKED + b"9\r\n", b"HTTP/1.1 200 OK\r\n\r\n"):
         go_on = threading.Event()
@@ -191,7 +191,7 @@ async def reset_within_the_body(lane: Lane) -> None:
             go_on.wait(PATIENCE)
             peer.reset()
 
-        body = await lane.transport().open(ask(lane.server(handler).url), LIMIT)
+        body = await runner.transport().open(ask(runner.server(handler).url), LIMIT)
         got = await some(body, 5)
         expect(got == b"hello", f"{got!r} came before the break, not b'hello'")
         go_on.set()
@@ -201,7 +201,7 @@ async def reset_within_the_body(lane: Lane) -> None:
 
 
 @check(WIRE, why="A stack that repeats by itself runs a workflow twice, and charges for both.")
-async def nothing_is_sent_twice(lane: Lane) -> None:
+async def nothing_is_sent_twice(runner: Runner) -> None:
     """A request whose kept connection breaks is not repeated by the transport: not even a GET."""
 
     def handler(peer: Peer) -> None:
@@ -211,8 +211,8 @@ async def nothing_is_sent_twice(lane: Lane) -> None:
         peer.reset()
 
     for method in ("GET", "DELETE", "POST"):
-        server = lane.server(handler)
-        transport = lane.transport()
+        server = runner.server(handler)
+        transport = runner.transport()
         await transport.send(ask(server.url, "/first"), LIMIT)
         with contextlib.suppress(TransportFailure):
             await transport.send(ask(server.url, "/second", method), LIMIT)
@@ -221,34 +221,34 @@ async def nothing_is_sent_twice(lane: Lane) -> None:
 
 
 @check(WIRE, why="Whatever garbage is taken for a reply becomes a wrong result.")
-async def garbage_instead_of_a_reply(lane: Lane) -> None:
+async def garbage_instead_of_a_reply(runner: Runner) -> None:
     """What is not HTTP is a failure."""
     for data in (b"SSH-2.0-OpenSSH\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n"):
-        await _expect_no_reply(lane, data, data.decode("latin-1"))
+        await _expect_no_reply(runner, data, data.decode("latin-1"))
 
 
 @check(WIRE, why="A reply that two readers read differently can be forged within another one.")
-async def a_garbled_status_line(lane: Lane) -> None:
+async def a_garbled_status_line(runner: Runner) -> None:
     """A status line without a version, or without three digits for a status, is a failure."""
     for line in ("HTTP/1.1 +200 OK", "HTTP/1.1 2_00 OK", "HTTP/1.1 0200 OK", "HTTP/1.x 200 OK"):
         data = line.encode() + b"\r\nContent-Length: 2\r\n\r\nok"
-        await _expect_no_reply(lane, data, line)
+        await _expect_no_reply(runner, data, line)
 
 
 @check(WIRE, why="Where the end of a reply is guessed, half a result passes for a whole one.")
-async def a_garbled_length(lane: Lane) -> None:
+async def a_garbled_length(runner: Runner) -> None:
     """A reply is a failure whose length is no number, or is said twice and differently."""
     for length in ("+2", "2x", "0x2", "2\r\nContent-Length: 1"):
         data = reply(b"ok").replace(b": 2", f": {length}".encode())
-        await _expect_no_reply(lane, data, f"Content-Length: {length}")
+        await _expect_no_reply(runner, data, f"Content-Length: {length}")
     for size in ("+2", "2x", "0x2", ""):
         data = _HEAD_CHUNKED + f"{size}\r\nok\r\n0\r\n\r\n".encode()
-        await _expect_no_reply(lane, data, size)
+        await _expect_no_reply(runner, data, size)
 
 
-async def _expect_no_reply(lane: Lane, data: bytes, line: str) -> None:
-    server = lane.server(answering(data, then_close=True))
-    sending = lane.transport().send(ask(server.url), LIMIT)
+async def _expect_no_reply(runner: Runner, data: bytes, line: str) -> None:
+    server = runner.server(answering(data, then_close=True))
+    sending = runner.transport().send(ask(server.url), LIMIT)
     try:
         await expect_failure(sending, Phase.REPLY_BROKEN, Phase.MAYBE_PROCESSED)
     except CheckFailed as error:
@@ -256,7 +256,7 @@ async def _expect_no_reply(lane: Lane, data: bytes, line: str) -> None:
 
 
 @check(WIRE, why="A server could fill the memory of its client with one line.")
-async def an_endless_header_line(lane: Lane) -> None:
+async def an_endless_header_line(runner: Runner) -> None:
     """A header line of 128 KiB is refused, whether it comes at once or in two parts."""
     data = reply(b"ok", headers=[("X-Long", "x" * (128 * 1024))])
 
@@ -269,7 +269,7 @@ async def an_endless_header_line(lane: Lane) -> None:
 
     for handler in (answering(data), in_two_parts):
         await expect_failure(
-            lane.transport().send(ask(lane.server(handler).url), LIMIT),
+            runner.transport().send(ask(runner.server(handler).url), LIMIT),
             Phase.REPLY_BROKEN,
             Phase.MAYBE_PROCESSED,
             timed_out=False,

@@ -7,7 +7,7 @@ from typing import List, Tuple
 
 from flowmaestro.testing.conformance.check import STREAMS, WIRE, check, expect
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, expect_end, some, whole
-from flowmaestro.testing.conformance.runner import Lane
+from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,
     Handler,
@@ -23,31 +23,31 @@ _TEXT = b"hello world, " * 20
 
 
 @check(why="Every call is a whole reply; nothing works without.")
-async def whole_reply(lane: Lane) -> None:
+async def whole_reply(runner: Runner) -> None:
     """`send` gives status, header fields and the whole body."""
     headers = [("Content-Type", "text/plain"), ("X-Mark", "a b")]
-    url = lane.site(lambda request: Response(201, headers, request.body))
-    response = await lane.transport().send(ask(url, method="POST", body=_TEXT), LIMIT)
+    url = runner.site(lambda request: Response(201, headers, request.body))
+    response = await runner.transport().send(ask(url, method="POST", body=_TEXT), LIMIT)
     expect(response.status == 201, f"the status was {response.status}, not 201")
     expect(response.headers.get("x-mark") == "a b", "a header field of the reply was lost")
     expect(response.body == _TEXT, f"{len(response.body)} bytes of {len(_TEXT)} came, or others")
 
 
 @check(why="What 404 or 429 means is judged by the core, which has to see them.")
-async def every_status_is_a_reply(lane: Lane) -> None:
+async def every_status_is_a_reply(runner: Runner) -> None:
     """A status of 4xx or 5xx is a reply like any other, and no exception."""
     for status in (400, 401, 404, 429, 500, 503):
-        url = lane.site(lambda _, status=status: Response(status, {}, b"no"))  # type: ignore[misc]
-        response = await lane.transport().send(ask(url), LIMIT)
+        url = runner.site(lambda _, status=status: Response(status, {}, b"no"))  # type: ignore[misc]
+        response = await runner.transport().send(ask(url), LIMIT)
         expect((response.status, response.body) == (status, b"no"), f"{status} came as {response}")
 
 
 @check(STREAMS, why="Events would come late, or all at once when the stream ends.")
-async def pieces_come_as_they_are_sent(lane: Lane) -> None:
+async def pieces_come_as_they_are_sent(runner: Runner) -> None:
     """`read` gives bytes as soon as there are any, though more are to come."""
     live = LiveReply()
-    url = lane.site(lambda _: live)
-    body = await lane.transport().open(ask(url), LIMIT)
+    url = runner.site(lambda _: live)
+    body = await runner.transport().open(ask(url), LIMIT)
     expect(body.status == 200, f"the status was {body.status}, not 200")
     for piece in (b"one", b"two", b"three"):
         live.send(piece)
@@ -59,56 +59,56 @@ async def pieces_come_as_they_are_sent(lane: Lane) -> None:
 
 
 @check(why="Who asks once more would wait, or take it for more.")
-async def the_end_stays_the_end(lane: Lane) -> None:
+async def the_end_stays_the_end(runner: Runner) -> None:
     """After `b""`, another `read` gives `b""` again."""
-    url = lane.site(echo)
-    body = await lane.transport().open(ask(url, method="POST", body=_TEXT), LIMIT)
+    url = runner.site(echo)
+    body = await runner.transport().open(ask(url, method="POST", body=_TEXT), LIMIT)
     expect(await whole(body) == _TEXT, "the body, read in pieces, is another one")
     await expect_end(body)
     await body.close()
 
 
 @check(why="Fields such as `Link` may be repeated; the first or the last alone is not what came.")
-async def repeated_header_fields(lane: Lane) -> None:
+async def repeated_header_fields(runner: Runner) -> None:
     """A field that comes twice is there twice, in order."""
-    url = lane.site(lambda _: Response(200, [("Link", "a"), ("X", "y"), ("Link", "b")]))
-    response = await lane.transport().send(ask(url), LIMIT)
+    url = runner.site(lambda _: Response(200, [("Link", "a"), ("X", "y"), ("Link", "b")]))
+    response = await runner.transport().send(ask(url), LIMIT)
     values = response.headers.get_list("link")
     expect(values == ["a", "b"], f"the values were {values}, not ['a', 'b']")
 
 
 @check(why="Waiting for a body that never comes ends in a time-out.")
-async def reply_to_head(lane: Lane) -> None:
+async def reply_to_head(runner: Runner) -> None:
     """The reply to HEAD has no body, whatever its Content-Length says."""
-    await _expect_bodiless(lane, "HEAD", Response(200, {}, _TEXT))
+    await _expect_bodiless(runner, "HEAD", Response(200, {}, _TEXT))
 
 
 @check(why="Waiting for a body that never comes ends in a time-out.")
-async def reply_204(lane: Lane) -> None:
+async def reply_204(runner: Runner) -> None:
     """A reply with status 204 has no body."""
-    await _expect_bodiless(lane, "DELETE", Response(204, {}))
+    await _expect_bodiless(runner, "DELETE", Response(204, {}))
 
 
 @check(why="Waiting for a body that never comes ends in a time-out.")
-async def reply_304(lane: Lane) -> None:
+async def reply_304(runner: Runner) -> None:
     """A reply with status 304 has no body."""
-    await _expect_bodiless(lane, "GET", Response(304, {"ETag": '"x"'}))
+    await _expect_bodiless(runner, "GET", Response(304, {"ETag": '"x"'}))
 
 
 @check(WIRE, why="A 304 tells the length of what it does not send; a wait for that is in vain.")
-async def reply_304_with_a_length(lane: Lane) -> None:
+async def reply_304_with_a_length(runner: Runner) -> None:
     """A reply with status 304 has no body even when it has a Content-Length."""
     data = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"
-    server = lane.server(answering(data, data))
-    transport = lane.transport()
+    server = runner.server(answering(data, data))
+    transport = runner.transport()
     for _ in range(2):
         response = await transport.send(ask(server.url), LIMIT)
         expect((response.status, response.body) == (304, b""), f"it came as {response}")
 
 
-async def _expect_bodiless(lane: Lane, method: str, given: Response) -> None:
-    url = lane.site(lambda request: given if request.method == method else echo(request))
-    transport = lane.transport()
+async def _expect_bodiless(runner: Runner, method: str, given: Response) -> None:
+    url = runner.site(lambda request: given if request.method == method else echo(request))
+    transport = runner.transport()
     for _ in range(2):
         response = await transport.send(ask(url, method=method), LIMIT)
         expect(response.status == given.status, f"the status was {response.status}")
@@ -118,11 +118,11 @@ async def _expect_bodiless(lane: Lane, method: str, given: Response) -> None:
 
 
 @check(why="Documents are uploaded and results downloaded whole, whatever their size.")
-async def twenty_megabytes(lane: Lane) -> None:
+async def twenty_megabytes(runner: Runner) -> None:
     """20 MB go out and come back unharmed, read whole and in pieces."""
     content = bytes(range(256)) * 4096 * 20
-    url = lane.site(echo)
-    transport = lane.transport()
+    url = runner.site(echo)
+    transport = runner.transport()
     request = ask(url, method="POST", body=content)
     response = await transport.send(request, 6 * LIMIT)
     expect(response.body == content, f"{len(response.body)} bytes came back whole, or others")
@@ -132,26 +132,26 @@ async def twenty_megabytes(lane: Lane) -> None:
 
 
 @check(WIRE, why="Networks cut replies where they like.")
-async def counted_body(lane: Lane) -> None:
+async def counted_body(runner: Runner) -> None:
     """A body with Content-Length is read whole, though it comes byte by byte."""
-    await _expect_text(lane, reply(b"hello world"))
+    await _expect_text(runner, reply(b"hello world"))
 
 
 @check(WIRE, why="Event streams are chunked, and both are allowed in any reply (RFC 9112, 7.1).")
-async def chunks_with_extensions_and_trailers(lane: Lane) -> None:
+async def chunks_with_extensions_and_trailers(runner: Runner) -> None:
     """A chunked body is read whole, without its extensions and trailers, byte by byte."""
     await _expect_text(
-        lane, _HEAD_CHUNKED + b"6;x=y\r\nhello \r\n5;z\r\nworld\r\n0\r\nT: x\r\nU: y\r\n\r\n"
+        runner, _HEAD_CHUNKED + b"6;x=y\r\nhello \r\n5;z\r\nworld\r\n0\r\nT: x\r\nU: y\r\n\r\n"
     )
 
 
 @check(WIRE, why="Old proxies end a body with its connection (RFC 9112, 6.3).")
-async def body_until_the_connection_ends(lane: Lane) -> None:
+async def body_until_the_connection_ends(runner: Runner) -> None:
     """A body without any length goes on until the connection is closed."""
-    await _expect_text(lane, b"HTTP/1.1 200 OK\r\n\r\nhello world", then_close=True)
+    await _expect_text(runner, b"HTTP/1.1 200 OK\r\n\r\nhello world", then_close=True)
 
 
-async def _expect_text(lane: Lane, data: bytes, *, then_close: bool = False) -> None:
+async def _expect_text(runner: Runner, data: bytes, *, then_close: bool = False) -> None:
     def dribble(peer: Peer) -> None:
         while peer.read_request() is not None:
             for byte in data:
@@ -160,8 +160,8 @@ async def _expect_text(lane: Lane, data: bytes, *, then_close: bool = False) -> 
             if then_close:
                 return
 
-    server = lane.server(dribble)
-    transport = lane.transport()
+    server = runner.server(dribble)
+    transport = runner.transport()
     response = await transport.send(ask(server.url), LIMIT)
     expect(response.body == b"hello world", f"read whole, it was {response.body!r}")
     body = await transport.open(ask(server.url), LIMIT)
@@ -171,12 +171,12 @@ async def _expect_text(lane: Lane, data: bytes, *, then_close: bool = False) -> 
 
 
 @check(WIRE, why="A 103 that is taken for the reply is an empty result; the real one is lost.")
-async def informational_replies(lane: Lane) -> None:
+async def informational_replies(runner: Runner) -> None:
     """A 100 and a 103 before the reply are passed over, with their header fields."""
     early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
     data = early + early + reply(b"ok", status="201 Created")
-    server = lane.server(answering(data, data))
-    transport = lane.transport()
+    server = runner.server(answering(data, data))
+    transport = runner.transport()
     for _ in range(2):
         response = await transport.send(ask(server.url), LIMIT)
         expect((response.status, response.body) == (201, b"ok"), f"the reply was {response}")
@@ -184,20 +184,20 @@ async def informational_replies(lane: Lane) -> None:
 
 
 @check(WIRE, why="Gateways add dozens of header lines.")
-async def ninety_header_lines(lane: Lane) -> None:
+async def ninety_header_lines(runner: Runner) -> None:
     """A head of 90 header lines is accepted, none of them lost."""
-    await _expect_fields(lane, [(f"X-{number}", str(number)) for number in range(89)])
+    await _expect_fields(runner, [(f"X-{number}", str(number)) for number in range(89)])
 
 
 @check(WIRE, why="Cookies, policies and tokens make lines of tens of kilobytes.")
-async def a_header_line_of_60000_bytes(lane: Lane) -> None:
+async def a_header_line_of_60000_bytes(runner: Runner) -> None:
     """A header line of 60,000 bytes is accepted."""
-    await _expect_fields(lane, [("X-Long", "x" * (60_000 - len("X-Long: \r\n")))])
+    await _expect_fields(runner, [("X-Long", "x" * (60_000 - len("X-Long: \r\n")))])
 
 
-async def _expect_fields(lane: Lane, fields: List[Tuple[str, str]]) -> None:
+async def _expect_fields(runner: Runner, fields: List[Tuple[str, str]]) -> None:
     handler: Handler = answering(reply(b"ok", headers=fields))
-    response = await lane.transport().send(ask(lane.server(handler).url), LIMIT)
+    response = await runner.transport().send(ask(runner.server(handler).url), LIMIT)
     expect(response.body == b"ok", "the body is another one")
     lost = [name for name, value in fields if response.headers.get(name) != value]
     expect(not lost, f"lost or changed: {', '.join(lost)}")

@@ -61,24 +61,24 @@ ServeSite = Callable[[Respond], ContextManager[str]]
 class Job:
     """Something that goes on beside the check."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, runner: Runner) -> None:
         self.done = False
         self.cancelled = False
         self.value: Any = None
         self.error: Optional[BaseException] = None
         self.cancel: Callable[[], None] = _cannot_cancel
-        self._lane = lane
+        self._runner = runner
 
     async def outcome(self, within: float = AT_ONCE) -> Any:
         """What it returned; raises what it raised. It fails the check to take longer."""
-        ended = await self._lane.until(lambda: self.done, within)
+        ended = await self._runner.until(lambda: self.done, within)
         expect(ended, f"what was under way had not ended {within:.0f} s later")
         if self.error is not None:
             raise self.error
         return self.value
 
 
-class Lane(ABC):
+class Runner(ABC):
     """The surroundings of one check on one transport.
 
     A `site` answers requests; a `server` sends bytes. Make them before the transport.
@@ -175,10 +175,10 @@ class Lane(ABC):
 
     @abstractmethod
     def _adapted(self, made: Any) -> Tuple[AsyncTransport, bool]:
-        """As an awaiting transport; and whether it is a function, which gives whole replies."""
+        """As an async transport; and whether it is a function, which gives whole replies."""
 
 
-class BlockingLane(Lane):
+class SyncRunner(Runner):
     """For a `Transport`, or a function from request to response."""
 
     crowd = 50
@@ -209,7 +209,7 @@ class BlockingLane(Lane):
         return Disguised(transport), isinstance(transport, FunctionTransport)
 
 
-class AwaitingLane(Lane):
+class AsyncRunner(Runner):
     """For an `AsyncTransport`, or such a function, on the event loop of `backend`."""
 
     crowd = 500
@@ -278,4 +278,4 @@ def _consequence(options: Any) -> str:
 
 
 def _cannot_cancel() -> None:
-    raise CheckFailed("a blocking call cannot be cancelled")
+    raise CheckFailed("a sync call cannot be cancelled")

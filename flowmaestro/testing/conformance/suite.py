@@ -29,7 +29,7 @@ from flowmaestro.testing.conformance.check import (
     NotOffered,
 )
 from flowmaestro.testing.conformance.grid import CELL
-from flowmaestro.testing.conformance.runner import AwaitingLane, BlockingLane, Lane
+from flowmaestro.testing.conformance.runner import AsyncRunner, Runner, SyncRunner
 from flowmaestro.testing.conformance.site import Respond, loopback_site
 
 _MODULES: Tuple[ModuleType, ...] = (
@@ -94,7 +94,7 @@ class _Conformance:
         column = " on ".join(filter(None, (type(self).__name__, backend)))
         record_property(CELL, [conformance_check.name, column])
         try:
-            self._lane(backend).run(conformance_check)
+            self._runner(backend).run(conformance_check)
         except NotOffered as error:
             self.not_offered(error)
         except CheckFailed as error:
@@ -109,12 +109,12 @@ class _Conformance:
     def _backends(self) -> Sequence[str]:
         raise NotImplementedError
 
-    def _lane(self, backend: str) -> Lane:
+    def _runner(self, backend: str) -> Runner:
         raise NotImplementedError
 
 
 class TransportConformance(_Conformance):
-    """The tests of a blocking transport. Derive from it, and say how one is made.
+    """The tests of a sync transport. Derive from it, and say how one is made.
 
         class TestMine(TransportConformance):
             def make_transport(self, verify=True, max_connections=100):
@@ -138,12 +138,12 @@ class TransportConformance(_Conformance):
     def _lacks(self) -> Set[str]:
         return {CANCELLATION, *super()._lacks()}
 
-    def _lane(self, backend: str) -> Lane:
-        return BlockingLane(self.make_transport, self.serve_site)
+    def _runner(self, backend: str) -> Runner:
+        return SyncRunner(self.make_transport, self.serve_site)
 
 
 class AsyncTransportConformance(_Conformance):
-    """The tests of an awaiting transport: as `TransportConformance`, on each of `backends`.
+    """The tests of an async transport: as `TransportConformance`, on each of `backends`.
 
     `make_transport` is a plain function, called inside the running event loop. No plugin for
     asynchronous tests is needed.
@@ -155,7 +155,7 @@ class AsyncTransportConformance(_Conformance):
     def _backends(self) -> Sequence[str]:
         return several("backends", self.backends, "event loops")
 
-    def _lane(self, backend: str) -> Lane:
+    def _runner(self, backend: str) -> Runner:
         if find_spec(backend) is None:
             pytest.skip(f"{backend} is not installed: install it, or leave it out of backends")
-        return AwaitingLane(self.make_transport, self.serve_site, backend)
+        return AsyncRunner(self.make_transport, self.serve_site, backend)

@@ -20,7 +20,7 @@ from flowmaestro.testing.conformance.check import (
     expect_failure,
 )
 from flowmaestro.testing.conformance.exchange import ask, echo, expect_end, some
-from flowmaestro.testing.conformance.runner import Lane
+from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Handler, Peer, reply
 from flowmaestro.testing.conformance.site import LiveReply
 from flowmaestro_core.http.messages import Phase, Request
@@ -33,10 +33,10 @@ _HANGS = "A call would hang although its user has said how long it may take."
 
 
 @check(why="Retries, polls and deadlines are measured on it.")
-async def clock(lane: Lane) -> None:
+async def clock(runner: Runner) -> None:
     """`sleep` lets as much time pass as `now` then shows."""
-    lane.site(echo)  # made before the transport, whose clock may be the site's
-    transport = lane.transport()
+    runner.site(echo)  # made before the transport, whose clock may be the site's
+    transport = runner.transport()
     begun = transport.now()
     await transport.sleep(0.05)
     passed = transport.now() - begun
@@ -44,7 +44,7 @@ async def clock(lane: Lane) -> None:
 
 
 @check(WIRE, TIME_LIMITS, why=_HANGS)
-async def connect_timeout(lane: Lane) -> None:
+async def connect_timeout(runner: Runner) -> None:
     """When a connection takes too long, nothing was sent."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()
@@ -53,28 +53,28 @@ async def connect_timeout(lane: Lane) -> None:
             for each in waiting:  # the kernel's queue is full: one more gets no answer
                 each.setblocking(False)
                 each.connect_ex(address)
-            await _expect_not_sent(lane, f"http://127.0.0.1:{address[1]}")
+            await _expect_not_sent(runner, f"http://127.0.0.1:{address[1]}")
         finally:
             for each in waiting:
                 each.close()
 
 
 @check(WIRE, TIME_LIMITS, why=_HANGS)
-async def handshake_timeout(lane: Lane) -> None:
+async def handshake_timeout(runner: Runner) -> None:
     """When a TLS handshake takes too long, nothing was sent."""
-    server = lane.server(Peer.wait_closed)
-    await _expect_not_sent(lane, server.url.replace("http:", "https:"))
+    server = runner.server(Peer.wait_closed)
+    await _expect_not_sent(runner, server.url.replace("http:", "https:"))
 
 
-async def _expect_not_sent(lane: Lane, url: str) -> None:
-    transport = lane.transport()
+async def _expect_not_sent(runner: Runner, url: str) -> None:
+    transport = runner.transport()
     await _expect_both_in_time(
-        lane, transport, ask(url, method="POST", body=b"{}"), SHORT, Phase.NOT_SENT
+        runner, transport, ask(url, method="POST", body=b"{}"), SHORT, Phase.NOT_SENT
     )
 
 
 @check(WIRE, TIME_LIMITS, why=_HANGS)
-async def sending_timeout(lane: Lane) -> None:
+async def sending_timeout(runner: Runner) -> None:
     """A request that the server does not take in ends in time, *maybe processed*."""
     seen = threading.Event()
 
@@ -82,37 +82,37 @@ async def sending_timeout(lane: Lane) -> None:
         seen.wait(PATIENCE)
         peer.reset()
 
-    server = lane.server(handler)
+    server = runner.server(handler)
     request = ask(server.url, method="POST", body=bytes(20_000_000))
     await expect_failure(
-        lane.transport().send(request, LONG),
+        runner.transport().send(request, LONG),
         Phase.MAYBE_PROCESSED,
         timed_out=True,
         within=LONG + AT_ONCE,
     )
     seen.set()
-    await lane.until(lambda: not server.open_connections)
-    await lane.pause(0.05)  # who still holds unsent bytes can let go of them now
+    await runner.until(lambda: not server.open_connections)
+    await runner.pause(0.05)  # who still holds unsent bytes can let go of them now
 
 
 @check(TIME_LIMITS, why=_HANGS)
-async def head_timeout(lane: Lane) -> None:
+async def head_timeout(runner: Runner) -> None:
     """When no reply comes in time, the request is *maybe processed*."""
-    url = lane.site(lambda _: LiveReply(held=True))
-    transport = lane.transport()
+    url = runner.site(lambda _: LiveReply(held=True))
+    transport = runner.transport()
     await _expect_both_in_time(
-        lane, transport, ask(url, method="POST", body=b"{}"), LONG, Phase.MAYBE_PROCESSED
+        runner, transport, ask(url, method="POST", body=b"{}"), LONG, Phase.MAYBE_PROCESSED
     )
 
 
 @check(TIME_LIMITS, why=_HANGS)
-async def body_timeout(lane: Lane) -> None:
+async def body_timeout(runner: Runner) -> None:
     """When the body does not end in time, the reply is *broken*, however much of it came."""
     live = LiveReply()
     live.send(b"a part")
-    url = lane.site(lambda _: live)
+    url = runner.site(lambda _: live)
     await expect_failure(
-        lane.transport().send(ask(url), LONG),
+        runner.transport().send(ask(url), LONG),
         Phase.REPLY_BROKEN,
         timed_out=True,
         within=LONG + AT_ONCE,
@@ -120,31 +120,31 @@ async def body_timeout(lane: Lane) -> None:
 
 
 @check(WIRE, TIME_LIMITS, why="A server that dribbles would keep a call for hours.")
-async def a_head_that_dribbles(lane: Lane) -> None:
+async def a_head_that_dribbles(runner: Runner) -> None:
     """A head that comes one byte at a time is bounded by the whole limit, not by each byte."""
-    server = lane.server(_dribbling(b"HTTP/1.1 200 OK\r\nX: "))
-    transport = lane.transport()
+    server = runner.server(_dribbling(b"HTTP/1.1 200 OK\r\nX: "))
+    transport = runner.transport()
     await _expect_both_in_time(
-        lane, transport, ask(server.url), LONG, Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN
+        runner, transport, ask(server.url), LONG, Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN
     )
 
 
 @check(WIRE, TIME_LIMITS, why="A server that dribbles would keep a call for hours.")
-async def a_body_that_dribbles(lane: Lane) -> None:
+async def a_body_that_dribbles(runner: Runner) -> None:
     """A body that comes one byte at a time is bounded by the whole limit, not by each byte."""
     counted = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
     chunked = reply(headers=[CHUNKED], length=False) + b"1;"
-    servers = [lane.server(_dribbling(each)) for each in (counted, chunked)]
-    transport, within = lane.transport(), LONG + AT_ONCE
-    for job in [lane.start(transport.send, ask(server.url), LONG) for server in servers]:
+    servers = [runner.server(_dribbling(each)) for each in (counted, chunked)]
+    transport, within = runner.transport(), LONG + AT_ONCE
+    for job in [runner.start(transport.send, ask(server.url), LONG) for server in servers]:
         await expect_failure(job.outcome(within), Phase.REPLY_BROKEN, timed_out=True, within=within)
 
 
 async def _expect_both_in_time(
-    lane: Lane, transport: AsyncTransport, request: Request, limit: float, *phases: Phase
+    runner: Runner, transport: AsyncTransport, request: Request, limit: float, *phases: Phase
 ) -> None:
     """`send` and `open` both run out of time, side by side."""
-    jobs = [lane.start(use, request, limit) for use in (transport.send, transport.open)]
+    jobs = [runner.start(use, request, limit) for use in (transport.send, transport.open)]
     for job in jobs:
         within = limit + AT_ONCE
         await expect_failure(job.outcome(within), *phases, timed_out=True, within=within)
@@ -162,11 +162,11 @@ def _dribbling(begin_with: bytes) -> Handler:
 
 
 @check(STREAMS, TIME_LIMITS, why="Streams last for hours; no limit of a call may end them.")
-async def an_open_body_outlives_the_limit(lane: Lane) -> None:
+async def an_open_body_outlives_the_limit(runner: Runner) -> None:
     """`timeout` bounds `open` up to the head, and the body not at all."""
     live = LiveReply()
-    url = lane.site(lambda _: live)
-    transport = lane.transport()
+    url = runner.site(lambda _: live)
+    transport = runner.transport()
     body = await transport.open(ask(url), LONG)
     await transport.sleep(LONG * 1.2)
     live.send(b"late")

@@ -12,7 +12,14 @@ from flowmaestro.testing.model.faults import Fault, Faults
 from flowmaestro.testing.model.journal import Entry, Journal, path_below_root
 from flowmaestro.testing.model.keys import ApiKey, KeyRing
 from flowmaestro.testing.model.refusals import Refusal, invalid
-from flowmaestro.testing.model.replies import Answer, EventStream, FakeReply, JsonObject, Later, encode
+from flowmaestro.testing.model.replies import (
+    Answer,
+    EventStream,
+    FakeReply,
+    JsonObject,
+    Later,
+    encode,
+)
 from flowmaestro.testing.model.routing import Call, Outcome, Router, query_of
 from flowmaestro.testing.model.service import Service
 from flowmaestro_core.http.messages import Headers, Request
@@ -22,7 +29,7 @@ MAX_BODY_BYTES = 1024 * 1024
 HeaderPairs = List[Tuple[str, str]]
 
 
-class Reception:
+class Dispatcher:
     """Takes requests, one at a time, and has the service answer them."""
 
     def __init__(

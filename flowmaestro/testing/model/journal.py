@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, List, Mapping, NamedTuple, Optional
 from urllib.parse import urlsplit
 
-from flowmaestro.testing.redaction import hidden_text
 from flowmaestro.testing.model.routing import API_VERSION, query_of
+from flowmaestro.testing.redaction import hidden_text
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.http.secrets import showable_value
 

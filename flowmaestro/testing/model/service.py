@@ -7,7 +7,15 @@ import uuid
 from collections import defaultdict
 from typing import DefaultDict, Dict, List, Mapping, Optional, Set, Tuple, TypeVar
 
-from flowmaestro.testing.model.agents import Agent, Conversation, Hearer, Message, Thread, Turn, Utterance
+from flowmaestro.testing.model.agents import (
+    Agent,
+    Conversation,
+    Hearer,
+    Message,
+    Thread,
+    Turn,
+    Utterance,
+)
 from flowmaestro.testing.model.dialects.base import Dialect, MessageAnswers
 from flowmaestro.testing.model.executions import (
     Execution,

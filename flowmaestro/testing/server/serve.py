@@ -19,9 +19,9 @@ from anyio.from_thread import start_blocking_portal
 
 from flowmaestro.testing.fake import FakeFlowMaestro
 from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.model.webhooks import RECEIVER_SECONDS, Delivery
 from flowmaestro.testing.server.connection import Connection
 from flowmaestro.testing.server.sockets import Listener
-from flowmaestro.testing.model.webhooks import RECEIVER_SECONDS, Delivery
 from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Callable, Deque, Optional, Sequence, Tuple, Union, cast
 
 from flowmaestro.testing.checks import check_number
-from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro.testing.model.replies import StreamChunk
+from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro_core.http.messages import Headers, Phase, Response, ResponseHead, TransportFailure
 
 

@@ -6,10 +6,10 @@ import warnings
 from collections import deque
 from typing import Any, Deque, List, Sequence, Tuple, cast
 
+from flowmaestro.testing.scripting import UnusedScriptWarning
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro.testing.virtual.playback import PlayedReply, ScriptedReply, Step, shown, steps_of
-from flowmaestro.testing.scripting import UnusedScriptWarning
-from flowmaestro.testing.virtual.transport import AwaitingWire, BlockingWire
+from flowmaestro.testing.virtual.transport import AsyncWire, SyncWire
 from flowmaestro_core.http.messages import Request
 
 
@@ -79,8 +79,8 @@ class _Scripted:
         return sum(reply.open for reply in self._script.replies)
 
 
-class ScriptedTransport(_Scripted, BlockingWire):
-    """A blocking transport that answers one request after another with a script, come what may.
+class ScriptedTransport(_Scripted, SyncWire):
+    """A sync transport that answers one request after another with a script, come what may.
 
         ScriptedTransport(
             [
@@ -112,8 +112,8 @@ class ScriptedTransport(_Scripted, BlockingWire):
         self._script.close(strict=self._strict)
 
 
-class AsyncScriptedTransport(_Scripted, AwaitingWire):
-    """`ScriptedTransport` for an awaiting client, on asyncio and trio alike."""
+class AsyncScriptedTransport(_Scripted, AsyncWire):
+    """`ScriptedTransport` for an async client, on asyncio and trio alike."""
 
     def __init__(self, replies: Sequence[ScriptedReply], *, strict: bool = False) -> None:
         self._script = _Script(replies)

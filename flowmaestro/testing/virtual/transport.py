@@ -1,7 +1,7 @@
 """Reach a site without a network, in virtual time: a five-minute wait takes microseconds.
 
 What a call does is written once, as a generator of the alarms that it waits for; a blocking and
-an awaiting transport carry it out.
+an async transport carry it out.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import weakref
 from typing import ContextManager, Generator, Optional, Protocol, TypeVar
 
 from flowmaestro.testing.checks import check_seconds
-from flowmaestro.testing.virtual.clock import Alarm, Source, VirtualClock
 from flowmaestro.testing.model.replies import StreamChunk
+from flowmaestro.testing.virtual.clock import Alarm, Source, VirtualClock
 from flowmaestro_core.http.messages import (
     Headers,
     Phase,
@@ -22,7 +22,7 @@ from flowmaestro_core.http.messages import (
     TransportClosedError,
     TransportFailure,
 )
-from flowmaestro_transports.driving.fork_guard import OneProcess
+from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 T = TypeVar("T")
 Steps = Generator[Alarm, None, T]
@@ -100,7 +100,7 @@ class Site(Protocol):
         ...
 
 
-class _Wire(OneProcess):
+class _Wire(NotPicklable):
     """What both transports have: the site, its clock, their dice, and what a call does."""
 
     def __init__(self, site: Site) -> None:
@@ -222,8 +222,8 @@ class _OpenReply:
                 self._stream.wake()
 
 
-class BlockingWire(_Wire):
-    """A blocking transport to a `Site`, in virtual time."""
+class SyncWire(_Wire):
+    """A sync transport to a `Site`, in virtual time."""
 
     def send(self, request: Request, timeout: float) -> Response:
         """Have the site answer, letting as much time pass as the answer takes.
@@ -233,9 +233,9 @@ class BlockingWire(_Wire):
         """
         return _carry_out(self.clock, self._sending(request, timeout))
 
-    def open(self, request: Request, timeout: float) -> BlockingWireBody:
+    def open(self, request: Request, timeout: float) -> SyncWireBody:
         """As `send`, but the body is kept open."""
-        return BlockingWireBody(self.clock, _carry_out(self.clock, self._opening(request, timeout)))
+        return SyncWireBody(self.clock, _carry_out(self.clock, self._opening(request, timeout)))
 
     def sleep(self, seconds: float) -> None:
         """Let `seconds` pass; raises `ValueError` if they are negative or without an end."""
@@ -246,27 +246,27 @@ class BlockingWire(_Wire):
         self._close()
 
 
-class AwaitingWire(_Wire):
-    """`BlockingWire` for an awaiting client, on asyncio and trio alike.
+class AsyncWire(_Wire):
+    """`SyncWire` for an async client, on asyncio and trio alike.
 
     Every call lets the event loop run other tasks once, and none really waits.
     """
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """As `BlockingWire.send`."""
+        """As `SyncWire.send`."""
         return await _carry_out_awaiting(self.clock, self._sending(request, timeout))
 
-    async def open(self, request: Request, timeout: float) -> AwaitingWireBody:
-        """As `BlockingWire.open`."""
+    async def open(self, request: Request, timeout: float) -> AsyncWireBody:
+        """As `SyncWire.open`."""
         steps = self._opening(request, timeout)
-        return AwaitingWireBody(self.clock, await _carry_out_awaiting(self.clock, steps))
+        return AsyncWireBody(self.clock, await _carry_out_awaiting(self.clock, steps))
 
     async def sleep(self, seconds: float) -> None:
-        """As `BlockingWire.sleep`."""
+        """As `SyncWire.sleep`."""
         await _carry_out_awaiting(self.clock, self._sleeping(seconds))
 
     async def close(self) -> None:
-        """As `BlockingWire.close`."""
+        """As `SyncWire.close`."""
         self._close()
 
 
@@ -288,7 +288,7 @@ class _WireBody:
         return self._reply.headers
 
 
-class BlockingWireBody(_WireBody):
+class SyncWireBody(_WireBody):
     """A reply whose body is still open."""
 
     def read(self, patience: float) -> Optional[bytes]:
@@ -304,15 +304,15 @@ class BlockingWireBody(_WireBody):
         self._reply.close()
 
 
-class AwaitingWireBody(_WireBody):
-    """`BlockingWireBody` for an awaiting client."""
+class AsyncWireBody(_WireBody):
+    """`SyncWireBody` for an async client."""
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """As `BlockingWireBody.read`."""
+        """As `SyncWireBody.read`."""
         return await _carry_out_awaiting(self._clock, self._reply.reading(patience))
 
     async def close(self) -> None:
-        """As `BlockingWireBody.close`; nothing in it can be cancelled."""
+        """As `SyncWireBody.close`; nothing in it can be cancelled."""
         self.release()
 
     def release(self) -> None:

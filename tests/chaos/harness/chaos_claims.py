@@ -8,8 +8,8 @@ from typing import Any, Mapping, Optional, Protocol, Sequence
 from chaos_ledger import Ledger, answer_to
 
 from flowmaestro import FlowMaestroError
-from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.executions.wait import TERMINAL_STATUSES
+from flowmaestro_core.http.messages import Phase
 
 
 class Claim(Protocol):

@@ -1,4 +1,4 @@
-"""The clients: each transport, its dice seeded, and a blocking client that can be awaited."""
+"""The clients: each transport, its dice seeded, and a sync client that can be awaited."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def a_client(stack: Stack, transport: Any, url: str, key: str) -> Any:
 
 
 class Awaited:
-    """A blocking client, or a resource of one, whose methods are awaited."""
+    """A sync client, or a resource of one, whose methods are awaited."""
 
     def __init__(self, wrapped: Any) -> None:
         self._wrapped = wrapped
@@ -66,7 +66,7 @@ class _AwaitedMethod:
 
 
 class _Outcome:
-    """What a blocking call comes to: awaited, iterated over, or entered."""
+    """What a sync call comes to: awaited, iterated over, or entered."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self._call = call
@@ -98,7 +98,7 @@ class _Outcome:
 
 
 def complete(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine comes to that awaits nothing but blocking calls."""
+    """What a coroutine comes to that awaits nothing but sync calls."""
     try:
         coroutine.send(None)
     except StopIteration as ended:

@@ -1,4 +1,4 @@
-"""The operations: what a caller does, written once for blocking and awaiting clients.
+"""The operations: what a caller does, written once for blocking and async clients.
 
 Each one is a coroutine function of a client that is awaited and of a `Task`. It claims what it is
 told as it goes, so that what came before an error is held to account, too.

@@ -103,11 +103,11 @@ class World:
         self._open.close()
 
     async def close_in_loop(self) -> None:
-        """Close the awaiting clients; to be called before their loop ends."""
+        """Close the async clients; to be called before their loop ends."""
         await self._open_in_loop.aclose()
 
     def client(self, *args: Any, **options: Any) -> FlowMaestroClient:
-        """A blocking client, on requests or in memory."""
+        """A sync client, on requests or in memory."""
         transport: Transport
         if self.lane.wired:
             transport = Hurried(RequestsTransport(), self._speed)
@@ -118,7 +118,7 @@ class World:
         return client
 
     def async_client(self, *args: Any, **options: Any) -> AsyncFlowMaestroClient:
-        """An awaiting client on this lane's transport."""
+        """An async client on this lane's transport."""
         transport = async_transport(self.lane, self.fake, self._speed)
         client = AsyncFlowMaestroClient(*args, **self._reaching(options), transport=transport)
         self._open_in_loop.push_async_callback(client.close)
@@ -142,7 +142,7 @@ def async_transport(lane: Lane, fake: FakeFlowMaestro, speed: float = SPEED) -> 
 
 
 class Hurried:
-    """A blocking transport whose clock runs `speed` times as fast; time limits stay as they are."""
+    """A sync transport whose clock runs `speed` times as fast; time limits stay as they are."""
 
     def __init__(self, inner: Transport, speed: float) -> None:
         self._inner = inner
@@ -186,7 +186,7 @@ class HurriedBody:
 
 
 class HurriedAsync:
-    """`Hurried` for an awaiting transport."""
+    """`Hurried` for an async transport."""
 
     def __init__(self, inner: AsyncTransport, speed: float) -> None:
         self._inner = inner

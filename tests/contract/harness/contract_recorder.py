@@ -53,7 +53,7 @@ class Trace:
 
 
 class Recorder:
-    """A blocking transport with a trace."""
+    """A sync transport with a trace."""
 
     def __init__(self, inner: Transport, trace: Trace) -> None:
         self._inner = inner
@@ -101,7 +101,7 @@ class _Body:
 
 
 class AsyncRecorder:
-    """`Recorder` for an awaiting transport."""
+    """`Recorder` for an async transport."""
 
     def __init__(self, inner: AsyncTransport, trace: Trace) -> None:
         self._inner = inner

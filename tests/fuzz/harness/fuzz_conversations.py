@@ -21,9 +21,8 @@ from flowmaestro.testing.cassettes.recorder import RecordingTransport, Reel
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.errors import FlowMaestroError
-from flowmaestro_core.streams.events import EXECUTION_TERMINAL, MESSAGE_TERMINAL
+from flowmaestro_core.executions.batch import Batch
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, ResponseHead
-from flowmaestro_core.executions.batch import Many
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.resources import (
     Agents,
@@ -34,6 +33,7 @@ from flowmaestro_core.resources import (
     Webhooks,
     Workflows,
 )
+from flowmaestro_core.streams.events import EXECUTION_TERMINAL, MESSAGE_TERMINAL
 
 MOST_STEPS = 5_000
 """More than any conversation takes that comes to an end."""
@@ -114,7 +114,7 @@ def recorded() -> Dict[str, List[bytes]]:
             transport = RecordingTransport(MemoryTransport(fake), reel)
             client = FlowMaestroClient(api_key=fake.api_key, transport=transport)
             operation = build()
-            perform = client._performer.iterate if _iterates(name) else client._performer.perform
+            perform = client._executor.iterate if _iterates(name) else client._executor.perform
             with suppress(FlowMaestroError):
                 value = perform(operation)
                 if _iterates(name):
@@ -185,7 +185,7 @@ def _check_reply(reply: Any) -> None:
 def _must_not_be_repeated(operation: Operation[Any, Any], request: Request) -> bool:
     if isinstance(operation, Call):
         return not operation.repeatable
-    return request.method == "POST" and not isinstance(operation, Many)
+    return request.method == "POST" and not isinstance(operation, Batch)
 
 
 def _converse(stepper: Stepper, replies: List[Reply]) -> None:

@@ -17,14 +17,14 @@ from fuzz_conversations import OPERATIONS, Reply, recorded, step
 
 from flowmaestro import FlowMaestroError, WebhookVerificationError, webhooks
 from flowmaestro_core.calls.call import Call
-from flowmaestro_transports.http11.chunked import ChunkDecoder, ChunkError
 from flowmaestro_core.errors import StreamError
-from flowmaestro_core.http.messages import Response
 from flowmaestro_core.http.dates import parse_http_date
-from flowmaestro_transports.http11.inflate import InflateError, Inflater
+from flowmaestro_core.http.messages import Response
 from flowmaestro_core.payloads.reply import RateLimit, error_from_response, retry_after
 from flowmaestro_core.streams.sse import SseDecoder
 from flowmaestro_core.webhooks import sign
+from flowmaestro_transports.http11.chunked import ChunkDecoder, ChunkError
+from flowmaestro_transports.http11.inflate import InflateError, Inflater
 
 SECRET = "whsec_fuzz"
 INFLATED_LIMIT = 100_000

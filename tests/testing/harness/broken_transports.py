@@ -12,7 +12,7 @@ import anyio
 import requests
 
 from flowmaestro.testing.conformance.check import Check
-from flowmaestro.testing.conformance.runner import Lane
+from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.suite import all_checks
 from flowmaestro_core.http.messages import (
     Headers,
@@ -27,7 +27,7 @@ from flowmaestro_transports import AnyioTransport, RequestsTransport
 CHECKS = {check.name: check for check in all_checks()}
 
 
-def outcome(lane: Lane, check: Check) -> Optional[Exception]:
+def outcome(lane: Runner, check: Check) -> Optional[Exception]:
     """What comes of a check as the suite has it."""
     try:
         lane.run(check)
@@ -290,7 +290,7 @@ class PlainRequests(Wrapper):
 
 
 class Shielded:
-    """An awaiting transport that minds no cancellation."""
+    """An async transport that minds no cancellation."""
 
     def __init__(self) -> None:
         self.inner = AnyioTransport()

@@ -1,6 +1,6 @@
 """Both kinds of client behind one awaiting face, so that a scenario is written once.
 
-The blocking client does its work at the call; what is awaited afterwards never suspends.
+The sync client does its work at the call; what is awaited afterwards never suspends.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def at_once(coroutine: Any) -> None:
         coroutine.send(None)
     except StopIteration:
         return
-    raise AssertionError("a blocking client has suspended")
+    raise AssertionError("a sync client has suspended")
 
 
 class Face:
-    """A blocking client, or one of its resources."""
+    """A sync client, or one of its resources."""
 
     def __init__(self, of: Any) -> None:
         self._of = of

@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from flowmaestro import FlowMaestroClient
-from flowmaestro.testing import Node, seeds
+from flowmaestro.testing import Node
+from flowmaestro.testing.model import seeds
 
 CASES = []
 """Every scenario, with each combination of what its parameters may be."""

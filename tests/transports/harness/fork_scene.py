@@ -31,7 +31,7 @@ def awaiting(lane: str) -> Any:
 
 
 class Blocking:
-    """A blocking transport as an awaiting one."""
+    """A sync transport as an awaiting one."""
 
     def __init__(self) -> None:
         from flowmaestro_transports.requests.transport import RequestsTransport

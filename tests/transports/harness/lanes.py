@@ -61,7 +61,7 @@ class Driven:
         return Body(self._call, self._call(self._transport.open, request, timeout))
 
 
-class Lane:
+class Runner:
     """One way to carry a request: `with lane(**options) as transport: ...`."""
 
     def __init__(self, name: str) -> None:

@@ -11,8 +11,8 @@ import aiohttp
 from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
 from flowmaestro_transports.aiohttp.failure import ERRORS, reason_of
 from flowmaestro_transports.aiohttp.limits import Attempt, timeout_at
+from flowmaestro_transports.driving.fork_guard import ForkGuard, of_the_parent
 from flowmaestro_transports.http11.content_coding import ContentDecoder
-from flowmaestro_transports.driving.fork_guard import Process, of_the_parent
 
 
 class Body:
@@ -26,7 +26,7 @@ class Body:
         *("headers", "status"),
     )
 
-    def __init__(self, response: aiohttp.ClientResponse, limit: int, process: Process) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, limit: int, process: ForkGuard) -> None:
         headers = Headers(
             [(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.raw_headers]
         )

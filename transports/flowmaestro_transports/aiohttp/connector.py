@@ -16,7 +16,7 @@ from aiohttp.http import HttpProcessingError
 
 from flowmaestro_transports.aiohttp.failure import NotConnectedError, reason_of
 from flowmaestro_transports.aiohttp.limits import Attempt
-from flowmaestro_transports.driving.fork_guard import Process, cut_off
+from flowmaestro_transports.driving.fork_guard import ForkGuard, cut_off
 
 _LONGEST_LINE = 64 * 1024
 """Bytes that one line in the head of a reply may have."""
@@ -49,7 +49,7 @@ class Connector(aiohttp.TCPConnector):
     """
 
     def __init__(self, connections: int, context: ssl.SSLContext) -> None:
-        self._made_in = Process()
+        self._made_in = ForkGuard()
         self._opened: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._kept: Optional[weakref.WeakSet[Any]] = None
         cast("Any", super()).__init__(

@@ -1,4 +1,4 @@
-"""The awaiting transport on aiohttp, for asyncio."""
+"""The async transport on aiohttp, for asyncio."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from flowmaestro_transports.aiohttp.exchange import Fields, Route, by_session, o
 from flowmaestro_transports.aiohttp.failure import ERRORS, closed, failure_of
 from flowmaestro_transports.aiohttp.limits import Attempt, timeout_at
 from flowmaestro_transports.arguments import check_max_connections, check_session
-from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.contract import AsyncOpenResponse
-from flowmaestro_transports.driving.fork_guard import OneProcess, Process, warn_unclosed
+from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable, warn_unclosed
+from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.proxies import Proxies
 from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_context
 
@@ -35,7 +35,7 @@ _MAX_ORIGINS = 256
 _NO_ROUTE = Route((), {})
 
 
-class AiohttpTransport(OneProcess):
+class AiohttpTransport(NotPicklable):
     """An `AsyncTransport` on aiohttp, for asyncio. Elsewhere its calls raise `RuntimeError`.
 
     Without a `session`, it keeps connections of its own, made with the first call. At most
@@ -91,7 +91,7 @@ class AiohttpTransport(OneProcess):
         self._streams: weakref.WeakSet[Body] = weakref.WeakSet()
         self._attempts: Set[Attempt] = set()
         self._pauses: Set[asyncio.Future[None]] = set()
-        self._process = Process()
+        self._process = ForkGuard()
         self._left_alone: Tuple[object, ...] = ()
         """What would be finished by an event loop that stands still, or is a parent's, if it were
         collected: to ask those for anything is to disturb them."""
@@ -251,7 +251,7 @@ class AiohttpTransport(OneProcess):
         self._streams = weakref.WeakSet()
         self._attempts = set()
         self._pauses = set()
-        self._process = Process()
+        self._process = ForkGuard()
 
     async def _let_sessions_go(self) -> None:
         keeper, self._keeper = self._keeper, None
@@ -277,7 +277,7 @@ async def _keep(
             await session.close()
 
 
-def _body_of(response: aiohttp.ClientResponse, limit: int, process: Process) -> Body:
+def _body_of(response: aiohttp.ClientResponse, limit: int, process: ForkGuard) -> Body:
     """The body behind a head, which aiohttp lets pass even if no reply can begin so."""
     refusal = ""
     if response.status < 200:

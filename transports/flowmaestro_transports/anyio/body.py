@@ -13,8 +13,8 @@ from flowmaestro_transports.anyio.connection import Connection
 from flowmaestro_transports.anyio.failures import NETWORK_ERRORS, closed, network_failure
 from flowmaestro_transports.anyio.limits import PhaseLimits
 from flowmaestro_transports.anyio.pool import Pool
-from flowmaestro_transports.http11.content_coding import MAX_BODY, ContentDecoder
 from flowmaestro_transports.driving.fork_guard import of_the_parent
+from flowmaestro_transports.http11.content_coding import MAX_BODY, ContentDecoder
 
 
 class _Body:

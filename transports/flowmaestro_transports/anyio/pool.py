@@ -14,7 +14,7 @@ import anyio
 
 from flowmaestro_transports.anyio.connection import Connection
 from flowmaestro_transports.contract import IDLE_SECONDS, Releasable
-from flowmaestro_transports.driving.fork_guard import Process
+from flowmaestro_transports.driving.fork_guard import ForkGuard
 
 
 class Pool:
@@ -24,7 +24,7 @@ class Pool:
     """
 
     def __init__(self, loop: object, max_connections: int) -> None:
-        self.process = Process()
+        self.process = ForkGuard()
         self._loop = loop
         self.slots = anyio.Semaphore(max_connections, fast_acquire=True)
         self.calls: Set[anyio.CancelScope] = set()

@@ -11,7 +11,13 @@ from typing import Awaitable, Callable, Optional, TypeVar
 import anyio
 from anyio.lowlevel import current_token
 
-from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportClosedError
+from flowmaestro_core.http.messages import (
+    Phase,
+    Request,
+    Response,
+    ResponseHead,
+    TransportClosedError,
+)
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.anyio.body import AnyioOpenResponse, read_whole
 from flowmaestro_transports.anyio.connect import connect
@@ -28,7 +34,7 @@ from flowmaestro_transports.anyio.limits import PhaseLimits
 from flowmaestro_transports.anyio.pool import Pool
 from flowmaestro_transports.anyio.routes import Routes
 from flowmaestro_transports.arguments import check_max_connections
-from flowmaestro_transports.driving.fork_guard import OneProcess, warn_unclosed
+from flowmaestro_transports.driving.fork_guard import NotPicklable, warn_unclosed
 from flowmaestro_transports.http11.proxies import Proxies
 from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_when_needed
 
@@ -37,7 +43,7 @@ T = TypeVar("T")
 _Conclude = Callable[[Connection, ResponseHead, Pool, Optional[PhaseLimits]], Awaitable[T]]
 
 
-class AnyioTransport(OneProcess):
+class AnyioTransport(NotPicklable):
     """An `AsyncTransport` with a pool of its own, for asyncio and trio.
 
     `max_connections` bounds the calls in flight; a body that `open` has returned does not

@@ -1,4 +1,4 @@
-"""What the callbacks of a blocking client may not return."""
+"""What the callbacks of a sync client may not return."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def refuse_awaitable(name: str, returned: object) -> None:
     if inspect.iscoroutine(returned):
         returned.close()  # it never runs, and Python need not warn of it
     raise TypeError(
-        f"a blocking client cannot await what {name} returned; "
+        f"a sync client cannot await what {name} returned; "
         "pass a plain function, or use AsyncFlowMaestroClient"
     )

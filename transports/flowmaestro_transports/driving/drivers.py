@@ -55,9 +55,9 @@ def in_flight_of(transport: object) -> InFlight:
     return nullcontext if own is None else own
 
 
-def _in_flight(transport: object, machine: Machine[Any], watcher: object) -> InFlight:
+def _in_flight(transport: object, machine: Machine[Any], reporter: object) -> InFlight:
     """As `in_flight_of`, unless code of the caller's may run: it may wait for another call."""
-    held = watcher is None and not machine.runs_callers_code
+    held = reporter is None and not machine.runs_callers_code
     return in_flight_of(transport) if held else nullcontext
 
 
@@ -73,8 +73,8 @@ def client_closed(machine: Machine[Any]) -> ClientClosedError:
     return error
 
 
-class Driver:
-    """Drives one machine over a blocking transport."""
+class SyncDriver:
+    """Drives one machine over a sync transport."""
 
     def __init__(
         self,
@@ -86,8 +86,8 @@ class Driver:
         self._transport = transport
         self._jitter = dice_of(transport).random
         self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
-        self._watcher = None if observers is None else observers.watcher()
-        self.in_flight = _in_flight(transport, machine, self._watcher)
+        self._reporter = None if observers is None else observers.reporter()
+        self.in_flight = _in_flight(transport, machine, self._reporter)
         """What holds the steps of a call together, for a transport in virtual time."""
         self._body: Optional[OpenResponse] = None
         self._started = False
@@ -111,19 +111,19 @@ class Driver:
     def _advance(self) -> Union[Emit, Done]:
         if self.closed:
             raise stream_closed()
-        machine, transport, watcher = self.machine, self._transport, self._watcher
+        machine, transport, reporter = self.machine, self._transport, self._reporter
         now, jitter = transport.now, self._jitter
         step = machine.emitted if self._started else machine.start
         self._started = True
         action = step(now(), jitter())
         while not self.closed:
             try:
-                if watcher is not None:
-                    watcher.note(action, now())
+                if reporter is not None:
+                    reporter.note(action, now())
                 if isinstance(action, Send):
                     response = transport.send(action.request, action.timeout)
-                    if watcher is not None:
-                        watcher.note(response, now())
+                    if reporter is not None:
+                        reporter.note(response, now())
                     action = machine.response_received(response, now(), jitter())
                 elif isinstance(action, Emit):
                     return action
@@ -145,8 +145,8 @@ class Driver:
                     self._release()
                     self._body = transport.open(action.request, action.timeout)
                     head = ResponseHead(self._body.status, self._body.headers)
-                    if watcher is not None:
-                        watcher.note(head, now())
+                    if reporter is not None:
+                        reporter.note(head, now())
                     action = machine.stream_opened(head, now(), jitter())
                 elif isinstance(action, Close):
                     self._release()
@@ -157,8 +157,8 @@ class Driver:
             except TransportFailure as failure:
                 if not isinstance(action, Send):
                     self._release()
-                if watcher is not None:
-                    watcher.note(failure, now())
+                if reporter is not None:
+                    reporter.note(failure, now())
                 action = machine.transport_failed(failure, now(), jitter())
             except TransportClosedError as error:
                 raise client_closed(machine) from error
@@ -191,7 +191,7 @@ class Driver:
 
 
 class AsyncDriver:
-    """Drives one machine over an awaiting transport."""
+    """Drives one machine over an async transport."""
 
     def __init__(
         self,
@@ -202,16 +202,16 @@ class AsyncDriver:
         self.machine = machine
         self._transport = transport
         self._jitter = dice_of(transport).random
-        self._watcher = None if observers is None else observers.async_watcher()
-        self.in_flight = _in_flight(transport, machine, self._watcher)
-        """As `Driver.in_flight`."""
+        self._reporter = None if observers is None else observers.async_reporter()
+        self.in_flight = _in_flight(transport, machine, self._reporter)
+        """As `SyncDriver.in_flight`."""
         self._body: Optional[AsyncOpenResponse] = None
         self._started = False
         self.closed = False
         """Whether it goes no further: closed by somebody, failed, or at its end."""
 
     async def advance(self) -> Union[Emit, Done]:
-        """As `Driver.advance`. Cancellation, too, leaves no body open."""
+        """As `SyncDriver.advance`. Cancellation, too, leaves no body open."""
         try:
             if self.in_flight is nullcontext:
                 return await self._advance()
@@ -224,19 +224,19 @@ class AsyncDriver:
     async def _advance(self) -> Union[Emit, Done]:
         if self.closed:
             raise stream_closed()
-        machine, transport, watcher = self.machine, self._transport, self._watcher
+        machine, transport, reporter = self.machine, self._transport, self._reporter
         now, jitter = transport.now, self._jitter
         step = machine.emitted if self._started else machine.start
         self._started = True
         action = step(now(), jitter())
         while not self.closed:
             try:
-                if watcher is not None:
-                    await watcher.note(action, now())
+                if reporter is not None:
+                    await reporter.note(action, now())
                 if isinstance(action, Send):
                     response = await transport.send(action.request, action.timeout)
-                    if watcher is not None:
-                        await watcher.note(response, now())
+                    if reporter is not None:
+                        await reporter.note(response, now())
                     action = machine.response_received(response, now(), jitter())
                 elif isinstance(action, Emit):
                     return action
@@ -258,8 +258,8 @@ class AsyncDriver:
                     await self._release()
                     self._body = await transport.open(action.request, action.timeout)
                     head = ResponseHead(self._body.status, self._body.headers)
-                    if watcher is not None:
-                        await watcher.note(head, now())
+                    if reporter is not None:
+                        await reporter.note(head, now())
                     action = machine.stream_opened(head, now(), jitter())
                 elif isinstance(action, Close):
                     await self._release()
@@ -270,8 +270,8 @@ class AsyncDriver:
             except TransportFailure as failure:
                 if not isinstance(action, Send):
                     await self._release()
-                if watcher is not None:
-                    await watcher.note(failure, now())
+                if reporter is not None:
+                    await reporter.note(failure, now())
                 action = machine.transport_failed(failure, now(), jitter())
             except TransportClosedError as error:
                 raise client_closed(machine) from error
@@ -281,7 +281,7 @@ class AsyncDriver:
         raise stream_closed()
 
     async def close(self) -> None:
-        """As `Driver.close`, for an `advance` in another task."""
+        """As `SyncDriver.close`, for an `advance` in another task."""
         self.closed = True
         if self._body is not None:
             await self._release()

@@ -25,12 +25,12 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.errors import ClientClosedError
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import Operation, outcomes
-from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.contract import AsyncTransport, Transport
-from flowmaestro_transports.driving.drivers import AsyncDriver, Dice, Driver, dice_of
+from flowmaestro_transports.driving.callbacks import refuse_awaitable
+from flowmaestro_transports.driving.drivers import AsyncDriver, Dice, SyncDriver, dice_of
+from flowmaestro_transports.driving.fork_guard import NotPicklable
+from flowmaestro_transports.driving.iterators import AsyncStream, SyncStream
 from flowmaestro_transports.observing.observers import Observers
-from flowmaestro_transports.driving.fork_guard import OneProcess
-from flowmaestro_transports.driving.iterators import AwaitingIteration, BlockingIteration
 
 if TYPE_CHECKING:
     from flowmaestro_transports.observing.hooks import Hooks
@@ -39,8 +39,8 @@ T = TypeVar("T")
 L = TypeVar("L", bound="_Lifetime")
 
 
-class _Lifetime(OneProcess):
-    """What both performers have: whether they are closed, and where they come from."""
+class _Lifetime(NotPicklable):
+    """What both executors have: whether they are closed, and where they come from."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class _Lifetime(OneProcess):
         max_retries: Optional[int],
         headers: Optional[Mapping[str, str]],
     ) -> L:
-        """A performer with other options over the same transport, and with the same hooks."""
+        """An executor with other options over the same transport, and with the same hooks."""
         options = self.context.options.with_changes(timeout, max_retries, headers)
         return type(self)(self.transport, self.context.with_options(options), self)
 
@@ -109,20 +109,20 @@ def _refuse_coroutine_functions(arguments: Mapping[str, Any]) -> None:
     for name, value in arguments.items():
         if is_coroutine_function(value):
             raise TypeError(
-                f"a blocking client cannot await the coroutine function given as {name}; "
+                f"a sync client cannot await the coroutine function given as {name}; "
                 "pass a plain function, or use AsyncFlowMaestroClient"
             )
 
 
 def _in_flight(
-    operation: Operation[Any, Any], driver: Union[Driver, AsyncDriver]
+    operation: Operation[Any, Any], driver: Union[SyncDriver, AsyncDriver]
 ) -> ContextManager[None]:
     """A block for a whole operation, unless a listener is called in between: it may wait."""
     return driver.in_flight() if operation.listener is None else nullcontext()
 
 
-class BlockingPerformer(_Lifetime):
-    """Performs operations over a blocking transport."""
+class SyncExecutor(_Lifetime):
+    """Performs operations over a sync transport."""
 
     transport: Transport
 
@@ -141,7 +141,7 @@ class BlockingPerformer(_Lifetime):
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
         """A function of a resource and the builder's arguments that performs what it builds."""
-        perform = BlockingPerformer.iterate if iterates else BlockingPerformer.perform
+        perform = SyncExecutor.iterate if iterates else SyncExecutor.perform
         signature = inspect.signature(build)
 
         @functools.wraps(build)
@@ -149,7 +149,7 @@ class BlockingPerformer(_Lifetime):
             operation: Operation[Any, Any] = build(resource, *args, **kwargs)
             if operation.listener is not None:
                 _refuse_coroutine_functions(signature.bind(resource, *args, **kwargs).arguments)
-            return perform(resource.performer, operation)
+            return perform(resource.executor, operation)
 
         _show(method, build, outcomes(build)[0])
         return method
@@ -178,7 +178,7 @@ class BlockingPerformer(_Lifetime):
         Its items go to the operation's listener, too, before they are handed over.
         """
         machine, listener = self._machine(operation), operation.listener
-        handle = BlockingIteration[Any](machine, self.transport, listener, self._observers)
+        handle = SyncStream[Any](machine, self.transport, listener, self._observers)
         return cast("T", handle)
 
     def close(self) -> None:
@@ -186,37 +186,37 @@ class BlockingPerformer(_Lifetime):
         if self._end():
             self.transport.close()
 
-    def _driver(self, operation: Operation[Any, Any]) -> Driver:
-        return Driver(self._machine(operation), self.transport, self._observers)
+    def _driver(self, operation: Operation[Any, Any]) -> SyncDriver:
+        return SyncDriver(self._machine(operation), self.transport, self._observers)
 
 
-class AwaitingPerformer(_Lifetime):
-    """Performs operations over an awaiting transport."""
+class AsyncExecutor(_Lifetime):
+    """Performs operations over an async transport."""
 
     transport: AsyncTransport
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
-        """As `BlockingPerformer.method`; a coroutine function unless it iterates."""
+        """As `SyncExecutor.method`; a coroutine function unless it iterates."""
         if iterates:
 
             @functools.wraps(build)
             def iterating(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
-                performer: AwaitingPerformer = resource.performer
-                return performer.iterate(build(resource, *args, **kwargs))
+                executor: AsyncExecutor = resource.executor
+                return executor.iterate(build(resource, *args, **kwargs))
 
             _show(iterating, build, outcomes(build)[1])
             return iterating
 
         @functools.wraps(build)
         async def method(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
-            performer: AwaitingPerformer = resource.performer
-            return await performer.perform(build(resource, *args, **kwargs))
+            executor: AsyncExecutor = resource.executor
+            return await executor.perform(build(resource, *args, **kwargs))
 
         _show(method, build, outcomes(build)[1])
         return method
 
     async def perform(self, operation: Operation[Any, Any]) -> Any:
-        """As `BlockingPerformer.perform`; the listener may be a coroutine function."""
+        """As `SyncExecutor.perform`; the listener may be a coroutine function."""
         driver = self._driver(operation)
         try:
             with _in_flight(operation, driver):
@@ -233,9 +233,9 @@ class AwaitingPerformer(_Lifetime):
         return action.value
 
     def iterate(self, operation: Operation[Any, T]) -> T:
-        """As `BlockingPerformer.iterate`, for `async for`."""
+        """As `SyncExecutor.iterate`, for `async for`."""
         machine, listener = self._machine(operation), operation.listener
-        handle = AwaitingIteration[Any](machine, self.transport, listener, self._observers)
+        handle = AsyncStream[Any](machine, self.transport, listener, self._observers)
         return cast("T", handle)
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import socket
 
 
-class OneProcess:
+class NotPicklable:
     """Refuses to be pickled, and so to be copied: a connection cannot be in two places.
 
     `pickle` and `copy` get a `TypeError` that says what to do instead.
@@ -34,7 +34,7 @@ def warn_unclosed(owner: object) -> None:
     )
 
 
-class Process:
+class ForkGuard:
     """The process in which something was made.
 
     A child after `os.fork` has copies of all that its parent has made, and shares its sockets.

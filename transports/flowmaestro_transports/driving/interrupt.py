@@ -1,4 +1,4 @@
-"""An awaiting transport for one stream, whose steps another task can cut short."""
+"""An async transport for one stream, whose steps another task can cut short."""
 
 from __future__ import annotations
 

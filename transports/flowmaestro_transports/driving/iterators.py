@@ -20,18 +20,18 @@ from typing import Any, AsyncIterator, Callable, Generic, Iterator, Optional, Ty
 from flowmaestro_core.actions import Done, Emit
 from flowmaestro_core.errors import StreamError
 from flowmaestro_core.machine import Machine
-from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.contract import AsyncTransport, Interruptible, Transport
-from flowmaestro_transports.driving.drivers import AsyncDriver, Driver, stream_closed
+from flowmaestro_transports.driving.callbacks import refuse_awaitable
+from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver, stream_closed
+from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.driving.interrupt import AsyncInterruptibleTransport
 from flowmaestro_transports.observing.observers import Observers
-from flowmaestro_transports.driving.fork_guard import OneProcess
 
 E = TypeVar("E")
 Listener = Callable[[Any], Any]
 
 
-class _Progress(OneProcess):
+class _Progress(NotPicklable):
     """What a handle tells of its machine."""
 
     def __init__(self, machine: Machine[Any]) -> None:
@@ -71,7 +71,7 @@ class _Progress(OneProcess):
         return self._ended and not hasattr(self._machine, "last_event_id")
 
 
-class BlockingIteration(_Progress, Generic[E]):
+class SyncStream(_Progress, Generic[E]):
     """Items as they come, for `for`. Close it, or use `with`, to leave early.
 
     `listener` is called with each item before it is handed over. What it raises ends the
@@ -92,10 +92,10 @@ class BlockingIteration(_Progress, Generic[E]):
         self._listener = listener
         if isinstance(transport, Interruptible):
             transport = transport.interruptible()
-        self._driver = Driver(machine, transport, observers)
+        self._driver = SyncDriver(machine, transport, observers)
         self._turn = threading.Lock()
 
-    def __iter__(self) -> BlockingIteration[E]:
+    def __iter__(self) -> SyncStream[E]:
         """Itself.
 
         Raises `StreamError` (code `stream_closed`) when it was closed early or has failed, and
@@ -155,7 +155,7 @@ class BlockingIteration(_Progress, Generic[E]):
         """
         self._driver.close()
 
-    def __enter__(self) -> BlockingIteration[E]:
+    def __enter__(self) -> SyncStream[E]:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -165,10 +165,10 @@ class BlockingIteration(_Progress, Generic[E]):
         self.close()
 
 
-class AwaitingIteration(_Progress, Generic[E]):
+class AsyncStream(_Progress, Generic[E]):
     """Items as they come, for `async for`. Close it, or use `async with`, to leave early.
 
-    `listener` is as that of `BlockingIteration`, or a coroutine function.
+    `listener` is as that of `SyncStream`, or a coroutine function.
 
     One task iterates at a time: a second `anext` meanwhile raises `StreamError` (code
     `stream_busy`). Any task of the same event loop may close it.
@@ -187,7 +187,7 @@ class AwaitingIteration(_Progress, Generic[E]):
         self._driver = AsyncDriver(machine, self._transport, observers)
         self._busy = False
 
-    def __aiter__(self) -> AwaitingIteration[E]:
+    def __aiter__(self) -> AsyncStream[E]:
         """Itself.
 
         Raises `StreamError` (code `stream_closed`) when it was closed early or has failed, and
@@ -198,7 +198,7 @@ class AwaitingIteration(_Progress, Generic[E]):
         return self
 
     async def __anext__(self) -> E:
-        """As `BlockingIteration.__next__`, with `StopAsyncIteration`."""
+        """As `SyncStream.__next__`, with `StopAsyncIteration`."""
         if self._ended:
             raise StopAsyncIteration
         if self._busy:
@@ -219,7 +219,7 @@ class AwaitingIteration(_Progress, Generic[E]):
         return item
 
     def text(self) -> AsyncIterator[str]:
-        """As `BlockingIteration.text`, for `async for`."""
+        """As `SyncStream.text`, for `async for`."""
         _ = self.message
         return _AwaitedText(self.__aiter__())
 
@@ -241,7 +241,7 @@ class AwaitingIteration(_Progress, Generic[E]):
         self._transport.interrupt()
         await self._driver.close()
 
-    async def __aenter__(self) -> AwaitingIteration[E]:
+    async def __aenter__(self) -> AsyncStream[E]:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -271,7 +271,7 @@ def _busy(who: str) -> StreamError:
 class _AwaitedText:
     """The text out of the events; a class, since an async generator would need closing."""
 
-    def __init__(self, events: AwaitingIteration[Any]) -> None:
+    def __init__(self, events: AsyncStream[Any]) -> None:
         self._events = events
 
     def __aiter__(self) -> _AwaitedText:

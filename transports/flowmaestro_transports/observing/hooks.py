@@ -72,7 +72,7 @@ class Hooks:
     """Functions to call as a client works, for metrics and traces: `hooks=` of both clients.
 
     They are called in the thread or task that makes the call, which waits for them. On an
-    awaiting client they may be coroutine functions. What one raises ends the call and reaches
+    async client they may be coroutine functions. What one raises ends the call and reaches
     the caller. Nothing that they are given is secret. Raises `TypeError`, naming the hook, for
     what cannot be called.
 

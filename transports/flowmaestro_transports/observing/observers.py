@@ -1,7 +1,7 @@
 """Who is told what a client does: the user's hooks and the log `flowmaestro`.
 
 The core decides and says nothing of it; what it decided is data in its actions. Where somebody
-wants to know, a watcher of each operation tells them; most clients never need to import one.
+wants to know, a reporter of each operation tells them; most clients never need to import one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from logging import Logger
 
     from flowmaestro_transports.observing.hooks import Hooks
-    from flowmaestro_transports.observing.reporters import AsyncWatcher, Watcher
+    from flowmaestro_transports.observing.reporters import AsyncReporter, SyncReporter
 
 LOGGER = "flowmaestro"
 
@@ -27,23 +27,23 @@ class Observers:
         self._hooks = None if hooks is None else _checked(hooks)
         self._logger: Optional[Logger] = None
 
-    def watcher(self) -> Optional[Watcher]:
-        """A watcher of one operation of a blocking client; `None` if nobody wants to know."""
+    def reporter(self) -> Optional[SyncReporter]:
+        """A reporter of one operation of a sync client; `None` if nobody wants to know."""
         log = self._log()
         if log is None and self._hooks is None:
             return None
-        from flowmaestro_transports.observing.reporters import Watcher
+        from flowmaestro_transports.observing.reporters import SyncReporter
 
-        return Watcher(self._hooks, log)
+        return SyncReporter(self._hooks, log)
 
-    def async_watcher(self) -> Optional[AsyncWatcher]:
-        """The same for an awaiting client."""
+    def async_reporter(self) -> Optional[AsyncReporter]:
+        """The same for an async client."""
         log = self._log()
         if log is None and self._hooks is None:
             return None
-        from flowmaestro_transports.observing.reporters import AsyncWatcher
+        from flowmaestro_transports.observing.reporters import AsyncReporter
 
-        return AsyncWatcher(self._hooks, log)
+        return AsyncReporter(self._hooks, log)
 
     def _log(self) -> Optional[Logger]:
         """The log, if it is read."""

@@ -10,11 +10,11 @@ import inspect
 from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union
 
 from flowmaestro_core.actions import Action, Open, Send, Wait
-from flowmaestro_core.http.scrub import Echoes
 from flowmaestro_core.errors import Attempt
 from flowmaestro_core.http.messages import Headers, Phase, Response, ResponseHead, TransportFailure
-from flowmaestro_core.payloads.reply import decode_json, shown_request_id
+from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.http.secrets import showable_url
+from flowmaestro_core.payloads.reply import decode_json, shown_request_id
 from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.observing.hooks import Hooks, RequestInfo, ResponseInfo, RetryInfo
 
@@ -34,7 +34,7 @@ class _Notes:
         self._log = log
         self._in_detail = log is not None and log.isEnabledFor(_DEBUG)
         self._request = self._opened = RequestInfo("", "", 0)
-        self._echoes = Echoes(())
+        self._scrubber = SecretScrubber(())
         self._sent_at: Optional[float] = None
         self._reply: Tuple[Headers, bytes] = Headers(), b""
 
@@ -54,8 +54,8 @@ class _Notes:
 
     def _asks(self, action: Union[Send, Open], now: float) -> RequestInfo:
         request = action.request
-        self._echoes = Echoes(request.headers.pairs)
-        shown = self._echoes.line(showable_url(request.url))  # a redirect's may be an echo
+        self._scrubber = SecretScrubber(request.headers.pairs)
+        shown = self._scrubber.line(showable_url(request.url))  # a redirect's may be an echo
         self._request = RequestInfo(request.method, shown, action.attempt)
         if isinstance(action, Open):
             self._opened = self._request
@@ -113,9 +113,9 @@ class _Notes:
     def _request_id(self) -> Optional[str]:
         headers, body = self._reply
         try:
-            return shown_request_id(decode_json(body), headers, self._echoes)
+            return shown_request_id(decode_json(body), headers, self._scrubber)
         except ValueError:
-            return shown_request_id(None, headers, self._echoes)
+            return shown_request_id(None, headers, self._scrubber)
 
 
 def _said(outcome: Any) -> str:
@@ -126,8 +126,8 @@ def _quoted(request_id: Optional[str]) -> str:
     return f" (request_id: '{request_id}')" if request_id else ""
 
 
-class Watcher(_Notes):
-    """Watches one operation of a blocking client."""
+class SyncReporter(_Notes):
+    """Watches one operation of a sync client."""
 
     def note(self, noted: Noted, now: float) -> None:
         """Tell of an action before it is carried out, or of what came of it."""
@@ -136,11 +136,11 @@ class Watcher(_Notes):
             refuse_awaitable("a hook", hook(info))
 
 
-class AsyncWatcher(_Notes):
-    """Watches one operation of an awaiting client."""
+class AsyncReporter(_Notes):
+    """Watches one operation of an async client."""
 
     async def note(self, noted: Noted, now: float) -> None:
-        """As `Watcher.note`."""
+        """As `SyncReporter.note`."""
         hook, info = self._telling(noted, now)
         if hook is not None and info is not None:
             heard = hook(info)

@@ -20,10 +20,10 @@ from typing import Any, Iterator, Optional, Union, cast
 import requests
 import urllib3
 
-from flowmaestro_transports.http11.chunked import ChunkDecoder
 from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
+from flowmaestro_transports.driving.fork_guard import ForkGuard, of_the_parent
+from flowmaestro_transports.http11.chunked import ChunkDecoder
 from flowmaestro_transports.http11.content_coding import ContentDecoder
-from flowmaestro_transports.driving.fork_guard import Process, of_the_parent
 from flowmaestro_transports.requests.places import Places
 
 LONGEST = 1e6
@@ -62,7 +62,7 @@ class SocketBody:
         self._owning = threading.RLock()  # a connection given back must not be shut down
         self._closed = False
         self._failure: Optional[str] = None
-        self._process = Process()
+        self._process = ForkGuard()
         places.in_use.add(raw)
         if self._framing.finished:
             self._let_go(reuse=True)

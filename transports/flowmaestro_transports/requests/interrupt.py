@@ -19,7 +19,7 @@ from typing import Any, Callable, Generator, Optional, Protocol
 from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_transports.contract import OpenResponse, Transport
 from flowmaestro_transports.driving.drivers import dice_of
-from flowmaestro_transports.driving.fork_guard import Process
+from flowmaestro_transports.driving.fork_guard import ForkGuard
 from flowmaestro_transports.requests.body import shut_down
 
 
@@ -31,7 +31,7 @@ class Lever:
     """What another thread pulls to cut short the step that its owner is at, and all later ones."""
 
     def __init__(self) -> None:
-        self._process = Process()
+        self._process = ForkGuard()
         self._pulled = False
         self._pause: Optional[threading.Event] = None
         self._holding = threading.RLock()  # what has been let go must not be shut down

@@ -1,4 +1,4 @@
-"""The blocking transport on requests: sends through adapters, and reads bodies with patience.
+"""The sync transport on requests: sends through adapters, and reads bodies with patience.
 
 Requests are prepared by hand and given to an adapter, which is what `Session.request` would do
 after it has merged settings, cookies and credentials of its own, none of which belong here.
@@ -30,12 +30,19 @@ import requests
 from requests.structures import CaseInsensitiveDict
 from urllib3.util import SKIP_HEADER
 
-from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError, TransportFailure
+from flowmaestro_core.http.messages import (
+    Phase,
+    Request,
+    Response,
+    TransportClosedError,
+    TransportFailure,
+)
 from flowmaestro_transports.arguments import check_max_connections, check_session
-from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.contract import InterruptibleTransport, OpenResponse
-from flowmaestro_transports.driving.fork_guard import OneProcess, Process, warn_unclosed
+from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable, warn_unclosed
+from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.proxies import Proxies
+from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_context
 from flowmaestro_transports.requests.adapter import ReplyAdapter, origin_of
 from flowmaestro_transports.requests.body import Body, body_of
 from flowmaestro_transports.requests.connection import AttemptLimits
@@ -47,7 +54,6 @@ from flowmaestro_transports.requests.interrupt import (
     Levers,
 )
 from flowmaestro_transports.requests.places import Places
-from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_context
 
 _Settings = Tuple[Any, Any, Mapping[str, str]]
 """`verify`, `cert` and `proxies`, as adapters take them."""
@@ -55,7 +61,7 @@ _Settings = Tuple[Any, Any, Mapping[str, str]]
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
-class RequestsTransport(OneProcess):
+class RequestsTransport(NotPicklable):
     """A `Transport` on requests. Safe to use from several threads.
 
     Without a `session`, it keeps connections of its own. At most `max_connections` calls are on
@@ -183,7 +189,7 @@ class RequestsTransport(OneProcess):
         self._streams = None
         self._places = Places()
         self._lock = threading.Lock()
-        self._process = Process()
+        self._process = ForkGuard()
 
     def _settle_if_forked(self) -> None:
         if self._process.forked:

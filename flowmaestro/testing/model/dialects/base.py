@@ -10,7 +10,15 @@ from abc import ABC, abstractmethod
 from http import HTTPStatus
 from typing import Any, Dict, List, Literal, Mapping, Optional, Sequence, Tuple
 
-from flowmaestro.testing.model.agents import Agent, Memory, MemoryHit, Message, Thread, Turn, Utterance
+from flowmaestro.testing.model.agents import (
+    Agent,
+    Memory,
+    MemoryHit,
+    Message,
+    Thread,
+    Turn,
+    Utterance,
+)
 from flowmaestro.testing.model.agents import tokens as tokens_of
 from flowmaestro.testing.model.executions import Execution, Happening, Workflow
 from flowmaestro.testing.model.knowledge import Hit, KnowledgeBase

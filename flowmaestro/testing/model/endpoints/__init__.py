@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Tuple
 
-from flowmaestro.testing.model.endpoints import agents, knowledge_bases, memories, webhooks, workflows
+from flowmaestro.testing.model.endpoints import (
+    agents,
+    knowledge_bases,
+    memories,
+    webhooks,
+    workflows,
+)
 from flowmaestro.testing.model.routing import Route
 
 ROUTES: Tuple[Route, ...] = (
