@@ -26,7 +26,8 @@ from quiet_streams import (
 )
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
-from flowmaestro.testing import AsyncMemoryTransport, seeds
+from flowmaestro.testing import AsyncMemoryTransport
+from flowmaestro.testing.model import seeds
 from flowmaestro_transports import RequestsTransport
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flowmaestro_transports.driving.fork_guard import Process
+from flowmaestro_transports.driving.fork_guard import ForkGuard
 
 SCENE = Path(__file__).with_name("harness") / "fork_scene.py"
 
@@ -61,4 +61,4 @@ def test_parent_and_child(scripted: Any, lane: str, loops: str, use: str) -> Non
 
 
 def test_a_process_knows_itself() -> None:
-    assert not Process().forked
+    assert not ForkGuard().forked

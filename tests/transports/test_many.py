@@ -15,7 +15,8 @@ from flowmaestro import (
     StreamError,
     ValidationError,
 )
-from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport, seeds
+from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
+from flowmaestro.testing.model import seeds
 
 BACKENDS = ["asyncio", "trio"]
 NAMES = ["Ada", "Bob", "Cyd", "Dan", "Eve"]

@@ -17,7 +17,7 @@ from stepping import Report, Stepper, a_context, a_failure
 from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro.testing.cassettes.exchange import Exchange
-from flowmaestro.testing.cassettes.recorder import RecordingTransport, Reel
+from flowmaestro.testing.cassettes.recorder import Recording, RecordingTransport
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.errors import FlowMaestroError
@@ -110,7 +110,7 @@ def recorded() -> Dict[str, List[bytes]]:
     for world in WORLDS:
         fake = FakeFlowMaestro(**world)
         for name, build in OPERATIONS.items():
-            reel = Reel()
+            reel = Recording()
             transport = RecordingTransport(MemoryTransport(fake), reel)
             client = FlowMaestroClient(api_key=fake.api_key, transport=transport)
             operation = build()
