@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Set
+from typing import Any, ClassVar, Dict, List, Set
 
 import pytest
 import requests
@@ -24,7 +24,7 @@ from flowmaestro.testing.conformance import (
     TransportConformance,
 )
 from flowmaestro.testing.conformance.check import CANCELLATION, Check
-from flowmaestro.testing.conformance.grid import FAILED, NOT_OFFERED, PASSED, Grid
+from flowmaestro.testing.conformance.grid import FAILED, FALLS_SHORT, NOT_OFFERED, PASSED, Grid
 from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
 from flowmaestro.testing.conformance.site import loopback_site
 from flowmaestro.testing.conformance.suite import all_checks
@@ -166,6 +166,45 @@ class Asked:
             self.needs |= case.values[0].needs
 
 
+class TestADeclaredShortfall:
+    def outcome(self, name: str, factory: Any, **falls_short: str) -> BaseException:
+        class Suite(TransportConformance):
+            make_transport = factory
+
+        Suite.falls_short = {key.replace("_", "-"): why for key, why in falls_short.items()}
+        with pytest.raises((CheckFailed, pytest.xfail.Exception, pytest.skip.Exception)) as caught:
+            Suite().test_conformance(CHECKS[name], "", lambda *_: None)
+        return caught.value
+
+    def test_is_an_expected_failure(self) -> None:
+        ended = self.outcome(
+            "truncated-counted-body", TakesABreakForTheEnd, truncated_counted_body="the end is lost"
+        )
+        assert isinstance(ended, pytest.xfail.Exception)
+        assert str(ended) == "falls short: truncated-counted-body: the end is lost"
+
+    def test_may_be_something_not_offered(self) -> None:
+        ended = self.outcome("quiet-body", Impatient, quiet_body="a read that ran out ends it")
+        assert isinstance(ended, pytest.xfail.Exception)
+
+    def test_that_is_no_longer_true_fails(self) -> None:
+        ended = self.outcome("clock", RequestsTransport, clock="time stands still")
+        assert isinstance(ended, CheckFailed)
+        assert str(ended).startswith("clock: the transport passes, but falls_short says")
+
+    def test_of_another_check_excuses_nothing(self) -> None:
+        ended = self.outcome("truncated-counted-body", TakesABreakForTheEnd, clock="it stands")
+        assert isinstance(ended, CheckFailed)
+
+    def test_of_no_check_is_refused(self) -> None:
+        class Suite(TransportConformance):
+            make_transport = RequestsTransport
+            falls_short: ClassVar = {"clokc": "a slip"}
+
+        with pytest.raises(ValueError, match=r"do not exist: \['clokc'\]"):
+            Suite().pytest_generate_tests(Asked())  # type: ignore[arg-type]
+
+
 def test_only_what_applies_is_tried() -> None:
     class Awaiting(AsyncTransportConformance):
         wire = False
@@ -213,15 +252,18 @@ def test_the_grid() -> None:
     grid.enter("a", "Mine", NOT_OFFERED, "not offered: patience: it costs")
     grid.enter("c", "Mine", NOT_OFFERED, "not offered: patience: it costs")
     grid.enter("b", "Other", FAILED)
+    grid.enter("a", "Other", FALLS_SHORT, "falls short: a: it cannot")
     assert grid.render().splitlines() == [
         "   Mine",
         "   | Other",
-        "a  o .",
+        "a  o x",
         "b  + F",
         "c  o .",
         "",
-        "+ passed: 1, o not offered: 2, F failed: 1, . does not apply: 2",
+        "+ passed: 1, o not offered: 2, x falls short as declared: 1, F failed: 1, "
+        ". does not apply: 1",
         "Mine: not offered: patience: it costs",
+        "Other: falls short: a: it cannot",
     ]
 
 
@@ -236,14 +278,18 @@ class TestWorse(TransportConformance):
 
 def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?TransportConformance.*?)```", page, re.DOTALL)[-1:]
-    block = block.rpartition("```python\n")[2]
+    (block,) = re.findall(r"```python\n((?:(?!```).)*TestMyTransport.*?)```", page, re.DOTALL)
     (options,) = re.findall(r"^pytest (.*)$", page, re.MULTILINE)
-    (tmp_path / "test_mine.py").write_text(block + WORSE)
+    declared = '    falls_short = {"reply-204": "it has no replies"}\n'
+    (tmp_path / "test_mine.py").write_text(block + WORSE + declared)
     run = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options.split()),
-            *("-k", "whole-reply or bounded-connections or quiet-over-tls", str(tmp_path)),
+            *(
+                "-k",
+                "reply-204 or whole-reply or bounded-connections or quiet-over-tls",
+                str(tmp_path),
+            ),
         ],
         cwd=tmp_path,
         capture_output=True,
@@ -254,6 +300,8 @@ def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
     assert "Why it matters: Every call is a whole reply" in run.stdout
     assert "TestWorse: not offered: max_connections=: nobody can bound" in run.stdout
     grid = run.stdout[run.stdout.index("conformance of transports") :]
+    assert re.search(r"reply-204 +\+ x", grid), grid
+    assert "TestWorse: falls short: reply-204: it has no replies" in grid
     assert re.search(r"whole-reply +\+ F", grid), grid
     assert re.search(r"bounded-connections +\+ o", grid), grid
     assert re.search(r"quiet-over-tls +\+ o", grid), grid

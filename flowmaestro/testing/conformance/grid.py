@@ -12,9 +12,16 @@ from typing import Any, Dict, List, Tuple
 CELL = "conformance"
 """The name of the property that tells a test's row and column."""
 
-PASSED, NOT_OFFERED, FAILED, NOT_APPLICABLE = "passed", "not offered", "failed", "does not apply"
-_SIGNS = {PASSED: "+", NOT_OFFERED: "o", FAILED: "F", NOT_APPLICABLE: "."}
-_OUTCOMES = {"passed": PASSED, "skipped": NOT_OFFERED, "failed": FAILED, "error": FAILED}
+PASSED, NOT_OFFERED, FALLS_SHORT = "passed", "not offered", "falls short as declared"
+FAILED, NOT_APPLICABLE = "failed", "does not apply"
+_SIGNS = {PASSED: "+", NOT_OFFERED: "o", FALLS_SHORT: "x", FAILED: "F", NOT_APPLICABLE: "."}
+_OUTCOMES = {
+    "passed": PASSED,
+    "skipped": NOT_OFFERED,
+    "xfailed": FALLS_SHORT,
+    "failed": FAILED,
+    "error": FAILED,
+}
 
 
 class Grid:
@@ -55,12 +62,17 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                 if name == CELL:
                     entered = True
                     row, column = value
-                    grid.enter(row, column, mark, _reason(report) if outcome == "skipped" else "")
+                    grid.enter(row, column, mark, _reason(report))
     if entered:
         terminalreporter.section("conformance of transports")
         terminalreporter.write(grid.render())
 
 
 def _reason(report: Any) -> str:
+    """Why a check was skipped, or was expected to fail."""
+    if hasattr(report, "wasxfail"):
+        return str(report.wasxfail).replace("reason: ", "", 1)
+    if not report.skipped:
+        return ""
     _, _, message = report.longrepr
     return str(message).replace("Skipped: ", "", 1)

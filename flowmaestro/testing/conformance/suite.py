@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Callable, ContextManager, List, Sequence, Set, Tuple
+from typing import Any, Callable, ContextManager, List, Mapping, Sequence, Set, Tuple
 
 import pytest
 
@@ -57,6 +57,13 @@ class _Conformance:
     wire = True
     """Whether the transport moves bytes over sockets. One in memory has none to look at."""
 
+    falls_short: Mapping[str, str] = {}
+    """The checks that the transport is known to fail: their names, and why, in plain English.
+
+    Such a check is reported as an expected failure (`xfail`). One that the transport passes all
+    the same fails: the declaration is out of date. A name that no check has raises `ValueError`.
+    """
+
     make_transport: Callable[..., Any]
 
     def serve_site(self, respond: Respond) -> ContextManager[str]:
@@ -71,11 +78,21 @@ class _Conformance:
         """Called when the transport does not offer something that it need not: skips the test."""
         pytest.skip(f"not offered: {error}")
 
+    def expected(self, check: Check, finding: Exception) -> None:
+        """Called when the transport falls short as declared: reports an expected failure.
+
+        `finding` is the `CheckFailed` or `NotOffered` that came of the check.
+        """
+        pytest.xfail(f"falls short: {check.name}: {self.falls_short[check.name]}")
+
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """One test for each check and event loop."""
         if not hasattr(self, "make_transport"):
             raise TypeError(f"{type(self).__name__} has no method make_transport")
         lacks = self._lacks()
+        unknown = set(self.falls_short) - {each.name for each in all_checks()}
+        if unknown:
+            raise ValueError(f"falls_short names checks that do not exist: {sorted(unknown)}")
         cases = [
             pytest.param(each, backend, id="-".join(filter(None, (backend, each.name))))
             for backend in self._backends()
@@ -93,15 +110,31 @@ class _Conformance:
         """Try one check."""
         column = " on ".join(filter(None, (type(self).__name__, backend)))
         record_property(CELL, [conformance_check.name, column])
+        declared = conformance_check.name in self.falls_short
         try:
-            self._runner(backend).run(conformance_check)
-        except NotOffered as error:
-            self.not_offered(error)
+            self._try(conformance_check, backend)
+        except (CheckFailed, NotOffered) as finding:
+            if declared:
+                self.expected(conformance_check, finding)
+            elif isinstance(finding, NotOffered):
+                self.not_offered(finding)
+            else:
+                raise
+        else:
+            if declared:
+                text = "the transport passes, but falls_short says that it fails"
+                raise CheckFailed(f"{conformance_check.name}: {text}: remove the declaration")
+
+    def _try(self, check: Check, backend: str) -> None:
+        try:
+            self._runner(backend).run(check)
+        except NotOffered:
+            raise
         except CheckFailed as error:
-            raise CheckFailed(conformance_check.verdict(str(error))) from error.__cause__
+            raise CheckFailed(check.verdict(str(error))) from error.__cause__
         except Exception as error:
             text = f"{type(error).__name__} came out: {error}"
-            raise CheckFailed(conformance_check.verdict(text)) from error
+            raise CheckFailed(check.verdict(text)) from error
 
     def _lacks(self) -> Set[str]:
         return set() if self.wire else {WIRE}
@@ -130,6 +163,8 @@ class TransportConformance(_Conformance):
     An option that is not among its parameters is one that the transport does not offer; so is
     one for which it returns `NotImplemented` or raises `NotOffered`. What is not offered is
     reported as a skipped test, with the consequence for users.
+
+    A check that the transport is known to fail is declared in `falls_short`.
     """
 
     def _backends(self) -> Sequence[str]:
