@@ -36,33 +36,22 @@ MAX_PER_PAGE = 100
 class PageCursor:
     """Decides after each page whether there is another one.
 
-    "There is more" is trusted whoever says it. "There is no more" is trusted too, except where
-    the server is known to say it wrongly: `GET /executions` always says it without a
-    `workflow_id`, and with `workflow_id` and `status` it filters after paging, so that a page
-    may be short and yet not the last. There, only a short page of an unfiltered list ends the
-    walk, or the count of one workflow's executions. An empty page ends every walk (unless that
-    count says that more rows were filtered out of it), and so does a page that repeats the one
-    before, or an earlier one: pages that come round in a circle are noticed within three rounds
-    (Brent's algorithm), whatever the circle's length, and without keeping what was seen.
+    "There is more" is trusted whoever says it, and so is "there is no more". With `until_empty`
+    the latter is not, and a short page is not taken for the last: the deployed server is wrong
+    about both in `GET /executions` without `workflow_id`. An empty page ends every walk, and so
+    does a page that repeats the one before, or an earlier one: pages that come round in a circle
+    are noticed within three rounds (Brent's algorithm), whatever the circle's length, and without
+    keeping what was seen.
 
     `page` is the number of the page to ask for; `repeated` says whether the last one repeated an
     earlier one, so that its rows are known.
     """
 
-    def __init__(
-        self,
-        per_page: Optional[int] = None,
-        *,
-        trust_last: bool = True,
-        filtered: bool = False,
-        counted: bool = True,
-    ) -> None:
+    def __init__(self, per_page: Optional[int] = None, *, until_empty: bool = False) -> None:
         self.page = 1
         self.repeated = False
         self._per_page = min(per_page or DEFAULT_PER_PAGE, MAX_PER_PAGE)
-        self._trust_last = trust_last
-        self._filtered = filtered
-        self._counted = counted
+        self._until_empty = until_empty
         self._previous: List[Any] = []
         self._landmark: List[Any] = []
         self._steps_left = 1
@@ -88,19 +77,13 @@ class PageCursor:
         return seen
 
     def _has_more(self, rows: List[Any], info: Dict[str, Any]) -> bool:
-        said = (info.get("has_next"), info.get("has_more"))
-        per_page = count_or_none(info.get("per_page")) or self._per_page
-        total = count_or_none(info.get("total_count")) if self._counted else None
-        counted_more = None if total is None else self.page * per_page < total
         if not rows:
-            return self._filtered and counted_more is True
-        if True in said:
+            return False
+        said = (info.get("has_next"), info.get("has_more"))
+        if self._until_empty or True in said:
             return True
-        if self._trust_last:
-            return False not in said and len(rows) >= per_page
-        if counted_more is not None:
-            return counted_more
-        return self._filtered or len(rows) >= per_page
+        per_page = count_or_none(info.get("per_page")) or self._per_page
+        return False not in said and len(rows) >= per_page
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.options import check_callback
 from flowmaestro_core.payloads import shapes
+from flowmaestro_core.payloads.json_values import object_or_empty
 from flowmaestro_core.payloads.reply import Page, Reply
-from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.resources.listing import check_filter, page_of, walk
 from flowmaestro_core.streams.event_stream import Events
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 from flowmaestro_core.timeouts import check_seconds
@@ -38,8 +39,9 @@ class Executions(Resource[D]):
     ) -> Call[Page[Execution]]:
         """List executions, one page at a time.
 
-        With `workflow_id` and `status` the server filters after paging: a page may be short, or
-        empty, and yet not the last. `iterate` knows.
+        The deployed server cuts the list into pages before it filters by `status`: a page may be
+        short, or empty, and yet not the last, and its `total_count` counts that page alone. Use
+        `iterate` to get all.
 
         Args:
             page: which page, from 1.
@@ -48,7 +50,14 @@ class Executions(Resource[D]):
             status: only those in this state.
 
         """
-        return _page(page, per_page, workflow_id, status)
+        return page_of(
+            "/executions",
+            page,
+            per_page,
+            shape=_execution_list,
+            workflow_id=workflow_id,
+            status=status,
+        )
 
     @iterating_endpoint
     def iterate(
@@ -58,15 +67,27 @@ class Executions(Resource[D]):
         workflow_id: Optional[str] = None,
         status: Optional[ExecutionStatus] = None,
     ) -> Pages[Execution]:
-        """All executions, page after page; arguments as in `list`."""
-        cursor = partial(
-            PageCursor,
-            trust_last=False,
-            filtered=status is not None,
-            counted=workflow_id is not None,
+        """All executions, page after page; arguments as in `list`.
+
+        Pass `workflow_id` to get every row. Without it the deployed server reads the newest rows
+        of all its customers, and picks yours afterwards: it says neither how many there are nor
+        which page is the last, and a busy neighbour hides rows. The iteration then goes
+        on until an empty page. `status` is never sent: the server would filter after it has cut
+        the list into pages. Rows in another state are skipped here.
+        """
+        check_filter("status", status)
+
+        def in_that_status(execution: Any) -> bool:
+            return object_or_empty(execution).get("status") == status
+
+        build = partial(
+            page_of,
+            "/executions",
+            shape=_execution_list,
+            keep=None if status is None else in_that_status,
+            workflow_id=workflow_id,
         )
-        build = partial(_page, workflow_id=workflow_id, status=status)
-        return walk(build, per_page, cursor)
+        return walk(build, per_page, partial(PageCursor, until_empty=workflow_id is None))
 
     @endpoint
     def get(self, execution_id: str) -> Call[Reply[Execution]]:
@@ -224,19 +245,6 @@ def waiting_for(
 def _get(execution_id: str) -> Call[Reply[Execution]]:
     where = path("/executions/{execution_id}", execution_id=execution_id)
     return Call("GET", where, shape=shapes.execution)
-
-
-def _page(
-    page: Optional[int], per_page: Optional[int], workflow_id: Optional[str], status: Optional[str]
-) -> Call[Page[Execution]]:
-    return page_of(
-        "/executions",
-        page,
-        per_page,
-        shape=_execution_list,
-        workflow_id=workflow_id,
-        status=status,
-    )
 
 
 def _execution_list(body: Dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ def page_of(
 ) -> Call[Page[T]]:
     """The call for one page of the list at the path `where`."""
     for name, value in filters.items():
-        _check_filter(name, value)
+        check_filter(name, value)
     found = query({"page": count("page", page), "per_page": count("per_page", per_page), **filters})
     return Call("GET", where + found, shape=shape, keep=keep, data_type=list)
 
@@ -41,7 +41,7 @@ def walk(
     return Pages(lambda page: build(page=page, per_page=per_page), partial(cursor, per_page))
 
 
-def _check_filter(name: str, value: Any) -> None:
+def check_filter(name: str, value: Any) -> None:
     """An empty filter would be taken for none, and answered with every row."""
     if value is not None and not text(name, value):
         raise ValueError(f"{name} must not be empty")

@@ -99,15 +99,32 @@ def test_a_filter_that_the_server_ignores_is_applied_here_and_the_walk_goes_on()
     assert [item["workflow_id"] for item in walk.items] == ["wf_1"]
 
 
-def test_executions_filtered_after_paging_are_all_found() -> None:
+def test_executions_in_one_state_are_picked_from_all_of_the_workflow() -> None:
     walk = walking(Executions.iterate(workflow_id="wf_1", status="failed", per_page=2))
+    action = walk.start()
+    assert isinstance(action, Send)
+    assert action.request.url.endswith("/executions?page=1&per_page=2&workflow_id=wf_1")
+    for page, states in enumerate([("completed",) * 2, ("failed", "running"), ("failed",)], 1):
+        rows = [{"id": (page, at), "status": state} for at, state in enumerate(states)]
+        about = {"page": page, "per_page": 2, "total_count": 5, "has_next": page < 3}
+        walk.replies(200, an_envelope(rows, pagination=about))
+        walk.takes_all()
+    assert walk.action == Done(None)
+    assert ids(walk) == [[2, 0], [3, 0]]
+
+
+def test_a_walk_over_executions_of_all_workflows_ends_with_an_empty_page() -> None:
+    walk = walking(Executions.iterate(status="failed", per_page=2))
     walk.start()
-    walk.replies(200, a_page(more=False, total_count=5, page=1, per_page=2))
-    walk.replies(200, a_page(3, more=False, total_count=5, page=2, per_page=2))
-    walk.takes_all()
-    walk.replies(200, a_page(5, more=False, total_count=5, page=3, per_page=2))
-    assert walk.takes_all() == Done(None)
-    assert ids(walk) == [3, 5]
+    for page, rows in enumerate([[1], [2, 3], []], 1):
+        assert isinstance(walk.action, Send)
+        assert walk.action.request.url.endswith(f"/executions?page={page}&per_page=2")
+        found = [{"id": row, "status": "failed"} for row in rows]
+        about = {"page": page, "per_page": 2, "total_count": len(rows), "has_next": False}
+        walk.replies(200, an_envelope(found, pagination=about))
+        walk.takes_all()
+    assert walk.action == Done(None)
+    assert ids(walk) == [1, 2, 3]
 
 
 def test_a_page_is_tried_again_and_redirected_like_any_call() -> None:

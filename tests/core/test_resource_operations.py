@@ -116,8 +116,9 @@ def test_many_are_made_of_their_parts() -> None:
         (Triggers.iterate(workflow_id="w"), "/triggers?page=3&workflow_id=w"),
         (
             Executions.iterate(workflow_id="w", status="failed", per_page=5),
-            "/executions?page=3&per_page=5&workflow_id=w&status=failed",
+            "/executions?page=3&per_page=5&workflow_id=w",
         ),
+        (Executions.iterate(status="failed"), "/executions?page=3"),
     ],
 )
 def test_a_walk_asks_for_page_after_page(pages: Pages[Any], path: str) -> None:
@@ -126,15 +127,13 @@ def test_a_walk_asks_for_page_after_page(pages: Pages[Any], path: str) -> None:
     assert pages.cursor().page == 1
 
 
-def test_a_walk_over_executions_does_not_believe_in_the_last_page() -> None:
-    last = {"data": [{}] * 20, "pagination": {"has_next": False, "total_count": 20, "per_page": 20}}
+def test_only_a_walk_over_all_executions_goes_on_until_an_empty_page() -> None:
+    last = {"data": [{}] * 19, "pagination": {"has_next": False, "total_count": 19, "per_page": 20}}
     assert Executions.iterate().cursor().advance(last)
+    assert Executions.iterate(status="failed").cursor().advance(last)
     assert not Executions.iterate(workflow_id="w").cursor().advance(last)
+    assert not Executions.iterate(workflow_id="w", status="failed").cursor().advance(last)
     assert not Workflows.iterate().cursor().advance(last)
-    filtered: Any = {"data": [], "pagination": {"total_count": 99, "per_page": 20}}
-    assert Executions.iterate(workflow_id="w", status="failed").cursor().advance(filtered)
-    assert not Executions.iterate(status="failed").cursor().advance(filtered)
-    assert not Executions.iterate(workflow_id="w").cursor().advance(filtered)
 
 
 # Replies
@@ -151,6 +150,14 @@ def test_triggers_of_other_workflows_are_left_out() -> None:
     assert [row["id"] for row in mine["data"]] == [1]
     assert mine["data"][0]["type"] is None
     assert len(answer(Triggers.list(), body)["data"]) == 4
+
+
+def test_executions_in_another_state_are_left_out_of_a_walk() -> None:
+    rows = [{"id": 1, "status": "failed"}, {"id": 2, "status": "running"}, {"id": 3}, "odd"]
+    body = {"data": rows, "pagination": {}}
+    failed = answer(Executions.iterate(workflow_id="w", status="failed").page(1), body)
+    assert [row["id"] for row in failed["data"]] == [1]
+    assert len(answer(Executions.iterate(workflow_id="w").page(1), body)["data"]) == 4
 
 
 ONE: Dict[str, Any] = {"data": {"id": "x"}}

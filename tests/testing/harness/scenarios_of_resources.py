@@ -44,6 +44,18 @@ async def a_list_is_walked_through_with_a_failure(world, fault, page):
 
 
 @scenario(
+    workflow=["wf_123", "wf_abc123", None], status=["completed", "running"], per_page=[2, 100]
+)
+async def executions_in_one_state_are_all_found(world, workflow, status, per_page):
+    client = world.client()
+    every = await everything(client.executions.iterate(workflow_id=workflow))
+    found = client.executions.iterate(workflow_id=workflow, status=status, per_page=per_page)
+    wanted = [execution["id"] for execution in every if execution["status"] == status]
+    assert [execution["id"] for execution in await everything(found)] == wanted
+    assert wanted or status == "running"
+
+
+@scenario(
     call=[
         "workflows.get",
         "workflows.execute",

@@ -96,16 +96,16 @@ class Deployed(Dialect):
     def list_executions(
         self, executions: Sequence[Execution], query: Mapping[str, str]
     ) -> JsonObject:
-        """Without `workflow_id` the count is of what was fetched; with it, `status` comes late."""
+        """A count of what was looked at so far, or with `workflow_id` and `status` of one page."""
         page, status = Page.asked_for(query), query.get("status")
         if "workflow_id" in query:
             matching = of_workflow(executions, query["workflow_id"])
             rows = with_status(page.cut(matching), status)
-            pagination = self.pagination(page, len(matching))
+            total = len(matching if status is None else rows)
         else:
-            matching = with_status(executions, status)
-            rows = page.cut(matching)
-            pagination = self.pagination(page, min(page.end, len(matching)))
+            matching = with_status(executions[: page.end], status)
+            rows, total = page.cut(matching), len(matching)
+        pagination = self.pagination(page, total)
         return {"data": [self.execution(row) for row in rows], "pagination": pagination}
 
     def workflow_inputs(self, workflow: Workflow) -> JsonObject:
