@@ -15,6 +15,8 @@ from flowmaestro_core.errors import StreamError
 
 MAX_EVENT_SIZE = 16 * 1024 * 1024
 """Bytes that the lines of one event may have, a comment among them only while it is read."""
+MAX_EVENT_LINES = 1 << 18
+"""Lines that one event may have, comments included: each costs time and memory of its own."""
 
 _BOM = b"\xef\xbb\xbf"
 _LARGE = 64 * 1024
@@ -78,8 +80,8 @@ class SseDecoder:
     def feed(self, data: bytes) -> List[ServerSentEvent]:
         """The events that `data` completes, in order.
 
-        Raises `StreamError` (code `event_too_large`) when one event exceeds `max_event_size`;
-        the events before it are handed over first, and the next `feed` raises.
+        Raises `StreamError` (code `event_too_large`) when one event exceeds `max_event_size` or
+        `MAX_EVENT_LINES`; the events before it are handed over first, and the next `feed` raises.
         """
         held = self._held
         held.extend(data)
@@ -92,8 +94,8 @@ class SseDecoder:
             end = held.rfind(b"\n\n", new and new - 1)
         if end < 0:
             return []
-        if end > _LARGE and held.find(b"\n\n", 0, _LARGE) < 0:  # one event, not many small ones
-            return self._read_large(self._cut_out(end))
+        if end > _LARGE:
+            return self._take_large(end)
         text = held[:end].decode("utf-8", "replace")
         del held[: end + 2]
         self._measure_above = self._max_event_size
@@ -114,6 +116,29 @@ class SseDecoder:
             else:
                 self._interpret((line, data, end, *lines, ""), events)
         return events
+
+    def _take_large(self, end: int) -> List[ServerSentEvent]:
+        """The events of many whole blocks, or of a large one."""
+        crowded = self._crowded_block(end)
+        if crowded >= 0:
+            end = self._held.rfind(b"\n\n", 0, self._refuse(crowded))
+        small_first = self._held.find(b"\n\n", 0, min(end, _LARGE)) >= 0
+        text = self._cut_out(end)
+        if crowded >= 0:
+            self._measure_above = -1
+        return self._read(text) if small_first else self._read_large(text)
+
+    def _crowded_block(self, end: int) -> int:
+        """Where the first block before `end` begins that has too many lines, or -1."""
+        held = self._held
+        start = end if held.count(b"\n", 0, end) < MAX_EVENT_LINES else 0
+        while start < end:
+            blank = held.find(b"\n\n", start, end)
+            stop = end if blank < 0 else blank
+            if held.count(b"\n", start, stop) >= MAX_EVENT_LINES:
+                return start
+            start = stop + 2
+        return -1
 
     def _cut_out(self, end: int) -> str:
         """The text of whole blocks, decoded piece by piece.
@@ -196,8 +221,9 @@ class SseDecoder:
 
         Of the block that has not ended, lines that say nothing are dropped.
         """
-        if self._measure_above < 0:
-            return self._refuse(0)
+        crowded = self._crowded_block(len(self._held))
+        if self._measure_above < 0 or crowded >= 0:
+            return self._refuse(max(crowded, 0))
         limit = self._max_event_size
         *lines, unfinished = bytes(self._held).split(b"\n")
         kept: List[bytes] = []
@@ -225,7 +251,8 @@ class SseDecoder:
         self._measure_above = -1
         self._held.clear()
         raise StreamError(
-            f"One event of the stream is larger than {self._max_event_size} bytes",
+            f"One event of the stream is larger than {self._max_event_size} bytes "
+            f"or {MAX_EVENT_LINES} lines",
             code="event_too_large",
         )
 

@@ -14,7 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowmaestro_core.errors import StreamError
-from flowmaestro_core.streams.sse import MAX_EVENT_SIZE, ServerSentEvent, SseDecoder
+from flowmaestro_core.streams.sse import (
+    MAX_EVENT_LINES,
+    MAX_EVENT_SIZE,
+    ServerSentEvent,
+    SseDecoder,
+)
 
 
 def _load_reference() -> Any:
@@ -377,6 +382,26 @@ def test_the_default_size_is_sixteen_mebibytes() -> None:
         SseDecoder().feed(b"data: " + data + b"\n\n")
 
 
+@pytest.mark.parametrize("size", [1 << 16, 1 << 25])
+@pytest.mark.parametrize("line", [b"data\n", b"id\r\n"])
+def test_an_event_has_a_largest_number_of_lines(line: bytes, size: int) -> None:
+    lines = line * MAX_EVENT_LINES
+    for before in (b"", b"data: ok\n\n" * 3, b"data: ok\n\n" * 10_000):
+        stream = before + lines + b"\n"
+        whole = [stream[place : place + size] for place in range(0, len(stream), size)]
+        decoded, refused = until_refused(stream, whole, MAX_EVENT_SIZE)
+        assert len(decoded) == len(before) // 10 + line.startswith(b"data")
+        assert not refused
+        stream = before + lines + line + b"\ndata: lost\n\n"
+        pieces = [stream[place : place + size] for place in range(0, len(stream), size)]
+        assert until_refused(stream, pieces, MAX_EVENT_SIZE) == (["ok"] * (len(before) // 10), True)
+
+
+def test_very_many_small_events_are_not_one_with_many_lines() -> None:
+    stream = b"data\n\n" * MAX_EVENT_LINES
+    assert len(SseDecoder().feed(stream)) == MAX_EVENT_LINES
+
+
 # Work
 
 
@@ -431,6 +456,20 @@ def test_comments_are_not_held_however_many_come_without_a_blank_line() -> None:
     finally:
         tracemalloc.stop()
     assert decoder.feed(b"\n") == [ServerSentEvent("message", "x")]
+
+
+def test_lines_that_are_never_read_cost_no_more_than_their_bytes() -> None:
+    decoder = SseDecoder()
+    piece = b"data\n" * (1 << 16)
+    tracemalloc.start()
+    try:
+        for _ in range(MAX_EVENT_SIZE // len(piece)):
+            assert decoder.feed(piece) == []
+        with pytest.raises(StreamError):
+            decoder.feed(piece)
+        assert tracemalloc.get_traced_memory()[1] < 3 * MAX_EVENT_SIZE
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_was_dispatched_is_not_held() -> None:
