@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Mapping, Optional, Union
 
+from flowmaestro_core.arguments import check_token
 from flowmaestro_core.context import Context
 from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
 from flowmaestro_core.http.urls import api_root
-from flowmaestro_core.options import ClientOptions, check_token
+from flowmaestro_core.options import ClientOptions
 from flowmaestro_transports.contract import (
     AsyncFunction,
     AsyncTransport,

@@ -14,8 +14,8 @@ from __future__ import annotations
 import time
 from typing import Optional, Union
 
+from flowmaestro_core.arguments import check_seconds
 from flowmaestro_core.errors import WebhookVerificationError
-from flowmaestro_core.timeouts import check_seconds
 from flowmaestro_core.webhooks import (
     DELIVERY_ID_HEADER,
     SIGNATURE_HEADER,

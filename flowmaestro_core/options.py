@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple, cast
+from typing import Dict, Mapping, Optional, Tuple
 
 from flowmaestro_core import __version__
+from flowmaestro_core.arguments import check_count, check_seconds, check_token, header_fields
 from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
 from flowmaestro_core.http.messages import Headers
 from flowmaestro_core.http.urls import api_root
-from flowmaestro_core.timeouts import check_seconds, with_total
+from flowmaestro_core.timeouts import with_total
 
 USER_AGENT = f"flowmaestro-python/{__version__}"
-
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FIELD_VALUE = re.compile(r"[\t\x20-\x7e]*")
-_FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
-_VISIBLE = re.compile(r"[\x21-\x7e]+")
-
 
 Fields = Tuple[Tuple[str, str], ...]
 
@@ -70,9 +64,9 @@ class ClientOptions:
         if call_timeout is not None:
             check_seconds("timeout", call_timeout)
         _set(self, "call_timeout", call_timeout)
-        _check_max_retries(max_retries)
+        check_count("max_retries", max_retries, at_least=0)
         _set(self, "max_retries", max_retries)
-        _set(self, "_custom", checked_headers(headers))
+        _set(self, "_custom", header_fields(headers))
         _set(self, "headers", self._custom)
         key_fields = (("X-API-Key", api_key), ("Authorization", f"Bearer {api_key}"))
         _set(self, "_own", Headers((*key_fields, ("User-Agent", USER_AGENT))))
@@ -90,7 +84,7 @@ class ClientOptions:
         headers: Optional[Mapping[str, str]] = None,
     ) -> ClientOptions:
         """A copy with what is not `None` changed; `headers` are added to those that are there."""
-        added = self._custom if headers is None else checked_headers(headers)
+        added = self._custom if headers is None else header_fields(headers)
         kept = tuple(pair for pair in self._custom.pairs if pair[0] not in added)
         return ClientOptions(
             self.api_key,
@@ -124,62 +118,3 @@ class ClientOptions:
         if headers is None:
             headers = self._standing[own] = self.request_headers(*own)
         return headers
-
-
-def check_count(name: str, value: Any) -> None:
-    """Refuse what is not a whole number of at least 1, naming the argument."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
-
-
-def check_callback(name: str, value: Any) -> None:
-    """Refuse what is neither `None` nor callable, naming the argument."""
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be a function, not {type(value).__name__}")
-
-
-def check_token(name: str, value: Any) -> None:
-    """Refuse what is not a text of visible ASCII characters, naming the argument alone.
-
-    The value may be a secret, so it is not shown.
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-    if not value:
-        raise ValueError(f"{name} is empty")
-    if not is_token(value):
-        raise ValueError(f"{name} holds white space, a control or a non-ASCII character")
-
-
-def is_token(text: str) -> bool:
-    """Whether `text` is made of visible ASCII characters alone, at least one."""
-    return _VISIBLE.fullmatch(text) is not None
-
-
-def _check_max_retries(value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"max_retries must be an int, not {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"max_retries must be at least 0, not {value}")
-
-
-def checked_headers(headers: Any) -> Headers:
-    """The header fields, if a transport can send them; `TypeError` or `ValueError` if not."""
-    if not isinstance(headers, Mapping):
-        raise TypeError(f"headers must be a dict of str to str, not {type(headers).__name__}")
-    given = Headers(cast("Mapping[str, str]", headers))
-    for name, value in given.pairs:
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"headers: {name!r} and its value must both be str")
-        if not _TOKEN.fullmatch(name):
-            raise ValueError(f"headers: {name!r} is not a header name (RFC 9110, 5.6.2)")
-        if name.lower() in _FRAMING:
-            raise ValueError(f"headers: {name!r} is the transport's own to send")
-        if not _FIELD_VALUE.fullmatch(value):
-            raise ValueError(
-                f"headers: the value of {name!r} holds a line break, a control or a non-ASCII "
-                "character"
-            )
-    return Headers([(name, value.strip(" \t")) for name, value in given.pairs])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Optional, Tuple
+from typing import Optional, Tuple
+
+from flowmaestro_core.arguments import check_seconds
 
 _set = object.__setattr__
 
@@ -70,18 +71,6 @@ def with_total(timeout: float, total: float) -> float:
     if isinstance(timeout, Timeout):
         return _timeout(total, timeout.connect, timeout.head, timeout.read)
     return total
-
-
-def check_seconds(name: str, value: Any) -> None:
-    """Refuse what is not a positive, finite number of seconds, naming the argument."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    try:
-        seconds = float(value)
-    except OverflowError:
-        seconds = math.inf
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"{name} must be a positive number of seconds, not {seconds:g}")
 
 
 def _timeout(

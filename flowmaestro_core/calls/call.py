@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Coroutine, Dict, Optional, Tuple, Type, TypeVar, Union, cast
 
 from flowmaestro_core.actions import Action, Close, Done, Fail, Open, Read, Send, Wait
+from flowmaestro_core.arguments import check_token
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
     Attempt,
@@ -28,7 +29,7 @@ from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.http.urls import origin, resolve
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.options import ClientOptions, check_token
+from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.json_values import JsonObject, list_or_empty
 from flowmaestro_core.payloads.reply import (
     Reply,

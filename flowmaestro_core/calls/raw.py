@@ -6,9 +6,10 @@ import re
 from typing import Any, Mapping, Optional
 from urllib.parse import unquote
 
+from flowmaestro_core.arguments import mapping
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.http.urls import query
-from flowmaestro_core.payloads.encode import encode_json, mapping
+from flowmaestro_core.payloads.encode import encode_json
 from flowmaestro_core.payloads.reply import Reply
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})

@@ -15,7 +15,6 @@ from typing import (
     Iterable,
     Iterator,
     List,
-    Mapping,
     Optional,
     Tuple,
     Union,
@@ -83,13 +82,6 @@ class ProgressCounter:
         """Count one more; what `progress` returned, to be awaited if it can be."""
         self._done += 1
         return self._progress(self._done, self._total)
-
-
-def check_several(name: str, value: Any) -> None:
-    """Refuse what is one thing instead of an iterable of them, naming the argument."""
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        kind = type(value).__name__  # pyright: ignore[reportUnknownArgumentType]
-        raise TypeError(f"{name} must be a list or another iterable, not {kind}")
 
 
 @dataclass(frozen=True)

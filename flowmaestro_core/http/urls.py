@@ -7,6 +7,7 @@ import re
 from typing import Any, Dict, Mapping, Sequence, Tuple, cast
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
+from flowmaestro_core.arguments import text
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -21,9 +22,7 @@ def api_root(base_url: str) -> str:
     root itself. A path prefix is kept; trailing slashes are harmless. Raises `ValueError` or
     `TypeError`, naming `base_url`, when it is no absolute http(s) URL.
     """
-    if not isinstance(base_url, str):
-        raise TypeError(f"base_url must be a str, not {type(base_url).__name__}")
-    if not _is_base_url(base_url):
+    if not _is_base_url(text("base_url", base_url)):
         raise ValueError(
             "base_url must be an http:// or https:// URL with a host, without a query, and with "
             f"its path percent-encoded, such as {DEFAULT_BASE_URL!r}"
@@ -100,9 +99,7 @@ def _is_base_url(url: str) -> bool:
 
 
 def _segment(name: str, value: str) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-    if value in ("", ".", ".."):
+    if text(name, value) in ("", ".", ".."):
         raise ValueError(f"{name} must be an id, not {value!r}")
     if _UNRESERVED.fullmatch(value):
         return value

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, cast
-
-from flowmaestro_core.options import check_count
+from typing import Any, Dict, Sequence, Tuple, cast
 
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -36,46 +34,6 @@ def encode_json(value: Any, name: str = "") -> bytes:
         return encoded.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(f"{name or 'the body'} holds a lone surrogate, {error.reason}") from None
-
-
-def mapping(name: str, value: Any) -> Optional[Dict[str, Any]]:
-    """`value`, if it is a mapping or `None`; else `TypeError` naming the argument."""
-    if value is not None and not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a dict, not {type(value).__name__}")
-    return None if value is None else dict(cast("Mapping[str, Any]", value))
-
-
-def text(name: str, value: Any) -> str:
-    """`value`, if it is a string; else `TypeError` naming the argument."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-    return value
-
-
-def optional_text(name: str, value: Any) -> Optional[str]:
-    """`value`, if it is a string or `None`; else `TypeError` naming the argument."""
-    return None if value is None else text(name, value)
-
-
-def flag(name: str, value: Any) -> Optional[bool]:
-    """`value`, if it is a `bool` or `None`; else `TypeError` naming the argument."""
-    if value is not None and not isinstance(value, bool):
-        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
-    return value
-
-
-def number(name: str, value: Any) -> Optional[float]:
-    """`value`, if it is a number or `None`; else `TypeError` naming the argument."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    return value
-
-
-def count(name: str, value: Any) -> Optional[int]:
-    """`value`, if it is `None` or a whole number of at least 1; else an error that names it."""
-    if value is not None:
-        check_count(name, value)
-    return cast("Optional[int]", value)
 
 
 def _check(value: Any, where: Tuple[str, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowmaestro_core.timeouts import check_seconds
+from flowmaestro_core.arguments import check_seconds
 
 
 @dataclass(frozen=True)

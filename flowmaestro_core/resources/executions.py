@@ -5,20 +5,19 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Optional
 
+from flowmaestro_core.arguments import check_callback, check_filter, check_seconds, check_several
 from flowmaestro_core.calls.call import Call, Confirmation
 from flowmaestro_core.calls.pages import PageCursor, Pages
-from flowmaestro_core.executions.batch import Batch, ProgressCounter, check_several
+from flowmaestro_core.executions.batch import Batch, ProgressCounter
 from flowmaestro_core.executions.wait import Poll
 from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
-from flowmaestro_core.options import check_callback
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.json_values import object_or_empty
 from flowmaestro_core.payloads.reply import Page, Reply
-from flowmaestro_core.resources.listing import check_filter, page_of, walk
+from flowmaestro_core.resources.listing import page_of, walk
 from flowmaestro_core.streams.event_stream import Events
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
-from flowmaestro_core.timeouts import check_seconds
 from flowmaestro_core.types import CancelledExecution, Execution, ExecutionEvent, ExecutionStatus
 
 DEFAULT_POLL_INTERVAL = 1.0
@@ -183,7 +182,7 @@ class Executions(Resource[D]):
             RateLimitError: the server asks for a longer pause than there is time for.
 
         """
-        check_several("execution_ids", execution_ids)
+        check_several("execution_ids", execution_ids, of="ids")
         check_seconds("poll_interval", poll_interval)
         check_seconds("timeout", timeout)
         check_callback("progress", progress)

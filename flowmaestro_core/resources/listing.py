@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, Optional, TypeVar
 
+from flowmaestro_core.arguments import check_filter, count
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import PageCursor, Pages
 from flowmaestro_core.http.urls import query
 from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.encode import count, text
 from flowmaestro_core.payloads.reply import Page
 
 T = TypeVar("T")
@@ -39,9 +39,3 @@ def walk(
     """All items of a list; `build` takes `page` and `per_page`. Bad arguments fail here."""
     build(page=1, per_page=per_page)
     return Pages(lambda page: build(page=page, per_page=per_page), partial(cursor, per_page))
-
-
-def check_filter(name: str, value: Any) -> None:
-    """An empty filter would be taken for none, and answered with every row."""
-    if value is not None and not text(name, value):
-        raise ValueError(f"{name} must not be empty")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Optional, Type
 
+from flowmaestro_core.arguments import flag, text
 from flowmaestro_core.calls.call import Call, Confirmation
 from flowmaestro_core.calls.pages import MAX_PER_PAGE, Pages
 from flowmaestro_core.http.urls import path
 from flowmaestro_core.messages.message_stream import MessageStream, StreamingPost
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.encode import flag, json_body, text
+from flowmaestro_core.payloads.encode import json_body
 from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
 from flowmaestro_core.streams.event_stream import Events

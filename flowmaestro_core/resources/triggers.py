@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Dict, Optional
 
+from flowmaestro_core.arguments import mapping
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import Pages
 from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.encode import json_body, mapping
+from flowmaestro_core.payloads.encode import json_body
 from flowmaestro_core.payloads.json_values import object_or_empty
 from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk

@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from flowmaestro_core.arguments import check_several, flag, header_fields, optional_text, text
 from flowmaestro_core.calls.call import Call, Confirmation
 from flowmaestro_core.calls.pages import Pages
 from flowmaestro_core.http.secrets import credentials_in
 from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
-from flowmaestro_core.options import checked_headers
 from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.encode import flag, json_body, optional_text, text
+from flowmaestro_core.payloads.encode import json_body
 from flowmaestro_core.payloads.json_values import list_or_empty, object_or_empty
 from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
@@ -198,10 +198,9 @@ def _webhook(webhook_id: str) -> str:
 
 
 def _delivery_headers(headers: Optional[Dict[str, str]]) -> Optional[Dict[str, str]]:
-    return None if headers is None else dict(checked_headers(headers).pairs)
+    return None if headers is None else dict(header_fields(headers).pairs)
 
 
 def _event_list(events: Sequence[WebhookEventType]) -> List[str]:
-    if isinstance(events, str):
-        raise TypeError(f"events must be a list of event names, not the str {events!r}")
+    check_several("events", events, of="event names")
     return [text("an event of events", event) for event in events]

@@ -5,16 +5,22 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Optional, Sized, Type
 
+from flowmaestro_core.arguments import (
+    check_callback,
+    check_count,
+    check_seconds,
+    check_several,
+    mapping,
+)
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import Pages
 from flowmaestro_core.context import Context
-from flowmaestro_core.executions.batch import Batch, BatchMachine, ProgressCounter, check_several
+from flowmaestro_core.executions.batch import Batch, BatchMachine, ProgressCounter
 from flowmaestro_core.executions.run import Run
 from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
-from flowmaestro_core.options import check_callback, check_count
 from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.encode import json_body, mapping
+from flowmaestro_core.payloads.encode import json_body
 from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.executions import (
     DEFAULT_POLL_INTERVAL,
@@ -23,7 +29,6 @@ from flowmaestro_core.resources.executions import (
     waiting_for,
 )
 from flowmaestro_core.resources.listing import page_of, walk
-from flowmaestro_core.timeouts import check_seconds
 from flowmaestro_core.types import ExecuteWorkflowResponse, ExecutionEvent, Workflow
 
 
@@ -168,7 +173,7 @@ class Workflows(Resource[D]):
 
         """
         _execute(workflow_id, None, None)
-        check_several("inputs", inputs)
+        check_several("inputs", inputs, of="dicts")
         check_count("concurrency", concurrency)
         check_seconds("poll_interval", poll_interval)
         check_seconds("timeout", timeout)

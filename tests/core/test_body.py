@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmaestro_core.payloads.encode import encode_json, json_body, mapping, text
+from flowmaestro_core.arguments import mapping, text
+from flowmaestro_core.payloads.encode import encode_json, json_body
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 JSON = st.recursive(

@@ -506,9 +506,13 @@ def test_concurrency_is_a_number_from_one() -> None:
 
 @pytest.mark.parametrize("wrong", ["ex_1", b"ex_1", {"a": 1}, 5, None])
 def test_one_thing_is_not_many(wrong: Any) -> None:
-    with pytest.raises(TypeError, match=r"^execution_ids must be a list or another iterable, not"):
+    with pytest.raises(
+        TypeError, match=r"^execution_ids must be a list or another iterable of ids, not"
+    ):
         Executions.wait_many(wrong)
-    with pytest.raises(TypeError, match=r"^inputs must be a list or another iterable, not"):
+    with pytest.raises(
+        TypeError, match=r"^inputs must be a list or another iterable of dicts, not"
+    ):
         Workflows.run_many("w", wrong)
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmaestro_core import __version__
+from flowmaestro_core.arguments import check_seconds
 from flowmaestro_core.http.messages import Headers
 from flowmaestro_core.options import USER_AGENT, ClientOptions
-from flowmaestro_core.timeouts import check_seconds
 
 KEY = "fm_live_0123456789"
 
@@ -159,6 +159,7 @@ def test_retries_are_counted_from_zero() -> None:
         {"Content-Length": "5"},
         {"transfer-encoding": "chunked"},
         {"Connection": "close"},
+        {"expect": "100-continue"},
     ],
 )
 def test_a_header_that_cannot_be_sent_is_refused_by_name(headers: Dict[str, str]) -> None:

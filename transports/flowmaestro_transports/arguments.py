@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Optional
 
+from flowmaestro_core.arguments import check_count
+
 
 def check_max_connections(value: object) -> None:
     """Raises `TypeError` for what is no `int`, `ValueError` for what is below 1."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"max_connections must be an int, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"max_connections must be at least 1, not {value}")
+    check_count("max_connections", value)
 
 
 def check_session(session: Optional[object], kind: type) -> None:

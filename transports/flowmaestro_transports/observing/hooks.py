@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Optional, Union
 
+from flowmaestro_core.arguments import check_callback
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.options import check_callback
 
 
 @dataclass(frozen=True)

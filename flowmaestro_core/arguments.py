@@ -1,0 +1,143 @@
+"""Checks of what callers pass: each error names the argument, what was given, and what is right.
+
+Pure. A value that may be a secret is never shown.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Dict, Optional, cast
+
+from flowmaestro_core.http.messages import Headers
+
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_TRANSPORTS_OWN = frozenset({"connection", "content-length", "transfer-encoding"})
+
+
+def check_count(name: str, value: Any, at_least: int = 1) -> None:
+    """Raise `TypeError` if `value` is no `int`, `ValueError` if it is below `at_least`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, not {value}")
+
+
+def check_seconds(name: str, value: Any) -> None:
+    """Raise `TypeError` or `ValueError` unless `value` is a positive, finite number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{name} must be a positive number of seconds, not {seconds:g}")
+
+
+def check_callback(name: str, value: Any) -> None:
+    """Raise `TypeError` unless `value` is callable or `None`."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function, not {type(value).__name__}")
+
+
+def check_several(name: str, value: Any, of: str) -> None:
+    """Raise `TypeError` if `value` is one thing instead of an iterable of them."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        kind = type(value).__name__  # pyright: ignore[reportUnknownArgumentType]
+        raise TypeError(f"{name} must be a list or another iterable of {of}, not {kind}")
+
+
+def check_filter(name: str, value: Any) -> None:
+    """Raise unless `value` is `None` or a text that is not empty.
+
+    The server would take an empty filter for none, and answer with every row.
+    """
+    if value is not None and not text(name, value):
+        raise ValueError(f"{name} must not be empty: leave it out to get every row")
+
+
+def check_token(name: str, value: Any) -> None:
+    """Raise unless `value` is a text of visible ASCII characters. The error does not show it."""
+    if not text(name, value):
+        raise ValueError(f"{name} must not be empty")
+    if not _VISIBLE.fullmatch(value):
+        raise ValueError(
+            f"{name} must consist of visible ASCII characters, without white space or line breaks"
+        )
+
+
+def text(name: str, value: Any) -> str:
+    """`value`, if it is a string; else `TypeError`."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    return value
+
+
+def optional_text(name: str, value: Any) -> Optional[str]:
+    """`value`, if it is a string or `None`; else `TypeError`."""
+    return None if value is None else text(name, value)
+
+
+def flag(name: str, value: Any) -> Optional[bool]:
+    """`value`, if it is a `bool` or `None`; else `TypeError`."""
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+    return value
+
+
+def number(name: str, value: Any) -> Optional[float]:
+    """`value`, if it is a number or `None`; else `TypeError`."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    return value
+
+
+def count(name: str, value: Any) -> Optional[int]:
+    """`value`, if it is an `int` of at least 1 or `None`; else `TypeError` or `ValueError`."""
+    if value is not None:
+        check_count(name, value)
+    return cast("Optional[int]", value)
+
+
+def mapping(name: str, value: Any) -> Optional[Dict[str, Any]]:
+    """A new dict of what any mapping holds, or `None` for `None`; else `TypeError`."""
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict, not {type(value).__name__}")
+    return None if value is None else dict(cast("Mapping[str, Any]", value))
+
+
+def header_fields(value: Any) -> Headers:
+    """The header fields in a mapping, if a transport can send them as they are.
+
+    Raises `TypeError` or `ValueError` for what is no field of RFC 9110, sections 5.1 and 5.5, for
+    those that a transport writes itself, and for `Expect` (section 10.1.1): requests are sent
+    whole, so nobody would wait for the 100 (Continue). The error names a field, never its value.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"headers must be a dict of str to str, not {type(value).__name__}")
+    fields = Headers(cast("Mapping[str, str]", value))
+    for name, content in fields.pairs:
+        if not isinstance(name, str) or not isinstance(content, str):
+            raise TypeError(f"headers: the name {name!r} and its value must both be str")
+        if not _FIELD_NAME.fullmatch(name):
+            raise ValueError(
+                f"headers: {name!r} is not a field name; use letters, digits and hyphens "
+                "(RFC 9110, 5.6.2)"
+            )
+        if name.lower() in _TRANSPORTS_OWN:
+            raise ValueError(f"headers: leave out {name!r}; the transport sends its own")
+        if name.lower() == "expect":
+            raise ValueError(
+                f"headers: leave out {name!r}; a request is sent whole, without waiting for "
+                "100 (Continue)"
+            )
+        if not _FIELD_VALUE.fullmatch(content):
+            raise ValueError(
+                f"headers: the value of {name!r} must consist of ASCII characters, without line "
+                "breaks and other controls"
+            )
+    return Headers([(name, content.strip(" \t")) for name, content in fields.pairs])
