@@ -24,7 +24,8 @@ examples:
 """
 _ABOUT_SERVE = """\
 Serve an embedded FlowMaestro over HTTP until Ctrl-C. It holds every resource that the
-documentation names, and forgets what happened to them when it ends.
+documentation names, and forgets what happened to them when it ends. On a loopback address it
+answers to loopback names only.
 """
 _ABOUT_DEMO = """\
 Start an embedded FlowMaestro and do the main job of this SDK over a real socket: run a workflow
@@ -92,6 +93,19 @@ def _describe_serve(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--shapes", choices=SHAPES, default="deployed", help=_SHAPES_HELP)
     parser.add_argument("--events", choices=EVENTS, default="live", help=_EVENTS_HELP)
+    parser.add_argument(
+        "--api-key",
+        type=_api_key,
+        metavar="KEY",
+        help="the key that may do everything (default: a new one at each start)",
+    )
+    parser.add_argument(
+        "--allow-webhooks-to",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="send webhooks to this host, too; may be repeated (default: to loopback only)",
+    )
 
 
 def _describe_demo(parser: argparse.ArgumentParser) -> None:
@@ -132,3 +146,10 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
     return port
+
+
+def _api_key(text: str) -> str:
+    try:
+        return ClientOptions(text).api_key
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

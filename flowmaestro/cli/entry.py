@@ -45,7 +45,14 @@ def _run(options: argparse.Namespace) -> None:
     if options.command == "serve":
         from flowmaestro.cli.serve import serve
 
-        serve(options.host, options.port, options.shapes, options.events)
+        serve(
+            options.host,
+            options.port,
+            options.shapes,
+            options.events,
+            options.api_key,
+            options.allow_webhooks_to,
+        )
         return
     server = server_to_visit(options)
     from flowmaestro.cli.demo import demo, visit

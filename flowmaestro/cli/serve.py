@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from functools import partial
-from typing import Optional
+from typing import Optional, Sequence
 
 from anyio.abc import TaskStatus
 
@@ -14,18 +15,31 @@ from flowmaestro.cli.event_loop import run
 from flowmaestro.cli.screen import Screen, bold, dim
 from flowmaestro.testing import Events, FakeFlowMaestro, Shapes
 from flowmaestro.testing import serve as serve_fake
+from flowmaestro.testing.model.seeds import DOCUMENTED_KEYS, TEST_KEY
 
 
-def serve(host: str, port: int, shapes: Shapes, events: Events) -> None:
+def serve(
+    host: str,
+    port: int,
+    shapes: Shapes,
+    events: Events,
+    api_key: Optional[str] = None,
+    allow_webhooks_to: Sequence[str] = (),
+) -> None:
     """Serve until interrupted, which raises `KeyboardInterrupt`.
 
-    Raises `CommandFailed` when the address cannot be listened on.
+    The key is `api_key`, or a new one. The keys that the documentation names are refused: a
+    program that finds the port must not know a key. Raises `CommandFailed` when the address
+    cannot be listened on.
     """
     fake = FakeFlowMaestro(shapes, events, epoch=time.time())
-    about = f"{shapes} shapes, {events} events"
-    listening = _Announcement(Screen.standard_output(), about, fake.api_key)
+    for known in (fake.api_key, TEST_KEY, *DOCUMENTED_KEYS):
+        fake.add_key(known, state="revoked")
+    key = fake.add_key(api_key or f"fm_live_{secrets.token_hex(20)}")
+    listening = _Announcement(Screen.standard_output(), f"{shapes} shapes, {events} events", key)
+    serving = partial(serve_fake, fake, host, port, allow_webhooks_to=allow_webhooks_to)
     try:
-        run(partial(serve_fake, fake, host, port, task_status=listening))
+        run(partial(serving, task_status=listening))
     except OSError as error:
         raise CommandFailed(f"cannot listen on {host} port {port}: {_reason(error)}") from error
 

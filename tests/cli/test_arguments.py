@@ -21,7 +21,10 @@ def test_version(flowmaestro):
     ("command", "words"),
     [
         ([], ["serve", "demo", "examples:"]),
-        (["serve"], ["--host", "--port", "8787", "--shapes", "--events"]),
+        (
+            ["serve"],
+            ["--host", "--port", "--shapes", "--events", "--api-key", "--allow-webhooks-to"],
+        ),
         (["demo"], ["--transport", "--shapes", "--events", "--base-url", "--api-key"]),
     ],
 )
@@ -43,6 +46,7 @@ def test_no_command_is_answered_with_the_help(flowmaestro):
         (["dance"], "invalid choice: 'dance'"),
         (["serve", "--port", "65536"], "'65536' is no port: 0 to 65535"),
         (["serve", "--port", "http"], "'http' is no port"),
+        (["serve", "--api-key", "two words"], "argument --api-key: api_key holds white space"),
         (["serve", "--shapes", "round"], "invalid choice: 'round'"),
         (["demo", "--transport", "pigeon"], "invalid choice: 'pigeon'"),
         (["demo", "--base-url", "http://localhost"], "api_key is empty"),

@@ -11,8 +11,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flowmaestro import FlowMaestroClient
-from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
+from flowmaestro import AuthenticationError, FlowMaestroClient
+from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro.testing.model.seeds import DOCUMENTED_KEYS, FAILING_WORKFLOW_ID, TEST_KEY
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is sent to one process")
 
@@ -31,8 +32,8 @@ class Served:
 
 
 @contextmanager
-def serving(flowmaestro, *arguments):
-    """A server on a free port; at the end it is interrupted and must go quietly."""
+def serving(flowmaestro, *arguments, errors=""):
+    """A server on a free port; at the end it is interrupted and must have said only `errors`."""
     process = subprocess.Popen(
         [*flowmaestro.command, "serve", "--port", "0", *arguments],
         env=flowmaestro.environment,
@@ -43,11 +44,13 @@ def serving(flowmaestro, *arguments):
     try:
         yield Served(process)
         process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=10)
+        rest, said = process.communicate(timeout=10)
     finally:
         process.kill()
         process.communicate()
-    assert (process.returncode, rest, errors) == (130, "", "")
+    assert (process.returncode, rest) == (130, "")
+    assert said.startswith(errors)
+    assert len(said.splitlines()) == bool(errors)
 
 
 @pytest.mark.parametrize("shapes", ["deployed", "documented"])
@@ -80,6 +83,35 @@ def test_the_time_is_the_real_one(flowmaestro):
         said = client.workflows.list()["meta"]["timestamp"].replace("Z", "+00:00")
     age = datetime.now(timezone.utc) - datetime.fromisoformat(said)
     assert abs(age) < timedelta(seconds=30)
+
+
+def test_the_key_is_new_at_each_start_and_no_published_key_is_taken(flowmaestro):
+    keys = set()
+    for _ in range(2):
+        with serving(flowmaestro) as served:
+            keys.add(served.api_key)
+            for known in (FakeFlowMaestro().api_key, TEST_KEY, *DOCUMENTED_KEYS):
+                client = FlowMaestroClient(known, base_url=served.url)
+                with client, pytest.raises(AuthenticationError):
+                    client.workflows.list()
+    assert len(keys) == 2
+
+
+def test_the_key_is_the_one_given(flowmaestro):
+    with serving(flowmaestro, "--api-key", DOCUMENTED_KEYS[0]) as served:
+        assert served.api_key == DOCUMENTED_KEYS[0]
+        with served.client() as client:
+            assert client.workflows.list()["data"]
+
+
+def test_webhooks_stay_on_the_machine_unless_a_host_is_allowed(flowmaestro):
+    # 192.0.2.0/24 is reserved for documentation (RFC 5737): nothing there answers.
+    log = "webhook not sent to 192.0.2.1: it is not loopback"
+    with serving(flowmaestro, errors=log) as served, served.client() as client:
+        hook = client.webhooks.create(
+            name="Out", url="http://192.0.2.1/hook", events=["execution.completed"]
+        )
+        assert client.webhooks.test(hook["data"]["id"])["data"]["success"] is False
 
 
 def test_a_port_in_use_is_one_clear_line(flowmaestro):

@@ -9,13 +9,17 @@ import json
 import socket
 import time
 from contextlib import suppress
+from functools import partial
 from urllib.parse import urlsplit
 
 import anyio
 import pytest
 
+from flowmaestro import AsyncFlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, running_server, serve
 from flowmaestro.testing.conformance.scripted_server import ScriptedServer, reply
+from flowmaestro_core.http.messages import Response
+from flowmaestro_transports import AnyioTransport
 
 SHORT = 5.0
 
@@ -68,7 +72,7 @@ def wait_for(condition):
 
 
 def head(method, path, key, *fields):
-    lines = [f"{method} /api/v1{path} HTTP/1.1", "Host: h", f"X-API-Key: {key}", *fields]
+    lines = [f"{method} /api/v1{path} HTTP/1.1", "Host: localhost", f"X-API-Key: {key}", *fields]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
@@ -276,3 +280,89 @@ def test_serving_as_a_task(backend):
         assert fake.open_streams == 0
 
     anyio.run(main, backend=backend)
+
+
+class TestTheHost:
+    @pytest.mark.parametrize(
+        "host",
+        ["localhost", "LOCALHOST:8787", "app.localhost:1", "localhost.", "127.0.0.1", "[::1]:8787"],
+    )
+    def test_a_loopback_name_is_answered(self, url, fake, host):
+        assert self.status(url, fake, host) == 200
+
+    @pytest.mark.parametrize(
+        "host",
+        ["evil.example:8787", "10.0.0.1", "localhost.evil.example", "notlocalhost", "[", "0.0.0.0",
+         "127.0.0.1.evil.example", "evil@127.0.0.1.nip.io", "[::ffff:10.0.0.1]"],
+    )  # fmt: skip
+    def test_any_other_name_is_refused(self, url, fake, host):
+        assert self.status(url, fake, host) == 400
+        assert fake.requests == [], "the model never hears of it"
+
+    def test_the_refusal_names_the_host(self, url, fake):
+        with raw_connection(url) as sock:
+            sock.sendall(self.request(fake, "evil.example"))
+            reply = read_until(sock, b"}}")
+        assert b"Host is 'evil.example'" in reply
+
+    def test_on_another_address_any_name_is_answered(self, fake):
+        with running_server(fake, "0.0.0.0") as url:
+            local = url.replace("0.0.0.0", "127.0.0.1")
+            assert self.status(local, fake, "flowmaestro.test") == 200
+
+    def request(self, fake, host):
+        return head("GET", "/workflows", fake.api_key).replace(
+            b"Host: localhost", f"Host: {host}".encode()
+        )
+
+    def status(self, url, fake, host):
+        with raw_connection(url) as sock:
+            sock.sendall(self.request(fake, host))
+            return int(read_until(sock, b"\r\n\r\n").split()[1])
+
+
+class TestWebhooksThatMayNotLeave:
+    def outcome(self, target, allowed):
+        """What a test delivery to `target` says, and what the log says."""
+
+        async def main():
+            async with anyio.create_task_group() as tasks:
+                fake = FakeFlowMaestro()
+                url = await tasks.start(partial(serve, fake, allow_webhooks_to=allowed))
+                async with AsyncFlowMaestroClient(fake.api_key, base_url=url) as client:
+                    hook = await client.webhooks.create(
+                        name="Mine", url=target, events=["execution.completed"]
+                    )
+                    outcome = await client.webhooks.test(hook["data"]["id"])
+                tasks.cancel_scope.cancel()
+            return outcome["data"]
+
+        return anyio.run(main)
+
+    def test_go_to_loopback(self, caplog):
+        with receiving() as receiver:
+            assert self.outcome(f"{receiver.url}/hook", [])["success"] is True
+        assert len(receiver.requests) == 1
+        assert caplog.messages == []
+
+    @pytest.mark.parametrize("target", ["http://192.0.2.1/hook", "http://[2001:db8::1]/hook"])
+    def test_go_nowhere_else(self, target, caplog):
+        assert self.outcome(target, [])["success"] is False
+        (message,) = caplog.messages
+        assert message.startswith("webhook not sent to ")
+
+    def test_go_where_they_are_allowed_to(self, monkeypatch, caplog):
+        sent = []
+
+        async def send(transport, request, timeout):
+            sent.append(request.url)
+            return Response(200, {})
+
+        monkeypatch.setattr(AnyioTransport, "send", send)
+        assert self.outcome("http://Receiver.test/hook", ["receiver.TEST"])["success"] is True
+        assert sent == ["http://Receiver.test/hook"]
+        assert caplog.messages == []
+
+    def test_the_hosts_are_a_list(self):
+        with pytest.raises(TypeError, match="allow_webhooks_to must be a list of hosts"):
+            anyio.run(partial(serve, FakeFlowMaestro(), allow_webhooks_to="receiver.test"))

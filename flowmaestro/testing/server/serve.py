@@ -1,16 +1,22 @@
 """The fake over real sockets: HTTP/1.1 with keep-alive, chunked event streams, real webhooks.
 
 One task keeps the model's time: it sleeps until the model has something to do, and sends the
-webhook deliveries that are due. Connections (`server_connection.py`) only hand requests in.
+webhook deliveries that are due. Connections (`connection.py`) only hand requests in.
+
+A server on a loopback address answers to loopback names alone: otherwise a web page whose name
+is made to point at this machine (DNS rebinding) could talk to it through the user's browser.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import json
+import logging
 import math
 import re
 import time
 from contextlib import contextmanager
-from typing import Generator, Optional
+from typing import Collection, Generator, Optional
 from urllib.parse import urlsplit
 
 import anyio
@@ -22,9 +28,10 @@ from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.webhooks import RECEIVER_SECONDS, Delivery
 from flowmaestro.testing.server.connection import Connection
 from flowmaestro.testing.server.sockets import Listener
-from flowmaestro_core.http.messages import Request, TransportFailure
+from flowmaestro_core.http.messages import Headers, Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
+_LOG = logging.getLogger(__name__)
 _DOCUMENTATION_HOST = re.compile(r"(.+\.)?example(\.(com|net|org))?", re.IGNORECASE)
 
 
@@ -34,6 +41,7 @@ async def serve(
     port: int = 0,
     speed: float = 1.0,
     *,
+    allow_webhooks_to: Optional[Collection[str]] = None,
     task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `fake` until cancelled, on asyncio or trio.
@@ -41,14 +49,23 @@ async def serve(
     Port 0 takes a free one; the model lives `speed` seconds in each second. As a started task
     (`await task_group.start(serve, fake)`) it gives back its URL once it listens. Webhooks
     are really sent to their subscribers, except to hosts reserved for documentation (RFC 2606):
-    those count as having accepted.
+    those count as having accepted. Given `allow_webhooks_to`, names or addresses as they stand in
+    a URL, webhooks go to those and to loopback only; every other delivery fails with a warning in
+    the log.
+
+    On a loopback `host`, a request whose `Host` is no loopback name is answered with 400.
     """
+    if isinstance(allow_webhooks_to, str):
+        raise TypeError(f"allow_webhooks_to must be a list of hosts, not {allow_webhooks_to!r}")
     from flowmaestro_transports.anyio.transport import AnyioTransport
 
     listener, outside = Listener(host, port), AnyioTransport()
     try:
         async with anyio.create_task_group() as tasks:
             server = _Server(fake, tasks, outside, speed)
+            server.answers_to_loopback_only = _is_loopback(host)
+            if allow_webhooks_to is not None:
+                server.subscribers = {name.lower() for name in allow_webhooks_to}
             tasks.start_soon(server.keep_time)
             shown = f"[{host}]" if ":" in host else host
             task_status.started(f"http://{shown}:{listener.port}")
@@ -88,6 +105,8 @@ class _Server:
         self._outside = outside
         self._speed = speed
         self._plans_changed = anyio.Event()
+        self.answers_to_loopback_only = False
+        self.subscribers: Optional[Collection[str]] = None
         fake.observe(self.now())
 
     def now(self) -> float:
@@ -112,6 +131,9 @@ class _Server:
                 self._tasks.start_soon(Connection(peer, self._handle, self.now).run)
 
     def _handle(self, request: Request) -> FakeReply:
+        name = request.headers.get("host")
+        if self.answers_to_loopback_only and name and not _is_loopback(_hostname(name)):
+            return _misdirected(name)
         reply = self._fake.handle(request, self.now())
         self._plans_changed.set()
         return reply
@@ -122,10 +144,43 @@ class _Server:
         self._plans_changed.set()
 
     async def _post(self, request: Request) -> Optional[int]:
-        if _DOCUMENTATION_HOST.fullmatch(urlsplit(request.url).hostname or ""):
+        host = _hostname(urlsplit(request.url).netloc)
+        if _DOCUMENTATION_HOST.fullmatch(host):
             return 200
+        if self.subscribers is not None and not (_is_loopback(host) or host in self.subscribers):
+            _LOG.warning("webhook not sent to %s: it is not loopback, and not allowed", host)
+            return None
         try:
             response = await self._outside.send(request, RECEIVER_SECONDS)
         except TransportFailure:
             return None
         return response.status
+
+
+def _hostname(authority: str) -> str:
+    """The name or address in `host:port`, in lower case; `""` when there is none."""
+    try:
+        return urlsplit(f"//{authority}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a name or an address stands for this machine alone (RFC 6761, 6.3)."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _misdirected(host: str) -> FakeReply:
+    message = f"Host is {host!r}: this server answers to loopback names only, such as localhost"
+    error = {"success": False, "error": {"code": "validation_error", "message": message}}
+    reply = FakeReply()
+    reply.settle(
+        400, Headers({"Content-Type": "application/json"}), body=json.dumps(error).encode()
+    )
+    return reply
