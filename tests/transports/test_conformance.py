@@ -17,7 +17,12 @@ from flowmaestro.testing.conformance import (
 )
 from flowmaestro.testing.model.replies import EventStream, FakeReply, StreamChunk
 from flowmaestro_core.http.messages import Request, Response
-from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
+from flowmaestro_transports import (
+    AiohttpTransport,
+    AnyioTransport,
+    RequestsTransport,
+    SocketTransport,
+)
 
 Respond = Callable[[Request], Union[Response, LiveReply]]
 
@@ -31,6 +36,10 @@ class OffersEverything:
 
 class TestRequests(OffersEverything, TransportConformance):
     make_transport = RequestsTransport
+
+
+class TestSockets(OffersEverything, TransportConformance):
+    make_transport = SocketTransport
 
 
 class TestAiohttp(OffersEverything, AsyncTransportConformance):

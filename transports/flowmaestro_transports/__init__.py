@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flowmaestro_transports.aiohttp.transport import AiohttpTransport
     from flowmaestro_transports.anyio.transport import AnyioTransport
     from flowmaestro_transports.requests.transport import RequestsTransport
+    from flowmaestro_transports.sockets.transport import SocketTransport
 
 __all__ = [
     "AiohttpTransport",
@@ -42,6 +43,7 @@ __all__ = [
     "RequestsTransport",
     "Response",
     "ResponseHead",
+    "SocketTransport",
     "Timeout",
     "Transport",
     "TransportClosedError",
@@ -52,6 +54,7 @@ _STACKS = {
     "AiohttpTransport": "flowmaestro_transports.aiohttp.transport",
     "AnyioTransport": "flowmaestro_transports.anyio.transport",
     "RequestsTransport": "flowmaestro_transports.requests.transport",
+    "SocketTransport": "flowmaestro_transports.sockets.transport",
 }
 
 

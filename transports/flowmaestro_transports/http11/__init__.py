@@ -1,1 +1,6 @@
-"""One HTTP/1.1 for every transport of ours that moves its own bytes."""
+"""One HTTP/1.1 exchange, and all that its drivers share. Nothing in here waits.
+
+`exchange` is the machine: a request in, bytes out; bytes in, a head and the pieces of a body out.
+`wire` moves bytes without waiting, and `establish` says what to wait for. The packages `sockets`
+and `anyio` do the waiting.
+"""

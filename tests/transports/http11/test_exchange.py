@@ -1,0 +1,393 @@
+"""One exchange as a machine: every order of events, every cut of the bytes, beside h11."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any, List, Optional, Tuple
+
+import h11
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_transports.http11.exchange import (
+    MAX_HEAD,
+    MAX_INFORMATIONAL,
+    Exchange,
+    ReplyError,
+    RequestError,
+    RequestWriter,
+)
+
+HOST = Headers({"Host": "api.test"})
+KEY = "fm_live_secret"
+
+
+def begin(request: Optional[Request] = None, **options: Any) -> Exchange:
+    """An exchange whose request has been sent."""
+    request = request or Request("GET", "http://api.test/a", {"X-API-Key": KEY})
+    exchange = Exchange(RequestWriter(HOST), request, "/a", **options)
+    exchange.bytes_sent(len(exchange.unsent))
+    return exchange
+
+
+def read(exchange: Exchange, pieces: List[bytes], *, ended: bool = False) -> Tuple[Any, ...]:
+    """What comes of these bytes: status, fields, content, and how it ends."""
+    content, end = b"", "open"
+    try:
+        for piece in pieces:
+            exchange.bytes_received(piece)
+        if ended:
+            exchange.connection_ended()
+        while exchange.head is not None:
+            taken = exchange.take()
+            if not taken:
+                end = "open" if taken is None else "end"
+                break
+            content += taken
+    except ReplyError:
+        end = "error"
+    head = exchange.head
+    return head and (head.status, head.headers.pairs), content, end, exchange.reusable
+
+
+def read_by_h11(method: str, data: bytes, *, ended: bool) -> Tuple[Any, ...]:
+    """The same, as h11 has it."""
+    http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+    http.send(h11.Request(method=method, target="/", headers=[("Host", "api.test")]))
+    http.send(h11.EndOfMessage())
+    http.receive_data(data)
+    if ended:
+        http.receive_data(b"")
+    head: Any = None
+    content, end = b"", "open"
+    try:
+        while (event := http.next_event()) is not h11.NEED_DATA:
+            if isinstance(event, h11.Response):
+                fields = [
+                    (n.decode("latin-1"), v.decode("latin-1")) for n, v in event.headers.raw_items()
+                ]
+                head = event.status_code, tuple(fields)
+            elif isinstance(event, h11.Data):
+                content += event.data
+            elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)) or event is h11.PAUSED:
+                end = "end"
+                break
+    except h11.RemoteProtocolError:
+        end = "error"
+    return (
+        head,
+        content,
+        end,
+        end == "end" and http.their_state is h11.DONE and not http.trailing_data[0],
+    )
+
+
+def cut(data: bytes, places: List[int]) -> List[bytes]:
+    marks = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[start:stop] for start, stop in zip(marks, marks[1:]) if start < stop]
+
+
+# --- Replies --------------------------------------------------------------------------------
+
+TOKEN = st.text("abcXYZ09-_", min_size=1, max_size=8)
+VALUE = st.text('abc ,;="\xe9\t', max_size=12).map(str.strip)
+FIELDS = st.lists(st.tuples(TOKEN.map("X-{}".format), VALUE), max_size=3)
+CHUNK = st.tuples(st.binary(min_size=1, max_size=30), st.sampled_from(["", ";x=y", " "]))
+
+
+@st.composite
+def replies(draw: st.DrawFn) -> Tuple[str, bytes, bool]:
+    """A method, the bytes of a good reply to it, and whether the connection then ends."""
+    method = draw(st.sampled_from(["GET", "POST", "HEAD"]))
+    status = draw(st.sampled_from([200, 200, 404, 204, 304]))
+    version = draw(st.sampled_from(["1.1", "1.1", "1.0"]))
+    early = draw(
+        st.lists(st.sampled_from([b"100 Continue", b"103 Early Hints\r\nLink: </x>"]), max_size=2)
+    )
+    fields = [*draw(FIELDS), *draw(st.sampled_from([[], [("Connection", "close")]]))]
+    framing = draw(st.sampled_from(["length", "chunked", "until close"]))
+    content, ended = draw(st.binary(max_size=60)), draw(st.booleans())
+    if framing == "chunked":
+        fields.append(("Transfer-Encoding", "chunked"))
+        chunks = draw(st.lists(CHUNK, max_size=4))
+        lines = [b"%x%s\r\n%s\r\n" % (len(data), ext.encode(), data) for data, ext in chunks]
+        trailers = draw(st.sampled_from([b"", b"T: x\r\n"]))
+        content = b"".join(lines) + b"0\r\n" + trailers + b"\r\n"
+    elif framing == "length":
+        fields.append(("Content-Length", str(len(content))))
+    else:
+        ended = True
+    if method == "HEAD" or status in (204, 304):
+        content = b""
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    start = f"HTTP/{version} {status} OK\r\n{head}\r\n".encode("latin-1")
+    return (
+        method,
+        b"".join(b"HTTP/1.1 %s\r\n\r\n" % each for each in early) + start + content,
+        ended,
+    )
+
+
+CUTS = st.lists(st.integers(0, 10_000), max_size=8)
+
+
+@given(replies(), CUTS)
+def test_a_good_reply_is_read_as_h11_reads_it(
+    reply: Tuple[str, bytes, bool], cuts: List[int]
+) -> None:
+    method, data, ended = reply
+    exchange = begin(Request(method, "http://api.test/a", {}))
+    ours = read(exchange, cut(data, cuts), ended=ended)
+    head, content, end, reusable = read_by_h11(method, data, ended=ended)
+    assert ours[:3] == (head, content, end)
+    assert end == "end"
+    assert ours[3] == (reusable and not ended)
+
+
+MUTATION = st.tuples(st.integers(0, 10_000), st.integers(0, 6), st.binary(max_size=3))
+
+
+@given(replies(), st.lists(MUTATION, min_size=1, max_size=3), CUTS)
+@settings(max_examples=300)
+def test_a_damaged_reply_is_never_read_as_more_than_h11_reads(
+    reply: Tuple[str, bytes, bool], mutations: List[Tuple[int, int, bytes]], cuts: List[int]
+) -> None:
+    method, data, ended = reply
+    for place, removed, instead in mutations:
+        place %= len(data) + 1
+        data = data[:place] + instead + data[place + removed :]
+    assume(b" ;" not in data and b"\t;" not in data)  # h11 does not know of space before ";"
+    request = Request(method, "http://api.test/a", {})
+    whole = read(begin(request), [data] if data else [], ended=ended)
+    assert read(begin(request), cut(data, cuts), ended=ended) == whole
+    if whole[2] == "end":
+        assert whole[:3] == read_by_h11(method, data, ended=ended)[:3]
+    if whole[3]:
+        assert read_by_h11(method, data, ended=ended)[3]
+
+
+class ExchangeProperties(RuleBasedStateMachine):
+    """Any order of what may happen to an exchange."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        body = b"x" * 40
+        self.exchange = Exchange(
+            RequestWriter(HOST), Request("POST", "http://api.test/", {}, body), "/"
+        )
+        self.left = b""
+        self.received = b""
+        self.taken = b""
+        self.broken = self.ended = False
+        self.phases = [self.exchange.phase]
+
+    @rule(reply=replies())
+    @precondition(lambda self: not self.received and not self.left)
+    def answer(self, reply: Tuple[str, bytes, bool]) -> None:
+        self.left = reply[1]
+
+    @rule(count=st.integers(0, 50))
+    @precondition(lambda self: self.exchange.unsent and not self.received)
+    def send(self, count: int) -> None:
+        before = bytes(self.exchange.unsent)
+        self.exchange.bytes_sent(count)
+        assert bytes(self.exchange.unsent) == before[count:]
+
+    @rule(count=st.integers(1, 80))
+    @precondition(lambda self: self.left and not self.broken and not self.ended)
+    def receive(self, count: int) -> None:
+        piece, self.left = self.left[:count], self.left[count:]
+        self.received += piece
+        try:
+            self.exchange.bytes_received(piece)
+        except ReplyError:
+            self.broken = True
+
+    @rule()
+    @precondition(lambda self: not self.broken)
+    def end(self) -> None:
+        self.ended = True
+        try:
+            self.exchange.connection_ended()
+        except ReplyError:
+            self.broken = True
+
+    @rule()
+    @precondition(lambda self: self.exchange.head is not None or self.broken)
+    def take(self) -> None:
+        if self.exchange.head is None:
+            return
+        try:
+            data = self.exchange.take()
+        except ReplyError:
+            self.broken = True
+        else:
+            self.taken += data or b""
+            assert (data == b"") <= self.exchange.finished
+
+    @invariant()
+    def phases_only_go_forward(self) -> None:
+        order = list(Phase)
+        self.phases.append(self.exchange.phase)
+        assert [order.index(each) for each in self.phases] == sorted(map(order.index, self.phases))
+
+    @invariant()
+    def only_a_clean_connection_is_reused(self) -> None:
+        if self.exchange.reusable:
+            assert self.exchange.finished
+            assert not self.exchange.unsent
+            assert not self.ended
+            assert not self.broken
+
+    def teardown(self) -> None:
+        if self.exchange.head is not None:
+            content = read_by_h11("POST", self.received, ended=self.ended)[1]
+            assert content.startswith(self.taken)
+
+
+TestExchangeProperties = ExchangeProperties.TestCase
+
+
+# --- What is written ------------------------------------------------------------------------
+
+
+def test_the_request_is_written_as_given() -> None:
+    writer = RequestWriter(HOST)
+    headers = Headers([("X-One", "1"), ("x-One", "2")])
+    for _ in range(2):
+        exchange = Exchange(
+            writer, Request("PUT", "http://api.test/", headers, b"body"), "/a?b=%20"
+        )
+        assert bytes(exchange.unsent) == (
+            b"PUT /a?b=%20 HTTP/1.1\r\nHost: api.test\r\nX-One: 1\r\nx-One: 2\r\n"
+            b"Content-Length: 4\r\n\r\nbody"
+        )
+
+
+def test_the_fields_of_the_route_give_way_to_those_of_the_request() -> None:
+    request = Request("POST", "http://api.test/", {"host": "other.test"})
+    exchange = Exchange(RequestWriter(HOST), request, "/")
+    assert (
+        bytes(exchange.unsent)
+        == b"POST / HTTP/1.1\r\nhost: other.test\r\nContent-Length: 0\r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "fields"),
+    [
+        ("GE T", "/", {}),
+        ("G\xc9T", "/", {}),
+        ("GET", "/a b", {}),
+        ("GET", "/\xe9", {}),
+        ("GET", "", {}),
+        ("GET", "/", {"X-API-Key": f"{KEY}\r\nX: y"}),
+        ("GET", "/", {"X-API-Key": f"{KEY}\u2028"}),
+        ("GET", "/", {"X Y": KEY}),
+    ],
+)
+def test_what_http_cannot_express_is_refused_without_a_word_of_it(
+    method: str, target: str, fields: Any
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        Exchange(RequestWriter(HOST), Request(method, "http://api.test/", fields), target)
+    error: Optional[BaseException] = caught.value
+    assert error is not None
+    assert error.__cause__ is error.__context__ is None
+    traceback = error.__traceback__
+    while traceback is not None:
+        if "flowmaestro_transports" in traceback.tb_frame.f_code.co_filename:
+            assert KEY not in repr(traceback.tb_frame.f_locals)
+        traceback = traceback.tb_next
+
+
+# --- What is bounded ------------------------------------------------------------------------
+
+
+def test_informational_replies_are_bounded() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    exchange = begin()
+    exchange.bytes_received(early * MAX_INFORMATIONAL)
+    with pytest.raises(ReplyError, match="informational"):
+        exchange.bytes_received(early)
+
+
+@pytest.mark.parametrize("size", [1000, 60_000, 200_000])
+def test_a_head_is_bounded(size: int) -> None:
+    line = b"HTTP/1.1 200 OK\r\nX: " + b"x" * (MAX_HEAD + 10) + b"\r\n\r\n"
+    pieces = [line[start : start + size] for start in range(0, len(line), size)]
+    assert read(begin(), pieces) == (None, b"", "error", False)
+
+
+def test_a_body_is_bounded() -> None:
+    exchange = begin(limit=10)
+    exchange.bytes_received(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n" + b"x" * 11)
+    with pytest.raises(ReplyError, match="more than 10 bytes"):
+        exchange.take()
+
+
+# --- What is refused ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/2.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"\x16\x03\x01",
+    ],
+)
+def test_a_head_that_is_refused(data: bytes) -> None:
+    with pytest.raises(ReplyError):
+        begin().bytes_received(data + b"\r\n\r\n")
+
+
+def test_an_error_quotes_nothing_of_the_reply() -> None:
+    with pytest.raises(ReplyError) as caught:
+        begin().bytes_received(f"HTTP/1.1 200 OK\r\nX: y\r\n{KEY}\r\n\r\n".encode())
+    assert KEY not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_no_reply_at_all() -> None:
+    exchange = begin()
+    with pytest.raises(ReplyError, match="closed the connection before its reply"):
+        exchange.connection_ended()
+    assert exchange.phase is Phase.MAYBE_PROCESSED
+
+
+# --- Codings and the rest -------------------------------------------------------------------
+
+
+def test_a_coding_is_undone() -> None:
+    packed = gzip.compress(b"hello")
+    exchange = begin()
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    exchange.bytes_received(head + packed)
+    assert exchange.head is not None
+    assert exchange.head.headers.pairs == (("Content-Length", str(len(packed))),)
+    assert exchange.take() == b"hello"
+    assert exchange.take() == b""
+
+
+def test_a_reply_that_comes_before_the_request_is_out_spoils_the_connection() -> None:
+    exchange = Exchange(RequestWriter(HOST), Request("POST", "http://api.test/", {}, b"long"), "/")
+    exchange.bytes_sent(3)
+    exchange.bytes_received(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
+    assert exchange.finished
+    assert not exchange.reusable
+
+
+def test_content_comes_before_the_error_behind_it() -> None:
+    exchange = begin()
+    exchange.bytes_received(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nnonsense\r\n"
+    )
+    assert exchange.take() == b"hello"
+    for _ in range(2):
+        with pytest.raises(ReplyError, match="bad chunk header"):
+            exchange.take()

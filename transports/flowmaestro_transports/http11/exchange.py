@@ -1,0 +1,258 @@
+"""One HTTP/1.1 exchange from the client's side, as a machine without a socket.
+
+Tell it what happened, and it tells what follows:
+
+* Send what is `unsent`, and say how much of it went out: `bytes_sent`.
+* Pass on what arrives: `bytes_received`, or `connection_ended`. Both raise `ReplyError` for a head
+  that is none.
+* Once `head` is there, `take` the body piece by piece. `take` alone raises for a broken body, and
+  only after it has given what came whole.
+* `phase` says at any time whether the server may have acted, and `reusable` at the end whether
+  the connection may carry another exchange.
+
+h11 writes the request and reads the head. The framing of the body is ours (`framing`), since h11
+costs several times as much for each chunk, and so for each event of a stream. Work and memory are
+bounded: a head by `MAX_HEAD`, informational replies by `MAX_INFORMATIONAL`, the rest by `framing`
+and `inflate`. Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Optional, Tuple
+
+import h11
+
+from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
+from flowmaestro_transports.http11.content_coding import ContentDecoder
+from flowmaestro_transports.http11.framing import Framing, FramingError, framing_of
+from flowmaestro_transports.http11.inflate import InflateError
+
+MAX_HEAD = 100 * 1024
+"""Bytes that the head of a reply may have."""
+MAX_INFORMATIONAL = 100
+"""Informational replies (RFC 9110, 15.2) that may come before the final one."""
+
+_BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
+_TARGET = re.compile(r"[!-~]+")
+_QUOTE = re.compile(r":? *(bytearray\(|b['\"]).*", re.DOTALL)
+"""Where h11's messages go on to quote the peer, which may have echoed a secret."""
+
+
+class RequestError(ValueError):
+    """HTTP/1.1 cannot express the request. Says nothing of its content."""
+
+    def __init__(self) -> None:
+        super().__init__("its method, URL or a header field is not valid in HTTP/1.1")
+
+
+class ReplyError(ValueError):
+    """The reply breaks a rule of HTTP/1.1 or a limit of ours, or it broke off."""
+
+
+class RequestWriter:
+    """Writes the requests of one route, each with the route's own `fields` unless it has them.
+
+    h11 checks every header field, which costs more than all else, so fields that were checked for
+    the last request are not checked again. Threads may share a writer.
+    """
+
+    __slots__ = ("_fields", "_last")
+
+    def __init__(self, fields: Headers) -> None:
+        self._fields = fields
+        self._last: Optional[Tuple[str, Tuple[Tuple[str, str], ...], h11.Request]] = None
+
+    def write(self, http: h11.Connection, request: Request, target: str) -> memoryview:
+        """The bytes of `request` for `target` (RFC 9112, 3.2); `http` notes that it was sent.
+
+        Raises `RequestError`.
+        """
+        written = self._written(http, request, target)
+        if written is None:  # raised where no frame holds the fields
+            raise RequestError
+        return written
+
+    def _written(self, http: h11.Connection, request: Request, target: str) -> Optional[memoryview]:
+        if not _TARGET.fullmatch(target):
+            return None
+        method, body = request.method, request.body
+        try:
+            start = self._start(request)
+            fields = http.send(start)[len(start.method) + len(b" / HTTP/1.1\r\n") :]
+        except (h11.LocalProtocolError, UnicodeError):
+            return None
+        # A memoryview: the credentials in it are not printed with the locals of a traceback.
+        return memoryview(
+            b"%s %s HTTP/1.1\r\n%s%s" % (method.encode(), target.encode(), fields, body)
+        )
+
+    def _start(self, request: Request) -> h11.Request:
+        method, given = request.method, request.headers
+        pairs = [pair for pair in self._fields.pairs if pair[0] not in given]
+        pairs += given.pairs
+        if (request.body or method in _BODY_EXPECTED) and "content-length" not in given:
+            pairs.append(("Content-Length", str(len(request.body))))
+        fields, last = tuple(pairs), self._last
+        if last is not None and last[0] == method and last[1] == fields:
+            return last[2]
+        start = h11.Request(method=method, target=b"/", headers=pairs)
+        self._last = method, fields, start
+        return start
+
+
+class Exchange:
+    """One request and its reply. `limit` is the most bytes that the body may have, inflated.
+
+    Raises `RequestError` for a request that HTTP/1.1 cannot express.
+    """
+
+    __slots__ = (
+        *("_coding", "_content", "_error", "_framing", "_head_size", "_http", "_informational"),
+        *("_keep_alive", "_limit", "_method", "head", "phase", "unsent"),
+    )
+
+    _coding: ContentDecoder  # both are there once the head is
+    _framing: Framing
+
+    def __init__(
+        self, writer: RequestWriter, request: Request, target: str, limit: int = sys.maxsize
+    ) -> None:
+        self._http = http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self.unsent = writer.write(http, request, target)
+        """What is still to be sent."""
+        self.phase = Phase.NOT_SENT
+        """How far it has come, should it fail now."""
+        self.head: Optional[ResponseHead] = None
+        """The head of the final reply, once it is whole, less a content coding that is undone."""
+        self._method = request.method
+        self._limit = limit
+        self._keep_alive = not _says_close(request.headers)
+        self._head_size = 0
+        self._informational = 0
+        self._content = b""
+        self._error: Optional[str] = None
+
+    @property
+    def final_head(self) -> ResponseHead:
+        """`head`, once it is there."""
+        if self.head is None:
+            raise RuntimeError("the head of the reply has not come yet")
+        return self.head
+
+    @property
+    def finished(self) -> bool:
+        """Whether the body has come to its end; some of it may still have to be taken."""
+        return self.head is not None and self._framing.finished
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection may carry another exchange now (RFC 9112, 9.3)."""
+        clean = self.finished and self._error is None and not self._framing.rest
+        return clean and self._keep_alive and not self.unsent
+
+    def bytes_sent(self, count: int) -> None:
+        """The first `count` bytes of what was `unsent` may have gone out."""
+        self.phase = Phase.MAYBE_PROCESSED
+        self.unsent = self.unsent[count:]
+
+    def bytes_received(self, data: bytes) -> None:
+        """These bytes came: look at `head`, then `take` what there is of the body."""
+        self.phase = Phase.REPLY_BROKEN
+        if self.head is None:
+            data = self._read_head(data)
+        if data and self._error is None:
+            self._decode(self._framing.feed(data))
+
+    def connection_ended(self) -> None:
+        """The peer sends no more: that is the end of the body, or breaks the reply."""
+        self._keep_alive = False
+        if self.head is None:
+            raise ReplyError("the server closed the connection before its reply")
+        if not self.finished and self._error is None:
+            self._framing.connection_ended()
+            self._decode(b"")
+
+    def take(self) -> Optional[bytes]:
+        """Some of the body: all that has come of it.
+
+        `b""` is its end; None means that more must be received first. Raises `ReplyError` when
+        the body is broken, once all that came before the break has been taken.
+        """
+        content = self._content
+        if content:
+            self._content = b""
+            return content
+        if self._error is not None:
+            raise ReplyError(self._error)
+        return b"" if self.finished else None
+
+    def _decode(self, data: bytes) -> None:
+        framing = self._framing
+        try:
+            content = self._coding.feed(data)
+            if framing.finished:
+                content += self._coding.finish()
+        except InflateError as error:
+            self._error = str(error)
+            return
+        self._content += content
+        self._error = framing.error
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Takes `data` as a part of the head; what there is of it behind the head."""
+        self._head_size += len(data)
+        self._http.receive_data(data)
+        event, refusal = self._next_event()
+        if refusal is not None:  # raised here, so that h11's own error does not come along
+            raise ReplyError(refusal)
+        if event is None:
+            return b""
+        if not event.http_version.startswith(b"1."):
+            raise ReplyError("the reply is of no version of HTTP/1")
+        fields = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in event.headers.raw_items()
+        ]
+        head = ResponseHead(event.status_code, Headers(fields))
+        # h11 looks at its limit only when a head is still incomplete.
+        if self._head_size > MAX_HEAD and sum(len(n) + len(v) + 4 for n, v in fields) > MAX_HEAD:
+            raise ReplyError("the head of the reply is too long")
+        self._begin_body(head, event.http_version)
+        behind, _ = self._http.trailing_data
+        del self._http
+        return behind
+
+    def _next_event(self) -> Tuple[Optional[h11.Response], Optional[str]]:
+        """The final head, if it is whole, or why it is refused."""
+        try:
+            while True:
+                event = self._http.next_event()
+                if isinstance(event, h11.Response):
+                    return event, None
+                if event is h11.NEED_DATA:
+                    return None, None
+                if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
+                    return None, "the server switched to another protocol"
+                self._informational += 1
+                if self._informational > MAX_INFORMATIONAL:
+                    return None, f"more than {MAX_INFORMATIONAL} informational replies"
+        except h11.RemoteProtocolError as error:
+            return None, _QUOTE.sub("", str(error)) or "it is not HTTP"
+
+    def _begin_body(self, head: ResponseHead, version: bytes) -> None:
+        headers = head.headers
+        if version < b"1.1" or _says_close(headers):
+            self._keep_alive = False
+        try:
+            self._framing = framing_of(self._method, head)
+        except FramingError as error:
+            raise ReplyError(str(error)) from None
+        self._coding = coding = ContentDecoder(headers, self._limit)
+        self.head = head if coding.headers is headers else ResponseHead(head.status, coding.headers)
+
+
+def _says_close(headers: Headers) -> bool:
+    tokens = headers.get("connection", "").split(",")
+    return any(token.strip().lower() == "close" for token in tokens)

@@ -1,0 +1,47 @@
+"""What goes wrong with an exchange, told as the transport contract has it. Pure."""
+
+from __future__ import annotations
+
+import ssl
+
+from flowmaestro_core.http.messages import Phase, TransportFailure
+from flowmaestro_transports.http11.exchange import ReplyError, RequestError
+
+NETWORK_ERRORS = (OSError, ReplyError)
+"""What the peer and the network between can cause; `ssl.SSLError` is an `OSError`."""
+
+UNSENDABLE = (RequestError, UnicodeError)
+"""What a request causes that HTTP/1.1 cannot express, or whose host can have no name."""
+
+_DOING = {
+    Phase.NOT_SENT: "could not send the request",
+    Phase.MAYBE_PROCESSED: "no reply came",
+    Phase.REPLY_BROKEN: "the reply broke off",
+}
+
+
+def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
+    """The failure for one of `NETWORK_ERRORS`; raise it from `error`."""
+    reason = str(error) or type(error).__name__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason += " (verify= says whom to trust)"
+    return TransportFailure(phase, f"{_DOING[phase]}: {reason}")
+
+
+def unsendable() -> TransportFailure:
+    """The failure for one of `UNSENDABLE`."""
+    return TransportFailure(
+        Phase.NOT_SENT,
+        "the request cannot be sent: its method, URL or a header field is not valid in HTTP/1.1",
+    )
+
+
+def too_slow(phase: Phase, seconds: float) -> TransportFailure:
+    """The failure of an attempt that took longer than `seconds`."""
+    what = "the reply did not end" if phase is Phase.REPLY_BROKEN else _DOING[phase]
+    return TransportFailure(phase, f"{what} within {seconds:g} s", timed_out=True)
+
+
+def closed(phase: Phase) -> TransportFailure:
+    """The failure of an attempt, or of a read, whose transport or body was closed meanwhile."""
+    return TransportFailure(phase, f"{_DOING[phase]}: closed by this side")

@@ -1,0 +1,123 @@
+"""Where a URL leads: straight to its origin, or by way of a proxy.
+
+A proxy forwards plain requests itself. For https it opens a tunnel, and TLS with the origin goes
+through that. Pure, but for what `proxies` reads of the environment.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Dict, Hashable, NamedTuple, Optional, Tuple
+from urllib.parse import urlsplit
+
+from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
+from flowmaestro_transports.http11.exchange import RequestWriter
+from flowmaestro_transports.http11.proxies import Proxies, Proxy
+
+_URL = re.compile(r"(https?://[^/?#]+)([^#]*)", re.IGNORECASE)
+_PORTS = {"http": 80, "https": 443}
+_MAX_ROUTES = 256
+
+
+class Origin(NamedTuple):
+    """Where a request goes (RFC 6454)."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """The value of the Host field (RFC 9110, 7.2): no port where it is the scheme's own."""
+        return self._ascii_host if self.port == _PORTS[self.scheme] else self.host_and_port
+
+    @property
+    def host_and_port(self) -> str:
+        """The target of a CONNECT (RFC 9110, 9.3.6): always with the port."""
+        return f"{self._ascii_host}:{self.port}"
+
+    @property
+    def _ascii_host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host.encode("idna").decode()
+
+
+class Route:
+    """How requests get to `origin`: straight on, or by `proxy`.
+
+    Attributes:
+        key: what the connections that may carry them have in common: the origin, also behind
+            a tunnel; the proxy, where it forwards plain requests to any origin.
+        first_hop: scheme, host and port of what to connect to.
+        is_tunnel: whether the proxy has to open a tunnel to the origin.
+        credentials: the header fields by which the proxy knows its user.
+        writer: writes their requests.
+
+    """
+
+    def __init__(self, origin: Origin, proxy: Optional[Proxy]) -> None:
+        self.origin = origin
+        self.proxy = proxy
+        self.key: Hashable = origin
+        self.first_hop: Tuple[str, str, int] = origin
+        self.is_tunnel = False
+        self.credentials = Headers()
+        fields = Headers((("Host", origin.authority),))
+        self._prefix = ""
+        if proxy is not None:
+            self.first_hop = proxy.scheme, proxy.host, proxy.port
+            self.is_tunnel = origin.scheme == "https"
+            if proxy.authorization is not None:
+                self.credentials = Headers((("Proxy-Authorization", proxy.authorization),))
+            if not self.is_tunnel:
+                self.key = proxy
+                fields = Headers(fields.pairs + self.credentials.pairs)
+                self._prefix = f"http://{origin.authority}"
+        self.writer = RequestWriter(fields)
+
+    def target(self, path: str) -> str:
+        """The target of a request (RFC 9112, 3.2): in absolute form where a proxy forwards it."""
+        return self._prefix + (path if path.startswith("/") else "/" + path)
+
+
+class Routes:
+    """The routes of one transport, each found out once. Threads may share them."""
+
+    def __init__(self, proxies: Proxies) -> None:
+        self._proxies = proxies
+        self._known: Dict[str, Route] = {}
+
+    def find(self, url: str) -> Tuple[Route, str]:
+        """The route for `url`, and the target of its request.
+
+        Raises `TransportFailure` for a URL that is not one of HTTP.
+        """
+        match = _URL.match(url)
+        if match is None:
+            raise _bad_url()
+        start, path = match.groups()
+        route = self._known.get(start)
+        if route is None:
+            if len(self._known) >= _MAX_ROUTES:
+                self._known.clear()
+            route = self._known[start] = self._route(start)
+        return route, route.target(path)
+
+    def _route(self, start: str) -> Route:
+        try:
+            origin = _parse_origin(start)
+            proxy = self._proxies.proxy_for(*origin)
+            return Route(origin, proxy)
+        except ValueError:  # UnicodeError is one
+            raise _bad_url() from None
+
+
+def _parse_origin(start: str) -> Origin:
+    parts = urlsplit(start)
+    if not parts.hostname or "@" in parts.netloc:
+        raise ValueError
+    return Origin(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme])
+
+
+def _bad_url() -> TransportFailure:
+    # Without the URL, which may hold a password.
+    return TransportFailure(Phase.NOT_SENT, "the URL is not http:// or https:// with a host")

@@ -1,0 +1,155 @@
+"""What a thread waits for, and how another thread wakes it.
+
+Each wait of `SocketTransport` is one `poll`, for sockets and for a *waker*: a pair of sockets that
+another thread writes to. So a wait can be cut short wherever it is, and nothing but the lookup of
+a name blocks in any other way. May touch: sockets, the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, List, Optional, Sequence
+
+from flowmaestro_transports.http11.pool import move_last
+from flowmaestro_transports.http11.wire import Want
+
+if TYPE_CHECKING:
+    from flowmaestro_transports.http11.connection import Connection
+    from flowmaestro_transports.http11.exchange import Exchange
+
+_LONGEST = 1e6
+"""Seconds: the longest wait that `poll` takes on every platform."""
+
+
+class StepCut(Exception):
+    """Raised in a thread whose step another thread has cut short."""
+
+
+class TimeUp(Exception):
+    """Raised in a thread whose deadline has passed."""
+
+
+class Waker:
+    """Wakes the one thread that polls it. A thread must bear being woken for nothing."""
+
+    def __init__(self) -> None:
+        self.ear, self._mouth = socket.socketpair()
+        self.ear.setblocking(False)
+        self._mouth.setblocking(False)
+
+    def wake(self) -> None:
+        """Wake whoever polls it, now or next."""
+        with suppress(OSError):  # it is full: that wakes as well
+            self._mouth.send(b"!")
+
+    def heard(self) -> None:
+        """Be quiet until the next `wake`."""
+        with suppress(OSError):
+            while self.ear.recv(1024):
+                pass
+
+    def __del__(self) -> None:
+        self.ear.close()
+        self._mouth.close()
+
+
+class Step:
+    """What one thread is at: a call, a pause or a read. All that it holds is in lists.
+
+    A thing moves from list to list in one step of C (`move_last`), so what an exception from a
+    signal handler interrupts has always one owner, who lets go of it when the step ends.
+
+    Attributes:
+        connections: the connection that it uses.
+        sockets: sockets that are connecting.
+        free_wakers: those of the process that it is in, which it may take one of.
+        slot: its place among the calls that may be under way at once.
+        exchange: what goes on on the connection.
+
+    """
+
+    __slots__ = ("_waker", "connections", "exchange", "free_wakers", "slot", "sockets", "was_cut")
+
+    def __init__(self) -> None:
+        self.was_cut = False
+        """Whether it was cut short. That is final, and true of whatever is begun later."""
+        self.connections: List[Connection] = []
+        self.sockets: List[socket.socket] = []
+        self.slot: List[object] = []
+        self.free_wakers: List[Waker] = []
+        self.exchange: Optional[Exchange] = None
+        self._waker: List[Waker] = []
+
+    def cut(self) -> None:
+        """Wake the thread that is at it, which then stops. Any thread may call it."""
+        self.was_cut = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the thread look around. Any thread may call it."""
+        for waker in self._waker[:1]:
+            waker.wake()
+
+    def get_ready_to_wait(self) -> None:
+        """From now on `wake` is heard, at the next wait or in it."""
+        if not self._waker and not move_last(self.free_wakers, self._waker):
+            self._waker.append(Waker())
+
+    def wait(
+        self, until: float, sock: Optional[socket.socket] = None, want: Want = Want.READABLE
+    ) -> bool:
+        """Wait for a socket, or to be woken; False at the time `until`.
+
+        Raises `StepCut`.
+        """
+        socks = () if sock is None else (sock,)
+        if want is Want.READABLE:
+            return self.poll(until, reading=socks) is not None
+        return self.poll(until, writing=socks) is not None
+
+    def poll(
+        self,
+        until: float,
+        *,
+        reading: Sequence[socket.socket] = (),
+        writing: Sequence[socket.socket] = (),
+    ) -> Optional[List[int]]:
+        """As `wait`, for several sockets: the file numbers of those that are ready."""
+        self.get_ready_to_wait()
+        if self.was_cut:  # only now: a cut after this look wakes the poll
+            raise StepCut
+        seconds = until - time.monotonic()
+        if seconds <= 0:
+            return None
+        waker = self._waker[0]
+        ready = _ready((waker.ear, *reading), writing, min(seconds, _LONGEST))
+        if waker.ear.fileno() in ready:
+            waker.heard()
+        if self.was_cut:
+            raise StepCut
+        return ready or None
+
+    def let_go_of_waker(self) -> None:
+        """It waits no more, for now."""
+        move_last(self._waker, self.free_wakers)
+
+
+def _ready(
+    reading: Sequence[socket.socket], writing: Sequence[socket.socket], seconds: float
+) -> List[int]:
+    # Looked up with each call, so that a patched one counts: gevent replaces `poll`, eventlet
+    # removes it. Windows has none.
+    make = getattr(select, "poll", None)
+    if make is None:
+        ready = select.select(reading, writing, writing, seconds)
+        return [sock.fileno() for sock in {*ready[0], *ready[1], *ready[2]}]
+    poll = make()
+    for sock in reading:
+        poll.register(sock.fileno(), select.POLLIN)
+    for sock in writing:
+        poll.register(sock.fileno(), select.POLLOUT)
+    return [number for number, _ in poll.poll(math.ceil(seconds * 1000))]

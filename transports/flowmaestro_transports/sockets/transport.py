@@ -1,0 +1,118 @@
+"""`SocketTransport`: HTTP/1.1 for threads.
+
+May touch: the network. It starts no thread, follows no redirects, keeps no cookies and reads no
+credentials; of the environment, only what `tls` and `proxies` name counts.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Optional
+
+from flowmaestro_core.http.messages import Request, Response
+from flowmaestro_transports.arguments import check_max_connections
+from flowmaestro_transports.contract import InterruptibleTransport
+from flowmaestro_transports.driving.fork_guard import NotPicklable, warn_unclosed
+from flowmaestro_transports.http11.proxies import Proxies
+from flowmaestro_transports.http11.routes import Routes
+from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_when_needed
+from flowmaestro_transports.sockets.body import SocketOpenResponse
+from flowmaestro_transports.sockets.calls import Calls
+from flowmaestro_transports.sockets.steps import Step
+
+
+class SocketTransport(NotPicklable):
+    """A `Transport` on plain sockets. Safe to use from several threads.
+
+    At most `max_connections` calls are on their way at once, and others wait within their own time
+    limits; a body that `open` has returned does not count. At most as many idle connections are
+    kept, for 50 seconds each.
+
+    `verify` and `client_cert` are what `tls_context` takes: whom to trust, and what to show.
+    `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
+    `https://...`; without it, the environment names the proxies, as `Proxies` says. With
+    `trust_env=False` nothing of the environment counts, for certificates either. All of it is
+    settled here, once. No time limit cuts short the lookup of a name: it is one call of the
+    operating system, in the caller's thread.
+
+    A child after `os.fork` makes connections of its own, and leaves its parent's alone. An
+    exception that a signal handler raises, `KeyboardInterrupt` for one, ends a call and breaks
+    nothing.
+
+    Raises `ValueError` for a `max_connections` below 1, `TypeError` for one that is no `int`,
+    and what `tls_context` and `Proxies` raise.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_connections: int = 100,
+        verify: Verify = True,
+        client_cert: Optional[ClientCert] = None,
+        proxy: Optional[str] = None,
+        trust_env: bool = True,
+    ) -> None:
+        check_max_connections(max_connections)
+        tls = tls_when_needed(verify, client_cert, trust_env=trust_env)
+        self._calls = Calls(max_connections, tls, Routes(Proxies(proxy, trust_env=trust_env)))
+
+    def send(self, request: Request, timeout: float) -> Response:
+        """As `Transport.send`. A body of more than 64 MiB, inflated, is a failure."""
+        return self._calls.send(Step(), request, timeout)
+
+    def open(self, request: Request, timeout: float) -> SocketOpenResponse:
+        """As `Transport.open`."""
+        return self._calls.open(Step(), request, timeout)
+
+    def sleep(self, seconds: float) -> None:
+        """As `Transport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
+        self._calls.sleep(Step(), seconds)
+
+    def now(self) -> float:
+        """As `Transport.now`."""
+        return time.monotonic()
+
+    def interruptible(self) -> InterruptibleTransport:
+        """As `Interruptible.interruptible`. Nothing cuts short the lookup of a name."""
+        return InterruptibleSockets(self._calls)
+
+    def close(self) -> None:
+        """As `Transport.close`. All that is under way wakes, but for the lookup of a name."""
+        self._calls.close()
+
+    def __del__(self) -> None:
+        calls: Optional[Calls] = getattr(self, "_calls", None)
+        if calls is not None and calls.abandon():
+            warn_unclosed(self)
+
+
+class InterruptibleSockets:
+    """A `SocketTransport` for one user: see `InterruptibleTransport`."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._step = Step()
+
+    def interrupt(self) -> None:
+        """As `InterruptibleTransport.interrupt`."""
+        self._step.cut()
+
+    def send(self, request: Request, timeout: float) -> Response:
+        """As `Transport.send`."""
+        return self._calls.send(self._step, request, timeout)
+
+    def open(self, request: Request, timeout: float) -> SocketOpenResponse:
+        """As `Transport.open`."""
+        return self._calls.open(self._step, request, timeout)
+
+    def sleep(self, seconds: float) -> None:
+        """As `Transport.sleep`."""
+        self._calls.sleep(self._step, seconds)
+
+    def now(self) -> float:
+        """As `Transport.now`."""
+        return time.monotonic()
+
+    def close(self) -> None:
+        """As `Transport.close`."""
+        self._calls.close()
