@@ -1,4 +1,4 @@
-"""HTTP-dates (RFC 9110, 5.6.7), read without the `email` package, which loads sockets."""
+"""HTTP-dates (RFC 9110, 5.6.7), without the `email` package, which loads sockets."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _MONTHS = {
         start=1,
     )
 }
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _TIME = r"(?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d)"
 _FORMS = (
     rf"[a-z]{{3}}, (?P<day>\d\d) (?P<month>[a-z]{{3}}) (?P<year>\d{{4}}) {_TIME} GMT",
@@ -20,6 +21,13 @@ _FORMS = (
     rf"[a-z]{{3}} (?P<month>[a-z]{{3}}) (?P<day>[ \d]\d) {_TIME} (?P<year>\d{{4}})",
 )
 """IMF-fixdate, and the two obsolete forms that a recipient must still accept."""
+
+
+def http_date(seconds: float) -> str:
+    """Unix seconds as an IMF-fixdate, such as `Sun, 06 Nov 1994 08:49:37 GMT`."""
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    day, month = _DAYS[moment.weekday()], list(_MONTHS)[moment.month - 1].capitalize()
+    return f"{day}, {moment:%d} {month} {moment:%Y %H:%M:%S} GMT"
 
 
 def parse_http_date(text: str) -> Optional[float]:

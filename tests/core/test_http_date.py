@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmaestro_core.http.dates import parse_http_date
+from flowmaestro_core.http.dates import http_date, parse_http_date
 
 MOMENTS = st.datetimes(
     min_value=datetime(1000, 1, 1),
@@ -38,6 +38,7 @@ def test_the_three_forms(text: str) -> None:
 def test_it_agrees_with_the_standard_library(moment: datetime) -> None:
     fixdate = format_datetime(moment, usegmt=True)
     assert parse_http_date(fixdate) == parsedate_to_datetime(fixdate).timestamp()
+    assert http_date(moment.timestamp() + 0.5) == fixdate
     assert parse_http_date(fixdate) == moment.timestamp()
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
-from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver, dice_of
+from flowmaestro_transports.contract import dice_of, new_token
+from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
 
 REQUEST = Request("GET", "http://localhost/x", Headers())
 LOST = TransportFailure(Phase.REPLY_BROKEN, "lost")
@@ -44,6 +45,7 @@ class Log:
     """What both kinds of transport have in common: a log, and a script of outcomes."""
 
     random = Dice()
+    head = (200, Headers())
 
     def __init__(self, *outcomes):
         self.outcomes = list(outcomes)
@@ -62,10 +64,9 @@ class Log:
 
 
 class Body:
-    status, headers = 200, Headers()
-
     def __init__(self, transport):
         self.transport = transport
+        self.status, self.headers = transport.head
         transport.open_bodies += 1
 
     def read(self, patience):
@@ -232,6 +233,25 @@ def test_reading_without_a_body_is_a_bug_of_the_machine(drive):
 def test_dice_are_the_transports_own_if_it_has_some():
     assert dice_of(Log()).random() == 0.25
     assert 0 <= dice_of(object()).random() < 1
+    assert new_token(Log()) == "0" * 32
+    assert len({new_token(object()) for _ in range(9)}) == 9
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 503])
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_refusal_without_a_date_is_given_the_time_of_its_arrival(drive, status, sent):
+    headers = Headers({"Date": "Mon, 07 Nov 1994 08:49:37 GMT"} if sent else {})
+    expected = ["Mon, 07 Nov 1994 08:49:37 GMT"] if sent else []
+    if status >= 400 and not sent:
+        expected = ["Sun, 06 Nov 1994 08:49:37 GMT"]
+    machine = Scripted(Send(REQUEST, 3.0), Open(REQUEST, 3.0), Done(None))
+    run = drive(machine, Response(status, headers, b"body"), None)
+    run.transport.head = (status, headers)
+    run.transport.wall_clock = lambda: 784111777.5
+    run.advance()
+    (_, response), (_, head) = machine.heard[1:]
+    assert (response.status, response.body, head.status) == (status, b"body", status)
+    assert response.headers.get_list("date") == head.headers.get_list("date") == expected
 
 
 def test_cancellation_leaves_no_body_open():

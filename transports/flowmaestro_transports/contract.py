@@ -15,11 +15,24 @@ FlowMaestro. Rules that the signatures cannot say:
   losing the body says so with an attribute `patient = False` (absence means True); its quiet
   read raises `TransportFailure` (*reply broken*), upon which an event stream reconnects.
 * An async transport releases what it holds when the calling task is cancelled.
+* A transport in virtual time may have three attributes besides: `random` (see `Dice`), `in_flight`
+  (a method, see `in_flight_of`), and `wall_clock` (a function that returns Unix seconds).
 """
 
 from __future__ import annotations
 
-from typing import Awaitable, Callable, Optional, Protocol, Union, runtime_checkable
+import os
+import time
+from contextlib import nullcontext
+from typing import (
+    Awaitable,
+    Callable,
+    ContextManager,
+    Optional,
+    Protocol,
+    Union,
+    runtime_checkable,
+)
 
 from flowmaestro_core.http.messages import Headers, Request, Response
 
@@ -193,3 +206,53 @@ class AsyncTransport(Protocol):
     async def close(self) -> None:
         """As `Transport.close`."""
         ...
+
+
+InFlight = Callable[[], ContextManager[None]]
+
+
+class Dice(Protocol):
+    """Where the jitter of retries comes from: a `random.Random`, or something like it.
+
+    A transport may have its own (its attribute `random`), for repeatable runs. Idempotency keys
+    then come from it, too.
+    """
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+        ...
+
+    def getrandbits(self, k: int, /) -> int:
+        """A whole number of `k` bits."""
+        ...
+
+
+def dice_of(transport: object) -> Dice:
+    """A transport's own dice, else new ones: the global `random` belongs to the application."""
+    own: Optional[Dice] = getattr(transport, "random", None)
+    if own is None:
+        import random  # which loads a part of `hashlib`: with the first call, not with a client
+
+        own = random.Random()  # noqa: S311 - jitter is no secret
+    return own
+
+
+def new_token(transport: object) -> str:
+    """A random text for an idempotency key, from the transport's own dice or the system's."""
+    own: Optional[Dice] = getattr(transport, "random", None)
+    return os.urandom(16).hex() if own is None else f"{own.getrandbits(128):032x}"
+
+
+def in_flight_of(transport: object) -> InFlight:
+    """A transport's own block for a call in flight (its method `in_flight`), if it has one.
+
+    A transport in virtual time has one, so that no time passes between two requests of a call.
+    """
+    own: Optional[InFlight] = getattr(transport, "in_flight", None)
+    return nullcontext if own is None else own
+
+
+def wall_clock_of(transport: object) -> Callable[[], float]:
+    """A transport's own wall clock (its attribute `wall_clock`), else the system's."""
+    own: Optional[Callable[[], float]] = getattr(transport, "wall_clock", None)
+    return time.time if own is None else own

@@ -18,11 +18,13 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_transports.contract import (
     AsyncOpenResponse,
     AsyncTransport,
+    Dice,
     OpenResponse,
     Releasable,
     Transport,
+    in_flight_of,
+    wall_clock_of,
 )
-from flowmaestro_transports.driving.drivers import Dice, dice_of, in_flight_of
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 Clock = Callable[[], float]
@@ -112,7 +114,8 @@ class _Recorder(NotPicklable):
 
     def __init__(self, inner: object, recording: Recording) -> None:
         self.patient: bool = getattr(inner, "patient", True)
-        self.random: Dice = dice_of(inner)
+        self.random: Optional[Dice] = getattr(inner, "random", None)
+        self.wall_clock = wall_clock_of(inner)
         self._around = in_flight_of(inner)
         self._recording = recording
 

@@ -12,8 +12,7 @@ import threading
 from datetime import datetime, timezone
 from typing import Callable, List, Optional, Tuple
 
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+from flowmaestro_core.http.dates import http_date
 
 Step = Callable[[], None]
 
@@ -90,6 +89,4 @@ class Timeline:
 
     def http_date(self) -> str:
         """Now as a `Date` field has it (RFC 9110, 5.6.7)."""
-        moment = datetime.fromtimestamp(self.wall(), timezone.utc)
-        day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
-        return f"{day}, {moment:%d} {month} {moment:%Y %H:%M:%S} GMT"
+        return http_date(self.wall())

@@ -7,52 +7,42 @@ It is the only place where the core meets the world; the loops differ in `await`
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, Callable, ContextManager, Optional, Protocol, Union
+from typing import Any, Callable, Optional, Union
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send
 from flowmaestro_core.errors import ClientClosedError, StreamError
-from flowmaestro_core.http.messages import ResponseHead, TransportClosedError, TransportFailure
+from flowmaestro_core.http.dates import http_date
+from flowmaestro_core.http.messages import (
+    Headers,
+    Response,
+    ResponseHead,
+    TransportClosedError,
+    TransportFailure,
+)
 from flowmaestro_core.machine import Machine
 from flowmaestro_transports.contract import (
     AsyncOpenResponse,
     AsyncTransport,
+    Dice,
+    InFlight,
     OpenResponse,
     Transport,
+    dice_of,
+    in_flight_of,
+    wall_clock_of,
 )
 from flowmaestro_transports.observing.observers import Observers
 
-InFlight = Callable[[], ContextManager[None]]
 
+def with_date(headers: Headers, transport: object) -> Headers:
+    """The header fields of a reply, with the time of its arrival if the server sent no `Date`.
 
-class Dice(Protocol):
-    """Where the jitter of retries and the idempotency keys come from: `random`, or a seeded one."""
-
-    def random(self) -> float:
-        """A number in [0, 1)."""
-        ...
-
-    def getrandbits(self, k: int, /) -> int:
-        """A whole number of `k` bits."""
-        ...
-
-
-def dice_of(transport: object) -> Dice:
-    """A transport's own dice (its attribute `random`), for repeatable runs; else `random`."""
-    own: Optional[Dice] = getattr(transport, "random", None)
-    if own is None:
-        import random  # which loads a part of `hashlib`: with the first call, not with a client
-
-        return random
-    return own
-
-
-def in_flight_of(transport: object) -> InFlight:
-    """A transport's own block for a call in flight (its method `in_flight`), if it has one.
-
-    A transport in virtual time has, to let none pass between two requests of one call.
+    So RFC 9110, section 6.6.1, wants it of a recipient with a clock. A `Retry-After` that is a
+    date counts from it.
     """
-    own: Optional[InFlight] = getattr(transport, "in_flight", None)
-    return nullcontext if own is None else own
+    if "date" in headers:
+        return headers
+    return Headers((*headers.pairs, ("Date", http_date(wall_clock_of(transport)()))))
 
 
 def _in_flight(transport: object, machine: Machine[Any], reporter: object) -> InFlight:
@@ -81,10 +71,11 @@ class SyncDriver:
         machine: Machine[Any],
         transport: Transport,
         observers: Optional[Observers] = None,
+        dice: Optional[Dice] = None,
     ) -> None:
         self.machine = machine
         self._transport = transport
-        self._jitter = dice_of(transport).random
+        self._jitter = (dice or dice_of(transport)).random
         self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
         self._reporter = None if observers is None else observers.reporter()
         self.in_flight = _in_flight(transport, machine, self._reporter)
@@ -124,6 +115,9 @@ class SyncDriver:
                     response = transport.send(action.request, action.timeout)
                     if reporter is not None:
                         reporter.note(response, now())
+                    if response.status >= 400:
+                        headers = with_date(response.headers, transport)
+                        response = Response(response.status, headers, response.body)
                     action = machine.response_received(response, now(), jitter())
                 elif isinstance(action, Emit):
                     return action
@@ -147,6 +141,8 @@ class SyncDriver:
                     head = ResponseHead(self._body.status, self._body.headers)
                     if reporter is not None:
                         reporter.note(head, now())
+                    if head.status >= 400:
+                        head = ResponseHead(head.status, with_date(head.headers, transport))
                     action = machine.stream_opened(head, now(), jitter())
                 elif isinstance(action, Close):
                     self._release()
@@ -198,10 +194,11 @@ class AsyncDriver:
         machine: Machine[Any],
         transport: AsyncTransport,
         observers: Optional[Observers] = None,
+        dice: Optional[Dice] = None,
     ) -> None:
         self.machine = machine
         self._transport = transport
-        self._jitter = dice_of(transport).random
+        self._jitter = (dice or dice_of(transport)).random
         self._reporter = None if observers is None else observers.async_reporter()
         self.in_flight = _in_flight(transport, machine, self._reporter)
         """As `SyncDriver.in_flight`."""
@@ -237,6 +234,9 @@ class AsyncDriver:
                     response = await transport.send(action.request, action.timeout)
                     if reporter is not None:
                         await reporter.note(response, now())
+                    if response.status >= 400:
+                        headers = with_date(response.headers, transport)
+                        response = Response(response.status, headers, response.body)
                     action = machine.response_received(response, now(), jitter())
                 elif isinstance(action, Emit):
                     return action
@@ -260,6 +260,8 @@ class AsyncDriver:
                     head = ResponseHead(self._body.status, self._body.headers)
                     if reporter is not None:
                         await reporter.note(head, now())
+                    if head.status >= 400:
+                        head = ResponseHead(head.status, with_date(head.headers, transport))
                     action = machine.stream_opened(head, now(), jitter())
                 elif isinstance(action, Close):
                     await self._release()

@@ -25,10 +25,16 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.errors import ClientClosedError
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import Operation, outcomes
-from flowmaestro_transports.contract import AsyncTransport, Transport
+from flowmaestro_transports.contract import (
+    AsyncTransport,
+    Dice,
+    Transport,
+    dice_of,
+    new_token,
+)
 from flowmaestro_transports.driving.callbacks import refuse_awaitable
-from flowmaestro_transports.driving.drivers import AsyncDriver, Dice, SyncDriver, dice_of
-from flowmaestro_transports.driving.fork_guard import NotPicklable
+from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
+from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
 from flowmaestro_transports.driving.iterators import AsyncStream, SyncStream
 from flowmaestro_transports.observing.observers import Observers
 
@@ -54,6 +60,8 @@ class _Lifetime(NotPicklable):
         self._parent = parent
         self._observers: Observers = Observers(hooks) if parent is None else parent._observers
         self._closed = False
+        self._process = ForkGuard()
+        self._dice: Optional[Dice] = None
 
     @property
     def closed(self) -> bool:
@@ -78,12 +86,17 @@ class _Lifetime(NotPicklable):
     def _machine(self, operation: Operation[Any, Any]) -> Machine[Any]:
         if self.closed:
             raise ClientClosedError
-        # A random text for the idempotency key of this one operation.
-        return operation.machine(self.context, f"{self._dice.getrandbits(128):032x}")
+        return operation.machine(self.context, new_token(self.transport))
 
-    @functools.cached_property
-    def _dice(self) -> Dice:
-        return dice_of(self.transport)
+    @property
+    def dice(self) -> Dice:
+        """The dice for jitter. A child after `os.fork` has its own, lest all retry at once."""
+        if self._parent is not None:
+            return self._parent.dice
+        if self._dice is None or self._process.forked:
+            self._process = ForkGuard()
+            self._dice = dice_of(self.transport)
+        return self._dice
 
 
 def _show(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> None:
@@ -178,7 +191,7 @@ class SyncExecutor(_Lifetime):
         Its items go to the operation's listener, too, before they are handed over.
         """
         machine, listener = self._machine(operation), operation.listener
-        handle = SyncStream[Any](machine, self.transport, listener, self._observers)
+        handle = SyncStream[Any](machine, self.transport, listener, self._observers, self.dice)
         return cast("T", handle)
 
     def close(self) -> None:
@@ -187,7 +200,7 @@ class SyncExecutor(_Lifetime):
             self.transport.close()
 
     def _driver(self, operation: Operation[Any, Any]) -> SyncDriver:
-        return SyncDriver(self._machine(operation), self.transport, self._observers)
+        return SyncDriver(self._machine(operation), self.transport, self._observers, self.dice)
 
 
 class AsyncExecutor(_Lifetime):
@@ -235,7 +248,7 @@ class AsyncExecutor(_Lifetime):
     def iterate(self, operation: Operation[Any, T]) -> T:
         """As `SyncExecutor.iterate`, for `async for`."""
         machine, listener = self._machine(operation), operation.listener
-        handle = AsyncStream[Any](machine, self.transport, listener, self._observers)
+        handle = AsyncStream[Any](machine, self.transport, listener, self._observers, self.dice)
         return cast("T", handle)
 
     async def close(self) -> None:
@@ -244,4 +257,4 @@ class AsyncExecutor(_Lifetime):
             await self.transport.close()
 
     def _driver(self, operation: Operation[Any, Any]) -> AsyncDriver:
-        return AsyncDriver(self._machine(operation), self.transport, self._observers)
+        return AsyncDriver(self._machine(operation), self.transport, self._observers, self.dice)

@@ -7,8 +7,13 @@ from functools import partial
 from typing import Any, Awaitable, Callable, Optional, TypeVar
 
 from flowmaestro_core.http.messages import Request, Response
-from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
-from flowmaestro_transports.driving.drivers import dice_of, in_flight_of, stream_closed
+from flowmaestro_transports.contract import (
+    AsyncOpenResponse,
+    AsyncTransport,
+    in_flight_of,
+    wall_clock_of,
+)
+from flowmaestro_transports.driving.drivers import stream_closed
 from flowmaestro_transports.driving.event_loops import (
     EventLoop,
     asyncio_task,
@@ -27,8 +32,9 @@ class AsyncInterruptibleTransport:
     """
 
     def __init__(self, transport: AsyncTransport) -> None:
-        self.random = dice_of(transport)
+        self.random = getattr(transport, "random", None)
         self.in_flight = in_flight_of(transport)
+        self.wall_clock = wall_clock_of(transport)
         self.home: Optional[EventLoop] = None
         """Where the last body was opened."""
         self.now = transport.now

@@ -20,7 +20,7 @@ from typing import Any, AsyncIterator, Callable, Generic, Iterator, Optional, Ty
 from flowmaestro_core.actions import Done, Emit
 from flowmaestro_core.errors import StreamError
 from flowmaestro_core.machine import Machine
-from flowmaestro_transports.contract import AsyncTransport, Interruptible, Transport
+from flowmaestro_transports.contract import AsyncTransport, Dice, Interruptible, Transport
 from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver, stream_closed
 from flowmaestro_transports.driving.fork_guard import NotPicklable
@@ -87,12 +87,13 @@ class SyncStream(_Progress, Generic[E]):
         transport: Transport,
         listener: Optional[Listener] = None,
         observers: Optional[Observers] = None,
+        dice: Optional[Dice] = None,
     ) -> None:
         super().__init__(machine)
         self._listener = listener
         if isinstance(transport, Interruptible):
             transport = transport.interruptible()
-        self._driver = SyncDriver(machine, transport, observers)
+        self._driver = SyncDriver(machine, transport, observers, dice)
         self._turn = threading.Lock()
 
     def __iter__(self) -> SyncStream[E]:
@@ -180,11 +181,12 @@ class AsyncStream(_Progress, Generic[E]):
         transport: AsyncTransport,
         listener: Optional[Listener] = None,
         observers: Optional[Observers] = None,
+        dice: Optional[Dice] = None,
     ) -> None:
         super().__init__(machine)
         self._listener = listener
         self._transport = AsyncInterruptibleTransport(transport)
-        self._driver = AsyncDriver(machine, self._transport, observers)
+        self._driver = AsyncDriver(machine, self._transport, observers, dice)
         self._busy = False
 
     def __aiter__(self) -> AsyncStream[E]:

@@ -17,8 +17,7 @@ import weakref
 from typing import Any, Callable, Generator, Optional, Protocol
 
 from flowmaestro_core.http.messages import Request, Response
-from flowmaestro_transports.contract import OpenResponse, Transport
-from flowmaestro_transports.driving.drivers import dice_of
+from flowmaestro_transports.contract import OpenResponse, Transport, wall_clock_of
 from flowmaestro_transports.driving.fork_guard import ForkGuard
 from flowmaestro_transports.requests.body import shut_down
 
@@ -134,7 +133,8 @@ class InterruptibleRequests:
     """A transport on requests for one stream: see `InterruptibleTransport`."""
 
     def __init__(self, transport: Transport, at_hand: AtHand, lever: Lever) -> None:
-        self.random = dice_of(transport)
+        self.random = getattr(transport, "random", None)
+        self.wall_clock = wall_clock_of(transport)
         self.now = transport.now
         """As `Transport.now`."""
         self._transport = transport

@@ -1,0 +1,101 @@
+"""Randomness and the wall clock: the SDK's own, never the application's."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any, List
+
+import pytest
+from contract_clients import KEY, KINDS, ask
+
+from flowmaestro_core.http.messages import Headers, Request, Response
+from flowmaestro_transports.contract import OpenResponse
+
+
+class Refusing:
+    """A sync transport that answers 503, and notes what was sent and how long it slept."""
+
+    def __init__(self, headers: Any = ()) -> None:
+        self.requests: List[Request] = []
+        self.slept: List[float] = []
+        self._headers = Headers(headers)
+
+    def send(self, request: Request, timeout: float) -> Response:
+        self.requests.append(request)
+        return Response(503, self._headers, b"")
+
+    def open(self, request: Request, timeout: float) -> OpenResponse:
+        raise NotImplementedError
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    def now(self) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        pass
+
+
+class AsyncRefusing(Refusing):
+    """The same for an async client."""
+
+    async def send(self, request: Request, timeout: float) -> Response:  # type: ignore[override]
+        return super().send(request, timeout)
+
+    async def open(self, request: Request, timeout: float) -> Any:  # type: ignore[override]
+        raise NotImplementedError
+
+    async def sleep(self, seconds: float) -> None:  # type: ignore[override]
+        super().sleep(seconds)
+
+    async def close(self) -> None:  # type: ignore[override]
+        pass
+
+
+TRANSPORTS = {"blocking": Refusing, "awaiting": AsyncRefusing}
+
+
+@pytest.fixture(params=KINDS)
+def make(request: pytest.FixtureRequest) -> Any:
+    def make(**options: Any) -> Any:
+        transport = TRANSPORTS[request.param](**options)
+        return KINDS[request.param](KEY, transport=transport), transport
+
+    return make
+
+
+def test_a_seed_of_the_applications_decides_nothing_and_is_not_disturbed(make: Any) -> None:
+    keys, pauses = set(), set()
+    for _ in range(3):
+        random.seed(42)
+        state = random.getstate()
+        client, transport = make()
+        with pytest.raises(Exception, match="503"):
+            ask(client, lambda client: client.workflows.get("wf_1"))
+        with pytest.raises(Exception, match="503"):
+            ask(client, lambda client: client.workflows.execute("wf_1"))
+        assert random.getstate() == state
+        keys.add(transport.requests[-1].headers["idempotency-key"])
+        pauses.add(tuple(transport.slept))
+    assert len(keys) == len(pauses) == 3
+
+
+def test_a_forked_child_has_jitter_of_its_own(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, _ = make()
+    executor = client.with_options(timeout=1)._executor
+    before = executor.dice
+    assert executor.dice is before is client._executor.dice
+    child = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: child)
+    assert executor.dice is not before
+
+
+def test_a_date_to_retry_after_counts_from_the_wall_clock_if_the_reply_has_none(make: Any) -> None:
+    headers = Headers({"Retry-After": "Sun, 06 Nov 1994 08:49:40 GMT"})
+    client, transport = make(headers=headers)
+    transport.wall_clock = lambda: 784111777.9
+    with pytest.raises(Exception, match="503"):
+        ask(client, lambda client: client.workflows.get("wf_1"))
+    assert transport.slept == [3.0, 3.0, 3.0]
