@@ -6,11 +6,9 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import (
     Any,
-    AsyncIterator,
     Callable,
     Deque,
     Dict,
-    Iterator,
     List,
     Optional,
     TypeVar,
@@ -23,6 +21,7 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.payloads.json_values import count_or_none, list_or_empty, object_or_empty
+from flowmaestro_core.streams.handles import AsyncItems, SyncItems
 
 T = TypeVar("T")
 
@@ -87,7 +86,7 @@ class PageCursor:
 
 
 @dataclass(frozen=True)
-class Pages(Operation[Iterator[T], AsyncIterator[T]]):
+class Pages(Operation[SyncItems[T], AsyncItems[T]]):
     """All items of a list, page after page.
 
     `page` builds the call for one page number; `cursor` makes a fresh `PageCursor`.

@@ -9,11 +9,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import (
     Any,
-    AsyncIterator,
     Callable,
     Deque,
     Iterable,
-    Iterator,
     List,
     Optional,
     Tuple,
@@ -35,6 +33,7 @@ from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow
 from flowmaestro_core.policy.polling import AdaptiveTimeout, paced, poll_delay
+from flowmaestro_core.streams.handles import AsyncItems, SyncItems
 from flowmaestro_core.types import Execution
 
 PAUSE_AFTER_REFUSAL = 1.0
@@ -42,7 +41,7 @@ PAUSE_AFTER_REFUSAL = 1.0
 
 
 @dataclass(frozen=True)
-class Batch(Operation[Iterator[Execution], AsyncIterator[Execution]]):
+class Batch(Operation[SyncItems[Execution], AsyncItems[Execution]]):
     """Follow many executions to their ends.
 
     Attributes:

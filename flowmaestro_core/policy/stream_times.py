@@ -25,6 +25,8 @@ class StreamTimes:
             with each one that brings nothing new.
         reconnect_max: no random delay is longer. What the server asks for (`retry:`,
             `Retry-After`) may be.
+        reconnect_for: how long a lost stream is reconnected while the server does not answer;
+            then it fails. An event, or an answer about the execution, starts this time again.
 
     """
 
@@ -33,6 +35,7 @@ class StreamTimes:
     bytes_idle: float = 90.0
     reconnect_base: float = 0.5
     reconnect_max: float = 20.0
+    reconnect_for: float = 60.0
 
     def __post_init__(self) -> None:
         for name, seconds in vars(self).items():

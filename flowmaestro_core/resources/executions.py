@@ -200,21 +200,32 @@ class Executions(Resource[D]):
         )
 
     @iterating_endpoint
-    def stream(self, execution_id: str) -> Events[ExecutionEvent]:
+    def stream(
+        self, execution_id: str, *, timeout: Optional[float] = None
+    ) -> Events[ExecutionEvent]:
         """The events of an execution as they come, up to its end.
 
         The iteration ends after a terminal event (`execution:completed`, `execution:failed`,
         `execution:cancelled`), never silently: a lost connection is made anew and marked with
         `{"type": "stream:reconnected"}`, and a silent stream is checked against the execution.
 
+        Args:
+            execution_id: which execution.
+            timeout: seconds that the iteration may take in all; without it there is no limit.
+
         Raises while iterating:
+            TimeoutError: the execution did not end within `timeout`. The connection is released;
+                the execution runs on.
             StreamError: the stream was lost and could not be resumed.
             NotFoundError: there is no such execution.
+
         """
-        return execution_events(execution_id)
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        return execution_events(execution_id, timeout)
 
 
-def execution_events(execution_id: str) -> Events[ExecutionEvent]:
+def execution_events(execution_id: str, timeout: Optional[float] = None) -> Events[ExecutionEvent]:
     """The events of one execution, checked against the execution itself."""
     return Events(
         Call(
@@ -224,6 +235,8 @@ def execution_events(execution_id: str) -> Events[ExecutionEvent]:
         ),
         EXECUTION_TERMINAL,
         reconcile=_get(execution_id),
+        execution_id=execution_id,
+        timeout=timeout,
     )
 
 

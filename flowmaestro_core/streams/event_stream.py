@@ -47,6 +47,8 @@ class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
         unrepeated: the types of others that are new whatever their ids.
         reconcile: the call that tells whether the execution has ended, where there is one.
         resumable: whether opening the source again does no harm.
+        execution_id: the execution whose events they are; an error names it.
+        timeout: seconds from the first request to the end of the stream; `None` for no limit.
 
     """
 
@@ -55,6 +57,8 @@ class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
     unrepeated: FrozenSet[str] = frozenset()
     reconcile: Optional[Call[Any]] = None
     resumable: bool = True
+    execution_id: Optional[str] = None
+    timeout: Optional[float] = None
 
     def machine(self, context: Context, token: str) -> EventStreamMachine:
         """A machine that emits the events."""
@@ -66,13 +70,13 @@ class EventStreamMachine(Machine[Any]):
 
     A quiet stream is doubted (`Silence`): the execution itself is asked for, and if that has
     ended, the stream is heard out and its terminal event, unless it came, is made from the
-    answer; or the connection is taken for dead. A lost connection is made anew, at most
-    `max_retries` times without progress in between (a live event, or an answer beside the open
-    stream), and the gap is marked with `stream:reconnected`. Where that was in vain, and where
+    answer; or the connection is taken for dead. A lost connection is made anew, for
+    `reconnect_for` seconds without a live event or an answer, and the gap is marked with
+    `stream:reconnected`. Where that was in vain, and where
     the first connection fails for now, the execution is asked for once more: if it runs on, a
     stream that was open is tried again at leisure, as long as there is an answer. No such
-    question follows what asking cannot mend: a refusal for good, a 429, an event too large. Who
-    sets a `deadline` asks by itself.
+    question follows what asking cannot mend: a refusal for good, a 429, an event too large. A run
+    asks by itself.
 
     The connection is closed before a terminal event is emitted. `last_seen` is what the
     last answer said of the execution.
@@ -144,6 +148,7 @@ class EventStreamMachine(Machine[Any]):
         """
         super().__init__()
         self._events = events
+        self.execution_id = events.execution_id
         self._context = context
         self._token = token
         self._body_open = self._opened_before = opened
@@ -160,7 +165,7 @@ class EventStreamMachine(Machine[Any]):
         self._error: Optional[FlowMaestroError] = None
         self._given_up: Optional[FlowMaestroError] = None
         self._offered = True
-        self._reconnections = Reconnections(context.stream_times, context.retry_policy)
+        self._reconnections = Reconnections(context.stream_times)
         self._seen = SeenIds()
         self._unrepeated = events.terminal | events.unrepeated
         self._connected_shown = False
@@ -191,6 +196,8 @@ class EventStreamMachine(Machine[Any]):
 
     @event
     def start(self, now: float, jitter: float) -> Action:
+        if self._events.timeout is not None:
+            self._deadline = now + self._events.timeout
         self._silence.begins(now)
         return self._next(now, jitter) if self._body_open else self._open(now, jitter, first=True)
 
@@ -273,7 +280,7 @@ class EventStreamMachine(Machine[Any]):
         if self._learned is not None:
             return self._hear_out(self._learned, now)
         if now >= self._deadline:
-            return self._leave(_late())
+            return self._leave(self._late())
         question_at = self._silence.question_at
         if now >= question_at:
             return self._reconcile(now, jitter)
@@ -329,9 +336,10 @@ class EventStreamMachine(Machine[Any]):
                 return self._leave(given_up or outcome.error)
             return self._go_on(now, jitter)
         self._silence.answered(outcome.value.rate_limit, now)
-        used_up = self._reconnections.are_used_up
+        used_up = self._reconnections.used_up
         if self._body_open or given_up is not None:
             self._reconnections.bore_fruit()
+        self._reconnections.server_answers()
         self.last_seen = execution = outcome.value["data"]
         if is_terminal(execution):
             self._learned = terminal_event(execution)
@@ -351,7 +359,7 @@ class EventStreamMachine(Machine[Any]):
     def _between(self, now: float, jitter: float) -> Action:
         """While no connection stands: open when that is due, ask when that is, else wait."""
         if now >= self._deadline:
-            return self._fail(_late())
+            return self._fail(self._late())
         ask_at, open_at = self._silence.question_at, max(now, self._reconnections.due_at)
         opens_first = self._offered and self._silence.lets_open(open_at)
         if self._reconnections.lost is None and opens_first and now >= open_at:
@@ -412,6 +420,8 @@ class EventStreamMachine(Machine[Any]):
         return self._next(now, jitter)
 
     def _not_opened(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        if now >= self._deadline:
+            return self._fail(self._late())
         self._silence.not_opened(error, now)
         if not may_pass(error, known=self._is_known) or asks_for_tomorrow(error):
             return self._fail(error)
@@ -425,10 +435,7 @@ class EventStreamMachine(Machine[Any]):
         if not self._events.resumable:
             return self._fail(self._broken("this stream cannot be opened twice", cause))
         retry = self._decoder.retry
-        left = self._deadline - now
-        reason = self._reconnections.plan(
-            cause, retry=retry, remaining=left, now=now, jitter=jitter
-        )
+        reason = self._reconnections.plan(cause, retry=retry, now=now, jitter=jitter)
         if reason is not None:
             return self._give_up(reason, cause, now, jitter)
         self._decoder = SseDecoder(self.last_event_id, retry=retry)
@@ -448,10 +455,18 @@ class EventStreamMachine(Machine[Any]):
     ) -> Action:
         """Fail with `error`, unless asking once more tells better."""
         throttled = isinstance(cause, RateLimitError) or self._silence.forbids_asking(now)
-        if self._events.reconcile is None or throttled or self._deadline < math.inf:
-            return self._fail(error)  # who set the deadline asks by itself
+        if self._events.reconcile is None or throttled or self._in_run:
+            return self._fail(error)  # a run asks by itself
         self._given_up = error
         return self._reconcile(now, jitter)
+
+    def _late(self) -> TimeoutError:
+        whose = f" of execution {self.execution_id}" if self.execution_id else ""
+        return TimeoutError(f"The event stream{whose} did not end in time")
+
+    def _fail(self, error: FlowMaestroError) -> Action:
+        error.execution_id = self.execution_id
+        return super()._fail(error)
 
     def _broken(self, reason: str, cause: Optional[Exception]) -> StreamError:
         error = StreamError(
@@ -464,10 +479,6 @@ class EventStreamMachine(Machine[Any]):
 
 def _no_stream() -> StreamError:
     return StreamError("The server offers no event stream for this execution, which runs on")
-
-
-def _late() -> TimeoutError:
-    return TimeoutError("The stream did not end in time")
 
 
 def _fits_header(event_id: str) -> bool:

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any, AsyncIterator, Coroutine, Iterator, Optional, Protocol, TypeVar
+from typing import Any, Coroutine, Iterator, Optional, Protocol, TypeVar
 
 from flowmaestro_core.types import MessageCompleted, ThreadEvent
 
 E = TypeVar("E", covariant=True)
 Self = TypeVar("Self")
+
+
+class SyncItems(Protocol[E]):
+    """Items as they come. Iterate over it; close it to leave early."""
+
+    def __iter__(self) -> Iterator[E]: ...
+    def __next__(self) -> E: ...
+    def close(self) -> None:
+        """Release the connection now. Closing twice is harmless."""
+        ...
+
+
+class AsyncItems(Protocol[E]):
+    """Items as they come. Iterate with `async for`; close it to leave early.
+
+    `contextlib.aclosing` closes it at the end of a block.
+    """
+
+    def __aiter__(self: Self) -> Self: ...
+    def __anext__(self) -> Coroutine[Any, Any, E]: ...
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        """Release the connection now. Closing twice is harmless."""
+        ...
 
 
 class _Progress(Protocol):
@@ -27,27 +50,20 @@ class _Progress(Protocol):
         ...
 
 
-class EventStream(_Progress, Protocol[E]):
+class EventStream(SyncItems[E], _Progress, Protocol[E]):
     """Events as they come. Iterate over it; close it, or use `with`, to leave early."""
 
-    def __iter__(self) -> Iterator[E]: ...
-    def __next__(self) -> E: ...
     def __enter__(self: Self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
-    def close(self) -> None:
-        """Release the connection now. Closing twice is harmless."""
-        ...
 
 
-class AsyncEventStream(_Progress, Protocol[E]):
+class AsyncEventStream(AsyncItems[E], _Progress, Protocol[E]):
     """Events as they come. Iterate with `async for`; `async with` or `close()` to leave early."""
 
-    def __aiter__(self: Self) -> Self: ...
-    def __anext__(self) -> Coroutine[Any, Any, E]: ...
     def __aenter__(self: Self) -> Coroutine[Any, Any, Self]: ...
     def __aexit__(self, *exc: object) -> Coroutine[Any, Any, None]: ...
     def close(self) -> Coroutine[Any, Any, None]:
-        """Release the connection now. Closing twice is harmless."""
+        """As `aclose`."""
         ...
 
 
@@ -61,7 +77,7 @@ class _Answer(Protocol):
 class MessageEventStream(EventStream[ThreadEvent], _Answer, Protocol):
     """The events of one answer."""
 
-    def text(self) -> Iterator[str]:
+    def text(self) -> SyncItems[str]:
         """The answer's text alone, in the pieces in which it comes.
 
         Raises `StreamError` (code `message_failed`) where the agent could not answer.
@@ -72,6 +88,6 @@ class MessageEventStream(EventStream[ThreadEvent], _Answer, Protocol):
 class AsyncMessageEventStream(AsyncEventStream[ThreadEvent], _Answer, Protocol):
     """The events of one answer."""
 
-    def text(self) -> AsyncIterator[str]:
+    def text(self) -> AsyncItems[str]:
         """As `MessageEventStream.text`, for `async for`."""
         ...

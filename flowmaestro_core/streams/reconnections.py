@@ -1,21 +1,27 @@
-"""When a lost event stream is connected anew, and how often: pure decisions with a count."""
+"""When a lost event stream is reconnected, and for how long: pure decisions."""
 
 from __future__ import annotations
 
+import math
 from typing import Optional
 
 from flowmaestro_core.errors import Attempt, FlowMaestroError, RateLimitError
 from flowmaestro_core.executions.wait import asked_pause
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.policy.retry import GiveUp, RetryPolicy
 from flowmaestro_core.policy.stream_times import StreamTimes
 
 LONGEST_PAUSE = 600.0
 """Seconds; a server that asks to reconnect later than that is not waited for."""
+LONGEST_REFUSAL = 60.0
+"""The same for a 429."""
+LEAST_JITTER = 0.1
+"""An unlucky draw does not make a tight loop of reconnecting."""
 
 
 class Reconnections:
-    """At most `max_retries` connections in a row that bring nothing new, ever later.
+    """Ever later, until `reconnect_for` seconds have passed without progress.
+
+    Reconnecting is not retrying a call: `max_retries` does not count here.
 
     Attributes:
         due_at: when the next one is to be made.
@@ -23,50 +29,50 @@ class Reconnections:
 
     """
 
-    def __init__(self, times: StreamTimes, policy: RetryPolicy) -> None:
+    def __init__(self, times: StreamTimes) -> None:
         self.due_at = 0.0
         self.lost: Optional[Attempt] = None
+        self.used_up = False
+        """Whether `reconnect_for` is over."""
         self._failures = 0
-        self._policy = policy._replace(
-            base_delay=times.reconnect_base, max_delay=times.reconnect_max
-        )
-
-    @property
-    def are_used_up(self) -> bool:
-        """Whether they were made, and none is left."""
-        return 0 < self._policy.max_retries <= self._failures
+        self._until = math.inf
+        self._times = times
 
     def bore_fruit(self) -> None:
-        """There was progress: the count begins anew."""
+        """There was progress: the count and the time begin again."""
         self._failures = 0
+        self.server_answers()
+
+    def server_answers(self) -> None:
+        """The server is there: the time begins again."""
+        self.used_up = False
+        self._until = math.inf
 
     def plan(
         self,
         cause: Optional[Exception],
         *,
         retry: Optional[int],
-        remaining: float,
         now: float,
         jitter: float,
     ) -> Optional[str]:
         """Set the time of the next one; or say why there is none.
 
-        `retry` is what the stream itself said of it, in milliseconds; `remaining` is what is left
-        until a deadline, in seconds.
+        `retry` is what the stream itself said of it, in milliseconds.
         """
-        throttled = isinstance(cause, RateLimitError)
-        policy = self._policy if throttled else self._policy._replace(max_retry_after=LONGEST_PAUSE)
-        verdict = policy.decide(
-            self._failures,
-            jitter,
-            throttled=throttled,
-            retry_after=max(asked_pause(cause), (retry or 0) / 1000),
-            remaining=remaining,
-        )
-        if isinstance(verdict, GiveUp):
-            return verdict.reason
+        lasts = self._times.reconnect_for
+        self._until = min(self._until, now + lasts)
+        self.used_up = now >= self._until
+        if self.used_up:
+            return f"the server has not answered for {lasts:g} s"
+        asked = max(asked_pause(cause), (retry or 0) / 1000)
+        longest = LONGEST_REFUSAL if isinstance(cause, RateLimitError) else LONGEST_PAUSE
+        if asked > longest:
+            return f"the server asks to wait {asked:g} s, longer than {longest:g} s"
+        bound = self._times.reconnect_base * 2.0 ** min(self._failures, 64)
+        drawn = min(bound, self._times.reconnect_max) * max(jitter, LEAST_JITTER)
         self._failures += 1
-        self.put_off(verdict.delay, cause, now)
+        self.put_off(max(min(drawn, self._until - now), asked), cause, now)
         return None
 
     def put_off(self, seconds: float, cause: Optional[BaseException], now: float) -> None:

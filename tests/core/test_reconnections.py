@@ -8,13 +8,12 @@ import pytest
 
 from flowmaestro_core.errors import Attempt, ConnectionError, RateLimitError, ServerError
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.policy.retry import RetryPolicy
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.reconnections import LONGEST_PAUSE, Reconnections
 
 
-def reconnections(**policy: Any) -> Reconnections:
-    return Reconnections(StreamTimes(), RetryPolicy(**policy))
+def reconnections() -> Reconnections:
+    return Reconnections(StreamTimes())
 
 
 def planned(
@@ -22,9 +21,9 @@ def planned(
     cause: Optional[Exception] = None,
     *,
     retry: Optional[int] = None,
-    remaining: float = 1e9,
+    now: float = 100.0,
 ) -> Optional[str]:
-    return made.plan(cause, retry=retry, remaining=remaining, now=100.0, jitter=0.5)
+    return made.plan(cause, retry=retry, now=now, jitter=0.5)
 
 
 def asking(kind: Any, seconds: float) -> Any:
@@ -35,25 +34,31 @@ def asking(kind: Any, seconds: float) -> Any:
 
 def test_they_come_ever_later_and_are_bounded() -> None:
     made = reconnections()
-    for pause in (0.25, 0.5, 1.0):
-        assert not made.are_used_up
-        assert planned(made) is None
-        assert made.due_at == 100.0 + pause
-    assert made.are_used_up
-    assert planned(made) == "max_retries=3 is used up"
+    pauses = []
+    while planned(made, now=made.due_at) is None:
+        assert not made.used_up
+        pauses.append(made.due_at - sum(pauses))
+    assert made.used_up
+    assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0, 10.0, 4.25]
 
 
-def test_progress_begins_the_count_anew() -> None:
-    made = reconnections(max_retries=1)
-    planned(made)
+def test_progress_begins_the_time_again_and_an_answer_does_but_not_the_count() -> None:
+    made = reconnections()
+    assert planned(made, now=0.0) is None
+    made.server_answers()
+    assert planned(made, now=70.0) is None
+    assert made.due_at == 70.5
     made.bore_fruit()
-    assert planned(made) is None
+    assert planned(made, now=140.0) is None
+    assert made.due_at == 140.25
 
 
-def test_where_none_is_allowed_none_is_used_up() -> None:
-    made = reconnections(max_retries=0)
-    assert planned(made) == "max_retries=0 is used up"
-    assert not made.are_used_up
+def test_the_unluckiest_draws_are_no_tight_loop() -> None:
+    made = reconnections()
+    count = 0
+    while made.plan(None, retry=None, now=made.due_at, jitter=0.0) is None:
+        count += 1
+    assert count < 40
 
 
 @pytest.mark.parametrize(
@@ -76,10 +81,6 @@ def test_a_pause_that_was_asked_for_is_kept(cause: Any, retry: Any, due: float) 
 )
 def test_one_that_is_too_long_is_not(cause: Any) -> None:
     assert "the server asks to wait" in str(planned(reconnections(), cause))
-
-
-def test_none_comes_after_the_deadline() -> None:
-    assert "deadline" in str(planned(reconnections(), remaining=0.1))
 
 
 def test_who_watches_is_told_once_why() -> None:

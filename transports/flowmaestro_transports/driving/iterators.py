@@ -15,11 +15,12 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
-from typing import Any, AsyncIterator, Callable, Generic, Iterator, Optional, TypeVar
+from typing import Any, Callable, Generic, Optional, TypeVar
 
 from flowmaestro_core.actions import Done, Emit
 from flowmaestro_core.errors import StreamError
 from flowmaestro_core.machine import Machine
+from flowmaestro_core.streams.handles import AsyncItems, SyncItems
 from flowmaestro_transports.contract import AsyncTransport, Dice, Interruptible, Transport
 from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver, stream_closed
@@ -130,14 +131,14 @@ class SyncStream(_Progress, Generic[E]):
         item: E = action.item
         return item
 
-    def text(self) -> Iterator[str]:
+    def text(self) -> SyncItems[str]:
         """The answer's text alone, in the pieces in which it comes.
 
         Only of the answer to a message; other handles raise `AttributeError`. Raises
         `StreamError` (code `message_failed`) where the agent could not answer.
         """
         _ = self.message
-        return filter(None, map(_text_of, iter(self)))
+        return _Text(self.__iter__())
 
     def _tell(self, listener: Listener, item: Any) -> None:
         try:
@@ -220,7 +221,7 @@ class AsyncStream(_Progress, Generic[E]):
         item: E = action.item
         return item
 
-    def text(self) -> AsyncIterator[str]:
+    def text(self) -> AsyncItems[str]:
         """As `SyncStream.text`, for `async for`."""
         _ = self.message
         return _AwaitedText(self.__aiter__())
@@ -242,6 +243,9 @@ class AsyncStream(_Progress, Generic[E]):
         """
         self._transport.interrupt()
         await self._driver.close()
+
+    aclose = close
+    """The name that `contextlib.aclosing` calls, and that an asynchronous generator has."""
 
     async def __aenter__(self) -> AsyncStream[E]:
         return self
@@ -270,11 +274,29 @@ def _busy(who: str) -> StreamError:
     )
 
 
+class _Text:
+    """The text out of the events, closed with them."""
+
+    def __init__(self, events: SyncStream[Any]) -> None:
+        self._events = events
+        self.close = events.close
+
+    def __iter__(self) -> _Text:
+        return self
+
+    def __next__(self) -> str:
+        while True:
+            text = _text_of(next(self._events))
+            if text:
+                return text
+
+
 class _AwaitedText:
-    """The text out of the events; a class, since an async generator would need closing."""
+    """As `_Text`, for `async for`."""
 
     def __init__(self, events: AsyncStream[Any]) -> None:
         self._events = events
+        self.aclose = events.aclose
 
     def __aiter__(self) -> _AwaitedText:
         return self
