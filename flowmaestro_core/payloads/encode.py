@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any, Dict, Sequence, Tuple, cast
 
+_LARGEST = int(sys.float_info.max)
+"""The server reads a larger number as infinite, and stores null."""
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -37,9 +40,12 @@ def encode_json(value: Any, name: str = "") -> bytes:
 
 
 def _check(value: Any, where: Tuple[str, ...]) -> None:
-    if value is None or isinstance(value, (str, bool, int)):
+    if value is None or isinstance(value, (str, bool)):
         return
-    if isinstance(value, float):
+    if isinstance(value, int):
+        if not -_LARGEST <= value <= _LARGEST:
+            raise ValueError(f"{_place(where)} is beyond the range of a float: send it as a str")
+    elif isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{_place(where)} is {value}, which JSON cannot express")
     elif isinstance(value, dict):

@@ -110,6 +110,17 @@ Page = Reply[List[T]]
 """The reply of a list call: `page["data"]` is a list, `page["pagination"]` says where it lies."""
 
 
+class MessageList(List[Any]):
+    """The messages of a thread: a list that gives itself for `"messages"`.
+
+    So programs for 0.1.0 work, which handed over the deployed server's wrapper.
+    """
+
+    def __getitem__(self, index: Any) -> Any:
+        """The item at an index, a slice, or the whole list for `"messages"`."""
+        return self if index == "messages" else super().__getitem__(index)
+
+
 def decode_json(body: Union[bytes, str]) -> Any:
     """The JSON value in `body`; `ValueError` when it is none, or nested too deep.
 

@@ -18,12 +18,13 @@ from flowmaestro_core.payloads.json_values import (
     object_or_empty,
     text_or_empty,
 )
+from flowmaestro_core.payloads.reply import MessageList
 from flowmaestro_core.types import (
     CancelledExecution,
+    CompletedExecution,
     DeletedResource,
     ExecuteTriggerResponse,
     ExecuteWorkflowResponse,
-    Execution,
     KnowledgeBaseResult,
     MemoryResult,
     MemorySearch,
@@ -79,7 +80,7 @@ def workflow(body: JSON) -> None:
 
 def execution(body: JSON) -> None:
     """`outputs` and `error` are there before the execution has ended, too."""
-    resource(Execution, body)
+    resource(CompletedExecution, body)  # all executions have the same keys
 
 
 def execution_status(body: JSON) -> None:
@@ -91,14 +92,13 @@ def thread_messages(body: JSON) -> None:
     """The deployed server wraps the list in `data.messages` and sends no pagination."""
     data = object_or_empty(body.get("data"))
     if isinstance(data.get("messages"), list):
-        messages: List[Any] = data["messages"]
-        for key, value in data.items():
-            if key != "messages":
-                body.setdefault(key, value)
+        messages: List[Any] = data.pop("messages")
         body["data"] = messages
-        body.setdefault(
-            "pagination", {"page": 1, "per_page": len(messages), "total_count": len(messages)}
-        )
+        body.update({**data, **body})
+        only = {"page": 1, "per_page": len(messages), "total_count": len(messages)}
+        body.setdefault("pagination", only)
+    if isinstance(body.get("data"), list):
+        body["data"] = MessageList(body["data"])
     page(ThreadMessage, body)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Optional
 
 from flowmaestro_core.arguments import count, mapping, number, optional_text, text
 from flowmaestro_core.calls.call import Call, Confirmation
@@ -49,7 +49,7 @@ class Agents(Resource[D]):
         self,
         agent_id: str,
         *,
-        metadata: Optional[Dict[str, Any]] = None,
+        metadata: Optional[Mapping[str, Any]] = None,
         idempotency_key: Optional[str] = None,
     ) -> Call[Reply[Thread]]:
         """Begin a conversation with an agent; `data["id"]` is the thread's id.
@@ -94,7 +94,7 @@ class Agents(Resource[D]):
         user_id: str,
         *,
         working_memory: Optional[str] = None,
-        metadata: Optional[Dict[str, Any]] = None,
+        metadata: Optional[Mapping[str, Any]] = None,
     ) -> Call[Reply[Memory]]:
         """Set what an agent remembers of one user; what is left out stays as it is.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Dict, Optional
+from typing import Any, Mapping, Optional
 
 from flowmaestro_core.arguments import mapping
 from flowmaestro_core.calls.call import Call
@@ -52,7 +52,7 @@ class Triggers(Resource[D]):
         self,
         trigger_id: str,
         *,
-        inputs: Optional[Dict[str, Any]] = None,
+        inputs: Optional[Mapping[str, Any]] = None,
         idempotency_key: Optional[str] = None,
     ) -> Call[Reply[ExecuteTriggerResponse]]:
         """Fire a trigger; `data["execution_id"]` is the execution it started.

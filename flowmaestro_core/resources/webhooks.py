@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from flowmaestro_core.arguments import check_several, flag, header_fields, optional_text, text
 from flowmaestro_core.calls.call import Call, Confirmation
@@ -60,7 +60,7 @@ class Webhooks(Resource[D]):
         url: str,
         events: Sequence[WebhookEventType],
         *,
-        headers: Optional[Dict[str, str]] = None,
+        headers: Optional[Mapping[str, str]] = None,
         idempotency_key: Optional[str] = None,
     ) -> Call[Reply[WebhookWithSecret]]:
         """Subscribe a URL of yours to events.
@@ -99,7 +99,7 @@ class Webhooks(Resource[D]):
         name: Optional[str] = None,
         url: Optional[str] = None,
         events: Optional[Sequence[WebhookEventType]] = None,
-        headers: Optional[Dict[str, str]] = None,
+        headers: Optional[Mapping[str, str]] = None,
         is_active: Optional[bool] = None,
     ) -> Call[Reply[Webhook]]:
         """Change a webhook; what is left out stays as it is. Arguments as in `create`."""
@@ -189,7 +189,7 @@ _one_webhook = partial(_guarded, partial(shapes.resource, Webhook))
 _webhooks = partial(_guarded, partial(shapes.page, Webhook))
 
 
-def _secrets(url: str, headers: Optional[Dict[str, str]]) -> Tuple[Tuple[str, str], ...]:
+def _secrets(url: str, headers: Optional[Mapping[str, str]]) -> Tuple[Tuple[str, str], ...]:
     return (*credentials_in(url), *(headers or {}).items())
 
 
@@ -197,7 +197,7 @@ def _webhook(webhook_id: str) -> str:
     return path("/webhooks/{webhook_id}", webhook_id=webhook_id)
 
 
-def _delivery_headers(headers: Optional[Dict[str, str]]) -> Optional[Dict[str, str]]:
+def _delivery_headers(headers: Optional[Mapping[str, str]]) -> Optional[Dict[str, str]]:
     return None if headers is None else dict(header_fields(headers).pairs)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, Optional, Sized, Type
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Sized, Type
 
 from flowmaestro_core.arguments import (
     check_callback,
@@ -67,7 +67,7 @@ class Workflows(Resource[D]):
         self,
         workflow_id: str,
         *,
-        inputs: Optional[Dict[str, Any]] = None,
+        inputs: Optional[Mapping[str, Any]] = None,
         idempotency_key: Optional[str] = None,
     ) -> Call[Reply[ExecuteWorkflowResponse]]:
         """Start a run of one workflow; `data["execution_id"]` says which.
@@ -92,7 +92,7 @@ class Workflows(Resource[D]):
     def run(
         self,
         workflow_id: str,
-        inputs: Optional[Dict[str, Any]] = None,
+        inputs: Optional[Mapping[str, Any]] = None,
         on_event: Optional[Callable[[ExecutionEvent], Any]] = None,
         timeout: float = DEFAULT_WAIT_TIMEOUT,
         *,
@@ -133,7 +133,7 @@ class Workflows(Resource[D]):
     def run_many(
         self,
         workflow_id: str,
-        inputs: Iterable[Optional[Dict[str, Any]]],
+        inputs: Iterable[Optional[Mapping[str, Any]]],
         *,
         concurrency: int = 8,
         poll_interval: float = DEFAULT_POLL_INTERVAL,
@@ -204,7 +204,7 @@ def _batch_of(inputs: Iterable[Any]) -> Type[Batch]:
 
 
 def _execute(
-    workflow_id: str, inputs: Optional[Dict[str, Any]], idempotency_key: Optional[str]
+    workflow_id: str, inputs: Optional[Mapping[str, Any]], idempotency_key: Optional[str]
 ) -> Call[Reply[ExecuteWorkflowResponse]]:
     return Call(
         "POST",

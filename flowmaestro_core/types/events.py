@@ -18,7 +18,12 @@ class StreamReconnected(TypedDict):
     attempt: int
 
 
-class Connected(TypedDict):
+class _Event(TypedDict, total=False):
+    timestamp: Union[int, str]
+    """Unix time in milliseconds, as the deployed server has it, or ISO 8601."""
+
+
+class Connected(_Event):
     """The subscription stands."""
 
     type: Literal["connected"]
@@ -26,14 +31,19 @@ class Connected(TypedDict):
     status: ExecutionStatus
 
 
-class _OfExecution(TypedDict):
+class _OfExecution(_Event):
     execution_id: str
 
 
-class ExecutionStarted(_OfExecution):
+class _Started(_OfExecution):
+    type: Literal["execution:started"]
+
+
+class ExecutionStarted(_Started, total=False):
     """The execution has begun."""
 
-    type: Literal["execution:started"]
+    workflow_name: str
+    total_nodes: int
 
 
 class _Progress(_OfExecution):
@@ -44,14 +54,24 @@ class ExecutionProgress(_Progress, total=False):
     """How far the execution has come, in per cent."""
 
     progress: float
+    completed: int
+    total: int
     current_node: str
     message: str
 
 
-class ExecutionPaused(_OfExecution):
+class _Paused(_OfExecution):
+    type: Literal["execution:paused"]
+
+
+class ExecutionPaused(_Paused, total=False):
     """The execution awaits a human's input."""
 
-    type: Literal["execution:paused"]
+    status: ExecutionStatus
+    reason: str
+    paused_at_node_id: str
+    paused_at_node_name: str
+    pause_context: Dict[str, Any]
 
 
 class ExecutionResumed(_OfExecution):
@@ -77,10 +97,14 @@ class ExecutionCompleted(_Ending):
     type: Literal["execution:completed"]
 
 
-class ExecutionFailed(_Ending):
+class _Failed(_Ending):
+    type: Literal["execution:failed"]
+
+
+class ExecutionFailed(_Failed, total=False):
     """Terminal: the execution failed, with `error`."""
 
-    type: Literal["execution:failed"]
+    failed_node_id: str
 
 
 class ExecutionCancelled(_Ending):
@@ -206,7 +230,7 @@ ExecutionEventType = Literal[
 ]
 
 
-class _ThreadConnected(TypedDict):
+class _ThreadConnected(_Event):
     type: Literal["connected"]
 
 
@@ -216,7 +240,7 @@ class ThreadConnected(_ThreadConnected, total=False):
     thread_id: str
 
 
-class _OfMessage(TypedDict, total=False):
+class _OfMessage(_Event, total=False):
     thread_id: Optional[str]
     message_id: Optional[str]
     execution_id: Optional[str]

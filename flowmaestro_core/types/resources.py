@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Literal, Optional, TypedDict
+from typing import Any, Dict, List, Literal, Optional, TypedDict, Union
 
 ExecutionStatus = Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
 """`completed`, `failed` and `cancelled` are final. `paused` awaits a human's input."""
@@ -92,18 +92,41 @@ class ExecuteWorkflowResponse(TypedDict):
     inputs: Dict[str, Any]
 
 
-class Execution(TypedDict):
-    """One run of a workflow. `outputs` and `error` are `None` until there are any."""
-
+class _Execution(TypedDict):
     id: str
     workflow_id: str
-    status: ExecutionStatus
     inputs: Dict[str, Any]
-    outputs: Optional[Dict[str, Any]]
-    error: Optional[str]
     started_at: Optional[str]
     completed_at: Optional[str]
     created_at: str
+
+
+class CompletedExecution(_Execution):
+    """A run that succeeded."""
+
+    status: Literal["completed"]
+    outputs: Dict[str, Any]
+    error: None
+
+
+class FailedExecution(_Execution):
+    """A run that failed; `error` says why."""
+
+    status: Literal["failed"]
+    outputs: Optional[Dict[str, Any]]
+    error: str
+
+
+class UnfinishedExecution(_Execution):
+    """A run that goes on, or was cancelled; `completed_at` may stay `None` then."""
+
+    status: Literal["pending", "running", "paused", "cancelled"]
+    outputs: Optional[Dict[str, Any]]
+    error: Optional[str]
+
+
+Execution = Union[CompletedExecution, FailedExecution, UnfinishedExecution]
+"""One run of a workflow. All keys are always there; `status` says which of the three it is."""
 
 
 class _Cancelled(TypedDict):
@@ -128,6 +151,9 @@ class Agent(TypedDict):
     system_prompt: Optional[str]
     model: str
     provider: str
+    temperature: Optional[float]
+    max_tokens: Optional[int]
+    available_tools: Optional[List[Any]]
     created_at: str
     updated_at: str
 
@@ -144,25 +170,33 @@ class Memory(TypedDict):
 
 
 class MemoryResult(TypedDict):
-    """One hit of a search in an agent's memory."""
+    """One hit of a search in an agent's memory, and the messages around it."""
 
     id: Optional[str]
     content: str
     similarity: float
+    role: Optional[str]
+    execution_id: Optional[str]
+    context_before: Optional[List[Dict[str, Any]]]
+    context_after: Optional[List[Dict[str, Any]]]
 
 
 class MemorySearch(TypedDict):
     """The hits of a search in an agent's memory, best first."""
 
     query: str
+    agent_id: Optional[str]
+    result_count: Optional[int]
     results: List[MemoryResult]
 
 
-class MemoryStats(TypedDict, total=False):
+class MemoryStats(TypedDict):
     """Figures about an agent's memory."""
 
-    total_messages: int
-    unique_users: int
+    agent_id: Optional[str]
+    working_memory_count: Optional[int]
+    embedding_count: Optional[int]
+    memory_config: Optional[Dict[str, Any]]
 
 
 class Thread(TypedDict):
@@ -170,10 +204,12 @@ class Thread(TypedDict):
 
     id: str
     agent_id: str
+    title: Optional[str]
     status: ThreadStatus
     metadata: Optional[Dict[str, Any]]
     created_at: str
     updated_at: Optional[str]
+    last_message_at: Optional[str]
 
 
 class ThreadMessage(TypedDict):
@@ -183,6 +219,7 @@ class ThreadMessage(TypedDict):
     thread_id: Optional[str]
     role: Literal["user", "assistant", "system", "tool"]
     content: str
+    tool_calls: Optional[List[Dict[str, Any]]]
     created_at: str
 
 
@@ -205,6 +242,9 @@ class SendMessageResponse(TypedDict):
     content: Optional[str]
     tool_calls: Optional[List[Dict[str, Any]]]
     usage: TokenUsage
+    message: Optional[Dict[str, Any]]
+    iterations: Optional[int]
+    tool_calls_count: Optional[int]
     created_at: Optional[str]
 
 
@@ -240,6 +280,8 @@ class KnowledgeBase(TypedDict):
     name: str
     description: Optional[str]
     embedding_model: Optional[str]
+    chunk_size: Optional[int]
+    chunk_overlap: Optional[int]
     document_count: int
     chunk_count: int
     created_at: str
@@ -265,6 +307,7 @@ class QueryKnowledgeBaseResponse(TypedDict):
     results: List[KnowledgeBaseResult]
     query: str
     knowledge_base_id: Optional[str]
+    top_k: Optional[int]
 
 
 class Webhook(TypedDict):
@@ -274,8 +317,9 @@ class Webhook(TypedDict):
     name: str
     url: str
     events: List[WebhookEventType]
+    headers: Optional[Dict[str, str]]
     is_active: bool
-    created_at: str
+    created_at: Optional[str]
     updated_at: Optional[str]
 
 
@@ -292,17 +336,23 @@ class TestWebhookResponse(TypedDict):
     status_code: Optional[int]
     response_time_ms: Optional[int]
     error: Optional[str]
+    message: Optional[str]
     error_message: Optional[str]
 
 
-class WebhookDelivery(TypedDict, total=False):
-    """One delivery of an event to a webhook."""
+class WebhookDelivery(TypedDict):
+    """One delivery of an event to a webhook.
+
+    `error_message` stays set on a delivery that failed first and succeeded later.
+    """
 
     id: str
-    webhook_id: str
-    event: str
-    status: str
-    status_code: Optional[int]
-    attempts: int
-    created_at: str
-    delivered_at: Optional[str]
+    webhook_id: Optional[str]
+    event_type: Optional[str]
+    status: Optional[str]
+    attempts: Optional[int]
+    response_status: Optional[int]
+    response_time_ms: Optional[int]
+    error_message: Optional[str]
+    created_at: Optional[str]
+    last_attempt_at: Optional[str]

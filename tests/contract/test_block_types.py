@@ -62,6 +62,7 @@ WRONG_KEYWORD = ("Unexpected keyword argument", "No parameter named")
 WRONG_NUMBER = ("Too (few|many)", "Argument missing|Expected . positional")
 WRONG_TYPE = ("incompatible type", "cannot be assigned to parameter")
 UNKNOWN_KEY = ("not a valid TypedDict key|has no key", "is not a defined key")
+NOT_NONE = ("is not indexable", "is not subscriptable")
 UNKNOWN_NAME = ("Non-overlapping equality check", "have no overlap")
 
 MISUSE = [
@@ -95,6 +96,7 @@ MISUSE = [
     ('print(client.workflows.get("wf_123")["data"]["nme"])', UNKNOWN_KEY),
     ('print([event["outputs"] for event in client.executions.stream("e")])', UNKNOWN_KEY),
     ('print(client.executions.get("e")["data"]["status"] == "complete")', UNKNOWN_NAME),
+    ('print(client.executions.get("e")["data"]["outputs"]["total"])', NOT_NONE),
     ('print(next(iter(client.executions.stream("e")))["type"] == "finished")', UNKNOWN_NAME),
 ]
 
@@ -127,6 +129,38 @@ flowmaestro.FlowMaestroClient(transport=send)
 flowmaestro.AsyncFlowMaestroClient(transport=send)
 read: Headers = ResponseHead(200, [("A", "1")]).headers
 """
+
+
+EXECUTIONS = """
+from types import MappingProxyType
+import flowmaestro
+from flowmaestro.types import CompletedExecution, Execution
+
+def grade(execution: Execution) -> int:
+    if execution["status"] == "completed":
+        ended: CompletedExecution = execution
+        return len(ended["outputs"])
+    if execution["status"] == "failed":
+        return len(execution["error"])
+    if execution["status"] == "cancelled":
+        return len(execution["error"] or "")
+    return 0
+
+def run(client: flowmaestro.FlowMaestroClient) -> int:
+    inputs = MappingProxyType({"name": "Ada"})
+    client.triggers.execute("t_1", inputs=inputs)
+    client.agents.create_thread("a_1", metadata=inputs)
+    for execution in client.workflows.run_many("wf_1", [inputs, None]):
+        grade(execution)
+    return grade(client.workflows.run("wf_1", inputs=inputs))
+"""
+
+
+def test_an_execution_is_told_by_its_status_and_inputs_are_any_mapping(
+    checker: str, tmp_path: Path
+) -> None:
+    (tmp_path / "executions.py").write_text(EXECUTIONS, encoding="utf-8")
+    assert [complaint.text for complaint in CHECKERS[checker](tmp_path)] == []
 
 
 def test_messages_may_be_made_with_a_dict(checker: str, tmp_path: Path) -> None:

@@ -352,6 +352,16 @@ def test_an_awaiting_program_runs() -> None:
     anyio.run(main)
 
 
+@pytest.mark.parametrize("shapes", ["deployed", "documented"])
+def test_messages_are_where_the_published_example_reads_them(shapes: Any) -> None:
+    fake = FakeFlowMaestro(shapes=shapes)
+    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+        client.threads.send_message("thread_xyz789", "Hello")
+        data: Any = client.threads.list_messages("thread_xyz789")["data"]
+    assert [message["role"] for message in data["messages"]][-2:] == ["user", "assistant"]
+    assert list(data) == data["messages"]
+
+
 def test_the_old_cancellation_still_cancels() -> None:
     fake = FakeFlowMaestro()
     with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:

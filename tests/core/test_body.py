@@ -70,6 +70,8 @@ def test_relatives_of_json_types_are_welcome() -> None:
         (float("nan"), ValueError, "inputs[a] is nan"),
         (float("inf"), ValueError, "inputs[a] is inf"),
         ([1, {"b": float("-inf")}], ValueError, "inputs[a][1][b] is -inf"),
+        (10**309, ValueError, "inputs[a] is beyond the range of a float"),
+        ([-(10**5000)], ValueError, "inputs[a][0] is beyond the range of a float"),
         ({1, 2}, TypeError, "inputs[a] is a set"),
         (b"bytes", TypeError, "inputs[a] is a bytes"),
         (Decimal("1.5"), TypeError, "inputs[a] is a Decimal"),

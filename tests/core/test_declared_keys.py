@@ -14,7 +14,7 @@ from flowmaestro_core.calls.call import Call
 from flowmaestro_core.http.messages import Headers, Response
 from flowmaestro_core.operation import _Endpoint
 from flowmaestro_core.payloads.reply import Reply
-from flowmaestro_core.types import PaginationInfo, ResponseMeta
+from flowmaestro_core.types import Execution, PaginationInfo, ResponseMeta
 
 META = {"request_id": "req_1"}
 
@@ -46,6 +46,8 @@ def bare(kind: Any) -> Any:
     """The least that could be sent as a `kind`: no keys, but for lists of one such thing."""
     if typing.get_origin(kind) is list:
         return [bare(*typing.get_args(kind))]
+    if typing.get_origin(kind) is typing.Union:
+        return {}
     rows = typing.get_type_hints(kind).items()
     return {key: bare(inner) for key, inner in rows if is_list_of_resources(inner)}
 
@@ -60,6 +62,9 @@ def missing(kind: Any, value: Any, where: str = "") -> Iterator[str]:
     if typing.get_origin(kind) is list:
         for row in value:
             yield from missing(*typing.get_args(kind), row, where + "[]")
+    elif typing.get_origin(kind) is typing.Union:
+        for one in typing.get_args(kind):
+            yield from missing(one, value, where)
     elif hasattr(kind, "__required_keys__"):
         for key, inner in typing.get_type_hints(kind).items():
             if key in value and value[key] is not None:
@@ -72,6 +77,7 @@ def test_the_walk_finds_what_it_is_for() -> None:
     """Of 34 endpoints three are streams."""
     assert len(CALLS) == 31
     assert "[].per_page" in missing(List[PaginationInfo], [{"page": 1}])
+    assert ".outputs" in missing(Execution, {"id": "x"})
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 from functools import partial
 from typing import Any, Callable, Dict, List
 
@@ -135,6 +136,20 @@ def test_the_documented_servers_messages_stay() -> None:
     shapes.thread_messages(body)
     assert [said(row) for row in body["data"]] == [{"role": "user"}]
     assert body["pagination"]["has_next"] is False
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_the_list_of_messages_gives_itself_for_messages(wrapped: bool) -> None:
+    sent: List[Any] = [{"id": "1"}, {"id": "2"}]
+    body: Body = {"data": {"messages": sent} if wrapped else sent}
+    shapes.thread_messages(body)
+    data = body["data"]
+    assert data["messages"] is data
+    assert (data[0]["id"], [row["id"] for row in data[-1:]]) == ("1", ["2"])
+    assert data == list(data) == json.loads(json.dumps(data)) == pickle.loads(pickle.dumps(data))
+    assert pickle.loads(pickle.dumps(data))["messages"] == data
+    with pytest.raises(TypeError):
+        data["others"]
 
 
 def test_a_sent_message_of_each_server() -> None:

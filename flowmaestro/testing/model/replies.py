@@ -187,9 +187,13 @@ class FakeReply:
             self.stream.close()
 
 
+_ASCII = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
 def encode(value: JsonObject) -> bytes:
     """JSON as the service writes it: compact, and escaped only where UTF-8 has no way."""
     try:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+        return _JSON.encode(value).encode()
     except UnicodeEncodeError:  # a lone surrogate, which JSON can say and UTF-8 cannot
-        return json.dumps(value, separators=(",", ":")).encode()
+        return _ASCII.encode(value).encode()
