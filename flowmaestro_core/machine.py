@@ -8,8 +8,10 @@ The rules, which `Machine` enforces for every machine of this package:
    changes nothing.
 2. After an event the machine is in one of the states that the table lists for it.
 3. `done` and `failed` are final: they take no event, so a machine ends exactly once.
-4. A machine may own a smaller one. While it does, events go to the smaller one and its actions
-   come out; what it ends with comes back as `_inner_ended`, and the owner goes on.
+4. A machine may own a smaller one (`_delegate`). While it does, events go to the smaller one and
+   its actions come out. What it ends with comes back as `_inner_ended`, and the owner goes on. When
+   it wants to wait, the owner may set it aside (`_park`) and go on with it later (`_resume`).
+5. A machine that has to release an open body first does so with `_close_then`.
 
 The tables are the source of the state diagrams in `docs/architecture.md`.
 
@@ -22,7 +24,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, ClassVar, Generic, Mapping, Optional, Tuple, TypeVar, Union, cast
 
-from flowmaestro_core.actions import Action, Done, Fail
+from flowmaestro_core.actions import Action, Close, Done, Fail, Wait
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.http.messages import Response, ResponseHead, TransportFailure
 
@@ -72,6 +74,9 @@ class Machine(Generic[T]):
     runs_callers_code: bool = False
     """Whether a step may run code of the caller's, which may wait for another call."""
 
+    _proceed: Optional[Callable[[float, float], Action]] = None
+    """What is done once the open body is released."""
+
     def __init__(self) -> None:
         self.state = "ready"
         self._inner: Optional[Machine[Any]] = None
@@ -119,7 +124,8 @@ class Machine(Generic[T]):
     @event
     def stream_closed(self, now: float, jitter: float) -> Action:
         """`Close` was carried out."""
-        raise NotImplementedError
+        proceed, self._proceed = self._proceed, None
+        return cast("Callable[[float, float], Action]", proceed)(now, jitter)
 
     @event
     def waited(self, now: float, jitter: float) -> Action:
@@ -146,16 +152,40 @@ class Machine(Generic[T]):
         self.state = "failed"
         return Fail(error)
 
+    def _close_then(self, proceed: Callable[[float, float], Action]) -> Action:
+        """Release the open body, then go on with `proceed`, which is given `now` and `jitter`."""
+        self.state = "closing"
+        self._proceed = proceed
+        return Close()
+
+    # A machine inside a machine
+
     def _delegate(self, inner: Machine[Any], now: float, jitter: float) -> Action:
         """Own `inner` and start it; its ending comes back as `_inner_ended`."""
         self._inner = inner
         return self._pass_on(inner.start(now, jitter), now, jitter)
 
+    def _park(self) -> Machine[Any]:
+        """Set the owned machine aside while it waits: events come to the owner again."""
+        parked, self._inner = self._inner, None
+        return cast("Machine[Any]", parked)
+
+    def _resume(self, parked: Machine[Any], now: float, jitter: float) -> Action:
+        """Own a parked machine again; what it waited for is over."""
+        self._inner = parked
+        return self._pass_on(parked.waited(now, jitter), now, jitter)
+
     def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
         if isinstance(action, (Done, Fail)):
             self._inner = None
             return self._inner_ended(action, now, jitter)
+        if isinstance(action, Wait):
+            return self._inner_waits(action, now, jitter)
         return action
+
+    def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
+        """The owned machine wants to wait; an owner with something else to do may park it."""
+        return wait
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         """The owned machine has ended; decide what to do next."""

@@ -8,7 +8,7 @@ import pytest
 from stepping import EVENTS_OF, Report, Stepper
 
 from flowmaestro_core import actions
-from flowmaestro_core.actions import Action, Done, Emit, Fail, Wait
+from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Wait
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.machine import LocalProtocolError, Machine, event
 
@@ -111,6 +111,50 @@ def test_a_transition_outside_the_table_is_a_bug_of_the_machine() -> None:
     night.waited(0.0, 0.0)
     with pytest.raises(AssertionError, match="'telling' -emitted-> 'telling' is not in its table"):
         night.emitted(0.0, 0.0)
+
+
+class Evening(Machine[str]):
+    """Sets a nap aside while it says something, and closes a body before it ends."""
+
+    TRANSITIONS = {
+        "ready": {"start": ("telling",)},
+        "telling": {"emitted": ("sleeping",)},
+        "sleeping": {"waited": ("sleeping", "closing")},
+        "closing": {"stream_closed": ("done", "failed")},
+    }
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        self.state = "sleeping"
+        return self._delegate(Nap("sheep"), now, jitter)
+
+    @event
+    def emitted(self, now: float, jitter: float) -> Action:
+        self.state = "sleeping"
+        return Wait(2.0)
+
+    @event
+    def waited(self, now: float, jitter: float) -> Action:
+        return self._resume(self.parked, now, jitter)
+
+    def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
+        self.parked = self._park()
+        self.state = "telling"
+        return Emit(wait.seconds)
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        assert isinstance(outcome, Done)
+        return self._close_then(lambda now, jitter: self._done(outcome.value))
+
+
+def test_a_machine_that_waits_is_set_aside_and_taken_up_again() -> None:
+    evening = Stepper(Evening())
+    assert evening.start() == Emit(0.5)
+    evening.refuses(Report("waited"))
+    assert evening.takes() == Wait(2.0)
+    evening.body_open = True
+    assert evening.waits() == Close()
+    assert evening.closes() == Done("sheep")
 
 
 def test_the_vocabulary_is_closed() -> None:
