@@ -146,7 +146,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         return CallMachine(self, context, token)
 
 
-_NO_SECOND_TIME = "the server may have acted, and doing it twice does harm"
+_NOT_RETRIED = "not retried: the server may have processed this non-idempotent request"
 _ACCEPT_JSON = (("Accept", "application/json"), ("Accept-Encoding", "gzip, deflate"))
 _ACCEPT_EVENTS = (
     ("Accept", "text/event-stream"),
@@ -223,7 +223,7 @@ class CallMachine(Machine[Any]):
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        return self._send(now)
+        return self._attempt(now)
 
     @event
     def response_received(self, response: Response, now: float, jitter: float) -> Action:
@@ -237,15 +237,14 @@ class CallMachine(Machine[Any]):
         self.state = "reading"
         self._head = head
         self._collected = bytearray()
-        self._read_until = now + self._timeout(now)
-        return Read(self._timeout(now))
+        return Read(max(self._until - now, 0.001))
 
     @event
     def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
         self._collected += data
-        if now >= self._read_until or len(self._collected) > MAX_OTHER_BODY:
+        if now >= self._until or len(self._collected) > MAX_OTHER_BODY:
             return self._close()
-        return Read(self._read_until - now)
+        return Read(self._until - now)
 
     @event
     def stream_quiet(self, now: float, jitter: float) -> Action:
@@ -272,21 +271,21 @@ class CallMachine(Machine[Any]):
 
     @event
     def waited(self, now: float, jitter: float) -> Action:
-        return self._send(now)
+        return self._attempt(now)
 
-    def _send(self, now: float) -> Action:
+    def _attempt(self, now: float) -> Action:
+        limit = self._context.options.timeout_for(self._call.minimum_timeout)
+        if self._deadline is not None:
+            limit = _at_most(limit, self._deadline - now)
+        self._limit, self._until = limit, now + limit
+        return self._send(limit)
+
+    def _send(self, timeout: float) -> Action:
         if self._stream:
             self.state = "opening"
-            return Open(self._request, self._timeout(now), len(self._failures) + 1)
+            return Open(self._request, timeout, len(self._failures) + 1)
         self.state = "sending"
-        return Send(self._request, self._timeout(now), len(self._failures) + 1)
-
-    def _timeout(self, now: float) -> float:
-        limit = self._context.options.timeout_for(self._call.minimum_timeout)
-        if self._deadline is None:
-            return limit
-        left = max(self._deadline - now, 0.001)
-        return limit if limit <= left else with_total(limit, left)
+        return Send(self._request, timeout, len(self._failures) + 1)
 
     def _close(self) -> Action:
         self.state = "closing"
@@ -326,7 +325,7 @@ class CallMachine(Machine[Any]):
             return self._give_up(error, status, "the day's allowance is spent")
         turned_away = status == 429 or (status == 503 and error.retry_after is not None)
         if not (turned_away or self._call.repeatable):
-            return self._give_up(error, status, _NO_SECOND_TIME)
+            return self._give_up(error, status, _NOT_RETRIED)
         return self._retry(error, status, now, jitter)
 
     def _succeed(self, response: Response) -> Action:
@@ -354,7 +353,7 @@ class CallMachine(Machine[Any]):
             and self._redirects <= MAX_REDIRECTS
         ):
             self._request = replace(self._request, url=target)
-            return self._send(now)
+            return self._send(_at_most(self._limit, self._until - now))
         error = FlowMaestroError(
             f"The server redirects with status {response.status}; only a GET is redirected, "
             f"within its origin, at most {MAX_REDIRECTS} times",
@@ -373,7 +372,7 @@ class CallMachine(Machine[Any]):
         if phase is not Phase.NOT_SENT:
             self._maybe_done = True
             if not self._call.repeatable:
-                return self._give_up(error, phase, _NO_SECOND_TIME)
+                return self._give_up(error, phase, _NOT_RETRIED)
         return self._retry(error, phase, now, jitter)
 
     def _retry(
@@ -397,7 +396,7 @@ class CallMachine(Machine[Any]):
         if not self._context.budget.spend(cost):
             return self._give_up(error, outcome, "the client's retry budget is spent")
         self._last_cost = cost
-        attempt = self._attempt(error, outcome, verdict.delay)
+        attempt = self._failed(error, outcome, verdict.delay)
         self._failures += (attempt,)
         self.state = "waiting"
         return Wait(verdict.delay, attempt)
@@ -405,11 +404,11 @@ class CallMachine(Machine[Any]):
     def _give_up(
         self, error: FlowMaestroError, outcome: Union[int, Phase], reason: Optional[str]
     ) -> Action:
-        error.attempts = (*self._failures, self._attempt(error, outcome, None))
+        error.attempts = (*self._failures, self._failed(error, outcome, None))
         error.gave_up = reason
         return self._fail(error)
 
-    def _attempt(
+    def _failed(
         self, error: FlowMaestroError, outcome: Union[int, Phase], delay: Optional[float]
     ) -> Attempt:
         return Attempt(len(self._failures) + 1, outcome, error.code, delay)
@@ -434,6 +433,11 @@ class CallMachine(Machine[Any]):
             outcome.value.attempts += len(self._failures) + 1
             return self._done(outcome.value)
         return self._give_up(self._refused, proof.refusal, None)
+
+
+def _at_most(limit: float, left: float) -> float:
+    """A time limit, cut down to what is left, with the phases of the limit."""
+    return limit if limit <= left else with_total(limit, max(left, 0.001))
 
 
 def media_type(headers: Headers) -> str:

@@ -9,7 +9,9 @@ from typing import Any, List
 import pytest
 from contract_clients import KEY, KINDS, ask
 
-from flowmaestro_core.http.messages import Headers, Request, Response
+from flowmaestro import FlowMaestroClient
+from flowmaestro.testing import Quiet, ScriptedTransport
+from flowmaestro_core.http.messages import Headers, Request, Response, ResponseHead
 from flowmaestro_transports.contract import OpenResponse
 
 
@@ -64,6 +66,15 @@ def make(request: pytest.FixtureRequest) -> Any:
         return KINDS[request.param](KEY, transport=transport), transport
 
     return make
+
+
+def test_redirects_share_the_time_limit_of_their_attempt() -> None:
+    away = [Quiet(1.5), ResponseHead(302, {"Location": "/x"})]
+    transport = ScriptedTransport([away, away])
+    client = FlowMaestroClient(KEY, transport=transport, timeout=2.0, max_retries=0)
+    with pytest.raises(TimeoutError):
+        client.workflows.get("wf_1")
+    assert transport.now() == 2.0
 
 
 def test_a_seed_of_the_applications_decides_nothing_and_is_not_disturbed(make: Any) -> None:

@@ -25,7 +25,7 @@ DELETE = Call[Any](
     proof=Confirmation(404),
 )
 TRANSIENT = [408, 500, 502, 503, 504]
-NO_SECOND_TIME = "the server may have acted, and doing it twice does harm"
+NOT_RETRIED = "not retried: the server may have processed this non-idempotent request"
 
 
 def calling(call: Call[Any], options: Optional[Dict[str, Any]] = None, **more: Any) -> Stepper:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Dict
 
 import pytest
-from calls import EXECUTE, GET, NO_SECOND_TIME, TRANSIENT, calling, started
+from calls import EXECUTE, GET, NOT_RETRIED, TRANSIENT, calling, started
 from stepping import a_context, an_envelope, an_error
 
 from flowmaestro_core.actions import Fail, Send, Wait
@@ -211,7 +211,7 @@ def test_a_reply_after_failures_says_how_many_attempts_it_took() -> None:
 def test_a_call_that_may_have_been_processed_is_not_sent_again(phase: Phase) -> None:
     call = started(EXECUTE)
     call.fails(phase)
-    assert call.error.gave_up == NO_SECOND_TIME
+    assert call.error.gave_up == NOT_RETRIED
     assert len(call.sent) == 1
 
 
@@ -227,7 +227,7 @@ def test_a_call_that_was_not_sent_is_sent_again() -> None:
 def test_a_call_that_the_server_took_up_is_not_sent_again(status: int) -> None:
     call = started(EXECUTE)
     call.replies(status)
-    assert call.error.gave_up == NO_SECOND_TIME
+    assert call.error.gave_up == NOT_RETRIED
     assert len(call.sent) == 1
 
 
@@ -245,7 +245,7 @@ def test_a_call_that_the_server_turned_away_is_sent_again(
 def test_a_503_with_a_garbled_retry_after_turns_nobody_away(garbage: str) -> None:
     call = started(EXECUTE)
     call.replies(503, headers={"Retry-After": garbage})
-    assert call.error.gave_up == NO_SECOND_TIME
+    assert call.error.gave_up == NOT_RETRIED
 
 
 # What the server asks for

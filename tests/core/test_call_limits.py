@@ -11,6 +11,7 @@ from stepping import Stepper, a_context, an_envelope
 
 from flowmaestro_core.actions import Fail, Send, Wait
 from flowmaestro_core.calls.call import MAX_REDIRECTS, Call, CallMachine
+from flowmaestro_core.timeouts import Timeout
 
 # The budget
 
@@ -143,6 +144,31 @@ def test_a_redirect_loop_ends() -> None:
     call.replies(302, headers={"Location": GET.path})
     assert call.error.code == "redirect_refused"
     assert len(call.sent) == 1 + MAX_REDIRECTS
+
+
+def test_redirects_share_the_time_limit_of_their_attempt() -> None:
+    call = started(GET, deadline=1100.0)
+    action = call.action
+    assert isinstance(action, Send)
+    limit = action.timeout
+    for spent in (10.0, 25.0):
+        action = call.replies(302, headers={"Location": "/x"}, after=spent - (call.now - 1000.0))
+        assert isinstance(action, Send)
+        assert action.timeout == limit - spent
+    call.fails(timed_out=True, after=limit - 25.0)
+    action = call.waits()
+    assert isinstance(action, Send)
+    assert action.timeout == limit
+    action = call.replies(302, headers={"Location": "/x"}, after=limit + 1.0)
+    assert isinstance(action, Send)
+    assert 0 < action.timeout < 0.01
+
+
+def test_a_redirect_keeps_the_phases_of_the_time_limit() -> None:
+    call = started(GET, {"timeout": Timeout(9.0, connect=2.0)})
+    action = call.replies(302, headers={"Location": "/x"}, after=4.0)
+    assert isinstance(action, Send)
+    assert repr(action.timeout) == "Timeout(5.0, connect=2.0)"
 
 
 def test_a_retry_goes_where_the_redirect_led() -> None:

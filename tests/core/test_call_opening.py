@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from calls import EXECUTE, GET, NO_SECOND_TIME, calling, opening
+from calls import EXECUTE, GET, NOT_RETRIED, calling, opening
 
 from flowmaestro_core.actions import Close, Done, Fail, Open, Read, Wait
 from flowmaestro_core.calls.call import MAX_OTHER_BODY
@@ -76,6 +76,12 @@ def test_a_redirect_of_a_stream_is_followed() -> None:
     assert action.request.url == "https://api.test/x"
 
 
+def test_the_body_of_an_error_has_what_the_head_left_of_the_time_limit() -> None:
+    call = opening()
+    action = call.opens(500, "text/html", after=20.0)
+    assert action == Read(10.0)
+
+
 def test_an_error_reply_that_does_not_end_is_closed_and_judged_by_its_status() -> None:
     call = opening()
     call.opens(401, "text/html")
@@ -129,7 +135,7 @@ def test_a_reply_that_breaks_off_is_lost() -> None:
     call.stays_quiet()
     call.closes()
     assert isinstance(call.error, TimeoutError)
-    assert call.error.gave_up == NO_SECOND_TIME
+    assert call.error.gave_up == NOT_RETRIED
 
 
 def test_a_long_text_instead_of_events_is_not_read_to_its_end() -> None:
