@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from flowmaestro.testing.explain import Explanation, explain
 from flowmaestro.testing.fake import FakeFlowMaestro
 from flowmaestro.testing.memory import AsyncMemoryTransport, MemoryTransport
-from flowmaestro.testing.model.dialects.base import Events, MessageAnswers, Shapes
+from flowmaestro.testing.model.dialects.documented import Events, MessageAnswers, Shapes
 from flowmaestro.testing.model.executions import Execution, InputField
 from flowmaestro.testing.model.faults import Fault
 from flowmaestro.testing.model.journal import RecordedRequest

@@ -25,9 +25,13 @@ from typing import (
 
 from flowmaestro.testing.assertions import Assertions
 from flowmaestro.testing.checks import check_count, check_number, check_text, one_of, several
-from flowmaestro.testing.model.dialects.base import Dialect, Events, MessageAnswers, Shapes
 from flowmaestro.testing.model.dialects.deployed import Deployed
-from flowmaestro.testing.model.dialects.documented import Documented
+from flowmaestro.testing.model.dialects.documented import (
+    Documented,
+    Events,
+    MessageAnswers,
+    Shapes,
+)
 from flowmaestro.testing.model.dispatch import Dispatcher
 from flowmaestro.testing.model.executions import Execution
 from flowmaestro.testing.model.faults import Faults
@@ -90,7 +94,8 @@ class FakeFlowMaestro(Scripts, Assertions):
         self._journal = Journal()
         self._faults = Faults()
         self.clock = VirtualClock(world=self)
-        self._dialect = _dialect(shapes, self._timeline)
+        one_of("shapes", shapes, get_args(Shapes))
+        self._dialect = (Deployed if shapes == "deployed" else Documented)(self._timeline)
         self._service = Service(
             self._timeline,
             self._dialect,
@@ -277,11 +282,6 @@ class FakeFlowMaestro(Scripts, Assertions):
         """How many event streams of executions and threads have a reader."""
         with self.lock:
             return self._service.open_streams
-
-
-def _dialect(shapes: Shapes, timeline: Timeline) -> Dialect:
-    one_of("shapes", shapes, ("deployed", "documented"))
-    return Deployed(timeline) if shapes == "deployed" else Documented(timeline)
 
 
 def _snapshot(execution: Execution) -> Execution:

@@ -16,7 +16,7 @@ from flowmaestro.testing.checks import (
     whole,
 )
 from flowmaestro.testing.model.agents import Agent, AgentReply, Replies, Utterances, echo
-from flowmaestro.testing.model.executions import InputField, Outputs, Workflow, greeting
+from flowmaestro.testing.model.executions import InputField, Outputs, Trigger, Workflow, greeting
 from flowmaestro.testing.model.faults import Fault, Faults
 from flowmaestro.testing.model.journal import pattern
 from flowmaestro.testing.model.keys import KeyRing
@@ -24,13 +24,11 @@ from flowmaestro.testing.model.knowledge import KnowledgeBase
 from flowmaestro.testing.model.plans import (
     Node,
     ScriptedEvent,
-    ends_well,
     plan_by_events,
-    plan_of,
     scripted_nodes,
+    stops,
 )
 from flowmaestro.testing.model.service import Service
-from flowmaestro.testing.model.triggers import Trigger
 from flowmaestro_core.http.messages import Request
 
 Receiver = Callable[[Request], Optional[int]]
@@ -77,31 +75,35 @@ class Scripts(ABC):
             outputs: the result, or a function from the inputs to it; if it raises, the
                 execution fails. By default a greeting. It is called while the fake holds its
                 `lock`, so it must not wait for another thread that calls the fake.
-            nodes: what it does, one after another; the mere id of a node takes 0.1 s.
+            nodes: what it does, one after another; a node given by its id takes 0.1 s. A
+                `Node` may take its time by a function of the inputs.
             fails_at: the id of the node at which every execution fails.
             error: why it fails; without `fails_at`, at the last node.
             pauses_at: the id of the node at which it waits for a human, for ever.
             hangs_at: the id of the node that never comes to an end.
             events: instead of nodes, everything that happens, event by event. Without a
                 terminal event at the end, an execution never ends.
-            inputs: what it says of its inputs; one that is required is insisted on.
+            inputs: what `workflows.get` tells of its inputs. `shapes="documented"` refuses to
+                start without those that are required; the deployed server does not check.
             name: its name; by default its id.
 
         """
         ends_early = [fails_at, error, pauses_at, hangs_at] != [None] * 4
+        plan, told, made = None, None, list[Node]()
         if events is not None:
             if ends_early or nodes is not WORK:
                 raise ValueError("events tell all: give them, or nodes and where they stop")
             plan = plan_by_events(events)
+            completes = plan[-1].event == "execution:completed"
+            told = plan[-1].data.get("outputs") if completes else None
         else:
-            nodes = scripted_nodes(
+            made = scripted_nodes(
                 nodes, fails_at=fails_at, error=error, pauses_at=pauses_at, hangs_at=hangs_at
             )
-            plan = plan_of(nodes, hangs_at=hangs_at)
-        if outputs is not None and not ends_well(plan):
+            completes = hangs_at is None and not any(map(stops, made))
+        if outputs is not None and not completes:
             raise ValueError("outputs are never given: the execution does not get to complete")
         check_text("name", name, or_none=True)
-        told = plan[-1].data.get("outputs") if ends_well(plan) else None
         if outputs is not None and told is not None and outputs != told:
             raise ValueError(
                 f"outputs must be those of the last event, {told!r}, or left out, not {outputs!r}"
@@ -116,7 +118,9 @@ class Scripts(ABC):
                 name or id,
                 self._service.timeline.now,
                 inputs=fields,
+                nodes=made,
                 outputs=produce,
+                hangs_at=hangs_at,
                 plan=plan,
             )
             return id

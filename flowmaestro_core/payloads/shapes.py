@@ -70,7 +70,11 @@ def fired_trigger(body: JSON) -> None:
 
 
 def workflow(body: JSON) -> None:
-    """`input_schema` from the deployed server's `inputs`, as a JSON Schema object."""
+    """`input_schema` from the deployed server's `inputs`, as a JSON Schema object.
+
+    It says `x-unverified: true`: the server keys `inputs` by the ids of the input nodes, which
+    need not be the names that a run reads.
+    """
     for data in _dicts(body.get("data")):
         inputs = data.setdefault("inputs", None)
         declared = isinstance(inputs, dict)
@@ -265,7 +269,8 @@ def _json_schema(inputs: JSON) -> JSON:
             properties[name]["type"] = json_type
         if entry.get("required") is True:
             required.append(name)
-    return {"type": "object", "properties": properties, "required": required}
+    schema: JSON = {"type": "object", "properties": properties, "required": required}
+    return {**schema, "x-unverified": True}
 
 
 _JSON_TYPES = {

@@ -71,7 +71,11 @@ class WorkflowInput(TypedDict, total=False):
 
 
 class Workflow(TypedDict):
-    """A workflow. `input_schema` is a JSON Schema object describing `inputs`."""
+    """A workflow. `input_schema` is a JSON Schema object describing `inputs`.
+
+    It has `"x-unverified": true` where the SDK derived it from `inputs`: their keys are ids of
+    nodes, and need not be the names that a run reads.
+    """
 
     id: str
     name: str

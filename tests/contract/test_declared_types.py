@@ -70,12 +70,12 @@ def replies(client: FlowMaestroClient) -> Iterable[Any]:
 
     yield List[types.Agent], client.agents.list()
     yield types.Agent, client.agents.get(agent)
-    yield types.Memory, client.agents.update_memory(agent, "u", working_memory="likes tea")
+    yield types.Memory, client.agents.update_memory(agent, USER, working_memory="likes tea")
     yield List[types.Memory], client.agents.list_memory(agent)
-    yield types.Memory, client.agents.get_memory(agent, "u")
+    yield types.Memory, client.agents.get_memory(agent, USER)
     yield types.MemorySearch, client.agents.search_memory(agent, "tea")
     yield types.MemoryStats, client.agents.memory_stats(agent)
-    yield types.DeletedResource, client.agents.delete_memory(agent, "u")
+    yield types.DeletedResource, client.agents.delete_memory(agent, USER)
 
     made = client.agents.create_thread(agent)
     thread = made["data"]["id"]
@@ -99,8 +99,11 @@ def replies(client: FlowMaestroClient) -> Iterable[Any]:
     yield types.Webhook, client.webhooks.get(webhook)
     yield types.Webhook, client.webhooks.update(webhook, name="z")
     yield types.TestWebhookResponse, client.webhooks.test(webhook)
-    yield List[types.WebhookDelivery], client.webhooks.list_deliveries(webhook)
+    yield List[types.WebhookDelivery], client.webhooks.list_deliveries("wh_abc123")
     yield types.DeletedResource, client.webhooks.delete(webhook)
+
+
+USER = "0fa11000-0000-4000-8000-0000000000aa"
 
 
 def test_replies_are_what_their_types_say(client: FlowMaestroClient) -> None:

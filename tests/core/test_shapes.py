@@ -59,6 +59,7 @@ def test_a_workflow_of_the_deployed_server_has_an_input_schema() -> None:
                 "none": {},
             },
             "required": ["name"],
+            "x-unverified": True,
         },
     }
 

@@ -42,14 +42,12 @@ def test_the_secret_is_shown_once(caller):
 @pytest.mark.parametrize(
     "change",
     [
-        {"name": ""},
         {"name": None},
-        {"url": "ftp://h/"},
+        {"url": "nope"},
         {"url": "http://"},
         {"url": "http://[/"},
         {"url": "http://h:99999/"},
         {"url": "http://h/\r\nx"},
-        {"events": []},
         {"events": "test"},
         {"events": ["execution.exploded"]},
         {"events": [{}]},
@@ -61,8 +59,7 @@ def test_the_secret_is_shown_once(caller):
 def test_bad_subscriptions(caller, change):
     reply = caller.call("POST", "/webhooks", {**HOOK, **change})
     assert (reply.status, json.loads(reply.body)["error"]["code"]) == (400, "validation_error")
-    if change != {"name": None}:
-        assert caller.call("PATCH", "/webhooks/wh_abc123", change).status == 400
+    assert caller.call("PATCH", "/webhooks/wh_abc123", change).status == 400
 
 
 def test_a_signed_delivery(caller):
@@ -79,8 +76,10 @@ def test_a_signed_delivery(caller):
     assert set(body) == {"id", "event", "created_at", "data"}
     assert body["event"] == "execution.completed"
     assert body["data"]["outputs"] == {"message": "Hello, world!"}
+    assert request.headers["X-FlowMaestro-Event"] == "execution.completed"
     (row,) = caller.data("GET", f"/webhooks/{hook['id']}/deliveries")
-    assert (row["status"], row["status_code"], row["attempts"]) == ("delivered", 200, 1)
+    assert (row["event_type"], row["response_status"]) == ("execution.completed", 200)
+    assert (delivery.state, delivery.attempts) == ("delivered", 1)
 
 
 def test_repetition_until_given_up(caller):

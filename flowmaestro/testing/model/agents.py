@@ -21,7 +21,6 @@ from typing import (
 )
 
 from flowmaestro.testing.checks import check_function
-from flowmaestro.testing.model.knowledge import LexicalIndex
 from flowmaestro.testing.model.timeline import Timeline
 
 Utterances = Union[str, Iterable[str]]
@@ -103,13 +102,6 @@ class Memory:
     updated_at: float
 
 
-class MemoryHit(NamedTuple):
-    """A memory that a search found, and how well it fits (0 to 1)."""
-
-    memory: Memory
-    score: float
-
-
 @dataclass
 class Agent:
     """An agent: `reply` makes its answer, which takes `seconds`; if it raises, the run fails.
@@ -128,18 +120,6 @@ class Agent:
     seconds: float = 0.4
     memories: Dict[str, Memory] = field(default_factory=dict[str, Memory])
     scripted: bool = False
-
-    def recall(
-        self, query: str, top_k: int, threshold: float, user_id: Optional[str]
-    ) -> List[MemoryHit]:
-        """The memories that fit `query` with at least `threshold`, best first."""
-        memories = [
-            memory for memory in self.memories.values() if user_id in (None, memory.user_id)
-        ]
-        scores = LexicalIndex([memory.working_memory for memory in memories]).scores(query)
-        hits = [MemoryHit(memory, score) for memory, score in zip(memories, scores)]
-        hits = [hit for hit in hits if hit.score > 0 and hit.score >= threshold]
-        return sorted(hits, key=lambda hit: -hit.score)[:top_k]
 
 
 @dataclass(frozen=True)
@@ -161,6 +141,14 @@ class Thread:
     metadata: Dict[str, Any]
     created_at: float
     messages: List[Message] = field(default_factory=list[Message])
+
+
+class MemoryHit(NamedTuple):
+    """A message that a search in an agent's memory found, and how well it fits (0 to 1)."""
+
+    thread: Thread
+    number: int
+    score: float
 
 
 @dataclass

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+from decimal import Decimal
 from typing import Any, Callable, List, Optional, Tuple, Union, cast
 from urllib.parse import urlsplit
 
-from flowmaestro.testing.model.dialects.base import Dialect
+from flowmaestro.testing.model.call import Call
+from flowmaestro.testing.model.dialects.documented import Documented
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.faults import Fault, Faults
 from flowmaestro.testing.model.journal import Entry, Journal, path_below_root
@@ -20,7 +23,7 @@ from flowmaestro.testing.model.replies import (
     Later,
     encode,
 )
-from flowmaestro.testing.model.routing import Call, Outcome, Router, query_of
+from flowmaestro.testing.model.routing import Outcome, Router, query_of
 from flowmaestro.testing.model.service import Service
 from flowmaestro_core.http.messages import Headers, Request
 
@@ -33,7 +36,7 @@ class Dispatcher:
     """Takes requests, one at a time, and has the service answer them."""
 
     def __init__(
-        self, service: Service, dialect: Dialect, keys: KeyRing, faults: Faults, journal: Journal
+        self, service: Service, dialect: Documented, keys: KeyRing, faults: Faults, journal: Journal
     ) -> None:
         self._service = service
         self._timeline = service.timeline
@@ -55,8 +58,12 @@ class Dispatcher:
 
         def settle(answer: Union[Answer, Refusal]) -> None:
             pairs = [("X-Request-ID", gateway_id), *headers]
+            head_only = request.method == "HEAD"
             self._arrive(
-                entry, fault, reply, lambda: self._settle(reply, answer, pairs, request_id)
+                entry,
+                fault,
+                reply,
+                lambda: self._settle(reply, answer, pairs, request_id, head_only=head_only),
             )
 
         try:
@@ -122,12 +129,19 @@ class Dispatcher:
         if media_type != "application/json":
             raise self._dialect.wrong_media_type(media_type)
         try:
-            value: object = json.loads(request.body, parse_constant=_refuse_constant)
+            value: object = json.loads(
+                request.body,
+                parse_constant=_refuse_constant,
+                parse_int=_as_in_javascript,
+                parse_float=_as_in_javascript,
+            )
         except (ValueError, RecursionError) as error:
             raise self._dialect.malformed_json(str(error)) from None
-        if not isinstance(value, dict):
+        if isinstance(value, dict):
+            return cast("JsonObject", value)
+        if not self._dialect.accepts_any_json:
             raise invalid("Request body must be an object")
-        return cast("JsonObject", value)
+        return {}
 
     def _settle(
         self,
@@ -135,6 +149,8 @@ class Dispatcher:
         answer: Union[Answer, Refusal],
         headers: HeaderPairs,
         request_id: str,
+        *,
+        head_only: bool,
     ) -> None:
         if isinstance(answer, Refusal):
             body: Optional[JsonObject] = self._dialect.refusal(answer, request_id)
@@ -143,7 +159,7 @@ class Dispatcher:
         else:
             body = {**answer.body, "meta": self._dialect.meta(request_id)}
         pairs = [("Date", self._timeline.http_date()), *headers, *answer.headers]
-        if body is None:
+        if body is None or head_only:
             reply.settle(answer.status, Headers(pairs))
         else:
             pairs.insert(0, ("Content-Type", "application/json; charset=utf-8"))
@@ -158,6 +174,14 @@ class Dispatcher:
                 *headers,
             ]
         )
+
+
+def _as_in_javascript(digits: str) -> Union[int, float, None]:
+    """A number as `JSON.stringify(JSON.parse(digits))` of JavaScript, which has only doubles."""
+    value = float(digits)
+    if math.isinf(value):
+        return None
+    return int(Decimal(repr(value))) if value.is_integer() and abs(value) < 1e21 else value
 
 
 def _refuse_constant(constant: str) -> Any:

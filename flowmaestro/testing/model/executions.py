@@ -1,4 +1,4 @@
-"""Workflows, and their executions as they unfold in time.
+"""Workflows, the triggers that start them, and their executions as they unfold in time.
 
 An execution plays its workflow's plan (`plans.py`) on the timeline and tells one listener
 everything that happens to it; who else hears of it (open streams, webhooks) and in which words
@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple, cast
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, cast
 
-from flowmaestro.testing.model.plans import Node, Step, plan_of
+from flowmaestro.testing.model.plans import Inputs, Node, Step, plan_of
 from flowmaestro.testing.model.timeline import Timeline
 
-Inputs = Dict[str, Any]
 Outputs = Callable[[Inputs], Dict[str, Any]]
 
 PICKUP_SECONDS = 0.05
@@ -48,7 +47,8 @@ class InputField:
 class Workflow:
     """A definition: `outputs` makes the result from the inputs; if it raises, the run fails.
 
-    What happens in between is the `plan`, by default that of the `nodes`.
+    What happens in between is the `plan`, by default that of the `nodes`, which never leaves
+    the node `hangs_at`.
     """
 
     id: str
@@ -58,7 +58,33 @@ class Workflow:
     inputs: Mapping[str, InputField] = field(default_factory=dict[str, InputField])
     nodes: Sequence[Node] = ()
     outputs: Outputs = greeting
+    hangs_at: Optional[str] = None
     plan: Optional[Sequence[Step]] = None
+
+    def steps(self, inputs: Inputs) -> Sequence[Step]:
+        """The plan of a run with these inputs; what a node's function raises is passed on."""
+        if self.plan is not None:
+            return self.plan
+        return plan_of(self.nodes, deepcopy(inputs), hangs_at=self.hangs_at)
+
+    @property
+    def node_count(self) -> int:
+        """How many nodes a run can come to."""
+        return len(self.nodes) or len({step.node.id for step in self.plan or () if step.node})
+
+
+@dataclass
+class Trigger:
+    """One way to start one workflow; a disabled trigger refuses to be fired."""
+
+    id: str
+    name: str
+    type: str
+    workflow: Workflow
+    created_at: float
+    enabled: bool = True
+    times_fired: int = 0
+    last_fired_at: Optional[float] = None
 
 
 @dataclass
@@ -105,8 +131,39 @@ class Happening:
     def seconds(self) -> Optional[float]:
         """How long the node, or the whole execution, took; `None` for what is not an end."""
         if self.name in ("node:completed", "node:failed") and self.node is not None:
-            return self.node.seconds
+            return cast("float", self.node.seconds)  # the plan has called a function
         return self.execution.duration if self.name in ENDINGS else None
+
+    @property
+    def about(self) -> Optional[Node]:
+        """The node that an event of a node is about."""
+        return None if self.name.startswith("execution:") else self.node
+
+    @property
+    def current_node(self) -> Optional[str]:
+        """The id of the node that an event of progress names."""
+        return self.node.id if self.node is not None and self.percentage else None
+
+    @property
+    def more(self) -> Dict[str, Any]:
+        """Fields of one kind of event, by their documented names."""
+        workflow, node = self.execution.workflow, self.node
+        if self.name == "execution:started":
+            return {"workflow_name": workflow.name, "total_nodes": workflow.node_count}
+        if self.name == "execution:progress" and self.percentage is not None:
+            total = workflow.node_count
+            return {"completed": round(self.percentage * total / 100), "total": total}
+        if self.name == "execution:failed" and node is not None:
+            return {"failed_node_id": node.id}
+        if self.name == "execution:paused" and node is not None:
+            return {
+                "status": "paused",
+                "reason": "user_input",
+                "paused_at_node_id": node.id,
+                "paused_at_node_name": node.name,
+                "pause_context": {},
+            }
+        return {}
 
     @property
     def error(self) -> Optional[str]:
@@ -126,8 +183,11 @@ class ExecutionRunner:
 
     def start(self, execution: Execution, pickup: float = PICKUP_SECONDS) -> None:
         """Queue a pending execution; a worker takes it after `pickup` seconds."""
-        workflow = execution.workflow
-        plan = plan_of(workflow.nodes) if workflow.plan is None else workflow.plan
+        try:
+            plan = execution.workflow.steps(execution.inputs)
+        except Exception as error:  # whatever a node's function raises is the run's failure
+            failed = Step("execution:failed", error=f"{type(error).__name__}: {error}")
+            plan = [Step("execution:started"), failed]
         self._later(pickup, execution, lambda: self._play(execution, iter(plan)))
 
     def cancel(self, execution: Execution) -> None:
@@ -193,9 +253,3 @@ def _checked(outputs: Any) -> Dict[str, Any]:
         raise TypeError(f"the workflow's function must return a dict, not {outputs!r}")
     json.dumps(outputs, allow_nan=False)
     return deepcopy(cast("Dict[str, Any]", outputs))
-
-
-def missing_inputs(workflow: Workflow, inputs: Inputs) -> Tuple[str, ...]:
-    """The required inputs that are not there."""
-    fields = workflow.inputs.items()
-    return tuple(name for name, about in fields if about.required and name not in inputs)

@@ -8,10 +8,31 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union, get_args
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Union,
+    cast,
+    get_args,
+)
 
-from flowmaestro.testing.checks import check_json, check_seconds, check_text, several
+from flowmaestro.testing.checks import (
+    check_function,
+    check_json,
+    check_seconds,
+    check_text,
+    several,
+)
 from flowmaestro_core.types import ExecutionEventType
+
+Inputs = Dict[str, Any]
+Seconds = Union[float, Callable[[Inputs], float]]
 
 _TERMINAL = ("execution:completed", "execution:failed", "execution:cancelled")
 _OF_NODES = ("node:started", "node:completed", "node:failed", "node:retry", "node:stream")
@@ -25,15 +46,16 @@ EVENTS = tuple(name for name in get_args(ExecutionEventType) if name not in _NOT
 class Node:
     """One step of a workflow, taking `seconds`; its name is its id unless it has another.
 
-    With an `error` the execution fails here when the time is up. A node of type `user_input`
-    pauses the execution for ever, since the API has no call that resumes one. Raises
-    `ValueError` for seconds that are negative or without an end.
+    `seconds` may be a function of the execution's inputs; if it raises, the execution fails at
+    its start. With an `error` the execution fails here when the time is up. A node of type
+    `user_input` pauses the execution and nothing follows, since the API has no call that resumes
+    one. Raises `ValueError` for seconds that are negative or infinite.
     """
 
     id: str
     name: str = ""
     type: str = "transform"
-    seconds: float = 0.1
+    seconds: Seconds = 0.1
     error: Optional[str] = None
 
     def __post_init__(self) -> None:
@@ -41,9 +63,16 @@ class Node:
             raise ValueError(f"a node's id must be a text that is not empty, not {self.id!r}")
         check_text(f"name of node {self.id!r}", self.name)
         check_text(f"type of node {self.id!r}", self.type)
-        check_seconds(f"seconds of node {self.id!r}", self.seconds)
+        if callable(self.seconds):
+            check_function(f"seconds of node {self.id!r}", self.seconds)
+        else:
+            check_seconds(f"seconds of node {self.id!r}", self.seconds)
         check_text(f"error of node {self.id!r}", self.error, or_none=True)
         object.__setattr__(self, "name", self.name or self.id)
+
+    def timed(self, inputs: Inputs) -> Node:
+        """The node with the seconds that it takes in an execution with these inputs."""
+        return replace(self, seconds=self.seconds(inputs)) if callable(self.seconds) else self
 
 
 @dataclass(frozen=True)
@@ -77,10 +106,11 @@ class Step(NamedTuple):
     data: Mapping[str, Any] = {}
 
 
-def plan_of(nodes: Sequence[Node], *, hangs_at: Optional[str] = None) -> List[Step]:
+def plan_of(nodes: Sequence[Node], inputs: Inputs, *, hangs_at: Optional[str] = None) -> List[Step]:
     """The plan of nodes that follow one another; it never leaves the node `hangs_at`."""
     plan = [Step("execution:started")]
-    for number, node in enumerate(nodes, 1):
+    for number, node in enumerate([node.timed(inputs) for node in nodes], 1):
+        seconds = cast("float", node.seconds)
         plan.append(Step("node:started", node=node))
         if node.type == "user_input":
             plan.append(Step("execution:paused", node=node))
@@ -89,12 +119,17 @@ def plan_of(nodes: Sequence[Node], *, hangs_at: Optional[str] = None) -> List[St
         if node.id == hangs_at:
             return plan
         if node.error is not None:
-            plan.append(Step("node:failed", node.seconds, node, error=node.error))
+            plan.append(Step("node:failed", seconds, node, error=node.error))
             plan.append(Step("execution:failed"))
             return plan
-        plan.append(Step("node:completed", node.seconds, node))
+        plan.append(Step("node:completed", seconds, node))
         plan.append(Step("execution:progress", 0.0, node, round(100 * number / len(nodes))))
     return [*plan, Step("execution:completed")]
+
+
+def stops(node: Node) -> bool:
+    """Whether no execution gets beyond this node."""
+    return node.error is not None or node.type == "user_input"
 
 
 def scripted_nodes(
@@ -142,7 +177,7 @@ def _all_reached(nodes: Sequence[Node], named: Mapping[str, str]) -> None:
     for node in nodes:
         if node.id in named.values():
             return
-        if named and (node.error is not None or node.type == "user_input"):
+        if named and stops(node):
             name, id = next(iter(named.items()))
             raise ValueError(f"{name}={id!r} is never reached: it stops at {node.id!r} before")
 
@@ -218,8 +253,3 @@ def _node_of(
     if event.type in ("node:completed", "node:failed"):
         del running[event.node]
     return Node(event.node, seconds=time - began)
-
-
-def ends_well(plan: Sequence[Step]) -> bool:
-    """Whether an execution of this plan has outputs."""
-    return bool(plan) and plan[-1].event == "execution:completed"

@@ -43,7 +43,8 @@ def invalid(message: str, **fields: str) -> Refusal:
 
 def not_found(resource: str, id: str) -> Refusal:
     """404: there is no such resource."""
-    message = f"{resource.capitalize()} not found: {id}"
+    resource = resource.capitalize()
+    message = f"{resource} with id '{id}' not found"
     return Refusal(404, "resource_not_found", message, {"resource": resource, "id": id})
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, Dict
 
 from flowmaestro.testing.model.agents import Agent, Memory, Message, Thread
-from flowmaestro.testing.model.executions import Execution, InputField, Workflow
+from flowmaestro.testing.model.executions import Execution, InputField, Trigger, Workflow
 from flowmaestro.testing.model.keys import READ_SCOPES, KeyRing
 from flowmaestro.testing.model.knowledge import KnowledgeBase
 from flowmaestro.testing.model.plans import Node
 from flowmaestro.testing.model.service import Service
-from flowmaestro.testing.model.triggers import Trigger
 from flowmaestro.testing.model.webhooks import Webhook
 
 TEST_KEY = "fm_test_embedded"
@@ -153,7 +152,7 @@ def _add_executions(service: Service) -> None:
             outputs=None if failed else workflow.outputs(inputs),
             error="Service answered 503" if failed else None,
             started_at=began,
-            completed_at=began + sum(node.seconds for node in workflow.nodes),
+            completed_at=began + 1.0,
         )
         service.executions[execution.id] = execution
     inputs = {"customer_email": "john@example.com", "customer_name": "John Doe"}
@@ -231,6 +230,7 @@ def _add_webhook(service: Service) -> None:
         ["execution.completed", "execution.failed"],
         {},
         WEBHOOK_SECRET,
+        -12 * DAY,
         -12 * DAY,
     )
     service.webhooks[webhook.id] = webhook

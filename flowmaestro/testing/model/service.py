@@ -16,19 +16,19 @@ from flowmaestro.testing.model.agents import (
     Turn,
     Utterance,
 )
-from flowmaestro.testing.model.dialects.base import Dialect, MessageAnswers
+from flowmaestro.testing.model.dialects.documented import Documented, MessageAnswers
 from flowmaestro.testing.model.executions import (
     Execution,
     ExecutionRunner,
     Happening,
-    Inputs,
+    Trigger,
     Workflow,
 )
 from flowmaestro.testing.model.knowledge import KnowledgeBase
-from flowmaestro.testing.model.refusals import out_of_credits
+from flowmaestro.testing.model.plans import Inputs
+from flowmaestro.testing.model.refusals import not_found, out_of_credits
 from flowmaestro.testing.model.replies import EventStream, JsonObject
 from flowmaestro.testing.model.timeline import Timeline
-from flowmaestro.testing.model.triggers import Trigger
 from flowmaestro.testing.model.webhooks import DeliveryDesk, Webhook
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Service:
     def __init__(
         self,
         timeline: Timeline,
-        dialect: Dialect,
+        dialect: Documented,
         dice: random.Random,
         *,
         live: bool,
@@ -81,16 +81,15 @@ class Service:
         """A secret from the seeded dice."""
         return f"{prefix}{self._dice.getrandbits(160):040x}"
 
-    def find(
-        self, resources: Mapping[str, T], resource: str, id: str, *, executing: bool = False
-    ) -> T:
-        """The resource of that id; raises the refusal with which the dialect says no."""
+    def find(self, resources: Mapping[str, T], resource: str, id: str, code: str = "") -> T:
+        """The resource of that id; raises a refusal, for an impossible id one with `code`."""
         self.used.add((resource, id))
         try:
             return resources[id]
         except KeyError:
             self.missed[resource, id] = list(resources)
-            raise self.dialect.no_such(resource, id, executing=executing) from None
+            self.dialect.check_id(id, code)
+            raise not_found(resource, id) from None
 
     def every(self, resources: Mapping[str, T], resource: str) -> List[T]:
         """All of them, in the order in which they came to be."""

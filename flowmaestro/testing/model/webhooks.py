@@ -45,7 +45,7 @@ class Delivery:
 
     `request` is the signed POST, the same bytes on every attempt, so that its delivery id lets
     the receiver notice a repetition. `status_code` is what the receiver last said, `None` for
-    nothing. Times are model times.
+    nothing; `error` what was wrong with the last attempt that failed. Times are model times.
     """
 
     id: str
@@ -57,6 +57,7 @@ class Delivery:
     state: DeliveryState = "pending"
     attempts: int = 0
     status_code: Optional[int] = None
+    error: Optional[str] = None
     sent_at: float = 0.0
     ended_at: Optional[float] = None
     settled: Callable[[Delivery], None] = field(default=_nobody_asked, repr=False)
@@ -78,6 +79,7 @@ class Webhook:
     headers: Dict[str, str] = field(repr=False)
     secret: str = field(repr=False)
     created_at: float
+    updated_at: float
     active: bool = True
     deliveries: List[Delivery] = field(default_factory=list[Delivery], repr=False)
 
@@ -96,8 +98,11 @@ class DeliveryDesk:
         self._new_id = new_id
         self._ready: List[Delivery] = []
 
-    def send(self, webhook: Webhook, event: str, data: JsonObject) -> Delivery:
+    def send(self, webhook: Webhook, event: str, data: JsonObject) -> None:
         """Make a delivery that is due at once."""
+        webhook.deliveries.append(self._make(webhook, event, data))
+
+    def _make(self, webhook: Webhook, event: str, data: JsonObject) -> Delivery:
         created_at = self._timeline.iso()
         body = {"id": self._new_id(), "event": event, "created_at": created_at, "data": data}
         payload = encode(body)
@@ -107,19 +112,19 @@ class DeliveryDesk:
                 ("Content-Type", "application/json"),
                 ("User-Agent", "FlowMaestro-Webhooks/1.0"),
                 *webhook.headers.items(),
+                ("X-FlowMaestro-Event", event),
                 ("X-FlowMaestro-Delivery-ID", delivery_id),
                 ("X-FlowMaestro-Signature", sign(webhook.secret, payload)),
             ]
         )
         request = Request("POST", webhook.url, headers, payload)
         delivery = Delivery(delivery_id, webhook.id, event, request, self._timeline.now)
-        webhook.deliveries.append(delivery)
         self._ready.append(delivery)
         return delivery
 
     def test(self, webhook: Webhook, settled: Callable[[Delivery], None]) -> None:
-        """Make a test delivery, which is tried only once; `settled` is told how it went."""
-        delivery = self.send(webhook, "test", {"webhook_id": webhook.id, "message": "Test"})
+        """Make a test delivery, which is tried once and not listed; `settled` hears of the end."""
+        delivery = self._make(webhook, "test", {"webhook_id": webhook.id, "message": "Test"})
         delivery.retry_delays = ()
         delivery.settled = settled
 
@@ -138,7 +143,9 @@ class DeliveryDesk:
         delivery.ended_at = self._timeline.now
         if status is not None and 200 <= status < 300:
             self._finish(delivery, "delivered")
-        elif delivery.attempts <= len(delivery.retry_delays):
+            return
+        delivery.error = "No response from the receiver" if status is None else f"HTTP {status}"
+        if delivery.attempts <= len(delivery.retry_delays):
             delay = delivery.retry_delays[delivery.attempts - 1]
             self._timeline.schedule(delay, lambda: self._ready.append(delivery))
         else:

@@ -1,61 +1,87 @@
-"""The server that answers today, its oddities included."""
+"""Where the server that answers today differs from its published reference, oddities included."""
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Dict, Mapping, Sequence, cast
 
-from flowmaestro.testing.model import refusals
 from flowmaestro.testing.model.agents import Message, Thread, Turn
-from flowmaestro.testing.model.dialects.base import (
-    Dialect,
-    error_object,
+from flowmaestro.testing.model.call import Call
+from flowmaestro.testing.model.dialects.documented import (
+    Documented,
+    MessageAnswers,
     filled,
+    milliseconds,
     of_workflow,
-    outer_error,
-    reason_phrase,
     with_status,
 )
-from flowmaestro.testing.model.executions import Execution, Happening, Workflow
-from flowmaestro.testing.model.knowledge import Hit, KnowledgeBase
+from flowmaestro.testing.model.executions import Execution, Happening, InputField, Trigger, Workflow
+from flowmaestro.testing.model.knowledge import KnowledgeBase
 from flowmaestro.testing.model.paging import Page
 from flowmaestro.testing.model.refusals import Refusal
 from flowmaestro.testing.model.replies import Answer, JsonObject
-from flowmaestro.testing.model.triggers import Trigger
 from flowmaestro.testing.model.webhooks import Delivery
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
+_SNAKE = re.compile(r"_([a-z])")
 
 
-class Deployed(Dialect):
-    """What is said by the server that answers today."""
+class Deployed(Documented):
+    """The shapes of the server that answers today."""
 
     accepts_test_keys = False
-    keeps_thread_metadata = False
-    null_top_k_finds_nothing = True
-    filters_triggers = False
     accepts_empty_json = True
-    message_answers = "refused"
+    accepts_any_json = True
+    keeps_thread_metadata = False
+    memory_needs_text = True
+    filters_triggers = False
+    message_answers: MessageAnswers = "refused"
+
+    def check_id(self, id: str, code: str = "") -> None:
+        """An id that is no UUID is handed to the database, which refuses it: 500."""
+        if not _UUID.fullmatch(id):
+            message = f'invalid input syntax for type uuid: "{id}"'
+            if code:
+                raise Refusal(500, code, message)
+            raise Refusal(500, "22P02", message, layer="framework")
+
+    def inputs(self, call: Call, declared: Mapping[str, InputField]) -> Dict[str, Any]:
+        """Any object or list; what is missing is not noticed."""
+        inputs: object = call.body.get("inputs")
+        if inputs is None:
+            return {}
+        text = json.dumps(inputs)
+        if not isinstance(inputs, (dict, list)):
+            message = f"Unexpected token '{str(inputs)[:1]}', {text} is not valid JSON"
+            raise Refusal(500, "execution_failed", message)
+        if _NUL.search(text):
+            raise Refusal(500, "execution_failed", "unsupported Unicode escape sequence")
+        return cast("Dict[str, Any]", inputs)
+
+    def top_k(self, call: Call) -> int:
+        """Read as JavaScript reads a number: null is 0, and finds nothing."""
+        try:
+            top_k = int(float(call.body.get("top_k", 5) or 0))
+        except (TypeError, ValueError):
+            message = 'invalid input syntax for type bigint: "NaN"'
+            raise Refusal(500, "internal_error", message) from None
+        if top_k < 0:
+            raise Refusal(500, "internal_error", "LIMIT must not be negative")
+        return top_k
 
     def request_id(self, uuid: str) -> str:
         """The UUID itself."""
         return uuid
-
-    def no_such(self, resource: str, id: str, *, executing: bool = False) -> Refusal:
-        """404 for a UUID; anything else is handed to the database, which chokes on it: 500."""
-        if _UUID.fullmatch(id):
-            return refusals.not_found(resource, id)
-        message = f'invalid input syntax for type uuid: "{id}"'
-        if executing:
-            return Refusal(500, "execution_failed", message)
-        return Refusal(500, "22P02", message, layer="framework")
 
     def no_route(self, method: str, path: str) -> Refusal:
         """The framework's own 404."""
         return Refusal(404, "", f"Route {method}:{path} not found", layer="framework")
 
     def malformed_json(self, reason: str) -> Refusal:
-        """The framework takes it for a fault of its own: 500."""
+        """The framework's own error, a 500."""
         return Refusal(500, "", reason, layer="framework")
 
     def wrong_media_type(self, media_type: str) -> Refusal:
@@ -69,18 +95,15 @@ class Deployed(Dialect):
         return Refusal(413, "FST_ERR_CTP_BODY_TOO_LARGE", message, layer="framework")
 
     def refusal(self, refusal: Refusal, request_id: str) -> JsonObject:
-        """One of three shapes, by who answers."""
-        if refusal.layer == "framework":
-            pairs = [
-                ("statusCode", refusal.status),
-                ("code", refusal.code or None),
-                ("error", reason_phrase(refusal.status)),
-                ("message", refusal.message),
-            ]
-            return filled(pairs)
-        if refusal.layer == "outer":
-            return outer_error(refusal)
-        return {"error": error_object(refusal), "meta": self.meta(request_id)}
+        """A shape of its own for what the web framework refuses."""
+        if refusal.layer != "framework":
+            return super().refusal(refusal, request_id)
+        return filled(
+            statusCode=refusal.status,
+            code=refusal.code or None,
+            error=HTTPStatus(refusal.status).phrase,
+            message=refusal.message,
+        )
 
     def pagination(self, page: Page, total: int) -> JsonObject:
         """Six keys."""
@@ -93,33 +116,45 @@ class Deployed(Dialect):
             "has_prev": page.number > 1,
         }
 
-    def list_executions(
-        self, executions: Sequence[Execution], query: Mapping[str, str]
-    ) -> JsonObject:
-        """A count of what was looked at so far, or with `workflow_id` and `status` of one page."""
-        page, status = Page.asked_for(query), query.get("status")
-        if "workflow_id" in query:
-            matching = of_workflow(executions, query["workflow_id"])
-            rows = with_status(page.cut(matching), status)
-            total = len(matching if status is None else rows)
-        else:
-            matching = with_status(executions[: page.end], status)
-            rows, total = page.cut(matching), len(matching)
-        pagination = self.pagination(page, total)
-        return {"data": [self.execution(row) for row in rows], "pagination": pagination}
+    def deleted(self, id: str) -> Answer:
+        """200 and a confirmation."""
+        return Answer(200, {"data": {"id": id, "deleted": True}})
 
-    def workflow_inputs(self, workflow: Workflow) -> JsonObject:
-        """`inputs`, by name, or null."""
+    def workflow(self, workflow: Workflow) -> JsonObject:
+        """With `inputs` or null, keyed by the ids of the input nodes, not by the inputs' names."""
         inputs = {
-            name: {
+            f"input{number}": {
                 "type": about.type,
                 "label": about.label or name,
                 "required": about.required,
                 "description": about.description,
             }
-            for name, about in workflow.inputs.items()
+            for number, (name, about) in enumerate(workflow.inputs.items(), 1)
         }
-        return {"inputs": inputs or None}
+        return {**self.workflow_row(workflow), "inputs": inputs or None}
+
+    def list_executions(
+        self, executions: Sequence[Execution], query: Mapping[str, str]
+    ) -> JsonObject:
+        """The count is of what was fetched; with `workflow_id`, of what `status` leaves of a page.
+
+        `status` is applied after paging where `workflow_id` is given.
+        """
+        page, status = Page.asked_for(query), query.get("status")
+        if "workflow_id" in query:
+            matching = of_workflow(executions, query["workflow_id"])
+            rows = with_status(page.cut(matching), status)
+            count = len(matching) if status is None else len(rows)
+        else:
+            matching = with_status(executions[: page.end], status)
+            rows, count = page.cut(matching), len(matching)
+        found = [self.execution(row) for row in rows]
+        return {"data": found, "pagination": self.pagination(page, count)}
+
+    def execution(self, execution: Execution) -> JsonObject:
+        """A cancelled execution never gets a `completed_at`."""
+        cancelled = execution.status == "cancelled"
+        return {**self._execution(execution), **({"completed_at": None} if cancelled else {})}
 
     def cancelled(self, execution: Execution) -> JsonObject:
         """Id, status and a sentence."""
@@ -128,28 +163,39 @@ class Deployed(Dialect):
 
     def happening(self, happening: Happening) -> JsonObject:
         """Camel case, with a `type` and the time in milliseconds."""
-        name, execution, node = happening.name, happening.execution, happening.node
-        seconds, error = happening.seconds, happening.error
-        about_node = node is not None and not name.startswith("execution:")
+        name, execution, node = happening.name, happening.execution, happening.about
+        more = {_SNAKE.sub(lambda it: it[1].upper(), key): it for key, it in happening.more.items()}
         return {
             "type": name,
             "timestamp": round(1000 * self._timeline.wall(happening.at)),
             "executionId": execution.id,
             **filled(
-                [
-                    ("nodeId", node.id if node and about_node else None),
-                    ("nodeName", node.name if node and about_node else None),
-                    ("nodeType", node.type if node and about_node else None),
-                    ("output", {} if name == "node:completed" else None),
-                    ("outputs", execution.outputs),
-                    ("duration", None if seconds is None else round(1000 * seconds)),
-                    ("error", error),
-                    ("failedNode", node.id if node and name == "execution:failed" else None),
-                    ("percentage", happening.percentage),
-                    ("currentNode", node.id if node and happening.percentage else None),
-                ]
+                nodeId=node and node.id,
+                nodeName=node and node.name,
+                nodeType=node and node.type,
+                output={} if name == "node:completed" else None,
+                outputs=execution.outputs,
+                duration=milliseconds(happening.seconds),
+                error=happening.error,
+                failedNode=happening.more.get("failed_node_id"),
+                percentage=happening.percentage,
+                currentNode=happening.current_node,
+                **more,
             ),
         }
+
+    def trigger(self, trigger: Trigger) -> JsonObject:
+        """With a `trigger_type`."""
+        return {**self._trigger(trigger), "trigger_type": trigger.type}
+
+    def new_thread(self, thread: Thread) -> JsonObject:
+        """Four keys."""
+        shown = self._thread(thread)
+        return {key: shown[key] for key in ("id", "agent_id", "status", "created_at")}
+
+    def thread(self, thread: Thread) -> JsonObject:
+        """Without metadata, which this server does not store."""
+        return self._thread(thread)
 
     def list_messages(self, thread: Thread, query: Mapping[str, str]) -> JsonObject:
         """All of them in a wrapper, whatever page was asked for."""
@@ -161,50 +207,15 @@ class Deployed(Dialect):
             "execution_id": turn.execution_id,
             "thread_id": turn.thread.id,
             "status": "completed",
-            "message": {
-                "role": answer.role,
-                "content": answer.content,
-                "tool_calls": [],
-                "created_at": self.time(answer.created_at),
-            },
+            "message": self._said(answer),
             "iterations": 1,
             "tool_calls_count": 0,
         }
 
-    def hit(self, hit: Hit) -> JsonObject:
-        """With a `chunk_id` and a `score`."""
-        return {
-            "chunk_id": hit.chunk.id,
-            "document_id": hit.chunk.document_id,
-            "document_name": hit.chunk.document_name,
-            "content": hit.chunk.content,
-            "chunk_index": hit.chunk.position,
-            "score": hit.score,
-        }
-
-    def knowledge_base(self, base: KnowledgeBase) -> JsonObject:
-        """Without the embedding model."""
-        return {
-            "id": base.id,
-            "name": base.name,
-            "description": base.description,
-            "document_count": base.document_count,
-            "chunk_count": len(base.chunks),
-            "created_at": self.time(base.created_at),
-            "updated_at": self.time(base.created_at),
-        }
-
-    def trigger(self, trigger: Trigger) -> JsonObject:
-        """With a `trigger_type`."""
-        return {
-            "id": trigger.id,
-            "workflow_id": trigger.workflow.id,
-            "name": trigger.name,
-            "trigger_type": trigger.type,
-            "enabled": trigger.enabled,
-            "created_at": self.time(trigger.created_at),
-            "last_triggered_at": None,
-        }
+    def knowledge_base_row(self, base: KnowledgeBase) -> JsonObject:
+        """Without the embedding model and how texts are cut."""
+        hidden = ("embedding_model", "chunk_size", "chunk_overlap")
+        return {key: it for key, it in self.knowledge_base(base).items() if key not in hidden}
 
     def tested(self, delivery: Delivery) -> JsonObject:
         """A status code and a sentence, or an error and a sentence."""
@@ -213,10 +224,10 @@ class Deployed(Dialect):
             message = "Test webhook delivered successfully"
             return {"success": True, "status_code": status, "message": message}
         if status is not None:
-            return {"success": False, "status_code": status, "message": f"HTTP {status}"}
+            return {"success": False, "status_code": status, "message": delivery.error}
         message = "Failed to deliver test webhook"
-        return {"success": False, "error": "No response from the receiver", "message": message}
+        return {"success": False, "error": delivery.error, "message": message}
 
-    def deleted(self, id: str) -> Answer:
-        """200 and a word of confirmation."""
-        return Answer(200, {"data": {"id": id, "deleted": True}})
+    def delivery(self, delivery: Delivery) -> JsonObject:
+        """Five keys."""
+        return self._delivery(delivery)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from flowmaestro.testing.model.agents import Thread, Turn, Utterance
+from flowmaestro.testing.model.agents import Thread, Utterance
+from flowmaestro.testing.model.call import Call
 from flowmaestro.testing.model.refusals import Refusal
 from flowmaestro.testing.model.replies import Answer, EventStream, Later
-from flowmaestro.testing.model.routing import Call, Outcome, Route
+from flowmaestro.testing.model.routing import Outcome, Route
 from flowmaestro.testing.model.service import Service
 
 LONGEST_ANSWER_MS = 120_000
@@ -13,7 +14,7 @@ LONGEST_ANSWER_MS = 120_000
 
 def list_agents(service: Service, call: Call) -> Outcome:
     """Every agent."""
-    rows = [service.dialect.agent(agent) for agent in service.every(service.agents, "agent")]
+    rows = [service.dialect.agent_row(agent) for agent in service.every(service.agents, "agent")]
     return Answer(200, service.dialect.listed(rows, call.query))
 
 
@@ -29,7 +30,7 @@ def create_thread(service: Service, call: Call) -> Outcome:
     metadata = call.mapping("metadata") if service.dialect.keeps_thread_metadata else {}
     thread = Thread(service.new_id(), agent, metadata, service.timeline.now)
     service.threads[thread.id] = thread
-    return Answer(201, {"data": service.dialect.thread(thread)})
+    return Answer(201, {"data": service.dialect.new_thread(thread)})
 
 
 def get_thread(service: Service, call: Call) -> Outcome:
@@ -44,12 +45,14 @@ def list_messages(service: Service, call: Call) -> Outcome:
 
 def send_message(service: Service, call: Call) -> Outcome:
     """Say something to the agent, and be answered in one of four ways."""
-    thread, text = _thread(service, call), call.text("content")
+    thread = _thread(service, call)
+    text = call.text("content", "Message content is required")
     if not call.flag("stream"):
         return _answer_whole(service, thread, text, call.number("timeout", LONGEST_ANSWER_MS))
     answers = service.message_answers(thread.agent)
     if answers == "refused":
-        raise Refusal(501, "not_implemented", "Streaming responses are not implemented")
+        message = "Streaming messages not yet implemented in public API. Use stream=false."
+        raise Refusal(501, "not_implemented", message)
     if answers == "two-connection":
         turn = service.ask(thread, text)
         ids = {"message_id": turn.answer_id, "thread_id": thread.id}
@@ -68,15 +71,15 @@ def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) 
         elif turn.error is not None and utterance.name == "message:failed":
             reply.resolve(Refusal(500, "execution_failed", turn.error))
 
-    turn = service.ask(thread, text, hear)
-    limit = max(0, min(limit_ms, LONGEST_ANSWER_MS)) / 1000
-    service.timeline.schedule(limit, lambda: reply.resolve(_too_slow(turn)))
+    service.ask(thread, text, hear)
+    limit = max(0, min(limit_ms, LONGEST_ANSWER_MS))
+    message = (
+        f"Execution did not complete within {limit}ms. "
+        f"Use GET /api/v1/threads/{thread.id}/messages to check for new messages."
+    )
+    too_slow = Refusal(408, "timeout", message)
+    service.timeline.schedule(limit / 1000, lambda: reply.resolve(too_slow))
     return reply
-
-
-def _too_slow(turn: Turn) -> Refusal:
-    details = {"execution_id": turn.execution_id, "thread_id": turn.thread.id}
-    return Refusal(408, "timeout", "Agent did not answer in time", details)
 
 
 def _answer_as_events(service: Service, thread: Thread, text: str) -> EventStream:

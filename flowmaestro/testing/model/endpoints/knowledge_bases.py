@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from flowmaestro.testing.model.call import Call
 from flowmaestro.testing.model.replies import Answer
-from flowmaestro.testing.model.routing import Call, Outcome, Route
+from flowmaestro.testing.model.routing import Outcome, Route
 from flowmaestro.testing.model.service import Service
-
-DEFAULT_TOP_K = 5
 
 
 def list_knowledge_bases(service: Service, call: Call) -> Outcome:
     """Every knowledge base."""
     bases = service.every(service.knowledge_bases, "knowledge base")
-    rows = [service.dialect.knowledge_base(base) for base in bases]
+    rows = [service.dialect.knowledge_base_row(base) for base in bases]
     return Answer(200, service.dialect.listed(rows, call.query))
 
 
@@ -23,13 +22,11 @@ def get_knowledge_base(service: Service, call: Call) -> Outcome:
 
 
 def query_knowledge_base(service: Service, call: Call) -> Outcome:
-    """The passages that answer best; a `top_k` of null may find nothing at all."""
+    """The passages that answer best."""
     base = service.find(service.knowledge_bases, "knowledge base", call.id)
-    query, top_k = call.text("query"), call.count("top_k", DEFAULT_TOP_K)
-    if "top_k" in call.body and call.body["top_k"] is None:
-        top_k = 0 if service.dialect.null_top_k_finds_nothing else DEFAULT_TOP_K
+    query, top_k = call.text("query", "Query is required"), service.dialect.top_k(call)
     results = [service.dialect.hit(hit) for hit in base.search(query, top_k)]
-    return Answer(200, {"data": {"query": query, "results": results}})
+    return Answer(200, {"data": {"results": results, "query": query, "top_k": top_k}})
 
 
 _READ, _QUERY = "knowledge-bases:read", "knowledge-bases:query"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from flowmaestro.testing.model.agents import Agent, Memory
-from flowmaestro.testing.model.refusals import invalid, not_found
+from typing import List, Optional, Tuple
+
+from flowmaestro.testing.model.agents import Agent, Memory, MemoryHit, Thread
+from flowmaestro.testing.model.call import Call
+from flowmaestro.testing.model.dialects.documented import MEMORY_OWNER
+from flowmaestro.testing.model.knowledge import LexicalIndex
+from flowmaestro.testing.model.refusals import not_found
 from flowmaestro.testing.model.replies import Answer
-from flowmaestro.testing.model.routing import Call, Outcome, Route
+from flowmaestro.testing.model.routing import Outcome, Route
 from flowmaestro.testing.model.service import Service
 
 
@@ -18,43 +23,61 @@ def list_memory(service: Service, call: Call) -> Outcome:
 
 def get_memory(service: Service, call: Call) -> Outcome:
     """What it remembers of one user."""
-    return Answer(200, {"data": service.dialect.memory(_memory(service, call))})
+    memory = service.dialect.memory(_memory(service, call))
+    return Answer(200, {"data": {"agent_id": call.id, **memory}})
 
 
 def update_memory(service: Service, call: Call) -> Outcome:
-    """Remember this of that user; what is left out stays as it was."""
+    """Remember this of that user; what is left out, if it may be, stays as it was."""
     agent, user_id, now = _agent(service, call), call.ids["user_id"], service.timeline.now
-    if not isinstance(call.body.get("working_memory", ""), str):
-        raise invalid("working_memory is not a string", working_memory="must be a string")
+    text: Optional[str] = None
+    if "working_memory" in call.body or service.dialect.memory_needs_text:
+        text = call.text(
+            "working_memory", "working_memory is required and must be a non-empty string"
+        )
+    metadata = call.mapping("metadata")
+    if user_id not in agent.memories:
+        service.dialect.check_id(user_id)
     memory = agent.memories.setdefault(user_id, Memory(user_id, "", {}, now, now))
-    memory.working_memory = call.body.get("working_memory", memory.working_memory)
-    memory.metadata = {**memory.metadata, **call.mapping("metadata")}
+    memory.working_memory = memory.working_memory if text is None else text
+    memory.metadata = {**memory.metadata, **metadata}
     memory.updated_at = now
-    return Answer(200, {"data": service.dialect.memory(memory)})
+    return Answer(200, {"data": {"agent_id": agent.id, **service.dialect.memory(memory)}})
 
 
 def delete_memory(service: Service, call: Call) -> Outcome:
     """Forget that user."""
     memory = _memory(service, call)
     del _agent(service, call).memories[memory.user_id]
-    return Answer(200, {"data": {"user_id": memory.user_id, "deleted": True}})
+    ids = {"agent_id": call.id, "user_id": memory.user_id}
+    return Answer(200, {"data": {**ids, "deleted": True}})
 
 
 def search_memory(service: Service, call: Call) -> Outcome:
-    """The memories that fit a query best."""
-    agent, query = _agent(service, call), call.text("query")
+    """The messages of an agent's threads that fit a query best; all are of one user."""
+    agent = _agent(service, call)
+    query = call.text("query", "query is required and must be a non-empty string")
     top_k, threshold = call.count("top_k", 10), call.number("similarity_threshold", 0.0)
-    hits = agent.recall(query, top_k, threshold, call.body.get("user_id"))
-    results = [service.dialect.memory_hit(hit) for hit in hits]
-    return Answer(200, {"data": {"query": query, "results": results, "count": len(results)}})
+    said = _said(service, agent) if call.body.get("user_id") in (None, MEMORY_OWNER) else []
+    scores = LexicalIndex([thread.messages[index].content for thread, index in said]).scores(query)
+    hits = [MemoryHit(*it, score) for it, score in zip(said, scores)]
+    hits = [hit for hit in hits if hit.score > 0 and hit.score >= threshold]
+    best = sorted(hits, key=lambda hit: -hit.score)[:top_k]
+    results = [service.dialect.memory_hit(hit) for hit in best]
+    data = {"agent_id": agent.id, "query": query, "results": results}
+    return Answer(200, {"data": {**data, "result_count": len(results)}})
 
 
 def memory_stats(service: Service, call: Call) -> Outcome:
     """How much it remembers."""
     agent = _agent(service, call)
-    size = sum(len(memory.working_memory) for memory in agent.memories.values())
-    counts = {"total_users": len(agent.memories), "total_characters": size}
-    return Answer(200, {"data": {"agent_id": agent.id, **counts}})
+    stats = {
+        "agent_id": agent.id,
+        "working_memory_count": len(agent.memories),
+        "embedding_count": len(_said(service, agent)),
+        "memory_config": {},
+    }
+    return Answer(200, {"data": stats})
 
 
 def _agent(service: Service, call: Call) -> Agent:
@@ -65,8 +88,15 @@ def _memory(service: Service, call: Call) -> Memory:
     user_id = call.ids["user_id"]
     memory = _agent(service, call).memories.get(user_id)
     if memory is None:
-        raise not_found("memory", user_id)
+        service.dialect.check_id(user_id)
+        raise not_found("working memory", f"{call.id}/{user_id}")
     return memory
+
+
+def _said(service: Service, agent: Agent) -> List[Tuple[Thread, int]]:
+    """Every message of the agent's threads, as a thread and an index into its messages."""
+    threads = [thread for thread in service.threads.values() if thread.agent is agent]
+    return [(thread, index) for thread in threads for index in range(len(thread.messages))]
 
 
 _MEMORY, _OF_USER = "/agents/{id}/memory", "/agents/{id}/memory/{user_id}"

@@ -6,9 +6,10 @@ import re
 from typing import Any, Dict, List, cast
 from urllib.parse import urlsplit
 
+from flowmaestro.testing.model.call import Call
 from flowmaestro.testing.model.refusals import invalid
 from flowmaestro.testing.model.replies import Answer, Later
-from flowmaestro.testing.model.routing import Call, Outcome, Route
+from flowmaestro.testing.model.routing import Outcome, Route
 from flowmaestro.testing.model.service import Service
 from flowmaestro.testing.model.webhooks import EVENTS, Delivery, Webhook
 
@@ -19,7 +20,7 @@ _FIELD = re.compile(r"([!-~]([ \t!-~]*[!-~])?)?")
 
 def list_webhooks(service: Service, call: Call) -> Outcome:
     """Every webhook."""
-    rows = [service.dialect.webhook(webhook) for webhook in service.webhooks.values()]
+    rows = [service.dialect.webhook_row(webhook) for webhook in service.webhooks.values()]
     return Answer(200, service.dialect.listed(rows, call.query))
 
 
@@ -30,17 +31,23 @@ def get_webhook(service: Service, call: Call) -> Outcome:
 
 def create_webhook(service: Service, call: Call) -> Outcome:
     """Subscribe; only this reply shows the secret."""
+    now = service.timeline.now
     webhook = Webhook(
         id=service.new_id(),
-        name=call.text("name"),
+        name=call.text("name", "Name is required"),
         url=_url(call),
-        events=_events(call),
+        events=_events(call, f". Valid types: {', '.join(EVENTS)}"),
         headers=_headers(call),
         secret=service.new_secret("whsec_"),
-        created_at=service.timeline.now,
+        created_at=now,
+        updated_at=now,
     )
+    if not webhook.events:
+        raise invalid("At least one event type is required")
     service.webhooks[webhook.id] = webhook
-    return Answer(201, {"data": {**service.dialect.webhook(webhook), "secret": webhook.secret}})
+    shown = service.dialect.webhook(webhook)
+    del shown["updated_at"]
+    return Answer(201, {"data": {**shown, "secret": webhook.secret}})
 
 
 def update_webhook(service: Service, call: Call) -> Outcome:
@@ -48,7 +55,7 @@ def update_webhook(service: Service, call: Call) -> Outcome:
     webhook, body = _webhook(service, call), call.body
     changes: Dict[str, Any] = {}
     if "name" in body:
-        changes["name"] = call.text("name")
+        changes["name"] = _name(call)
     if "url" in body:
         changes["url"] = _url(call)
     if "events" in body:
@@ -59,7 +66,10 @@ def update_webhook(service: Service, call: Call) -> Outcome:
         changes["active"] = call.flag("is_active")
     for name, value in changes.items():
         setattr(webhook, name, value)
-    return Answer(200, {"data": service.dialect.webhook(webhook)})
+    webhook.updated_at = service.timeline.now
+    shown = service.dialect.webhook(webhook)
+    del shown["created_at"]
+    return Answer(200, {"data": shown})
 
 
 def delete_webhook(service: Service, call: Call) -> Outcome:
@@ -91,16 +101,24 @@ def _webhook(service: Service, call: Call) -> Webhook:
     return service.find(service.webhooks, "webhook", call.id)
 
 
+def _name(call: Call) -> str:
+    name: object = call.body["name"]
+    if not isinstance(name, str):
+        raise invalid("Name must be a string")
+    return name
+
+
 def _url(call: Call) -> str:
-    url = call.text("url")
+    """Whatever `new URL` of JavaScript takes, if it has a host and can stand in a request."""
+    url: object = call.body.get("url")
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        parts = urlsplit(url) if isinstance(url, str) and _VISIBLE_ASCII.fullmatch(url) else None
+        usable = parts is not None and parts.scheme and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or not _VISIBLE_ASCII.fullmatch(url):
-        raise invalid("url is not a web address", url="must be an absolute http or https URL")
-    return url
+    if not usable:
+        raise invalid("Invalid URL format")
+    return cast("str", url)
 
 
 def _headers(call: Call) -> Dict[str, str]:
@@ -111,13 +129,13 @@ def _headers(call: Call) -> Dict[str, str]:
     return headers
 
 
-def _events(call: Call) -> List[str]:
-    events = call.body.get("events")
-    if not isinstance(events, list) or not events:
-        raise invalid("events is required", events="must be a non-empty list")
-    unknown = [event for event in cast("List[object]", events) if event not in EVENTS]
+def _events(call: Call, hint: str = "") -> List[str]:
+    events: object = call.body.get("events")
+    if not isinstance(events, list):
+        raise invalid("At least one event type is required")
+    unknown = [str(event) for event in cast("List[object]", events) if event not in EVENTS]
     if unknown:
-        raise invalid("Unknown events", events=f"not an event: {unknown[0]}")
+        raise invalid(f"Invalid event types: {', '.join(unknown)}{hint}")
     return cast("List[str]", events)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flowmaestro.testing.model.executions import missing_inputs
+from flowmaestro.testing.model.call import Call
 from flowmaestro.testing.model.refusals import Refusal, invalid
 from flowmaestro.testing.model.replies import Answer
-from flowmaestro.testing.model.routing import Call, Outcome, Route
+from flowmaestro.testing.model.routing import Outcome, Route
 from flowmaestro.testing.model.service import Service
 
 
@@ -24,16 +24,16 @@ def get_workflow(service: Service, call: Call) -> Outcome:
 
 def execute_workflow(service: Service, call: Call) -> Outcome:
     """Start an execution."""
-    workflow = service.find(service.workflows, "workflow", call.id, executing=True)
-    inputs = call.mapping("inputs")
-    missing = missing_inputs(workflow, inputs)
-    if missing:
-        raise invalid("Missing required inputs", **dict.fromkeys(missing, "is required"))
+    workflow = service.find(service.workflows, "workflow", call.id, "execution_failed")
+    inputs = service.dialect.inputs(call, workflow.inputs)
     return Answer(202, {"data": service.dialect.started(service.start(workflow, inputs))})
 
 
 def list_executions(service: Service, call: Call) -> Outcome:
     """Executions, the newest first, filtered as the dialect does it."""
+    workflow_id = call.query.get("workflow_id")
+    if workflow_id is not None and workflow_id not in service.workflows:
+        service.dialect.check_id(workflow_id)
     return Answer(200, service.dialect.list_executions(service.newest_executions(), call.query))
 
 
@@ -45,10 +45,9 @@ def get_execution(service: Service, call: Call) -> Outcome:
 
 def cancel_execution(service: Service, call: Call) -> Outcome:
     """End an execution, unless it has ended or waits for a human."""
-    execution = service.find(service.executions, "execution", call.id)
+    execution = service.find(service.executions, "execution", call.id, "internal_error")
     if execution.ended or execution.status == "paused":
-        message = f"Cannot cancel execution with status: {execution.status}"
-        raise Refusal(400, "validation_error", message, {"status": execution.status})
+        raise invalid(f"Execution cannot be cancelled. Current status: {execution.status}")
     service.runner.cancel(execution)
     return Answer(200, {"data": service.dialect.cancelled(execution)})
 
@@ -79,8 +78,10 @@ def execute_trigger(service: Service, call: Call) -> Outcome:
     trigger = service.find(service.triggers, "trigger", call.id)
     if not trigger.enabled:
         raise Refusal(400, "validation_error", "Trigger is disabled", {"trigger_id": trigger.id})
-    inputs = call.mapping("inputs")
+    inputs = service.dialect.inputs(call, {})
     execution = service.start(trigger.workflow, inputs, trigger_id=trigger.id)
+    trigger.times_fired += 1
+    trigger.last_fired_at = service.timeline.now
     return Answer(202, {"data": service.dialect.started(execution)})
 
 

@@ -1,0 +1,69 @@
+"""What an endpoint reads of a request."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, cast
+
+from flowmaestro.testing.model.refusals import Refusal, invalid
+from flowmaestro.testing.model.replies import JsonObject
+
+
+@dataclass(frozen=True)
+class Call:
+    """What an endpoint is asked: ids from the path, the query, and the JSON body.
+
+    A key of the body that is absent differs from one that is null.
+    """
+
+    ids: Mapping[str, str]
+    query: Mapping[str, str]
+    body: JsonObject = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """The resource that the path names first."""
+        return self.ids["id"]
+
+    def text(self, name: str, refusal: str) -> str:
+        """A string of the body that is not empty; raises a 400 refusal that says `refusal`."""
+        value = self.body.get(name)
+        if not isinstance(value, str) or not value:
+            raise invalid(refusal)
+        return value
+
+    def mapping(self, name: str) -> Dict[str, Any]:
+        """An object of the body, `{}` when it is not there; raises a 400 refusal."""
+        value = self.body.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise _is_not(name, "an object")
+        return cast("Dict[str, Any]", value)
+
+    def number(self, name: str, default: float) -> float:
+        """A number of the body; raises a 400 refusal."""
+        value = self.body.get(name)
+        if value is None:
+            return default
+        if isinstance(value, float) and math.isfinite(value):
+            return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise _is_not(name, "a number")
+
+    def count(self, name: str, default: int) -> int:
+        """A whole number of the body, at least 1; raises a 400 refusal."""
+        value = self.number(name, default)
+        if value < 1 or value != int(value):
+            raise _is_not(name, "a whole number from 1")
+        return int(value)
+
+    def flag(self, name: str) -> bool:
+        """Whether the body says `true`."""
+        return self.body.get(name) is True
+
+
+def _is_not(name: str, wanted: str) -> Refusal:
+    return invalid(f"{name} is not {wanted}", **{name: f"must be {wanted}"})
