@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import h11
 
@@ -35,6 +35,7 @@ MAX_INFORMATIONAL = 100
 """Informational replies (RFC 9110, 15.2) that may come before the final one."""
 
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
+_ANY_REQUEST = h11.Request(method="GET", target="/", headers=[("Host", "any")])
 _TARGET = re.compile(r"[!-~]+")
 _QUOTE = re.compile(r":? *(bytearray\(|b['\"]).*", re.DOTALL)
 """Where h11's messages go on to quote the peer, which may have echoed a secret."""
@@ -51,6 +52,16 @@ class ReplyError(ValueError):
     """The reply breaks a rule of HTTP/1.1 or a limit of ours, or it broke off."""
 
 
+class _Fields(NamedTuple):
+    """The field lines of a request as h11 writes them, and what they were made of."""
+
+    method: str
+    given: Tuple[Tuple[str, str], ...]
+    length: int
+    lines: bytes
+    keep_alive: bool
+
+
 class RequestWriter:
     """Writes the requests of one route, each with the route's own `fields` unless it has them.
 
@@ -62,44 +73,47 @@ class RequestWriter:
 
     def __init__(self, fields: Headers) -> None:
         self._fields = fields
-        self._last: Optional[Tuple[str, Tuple[Tuple[str, str], ...], h11.Request]] = None
+        self._last: Optional[_Fields] = None
 
-    def write(self, http: h11.Connection, request: Request, target: str) -> memoryview:
-        """The bytes of `request` for `target` (RFC 9112, 3.2); `http` notes that it was sent.
+    def write(self, request: Request, target: str) -> Tuple[memoryview, bool]:
+        """The bytes of `request` for `target` (RFC 9112, 3.2), and whether it keeps alive.
 
         Raises `RequestError`.
         """
-        written = self._written(http, request, target)
+        written = self._written(request, target)
         if written is None:  # raised where no frame holds the fields
             raise RequestError
         return written
 
-    def _written(self, http: h11.Connection, request: Request, target: str) -> Optional[memoryview]:
+    def _written(self, request: Request, target: str) -> Optional[Tuple[memoryview, bool]]:
+        method, body, fields = request.method, request.body, self._last
         if not _TARGET.fullmatch(target):
             return None
-        method, body = request.method, request.body
-        try:
-            start = self._start(request)
-            fields = http.send(start)[len(start.method) + len(b" / HTTP/1.1\r\n") :]
-        except (h11.LocalProtocolError, UnicodeError):
-            return None
+        if (
+            fields is None
+            or fields.given != request.headers.pairs
+            or fields.method != method
+            or fields.length != len(body)
+        ):
+            try:
+                fields = self._last = self._checked(request)
+            except (h11.LocalProtocolError, UnicodeError):
+                return None
+        data = b"%s %s HTTP/1.1\r\n%s%s" % (method.encode(), target.encode(), fields.lines, body)
         # A memoryview: the credentials in it are not printed with the locals of a traceback.
-        return memoryview(
-            b"%s %s HTTP/1.1\r\n%s%s" % (method.encode(), target.encode(), fields, body)
-        )
+        return memoryview(data), fields.keep_alive
 
-    def _start(self, request: Request) -> h11.Request:
-        method, given = request.method, request.headers
+    def _checked(self, request: Request) -> _Fields:
+        method, given, length = request.method, request.headers, len(request.body)
         pairs = [pair for pair in self._fields.pairs if pair[0] not in given]
         pairs += given.pairs
-        if (request.body or method in _BODY_EXPECTED) and "content-length" not in given:
-            pairs.append(("Content-Length", str(len(request.body))))
-        fields, last = tuple(pairs), self._last
-        if last is not None and last[0] == method and last[1] == fields:
-            return last[2]
+        if (length or method in _BODY_EXPECTED) and "content-length" not in given:
+            pairs.append(("Content-Length", str(length)))
         start = h11.Request(method=method, target=b"/", headers=pairs)
-        self._last = method, fields, start
-        return start
+        lines = h11.Connection(h11.CLIENT).send(start)[
+            len(start.method) + len(b" / HTTP/1.1\r\n") :
+        ]
+        return _Fields(method, given.pairs, length, lines, not _says_close(given))
 
 
 class Exchange:
@@ -109,7 +123,16 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_coding", "_content", "_error", "_framing", "_head_size", "_http", "_informational"),
+        *(
+            "_begun",
+            "_coding",
+            "_content",
+            "_error",
+            "_framing",
+            "_head_size",
+            "_http",
+            "_informational",
+        ),
         *("_keep_alive", "_limit", "_method", "head", "phase", "unsent"),
     )
 
@@ -119,8 +142,7 @@ class Exchange:
     def __init__(
         self, writer: RequestWriter, request: Request, target: str, limit: int = sys.maxsize
     ) -> None:
-        self._http = http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-        self.unsent = writer.write(http, request, target)
+        self.unsent, self._keep_alive = writer.write(request, target)
         """What is still to be sent."""
         self.phase = Phase.NOT_SENT
         """How far it has come, should it fail now."""
@@ -128,7 +150,8 @@ class Exchange:
         """The head of the final reply, once it is whole, less a content coding that is undone."""
         self._method = request.method
         self._limit = limit
-        self._keep_alive = not _says_close(request.headers)
+        self._http: Optional[h11.Connection] = None
+        self._begun = b""
         self._head_size = 0
         self._informational = 0
         self._content = b""
@@ -203,8 +226,17 @@ class Exchange:
     def _read_head(self, data: bytes) -> bytes:
         """Takes `data` as a part of the head; what there is of it behind the head."""
         self._head_size += len(data)
-        self._http.receive_data(data)
-        event, refusal = self._next_event()
+        http = self._http
+        if http is None:
+            self._begun = data = self._begun + data
+            if len(data) < len(b"HTTP/1.1 2") and b"HTTP/".startswith(data[:5]):
+                return b""
+            self._http = http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+            # h11 takes a final reply even if it has seen no request, which spares writing one.
+            if data.startswith(b"1", len(b"HTTP/1.1 ")):
+                http.send(_ANY_REQUEST)
+        http.receive_data(data)
+        event, refusal = self._next_event(http)
         if refusal is not None:  # raised here, so that h11's own error does not come along
             raise ReplyError(refusal)
         if event is None:
@@ -215,20 +247,18 @@ class Exchange:
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in event.headers.raw_items()
         ]
-        head = ResponseHead(event.status_code, Headers(fields))
         # h11 looks at its limit only when a head is still incomplete.
         if self._head_size > MAX_HEAD and sum(len(n) + len(v) + 4 for n, v in fields) > MAX_HEAD:
             raise ReplyError("the head of the reply is too long")
-        self._begin_body(head, event.http_version)
-        behind, _ = self._http.trailing_data
-        del self._http
-        return behind
+        self._begin_body(ResponseHead(event.status_code, Headers(fields)), event.http_version)
+        self._http = None
+        return http.trailing_data[0]
 
-    def _next_event(self) -> Tuple[Optional[h11.Response], Optional[str]]:
+    def _next_event(self, http: h11.Connection) -> Tuple[Optional[h11.Response], Optional[str]]:
         """The final head, if it is whole, or why it is refused."""
         try:
             while True:
-                event = self._http.next_event()
+                event = http.next_event()
                 if isinstance(event, h11.Response):
                     return event, None
                 if event is h11.NEED_DATA:
