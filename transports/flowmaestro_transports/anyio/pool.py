@@ -7,14 +7,16 @@ pool does nothing with any but the idle ones.
 from __future__ import annotations
 
 import time
-from typing import Dict, Hashable, List, Optional, Set
+from typing import List, Optional, Set
 from weakref import WeakSet
 
 import anyio
 
-from flowmaestro_transports.anyio.connection import Connection
-from flowmaestro_transports.contract import IDLE_SECONDS, Releasable
+from flowmaestro_transports.contract import Releasable
 from flowmaestro_transports.driving.fork_guard import ForkGuard
+from flowmaestro_transports.http11.connection import Connection
+from flowmaestro_transports.http11.exchange import Exchange
+from flowmaestro_transports.http11.pool import IdleConnections
 
 
 class Pool:
@@ -25,8 +27,8 @@ class Pool:
 
     def __init__(self, loop: object, max_connections: int) -> None:
         self.process = ForkGuard()
-        self._loop = loop
         self.slots = anyio.Semaphore(max_connections, fast_acquire=True)
+        self.idle = IdleConnections(max_connections)
         self.calls: Set[anyio.CancelScope] = set()
         """The scopes of the calls in flight, and of pauses; `close` cancels them."""
         self.bodies: WeakSet[Releasable] = WeakSet()
@@ -35,42 +37,18 @@ class Pool:
         """Their connections. They would else be garbage together with a body that nobody closed,
         and their sockets would warn before it is collected."""
         self.closed = False
-        self._max_idle = max_connections
-        self._idle: Dict[Hashable, List[Connection]] = {}
+        self._loop = loop
 
     def serves(self, loop: object) -> bool:
         """Whether it belongs to `loop`, and to this process."""
         return self._loop is loop and not self.process.forked
 
-    @property
-    def idle_count(self) -> int:
-        """How many connections are idle."""
-        return sum(map(len, self._idle.values()))
-
-    def take(self, key: Hashable) -> Optional[Connection]:
-        """The idle connection for `key` that was used last, if one is still good."""
-        stack = self._idle.get(key)
-        while stack:
-            connection = stack.pop()
-            expired = time.monotonic() - connection.idle_since > IDLE_SECONDS
-            if not expired and not connection.dropped():
-                return connection
-            connection.close()
-        return None
-
-    def give_back(self, connection: Connection) -> None:
-        """Keep a connection whose user is done with it, or close it if it cannot be reused."""
-        if self.closed or not connection.complete or not connection.recycle():
-            connection.close()
-            return
-        if self.idle_count >= self._max_idle:
-            self._close_oldest()
-        connection.idle_since = time.monotonic()
-        self._idle.setdefault(connection.key, []).append(connection)
-
-    def _close_oldest(self) -> None:
-        oldest = min((stack for stack in self._idle.values() if stack), key=_age_of_first)
-        oldest.pop(0).close()
+    def give_back(self, held: List[Connection], exchange: Optional[Exchange]) -> None:
+        """Keep the connection that is held for the next call, or close it if that cannot be."""
+        if held and exchange is not None and exchange.reusable and not self.closed:
+            self.idle.keep(held, time.monotonic())
+        while held:
+            held.pop().close()
 
     def close(self) -> None:
         """Close what is idle, release the bodies and wake the calls, to close what they use."""
@@ -83,11 +61,4 @@ class Pool:
     def abandon(self) -> None:
         """Close what is idle without touching the event loop, which may be gone or another's."""
         self.closed = True
-        for stack in self._idle.values():
-            for connection in stack:
-                connection.close()
-        self._idle.clear()
-
-
-def _age_of_first(stack: List[Connection]) -> float:
-    return stack[0].idle_since
+        self.idle.close()

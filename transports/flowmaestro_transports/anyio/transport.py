@@ -1,46 +1,40 @@
-"""`AnyioTransport`: HTTP/1.1 for asyncio and trio alike, on anyio's sockets and h11.
+"""`AnyioTransport`: HTTP/1.1 for asyncio and trio alike.
 
 May touch: the network, by way of anyio. It follows no redirects, keeps no cookies and reads no
-credentials; of the environment, only what `tls.py` and `proxies.py` name counts.
+credentials; of the environment, only what `tls` and `proxies` name counts.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Awaitable, Callable, Optional, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
 
-from flowmaestro_core.http.messages import (
-    Phase,
-    Request,
-    Response,
-    ResponseHead,
-    TransportClosedError,
-)
-from flowmaestro_core.timeouts import Timeout
-from flowmaestro_transports.anyio.body import AnyioOpenResponse, read_whole
-from flowmaestro_transports.anyio.connect import connect
-from flowmaestro_transports.anyio.connection import Connection
-from flowmaestro_transports.anyio.failures import (
-    NETWORK_ERRORS,
+from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError
+from flowmaestro_transports.anyio.attempt import Attempt
+from flowmaestro_transports.anyio.body import AnyioOpenResponse
+from flowmaestro_transports.anyio.pool import Pool
+from flowmaestro_transports.anyio.steps import NETWORK_ERRORS
+from flowmaestro_transports.arguments import check_max_connections
+from flowmaestro_transports.driving.fork_guard import NotPicklable, warn_unclosed
+from flowmaestro_transports.http11.content_coding import MAX_BODY
+from flowmaestro_transports.http11.exchange import Exchange
+from flowmaestro_transports.http11.failures import (
     UNSENDABLE,
     closed,
     network_failure,
     too_slow,
     unsendable,
 )
-from flowmaestro_transports.anyio.limits import PhaseLimits
-from flowmaestro_transports.anyio.pool import Pool
-from flowmaestro_transports.anyio.routes import Routes
-from flowmaestro_transports.arguments import check_max_connections
-from flowmaestro_transports.driving.fork_guard import NotPicklable, warn_unclosed
 from flowmaestro_transports.http11.proxies import Proxies
+from flowmaestro_transports.http11.routes import Routes
 from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_when_needed
 
 T = TypeVar("T")
 
-_Conclude = Callable[[Connection, ResponseHead, Pool, Optional[PhaseLimits]], Awaitable[T]]
+_Conclude = Callable[[Attempt, Exchange, Pool], Awaitable[T]]
 
 
 class AnyioTransport(NotPicklable):
@@ -86,14 +80,14 @@ class AnyioTransport(NotPicklable):
         Waiting for one of the `max_connections` slots counts. A reply of more than 64 MiB,
         inflated, is refused. Raises `TransportFailure`, and `RuntimeError` once closed.
         """
-        return await self._attempt(request, timeout, _whole)
+        return await self._attempt(request, timeout, MAX_BODY, _whole)
 
     async def open(self, request: Request, timeout: float) -> AnyioOpenResponse:
         """Send the request and read the head of the reply within `timeout` seconds.
 
         Takes a slot only until the head has come. Raises as `send` does.
         """
-        return await self._attempt(request, timeout, _opened)
+        return await self._attempt(request, timeout, sys.maxsize, _opened)
 
     async def sleep(self, seconds: float) -> None:
         """Let `seconds` pass on the event loop's clock.
@@ -131,44 +125,35 @@ class AnyioTransport(NotPicklable):
 
     def __del__(self) -> None:
         pool: Optional[Pool] = getattr(self, "_pool", None)
-        if pool is not None and pool.idle_count:
+        if pool is not None and len(pool.idle):
             pool.abandon()
             if not pool.process.forked:
                 warn_unclosed(self)
 
-    async def _attempt(self, request: Request, timeout: float, conclude: _Conclude[T]) -> T:
+    async def _attempt(
+        self, request: Request, timeout: float, limit: int, conclude: _Conclude[T]
+    ) -> T:
         pool = self._pool_of_this_loop()
         route, target = self._routes.find(request.url)
-        connection: Optional[Connection] = None
-        limits: Optional[PhaseLimits] = None
-        with anyio.move_on_after(timeout) as scope:
-            pool.calls.add(scope)
+        attempt = Attempt(pool, timeout)
+        with attempt.scope:
+            pool.calls.add(attempt.scope)
             try:
-                if isinstance(timeout, Timeout):
-                    limits = PhaseLimits(scope, timeout)
                 async with pool.slots:
-                    connection = pool.take(route.key)
-                    if connection is None:
-                        connection = Connection(await connect(route, self._tls), route.key)
-                    if limits is not None:
-                        limits.connected()
-                    head = await connection.exchange(request, target, route.fields)
-                    return await conclude(connection, head, pool, limits)
-            except BaseException as error:
-                if connection is not None:
-                    connection.close()
-                if isinstance(error, NETWORK_ERRORS):
-                    raise network_failure(_phase(connection), error) from error
-                if isinstance(error, UNSENDABLE):
-                    raise unsendable() from None
-                raise
+                    exchange = await attempt.reach_head(route, request, target, limit, self._tls)
+                    return await conclude(attempt, exchange, pool)
+            except NETWORK_ERRORS as error:
+                raise network_failure(attempt.phase, error) from error
+            except UNSENDABLE:
+                raise unsendable() from None
             finally:
-                pool.calls.discard(scope)
-        if pool.closed:
-            if connection is None:
-                raise TransportClosedError
-            raise closed(connection.phase)
-        raise too_slow(_phase(connection), timeout if limits is None else limits.seconds)
+                pool.calls.discard(attempt.scope)
+                pool.give_back(attempt.held, attempt.exchange)
+        if not pool.closed:
+            raise too_slow(attempt.phase, attempt.limit)
+        if attempt.phase is Phase.NOT_SENT:
+            raise TransportClosedError
+        raise closed(attempt.phase)
 
     def _pool_of_this_loop(self) -> Pool:
         if self._closed:
@@ -182,21 +167,13 @@ class AnyioTransport(NotPicklable):
         return pool
 
 
-async def _whole(
-    connection: Connection, head: ResponseHead, pool: Pool, limits: Optional[PhaseLimits]
-) -> Response:
-    response = await read_whole(connection, head, limits)
-    pool.give_back(connection)
-    return response
+async def _whole(attempt: Attempt, exchange: Exchange, _pool: Pool) -> Response:
+    content = await attempt.body(exchange)
+    head = exchange.final_head
+    return Response(head.status, head.headers, content)
 
 
-async def _opened(
-    connection: Connection, head: ResponseHead, pool: Pool, _limits: Optional[PhaseLimits]
-) -> AnyioOpenResponse:
+async def _opened(attempt: Attempt, exchange: Exchange, pool: Pool) -> AnyioOpenResponse:
     if pool.closed:  # at the very moment when the head came
         raise closed(Phase.REPLY_BROKEN)
-    return AnyioOpenResponse(connection, head, pool)
-
-
-def _phase(connection: Optional[Connection]) -> Phase:
-    return Phase.NOT_SENT if connection is None else connection.phase
+    return AnyioOpenResponse(attempt.held.pop(), exchange, pool)
