@@ -19,8 +19,8 @@ from anyio_scenes import (
 )
 
 from flowmaestro_core.http.messages import Headers, Phase, Request
-from flowmaestro_transports.anyio.tcp import _interleave
 from flowmaestro_transports.anyio.transport import AnyioTransport
+from flowmaestro_transports.http11.addresses import Address, in_turn
 from flowmaestro_transports.http11.tls import tls_context
 
 
@@ -191,9 +191,12 @@ def test_a_race_is_cancelled(play: Play, resolve: Any) -> None:
 
 def test_families_take_turns() -> None:
     six, four = socket.AF_INET6, socket.AF_INET
-    given = [(six, 1), (six, 2), (six, 3), (four, 4), (four, 5)]
-    assert _interleave(given) == [(six, 1), (four, 4), (six, 2), (four, 5), (six, 3)]
-    assert _interleave([]) == []
+    found = [(six, 1), (six, 2), (six, 3), (four, 4), (four, 5)]
+    turns = in_turn([(family, socket.SOCK_STREAM, 6, "", where) for family, where in found])
+    assert turns == [
+        Address(*each) for each in ((six, 1), (four, 4), (six, 2), (four, 5), (six, 3))
+    ]
+    assert in_turn([]) == []
 
 
 def test_names_race_their_addresses(play: Play, scripted: Any) -> None:

@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import anyio
-import h11
 import pytest
 from anyio_scenes import (
     Play,
@@ -25,6 +24,7 @@ from anyio_scenes import (
 from flowmaestro_core.http.messages import Headers, Phase, Request
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.anyio.transport import AnyioTransport
+from flowmaestro_transports.http11.exchange import ReplyError
 
 # --- Failures and their phases --------------------------------------------------------------
 
@@ -152,7 +152,7 @@ def test_garbage_for_a_head(play: Play, scripted: Any, head: bytes) -> None:
         error = play(lambda t: failure(t.send(get(server), 5)))
     assert error.phase is Phase.REPLY_BROKEN
     assert not error.timed_out
-    assert isinstance(error.__cause__, h11.RemoteProtocolError)
+    assert isinstance(error.__cause__, ReplyError)
 
 
 @pytest.mark.parametrize("method", ["send", "open"])

@@ -22,9 +22,8 @@ from anyio_scenes import (
 )
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response
-from flowmaestro_transports.anyio.pool import IDLE_SECONDS
 from flowmaestro_transports.anyio.transport import AnyioTransport
-from flowmaestro_transports.contract import AsyncTransport
+from flowmaestro_transports.contract import IDLE_SECONDS, AsyncTransport
 
 # --- Requests and replies -------------------------------------------------------------------
 
@@ -250,7 +249,7 @@ def test_a_damaged_coding(play: Play, scripted: Any, packed: bytes) -> None:
 def test_a_body_beyond_the_cap(
     play: Play, scripted: Any, coding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flowmaestro_transports.anyio.body.MAX_BODY", 100_000)
+    monkeypatch.setattr("flowmaestro_transports.anyio.transport.MAX_BODY", 100_000)
     body = b"x" * 100_001
     packed = gzip.compress(body) if coding == "gzip" else body
     answer = scripted.reply(packed, headers=[("Content-Encoding", coding)])
@@ -306,7 +305,9 @@ def test_a_connection_reset_in_the_very_moment(
     play: Play, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing could be sent, so nothing was processed."""
-    monkeypatch.setattr("flowmaestro_transports.anyio.socket.Socket.dropped", lambda self: False)
+    monkeypatch.setattr(
+        "flowmaestro_transports.http11.connection.Connection.dropped", lambda self: False
+    )
 
     def handler(peer: Any) -> None:
         peer.read_request()
@@ -395,7 +396,7 @@ def test_idle_connections_are_bounded(play: Play, scripted: Any) -> None:
         for body in bodies:
             await read_all(body)
         assert transport._pool is not None
-        assert transport._pool.idle_count == 2
+        assert len(transport._pool.idle) == 2
 
     with scripted.ScriptedServer(scripted.echo) as server:
         play(scenario, max_connections=2)

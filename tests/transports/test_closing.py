@@ -13,7 +13,7 @@ from lanes import LANES, Runner, fails, get, post
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportClosedError
 from flowmaestro_transports import RequestsTransport
-from flowmaestro_transports.anyio.failures import too_slow
+from flowmaestro_transports.http11.failures import too_slow
 
 PROMPT = 8.0
 """Seconds within which somebody must have been woken; what they wait for takes longer."""

@@ -18,6 +18,7 @@ from flowmaestro_transports.anyio.steps import carry_out
 from flowmaestro_transports.http11.connection import (
     Connection,
     TlsContext,
+    blaming_the_proxy,
     establish,
     exchange_heads,
     receive,
@@ -91,18 +92,13 @@ class Attempt:
                 return b"".join(parts)
 
     async def _connect(self, route: Route, tls: TlsContext) -> Connection:
-        proxy = route.proxy
         _, host, port = route.first_hop
-        try:
+        with blaming_the_proxy(route):
             wire = TcpWire(await dial(host, port))
-            try:
-                connection = await carry_out(establish(wire, route, tls), wire.sock)
-            except BaseException:
-                wire.close()
-                raise
-        except (OSError, ValueError) as error:
-            if proxy is None:
-                raise
-            raise ConnectionError(f"proxy {proxy.url}: {error}") from error
+        try:
+            connection = await carry_out(establish(wire, route, tls), wire.sock)
+        except BaseException:
+            wire.close()
+            raise
         self.held.append(connection)
         return connection

@@ -7,6 +7,7 @@ touch: the socket that it is given.
 from __future__ import annotations
 
 import ssl
+from contextlib import contextmanager
 from typing import Callable, Generator, Hashable
 
 from flowmaestro_core.http.messages import Headers, Request
@@ -47,6 +48,17 @@ class Connection:
         self.wire.close()
 
 
+@contextmanager
+def blaming_the_proxy(route: Route) -> Generator[None, None, None]:
+    """What goes wrong in this block is the fault of the route's proxy, if it has one."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if route.proxy is None:
+            raise
+        raise ConnectionError(f"proxy {route.proxy.url}: {error}") from error
+
+
 def establish(wire: TcpWire, route: Route, tls: TlsContext) -> Generator[Want, None, Connection]:
     """A connection for requests on `route`, made of a socket that has reached `route.first_hop`.
 
@@ -55,10 +67,12 @@ def establish(wire: TcpWire, route: Route, tls: TlsContext) -> Generator[Want, N
     """
     hop: Wire = wire
     scheme, host, _ = route.first_hop
-    if scheme == "https":
-        hop = yield from _start_tls(hop, tls(), host)
+    with blaming_the_proxy(route):
+        if scheme == "https":
+            hop = yield from _start_tls(hop, tls(), host)
+        if route.is_tunnel:
+            yield from _open_tunnel(hop, route)
     if route.is_tunnel:
-        yield from _open_tunnel(hop, route)
         hop = yield from _start_tls(hop, tls(), route.origin.host)
     return Connection(hop, route.key)
 

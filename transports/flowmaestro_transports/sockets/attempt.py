@@ -13,6 +13,7 @@ from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_transports.http11.connection import (
     Connection,
     TlsContext,
+    blaming_the_proxy,
     establish,
     exchange_heads,
     receive,
@@ -84,15 +85,11 @@ class Attempt:
                 return b"".join(parts)
 
     def _connect(self, route: Route, tls: TlsContext) -> Connection:
-        step, proxy = self._step, route.proxy
+        step = self._step
         _, host, port = route.first_hop
-        try:
+        with blaming_the_proxy(route):
             sock = dial(step, host, port, self._deadline.at)
-            connection = self._drive(sock, establish(TcpWire(sock), route, tls))
-        except (OSError, ValueError) as error:
-            if proxy is None:
-                raise
-            raise ConnectionError(f"proxy {proxy.url}: {error}") from error
+        connection = self._drive(sock, establish(TcpWire(sock), route, tls))
         step.connections.append(connection)
         step.sockets.clear()
         return connection

@@ -1,17 +1,17 @@
-"""TLS within TLS in memory: whatever the outer layer takes and gives at a time, nothing is lost."""
+"""TLS on a wire in memory: whatever the outer layer takes and gives at a time, nothing is lost."""
 
 from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import Any, List
+from typing import Any, List, Optional
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmaestro_transports.anyio.tls import NestedTls
 from flowmaestro_transports.http11.tls import tls_context
+from flowmaestro_transports.http11.wire import TlsWire, Want
 
 SCHEDULE = st.lists(st.sampled_from([0, 0, 1, 5, 100, 3000, 20_000]), min_size=1, max_size=40)
 
@@ -22,7 +22,9 @@ class Outer:
     def __init__(self, steps: List[int]) -> None:
         self.there = bytearray()
         self.here = bytearray()
+        self.ended_by_peer = False
         self.ended = False
+        self.sock: Any = None
         self.closed = False
         self._steps = [*steps, 1000]
         self._turn = 0
@@ -31,20 +33,15 @@ class Outer:
         self._turn += 1
         return self._steps[self._turn % len(self._steps)]
 
-    def fileno(self) -> int:
-        return 7
-
     def send(self, data: memoryview, /) -> int:
         count = self._step()
-        if not count:
-            raise ssl.SSLWantWriteError
         self.there += data[:count]
         return min(count, len(data))
 
-    def recv(self, size: int, /) -> bytes:
-        count = min(self._step(), size)
-        if not count or not (self.here or self.ended):
-            raise ssl.SSLWantReadError
+    def receive(self) -> Optional[bytes]:
+        count = self._step()
+        if not count or not (self.here or self.ended_by_peer):
+            return None
         data = bytes(self.here[:count])
         del self.here[:count]
         return data
@@ -90,12 +87,20 @@ def contexts(authority: Any) -> Any:
         return tls_context(path), server
 
 
+def shake_hands(tls: TlsWire, server: Server) -> None:
+    for want in tls.handshake():
+        assert isinstance(want, Want)
+        server.step()
+    server.step()
+
+
 def until_done(call: Any, server: Server) -> Any:
+    """What the call gives once it can do something."""
     for _ in range(100_000):
-        try:
-            return call()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            server.step()
+        done = call()
+        if done is not None and done != 0:
+            return done
+        server.step()
     raise AssertionError("no end")
 
 
@@ -105,9 +110,8 @@ def test_nothing_is_lost(contexts: Any, steps: List[int], sizes: List[int], good
     client, server_side = contexts
     outer = Outer(steps)
     server = Server(outer, server_side)
-    tls = NestedTls(outer, client, "inner.example")
-    until_done(tls.do_handshake, server)
-    server.step()
+    tls = TlsWire(outer, client, "inner.example")
+    shake_hands(tls, server)
     sent = b"".join(bytes([n % 256]) * size for n, size in enumerate(sizes))
     rest = memoryview(sent)
     while rest:
@@ -119,25 +123,40 @@ def test_nothing_is_lost(contexts: Any, steps: List[int], sizes: List[int], good
 
     back = b""
     while len(back) < len(sent):
-        back += until_done(lambda: tls.recv(65536), server)
+        back += until_done(tls.receive, server)
     assert back == sent
+    assert not tls.ended
 
     if goodbye:
         server.say_goodbye()
-    outer.ended = True
+    outer.ended_by_peer = True
     if goodbye:
-        assert until_done(lambda: tls.recv(1), server) == b""
+        assert until_done(tls.receive, server) == b""
+        assert tls.ended
     else:
         with pytest.raises(ssl.SSLError):
-            until_done(lambda: tls.recv(1), server)
-    assert tls.fileno() == 7
+            until_done(tls.receive, server)
     tls.close()
     assert outer.closed
+
+
+def test_a_goodbye_behind_the_last_bytes_is_told_with_them(contexts: Any) -> None:
+    client, server_side = contexts
+    outer = Outer([100_000])
+    server = Server(outer, server_side)
+    tls = TlsWire(outer, client, "inner.example")
+    shake_hands(tls, server)
+    assert tls.send(memoryview(b"hello")) == 5
+    server.step()
+    server.say_goodbye()
+    assert tls.receive() == b"hello"
+    assert tls.ended
+    assert tls.receive() == b""
 
 
 def test_a_wrong_name_is_refused(contexts: Any) -> None:
     client, server_side = contexts
     outer = Outer([])
-    tls = NestedTls(outer, client, "other.example")
+    server = Server(outer, server_side)
     with pytest.raises(ssl.SSLCertVerificationError):
-        until_done(tls.do_handshake, Server(outer, server_side))
+        shake_hands(TlsWire(outer, client, "other.example"), server)
