@@ -1,4 +1,4 @@
-"""Webhook deliveries: whether they are authentic, and what they say.
+"""Webhooks as values that do not show their secrets; deliveries: are they authentic, and of what.
 
 FlowMaestro signs the bytes of a delivery's body with the webhook's secret (HMAC-SHA256) and
 sends `X-FlowMaestro-Signature: v1=<hex>`.
@@ -6,13 +6,12 @@ sends `X-FlowMaestro-Signature: v1=<hex>`.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from datetime import datetime, timezone
 from typing import Any, Dict, TypedDict, Union, cast
 
 from flowmaestro_core.errors import WebhookVerificationError
+from flowmaestro_core.http.secrets import REDACTED, showable_url, showable_value
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import decode_json
 from flowmaestro_core.types import WebhookEventType
@@ -30,9 +29,27 @@ class WebhookEvent(TypedDict):
     data: Dict[str, Any]
 
 
+class SecretDict(Dict[str, Any]):
+    """A webhook whose repr, and so whose `str` and log lines, keeps its secrets back.
+
+    They are the value of `secret`, those of its header fields that may be one, and what its URL
+    bears besides the way. In all else it is the plain dict: equality, JSON, pickle, and
+    `data["secret"]` itself.
+    """
+
+    def copy(self) -> SecretDict:
+        """As `dict.copy`, and as secretive."""
+        return SecretDict(self)
+
+    def __repr__(self) -> str:
+        return repr({name: _shown(name, value) for name, value in self.items()})
+
+
 def sign(payload: bytes, secret: str) -> str:
     """The value of `X-FlowMaestro-Signature` for these bytes."""
-    digest = hmac.new(secret.encode("utf-8"), payload, hashlib.sha256).hexdigest()
+    import hmac  # which loads OpenSSL: with the first delivery, not with `client.webhooks`
+
+    digest = hmac.new(secret.encode("utf-8"), payload, "sha256").hexdigest()
     return f"v1={digest}"
 
 
@@ -42,6 +59,8 @@ def check_signature(payload: Union[bytes, str], signature: Union[bytes, str], se
     Raises `WebhookVerificationError` if none is; `TypeError` or `ValueError` for a payload that
     is no body and a secret that is none.
     """
+    import hmac
+
     raw = _bytes_of(payload)
     if not isinstance(secret, str) or not secret:
         raise ValueError("secret must be the webhook's secret, a non-empty str")
@@ -103,3 +122,12 @@ def _unix_time(text: str) -> float:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     return moment.timestamp()
+
+
+def _shown(name: str, value: Any) -> Any:
+    if name == "url" and isinstance(value, str):
+        return showable_url(value)
+    if name == "headers" and isinstance(value, dict):
+        fields = cast("Dict[str, Any]", value)
+        return {key: showable_value(key, fields[key]) for key in fields}
+    return REDACTED if name == "secret" and value is not None else value

@@ -24,7 +24,7 @@ from flowmaestro_core.types import (
     WebhookEventType,
     WebhookWithSecret,
 )
-from flowmaestro_core.with_secret import SecretDict
+from flowmaestro_core.webhooks import SecretDict
 
 
 class Webhooks(Resource[D]):

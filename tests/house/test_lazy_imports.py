@@ -10,6 +10,7 @@ from typing import Any, Set
 import pytest
 
 import flowmaestro
+import flowmaestro_core.resources
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, resources
 
 CLIENTS = "from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient\n"
@@ -49,6 +50,19 @@ def test_an_error_comes_without_the_clients() -> None:
     assert "flowmaestro.client" not in loaded("from flowmaestro import NotFoundError")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resource_comes_without_those_that_it_does_not_need(name: str) -> None:
+    home = "flowmaestro_core.resources."
+    read = loaded(f"{CLIENTS}FlowMaestroClient('k').{name}")
+    needed = {"workflows": {"workflows", "executions"}}.get(name, {name})
+    assert {module[len(home) :] for module in read if module.startswith(home)} == {
+        "listing",
+        *needed,
+    }
+    if name == "webhooks":
+        assert "hmac" not in read
+
+
 @pytest.fixture(params=[FlowMaestroClient, AsyncFlowMaestroClient])
 def client(request: Any) -> Any:
     return request.param("fm_live_0123456789", transport=lambda request: None)
@@ -76,7 +90,11 @@ def test_a_derived_client_takes_no_resource_over(client: Any, derive: Any) -> No
     assert client.workflows is own
 
 
-@pytest.mark.parametrize("module", [flowmaestro, resources], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module",
+    [flowmaestro, resources, flowmaestro_core.resources],
+    ids=lambda module: module.__name__,
+)
 def test_a_lazy_package_is_like_any_other(module: Any) -> None:
     assert set(module.__all__) <= set(dir(module))
     for name in module.__all__:
@@ -106,6 +124,6 @@ assert not raised, raised
 
 
 def test_threads_may_ask_for_the_first_resources_at_once() -> None:
-    """Without the one import that comes first, about one run in four fails."""
+    """No two modules import each other, so that no thread meets a half-made one."""
     for _ in range(8):
         subprocess.run([sys.executable, "-c", RACE], check=True)

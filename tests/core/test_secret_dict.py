@@ -10,7 +10,7 @@ import pytest
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.resources.webhooks import Webhooks
-from flowmaestro_core.with_secret import SecretDict
+from flowmaestro_core.webhooks import SecretDict
 
 PLAIN = {"id": "wh_1", "secret": "whsec_1"}
 
