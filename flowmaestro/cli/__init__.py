@@ -1,10 +1,26 @@
-"""The command line: `serve`, an embedded FlowMaestro, and `demo`, a tour of this SDK.
+"""The command line, `flowmaestro` or `python -m flowmaestro`.
 
-Each command is imported when it is asked for; nothing here loads an HTTP stack before that.
+Results go to standard output, everything else to standard error. Each command is imported when
+it is asked for, so that `--help` loads nothing heavy.
 """
 
 from __future__ import annotations
 
+from typing import Optional
+
+DONE, FAILED, USAGE, NOT_FOUND, AUTHENTICATION, RATE_LIMIT, NETWORK = range(7)
+TIMED_OUT = 124
+"""What `timeout` of GNU coreutils exits with."""
+INTERRUPTED = 130
+"""What a shell reports of a command that Ctrl-C ended: 128 and the number of SIGINT."""
+
 
 class CommandFailed(Exception):
-    """A command could not do its job; the text says why, in one line for the user."""
+    """A command could not do its job; the text says why, in one line for the user.
+
+    `status` is the exit status; without a text nothing is printed.
+    """
+
+    def __init__(self, text: Optional[str] = None, status: int = FAILED) -> None:
+        super().__init__(text or "")
+        self.status = status

@@ -1,155 +1,272 @@
-"""The arguments of every command, and what their combinations mean."""
+"""The arguments of every command."""
 
 from __future__ import annotations
 
 import argparse
-import os
-from typing import Optional
+from typing import Any, Callable, Dict, NamedTuple, NoReturn, Tuple
 
 from flowmaestro_core import __version__
-from flowmaestro_core.defaults import DEFAULT_BASE_URL
-from flowmaestro_core.options import ClientOptions
 
-TRANSPORTS = ("requests", "aiohttp", "anyio", "trio", "memory")
-SHAPES = ("deployed", "documented")
-EVENTS = ("live", "silent")
-DEFAULT_PORT = 8787
+LISTED = ("workflows", "executions", "agents", "knowledge-bases", "triggers", "webhooks")
+GOTTEN = ("workflows", "executions", "agents", "threads", "knowledge-bases", "webhooks")
 
-_ABOUT = "FlowMaestro for Python: an embedded server to develop against, and a demonstration."
+_ABOUT = """\
+Run FlowMaestro workflows and talk to its agents. The key is --api-key or $FLOWMAESTRO_API_KEY,
+the server --base-url or $FLOWMAESTRO_BASE_URL.
+"""
 _EXAMPLES = """\
 examples:
-  python -m flowmaestro demo
-  python -m flowmaestro demo --transport trio --shapes documented
-  python -m flowmaestro serve --port 8787
+  flowmaestro run wf_123 -i name=Ada
+  flowmaestro chat agent_123
+  flowmaestro list workflows --json
+  flowmaestro doctor
+  flowmaestro serve
+
+exit status:
+  0 done, 1 failed, 2 wrong arguments, 3 not found, 4 key refused, 5 rate limit, 6 network,
+  124 --timeout was over, 130 Ctrl-C
 """
-_ABOUT_SERVE = """\
-Serve an embedded FlowMaestro over HTTP until Ctrl-C. It holds every resource that the
-documentation names, and forgets what happened to them when it ends. On a loopback address it
-answers to loopback names only.
-"""
-_ABOUT_DEMO = """\
-Start an embedded FlowMaestro and do the main job of this SDK over a real socket: run a workflow
-and follow its events, talk to an agent, query a knowledge base, fire a trigger, verify a webhook
-delivery, see a run fail. With --base-url or --api-key it visits a real server instead, where it
-only reads.
-"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+class _Argument(NamedTuple):
+    """What `add_argument` takes."""
+
+    flags: Tuple[str, ...]
+    settings: Dict[str, Any]
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; it leaves `command` at `None` when there is none."""
-    parser = argparse.ArgumentParser(
-        prog="flowmaestro",
-        description=_ABOUT,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="flowmaestro", description=_ABOUT, epilog=_EXAMPLES, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    _describe_serve(
-        commands.add_parser(
-            "serve", help="serve an embedded FlowMaestro over HTTP", description=_ABOUT_SERVE
+    for name, (what, arguments, examples) in COMMANDS.items():
+        about = what[0].upper() + what[1:] + "."
+        shown = "examples:\n" + "".join(f"  flowmaestro {name} {each}\n" for each in examples)
+        command = commands.add_parser(
+            name, help=what, description=about, epilog=shown, formatter_class=raw
         )
-    )
-    _describe_demo(
-        commands.add_parser("demo", help="see what this SDK does", description=_ABOUT_DEMO)
-    )
+        for flags, settings in (*arguments, _flag("--debug", "show tracebacks")):
+            command.add_argument(*flags, **settings)
     return parser
 
 
-def server_to_visit(options: argparse.Namespace) -> Optional[ClientOptions]:
-    """The real server that `demo` was sent to, and the key for it; `None` for the embedded one.
+def suggestion(text: str, names: Tuple[str, ...]) -> str:
+    """`"; did you mean ...?"` where one of the names is close to the text, else `""`."""
+    from difflib import get_close_matches
 
-    What was left out comes from the environment, as for a client. Arguments that contradict
-    each other, or that no client would take, end the program with a usage message.
-    """
-    if options.base_url is None and options.api_key is None:
-        return None
-    parser: argparse.ArgumentParser = options.parser
-    if options.transport == "memory":
-        parser.error("the transport memory reaches no real server")
-    if options.shapes or options.events:
-        parser.error("--shapes and --events are for the embedded server")
-    environment = os.environ
-    try:
-        return ClientOptions(
-            options.api_key or environment.get("FLOWMAESTRO_API_KEY") or "",
-            base_url=options.base_url
-            or environment.get("FLOWMAESTRO_BASE_URL")
-            or DEFAULT_BASE_URL,
-        )
-    except ValueError as error:
-        parser.error(str(error))
+    close = get_close_matches(text, names, 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
-def _describe_serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--port",
-        type=_port,
-        default=DEFAULT_PORT,
-        help="port to listen on, 0 for a free one (default: %(default)s)",
-    )
-    parser.add_argument("--shapes", choices=SHAPES, default="deployed", help=_SHAPES_HELP)
-    parser.add_argument("--events", choices=EVENTS, default="live", help=_EVENTS_HELP)
-    parser.add_argument(
-        "--api-key",
-        type=_api_key,
-        metavar="KEY",
-        help="the key that may do everything (default: a new one at each start)",
-    )
-    parser.add_argument(
-        "--allow-webhooks-to",
-        action="append",
-        default=[],
-        metavar="HOST",
-        help="send webhooks to this host, too; may be repeated (default: to loopback only)",
-    )
+def _of(name: str, help: str, **more: Any) -> _Argument:
+    """A positional argument, shown in capitals."""
+    return _Argument((name,), {"metavar": name.upper(), "help": help, **more})
 
 
-def _describe_demo(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(parser=parser)
-    parser.add_argument(
-        "--transport",
-        choices=TRANSPORTS,
-        default="requests",
-        help="what carries the requests (default: %(default)s); requests and memory show the "
-        "sync client, aiohttp, anyio and trio the awaiting one; memory opens no socket",
-    )
-    parser.add_argument("--shapes", choices=SHAPES, help=_SHAPES_HELP)
-    parser.add_argument("--events", choices=EVENTS, help=_EVENTS_HELP)
-    parser.add_argument(
-        "--base-url",
-        metavar="URL",
-        help="visit this server instead (default: $FLOWMAESTRO_BASE_URL, then "
-        f"{DEFAULT_BASE_URL}, if --api-key is given)",
-    )
-    parser.add_argument(
-        "--api-key",
-        metavar="KEY",
-        help="the key for that server (default: $FLOWMAESTRO_API_KEY)",
-    )
+def _option(flags: str, metavar: str, help: str, **more: Any) -> _Argument:
+    return _Argument(tuple(flags.split()), {"metavar": metavar, "help": help, **more})
 
 
-_SHAPES_HELP = """which description of the API the embedded server follows: the server that
-answers today, or the published reference (default: deployed)"""
-_EVENTS_HELP = """whether an execution's event stream tells what happens, or is as silent as the
-deployed server's can be (default: live)"""
+def _many(flags: str, metavar: str, help: str, **more: Any) -> _Argument:
+    help += "; may be given several times"
+    return _option(flags, metavar, help, action="append", default=[], **more)
 
 
-def _port(text: str) -> int:
-    try:
-        port = int(text)
-    except ValueError:
-        port = -1
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
-    return port
+def _flag(name: str, help: str) -> _Argument:
+    return _Argument((name,), {"action": "store_true", "help": help})
+
+
+def _choice(name: str, help: str, *choices: str, default: str) -> _Argument:
+    settings = {"choices": choices, "metavar": "X", "default": default}
+    return _Argument((name,), {**settings, "help": f"{help}: {', '.join(choices)} [{default}]"})
+
+
+def _resource(names: Tuple[str, ...]) -> _Argument:
+    choices = ", ".join(names[:-1]) + f" or {names[-1]}"
+
+    def resource(text: str) -> str:
+        if text in names:
+            return text
+        raise argparse.ArgumentTypeError(f"{text!r} is not {choices}{suggestion(text, names)}")
+
+    return _of("resource", choices, type=resource)
+
+
+def _checked(is_right: Callable[[str], bool], kind: Callable[[str], Any], what: str) -> Any:
+    """A type of `argparse`, which says what is wrong in our words."""
+
+    def convert(text: str) -> Any:
+        try:
+            if is_right(text):
+                return kind(text)
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"{text!r} is no {what}")
+
+    return convert
 
 
 def _api_key(text: str) -> str:
+    from flowmaestro_core.arguments import check_token
+
     try:
-        return ClientOptions(text).api_key
+        check_token("the key", text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+_PORT = _checked(lambda text: 0 <= int(text) <= 65535, int, "port: 0 to 65535")
+_COUNT = _checked(lambda text: int(text) >= 1, int, "whole number of at least 1")
+_SECONDS = _checked(lambda text: 0 < float(text) < 1e9, float, "number of seconds above 0")
+
+_WORKFLOW = _of("workflow", "id of the workflow")
+_EXECUTION = _of("execution", "id of the execution")
+_INPUTS = (
+    _many("-i --input", "KEY=TEXT", "an input; KEY:=JSON for one that is no text"),
+    _option("--input-file", "FILE", "a file with inputs as a JSON object; - for stdin"),
+)
+_TIMEOUT = _option("--timeout", "SECONDS", "for one execution [300]", type=_SECONDS, default=300.0)
+_FOLLOW = (_TIMEOUT, _option("--timeline", "FILE", "draw the run's timeline into an .svg file"))
+_CHECK = (
+    _option("--schema", "FILE", "a JSON Schema to check the inputs by"),
+    _flag("--no-check", "send the inputs unchecked"),
+)
+_SERVER = (
+    _option("--api-key", "KEY", "[$FLOWMAESTRO_API_KEY]"),
+    _option("--base-url", "URL", "[$FLOWMAESTRO_BASE_URL]"),
+)
+_EMBEDDED = (
+    _choice("--shapes", "which dialect of the API", "deployed", "documented", default="deployed"),
+    _choice("--events", "what event streams are", "live", "silent", default="live"),
+)
+TRANSPORTS = ("sockets", "requests", "aiohttp", "anyio", "trio", "memory")
+
+
+def _json(what: str) -> Tuple[_Argument, ...]:
+    return (*_SERVER, _flag("--json", what))
+
+
+COMMANDS: Dict[str, Tuple[str, Tuple[_Argument, ...], Tuple[str, ...]]] = {
+    "run": (
+        "run a workflow, show its events, print its outputs",
+        (
+            _WORKFLOW,
+            *_INPUTS,
+            _flag("--detach", "start it, print its execution id, and leave"),
+            *_FOLLOW,
+            *_CHECK,
+            *_json("print the ended execution as JSON"),
+        ),
+        ("wf_123 -i name=Ada", "wf_123 -i count:=3 --timeout 60", "wf_123 --input-file in.json"),
+    ),
+    "watch": (
+        "follow an execution to its end",
+        (_EXECUTION, *_FOLLOW, *_json("print each event as a line of JSON")),
+        ("2f1c9a52-…", "2f1c9a52-… --json"),
+    ),
+    "chat": (
+        "talk to an agent",
+        (
+            _of("agent", "id of the agent"),
+            _option("--thread", "THREAD", "go on with this thread"),
+            *_SERVER,
+        ),
+        ("agent_123", "agent_123 --thread thread_123"),
+    ),
+    "list": (
+        "list resources",
+        (
+            _resource(LISTED),
+            _option("--limit", "N", "how many at most [20]", type=_COUNT, default=20),
+            _flag("--all", "all of them"),
+            _option("--workflow", "WORKFLOW", "executions and triggers of this workflow only"),
+            _option("--status", "STATUS", "executions with this status only"),
+            *_json("print a JSON array"),
+        ),
+        ("workflows", "executions --workflow wf_123 --status failed --all --json"),
+    ),
+    "get": (
+        "show one resource",
+        (_resource(GOTTEN), _of("id", "its id"), *_json("print a JSON object")),
+        ("workflows wf_123", "executions 2f1c9a52-…"),
+    ),
+    "cancel": (
+        "cancel a running execution",
+        (_EXECUTION, *_json("print the server's answer as JSON")),
+        ("2f1c9a52-…",),
+    ),
+    "query": (
+        "search a knowledge base",
+        (
+            _of("kb", "id of the knowledge base"),
+            _of("text", "what to look for"),
+            _option("--top-k", "N", "how many results", type=_COUNT),
+            *_json("print a JSON array"),
+        ),
+        ('kb_123 "How do I reset my password?"',),
+    ),
+    "fire": (
+        "fire a trigger",
+        (
+            _of("trigger", "id of the trigger"),
+            *_INPUTS,
+            *_json("print the server's answer as JSON"),
+        ),
+        ("trigger_123 -i name=Ada",),
+    ),
+    "doctor": (
+        "check the key, the server and the way to it, and say what to do",
+        _json("print a JSON array of what was checked"),
+        ("", "--base-url http://127.0.0.1:8787"),
+    ),
+    "types": (
+        "write typed functions that run workflows",
+        (
+            _of("workflow", "id of a workflow", nargs="+"),
+            _option("-o --output", "FILE", "where to write [stdout]"),
+            _flag("--check", "write nothing; exit 1 if FILE is out of date"),
+            _CHECK[0],
+            *_json("print JSON that says what was written"),
+        ),
+        ("wf_123 wf_456 -o my_flows.py", "wf_123 -o my_flows.py --check"),
+    ),
+    "mcp": (
+        "offer workflows as tools over the Model Context Protocol, on stdin and stdout",
+        (
+            _many("--workflow", "ID", "offer this workflow", required=True),
+            _TIMEOUT,
+            *_SERVER,
+        ),
+        ("--workflow wf_123 --workflow wf_456",),
+    ),
+    "serve": (
+        "serve an embedded FlowMaestro over HTTP",
+        (
+            _option("--host", "HOST", "where to listen [127.0.0.1]", default="127.0.0.1"),
+            _option("--port", "N", "0 for a free one [8787]", type=_PORT, default=8787),
+            *_EMBEDDED,
+            _option("--api-key", "KEY", "the key [a new one at each start]", type=_api_key),
+            _many("--allow-webhooks-to", "HOST", "send webhooks to this host, too"),
+        ),
+        ("", "--port 0"),
+    ),
+    "demo": (
+        "see what this SDK does, on an embedded FlowMaestro",
+        (
+            _choice("--transport", "the carrier", *TRANSPORTS, default="sockets"),
+            *_EMBEDDED,
+        ),
+        ("", "--transport trio --shapes documented"),
+    ),
+}
+"""What each does, its arguments, and examples."""

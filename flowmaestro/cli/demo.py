@@ -1,136 +1,103 @@
-"""`demo`: the tours, set up over the transport that was asked for."""
+"""`demo`: the tour, over the transport that was asked for."""
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
 import time
-from typing import Awaitable, Callable
+from contextlib import contextmanager
+from typing import Any, Callable, Generator, Iterator
 
+import flowmaestro_transports
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, __version__
-from flowmaestro.cli import CommandFailed, awaiting_tour, blocking_tour
-from flowmaestro.cli.event_loop import run
-from flowmaestro.cli.mailbox import AsyncMailbox, MemoryMailbox, receiving
+from flowmaestro.cli import CommandFailed, tour
+from flowmaestro.cli.console import console
+from flowmaestro.cli.mailbox import HttpMailbox, MemoryMailbox
 from flowmaestro.cli.narrator import Narrator
-from flowmaestro.cli.screen import Screen, bold, dim
-from flowmaestro.testing import Events, FakeFlowMaestro, MemoryTransport, Shapes, running_server
-from flowmaestro_core.options import ClientOptions
-from flowmaestro_transports import AsyncTransport
+from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server
 
-BlockingTour = Callable[[FlowMaestroClient, Narrator], None]
-AwaitingTour = Callable[[AsyncFlowMaestroClient, Narrator], Awaitable[None]]
+_CLASSES = {
+    "sockets": "SocketTransport",
+    "requests": "RequestsTransport",
+    "aiohttp": "AiohttpTransport",
+    "anyio": "AnyioTransport",
+    "trio": "AnyioTransport",
+}
 
 
-def demo(transport: str, shapes: Shapes, events: Events) -> None:
-    """Do the main job against an embedded server, over `transport`.
-
-    Raises `FlowMaestroError` or `CommandFailed` when something is not as it should be.
-    """
+def demo_command(options: argparse.Namespace) -> None:
+    """Do the main job on an embedded server, in memory or on a port."""
     began = time.monotonic()
-    screen = Screen.standard_output()
-    fake = FakeFlowMaestro(shapes, events, epoch=time.time())
-    about = f"{shapes} shapes, {events} events"
-    if transport == "memory":
-        _open(screen, transport, f"an embedded FlowMaestro in memory, on a virtual clock ({about})")
-        _tour_in_memory(screen, fake)
+    screen = console(sys.stdout)
+    about = f", over {options.transport}"
+    screen.line(("FlowMaestro for Python", "bold"), f" {__version__}", (about, "dim"))
+    fake = FakeFlowMaestro(options.shapes, options.events, epoch=time.time())
+    about = f"({options.shapes} shapes, {options.events} events)"
+    if options.transport == "memory":
+        screen.line(f"an embedded FlowMaestro in memory, on a virtual clock {about}")
+        transport = MemoryTransport(fake)
+        with FlowMaestroClient(fake.api_key, transport=transport) as client:
+            tour.take_tour(client, MemoryMailbox(fake), Narrator(screen, transport.now))
     else:
         _reach_loopback_directly()
-        with running_server(fake) as url, receiving() as mailbox:
-            _open(screen, transport, f"an embedded FlowMaestro on {url} ({about})")
-            _go(
-                transport,
-                screen,
-                ClientOptions(fake.api_key, base_url=url),
-                lambda client, tell: blocking_tour.take_tour(client, mailbox, tell),
-                lambda client, tell: awaiting_tour.take_tour(client, AsyncMailbox(mailbox), tell),
-            )
-    _close(screen, f"All as it should be, in {time.monotonic() - began:.1f} s.")
-
-
-def visit(transport: str, server: ClientOptions) -> None:
-    """Look around on a real server, over `transport`, and change nothing there.
-
-    Raises `FlowMaestroError` or `CommandFailed`.
-    """
-    screen = Screen.standard_output()
-    _open(screen, transport, server.base_url)
-    _go(transport, screen, server, blocking_tour.look_around, awaiting_tour.look_around)
-    _close(
-        screen,
-        "Read only. Left out, because it would start or change something: executing workflows and "
-        "following their events, messages to agents, firing triggers, creating webhooks. The "
-        "demo without --base-url and --api-key shows all that.",
-    )
-
-
-def _tour_in_memory(screen: Screen, fake: FakeFlowMaestro) -> None:
-    transport = MemoryTransport(fake)
-    with FlowMaestroClient(fake.api_key, transport=transport) as client:
-        tell = Narrator(screen, transport.now)
-        blocking_tour.take_tour(client, MemoryMailbox(fake), tell)
-
-
-def _go(
-    transport: str,
-    screen: Screen,
-    server: ClientOptions,
-    blocking: BlockingTour,
-    awaiting: AwaitingTour,
-) -> None:
-    """Take one of the tours: the one that the transport's client is for."""
-    if transport == "requests":
-        from flowmaestro_transports import RequestsTransport
-
-        chosen = RequestsTransport()
-        with FlowMaestroClient(
-            server.api_key, base_url=server.base_url, transport=chosen
-        ) as client:
-            blocking(client, Narrator(screen, chosen.now))
-    else:
-        backend = _backend(transport)
-        run(_go_awaiting, transport, screen, server, awaiting, backend=backend)
-
-
-async def _go_awaiting(
-    transport: str, screen: Screen, server: ClientOptions, tour: AwaitingTour
-) -> None:
-    chosen = _awaiting_transport(transport)
-    async with AsyncFlowMaestroClient(
-        server.api_key, base_url=server.base_url, transport=chosen
-    ) as client:
-        await tour(client, Narrator(screen, chosen.now))
-
-
-def _awaiting_transport(transport: str) -> AsyncTransport:
-    if transport == "aiohttp":
-        from flowmaestro_transports import AiohttpTransport
-
-        return AiohttpTransport()
-    from flowmaestro_transports import AnyioTransport
-
-    return AnyioTransport()
-
-
-def _backend(transport: str) -> str:
-    """The event loop that a transport is shown on."""
-    if transport != "trio":
-        return "asyncio"
-    try:
-        import trio as trio
-    except ImportError:
-        raise CommandFailed(
-            "the transport trio needs trio: pip install 'flowmaestro[trio]'"
-        ) from None
-    return "trio"
-
-
-def _open(screen: Screen, transport: str, where: str) -> None:
-    screen.line(bold("FlowMaestro for Python"), f" {__version__}", dim(f", over {transport}"))
-    screen.line(dim(where))
-
-
-def _close(screen: Screen, text: str) -> None:
+        with running_server(fake) as url, HttpMailbox() as mailbox:
+            screen.line(f"an embedded FlowMaestro on {url} {about}")
+            with _client(options.transport, fake.api_key, url) as client:
+                tour.take_tour(client, mailbox, Narrator(screen, time.monotonic))
     screen.line()
-    screen.paragraph([], text)
+    screen.line(f"All as it should be, in {time.monotonic() - began:.1f} s.")
+
+
+@contextmanager
+def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None, None]:
+    """A client that the tour can call: the sync one, or the async one behind `_Called`."""
+    kind: Callable[[], Any] = getattr(flowmaestro_transports, _CLASSES[transport])
+    try:
+        if transport in ("sockets", "requests"):
+            with FlowMaestroClient(api_key, base_url=base_url, transport=kind()) as client:
+                yield client
+            return
+        from anyio.from_thread import start_blocking_portal
+
+        if transport == "trio":
+            import trio as trio
+    except ImportError as error:
+        hint = f"pip install 'flowmaestro[{transport}]'"
+        raise CommandFailed(f"the transport {transport} needs {error.name}: {hint}") from None
+    backend = "trio" if transport == "trio" else "asyncio"
+    with start_blocking_portal(backend) as portal:
+        awaited = AsyncFlowMaestroClient(api_key, base_url=base_url, transport=kind())
+        try:
+            yield _Called(awaited, portal.call)
+        finally:
+            portal.call(awaited.close)
+
+
+class _Called:
+    """An async client, called from the tour's own thread: each `await` is a call of `run`."""
+
+    def __init__(self, target: Any, run: Callable[..., Any]) -> None:
+        self._target = target
+        self._run = run
+
+    def __getattr__(self, name: str) -> Any:
+        return _Called(getattr(self._target, name), self._run)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        async def call() -> Any:
+            made = self._target(*args, **kwargs)
+            return made if hasattr(made, "__anext__") else await made
+
+        result = self._run(call)
+        return self._iterate(result) if hasattr(result, "__anext__") else result
+
+    def _iterate(self, stream: Any) -> Iterator[Any]:
+        while True:
+            try:
+                yield self._run(stream.__anext__)
+            except StopAsyncIteration:
+                return
 
 
 def _reach_loopback_directly() -> None:

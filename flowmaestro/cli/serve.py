@@ -2,66 +2,65 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import secrets
+import sys
 import time
+from asyncio import CancelledError
 from functools import partial
-from typing import Optional, Sequence
+from typing import Optional
 
+import anyio
 from anyio.abc import TaskStatus
 
 from flowmaestro.cli import CommandFailed
-from flowmaestro.cli.event_loop import run
-from flowmaestro.cli.screen import Screen, bold, dim
-from flowmaestro.testing import Events, FakeFlowMaestro, Shapes
+from flowmaestro.cli.console import console
+from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro.testing import serve as serve_fake
 from flowmaestro.testing.model.seeds import DOCUMENTED_KEYS, TEST_KEY
 
 
-def serve(
-    host: str,
-    port: int,
-    shapes: Shapes,
-    events: Events,
-    api_key: Optional[str] = None,
-    allow_webhooks_to: Sequence[str] = (),
-) -> None:
+def serve_command(options: argparse.Namespace) -> None:
     """Serve until interrupted, which raises `KeyboardInterrupt`.
 
-    The key is `api_key`, or a new one. The keys that the documentation names are refused: a
-    program that finds the port must not know a key. Raises `CommandFailed` when the address
-    cannot be listened on.
+    The key is that of `--api-key`, or a new one. The keys that the documentation names are
+    refused: a program that finds the port must not know a key. Raises `CommandFailed` when the
+    address cannot be listened on.
     """
-    fake = FakeFlowMaestro(shapes, events, epoch=time.time())
+    host, port = options.host, options.port
+    fake = FakeFlowMaestro(options.shapes, options.events, epoch=time.time())
     for known in (fake.api_key, TEST_KEY, *DOCUMENTED_KEYS):
         fake.add_key(known, state="revoked")
-    key = fake.add_key(api_key or f"fm_live_{secrets.token_hex(20)}")
-    listening = _Announcement(Screen.standard_output(), f"{shapes} shapes, {events} events", key)
-    serving = partial(serve_fake, fake, host, port, allow_webhooks_to=allow_webhooks_to)
+    key = fake.add_key(options.api_key or f"fm_live_{secrets.token_hex(20)}")
+    listening = _Announcement(f"{options.shapes} shapes, {options.events} events", key)
+    allowed = options.allow_webhooks_to
+    serving = partial(serve_fake, fake, host, port, allow_webhooks_to=allowed)
     try:
-        run(partial(serving, task_status=listening))
+        anyio.run(partial(serving, task_status=listening))
     except OSError as error:
         raise CommandFailed(f"cannot listen on {host} port {port}: {_reason(error)}") from error
+    except CancelledError:  # what Ctrl-C is before Python 3.11
+        raise KeyboardInterrupt from None
 
 
 class _Announcement(TaskStatus[str]):
     """Told by the server that it listens, tells the user how to reach it."""
 
-    def __init__(self, screen: Screen, about: str, api_key: str) -> None:
-        self._screen = screen
+    def __init__(self, about: str, api_key: str) -> None:
         self._about = about
         self._api_key = api_key
 
     def started(self, value: Optional[str] = None) -> None:
         """`value` is the server's URL."""
-        screen = self._screen
-        screen.whole(bold("FlowMaestro"), f" ({self._about}) listens on ", bold(str(value)))
-        screen.whole("A key that may do everything: ", bold(self._api_key))
-        screen.whole()
-        screen.whole(f"  export FLOWMAESTRO_BASE_URL={value}")
-        screen.whole(f"  export FLOWMAESTRO_API_KEY={self._api_key}")
-        screen.whole()
-        screen.whole(dim("Ctrl-C ends it."))
+        screen = console(sys.stdout)
+        screen.copyable(f"FlowMaestro ({self._about}) listens on {value}")
+        screen.copyable(f"A key that may do everything: {self._api_key}")
+        screen.line()
+        screen.copyable(f"  export FLOWMAESTRO_BASE_URL={value}")
+        screen.copyable(f"  export FLOWMAESTRO_API_KEY={self._api_key}")
+        screen.line()
+        screen.line("Ctrl-C ends it.")
 
 
 def _reason(error: OSError) -> str:

@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-from typing import Dict, Iterator, Optional
+from typing import Callable, Dict, Iterator, Optional
 
 import pytest
+
+from flowmaestro.cli.entry import main
+from flowmaestro.testing import FakeFlowMaestro
 
 
 class CommandLine:
@@ -23,7 +26,10 @@ class CommandLine:
         }
 
     def run(
-        self, *arguments: str, environment: Optional[Dict[str, str]] = None
+        self,
+        *arguments: str,
+        environment: Optional[Dict[str, str]] = None,
+        timeout: float = 60,
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self.command, *arguments],
@@ -31,7 +37,7 @@ class CommandLine:
             capture_output=True,
             text=True,
             encoding="utf-8",
-            timeout=30,
+            timeout=timeout,
         )
 
 
@@ -46,3 +52,35 @@ def _interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+class Done:
+    """What a command in this process did."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status = status
+        self.out = out
+        self.err = err
+
+
+@pytest.fixture
+def fake(request: pytest.FixtureRequest) -> Iterator[FakeFlowMaestro]:
+    """A FlowMaestro in memory that serves every client made in this process."""
+    fake = FakeFlowMaestro(*getattr(request, "param", ()))
+    with fake, fake.installed():
+        yield fake
+
+
+@pytest.fixture
+def command(fake: FakeFlowMaestro, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs a command in this process, against `fake`."""
+
+    def run(*arguments: str) -> Done:
+        try:
+            status = main(arguments)
+        except SystemExit as exit:
+            status = int(exit.code or 0)
+        printed = capsys.readouterr()
+        return Done(status, printed.out, printed.err)
+
+    return run

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from itertools import product
 
 import pytest
 
-from flowmaestro.testing import FakeFlowMaestro, running_server
-from flowmaestro.testing.conformance.scripted_server import ScriptedServer, answering, reply
-from flowmaestro.testing.model.seeds import READ_ONLY_KEY
-
-TRANSPORTS = ["requests", "aiohttp", "anyio", "trio"]
+TRANSPORTS = ["sockets", "requests", "aiohttp", "anyio", "trio"]
 DIALECTS = list(product(["deployed", "documented"], ["live", "silent"]))
 STEPS = [
     "* List workflows  workflows.list",
@@ -49,23 +44,19 @@ def check_tour(output, *, shapes="deployed", events="live"):
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_it_does_the_main_job_over_a_real_socket(flowmaestro, transport):
-    began = time.monotonic()
     done = flowmaestro.run("demo", "--transport", transport)
     assert (done.returncode, done.stderr) == (0, "")
     check_tour(done.stdout)
     assert f", over {transport}\nan embedded FlowMaestro on http://127.0.0.1:" in done.stdout
-    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("transport", ["requests", "aiohttp"])
 def test_a_silent_server_of_the_other_dialect_takes_no_longer_than_it_may(flowmaestro, transport):
-    began = time.monotonic()
     done = flowmaestro.run(
         "demo", "--transport", transport, "--shapes", "documented", "--events", "silent"
     )
     assert (done.returncode, done.stderr) == (0, "")
     check_tour(done.stdout, shapes="documented", events="silent")
-    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize(("shapes", "events"), DIALECTS)
@@ -88,76 +79,11 @@ def test_output_that_the_encoding_lacks_is_replaced(flowmaestro):
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("transport", ["requests", "trio"])
-def test_a_real_server_is_only_read(flowmaestro, transport):
-    fake = FakeFlowMaestro()
-    with running_server(fake) as url:
-        done = flowmaestro.run(
-            "demo", "--transport", transport, "--base-url", url, "--api-key", fake.api_key
-        )
-        changed = fake.deliveries
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f", over {transport}\n{url}\n" in done.stdout
-    for title in ("Workflows", "Latest executions", "Agents", "Triggers", "Knowledge bases"):
-        assert f"\n* {title}  " in done.stdout
-    assert "  input_schema  {" in done.stdout
-    assert "\nRead only. Left out" in done.stdout
-    assert fake.api_key not in done.stdout
-    assert changed == []
-
-
-def test_what_the_key_is_not_good_for_is_said_and_passed_over(flowmaestro):
-    with running_server(FakeFlowMaestro()) as url:
-        done = flowmaestro.run(
-            "demo",
-            "--base-url",
-            url,
-            environment={"FLOWMAESTRO_API_KEY": READ_ONLY_KEY},
-        )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "  not with this key: API key lacks required scopes: knowledge-bases:query" in (
-        done.stdout.splitlines()
-    )
-    assert "\nRead only. Left out" in done.stdout
-
-
-def test_a_key_alone_goes_to_the_server_of_the_environment(flowmaestro):
-    fake = FakeFlowMaestro()
-    with running_server(fake) as url:
-        done = flowmaestro.run(
-            "demo", "--api-key", fake.api_key, environment={"FLOWMAESTRO_BASE_URL": url}
-        )
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def check_failure(done):
-    assert done.returncode == 1
+def check_failure(done, status=1):
+    assert done.returncode == status
     assert done.stderr.startswith("flowmaestro demo: ")
     assert len(done.stderr.splitlines()) == 1
     return done.stderr
-
-
-def test_a_refused_key_is_one_clear_line(flowmaestro):
-    with running_server(FakeFlowMaestro()) as url:
-        done = flowmaestro.run("demo", "--base-url", url, "--api-key", "fm_live_wrong")
-    assert "[invalid_api_key]" in check_failure(done)
-    assert "fm_live_wrong" not in done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_server_that_is_no_flowmaestro_is_one_clear_line(flowmaestro, transport):
-    hotel = answering(reply(b"<html>Welcome to our wireless network</html>"))
-    with ScriptedServer(hotel) as server:
-        done = flowmaestro.run(
-            "demo",
-            "--transport",
-            transport,
-            "--base-url",
-            server.url,
-            "--api-key",
-            "fm_live_any",
-        )
-    check_failure(done)
 
 
 def test_without_trio_the_way_to_get_it_is_named(flowmaestro):

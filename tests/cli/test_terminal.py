@@ -58,9 +58,9 @@ def test_it_is_coloured_and_marked(flowmaestro):
     plain = ESCAPE.sub("", screen)
     assert set(ESCAPE.findall(screen)) == {"0", "1", "2", "31", "32", "36"}
     assert "\x1b" not in plain  # colours, and no other tricks
-    assert "\x1b[36m▸\x1b[0m \x1b[1mList workflows\x1b[0m" in screen
+    assert "\x1b[36m▸ \x1b[0m\x1b[1mList workflows\x1b[0m" in screen
     assert '  ✓ {"message": "Welcome, Ada Lovelace!", "sent_to": "ada@example.com"}\n' in plain
-    assert "execution:progress     33 %  ███░░░░░░░\n" in plain
+    assert "execution:progress     33 %\n" in plain
     assert "  ✗ failed: Service answered 503\n" in plain
 
 
@@ -82,7 +82,7 @@ def test_no_colour_where_none_is_wanted(flowmaestro, environment):
 def test_a_terminal_without_the_symbols_gets_ascii_and_its_colours(flowmaestro):
     screen = in_terminal(flowmaestro, environment={"PYTHONIOENCODING": "ascii"})
     assert screen.isascii()
-    assert "\x1b[36m*\x1b[0m" in screen
+    assert "\x1b[36m* \x1b[0m" in screen
 
 
 @pytest.mark.parametrize("transport", ["requests", "aiohttp", "anyio", "trio"])

@@ -1,7 +1,4 @@
-"""The tour over the sync client: what a program does with FlowMaestro, in ordinary code.
-
-`awaiting_tour.py` is the same program with `await`; a test keeps the two alike.
-"""
+"""The tour: what a program does with FlowMaestro, in ordinary code."""
 
 from __future__ import annotations
 
@@ -108,34 +105,3 @@ def see_failures(client: FlowMaestroClient, tell: Narrator) -> None:
         tell.raised(error)
     else:
         raise CommandFailed("an unknown workflow was run")
-
-
-def look_around(client: FlowMaestroClient, tell: Narrator) -> None:
-    """Read what there is on a real server, and change nothing.
-
-    Raises `FlowMaestroError`; that the key is not good for some part is no failure.
-    """
-    with tell.allowed_step("Workflows", "workflows.list", "workflows.get"):
-        page = client.workflows.list(per_page=10)
-        tell.page(page, "name", "id", "description")
-        for first in page["data"][:1]:
-            workflow = client.workflows.get(first["id"])["data"]
-            tell.about(workflow, "id", "name", "input_schema")
-    with tell.allowed_step("Latest executions", "executions.list", "executions.get"):
-        latest = client.executions.list(per_page=5)
-        tell.page(latest, "id", "workflow_id", "status")
-        for newest in latest["data"][:1]:
-            execution = client.executions.get(newest["id"])["data"]
-            tell.about(execution, "id", "status", "started_at", "completed_at", "error")
-    with tell.allowed_step("Agents", "agents.list"):
-        tell.page(client.agents.list(per_page=10), "name", "id", "model")
-    with tell.allowed_step("Triggers", "triggers.list"):
-        tell.page(client.triggers.list(per_page=10), "name", "id", "type")
-    with tell.allowed_step("Webhooks", "webhooks.list"):
-        tell.page(client.webhooks.list(per_page=10), "name", "id", "events")
-    with tell.allowed_step("Knowledge bases", "knowledge_bases.list", "knowledge_bases.query"):
-        bases = client.knowledge_bases.list(per_page=10)
-        tell.page(bases, "name", "id", "document_count")
-        for base in bases["data"][:1]:
-            response = client.knowledge_bases.query(base["id"], base["name"], top_k=2)
-            tell.hits(base["name"], response["data"]["results"])

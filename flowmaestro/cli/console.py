@@ -1,0 +1,187 @@
+"""Where commands write: rich in a terminal, plain lines in a pipe or where rich is not installed.
+
+Text may come from a server, so control characters never reach the terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import textwrap
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, TextIO, Tuple, Union
+
+if TYPE_CHECKING:
+    from rich.text import Text as RichText
+
+Span = Tuple[str, str]
+"""A text and its style, one of rich's: `bold`, `dim`, `green`, `red`, `cyan`, `yellow`."""
+Text = Union[str, Span]
+WIDEST = 110
+"""Columns used of a terminal, however wide: longer lines are hard to read."""
+
+
+class Symbols(NamedTuple):
+    """Signs for what ASCII says in words."""
+
+    step: str
+    good: str
+    bad: str
+    running: str
+
+
+UNICODE = Symbols("▸", "✓", "✗", "●")
+ASCII = Symbols("*", "+", "-", ">")
+
+
+class Console:
+    """One output, in plain lines: wrapped at words in a terminal, whole in a pipe."""
+
+    symbols = ASCII
+
+    def __init__(self, out: TextIO) -> None:
+        self.width: Optional[int] = None
+        if out.isatty():
+            self.width = min(shutil.get_terminal_size().columns, WIDEST)
+        self._out = out
+        self._streams = False
+        self._column = 0
+        self._word = ""
+
+    def line(self, *texts: Text, indent: int = 0) -> None:
+        """Write one line; where it is wrapped, the rest is indented by `indent` columns."""
+        whole = "".join(text for text, _ in _spans(texts)).rstrip()
+        if self.width is not None and len(whole) > self.width:
+            whole = textwrap.fill(
+                whole[indent:],
+                self.width,
+                initial_indent=whole[:indent],
+                subsequent_indent=" " * indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        self._write(whole + "\n")
+
+    def copyable(self, text: str) -> None:
+        """Write one line that is never wrapped."""
+        self._write(printable(text) + "\n")
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Write rows in columns."""
+        cells = [[printable(cell) for cell in row] for row in [headings, *rows]]
+        widths = [max(map(len, column)) for column in zip(*cells)]
+        for row in cells:
+            self.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths)), indent=4)
+
+    def stream(self, piece: str, lead: str = "") -> None:
+        """Write a piece of a text that grows; `lead` goes before its first line.
+
+        In a terminal a word is held back until it is whole, so that no line ends within one.
+        """
+        if not self._streams:
+            self._streams = True
+            self._write(lead)
+            self._column = len(lead)
+        if self.width is None:
+            self._write(_without_controls(piece))
+            return
+        *whole, self._word = re.split(r"(?<=\s)", self._word + _without_controls(piece))
+        for word in whole:
+            self._add_word(word, self.width, len(lead))
+
+    def end_stream(self, indent: int = 0) -> None:
+        """End the text that grew."""
+        if self._streams:
+            if self._word and self.width is not None:
+                self._add_word(self._word, self.width, indent)
+            self._streams, self._word = False, ""
+            self._write("\n")
+
+    def _add_word(self, word: str, width: int, indent: int) -> None:
+        text = word.rstrip()
+        if self._column > indent and self._column + len(text) > width:
+            self._break_line(indent)
+        self._write(text)
+        self._column += len(text)
+        if "\n" in word:
+            self._break_line(indent)
+        elif text != word and self._column < width:
+            self._write(" ")
+            self._column += 1
+
+    def _break_line(self, indent: int) -> None:
+        self._write("\n" + " " * indent)
+        self._column = indent
+
+    def _write(self, text: str) -> None:
+        encoding = self._out.encoding or "utf-8"
+        self._out.write(text.encode(encoding, "replace").decode(encoding))
+        self._out.flush()
+
+
+class RichConsole(Console):
+    """One terminal, in colour, written to by rich."""
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__(out)
+        from rich.console import Console as Terminal
+
+        self.terminal: Any = Terminal(
+            file=out, width=self.width, highlight=False, markup=False, emoji=False
+        )
+        if self.terminal.encoding.lower().startswith("utf"):
+            self.symbols = UNICODE
+
+    def line(self, *texts: Text, indent: int = 0) -> None:
+        """As `Console.line`, in colour."""
+        whole = rich_text(*texts)
+        lead, rest = whole[:indent], whole[indent:]
+        for part in rest.wrap(self.terminal, max((self.width or WIDEST) - indent, 1)):
+            part.rstrip()
+            self.terminal.print(lead + part)
+            lead = rich_text(" " * indent)
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """As `Console.table`; a cell is wrapped within its column."""
+        from rich.table import Table
+
+        table = Table(*headings, box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for row in rows:
+            table.add_row(*(rich_text(cell) for cell in row))
+        self.terminal.print(table)
+
+
+def console(out: TextIO) -> Console:
+    """The best console for `out`.
+
+    Rich only in a terminal, and not when `NO_COLOR` is set (no-color.org) or the terminal is
+    known not to understand.
+    """
+    plain = not out.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if not plain:
+        try:
+            return RichConsole(out)
+        except ImportError:
+            pass
+    return Console(out)
+
+
+def rich_text(*texts: Text) -> RichText:
+    """The texts as one of rich's."""
+    from rich.text import Text as RichText
+
+    return RichText.assemble(*_spans(texts))
+
+
+def printable(text: str) -> str:
+    """The text with a space for every character that is no sign, terminal controls above all."""
+    return text if text.isprintable() else "".join(s if s.isprintable() else " " for s in text)
+
+
+def _without_controls(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _spans(texts: Sequence[Text]) -> Sequence[Span]:
+    spans = [(text, "") if isinstance(text, str) else text for text in texts]
+    return [(printable(text), style) for text, style in spans]

@@ -1,0 +1,29 @@
+"""`mcp`: workflows as tools on standard input and output."""
+
+from __future__ import annotations
+
+import argparse
+
+from flowmaestro import AsyncFlowMaestroClient
+from flowmaestro.cli import CommandFailed
+from flowmaestro.cli.session import client_for
+
+
+def mcp_command(options: argparse.Namespace) -> None:
+    """Serve until the client leaves; an unknown workflow is told before."""
+    try:
+        from flowmaestro.mcp_server import serve_on_stdio, workflow_server
+    except ImportError as error:
+        text = f"mcp needs {error.name} and Python 3.10: pip install 'flowmaestro[mcp]'"
+        raise CommandFailed(text) from None
+    import anyio
+
+    with client_for(options) as client:
+        workflows = [client.workflows.get(each)["data"] for each in options.workflow]
+
+    async def serve() -> None:
+        api_key, base_url = options.api_key or None, options.base_url or None
+        async with AsyncFlowMaestroClient(api_key, base_url=base_url) as awaited:
+            await serve_on_stdio(workflow_server(awaited, workflows, options.timeout))
+
+    anyio.run(serve)

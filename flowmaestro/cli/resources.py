@@ -1,0 +1,97 @@
+"""`list`, `get` and `query`: what there is."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from itertools import islice
+from typing import Any, Dict, Iterable, Mapping, Tuple, cast
+
+from flowmaestro import FlowMaestroClient
+from flowmaestro.cli import USAGE, CommandFailed
+from flowmaestro.cli.console import console
+from flowmaestro.cli.session import client_for, print_json, written
+from flowmaestro_core.http.secrets import showable_value
+
+_COLUMNS: Dict[str, Tuple[str, ...]] = {
+    "workflows": ("id", "name", "description"),
+    "executions": ("id", "workflow_id", "status", "started_at"),
+    "agents": ("id", "name", "model"),
+    "knowledge-bases": ("id", "name", "document_count"),
+    "triggers": ("id", "name", "type", "enabled"),
+    "webhooks": ("id", "name", "url"),
+}
+
+
+def list_command(options: argparse.Namespace) -> None:
+    """A table of resources, or a JSON array."""
+    _check_filters(options)
+    with client_for(options) as client:
+        found = islice(_iterate(client, options), None if options.all else options.limit)
+        rows = [dict(row) for row in found]
+    if options.json:
+        print_json(rows)
+        return
+    names = _COLUMNS[options.resource]
+    if rows:
+        cells = [[written(row.get(name)) for name in names] for row in rows]
+        console(sys.stdout).table([name.replace("_", " ") for name in names], cells)
+    if not rows:
+        print("none", file=sys.stderr)
+    elif not options.all and len(rows) == options.limit:
+        print(f"the first {options.limit}; --all shows all", file=sys.stderr)
+
+
+def get_command(options: argparse.Namespace) -> None:
+    """One resource, a line for each field, or as a JSON object."""
+    with client_for(options) as client:
+        resource: Any = getattr(client, options.resource.replace("-", "_"))
+        found = resource.get(options.id)["data"]
+    if options.json:
+        print_json(found)
+    else:
+        _print_fields(found)
+
+
+def query_command(options: argparse.Namespace) -> None:
+    """What a knowledge base has on a text, the best first."""
+    top_k = {} if options.top_k is None else {"top_k": options.top_k}
+    with client_for(options) as client:
+        reply = client.knowledge_bases.query(options.kb, options.text, **top_k)
+    results = cast("Iterable[Mapping[str, Any]]", reply["data"]["results"])
+    if options.json:
+        print_json(results)
+        return
+    screen = console(sys.stdout)
+    for result in results:
+        score = f"{result['similarity'] or 0.0:.3f}  "
+        screen.line(score, (written(result["document_name"]), "bold"), indent=len(score))
+        screen.line(" " * len(score), written(result["content"]), indent=len(score))
+
+
+def _check_filters(options: argparse.Namespace) -> None:
+    if options.status is not None and options.resource != "executions":
+        raise CommandFailed("--status is for executions", USAGE)
+    if options.workflow is not None and options.resource not in ("executions", "triggers"):
+        raise CommandFailed("--workflow is for executions and triggers", USAGE)
+
+
+def _iterate(client: FlowMaestroClient, options: argparse.Namespace) -> Iterable[Mapping[str, Any]]:
+    resource: Any = getattr(client, options.resource.replace("-", "_"))
+    filters = {"workflow_id": options.workflow, "status": options.status}
+    given = {name: value for name, value in filters.items() if value is not None}
+    # One page is enough for a short list.
+    per_page = 100 if options.all else min(options.limit, 100)
+    found: Iterable[Mapping[str, Any]] = resource.iterate(per_page=per_page, **given)
+    return found
+
+
+def _print_fields(found: Mapping[str, Any]) -> None:
+    screen = console(sys.stdout)
+    width = max(map(len, found), default=0)
+    for name, value in found.items():
+        if name == "headers" and isinstance(value, dict):  # of a webhook
+            fields = cast("Mapping[str, str]", value)
+            value = {field: showable_value(field, fields[field]) for field in fields}
+        if value is not None:
+            screen.line((name.ljust(width) + "  ", "dim"), written(value), indent=width + 2)

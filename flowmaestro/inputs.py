@@ -1,0 +1,68 @@
+"""Whether inputs fit what a workflow declares. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Mapping, cast
+
+from flowmaestro_core.payloads.json_values import list_or_empty
+
+_TYPES: Dict[str, Callable[[Any], bool]] = {
+    "string": lambda value: isinstance(value, str),
+    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
+    "integer": lambda value: (
+        (isinstance(value, int) and not isinstance(value, bool))
+        or (isinstance(value, float) and value.is_integer())
+    ),
+    "boolean": lambda value: isinstance(value, bool),
+    "object": lambda value: isinstance(value, Mapping),
+    "array": lambda value: isinstance(value, (list, tuple)),
+    "null": lambda value: value is None,
+}
+
+
+def is_strict(schema: Any) -> bool:
+    """Whether a workflow's `input_schema` is the server's own word on the names of its inputs.
+
+    One that the SDK derived from `inputs` bears `x-unverified: true`, since the deployed server
+    keys those by the ids of nodes (`api.md`, "Shapes that disagree", workflows.get).
+    """
+    return isinstance(schema, Mapping) and not cast("Mapping[str, Any]", schema).get("x-unverified")
+
+
+def check_inputs(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> List[str]:
+    """What is wrong with `inputs` for a workflow, a sentence each; `[]` if nothing is known to be.
+
+    Of the workflow's `input_schema` (JSON Schema) this checks, at the top level, `required`,
+    `additionalProperties: false`, and each property's `type` and `enum`. A schema that is not
+    strict (`is_strict`) finds nothing wrong. The SDK never calls this by itself.
+    """
+    schema = workflow.get("input_schema")
+    if not is_strict(schema):
+        return []
+    schema = cast("Mapping[str, Any]", schema)
+    properties = _mapping(schema.get("properties"))
+    required = list_or_empty(schema.get("required"))
+    problems = [f"the input {name!r} is missing" for name in required if name not in inputs]
+    for name, value in inputs.items():
+        if name in properties:
+            problems += _problems(name, _mapping(properties[name]), value)
+        elif schema.get("additionalProperties") is False:
+            known = ", ".join(sorted(properties)) or "none"
+            problems.append(f"there is no input {name!r}; this workflow has: {known}")
+    return problems
+
+
+def _problems(name: str, schema: Mapping[str, Any], value: Any) -> List[str]:
+    wanted = schema.get("type")
+    kinds: List[Any] = list_or_empty(wanted) or [wanted]
+    tests = [_TYPES[kind] for kind in kinds if isinstance(kind, str) and kind in _TYPES]
+    if tests and not any(test(value) for test in tests):
+        return [f"the input {name!r} must be of type {' or '.join(kinds)}"]
+    allowed = list_or_empty(schema.get("enum"))
+    if allowed and value not in allowed:
+        return [f"the input {name!r} must be one of {', '.join(map(repr, allowed))}"]
+    return []
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}

@@ -1,0 +1,125 @@
+"""Workflows as tools over the Model Context Protocol. Needs the extra `mcp` and Python 3.10.
+
+Running a workflow has side effects, so nothing is offered that was not named.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any, Dict, Mapping, Sequence, cast
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroError, TimeoutError, __version__
+from flowmaestro.inputs import check_inputs, is_strict
+
+_Context = ServerRequestContext[Any]
+
+
+def workflow_server(
+    client: AsyncFlowMaestroClient, workflows: Sequence[Mapping[str, Any]], timeout: float
+) -> Server[Any]:
+    """An MCP server whose tools run these workflows, each for at most `timeout` seconds.
+
+    `workflows` are resources as `workflows.get` returns them. A run that is cancelled, or that
+    takes longer, goes on at the server.
+    """
+    tools = {tool_name(workflow): workflow for workflow in workflows}
+
+    async def list_tools(
+        _: _Context, __: types.PaginatedRequestParams | None
+    ) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=[_tool(*named) for named in tools.items()])
+
+    async def call_tool(
+        context: _Context, params: types.CallToolRequestParams
+    ) -> types.CallToolResult:
+        workflow = tools.get(params.name)
+        if workflow is None:
+            return _result(f"there is no tool {params.name!r}", failed=True)
+        inputs = params.arguments or {}
+        problems = check_inputs(workflow, inputs)
+        if problems:
+            return _result("; ".join(problems), failed=True)
+        try:
+            return await _run(client, context, workflow, inputs, timeout)
+        except FlowMaestroError as error:
+            return _result(str(error), failed=True)
+
+    return Server(
+        "flowmaestro", version=__version__, on_list_tools=list_tools, on_call_tool=call_tool
+    )
+
+
+async def serve_on_stdio(server: Server[Any]) -> None:
+    """Serve one client on standard input and output, until it leaves."""
+    async with stdio_server() as (incoming, outgoing):
+        await server.run(incoming, outgoing, server.create_initialization_options())
+
+
+def tool_name(workflow: Mapping[str, Any]) -> str:
+    """The name of a workflow's tool: its own name in letters, digits and `_`, and its id."""
+    name = re.sub(r"\W+", "_", f"{workflow['name']}_{workflow['id']}", flags=re.ASCII)
+    return name.strip("_")[-64:]
+
+
+async def _run(
+    client: AsyncFlowMaestroClient,
+    context: _Context,
+    workflow: Mapping[str, Any],
+    inputs: Dict[str, Any],
+    timeout: float,
+) -> types.CallToolResult:
+    started = await client.workflows.execute(workflow["id"], inputs=inputs)
+    execution_id = started["data"]["execution_id"]
+    await _tell(context, 0, f"execution {execution_id}")
+    ended = False
+    try:
+        count = 0
+        async for event in client.executions.stream(execution_id, timeout=timeout):
+            if event["type"].startswith("node:"):
+                count += 1
+                node = cast("Mapping[str, Any]", event)
+                await _tell(context, count, f"{event['type']} {node.get('node_name') or ''}")
+        ended = True
+    except TimeoutError:
+        ended = True
+        text = f"the execution {execution_id} did not end within {timeout:g} s; it runs on"
+        return _result(text, failed=True)
+    finally:
+        if not ended:  # cancelled, or lost: the protocol gives it no answer
+            print(f"no longer following execution {execution_id}; it runs on", file=sys.stderr)
+    execution = (await client.executions.get(execution_id))["data"]
+    if execution["status"] != "completed":
+        text = f"the execution {execution_id} is {execution['status']}: {execution['error']}"
+        return _result(text, failed=True)
+    outputs = execution["outputs"]
+    return _result(outputs if isinstance(outputs, str) else json.dumps(outputs, ensure_ascii=False))
+
+
+async def _tell(context: _Context, progress: float, message: str) -> None:
+    await context.session.report_progress(progress, message=message)
+
+
+def _tool(name: str, workflow: Mapping[str, Any]) -> types.Tool:
+    schema = workflow.get("input_schema")
+    about = str(workflow.get("description") or workflow["name"])
+    if is_strict(schema):
+        return types.Tool(
+            name=name, description=about, input_schema=dict(cast("Mapping[str, Any]", schema))
+        )
+    declared = cast("Mapping[str, Mapping[str, Any]]", workflow.get("inputs") or {})
+    labels = [str(field.get("label") or key) for key, field in declared.items()]
+    if labels:
+        about += f"\nInputs, by their labels: {', '.join(labels)}."
+    return types.Tool(name=name, description=about, input_schema={"type": "object"})
+
+
+def _result(text: str, failed: bool = False) -> types.CallToolResult:
+    text_content = types.TextContent(type="text", text=text)
+    return types.CallToolResult(content=[text_content], is_error=failed)

@@ -1,0 +1,74 @@
+"""Whether inputs fit what a workflow declares."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowmaestro.inputs import check_inputs, is_strict
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "age": {"type": "integer"},
+        "size": {"enum": ["S", "M"]},
+        "maybe": {"type": ["number", "null"]},
+        "any": True,
+    },
+    "required": ["name"],
+}
+
+
+def problems(inputs, **schema):
+    return check_inputs({"input_schema": {**SCHEMA, **schema}}, inputs)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"name": "Ada"},
+        {"name": "Ada", "age": 36, "size": "M", "maybe": None, "any": [1]},
+        {"name": "", "age": 36.0, "maybe": 1.5, "other": 1},
+    ],
+)
+def test_what_fits(inputs):
+    assert problems(inputs) == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ({}, "the input 'name' is missing"),
+        ({"name": 1}, "the input 'name' must be of type string"),
+        ({"name": "Ada", "age": True}, "the input 'age' must be of type integer"),
+        ({"name": "Ada", "age": 1.5}, "the input 'age' must be of type integer"),
+        ({"name": "Ada", "size": "XL"}, "the input 'size' must be one of 'S', 'M'"),
+        ({"name": "Ada", "maybe": "x"}, "the input 'maybe' must be of type number or null"),
+    ],
+)
+def test_what_does_not_fit(inputs, said):
+    assert problems(inputs) == [said]
+
+
+def test_unknown_names_are_wrong_where_the_schema_says_so():
+    said = "there is no input 'nmae'; this workflow has: age, any, maybe, name, size"
+    assert problems({"name": "Ada", "nmae": 1}, additionalProperties=False) == [said]
+
+
+@pytest.mark.parametrize(
+    "workflow",
+    [
+        {},
+        {"input_schema": None},
+        {"input_schema": {"required": ["name"], "x-unverified": True}},
+        {"input_schema": "text"},
+    ],
+)
+def test_what_is_not_the_servers_own_word_refuses_nothing(workflow):
+    assert check_inputs(workflow, {"x": 1}) == []
+    assert not is_strict(workflow.get("input_schema"))
+
+
+@pytest.mark.parametrize("schema", [{"properties": 1, "required": 2}, {"properties": {"a": 1}}])
+def test_an_odd_schema_is_no_error(schema):
+    assert check_inputs({"input_schema": schema}, {"a": 1}) == []

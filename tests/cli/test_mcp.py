@@ -1,0 +1,140 @@
+"""`mcp`: workflows as tools, asked by the package's own client."""
+
+from __future__ import annotations
+
+import sys
+
+import anyio
+import pytest
+
+from flowmaestro import AsyncFlowMaestroClient
+from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, Node, running_server
+
+mcp = pytest.importorskip("mcp", reason="mcp is NOT INSTALLED: it needs Python 3.10")
+from flowmaestro.mcp_server import tool_name, workflow_server  # noqa: E402
+
+STRICT = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+
+
+def ask(question, *, workflow=None, timeout=30.0, fake=None):
+    """What `question` returns of a client of a server that offers one workflow."""
+    fake = fake or FakeFlowMaestro()
+    workflow = workflow or {"id": "wf_123", "name": "Hello", "input_schema": STRICT}
+
+    async def main():
+        transport = AsyncMemoryTransport(fake)
+        async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as flowmaestro:
+            server = workflow_server(flowmaestro, [workflow], timeout)
+            async with mcp.Client(server) as client:
+                return await question(client, tool_name(workflow))
+
+    return anyio.run(main), fake
+
+
+def test_a_strict_schema_is_the_tools_own():
+    async def tools(client, name):
+        return (await client.list_tools()).tools
+
+    (tool,), _ = ask(tools)
+    assert (tool.name, tool.input_schema) == ("Hello_wf_123", STRICT)
+
+
+def test_an_unverified_schema_is_open_and_its_labels_are_told():
+    workflow = {
+        "id": "wf_123",
+        "name": "Hello",
+        "description": "Greets.",
+        "inputs": {"input1": {"label": "Whom to greet"}},
+        "input_schema": {"type": "object", "x-unverified": True},
+    }
+
+    async def tools(client, name):
+        return (await client.list_tools()).tools
+
+    (tool,), _ = ask(tools, workflow=workflow)
+    assert tool.input_schema == {"type": "object"}
+    assert tool.description == "Greets.\nInputs, by their labels: Whom to greet."
+
+
+def test_a_tool_runs_its_workflow_and_tells_of_its_nodes():
+    told = []
+
+    async def listen(progress, total, message):
+        told.append((progress, message))
+
+    async def call(client, name):
+        return await client.call_tool(name, {"name": "Ada"}, progress_callback=listen)
+
+    result, fake = ask(call)
+    assert (result.is_error, result.content[0].text) == (False, '{"message": "Hello, Ada!"}')
+    execution_id = fake.executions[-1].id
+    assert told[0] == (0, f"execution {execution_id}")
+    assert (2, "node:completed Compose greeting") in told
+
+
+def test_inputs_that_do_not_fit_start_nothing():
+    async def call(client, name):
+        return await client.call_tool(name, {"nmae": "Ada"})
+
+    result, fake = ask(call)
+    assert result.is_error
+    assert "'name' is missing" in result.content[0].text
+    assert not [request for request in fake.requests if request.method == "POST"]
+
+
+def test_a_failure_and_a_timeout_name_the_execution():
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
+    fake.workflow("wf_bad", error="Broke")
+
+    async def call(client, name):
+        return await client.call_tool(name, {})
+
+    slow = {"id": "wf_slow", "name": "Slow"}
+    result, _ = ask(call, workflow=slow, timeout=2.0, fake=fake)
+    assert result.is_error
+    assert f"{fake.executions[-1].id} did not end within 2 s; it runs on" in result.content[0].text
+    result, _ = ask(call, workflow={"id": "wf_bad", "name": "Bad"}, fake=fake)
+    assert result.is_error
+    assert "Broke" in result.content[0].text
+
+
+def test_as_a_subprocess_on_stdio(flowmaestro):
+    fake = FakeFlowMaestro()
+    with running_server(fake) as url:
+        environment = {
+            **flowmaestro.environment,
+            "FLOWMAESTRO_BASE_URL": url,
+            "FLOWMAESTRO_API_KEY": fake.api_key,
+        }
+        parameters = mcp.StdioServerParameters(
+            command=sys.executable,
+            args=["-m", "flowmaestro", "mcp", "--workflow", "wf_123"],
+            env=environment,
+        )
+
+        async def main():
+            async with mcp.Client(parameters) as client:
+                (tool,) = (await client.list_tools()).tools
+                return await client.call_tool(tool.name, {"name": "Ada"})
+
+        assert anyio.run(main).content[0].text == '{"message": "Hello, Ada!"}'
+
+
+def test_an_unknown_workflow_is_told_before_anything_is_served(command):
+    done = command("mcp", "--workflow", "wf_unknown")
+    assert (done.status, done.out) == (3, "")
+
+
+def test_only_what_was_named_is_offered():
+    async def call(client, name):
+        return await client.call_tool("Welcome_wf_abc123", {})
+
+    result, fake = ask(call)
+    assert result.is_error
+    assert not fake.requests

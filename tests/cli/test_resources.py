@@ -1,0 +1,76 @@
+"""`list`, `get` and `query`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+LISTED = ["workflows", "executions", "agents", "knowledge-bases", "triggers", "webhooks"]
+
+
+@pytest.mark.parametrize("resource", LISTED)
+def test_every_resource_is_listed_as_a_table_and_as_json(command, resource):
+    command("run", "wf_123", "--detach")
+    listed = json.loads(command("list", resource, "--json").out)
+    table = command("list", resource).out.splitlines()
+    assert table == [] if not listed else table[0].startswith("id ")
+    assert len(table) == len(listed) + bool(listed)
+
+
+def test_an_empty_list_is_said_on_stderr_and_is_an_empty_array(command):
+    which = ["list", "executions", "--status", "paused"]
+    assert command(*which, "--json").out == "[]\n"
+    done = command(*which)
+    assert (done.status, done.out, done.err) == (0, "", "none\n")
+
+
+def test_a_list_is_as_long_as_asked(command):
+    for _ in range(25):
+        command("run", "wf_123", "--detach")
+    assert len(command("list", "executions").out.splitlines()) == 21
+    done = command("list", "executions", "--limit", "2")
+    assert len(done.out.splitlines()) == 3
+    assert done.err == "the first 2; --all shows all\n"
+    assert len(json.loads(command("list", "executions", "--all", "--json").out)) > 25
+
+
+def test_executions_are_filtered(command):
+    command("run", "wf_123", "--detach")
+    filters = ["--workflow", "wf_123", "--status", "completed", "--all"]
+    listed = json.loads(command("list", "executions", *filters, "--json").out)
+    assert {(row["workflow_id"], row["status"]) for row in listed} == {("wf_123", "completed")}
+
+
+@pytest.mark.parametrize(
+    ("resource", "id"),
+    [("workflows", "wf_123"), ("agents", "agent_abc123"), ("knowledge-bases", "kb_abc123")],
+)
+def test_one_resource_is_shown(command, resource, id):
+    assert f" {id}\n" in command("get", resource, id).out
+    assert json.loads(command("get", resource, id, "--json").out)["id"] == id
+
+
+def test_a_webhooks_secret_header_is_not_shown(command, fake):
+    from flowmaestro import FlowMaestroClient
+
+    with FlowMaestroClient() as client:
+        created = client.webhooks.create(
+            name="Mine",
+            url="https://example.com/hook",
+            events=["execution.completed"],
+            headers={"Authorization": "Bearer swordfish"},
+        )
+    shown = command("get", "webhooks", created["data"]["id"])
+    assert "Mine" in shown.out
+    assert created["data"]["secret"] not in shown.out
+    assert "swordfish" not in shown.out
+
+
+def test_a_knowledge_base_is_searched(command):
+    done = command("query", "kb_abc123", "How do I reset my password?", "--top-k", "1")
+    assert done.out.splitlines()[0].endswith("passwords.md")
+    (result,) = json.loads(
+        command("query", "kb_abc123", "How do I reset my password?", "--top-k", "1", "--json").out
+    )
+    assert result["document_name"] == "passwords.md"

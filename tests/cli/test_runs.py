@@ -1,0 +1,171 @@
+"""`run`, `watch`, `cancel` and `fire`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from flowmaestro.testing import FakeFlowMaestro, Node, running_server
+from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
+
+
+def test_run_prints_the_outputs_and_tells_the_events_on_stderr(command):
+    done = command("run", "wf_123", "-i", "name=Ada")
+    assert (done.status, done.out) == (0, '{"message": "Hello, Ada!"}\n')
+    assert "node:completed  Compose greeting (0.20 s)" in done.err
+
+
+def test_run_with_json_prints_the_execution(command):
+    done = command("run", "wf_123", "-i", "name=Ada", "--json")
+    execution = json.loads(done.out)
+    assert (execution["status"], execution["inputs"]) == ("completed", {"name": "Ada"})
+
+
+def test_inputs_are_text_or_json_and_win_over_the_file(command, fake, tmp_path):
+    file = tmp_path / "in.json"
+    file.write_text('{"name": "Grace", "count": 1}')
+    command("run", "wf_123", "--input-file", str(file), "-i", "count:=[2]", "-i", "more=a=b")
+    fake.assert_executed("wf_123", inputs={"name": "Grace", "count": [2], "more": "a=b"})
+
+
+def test_inputs_come_from_stdin(command, fake, monkeypatch):
+    monkeypatch.setattr("sys.stdin.read", lambda: '{"name": "Ada"}', raising=False)
+    assert command("run", "wf_123", "--input-file", "-").status == 0
+    fake.assert_executed("wf_123", inputs={"name": "Ada"})
+
+
+def test_a_failed_run_exits_1_and_names_the_node(command):
+    done = command("run", FAILING_WORKFLOW_ID)
+    assert (done.status, done.out) == (1, "")
+    assert "failed at the node Call service: Service answered 503" in done.err.splitlines()[-1]
+
+
+def test_detach_prints_the_id_and_watch_follows_it(command):
+    started = command("run", "wf_123", "-i", "name=Ada", "--detach")
+    execution_id = started.out.strip()
+    assert (started.status, started.err) == (0, "")
+    done = command("watch", execution_id)
+    assert (done.status, done.out) == (0, '{"message": "Hello, Ada!"}\n')
+
+
+def test_watch_with_json_prints_a_line_for_each_event(command):
+    execution_id = command("run", "wf_123", "--detach").out.strip()
+    events = [
+        json.loads(line) for line in command("watch", execution_id, "--json").out.splitlines()
+    ]
+    assert events[0]["type"] == "connected"
+    assert events[-1]["type"] == "execution:completed"
+
+
+def test_watch_tells_of_a_connection_that_was_lost(command, fake):
+    execution_id = command("run", "wf_123", "--detach").out.strip()
+    fake.drop_connection(2, path="/executions/*/events")
+    done = command("watch", execution_id)
+    assert done.status == 0
+    assert "stream:reconnected  the connection was lost and resumed" in done.err
+
+
+@pytest.mark.parametrize("fake", [["documented", "silent"]], indirect=True)
+def test_a_silent_server_is_watched_to_the_end(command):
+    done = command("run", "wf_123", "-i", "name=Ada")
+    assert (done.status, done.out) == (0, '{"message": "Hello, Ada!"}\n')
+
+
+def test_what_outlasts_the_timeout_exits_124_and_runs_on(command, fake):
+    fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
+    done = command("run", "wf_slow", "--timeout", "2")
+    assert (done.status, done.out) == (124, "")
+    assert "  watch it:  flowmaestro watch " in done.err
+    assert "it did not end within 2 s" in done.err
+
+
+def test_cancel_and_fire(command, fake):
+    fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
+    execution_id = command("run", "wf_slow", "--detach").out.strip()
+    assert command("cancel", execution_id).out == f"{execution_id} is cancelled\n"
+    done = command("watch", execution_id)
+    assert done.status == 1
+    assert "was cancelled" in done.err
+    fired = command("fire", "trigger_abc123", "-i", "name=Ada", "--json")
+    assert json.loads(fired.out)["execution_id"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["run", "wf_123", "-i", "name"], 2, "-i name: write -i NAME=TEXT or -i NAME:=JSON"),
+        (["run", "wf_123", "-i", "n:={"], 2, "-i n:=: this is no JSON"),
+        (["run", "wf_123", "--input-file", "absent.json"], 2, "No such file or directory"),
+        (["run", "wf_unknown"], 3, "wf_unknown"),
+        (["watch", "nope"], 3, "nope"),
+        (["cancel", "nope"], 3, "nope"),
+        (["run", "wf_123", "--timeout", "0"], 2, "'0' is no number of seconds above 0"),
+    ],
+)
+def test_bad_input_is_one_line_and_starts_nothing(command, fake, arguments, status, said):
+    done = command(*arguments)
+    assert (done.status, done.out) == (status, "")
+    assert len(done.err.splitlines()) == 1
+    assert said in done.err
+    assert fake.executions == []
+
+
+def test_a_spent_rate_limit_exits_5(command, fake):
+    fake.fail_next(1, 429, path="/workflows/*/execute", retry_after=3600)
+    done = command("run", "wf_123")
+    assert done.status == 5
+    assert "try again in 3600 s" in done.err
+
+
+def test_a_refused_key_exits_4(flowmaestro):
+    with running_server(FakeFlowMaestro()) as url:
+        done = flowmaestro.run("run", "wf_123", "--base-url", url, "--api-key", "fm_live_wrong")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "doctor" in done.stderr
+    assert "fm_live_wrong" not in done.stderr
+
+
+def test_no_key_exits_4_and_no_server_exits_6(flowmaestro):
+    done = flowmaestro.run("run", "wf_123")
+    assert done.returncode == 4
+    assert "there is no API key; set FLOWMAESTRO_API_KEY or give --api-key" in done.stderr
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and nobody listens
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        done = flowmaestro.run("get", "workflows", "x", "--base-url", url, "--api-key", "fm_live_x")
+    assert done.returncode == 6
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_ctrl_c_says_how_to_go_on(flowmaestro):
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_slow", nodes=[Node("wait", seconds=60)])
+    with running_server(fake) as url:
+        process = subprocess.Popen(
+            [*flowmaestro.command, "run", "wf_slow", "--base-url", url, "--api-key", fake.api_key],
+            env=flowmaestro.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for line in process.stderr:
+            if "node:started" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "The execution runs on." in said
+    assert "  cancel it: flowmaestro cancel " in said
+    assert fake.executions[0].status == "running"
+
+
+@pytest.mark.parametrize("fake", [["deployed", "live"], ["deployed", "silent"]], indirect=True)
+def test_a_timeline_is_drawn(command, tmp_path):
+    path = tmp_path / "out.svg"
+    assert command("run", "wf_123", "--timeline", str(path)).status == 0
+    assert path.read_text("utf-8").startswith("<svg ")
+    assert command("run", "wf_123", "--timeline", str(tmp_path / "no" / "x")).status == 1
