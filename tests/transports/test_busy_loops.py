@@ -60,6 +60,8 @@ def test_over_tls_a_dead_connection_is_seen_before_it_is_used(
     scripted: Any, make: Any, backend: str, farewell: str, server_tls: Any, ca_file: str
 ) -> None:
     """As the kit's `a-busy-program-looks-first`, where the bytes mean nothing by themselves."""
+    if make is AiohttpTransport:
+        pytest.skip(make.falls_short["a-busy-program-looks-first"])
     answered, left = threading.Event(), threading.Event()
 
     def handler(peer: Any) -> None:

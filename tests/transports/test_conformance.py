@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Generator, List, Optional, Union, cast
+from typing import Callable, Generator, List, Optional, Union, cast
 
 import aiohttp
 import pytest
+import requests
 
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
 from flowmaestro.testing.conformance import (
@@ -36,6 +37,14 @@ class OffersEverything:
 
 class TestRequests(OffersEverything, TransportConformance):
     make_transport = RequestsTransport
+    falls_short = RequestsTransport.falls_short
+
+
+class TestRequestsOnASession(TransportConformance):
+    falls_short = RequestsTransport.falls_short
+
+    def make_transport(self) -> RequestsTransport:
+        return RequestsTransport(requests.Session())
 
 
 class TestSockets(OffersEverything, TransportConformance):
@@ -45,17 +54,28 @@ class TestSockets(OffersEverything, TransportConformance):
 class TestAiohttp(OffersEverything, AsyncTransportConformance):
     backends = ("asyncio",)
     make_transport = AiohttpTransport
+    falls_short = AiohttpTransport.falls_short
 
 
-class TestAiohttpBySession(OffersEverything, AsyncTransportConformance):
-    """As with a version of aiohttp whose parts are not those that are known."""
+class OnASession(AiohttpTransport):
+    """Its session is closed with it."""
 
+    def __init__(self) -> None:
+        connector = aiohttp.TCPConnector(force_close=True)
+        self._session = aiohttp.ClientSession(connector=connector)
+        super().__init__(self._session)
+
+    async def close(self) -> None:
+        await super().close()
+        await self._session.close()
+
+
+class TestAiohttpOnASession(AsyncTransportConformance):
     backends = ("asyncio",)
-
-    def make_transport(self, **options: Any) -> AiohttpTransport:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.delattr(aiohttp.ClientRequest, "send")
-            return AiohttpTransport(**options)
+    make_transport = OnASession
+    falls_short = {
+        name: why for name, why in AiohttpTransport.falls_short.items() if "kept" not in why
+    }
 
 
 class TestAnyio(OffersEverything, AsyncTransportConformance):

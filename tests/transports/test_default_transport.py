@@ -14,7 +14,7 @@ from flowmaestro import (
     FlowMaestroClient,
 )
 from flowmaestro.testing import FakeFlowMaestro, running_server
-from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
+from flowmaestro_transports import AiohttpTransport, AnyioTransport, SocketTransport
 from flowmaestro_transports.defaults import DefaultAsyncTransport, DefaultTransport
 
 
@@ -27,16 +27,16 @@ def server(monkeypatch):
         yield url
 
 
-def test_requests_is_the_default_of_the_blocking_client(server, monkeypatch):
+def test_sockets_are_the_default_of_the_sync_client(server, monkeypatch):
     made = []
     monkeypatch.setattr(
-        RequestsTransport, "__init__", _noting(made, "requests", RequestsTransport.__init__)
+        SocketTransport, "__init__", _noting(made, "sockets", SocketTransport.__init__)
     )
     with FlowMaestroClient() as client:
         assert made == []
         client.workflows.list()
         client.workflows.list()
-    assert made == ["requests"]
+    assert made == ["sockets"]
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,17 @@ def lane(request: pytest.FixtureRequest) -> Runner:
     return Runner(request.param)
 
 
+LAX = {
+    *("a sign before the status", "a status with an underscore", "four digits"),
+    *("a version that is none", "a tab in the status line", "nul", "no name"),
+}
+"""What passes with http.client, beneath requests."""
+
+
 @pytest.mark.parametrize("name", GARBAGE)
 def test_garbage_is_no_reply(lane: Runner, scripted: Any, name: str) -> None:
+    if name in LAX:
+        lane.needs("a-garbled-status-line")
     handler = scripted.answering(GARBAGE[name], then_close=True)
     with scripted.ScriptedServer(handler) as server, lane() as transport:
         for use in (transport.send, transport.open):
@@ -52,6 +61,8 @@ def test_garbage_is_no_reply(lane: Runner, scripted: Any, name: str) -> None:
 
 @pytest.mark.parametrize("size", [b"+2", b"-2", b"0x2", b"0_2", b" 2", b"", b"2g", b"F" * 40])
 def test_a_garbled_chunk_is_no_body(lane: Runner, scripted: Any, size: bytes) -> None:
+    if size in {b"+2", b"0x2", b"0_2", b" 2"}:  # what int() takes for a number
+        lane.needs("a-garbled-length")
     data = CHUNKED_OK.replace(b"2\r\nok", size + b"\r\nok")
     handler = scripted.answering(data, then_close=True)
     with scripted.ScriptedServer(handler) as server, lane() as transport:
@@ -71,6 +82,8 @@ def test_a_field_that_goes_on_in_the_next_line(lane: Runner, scripted: Any) -> N
 
 
 def test_informational_replies_without_end_run_out_of_time(lane: Runner, scripted: Any) -> None:
+    lane.needs("informational-replies")
+
     def handler(peer: Any) -> None:
         peer.read_request()
         with contextlib.suppress(OSError):  # the client has hung up

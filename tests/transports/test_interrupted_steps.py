@@ -10,15 +10,13 @@ from concurrent.futures import Future
 from typing import Any, Iterator
 
 import pytest
-import requests
 
 from flowmaestro import FlowMaestroClient, StreamError, StreamTimes
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
-from flowmaestro_transports import RequestsTransport
+from flowmaestro_transports import RequestsTransport, SocketTransport
 from flowmaestro_transports.contract import Interruptible
 from flowmaestro_transports.defaults import DefaultTransport
-from flowmaestro_transports.requests.interrupt import Lever
 
 PROMPT = 8.0
 """Seconds within which a reader must have been woken; what it waits for takes longer."""
@@ -43,7 +41,7 @@ class Scene:
 
     def closing_wakes(self, handler: Any, *, seen: int = 0, **options: Any) -> None:
         """Read `seen` events, wait for the next one, and close when the handler has said so."""
-        transport = options.pop("transport", None) or RequestsTransport()
+        transport = options.pop("transport", None) or SocketTransport()
         with self.scripted.ScriptedServer(handler) as server, contextlib.closing(transport):
             client = FlowMaestroClient(KEY, base_url=server.url, transport=transport, **options)
             stream = client.executions.stream("exec_1")
@@ -74,8 +72,7 @@ def scene(scripted: Any) -> Scene:
     return Scene(scripted)
 
 
-@pytest.mark.parametrize("session", [False, True], ids=["own", "session"])
-def test_a_pause_before_the_next_attempt(scene: Scene, session: bool) -> None:
+def test_a_pause_before_the_next_attempt(scene: Scene) -> None:
     def handler(peer: Any) -> None:
         peer.read_request()
         status, soon = "503 Service Unavailable", ("Retry-After", "50")
@@ -83,8 +80,7 @@ def test_a_pause_before_the_next_attempt(scene: Scene, session: bool) -> None:
         scene.there.set()
         peer.wait_closed()
 
-    with requests.Session() as own:
-        scene.closing_wakes(handler, transport=RequestsTransport(own) if session else None)
+    scene.closing_wakes(handler)
 
 
 def test_the_way_to_the_head_of_the_stream(scene: Scene) -> None:
@@ -133,7 +129,7 @@ def test_a_tls_handshake(scene: Scene) -> None:
         scene.there.set()
         peer.wait_closed()
 
-    transport = RequestsTransport(verify=False)
+    transport = SocketTransport(verify=False)
     with scene.scripted.ScriptedServer(never_shakes_hands) as server:
         url = server.url.replace("http:", "https:")
         with contextlib.closing(transport):
@@ -184,75 +180,13 @@ def test_what_was_let_go_in_time_is_not_hurt(scene: Scene, stream_head: bytes) -
         assert server.connections == 2
 
 
-# The lever alone
-
-
-@pytest.fixture
-def line() -> Iterator[Any]:
-    ours, theirs = socket.socketpair()
-    theirs.settimeout(0.05)
-    with ours, theirs:
-        yield ours, theirs
-
-
-def is_cut(theirs: Any) -> bool:
-    try:
-        return theirs.recv(1) == b""
-    except socket.timeout:
-        return False
-
-
-def test_a_lever_reaches_what_it_holds_and_nothing_else(line: Any) -> None:
-    ours, theirs = line
-    lever = Lever()
-    lever.hold(ours)
-    lever.let_go()
-    lever.pull()
-    assert not is_cut(theirs)
-    held = Lever()
-    held.hold(ours)
-    held.pull()
-    held.pull()
-    assert is_cut(theirs)
-    held.let_go()
-
-
-def test_nothing_is_begun_with_a_lever_that_was_pulled(line: Any) -> None:
-    class Body:
-        closed = False
-
-        def close(self) -> None:
-            self.closed = True
-
-    lever, body = Lever(), Body()
-    lever.pull()
-    with pytest.raises(ConnectionAbortedError, match="closed"):
-        lever.hold(line[0])
-    lever.hold_body(body)
-    assert body.closed
-    began = time.monotonic()
-    lever.pause(60.0)
-    assert time.monotonic() - began < PROMPT
-
-
-def test_a_duplicate_outlives_the_original(line: Any) -> None:
-    ours, theirs = line
-    lever = Lever()
-    lever.hold(ours)
-    ours.close()
-    assert not is_cut(theirs)
-    lever.pull()
-    assert is_cut(theirs)
-    lever.let_go()
-
-
 # Which transports offer it
 
 
 def test_an_interrupted_view_begins_nothing_more(scripted: Any) -> None:
     request = Request("GET", "", Headers())
     with scripted.ScriptedServer(scripted.echo) as server:
-        transport = RequestsTransport()
+        transport = SocketTransport()
         view = transport.interruptible()
         request = Request("GET", server.url, Headers())
         assert view.send(request, 5.0).status == 200
@@ -287,6 +221,7 @@ def test_what_a_subclass_does_otherwise_is_done_by_a_stream_too() -> None:
 
 
 def test_who_offers_it() -> None:
-    assert isinstance(RequestsTransport(), Interruptible)
+    assert isinstance(SocketTransport(), Interruptible)
     assert isinstance(DefaultTransport(), Interruptible)
+    assert not isinstance(RequestsTransport(), Interruptible)
     assert not isinstance(MemoryTransport(FakeFlowMaestro()), Interruptible)

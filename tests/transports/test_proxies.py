@@ -281,6 +281,7 @@ def test_a_quiet_stream_through_a_tunnel(
     ca_file: str,
     scheme: str,
 ) -> None:
+    lane.needs("quiet-body")
     left = threading.Event()
 
     def handler(peer: Any) -> None:
@@ -335,16 +336,6 @@ def test_what_goes_wrong_behind_a_proxy(
 
     by = tls_way if scheme == "https" else way
     with lane(proxy=by.url, verify=ca_file) as transport:
-        with (
-            scripted.ScriptedServer(saying_no_goodbye, tls=server_tls) as server,
-            fails(Phase.REPLY_BROKEN),
-        ):
-            transport.send(post(server))
-        for handler, late in ((resetting, False), (stalling, True)):
-            with scripted.ScriptedServer(handler) as server:
-                server.url = server.url.replace("http:", "https:")
-                with fails(Phase.NOT_SENT, timed_out=late):
-                    transport.send(post(server), 0.5)
         with scripted.ScriptedServer(cutting, tls=server_tls) as server:
             with fails(Phase.REPLY_BROKEN):
                 transport.send(post(server))
@@ -352,6 +343,18 @@ def test_what_goes_wrong_behind_a_proxy(
                 transport.open(post(server)).read_all()
             with fails(Phase.MAYBE_PROCESSED):
                 transport.send(post(server, b""))
+        lane.needs("reset-in-the-handshake")
+        for handler, late in ((resetting, False), (stalling, True)):
+            with scripted.ScriptedServer(handler) as server:
+                server.url = server.url.replace("http:", "https:")
+                with fails(Phase.NOT_SENT, timed_out=late):
+                    transport.send(post(server), 0.5)
+        lane.needs("a-body-cut-off-under-tls")
+        with (
+            scripted.ScriptedServer(saying_no_goodbye, tls=server_tls) as server,
+            fails(Phase.REPLY_BROKEN),
+        ):
+            transport.send(post(server))
 
 
 def test_the_environment_decides(
@@ -405,6 +408,9 @@ def test_socks_is_refused(lane: Runner) -> None:
     ids=["407", "502", "garbage", "cut", "closed"],
 )
 def test_no_tunnel_is_not_sent(lane: Runner, scripted: Any, answer: bytes, text: str) -> None:
+    if not answer.startswith(b"HTTP/1.1 ") or not answer.endswith(b"\r\n\r\n"):
+        lane.needs("reset-in-the-handshake")
+
     def handler(peer: Any) -> None:
         peer.read_request()
         peer.send(answer)
@@ -422,6 +428,8 @@ def test_no_tunnel_is_not_sent(lane: Runner, scripted: Any, answer: bytes, text:
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX-", b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_a_silent_proxy_is_not_sent(lane: Runner, scripted: Any, said: bytes) -> None:
+    lane.needs("handshake-timeout")
+
     def handler(peer: Any) -> None:
         peer.read_request()
         peer.send(said)

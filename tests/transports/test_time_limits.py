@@ -72,6 +72,7 @@ class TestConnecting:
                     operation(Request("POST", url, Headers(), b"x"), limit)
 
     def test_a_handshake_without_an_end(self, lane: Runner, scripted: Any, limit: float) -> None:
+        lane.needs("handshake-timeout")
         with (
             scripted.ScriptedServer(lambda peer: peer.wait_closed()) as server,
             lane() as transport,
@@ -81,6 +82,7 @@ class TestConnecting:
             transport.send(Request("POST", f"{secure}/", Headers(), b"x"), limit)
 
     def test_a_tunnel_that_is_dug_slowly(self, lane: Runner, scripted: Any, limit: float) -> None:
+        lane.needs("a-head-that-dribbles")
         handler = saying(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 100, pause=0.02)
         with (
             scripted.ScriptedServer(handler) as server,
@@ -134,6 +136,7 @@ class TestTheHead:
                     operation(post(server), limit)
 
     def test_one_dribbles(self, lane: Runner, scripted: Any, limit: float) -> None:
+        lane.needs("a-head-that-dribbles")
         handler = saying(HEAD[:-2] + b"X-A: b\r\n" * 100, pause=0.02)
         with scripted.ScriptedServer(handler) as server, lane() as transport:
             for operation in (transport.send, transport.open):
@@ -154,6 +157,10 @@ class TestTheHead:
         tls: bool,
     ) -> None:
         """Or bit by bit: what is written counts, not that something was."""
+        if lane.name == "requests" and isinstance(limit, Timeout):
+            pytest.skip("urllib3 writes within the limit for connecting")
+        if lane.name == "aiohttp" and not tls:
+            pytest.skip("aiohttp keeps the connection until the server takes what is written")
 
         def handler(peer: Any) -> None:
             while not server.leaving and peer.sock.recv(20_000):
@@ -214,6 +221,7 @@ def test_phases_follow_one_another(lane: Runner, scripted: Any) -> None:
 
 
 def test_a_stream_has_patience_of_its_own(lane: Runner, scripted: Any) -> None:
+    lane.needs("quiet-body")
     limit = Timeout(LATE, connect=5, head=5, read=0.05)
     with scripted.ScriptedServer(saying(HEAD, after=b"hel")) as server, lane() as transport:
         body = transport.open(get(server), limit)

@@ -17,14 +17,14 @@ from flowmaestro_transports.contract import (
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
 
 if TYPE_CHECKING:
-    from flowmaestro_transports.requests.transport import RequestsTransport
+    from flowmaestro_transports.sockets.transport import SocketTransport
 
 
 class DefaultTransport(NotPicklable):
-    """requests, imported with the first call."""
+    """Sockets of ours, imported with the first call."""
 
     def __init__(self) -> None:
-        self._chosen: Optional[RequestsTransport] = None
+        self._chosen: Optional[SocketTransport] = None
         self._closed = False
         self._settle()
 
@@ -45,7 +45,7 @@ class DefaultTransport(NotPicklable):
         return time.monotonic()
 
     def interruptible(self) -> InterruptibleTransport:
-        """As `Interruptible.interruptible`; this, too, has it import requests."""
+        """As `Interruptible.interruptible`; this, too, has it import the transport."""
         return self._choose().interruptible()
 
     def close(self) -> None:
@@ -65,15 +65,15 @@ class DefaultTransport(NotPicklable):
             self._settle()
         return self._lock
 
-    def _choose(self) -> RequestsTransport:
+    def _choose(self) -> SocketTransport:
         if self._chosen is None:
             with self._lock_of_this_process():
                 if self._closed:
                     raise TransportClosedError
                 if self._chosen is None:
-                    from flowmaestro_transports.requests.transport import RequestsTransport
+                    from flowmaestro_transports.sockets.transport import SocketTransport
 
-                    self._chosen = RequestsTransport()
+                    self._chosen = SocketTransport()
         return self._chosen
 
 

@@ -68,6 +68,12 @@ class Runner:
         self.name = name
         self.transport, self.backend = LANES[name]
 
+    def needs(self, check: str) -> None:
+        """Skip a test of what this transport says that it falls short of."""
+        declared = getattr(self.transport, "falls_short", {})
+        if check in declared:
+            pytest.skip(f"{check}: {declared[check]}")
+
     @contextlib.contextmanager
     def __call__(self, *args: Any, **options: Any) -> Iterator[Driven]:
         made = self.transport(*args, **options)

@@ -1,25 +1,24 @@
-"""One request on aiohttp, up to the head of its reply: by way of its session, or past it.
+"""One request through the front door of aiohttp, `ClientSession.request`.
 
-A session of the user's is asked as everybody asks it. One of ours has nothing to add, to follow,
-to repeat or to remember, and what aiohttp does to find that out is a sixth of a call. So there
-the request goes straight to a connection, as `ClientSession` itself would hand it over; with an
-aiohttp that has other parts than those known here, it goes by way of the session, too.
+The session's connector, proxy and trace configs have their part in it. What the session or its
+environment would add to the header is taken out again just before the request leaves.
 """
 
 from __future__ import annotations
 
 import io
-from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Tuple, Union
+from functools import partial
+from typing import Any, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from flowmaestro_core.http.messages import Phase, Request, TransportFailure
-from flowmaestro_transports.aiohttp.connector import SETTINGS
+from flowmaestro_core.http.messages import Headers, Request
+from flowmaestro_transports.aiohttp.failure import LostError
 from flowmaestro_transports.aiohttp.limits import Attempt
 
-Fields = Tuple[Tuple[str, str], ...]
+_LONGEST_LINE = 64 * 1024
+"""Bytes that one line in the head of a reply may have."""
 
 _AUTO_HEADERS = ("Accept", "Accept-Encoding", "User-Agent")
 """What aiohttp would add to any request."""
@@ -31,98 +30,58 @@ _LARGE_BODY = 2**20
 class Route(NamedTuple):
     """What requests to one origin need besides: header fields, and options of aiohttp."""
 
-    fields: Fields
-    options: Dict[str, Any]
+    fields: List[Tuple[str, str]]
+    options: Mapping[str, Any]
 
 
-class Exchange(Protocol):
-    """Sends a request on a session, and gives the reply once its head is there.
-
-    Raises what aiohttp does, and `TransportFailure`.
-    """
-
-    async def __call__(
-        self, session: aiohttp.ClientSession, request: Request, route: Route, attempt: Attempt, /
-    ) -> aiohttp.ClientResponse: ...
+NO_ROUTE = Route([], {})
 
 
-async def by_session(
-    session: aiohttp.ClientSession, request: Request, route: Route, attempt: Attempt, /
+async def head_of(
+    session: aiohttp.ClientSession, request: Request, route: Route, attempt: Attempt
 ) -> aiohttp.ClientResponse:
-    """An `Exchange` through all that a session does for its users."""
-    try:
-        return await session.request(
-            request.method,
-            URL(request.url, encoded=True),
-            data=_sendable(request.body),
-            headers=request.headers.pairs + route.fields,
-            skip_auto_headers=_unwanted(request),
-            allow_redirects=False,
-            raise_for_status=False,
-            timeout=attempt,
-            middlewares=(),
-            **SETTINGS,
-            **route.options,
-        )
-    except ValueError as error:
-        if "AUTHORIZATION" not in str(error):
-            raise
-        message = "the session found other credentials for this host in .netrc: trust_env=False"
-        raise TransportFailure(Phase.NOT_SENT, message) from error
-
-
-async def past_session(
-    session: aiohttp.ClientSession, request: Request, route: Route, attempt: Attempt, /
-) -> aiohttp.ClientResponse:
-    """An `Exchange` that needs of a session of ours nothing but its connector."""
-    asked = aiohttp.ClientRequest(
+    """Send a request, and give the reply once its head is there. Raises what aiohttp does."""
+    given = request.headers
+    return await session.request(
         request.method,
         URL(request.url, encoded=True),
         data=_sendable(request.body),
-        headers=request.headers.pairs + route.fields,
+        # beside this one, aiohttp would refuse the credentials that the session has
+        headers=[pair for pair in given.pairs if pair[0].lower() != "authorization"] + route.fields,
         skip_auto_headers=_unwanted(request),
-        loop=attempt.loop,
-        session=session,
+        allow_redirects=False,
+        raise_for_status=False,
+        timeout=attempt.for_aiohttp,
+        trace_request_ctx=attempt,
+        middlewares=(partial(_as_given, given, session.headers),),
+        auto_decompress=False,  # ours is bounded
+        max_line_size=_LONGEST_LINE,
+        max_field_size=_LONGEST_LINE,
         **route.options,
     )
-    connector: Any = session.connector
-    connection = await connector.connect(asked, [], attempt)
+
+
+async def _as_given(
+    given: Headers,
+    of_the_session: Mapping[str, str],
+    request: aiohttp.ClientRequest,
+    handler: aiohttp.ClientHandlerType,
+) -> aiohttp.ClientResponse:
+    """A middleware: the header that was given, and nothing is sent twice."""
+    fields = request.headers
+    for name in ("Authorization", "Cookie", *of_the_session):
+        if name not in given:
+            fields.popall(name, None)
+    if "authorization" in given:
+        fields["Authorization"] = given["authorization"]
+    if "cookie" in given:
+        fields["Cookie"] = given["cookie"]
     try:
-        connection.protocol.set_response_params(
-            skip_payload=request.method == "HEAD", read_until_eof=True, **SETTINGS
-        )
-        response = await asked.send(connection)
-        try:
-            await response.start(connection)
-        except BaseException:
-            response.close()
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        if isinstance(error, aiohttp.ClientConnectorError):
             raise
-    except BaseException:
-        connection.close()
-        raise
-    return response
-
-
-def own_exchange() -> Exchange:
-    """The shorter `Exchange` that this version of aiohttp allows with a session of ours."""
-    request: Any = aiohttp.ClientRequest
-    connector: Any = aiohttp.TCPConnector
-    told = {"data", "headers", "skip_auto_headers", "loop", "session", "proxy", "proxy_headers"}
-    heard = {"skip_payload", "read_until_eof", *SETTINGS}
-    known = (
-        told <= (request.__init__.__kwdefaults__ or {}).keys()
-        and heard <= (ResponseHandler.set_response_params.__kwdefaults__ or {}).keys()
-        and _takes(getattr(connector, "connect", None), "req", "traces", "timeout")
-        and _takes(getattr(request, "send", None), "conn")
-        and _takes(getattr(aiohttp.ClientResponse, "start", None), "connection")
-    )
-    return past_session if known else by_session
-
-
-def _takes(method: Any, *names: str) -> bool:
-    """Whether these are the parameters of a method."""
-    code = getattr(method, "__code__", None)
-    return code is not None and code.co_varnames[1 : code.co_argcount] == names
+        raise LostError(error) from error  # upon the original, aiohttp repeats a GET or a DELETE
 
 
 def _unwanted(request: Request) -> Optional[List[str]]:

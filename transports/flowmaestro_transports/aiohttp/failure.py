@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Optional
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
 
 from flowmaestro_core.http.messages import Phase, TransportClosedError, TransportFailure
+from flowmaestro_transports.causes import caused
 
-
-class NotConnectedError(aiohttp.ClientConnectionError):
-    """No connection came about, be it for a proxy's reply."""
-
-
-ERRORS = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError)
+ERRORS = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
 """All that aiohttp may raise for a failure of the network."""
 
 _NOT_SENT = (
-    NotConnectedError,
     aiohttp.ClientConnectorError,
     aiohttp.ClientHttpProxyError,
     aiohttp.InvalidURL,
@@ -30,29 +26,38 @@ _AFTER_THE_REASON = re.compile(r":?\s*\n|: (?=<|b?['\"]|bytearray)")
 """Where aiohttp's messages go on to quote the reply, or to show an object."""
 
 
-def failure_of(error: BaseException, *, connecting: bool, head_came: bool) -> TransportFailure:
-    """The failure that an `error` of aiohttp means for the attempt.
+class LostError(aiohttp.ClientConnectionError):
+    """A connection broke, and aiohttp shall not repeat the request on another one."""
+
+    def __init__(self, lost: aiohttp.ClientConnectionError) -> None:
+        super().__init__(*lost.args)
+        self.lost = lost
+
+
+def failure_of(
+    error: BaseException, *, connecting: bool, head_came: bool, proxy: Optional[str] = None
+) -> TransportFailure:
+    """The failure that an `error` means for an attempt.
 
     `connecting` says that there was no connection yet, `head_came` that the reply had begun.
+    `proxy` is the URL of the proxy on the way.
     """
+    if isinstance(error, LostError):
+        error = error.lost
+    reason = reason_of(error)
     timed_out = isinstance(error, asyncio.TimeoutError)
-    if connecting or isinstance(error, _NOT_SENT):
-        return TransportFailure(
-            Phase.NOT_SENT,
-            "not connected in time" if timed_out else reason_of(error),
-            timed_out=timed_out,
-        )
-    if head_came:
-        what = "the reply did not end in time" if timed_out else reason_of(error)
-        return TransportFailure(Phase.REPLY_BROKEN, what, timed_out=timed_out)
-    if timed_out:
-        return TransportFailure(Phase.MAYBE_PROCESSED, "no reply in time", timed_out=True)
-    if _is_of_the_head(error):
-        message = f"the head of the reply is broken: {reason_of(error)}"
-        return TransportFailure(Phase.REPLY_BROKEN, message)
-    return TransportFailure(
-        Phase.MAYBE_PROCESSED, f"the connection was lost before the reply: {reason_of(error)}"
-    )
+    if not head_came and (connecting or _is_not_sent(error)):
+        phase, late = Phase.NOT_SENT, "not connected in time"
+        what = reason if proxy is None else f"proxy {proxy}: {reason}"
+    elif head_came:
+        phase, late, what = Phase.REPLY_BROKEN, "the reply did not end in time", reason
+    elif not timed_out and _is_of_the_head(error):
+        phase, late, what = Phase.REPLY_BROKEN, "", f"the head of the reply is broken: {reason}"
+    else:
+        phase, late = Phase.MAYBE_PROCESSED, "no reply in time"
+        what = f"the connection was lost before the reply: {reason}"
+    message = late if timed_out else what
+    return caused(TransportFailure(phase, message, timed_out=timed_out), error, reason)
 
 
 def closed(*, connecting: bool, head_came: bool) -> Exception:
@@ -62,6 +67,11 @@ def closed(*, connecting: bool, head_came: bool) -> Exception:
     if head_came:
         return TransportFailure(Phase.REPLY_BROKEN, "the reply broke off: closed by this side")
     return TransportFailure(Phase.MAYBE_PROCESSED, "no reply came: closed by this side")
+
+
+def _is_not_sent(error: BaseException) -> bool:
+    refused_here = isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError)
+    return refused_here or isinstance(error, _NOT_SENT)
 
 
 def _is_of_the_head(error: BaseException) -> bool:
@@ -83,4 +93,7 @@ def reason_of(error: BaseException) -> str:
         text = error.message
     else:
         text = str(error)
-    return _AFTER_THE_REASON.split(text.strip(), maxsplit=1)[0] or type(error).__name__
+    reason = _AFTER_THE_REASON.split(text.strip(), maxsplit=1)[0] or type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        reason += " (verify= says whom to trust)"
+    return reason

@@ -1,4 +1,4 @@
-"""The time limits of an attempt on aiohttp."""
+"""The time limits of an attempt on aiohttp, and how far it has come."""
 
 from __future__ import annotations
 
@@ -21,50 +21,56 @@ elif TYPE_CHECKING:
 else:
     from async_timeout import timeout_at  # a dependency of aiohttp's own there
 
-__all__ = ["Attempt", "timeout_at"]
+__all__ = ["Attempt", "timeout_at", "watch_connections"]
 
-_MARGIN = 0.005
+_MARGIN = 0.1
 """Seconds by which connecting must end before the attempt as a whole where nothing else tells
 the one from the other: if both limits ran out together, had the request left?"""
 
 
-class Attempt(aiohttp.ClientTimeout):
-    """The time limits of one attempt, and how far it has come.
+class Attempt:
+    """One attempt that begins now, on the event loop that runs.
 
-    aiohttp takes the limit for connecting from it; all others are kept by `timer`, the one of
-    the attempt as a whole, which moves from phase to phase. `watched` says that a connector of
-    ours will tell when a connection is at hand.
+    aiohttp takes the limit for connecting from `for_aiohttp`; all others are kept by `timer`, the
+    one of the attempt as a whole, which moves from phase to phase. `watched` says that a session
+    of ours will tell when a connection is at hand; elsewhere the limit for the head is counted
+    from when the one for connecting would run out.
     """
-
-    connect: Optional[float]
-    total = sock_read = sock_connect = None
-    ceil_threshold = math.inf
-
-    __setattr__ = object.__setattr__  # aiohttp's are frozen, and equal by their values
 
     def __init__(self, timeout: float, *, watched: bool) -> None:
         self._phases = phases = timeout if isinstance(timeout, Timeout) else None
-        self.connect = None if phases is None else phases.connect
-        if not watched:
-            self.connect = min(self.connect or math.inf, max(timeout - _MARGIN, timeout / 2))
-        self.loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task() if sys.version_info < (3, 11) else None
-        self.end = self.loop.time() + timeout
+        self.end = self._loop.time() + timeout
         self.timer: Any = None
         self.connecting = watched
         """Whether it is certain that nothing has been sent."""
         self.cut_short = False
         """Whether it ends because the transport is closed."""
+        connect = None if phases is None else phases.connect
+        if not watched:
+            connect = min(connect or math.inf, max(timeout - _MARGIN, timeout * 3 / 4))
+        self.for_aiohttp = aiohttp.ClientTimeout(connect=connect, ceil_threshold=math.inf)
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
+    def begins(self) -> None:
+        """It is on its way."""
+        if not self.connecting and self._phases is not None and self._phases.head is not None:
+            self._bound((self._phases.connect or 0) + self._phases.head)
 
-    def __hash__(self) -> int:
-        return id(self)
+    def connected(self) -> None:
+        """A connection is at hand."""
+        self.connecting = False
+        if self._phases is not None:
+            self._bound(self._phases.head)
+
+    def received(self) -> None:
+        """The head has come, or a piece of the body."""
+        if self._phases is not None:
+            self._bound(self._phases.read)
 
     def cut(self) -> None:
         """End it at once, if its event loop is the one that runs."""
-        if self.loop is asyncio.get_running_loop():
+        if self._loop is asyncio.get_running_loop():
             self.cut_short = True
             if sys.version_info < (3, 11):  # a timer there would cancel the task that closes
                 cast("asyncio.Task[object]", self._task).cancel()
@@ -77,25 +83,21 @@ class Attempt(aiohttp.ClientTimeout):
         cancelled = isinstance(error, asyncio.CancelledError)
         return sys.version_info < (3, 11) and self.cut_short and cancelled
 
-    def connected(self) -> None:
-        """A connection is at hand."""
-        self.connecting = False
-        if self._phases is not None:
-            self._bound(self._phases.head)
-
-    def connecting_unseen(self) -> None:
-        """Nothing will tell when a connection is at hand: its own limit is assumed."""
-        if self._phases is not None and self._phases.head is not None:
-            self._bound((self._phases.connect or 0) + self._phases.head)
-
-    def received(self) -> None:
-        """The head has come, or a piece of the body."""
-        if self._phases is not None:
-            self._bound(self._phases.read)
-
     def _bound(self, seconds: Optional[float]) -> None:
-        end = self.end if seconds is None else min(self.loop.time() + seconds, self.end)
+        end = self.end if seconds is None else min(self._loop.time() + seconds, self.end)
         if sys.version_info >= (3, 11):
             self.timer.reschedule(end)
         else:
             self.timer.update(end)
+
+
+def watch_connections() -> aiohttp.TraceConfig:
+    """What has a session tell an `Attempt`, its `trace_request_ctx`, of its connection."""
+    watch = aiohttp.TraceConfig()
+    watch.on_connection_create_end.append(_connected)
+    watch.on_connection_reuseconn.append(_connected)
+    return watch
+
+
+async def _connected(_session: object, context: Any, _params: object) -> None:
+    context.trace_request_ctx.connected()

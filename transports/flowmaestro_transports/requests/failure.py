@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
-from typing import Any, Iterator, List, Optional
+from typing import Iterator, List, Optional
 
 import requests
 import urllib3.exceptions as urllib3_errors
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
-
-
-class NotConnectedError(urllib3_errors.NewConnectionError):
-    """No connection came about; `proxy` is the URL of the proxy on the way, if there is one."""
-
-    def __init__(self, connection: Any, reason: str, proxy: Optional[str]) -> None:
-        super().__init__(connection, reason)
-        self.proxy = proxy
-
+from flowmaestro_transports.causes import caused
 
 ERRORS = (
     requests.RequestException,
     urllib3_errors.HTTPError,
     http.client.HTTPException,
     OSError,
+    ValueError,  # a URL or a header that is none, and whatever content coding cannot be undone
 )
-"""All that an adapter may raise for a failure of the network."""
+"""All that a session, or the body of a reply, may raise for a failure of the network."""
 
 _NOT_SENT = (
     requests.ConnectTimeout,
@@ -42,29 +36,43 @@ _NOT_SENT = (
 )
 """No `ProxyError`: urllib3 calls so, too, what goes wrong long after a proxy was reached."""
 
+_USER = re.compile(r"//[^/@]*@")
+"""Who goes by a proxy, in its URL."""
+
 _NO_TUNNEL = "Tunnel connection failed"
 """How the message of http.client's plain `OSError` begins when a proxy refuses one."""
 
 
-def failure_before_head(error: BaseException) -> TransportFailure:
+def failure_before_head(error: BaseException, proxy: Optional[str] = None) -> TransportFailure:
     """The failure for an `error` that came in place of the head of a reply.
 
-    What is not known to have happened before the request was sent is *maybe processed*.
+    `proxy` is the URL of the proxy on the way, if there is one. What is not known to have happened
+    before the request was sent is *maybe processed*.
     """
     causes = list(_causes(error))
     timed_out = any(map(_is_time_limit, causes))
-    if any(isinstance(cause, _NOT_SENT) or _is_no_tunnel(cause) for cause in causes):
-        proxies = [cause.proxy for cause in causes if isinstance(cause, NotConnectedError)]
-        by = f", by proxy {proxies[0]}" if proxies and proxies[0] else ""
-        phase, what = Phase.NOT_SENT, f"cannot connect{by}"
+    reason = _reason(causes[-1])
+    if _is_refused_here(error) or any(map(_is_not_sent, causes)):
+        by = f", by proxy {_USER.sub('//', proxy)}" if proxy else ""
+        phase, what = Phase.NOT_SENT, f"cannot connect{by}: {reason}"
+        late = "not connected in time"
     elif any(map(_is_garbage, causes)):
-        phase, what = Phase.REPLY_BROKEN, "the head of the reply is broken"
+        phase, what = Phase.REPLY_BROKEN, f"the head of the reply is broken: {reason}"
+        late = "the head of the reply did not end in time"
     else:
-        phase, what = Phase.MAYBE_PROCESSED, "the connection was lost before the reply"
-    if timed_out:
-        what = "not connected in time" if phase is Phase.NOT_SENT else "no reply in time"
-        return TransportFailure(phase, what, timed_out=True)
-    return TransportFailure(phase, f"{what}: {_reason(causes[-1])}")
+        phase, what = Phase.MAYBE_PROCESSED, f"the connection was lost before the reply: {reason}"
+        late = "no reply in time"
+    message = late if timed_out else what
+    return caused(TransportFailure(phase, message, timed_out=timed_out), error, reason)
+
+
+def failure_within_body(error: BaseException) -> TransportFailure:
+    """The failure for an `error` that came in place of a piece of the body."""
+    causes = list(_causes(error))
+    timed_out = any(map(_is_time_limit, causes))
+    reason = str(error) if isinstance(error, ValueError) else _reason(causes[-1])
+    what = "nothing came in time" if timed_out else f"the reply broke off: {reason}"
+    return caused(TransportFailure(Phase.REPLY_BROKEN, what, timed_out=timed_out), error, reason)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -88,6 +96,14 @@ def _is_time_limit(cause: BaseException) -> bool:
     return isinstance(cause, (socket.timeout, requests.Timeout, urllib3_errors.TimeoutError))
 
 
+def _is_refused_here(error: BaseException) -> bool:
+    return isinstance(error, ValueError) and not isinstance(error, requests.RequestException)
+
+
+def _is_not_sent(cause: BaseException) -> bool:
+    return isinstance(cause, _NOT_SENT) or _is_no_tunnel(cause)
+
+
 def _is_no_tunnel(cause: BaseException) -> bool:
     return isinstance(cause, OSError) and str(cause).startswith(_NO_TUNNEL)
 
@@ -99,6 +115,9 @@ def _is_garbage(cause: BaseException) -> bool:
 
 
 def _reason(cause: BaseException) -> str:
-    if isinstance(cause, ssl.SSLError):
+    """What happened, without anything that an exception may quote of the request or the reply."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"{cause} (verify= says whom to trust)"
+    if isinstance(cause, ssl.SSLError) or _is_no_tunnel(cause):
         return str(cause)
-    return (isinstance(cause, OSError) and cause.strerror) or str(cause) or type(cause).__name__
+    return (isinstance(cause, OSError) and cause.strerror) or type(cause).__name__

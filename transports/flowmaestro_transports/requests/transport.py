@@ -1,34 +1,24 @@
-"""The sync transport on requests: sends through adapters, and reads bodies with patience.
+"""The transport on requests: it goes through the front door, `Session.send`.
 
-Requests are prepared by hand and given to an adapter, which is what `Session.request` would do
-after it has merged settings, cookies and credentials of its own, none of which belong here.
+What knows requests sees its calls: mounted adapters, hooks, instrumentations, recorders. They are
+prepared here, so nothing that a session would add takes the place of what the core wants sent.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ssl
+import math
 import sys
-import threading
 import time
 import weakref
 from functools import partial
-from typing import (
-    Any,
-    Callable,
-    ContextManager,
-    Dict,
-    Generator,
-    List,
-    Mapping,
-    Optional,
-    Protocol,
-    Tuple,
-)
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Set, Union
 
 import requests
 from requests.structures import CaseInsensitiveDict
+from requests.utils import select_proxy
 from urllib3.util import SKIP_HEADER
+from urllib3.util import Timeout as Urllib3Timeout
 
 from flowmaestro_core.http.messages import (
     Phase,
@@ -37,26 +27,17 @@ from flowmaestro_core.http.messages import (
     TransportClosedError,
     TransportFailure,
 )
+from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.arguments import check_max_connections, check_session
-from flowmaestro_transports.contract import InterruptibleTransport, OpenResponse
+from flowmaestro_transports.contract import OpenResponse
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable, warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.proxies import Proxies
 from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_context
-from flowmaestro_transports.requests.adapter import ReplyAdapter, origin_of
-from flowmaestro_transports.requests.body import Body, body_of
-from flowmaestro_transports.requests.connection import AttemptLimits
+from flowmaestro_transports.requests.body import LONGEST, Body
 from flowmaestro_transports.requests.failure import ERRORS, failure_before_head
-from flowmaestro_transports.requests.interrupt import (
-    AtHand,
-    InterruptibleRequests,
-    Lever,
-    Levers,
-)
-from flowmaestro_transports.requests.places import Places
-
-_Settings = Tuple[Any, Any, Mapping[str, str]]
-"""`verify`, `cert` and `proxies`, as adapters take them."""
+from flowmaestro_transports.requests.sessions import CallersSession, OwnSessions
+from flowmaestro_transports.requests.slots import Slot, Slots
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -64,27 +45,48 @@ _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 class RequestsTransport(NotPicklable):
     """A `Transport` on requests. Safe to use from several threads.
 
-    Without a `session`, it keeps connections of its own. At most `max_connections` calls are on
-    their way at once, and others wait within their own time limits; a body that `open` has
-    returned does not count.
+    With a `session`, its mounted adapters, response hooks, proxies, `verify` and `cert` are used;
+    its headers, cookies, auth and params are not. It is never closed. How many connections there
+    are is up to its adapters.
 
-    `verify` and `client_cert` are what `tls_context` takes: whom to trust, and what to show.
-    `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
+    Without one, it has sessions of its own. At most `max_connections` calls are on their way at
+    once, and others wait within their own time limits; a body that `open` has returned does not
+    count. `verify` and `client_cert` are what `tls_context` takes: whom to trust, and what to
+    show. `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
     `https://...`; without it, the environment names the proxies, as `Proxies` says. With
-    `trust_env=False` nothing of the environment counts, for certificates either. All of it is
-    settled here, once. No time limit cuts short the lookup of a name: it is one call of the
-    operating system's, in the caller's thread.
+    `trust_env=False` nothing of the environment counts, for certificates either.
 
-    With a `session`, its mounted adapters, proxies, `verify` and `cert` are used, and read
-    once for each origin; its headers, cookies, auth, params and hooks are not. It is never
-    changed and never closed. How many connections there are is up to its adapters, and so is
-    the head of a reply: what passes for a status, and that one may dribble in, since only each
-    of its receives is bounded.
+    It is not patient: a body that was quiet for as long as a read waits is lost. What else it
+    falls short of, `falls_short` says.
 
     Raises `ValueError` for a `max_connections` below 1, and for a `verify`, `client_cert`,
     `trust_env` or `proxy` beside a session, which has its own; `TypeError` for a `session` or
     `max_connections` of another type; and what `tls_context` and `Proxies` raise.
     """
+
+    patient = False
+    falls_short: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(
+            (
+                "quiet-body",
+                "no-patience-at-all",
+                "quiet-within-a-chunk-header",
+                "quiet-within-a-chunk",
+                "quiet-over-tls",
+            ),
+            "a receive that has timed out cannot be repeated: streams reconnect",
+        ),
+        "a-body-cut-off-under-tls": "http.client takes the end of a connection for one of TLS",
+        "a-body-that-dribbles": "a chunk header that dribbles keeps a call for hours",
+        "a-garbled-length": "http.client takes for a chunk's size what int() takes for a number",
+        "a-garbled-status-line": "http.client takes for a status what int() takes for a number",
+        "a-head-that-dribbles": "urllib3 bounds each receive alone: it may keep a call for hours",
+        "close-wakes-a-call": "who waits for the head of a reply waits on until its time is up",
+        "handshake-timeout": "it is not told from a lost reply: a POST is not made again",
+        "informational-replies": "urllib3 takes a 103 for the reply: the call fails",
+        "reset-in-the-handshake": "it is not told from a lost reply: a POST is not made again",
+    }
+    """Checks of the conformance kit that it does not pass, and what that means to users."""
 
     def __init__(
         self,
@@ -98,227 +100,168 @@ class RequestsTransport(NotPicklable):
     ) -> None:
         check_session(session, requests.Session)
         check_max_connections(max_connections)
-        self._streams: Optional[weakref.WeakSet[Body]] = None
-        self._make_adapters: Callable[[AtHand], _Adapters]
+        self._make_sessions: Callable[[], Union[CallersSession, OwnSessions]]
         if session is None:
             context = tls_context(verify, client_cert, trust_env=trust_env)
             proxies = Proxies(proxy, trust_env=trust_env)
-            self._make_adapters = partial(_OwnAdapters, context, proxies, max_connections)
+            self._make_sessions = partial(OwnSessions, context, proxies, max_connections)
         elif (verify, client_cert, trust_env, proxy) == (True, None, True, None):
-            self._make_adapters = partial(_SessionAdapters, session)
+            self._make_sessions = partial(CallersSession, session)
         else:
             raise ValueError("verify, client_cert, trust_env and proxy belong to the session")
+        self._max_connections = sys.maxsize if session is not None else max_connections
         self._settle()
         self._closed = False
 
     def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`. A body of more than 64 MiB is a failure (*reply broken*)."""
-        limits = AttemptLimits(timeout)
-        lever = self._lever_at_hand()
+        limits = _Limits(timeout)
+        self._refuse_if_closed()
+        slot = self._slots.take(limits.connect_deadline)
+        if slot is None:
+            self._refuse_if_closed()
+            raise TransportFailure(
+                Phase.NOT_SENT, "no connection came free in time", timed_out=True
+            )
         try:
-            with self._adapters.place_for_a_call(limits.connect_deadline):
-                body = self._begin(request, limits, MAX_BODY, lever)
-                try:
-                    content = _whole(body, limits)
-                except BaseException:
-                    body.close()
-                    raise
+            body = self._begin(request, limits, MAX_BODY)
+            try:
+                content = body.read_whole(limits.deadline, limits.silence)
+            finally:
+                body.close()
+            return Response(body.status, body.headers, content)
         finally:
-            lever.let_go()
-        return Response(body.status, body.headers, content)
+            self._slots.free(slot)
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
         """As `Transport.open`."""
-        limits = AttemptLimits(timeout)
-        lever = self._lever_at_hand()
-        try:
-            body = self._begin(request, limits, sys.maxsize, lever)
-        finally:
-            lever.let_go()
-        with self._lock:
-            if self._streams is None:
-                self._streams = weakref.WeakSet()
-            self._streams.add(body)
-            closed = self._closed
-        if closed:
-            body.close()
-        return body
+        return self._begin(request, _Limits(timeout), sys.maxsize)
 
     def sleep(self, seconds: float) -> None:
         """As `Transport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
-        self._lever_at_hand().pause(seconds)
-        if self._closed:
-            raise TransportClosedError
+        self._refuse_if_closed()
+        pause = Slot()
+        self._pauses.add(pause)
+        try:
+            if not self._closed:
+                pause.gate.acquire(timeout=min(max(seconds, 0), LONGEST))
+        finally:
+            self._pauses.discard(pause)
+        self._refuse_if_closed()
 
     def now(self) -> float:
         """As `Transport.now`."""
         return time.monotonic()
 
-    def interruptible(self) -> InterruptibleTransport:
-        """As `Interruptible.interruptible`. What cannot be cut short: looking up a name, and
-        waiting for one of `max_connections`; with a `session`, also the way to a reply's head.
-        """
-        return InterruptibleRequests(self, self._at_hand, self._levers.make())
-
     def close(self) -> None:
-        """As `Transport.close`: whoever is at a call or a pause wakes, but for what
-        `interruptible` names. A session of the caller's stays open; streams through it end.
+        """As `Transport.close`: whoever reads a body or pauses wakes.
+
+        A call that waits for the head of its reply goes on until that comes, or its time is up. A
+        session of the caller's stays open.
         """
         self._settle_if_forked()
-        with self._lock:
-            self._closed = True
-            streams = list(self._streams or ())
-        for stream in streams:
-            stream.close()
-        self._levers.pull()
-        self._adapters.close()
+        self._closed = True
+        for ref in list(self._bodies):
+            body = ref()
+            if body is not None:
+                body.close()
+        for pause in list(self._pauses):
+            with contextlib.suppress(RuntimeError):  # it is over
+                pause.gate.release()
+        self._slots.close()
+        self._sessions.close()
 
     def __del__(self) -> None:
         if (
             not getattr(self, "_closed", True)
-            and self._adapters.holds_connections
+            and self._sessions.holds_connections
             and not self._process.forked
         ):
             warn_unclosed(self)  # the collection of the pools closes them
 
     def _settle(self) -> None:
-        """Begin with no connection and with locks that nobody holds."""
-        self._levers = Levers()
-        self._at_hand = AtHand(self._levers.make)
-        self._adapters = self._make_adapters(self._at_hand)
-        self._streams = None
-        self._places = Places()
-        self._lock = threading.Lock()
+        """Begin with no connection, and with nobody who waits."""
+        self._sessions = self._make_sessions()
+        self._slots = Slots(self._max_connections)
+        self._raws: Dict[int, Any] = {}
+        """Of the bodies that are open. They would else be garbage together with a body that nobody
+        closed, and their sockets would warn before it is collected."""
+        self._bodies: Set[weakref.ref[Body]] = set()
+        self._pauses: Set[Slot] = set()
         self._process = ForkGuard()
 
     def _settle_if_forked(self) -> None:
         if self._process.forked:
             self._settle()
 
-    def _lever_at_hand(self) -> Lever:
-        """The lever of the step that this thread begins. Raises `TransportClosedError`."""
+    def _refuse_if_closed(self) -> None:
         self._settle_if_forked()
-        lever = self._at_hand.lever
-        if self._closed:  # only now: what is made later, no close pulls
+        if self._closed:
             raise TransportClosedError
-        return lever
 
-    def _begin(self, request: Request, limits: AttemptLimits, limit: int, lever: Lever) -> Body:
-        """Sends, and gives the reply as soon as its head is there, within reach of `lever`."""
-        if self._closed:  # while the call waited for its turn
-            raise TransportClosedError
-        if time.monotonic() >= limits.connect_deadline:
-            raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
-        self._places.settle()
+    def _begin(self, request: Request, limits: _Limits, limit: int) -> Body:
+        """Sends, and gives the reply as soon as its head is there."""
+        self._refuse_if_closed()
+        sessions, left = self._sessions, limits.left()
+        session = sessions.take()
+        proxy = failure = None
         try:
-            verify, cert, proxies = self._adapters.settings(request.url)
-            response = self._adapters.adapter_for(request.url).send(
-                _prepared(request),
-                stream=True,
-                timeout=limits,
-                verify=verify,
-                cert=cert,
-                proxies=proxies,
-            )
+            settings = sessions.settings(request.url)
+            if settings["proxies"]:
+                proxy = select_proxy(request.url, settings["proxies"])
+            response = _answer(session, _prepared(request), timeout=left, **settings)
         except ERRORS as error:
-            failure = failure_before_head(error)
-            if self._closed:
-                if failure.phase is Phase.NOT_SENT:
-                    raise TransportClosedError from error
-                failure = TransportFailure(failure.phase, "no reply came: closed by this side")
-            raise failure from error
-        body = body_of(response, request.method, limit, self._places)
-        lever.hold_body(body)
-        if 100 <= body.status < 200:
+            failure = failure_before_head(error, proxy)
+        if failure is not None:
+            sessions.give_up(session, None)
+            if self._closed and failure.phase is Phase.NOT_SENT:
+                raise TransportClosedError
+            raise failure
+        raws = self._raws
+        let_go = partial(_let_go, sessions, session, response.raw, raws)
+        body = Body(response, request.method, limit, let_go)
+        raws[id(response.raw)] = response.raw
+        self._bodies.add(weakref.ref(body, self._bodies.discard))
+        if self._closed:
             body.close()
-            raise TransportFailure(
-                Phase.REPLY_BROKEN, f"an informational reply ({body.status}) came as the final one"
-            )
+            raise TransportFailure(Phase.REPLY_BROKEN, "the reply broke off: closed by this side")
         return body
 
 
-class _Adapter(Protocol):
-    """`requests.adapters.BaseAdapter`, of which versions of requests have different types."""
+class _Limits:
+    """The time limits of an attempt that begins now."""
 
-    def send(
-        self, request: Any, stream: Any, timeout: Any, verify: Any, cert: Any, proxies: Any
-    ) -> requests.Response: ...
+    def __init__(self, timeout: float) -> None:
+        now = time.monotonic()
+        self.deadline = self.connect_deadline = now + min(timeout, LONGEST)
+        self._head = self.silence = math.inf
+        if isinstance(timeout, Timeout):
+            self._head = timeout.head or math.inf
+            self.silence = timeout.read or math.inf
+            self.connect_deadline = min(self.deadline, now + (timeout.connect or math.inf))
 
-
-class _Adapters(Protocol):
-    """Where adapters come from, and what they are told."""
-
-    def adapter_for(self, url: str, /) -> _Adapter: ...
-    def settings(self, url: str, /) -> _Settings: ...
-    def place_for_a_call(self, deadline: float, /) -> ContextManager[object]: ...
-    def close(self) -> None: ...
-    @property
-    def holds_connections(self) -> bool: ...
-
-
-class _OwnAdapters:
-    """One adapter, and a bound on the calls: it makes connections as they are needed."""
-
-    def __init__(
-        self, context: ssl.SSLContext, proxies: Proxies, max_connections: int, at_hand: AtHand
-    ) -> None:
-        self._adapter = ReplyAdapter(context, proxies, max_connections, at_hand)
-        self._free = threading.Semaphore(max_connections)
-
-    def adapter_for(self, _url: str, /) -> _Adapter:
-        return self._adapter
-
-    def settings(self, _url: str, /) -> _Settings:
-        return True, None, {}  # the adapters know
-
-    @contextlib.contextmanager
-    def place_for_a_call(self, deadline: float) -> Generator[None, None, None]:
-        if not self._free.acquire(timeout=max(deadline - time.monotonic(), 0)):
-            raise TransportFailure(
-                Phase.NOT_SENT, "no connection came free in time", timed_out=True
-            )
-        try:
-            yield
-        finally:
-            self._free.release()
-
-    def close(self) -> None:
-        self._adapter.close()
-        self._free.release()  # who waits for a turn finds it closed, and makes way for the next
-
-    @property
-    def holds_connections(self) -> bool:
-        return self._adapter.holds_connections
+    def left(self) -> Urllib3Timeout:
+        """What is left, as urllib3 takes it. Raises `TransportFailure` if that is nothing."""
+        now = time.monotonic()
+        if now >= self.connect_deadline:
+            raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
+        total = self.deadline - now
+        head = min(self._head, total)
+        return Urllib3Timeout(total=total, connect=self.connect_deadline - now, read=head)
 
 
-class _SessionAdapters:
-    """The adapters mounted on a session that is not ours."""
-
-    def __init__(self, session: requests.Session, _at_hand: AtHand) -> None:
-        self._session = session
-        self._settings: Dict[str, _Settings] = {}
-
-    def adapter_for(self, url: str) -> _Adapter:
-        return self._session.get_adapter(url)
-
-    def settings(self, url: str) -> _Settings:
-        origin = origin_of(url)
-        settings = self._settings.get(origin)
-        if settings is None:
-            merged = self._session.merge_environment_settings(url, {}, None, None, None)
-            settings = merged["verify"], merged["cert"], merged["proxies"]
-            self._settings[origin] = settings
-        return settings
-
-    def place_for_a_call(self, _deadline: float, /) -> ContextManager[object]:
-        return contextlib.nullcontext()
-
-    def close(self) -> None:
-        pass
-
-    @property
-    def holds_connections(self) -> bool:
-        return False  # the session's connections are its owner's
+def _let_go(
+    sessions: Union[CallersSession, OwnSessions],
+    session: requests.Session,
+    raw: Any,
+    raws: Dict[int, Any],
+    read: bool,
+) -> None:
+    raws.pop(id(raw), None)
+    if read:
+        sessions.give_back(session)
+    else:
+        sessions.give_up(session, raw)
 
 
 def _prepared(request: Request) -> requests.PreparedRequest:
@@ -340,14 +283,20 @@ def _prepared(request: Request) -> requests.PreparedRequest:
     return prepared
 
 
-def _whole(body: Body, limits: AttemptLimits) -> bytes:
-    pieces: List[bytes] = []
-    while True:
-        piece = body.read(limits.patience())
-        if piece is None:
-            in_time = time.monotonic() < limits.deadline
-            what = "the reply fell silent" if in_time else "the reply did not end in time"
-            raise TransportFailure(Phase.REPLY_BROKEN, what, timed_out=True)
-        if not piece:
-            return b"".join(pieces)
-        pieces.append(piece)
+def _answer(
+    session: requests.Session, prepared: requests.PreparedRequest, **settings: Any
+) -> requests.Response:
+    """The reply to a request, through the session's adapters and hooks, no redirect followed."""
+    found: List[str] = []
+
+    def hide_location(response: requests.Response, **_: Any) -> None:
+        # Session.send reads the whole body of a redirect, to say where that would have led.
+        if response.is_redirect:
+            found.append(response.headers.pop("Location"))
+
+    hooks: Any = session.hooks.get("response") or []
+    prepared.hooks = {"response": [*([hooks] if callable(hooks) else hooks), hide_location]}
+    response = session.send(prepared, **{**settings, "stream": True, "allow_redirects": False})
+    if found:
+        response.headers["Location"] = found[0]
+    return response

@@ -35,7 +35,7 @@ class SocketOpenResponse:
         self._over = False  # it has ended, is broken, or was closed
         self._ended = False
         self._failure = ""
-        pool.bodies[id(self)] = ref(self)
+        pool.bodies[id(self)] = ref(self), self._resting
         move_last(opening.connections, self._resting)
         if pool.closed:  # only now: what is noted later, no `close` closes
             self.close()

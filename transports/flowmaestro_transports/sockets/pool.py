@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Dict, List, Optional, Protocol, Set, TypeVar
+from typing import Dict, List, Optional, Protocol, Set, Tuple, TypeVar
 from weakref import ReferenceType
 
 from flowmaestro_core.http.messages import TransportClosedError
@@ -27,8 +27,10 @@ class Pool:
         self.idle = IdleConnections(max_connections)
         self.wakers: List[Waker] = []
         """Those that no step uses just now."""
-        self.bodies: Dict[int, ReferenceType[Closable]] = {}
-        """The bodies that are open, by `id`; `close` closes them."""
+        self.bodies: Dict[int, Tuple[ReferenceType[Closable], List[Connection]]] = {}
+        """The bodies that are open, by `id`; `close` closes them. With their connections: these
+        would else be garbage together with a body that nobody closed, and their sockets would
+        warn before it is collected."""
         self.closed = False
         self._steps: Set[Step] = set()
 
@@ -61,7 +63,7 @@ class Pool:
         self.closed = True
         for step in list(self._steps):
             step.cut()
-        for reference in list(self.bodies.values()):
+        for reference, _ in list(self.bodies.values()):
             body = reference()
             if body is not None:
                 body.close()
