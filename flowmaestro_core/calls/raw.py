@@ -31,11 +31,11 @@ def raw_call(
         raise ValueError(f"method must be an HTTP method such as 'GET', not {method!r}")
     if not isinstance(path, str) or not _PATH.fullmatch(path) or _leads_up(path):
         raise ValueError(
-            "path must begin with '/', be percent-encoded and stay below the API root; "
-            f"query parameters go into params=; got {path!r}"
+            "path must begin with '/', be percent-encoded and stay below the API root, without "
+            f"the query parameters, which go into params=, not {_shown(path)!r}"
         )
     if path.startswith("/api/v1/"):
-        raise ValueError(f"path is below the API root: leave out '/api/v1' of {path!r}")
+        raise ValueError(f"path must be below the API root: leave out '/api/v1' of {path!r}")
     return Call(
         method.upper(),
         path + query(mapping("params", params) or {}),
@@ -43,6 +43,11 @@ def raw_call(
         repeatable=method.upper() in IDEMPOTENT_METHODS,
         enveloped=False,
     )
+
+
+def _shown(path: Any) -> Any:
+    """A path without its query, which may be secret."""
+    return path.partition("?")[0] if isinstance(path, str) else path
 
 
 def _leads_up(path: str) -> bool:

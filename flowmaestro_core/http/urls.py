@@ -56,8 +56,10 @@ def query(params: Mapping[str, Any]) -> str:
             given[name] = _parameter(name, value)
     try:
         encoded = urlencode(given, doseq=True)
-    except UnicodeEncodeError as error:
-        raise ValueError(f"a query parameter holds a lone surrogate, {error.reason}") from None
+    except UnicodeEncodeError:
+        raise ValueError(
+            "a query parameter holds a lone surrogate, which UTF-8 cannot express"
+        ) from None
     return "?" + encoded if encoded else ""
 
 
@@ -105,8 +107,8 @@ def _segment(name: str, value: str) -> str:
         return value
     try:
         return quote(value, safe="")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{name} holds a lone surrogate, {error.reason}") from None
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} holds a lone surrogate, which UTF-8 cannot express") from None
 
 
 def _parameter(name: str, value: Any) -> str:

@@ -35,8 +35,10 @@ def encode_json(value: Any, name: str = "") -> bytes:
         raise ValueError(f"{name or 'the body'} refers to itself or is nested too deep") from None
     try:
         return encoded.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{name or 'the body'} holds a lone surrogate, {error.reason}") from None
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{name or 'the body'} holds a lone surrogate, which UTF-8 cannot express"
+        ) from None
 
 
 def _check(value: Any, where: Tuple[str, ...]) -> None:

@@ -352,7 +352,7 @@ class WebhookDelivery(TypedDict):
 
     id: str
     webhook_id: Optional[str]
-    event_type: Optional[str]
+    event_type: str
     status: Optional[str]
     attempts: Optional[int]
     response_status: Optional[int]

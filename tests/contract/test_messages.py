@@ -1,0 +1,260 @@
+"""Every message about a bad argument, in one place, so that they can be read together.
+
+Each names the argument, what was given unless that may be secret, and what would be right.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Tuple
+
+import pytest
+
+import flowmaestro
+from flowmaestro import FlowMaestroClient, StreamTimes, Timeout, webhooks
+from flowmaestro.log_to_stderr import log_to_stderr
+from flowmaestro_core.context import Context
+from flowmaestro_core.http.messages import Request, Response
+from flowmaestro_core.options import ClientOptions
+from flowmaestro_core.payloads.encode import encode_json
+
+KEY = "fm_live_0123456789"
+ANY: Any = None
+ITSELF: List[Any] = []
+ITSELF.append(ITSELF)
+
+
+def client(**options: Any) -> Any:
+    return FlowMaestroClient(KEY, transport=lambda request: Response(200, {}), **options)
+
+
+def wait(**options: Any) -> Any:
+    return client().executions.wait_for_completion("e", **options)
+
+
+def execute(inputs: Any) -> Any:
+    return client().workflows.execute("wf_1", inputs=inputs)
+
+
+def fields(**headers: Any) -> Any:
+    return client(headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def in_environment(name: str, value: str) -> Callable[[], Any]:
+    def make() -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("FLOWMAESTRO_API_KEY", raising=False)
+            patch.setenv(name, value)
+            return FlowMaestroClient(KEY if name.endswith("URL") else None)
+
+    return make
+
+
+Row = Tuple[Callable[[], Any], str]
+BASE_URL = (
+    "base_url must be an http:// or https:// URL with a host, without a query, and with its path "
+    "percent-encoded, such as 'https://api.flowmaestro.io'"
+)
+PATH = (
+    "path must begin with '/', be percent-encoded and stay below the API root, without the query "
+    "parameters, which go into params=, not "
+)
+ASCII = " must consist of visible ASCII characters, without white space or line breaks"
+MESSAGES: List[Row] = [
+    # The client
+    (
+        in_environment("OTHER", ""),
+        "no API key: pass api_key= or set FLOWMAESTRO_API_KEY",
+    ),
+    (
+        in_environment("FLOWMAESTRO_API_KEY", "fm_live\n"),
+        "api_key, from FLOWMAESTRO_API_KEY," + ASCII,
+    ),
+    (
+        in_environment("FLOWMAESTRO_BASE_URL", "host"),
+        "FLOWMAESTRO_BASE_URL: " + BASE_URL,
+    ),
+    (lambda: FlowMaestroClient(7), "api_key must be a str, not int"),  # type: ignore[arg-type]
+    (lambda: FlowMaestroClient(""), "api_key must not be empty"),
+    (lambda: FlowMaestroClient("fm live"), "api_key" + ASCII),
+    (lambda: client(base_url="host"), BASE_URL),
+    (lambda: client(base_url=b"https://h"), "base_url must be a str, not bytes"),
+    (
+        lambda: client(base_url="https://me:pw@h"),
+        "base_url must not contain credentials; pass them as headers=",
+    ),
+    (lambda: client(timeout="5"), "timeout must be a number of seconds, not str"),
+    (lambda: client(timeout=-1), "timeout must be a positive number of seconds, not -1"),
+    (lambda: client(max_retries=1.5), "max_retries must be an int, not float"),
+    (lambda: client(max_retries=-1), "max_retries must be at least 0, not -1"),
+    (lambda: client(headers=[]), "headers must be a dict of str to str, not list"),
+    (lambda: fields(A=1), "headers: the name 'A' and its value must both be str"),
+    (
+        lambda: client(headers={"A B": ""}),
+        "headers: 'A B' is not a field name; use letters, digits and hyphens (RFC 9110, 5.6.2)",
+    ),
+    (
+        lambda: fields(Content_Length="5"),
+        "headers: leave out 'Content-Length'; the transport sends its own",
+    ),
+    (
+        lambda: fields(Expect="100-continue"),
+        "headers: leave out 'Expect'; a request is sent whole, without waiting for 100 (Continue)",
+    ),
+    (
+        lambda: fields(X_Token="s3cr3t\n"),
+        "headers: the value of 'X-Token' must consist of ASCII characters, without line breaks "
+        "and other controls",
+    ),
+    (
+        lambda: client(stream_times={"event_idle": 1}),
+        "stream_times must be a StreamTimes, not dict",
+    ),
+    (lambda: StreamTimes(event_idle=0), "event_idle must be a positive number of seconds, not 0"),
+    (
+        lambda: Timeout(5, connect=math.nan),
+        "connect must be a positive number of seconds, not nan",
+    ),
+    (
+        lambda: log_to_stderr("loud"),
+        "FLOWMAESTRO_LOG must be debug, info or warning, not 'loud'",
+    ),
+    # Ids, pages, filters
+    (lambda: client().workflows.get(7), "workflow_id must be a str, not int"),
+    (lambda: client().workflows.get(".."), "workflow_id must be an id, not '..'"),
+    (
+        lambda: client().workflows.get("\ud800"),
+        "workflow_id holds a lone surrogate, which UTF-8 cannot express",
+    ),
+    (lambda: client().workflows.list(page=0), "page must be at least 1, not 0"),
+    (
+        lambda: client().executions.iterate(status=""),
+        "status must not be empty: leave it out to get every row",
+    ),
+    # What is sent
+    (lambda: execute("text"), "inputs must be a dict, not str"),
+    (lambda: execute({"a": [math.nan]}), "inputs['a'][0] is nan, which JSON cannot express"),
+    (
+        lambda: execute({"a": 10**400}),
+        "inputs['a'] is beyond the range of a float: send it as a str",
+    ),
+    (
+        lambda: execute({"a": {1}}),
+        "inputs['a'] is a set, which JSON cannot express; "
+        "use dict, list, str, int, float, bool or None",
+    ),
+    (lambda: execute({1: "a"}), "inputs has the key 1; JSON keys must be str"),
+    (lambda: execute({"a": ITSELF}), "inputs refers to itself or is nested too deep"),
+    (
+        lambda: execute({"a": "\ud800"}),
+        "inputs holds a lone surrogate, which UTF-8 cannot express",
+    ),
+    (lambda: encode_json("\ud800"), "the body holds a lone surrogate, which UTF-8 cannot express"),
+    (
+        lambda: client().threads.send_message("t", "Hi", stream="yes"),
+        "stream must be a bool, not str",
+    ),
+    (
+        lambda: client().agents.search_memory("a", "q", similarity_threshold="0.5"),
+        "similarity_threshold must be a number, not str",
+    ),
+    (
+        lambda: client().workflows.execute("w", idempotency_key="a b"),
+        "idempotency_key" + ASCII,
+    ),
+    (
+        lambda: client().webhooks.create("n", "https://h", "execution.completed"),
+        "events must be a list or another iterable of event names, not str",
+    ),
+    # Waiting, and many at once
+    (lambda: wait(timeout=math.inf), "timeout must be a positive number of seconds, not inf"),
+    (lambda: wait(on_poll=7), "on_poll must be a function, not int"),
+    (
+        lambda: client().workflows.run_many("w", {"a": 1}),
+        "inputs must be a list or another iterable of dicts, not dict",
+    ),
+    (
+        lambda: client().workflows.run_many("w", [], concurrency=0),
+        "concurrency must be at least 1, not 0",
+    ),
+    # Any endpoint
+    (
+        lambda: client().request("GET /x", "/x"),
+        "method must be an HTTP method such as 'GET', not 'GET /x'",
+    ),
+    (lambda: client().request("GET", "/x?token=s3cr3t"), PATH + "'/x'"),
+    (
+        lambda: client().request("GET", "/api/v1/x"),
+        "path must be below the API root: leave out '/api/v1' of '/api/v1/x'",
+    ),
+    (
+        lambda: client().request("GET", "/x", params={"a": {}}),
+        "the query parameter 'a' must be a str, int, float or bool, or a list of these, not dict",
+    ),
+    (
+        lambda: client().request("GET", "/x", params={"a": math.inf}),
+        "the query parameter 'a' must be finite, not inf",
+    ),
+    (
+        lambda: client().request("GET", "/x", params={"a": "\ud800"}),
+        "a query parameter holds a lone surrogate, which UTF-8 cannot express",
+    ),
+    # Webhooks
+    (
+        lambda: webhooks.verify(b"", "v1=", ""),
+        "secret must be the webhook's secret, a non-empty str",
+    ),
+    (
+        lambda: webhooks.verify(ANY, "v1=", "whsec"),
+        "payload must be the body's bytes as they came, not NoneType",
+    ),
+    # A transport of one's own
+    (
+        lambda: Request("GET", "https://h", "A: b"),  # type: ignore[arg-type]
+        "headers must be Headers, a mapping of str to str, or pairs of str",
+    ),
+    (lambda: Response("200", {}), "status must be an int, not str"),  # type: ignore[arg-type]
+    (lambda: Response(200, {}, ""), "body must be bytes, not str"),  # type: ignore[arg-type]
+    (
+        lambda: Context(ClientOptions(KEY), stream_times=ANY),
+        "stream_times must be a StreamTimes, not NoneType",
+    ),
+]
+
+
+@pytest.mark.parametrize(("do", "message"), MESSAGES, ids=[message for _, message in MESSAGES])
+def test_the_message(do: Callable[[], Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        do()
+    assert str(caught.value) == message
+    assert "s3cr3t" not in message
+
+
+def raised() -> Iterator[Tuple[str, str]]:
+    """Where the source refuses something by `TypeError` or `ValueError`, and a pattern of it."""
+    root = Path(flowmaestro.__file__).parents[1]
+    for path in sorted([*root.glob("flowmaestro_core/**/*.py"), *root.glob("flowmaestro/*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            refusal = node.exc if isinstance(node, ast.Raise) else None
+            if not (isinstance(refusal, ast.Call) and isinstance(refusal.func, ast.Name)):
+                continue
+            if refusal.func.id in ("TypeError", "ValueError"):
+                words = refusal.args[0]
+                parts = words.values if isinstance(words, ast.JoinedStr) else [words]
+                texts = [part.value if isinstance(part, ast.Constant) else None for part in parts]
+                pattern = "".join(".*" if text is None else re.escape(text) for text in texts)
+                yield f"{path.relative_to(root)}:{node.lineno}", pattern
+
+
+def test_every_refusal_in_the_source_is_in_the_table() -> None:
+    """But that of JSON from elsewhere, which is no argument."""
+    missing = [
+        place
+        for place, pattern in raised()
+        if pattern != ".*" and not any(re.fullmatch(pattern, message) for _, message in MESSAGES)
+    ]
+    assert missing == []
+    assert len(list(raised())) > 40
