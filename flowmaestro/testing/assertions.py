@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import json
 from abc import ABC, abstractmethod
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, get_args
+from itertools import groupby
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, cast, get_args
 
 from flowmaestro.testing.checks import check_count, check_text, one_of
+from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.executions import Execution
 from flowmaestro.testing.model.journal import RecordedRequest, pattern
 from flowmaestro.testing.model.service import Service
@@ -17,7 +19,7 @@ from flowmaestro_core.types import WebhookEventType
 
 _PLURALS = {"delivery": "deliveries", "execution": "executions", "request": "requests"}
 SHOWN = 20
-"""How many requests a failed assertion lists, the latest."""
+"""How many lines a failed assertion shows of what was called, the latest."""
 
 
 class Assertions(ABC):
@@ -52,7 +54,8 @@ class Assertions(ABC):
         """There was such a request: at least one, or exactly `times`.
 
         `path` is below the API root, such as `/workflows/wf_123/execute`; `*` stands for any
-        one segment. `params` and `json` are the whole query and the whole body.
+        one segment. `params` and `json` are the whole query and the whole body; `True` and 1
+        are different. Raises `ValueError` for a method or a path that can never be called.
         """
         __tracebackhide__ = True
         wanted: Dict[str, Any] = {}
@@ -63,6 +66,8 @@ class Assertions(ABC):
         if json is not None:
             wanted["json"] = json
         meant = pattern(method, path)
+        if times == 0 and not any(meant.fits_route(it.method, it.template) for it in ROUTES):
+            raise ValueError(f"{meant} is no call of the API, so it can never be called")
         _check(
             str(meant),
             wanted,
@@ -89,7 +94,7 @@ class Assertions(ABC):
     ) -> None:
         """The workflow was started, be it by a trigger: at least once, or exactly `times`.
 
-        `inputs` are all of them; any will do when they are left out.
+        `inputs` are all of them, and `True` differs from 1; without `inputs` any will do.
         """
         __tracebackhide__ = True
         check_text("workflow_id", workflow_id)
@@ -155,7 +160,7 @@ def _check(
     __tracebackhide__ = True
     if times is not None:
         check_count("times", times, 0)
-    count = sum(it == wanted for it in found)
+    count = sum(_same(it, wanted) for it in found)
     if count > 0 if times is None else count == times:
         return
     these = " and ".join(wanted)
@@ -165,6 +170,18 @@ def _check(
         lines[0] += f", but {len(found)} with something else"
         lines += _difference(wanted, found)
     raise AssertionError("\n".join([*lines, *shown()]))
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are the same in JSON, which tells `true` from 1."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        here: Mapping[Any, Any] = one
+        there: Mapping[Any, Any] = other
+        return here.keys() == there.keys() and all(_same(here[it], there[it]) for it in here)
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        given, found = cast("List[Any]", one), cast("List[Any]", other)
+        return len(given) == len(found) and all(map(_same, given, found))
+    return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
 
 
 def _number(times: Optional[int], what: str) -> str:
@@ -208,6 +225,8 @@ def _line(request: RecordedRequest) -> str:
 def _listed(lines: Sequence[str]) -> List[str]:
     if not lines:
         return ["  nothing"]
-    left_out = len(lines) - SHOWN
-    first = [f"  ({left_out} before)"] if left_out > 0 else []
-    return [*first, *(f"  {line}" for line in lines[-SHOWN:])]
+    runs = [(line, len(list(same))) for line, same in groupby(lines)]
+    left_out = sum(times for _, times in runs[:-SHOWN])
+    first = [f"  ({left_out} before)"] if left_out else []
+    shown = (f"{line} ({times} times)" if times > 1 else line for line, times in runs[-SHOWN:])
+    return [*first, *(f"  {line}" for line in shown)]

@@ -352,3 +352,21 @@ def test_a_derived_schema_is_unverified_and_one_that_was_sent_is_not(make_caller
         schemas[dialect] = body["data"]["input_schema"]
     assert schemas["deployed"]["x-unverified"] is True
     assert "x-unverified" not in schemas["documented"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/workflows/wf_123",
+        "/executions/exec_123",
+        "/agents/agent_123",
+        "/agents/agent_123/memory/user_456",
+        "/threads/thread_123",
+        "/threads/thread_123/messages",
+        "/knowledge-bases/kb_123",
+        "/webhooks/wh_123",
+    ],
+)
+def test_the_ids_of_the_first_version_s_documentation_are_there(caller, path):
+    assert caller.call("GET", path).status == 200
+    assert caller.call("POST", "/triggers/trigger_123/execute", {}).status == 202

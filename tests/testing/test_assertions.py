@@ -125,11 +125,41 @@ class TestAssertCalled:
         assert message.startswith("expected exactly 1 POST; there were 2\n")
 
     def test_only_the_latest_are_listed(self, fake, client):
-        for _ in range(30):
-            client.workflows.get("wf_123")
+        for number in range(30):
+            client.workflows.get(f"wf_{'123' if number % 2 else 'abc123'}")
         message = told(fake.assert_not_called)
         assert "\n  (14 before)\n" in message
         assert len(message.splitlines()) == 23
+
+    def test_lines_that_are_alike_are_one(self, fake, client):
+        for _ in range(12):
+            client.workflows.get("wf_123")
+        client.workflows.list()
+        assert told(fake.assert_called, "DELETE").splitlines()[-2:] == [
+            "  GET /workflows/wf_123 -> 200 (12 times)",
+            "  GET /workflows -> 200",
+        ]
+
+    @pytest.mark.parametrize(
+        ("method", "path", "message"),
+        [
+            ("PSOT", "/workflows/wf_123/execute", "method must be one of GET, HEAD, POST"),
+            ("GET", "/workflows/", "path must not end with a slash: '/workflows', not '/wor"),
+            ("POST", "/workflow/wf_123/execute", "is no call of the API"),
+            ("DELETE", "/workflows/*", "is no call of the API"),
+            (None, "/workflows/wf_123/executions", "is no call of the API"),
+        ],
+    )
+    def test_what_can_never_be_called_is_refused(self, fake, method, path, message):
+        with pytest.raises(ValueError, match=message):
+            fake.assert_not_called(method, path)
+        with pytest.raises(ValueError, match=message):
+            fake.assert_called(method, path, times=0)
+
+    def test_a_request_to_no_route_can_be_asserted(self, fake, client):
+        with pytest.raises(NotFoundError):
+            client.request("GET", "/nowhere")
+        fake.assert_called("GET", "/nowhere")
 
     @pytest.mark.parametrize("times", [-1, 1.5, True])
     def test_bad_input(self, fake, times):
@@ -167,6 +197,20 @@ class TestAssertExecuted:
               POST /workflows/wf_123/execute {"inputs": {}} -> 202
             """  # noqa: E501
         )
+
+    @pytest.mark.parametrize(
+        ("sent", "asserted"), [(True, 1), (1, True), ([{"a": 0}], [{"a": False}]), ([1], [1, 1])]
+    )
+    def test_types_count(self, fake, client, sent, asserted):
+        client.workflows.execute("wf_123", inputs={"flag": sent})
+        fake.assert_executed("wf_123", inputs={"flag": sent})
+        told(fake.assert_executed, "wf_123", inputs={"flag": asserted})
+        told(fake.assert_called, "POST", json={"inputs": {"flag": asserted}})
+
+    def test_one_number_may_be_written_in_two_ways(self, fake, client):
+        client.workflows.execute("wf_123", inputs={"n": 1.0})
+        fake.assert_executed("wf_123", inputs={"n": 1.0})
+        fake.assert_executed("wf_123", inputs={"n": 1})
 
     def test_never(self, fake):
         assert told(fake.assert_executed, "wf_123") == text(
@@ -221,7 +265,7 @@ def test_a_report(fake, client):
           GET /workflows -> 200
           GET /knowledge-bases/kb_none -> 500
         Not there:
-          knowledge base kb_none; there are kb_abc123
+          knowledge base kb_none; there are kb_abc123, kb_123
         """
     )
 

@@ -12,6 +12,8 @@ from flowmaestro.testing.redaction import hidden_text
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.http.secrets import showable_value
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
 
 @dataclass(frozen=True)
 class RecordedRequest:
@@ -100,19 +102,25 @@ class Pattern(NamedTuple):
         """Whether a request of that method to that path, below the API root, is meant."""
         return self.method in (None, method) and (self.path is None or self._leads_to(path))
 
+    def fits_route(self, method: str, template: str) -> bool:
+        """Whether a request of a route, with the `template` of its path, can be meant."""
+        return self.fits(method, "/".join("*" if "{" in it else it for it in template.split("/")))
+
     def _leads_to(self, path: str) -> bool:
         wanted, found = (self.path or "").split("/"), path.split("/")
         if len(wanted) != len(found):
             return False
-        return all(one in ("*", other) for one, other in zip(wanted, found))
+        return all("*" in (one, other) or one == other for one, other in zip(wanted, found))
 
 
 def pattern(method: Optional[str], path: Optional[str]) -> Pattern:
     """A pattern as somebody wrote it; raises `ValueError` for one that can fit nothing."""
-    if method is not None and not (isinstance(method, str) and method.isalpha()):
-        raise ValueError(f"method must be an HTTP method such as 'GET', not {method!r}")
+    if method is not None and not (isinstance(method, str) and method.upper() in METHODS):
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
     if path is not None and not (isinstance(path, str) and path.startswith("/")):
         raise ValueError(f"path must begin with a slash, such as '/workflows', not {path!r}")
+    if path is not None and path.endswith("/"):
+        raise ValueError(f"path must not end with a slash: {path[:-1] or '/*'!r}, not {path!r}")
     if path is not None and ("?" in path or API_VERSION in path):
         raise ValueError(f"path must be below the API root and without a query, not {path!r}")
     if path is not None and ("{" in path or "<" in path):
@@ -123,10 +131,10 @@ def pattern(method: Optional[str], path: Optional[str]) -> Pattern:
 
 
 def path_below_root(url: str) -> str:
-    """The path of a URL, without what precedes the API version and that itself."""
+    """The path of a URL below its API root, without a slash at its end."""
     path = urlsplit(url).path
     _, version, below = path.partition(API_VERSION)
-    return f"/{below}" if version else path
+    return f"/{below.rstrip('/')}" if version else path
 
 
 def _json_of(body: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""What a fresh fake holds: every id and key that the documentation names, and some company."""
+"""What a fresh fake holds: every id and key of the documentation, that of 0.1.0 included."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ DOCUMENTED_KEYS = ("fm_live_...", "fm_live_your_api_key", "...")
 FAILING_WORKFLOW_ID = "0fa11000-0000-4000-8000-000000000001"
 """A workflow that fails at its second node."""
 PAUSING_WORKFLOW_ID = "0fa11000-0000-4000-8000-000000000002"
-"""A workflow that waits for a human for ever."""
+"""A workflow that waits for a human and never goes on."""
 STRICT_WORKFLOW_ID = "0fa11000-0000-4000-8000-000000000003"
-"""A workflow that refuses to start without its input `email`."""
+"""A workflow that requires the input `email`, on which `shapes="documented"` insists."""
 ENABLED_TRIGGER_ID = "0fa11000-0000-4000-8000-000000000011"
 DISABLED_TRIGGER_ID = "0fa11000-0000-4000-8000-000000000012"
 SECOND_AGENT_ID = "0fa11000-0000-4000-8000-000000000021"
 
 WEBHOOK_SECRET = "whsec_embedded"  # noqa: S105 - of a fake
-"""The secret of the webhook `wh_abc123`."""
+"""The secret of the webhooks `wh_abc123` and `wh_123`."""
 
 DAY = 86_400.0
 PAST_EXECUTIONS = 25
@@ -63,7 +63,7 @@ def furnish(service: Service, keys: KeyRing) -> None:
     _add_executions(service)
     _add_agents(service)
     _add_knowledge(service)
-    _add_webhook(service)
+    _add_webhooks(service)
 
 
 def _add_workflows(service: Service) -> None:
@@ -126,6 +126,7 @@ def _add_workflows(service: Service) -> None:
         service.workflows[workflow.id] = workflow
     for trigger in (
         Trigger("trigger_abc123", "User signed up", "webhook", welcome, -20 * DAY),
+        Trigger("trigger_123", "Order placed", "webhook", hello, -20 * DAY),
         Trigger(ENABLED_TRIGGER_ID, "Every morning", "schedule", hello, -19 * DAY),
         Trigger(DISABLED_TRIGGER_ID, "Old form", "webhook", hello, -18 * DAY, enabled=False),
     ):
@@ -156,49 +157,40 @@ def _add_executions(service: Service) -> None:
         )
         service.executions[execution.id] = execution
     inputs = {"customer_email": "john@example.com", "customer_name": "John Doe"}
-    running = Execution("exec_xyz789", service.workflows["wf_abc123"], inputs, 0.0)
-    service.executions[running.id] = running
-    service.runner.start(running, pickup=0.0)
+    for id in ("exec_xyz789", "exec_123"):
+        running = Execution(id, service.workflows["wf_abc123"], inputs, 0.0)
+        service.executions[id] = running
+        service.runner.start(running, pickup=0.0)
 
 
 def _add_agents(service: Service) -> None:
-    helper = Agent(
-        "agent_abc123",
-        "Support",
-        "gpt-4o",
-        -25 * DAY,
-        "Answers customers.",
-        reply=_support,
-        memories={
-            "user_456": Memory(
-                "user_456",
-                "Prefers to be written to in German. Ordered a bicycle.",
-                {"plan": "pro"},
-                -10 * DAY,
-                -5 * DAY,
-            ),
-            "user_789": Memory("user_789", "Asked about refunds twice.", {}, -9 * DAY, -4 * DAY),
-        },
-    )
-    writer = Agent(
+    for agent_id, thread_id in (("agent_abc123", "thread_xyz789"), ("agent_123", "thread_123")):
+        helper = Agent(
+            agent_id, "Support", "gpt-4o", -25 * DAY, "Answers customers.", reply=_support
+        )
+        for user, text, metadata in (
+            ("user_456", "Wants to be written to in German. Has a bicycle.", {"plan": "pro"}),
+            ("user_789", "Asked about refunds twice.", {}),
+        ):
+            helper.memories[user] = Memory(user, text, metadata, -10 * DAY, -5 * DAY)
+        thread = Thread(thread_id, helper, {}, -3 * DAY)
+        for role, content in (
+            ("user", "Hello, I ordered a bicycle last week."),
+            ("assistant", "Thank you for your order! How can I help?"),
+        ):
+            thread.messages.append(Message(service.new_id(), role, content, -3 * DAY))
+        if service.dialect.keeps_thread_metadata:
+            thread.metadata = {"user_id": "user_456"}
+        service.agents[helper.id] = helper
+        service.threads[thread.id] = thread
+    service.agents[SECOND_AGENT_ID] = Agent(
         SECOND_AGENT_ID,
         "Writer",
         "claude-3-5-sonnet",
         -24 * DAY,
-        "Writes what it is asked for.",
+        "Writes texts.",
         provider="anthropic",
     )
-    for agent in (helper, writer):
-        service.agents[agent.id] = agent
-    thread = Thread("thread_xyz789", helper, {}, -3 * DAY)
-    for role, content in (
-        ("user", "Hello, I ordered a bicycle last week."),
-        ("assistant", "Thank you for your order! How can I help?"),
-    ):
-        thread.messages.append(Message(service.new_id(), role, content, -3 * DAY))
-    if service.dialect.keeps_thread_metadata:
-        thread.metadata = {"user_id": "user_456"}
-    service.threads[thread.id] = thread
 
 
 def _support(text: str) -> str:
@@ -215,22 +207,18 @@ def _support(text: str) -> str:
 
 
 def _add_knowledge(service: Service) -> None:
-    manual = KnowledgeBase("kb_abc123", "Help center", "What customers ask.", -15 * DAY)
-    manual.add_document("doc_passwords", "passwords.md", _PASSWORDS)
-    manual.add_document("doc_billing", "billing.md", _BILLING)
-    manual.add_document("doc_orders", "orders.md", _ORDERS)
-    service.knowledge_bases[manual.id] = manual
+    for id in ("kb_abc123", "kb_123"):
+        manual = KnowledgeBase(id, "Help center", "What customers ask.", -15 * DAY)
+        manual.add_document("doc_passwords", "passwords.md", _PASSWORDS)
+        manual.add_document("doc_billing", "billing.md", _BILLING)
+        manual.add_document("doc_orders", "orders.md", _ORDERS)
+        service.knowledge_bases[id] = manual
 
 
-def _add_webhook(service: Service) -> None:
-    webhook = Webhook(
-        "wh_abc123",
-        "Order desk",
-        "https://hooks.example.com/flowmaestro",
-        ["execution.completed", "execution.failed"],
-        {},
-        WEBHOOK_SECRET,
-        -12 * DAY,
-        -12 * DAY,
-    )
-    service.webhooks[webhook.id] = webhook
+def _add_webhooks(service: Service) -> None:
+    url, created = "https://hooks.example.com/flowmaestro", -12 * DAY
+    for id, name, events in (
+        ("wh_abc123", "Order desk", ["execution.completed", "execution.failed"]),
+        ("wh_123", "Audit", ["execution.cancelled"]),
+    ):
+        service.webhooks[id] = Webhook(id, name, url, events, {}, WEBHOOK_SECRET, created, created)

@@ -17,11 +17,11 @@ from flowmaestro.testing.model import seeds
 
 LISTS = {
     "workflows": 5,
-    "executions": 26,
-    "agents": 2,
-    "triggers": 3,
-    "knowledge_bases": 1,
-    "webhooks": 1,
+    "executions": 27,
+    "agents": 3,
+    "triggers": 4,
+    "knowledge_bases": 2,
+    "webhooks": 2,
 }
 
 
@@ -40,7 +40,7 @@ async def a_list_is_walked_through_with_a_failure(world, fault, page):
         if len(found) == 9 * page - 1:
             fake.fail_next(2) if fault == "status" else fake.drop_connection(times=2)
         found.append(item["id"])
-    assert len(set(found)) == len(found) == 26
+    assert len(set(found)) == len(found) == 27
 
 
 @scenario(
@@ -173,7 +173,8 @@ async def a_webhook_is_told(world, end, receiver):
         return answers[min(len(received), len(answers)) - 1]
 
     fake.receive_webhooks(receive)
-    await client.executions.cancel("exec_xyz789")
+    for running in ("exec_xyz789", "exec_123"):
+        await client.executions.cancel(running)
     created = await client.webhooks.create(
         name="Mine", url="https://example.com/hook", events=[f"execution.{end}"]
     )
