@@ -54,17 +54,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers",
+        "flowmaestro_fake(...): arguments of the FakeFlowMaestro of this test, such as time='real'",
+    )
+
+
 @pytest.fixture
 def flowmaestro_fake(request: pytest.FixtureRequest) -> Generator[FakeFlowMaestro, None, None]:
     """A fresh `FakeFlowMaestro`, installed: clients made without `transport=` use it.
 
     When the test has passed, scripts that were never used are told of: `UnusedScriptWarning`.
-    To have another one, such as `FakeFlowMaestro("documented", strict=True)`, define a fixture
-    of this name; the clients follow it.
+    `@pytest.mark.flowmaestro_fake(time="real")` gives it the marker's arguments. To have another
+    one for every test, define a fixture of this name; the clients follow it.
     """
     from flowmaestro.testing import FakeFlowMaestro
 
-    yield from _during_the_test(request, FakeFlowMaestro())
+    marker = cast("Any", request).node.get_closest_marker("flowmaestro_fake")
+    fake = FakeFlowMaestro(*marker.args, **marker.kwargs) if marker else FakeFlowMaestro()
+    yield from _during_the_test(request, fake)
 
 
 @pytest.fixture

@@ -8,16 +8,21 @@ over real sockets.
 from __future__ import annotations
 
 import copy
+import math
 import random
+import re
 import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import (
+    Counter,
     Generator,
     Iterable,
     List,
+    Literal,
     Optional,
+    Tuple,
     Type,
     TypeVar,
     get_args,
@@ -35,7 +40,7 @@ from flowmaestro.testing.model.dialects.documented import (
 from flowmaestro.testing.model.dispatch import Dispatcher
 from flowmaestro.testing.model.executions import Execution
 from flowmaestro.testing.model.faults import Faults
-from flowmaestro.testing.model.journal import Journal, RecordedRequest
+from flowmaestro.testing.model.journal import Journal, RecordedRequest, path_below_root
 from flowmaestro.testing.model.keys import ALL_SCOPES, KeyRing, KeyState
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.seeds import furnish
@@ -44,12 +49,22 @@ from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro.testing.model.webhooks import Delivery
 from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning
 from flowmaestro.testing.virtual.clock import VirtualClock
+from flowmaestro.testing.virtual.real_clock import RealClock
 from flowmaestro_core.http.messages import Request
 from flowmaestro_transports.contract import AsyncTransport, Transport
+from flowmaestro_transports.driving.event_loops import current_task
 from flowmaestro_transports.override import override_transport
 
 TEST_EPOCH = 1_700_000_000.0
 """The wall clock at the start, in Unix seconds, unless a driver brings a real one."""
+
+Time = Literal["virtual", "real"]
+"""Whether time jumps when every call waits, or passes as it does outside."""
+MOST_POLLS = 100
+"""How often one thread or task may ask for what only time changes while time stands still."""
+MOST_REPEATED = 1000
+"""The same for what time does not change."""
+_CHANGES = re.compile("/(executions|threads|webhooks)")
 
 F = TypeVar("F", bound="FakeFlowMaestro")
 
@@ -64,7 +79,12 @@ class FakeFlowMaestro(Scripts, Assertions):
     agent, otherwise as the description has it (the server of today refuses to stream).
 
     Ids and secrets come from `seed`; timestamps from `epoch` (Unix seconds) and the driver's
-    clock. The limits are each key's, in fixed windows. In memory its time is that of `clock`.
+    clock. The limits are each key's, in fixed windows. In memory its time is that of `clock`,
+    which jumps when every call waits; with `time="real"` it passes as it does outside, for an
+    application that sleeps by itself or sets a time limit around a call.
+
+    In virtual time a GET that one thread or task repeats over and over at one instant raises
+    `AssertionError`: a hundred times for executions, threads and webhooks, a thousand for others.
 
     It holds resources to try things on, among them every id that the documentation names;
     `api_key` is a key that may do everything. Close it at the end of a test, or use it in a
@@ -80,6 +100,7 @@ class FakeFlowMaestro(Scripts, Assertions):
         events: Events = "live",
         *,
         messages: Optional[MessageAnswers] = None,
+        time: Time = "virtual",
         seed: int = 0,
         epoch: float = TEST_EPOCH,
         rate_limit_per_minute: int = 6_000,
@@ -93,7 +114,9 @@ class FakeFlowMaestro(Scripts, Assertions):
         self._timeline = Timeline(epoch)
         self._journal = Journal()
         self._faults = Faults()
-        self.clock = VirtualClock(world=self)
+        one_of("time", time, get_args(Time))
+        self.clock = VirtualClock(world=self) if time == "virtual" else RealClock(self)
+        self._polls = Polls()
         one_of("shapes", shapes, get_args(Shapes))
         self._dialect = (Deployed if shapes == "deployed" else Documented)(self._timeline)
         self._service = Service(
@@ -135,6 +158,8 @@ class FakeFlowMaestro(Scripts, Assertions):
         `FakeReply`.
         """
         with self.lock:
+            if not isinstance(self.clock, RealClock):
+                self._polls.note(request, now)
             self._timeline.begin(now)
             return self._reception.take(request)
 
@@ -259,6 +284,10 @@ class FakeFlowMaestro(Scripts, Assertions):
         with self.lock:
             self._service.credits = executions
 
+    def _catch_up(self) -> None:
+        if isinstance(self.clock, RealClock):
+            self.clock.catch_up()
+
     @property
     def requests(self) -> List[RecordedRequest]:
         """Every request that came, in order, as values that do not change."""
@@ -268,12 +297,14 @@ class FakeFlowMaestro(Scripts, Assertions):
     @property
     def executions(self) -> List[Execution]:
         """Every execution that was started, the oldest first, as it stands."""
+        self._catch_up()
         with self.lock:
             return [_snapshot(execution) for execution in self._service.started]
 
     @property
     def deliveries(self) -> List[Delivery]:
         """Every webhook delivery that has been delivered or given up, in that order."""
+        self._catch_up()
         with self.lock:
             return list(self._service.desk.finished)
 
@@ -282,6 +313,32 @@ class FakeFlowMaestro(Scripts, Assertions):
         """How many event streams of executions and threads have a reader."""
         with self.lock:
             return self._service.open_streams
+
+
+class Polls:
+    """Counts the requests that one thread or task repeats while virtual time stands still."""
+
+    def __init__(self) -> None:
+        self._time = -math.inf
+        self._counts = Counter[Tuple[int, object, str]]()
+
+    def note(self, request: Request, now: float) -> None:
+        """One more request; raises `AssertionError` for one of a loop that never ends."""
+        if now != self._time:
+            self._time = now
+            self._counts.clear()
+        if request.method != "GET":
+            return
+        path = path_below_root(request.url)
+        caller = threading.get_ident(), current_task(), request.url
+        self._counts[caller] += 1
+        if self._counts[caller] > (MOST_POLLS if _CHANGES.match(path) else MOST_REPEATED):
+            raise AssertionError(
+                f"GET {path} was asked {self._counts[caller]} times while virtual time stood still "
+                f"at {now:g} s: a loop that polls and sleeps by itself never sees the end. Wait "
+                "with client.executions.wait_for_completion(...), let time pass with "
+                'fake.clock.advance(seconds), or test it with FakeFlowMaestro(time="real")'
+            )
 
 
 def _snapshot(execution: Execution) -> Execution:

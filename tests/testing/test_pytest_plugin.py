@@ -129,6 +129,22 @@ class TestFixtures:
         )
         assert "AssertionError: never used by this test" in said
 
+    def test_a_marker_gives_the_fake_its_arguments(self, run_pytest):
+        run_pytest(
+            """
+            import pytest
+
+            @pytest.mark.flowmaestro_fake("documented", time="real")
+            def test_it(flowmaestro_fake, flowmaestro_client):
+                page = flowmaestro_client.request("GET", "/workflows")["pagination"]
+                assert "has_more" in page
+                assert "RealClock" in repr(flowmaestro_fake.clock)
+            """,
+            "-Werror",
+            "--strict-markers",
+            passed=1,
+        )
+
     def test_of_a_test_that_did_not_pass_nothing_more_is_said(self, run_pytest):
         said = run_pytest(
             """

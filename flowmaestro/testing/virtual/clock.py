@@ -169,7 +169,7 @@ class VirtualClock:
                     f"a call has gone on for {LONGEST_CALL / 3600:.0f} hours of virtual time; does "
                     "it wait, without a time limit, for something that never comes?"
                 )
-            alarm = Alarm(at, call, _nobody)
+            alarm = Alarm(at, call, nobody)
             if source is not None:
                 source.wake = lambda: self._ring(alarm)
             self._stop(call)
@@ -204,7 +204,7 @@ class VirtualClock:
             while True:
                 with self.lock:
                     idle, woken = self._idle(), anyio.Event()
-                    alarm.poke = _setter(woken, loop)
+                    alarm.poke = setter(woken, loop)
                 if alarm.rung:
                     return
                 if not idle:
@@ -350,11 +350,11 @@ class Alarm:
         self.blocks: Optional[int] = None
 
 
-def _nobody() -> None:
+def nobody() -> None:
     """Nobody has begun to wait yet."""
 
 
-def _setter(woken: Event, loop: Optional[EventLoop]) -> Callable[[], object]:
+def setter(woken: Event, loop: Optional[EventLoop]) -> Callable[[], object]:
     """What sets an event from any thread; it raises `RuntimeError` once the loop is gone."""
 
     def set_it() -> None:

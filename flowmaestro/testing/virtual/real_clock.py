@@ -1,0 +1,96 @@
+"""The real clock in the place of the virtual one: calls in memory take as long as they say."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import Generator, Optional
+
+from flowmaestro.testing.virtual.clock import Alarm, Source, VirtualClock, World, nobody, setter
+from flowmaestro_transports.driving.event_loops import running_loop
+
+
+class RealClock(VirtualClock):
+    """A `VirtualClock` whose seconds are real ones, counted from when it was made.
+
+    What is due happens when somebody calls the world or waits on this clock; no thread runs
+    beside them.
+    """
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world=world)
+        self._world: World = world
+        self._began = time.monotonic()
+
+    def __repr__(self) -> str:
+        return f"<RealClock at {self.now}>"
+
+    @property
+    def now(self) -> float:
+        """Seconds since the clock was made."""
+        return time.monotonic() - self._began
+
+    @contextmanager
+    def in_flight(self) -> Generator[None, None, None]:
+        """Calls in flight do not matter to a real clock."""
+        yield
+
+    def alarm(self, at: float, source: Optional[Source] = None) -> Alarm:
+        """As `VirtualClock.alarm`; a wait without an end is allowed."""
+        alarm = Alarm(at, None, nobody)
+        if source is not None:
+            source.wake = lambda: self._wake(alarm)
+        return alarm
+
+    def wait(self, alarm: Alarm) -> None:
+        """Block this thread until `alarm` rings."""
+        with self.lock:
+            woken = threading.Condition(self.lock)
+            alarm.poke = woken.notify
+            while True:
+                seconds = self._seconds_until(alarm)
+                if not seconds:
+                    return
+                woken.wait(min(seconds, threading.TIMEOUT_MAX))
+
+    async def wait_awaiting(self, alarm: Alarm) -> None:
+        """As `wait`, for a task."""
+        import anyio
+
+        loop = running_loop()
+        while True:
+            with self.lock:
+                woken = anyio.Event()
+                alarm.poke = setter(woken, loop)
+                seconds = self._seconds_until(alarm)
+            if not seconds:
+                return
+            with anyio.move_on_after(seconds):
+                await woken.wait()
+
+    def catch_up(self) -> None:
+        """Let everything happen that is due."""
+        with self.lock:
+            now = self.now
+            self._world.live_until(now)
+            while True:
+                due = self._first()
+                if due is None or due.at > now:
+                    return
+                due.rung = True
+                due.poke()
+
+    def _seconds_until(self, alarm: Alarm) -> float:
+        """How long to wait until it is worth looking again; 0.0 when the alarm has rung."""
+        self.catch_up()
+        if alarm.rung or self.now >= alarm.at:
+            return 0.0
+        planned = self._first()
+        times = (alarm.at, self._world.next_time(), None if planned is None else planned.at)
+        return max(0.001, min(at for at in times if at is not None) - self.now)
+
+    def _wake(self, alarm: Alarm) -> None:
+        with self.lock:
+            alarm.rung = True
+            alarm.poke()

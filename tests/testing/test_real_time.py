@@ -1,0 +1,121 @@
+"""The fake on the real clock, and loops that would never end on the virtual one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import anyio
+import pytest
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro.testing import FakeFlowMaestro, Node
+
+
+def started(fake, client, **script):
+    return client.workflows.execute(fake.workflow("wf_mine", **script))["data"]["execution_id"]
+
+
+def connected(fake):
+    return FlowMaestroClient(fake.api_key, transport=fake.transport())
+
+
+@pytest.mark.parametrize("read", ["get", "list"])
+def test_a_loop_that_polls_by_itself_is_told_the_way_out(read):
+    fake = FakeFlowMaestro()
+    client = connected(fake)
+    run = started(fake, client, outputs={})
+    ask = {"get": lambda: client.executions.get(run), "list": client.executions.list}[read]
+    for _ in range(100):
+        ask()
+        time.sleep(0)
+    with pytest.raises(AssertionError, match=r'FakeFlowMaestro\(time="real"\)') as caught:
+        ask()
+    assert "101 times while virtual time stood still at 0 s" in str(caught.value)
+    fake.clock.advance(1)
+    ask()
+
+
+def test_what_time_does_not_change_may_be_asked_more_often():
+    client = connected(FakeFlowMaestro())
+    for _ in range(1000):
+        client.workflows.get("wf_123")
+    with pytest.raises(AssertionError, match="1001 times"):
+        client.workflows.get("wf_123")
+
+
+def test_many_threads_may_ask_at_one_instant():
+    fake = FakeFlowMaestro()
+    client, failures = connected(fake), []
+
+    def ask():
+        try:
+            for _ in range(30):
+                client.executions.get("exec_123")
+        except AssertionError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_a_loop_that_polls_by_itself_ends_in_real_time():
+    fake = FakeFlowMaestro(time="real")
+    client = connected(fake)
+    run = started(fake, client, nodes=[Node("a", seconds=0.1)], outputs={"total": 7})
+    while client.executions.get(run)["data"]["status"] != "completed":
+        time.sleep(0.001)
+    assert fake.executions[-1].outputs == {"total": 7}
+    assert fake.clock.now >= 0.1
+
+
+def test_sync_calls_take_their_time():
+    fake = FakeFlowMaestro(time="real")
+    client = connected(fake)
+    run = started(fake, client, nodes=[Node("a", seconds=0.1)], outputs={})
+    heard = []
+    fake.clock.call_later(0.05, lambda: heard.append(fake.clock.now))
+    assert list(client.executions.stream(run))[-1]["type"] == "execution:completed"
+    assert heard[0] >= 0.05
+    assert fake.deliveries[-1].event == "execution.completed"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_time_limit_around_a_stream_works(backend):
+    fake = FakeFlowMaestro(time="real")
+
+    async def main():
+        client = AsyncFlowMaestroClient(fake.api_key, transport=fake.async_transport())
+        workflow = fake.workflow("wf_mine", nodes=["a", "b"], hangs_at="b")
+        run = (await client.workflows.execute(workflow))["data"]["execution_id"]
+        seen = []
+        with anyio.move_on_after(0.5) as limit:
+            async for event in client.executions.stream(run):
+                seen.append(event["type"])  # noqa: PERF401 - it is cut short
+        assert limit.cancelled_caught
+        assert seen[:3] == ["connected", "execution:started", "node:started"]
+
+    anyio.run(main, backend=backend)
+    assert not fake.open_streams
+
+
+def test_an_event_loop_is_not_held_up():
+    fake = FakeFlowMaestro(time="real")
+
+    async def main():
+        client = AsyncFlowMaestroClient(fake.api_key, transport=fake.async_transport())
+        workflow = fake.workflow("wf_mine", nodes=[Node("a", seconds=0.1)], outputs={})
+        runs = [client.workflows.run(workflow) for _ in range(5)]
+        return [run["status"] for run in await asyncio.gather(*runs)]
+
+    assert asyncio.run(main()) == ["completed"] * 5
+
+
+def test_an_unknown_time_is_refused():
+    with pytest.raises(ValueError, match="time must be one of virtual, real"):
+        FakeFlowMaestro(time="fast")
