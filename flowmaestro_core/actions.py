@@ -48,14 +48,21 @@ class Open:
     attempt: int = field(default=1, compare=False)
 
 
+LEAST_PATIENCE = 45.0
+"""Seconds that a machine gives a stream before it is lost: one and a half of the intervals at
+which the server sends keepalives."""
+
+
 @dataclass(frozen=True)
 class Read:
     """Give me some bytes of the open body, or tell me that none came within `patience` seconds.
 
-    A quiet body is not a failure: it can be read again.
+    A quiet body is not a failure: it can be read again. A transport that loses one
+    (`patient = False`) waits for `least` seconds if that is more.
     """
 
     patience: float
+    least: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Deque, List, Optional, Union, cast
 
-from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
+from flowmaestro_core.actions import LEAST_PATIENCE, Action, Close, Done, Emit, Fail, Read, Wait
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, StreamError, TimeoutError
@@ -261,7 +261,7 @@ class AnswerStreamMachine(Machine[None]):
                 self._unsure = self._overheard = False
                 return self._ask(now, jitter)
             until = min(until, self._doubt_at)
-        return Read(max(until - now, 0.0))
+        return Read(max(until - now, 0.0), least=min(LEAST_PATIENCE, self._give_up_at - now))
 
     def _give_up(self) -> Action:
         """Nothing has come for so long that what was written so far is the answer, if anything."""

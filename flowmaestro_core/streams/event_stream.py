@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Deque, Dict, FrozenSet, Generic, Optional, TypeVar, Union, cast
 
-from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
+from flowmaestro_core.actions import LEAST_PATIENCE, Action, Close, Done, Emit, Fail, Read, Wait
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
@@ -285,7 +285,8 @@ class EventStreamMachine(Machine[Any]):
         if now >= question_at:
             return self._reconcile(now, jitter)
         self.state = "streaming"
-        return Read(min(self._silence.dead_at, question_at, self._deadline) - now)
+        patience = min(self._silence.dead_at, question_at, self._deadline) - now
+        return Read(patience, least=min(LEAST_PATIENCE, self._deadline - now))
 
     def _hear_out(self, learned: Dict[str, Any], now: float) -> Action:
         """Read what came while the execution was asked for, then emit its end."""

@@ -63,6 +63,13 @@ def client_closed(machine: Machine[Any]) -> ClientClosedError:
     return error
 
 
+def _patience_of(transport: object) -> Callable[[Read], float]:
+    """How long a read waits on this transport, in seconds."""
+    if getattr(transport, "patient", True):
+        return lambda read: read.patience
+    return lambda read: max(read.patience, read.least)
+
+
 class SyncDriver:
     """Drives one machine over a sync transport."""
 
@@ -80,6 +87,7 @@ class SyncDriver:
         self._reporter = None if observers is None else observers.reporter()
         self.in_flight = _in_flight(transport, machine, self._reporter)
         """What holds the steps of a call together, for a transport in virtual time."""
+        self._patience = _patience_of(transport)
         self._body: Optional[OpenResponse] = None
         self._started = False
         self.closed = False
@@ -127,7 +135,7 @@ class SyncDriver:
                 elif isinstance(action, Fail):
                     raise action.error
                 elif isinstance(action, Read):
-                    data = self._open_body().read(action.patience)
+                    data = self._open_body().read(self._patience(action))
                     if data is None:
                         action = machine.stream_quiet(now(), jitter())
                     elif data:
@@ -202,6 +210,7 @@ class AsyncDriver:
         self._reporter = None if observers is None else observers.async_reporter()
         self.in_flight = _in_flight(transport, machine, self._reporter)
         """As `SyncDriver.in_flight`."""
+        self._patience = _patience_of(transport)
         self._body: Optional[AsyncOpenResponse] = None
         self._started = False
         self.closed = False
@@ -246,7 +255,7 @@ class AsyncDriver:
                 elif isinstance(action, Fail):
                     raise action.error
                 elif isinstance(action, Read):
-                    data = await self._open_body().read(action.patience)
+                    data = await self._open_body().read(self._patience(action))
                     if data is None:
                         action = machine.stream_quiet(now(), jitter())
                     elif data:

@@ -33,6 +33,7 @@ class AsyncInterruptibleTransport:
 
     def __init__(self, transport: AsyncTransport) -> None:
         self.random = getattr(transport, "random", None)
+        self.patient: bool = getattr(transport, "patient", True)
         self.in_flight = in_flight_of(transport)
         self.wall_clock = wall_clock_of(transport)
         self.home: Optional[EventLoop] = None
