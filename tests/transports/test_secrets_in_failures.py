@@ -1,0 +1,137 @@
+"""No failure of any transport leads to a secret: not by its text, its attributes or its frames."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any, Callable, Dict, List, Optional
+
+import anyio
+import pytest
+from lanes import LANES, Runner
+from secret_walker import traces_of
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro_core.http.messages import Headers, Request, TransportFailure
+
+KEY = "fm_live_0123456789abcdef"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
+
+
+@pytest.fixture(params=LANES)
+def lane(request: pytest.FixtureRequest) -> Runner:
+    return Runner(request.param)
+
+
+def saying(data: bytes, then: str = "close") -> Callable[[Any], None]:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(data)
+        getattr(peer, then)()
+
+    return handler
+
+
+FAILURES: Dict[str, Callable[[Any], None]] = {
+    "no reply": saying(b""),
+    "a reset": saying(b"", "reset"),
+    "silence": saying(b"", "wait_closed"),
+    "garbage": saying(b"SSH-2.0-OpenSSH\r\n\r\n"),
+    "a broken status line": saying(b"HTTP/1.1 banana\r\n\r\n"),
+    "a garbled header": saying(b"HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: x\r\n\r\n"),
+    "half a head": saying(b"HTTP/1.1 200 OK\r\nContent-Le", "reset"),
+    "half a body": saying(HEAD + b"half"),
+    "a body that falls silent": saying(HEAD + b"half", "wait_closed"),
+    "a body that is reset": saying(HEAD + b"half", "reset"),
+    "a bad chunk": saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+    "not gzip": saying(HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n") + b"x" * 9),
+}
+
+
+def request_to(url: str, method: str = "GET") -> Request:
+    headers = Headers({"X-API-Key": KEY, "Authorization": f"Bearer {KEY}"})
+    return Request(method, f"{url}/a", headers, KEY.encode())
+
+
+def failure_of(step: Callable[[], Any]) -> Optional[TransportFailure]:
+    try:
+        step()
+    except TransportFailure as failure:
+        return failure.with_traceback(None)  # which holds the test's own frames
+    return None
+
+
+def read_out(transport: Any, request: Request) -> None:
+    body = transport.open(request, 0.5)
+    try:
+        while body.read(0.5):
+            pass
+    finally:
+        body.close()
+
+
+def expect_none(lane: Runner, url: str, name: str = "", **options: Any) -> None:
+    with lane(**options) as transport:
+        whole = failure_of(lambda: transport.send(request_to(url), 0.5))
+        assert whole is not None or (lane.name, name) == ("requests", "a garbled header")
+        in_pieces = failure_of(lambda: read_out(transport, request_to(url)))
+    assert traces_of(KEY, whole) == traces_of(KEY, in_pieces) == []
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_reply_that_fails(lane: Runner, scripted: Any, name: str) -> None:
+    with scripted.ScriptedServer(FAILURES[name]) as server:
+        expect_none(lane, server.url, name)
+
+
+def test_nobody_is_there(lane: Runner) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    expect_none(lane, f"http://127.0.0.1:{port}")
+    expect_none(lane, "http://no-such-host.invalid")
+    expect_none(lane, "http://o.example", proxy=f"http://{KEY}:{KEY}@127.0.0.1:{port}")
+
+
+def test_nobody_vouches(lane: Runner, scripted: Any, server_tls: ssl.SSLContext) -> None:
+    with scripted.ScriptedServer(scripted.echo, tls=server_tls) as server:
+        expect_none(lane, server.url)
+
+
+@pytest.mark.parametrize("name", ["a broken status line", "half a body", "silence"])
+def test_what_the_user_gets(lane: Runner, scripted: Any, name: str) -> None:
+    """With the frames of its traceback, as `pytest -l` prints them."""
+    caught: List[BaseException] = []
+
+    def call(url: str) -> None:
+        with FlowMaestroClient(
+            KEY, base_url=url, max_retries=0, timeout=0.5, transport=lane.transport()
+        ) as client:
+            client.workflows.list()
+
+    async def call_async(url: str) -> None:
+        async with AsyncFlowMaestroClient(
+            KEY, base_url=url, max_retries=0, timeout=0.5, transport=lane.transport()
+        ) as client:
+            await client.workflows.list()
+
+    with scripted.ScriptedServer(FAILURES[name]) as server:
+        try:
+            if lane.backend is None:
+                call(server.url)
+            else:
+                anyio.run(call_async, server.url, backend=lane.backend)
+        except Exception as error:
+            caught.append(error)
+    assert traces_of(KEY, caught[0]) == []
+
+
+def test_the_walker_finds_what_is_hidden() -> None:
+    class Request:
+        headers = None
+
+    lost = OSError("lost")
+    lost.request = Request()  # type: ignore[attr-defined]
+    lost.request.headers = [("X-API-Key", KEY)]  # type: ignore[attr-defined]
+    hidden = TypeError()
+    hidden.__context__ = lost
+    assert "error.__context__.request.headers[0][1]" in traces_of(KEY, hidden)
