@@ -6,11 +6,17 @@ Apart from the clients, so that to import one is not to import all that it will 
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Mapping, Optional, Union
 
 from flowmaestro_core.arguments import check_token
 from flowmaestro_core.context import Context
-from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
+from flowmaestro_core.defaults import (
+    DEFAULT_BASE_URL,
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_TIMEOUT,
+    MAX_REPLY_SIZE,
+)
 from flowmaestro_core.http.urls import api_root
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_transports.contract import (
@@ -18,6 +24,7 @@ from flowmaestro_transports.contract import (
     AsyncTransport,
     SyncFunction,
     Transport,
+    secrets_of,
 )
 from flowmaestro_transports.driving.executors import AsyncExecutor, SyncExecutor
 from flowmaestro_transports.functions import as_async_transport, as_transport
@@ -37,10 +44,11 @@ def blocking_performer(
     transport: Union[Transport, SyncFunction, None],
     stream_times: Optional[StreamTimes],
     hooks: Optional[Hooks],
+    max_reply_size: Optional[int],
 ) -> SyncExecutor:
     """The executor of a new `FlowMaestroClient`."""
-    context = Context(options, stream_times=stream_times or Context.stream_times)
     chosen = default_transport() if transport is None else as_transport(transport)
+    context = _context(options, chosen, stream_times, max_reply_size)
     return SyncExecutor(chosen, context, hooks=hooks)
 
 
@@ -49,11 +57,26 @@ def awaiting_performer(
     transport: Union[AsyncTransport, AsyncFunction, None],
     stream_times: Optional[StreamTimes],
     hooks: Optional[Hooks],
+    max_reply_size: Optional[int],
 ) -> AsyncExecutor:
     """The executor of a new `AsyncFlowMaestroClient`."""
-    context = Context(options, stream_times=stream_times or Context.stream_times)
     chosen = default_async_transport() if transport is None else as_async_transport(transport)
+    context = _context(options, chosen, stream_times, max_reply_size)
     return AsyncExecutor(chosen, context, hooks=hooks)
+
+
+def _context(
+    options: ClientOptions,
+    transport: object,
+    stream_times: Optional[StreamTimes],
+    max_reply_size: Optional[int],
+) -> Context:
+    return Context(
+        options,
+        stream_times=stream_times or Context.stream_times,
+        max_reply_size=MAX_REPLY_SIZE if max_reply_size is None else max_reply_size,
+        secrets=partial(secrets_of, transport),
+    )
 
 
 def options_of(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, TypeVar, Union
 
 import flowmaestro
 from flowmaestro import resources
-from flowmaestro_core.defaults import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
+from flowmaestro_core.defaults import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, MAX_REPLY_SIZE
 from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_transports.contract import (
     AsyncFunction,
@@ -60,6 +60,7 @@ class FlowMaestroClient(NotPicklable):
         transport: Union[Transport, SyncFunction, None] = None,
         stream_times: Optional[flowmaestro.StreamTimes] = None,
         hooks: Optional[flowmaestro.Hooks] = None,
+        max_reply_size: Optional[int] = MAX_REPLY_SIZE,
     ) -> None:
         """Make a client. Nothing is sent, and no HTTP library loaded, before the first call.
 
@@ -75,6 +76,9 @@ class FlowMaestroClient(NotPicklable):
             stream_times: when a quiet event stream is doubted, and how soon a lost one is made
                 anew; the defaults of `StreamTimes` when left out.
             hooks: functions to call before each request, after it, and before each retry.
+            max_reply_size: bytes that a reply may have, once inflated; a larger one raises
+                `ServerError` (code `reply_too_large`). The transports of this package read at
+                most 64 MiB. Events of a stream have limits of their own.
 
         Raises:
             ValueError, TypeError: an argument is missing or makes no sense; the text names it.
@@ -84,7 +88,9 @@ class FlowMaestroClient(NotPicklable):
 
         set_up_log()
         options = options_of(api_key, base_url, timeout, max_retries, headers, transport)
-        self._executor: SyncExecutor = blocking_performer(options, transport, stream_times, hooks)
+        self._executor: SyncExecutor = blocking_performer(
+            options, transport, stream_times, hooks, max_reply_size
+        )
 
     @cached_property
     def workflows(self) -> resources.SyncWorkflows:
@@ -207,6 +213,7 @@ class AsyncFlowMaestroClient(NotPicklable):
         transport: Union[AsyncTransport, AsyncFunction, None] = None,
         stream_times: Optional[flowmaestro.StreamTimes] = None,
         hooks: Optional[flowmaestro.Hooks] = None,
+        max_reply_size: Optional[int] = MAX_REPLY_SIZE,
     ) -> None:
         """Make a client. Arguments and errors are those of `FlowMaestroClient`.
 
@@ -218,7 +225,9 @@ class AsyncFlowMaestroClient(NotPicklable):
 
         set_up_log()
         options = options_of(api_key, base_url, timeout, max_retries, headers, transport)
-        self._executor: AsyncExecutor = awaiting_performer(options, transport, stream_times, hooks)
+        self._executor: AsyncExecutor = awaiting_performer(
+            options, transport, stream_times, hooks, max_reply_size
+        )
 
     @cached_property
     def workflows(self) -> resources.AsyncWorkflows:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Callable, Iterable
 
+from flowmaestro_core.arguments import check_count
+from flowmaestro_core.defaults import MAX_REPLY_SIZE
 from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.policy.retry import RetryBudget, RetryPolicy
@@ -27,14 +30,22 @@ class ServerTraits:
 
 @dataclass(frozen=True)
 class Context:
-    """The options of a client, and what all its calls share: the budget, what was learned."""
+    """The options of a client, and what all its calls share: the budget, what was learned.
+
+    `max_reply_size` is the most bytes of a whole reply that are read as JSON, which takes many
+    times that memory.
+    `secrets` gives what its transport sends beside the requests, such as a proxy's password.
+    """
 
     options: ClientOptions
     budget: RetryBudget = field(default_factory=RetryBudget)
     stream_times: StreamTimes = _DEFAULT_TIMES
     traits: ServerTraits = field(default_factory=ServerTraits)
+    max_reply_size: int = MAX_REPLY_SIZE
+    secrets: Callable[[], Iterable[str]] = field(default=tuple, repr=False)
 
     def __post_init__(self) -> None:
+        check_count("max_reply_size", self.max_reply_size)
         if not isinstance(self.stream_times, StreamTimes):
             raise TypeError(
                 f"stream_times must be a StreamTimes, not {type(self.stream_times).__name__}"
@@ -48,7 +59,7 @@ class Context:
     @cached_property
     def scrubber(self) -> SecretScrubber:
         """What keeps the secrets that are sent out of the errors that come of it."""
-        return SecretScrubber(self.options.request_headers().pairs)
+        return SecretScrubber(self.options.request_headers().pairs, self.secrets)
 
     def with_options(self, options: ClientOptions) -> Context:
         """The same, under other options; budget and traits stay shared."""

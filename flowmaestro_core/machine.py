@@ -25,8 +25,10 @@ import functools
 from typing import Any, Callable, ClassVar, Generic, Mapping, Optional, Tuple, TypeVar, Union, cast
 
 from flowmaestro_core.actions import Action, Close, Done, Fail, Wait
+from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.http.messages import Response, ResponseHead, TransportFailure
+from flowmaestro_core.http.scrub import SecretScrubber
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Action])
@@ -74,6 +76,8 @@ class Machine(Generic[T]):
     runs_callers_code: bool = False
     """Whether a step may run code of the caller's, which may wait for another call."""
 
+    _context: Context
+
     _proceed: Optional[Callable[[float, float], Action]] = None
     """What is done once the open body is released."""
 
@@ -85,6 +89,11 @@ class Machine(Generic[T]):
     def finished(self) -> bool:
         """Whether the last item has been emitted, and nothing but the end is left."""
         return self.state == "done"
+
+    @property
+    def scrubber(self) -> SecretScrubber:
+        """Knows the secrets that the machine sends, which its error does not show."""
+        return self._context.scrubber
 
     @event
     def start(self, now: float, jitter: float) -> Action:
@@ -150,7 +159,7 @@ class Machine(Generic[T]):
 
     def _fail(self, error: FlowMaestroError) -> Action:
         self.state = "failed"
-        return Fail(error)
+        return Fail(self.scrubber.clean(error))
 
     def _close_then(self, proceed: Callable[[float, float], Action]) -> Action:
         """Release the open body, then go on with `proceed`, which is given `now` and `jitter`."""

@@ -38,7 +38,6 @@ from flowmaestro_core.payloads.reply import (
     error_from_response,
     request_id_of,
     retry_after,
-    shown_request_id,
 )
 from flowmaestro_core.policy.retry import RETRYABLE_STATUSES, GiveUp, RetryBudget, RetryPolicy
 from flowmaestro_core.timeouts import with_total
@@ -155,10 +154,10 @@ _ACCEPT_EVENTS = (
 )
 
 
-def _invalid_response(what: str, response: Response) -> ServerError:
+def _invalid_response(what: str, response: Response, code: str = "invalid_response") -> ServerError:
     return ServerError(
         f"The server's reply holds {what}; this is not what the API sends",
-        "invalid_response",
+        code,
         response.status,
         request_id_of(None, response.headers),
     )
@@ -254,7 +253,9 @@ class CallMachine(Machine[Any]):
     def stream_closed(self, now: float, jitter: float) -> Action:
         if self._head.status < 300 and len(self._collected) > MAX_OTHER_BODY:
             whole = self._whole()
-            return self._misread(_invalid_response("no events but a long text", whole), whole)
+            return self._give_up(
+                _invalid_response("no events but a long text", whole), whole.status, None
+            )
         message = "the reply's body did not come to its end in time"
         failure = TransportFailure(Phase.REPLY_BROKEN, message, timed_out=True)
         return self._broke_off(failure, now, jitter)
@@ -292,7 +293,7 @@ class CallMachine(Machine[Any]):
         return Close()
 
     @property
-    def _scrubber(self) -> SecretScrubber:
+    def scrubber(self) -> SecretScrubber:
         return self._context.scrubber.and_of(self._call.secrets)
 
     def _whole(self) -> Response:
@@ -311,7 +312,7 @@ class CallMachine(Machine[Any]):
             return self._succeed(response)
         if status in _REDIRECTS:
             return self._redirect(response, now)
-        error = error_from_response(response, self._scrubber)
+        error = error_from_response(response, self.scrubber)
         if error.retry_after is None:
             error.retry_after = retry_after(response.headers)
         proof = self._call.proof
@@ -330,16 +331,16 @@ class CallMachine(Machine[Any]):
 
     def _succeed(self, response: Response) -> Action:
         self._context.budget.give_back(self._last_cost)
+        size, limit = len(response.body), self._context.max_reply_size
+        if size > limit:
+            said = f"{size} bytes, and max_reply_size of this client is {limit}"
+            error = _invalid_response(said, response, "reply_too_large")
+            return self._give_up(error, response.status, None)
         try:
             reply = self._call.reply(response, len(self._failures) + 1)
         except ServerError as error:
-            return self._misread(error, response)
+            return self._give_up(error, response.status, None)
         return self._done(reply)
-
-    def _misread(self, error: ServerError, response: Response) -> Action:
-        """A reply that is not what was expected."""
-        error.request_id = shown_request_id(None, response.headers, self._scrubber)
-        return self._give_up(error, response.status, None)
 
     def _redirect(self, response: Response, now: float) -> Action:
         """Follow a redirect of a GET within the origin; the key never leaves it."""
@@ -359,16 +360,15 @@ class CallMachine(Machine[Any]):
             f"within its origin, at most {MAX_REDIRECTS} times",
             "redirect_refused",
             response.status,
-            shown_request_id(None, response.headers, self._scrubber),
+            request_id_of(None, response.headers),
         )
         return self._give_up(error, response.status, None)
 
     def _lost(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         kind = TimeoutError if failure.timed_out else ConnectionError
         phase = failure.phase if self.state in ("sending", "opening") else Phase.REPLY_BROKEN
-        cause = self._scrubber.showable(failure)
-        error = kind(f"{cause.message} ({phase.value})")
-        error.__cause__ = cause
+        error = kind(f"{self.scrubber.line(failure.message)} ({phase.value})")
+        error.__cause__ = failure
         if phase is not Phase.NOT_SENT:
             self._maybe_done = True
             if not self._call.repeatable:

@@ -268,7 +268,7 @@ class BatchMachine(Machine[None]):
         try:
             waiting = self._many.waiting(reply["data"].get("execution_id"))
         except (TypeError, ValueError) as cause:
-            self._miss(no_usable_id(reply, cause, self._context.scrubber))
+            self._miss(self.scrubber.clean(no_usable_id(reply, cause)))
         else:
             self._follow(PollState(waiting, now), now + poll_delay(0.0, waiting.poll_interval))
 

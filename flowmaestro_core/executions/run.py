@@ -10,11 +10,10 @@ from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, ServerError
 from flowmaestro_core.executions.wait import ONCE, Poll, WaitMachine, is_terminal
-from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.reply import Reply, shown_request_id
+from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.policy.polling import PollSchedule
 from flowmaestro_core.streams.event_stream import Events, EventStreamMachine
 from flowmaestro_core.types import Execution, ExecutionEvent
@@ -121,7 +120,7 @@ class RunMachine(Machine[Execution]):
             execution_id: str = started["data"].get("execution_id")
             events, waiting = self._run.events(execution_id), self._run.waiting(execution_id)
         except (TypeError, ValueError) as cause:
-            return self._failed(no_usable_id(started, cause, self._context.scrubber))
+            return self._failed(no_usable_id(started, cause))
         self.state = "following"
         self.execution_id = execution_id
         self._waiting = waiting
@@ -184,13 +183,13 @@ def _ended(terminal: Dict[str, Any]) -> Dict[str, Any]:
     return {"status": terminal["type"].partition(":")[2], **told}
 
 
-def no_usable_id(started: Reply[Any], cause: Exception, scrubber: SecretScrubber) -> ServerError:
+def no_usable_id(started: Reply[Any], cause: Exception) -> ServerError:
     """Something was started, and the reply does not say what: it cannot be followed."""
     error = ServerError(
         "The server started an execution and gave no usable id of it",
         "invalid_response",
         started.status_code,
-        shown_request_id(started, started.headers, scrubber),
+        started.request_id,
     )
     error.__cause__ = cause
     return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from itertools import chain
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -25,7 +26,7 @@ from typing import (
 from flowmaestro_core import errors
 from flowmaestro_core.http.dates import parse_http_date
 from flowmaestro_core.http.messages import Headers, Response
-from flowmaestro_core.http.scrub import LONGEST_TEXT, SecretScrubber
+from flowmaestro_core.http.scrub import LONGEST_DETAILS, LONGEST_TEXT, SecretScrubber
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ _BOM = "\ufeff"
 _scan_json: Callable[[str, int], Tuple[Any, int]] = cast("Any", json.JSONDecoder()).scan_once
 """One JSON value and where it ends: what `raw_decode` calls, and half of `json.loads`' time."""
 _JSON_SPACE = " \t\n\r"
-_NO_SECRETS = SecretScrubber(())
+_NO_SECRETS = SecretScrubber()
+MAX_JSON_DEPTH = 500
+"""Lists and objects within one another; what is deeper could not be printed or copied either."""
 
 
 class RateLimit(NamedTuple):
@@ -140,10 +143,30 @@ def decode_json(body: Union[bytes, str]) -> Any:
     except RecursionError:
         problem = "the JSON is nested too deep"
     else:
-        if end == len(text):
+        if end < len(text):
+            problem = f"more than one JSON value: another begins at character {end}"
+        elif end > 2 * MAX_JSON_DEPTH and _is_too_deep(text, value):
+            problem = "the JSON is nested too deep"
+        else:
             return value
-        problem = f"more than one JSON value: another begins at character {end}"
     raise ValueError(problem)
+
+
+def _is_too_deep(text: str, value: Any) -> bool:
+    """Whether `value` is nested deeper than `MAX_JSON_DEPTH`.
+
+    The decoder's own limit depends on the version of Python and on the caller's stack. Most
+    texts have fewer brackets than that, and those are counted fast.
+    """
+    if text.count("[") + text.count("{") <= MAX_JSON_DEPTH:
+        return False
+    level: List[Any] = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        values = chain.from_iterable(it.values() if isinstance(it, dict) else it for it in level)
+        level = [each for each in values if isinstance(each, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def request_id_of(body: Any, headers: Headers) -> Optional[str]:
@@ -181,7 +204,8 @@ def error_from_response(
 ) -> errors.FlowMaestroError:
     """The error that a reply with a status of 400 or more stands for, whatever its shape.
 
-    It repeats none of the secrets that `scrubber` knows of.
+    `scrubber` takes the secrets out of the body before it is read. Of a body longer than
+    `LONGEST_ERROR_BODY` only the beginning is read, which is no JSON.
 
     Knows the API's own envelope, the outer handler's `{"success": false, "error": "text"}`, the
     framework's `{"statusCode", "error", "message"}`. Of a body that is none of these, the
@@ -189,15 +213,16 @@ def error_from_response(
     after 500 characters.
     """
     status, headers = response.status, response.headers
+    data = scrubber.beginning(response.body, LONGEST_ERROR_BODY)
     try:
-        body = scrubber.blotted_json(decode_json(response.body))
+        body = decode_json(data)
     except ValueError:
         body = None
     code, message, details = _read_error(object_or_empty(body))
     if not message:
-        message, details = _unknown_error(response, body, details, scrubber)
+        message, details = _unknown_error(status, data, body, details)
     code, message = code[:LONGEST_TEXT], message[:LONGEST_TEXT]
-    request_id = shown_request_id(body, headers, scrubber)
+    request_id = request_id_of(body, headers)
     if status >= 500 and _INVALID_ID in message.lower():
         return errors.NotFoundError(message, code, request_id, details, status)
     if status == 429:
@@ -245,16 +270,13 @@ def _read_error(body: Dict[str, Any]) -> tuple[str, str, Any]:
     return code, message, error.get("details", body.get("details"))
 
 
-def _unknown_error(
-    response: Response, body: Any, details: Any, scrubber: SecretScrubber
-) -> Tuple[str, Any]:
+def _unknown_error(status: int, data: bytes, body: Any, details: Any) -> Tuple[str, Any]:
     """Message and details of an error body of which no message is known."""
-    text = response.body[:_LOOKED_AT].decode("utf-8", "replace").removeprefix(_BOM)
-    text = scrubber.blotted(text)[:_KEPT]
+    text = data.decode("utf-8", "replace").removeprefix(_BOM)[:LONGEST_DETAILS]
     if details is None:
         details = (text or None) if body is None else body
     said = _snippet(text) or "no readable error"
-    return f"The server answered with status {response.status}: {said}", details
+    return f"The server answered with status {status}: {said}", details
 
 
 def _snippet(text: str) -> str:
@@ -266,12 +288,10 @@ def _snippet(text: str) -> str:
     return ""
 
 
-_LOOKED_AT = 1 << 16
-"""Bytes of an unknown error body that are looked at: far more than are kept, lest a secret that
-the cut goes through is not known again."""
-_KEPT = 500
+LONGEST_ERROR_BODY = 1 << 16
+"""Bytes of an error body that are read."""
 _QUOTED = 120
-"""Characters of an unknown error body, in an error's details and in its message."""
+"""Characters of an unknown error body in an error's message."""
 
 _MARKUP = re.compile(r"<[/!a-zA-Z][^<>]*>")
 

@@ -230,7 +230,7 @@ class EventStreamMachine(Machine[Any]):
     @event
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         self._body_open = False
-        return self._reconnect(self._context.scrubber.showable(failure), now, jitter)
+        return self._reconnect(failure, now, jitter)
 
     @event
     def stream_closed(self, now: float, jitter: float) -> Action:
@@ -404,9 +404,7 @@ class EventStreamMachine(Machine[Any]):
             StreamError(
                 f"The server answered with status {outcome.value.status_code} and no event stream",
                 status_code=outcome.value.status_code,
-                request_id=shown_request_id(
-                    outcome.value, outcome.value.headers, self._context.scrubber
-                ),
+                request_id=outcome.value.request_id,
             )
         )
 

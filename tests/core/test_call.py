@@ -7,9 +7,10 @@ from typing import Any, Dict
 
 import pytest
 from calls import EXECUTE, GET, NOT_RETRIED, TRANSIENT, calling, started
-from stepping import a_context, an_envelope, an_error
+from stepping import Stepper, a_context, an_envelope, an_error
 
 from flowmaestro_core.actions import Fail, Send, Wait
+from flowmaestro_core.defaults import MAX_REPLY_SIZE
 from flowmaestro_core.errors import (
     Attempt,
     ConnectionError,
@@ -299,3 +300,19 @@ def test_a_spent_day_is_raised_at_once() -> None:
     call.replies(429, body, {"Retry-After": "5"})
     assert call.error.retry_after == 5.0
     assert call.error.gave_up == "the day's allowance is spent"
+
+
+def test_a_reply_has_a_largest_size() -> None:
+    context = replace(a_context(), max_reply_size=40)
+    for extra, refused in (("", False), (" ", True)):
+        call = Stepper(GET.machine(context, "token"))
+        call.start()
+        call.replies(200, raw=(b'{"data": {}}' + extra.encode()).ljust(40 + len(extra)))
+        assert call.machine.state == ("failed" if refused else "done")
+    assert isinstance(call.error, ServerError)
+    assert call.error.code == "reply_too_large"
+    assert "41 bytes, and max_reply_size of this client is 40" in call.error.message
+    assert call.error.gave_up is None
+    assert MAX_REPLY_SIZE == 16 * 1024 * 1024
+    with pytest.raises(ValueError, match="max_reply_size must be at least 1"):
+        replace(context, max_reply_size=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Union
 
 import pytest
-from stepping import EVENTS_OF, Report, Stepper
+from stepping import EVENTS_OF, Report, Stepper, a_context
 
 from flowmaestro_core import actions
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Wait
@@ -17,6 +17,7 @@ class Nap(Machine[str]):
     """Waits once."""
 
     TRANSITIONS = {"ready": {"start": ("asleep",)}, "asleep": {"waited": ("done", "failed")}}
+    _context = a_context()
 
     def __init__(self, dream: str) -> None:
         super().__init__()
@@ -40,6 +41,7 @@ class Night(Machine[str]):
         "sleeping": {"waited": ("telling", "failed"), "stream_quiet": ("sleeping",)},
         "telling": {"emitted": ("sleeping",)},
     }
+    _context = a_context()
 
     def __init__(self, dream: str) -> None:
         super().__init__()

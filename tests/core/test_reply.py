@@ -14,6 +14,7 @@ from flowmaestro_core import errors
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.http.messages import Headers, Response
 from flowmaestro_core.payloads.reply import (
+    MAX_JSON_DEPTH,
     RateLimit,
     Reply,
     asks_for_tomorrow,
@@ -390,6 +391,23 @@ def test_what_is_no_json_is_a_value_error(body: Any) -> None:
     with pytest.raises(ValueError, match=r".") as refusal:
         decode_json(body)
     assert not isinstance(refusal.value, RecursionError)
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [("[", "]"), ('{"a":', "}"), ('{"b":{},"a":[0,', "]}"), ('["[[{",', "]")],
+)
+def test_json_has_a_greatest_depth(opening: str, closing: str) -> None:
+    levels = MAX_JSON_DEPTH // len(closing)
+    decode_json(opening * levels + "1" + closing * levels)
+    with pytest.raises(ValueError, match=r"nested too deep"):
+        decode_json(opening * (levels + 1) + "1" + closing * (levels + 1))
+
+
+def test_many_brackets_are_not_deep() -> None:
+    many: Any = [{"a": []} for _ in range(MAX_JSON_DEPTH)]
+    assert decode_json(json.dumps(many)) == many
+    assert decode_json(json.dumps("[" * 2000)) == "[" * 2000
 
 
 # Successful replies

@@ -15,9 +15,11 @@ import requests
 from lanes import LANES, Runner, fails, get, post
 from real_proxy import proxy as proxying
 
-from flowmaestro import FlowMaestroClient, ServerError
+from flowmaestro import FlowMaestroClient, FlowMaestroError, ServerError
 from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_transports import RequestsTransport
+from flowmaestro_transports.contract import secrets_of
 from flowmaestro_transports.http11.proxies import Proxies, Proxy
 
 AUTHORIZATION = "Basic dXNlcjpwYSBzcw=="  # of user:pa ss
@@ -535,3 +537,33 @@ def test_each_proxy_gets_its_own_credentials(
                 transport.send(Request("GET", "https://b.example/", Headers()))
     sent = [request["proxy-authorization"] for request in server.requests]
     assert sent == ["Basic YWxpY2U6MQ==", "Basic Ym9iOjI="]
+
+
+def repeating(peer: Any) -> None:
+    request = peer.read_request()
+    said = f"bad {request['proxy-authorization']}, secret/password".encode()
+    head = f"HTTP/1.1 407 No\r\nConnection: close\r\nContent-Length: {len(said)}\r\n\r\n"
+    peer.send(head.encode() + said)
+
+
+def test_a_transport_knows_what_it_sends_to_a_proxy(lane: Runner, scripted: Any) -> None:
+    with scripted.ScriptedServer(repeating) as server:
+        url = server.url.replace("//", "//user:secret%2Fpassword@")
+        with lane(proxy=url) as transport:
+            response = transport.send(Request("GET", "http://origin.example/", Headers()))
+            scrubber = SecretScrubber(more=lambda: secrets_of(transport))
+    assert response.status == 407
+    assert b"secret/password" in response.body
+    assert scrubber.beginning(response.body, 1000) == b"bad ***, ***"
+
+
+def test_no_error_repeats_what_was_sent_to_a_proxy(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scripted.ScriptedServer(repeating) as server:
+        url = server.url.replace("//", "//user:secret%2Fpassword@")
+        monkeypatch.setenv("http_proxy", url)
+        with FlowMaestroClient("k", base_url="http://origin.example") as client:
+            for each in (client, client.with_options(timeout=5)):
+                with pytest.raises(FlowMaestroError, match=r"bad \*\*\*, \*\*\*"):
+                    each.workflows.get("wf_1")

@@ -14,6 +14,8 @@ FlowMaestro. Rules that the signatures cannot say:
 * A quiet body is neither at its end nor broken. A transport that cannot wait for more without
   losing the body says so with an attribute `patient = False` (absence means True); its quiet
   read raises `TransportFailure` (*reply broken*), upon which an event stream reconnects.
+* What it sends beside the request and nobody is to see, such as a proxy's password, it names in
+  an attribute `secrets`, a sequence of texts; no error shows them.
 * An async transport releases what it holds when the calling task is cancelled.
 * A transport in virtual time may have three attributes besides: `random` (see `Dice`), `in_flight`
   (a method, see `in_flight_of`), and `wall_clock` (a function that returns Unix seconds).
@@ -30,6 +32,7 @@ from typing import (
     ContextManager,
     Optional,
     Protocol,
+    Tuple,
     Union,
     runtime_checkable,
 )
@@ -44,6 +47,11 @@ SyncFunction = Callable[[Request], Response]
 """What a sync client takes in the place of a `Transport`, for the simplest of cases."""
 AsyncFunction = Callable[[Request], Union[Response, Awaitable[Response]]]
 """The same for an async client: a coroutine function, or a plain one."""
+
+
+def secrets_of(transport: object) -> Tuple[str, ...]:
+    """What a transport sends beside the requests and nobody is to see (its attribute `secrets`)."""
+    return tuple(getattr(transport, "secrets", ()))
 
 
 class OpenResponse(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Dict, Optional
+from typing import TYPE_CHECKING, Dict, Optional, Tuple
 
 from flowmaestro_core.http.messages import Request, Response, TransportClosedError
 from flowmaestro_transports.contract import (
@@ -13,6 +13,7 @@ from flowmaestro_transports.contract import (
     AsyncTransport,
     InterruptibleTransport,
     OpenResponse,
+    secrets_of,
 )
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
 
@@ -47,6 +48,11 @@ class DefaultTransport(NotPicklable):
     def interruptible(self) -> InterruptibleTransport:
         """As `Interruptible.interruptible`; this, too, has it import the transport."""
         return self._choose().interruptible()
+
+    @property
+    def secrets(self) -> Tuple[str, ...]:
+        """Those of the transport that was made."""
+        return secrets_of(self._chosen)
 
     def close(self) -> None:
         """As `Transport.close`, be it before the first call."""
@@ -99,6 +105,11 @@ class DefaultAsyncTransport(NotPicklable):
     def now(self) -> float:
         """As `AsyncTransport.now`."""
         return self._choose().now()
+
+    @property
+    def secrets(self) -> Tuple[str, ...]:
+        """Those of the transports that were made."""
+        return tuple(it for chosen in self._chosen.values() for it in secrets_of(chosen))
 
     async def close(self) -> None:
         """As `AsyncTransport.close`, be it before the first call."""

@@ -10,6 +10,7 @@ from anyio.from_thread import start_blocking_portal
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
 from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
+from flowmaestro_transports.contract import secrets_of
 
 LANES: Dict[str, Any] = {
     "requests": (RequestsTransport, None),
@@ -52,6 +53,7 @@ class Driven:
 
     def __init__(self, call: Call, transport: Any) -> None:
         self._call, self._transport = call, transport
+        self.secrets = secrets_of(transport)
 
     def send(self, request: Request, timeout: float = 5.0) -> Response:
         response: Response = self._call(self._transport.send, request, timeout)

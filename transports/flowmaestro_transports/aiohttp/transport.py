@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 import weakref
-from typing import Any, ClassVar, Mapping, Optional, Set
+from typing import Any, ClassVar, Mapping, Optional, Set, Tuple
 
 import aiohttp
 
@@ -74,9 +74,12 @@ class AiohttpTransport(NotPicklable):
         check_session(session, aiohttp.ClientSession)
         check_max_connections(max_connections)
         self._own: Optional[OwnSessions] = None
+        self.secrets: Tuple[str, ...] = ()
+        """What it sends to its proxies, which nobody is to see."""
         if session is None:
             context = tls_context(verify, client_cert, trust_env=trust_env)
             proxies = Proxies(proxy, trust_env=trust_env)
+            self.secrets = proxies.secrets
             self._own = OwnSessions(context, proxies, max_connections)
         elif (verify, client_cert, trust_env, proxy) != (True, None, True, None):
             raise ValueError("verify, client_cert, trust_env and proxy belong to the session")

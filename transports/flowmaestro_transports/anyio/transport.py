@@ -70,7 +70,10 @@ class AnyioTransport(NotPicklable):
         check_max_connections(max_connections)
         self._max_connections = max_connections
         self._tls = tls_when_needed(verify, client_cert, trust_env=trust_env)
-        self._routes = Routes(Proxies(proxy, trust_env=trust_env))
+        proxies = Proxies(proxy, trust_env=trust_env)
+        self.secrets = proxies.secrets
+        """What it sends to its proxies, which nobody is to see."""
+        self._routes = Routes(proxies)
         self._pool: Optional[Pool] = None
         self._closed = False
 

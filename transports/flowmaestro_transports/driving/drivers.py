@@ -84,7 +84,7 @@ class SyncDriver:
         self._transport = transport
         self._jitter = (dice or dice_of(transport)).random
         self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
-        self._reporter = None if observers is None else observers.reporter()
+        self._reporter = None if observers is None else observers.reporter(machine.scrubber)
         self.in_flight = _in_flight(transport, machine, self._reporter)
         """What holds the steps of a call together, for a transport in virtual time."""
         self._patience = _patience_of(transport)
@@ -207,7 +207,7 @@ class AsyncDriver:
         self.machine = machine
         self._transport = transport
         self._jitter = (dice or dice_of(transport)).random
-        self._reporter = None if observers is None else observers.async_reporter()
+        self._reporter = None if observers is None else observers.async_reporter(machine.scrubber)
         self.in_flight = _in_flight(transport, machine, self._reporter)
         """As `SyncDriver.in_flight`."""
         self._patience = _patience_of(transport)

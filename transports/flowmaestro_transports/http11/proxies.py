@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Tuple, Union
 from urllib.parse import unquote, urlsplit
 
+from flowmaestro_core.http.secrets import SHORTEST_SECRET
 from flowmaestro_core.http.urls import can_be_host
 
 _PORTS = {"http": 80, "https": 443}
@@ -83,6 +84,14 @@ class Proxies:
             return proxy
         host = host.lower().rstrip(".")
         return None if any(each.covers(host, port) for each in self._exempt) else proxy
+
+    @property
+    def secrets(self) -> Tuple[str, ...]:
+        """The credentials of the proxies: each as it is sent, and its password."""
+        sent = [proxy.authorization for proxy in self._by_scheme.values() if proxy.authorization]
+        tokens = [text.partition(" ")[2] for text in sent]
+        passwords = [base64.b64decode(token).decode().partition(":")[2] for token in tokens]
+        return tuple(text for text in (*sent, *tokens, *passwords) if len(text) >= SHORTEST_SECRET)
 
     def _read_environment(self) -> None:
         settings = {source: _setting(source) for source in (*_PORTS, "all")}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Optional
 if TYPE_CHECKING:
     from logging import Logger
 
+    from flowmaestro_core.http.scrub import SecretScrubber
     from flowmaestro_transports.observing.hooks import Hooks
     from flowmaestro_transports.observing.reporters import AsyncReporter, SyncReporter
 
@@ -27,23 +28,26 @@ class Observers:
         self._hooks = None if hooks is None else _checked(hooks)
         self._logger: Optional[Logger] = None
 
-    def reporter(self) -> Optional[SyncReporter]:
-        """A reporter of one operation of a sync client; `None` if nobody wants to know."""
+    def reporter(self, scrubber: SecretScrubber) -> Optional[SyncReporter]:
+        """A reporter of one operation of a sync client; `None` if nobody wants to know.
+
+        It shows nothing that `scrubber` knows.
+        """
         log = self._log()
         if log is None and self._hooks is None:
             return None
         from flowmaestro_transports.observing.reporters import SyncReporter
 
-        return SyncReporter(self._hooks, log)
+        return SyncReporter(self._hooks, log, scrubber)
 
-    def async_reporter(self) -> Optional[AsyncReporter]:
+    def async_reporter(self, scrubber: SecretScrubber) -> Optional[AsyncReporter]:
         """The same for an async client."""
         log = self._log()
         if log is None and self._hooks is None:
             return None
         from flowmaestro_transports.observing.reporters import AsyncReporter
 
-        return AsyncReporter(self._hooks, log)
+        return AsyncReporter(self._hooks, log, scrubber)
 
     def _log(self) -> Optional[Logger]:
         """The log, if it is read."""

@@ -29,12 +29,14 @@ Telling = Tuple[Optional[Callable[[Any], Any]], Any]
 class _Notes:
     """What is known of the requests of one operation, and the words for it."""
 
-    def __init__(self, hooks: Optional[Hooks], log: Optional[Logger]) -> None:
+    def __init__(
+        self, hooks: Optional[Hooks], log: Optional[Logger], scrubber: SecretScrubber
+    ) -> None:
         self._hooks = hooks or Hooks()
         self._log = log
         self._in_detail = log is not None and log.isEnabledFor(_DEBUG)
         self._request = self._opened = RequestInfo("", "", 0)
-        self._scrubber = SecretScrubber(())
+        self._scrubber = scrubber
         self._sent_at: Optional[float] = None
         self._reply: Tuple[Headers, bytes] = Headers(), b""
 
@@ -54,7 +56,6 @@ class _Notes:
 
     def _asks(self, action: Union[Send, Open], now: float) -> RequestInfo:
         request = action.request
-        self._scrubber = SecretScrubber(request.headers.pairs)
         shown = self._scrubber.line(showable_url(request.url))  # a redirect's may be an echo
         self._request = RequestInfo(request.method, shown, action.attempt)
         if isinstance(action, Open):

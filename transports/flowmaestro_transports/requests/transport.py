@@ -12,7 +12,7 @@ import sys
 import time
 import weakref
 from functools import partial
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Set, Union
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Set, Tuple, Union
 
 import requests
 from requests.structures import CaseInsensitiveDict
@@ -101,9 +101,12 @@ class RequestsTransport(NotPicklable):
         check_session(session, requests.Session)
         check_max_connections(max_connections)
         self._make_sessions: Callable[[], Union[CallersSession, OwnSessions]]
+        self.secrets: Tuple[str, ...] = ()
+        """What it sends to its proxies, which nobody is to see."""
         if session is None:
             context = tls_context(verify, client_cert, trust_env=trust_env)
             proxies = Proxies(proxy, trust_env=trust_env)
+            self.secrets = proxies.secrets
             self._make_sessions = partial(OwnSessions, context, proxies, max_connections)
         elif (verify, client_cert, trust_env, proxy) == (True, None, True, None):
             self._make_sessions = partial(CallersSession, session)

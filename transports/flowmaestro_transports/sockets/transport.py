@@ -54,7 +54,10 @@ class SocketTransport(NotPicklable):
     ) -> None:
         check_max_connections(max_connections)
         tls = tls_when_needed(verify, client_cert, trust_env=trust_env)
-        self._calls = Calls(max_connections, tls, Routes(Proxies(proxy, trust_env=trust_env)))
+        proxies = Proxies(proxy, trust_env=trust_env)
+        self.secrets = proxies.secrets
+        """What it sends to its proxies, which nobody is to see."""
+        self._calls = Calls(max_connections, tls, Routes(proxies))
 
     def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`. A body of more than 64 MiB, inflated, is a failure."""
