@@ -123,7 +123,7 @@ def flowmaestro_cassette(request: pytest.FixtureRequest) -> Generator[Cassette, 
 
 @pytest.fixture
 def flowmaestro_no_network(request: pytest.FixtureRequest) -> Generator[None, None, None]:
-    """Fail the test if it looks up an address, or binds or connects a socket.
+    """Fail the test if it looks up an address, uses a socket, or starts another program.
 
     Whatever its code then makes of the refusal, and in whatever thread. The pair of sockets by
     which an event loop wakes itself may be made. To guard every test, name it in

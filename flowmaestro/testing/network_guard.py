@@ -1,21 +1,59 @@
-"""A guard against the network: who looks up an address, binds or connects a socket is refused.
+"""A guard against the network: looking up an address or connecting a socket fails the test.
 
-It watches Python's `socket` module. What reaches the network without it, such as a resolver or
-an event loop written in C, is not seen.
+It listens to the interpreter's audit events (`sys.addaudithook`), which cover `socket`, `_socket`
+and everything on top of them, and the start of other programs. uvloop's own C code sends none, so
+the methods of its event loop are replaced. Not seen: other C code that opens sockets by itself,
+and processes that `multiprocessing` spawns.
 """
 
 from __future__ import annotations
 
 import inspect
-import socket
-import threading
-from types import FrameType
-from typing import Any, Callable, Generator, List, Optional, Type
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Callable, Generator, List, Optional, Tuple, Type
 
 import pytest
 
-_LOOKUPS = ("getaddrinfo", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo")
-_METHODS = ("bind", "connect", "connect_ex", "sendto")
+_EVENTS = {
+    "socket.getaddrinfo",
+    "socket.gethostbyaddr",
+    "socket.gethostbyname",
+    "socket.getnameinfo",
+    "socket.bind",
+    "socket.connect",
+    "socket.sendto",
+    "socket.sendmsg",
+    "subprocess.Popen",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.startfile",
+    "os.system",
+    "pty.spawn",
+}
+_OF_A_SOCKET = ("socket.bind", "socket.connect", "socket.sendto", "socket.sendmsg")
+_UVLOOP = (
+    "create_connection",
+    "create_datagram_endpoint",
+    "create_server",
+    "create_unix_connection",
+    "create_unix_server",
+    "getaddrinfo",
+    "getnameinfo",
+    "subprocess_exec",
+    "subprocess_shell",
+)
+
+# State of the module, on purpose: an audit hook cannot be taken away again.
+_active: List[NetworkGuard] = []
+_hooked: List[bool] = []
+
+
+def _hook(event: str, args: Tuple[Any, ...]) -> None:
+    if _active and event in _EVENTS:
+        _active[-1].meet(event, args)
 
 
 class NetworkGuard:
@@ -28,28 +66,20 @@ class NetworkGuard:
     def __init__(self) -> None:
         self._patches = pytest.MonkeyPatch()
         self._refused: List[BaseException] = []
-        self._pairing = threading.local()
 
     def __enter__(self) -> NetworkGuard:
-        for name in _LOOKUPS:
-            self._refuse(socket, name, f"socket.{name}", 0)
-        for name in _METHODS:
-            self._refuse(socket.socket, name, f"a socket's {name}", 1)
-        if hasattr(socket.socket, "sendmsg"):
-            self._refuse(socket.socket, "sendmsg", "a socket's sendmsg", 4, 1)
-        make_pair = socket.socketpair
-
-        def socketpair(*args: Any, **options: Any) -> Any:
-            self._pairing.active = True
-            try:
-                return make_pair(*args, **options)
-            finally:
-                self._pairing.active = False
-
-        self._patches.setattr(socket, "socketpair", socketpair)
+        if not _hooked:
+            _hooked.append(True)
+            sys.addaudithook(_hook)
+        if find_spec("uvloop") is not None:
+            loop = import_module("uvloop").Loop
+            for name in _UVLOOP:
+                self._patches.setattr(loop, name, self._refusing(f"uvloop.Loop.{name}"))
+        _active.append(self)
         return self
 
     def __exit__(self, kind: Optional[Type[BaseException]], *exc: object) -> None:
+        _active.remove(self)
         self._patches.undo()
         if kind is None:
             self._tell()
@@ -65,24 +95,25 @@ class NetworkGuard:
         self._tell()
         return result
 
-    def _refuse(self, owner: Any, name: str, shown: str, skipped: int, needed: int = 0) -> None:
-        """Refuse calls of a function that have `needed` arguments behind the first `skipped`."""
-        original: Callable[..., Any] = getattr(owner, name)
+    def meet(self, event: str, args: Tuple[Any, ...]) -> None:
+        """Refuse what an audit event announces, unless it stays within the process."""
+        if event == "socket.sendmsg" and args[1] is None:  # over a pair that is connected
+            return
+        if event in ("socket.bind", "socket.connect") and _is_within_the_process():
+            return
+        if event.startswith("socket."):
+            self._refuse(event, args[1:] if event in _OF_A_SOCKET else args[:2])
+        self._refuse(event, ())  # arguments and environment of a program may hold secrets
 
-        def refused(*args: Any, **options: Any) -> Any:
-            __tracebackhide__ = True
-            if (
-                getattr(self._pairing, "active", False)
-                or len(args) < skipped + needed
-                or (name == "bind" and _asks_for_ipv6(inspect.stack(0)[1].frame))
-            ):
-                return original(*args, **options)
-            what = ", ".join(map(repr, args[skipped:]))
-            refusal = pytest.fail.Exception(f"no network in this test, but {shown}({what})")
-            self._refused.append(refusal)
-            raise refusal
+    def _refuse(self, what: str, args: Tuple[Any, ...]) -> None:
+        __tracebackhide__ = True
+        shown = ", ".join(repr(arg) for arg in args if arg is not None)
+        refusal = pytest.fail.Exception(f"no network in this test, but {what}({shown})")
+        self._refused.append(refusal)
+        raise refusal
 
-        self._patches.setattr(owner, name, refused)
+    def _refusing(self, name: str) -> Callable[..., Any]:
+        return lambda *_, **__: self._refuse(name, ())
 
     def _tell(self) -> None:
         __tracebackhide__ = True
@@ -91,7 +122,18 @@ class NetworkGuard:
             raise pytest.fail.Exception(str(first)) from first
 
 
-def _asks_for_ipv6(caller: FrameType) -> bool:
-    """Whether urllib3 is being imported, and binds a socket to see whether there is IPv6."""
-    name, function = caller.f_globals.get("__name__"), caller.f_code.co_name
-    return (name, function) == ("urllib3.util.connection", "_has_ipv6")
+def _is_within_the_process() -> bool:
+    """Whether a pair of sockets is being made, or urllib3 is imported and looks for IPv6."""
+    frame = inspect.currentframe()
+    for _ in range(8):
+        frame = frame and frame.f_back
+        if frame is None:
+            return False
+        place = frame.f_globals.get("__name__"), frame.f_code.co_name
+        if place in (
+            ("socket", "socketpair"),
+            ("socket", "_fallback_socketpair"),
+            ("urllib3.util.connection", "_has_ipv6"),
+        ):
+            return True
+    return False

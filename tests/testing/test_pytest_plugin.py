@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -459,14 +460,36 @@ class TestGuard:
                 one.sendmsg([b"a"])
                 assert other.recv(1) == b"a"
 
-    def test_nothing_stays_patched(self):
-        def state():
-            return dict(vars(socket)), dict(vars(socket.socket))
+    @pytest.mark.parametrize(
+        "call",
+        [
+            '__import__("_socket").socket().connect(("127.0.0.1", 9))',
+            '__import__("_socket").getaddrinfo("localhost", 80)',
+            '__import__("subprocess").run(["true", "SECRET99"])',
+            '__import__("os").system("true SECRET99")',
+            'asyncio.run(asyncio.create_subprocess_exec("true"))',
+        ],
+        ids=range(5),
+    )
+    def test_below_the_socket_module_and_other_programs(self, call):
+        with pytest.raises(BaseException) as caught, NetworkGuard():  # noqa: PT011
+            eval(call, {"asyncio": asyncio})
+        assert "no network in this test, but " in everything_in(caught.value)
+        assert "SECRET99" not in everything_in(caught.value)
 
-        before = state()
+    def test_uvloop(self):
+        uvloop = pytest.importorskip("uvloop")
+        loop = uvloop.new_event_loop()
+        with pytest.raises(BaseException) as caught, NetworkGuard():  # noqa: PT011
+            loop.run_until_complete(loop.create_connection(print, "127.0.0.1", 9))
+        loop.close()
+        assert "no network in this test, but uvloop" in everything_in(caught.value)
+
+    def test_nothing_is_refused_afterwards(self):
         with NetworkGuard():
-            assert state() != before
-        assert state() == before
+            pass
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
 
 
 GUARDED = """
