@@ -5,13 +5,13 @@ For what is kept and what is shown, such as cassettes and failed assertions. Pur
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from typing import Iterable, Iterator, List, NamedTuple, Optional, Set
-from urllib.parse import quote, unquote_plus
+from urllib.parse import unquote_plus
 
-from flowmaestro_core.http.secrets import REDACTED, SHORTEST_SECRET, is_secret_field
+from flowmaestro_core.http.scrub import SecretScrubber
+from flowmaestro_core.http.secrets import REDACTED, is_secret_field
 
 _OF_THE_API = re.compile(rb"(?:fm_(?:live|test)|whsec)_[\w-]+")
 _SECRET_MEMBER = re.compile(
@@ -67,21 +67,12 @@ def hidden(pieces: List[bytes], secrets: Set[bytes]) -> Iterator[bytes]:
 
 def known(data: bytes, secrets: Set[bytes]) -> List[_Span]:
     """What is secret wherever it stands."""
-    looks = {look for secret in secrets for look in _disguised(secret)}
-    patterns = [_OF_THE_API, *(re.compile(re.escape(look)) for look in looks)]
-    spans = [_Span(*found.span()) for pattern in patterns for found in pattern.finditer(data)]
+    scrubber = SecretScrubber(
+        more=lambda: [secret.decode("utf-8", "replace") for secret in secrets]
+    )
+    looks = [_OF_THE_API.pattern, *map(re.escape, secrets), scrubber.pattern.pattern]
+    spans = [_Span(*found.span()) for found in re.finditer(b"|".join(looks), data)]
     return [*spans, *_in_urls(data)]
-
-
-def _disguised(secret: bytes) -> Iterator[bytes]:
-    """A secret as it is, percent-encoded, and in base64, wherever in that it begins."""
-    yield secret
-    yield quote(secret, safe="").encode()
-    if len(secret) >= SHORTEST_SECRET:
-        for shift, shared in enumerate((0, 2, 3)):  # the first and last may hold a neighbour's bits
-            whole = (shift + len(secret)) * 8 // 6
-            yield base64.b64encode(bytes(shift) + secret)[shared:whole]
-            yield base64.urlsafe_b64encode(bytes(shift) + secret)[shared:whole]
 
 
 def _in_urls(data: bytes) -> Iterator[_Span]:

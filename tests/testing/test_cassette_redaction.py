@@ -236,6 +236,21 @@ def test_a_key_in_disguise(before, encode):
     assert max(len(head), len(tail)) <= 4 * len(before) // 3 + 4, "no more than its neighbours"
 
 
+@pytest.mark.parametrize(
+    "seen",
+    [
+        r"my\"own\/kind?of&key",
+        r"my\"own/kind?of\u0026key",
+        r"\u006dy\u0022own\u002Fkind\u003fof\u0026key",
+        r"my\\\"own\\/kind?of\\u0026key",
+    ],
+)
+def test_a_key_that_comes_back_escaped_as_in_json(seen):
+    request = Request("GET", ROOT, {"X-API-Key": 'my"own/kind?of&key'})
+    _, found = Redaction().exchange(Exchange(request, (OK, f'{{"a":"<{seen}>"}}'.encode()))).steps
+    assert found == b'{"a":"<***>"}'
+
+
 def test_a_long_body_without_a_url_is_read_in_linear_time():
     began = time.process_time()
     redacted_body(b"a" * 2_000_000 + b":" * 500_000 + b"://" * 100_000)
