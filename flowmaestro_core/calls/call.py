@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Coroutine, Dict, Optional, Tuple, Type, TypeVar, Union, cast
 
-from flowmaestro_core.actions import Action, Close, Done, Fail, Open, Read, Send, Wait
+from flowmaestro_core.actions import Action, Done, Fail, Open, Read, Send
 from flowmaestro_core.arguments import check_token
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
-    Attempt,
     ConnectionError,
     FlowMaestroError,
     NotFoundError,
-    RateLimitError,
     ServerError,
     TimeoutError,
 )
@@ -39,7 +37,7 @@ from flowmaestro_core.payloads.reply import (
     request_id_of,
     retry_after,
 )
-from flowmaestro_core.policy.retry import RETRYABLE_STATUSES, GiveUp, RetryBudget, RetryPolicy
+from flowmaestro_core.policy.retry import RETRYABLE_STATUSES, GiveUp, Retries, RetryPolicy
 from flowmaestro_core.timeouts import with_total
 
 R = TypeVar("R")
@@ -58,7 +56,7 @@ class Confirmation:
     """How to learn what a call did whose reply was lost and whose repeat was refused.
 
     `refusal` is the status of that refusal. `ask` is the call that tells; its reply is the
-    result when `confirms` accepts it. Without `ask`, the refusal itself is the proof.
+    result when `confirms` accepts it. Without `ask`, the refusal itself confirms the call.
     """
 
     refusal: int
@@ -79,7 +77,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         minimum_timeout: seconds that one attempt needs at least, unless the caller set a limit
             for the call.
         idempotency_key: sent with a POST; `None` for the driver's token.
-        proof: see `Confirmation`.
+        confirmation: see `Confirmation`.
         enveloped: whether the reply is `{"data": ...}`; one that is not is then an error.
         data_type: what `data` is in such a reply, `dict` or `list`.
         secrets: header fields and the like within the body; no error shows the secret ones.
@@ -94,7 +92,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
     keep: Optional[Callable[[Any], bool]] = None
     minimum_timeout: float = 0.0
     idempotency_key: Optional[str] = None
-    proof: Optional[Confirmation] = None
+    confirmation: Optional[Confirmation] = None
     enveloped: bool = True
     data_type: Type[Any] = dict
     secrets: Tuple[Tuple[str, str], ...] = field(default=(), repr=False)
@@ -212,13 +210,11 @@ class CallMachine(Machine[Any]):
         self._context = context
         self._token = token
         self._stream = stream
-        self._policy = policy or context.retry_policy
+        self._retries = Retries(policy or context.retry_policy, context.budget)
         self._deadline = deadline
         self._request = call.request(context.options, token, *headers, stream=stream)
         self._redirects = 0
-        self._failures: Tuple[Attempt, ...] = ()
         self._maybe_done = False
-        self._last_cost = RetryBudget.FIRST_TRY
 
     @event
     def start(self, now: float, jitter: float) -> Action:
@@ -231,7 +227,7 @@ class CallMachine(Machine[Any]):
     @event
     def stream_opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
         if head.status == 200 and media_type(head.headers) == EVENT_STREAM:
-            self._context.budget.give_back(self._last_cost)
+            self._retries.succeeded()
             return self._done(head)
         self.state = "reading"
         self._head = head
@@ -242,15 +238,15 @@ class CallMachine(Machine[Any]):
     def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
         self._collected += data
         if now >= self._until or len(self._collected) > MAX_OTHER_BODY:
-            return self._close()
+            return self._close_then(self._cut_off)
         return Read(self._until - now)
 
     @event
     def stream_quiet(self, now: float, jitter: float) -> Action:
-        return self._close()
+        return self._close_then(self._cut_off)
 
-    @event
-    def stream_closed(self, now: float, jitter: float) -> Action:
+    def _cut_off(self, now: float, jitter: float) -> Action:
+        """A body that is no event stream was closed before its end."""
         if self._head.status < 300 and len(self._collected) > MAX_OTHER_BODY:
             whole = self._whole()
             return self._give_up(
@@ -284,13 +280,9 @@ class CallMachine(Machine[Any]):
     def _send(self, timeout: float) -> Action:
         if self._stream:
             self.state = "opening"
-            return Open(self._request, timeout, len(self._failures) + 1)
+            return Open(self._request, timeout, self._retries.attempt)
         self.state = "sending"
-        return Send(self._request, timeout, len(self._failures) + 1)
-
-    def _close(self) -> Action:
-        self.state = "closing"
-        return Close()
+        return Send(self._request, timeout, self._retries.attempt)
 
     @property
     def scrubber(self) -> SecretScrubber:
@@ -315,45 +307,34 @@ class CallMachine(Machine[Any]):
         error = error_from_response(response, self.scrubber)
         if error.retry_after is None:
             error.retry_after = retry_after(response.headers)
-        proof = self._call.proof
-        if self._maybe_done and proof is not None and status == proof.refusal:
-            return self._confirm(proof, error, response.headers, now, jitter)
+        confirmation = self._call.confirmation
+        if self._maybe_done and confirmation is not None and status == confirmation.refusal:
+            return self._confirm(confirmation, error, response.headers, now, jitter)
         if status >= 500 or status == 408:
             self._maybe_done = True
-        if status not in RETRYABLE_STATUSES or isinstance(error, NotFoundError):
-            return self._give_up(error, status, None)
-        if asks_for_tomorrow(error):
-            return self._give_up(error, status, "the day's allowance is spent")
-        turned_away = status == 429 or (status == 503 and error.retry_after is not None)
-        if not (turned_away or self._call.repeatable):
-            return self._give_up(error, status, _NOT_RETRIED)
+        final, reason = _is_final(error, status, self._call.repeatable)
+        if final:
+            return self._give_up(error, status, reason)
         return self._retry(error, status, now, jitter)
 
     def _succeed(self, response: Response) -> Action:
-        self._context.budget.give_back(self._last_cost)
+        self._retries.succeeded()
         size, limit = len(response.body), self._context.max_reply_size
         if size > limit:
             said = f"{size} bytes, and max_reply_size of this client is {limit}"
             error = _invalid_response(said, response, "reply_too_large")
             return self._give_up(error, response.status, None)
         try:
-            reply = self._call.reply(response, len(self._failures) + 1)
+            reply = self._call.reply(response, self._retries.attempt)
         except ServerError as error:
             return self._give_up(error, response.status, None)
         return self._done(reply)
 
     def _redirect(self, response: Response, now: float) -> Action:
-        """Follow a redirect of a GET within the origin; the key never leaves it."""
-        location = response.headers.get("location")
-        target = resolve(self._request.url, location) if location else None
         self._redirects += 1
-        if (
-            self._request.method == "GET"
-            and target is not None
-            and origin(target) == origin(self._request.url)
-            and self._redirects <= MAX_REDIRECTS
-        ):
-            self._request = replace(self._request, url=target)
+        target = _redirected(self._request, response)
+        if target is not None and self._redirects <= MAX_REDIRECTS:
+            self._request = target
             return self._send(_at_most(self._limit, self._until - now))
         error = FlowMaestroError(
             f"The server redirects with status {response.status}; only a GET is redirected, "
@@ -376,63 +357,61 @@ class CallMachine(Machine[Any]):
         return self._retry(error, phase, now, jitter)
 
     def _retry(
-        self,
-        error: FlowMaestroError,
-        outcome: Union[int, Phase],
-        now: float,
-        jitter: float,
+        self, error: FlowMaestroError, outcome: Union[int, Phase], now: float, jitter: float
     ) -> Action:
-        throttled = isinstance(error, RateLimitError)
-        verdict = self._policy.decide(
-            len(self._failures),
-            jitter,
-            throttled=throttled,
-            retry_after=error.retry_after,
-            remaining=None if self._deadline is None else self._deadline - now,
-        )
+        remaining = None if self._deadline is None else self._deadline - now
+        verdict = self._retries.after(error, outcome, remaining, jitter)
         if isinstance(verdict, GiveUp):
             return self._give_up(error, outcome, verdict.reason)
-        cost = RetryBudget.THROTTLED if throttled else RetryBudget.TRANSIENT
-        if not self._context.budget.spend(cost):
-            return self._give_up(error, outcome, "the client's retry budget is spent")
-        self._last_cost = cost
-        attempt = self._failed(error, outcome, verdict.delay)
-        self._failures += (attempt,)
         self.state = "waiting"
-        return Wait(verdict.delay, attempt)
+        return verdict
 
     def _give_up(
         self, error: FlowMaestroError, outcome: Union[int, Phase], reason: Optional[str]
     ) -> Action:
-        error.attempts = (*self._failures, self._failed(error, outcome, None))
+        error.attempts = self._retries.all_with(error, outcome)
         error.gave_up = reason
         return self._fail(error)
 
-    def _failed(
-        self, error: FlowMaestroError, outcome: Union[int, Phase], delay: Optional[float]
-    ) -> Attempt:
-        return Attempt(len(self._failures) + 1, outcome, error.code, delay)
-
     def _confirm(
         self,
-        proof: Confirmation,
+        confirmation: Confirmation,
         error: FlowMaestroError,
         headers: Headers,
         now: float,
         jitter: float,
     ) -> Action:
-        if proof.ask is None:
+        if confirmation.ask is None:
             return self._succeed(Response(204, headers))
         self._refused = error
         self.state = "confirming"
-        return self._delegate(proof.ask.machine(self._context, self._token), now, jitter)
+        return self._delegate(confirmation.ask.machine(self._context, self._token), now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        proof = cast("Confirmation", self._call.proof)
-        if isinstance(outcome, Done) and proof.confirms(outcome.value):
-            outcome.value.attempts += len(self._failures) + 1
+        confirmation = cast("Confirmation", self._call.confirmation)
+        if isinstance(outcome, Done) and confirmation.confirms(outcome.value):
+            outcome.value.attempts += self._retries.attempt
             return self._done(outcome.value)
-        return self._give_up(self._refused, proof.refusal, None)
+        return self._give_up(self._refused, confirmation.refusal, None)
+
+
+def _is_final(error: FlowMaestroError, status: int, repeatable: bool) -> Tuple[bool, Optional[str]]:
+    """Whether a refusal ends the call, and why; `None` where no retry came into question."""
+    if status not in RETRYABLE_STATUSES or isinstance(error, NotFoundError):
+        return True, None
+    if asks_for_tomorrow(error):
+        return True, "the day's allowance is spent"
+    turned_away = status == 429 or (status == 503 and error.retry_after is not None)
+    return (False, None) if turned_away or repeatable else (True, _NOT_RETRIED)
+
+
+def _redirected(request: Request, response: Response) -> Optional[Request]:
+    """The GET that a redirect leads to, within the origin, which the key never leaves."""
+    location = response.headers.get("location")
+    target = resolve(request.url, location) if location else ""
+    if request.method == "GET" and target and origin(target) == origin(request.url):
+        return replace(request, url=target)
+    return None
 
 
 def _at_most(limit: float, left: float) -> float:

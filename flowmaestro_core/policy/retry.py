@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Optional, Tuple, Union
+
+from flowmaestro_core.actions import Wait
+from flowmaestro_core.errors import Attempt, FlowMaestroError, RateLimitError
+from flowmaestro_core.http.messages import Phase
 
 RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -91,3 +95,55 @@ class RetryBudget:
     def give_back(self, tokens: int) -> None:
         """Put tokens back, never above the capacity."""
         self.tokens = min(self.CAPACITY, self.tokens + tokens)
+
+
+class Retries:
+    """The attempts of one call, within a policy and the budget that its client's calls share."""
+
+    def __init__(self, policy: RetryPolicy, budget: RetryBudget) -> None:
+        self._policy = policy
+        self._budget = budget
+        self._failures: Tuple[Attempt, ...] = ()
+        self._cost = RetryBudget.FIRST_TRY
+
+    @property
+    def attempt(self) -> int:
+        """The number of the present attempt, from 1."""
+        return len(self._failures) + 1
+
+    def succeeded(self) -> None:
+        """The present attempt succeeded: the budget gets back what it cost."""
+        self._budget.give_back(self._cost)
+
+    def after(
+        self,
+        error: FlowMaestroError,
+        outcome: Union[int, Phase],
+        remaining: Optional[float],
+        jitter: float,
+    ) -> Union[Wait, GiveUp]:
+        """What to do now that the present attempt, which may be repeated, has failed.
+
+        `remaining` is the number of seconds until a deadline.
+        """
+        throttled = isinstance(error, RateLimitError)
+        verdict = self._policy.decide(
+            len(self._failures),
+            jitter,
+            throttled=throttled,
+            retry_after=error.retry_after,
+            remaining=remaining,
+        )
+        if isinstance(verdict, GiveUp):
+            return verdict
+        cost = RetryBudget.THROTTLED if throttled else RetryBudget.TRANSIENT
+        if not self._budget.spend(cost):
+            return GiveUp("the client's retry budget is spent")
+        self._cost = cost
+        attempt = Attempt(self.attempt, outcome, error.code, verdict.delay)
+        self._failures += (attempt,)
+        return Wait(verdict.delay, attempt)
+
+    def all_with(self, error: FlowMaestroError, outcome: Union[int, Phase]) -> Tuple[Attempt, ...]:
+        """All attempts, of which the present one is the last and failed with `error`."""
+        return (*self._failures, Attempt(self.attempt, outcome, error.code, None))

@@ -118,7 +118,7 @@ class Agents(Resource[D]):
             "DELETE",
             _memory_of(agent_id, user_id),
             shape=partial(shapes.deleted, user_id),
-            proof=Confirmation(404),
+            confirmation=Confirmation(404),
         )
 
     @endpoint

@@ -111,7 +111,7 @@ class Executions(Resource[D]):
             "POST",
             path("/executions/{execution_id}/cancel", execution_id=execution_id),
             shape=shapes.execution_status,
-            proof=Confirmation(400, ask=_get(execution_id), confirms=_is_cancelled),
+            confirmation=Confirmation(400, ask=_get(execution_id), confirms=_is_cancelled),
             idempotency_key=idempotency_key,
         )
 

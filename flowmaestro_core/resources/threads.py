@@ -44,7 +44,7 @@ class Threads(Resource[D]):
             "DELETE",
             path("/threads/{thread_id}", thread_id=thread_id),
             shape=partial(shapes.deleted, thread_id),
-            proof=Confirmation(404),
+            confirmation=Confirmation(404),
         )
 
     @endpoint

@@ -125,7 +125,7 @@ class Webhooks(Resource[D]):
             "DELETE",
             _webhook(webhook_id),
             shape=partial(shapes.deleted, webhook_id),
-            proof=Confirmation(404),
+            confirmation=Confirmation(404),
         )
 
     @endpoint

@@ -16,13 +16,13 @@ ASK = Call[Any]("GET", "/executions/ex_1", shape=shapes.execution)
 CANCEL = Call[Any](
     "POST",
     "/executions/ex_1/cancel",
-    proof=Confirmation(400, ASK, lambda reply: reply["data"]["status"] == "cancelled"),
+    confirmation=Confirmation(400, ASK, lambda reply: reply["data"]["status"] == "cancelled"),
 )
 DELETE = Call[Any](
     "DELETE",
     "/threads/th_1",
     shape=lambda body: shapes.deleted("th_1", body),
-    proof=Confirmation(404),
+    confirmation=Confirmation(404),
 )
 TRANSIENT = [408, 500, 502, 503, 504]
 NOT_RETRIED = "not retried: the server may have processed this non-idempotent request"

@@ -53,7 +53,11 @@ class CallProperties(MachineProperties):
 
     def check(self) -> None:
         redirected = MAX_REDIRECTS if self.call.method == "GET" else 0
-        asked = 0 if self.call.proof is None or self.call.proof.ask is None else 4 + MAX_REDIRECTS
+        asked = (
+            0
+            if self.call.confirmation is None or self.call.confirmation.ask is None
+            else 4 + MAX_REDIRECTS
+        )
         assert len(self.stepper.sent) <= 4 + redirected + asked
         assert len({request.headers.pairs for request in self.stepper.sent}) <= (2 if asked else 1)
         assert sum(self.stepper.waited_for) <= 60 * 6

@@ -47,16 +47,16 @@ def test_sending_a_message_waits_for_the_agent() -> None:
 
 
 def test_a_refused_repeat_can_prove_that_it_worked() -> None:
-    assert Threads.delete("t").proof == Confirmation(404)
-    assert Webhooks.delete("w").proof == Confirmation(404)
-    assert Agents.delete_memory("a", "u").proof == Confirmation(404)
-    proof = Executions.cancel("e").proof
-    assert proof is not None
-    assert proof.refusal == 400
-    assert proof.ask is not None
-    assert request(proof.ask).url == ROOT + "/executions/e"
-    assert proof.confirms({"data": {"status": "cancelled"}})
-    assert not proof.confirms({"data": {"status": "completed"}})
+    assert Threads.delete("t").confirmation == Confirmation(404)
+    assert Webhooks.delete("w").confirmation == Confirmation(404)
+    assert Agents.delete_memory("a", "u").confirmation == Confirmation(404)
+    confirmation = Executions.cancel("e").confirmation
+    assert confirmation is not None
+    assert confirmation.refusal == 400
+    assert confirmation.ask is not None
+    assert request(confirmation.ask).url == ROOT + "/executions/e"
+    assert confirmation.confirms({"data": {"status": "cancelled"}})
+    assert not confirmation.confirms({"data": {"status": "completed"}})
 
 
 def test_operations_that_are_more_than_a_call() -> None:
