@@ -130,6 +130,16 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
+@nox.session(python=NEWEST)
+def browser(session: nox.Session) -> None:
+    """The inspector of `serve` in a real browser; pictures go to the folder named after `--`."""
+    if not shutil.which("chromium"):
+        session.skip("chromium is NOT INSTALLED here")
+    session.install("--editable", ".[test]", "playwright>=1.49")
+    folder = session.posargs[0] if session.posargs else session.create_tmp()
+    session.run("python", "tests/browser/inspector_in_a_browser.py", folder)
+
+
 @nox.session(python=INSTALLED)
 def instructions(session: nox.Session) -> None:
     """How many instructions the core's hot paths take, beside what is recorded; needs valgrind."""

@@ -256,6 +256,8 @@ COMMANDS: Dict[str, Tuple[str, Tuple[_Argument, ...], Tuple[str, ...]]] = {
             _option("--port", "N", "0 for a free one [8787]", type=_PORT, default=8787),
             *_EMBEDDED,
             _option("--api-key", "KEY", "the key [a new one at each start]", type=_api_key),
+            _option("--seed", "FILE", "a Python file whose `def seed(fake)` adds resources"),
+            _flag("--reload", "take changes of the --seed file at once"),
             _many("--allow-webhooks-to", "HOST", "send webhooks to this host, too"),
         ),
         ("", "--port 0"),

@@ -8,17 +8,18 @@ import secrets
 import sys
 import time
 from asyncio import CancelledError
-from functools import partial
 from typing import Optional
 
 import anyio
 from anyio.abc import TaskStatus
 
-from flowmaestro.cli import CommandFailed
+from flowmaestro.cli import USAGE, CommandFailed
 from flowmaestro.cli.console import console
+from flowmaestro.cli.seeding import SeedFile
 from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro.testing import serve as serve_fake
 from flowmaestro.testing.model.seeds import DOCUMENTED_KEYS, TEST_KEY
+from flowmaestro.testing.server.inspector import Inspector
 
 
 def serve_command(options: argparse.Namespace) -> None:
@@ -26,22 +27,47 @@ def serve_command(options: argparse.Namespace) -> None:
 
     The key is that of `--api-key`, or a new one. The keys that the documentation names are
     refused: a program that finds the port must not know a key. Raises `CommandFailed` when the
-    address cannot be listened on.
+    address cannot be listened on, or the seed file is wrong from the beginning.
     """
-    host, port = options.host, options.port
+    if options.reload and options.seed is None:
+        raise CommandFailed("--reload needs --seed", USAGE)
     fake = FakeFlowMaestro(options.shapes, options.events, epoch=time.time())
     for known in (fake.api_key, TEST_KEY, *DOCUMENTED_KEYS):
         fake.add_key(known, state="revoked")
     key = fake.add_key(options.api_key or f"fm_live_{secrets.token_hex(20)}")
+    said = console(sys.stderr)
+    inspector = Inspector(fake, log=said.copyable)
+    seeds = None if options.seed is None else SeedFile(options.seed, fake, inspector.troubled)
+    if seeds is not None and not seeds.load():
+        raise CommandFailed(inspector.trouble, USAGE)
     listening = _Announcement(f"{options.shapes} shapes, {options.events} events", key)
-    allowed = options.allow_webhooks_to
-    serving = partial(serve_fake, fake, host, port, allow_webhooks_to=allowed)
+
+    where = f"{options.host} port {options.port}"
+
+    async def serve() -> Optional[OSError]:
+        async with anyio.create_task_group() as tasks:
+            if seeds is not None and options.reload:
+                tasks.start_soon(seeds.watch)
+            try:
+                await serve_fake(
+                    fake,
+                    options.host,
+                    options.port,
+                    allow_webhooks_to=options.allow_webhooks_to,
+                    inspector=inspector,
+                    task_status=listening,
+                )
+            except OSError as error:
+                tasks.cancel_scope.cancel()
+                return error
+        return None
+
     try:
-        anyio.run(partial(serving, task_status=listening))
-    except OSError as error:
-        raise CommandFailed(f"cannot listen on {host} port {port}: {_reason(error)}") from error
+        error = anyio.run(serve)
     except CancelledError:  # what Ctrl-C is before Python 3.11
         raise KeyboardInterrupt from None
+    if error is not None:
+        raise CommandFailed(f"cannot listen on {where}: {_reason(error)}") from error
 
 
 class _Announcement(TaskStatus[str]):
@@ -60,6 +86,7 @@ class _Announcement(TaskStatus[str]):
         screen.copyable(f"  export FLOWMAESTRO_BASE_URL={value}")
         screen.copyable(f"  export FLOWMAESTRO_API_KEY={self._api_key}")
         screen.line()
+        screen.copyable(f"A browser shows what it is asked: {value}/")
         screen.line("Ctrl-C ends it.")
 
 

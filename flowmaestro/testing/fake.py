@@ -16,7 +16,10 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import (
+    Any,
+    Callable,
     Counter,
+    Dict,
     Generator,
     Iterable,
     List,
@@ -287,6 +290,15 @@ class FakeFlowMaestro(Scripts, Assertions):
     def _catch_up(self) -> None:
         if isinstance(self.clock, RealClock):
             self.clock.catch_up()
+
+    def listen(self, listener: Callable[[str, Dict[str, Any], Execution], None]) -> None:
+        """Have `listener` told the name, the data and the execution of every event.
+
+        Also of events that no stream tells of. It is called while the fake holds its `lock`, with
+        the very objects of the fake.
+        """
+        with self.lock:
+            self._service.listener = listener
 
     @property
     def requests(self) -> List[RecordedRequest]:

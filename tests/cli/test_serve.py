@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 
@@ -32,8 +35,8 @@ class Served:
 
 
 @contextmanager
-def serving(flowmaestro, *arguments, errors=""):
-    """A server on a free port; at the end it is interrupted and must have said only `errors`."""
+def serving(flowmaestro, *arguments):
+    """A server on a free port; at the end it is interrupted. `served.log` is its access log."""
     process = subprocess.Popen(
         [*flowmaestro.command, "serve", "--port", "0", *arguments],
         env=flowmaestro.environment,
@@ -42,15 +45,15 @@ def serving(flowmaestro, *arguments, errors=""):
         text=True,
     )
     try:
-        yield Served(process)
+        served = Served(process)
+        yield served
         process.send_signal(signal.SIGINT)
-        rest, said = process.communicate(timeout=10)
+        rest, said = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate()
     assert (process.returncode, rest) == (130, "")
-    assert said.startswith(errors)
-    assert len(said.splitlines()) == bool(errors)
+    served.log = said.splitlines()
 
 
 @pytest.mark.parametrize("shapes", ["deployed", "documented"])
@@ -106,12 +109,13 @@ def test_the_key_is_the_one_given(flowmaestro):
 
 def test_webhooks_stay_on_the_machine_unless_a_host_is_allowed(flowmaestro):
     # 192.0.2.0/24 is reserved for documentation (RFC 5737): nothing there answers.
-    log = "webhook not sent to 192.0.2.1: it is not loopback"
-    with serving(flowmaestro, errors=log) as served, served.client() as client:
+    with serving(flowmaestro) as served, served.client() as client:
         hook = client.webhooks.create(
             name="Out", url="http://192.0.2.1/hook", events=["execution.completed"]
         )
         assert client.webhooks.test(hook["data"]["id"])["data"]["success"] is False
+    said = "webhook not sent to 192.0.2.1: it is not loopback"
+    assert len([line for line in served.log if line.startswith(said)]) == 1
 
 
 def test_a_port_in_use_is_one_clear_line(flowmaestro):
@@ -129,3 +133,55 @@ def test_an_address_of_somebody_else_is_one_clear_line(flowmaestro):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("flowmaestro serve: cannot listen on 192.0.2.1 port 0: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_each_request_is_a_line_of_the_access_log(flowmaestro):
+    with serving(flowmaestro) as served, served.client() as client:
+        client.workflows.list(page=2)
+        with client.executions.stream(client.workflows.execute("wf_123")["data"]["execution_id"]):
+            pass
+    assert re.fullmatch(r"GET /api/v1/workflows\?page=\*\*\* 200 \d+ ms", served.log[0])
+    assert served.log[1].startswith("POST /api/v1/workflows/wf_123/execute 202 ")
+    assert served.api_key not in "".join(served.log)
+
+
+def test_a_seed_file_adds_resources_and_is_taken_anew_when_it_changes(flowmaestro, tmp_path):
+    seeds = tmp_path / "my_flows.py"
+    seeds.write_text('def seed(fake):\n    fake.workflow("wf_mine", outputs={"n": 1})\n')
+    which = ["--seed", str(seeds), "--reload"]
+    with serving(flowmaestro, *which) as served, served.client() as client:
+        assert client.workflows.run("wf_mine")["outputs"] == {"n": 1}
+        seeds.write_text('def seed(fake):\n    fake.workflow("wf_mine", outputs={"n": 2})\n')
+        os.utime(seeds, (1, 1))
+        while client.workflows.run("wf_mine")["outputs"] != {"n": 2}:
+            pass
+        seeds.write_text("def seed(fake):\n    fake.no_such_thing()\n")
+        os.utime(seeds, (2, 2))
+        while not inspect(served, "state")["trouble"]:
+            pass
+        assert f"{seeds}, line 2: AttributeError" in inspect(served, "state")["trouble"]
+        assert client.workflows.run("wf_mine")["outputs"] == {"n": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def seed(fake)\n", ", line 1: SyntaxError"),
+        ("x = 1\n", ": TypeError: it has no function seed(fake)"),
+        ("def seed(fake):\n    1 / 0\n", ", line 2: ZeroDivisionError"),
+    ],
+)
+def test_a_seed_file_that_is_wrong_is_one_clear_line(flowmaestro, tmp_path, text, said):
+    seeds = tmp_path / "my_flows.py"
+    seeds.write_text(text)
+    done = flowmaestro.run("serve", "--port", "0", "--seed", str(seeds))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"flowmaestro serve: {seeds}{said}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def inspect(served, path, **headers):
+    """What the inspector answers, as JSON."""
+    request = urllib.request.Request(f"{served.url}/_inspect/{path}", headers=headers)
+    with urllib.request.urlopen(request) as reply:
+        return json.load(reply)

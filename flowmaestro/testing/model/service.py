@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections import defaultdict
-from typing import DefaultDict, Dict, List, Mapping, Optional, Set, Tuple, TypeVar
+from typing import Callable, DefaultDict, Dict, List, Mapping, Optional, Set, Tuple, TypeVar
 
 from flowmaestro.testing.model.agents import (
     Agent,
@@ -32,6 +32,10 @@ from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro.testing.model.webhooks import DeliveryDesk, Webhook
 
 T = TypeVar("T")
+
+
+def _nobody_listens(name: str, data: JsonObject, execution: Execution) -> None:
+    pass
 
 
 class Service:
@@ -64,6 +68,7 @@ class Service:
         self.triggers: Dict[str, Trigger] = {}
         self.webhooks: Dict[str, Webhook] = {}
         self.started: List[Execution] = []
+        self.listener: Callable[[str, JsonObject, Execution], None] = _nobody_listens
         self.used: Set[Tuple[str, str]] = set()
         self.missed: Dict[Tuple[str, str], List[str]] = {}
         self.desk = DeliveryDesk(timeline, self.new_id)
@@ -163,8 +168,9 @@ class Service:
 
     def _execution_happening(self, happening: Happening) -> None:
         execution, name = happening.execution, happening.name
+        data = {**self.dialect.happening(happening), **happening.data}
+        self.listener(name, data, execution)
         if self._live and name != "execution:cancelled":
-            data = {**self.dialect.happening(happening), **happening.data}
             for stream in self._listening(execution.id):
                 stream.publish(name, data)
                 if execution.ended:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Callable, List, Protocol, Tuple, Union
+from typing import Callable, List, Optional, Protocol, Tuple, Union
 
 import anyio
 import h11
 
 from flowmaestro.testing.model.dispatch import MAX_BODY_BYTES
 from flowmaestro.testing.model.replies import EventStream, FakeReply
+from flowmaestro.testing.server.inspector import Exchange, Inspector
 from flowmaestro.testing.server.sockets import Peer
 from flowmaestro_core.http.messages import Headers, Request
 
@@ -29,13 +30,17 @@ class _Source(Protocol):
 class Connection:
     """Reads requests, has `handle` answer each, and writes the replies, until either end stops.
 
-    `now` is the clock that the model lives by.
+    `now` is the clock that the model lives by; an `inspector` is told of every exchange.
     """
 
-    def __init__(self, peer: Peer, handle: Handle, now: Clock) -> None:
+    def __init__(
+        self, peer: Peer, handle: Handle, now: Clock, inspector: Optional[Inspector] = None
+    ) -> None:
         self._peer = peer
         self._handle = handle
         self._now = now
+        self._inspector = inspector
+        self._shown: Optional[Exchange] = None
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
     async def run(self) -> None:
@@ -56,15 +61,21 @@ class Connection:
         if not isinstance(head, h11.Request):
             return False
         body = await self._body()
-        reply = self._handle(_request(head, body))
+        request = _request(head, body)
+        inspector = self._inspector
+        shown = None if inspector is None else inspector.asked(request)
+        reply = self._handle(request)
         while not reply.ready:
             woken = _alarm(reply)
             if not reply.ready:
                 await woken.wait()
+        if inspector is not None and shown is not None:
+            inspector.answered(shown, reply)
         if reply.failure is not None:
             return False
         with_body = head.method != b"HEAD" and reply.status != 204
         if reply.stream is not None:
+            self._shown = shown
             await self._send_stream(reply, reply.stream, with_body=with_body)
         else:
             await self._send_whole(reply, with_body=with_body)
@@ -123,6 +134,8 @@ class Connection:
             woken = _alarm(stream)
             chunk = stream.poll(self._now())
             events: List[Event] = [h11.Data(data=chunk.data)] if chunk.data else []
+            if self._inspector is not None and self._shown is not None and chunk.data:
+                self._inspector.streamed(self._shown, chunk.data)
             if chunk.ended:
                 events.append(h11.EndOfMessage())
             try:

@@ -27,6 +27,7 @@ from flowmaestro.testing.fake import FakeFlowMaestro
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.webhooks import RECEIVER_SECONDS, Delivery
 from flowmaestro.testing.server.connection import Connection
+from flowmaestro.testing.server.inspector import Inspector
 from flowmaestro.testing.server.sockets import Listener
 from flowmaestro_core.http.messages import Headers, Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
@@ -42,6 +43,7 @@ async def serve(
     speed: float = 1.0,
     *,
     allow_webhooks_to: Optional[Collection[str]] = None,
+    inspector: Optional[Inspector] = None,
     task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `fake` until cancelled, on asyncio or trio.
@@ -53,6 +55,7 @@ async def serve(
     a URL, webhooks go to those and to loopback only; every other delivery fails with a warning in
     the log.
 
+    With an `inspector`, a loopback server also shows a browser what it was asked: at `/`.
     On a loopback `host`, a request whose `Host` is no loopback name is answered with 400.
     """
     if isinstance(allow_webhooks_to, str):
@@ -64,6 +67,7 @@ async def serve(
         async with anyio.create_task_group() as tasks:
             server = _Server(fake, tasks, outside, speed)
             server.answers_to_loopback_only = _is_loopback(host)
+            server.inspector = inspector if _is_loopback(host) else None
             if allow_webhooks_to is not None:
                 server.subscribers = {name.lower() for name in allow_webhooks_to}
             tasks.start_soon(server.keep_time)
@@ -107,6 +111,7 @@ class _Server:
         self._plans_changed = anyio.Event()
         self.answers_to_loopback_only = False
         self.subscribers: Optional[Collection[str]] = None
+        self.inspector: Optional[Inspector] = None
         fake.observe(self.now())
 
     def now(self) -> float:
@@ -128,12 +133,15 @@ class _Server:
         """Serve every connection that comes."""
         while True:
             for peer in await listener.accept():
-                self._tasks.start_soon(Connection(peer, self._handle, self.now).run)
+                self._tasks.start_soon(Connection(peer, self._handle, self.now, self.inspector).run)
 
     def _handle(self, request: Request) -> FakeReply:
         name = request.headers.get("host")
         if self.answers_to_loopback_only and name and not _is_loopback(_hostname(name)):
             return _misdirected(name)
+        own = None if self.inspector is None else self.inspector.answer(request)
+        if own is not None:
+            return own
         reply = self._fake.handle(request, self.now())
         self._plans_changed.set()
         return reply

@@ -1,0 +1,317 @@
+"""The inspector: what the embedded server was asked and what came of it, for a browser.
+
+It keeps the last requests, and sends whatever is new to every page that is open. It answers only
+`/` and paths below `/_inspect/`; the API's own paths answer as the real server does. Another
+web page can neither read it nor drive it: the server checks `Host`, this module `Origin`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict, deque
+from pathlib import Path
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Set, cast
+from urllib.parse import parse_qs, urlsplit
+
+from flowmaestro.testing.fake import FakeFlowMaestro
+from flowmaestro.testing.model.endpoints import ROUTES
+from flowmaestro.testing.model.executions import Execution
+from flowmaestro.testing.model.replies import EventStream, FakeReply, StreamChunk
+from flowmaestro.testing.redaction import hidden_text
+from flowmaestro.timeline import timeline_svg
+from flowmaestro_core.http.messages import Headers, Request
+from flowmaestro_core.http.secrets import showable_url, showable_value
+from flowmaestro_core.payloads.shapes import snake_case_keys
+
+MOST_EXCHANGES = 10_000
+MOST_EXECUTIONS = 1_000
+LONGEST_BODY = 64 * 1024
+"""Bytes kept of each body and of each event stream."""
+
+_PAGE = Path(__file__).with_name("inspector.html")
+_PAGE_HEADERS = [
+    ("Content-Type", "text/html; charset=utf-8"),
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+        "img-src 'self' data:; connect-src 'self'",
+    ),
+]
+
+
+class Exchange:
+    """One request and what came of it."""
+
+    def __init__(self, number: int, request: Request, at: float) -> None:
+        self.number = number
+        self.request = request
+        self.at = at
+        self.status: Optional[int] = None
+        self.headers = Headers()
+        self.seconds: Optional[float] = None
+        self.body = bytearray()
+        self.streams = False
+
+    def summary(self) -> Dict[str, Any]:
+        """A row of the list."""
+        return {
+            "kind": "request",
+            "id": self.number,
+            "at": round(self.at, 3),
+            "method": self.request.method,
+            "path": _shown_path(self.request.url),
+            "status": self.status,
+            "ms": None if self.seconds is None else round(self.seconds * 1000, 1),
+            "streams": self.streams,
+        }
+
+    def line(self) -> str:
+        """A line of an access log."""
+        status = self.status or "dropped"
+        how = "opened" if self.streams else f"{(self.seconds or 0) * 1000:.0f} ms"
+        return f"{self.request.method} {_shown_path(self.request.url)} {status} {how}"
+
+    def details(self) -> Dict[str, Any]:
+        """Everything that is kept of it; credentials are `***`."""
+        return {
+            **self.summary(),
+            "request_headers": _shown(self.request.headers),
+            "request_body": _text(self.request.body[:LONGEST_BODY]),
+            "headers": _shown(self.headers),
+            "body": _text(bytes(self.body)),
+        }
+
+
+class Inspector:
+    """Watches one fake; `now` is a clock in seconds. `log` is told of each reply in one line."""
+
+    def __init__(
+        self,
+        fake: FakeFlowMaestro,
+        now: Callable[[], float] = time.monotonic,
+        log: Optional[Callable[[str], None]] = None,
+    ) -> None:
+        self._fake = fake
+        self._now = now
+        self._log = log
+        self._exchanges: OrderedDict[int, Exchange] = OrderedDict()
+        self._events: OrderedDict[str, Deque[Mapping[str, Any]]] = OrderedDict()
+        self._feeds: Set[Feed] = set()
+        self._count = 0
+        self._deliveries = 0
+        self.trouble = ""
+        """What is wrong with the seed file, if anything."""
+        fake.listen(self._happened)
+
+    # What the server tells
+
+    def asked(self, request: Request) -> Optional[Exchange]:
+        """A request has come; `None` if it is for the inspector itself."""
+        if _is_own(request):
+            return None
+        self._count += 1
+        exchange = self._exchanges[self._count] = Exchange(self._count, request, self._now())
+        if len(self._exchanges) > MOST_EXCHANGES:
+            self._exchanges.popitem(last=False)
+        self._publish(exchange.summary())
+        return exchange
+
+    def answered(self, exchange: Exchange, reply: FakeReply) -> None:
+        """The reply to it is known: whole, or the head of an event stream."""
+        exchange.status = reply.status or None
+        exchange.headers = reply.headers
+        exchange.seconds = self._now() - exchange.at
+        exchange.streams = reply.stream is not None
+        exchange.body += reply.body[:LONGEST_BODY]
+        self._publish(exchange.summary())
+        if self._log is not None:
+            self._log(exchange.line())
+        self._publish_deliveries()
+
+    def streamed(self, exchange: Exchange, data: bytes) -> None:
+        """Some bytes of its event stream were sent."""
+        exchange.body += data[: LONGEST_BODY - len(exchange.body)]
+        self._publish({"kind": "stream", "id": exchange.number, "text": _text(data)})
+        self._publish_deliveries()
+
+    def troubled(self, trouble: str) -> None:
+        """Something is wrong with the seed file; `""` when it is right again."""
+        self.trouble = trouble
+        self._publish({"kind": "trouble", "text": trouble})
+
+    def _happened(self, name: str, data: Mapping[str, Any], execution: Execution) -> None:
+        events = self._events.setdefault(execution.id, deque(maxlen=2_000))
+        event = {**data, "type": name}
+        snake_case_keys(event)
+        events.append(event)
+        if len(self._events) > MOST_EXECUTIONS:
+            self._events.popitem(last=False)
+        self._publish({"kind": "execution", **_execution(execution)})
+
+    def _publish_deliveries(self) -> None:
+        finished = self._fake.deliveries
+        for delivery in finished[self._deliveries :]:
+            self._publish(_delivery(delivery))
+        self._deliveries = len(finished)
+
+    def _publish(self, message: Mapping[str, Any]) -> None:
+        for feed in list(self._feeds):
+            if feed.closed:
+                self._feeds.discard(feed)
+            else:
+                feed.publish(message)
+
+    # What a browser asks
+
+    def answer(self, request: Request) -> Optional[FakeReply]:
+        """The reply to a request for the inspector; `None` for one for the API."""
+        if not _is_own(request):
+            return None
+        target = urlsplit(request.url)
+        if not _is_from_itself(request.headers):
+            return _reply(403, {"error": "the inspector answers its own page only"})
+        if target.path == "/":
+            reply = FakeReply()
+            reply.settle(200, Headers(_PAGE_HEADERS), body=_PAGE.read_bytes())
+            return reply
+        parts = target.path.split("/")[2:]
+        if request.method == "POST" and parts == ["faults"]:
+            return self._inject(request.body)
+        if request.method == "GET":
+            return self._look(parts, parse_qs(target.query))
+        return _reply(405, {"error": f"{request.method} is not for {target.path}"})
+
+    def _look(self, parts: List[str], query: Mapping[str, List[str]]) -> FakeReply:
+        if parts == ["feed"]:
+            feed = Feed()
+            self._feeds.add(feed)
+            return feed.reply()
+        if parts == ["requests"]:
+            after = int(query.get("after", ["0"])[0])
+            rows = [each.summary() for each in self._exchanges.values() if each.number > after]
+            return _reply(200, rows)
+        if parts == ["routes"]:
+            return _reply(200, [f"{route.method} {route.template}" for route in ROUTES])
+        if parts == ["state"]:
+            deliveries = [_delivery(delivery) for delivery in self._fake.deliveries[-1000:]]
+            executions = [_execution(each) for each in self._fake.executions[-MOST_EXECUTIONS:]]
+            state = {"executions": executions, "deliveries": deliveries, "trouble": self.trouble}
+            return _reply(200, {**state, "open_streams": self._fake.open_streams})
+        if len(parts) == 2 and parts[0] == "requests" and parts[1].isdecimal():
+            exchange = self._exchanges.get(int(parts[1]))
+            if exchange is not None:
+                return _reply(200, exchange.details())
+        if len(parts) == 2 and parts[0] == "timelines":
+            return self._timeline(parts[1])
+        return _reply(404, {"error": f"there is nothing at /_inspect/{'/'.join(parts)}"})
+
+    def _timeline(self, execution_id: str) -> FakeReply:
+        svg = timeline_svg(self._events.get(execution_id, ()))
+        reply = FakeReply()
+        reply.settle(200, Headers({"Content-Type": "image/svg+xml"}), body=svg.encode())
+        return reply
+
+    def _inject(self, body: bytes) -> FakeReply:
+        """Break the next request, as `fail_next` or `drop_connection` do."""
+        try:
+            asked = json.loads(body)
+            kind = asked.pop("kind")
+            if kind == "fail":
+                fault = self._fake.fail_next(**asked)
+            elif kind == "drop":
+                fault = self._fake.drop_connection(**asked)
+            else:
+                raise ValueError(kind)
+        except (KeyError, TypeError, ValueError) as error:
+            return _reply(400, {"error": f"no such fault: {error}"})
+        return _reply(200, {"fault": str(fault)})
+
+
+class Feed:
+    """An event stream to one page; what its server writes to a connection."""
+
+    def __init__(self) -> None:
+        self.wake: Callable[[], None] = lambda: None
+        self.closed = False
+        self._outbox = bytearray(b": open\n\n")
+
+    def reply(self) -> FakeReply:
+        """The reply that opens it."""
+        reply = FakeReply()
+        head = Headers([("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache")])
+        reply.settle(200, head, stream=cast("EventStream", self))
+        return reply
+
+    def publish(self, message: Mapping[str, Any]) -> None:
+        """Send one message, a line of JSON."""
+        if len(self._outbox) < 4 * 1024 * 1024:  # a page that reads no more is told no more
+            self._outbox += b"data: %s\n\n" % json.dumps(message).encode()
+            self.wake()
+
+    def poll(self, now: float) -> StreamChunk:
+        """As `EventStream.poll`."""
+        del now
+        data = bytes(self._outbox)
+        self._outbox.clear()
+        return StreamChunk(data, None, ended=False)
+
+    def close(self) -> None:
+        """As `EventStream.close`."""
+        self.closed = True
+
+
+def _execution(execution: Execution) -> Dict[str, Any]:
+    return {
+        "id": execution.id,
+        "workflow": execution.workflow.name,
+        "status": execution.status,
+        "error": execution.error,
+        "seconds": execution.duration,
+    }
+
+
+def _delivery(delivery: Any) -> Dict[str, Any]:
+    return {
+        "kind": "delivery",
+        "id": delivery.id,
+        "event": delivery.event,
+        "url": showable_url(delivery.request.url),
+        "status": delivery.status_code,
+        "attempts": delivery.attempts,
+        "body": _text(delivery.request.body[:LONGEST_BODY]),
+    }
+
+
+def _is_own(request: Request) -> bool:
+    path = urlsplit(request.url).path
+    return path == "/" or path.startswith("/_inspect/")
+
+
+def _is_from_itself(headers: Headers) -> bool:
+    """Whether no other page sent it (Fetch, 3.2: a cross-origin request bears `Origin`)."""
+    origin = headers.get("origin")
+    site = headers.get("sec-fetch-site", "none")
+    own = origin is None or urlsplit(origin).netloc == headers.get("host")
+    return own and site in ("none", "same-origin")
+
+
+def _shown_path(url: str) -> str:
+    shown = urlsplit(showable_url(url))
+    return shown.path + (f"?{shown.query}" if shown.query else "")
+
+
+def _shown(headers: Headers) -> List[List[str]]:
+    return [[name, showable_value(name, value)] for name, value in headers.pairs]
+
+
+def _text(data: bytes) -> str:
+    text = data.decode("utf-8", "replace")
+    return hidden_text(text) if text else ""
+
+
+def _reply(status: int, value: Any) -> FakeReply:
+    reply = FakeReply()
+    body = json.dumps(value).encode()
+    reply.settle(status, Headers({"Content-Type": "application/json"}), body=body)
+    return reply

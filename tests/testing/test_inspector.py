@@ -1,0 +1,139 @@
+"""The inspector: what it keeps, what it tells, and whom it answers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flowmaestro import FlowMaestroClient, ServerError
+from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.server.inspector import LONGEST_BODY, MOST_EXCHANGES, Inspector
+from flowmaestro_core.http.messages import Request, Response
+
+
+class World:
+    """A fake behind an inspector, as a server drives them; time stands still."""
+
+    def __init__(self):
+        self.fake = FakeFlowMaestro()
+        self.inspector = Inspector(self.fake, now=lambda: 0.0)
+
+    def send(self, method, path, body=b"", **headers) -> FakeReply:
+        fields = {"Host": "localhost:8787", "X-API-Key": self.fake.api_key, **headers}
+        request = Request(method, f"http://localhost{path}", fields, body)
+        exchange = self.inspector.asked(request)
+        reply = self.inspector.answer(request) or self.fake.handle(request, 0.0)
+        if exchange is not None:
+            self.inspector.answered(exchange, reply)
+        return reply
+
+    def look(self, path):
+        return json.loads(self.send("GET", f"/_inspect/{path}").body)
+
+    def client(self):
+        def send(request):
+            path = request.url.partition("//")[2].partition("/")[2]
+            reply = self.send(
+                request.method, f"/{path}", request.body, **dict(request.headers.pairs)
+            )
+            return Response(reply.status, reply.headers, reply.body)
+
+        return FlowMaestroClient(self.fake.api_key, transport=send, max_retries=0)
+
+
+def test_requests_and_their_replies_are_kept_without_credentials():
+    world = World()
+    with world.client() as client:
+        client.workflows.execute("wf_123", inputs={"name": "Ada", "password": "swordfish"})
+    (row,) = world.look("requests")
+    assert (row["method"], row["path"]) == ("POST", "/api/v1/workflows/wf_123/execute")
+    kept = world.look("requests/1")
+    assert "Ada" in kept["request_body"]
+    assert json.loads(kept["body"])["data"]["status"] == "pending"
+    assert world.fake.api_key not in json.dumps(kept)
+    assert "swordfish" not in json.dumps(kept)
+    assert world.look("requests?after=1") == []
+
+
+def test_it_keeps_a_bounded_number_of_requests_and_of_bytes():
+    world = World()
+    body = b'{"inputs": {"text": "%s"}}' % (b"x" * 2 * LONGEST_BODY)
+    json_type = {"Content-Type": "application/json"}
+    world.send("POST", "/api/v1/workflows/wf_123/execute", body, **json_type)
+    kept = world.look("requests/1")
+    assert len(kept["request_body"]) == len(kept["body"]) == LONGEST_BODY
+    for _ in range(MOST_EXCHANGES):
+        world.inspector.asked(Request("GET", "http://localhost/api/v1/workflows", {}, b""))
+    rows = world.look("requests")
+    assert len(rows) == MOST_EXCHANGES
+    assert rows[0]["id"] == 2
+
+
+def test_a_feed_tells_of_what_is_new():
+    world = World()
+    feed = world.send("GET", "/_inspect/feed").stream
+    with world.client() as client:
+        client.workflows.list()
+    told = [
+        json.loads(line.partition(b": ")[2])
+        for line in feed.poll(0.0).data.split(b"\n\n")
+        if line.startswith(b"data")
+    ]
+    assert [(each["kind"], each["status"]) for each in told if each["kind"] == "request"] == [
+        ("request", None),
+        ("request", 200),
+    ]
+    feed.close()
+    world.send("GET", "/api/v1/workflows")
+    assert feed.poll(0.0).data == b""
+
+
+def test_an_execution_has_a_timeline_even_on_a_silent_server():
+    world = World()
+    with world.client() as client:
+        execution_id = client.workflows.execute("wf_123")["data"]["execution_id"]
+    world.fake.advance(10.0)
+    svg = world.send("GET", f"/_inspect/timelines/{execution_id}").body.decode()
+    assert "Compose greeting" in svg
+    (ended,) = [each for each in world.look("state")["executions"] if each["id"] == execution_id]
+    assert ended["status"] == "completed"
+
+
+def test_the_next_request_is_broken_on_demand():
+    world = World()
+    fault = b'{"kind": "fail", "status": 503}'
+    assert world.send("POST", "/_inspect/faults", fault).status == 200
+    with world.client() as client:
+        with pytest.raises(ServerError):
+            client.workflows.list()
+        client.workflows.list()
+    for nonsense in (b"{", b'{"kind": "x"}', b'{"kind": "fail", "status": 200}', b"[]"):
+        assert world.send("POST", "/_inspect/faults", nonsense).status == 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}],
+)
+@pytest.mark.parametrize("path", ["/", "/_inspect/requests", "/_inspect/faults"])
+def test_no_other_page_can_read_or_drive_it(headers, path):
+    method = "POST" if path.endswith("faults") else "GET"
+    assert World().send(method, path, b'{"kind": "drop"}', **headers).status == 403
+
+
+def test_its_own_page_can_and_the_page_loads_nothing_from_elsewhere():
+    own = {"Origin": "http://localhost:8787", "Sec-Fetch-Site": "same-origin"}
+    page = World().send("GET", "/", **own)
+    assert page.status == 200
+    assert b"https://" not in page.body
+    assert "default-src 'none'" in page.headers.get("content-security-policy")
+
+
+def test_routes_are_listed_and_unknown_paths_are_not_found():
+    world = World()
+    assert "POST /workflows/{id}/execute" in world.look("routes")
+    assert world.send("GET", "/_inspect/nothing").status == 404
+    assert world.send("GET", "/_inspect/requests/7").status == 404
+    assert world.send("DELETE", "/_inspect/requests").status == 405
