@@ -54,7 +54,7 @@ def test_the_wheel_holds_the_three_packages_whole_and_nothing_else(wheel):
         f"{package}/{file.relative_to(directory).as_posix()}"
         for package, directory in PACKAGES.items()
         for file in directory.rglob("*")
-        if file.suffix == ".py" or file.name == "py.typed"
+        if file.suffix in (".py", ".html") or file.name == "py.typed"
     }
     shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert shipped == source
