@@ -12,20 +12,30 @@ from broken_transports import (
     ConnectsAnewAfterItsClose,
     FollowsRedirects,
     ForgetsTheEnd,
+    GathersWhileThereIsMore,
+    HangsAfterASignal,
+    HoldsUpTheLoop,
     IgnoresTheBound,
     ImpatientAndWrong,
+    IsClosedHalfway,
     IsClosedOnce,
     JoinsRepeatedFields,
     KeepsCookies,
     KeepsDeadConnections,
+    KeepsTheRequest,
+    KeepsTheRequestInACause,
     LeaksTheLibrarysExceptions,
     LeavesConnectionsBehind,
     LosesItsPlace,
+    LosesItsPlaceToASignal,
     LosesWhatCameBeforeTheQuiet,
     MixesUpItsCallers,
+    NamesItsFields,
     NeverLetsGo,
     PlainRequests,
     RaisesForStatus,
+    ReadsAhead,
+    ReadsOnWhileItIsQuiet,
     SaysNotSentAlways,
     SaysTheSamePhaseAlways,
     Shielded,
@@ -43,6 +53,8 @@ from broken_transports import (
 from flowmaestro.testing.conformance import (
     CheckFailed,
     NotOffered,
+    floods,
+    interruptions,
 )
 from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
 from flowmaestro.testing.conformance.site import loopback_site
@@ -90,8 +102,32 @@ BROKEN = [
     ("an-unasked-reply", KeepsDeadConnections, "the reply was b'unasked'"),
     ("close-wakes-a-call", TakesAClosedCallForDone, "half a reply passed for a whole one"),
     ("close-wakes-a-call-in-its-body", TakesAClosedCallForDone, "half a reply passed"),
+    ("a-flood-of-small-chunks", PlainRequests, "had not ended"),
+    ("a-flood-of-trailers", PlainRequests, "there was a result|had not ended"),
+    ("a-flood-of-empty-gzip-members", PlainRequests, "there was a result|had not ended"),
+    ("a-flood-of-small-gzip-members", PlainRequests, "there was a result|had not ended"),
+    ("a-flood-of-informational-replies", PlainRequests, "there was a result|had not ended"),
+    ("a-stream-flooded-with-empty-gzip-members", ReadsOnWhileItIsQuiet, "had not ended"),
+    ("a-stream-flooded-with-small-gzip-members", GathersWhileThereIsMore, "had not ended"),
+    ("a-stream-flooded-with-small-chunks", GathersWhileThereIsMore, "had not ended"),
+    ("a-stream-flooded-with-trailers", PlainRequests, "had not ended"),
+    ("what-is-whole-comes-before-a-failure", ReadsAhead, "the reply is broken|chunk"),
+    ("an-interrupted-call-loses-nothing", LosesItsPlaceToASignal, "no place came free"),
+    ("an-interrupted-call-loses-nothing", HangsAfterASignal, "or the next one, hangs"),
+    ("an-interrupted-stream-loses-nothing", LosesItsPlaceToASignal, "no place came free"),
+    ("no-secret-is-reachable-from-a-failure", KeepsTheRequest, r"args.*request.*headers"),
+    ("no-secret-is-reachable-from-a-failure", KeepsTheRequestInACause, "__cause__.*request"),
+    ("no-frame-of-a-failure-shows-a-secret", NamesItsFields, "the key is in fields in send"),
     ("close-frees-every-connection", LeavesConnectionsBehind, "1 connections were still open"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def short_floods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken transport comes back when the flood ends: here soon."""
+    monkeypatch.setattr(floods, "MARGIN", 0.5)
+    monkeypatch.setattr(floods, "FLOOD", 3.0)
+    monkeypatch.setattr(interruptions, "_WITHIN", 1.0)
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
@@ -119,6 +155,26 @@ def test_a_transport_that_cannot_be_cancelled_is_caught(
     backend: str, toy: Any, finding: str
 ) -> None:
     check = CHECKS["cancelled-before-the-head"]
+    found = outcome(AsyncRunner(toy, loopback_site, backend), check)
+    assert isinstance(found, CheckFailed)
+    assert re.search(finding, str(found)), found
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    ("name", "toy", "finding"),
+    [
+        ("floods-of-gzip-members", HoldsUpTheLoop, r"20 turns beside .* took"),
+        ("floods-of-framing", HoldsUpTheLoop, r"20 turns beside .* took"),
+        ("floods-of-informational-replies", HoldsUpTheLoop, r"20 turns beside .* took"),
+        ("a-cancelled-close-can-be-repeated", IsClosedHalfway, "connections left after a cancel"),
+    ],
+    ids=["members", "framing", "early replies", "close"],
+)
+def test_a_broken_async_transport_is_caught(
+    backend: str, name: str, toy: Any, finding: str
+) -> None:
+    (check,) = (each for each in CHECKS.values() if each.name.startswith(name))
     found = outcome(AsyncRunner(toy, loopback_site, backend), check)
     assert isinstance(found, CheckFailed)
     assert re.search(finding, str(found)), found

@@ -24,6 +24,8 @@ CANCELLATION = "cancellation"
 """The check cancels a task; a sync transport knows of none."""
 STREAMS = "streams"
 """The check reads a body while it comes; a plain function gives whole replies."""
+SIGNALS = "signals"
+"""The check interrupts a thread; on an event loop, cancellation does what a signal does here."""
 TIME_LIMITS = "time limits"
 """The check lets a time limit run out; a plain function is not told of any."""
 

@@ -7,6 +7,7 @@ from typing import Any, Tuple
 
 from flowmaestro.testing.conformance.check import (
     AT_ONCE,
+    CANCELLATION,
     STREAMS,
     WIRE,
     CheckFailed,
@@ -97,6 +98,30 @@ async def close_twice(runner: Runner) -> None:
         await body.close()
     for _ in range(2):
         await transport.close()
+
+
+@check(WIRE, CANCELLATION, why="Time limits cancel; sockets left open then would add up.")
+async def a_cancelled_close_can_be_repeated(runner: Runner) -> None:
+    """A close of a transport that is cancelled, wherever it is, is finished by another close."""
+    for turns in range(8):
+
+        def handler(peer: Peer) -> None:
+            while (request := peer.read_request()) is not None:
+                peer.send(reply(request.body))
+
+        server = runner.server(handler, tls=runner.authority.server_context())
+        transport = runner.transport(verify=runner.authority.file)
+        body = await transport.open(ask(server.url, method="POST", body=b"x"), LIMIT)
+        await transport.send(ask(server.url), LIMIT)  # leaves another connection, which is idle
+        job = runner.start(transport.close)
+        for _ in range(turns):
+            await runner.pause(0)
+        job.cancel()
+        expect(await runner.until(lambda job=job: job.done), "a cancelled close went on for 2 s")  # type: ignore[misc]
+        await runner.start(transport.close).outcome()
+        await body.close()
+        left = await runner.until(lambda server=server: not server.open_connections)  # type: ignore[misc]
+        expect(left, f"{server.open_connections} connections left after a cancel in turn {turns}")
 
 
 @check(STREAMS, why="Half of a body must not look like all of it.")

@@ -28,7 +28,7 @@ async def deflate_is_undone(runner: Runner) -> None:
 
 
 async def _expect_inflated(runner: Runner, coding: str, packed: bytes) -> None:
-    await _refuse_unless_asked_for(runner, coding)
+    await refuse_unless_asked_for(runner, coding)
     pieces = [packed[at : at + 7] for at in range(0, len(packed), 7)]
     head = reply(headers=[CHUNKED, ("Content-Encoding", coding)], length=False)
     data = head + b"".join(map(chunk, [*pieces, b""]))
@@ -49,13 +49,13 @@ def _expect_plain(headers: Headers, content: bytes) -> None:
 @check(WIRE, why="A body cut short that passes for a whole one is half a result, taken for true.")
 async def truncated_coded_body(runner: Runner) -> None:
     """A compressed body that was cut off before it was framed is a failure (*reply broken*)."""
-    await _refuse_unless_asked_for(runner, "gzip")
+    await refuse_unless_asked_for(runner, "gzip")
     cut = gzip.compress(_TEXT)[:-6]
     await expect_broken(runner, reply(cut, headers=[("Content-Encoding", "gzip")]))
 
 
-async def _refuse_unless_asked_for(runner: Runner, coding: str) -> None:
-    """A request passes a coding on to the server; a transport may take that back."""
+async def refuse_unless_asked_for(runner: Runner, coding: str) -> None:
+    """Raise `NotOffered` for a transport that does not pass this coding on to the server."""
     server = runner.server(echo)
     await runner.transport().send(ask(server.url), LIMIT)
     (request,) = server.requests

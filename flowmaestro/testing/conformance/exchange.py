@@ -8,6 +8,8 @@ from flowmaestro.testing.conformance.check import CheckFailed, expect
 from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports.contract import AsyncOpenResponse
 
+KEY = "fm_live_conformance"
+"""The key of every request."""
 LIMIT = 10.0
 """Seconds: the time limit, or the patience, of what is not about time."""
 
@@ -17,7 +19,7 @@ def ask(
 ) -> Request:
     """A request such as the core makes."""
     fields = {
-        "X-API-Key": "fm_live_conformance",
+        "X-API-Key": KEY,
         "User-Agent": "conformance/1",
         "Accept": "*/*",
         "Accept-Encoding": "gzip, deflate",

@@ -28,6 +28,7 @@ from flowmaestro.testing.conformance.scripted_server import (
     Handler,
     Peer,
     answering,
+    chunk,
     reply,
 )
 from flowmaestro_core.http.messages import Phase, Request, TransportFailure
@@ -197,6 +198,20 @@ async def reset_within_the_body(runner: Runner) -> None:
         go_on.set()
         for _ in range(2):
             await expect_failure(body.read(LIMIT), Phase.REPLY_BROKEN, timed_out=False)
+        await body.close()
+
+
+@check(WIRE, STREAMS, why="The last events before a break, often the result, would be lost.")
+async def what_is_whole_comes_before_a_failure(runner: Runner) -> None:
+    """Chunks that came whole are given before the failure of a broken one behind them."""
+    for broken in (b"zz\r\nok\r\n", b"5\r\nhelloX", b"-1\r\n"):
+        data = _HEAD_CHUNKED + chunk(b"one") + chunk(b"two") + broken
+        server = runner.server(answering(data, then_close=True))
+        body = await runner.transport().open(ask(server.url), LIMIT)
+        wanted = b"onetwohello" if broken.startswith(b"5") else b"onetwo"
+        got = await some(body, len(wanted))
+        expect(got == wanted, f"{got!r} came before {broken!r}, not {wanted!r}")
+        await expect_failure(body.read(LIMIT), Phase.REPLY_BROKEN, timed_out=False)
         await body.close()
 
 

@@ -157,9 +157,15 @@ class Runner(ABC):
         self._needs = check.needs
         try:
             await check.run(self)
-        finally:
-            for transport in self._transports:
-                await transport.close()
+        except BaseException:
+            with contextlib.suppress(Exception):  # what the check found is what counts
+                await self._close_all()
+            raise
+        await self._close_all()
+
+    async def _close_all(self) -> None:
+        for transport in self._transports:
+            await self.start(transport.close).outcome(5 * AT_ONCE)
 
     @abstractmethod
     def run(self, check: Check) -> None:

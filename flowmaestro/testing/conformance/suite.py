@@ -14,8 +14,11 @@ from flowmaestro.testing.conformance import (
     closing,
     codings,
     connections,
+    disclosure,
     discretion,
     failing,
+    floods,
+    interruptions,
     patience,
     reading,
     time_limits,
@@ -23,6 +26,7 @@ from flowmaestro.testing.conformance import (
 )
 from flowmaestro.testing.conformance.check import (
     CANCELLATION,
+    SIGNALS,
     WIRE,
     Check,
     CheckFailed,
@@ -41,6 +45,9 @@ _MODULES: Tuple[ModuleType, ...] = (
     connections,
     failing,
     time_limits,
+    floods,
+    interruptions,
+    disclosure,
     discretion,
     trust,
 )
@@ -186,6 +193,9 @@ class AsyncTransportConformance(_Conformance):
 
     backends: Sequence[str] = ("asyncio", "trio")
     """The event loops that the transport claims to run on."""
+
+    def _lacks(self) -> Set[str]:
+        return {SIGNALS, *super()._lacks()}
 
     def _backends(self) -> Sequence[str]:
         return several("backends", self.backends, "event loops")

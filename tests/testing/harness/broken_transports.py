@@ -9,6 +9,7 @@ from typing import Any, Optional
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 import requests
 
 from flowmaestro.testing.conformance.check import Check
@@ -22,7 +23,7 @@ from flowmaestro_core.http.messages import (
     TransportClosedError,
     TransportFailure,
 )
-from flowmaestro_transports import AnyioTransport, RequestsTransport
+from flowmaestro_transports import AnyioTransport, SocketTransport
 
 CHECKS = {check.name: check for check in all_checks()}
 
@@ -40,7 +41,7 @@ class Wrapper:
     """A good transport inside; what derives from this spoils one thing."""
 
     def __init__(self, **options: Any) -> None:
-        self.inner = RequestsTransport(**options)
+        self.inner = SocketTransport(**options)
 
     def send(self, request: Request, timeout: float) -> Response:
         return self.inner.send(request, timeout)
@@ -205,7 +206,7 @@ class TriesAgain(Wrapper):
 class ConnectsAnewAfterItsClose(Wrapper):
     def close(self) -> None:
         self.inner.close()
-        self.inner = RequestsTransport()
+        self.inner = SocketTransport()
 
 
 class IsClosedOnce(Wrapper):
@@ -285,8 +286,24 @@ class PlainRequests(Wrapper):
             raise TransportFailure(Phase.MAYBE_PROCESSED, str(error), timed_out=True) from error
         return Response(got.status_code, Headers(got.headers.items()), got.content)
 
+    def open(self, request: Request, timeout: float) -> Any:
+        got = self.session.request(
+            request.method, request.url, headers=dict(request.headers), stream=True, timeout=timeout
+        )
+        return PlainBody(got)
+
     def close(self) -> None:
         self.session.close()
+
+
+class PlainBody:
+    def __init__(self, got: requests.Response) -> None:
+        self.status, self.headers = got.status_code, Headers(got.headers.items())
+        self.close = got.close
+        self.pieces = got.iter_content(65536)
+
+    def read(self, patience: float) -> bytes:
+        return next(self.pieces, b"")
 
 
 class Shielded:
@@ -334,6 +351,116 @@ class LosesItsPlace(Shielded):
         response = await self.inner.send(request, timeout)
         self.places.release()
         return response
+
+
+class HoldsUpTheLoop(Shielded):
+    """One that blocks where it should await."""
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        with contextlib.closing(PlainRequests()) as blocking:
+            return blocking.send(request, timeout)
+
+
+class IsClosedHalfway(Shielded):
+    """One that takes itself for closed before it is."""
+
+    closed = False
+
+    def __init__(self, verify: Any = True) -> None:
+        self.inner = AnyioTransport(verify=verify)
+
+    async def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            await anyio.lowlevel.checkpoint()
+            await self.inner.close()
+
+
+class ReadsOnWhileItIsQuiet(Wrapper):
+    class Body(WrappedBody):
+        def read(self, patience: float) -> Optional[bytes]:
+            while (data := super().read(patience)) is None:
+                pass
+            return data
+
+    body = Body
+
+
+class GathersWhileThereIsMore(Wrapper):
+    class Body(WrappedBody):
+        def read(self, patience: float) -> Optional[bytes]:
+            got = b""
+            while data := super().read(patience):
+                got += data
+            return got or data
+
+    body = Body
+
+
+class ReadsAhead(Wrapper):
+    class Body(WrappedBody):
+        ahead: Optional[bytes] = None
+
+        def read(self, patience: float) -> Optional[bytes]:
+            data = self.ahead or super().read(patience)
+            self.ahead = super().read(patience) if data else None
+            return data
+
+    body = Body
+
+
+class LosesItsPlaceToASignal(Wrapper):
+    """One whose only place is lost when an exception comes at the wrong time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = threading.Lock()
+
+    def send(self, request: Request, timeout: float) -> Response:
+        if not self.place.acquire(timeout=0.2):
+            raise TransportFailure(Phase.NOT_SENT, "no place came free", timed_out=True)
+        response = super().send(request, timeout)
+        self.place.release()
+        return response
+
+    def open(self, request: Request, timeout: float) -> Any:
+        self.send(request, timeout)
+        return super().open(request, timeout)
+
+
+class HangsAfterASignal(LosesItsPlaceToASignal):
+    """One that waits for a lock whose holder is gone, as `threading.Semaphore` may."""
+
+    def send(self, request: Request, timeout: float) -> Response:
+        with contextlib.suppress(TransportFailure):
+            return super().send(request, timeout)
+        self.place.acquire()  # for good
+        raise AssertionError
+
+
+class KeepsTheRequest(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        try:
+            return super().send(request, timeout)
+        except TransportFailure as failure:
+            failure.args = (*failure.args, {"request": [request]})
+            raise
+
+
+class KeepsTheRequestInACause(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        try:
+            return super().send(request, timeout)
+        except TransportFailure as failure:
+            error = OSError("lost")
+            error.request = request  # type: ignore[attr-defined]
+            raise failure from error
+
+
+class NamesItsFields(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        fields = dict(request.headers)
+        return super().send(Request(request.method, request.url, fields), timeout)
 
 
 class KeepsDeadConnections(Wrapper):
