@@ -8,25 +8,16 @@ import weakref
 
 from fetch_request import JavaScript, fetch_body
 from patient_body import PatientBody
+from shortfalls import FETCH
 from whole_reply import whole_reply
 
 from flowmaestro_transports import Request, Response, TransportClosedError
-
-_UNTOLD = "fetch tells nothing of a failure: whatever might have been done is not tried again"
 
 
 class FetchTransport:
     """Its connections, TLS, and whom it may ask at all (CORS) are the browser's affair."""
 
-    falls_short = {
-        "refused-connection": _UNTOLD,
-        "connect-timeout": _UNTOLD,
-        "handshake-timeout": _UNTOLD,
-        "reset-in-the-handshake": _UNTOLD,
-        "an-unknown-authority-is-refused": _UNTOLD,
-        "no-redirect-is-followed": "fetch does not show where a redirect leads: it is a failure",
-        "repeated-header-fields": "fetch joins their values with commas",
-    }
+    falls_short = FETCH
 
     def __init__(self, js: JavaScript) -> None:
         self._js, self._closed = js, False

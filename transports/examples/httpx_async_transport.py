@@ -7,8 +7,9 @@ import time
 
 import anyio
 import httpx
-from httpx_attempt import ERRORS, LONG_LINES, Attempt
+from httpx_attempt import ERRORS, Attempt
 from patient_body import PatientBody
+from shortfalls import ASYNC_HTTPX
 
 from flowmaestro_transports import Headers, Request, Response, TransportClosedError
 
@@ -16,10 +17,7 @@ from flowmaestro_transports import Headers, Request, Response, TransportClosedEr
 class AsyncHttpxTransport:
     """Two clients of the caller's, for calls and for open bodies, which take no place of calls."""
 
-    falls_short = {
-        "a-body-cut-off-under-tls": "httpx takes the end of a connection for one of TLS",
-        "an-endless-header-line": LONG_LINES,
-    }
+    falls_short = ASYNC_HTTPX
 
     def __init__(self, calls: httpx.AsyncClient, streams: httpx.AsyncClient) -> None:
         self._calls, self._streams = calls, streams

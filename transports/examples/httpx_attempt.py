@@ -12,7 +12,6 @@ from flowmaestro_transports import Phase, Request, TransportFailure
 ERRORS = (httpx.HTTPError, httpx.StreamError, TimeoutError)
 """All that comes out of httpx, or of a time limit around it."""
 
-LONG_LINES = "httpx bounds what it holds of a head, not its lines: one of 128 KiB may pass"
 
 _LATE = (httpx.TimeoutException, TimeoutError)
 _PHASES = {

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import httpx
-from httpx_attempt import ERRORS, LONG_LINES, Attempt
+from httpx_attempt import ERRORS, Attempt
 from impatient_body import ImpatientBody
 from impatient_transport import ImpatientTransport
+from shortfalls import HTTPX
 
 from flowmaestro_transports import Request, ResponseHead
-
-_DRIBBLE = "httpx bounds each read alone: a server that dribbles may keep a call for hours"
 
 
 class HttpxTransport(ImpatientTransport[httpx.Client]):
     """Made of two `httpx.Client`."""
 
-    falls_short = {
-        "a-head-that-dribbles": _DRIBBLE,
-        "a-body-that-dribbles": _DRIBBLE,
-        "an-endless-header-line": LONG_LINES,
-    }
+    falls_short = HTTPX
 
     def begin(self, pool: httpx.Client, request: Request, timeout: float) -> ImpatientBody:
         attempt = Attempt()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+from shortfalls import TWISTED
 from twisted.internet.task import deferLater
 from twisted.web.client import Agent
 from twisted_body import TwistedBody
@@ -13,21 +14,11 @@ from whole_reply import whole_reply
 
 from flowmaestro_transports import Request, Response, TransportClosedError
 
-_LENGTH = "a reply without a length fails: it may be cut off"
-_HANDSHAKE = "it fails as if the request had gone out: a POST is not made again"
-
 
 class TwistedTransport:
     """Asks an `Agent` of the caller's, which says whom to trust; a connection for each request."""
 
-    falls_short = {
-        "an-unknown-authority-is-refused": _HANDSHAKE,
-        "a-wrong-host-is-refused": _HANDSHAKE,
-        **dict.fromkeys(("handshake-timeout", "reset-in-the-handshake"), _HANDSHAKE),
-        "a-header-line-of-60000-bytes": "lines from 16 KiB on fail, as large cookies make them",
-        "a-garbled-status-line": "Twisted takes for a status what int() takes for a number",
-        **dict.fromkeys(("a-body-cut-off-under-tls", "body-until-the-connection-ends"), _LENGTH),
-    }
+    falls_short = TWISTED
 
     def __init__(self, agent: Agent, reactor: Any) -> None:
         self._agent, self._reactor, self._closed = agent, reactor, False

@@ -6,9 +6,13 @@ waits for an event loop, so they run to their end in one go.
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import sys
 import time
+import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Awaitable, Callable, FrozenSet, Optional
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, FrozenSet, Generator, Optional
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
 
@@ -125,3 +129,17 @@ async def expect_failure(
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+@contextlib.contextmanager
+def quiet_finalizers() -> Generator[None, None, None]:
+    """Print nothing while the collector closes and finalizes what a broken step left behind."""
+    hook = sys.unraisablehook
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        sys.unraisablehook = lambda _: None
+        try:
+            yield
+            gc.collect()
+        finally:
+            sys.unraisablehook = hook

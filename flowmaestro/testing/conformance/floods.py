@@ -34,7 +34,7 @@ MARGIN = 4.0
 FLOOD = SHORT + MARGIN + 3.0
 """Seconds that a flood lasts."""
 
-_TURNS = 20
+_TURNS = 5
 _BLOCK = 65536
 _CODED = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
 _CHUNKED = reply(headers=[CHUNKED], length=False)

@@ -7,14 +7,19 @@ function does, at one event of the interpreter after another.
 from __future__ import annotations
 
 import contextlib
-import gc
 import sys
-import warnings
 from functools import partial
 from types import FrameType
-from typing import Any, Awaitable, Callable, Dict, Generator, List, Optional, Tuple
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
 
-from flowmaestro.testing.conformance.check import AT_ONCE, SIGNALS, CheckFailed, check, expect
+from flowmaestro.testing.conformance.check import (
+    AT_ONCE,
+    SIGNALS,
+    CheckFailed,
+    check,
+    expect,
+    quiet_finalizers,
+)
 from flowmaestro.testing.conformance.exchange import LIMIT, ask, whole
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro_core.http.messages import Request, Response, TransportFailure
@@ -84,7 +89,7 @@ async def _expect_repaired(runner: Runner, use: Use) -> None:
         def respond(request: Request, fields: Dict[str, str] = fields) -> Response:
             return Response(200, fields, request.body)
 
-        with _quiet_finalizers():
+        with quiet_finalizers():
             await _expect_repaired_at(runner, use, runner.site(respond))
 
 
@@ -124,17 +129,3 @@ async def _expect_repaired_at(runner: Runner, use: Use, url: str) -> None:
     except (CheckFailed, TransportFailure) as error:
         file, line, event = seen[-1] if seen else ("the first call", 0, "call")
         raise CheckFailed(f"after an interrupt in {file}:{line} ({event}): {error}") from error
-
-
-@contextlib.contextmanager
-def _quiet_finalizers() -> Generator[None, None, None]:
-    """Print nothing while the collector closes and finalizes what an interrupt left half made."""
-    hook = sys.unraisablehook
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        sys.unraisablehook = lambda _: None
-        try:
-            yield
-            gc.collect()
-        finally:
-            sys.unraisablehook = hook
