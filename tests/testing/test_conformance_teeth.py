@@ -126,7 +126,7 @@ BROKEN = [
 def short_floods(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken transport comes back when the flood ends: here soon."""
     monkeypatch.setattr(floods, "MARGIN", 0.5)
-    monkeypatch.setattr(floods, "FLOOD", 3.0)
+    monkeypatch.setattr(floods, "FLOOD", 1.5)
     monkeypatch.setattr(interruptions, "_WITHIN", 1.0)
 
 

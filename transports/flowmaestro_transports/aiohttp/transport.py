@@ -58,6 +58,7 @@ class AiohttpTransport(NotPicklable):
         "a-busy-program-looks-first": "aiohttp uses a kept connection without a look at it",
         "an-unasked-reply": "aiohttp takes for a reply what came before on a kept connection",
         "reset-within-the-body": "aiohttp takes any end of a connection for that of the body",
+        "what-is-whole-comes-before-a-failure": "aiohttp gives nothing of what a break came with",
     }
     """Checks of the conformance kit that it does not pass, and what that means to users."""
 

@@ -78,6 +78,11 @@ class RequestsTransport(NotPicklable):
         ),
         "a-body-cut-off-under-tls": "http.client takes the end of a connection for one of TLS",
         "a-body-that-dribbles": "a chunk header that dribbles keeps a call for hours",
+        **dict.fromkeys(
+            ("a-flood-of-trailers", "a-stream-flooded-with-trailers"),
+            "http.client reads all trailers in one go, without a look at the time",
+        ),
+        "a-flood-of-informational-replies": "http.client reads all of them in one go",
         "a-garbled-length": "http.client takes for a chunk's size what int() takes for a number",
         "a-garbled-status-line": "http.client takes for a status what int() takes for a number",
         "a-head-that-dribbles": "urllib3 bounds each receive alone: it may keep a call for hours",
