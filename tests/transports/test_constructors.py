@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
 import aiohttp
@@ -41,3 +43,20 @@ def test_a_session_of_another_stack() -> None:
                 TRANSPORTS["RequestsTransport"](session)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("requests", "RequestsTransport"), ("aiohttp", "AiohttpTransport")]
+)
+def test_a_library_that_is_missing_is_named_with_its_extra(module: str, name: str) -> None:
+    scene = f"""if 1:
+        import sys
+        sys.modules["{module}"] = None  # as if it were not installed
+        try:
+            from flowmaestro_transports import {name}
+        except ImportError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", scene], check=True, capture_output=True, text=True)
+    needs = f"{name} needs {module}: pip install 'flowmaestro[{module}]'"
+    assert done.stdout.strip() == needs

@@ -4,7 +4,7 @@ A transport moves bytes, sleeps and tells the time. It knows nothing of JSON, re
 FlowMaestro. Rules that the signatures cannot say:
 
 * A failure of the network is raised as `TransportFailure` with its phase, the library's own
-  exception chained as the cause. Nothing else may leak.
+  exception chained as the cause, or its text where it holds the request. Nothing else may leak.
 * Redirects are not followed, cookies are not kept, no credential is added, and the headers of
   the request are sent as they are, plus Host, Content-Length and connection headers.
 * Bodies are handed over with any content coding undone; if the stack undoes it, it drops the
