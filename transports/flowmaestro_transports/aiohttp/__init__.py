@@ -3,8 +3,10 @@
 Raises `ImportError` where aiohttp is not installed.
 """
 
+from importlib import import_module
+
 try:
-    import aiohttp  # noqa: F401
+    import_module("aiohttp")
 except ImportError as error:
     raise ImportError(
         "AiohttpTransport needs aiohttp: pip install 'flowmaestro[aiohttp]'"

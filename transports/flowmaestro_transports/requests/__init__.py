@@ -3,8 +3,10 @@
 Raises `ImportError` where requests is not installed.
 """
 
+from importlib import import_module
+
 try:
-    import requests  # noqa: F401
+    import_module("requests")
 except ImportError as error:
     raise ImportError(
         "RequestsTransport needs requests: pip install 'flowmaestro[requests]'"

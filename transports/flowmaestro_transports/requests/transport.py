@@ -212,7 +212,9 @@ class RequestsTransport(NotPicklable):
         self._refuse_if_closed()
         sessions, left = self._sessions, limits.left()
         session = sessions.take()
-        proxy = failure = None
+        proxy: Optional[str] = None
+        response: Any = None
+        failure = None
         try:
             settings = sessions.settings(request.url)
             if settings["proxies"]:
@@ -304,7 +306,8 @@ def _answer(
 
     hooks: Any = session.hooks.get("response") or []
     prepared.hooks = {"response": [*([hooks] if callable(hooks) else hooks), hide_location]}
-    response = session.send(prepared, **{**settings, "stream": True, "allow_redirects": False})
+    options: Any = {**settings, "stream": True, "allow_redirects": False}
+    response = session.send(prepared, **options)
     if found:
         response.headers["Location"] = found[0]
     return response
