@@ -22,11 +22,17 @@ from flowmaestro.testing import (
     MemoryTransport,
     running_server,
 )
-from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport, Response
+from flowmaestro_transports import (
+    AiohttpTransport,
+    AnyioTransport,
+    RequestsTransport,
+    Response,
+    SocketTransport,
+)
 from flowmaestro_transports.defaults import DefaultAsyncTransport, DefaultTransport
 from flowmaestro_transports.functions import AsyncFunctionTransport, FunctionTransport
 
-BLOCKING = [RequestsTransport, DefaultTransport]
+BLOCKING = [SocketTransport, RequestsTransport, DefaultTransport]
 AWAITING = [
     pytest.param(AiohttpTransport, "asyncio", id="aiohttp"),
     pytest.param(AnyioTransport, "asyncio", id="anyio-asyncio"),
@@ -196,7 +202,7 @@ def holders():
     for client in (blocking, awaiting):
         found += [client.executions.stream("e"), client.workflows.iterate()]
         found.append(client.threads.send_message_stream("t", "hello"))
-    found += [RequestsTransport(), AiohttpTransport(), AnyioTransport()]
+    found += [SocketTransport(), RequestsTransport(), AiohttpTransport(), AnyioTransport()]
     found += [DefaultTransport(), DefaultAsyncTransport(), MemoryTransport(fake)]
     found += [AsyncMemoryTransport(fake), FunctionTransport(print), AsyncFunctionTransport(print)]
     return found

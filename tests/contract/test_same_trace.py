@@ -19,7 +19,12 @@ from contract_script import Line, Script, ScriptedFake, line, scripted_server, s
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError
 from flowmaestro.testing import AsyncMemoryTransport, MemoryTransport
-from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
+from flowmaestro_transports import (
+    AiohttpTransport,
+    AnyioTransport,
+    RequestsTransport,
+    SocketTransport,
+)
 from flowmaestro_transports.functions import as_async_transport, as_transport
 
 A_TRANSPORTS_OWN = {b"host", b"user-agent", b"connection", b"keep-alive", b"content-length"}
@@ -202,6 +207,7 @@ WAYS = (
     Way("function", lambda script: as_transport(script.respond)),
     Way("function/asyncio", lambda script: as_async_transport(script.respond), "asyncio"),
     Way("function/trio", lambda script: as_async_transport(script.respond), "trio"),
+    Way("sockets", lambda script: SocketTransport(), wired=True),
     Way("requests", lambda script: RequestsTransport(), wired=True),
     Way("aiohttp", lambda script: AiohttpTransport(), "asyncio", wired=True),
     Way("anyio/asyncio", lambda script: AnyioTransport(), "asyncio", wired=True),

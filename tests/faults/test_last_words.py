@@ -8,7 +8,7 @@ from typing import Any, Dict, List
 import anyio
 import pytest
 from fault_cells import TRANSPORTS
-from fault_clients import AWAITING, KEY
+from fault_clients import AWAITING, BLOCKING, KEY
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamTimes
 from flowmaestro.testing.conformance.scripted_server import (
@@ -40,8 +40,8 @@ def converse(peer: Peer) -> None:
 
 def events_by(transport: str, url: str) -> List[Any]:
     options: Dict[str, Any] = {"api_key": KEY, "base_url": url, "stream_times": TIMES}
-    if transport == "requests":
-        with FlowMaestroClient(**options) as client:
+    if transport in BLOCKING:
+        with FlowMaestroClient(transport=BLOCKING[transport](), **options) as client:
             return list(client.executions.stream("ex_1"))
     make_transport, backend = AWAITING[transport]
 

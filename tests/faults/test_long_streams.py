@@ -10,7 +10,7 @@ import anyio
 import pytest
 from endurance_sources import BATCH, Events, HugeEvent
 from fault_cells import TRANSPORTS
-from fault_clients import AWAITING, KEY
+from fault_clients import AWAITING, BLOCKING, KEY
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamTimes
 
@@ -28,8 +28,9 @@ Hear = Callable[[Any], None]
 
 def follow(transport: str, url: str, hear: Hear) -> None:
     """Call `hear` with every event of a stream; no event is kept beside it."""
-    if transport == "requests":
-        with FlowMaestroClient(KEY, base_url=url, stream_times=UNHURRIED) as client:
+    if transport in BLOCKING:
+        made = BLOCKING[transport]()
+        with FlowMaestroClient(KEY, base_url=url, transport=made, stream_times=UNHURRIED) as client:
             for event in client.executions.stream("exec"):
                 hear(event)
         return
@@ -100,7 +101,7 @@ def test_a_large_event_in_small_pieces_is_copied_little(transport: str) -> None:
 
 @pytest.mark.parametrize("line", ["data: ", "data:"])
 def test_a_large_event_of_many_lines_is_copied_little(line: str) -> None:
-    assert peak_of("requests", HugeEvent(LARGE, line=line)) <= 5 * LARGE
+    assert peak_of("sockets", HugeEvent(LARGE, line=line)) <= 5 * LARGE
 
 
 def peak_of(transport: str, server: HugeEvent) -> int:

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize(
     ("lane", "loops"),
     [
+        ("sockets", "two"),
         ("requests", "two"),
         ("aiohttp", "two"),
         ("aiohttp", "one"),

@@ -6,7 +6,12 @@ import random
 from typing import Any, Callable, Coroutine, Dict, NamedTuple, Optional
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamTimes
-from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
+from flowmaestro_transports import (
+    AiohttpTransport,
+    AnyioTransport,
+    RequestsTransport,
+    SocketTransport,
+)
 
 TIMEOUT = 0.6
 """Seconds that one attempt may take."""
@@ -24,6 +29,7 @@ class Stack(NamedTuple):
 
 
 STACKS: Dict[str, Stack] = {
+    "sockets": Stack(SocketTransport, None),
     "requests": Stack(RequestsTransport, None),
     "aiohttp": Stack(AiohttpTransport, "asyncio"),
     "anyio/asyncio": Stack(AnyioTransport, "asyncio"),

@@ -31,6 +31,7 @@ from flowmaestro_transports import (
     AsyncTransport,
     OpenResponse,
     RequestsTransport,
+    SocketTransport,
     Transport,
 )
 
@@ -54,7 +55,7 @@ class Lane:
         return self.stack != "memory"
 
 
-BLOCKING = (Lane("requests", "requests"), Lane("memory", "memory"))
+BLOCKING = (Lane("sockets", "sockets"), Lane("requests", "requests"), Lane("memory", "memory"))
 AWAITING = (
     Lane("aiohttp", "aiohttp", "asyncio"),
     Lane("anyio/asyncio", "anyio", "asyncio"),
@@ -110,7 +111,8 @@ class World:
         """A sync client, on requests or in memory."""
         transport: Transport
         if self.lane.wired:
-            transport = Hurried(RequestsTransport(), self._speed)
+            stack = SocketTransport() if self.lane.stack == "sockets" else RequestsTransport()
+            transport = Hurried(stack, self._speed)
         else:
             transport = MemoryTransport(self.fake)
         client = FlowMaestroClient(*args, **self._reaching(options), transport=transport)

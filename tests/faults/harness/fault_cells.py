@@ -24,7 +24,7 @@ RESUMED, ENDED, SILENT, HOPELESS = RECOVERIES = (
     "hopeless",  # the fault again and again, and no answer about the execution
 )
 
-TRANSPORTS = ("requests", "aiohttp", "anyio/asyncio", "anyio/trio")
+TRANSPORTS = ("sockets", "requests", "aiohttp", "anyio/asyncio", "anyio/trio")
 
 TIMES = StreamTimes(
     event_idle=0.4,

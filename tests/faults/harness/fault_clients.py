@@ -10,8 +10,13 @@ import anyio
 from fault_cells import TIMES, Cell, Seen
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
-from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
-from flowmaestro_transports.contract import AsyncTransport
+from flowmaestro_transports import (
+    AiohttpTransport,
+    AnyioTransport,
+    RequestsTransport,
+    SocketTransport,
+)
+from flowmaestro_transports.contract import AsyncTransport, Transport
 
 AT_ONCE = 80
 HUNG = 60.0
@@ -19,6 +24,10 @@ HUNG = 60.0
 
 KEY = "fm_live_faults"
 
+BLOCKING: Dict[str, Callable[[], Transport]] = {
+    "sockets": SocketTransport,
+    "requests": RequestsTransport,
+}
 AWAITING: Dict[str, Tuple[Callable[[], AsyncTransport], str]] = {
     "aiohttp": (AiohttpTransport, "asyncio"),
     "anyio/asyncio": (AnyioTransport, "asyncio"),
@@ -28,8 +37,8 @@ AWAITING: Dict[str, Tuple[Callable[[], AsyncTransport], str]] = {
 
 def follow_all(transport: str, url: str, cells: Sequence[Cell]) -> List[Seen]:
     """What the caller of each cell gets."""
-    if transport == "requests":
-        return _follow_in_threads(url, cells)
+    if transport in BLOCKING:
+        return _follow_in_threads(BLOCKING[transport], url, cells)
     make_transport, backend = AWAITING[transport]
     return anyio.run(_follow_in_tasks, make_transport, url, cells, backend=backend)
 
@@ -39,8 +48,10 @@ def _options(url: str) -> Dict[str, Any]:
     return {"api_key": KEY, "base_url": url, "timeout": 5.0, "stream_times": TIMES}
 
 
-def _follow_in_threads(url: str, cells: Sequence[Cell]) -> List[Seen]:
-    with closing(RequestsTransport()) as transport:
+def _follow_in_threads(
+    make_transport: Callable[[], Transport], url: str, cells: Sequence[Cell]
+) -> List[Seen]:
+    with closing(make_transport()) as transport:
 
         def follow(cell: Cell) -> Seen:
             seen = Seen()

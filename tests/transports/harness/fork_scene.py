@@ -33,10 +33,10 @@ def awaiting(lane: str) -> Any:
 class Blocking:
     """A sync transport as an awaiting one."""
 
-    def __init__(self) -> None:
-        from flowmaestro_transports.requests.transport import RequestsTransport
+    def __init__(self, lane: str) -> None:
+        from flowmaestro_transports import RequestsTransport, SocketTransport
 
-        self._transport = RequestsTransport()
+        self._transport: Any = RequestsTransport() if lane == "requests" else SocketTransport()
 
     async def send(self, request: Request, timeout: float) -> Any:
         return self._transport.send(request, timeout)
@@ -80,7 +80,7 @@ def family_of_one_loop(lane: str, use: str, get: Get) -> None:
 
 
 async def begin(lane: str, get: Get) -> List[Any]:
-    transport = Blocking() if lane == "requests" else awaiting(lane)
+    transport = Blocking(lane) if lane in ("requests", "sockets") else awaiting(lane)
     body = await transport.open(get("/stream"), 5)
     assert await body.read(5) == b"one"
     assert (await transport.send(get("/parent"), 5)).body == b"connection 1"

@@ -9,10 +9,16 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
-from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
+from flowmaestro_transports import (
+    AiohttpTransport,
+    AnyioTransport,
+    RequestsTransport,
+    SocketTransport,
+)
 from flowmaestro_transports.contract import secrets_of
 
 LANES: Dict[str, Any] = {
+    "sockets": (SocketTransport, None),
     "requests": (RequestsTransport, None),
     "aiohttp": (AiohttpTransport, "asyncio"),
     "anyio-asyncio": (AnyioTransport, "asyncio"),

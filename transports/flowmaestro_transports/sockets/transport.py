@@ -6,12 +6,18 @@ credentials; of the environment, only what `tls` and `proxies` name counts.
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import Optional
+from typing import Any, Callable, Optional, TypeVar
 
 from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_transports.arguments import check_max_connections
-from flowmaestro_transports.contract import InterruptibleTransport
+from flowmaestro_transports.contract import (
+    InterruptibleTransport,
+    OpenResponse,
+    Transport,
+    dice_of,
+)
 from flowmaestro_transports.driving.fork_guard import NotPicklable, warn_unclosed
 from flowmaestro_transports.http11.proxies import Proxies
 from flowmaestro_transports.http11.routes import Routes
@@ -19,6 +25,8 @@ from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_when_neede
 from flowmaestro_transports.sockets.body import SocketOpenResponse
 from flowmaestro_transports.sockets.calls import Calls
 from flowmaestro_transports.sockets.steps import Step
+
+T = TypeVar("T")
 
 
 class SocketTransport(NotPicklable):
@@ -58,18 +66,19 @@ class SocketTransport(NotPicklable):
         self.secrets = proxies.secrets
         """What it sends to its proxies, which nobody is to see."""
         self._calls = Calls(max_connections, tls, Routes(proxies))
+        self._at_hand = threading.local()
 
     def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`. A body of more than 64 MiB, inflated, is a failure."""
-        return self._calls.send(Step(), request, timeout)
+        return self._calls.send(self._next_step(), request, timeout)
 
     def open(self, request: Request, timeout: float) -> SocketOpenResponse:
         """As `Transport.open`."""
-        return self._calls.open(Step(), request, timeout)
+        return self._calls.open(self._next_step(), request, timeout)
 
     def sleep(self, seconds: float) -> None:
         """As `Transport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
-        self._calls.sleep(Step(), seconds)
+        self._calls.sleep(self._next_step(), seconds)
 
     def now(self) -> float:
         """As `Transport.now`."""
@@ -77,11 +86,16 @@ class SocketTransport(NotPicklable):
 
     def interruptible(self) -> InterruptibleTransport:
         """As `Interruptible.interruptible`. Nothing cuts short the lookup of a name."""
-        return InterruptibleSockets(self._calls)
+        return InterruptibleSockets(self, self._at_hand)
 
     def close(self) -> None:
         """As `Transport.close`. All that is under way wakes, but for the lookup of a name."""
         self._calls.close()
+
+    def _next_step(self) -> Step:
+        step: Optional[Step] = getattr(self._at_hand, "step", None)
+        self._at_hand.step = None  # what a signal handler begins meanwhile is a step of its own
+        return step or Step()
 
     def __del__(self) -> None:
         calls: Optional[Calls] = getattr(self, "_calls", None)
@@ -90,10 +104,20 @@ class SocketTransport(NotPicklable):
 
 
 class InterruptibleSockets:
-    """A `SocketTransport` for one user: see `InterruptibleTransport`."""
+    """A `SocketTransport` for one user: see `InterruptibleTransport`.
 
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
+    It goes by the methods of the transport, which a subclass may have overridden. What they begin
+    is begun in the step that this thread has `at_hand`.
+    """
+
+    def __init__(self, transport: Transport, at_hand: threading.local) -> None:
+        self.now = transport.now
+        """As `Transport.now`."""
+        self.close = transport.close
+        """As `Transport.close`."""
+        self.random = dice_of(transport)
+        self._transport = transport
+        self._at_hand = at_hand
         self._step = Step()
 
     def interrupt(self) -> None:
@@ -102,20 +126,23 @@ class InterruptibleSockets:
 
     def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`."""
-        return self._calls.send(self._step, request, timeout)
+        return self._interruptibly(self._transport.send, request, timeout)
 
-    def open(self, request: Request, timeout: float) -> SocketOpenResponse:
+    def open(self, request: Request, timeout: float) -> OpenResponse:
         """As `Transport.open`."""
-        return self._calls.open(self._step, request, timeout)
+        return self._interruptibly(self._transport.open, request, timeout)
 
     def sleep(self, seconds: float) -> None:
         """As `Transport.sleep`."""
-        self._calls.sleep(self._step, seconds)
+        self._interruptibly(self._transport.sleep, seconds)
 
-    def now(self) -> float:
-        """As `Transport.now`."""
-        return time.monotonic()
-
-    def close(self) -> None:
-        """As `Transport.close`."""
-        self._calls.close()
+    def _interruptibly(self, begin: Callable[..., T], *args: Any) -> T:
+        at_hand = self._at_hand
+        try:
+            try:
+                at_hand.step = self._step
+                return begin(*args)
+            finally:
+                at_hand.step = None
+        finally:
+            at_hand.step = None  # once more: an exception may have come into the first time
