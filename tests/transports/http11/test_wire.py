@@ -23,7 +23,7 @@ class Outer:
         self.there = bytearray()
         self.here = bytearray()
         self.ended_by_peer = False
-        self.ended = False
+        self.end: Optional[str] = None
         self.sock: Any = None
         self.closed = False
         self._steps = [*steps, 1000]
@@ -125,14 +125,14 @@ def test_nothing_is_lost(contexts: Any, steps: List[int], sizes: List[int], good
     while len(back) < len(sent):
         back += until_done(tls.receive, server)
     assert back == sent
-    assert not tls.ended
+    assert tls.end is None
 
     if goodbye:
         server.say_goodbye()
     outer.ended_by_peer = True
     if goodbye:
         assert until_done(tls.receive, server) == b""
-        assert tls.ended
+        assert tls.end == ""
     else:
         with pytest.raises(ssl.SSLError):
             until_done(tls.receive, server)
@@ -150,7 +150,7 @@ def test_a_goodbye_behind_the_last_bytes_is_told_with_them(contexts: Any) -> Non
     server.step()
     server.say_goodbye()
     assert tls.receive() == b"hello"
-    assert tls.ended
+    assert tls.end == ""
     assert tls.receive() == b""
 
 
@@ -160,3 +160,18 @@ def test_a_wrong_name_is_refused(contexts: Any) -> None:
     server = Server(outer, server_side)
     with pytest.raises(ssl.SSLCertVerificationError):
         shake_hands(TlsWire(outer, client, "other.example"), server)
+
+
+def test_a_changed_record_behind_good_ones_is_told_with_them(contexts: Any) -> None:
+    client, server_side = contexts
+    outer = Outer([100_000])
+    server = Server(outer, server_side)
+    tls = TlsWire(outer, client, "inner.example")
+    shake_hands(tls, server)
+    assert tls.send(memoryview(b"hello")) == 5
+    server.step()
+    outer.here += b"\x17\x03\x03\x00\x20" + bytes(32)
+    assert tls.receive() == b"hello"
+    assert tls.end
+    with pytest.raises(ssl.SSLError):
+        tls.receive()

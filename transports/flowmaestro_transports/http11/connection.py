@@ -108,8 +108,8 @@ def receive(wire: Wire, exchange: Exchange) -> None:
     data = wire.receive()
     if data:
         exchange.bytes_received(data)
-    if wire.ended or data == b"":
-        exchange.connection_ended()
+    if wire.end is not None or data == b"":
+        exchange.connection_ended(wire.end or "")
 
 
 def _start_tls(outer: Wire, context: ssl.SSLContext, host: str) -> Generator[Want, None, Wire]:

@@ -188,12 +188,18 @@ class Exchange:
         if data and self._error is None:
             self._decode(self._framing.feed(data))
 
-    def connection_ended(self) -> None:
-        """The peer sends no more: that is the end of the body, or breaks the reply."""
+    def connection_ended(self, broken: str = "") -> None:
+        """The peer sends no more: that is the end of the body, or breaks the reply.
+
+        `broken` says why, if the connection did not end as it should.
+        """
         self._keep_alive = False
         if self.head is None:
-            raise ReplyError("the server closed the connection before its reply")
+            raise ReplyError(broken or "the server closed the connection before its reply")
         if not self.finished and self._error is None:
+            if broken:
+                self._error = broken
+                return
             self._framing.connection_ended()
             self._decode(b"")
 

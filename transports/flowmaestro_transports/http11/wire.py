@@ -37,8 +37,10 @@ class Wire(Protocol):
         ...
 
     @property
-    def ended(self) -> bool:
-        """Whether the peer is known to send no more, though the socket may not tell."""
+    def end(self) -> Optional[str]:
+        """Known once the peer sends no more, though the socket may not tell: what went wrong,
+        `""` for nothing.
+        """
         ...
 
     def receive(self) -> Optional[bytes]:
@@ -62,7 +64,7 @@ class TcpWire:
 
     __slots__ = ("sock",)
 
-    ended = False  # the end is a `receive` of its own
+    end: Optional[str] = None  # the socket tells
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -123,9 +125,9 @@ class TlsWire:
                 yield Want.READABLE
 
     @property
-    def ended(self) -> bool:
-        """As `Wire.ended`: TLS may end while its connection stays."""
-        return isinstance(self._end, _Goodbye)
+    def end(self) -> Optional[str]:
+        """As `Wire.end`: TLS may end while its connection stays."""
+        return None if self._end is None else str(self._end)
 
     def receive(self) -> Optional[bytes]:
         """As `Wire.receive`. An end without TLS's own goodbye is an `ssl.SSLError`."""
@@ -145,7 +147,7 @@ class TlsWire:
                     self._end = _Goodbye()
                 records.append(record)
         content = b"".join(records)
-        if content or self.ended:
+        if content or isinstance(self._end, _Goodbye):
             return content
         raise self._end
 
