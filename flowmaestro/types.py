@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from flowmaestro_core import types as _core_types
+from flowmaestro_core.executions.outcome import (
+    AsyncRunOutcomes,
+    BatchProgress,
+    RunOutcome,
+    RunOutcomes,
+)
 from flowmaestro_core.payloads.reply import Page, RateLimit, Reply
 from flowmaestro_core.streams.handles import (
     AsyncEventStream,
@@ -23,6 +29,8 @@ OnCloseCallback = Callable[[], None]
 __all__ = [
     "AsyncEventStream",
     "AsyncMessageEventStream",
+    "AsyncRunOutcomes",
+    "BatchProgress",
     "EventStream",
     "MessageEventStream",
     "OnCloseCallback",
@@ -32,6 +40,8 @@ __all__ = [
     "Page",
     "RateLimit",
     "Reply",
+    "RunOutcome",
+    "RunOutcomes",
     "WebhookEvent",
 ]
 __all__ += _core_types.__all__

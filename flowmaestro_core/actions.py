@@ -1,4 +1,4 @@
-"""What a machine can ask of its driver: a closed vocabulary of eight plain values.
+"""What a machine can ask of its driver: a closed vocabulary of nine plain values.
 
 A driver carries out one action, reports what happened with the event method named beside it,
 and gets the next action back.
@@ -11,6 +11,7 @@ and gets the next action back.
 | `Close` | `stream_closed`                                                       |
 | `Wait`  | `waited`                                                              |
 | `Emit`  | `emitted`                                                             |
+| `Record`| `recorded`                                                            |
 | `Done`  | nothing: the machine has ended with a value                           |
 | `Fail`  | nothing: the machine has ended with an error                          |
 """
@@ -18,9 +19,10 @@ and gets the next action back.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Optional, Union
+from typing import Any, Optional, Tuple, Union
 
 from flowmaestro_core.errors import Attempt, FlowMaestroError
+from flowmaestro_core.executions.records import JournalRow, Key
 from flowmaestro_core.http.messages import Request
 
 
@@ -91,6 +93,27 @@ class Emit:
 
 
 @dataclass(frozen=True)
+class Record:
+    """Keep `rows` in the journal, all of them or none, then tell what it holds.
+
+    Attributes:
+        rows: each takes the place of what was recorded of that row before.
+        durable: whether they must survive a power loss before the machine goes on; otherwise it
+            is enough that they survive the end of the process.
+        keys: which rows to tell of.
+        execution_ids: the executions to tell the rows of.
+        anchor: an execution that is older than the batch.
+
+    """
+
+    rows: Tuple[JournalRow, ...] = ()
+    durable: bool = False
+    keys: Tuple[Key, ...] = ()
+    execution_ids: Tuple[str, ...] = ()
+    anchor: Optional[str] = None
+
+
+@dataclass(frozen=True)
 class Done:
     """The machine has ended with `value`."""
 
@@ -104,4 +127,4 @@ class Fail:
     error: FlowMaestroError
 
 
-Action = Union[Send, Open, Read, Close, Wait, Emit, Done, Fail]
+Action = Union[Send, Open, Read, Close, Wait, Emit, Record, Done, Fail]

@@ -48,7 +48,10 @@ def check_several(name: str, value: Any, of: str) -> None:
     """Raise `TypeError` if `value` is one thing instead of an iterable of them."""
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         kind = type(value).__name__  # pyright: ignore[reportUnknownArgumentType]
-        raise TypeError(f"{name} must be a list or another iterable of {of}, not {kind}")
+        pass_instead = f"; pass list({name}) for its keys" if isinstance(value, Mapping) else ""
+        raise TypeError(
+            f"{name} must be a list or another iterable of {of}, not {kind}{pass_instead}"
+        )
 
 
 def check_filter(name: str, value: Any) -> None:

@@ -200,6 +200,27 @@ class ClientClosedError(FlowMaestroError, RuntimeError):
     _MESSAGE, _CODE = "This client is closed; make a new one", "client_closed"
 
 
+class StartUnknownError(FlowMaestroError):
+    """Nobody can tell whether this row of a batch was started, so it was not started again.
+
+    `candidates` are the executions that could be it: not known to the journal, with equal inputs.
+    """
+
+    _MESSAGE, _CODE = "It is not known whether this row was started", "start_unknown"
+
+    candidates: Tuple[Any, ...] = ()
+
+
+class JournalError(FlowMaestroError):
+    """A batch's journal cannot be used; nothing that it held was lost.
+
+    `code` is `journal_busy` (another process has it), `journal_mismatch` (it belongs to another
+    workflow, API root or other rows), `duplicate_key`, or `journal_unusable`.
+    """
+
+    _MESSAGE, _CODE = "The journal cannot be used", "journal_unusable"
+
+
 class WebhookVerificationError(FlowMaestroError):
     """A webhook delivery is not authentic, not fresh, or not an event; `message` says which."""
 

@@ -11,6 +11,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Callable,
+    ClassVar,
     Dict,
     Generic,
     Optional,
@@ -43,6 +44,9 @@ class Operation(Generic[S, A]):
 
     listener: Optional[Callable[[Any], Any]] = None
     """Called with every item that the machine emits."""
+
+    is_batch: ClassVar[bool] = False
+    """Whether its items are the outcomes of many executions."""
 
     def machine(self, context: Context, token: str) -> Machine[Any]:
         """A fresh machine that does this once.

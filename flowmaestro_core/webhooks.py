@@ -6,11 +6,10 @@ sends `X-FlowMaestro-Signature: v1=<hex>`.
 
 from __future__ import annotations
 
-import re
-from datetime import datetime, timezone
 from typing import Any, Dict, TypedDict, Union, cast
 
 from flowmaestro_core.errors import WebhookVerificationError
+from flowmaestro_core.http.dates import parse_timestamp
 from flowmaestro_core.http.secrets import REDACTED, showable_url, showable_value
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import decode_json
@@ -94,7 +93,10 @@ def check_fresh(event: WebhookEvent, now: float, tolerance: float) -> None:
 
     Raises `WebhookVerificationError`.
     """
-    age = now - _unix_time(event["created_at"])
+    try:
+        age = now - parse_timestamp(event["created_at"])
+    except ValueError as error:
+        raise WebhookVerificationError("created_at is no ISO 8601 time") from error
     if abs(age) > tolerance:
         raise WebhookVerificationError(
             f"The delivery was made {abs(age):.0f} s {'after' if age < 0 else 'before'} now; "
@@ -110,18 +112,6 @@ def _bytes_of(payload: Union[bytes, str]) -> bytes:
             f"payload must be the body's bytes as they came, not {type(payload).__name__}"
         )
     return bytes(payload)
-
-
-def _unix_time(text: str) -> float:
-    """An ISO 8601 time as Unix time; without a zone it is UTC."""
-    plain = re.sub(r"\.(\d{1,6})\d*", lambda found: "." + found[1].ljust(6, "0"), text)
-    try:
-        moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", plain))
-    except ValueError as error:
-        raise WebhookVerificationError("created_at is no ISO 8601 time") from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return moment.timestamp()
 
 
 def _shown(name: str, value: Any) -> Any:

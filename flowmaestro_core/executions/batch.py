@@ -2,153 +2,200 @@
 
 from __future__ import annotations
 
-import copy
-import heapq
 import math
-from collections import deque
 from dataclasses import dataclass
-from typing import (
-    Any,
-    Callable,
-    Deque,
-    Iterable,
-    List,
-    Optional,
-    Tuple,
-    Union,
-)
+from typing import Any, Callable, Iterable, NamedTuple, Optional, Tuple, Union, cast
 
-from flowmaestro_core.actions import Action, Done, Emit, Fail, Wait
-from flowmaestro_core.calls.call import Call, CallMachine
+from flowmaestro_core.actions import Action, Done, Emit, Fail, Record, Wait
+from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import (
-    FlowMaestroError,
-    RateLimitError,
-    TimeoutError,
-    ValidationError,
+from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.executions.outcome import (
+    AsyncRunOutcomes,
+    BatchProgress,
+    RunOutcome,
+    RunOutcomes,
 )
-from flowmaestro_core.executions.run import no_usable_id
-from flowmaestro_core.executions.wait import NO_TIME_FOR_PAUSE, Poll, PollState, asked_pause
+from flowmaestro_core.executions.pace import Pace
+from flowmaestro_core.executions.records import JournalPlan, Recalled
+from flowmaestro_core.executions.rows import Build, Row
+from flowmaestro_core.executions.settling import LookUpMachine, PageOf
+from flowmaestro_core.executions.state import BatchState
+from flowmaestro_core.executions.wait import ONCE, Poll
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow
-from flowmaestro_core.policy.polling import AdaptiveTimeout, paced, poll_delay
-from flowmaestro_core.streams.handles import AsyncItems, SyncItems
-from flowmaestro_core.types import Execution
-
-PAUSE_AFTER_REFUSAL = 1.0
-"""Seconds until a start is tried again that was refused with a 429 without `Retry-After`."""
+from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
+from flowmaestro_core.payloads.reply import Reply
 
 
 @dataclass(frozen=True)
-class Batch(Operation[SyncItems[Execution], AsyncItems[Execution]]):
+class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
     """Follow many executions to their ends.
 
     Attributes:
         waiting: builds the wait for one execution, given its id.
-        timeout: seconds that each execution may take; also, that each start may be put off.
+        timeout: seconds that each execution may take from its start, and each start from its turn.
         execution_ids: what runs already. All of it is in flight from the beginning.
-        starts: builders of calls that start one execution each; what they raise is an error of
-            that one alone. Read only while there is room, so it may be endless.
+        inputs: the rows for each of which one execution is started. Read only while there is
+            room, so it may be endless.
+        build: makes the call that starts one.
+        page_of: makes the call for one page of the workflow's executions.
         concurrency: how many executions may be in flight before another one is started.
-        return_exceptions: hand errors over, too, instead of raising the first one at the end.
-        listener: called with each item as it is handed over.
+        ordered: hand outcomes over in the order of the rows.
+        total: how many rows there are, where that is known.
+        on_start, progress: the caller's callbacks.
+        listener: one of them, if there is any.
+        journal: which journal to keep.
 
     """
+
+    is_batch = True
 
     waiting: Callable[[str], Poll]
     timeout: float
     execution_ids: Tuple[str, ...] = ()
-    starts: Iterable[Callable[[], Call[Any]]] = ()
+    inputs: Iterable[Any] = ()
+    build: Optional[Build] = None
+    page_of: Optional[PageOf] = None
     concurrency: int = 1
-    return_exceptions: bool = False
+    ordered: bool = False
+    total: Optional[int] = None
+    on_start: Optional[Callable[[RunOutcome], Any]] = None
+    progress: Optional[Callable[[BatchProgress], Any]] = None
     listener: Optional[Callable[[Any], Any]] = None
+    journal: Optional[JournalPlan] = None
+
+    @property
+    def runs_callers_code(self) -> bool:
+        """Whether reading the rows may run code of the caller's."""
+        keyed = self.journal is not None and self.journal.key is not None
+        return keyed or not isinstance(self.inputs, (list, tuple))
 
     def machine(self, context: Context, token: str) -> BatchMachine:
-        """A machine that emits each execution once."""
+        """A machine that emits one `RunOutcome` for each row, and `RunStarted` on the way."""
         return BatchMachine(self, context, token)
 
 
-class ProgressCounter:
-    """A listener that counts what it hears, and tells `progress` how much of `total` is done."""
+class RunStarted(NamedTuple):
+    """Emitted as soon as an execution has an id, for the callback alone."""
 
-    def __init__(self, progress: Callable[[int, Optional[int]], Any], total: Optional[int]) -> None:
-        self._progress = progress
-        self._total = total
-        self._done = 0
-
-    def __call__(self, item: Any) -> Any:
-        """Count one more; what `progress` returned, to be awaited if it can be."""
-        self._done += 1
-        return self._progress(self._done, self._total)
-
-
-@dataclass(frozen=True)
-class _Start:
-    """An execution to be started, before the time `until`."""
-
-    call: Call[Any]
-    token: str
-    until: float
+    outcome: RunOutcome
 
 
 class BatchMachine(Machine[None]):
     """Starts executions while there is room, asks for each in its turn, emits what has ended.
 
+    Events update what is known (`BatchState`), and `_next` alone decides: record what is to be
+    recorded; else emit; else read rows; else start or ask what is due; else wait for it; at last
+    settle the rows in doubt, and end.
+
     Requests go out one after another, so that a key's rate limit is spent in one place: its
-    headers stretch the pauses, and a 429 holds everything back. A start that was refused with
-    a 429 has started nothing and is tried again; after any other failure it is not.
+    headers stretch the pauses, and a 429 holds everything back, but for the last question about
+    an execution, which comes at its deadline. A start that was refused with a 429 has started
+    nothing and is tried again; after any other failure it is not. A start that is to be tried
+    again is parked, and holds nobody up.
 
-    None waits long for another: while there are others a question is given up soon, and asked
-    again later with more patience, and a start that is to be tried again does so in its turn.
-    A start itself is waited for, since it must not be sent twice.
-
-    No execution times out unasked: the last question comes at its deadline, or as soon after it
-    as the rate limit allows. After an error that is to be raised nothing more is started, and
-    what is in flight is followed to its end first: its results are not lost.
+    One row's error never ends the others. What makes going on pointless stops new starts; what
+    is in flight is followed to its end, and then the error is raised.
     """
 
     TRANSITIONS = {
-        "ready": {"start": ("starting", "asking", "emitting", "done", "failed")},
+        "ready": {"start": ("recording", "starting", "asking", "emitting", "done")},
+        "recording": {
+            "recorded": (
+                *("recording", "anchoring", "starting", "asking", "pausing", "emitting"),
+                *("dating", "done", "failed"),
+            ),
+        },
+        "anchoring": {
+            "response_received": ("anchoring", "recording"),
+            "transport_failed": ("recording",),
+        },
         "starting": {
-            "response_received": ("starting", "asking", "pausing", "emitting", "failed"),
-            "transport_failed": ("asking", "pausing", "emitting", "failed"),
+            "response_received": (
+                *("recording", "starting", "asking", "pausing", "emitting"),
+                *("dating", "failed"),
+            ),
+            "transport_failed": ("recording", "asking", "pausing", "emitting", "dating"),
         },
         "asking": {
-            "response_received": ("starting", "asking", "pausing", "emitting", "failed"),
-            "transport_failed": ("starting", "asking", "pausing", "emitting", "failed"),
+            "response_received": ("recording", "starting", "asking", "pausing", "emitting"),
+            "transport_failed": ("recording", "starting", "asking", "pausing", "emitting"),
         },
-        "pausing": {"waited": ("starting", "asking", "pausing", "emitting", "failed")},
-        "emitting": {"emitted": ("starting", "asking", "pausing", "emitting", "done", "failed")},
+        "pausing": {
+            "waited": ("recording", "starting", "asking", "pausing", "emitting", "looking")
+        },
+        "emitting": {
+            "emitted": (
+                *("recording", "anchoring", "starting", "asking", "pausing", "emitting"),
+                *("dating", "done", "failed"),
+            ),
+        },
+        "dating": {"recorded": ("pausing", "looking")},
+        "looking": {
+            "response_received": ("looking", "recording", "pausing", "emitting"),
+            "transport_failed": ("looking", "recording", "pausing", "emitting"),
+            "waited": ("looking",),
+            "recorded": ("looking", "recording", "pausing", "emitting"),
+        },
     }
 
-    def __init__(self, many: Batch, context: Context, token: str) -> None:
+    def __init__(self, batch: Batch, context: Context, token: str) -> None:
         super().__init__()
-        self._many = many
+        self.runs_callers_code = batch.runs_callers_code
+        self._batch = batch
         self._context = context
         self._token = token
-        self._starts = enumerate(many.starts)
-        self._more = True
-        self._upcoming: Optional[_Start] = None
-        self._put_off: Optional[Machine[Any]] = None
-        """The call of the upcoming start, if it has been tried and is to be tried again."""
-        self._start_at = -math.inf
-        self._flights: List[Tuple[float, int, PollState]] = []
-        """A heap: when to ask, a number that settles ties, what to ask for."""
-        self._boarded = 0
-        self._asked: Optional[PollState] = None
-        self._asked_at = 0.0
-        self._patience = AdaptiveTimeout(most_doublings=3)
-        self._ended: Deque[Any] = deque()
-        self._error: Optional[FlowMaestroError] = None
-        self._not_before = self._no_start_before = -math.inf
-        self._refusal: Optional[FlowMaestroError] = None
-        self._unreadable: Optional[Exception] = None
+        self._known = BatchState(batch, context.scrubber)
+        self._page_of = cast("PageOf", batch.page_of)
+        self._pace = Pace()
+
+    # What a handle tells
+
+    @property
+    def in_flight(self) -> Tuple[RunOutcome, ...]:
+        """What runs, or has ended and was not handed over."""
+        flights = self._known.flights.flights.values()
+        kept = (it for it in self._known.outbox.kept if it.execution_id is not None)
+        return (*(flight.row.outcome() for flight in flights), *kept)
+
+    @property
+    def total(self) -> Optional[int]:
+        """How many rows there are, where that is known."""
+        return self._batch.total
+
+    def heard(self, item: Any) -> Optional[Tuple[Callable[[Any], Any], Any]]:
+        """The callback that is to hear of an item, and with what argument."""
+        if isinstance(item, RunStarted):
+            return None if self._batch.on_start is None else (self._batch.on_start, item.outcome)
+        if self._batch.progress is None:
+            return None
+        outbox, total = self._known.outbox, self._batch.total
+        left = None if total is None else total - outbox.done
+        flying, seconds = len(self._known.flights), self._pace.seconds_for(left)
+        return self._batch.progress, BatchProgress(
+            outbox.done, outbox.failed, flying, total, seconds
+        )
+
+    def last_record(self) -> Optional[Record]:
+        """Free the rows that were announced and not sent; the one under way stays in doubt."""
+        starts = self._known.starts
+        under_way = starts.row if self.state == "starting" else None
+        rows = (row.record("open") for row in starts.unsent if row is not under_way)
+        return Record(tuple(rows))
+
+    # What happens
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        for execution_id in self._many.execution_ids:
-            self._follow(PollState(self._many.waiting(execution_id), now), now)
+        self._pace.begin(now)
+        for index, execution_id in enumerate(self._batch.execution_ids):
+            row = Row(index, None, index)
+            row.execution_id = execution_id
+            self._known.follow(row, now, now)
+        if self._batch.journal is not None:
+            self.state = "recording"
+            return Record()
         return self._next(now, jitter)
 
     @event
@@ -159,198 +206,132 @@ class BatchMachine(Machine[None]):
     def emitted(self, now: float, jitter: float) -> Action:
         return self._next(now, jitter)
 
+    @event
+    def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
+        if self.state == "dating":
+            self._known.dated(recalled, now)
+        else:
+            self._known.recalled(recalled, now)
+        return self._next(now, jitter)
+
+    def _inner_waits(self, pause: Wait, now: float, jitter: float) -> Action:
+        if self.state != "starting":
+            return pause
+        throttled = pause.because is not None and pause.because.outcome == 429
+        self._known.put_off(self._park(), pause.seconds, now, throttled=throttled)
+        self.state = "pausing"
+        return Wait(max(min(self._known.due()) - now, 0.0), pause.because)
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        known, value = self._known, getattr(outcome, "value", None)
+        if isinstance(value, Reply):
+            self._pace.replied(value.rate_limit, now)
+            known.replied(value, now)
+        if self.state == "asking":
+            known.answered(outcome, now)
+        elif self.state == "looking":
+            known.looked_up(outcome, now)
+        elif self.state == "anchoring":
+            known.ledger.anchor(_first_id(value))
+        elif isinstance(outcome, Done):
+            known.started(outcome.value, now)
+        else:
+            known.not_started(outcome.error, now)
+        return self._next(now, jitter)
+
+    # What to do next
+
     def _next(self, now: float, jitter: float) -> Action:
-        """Hand over what has ended; else start or ask what is due; else wait for it."""
-        if not self._ended and self._has_room():
-            self._read_on(now)
-        if self._ended:
-            self.state = "emitting"
-            return Emit(self._ended.popleft())
-        start = self._upcoming
-        if start is None and not self._flights:
-            return self._end()
-        start_at, ask_at = self._due()
+        known = self._known
+        while True:
+            record = known.ledger.record()
+            if record is not None:
+                self.state = "recording"
+                return record
+            if known.begun:
+                return self._emit(RunStarted(known.begun.popleft()))
+            outcome = known.outbox.take()
+            if outcome is not None:
+                return self._hand_over(outcome, now)
+            if not known.read_on():
+                break
+        known.take_turn(now)
+        start_at, ask_at = known.due()
+        if min(start_at, ask_at) == math.inf:
+            return self._settle_or_end(now, jitter)
         if min(start_at, ask_at) > now:
             self.state = "pausing"
             return Wait(min(start_at, ask_at) - now)
-        if start is None or start_at > now:
-            return self._ask(now, jitter)
-        if now >= start.until:
-            self._forget_start()
-            self._miss(_not_in_time(self._many.timeout))
-            return self._next(now, jitter)
-        return self._begin(start, now, jitter)
+        return self._begin(now, jitter) if start_at <= now else self._ask(now, jitter)
 
-    def _due(self) -> Tuple[float, float]:
-        """When a start and a question may go out; never, if there is none."""
-        start_at = math.inf if self._upcoming is None else self._start_at
-        ask_at = self._flights[0][0] if self._flights else math.inf
-        return max(start_at, self._not_before), max(ask_at, self._not_before)
+    def _hand_over(self, outcome: RunOutcome, now: float) -> Action:
+        if not outcome.replayed:
+            self._pace.ended(now)
+        return self._emit(outcome)
 
-    def _has_room(self) -> bool:
-        free = self._upcoming is None and len(self._flights) < self._many.concurrency
-        return self._more and free
+    def _emit(self, item: Union[RunStarted, RunOutcome]) -> Action:
+        self.state = "emitting"
+        return Emit(item)
 
-    def _read_on(self, now: float) -> None:
-        """Get the next execution to be started, if there is one."""
-        nothing = 0, None
-        try:
-            index, build = next(self._starts, nothing)
-        except Exception as error:  # of the caller's own iterator
-            self._unreadable = error
-            index, build = nothing
-        if build is None:
-            self._more = False
-            return
-        try:
-            call = build()
-        except (TypeError, ValueError) as cause:
-            self._miss(_bad_input(index, cause))
-            return
-        until = now + self._many.timeout
-        if self._refusal is not None and self._no_start_before > until:
-            self._miss(copy.copy(self._refusal))
-        else:
-            self._upcoming = _Start(call, f"{self._token}-{index}", until)
-
-    def _end(self) -> Action:
-        if self._unreadable is not None:
-            self.state = "failed"
-            raise self._unreadable
-        return self._done(None) if self._error is None else self._fail(self._error)
-
-    def _begin(self, start: _Start, now: float, jitter: float) -> Action:
-        self.state = "starting"
-        if self._put_off is not None:
-            self._inner, self._put_off = self._put_off, None
-            return self._pass_on(self._inner.waited(now, jitter), now, jitter)
-        call = CallMachine(start.call, self._context, start.token, deadline=start.until)
+    def _seek_anchor(self, now: float, jitter: float) -> Action:
+        """Ask for the newest execution: all that are started from now on come before it."""
+        self.state = "anchoring"
+        call = CallMachine(self._page_of(1, 1), self._context, self._token, policy=ONCE)
         return self._delegate(call, now, jitter)
 
-    def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
-        if not isinstance(action, Wait):
-            return super()._pass_on(action, now, jitter)
-        # A start is to be tried again: the others need not wait for that.
-        self._put_off, self._inner = self._inner, None
-        self._start_at = now + action.seconds
-        if action.because is not None and action.because.outcome == 429:
-            self._hold(action.seconds, now)
-        self.state = "pausing"
-        return Wait(max(min(self._due()) - now, 0.0), action.because)
+    def _begin(self, now: float, jitter: float) -> Action:
+        known, starts = self._known, self._known.starts
+        row, parked = starts.row, starts.parked
+        if row is None or row.call is None or now >= starts.until:
+            known.out_of_time()
+            return self._next(now, jitter)
+        if known.ledger.lacks_anchor:
+            return self._seek_anchor(now, jitter)
+        if known.record_starts(now):
+            return self._next(now, jitter)
+        self.state = "starting"
+        if parked is not None:
+            starts.parked = None
+            return self._resume(parked, now, jitter)
+        token = f"{self._token}-{row.token}"
+        call = CallMachine(row.call, self._context, token, deadline=starts.until)
+        return self._delegate(call, now, jitter)
 
     def _ask(self, now: float, jitter: float) -> Action:
+        known = self._known
+        alone = not known.starts.pending
+        question = known.flights.ask(self._context, self._token, now, alone=alone)
+        if question is None:
+            known.answered(None, now)
+            return self._next(now, jitter)
         self.state = "asking"
-        self._asked = watch = heapq.heappop(self._flights)[-1]
-        self._asked_at = now
-        alone = not self._flights and self._upcoming is None
-        patience = math.inf if alone else self._patience.seconds(watch.unanswered)
-        question = watch.question(self._context, self._token, now, patience)
         return self._delegate(question, now, jitter)
 
-    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        if isinstance(outcome, Done):
-            self._hold(paced(0.0, outcome.value.rate_limit), now)
-        watch, self._asked = self._asked, None
-        if watch is not None:
-            self._answered(watch, outcome, now)
-        elif isinstance(outcome, Done):
-            self._started(outcome.value, now)
-        else:
-            self._not_started(outcome.error, now)
-        return self._next(now, jitter)
-
-    def _forget_start(self) -> None:
-        self._upcoming = self._put_off = None
-        self._start_at = -math.inf
-
-    def _started(self, reply: Reply[Any], now: float) -> None:
-        self._forget_start()
-        try:
-            waiting = self._many.waiting(reply["data"].get("execution_id"))
-        except (TypeError, ValueError) as cause:
-            self._miss(self.scrubber.clean(no_usable_id(reply, cause)))
-        else:
-            self._follow(PollState(waiting, now), now + poll_delay(0.0, waiting.poll_interval))
-
-    def _not_started(self, error: FlowMaestroError, now: float) -> None:
-        start, refused = self._upcoming, _refused_for(error)
-        if start is not None and refused is not None:
-            pause = refused or PAUSE_AFTER_REFUSAL
-            self._refusal, self._no_start_before = error, now + pause
-            if pause < math.inf:
-                self._hold(pause, now)
-                if refused:
-                    error.gave_up = NO_TIME_FOR_PAUSE
-            if now + pause <= start.until:
-                return
-        self._forget_start()
-        self._miss(error)
-
-    def _answered(self, watch: PollState, answer: Union[Done, Fail], now: float) -> None:
-        took, lost = now - self._asked_at, 0.0
-        if isinstance(answer, Done):
-            self._patience.answered(took)
-        elif isinstance(answer.error, TimeoutError):
-            self._patience.ran_out()
-            lost = took  # others come first for as long
-        verdict = watch.judge(answer, now)
-        if isinstance(verdict, Done):
-            self._ended.append(verdict.value)
-        elif isinstance(verdict, Fail):
-            self._miss(verdict.error)
-            self._end_all_without_time(verdict.error, now)
-        else:
-            self._follow(watch, min(now + max(verdict.seconds, lost), watch.deadline))
-            if isinstance(answer, Fail) and asked_pause(answer.error):
-                self._hold(verdict.seconds, now)
-
-    def _end_all_without_time(self, error: FlowMaestroError, now: float) -> None:
-        """A 429 is about the key: it ends every wait that its pause does not fit into."""
-        pause = _refused_for(error)
-        if not pause:
-            return
-        flights, self._flights = self._flights, []
-        for flight in flights:
-            watch = flight[-1]
-            if now + pause <= watch.deadline:
-                self._flights.append(flight)
-            else:
-                self._miss(watch.give_up(copy.copy(error)).error)
-        heapq.heapify(self._flights)
-        if self._flights:
-            self._hold(pause, now)
-
-    def _follow(self, watch: PollState, ask_at: float) -> None:
-        self._boarded += 1
-        heapq.heappush(self._flights, (ask_at, self._boarded, watch))
-
-    def _miss(self, error: FlowMaestroError) -> None:
-        """Something went wrong with one execution; the others go on."""
-        if self._many.return_exceptions:
-            self._ended.append(error)
-        elif self._error is None:
-            self._error = error
-            self._more = False
-            self._forget_start()
-
-    def _hold(self, seconds: float, now: float) -> None:
-        """Send nothing for so long."""
-        self._not_before = max(self._not_before, now + seconds)
+    def _settle_or_end(self, now: float, jitter: float) -> Action:
+        known, doubts = self._known, self._known.doubts
+        if doubts.rows and known.ending is None:
+            if doubts.since is None:
+                self.state = "dating"
+                return Record(keys=tuple(row.key for row in doubts.rows))
+            if doubts.due > now:
+                self.state = "pausing"
+                return Wait(doubts.due - now)
+            self.state = "looking"
+            look_up = LookUpMachine(self._page_of, doubts.since, self._context, self._token)
+            return self._delegate(look_up, now, jitter)
+        outcome = known.outbox.take(all_have_come=True)
+        if outcome is not None:
+            return self._hand_over(outcome, now)
+        ending = known.ending or known.source.broken
+        if ending is None:
+            return self._done(None)
+        if isinstance(ending, FlowMaestroError):
+            return self._fail(ending)
+        self.state = "failed"
+        raise ending  # the caller's own
 
 
-def _not_in_time(timeout: float) -> TimeoutError:
-    return TimeoutError(f"The execution could not be started within {timeout:g}s, and was not")
-
-
-def _refused_for(error: FlowMaestroError) -> Optional[float]:
-    """Seconds for which the server refuses the key; `None` when that is not the trouble."""
-    if not isinstance(error, RateLimitError):
-        return None
-    return math.inf if asks_for_tomorrow(error) else asked_pause(error)
-
-
-def _bad_input(index: int, cause: Exception) -> ValidationError:
-    error = ValidationError(f"inputs[{index}] cannot be sent: {cause}", "invalid_input")
-    error.status_code = None  # nothing was sent, so nobody answered
-    error.__cause__ = cause
-    return error
+def _first_id(page: Optional[Reply[Any]]) -> Optional[str]:
+    """The id of the first row of a page, if there is one."""
+    rows = page["data"][:1] if page is not None else []
+    return text_or_empty(object_or_empty(rows[0]).get("id")) or None if rows else None

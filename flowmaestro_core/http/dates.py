@@ -57,3 +57,12 @@ def parse_http_date(text: str) -> Optional[float]:
     except (KeyError, ValueError):
         return None
     return moment.timestamp()
+
+
+def parse_timestamp(text: str) -> float:
+    """An ISO 8601 time as Unix time; without a zone it is UTC. Raises `ValueError`."""
+    plain = re.sub(r"\.(\d{1,6})\d*", lambda found: "." + found[1].ljust(6, "0"), text)
+    moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", plain))
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return moment.timestamp()

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, Optional
+from typing import Any, Callable, Dict, Iterable, Optional, cast
 
-from flowmaestro_core.arguments import check_callback, check_filter, check_seconds, check_several
+from flowmaestro_core.arguments import (
+    check_callback,
+    check_filter,
+    check_seconds,
+    check_several,
+    flag,
+)
 from flowmaestro_core.calls.call import Call, Confirmation
 from flowmaestro_core.calls.pages import PageCursor, Pages
-from flowmaestro_core.executions.batch import Batch, ProgressCounter
+from flowmaestro_core.executions.batch import Batch
+from flowmaestro_core.executions.outcome import BatchProgress
 from flowmaestro_core.executions.wait import Poll
 from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
@@ -49,14 +56,7 @@ class Executions(Resource[D]):
             status: only those in this state.
 
         """
-        return page_of(
-            "/executions",
-            page,
-            per_page,
-            shape=_execution_list,
-            workflow_id=workflow_id,
-            status=status,
-        )
+        return _page(page, per_page, workflow_id, status)
 
     @iterating_endpoint
     def iterate(
@@ -154,30 +154,27 @@ class Executions(Resource[D]):
         *,
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         timeout: float = DEFAULT_WAIT_TIMEOUT,
-        return_exceptions: bool = False,
-        progress: Optional[Callable[[int, Optional[int]], Any]] = None,
+        ordered: bool = False,
+        progress: Optional[Callable[[BatchProgress], Any]] = None,
     ) -> Batch:
-        """Wait for many executions, and get each one as it ends.
+        """Wait for many executions, and get a `RunOutcome` of each as it ends.
 
-        Failed and cancelled executions come like completed ones: look at `status`. Questions go
+        Failed and cancelled executions come like completed ones: look at `ok`. What goes wrong
+        with one execution is the `error` of its outcome, and never ends the others. Questions go
         out one after another, within the key's rate limit; a 429 is waited out. Nothing is asked
         between two items unless the next one is being waited for.
-
-        An error about one execution takes nothing from the others: all that end are handed
-        over first, then the first error is raised. With `return_exceptions` errors are items
-        instead, each with its `execution_id`.
 
         Args:
             execution_ids: which ones. An id that is there twice is followed once.
             poll_interval: seconds between two questions about one execution.
-            timeout: seconds that each may take. Each is asked for at least once, and once more
-                when its time is up; with a nearly spent rate limit that comes later.
-            return_exceptions: hand errors over instead of raising the first of them.
-            progress: called before each item is handed over with how many are done and how many
-                there are; on an async client it may be a coroutine function.
+            timeout: seconds that each may take, whatever the server says. Each is asked for at
+                least once, and once more when its time is up.
+            ordered: in the order in which they were given instead of that of their ends.
+            progress: called with a `BatchProgress` before each outcome is handed over; on an
+                async client it may be a coroutine function.
 
-        Raises while iterating:
-            TimeoutError: one did not end in time; `error.last_execution` is what was seen last.
+        An outcome's `error` may be:
+            TimeoutError: it did not end in time; `error.last_execution` is what was seen last.
             NotFoundError: there is no such execution.
             RateLimitError: the server asks for a longer pause than there is time for.
 
@@ -195,8 +192,10 @@ class Executions(Resource[D]):
             waiting,
             timeout,
             distinct,
-            return_exceptions=return_exceptions,
-            listener=ProgressCounter(progress, len(distinct)) if progress else None,
+            ordered=cast("bool", flag("ordered", ordered)),
+            total=len(distinct),
+            progress=progress,
+            listener=progress,
         )
 
     @iterating_endpoint
@@ -257,6 +256,24 @@ def waiting_for(
 def _get(execution_id: str) -> Call[Reply[Execution]]:
     where = path("/executions/{execution_id}", execution_id=execution_id)
     return Call("GET", where, shape=shapes.execution)
+
+
+def executions_of(workflow_id: str, page: int, per_page: int) -> Call[Page[Execution]]:
+    """One page of a workflow's executions, the newest first."""
+    return _page(page, per_page, workflow_id, None)
+
+
+def _page(
+    page: Optional[int], per_page: Optional[int], workflow_id: Optional[str], status: Optional[str]
+) -> Call[Page[Execution]]:
+    return page_of(
+        "/executions",
+        page,
+        per_page,
+        shape=_execution_list,
+        workflow_id=workflow_id,
+        status=status,
+    )
 
 
 def _execution_list(body: Dict[str, Any]) -> None:

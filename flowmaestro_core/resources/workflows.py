@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Sized, Type
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Sized, Union, cast, get_args
 
 from flowmaestro_core.arguments import (
     check_callback,
     check_count,
     check_seconds,
     check_several,
+    flag,
     mapping,
 )
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import Pages
-from flowmaestro_core.context import Context
-from flowmaestro_core.executions.batch import Batch, BatchMachine, ProgressCounter
+from flowmaestro_core.executions.batch import Batch
+from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
+from flowmaestro_core.executions.records import JournalPlan, OnUnknown, PathLike
 from flowmaestro_core.executions.run import Run
 from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
@@ -26,10 +28,19 @@ from flowmaestro_core.resources.executions import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_WAIT_TIMEOUT,
     execution_events,
+    executions_of,
     waiting_for,
 )
 from flowmaestro_core.resources.listing import page_of, walk
-from flowmaestro_core.types import ExecuteWorkflowResponse, ExecutionEvent, Workflow
+from flowmaestro_core.types import (
+    ExecuteWorkflowResponse,
+    ExecutionEvent,
+    ExecutionStatus,
+    Workflow,
+)
+
+SETTLE_AFTER = 60.0
+"""Seconds after which an execution that the server has accepted can be relied on to be listed."""
 
 
 class Workflows(Resource[D]):
@@ -138,38 +149,62 @@ class Workflows(Resource[D]):
         concurrency: int = 8,
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         timeout: float = DEFAULT_WAIT_TIMEOUT,
-        return_exceptions: bool = False,
-        progress: Optional[Callable[[int, Optional[int]], Any]] = None,
+        ordered: bool = False,
+        on_start: Optional[Callable[[RunOutcome], Any]] = None,
+        progress: Optional[Callable[[BatchProgress], Any]] = None,
+        journal: Union[str, PathLike, None] = None,
+        key: Optional[Callable[[Any], Union[str, int]]] = None,
+        rerun: Iterable[ExecutionStatus] = (),
+        on_unknown: OnUnknown = "error",
+        settle_after: float = SETTLE_AFTER,
     ) -> Batch:
-        """Run a workflow once for each of many inputs, and get each execution as it ends.
+        """Run a workflow once for each of many rows, and get a `RunOutcome` of each as it ends.
 
-        They come in the order in which they end. Failed and cancelled executions come like
-        completed ones: look at `status`. Requests go out one after another, within the key's
+        Each outcome knows its row: `index` and `inputs`. Failed and cancelled executions come
+        like completed ones: look at `ok`. What goes wrong with one row is the `error` of its
+        outcome, and never ends the others. Requests go out one after another, within the key's
         rate limit; a 429 is waited out. A start that may have been processed is never repeated.
 
-        An error takes nothing from the executions under way: no more are started, those are
-        handed over as they end, then the first error is raised. With `return_exceptions` errors
-        are items instead, each with its `execution_id` where one was started, and all inputs
-        are gone through. Nothing is ever cancelled: what runs when the iteration is left goes on.
+        What makes going on pointless (the key, a scope, credits, the day's allowance, an unknown
+        workflow) stops new starts; what is in flight arrives, then the error is raised. Nothing
+        is ever cancelled: what runs when the iteration is left goes on, and is in `in_flight`.
+
+        With a `journal`, the same call with the same rows goes on after a crash: see the guide
+        `docs/batches.md`.
 
         Args:
             workflow_id: which workflow.
             inputs: the inputs of each run, as in `execute`. It is read only as far as there is
-                room, so an endless iterator will do.
+                room (with a journal a few rows further), so an endless iterator will do.
             concurrency: how many executions may be in flight before another one is started.
             poll_interval: seconds between two questions about one execution.
-            timeout: seconds that each execution may take from its start, and that each start
-                may be put off by the rate limit.
-            return_exceptions: hand errors over instead of raising the first of them.
-            progress: called before each item is handed over with how many are done and how many
-                there are, `None` when `inputs` has no length; on an async client it may be a
-                coroutine function.
+            timeout: seconds that each execution may take from its start, and each start from
+                its turn, whatever the server says.
+            ordered: in the order of the rows instead of that of their ends. Starts then run
+                ahead of the row that is waited for by at most four times `concurrency`.
+            on_start: called with an outcome as soon as an execution has an id; on an async
+                client it may be a coroutine function, as `progress`.
+            progress: called with a `BatchProgress` before each outcome is handed over.
+            journal: path of a file that keeps what was started and how it ended.
+            key: with a journal, makes of a row what it is known by, so that rows can move; by
+                default that is its index, and new rows go to the end.
+            rerun: with a journal, the statuses (`"failed"`, `"cancelled"`) of ended executions
+                whose rows are started again.
+            on_unknown: with a journal, what becomes of a row of which nobody can tell whether it
+                was started: `"error"`, a `StartUnknownError`; or `"start"`, it is started.
+            settle_after: with a journal, seconds after which the server can be relied on to list
+                an execution that it has accepted.
 
         Raises while iterating:
             NotFoundError: there is no such workflow.
-            ValidationError: the server refuses the inputs; or one of them is nothing that JSON
-                can express (code `invalid_input`), and its index is named.
-            TimeoutError: an execution did not end in time. It goes on.
+            AuthenticationError, AuthorizationError, InsufficientCreditsError: of the key.
+            RateLimitError: the key is refused for longer than `timeout`.
+            JournalError: the journal is another batch's, is in use, or cannot be written.
+
+        An outcome's `error` may be any error of `execute`, and besides:
+            ValidationError: the row is nothing that JSON can express (code `invalid_input`).
+            TimeoutError: the execution did not end in time. It goes on.
+            StartUnknownError: see `on_unknown`.
 
         """
         _execute(workflow_id, None, None)
@@ -177,30 +212,36 @@ class Workflows(Resource[D]):
         check_count("concurrency", concurrency)
         check_seconds("poll_interval", poll_interval)
         check_seconds("timeout", timeout)
+        check_callback("on_start", on_start)
         check_callback("progress", progress)
-        total = len(inputs) if isinstance(inputs, Sized) else None
-        return _batch_of(inputs)(
+        check_callback("key", key)
+        check_seconds("settle_after", settle_after)
+        if journal is None and (key is not None or rerun != () or on_unknown != "error"):
+            raise ValueError("key, rerun and on_unknown are for a journal: pass journal= as well")
+        if on_unknown not in get_args(OnUnknown):
+            raise ValueError(f'on_unknown must be "error" or "start", not {on_unknown!r}')
+        check_several("rerun", rerun, "statuses")
+        statuses = tuple(rerun)
+        for status in statuses:
+            if status not in ("failed", "cancelled"):
+                raise ValueError(f'rerun must hold "failed" and "cancelled" only, not {status!r}')
+        plan = None
+        if journal is not None:
+            plan = JournalPlan(journal, workflow_id, key, statuses, settle_after, on_unknown)
+        return Batch(
             partial(waiting_for, poll_interval=poll_interval, timeout=timeout, on_poll=None),
             timeout,
-            starts=(partial(_execute, workflow_id, given, None) for given in inputs),
+            inputs=inputs,
+            build=lambda row: _execute(workflow_id, row, None),
+            page_of=partial(executions_of, workflow_id),
             concurrency=concurrency,
-            return_exceptions=return_exceptions,
-            listener=ProgressCounter(progress, total) if progress else None,
+            ordered=cast("bool", flag("ordered", ordered)),
+            total=len(inputs) if isinstance(inputs, Sized) else None,
+            on_start=on_start,
+            progress=progress,
+            listener=on_start or progress,
+            journal=plan,
         )
-
-
-class _ReadOn(Batch):
-    """Executions whose inputs are read from an iterator of the caller's as they are started."""
-
-    def machine(self, context: Context, token: str) -> BatchMachine:
-        """As that of `Batch`; the iterator runs within its steps."""
-        machine = super().machine(context, token)
-        machine.runs_callers_code = True
-        return machine
-
-
-def _batch_of(inputs: Iterable[Any]) -> Type[Batch]:
-    return Batch if isinstance(inputs, (list, tuple)) else _ReadOn
 
 
 def _execute(

@@ -25,9 +25,21 @@ from typing import (
     Union,
 )
 
-from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Open, Read, Send, Wait
+from flowmaestro_core.actions import (
+    Action,
+    Close,
+    Done,
+    Emit,
+    Fail,
+    Open,
+    Read,
+    Record,
+    Send,
+    Wait,
+)
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.executions.records import Recalled
 from flowmaestro_core.http.messages import (
     Headers,
     Phase,
@@ -47,6 +59,7 @@ EVENTS_OF = {
     Close: ("stream_closed",),
     Wait: ("waited",),
     Emit: ("emitted",),
+    Record: ("recorded",),
     Done: (),
     Fail: (),
 }
@@ -186,6 +199,9 @@ class Stepper:
 
     def takes(self, *, after: float = 0.0) -> Action:
         return self.report(Report("emitted", (), after))
+
+    def records(self, recalled: Recalled, *, after: float = 0.0) -> Action:
+        return self.report(Report("recorded", (recalled,), after))
 
     def takes_all(self) -> Action:
         """The caller takes items as long as there are any."""
@@ -364,6 +380,7 @@ _ANY_ARGS: Dict[str, Tuple[Any, ...]] = {
     "stream_closed": (),
     "waited": (),
     "emitted": (),
+    "recorded": (Recalled(),),
 }
 
 

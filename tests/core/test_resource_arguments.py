@@ -264,6 +264,8 @@ def test_an_idempotency_key_that_no_header_can_carry(key, kind, message) -> None
     [
         (lambda callback: Workflows.run("w", {}, callback), "on_event"),
         (lambda callback: Workflows.run_many("w", [], progress=callback), "progress"),
+        (lambda callback: Workflows.run_many("w", [], on_start=callback), "on_start"),
+        (lambda callback: Workflows.run_many("w", [], journal="j", key=callback), "key"),
         (lambda callback: Executions.wait_many(["e"], progress=callback), "progress"),
         (lambda callback: Executions.wait_for_completion("e", on_poll=callback), "on_poll"),
     ],

@@ -91,14 +91,15 @@ def test_a_run_is_made_of_its_parts() -> None:
 def test_many_are_made_of_their_parts() -> None:
     many = Executions.wait_many(["e", "f"], poll_interval=2.0, timeout=9.0)
     assert isinstance(many, Batch)
-    assert (many.execution_ids, many.timeout, many.return_exceptions) == (("e", "f"), 9.0, False)
-    assert list(many.starts) == []
+    assert (many.execution_ids, many.timeout, many.total) == (("e", "f"), 9.0, 2)
+    assert (many.inputs, many.journal) == ((), None)
     waiting = many.waiting("f")
     assert (waiting.execution_id, waiting.poll_interval, waiting.timeout) == ("f", 2.0, 9.0)
-    many = Workflows.run_many("w", [{"a": 1}, None], concurrency=3, return_exceptions=True)
-    bodies = [request(start()).body for start in many.starts]
+    many = Workflows.run_many("w", [{"a": 1}, None], concurrency=3, ordered=True)
+    bodies = [request(many.build(row)).body for row in many.inputs]
     assert bodies == [b'{"inputs":{"a":1}}', b'{"inputs":{}}']
-    assert (many.execution_ids, many.concurrency, many.return_exceptions) == ((), 3, True)
+    assert (many.execution_ids, many.concurrency, many.ordered) == ((), 3, True)
+    assert request(many.page_of(2, 20)).url == ROOT + "/executions?page=2&per_page=20&workflow_id=w"
     assert (many.waiting("e").poll_interval, many.timeout) == (1.0, 300.0)
 
 

@@ -23,7 +23,7 @@ from flowmaestro_transports.http11.inflate import Inflater
 CORE_INPUTS, WIRE_INPUTS = 1_600, 400
 SEED = 4
 
-EXPECTED_ERRORS = {"core not found", "core executions.wait_many"}
+EXPECTED_ERRORS = {"core not found"}
 """Conversations in which the API says no."""
 
 

@@ -73,9 +73,9 @@ async def run_many(api: Any, task: Task) -> None:
         QUICK, [{"mark": mark} for mark in marks], poll_interval=POLL, timeout=WAIT
     )
     async with runs:
-        async for execution in runs:
-            mark = execution["inputs"]["mark"]
-            assert mark in marks
+        async for outcome in runs:
+            execution, mark = outcome.result(), marks[outcome.index]
+            assert execution["inputs"]["mark"] == mark
             task.claims.append(Ended(mark, execution["id"], execution))
 
 

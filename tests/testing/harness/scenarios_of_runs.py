@@ -94,13 +94,11 @@ async def a_workflow_is_run_many_times(world, count, concurrency):
     fake, client, tally = world.fake, world.client(), []
     fake.workflow("wf_mine", outputs=lambda inputs: {"square": inputs["n"] ** 2})
     inputs = [{"n": number} for number in range(count)]
-    executions = await everything(
-        client.workflows.run_many(
-            "wf_mine", inputs, concurrency=concurrency, progress=lambda *it: tally.append(it)
-        )
+    outcomes = await everything(
+        client.workflows.run_many("wf_mine", inputs, concurrency=concurrency, progress=tally.append)
     )
-    assert sorted(it["outputs"]["square"] for it in executions) == [n**2 for n in range(count)]
-    assert tally[-1] == (count, count)
+    assert sorted(it.outputs["square"] for it in outcomes) == [n**2 for n in range(count)]
+    assert (tally[-1].done, tally[-1].total) == (count, count)
     fake.assert_executed("wf_mine", times=count)
 
 
@@ -111,8 +109,8 @@ async def many_are_waited_for(world, seconds):
         workflow = fake.workflow(nodes=[Node("work", seconds=each)], outputs={})
         ids[(await client.workflows.execute(workflow))["data"]["execution_id"]] = each
     ended = await everything(client.executions.wait_many(list(ids), timeout=1000))
-    assert [ids[it["id"]] for it in ended] == sorted(seconds)
-    assert {it["status"] for it in ended} == {"completed"}
+    assert [ids[it.execution_id] for it in ended] == sorted(seconds)
+    assert all(it.ok for it in ended)
 
 
 @scenario(state=["running", "ended"], lost=[False, True])

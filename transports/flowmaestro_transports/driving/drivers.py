@@ -7,10 +7,11 @@ It is the only place where the core meets the world; the loops differ in `await`
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Protocol, Union
 
-from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send
+from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Record, Send
 from flowmaestro_core.errors import ClientClosedError, StreamError
+from flowmaestro_core.executions.records import Recalled
 from flowmaestro_core.http.dates import http_date
 from flowmaestro_core.http.messages import (
     Headers,
@@ -32,6 +33,14 @@ from flowmaestro_transports.contract import (
     wall_clock_of,
 )
 from flowmaestro_transports.observing.observers import Observers
+
+
+class Keeper(Protocol):
+    """What carries out a `Record`: a journal."""
+
+    def keep(self, record: Record, /) -> Recalled:
+        """Keep what is to be kept, and tell what is known."""
+        ...
 
 
 def with_date(headers: Headers, transport: object) -> Headers:
@@ -92,6 +101,8 @@ class SyncDriver:
         self._started = False
         self.closed = False
         """Whether it goes no further: closed by somebody, failed, or at its end."""
+        self.journal: Optional[Keeper] = None
+        """What carries out a `Record`; whoever opened it closes it."""
 
     def advance(self) -> Union[Emit, Done]:
         """Go on until the machine has an item for the caller, or has ended.
@@ -155,6 +166,9 @@ class SyncDriver:
                 elif isinstance(action, Close):
                     self._release()
                     action = machine.stream_closed(now(), jitter())
+                elif isinstance(action, Record):
+                    recalled = self._keeper().keep(action)
+                    action = machine.recorded(recalled, now(), jitter())
                 else:
                     transport.sleep(action.seconds)
                     action = machine.waited(now(), jitter())
@@ -193,6 +207,11 @@ class SyncDriver:
             raise RuntimeError("no body is open")
         return self._body
 
+    def _keeper(self) -> Keeper:
+        if self.journal is None:
+            raise RuntimeError("there is no journal")
+        return self.journal
+
 
 class AsyncDriver:
     """Drives one machine over an async transport."""
@@ -215,6 +234,8 @@ class AsyncDriver:
         self._started = False
         self.closed = False
         """Whether it goes no further: closed by somebody, failed, or at its end."""
+        self.journal: Optional[Keeper] = None
+        """What carries out a `Record`; whoever opened it closes it."""
 
     async def advance(self) -> Union[Emit, Done]:
         """As `SyncDriver.advance`. Cancellation, too, leaves no body open."""
@@ -275,6 +296,9 @@ class AsyncDriver:
                 elif isinstance(action, Close):
                     await self._release()
                     action = machine.stream_closed(now(), jitter())
+                elif isinstance(action, Record):
+                    recalled = self._keeper().keep(action)
+                    action = machine.recorded(recalled, now(), jitter())
                 else:
                     await transport.sleep(action.seconds)
                     action = machine.waited(now(), jitter())
@@ -312,3 +336,8 @@ class AsyncDriver:
         if self._body is None:
             raise RuntimeError("no body is open")
         return self._body
+
+    def _keeper(self) -> Keeper:
+        if self.journal is None:
+            raise RuntimeError("there is no journal")
+        return self.journal

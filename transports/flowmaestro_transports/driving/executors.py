@@ -15,6 +15,7 @@ from typing import (
     ContextManager,
     Mapping,
     Optional,
+    Tuple,
     TypeVar,
     Union,
     cast,
@@ -31,6 +32,7 @@ from flowmaestro_transports.contract import (
     Transport,
     dice_of,
     new_token,
+    wall_clock_of,
 )
 from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
@@ -39,6 +41,7 @@ from flowmaestro_transports.driving.iterators import AsyncStream, SyncStream
 from flowmaestro_transports.observing.observers import Observers
 
 if TYPE_CHECKING:
+    from flowmaestro_transports.driving.journal import Journal
     from flowmaestro_transports.observing.hooks import Hooks
 
 T = TypeVar("T")
@@ -87,6 +90,22 @@ class _Lifetime(NotPicklable):
         if self.closed:
             raise ClientClosedError
         return operation.machine(self.context, new_token(self.transport))
+
+    def _batch(self, operation: Any) -> Tuple[Any, Optional[Journal]]:
+        """The machine of a batch, and the journal that it keeps."""
+        if operation.journal is None:
+            return self._machine(operation), None
+        if self.closed:
+            raise ClientClosedError
+        from flowmaestro_transports.driving.journal import Journal
+
+        journal = Journal(
+            operation.journal,
+            self.context.options.api_root,
+            wall_clock_of(self.transport),
+            new_token(self.transport),
+        )
+        return operation.machine(self.context, journal.token), journal
 
     @property
     def dice(self) -> Dice:
@@ -190,6 +209,12 @@ class SyncExecutor(_Lifetime):
 
         Its items go to the operation's listener, too, before they are handed over.
         """
+        if operation.is_batch:
+            from flowmaestro_transports.driving.runs import SyncRuns
+
+            machine, journal = self._batch(operation)
+            runs = SyncRuns(machine, self.transport, self._observers, self.dice, journal)
+            return cast("T", runs)
         machine, listener = self._machine(operation), operation.listener
         handle = SyncStream[Any](machine, self.transport, listener, self._observers, self.dice)
         return cast("T", handle)
@@ -247,6 +272,12 @@ class AsyncExecutor(_Lifetime):
 
     def iterate(self, operation: Operation[Any, T]) -> T:
         """As `SyncExecutor.iterate`, for `async for`."""
+        if operation.is_batch:
+            from flowmaestro_transports.driving.runs import AsyncRuns
+
+            machine, journal = self._batch(operation)
+            runs = AsyncRuns(machine, self.transport, self._observers, self.dice, journal)
+            return cast("T", runs)
         machine, listener = self._machine(operation), operation.listener
         handle = AsyncStream[Any](machine, self.transport, listener, self._observers, self.dice)
         return cast("T", handle)

@@ -51,8 +51,8 @@ def run_async(request, fake):
     return run
 
 
-def greetings(executions):
-    return {execution["outputs"]["message"] for execution in executions}
+def greetings(outcomes):
+    return {outcome.outputs["message"] for outcome in outcomes}
 
 
 def test_a_blocking_client_runs_many_without_a_thread(client):
@@ -60,7 +60,7 @@ def test_a_blocking_client_runs_many_without_a_thread(client):
     told = []
     ended = []
     for execution in client.workflows.run_many(
-        "wf_123", INPUTS, concurrency=2, progress=lambda *counts: told.append(counts)
+        "wf_123", INPUTS, concurrency=2, progress=lambda it: told.append((it.done, it.total))
     ):
         assert len(told) == len(ended) + 1
         ended.append(execution)
@@ -72,9 +72,9 @@ def test_a_blocking_client_runs_many_without_a_thread(client):
 def test_an_awaiting_client_runs_many(run_async):
     told = []
 
-    async def progress(*counts):
+    async def progress(it):
         await anyio.lowlevel.checkpoint()
-        told.append(counts)
+        told.append((it.done, it.total))
 
     async def main(client):
         runs = client.workflows.run_many("wf_123", iter(INPUTS), progress=progress)
@@ -88,7 +88,7 @@ def test_a_plain_progress_does_on_an_awaiting_client(run_async):
     told = []
 
     async def main(client):
-        runs = client.workflows.run_many("wf_123", INPUTS, progress=lambda *n: told.append(n))
+        runs = client.workflows.run_many("wf_123", INPUTS, progress=told.append)
         return [execution async for execution in runs]
 
     assert len(run_async(main)) == len(told) == 5
@@ -141,35 +141,44 @@ def test_a_free_keys_rate_limit_is_kept():
 
 
 def test_one_error_takes_nothing_from_the_others(client):
-    ended = []
-    with pytest.raises(ValidationError, match=r"inputs\[2\] cannot be sent") as caught:
-        ended.extend(client.workflows.run_many("wf_123", [*INPUTS[:2], {"name": {1}}]))
-    assert len(ended) == 2
-    assert caught.value.code == "invalid_input"
+    rows = [*INPUTS[:2], {"name": {1}}, "text", INPUTS[2]]
+    outcomes = sorted(client.workflows.run_many("wf_123", rows), key=lambda it: it.index)
+    assert [it.ok for it in outcomes] == [True, True, False, False, True]
+    assert all(it.inputs is rows[it.index] for it in outcomes)
+    for index, reason in ((2, "is a set"), (3, "must be a dict, not str")):
+        error = outcomes[index].error
+        assert isinstance(error, ValidationError)
+        assert error.code == "invalid_input"
+        assert f"inputs[{index}] cannot be sent: inputs" in error.message
+        assert reason in error.message
     with pytest.raises(NotFoundError):
         list(client.workflows.run_many(UNKNOWN, INPUTS))
 
 
-def test_errors_can_be_items(run_async, client):
+def test_an_unknown_execution_is_an_outcome(run_async, client):
     good = client.workflows.execute("wf_123")["data"]["execution_id"]
 
     async def main(awaiting):
-        many = awaiting.executions.wait_many([UNKNOWN, good], return_exceptions=True)
+        many = awaiting.executions.wait_many([UNKNOWN, good])
         return [item async for item in many]
 
-    error, execution = run_async(main)
-    assert isinstance(error, NotFoundError)
-    assert error.execution_id == UNKNOWN
-    assert execution["status"] == "completed"
+    missed, ended = run_async(main)
+    assert isinstance(missed.error, NotFoundError)
+    assert missed.error.execution_id == missed.execution_id == UNKNOWN
+    with pytest.raises(NotFoundError):
+        missed.result()
+    assert ended.ok
+    assert ended.result()["status"] == "completed"
 
 
 def test_failed_executions_are_no_errors(client):
-    runs = client.workflows.run_many(seeds.FAILING_WORKFLOW_ID, [None, {}])
-    assert [execution["status"] for execution in runs] == ["failed", "failed"]
+    outcomes = list(client.workflows.run_many(seeds.FAILING_WORKFLOW_ID, [None, {}]))
+    assert [it.result()["status"] for it in outcomes] == ["failed", "failed"]
+    assert [(it.ok, it.outputs, it.error) for it in outcomes] == [(False, None, None)] * 2
 
 
 def test_what_a_blocking_callback_raises_ends_the_iteration(client):
-    def progress(done, total):
+    def progress(it):
         raise LookupError("mine")
 
     runs = client.workflows.run_many("wf_123", INPUTS, progress=progress)
@@ -181,10 +190,10 @@ def test_what_a_blocking_callback_raises_ends_the_iteration(client):
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
 def test_what_an_awaiting_callback_raises_ends_the_iteration(run_async, kind):
-    def plain(done, total):
+    def plain(it):
         raise LookupError("mine")
 
-    async def coroutine(done, total):
+    async def coroutine(it):
         await anyio.lowlevel.checkpoint()
         raise LookupError("mine")
 
@@ -201,7 +210,7 @@ def test_what_an_awaiting_callback_raises_ends_the_iteration(run_async, kind):
 
 @pytest.mark.parametrize("stray", [StopIteration, StopAsyncIteration])
 def test_a_callback_cannot_end_the_iteration_silently(client, run_async, stray):
-    def progress(done, total):
+    def progress(it):
         raise stray
 
     async def main(awaiting):
@@ -217,7 +226,7 @@ def test_a_callback_cannot_end_the_iteration_silently(client, run_async, stray):
 
 def test_a_callback_is_broken_off_with_its_reader(run_async):
     async def main(client):
-        async def progress(done, total):
+        async def progress(it):
             await anyio.sleep_forever()
 
         runs = client.workflows.run_many("wf_123", INPUTS, progress=progress)
@@ -273,8 +282,8 @@ def test_a_blocking_client_refuses_a_coroutine_function(argument, call, coroutin
 
 def test_a_class_is_no_coroutine_function_though_its_objects_are(client):
     class Noted(Later):
-        def __init__(self, done, total):
-            told.append((done, total))
+        def __init__(self, it):
+            told.append((it.done, it.total))
 
     told = []
     assert list(client.workflows.run_many("wf_123", INPUTS[:1], progress=Noted))
@@ -285,9 +294,9 @@ def test_an_awaiting_client_takes_all_of_them(run_async):
     told = []
 
     class Telling:
-        async def __call__(self, *counts):
+        async def __call__(self, *given):
             await anyio.lowlevel.checkpoint()
-            told.append(counts)
+            told.append((*given[:-1], given[-1].done))
 
     async def main(client):
         for progress in (Telling(), partial(Telling(), "and")):
@@ -295,4 +304,4 @@ def test_an_awaiting_client_takes_all_of_them(run_async):
                 pass
 
     run_async(main)
-    assert told == [(1, 1), ("and", 1, 1)]
+    assert told == [(1,), ("and", 1)]

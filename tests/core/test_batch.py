@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+from functools import partial
 from typing import Any, Dict, Iterator, List, Optional, Set
 
 import pytest
 from hypothesis import strategies as st
+from journals import Journaled
 from properties import MachineProperties, collected, json_values, responses
 from stepping import (
     Possibilities,
@@ -27,14 +29,17 @@ from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import (
     AuthenticationError,
     ConnectionError,
-    FlowMaestroError,
+    InsufficientCreditsError,
     NotFoundError,
     RateLimitError,
     ServerError,
     TimeoutError,
     ValidationError,
 )
-from flowmaestro_core.executions.batch import PAUSE_AFTER_REFUSAL, Batch, BatchMachine
+from flowmaestro_core.executions.batch import Batch, BatchMachine, RunStarted
+from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
+from flowmaestro_core.executions.settling import LookUpMachine
+from flowmaestro_core.executions.starts import PAUSE_AFTER_REFUSAL, POINTLESS
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
@@ -94,7 +99,11 @@ def until_asked(stepper: Stepper) -> Stepper:
 
 
 def ids(stepper: Stepper) -> List[Any]:
-    return [item["id"] for item in stepper.items]
+    return [item.execution_id for item in stepper.items]
+
+
+def errors(stepper: Stepper) -> List[Any]:
+    return [item.error for item in stepper.items if item.error is not None]
 
 
 # Waiting for what runs already
@@ -103,9 +112,9 @@ def ids(stepper: Stepper) -> List[Any]:
 def test_all_are_asked_for_and_handed_over_as_they_end() -> None:
     wait = waiting("a", "b", "c")
     says(wait, "running")
-    assert says(wait, "completed").item["id"] == "b"
+    assert says(wait, "completed").item.execution_id == "b"
     assert isinstance(wait.takes(), Send)
-    assert says(wait, "failed").item["id"] == "c"
+    assert says(wait, "failed").item.execution_id == "c"
     wait.takes()
     assert asked(until_asked(wait)) == "a"
     says(wait, "cancelled")
@@ -140,42 +149,49 @@ def test_thousands_go_round_in_turn() -> None:
 def test_nobody_times_out_unasked() -> None:
     wait = waiting("a", "b", timeout=5.0)
     wait.replies(200, an_envelope({"id": "a", "status": "running"}), after=7.0)
-    says(wait, "completed")
-    assert ids(wait) == ["b"]
     wait.takes()
-    assert isinstance(wait.error, TimeoutError)
-    assert wait.error.execution_id == "a"
-    assert wait.error.last_execution["status"] == "running"
+    says(wait, "completed")
+    assert wait.takes_all() == Done(None)
+    assert [item.ok for item in wait.items] == [False, True]
+    (error,) = errors(wait)
+    assert isinstance(error, TimeoutError)
+    assert error.execution_id == "a"
+    assert error.last_execution["status"] == "running"
 
 
 def test_the_last_question_comes_at_the_deadline() -> None:
     wait = waiting("a", timeout=5.0)
-    while not isinstance(wait.action, Fail):
+    while not isinstance(wait.action, Emit):
         until_asked(wait)
         says(wait, "running")
     assert wait.now == pytest.approx(1005.0)
+    assert isinstance(wait.action.item.error, TimeoutError)
 
 
-def test_the_others_are_handed_over_before_an_error_is_raised() -> None:
-    wait = waiting("a", "b", "c")
-    wait.replies(404)
-    wait.replies(404)
-    says(wait, "completed")
-    assert isinstance(wait.takes(), Fail)
-    assert isinstance(wait.error, NotFoundError)
-    assert wait.error.execution_id == "a"
-
-
-def test_errors_can_be_items() -> None:
-    wait = waiting("a", "b", return_exceptions=True)
+def test_one_error_never_ends_the_others() -> None:
+    wait = waiting("a", "b")
     wait.replies(404)
     wait.takes()
     says(wait, "completed")
     assert wait.takes() == Done(None)
-    error, execution = wait.items
-    assert isinstance(error, NotFoundError)
-    assert error.execution_id == "a"
-    assert execution["id"] == "b"
+    missed, ended = wait.items
+    assert isinstance(missed.error, NotFoundError)
+    assert missed.error.execution_id == missed.execution_id == "a"
+    assert (missed.ok, missed.outputs) == (False, None)
+    with pytest.raises(NotFoundError):
+        missed.result()
+    assert (ended.execution_id, ended.ok) == ("b", True)
+    assert ended.result() is ended.execution
+
+
+def test_a_key_that_is_refused_is_told_with_each_execution() -> None:
+    """Nothing is lost by that: every execution has its outcome, so nothing is raised."""
+    wait = waiting("a", "b")
+    wait.replies(401)
+    wait.takes()
+    wait.replies(401)
+    assert wait.takes() == Done(None)
+    assert [error.execution_id for error in errors(wait)] == ["a", "b"]
 
 
 def test_trouble_that_may_pass_is_waited_out() -> None:
@@ -199,24 +215,23 @@ def test_a_429_holds_everything_back() -> None:
 
 
 def test_a_429_that_does_not_fit_ends_all_that_it_does_not_fit_into() -> None:
-    wait = waiting("a", "b", "c", timeout=60.0, return_exceptions=True)
+    wait = waiting("a", "b", "c", timeout=60.0)
     says(wait, "completed")
     wait.takes()
     wait.replies(429, headers={"Retry-After": "61"})
     assert wait.takes_all() == Done(None)
-    _, *errors = wait.items
-    assert [error.execution_id for error in errors] == ["b", "c"]
-    assert all(isinstance(error, RateLimitError) for error in errors)
-    assert all(error.retry_after == 61.0 for error in errors)
+    assert [error.execution_id for error in errors(wait)] == ["b", "c"]
+    assert all(isinstance(error, RateLimitError) for error in errors(wait))
+    assert all(error.retry_after == 61.0 for error in errors(wait))
     assert len(wait.sent) == 2
 
 
 def test_those_that_have_the_time_wait_it_out() -> None:
-    run = running([{}, {}], timeout=60.0, return_exceptions=True)
+    run = running([{}, {}], timeout=60.0)
     starts(run, "a")
     run.replies(202, an_envelope({"execution_id": "b"}), after=20.0)
     assert asked(run) == "a"
-    assert isinstance(run.replies(429, headers={"Retry-After": "50"}).item, RateLimitError)
+    assert isinstance(run.replies(429, headers={"Retry-After": "50"}).item.error, RateLimitError)
     assert run.takes() == Wait(50.0)
     run.waits()
     assert asked(run) == "b"
@@ -225,11 +240,11 @@ def test_those_that_have_the_time_wait_it_out() -> None:
 
 
 def test_a_spent_day_ends_everything_at_once() -> None:
-    wait = waiting("a", "b", "c", return_exceptions=True)
+    wait = waiting("a", "b", "c")
     wait.replies(429, an_error("rate_limit_exceeded", window="day", retry_after=5))
     assert wait.takes_all() == Done(None)
-    assert [error.execution_id for error in wait.items] == ["a", "b", "c"]
-    assert len({id(error) for error in wait.items}) == 3
+    assert [error.execution_id for error in errors(wait)] == ["a", "b", "c"]
+    assert len({id(error) for error in errors(wait)}) == 3
     assert len(wait.sent) == 1
 
 
@@ -325,56 +340,116 @@ def test_a_throttled_start_without_a_time_is_put_off_too() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN])
 def test_a_start_that_may_have_been_processed_is_not_repeated(phase: Phase) -> None:
-    run = running(numbered())
+    run = running([{}])
     run.fails(phase)
-    assert isinstance(run.error, ConnectionError)
+    assert run.takes() == Done(None)
+    assert isinstance(errors(run)[0], ConnectionError)
     assert len(run.sent) == 1
 
 
-def test_after_an_error_no_more_are_started_and_the_others_are_followed() -> None:
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+def test_what_makes_going_on_pointless_is_raised_when_the_others_have_arrived(status: int) -> None:
     run = running(numbered(), concurrency=3)
     starts(run, "a")
-    assert isinstance(run.replies(422), Wait)
+    assert isinstance(run.replies(status), Wait)
     run.waits()
     says(run, "completed")
-    run.takes()
-    assert isinstance(run.error, ValidationError)
+    assert run.takes() == Fail(run.error)
+    assert run.error.status_code == status
     assert run.error.execution_id is None
-    assert len(run.sent) == 3
+    assert (ids(run), len(run.sent)) == (["a"], 3)
 
 
-def test_an_error_takes_back_a_start_that_was_put_off() -> None:
+def test_a_refused_key_takes_back_a_start_that_was_put_off() -> None:
     """A question is answered 401 while a start waits for its turn: that start never goes out."""
     run = running(numbered(), concurrency=2)
     starts(run, "a")
-    run.replies(500)
+    run.replies(503, headers={"Retry-After": "20"})
     until_asked(run)
     run.replies(401)
-    assert isinstance(run.error, ServerError)
+    run.takes()
+    assert isinstance(run.error, AuthenticationError)
     assert [request.method for request in run.sent] == ["POST", "POST", "GET"]
 
 
-def test_all_inputs_are_gone_through_when_errors_are_items() -> None:
-    run = running([{}, {}, {}], concurrency=1, return_exceptions=True)
+def test_a_lack_of_credits_stops_new_starts() -> None:
+    """It is told by the execution, which failed; `api.md`."""
+    run = running(numbered(), concurrency=2)
+    starts(run, "a")
+    starts(run, "b")
+    until_asked(run)
+    reason = "Insufficient credits for workflow execution. Estimated need: 5 credits"
+    run.replies(200, an_envelope({"id": "a", "status": "failed", "error": reason}))
+    outcome = run.action.item
+    assert (outcome.ok, outcome.execution["status"]) == (False, "failed")
+    assert isinstance(outcome.error, InsufficientCreditsError)
+    assert outcome.error.execution_id == "a"
+    run.takes()
+    says(until_asked(run), "completed")
+    run.takes()
+    assert run.error is outcome.error
+    assert ids(run) == ["a", "b"]
+
+
+def test_a_lack_of_credits_ends_no_wait_for_others() -> None:
+    wait = waiting("a", "b")
+    wait.replies(200, an_envelope({"id": "a", "status": "failed", "error": "Insufficient credits"}))
+    wait.takes()
+    says(wait, "completed")
+    assert wait.takes() == Done(None)
+
+
+def test_every_row_has_an_outcome_that_knows_it() -> None:
+    rows = [{"n": 0}, {"n": 1}, {"n": 2}]
+    run = running(rows, concurrency=1)
     run.replies(422)
     run.takes()
     starts(run, "b")
     until_asked(run)
-    run.replies(401)
+    run.replies(404)
     run.takes()
     run.fails(Phase.MAYBE_PROCESSED)
     assert run.takes() == Done(None)
-    kinds = [type(error) for error in run.items]
-    assert kinds == [ValidationError, AuthenticationError, ConnectionError]
-    assert [error.execution_id for error in run.items] == [None, "b", None]
+    assert list(map(type, errors(run))) == [ValidationError, NotFoundError, ConnectionError]
+    assert [(item.index, item.execution_id) for item in run.items] == [
+        (0, None),
+        (1, "b"),
+        (2, None),
+    ]
+    assert all(item.inputs is rows[item.index] for item in run.items)
+
+
+def test_starts_that_fail_make_the_next_one_wait_longer() -> None:
+    """An outage costs a few rows their start, not all of them at once."""
+    run = running([{}] * 10, options={"max_retries": 0})
+    pauses = []
+    while not isinstance(run.action, Done):
+        run.fails(Phase.NOT_SENT)
+        if isinstance(run.takes_all(), Wait):
+            pauses += [run.action.seconds]
+            run.waits()
+    assert pauses[:7] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0]
+    assert len(errors(run)) == 10
+
+
+def test_a_throttled_start_is_not_tried_sooner_than_a_backoff_would() -> None:
+    """`retry-after-ms: 1` without retries once made 20,000 POSTs in 20 s."""
+    run = running([{}], timeout=20.0, options={"max_retries": 0})
+    while not isinstance(run.action, Fail):
+        run.replies(429, headers={"retry-after-ms": "1"})
+        until_asked(run)
+    assert isinstance(run.error, RateLimitError)
+    assert len(run.sent) <= 21
 
 
 @pytest.mark.parametrize("data", [{}, {"execution_id": ""}, {"execution_id": 7}])
 def test_a_start_without_a_usable_id_is_an_error(data: Any) -> None:
     run = running([{}])
     run.replies(202, an_envelope(data))
-    assert isinstance(run.error, ServerError)
-    assert run.error.code == "invalid_response"
+    assert run.takes() == Done(None)
+    (error,) = errors(run)
+    assert isinstance(error, ServerError)
+    assert error.code == "invalid_response"
 
 
 @pytest.mark.parametrize("bad", [{"a": {1}}, {"a": float("nan")}, {5: 1}, [1], "text", 0])
@@ -383,23 +458,18 @@ def test_a_bad_input_is_named_in_its_turn(bad: Any) -> None:
     starts(run, "a")
     until_asked(run)
     says(run, "completed")
+    assert run.takes().item.index == 1
+    (error,) = errors(run)
+    assert isinstance(error, ValidationError)
+    assert error.code == "invalid_input"
+    assert error.status_code is None
+    assert isinstance(error.__cause__, (TypeError, ValueError))
+    assert "inputs[1] cannot be sent: inputs" in str(error)
     run.takes()
-    assert isinstance(run.error, ValidationError)
-    assert run.error.code == "invalid_input"
-    assert run.error.status_code is None
-    assert isinstance(run.error.__cause__, (TypeError, ValueError))
-    assert "inputs[1] cannot be sent: inputs" in str(run.error)
-    assert len(run.sent) == 2
-
-
-def test_a_bad_input_can_be_an_item() -> None:
-    run = running([{"a": {1}}, {}], return_exceptions=True)
-    assert isinstance(run.action, Emit)
-    run.takes()
-    starts(run, "b")
-    until_asked(run)
-    says(run, "completed")
+    starts(run, "c")
+    says(until_asked(run), "completed")
     assert run.takes() == Done(None)
+    assert [item.index for item in run.items] == [0, 1, 2]
 
 
 def test_what_the_callers_iterator_raises_is_the_callers() -> None:
@@ -409,7 +479,7 @@ def test_what_the_callers_iterator_raises_is_the_callers() -> None:
 
     run = running(broken())
     starts(run, "a")
-    assert says(until_asked(run), "completed").item["id"] == "a"
+    assert says(until_asked(run), "completed").item.execution_id == "a"
     with pytest.raises(TypeError, match="mine"):
         run.takes()
 
@@ -417,58 +487,164 @@ def test_what_the_callers_iterator_raises_is_the_callers() -> None:
 @pytest.mark.parametrize(
     "refusal", [{"headers": {"Retry-After": "30"}}, {"body": DAY_SPENT}], ids=["pause", "day"]
 )
-def test_a_key_that_is_refused_for_too_long_is_not_asked_again(refusal: Dict[str, Any]) -> None:
-    run = running([{}] * 3, timeout=10.0, return_exceptions=True)
+def test_a_key_that_is_refused_for_too_long_ends_new_starts(refusal: Dict[str, Any]) -> None:
+    run = running([{}] * 3, timeout=10.0)
     run.replies(429, **refusal)
-    assert isinstance(run.takes_all(), Done)
-    assert [type(item) for item in run.items] == [RateLimitError] * 3
-    assert len({id(item) for item in run.items}) == 3
-    assert len(run.sent) == 1
+    assert isinstance(run.error, RateLimitError)
+    assert run.error.retry_after in (30.0, 5)
+    assert (run.items, len(run.sent)) == ([], 1)
 
 
-@pytest.mark.parametrize(("seconds", "fits"), [("100", True), ("400", False)])
+@pytest.mark.parametrize(("seconds", "fits"), [("100", True), ("400", False), ("9" * 10, False)])
 def test_a_pause_is_too_long_only_where_there_is_no_time_for_it(seconds: str, fits: bool) -> None:
-    run = running([{}, {}], timeout=300.0, return_exceptions=True)
+    run = running([{}, {}], timeout=300.0)
     run.replies(429, headers={"Retry-After": seconds})
     if fits:
         assert run.action == Wait(100.0)
-        return
-    run.takes_all()
-    reason = "the server asks to wait longer than there is time for"
-    assert [error.gave_up for error in run.items] == [reason, reason]
+    else:
+        assert run.error.gave_up == "the server asks to wait longer than there is time for"
+
+
+def test_what_runs_is_asked_for_while_the_key_is_refused_for_too_long() -> None:
+    run = running([{}, {}], timeout=30.0)
+    starts(run, "a")
+    run.replies(429, headers={"Retry-After": "3600"})
+    says(until_asked(run), "completed")
+    assert run.now < 1002.0
+    run.takes()
+    assert isinstance(run.error, RateLimitError)
+
+
+def test_a_spent_window_puts_off_no_last_question() -> None:
+    wait = waiting("a", "b", timeout=30.0)
+    spent = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "Date": EPOCH}
+    says(wait, "running", **spent, **{"X-RateLimit-Reset": str(784111777 + 7200)})
+    while not isinstance(wait.action, Done):
+        if isinstance(wait.action, Send):
+            says(wait, "running", **spent, **{"X-RateLimit-Reset": str(784111777 + 7200)})
+        else:
+            wait.takes() if isinstance(wait.action, Emit) else wait.waits()
+    assert wait.now == pytest.approx(1030.0)
+    assert [type(error) for error in errors(wait)] == [TimeoutError, TimeoutError]
+
+
+def test_a_start_whose_turn_passes_in_a_spent_window_is_not_made() -> None:
+    run = running([{}, {}], timeout=30.0, concurrency=1)
+    spent = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "Date": EPOCH}
+    starts(run, "a", **spent, **{"X-RateLimit-Reset": str(784111777 + 7200)})
+    assert run.waits().request.method == "GET"
+    says(run, "completed")
+    run.takes()
+    assert run.action == Wait(pytest.approx(30.0))
+    run.waits()
+    (error,) = errors(run)
+    assert isinstance(error, TimeoutError)
+    assert run.takes() == Done(None)
 
 
 def test_a_refused_key_starts_again_after_the_pause() -> None:
-    run = running([{}, {}], timeout=10.0, concurrency=1, return_exceptions=True)
+    run = running([{}, {}], timeout=10.0, concurrency=1)
     starts(run, "a")
-    assert says(until_asked(run), "completed").item["id"] == "a"
+    assert says(until_asked(run), "completed").item.execution_id == "a"
     run.takes()
     run.replies(429, headers={"Retry-After": "9"})
     starts(until_asked(run), "b")
-    assert says(until_asked(run), "completed").item["id"] == "b"
+    assert says(until_asked(run), "completed").item.execution_id == "b"
     assert run.takes() == Done(None)
 
 
 # Progress, and arguments
 
 
-@pytest.mark.parametrize(
-    ("many", "total"),
-    [
-        (lambda progress: Executions.wait_many(iter("aba"), progress=progress), 2),
-        (lambda progress: Workflows.run_many("w", [{}, {}], progress=progress), 2),
-        (lambda progress: Workflows.run_many("w", iter([{}, {}]), progress=progress), None),
-    ],
-)
-def test_progress_is_told_how_many_of_how_many(many: Any, total: Optional[int]) -> None:
-    told: List[Any] = []
-    listener = many(lambda *counts: told.append(counts) or "awaitable").listener
-    assert listener({}) == "awaitable"
-    listener(NotFoundError())
-    assert told == [(1, total), (2, total)]
+def test_progress_tells_how_far_the_batch_has_come() -> None:
+    told: List[BatchProgress] = []
+    run = running([{}, {"a": {1}}, {}], concurrency=1, progress=told.append)
+    while not isinstance(run.action, Done):
+        if isinstance(run.action, Emit):
+            callback, progress = run.machine.heard(run.action.item)
+            callback(progress)
+            run.takes(after=1.0)
+        elif asked(until_asked(run)) == "execute":
+            starts(run, f"ex_{len(run.sent)}")
+        else:
+            says(run, "completed")
+    assert [(it.done, it.failed, it.in_flight, it.total) for it in told] == [
+        (1, 0, 0, 3),
+        (2, 1, 0, 3),
+        (3, 1, 0, 3),
+    ]
+    assert told[-1].seconds_left == 0.0
+    assert told[0].seconds_left > 0.0
 
 
-def test_without_progress_nobody_listens() -> None:
+def test_the_rate_limit_is_part_of_the_estimate() -> None:
+    """Two requests a row, sixty a minute."""
+    told: List[BatchProgress] = []
+    run = running([{}] * 121, concurrency=1, progress=told.append)
+    limit = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "40", "Date": EPOCH}
+    limit["X-RateLimit-Reset"] = str(784111777 + 30)
+    starts(run, "a", **limit)
+    says(until_asked(run), "completed", **limit)
+    estimate = run.machine.heard(run.action.item)[1].seconds_left
+    assert estimate == pytest.approx(30.0 + ((240 - 40) / 60 - 1) * 60)
+
+
+def test_how_many_there_are_is_known_where_the_rows_have_a_length() -> None:
+    assert Executions.wait_many(iter("aba")).total == 2
+    assert Workflows.run_many("w", [{}, {}]).total == 2
+    assert Workflows.run_many("w", iter([{}, {}])).total is None
+
+
+def test_a_start_is_told_as_soon_as_it_has_an_id() -> None:
+    told: List[RunOutcome] = []
+    run = running([{"n": 1}], on_start=told.append)
+    started = starts(run, "a").item
+    assert isinstance(started, RunStarted)
+    assert run.machine.heard(started) == (told.append, RunOutcome(0, {"n": 1}, "a"))
+    assert run.machine.in_flight == (started.outcome,)
+    run.takes()
+    says(until_asked(run), "completed")
+    assert run.machine.heard(run.action.item) is None
+    assert run.takes() == Done(None)
+
+
+def test_ordered_outcomes_come_in_the_order_of_the_rows() -> None:
+    run = running(numbered(), concurrency=2, ordered=True)
+    first = starts(run, "ex_0")
+    assert isinstance(first, Send)
+    for _ in range(200):
+        if isinstance(run.action, Wait):
+            run.waits()
+        elif asked(run) == "execute":
+            starts(run, f"ex_{len(run.sent)}")
+        else:
+            says(run, "running" if asked(run) == "ex_0" else "completed")
+    assert run.items == []
+    assert sum(request.method == "POST" for request in run.sent) == 8
+    kept = {item.index for item in run.machine.in_flight}
+    assert kept == set(range(8))
+    while asked(until_asked(run)) != "ex_0":
+        says(run, "running")
+    says(run, "completed")
+    while isinstance(run.action, Emit):
+        run.takes()
+    assert [item.index for item in run.items] == list(range(8))
+
+
+def test_an_ordered_batch_that_is_stopped_hands_over_what_it_has() -> None:
+    run = running(numbered(), concurrency=3, ordered=True)
+    run.replies(503, headers={"Retry-After": "20"})
+    until_asked(run)
+    starts(run, "a")
+    starts(run, "b")
+    run.replies(401)
+    while not isinstance(run.takes_all(), Fail):
+        says(until_asked(run), "completed")
+    assert [item.index for item in run.items] == [0, 1]
+    assert isinstance(run.error, AuthenticationError)
+
+
+def test_without_callbacks_nobody_listens() -> None:
     assert Executions.wait_many(["a"]).listener is None
     assert Workflows.run_many("w", [{}]).listener is None
 
@@ -535,6 +711,8 @@ REPLIES = (
     a_response(500),
     a_response(200, an_envelope({"status": "running"}), NEARLY_SPENT),
 )
+PAGE = a_response(200, {"data": [{"id": "ex_1", "inputs": {}}], "pagination": {"has_next": True}})
+LAST_PAGE = a_response(200, {"data": [{"id": "ex_2", "inputs": {}, "created_at": "2020-01-01"}]})
 
 
 def mixed() -> List[Any]:
@@ -542,27 +720,34 @@ def mixed() -> List[Any]:
 
 
 def test_the_table_is_true() -> None:
-    world = Possibilities((*REPLIES, STARTED, STARTED, STARTED))
     taken: Set[Transition] = set()
     for make in (
         lambda: stepping(Executions.wait_many(["a", "b"], timeout=20.0)),
         lambda: stepping(Executions.wait_many([], timeout=20.0)),
         lambda: stepping(Workflows.run_many("w", mixed(), concurrency=2, timeout=20.0)),
-        lambda: stepping(
-            Workflows.run_many("w", mixed(), concurrency=2, timeout=20.0, return_exceptions=True)
-        ),
-        lambda: stepping(Workflows.run_many("w", mixed()[1:], return_exceptions=True)),
-        lambda: stepping(Workflows.run_many("w", mixed()[1:])),
+        lambda: stepping(Workflows.run_many("w", mixed()[1:], on_start=print)),
         lambda: stepping(Workflows.run_many("w", mixed()[2:], timeout=20.0)),
     ):
-        taken |= wander(make, world, walks=300)
+        taken |= wander(make, Possibilities((*REPLIES, STARTED, STARTED, STARTED)), walks=300)
+    for page, more in itertools.product(
+        (PAGE, LAST_PAGE),
+        (
+            {"rows": mixed(), "settle_after": 1.0},
+            {"rows": [{}], "settle_after": 30.0},
+            {"rows": [{}], "on_unknown": "start", "settle_after": 0.2},
+            {"rows": []},
+            {"rows": [{"a": {1}}] * 16 + [{}]},
+        ),
+    ):
+        world = Journaled((*REPLIES, *[STARTED] * 3, *[page] * 3))
+        taken |= wander(partial(world.journaling, **more), world, walks=400, steps=60)
     assert_table_is_true(BatchMachine, taken)
+    assert_table_is_true(LookUpMachine, taken)
 
 
-class ManyProperties(MachineProperties):
+class BatchProperties(MachineProperties):
     """No start goes out again once it may have worked; inputs are read only as there is room."""
 
-    return_exceptions = True
     concurrency = 2
     responses = responses(
         st.one_of(
@@ -575,13 +760,7 @@ class ManyProperties(MachineProperties):
         self.read = 0
         self.acted: Set[Optional[str]] = set()
         return stepping(
-            Workflows.run_many(
-                "w",
-                self.inputs(),
-                concurrency=self.concurrency,
-                timeout=30.0,
-                return_exceptions=self.return_exceptions,
-            )
+            Workflows.run_many("w", self.inputs(), concurrency=self.concurrency, timeout=30.0)
         )
 
     def inputs(self) -> Iterator[Any]:
@@ -603,16 +782,12 @@ class ManyProperties(MachineProperties):
         return None
 
     def check(self) -> None:
-        missed = 0 if self.return_exceptions else 1
-        assert self.read <= len(self.stepper.items) + self.concurrency + missed
-        assert not (self.return_exceptions and isinstance(self.stepper.action, Fail))
-        if not self.return_exceptions:
-            assert not any(isinstance(item, FlowMaestroError) for item in self.stepper.items)
+        assert self.read <= len(self.stepper.items) + self.concurrency + 1
+        indexes = [item.index for item in self.stepper.items]
+        assert len(set(indexes)) == len(indexes)
+        if isinstance(self.stepper.action, Fail):
+            pointless = (*POINTLESS, RateLimitError)
+            assert isinstance(self.stepper.error, pointless)
 
 
-class RaisingManyProperties(ManyProperties):
-    return_exceptions = False
-
-
-TestManyProperties = collected(ManyProperties)
-TestRaisingManyProperties = collected(RaisingManyProperties)
+TestBatchProperties = collected(BatchProperties)

@@ -1,0 +1,141 @@
+"""The executions of a batch that run: which of them is asked for next, and when."""
+
+from __future__ import annotations
+
+import copy
+import heapq
+import math
+from typing import Dict, List, Optional, Tuple, Union
+
+from flowmaestro_core.actions import Done, Fail, Wait
+from flowmaestro_core.calls.call import CallMachine
+from flowmaestro_core.context import Context
+from flowmaestro_core.errors import FlowMaestroError, RateLimitError, TimeoutError
+from flowmaestro_core.executions.rows import Row
+from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, Poll, PollState, asked_pause
+from flowmaestro_core.payloads.reply import asks_for_tomorrow
+from flowmaestro_core.policy.polling import AdaptiveTimeout
+
+Queue = List[Tuple[float, int, "Flight"]]
+
+
+class Flight:
+    """One execution that runs, its row, and what is known of it."""
+
+    def __init__(self, row: Row, state: PollState) -> None:
+        self.row = row
+        self.state = state
+        self.ticket = 0
+        """Of its place in the queues; 0 while it has none."""
+
+
+class InFlight:
+    """Asks for each execution in its turn, and for each at its deadline.
+
+    Requests are held back together, since the rate limit is the key's; but no hold puts off the
+    last question of an execution, which comes at its deadline. While there are others, a
+    question is given up soon and asked again later with more patience.
+    """
+
+    def __init__(self) -> None:
+        self.flights: Dict[int, Flight] = {}
+        self.not_before = -math.inf
+        self._by_time: Queue = []
+        self._by_deadline: Queue = []
+        self._tickets = 0
+        self._asked: Optional[Flight] = None
+        self._asked_at = 0.0
+        self._patience = AdaptiveTimeout(most_doublings=3)
+        self._lost: Optional[FlowMaestroError] = None
+        """The failure of the last question, if that got no answer in time."""
+
+    def __len__(self) -> int:
+        return len(self.flights)
+
+    def follow(self, row: Row, waiting: Poll, now: float, ask_at: float) -> None:
+        """One more runs; its time counts from now."""
+        flight = self.flights[row.index] = Flight(row, PollState(waiting, now))
+        self._queue(flight, ask_at)
+        entry = (flight.state.deadline, flight.ticket, flight)
+        heapq.heappush(self._by_deadline, entry)
+
+    def hold(self, seconds: float, now: float) -> None:
+        """Ask for none for so long, but for those whose time is up."""
+        self.not_before = max(self.not_before, now + seconds)
+
+    def due(self) -> float:
+        """When the next question is due; infinite if nothing runs."""
+        if not self.flights:
+            return math.inf
+        while self._by_time[0][2].ticket != self._by_time[0][1]:
+            heapq.heappop(self._by_time)
+        while self._by_deadline[0][2].row.index not in self.flights:
+            heapq.heappop(self._by_deadline)
+        return min(max(self._by_time[0][0], self.not_before), self._by_deadline[0][0])
+
+    def ask(
+        self, context: Context, token: str, now: float, *, alone: bool
+    ) -> Optional[CallMachine]:
+        """The question that is due, if it still has a sense.
+
+        It has none past the deadline once the server has stopped to answer.
+        """
+        in_turn = max(self._by_time[0][0], self.not_before) <= now
+        flight = self._asked = heapq.heappop(self._by_time if in_turn else self._by_deadline)[2]
+        flight.ticket = 0
+        self._asked_at = now
+        if self._lost is not None and now > flight.state.deadline + LAST_POLL_TIMEOUT:
+            return None
+        alone = alone and len(self.flights) == 1
+        patience = math.inf if alone else self._patience.seconds(flight.state.unanswered)
+        return flight.state.question(context, token, now, patience)
+
+    def answered(
+        self, answer: Optional[Union[Done, Fail]], now: float
+    ) -> Tuple[Row, Union[Done, Fail, None]]:
+        """What became of the execution that was asked for; `None` if it goes on."""
+        flight, took, lost = self._asked, now - self._asked_at, 0.0
+        assert flight is not None  # noqa: S101 - for type checkers
+        self._asked = None
+        if answer is None:
+            answer = Fail(copy.copy(self._lost))  # type: ignore[arg-type]
+        elif isinstance(answer, Done):
+            self._patience.answered(took)
+            self._lost = None
+        elif isinstance(answer.error, TimeoutError):
+            self._patience.ran_out()
+            self._lost, lost = answer.error, took  # others come first for as long
+        verdict = flight.state.judge(answer, now)
+        if not isinstance(verdict, Wait):
+            del self.flights[flight.row.index]
+            return flight.row, verdict
+        ask_at = min(now + max(verdict.seconds, lost), flight.state.deadline)
+        self._queue(flight, ask_at)
+        if isinstance(answer, Fail) and asked_pause(answer.error):
+            self.hold(verdict.seconds, now)
+        return flight.row, None
+
+    def without_time(self, error: FlowMaestroError, now: float) -> List[Tuple[Row, Fail]]:
+        """Those that a 429, which is about the key, leaves no time for; they end with it."""
+        pause = refused_for(error)
+        if not pause:
+            return []
+        ended = [flight for flight in self.flights.values() if now + pause > flight.state.deadline]
+        for flight in ended:
+            flight.ticket = 0
+            del self.flights[flight.row.index]
+        if self.flights:
+            self.hold(pause, now)
+        return [(flight.row, flight.state.give_up(copy.copy(error))) for flight in ended]
+
+    def _queue(self, flight: Flight, ask_at: float) -> None:
+        self._tickets += 1
+        flight.ticket = self._tickets
+        heapq.heappush(self._by_time, (ask_at, flight.ticket, flight))
+
+
+def refused_for(error: FlowMaestroError) -> Optional[float]:
+    """Seconds for which the server refuses the key; `None` when that is not the trouble."""
+    if not isinstance(error, RateLimitError):
+        return None
+    return math.inf if asks_for_tomorrow(error) else asked_pause(error)

@@ -1,0 +1,105 @@
+"""What a batch has a journal keep: one record for each row, of an execution's start and end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any, Callable, Literal, NamedTuple, Optional, Protocol, Tuple, Union
+
+from flowmaestro_core.types import ExecutionStatus
+
+Key = Union[int, str]
+"""What tells a row from the others: its index, or what the caller's `key` makes of it."""
+
+RowState = Literal["open", "starting", "started", "ended"]
+"""`starting` is written before the request goes out; an `open` row is free to be started."""
+
+OnUnknown = Literal["error", "start"]
+
+
+class PathLike(Protocol):
+    """A path that is not text, such as a `pathlib.Path`."""
+
+    def __fspath__(self) -> str:
+        """The path as text."""
+        ...
+
+
+class JournalRow(NamedTuple):
+    """What is recorded of one row.
+
+    Attributes:
+        key: which row.
+        digest: of its inputs, see `digest_of`.
+        state: how far it has come.
+        attempt: how often it was started before on the caller's wish.
+        execution_id: its execution, once that is known.
+        execution: how that ended.
+        order: of two starts, the later one has the greater number; the journal counts.
+        age: seconds since it was recorded as `starting`, by the wall clock of the journal.
+
+    """
+
+    key: Key
+    digest: bytes
+    state: RowState
+    attempt: int = 0
+    execution_id: Optional[str] = None
+    execution: Any = None
+    order: int = 0
+    age: float = 0.0
+
+
+class Recalled(NamedTuple):
+    """What a journal tells after each `Record`.
+
+    Attributes:
+        rows: those that were asked for, as far as there are any.
+        known: how many rows it holds; without a key function, up to which index.
+        anchor: an execution of the workflow that is older than the batch.
+        age: seconds since the batch began.
+
+    """
+
+    rows: Tuple[JournalRow, ...] = ()
+    known: int = 0
+    anchor: Optional[str] = None
+    age: float = 0.0
+
+
+class JournalPlan(NamedTuple):
+    """Which journal a batch keeps, and how it deals with what it finds there.
+
+    Attributes:
+        path: of the file.
+        workflow_id: which workflow it is about.
+        key: makes a row's key from the row; by default a row is known by its index.
+        rerun: the statuses of ended executions whose rows are started again.
+        settle_after: seconds from a start until it can be relied on to be listed.
+        on_unknown: what happens to rows of which nobody knows whether they were started.
+
+    """
+
+    path: Union[str, PathLike]
+    workflow_id: str
+    key: Optional[Callable[[Any], Key]] = None
+    rerun: Tuple[ExecutionStatus, ...] = ()
+    settle_after: float = 60.0
+    on_unknown: OnUnknown = "error"
+
+
+def digest_of(encoded: Union[bytes, str]) -> bytes:
+    """A digest of JSON that is the same for all that the server takes for the same.
+
+    Keys are sorted and numbers are doubles: the server rounds `12345678901234567890`, and sends
+    `1.0` back as `1`. Booleans are no numbers.
+    """
+    value = json.loads(encoded, parse_int=_double, parse_float=_double)
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(canonical.encode(), digest_size=16).digest()
+
+
+def _double(digits: str) -> Optional[float]:
+    number = float(digits) + 0.0  # JavaScript writes minus zero as 0
+    return number if math.isfinite(number) else None  # and what is beyond a double as null

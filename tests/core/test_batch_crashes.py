@@ -1,0 +1,295 @@
+"""A batch with a journal, through crashes at every point and whatever a look-up answers.
+
+The promise: no row is started twice, provided that an accepted start is listed within
+`settle_after`, and nobody else starts the same inputs. Rows with equal inputs are one another's
+equals: no more are started than there are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import datetime, timezone
+from typing import Any, Dict, List, Optional
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from journals import MemoryJournal
+from stepping import Stepper, a_context, a_response, an_envelope, an_error
+
+from flowmaestro_core.actions import Done, Emit, Fail, Record, Send, Wait
+from flowmaestro_core.errors import StartUnknownError
+from flowmaestro_core.executions.batch import RunStarted
+from flowmaestro_core.http.dates import http_date
+from flowmaestro_core.http.messages import Phase, Request
+from flowmaestro_core.resources.workflows import Workflows
+
+SETTLE_AFTER = 60.0
+ROWS = [{"n": n // 2} for n in range(6)]
+"""Two by two with equal inputs."""
+
+
+class Execution:
+    def __init__(self, number: int, inputs: Any, created_at: float, listed_at: float) -> None:
+        self.id = f"ex_{number}"
+        self.inputs = inputs
+        self.created_at = created_at
+        self.listed_at = listed_at
+        self.status = "running"
+
+    def shown(self) -> Dict[str, Any]:
+        return {
+            "id": self.id,
+            "status": self.status,
+            "inputs": self.inputs,
+            "created_at": datetime.fromtimestamp(self.created_at, timezone.utc).isoformat(),
+            "outputs": None,
+            "error": None,
+        }
+
+
+class Server:
+    """Accepts starts, lists what it has accepted, and may be slow to do so."""
+
+    def __init__(self) -> None:
+        self.executions = [Execution(0, {}, 0.0, 0.0)]
+        self.late: List[Any] = []
+        """Starts that are on their way, with the time by which they arrive."""
+
+    def accept(self, request: Request, now: float, listed_after: float) -> Execution:
+        inputs = json.loads(request.body)["inputs"]
+        execution = Execution(len(self.executions), inputs, now, now + listed_after)
+        self.executions.append(execution)
+        return execution
+
+    def page(self, request: Request, now: float) -> Any:
+        listed = [it for it in reversed(self.executions) if it.listed_at <= now]
+        query = dict(part.split("=") for part in request.url.partition("?")[2].split("&"))
+        size, number = int(query["per_page"]), int(query["page"])
+        rows = listed[(number - 1) * size : number * size]
+        more = {"pagination": {"has_next": number * size < len(listed)}}
+        headers = {"Date": http_date(now)}
+        return a_response(200, an_envelope([it.shown() for it in rows], **more), headers)
+
+    def started(self) -> Counter[str]:
+        return Counter(json.dumps(it.inputs) for it in self.executions)
+
+
+class CrashingBatch(RuleBasedStateMachine):
+    """One rule for each thing that can happen next; a crash can happen always."""
+
+    on_unknown = "error"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self.journal = MemoryJournal(lambda: self.now)
+        self.server = Server()
+        self.stepper: Optional[Stepper] = None
+
+    @property
+    def action(self) -> Any:
+        return None if self.stepper is None else self.stepper.action
+
+    def sends(self, method: str, *, many: Optional[bool] = None) -> bool:
+        action = self.action
+        if not isinstance(action, Send) or action.request.method != method:
+            return False
+        return many is None or many is ("?" in action.request.url)
+
+    def replies(self, response: Any) -> None:
+        assert self.stepper is not None
+        self.arrive()
+        self.stepper.now = self.now
+        status, body = response.status, json.loads(response.body or b"null")
+        self.stepper.replies(status, body, response.headers.pairs)
+
+    def arrive(self) -> None:
+        """What is on its way arrives in time, whoever has given it up."""
+        for request, by in self.server.late[:]:
+            if by <= self.now:
+                self.server.late.remove((request, by))
+                self.server.accept(request, by, 0.0)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.arrive()
+
+    @precondition(lambda self: self.stepper is None)
+    @rule(idle=st.sampled_from([0.0, 0.5, 30.0, 70.0, 1e4]))
+    def the_same_call_is_made(self, idle: float) -> None:
+        self.pass_time(idle)
+        batch = Workflows.run_many(
+            "w",
+            ROWS,
+            concurrency=2,
+            journal="unused",
+            settle_after=SETTLE_AFTER,
+            on_unknown=self.on_unknown,  # type: ignore[arg-type]
+        )
+        self.stepper = Stepper(batch.machine(a_context(), "token"))
+        self.stepper.now = self.now
+        self.stepper.start()
+
+    @precondition(lambda self: isinstance(self.action, Record))
+    @rule()
+    def it_is_recorded(self) -> None:
+        assert self.stepper is not None
+        recalled = self.journal.keep(self.action)
+        self.stepper.now = self.now
+        self.stepper.records(recalled)
+
+    @precondition(lambda self: isinstance(self.action, Record))
+    @rule()
+    def it_dies_when_it_is_recorded(self) -> None:
+        self.journal.keep(self.action)
+        self.it_dies()
+
+    @precondition(lambda self: self.stepper is not None)
+    @rule()
+    def it_dies(self) -> None:
+        self.stepper = None
+
+    @precondition(lambda self: self.stepper is not None)
+    @rule()
+    def it_is_closed(self) -> None:
+        assert self.stepper is not None
+        last = self.stepper.machine.last_record()
+        if last is not None:
+            self.journal.keep(last)
+        self.stepper = None
+
+    @precondition(lambda self: self.sends("POST"))
+    @rule(listed_after=st.floats(0, SETTLE_AFTER - 2))
+    def a_start_is_accepted(self, listed_after: float) -> None:
+        execution = self.server.accept(self.action.request, self.now, listed_after)
+        self.replies(a_response(202, an_envelope({"execution_id": execution.id})))
+
+    @precondition(lambda self: self.sends("POST"))
+    @rule(
+        acted=st.sampled_from(["at once", "late", "never"]),
+        by=st.sampled_from(["reset", "timeout", "500", "death"]),
+    )
+    def a_starts_reply_is_lost(self, acted: str, by: str) -> None:
+        assert self.stepper is not None
+        if acted == "at once":
+            self.server.accept(self.action.request, self.now, SETTLE_AFTER - 2)
+        elif acted == "late":
+            self.server.late.append((self.action.request, self.now + SETTLE_AFTER - 2))
+        if by == "death":
+            self.it_dies()
+        elif by == "500":
+            self.replies(a_response(500))
+        else:
+            self.pass_time(self.action.timeout if by == "timeout" else 0.0)
+            self.stepper.now = self.now
+            self.stepper.fails(Phase.MAYBE_PROCESSED, timed_out=by == "timeout")
+
+    @precondition(lambda self: self.sends("POST"))
+    @rule(how=st.sampled_from(["not sent", "429", "422", "503", "401", "day"]))
+    def a_start_is_refused(self, how: str) -> None:
+        assert self.stepper is not None
+        if how == "not sent":
+            self.stepper.now = self.now
+            self.stepper.fails(Phase.NOT_SENT)
+        elif how == "day":
+            self.replies(a_response(429, an_error("rate_limit_exceeded", window="day")))
+        else:
+            headers = {"Retry-After": "50"} if how in ("429", "503") else {}
+            self.replies(a_response(int(how), headers=headers))
+
+    @precondition(lambda self: self.sends("GET", many=False))
+    @rule(status=st.sampled_from(["running", "completed", "failed", "404"]))
+    def an_execution_is_asked_for(self, status: str) -> None:
+        if status == "404":
+            self.replies(a_response(404))
+            return
+        name = self.action.request.url.rpartition("/")[2]
+        execution = next(it for it in self.server.executions if it.id == name)
+        execution.status = status
+        self.replies(a_response(200, an_envelope(execution.shown())))
+
+    @precondition(lambda self: self.sends("GET", many=True))
+    @rule(how=st.sampled_from(["true", "true", "true", "500", "empty", "404"]))
+    def a_page_is_asked_for(self, how: str) -> None:
+        if how == "true":
+            self.arrive()
+            self.replies(self.server.page(self.action.request, self.now))
+        elif how == "empty":  # so it is with the key of another workspace
+            self.replies(a_response(200, an_envelope([], pagination={"has_next": False})))
+        else:
+            self.replies(a_response(int(how)))
+
+    @precondition(lambda self: isinstance(self.action, Wait))
+    @rule()
+    def it_waits(self) -> None:
+        assert self.stepper is not None
+        self.pass_time(self.action.seconds)
+        self.stepper.now = self.now
+        self.stepper.waits(after=0.0)
+
+    @precondition(lambda self: isinstance(self.action, Emit))
+    @rule(after=st.sampled_from([0.0, 100.0]))
+    def it_is_taken(self, after: float) -> None:
+        assert self.stepper is not None
+        self.pass_time(after)
+        self.stepper.now = self.now
+        self.stepper.takes()
+
+    @precondition(lambda self: isinstance(self.action, (Done, Fail)))
+    @rule()
+    def it_is_over(self) -> None:
+        assert self.stepper is not None
+        items = [it for it in self.stepper.items if not isinstance(it, RunStarted)]
+        indexes = [it.index for it in items]
+        assert len(set(indexes)) == len(indexes)
+        if isinstance(self.action, Done):
+            assert sorted(indexes) == list(range(len(ROWS)))
+        ids = [it.execution_id for it in items if it.execution_id is not None]
+        assert len(set(ids)) == len(ids)
+        self.it_dies()
+
+    @invariant()
+    def no_row_is_started_twice(self) -> None:
+        self.arrive()
+        for inputs, times in self.server.started().items():
+            assert times <= 2, f"{inputs} was started {times} times"
+
+    def teardown(self) -> None:
+        """Left alone, with a server that is well, the batch comes to its end; so does the next."""
+        if self.stepper is not None:
+            self.goes_on()
+            self.it_is_over()
+        self.the_same_call_is_made(0.0)
+        self.goes_on()
+        assert isinstance(self.action, Done)
+        assert self.stepper is not None
+        assert not [it for it in self.stepper.items if isinstance(it.error, StartUnknownError)]
+        assert self.server.started()["{}"] == 1
+
+    def goes_on(self) -> None:
+        for _ in range(400):
+            if isinstance(self.action, Record):
+                self.it_is_recorded()
+            elif isinstance(self.action, Wait):
+                self.it_waits()
+            elif isinstance(self.action, Emit):
+                self.it_is_taken(0.0)
+            elif self.sends("POST"):
+                self.a_start_is_accepted(0.0)
+            elif self.sends("GET", many=True):
+                self.a_page_is_asked_for("true")
+            elif self.sends("GET"):
+                self.an_execution_is_asked_for("completed")
+            else:
+                return
+            self.no_row_is_started_twice()
+        pytest.fail("there is no end")
+
+
+TestCrashes = CrashingBatch.TestCase
+TestCrashes.settings = settings(
+    max_examples=150, stateful_step_count=60, deadline=None, database=None
+)

@@ -1,0 +1,166 @@
+"""The handles of batches: as those of streams, with what runs, and a journal beside the driver.
+
+The journal is let go of with the handle: at the end, at an error, and when it is closed or
+collected. That touches the disk.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple
+
+from flowmaestro_core.executions.batch import BatchMachine, RunStarted
+from flowmaestro_core.executions.outcome import RunOutcome
+from flowmaestro_transports.contract import AsyncTransport, Dice, Transport
+from flowmaestro_transports.driving.callbacks import refuse_awaitable
+from flowmaestro_transports.driving.iterators import AsyncStream, SyncStream
+from flowmaestro_transports.observing.observers import Observers
+
+if TYPE_CHECKING:
+    from flowmaestro_transports.driving.journal import Journal
+
+
+class _Runs:
+    """What a handle tells of its batch."""
+
+    _machine: Any
+    _journal: Optional[Journal]
+
+    @property
+    def in_flight(self) -> Tuple[RunOutcome, ...]:
+        """The executions that run, or have ended and were not handed over; each has its id.
+
+        Also after `close()`, and after an exception has ended the iteration.
+        """
+        runs: Tuple[RunOutcome, ...] = self._machine.in_flight
+        return runs
+
+    def __len__(self) -> int:
+        """How many rows there are in all; `TypeError` where that is not known."""
+        total: Optional[int] = self._machine.total
+        if total is None:
+            raise TypeError("how many rows there are is not known: what was given has no length")
+        return total
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _leave(self) -> None:
+        """Let go of the journal; nobody advances any more."""
+        if self._journal is not None:
+            self._journal.close(self._machine.last_record())
+
+    def _callback(self, item: Any) -> Optional[Tuple[Callable[[Any], Any], Any]]:
+        told: Optional[Tuple[Callable[[Any], Any], Any]] = self._machine.heard(item)
+        return told
+
+
+class SyncRuns(_Runs, SyncStream[RunOutcome]):
+    """Outcomes as they come, for `for`. Close it, or use `with`, to leave early."""
+
+    def __init__(
+        self,
+        machine: BatchMachine,
+        transport: Transport,
+        observers: Optional[Observers],
+        dice: Optional[Dice],
+        journal: Optional[Journal],
+    ) -> None:
+        self._journal = journal
+        super().__init__(machine, transport, None, observers, dice)
+        self._driver.journal = journal
+
+    def __next__(self) -> RunOutcome:
+        """The next outcome, as `SyncStream.__next__`."""
+        try:
+            while True:
+                item: Any = super().__next__()
+                self._call_back(item)
+                if not isinstance(item, RunStarted):
+                    outcome: RunOutcome = item
+                    return outcome
+        except BaseException:
+            if self._driver.closed:
+                self._leave()
+            raise
+
+    def _call_back(self, item: Any) -> None:
+        told = self._callback(item)
+        if told is None:
+            return
+        callback, argument = told
+        try:
+            refuse_awaitable("the callback", callback(argument))
+        except StopIteration as stray:  # which would end a `for`
+            self._driver.close()
+            raise RuntimeError("a callback raised StopIteration") from stray
+        except BaseException:
+            self._driver.close()
+            raise
+
+    def close(self) -> None:
+        """Go no further. What runs goes on, and is in `in_flight`; closing twice is harmless."""
+        super().close()
+        if self._turn.acquire(False):  # else whoever advances lets go of the journal
+            try:
+                self._leave()
+            finally:
+                self._turn.release()
+
+
+class AsyncRuns(_Runs, AsyncStream[RunOutcome]):
+    """Outcomes as they come, for `async for`. Close it, or use `async with`, to leave early."""
+
+    def __init__(
+        self,
+        machine: BatchMachine,
+        transport: AsyncTransport,
+        observers: Optional[Observers],
+        dice: Optional[Dice],
+        journal: Optional[Journal],
+    ) -> None:
+        self._journal = journal
+        super().__init__(machine, transport, None, observers, dice)
+        self._driver.journal = journal
+
+    async def __anext__(self) -> RunOutcome:
+        """The next outcome, as `AsyncStream.__anext__`."""
+        try:
+            while True:
+                item: Any = await super().__anext__()
+                await self._call_back(item)
+                if not isinstance(item, RunStarted):
+                    outcome: RunOutcome = item
+                    return outcome
+        except BaseException:
+            if self._driver.closed:
+                self._leave()
+            raise
+
+    async def _call_back(self, item: Any) -> None:
+        told = self._callback(item)
+        if told is None:
+            return
+        callback, argument = told
+        try:
+            heard = callback(argument)
+            if inspect.isawaitable(heard):
+                await heard
+        except StopAsyncIteration as stray:  # which would end an `async for`
+            await self._driver.close()
+            raise RuntimeError("a callback raised StopAsyncIteration") from stray
+        except BaseException:
+            await self._driver.close()
+            raise
+
+    async def close(self) -> None:
+        """As `SyncRuns.close`."""
+        await super().close()
+        if not self._busy:
+            self._leave()
+
+    aclose = close
+
+    def __del__(self) -> None:
+        self._leave()
+        super().__del__()
