@@ -163,7 +163,7 @@ def _is_too_deep(text: str, value: Any) -> bool:
     level: List[Any] = [value]
     for _ in range(MAX_JSON_DEPTH):
         values = chain.from_iterable(it.values() if isinstance(it, dict) else it for it in level)
-        level = [each for each in values if isinstance(each, (dict, list))]
+        level = [each for each in values if each and isinstance(each, (dict, list))]
         if not level:
             return False
     return True
