@@ -160,10 +160,10 @@ def _is_too_deep(text: str, value: Any) -> bool:
     """
     if text.count("[") + text.count("{") <= MAX_JSON_DEPTH:
         return False
-    level: List[Any] = [value]
-    for _ in range(MAX_JSON_DEPTH):
-        values = chain.from_iterable(it.values() if isinstance(it, dict) else it for it in level)
-        level = [each for each in values if each and isinstance(each, (dict, list))]
+    level: List[Any] = [[value]]
+    for _ in range(MAX_JSON_DEPTH + 1):
+        values = chain.from_iterable(it if it.__class__ is list else it.values() for it in level)
+        level = [each for each in values if each and each.__class__ in (dict, list)]
         if not level:
             return False
     return True
