@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import nox
@@ -92,6 +93,21 @@ def tests(session: nox.Session) -> None:
     # What the session `core` runs on the newest Python need not be run there twice.
     done = ("--ignore=tests/core",) if session.python == NEWEST else ()
     session.run("pytest", *(session.posargs or (*PARALLEL, *done)))
+
+
+@nox.session(python=sorted({FLOOR, NEWEST} & set(INSTALLED)))
+def flakes(session: nox.Session) -> None:
+    """The whole suite three times, while other work keeps every core busy."""
+    session.install("--editable", ".[test,types]")
+    busy = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(busy) for _ in range(os.cpu_count() or 1)]
+    try:
+        for _ in range(3):
+            session.run("pytest", *(session.posargs or PARALLEL))
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 @nox.session(python=INSTALLED)
