@@ -17,6 +17,7 @@ the server --base-url or $FLOWMAESTRO_BASE_URL.
 _EXAMPLES = """\
 examples:
   flowmaestro run wf_123 -i name=Ada
+  flowmaestro map wf_123 rows.csv --out results.jsonl
   flowmaestro chat agent_123
   flowmaestro list workflows --json
   flowmaestro doctor
@@ -173,6 +174,20 @@ COMMANDS: Dict[str, Tuple[str, Tuple[_Argument, ...], Tuple[str, ...]]] = {
         "follow an execution to its end",
         (_EXECUTION, *_FOLLOW, *_json("print each event as a line of JSON")),
         ("2f1c9a52-…", "2f1c9a52-… --json"),
+    ),
+    "map": (
+        "run a workflow for each row of a file; the same command again goes on where it was",
+        (
+            _WORKFLOW,
+            _of("rows", "a .csv file (cells are text) or a .jsonl file (an object on each line)"),
+            _option("--out", "FILE", "where results go, a JSON line for each row", required=True),
+            _option("--journal", "FILE", "where progress is kept [OUT.journal]"),
+            _option("--concurrency", "N", "how many at a time [10]", type=_COUNT, default=10),
+            _TIMEOUT,
+            *_CHECK,
+            *_json("print each result as a line of JSON, too"),
+        ),
+        ("wf_123 rows.csv --out results.jsonl",),
     ),
     "chat": (
         "talk to an agent",

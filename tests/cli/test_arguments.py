@@ -20,7 +20,7 @@ def test_version(flowmaestro):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], ["run", "doctor", "serve", "demo", "examples:", "exit status:"]),
+        ([], ["run", "map", "doctor", "serve", "demo", "examples:", "exit status:"]),
         (
             ["serve"],
             ["--host", "--port", "--shapes", "--events", "--api-key", "--allow-webhooks-to"],

@@ -1,0 +1,122 @@
+"""`map`: rows from a file, results to a file, and going on after a kill."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections import Counter
+
+import pytest
+
+from flowmaestro.testing import FakeFlowMaestro, running_server
+
+
+@pytest.fixture
+def rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("name,age\nAda,36\nGrace,85\n")
+    return tmp_path
+
+
+def results(path):
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_each_row_is_run_and_cells_are_text(command, rows):
+    done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl", "--json")
+    assert done.status == 0
+    found = sorted(results(rows / "out.jsonl"), key=lambda line: line["index"])
+    assert [line["inputs"] for line in found] == [
+        {"name": "Ada", "age": "36"},
+        {"name": "Grace", "age": "85"},
+    ]
+    assert [line["outputs"]["message"] for line in found] == ["Hello, Ada!", "Hello, Grace!"]
+    assert len(done.out.splitlines()) == 2
+    assert done.err.splitlines()[-1].startswith("2 of 2, 0 failed")
+
+
+def test_the_same_command_again_starts_nothing_and_writes_the_results_anew(command, fake, rows):
+    which = ["map", "wf_123", "rows.csv", "--out", "out.jsonl"]
+    command(*which)
+    first = (rows / "out.jsonl").read_text()
+    started = len(fake.executions)
+    (rows / "out.jsonl").unlink()
+    assert command(*which).status == 0
+    assert sorted((rows / "out.jsonl").read_text()) == sorted(first)
+    assert len(fake.executions) == started
+
+
+def test_a_results_file_without_a_journal_is_not_overwritten(command, rows):
+    (rows / "out.jsonl").write_text("precious")
+    done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
+    assert (done.status, (rows / "out.jsonl").read_text()) == (2, "precious")
+    assert "out.jsonl.journal is not" in done.err
+
+
+def test_rows_that_fail_exit_1(command, fake, rows):
+    fake.workflow("wf_bad", error="Broke")
+    done = command("map", "wf_bad", "rows.csv", "--out", "out.jsonl")
+    assert done.status == 1
+    assert "2 of 2 rows did not complete; see out.jsonl" in done.err
+    assert {line["error"] for line in results(rows / "out.jsonl")} == {"Broke"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("rows.csv", "a,b\n1,2\n3\n", "rows.csv, row 2: 1 cells, but 2 columns"),
+        ("rows.csv", "a,,b\n", "rows.csv: column 2 has no name"),
+        ("rows.csv", "a,b,a\n", "rows.csv: column 3 is named 'a' like another"),
+        ("rows.csv", 'a\n"x\n', "rows.csv, line 2: unexpected end of data"),
+        ("rows.jsonl", '{"a": 1}\n\n{"a"\n', "rows.jsonl, line 3: this is no JSON"),
+        ("rows.jsonl", "[1]\n", "rows.jsonl, line 1: it must be a JSON object"),
+        ("rows.txt", "", "rows.txt must be a .csv or a .jsonl file"),
+    ],
+)
+def test_malformed_rows_are_named_and_start_nothing(command, fake, rows, name, text, said):
+    (rows / name).write_text(text)
+    before = len(fake.executions)
+    done = command("map", "wf_123", name, "--out", "out.jsonl")
+    assert (done.status, done.out) == (2, "")
+    assert said in done.err
+    assert len(fake.executions) == before
+    assert not (rows / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("fake", [["documented"]], indirect=True)
+def test_a_strict_schema_refuses_a_row_before_anything_is_started(command, fake, rows):
+    (rows / "schema.json").write_text('{"required": ["email"]}')
+    before = len(fake.executions)
+    which = ["map", "wf_123", "rows.csv", "--out", "out.jsonl", "--schema", "schema.json"]
+    done = command(*which)
+    assert (done.status, len(fake.executions)) == (2, before)
+    assert "rows.csv, row 1: the input 'email' is missing; nothing was started" in done.err
+    assert command(*which, "--no-check").status == 0
+
+
+def test_killed_and_repeated_each_row_is_run_once(flowmaestro, rows):
+    fake = FakeFlowMaestro()
+    count = 500
+    lines = "".join(f"row {number}\n" for number in range(count))
+    (rows / "rows.csv").write_text("name\n" + lines)
+    before = len(fake.executions)
+    with running_server(fake) as url:
+        which = ["map", "wf_123", "rows.csv", "--out", "out.jsonl", "--concurrency", "50"]
+        where = ["--base-url", url, "--api-key", fake.api_key]
+        process = subprocess.Popen(
+            [*flowmaestro.command, *which, *where, "--json"],
+            env=flowmaestro.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(100):
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        done = flowmaestro.run(*which, *where, timeout=240)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert sorted(line["index"] for line in results(rows / "out.jsonl")) == list(range(count))
+    names = Counter(execution.inputs["name"] for execution in fake.executions[before:])
+    assert set(names.values()) == {1}
+    assert len(names) == count
