@@ -134,6 +134,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def batches(session: nox.Session) -> None:
+    """Twenty batches of 2,000 rows, each killed three times; `-- SEED ROWS` for one."""
+    session.install("--editable", ".[test]")
+    session.run("python", "tests/batches/harness/dying_batch.py", *session.posargs)
+
+
+@nox.session(python=NEWEST)
 def fuzz(session: nox.Session) -> None:
     """A hundred thousand damaged replies; `-- --seed 2` for others."""
     session.install("--editable", ".[test]")

@@ -227,6 +227,10 @@ class Workflows(Resource[D]):
                 raise ValueError(f'rerun must hold "failed" and "cancelled" only, not {status!r}')
         plan = None
         if journal is not None:
+            if not (isinstance(journal, str) or hasattr(journal, "__fspath__")):
+                raise TypeError(f"journal must be a path, not {type(journal).__name__}")
+            if not journal:
+                raise ValueError("journal must not be empty")
             plan = JournalPlan(journal, workflow_id, key, statuses, settle_after, on_unknown)
         return Batch(
             partial(waiting_for, poll_interval=poll_interval, timeout=timeout, on_poll=None),

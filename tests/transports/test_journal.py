@@ -1,0 +1,376 @@
+"""The journal of a batch, on disk: what it refuses, what it survives, and what it tells."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+
+import anyio
+import pytest
+
+from flowmaestro import (
+    AsyncFlowMaestroClient,
+    FlowMaestroClient,
+    InsufficientCreditsError,
+    JournalError,
+    RateLimitError,
+    StartUnknownError,
+)
+from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
+from flowmaestro_core.actions import Record
+from flowmaestro_core.executions.records import JournalPlan, JournalRow
+from flowmaestro_transports.driving.journal import Journal
+
+ROWS = [{"n": number} for number in range(12)]
+
+
+@pytest.fixture
+def fake():
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_mine", outputs=dict)
+    return fake
+
+
+@pytest.fixture
+def client(fake):
+    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+        yield client
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "runs.sqlite3"
+
+
+@pytest.fixture
+def run(client, path):
+    def run(rows=ROWS, **more):
+        return client.workflows.run_many("wf_mine", rows, journal=path, **more)
+
+    return run
+
+
+def left_in_the_middle(runs, after=4):
+    with runs:
+        return [next(runs) for _ in range(after)]
+
+
+def ledger(fake):
+    return sorted(execution.inputs["n"] for execution in fake.executions)
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+def test_the_same_call_goes_on(run, fake, kind):
+    first = left_in_the_middle(run(kind(ROWS)))
+    outcomes = list(run(kind(ROWS)))
+    assert {it.index for it in outcomes if it.replayed} >= {it.index for it in first}
+    assert sorted(it.outputs["n"] for it in outcomes) == list(range(12))
+    assert ledger(fake) == list(range(12))
+    assert all(it.replayed for it in run(kind(ROWS)))
+
+
+def test_an_awaiting_client_goes_on_too(fake, path):
+    async def main():
+        transport = AsyncMemoryTransport(fake)
+        async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as client:
+            async with client.workflows.run_many("wf_mine", ROWS, journal=path) as runs:
+                await runs.__anext__()
+                assert len(runs) == 12
+            assert all(it.execution_id for it in runs.in_flight)
+            runs = client.workflows.run_many("wf_mine", ROWS, journal=path)
+            return [it async for it in runs]
+
+    outcomes = anyio.run(main)
+    assert len(outcomes) == 12
+    assert ledger(fake) == list(range(12))
+
+
+def test_an_awaiting_handle_that_is_dropped_lets_go_of_the_journal(fake, path):
+    async def main():
+        transport = AsyncMemoryTransport(fake)
+        async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as client:
+            for _ in range(2):
+                runs = client.workflows.run_many("wf_mine", ROWS, journal=path)
+                await runs.__anext__()
+                del runs
+
+    anyio.run(main)
+
+
+def test_only_its_owner_can_read_it(run, path):
+    with run() as runs:
+        next(runs)
+        for name in os.listdir(path.parent):
+            assert stat.S_IMODE(os.stat(path.parent / name).st_mode) == 0o600, name
+    assert sorted(os.listdir(path.parent)) == ["runs.sqlite3", "runs.sqlite3.lock"]
+
+
+def test_it_can_be_read_while_the_batch_runs(run, path):
+    with run() as runs:
+        next(runs)
+        db = sqlite3.connect(path)
+        assert db.execute("SELECT count(*) FROM rows WHERE state = 3").fetchone()[0] >= 1
+        db.close()
+
+
+def test_a_second_batch_is_refused_at_once(run, path):
+    with run() as runs:
+        with pytest.raises(JournalError, match="is in use by another batch") as caught:
+            run()
+        assert caught.value.code == "journal_busy"
+        assert str(path) in str(caught.value)
+        opened = textwrap.dedent(f"""
+            from flowmaestro_core.executions.records import JournalPlan
+            from flowmaestro_transports.driving.journal import Journal
+            Journal(JournalPlan({str(path)!r}, "wf_mine"), "r", lambda: 0.0, "t")
+        """)
+        done = subprocess.run([sys.executable, "-c", opened], capture_output=True, text=True)
+        assert "is in use by another batch" in done.stderr
+        next(runs)
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        ([*ROWS[:3], {"n": 99}, *ROWS[4:]], r"inputs\[3\] is not what the journal has"),
+        (ROWS[:6], r"it has inputs\[11\], and these rows end with inputs\[5\]"),
+    ],
+)
+def test_other_rows_are_refused_by_name(run, fake, kind, rows, named):
+    list(run())
+    with pytest.raises(JournalError, match=named) as caught:
+        list(run(kind(rows)))
+    assert caught.value.code == "journal_mismatch"
+    assert len(fake.executions) == 12
+
+
+def test_other_rows_of_a_sequence_are_refused_before_anything_is_started(run, fake):
+    left_in_the_middle(run())
+    begun = len(fake.executions)
+    with pytest.raises(JournalError, match=r"inputs\[0\]"):
+        list(run([{"n": 99}, *ROWS[1:], {"n": 12}]))
+    assert len(fake.executions) == begun
+
+
+def test_another_workflow_or_api_root_is_refused(run, fake, client, path):
+    list(run())
+    with pytest.raises(JournalError, match="its workflow: wf_mine, not wf_123"):
+        client.workflows.run_many("wf_123", ROWS, journal=path)
+    other = FlowMaestroClient(
+        fake.api_key, base_url="https://other.test", transport=MemoryTransport(fake)
+    )
+    with pytest.raises(JournalError, match=r"its API root: .*, not https://other\.test"):
+        other.workflows.run_many("wf_mine", ROWS, journal=path)
+    with pytest.raises(JournalError, match="its rows: known by their index, not known by a key"):
+        run(key=lambda row: row["n"])
+
+
+def test_rows_at_the_end_are_added(run, fake):
+    list(run())
+    outcomes = list(run([*ROWS, {"n": 12}]))
+    assert [it.index for it in outcomes if not it.replayed] == [12]
+    assert ledger(fake) == list(range(13))
+
+
+def test_with_a_key_rows_move(run, fake):
+    by_n = {"key": lambda row: row["n"]}
+    list(run(**by_n))
+    outcomes = list(run([{"n": 12}, *reversed(ROWS)], **by_n))
+    assert [it.index for it in outcomes if not it.replayed] == [0]
+    assert all(it.outputs == it.inputs for it in outcomes)
+    assert ledger(fake) == list(range(13))
+
+
+def test_a_key_names_what_it_refuses(run, fake):
+    with pytest.raises(JournalError, match=r"inputs\[1\] and inputs\[2\] have the same key 'x'"):
+        list(run(ROWS[:3], key=lambda row: "x" if row["n"] else "y"))
+    assert fake.executions == []
+    with pytest.raises(TypeError, match=r"key must make a str or an int of inputs\[0\], not float"):
+        list(run(ROWS[:3], key=lambda row: 0.5))
+    list(run(ROWS[:3], key=lambda row: str(row["n"])))
+    with pytest.raises(JournalError, match=r"inputs\[0\] is not what the journal has under the k"):
+        list(run(ROWS[3:6], key=lambda row: str(row["n"] - 3)))
+
+
+def test_refused_starts_are_tried_again(run, fake):
+    fake.fail_next(status=422, path="/workflows/*/execute")
+    refused = [it for it in run() if it.error]
+    assert len(refused) == 1
+    outcomes = list(run())
+    assert all(it.ok for it in outcomes)
+    assert [it.index for it in outcomes if not it.replayed] == [refused[0].index]
+
+
+def test_what_has_failed_is_started_again_on_request_only(run, fake):
+    fake.workflow("wf_mine", fails_at="work")
+    assert [it.execution["status"] for it in run(ROWS[:2])] == ["failed"] * 2
+    assert all(it.replayed for it in run(ROWS[:2]))
+    fake.workflow("wf_mine", outputs=dict)
+    assert all(it.ok for it in run(ROWS[:2], rerun=["failed"]))
+    keys = [it.headers.get("idempotency-key") for it in fake.requests if it.method == "POST"]
+    assert len(set(keys)) == len(keys) == 4
+    assert all(it.replayed and it.ok for it in run(ROWS[:2], rerun=["failed"]))
+
+
+def test_a_lack_of_credits_and_a_spent_day_leave_the_journal_intact(run, fake):
+    fake.set_credits(4)
+    with pytest.raises(InsufficientCreditsError):
+        list(run())
+    fake.set_credits(None)
+    fake.rate_limit(per_day=len(fake.requests) + 5)
+    with pytest.raises(RateLimitError) as caught:
+        list(run())
+    assert caught.value.retry_after > 0
+    fake.rate_limit(per_day=10_000)
+    fake.clock.advance(caught.value.retry_after)
+    assert all(it.ok for it in run())
+    assert ledger(fake) == list(range(12))
+
+
+@pytest.mark.parametrize("acted", [True, False])
+def test_a_start_whose_reply_is_lost_is_settled(run, fake, acted):
+    if acted:
+        fake.drop_connection(path="/workflows/*/execute")
+    else:
+        fake.fail_next(status=500, path="/workflows/*/execute")
+    begun = fake.clock.now
+    assert all(it.ok for it in run())
+    assert ledger(fake) == list(range(12))
+    assert fake.clock.now - begun >= 60.0
+    keys = [it.headers["idempotency-key"] for it in fake.requests if it.method == "POST"]
+    assert len(set(keys)) == 12
+
+
+def test_numbers_are_compared_as_the_server_keeps_them(run, fake):
+    fake.drop_connection(path="/workflows/*/execute")
+    rows = [{"n": 12345678901234567890, "f": 1.0, "flag": True}, {"n": 1, "f": -0.0}]
+    assert len([it for it in run(rows) if it.ok]) == 2
+    assert len(fake.executions) == 2
+
+
+def test_more_candidates_than_rows_stay_unknown_until_told_otherwise(run, fake, client):
+    fake.drop_connection(path="/workflows/*/execute")
+    rows = [{"n": 0}, {"n": 1}]
+    runs = run(rows)
+    first = next(runs)
+    client.workflows.execute("wf_mine", inputs={"n": 0})
+    outcomes = [first, *runs]
+    (unknown,) = (it for it in outcomes if it.error)
+    assert isinstance(unknown.error, StartUnknownError)
+    assert {it["id"] for it in unknown.error.candidates} == {
+        it.id for it in fake.executions if it.inputs == {"n": 0}
+    }
+    with pytest.raises(StartUnknownError):
+        unknown.result()
+    assert [it.ok for it in run(rows, ordered=True)] == [False, True]
+    assert [it.ok for it in run(rows, ordered=True, on_unknown="start")] == [True, True]
+
+
+def test_a_failed_look_up_leaves_its_rows_unknown_and_the_batch_goes_on(run, fake):
+    fake.drop_connection(path="/workflows/*/execute")
+    runs = run()
+    next(runs)
+    fake.fail_next(times=20, status=403, path="/executions", method="GET")
+    outcomes = list(runs)
+    (unknown,) = (it for it in outcomes if it.error)
+    assert isinstance(unknown.error, StartUnknownError)
+    assert unknown.error.__cause__ is not None
+    assert len(outcomes) == 11
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"no database at all, but long enough" * 9, "not a database"), ("other", "something else")],
+)
+def test_a_file_that_is_no_journal_is_refused_and_kept(run, fake, path, content, reason):
+    if content == "other":
+        db = sqlite3.connect(path)
+        db.execute("CREATE TABLE t (x)")
+        db.close()
+        content = path.read_bytes()
+    path.write_bytes(content)
+    with pytest.raises(JournalError, match=reason) as caught:
+        run()
+    assert caught.value.code == "journal_unusable"
+    assert path.read_bytes() == content
+    assert fake.requests == []
+
+
+def test_a_damaged_journal_is_refused(run, path):
+    list(run([{"n": n, "text": "x" * 500} for n in range(60)]))
+    content = bytearray(path.read_bytes())
+    content[8192 + 100 : 8192 * 4] = b"\xff" * (8192 * 3 - 100)
+    path.write_bytes(content)
+    with pytest.raises(JournalError, match=r"damaged|malformed"):
+        run()
+
+
+def test_a_folder_that_cannot_hold_it_is_refused(client, tmp_path):
+    for where in (tmp_path / "no" / "j", tmp_path):
+        with pytest.raises(JournalError, match="cannot be used"):
+            client.workflows.run_many("wf_123", ROWS, journal=where)
+
+
+def test_a_full_disk_stops_before_a_start_and_loses_nothing(run, fake, path, monkeypatch):
+    put = Journal._put
+
+    def full(self, row):
+        if row.state == "ended" and row.key == 3:
+            raise sqlite3.OperationalError("database or disk is full")
+        put(self, row)
+
+    monkeypatch.setattr(Journal, "_put", full)
+    runs = run()
+    with pytest.raises(JournalError, match="disk is full"):
+        list(runs)
+    assert runs.in_flight
+    monkeypatch.undo()
+    assert all(it.ok for it in run())
+    assert ledger(fake) == list(range(12))
+
+
+def test_a_start_is_durable_before_it_goes_out(path):
+    """The level is that of the connection when the transaction is committed."""
+    journal = Journal(JournalPlan(path, "wf"), "root", lambda: 5.0, "token")
+    for durable, level in ((True, 2), (False, 1)):
+        journal.keep(Record((JournalRow(0, b"", "starting"),), durable))
+        assert journal._db.execute("PRAGMA synchronous").fetchone() == (level,)
+    journal.close()
+    journal.close()
+
+
+def test_lone_surrogates_are_kept(path):
+    journal = Journal(JournalPlan(path, "wf"), "root", lambda: 5.0, "token")
+    journal.keep(Record((JournalRow(0, b"", "starting"),)))
+    journal.keep(Record((JournalRow(0, b"", "ended", 0, "e", {"x": "\ud800"}),)))
+    assert journal.keep(Record(keys=(0,))).rows[0].execution == {"x": "\ud800"}
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "wrong"),
+    [
+        ({"key": len}, ValueError, "are for a journal"),
+        ({"rerun": ["failed"]}, ValueError, "are for a journal"),
+        ({"on_unknown": "start"}, ValueError, "are for a journal"),
+        ({"journal": "j", "on_unknown": "guess"}, ValueError, 'on_unknown must be "error" or'),
+        ({"journal": "j", "rerun": ["completed"]}, ValueError, "rerun must hold"),
+        ({"journal": "j", "rerun": "failed"}, TypeError, "rerun must be a list"),
+        ({"journal": 5}, TypeError, "journal must be a path, not int"),
+        ({"journal": ""}, ValueError, "journal must not be empty"),
+        ({"ordered": 1}, TypeError, "ordered must be a bool"),
+        ({"settle_after": 0}, ValueError, "settle_after must be"),
+    ],
+)
+def test_bad_arguments_are_refused_at_the_call(client, fake, more, kind, wrong):
+    with pytest.raises(kind, match=wrong):
+        client.workflows.run_many("wf_123", ROWS, **more)
+    assert fake.requests == []
+
+
+def test_a_mapping_of_ids_is_refused_with_what_to_pass(client):
+    with pytest.raises(TypeError, match=r"not dict; pass list\(execution_ids\) for its keys"):
+        client.executions.wait_many({"a": 1})
