@@ -53,8 +53,8 @@ class Waker:
                 pass
 
     def __del__(self) -> None:
-        self.ear.close()
-        self._mouth.close()
+        for sock in vars(self).values():  # an interruption may have come before there were any
+            sock.close()
 
 
 class Step:

@@ -1,0 +1,149 @@
+"""An exception from a signal handler, at any point of a call, loses nothing and blocks nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any, Callable, Optional
+
+import pytest
+
+import flowmaestro_transports
+from flowmaestro_core.http.messages import Request, TransportFailure
+from flowmaestro_transports import SocketTransport
+
+# A socket that an interruption leaves to the collector is closed by it, with a warning.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+OURS = str(Path(flowmaestro_transports.__file__).parent)
+SOAK = int(os.environ.get("FLOWMAESTRO_INTERRUPTS", "200"))
+"""How many signals interrupt calls; `FLOWMAESTRO_INTERRUPTS=10000` for a long soak."""
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises."""
+
+
+class Interruption:
+    """Raises `Interrupted` at the `number`-th traced moment in the transports' own frames."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, frame: FrameType, event: str, _arg: Any) -> Optional[Interruption]:
+        if not frame.f_code.co_filename.startswith(OURS) or frame.f_code.co_name == "__del__":
+            return None
+        frame.f_trace_opcodes = True
+        if event in ("opcode", "call", "return"):
+            self.left -= 1
+            if not self.left:
+                raise Interrupted
+        return self
+
+
+def call(transport: Any, url: str) -> None:
+    assert transport.send(Request("POST", url, {}, b"x"), 5.0).body == b"x"
+
+
+def stream(transport: Any, url: str) -> None:
+    body = transport.open(Request("POST", url, {}, b"x"), 5.0)
+    try:
+        while body.read(5.0):
+            pass
+    finally:
+        body.close()
+
+
+def interrupt(number: int, use: Callable[[Any, str], None], transport: Any, url: str) -> bool:
+    """Whether the moment was reached: an interruption came out."""
+    tracer = Interruption(number)
+    sys.settrace(tracer)
+    try:
+        use(transport, url)
+    except Interrupted:
+        pass
+    finally:
+        sys.settrace(None)
+    return tracer.left <= 0
+
+
+@pytest.mark.parametrize("use", [call, stream])
+@pytest.mark.parametrize("warm", [True, False], ids=["kept connection", "new connection"])
+def test_at_every_moment(scripted: Any, use: Any, warm: bool) -> None:
+    """With one slot, a lost one stops everybody: the next call would run out of time."""
+    reached, number = True, 0
+    with scripted.ScriptedServer(scripted.echo) as server:
+        transport = SocketTransport(max_connections=1)
+        while reached:
+            number += 1 if SOAK >= 10_000 else 3
+            if warm:
+                call(transport, server.url)
+            else:
+                transport.close()
+                transport = SocketTransport(max_connections=1)
+            reached = interrupt(number, use, transport, server.url)
+            call(transport, server.url)
+        transport.close()
+    assert number > 300
+
+
+def test_while_others_wait_for_the_slot(scripted: Any) -> None:
+    with scripted.ScriptedServer(scripted.echo) as server:
+        transport = SocketTransport(max_connections=1)
+        failures = []
+
+        def others() -> None:
+            for _ in range(20):
+                try:
+                    call(transport, server.url)
+                except TransportFailure as failure:
+                    failures.append(failure)
+
+        threads = [threading.Thread(target=others) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for number in range(7, 700, 31):
+            interrupt(number, call, transport, server.url)
+        for thread in threads:
+            thread.join(60)
+        assert not failures
+        call(transport, server.url)
+        transport.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers with signals here")
+def test_a_soak_of_signals(scripted: Any) -> None:
+    """SIGALRM at random moments, as Ctrl-C, pytest-timeout and Celery's soft limits do it."""
+    dice = random.Random(1)
+    interrupted = 0
+
+    def handler(_number: int, _frame: Any) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with scripted.ScriptedServer(scripted.echo) as server:
+            transport = SocketTransport(max_connections=1)
+            while interrupted < SOAK:
+                try:
+                    first = dice.uniform(0.00005, 0.002)
+                    # Again later, as one that comes into a `__del__` is swallowed there.
+                    signal.setitimer(signal.ITIMER_REAL, first, 0.05)
+                    while True:
+                        dice.choice((call, stream))(transport, server.url)
+                except Interrupted:
+                    interrupted += 1
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            call(transport, server.url)
+            transport.close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
