@@ -102,7 +102,7 @@ class Cassette:
             mode == "once" and not self.path.exists()
         )
         """Whether requests may reach the service."""
-        self._deck = Player(self.path.name, self._loaded, self._redaction)
+        self._player = Player(self.path.name, self._loaded, self._redaction)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -111,7 +111,7 @@ class Cassette:
     @property
     def clock(self) -> VirtualClock:
         """The time that replaying takes."""
-        return self._deck.clock
+        return self._player.clock
 
     @property
     def api_key(self) -> str:
@@ -129,7 +129,7 @@ class Cassette:
         It records what goes through the transport `through`, which it closes; by default, through
         the one that clients use. That is not touched when all is replayed.
         """
-        replaying = SyncWire(self._deck)
+        replaying = SyncWire(self._player)
         if not self.recording:
             return replaying
         inner = DefaultTransport() if through is None else as_transport(through)
@@ -140,7 +140,7 @@ class Cassette:
         self, through: Union[AsyncTransport, AsyncFunction, None] = None
     ) -> AsyncTransport:
         """As `transport`, for an async client, on asyncio and trio alike."""
-        replaying = AsyncWire(self._deck)
+        replaying = AsyncWire(self._player)
         if not self.recording:
             return replaying
         inner = DefaultAsyncTransport() if through is None else as_async_transport(through)
@@ -171,19 +171,19 @@ class Cassette:
 
         if self.recording:
             raise ValueError(f"a server only replays: {self!r} would record")
-        return replaying_server(self._deck, speed)
+        return replaying_server(self._player, speed)
 
     def report(self) -> str:
         """Where it stands, for whoever looks why a test has failed."""
         if self.recording:
             return f"{self!r} was recording"
-        lines = ", ".join(str(exchange.line) for exchange in self._deck.left)
+        lines = ", ".join(str(exchange.line) for exchange in self._player.left)
         return f"{self!r} has not replayed: {f'the requests in line {lines}' if lines else 'none'}"
 
     def close(self) -> None:
         """Write what was recorded; tell of what was not replayed. Closing twice is harmless."""
         self._close()
-        unplayed = [] if self.recording else self._deck.left
+        unplayed = [] if self.recording else self._player.left
         if unplayed and not self._closed:
             self._closed = True
             requests = ", ".join(f"line {it.line} ({it.request.method})" for it in unplayed)

@@ -49,7 +49,7 @@ class Player:
         shown = _shown(self._redaction.request(request))
         return any(_shown(exchange.request) == shown for exchange in self.left)
 
-    def take(self, request: Request) -> Exchange:
+    def pop(self, request: Request) -> Exchange:
         """The exchange to play. Raises `CassetteMismatch` when there is none."""
         shown = _shown(self._redaction.request(request))
         with self._lock:
@@ -60,7 +60,7 @@ class Player:
 
     def handle(self, request: Request, now: float) -> PlayedReply:
         """Play the exchange for this request."""
-        return PlayedReply(self.clock, self.take(request).steps)
+        return PlayedReply(self.clock, self.pop(request).steps)
 
     def live_until(self, now: float) -> None:
         """Nothing happens here of itself."""

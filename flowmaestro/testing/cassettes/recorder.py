@@ -34,17 +34,17 @@ class Recording:
     """The exchanges that are being recorded, in the order in which their requests were made."""
 
     def __init__(self) -> None:
-        self.takes: List[RecordedExchange] = []
+        self.begun: List[RecordedExchange] = []
 
     def begin(self, request: Request, clock: Clock) -> RecordedExchange:
         """A request is about to be made."""
-        take = RecordedExchange(request, clock)
-        self.takes.append(take)
-        return take
+        exchange = RecordedExchange(request, clock)
+        self.begun.append(exchange)
+        return exchange
 
     def exchanges(self) -> List[Exchange]:
         """All of them as they stand; what is not at its end counts as let go of."""
-        return [take.exchange() for take in self.takes if not take.void]
+        return [it.exchange() for it in self.begun if not it.void]
 
 
 class RecordedExchange:
@@ -136,19 +136,19 @@ class RecordingTransport(_Recorder):
 
     def send(self, request: Request, timeout: float) -> Response:
         """As that of `inner`."""
-        take = self._recording.begin(request, self.now)
-        with take.watched():
+        exchange = self._recording.begin(request, self.now)
+        with exchange.watched():
             response = self._inner.send(request, timeout)
-        take.whole(response)
+        exchange.whole(response)
         return response
 
     def open(self, request: Request, timeout: float) -> RecordedBody:
         """As that of `inner`."""
-        take = self._recording.begin(request, self.now)
-        with take.watched():
+        exchange = self._recording.begin(request, self.now)
+        with exchange.watched():
             body = self._inner.open(request, timeout)
-        take.head(body)
-        return RecordedBody(body, take)
+        exchange.head(body)
+        return RecordedBody(body, exchange)
 
     def sleep(self, seconds: float) -> None:
         """As that of `inner`."""
@@ -175,21 +175,21 @@ class AsyncRecordingTransport(_Recorder):
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As that of `inner`."""
-        take = self._recording.begin(request, self.now)
-        with take.watched():
+        exchange = self._recording.begin(request, self.now)
+        with exchange.watched():
             response = await self._inner.send(request, timeout)
-        take.whole(response)
+        exchange.whole(response)
         return response
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
         """As that of `inner`."""
-        take = self._recording.begin(request, self.now)
-        with take.watched():
+        exchange = self._recording.begin(request, self.now)
+        with exchange.watched():
             body = await self._inner.open(request, timeout)
-        take.head(body)
+        exchange.head(body)
         if isinstance(body, Releasable):
-            return ReleasableRecordedBody(body, take, body.release)
-        return AsyncRecordedBody(body, take)
+            return ReleasableRecordedBody(body, exchange, body.release)
+        return AsyncRecordedBody(body, exchange)
 
     async def sleep(self, seconds: float) -> None:
         """As that of `inner`."""
@@ -207,44 +207,44 @@ class AsyncRecordingTransport(_Recorder):
 class RecordedBody:
     """An open body that is noted as it is read."""
 
-    def __init__(self, inner: OpenResponse, take: RecordedExchange) -> None:
+    def __init__(self, inner: OpenResponse, exchange: RecordedExchange) -> None:
         self.status: int = inner.status
         self.headers: Headers = inner.headers
         self._inner = inner
-        self._take = take
+        self._exchange = exchange
 
     def read(self, patience: float) -> Optional[bytes]:
         """As that of the recorded body."""
-        with self._take.watched():
+        with self._exchange.watched():
             data = self._inner.read(patience)
-        self._take.read(data)
+        self._exchange.read(data)
         return data
 
     def close(self) -> None:
         """As that of the recorded body."""
-        self._take.let_go()
+        self._exchange.let_go()
         self._inner.close()
 
 
 class AsyncRecordedBody:
     """`RecordedBody` for an async client."""
 
-    def __init__(self, inner: AsyncOpenResponse, take: RecordedExchange) -> None:
+    def __init__(self, inner: AsyncOpenResponse, exchange: RecordedExchange) -> None:
         self.status: int = inner.status
         self.headers: Headers = inner.headers
         self._inner = inner
-        self._take = take
+        self._exchange = exchange
 
     async def read(self, patience: float) -> Optional[bytes]:
         """As that of the recorded body."""
-        with self._take.watched():
+        with self._exchange.watched():
             data = await self._inner.read(patience)
-        self._take.read(data)
+        self._exchange.read(data)
         return data
 
     async def close(self) -> None:
         """As that of the recorded body."""
-        self._take.let_go()
+        self._exchange.let_go()
         await self._inner.close()
 
 
@@ -252,12 +252,12 @@ class ReleasableRecordedBody(AsyncRecordedBody):
     """One whose recorded body can be let go of without waiting."""
 
     def __init__(
-        self, inner: AsyncOpenResponse, take: RecordedExchange, release: Callable[[], None]
+        self, inner: AsyncOpenResponse, exchange: RecordedExchange, release: Callable[[], None]
     ) -> None:
-        super().__init__(inner, take)
+        super().__init__(inner, exchange)
         self._release = release
 
     def release(self) -> None:
         """As that of the recorded body."""
-        self._take.let_go()
+        self._exchange.let_go()
         self._release()

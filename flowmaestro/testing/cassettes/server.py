@@ -27,22 +27,22 @@ APART = 0.01
 _NO_BODY = (204, 304)
 
 
-def replaying_server(deck: Player, speed: float) -> ContextManager[str]:
+def replaying_server(player: Player, speed: float) -> ContextManager[str]:
     """See `Cassette.server`."""
     if not speed > 0:
         raise ValueError(f"speed must be more than 0, not {speed!r}")
-    for exchange in deck.left:
+    for exchange in player.left:
         for step in exchange.steps:
             if isinstance(step, TransportFailure) and step.phase is Phase.NOT_SENT:
                 raise CassetteError(
-                    f"{deck.name}, line {exchange.line}: a request that was never sent cannot be "
+                    f"{player.name}, line {exchange.line}: a request that was never sent cannot be "
                     "replayed by a server; replay it with transport()"
                 )
-    return _serving(deck, speed)
+    return _serving(player, speed)
 
 
 @contextmanager
-def _serving(deck: Player, speed: float) -> Generator[str, None, None]:
+def _serving(player: Player, speed: float) -> Generator[str, None, None]:
     unknown: List[CassetteMismatch] = []
 
     def converse(peer: Peer) -> None:
@@ -54,12 +54,12 @@ def _serving(deck: Player, speed: float) -> Generator[str, None, None]:
             url = peer.server.url + received.target
             request = Request(received.method, url, received.headers, received.body)
             try:
-                exchange = deck.take(request)
+                exchange = player.pop(request)
             except CassetteMismatch as mismatch:
                 unknown.append(mismatch)
                 peer.send(_refusal(mismatch))
                 continue
-            if not _Player(peer, speed, with_body=received.method != "HEAD").play(exchange):
+            if not _Replay(peer, speed, with_body=received.method != "HEAD").play(exchange):
                 return
 
     with ScriptedServer(converse) as server:
@@ -74,7 +74,7 @@ def _refusal(mismatch: CassetteMismatch) -> bytes:
     return reply(json.dumps(error).encode(), status="501 Not In The Cassette", headers=headers)
 
 
-class _Player:
+class _Replay:
     """Plays one exchange over one connection."""
 
     def __init__(self, peer: Peer, speed: float, *, with_body: bool) -> None:
