@@ -108,7 +108,7 @@ def flowmaestro_cassette(request: pytest.FixtureRequest) -> Generator[Cassette, 
     """The `Cassette` of this test, installed: clients made without `transport=` use it.
 
     It is the file `cassettes/MODULE/TEST.jsonl` beside the test's module, and is recorded when
-    it is not there; `--flowmaestro-cassettes` says otherwise.
+    it is not there and the test passes; `--flowmaestro-cassettes` says otherwise.
     """
     from urllib.parse import quote
 

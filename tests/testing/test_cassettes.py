@@ -170,24 +170,23 @@ def test_all_records_anew(path, recorded):
     assert requests_in(path) == ["wf_5"]
 
 
-def fail_behind(cassette, *numbers, script):
-    ids(cassette, *numbers, script=script)
-    raise CassetteMismatch("the test's own failure")
+@pytest.mark.parametrize("mode", ["once", "new_episodes", "all"])
+def test_a_failed_test_writes_nothing(path, mode):
+    def fail():
+        with Cassette(path, mode=mode) as cassette:
+            assert ids(cassette, 2, script=[workflow("new")]) == ["wf_new"]
+            raise CassetteMismatch("the test's own failure")
 
-
-def test_nothing_is_lost_when_the_test_fails(path, recorded):
-    with pytest.raises(CassetteMismatch), Cassette(path, mode="all") as cassette:
-        fail_behind(cassette, 2, script=[workflow("new")])
-    assert requests_in(path) == ["wf_1", "wf_2"], "what was not made again is kept"
-    path.write_bytes(b"damaged")
-    with pytest.raises(CassetteMismatch), Cassette(path, mode="all") as cassette:
-        fail_behind(cassette, 2, script=[workflow("new")])
-    assert requests_in(path) == ["wf_2"]
-    other = path.with_name("b.jsonl")
-    with pytest.raises(CassetteMismatch), Cassette(other) as cassette:
-        fail_behind(cassette, 7, script=[workflow(7)])
-    assert requests_in(other) == ["wf_7"]
-    assert sorted(it.name for it in path.parent.iterdir()) == ["a.jsonl", "b.jsonl"]
+    with pytest.raises(CassetteMismatch):
+        fail()
+    assert not path.exists()
+    if mode != "once":
+        with Cassette(path) as cassette:
+            ids(cassette, 1, script=[workflow(1)])
+        before = path.read_bytes()
+        with pytest.raises(CassetteMismatch):
+            fail()
+        assert path.read_bytes() == before
 
 
 def test_a_failed_write_leaves_the_old_file(path, recorded, monkeypatch):
@@ -232,6 +231,8 @@ def test_a_mismatch_says_what_was_expected_and_how_this_differs(path):
         '      "password": "***"',
         "    }",
         "  }",
+        f"To record this test again, delete {path} and use mode='once', or use mode='all'. With "
+        "the fixture flowmaestro_cassette, run pytest with --flowmaestro-cassettes=all.",
     ]
 
 
@@ -288,7 +289,7 @@ def test_a_report(path, recorded):
     assert cassette.report().endswith("has not replayed: the requests in line 2, 6, 10")
     ids(cassette, 1, 2, 2)
     assert cassette.report().endswith("has not replayed: none")
-    assert Cassette(path, mode="all").report().endswith("was recording")
+    assert Cassette(path, mode="all").report().endswith("nothing is written when the test fails")
 
 
 def test_installed(path, recorded, monkeypatch):

@@ -315,6 +315,27 @@ class TestFixtures:
         run_pytest(text, passed=2)
         assert {file.name: file.read_bytes() for file in folder.iterdir()} == recorded
 
+    @pytest.mark.parametrize("ending", ["assert False", "pytest.skip()"])
+    def test_a_test_that_has_not_passed_leaves_no_cassette(
+        self, run_pytest, tmp_path, monkeypatch, ending
+    ):
+        text = f"""
+            import pytest
+            from flowmaestro import FlowMaestroClient
+
+            def test_it(flowmaestro_cassette):
+                with FlowMaestroClient() as client:
+                    client.workflows.get("wf_123")
+                {ending}
+        """
+        fake = FakeFlowMaestro()
+        with running_server(fake, speed=20) as url:
+            monkeypatch.setenv("FLOWMAESTRO_BASE_URL", url)
+            monkeypatch.setenv("FLOWMAESTRO_API_KEY", fake.api_key)
+            run_pytest(text, failed=int(ending == "assert False"))
+        assert fake.requests
+        assert not (tmp_path / "cassettes").exists()
+
     @pytest.mark.parametrize(
         ("beside", "option", "decorator"),
         [

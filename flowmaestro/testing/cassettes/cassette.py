@@ -55,8 +55,8 @@ class Cassette:
 
     A reply is replayed in virtual time, without a socket, in the pieces in which it came. A
     request is recognised by its method, its path, its query and its body. What has been recorded
-    is written when the cassette is closed, be it because the test failed, in one go: the file is
-    the old one or the new one, never half of one.
+    is written when the cassette is closed, in one go: the file is the old one or the new one,
+    never half of one. A `with` block that raises, such as a test that fails, writes nothing.
 
     In the file, credentials are `***`: the API key, secret header fields and query parameters,
     secrets of webhooks, and members of JSON that are named like a credential.
@@ -102,7 +102,7 @@ class Cassette:
             mode == "once" and not self.path.exists()
         )
         """Whether requests may reach the service."""
-        self._player = Player(self.path.name, self._loaded, self._redaction)
+        self._player = Player(self.path, self._loaded, self._redaction)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -176,13 +176,15 @@ class Cassette:
     def report(self) -> str:
         """Where it stands, for whoever looks why a test has failed."""
         if self.recording:
-            return f"{self!r} was recording"
+            return f"{self!r} was recording; nothing is written when the test fails"
         lines = ", ".join(str(exchange.line) for exchange in self._player.left)
         return f"{self!r} has not replayed: {f'the requests in line {lines}' if lines else 'none'}"
 
     def close(self) -> None:
         """Write what was recorded; tell of what was not replayed. Closing twice is harmless."""
-        self._close()
+        recorded = [self._redaction.exchange(exchange) for exchange in self._recording.exchanges()]
+        if recorded:
+            self._write(jsonlines.written([*self._loaded, *recorded]))
         unplayed = [] if self.recording else self._player.left
         if unplayed and not self._closed:
             self._closed = True
@@ -198,8 +200,6 @@ class Cassette:
     def __exit__(self, kind: Optional[Type[BaseException]], *exc: object) -> None:
         if kind is None:
             self.close()
-        else:
-            self._close(failed=True)
 
     def _load(self) -> List[Exchange]:
         try:
@@ -211,24 +211,6 @@ class Cassette:
                 ) from None
             return []
         return jsonlines.read(str(self.path), data)
-
-    def _close(self, *, failed: bool = False) -> None:
-        recorded = [self._redaction.exchange(exchange) for exchange in self._recording.exchanges()]
-        if not recorded:
-            return
-        before = self._loaded
-        if self.mode == "all" and failed:
-            before = self._not_made_again(recorded)
-        self._write(jsonlines.written([*before, *recorded]))
-
-    def _not_made_again(self, recorded: List[Exchange]) -> List[Exchange]:
-        """What the file holds beyond what a test that failed has come to."""
-        try:
-            old = self._load()
-        except CassetteError:
-            return []
-        made = Player(self.path.name, recorded, self._redaction)
-        return [exchange for exchange in old if not made.holds(exchange.request)]
 
     def _write(self, data: bytes) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import threading
+from pathlib import Path
 from typing import Any, List, Sequence
 from urllib.parse import parse_qsl, urlsplit
 
@@ -27,9 +28,10 @@ class Player:
 
     seed = 0
 
-    def __init__(self, name: str, exchanges: Sequence[Exchange], redaction: Redaction) -> None:
+    def __init__(self, path: Path, exchanges: Sequence[Exchange], redaction: Redaction) -> None:
         self.clock = VirtualClock()
-        self.name = name
+        self.name = path.name
+        self._path = path
         self._exchanges = list(exchanges)
         self._left = list(exchanges)
         self._redaction = redaction
@@ -44,11 +46,6 @@ class Player:
         with self._lock:
             return list(self._left)
 
-    def holds(self, request: Request) -> bool:
-        """Whether there is an exchange left for this request."""
-        shown = _shown(self._redaction.request(request))
-        return any(_shown(exchange.request) == shown for exchange in self.left)
-
     def pop(self, request: Request) -> Exchange:
         """The exchange to play. Raises `CassetteMismatch` when there is none."""
         shown = _shown(self._redaction.request(request))
@@ -56,7 +53,12 @@ class Player:
             for index, exchange in enumerate(self._left):
                 if _shown(exchange.request) == shown:
                     return self._left.pop(index)
-        raise CassetteMismatch(self._difference(shown))
+        raise CassetteMismatch(
+            f"{self._difference(shown)}\n"
+            f"To record this test again, delete {self._path} and use mode='once', or use "
+            "mode='all'. With the fixture flowmaestro_cassette, run pytest with "
+            "--flowmaestro-cassettes=all."
+        )
 
     def handle(self, request: Request, now: float) -> PlayedReply:
         """Play the exchange for this request."""
