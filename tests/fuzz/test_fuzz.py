@@ -17,7 +17,7 @@ from fuzz_wire import CORPORA, KINDS, feed_all
 
 from flowmaestro_core.payloads import shapes
 from flowmaestro_transports import AnyioTransport
-from flowmaestro_transports.http11.chunked import ChunkDecoder
+from flowmaestro_transports.http11.framing import Chunked
 from flowmaestro_transports.http11.inflate import Inflater
 
 CORE_INPUTS, WIRE_INPUTS = 1_600, 400
@@ -91,13 +91,13 @@ def test_a_body_that_was_cut_and_passes_is_found(monkeypatch: pytest.MonkeyPatch
 def test_a_decoder_that_minds_where_bytes_are_cut_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    feed = ChunkDecoder.feed
+    feed = Chunked.feed
 
-    def forgetful(self: ChunkDecoder, data: bytes) -> bytes:
+    def forgetful(self: Chunked, data: bytes) -> bytes:
         del self._held[:-1]
         return feed(self, data)
 
-    monkeypatch.setattr(ChunkDecoder, "feed", forgetful)
+    monkeypatch.setattr(Chunked, "feed", forgetful)
     assert findings_of("chunks")
 
 

@@ -23,7 +23,7 @@ from flowmaestro_core.http.messages import Response
 from flowmaestro_core.payloads.reply import RateLimit, error_from_response, retry_after
 from flowmaestro_core.streams.sse import SseDecoder
 from flowmaestro_core.webhooks import sign
-from flowmaestro_transports.http11.chunked import ChunkDecoder, ChunkError
+from flowmaestro_transports.http11.framing import Chunked
 from flowmaestro_transports.http11.inflate import InflateError, Inflater
 
 SECRET = "whsec_fuzz"
@@ -83,11 +83,9 @@ def decode_chunks(corpus: Sequence[bytes], data: bytes) -> str:
 
 
 def _unchunked(pieces: Sequence[bytes]) -> Optional[Tuple[bytes, bool, bytes]]:
-    decoder = ChunkDecoder()
-    try:
-        return b"".join(map(decoder.feed, pieces)), decoder.finished, decoder.trailing
-    except ChunkError:
-        return None
+    body = Chunked()
+    content = b"".join(map(body.feed, pieces))
+    return None if body.error is not None else (content, body.finished, body.rest)
 
 
 def inflate(corpus: Sequence[bytes], data: bytes) -> str:
