@@ -1,17 +1,13 @@
-"""Draws the machines into `docs/architecture.md`, from the tables that the machines obey.
+"""Writes `docs/state-diagrams.md` from the transition tables of the core's machines.
 
-    python docs/diagrams.py            # write the diagrams anew
-    python docs/diagrams.py --check    # exit with status 1 if they are out of date
-
-A diagram stands between `<!-- diagram: NameOfTheMachine -->` and `<!-- end of diagram -->`; all
-else in the page is left alone.
+python docs/diagrams.py            # write the page
+python docs/diagrams.py --check    # exit with status 1 if the page is out of date
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
 import sys
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple, Type
@@ -19,19 +15,22 @@ from typing import Dict, Iterator, List, Tuple, Type
 import flowmaestro_core
 from flowmaestro_core.machine import Machine, Transitions
 
-PAGE = Path(__file__).with_name("architecture.md")
+PAGE = Path(__file__).with_name("state-diagrams.md")
 FINAL = ("done", "failed")
+INTRODUCTION = """\
+# State diagrams
 
-_PLACE = re.compile(
-    r"(?P<begin><!-- diagram: (?P<name>\w+) -->\n).*?(?P<end><!-- end of diagram -->)", re.DOTALL
-)
+One diagram for each machine of `flowmaestro_core`. [Architecture](architecture.md) says what the
+machines do. This page is generated from their transition tables: run `python docs/diagrams.py`
+after a change to a table. A test fails when the page is out of date.
+"""
 
 
 def machines() -> Dict[str, Type[Machine[object]]]:
     """Every machine of the core, by name."""
     for module in pkgutil.walk_packages(flowmaestro_core.__path__, "flowmaestro_core."):
         importlib.import_module(module.name)
-    return {kind.__name__: kind for kind in _descendants(Machine)}
+    return {kind.__name__: kind for kind in _descendants(Machine) if hasattr(kind, "TRANSITIONS")}
 
 
 def _descendants(kind: Type[Machine[object]]) -> Iterator[Type[Machine[object]]]:
@@ -72,25 +71,22 @@ def _id(state: str) -> str:
     return state.replace(" ", "_")
 
 
-def redrawn(page: str) -> str:
-    """The page with each diagram drawn anew; `KeyError` names a machine that does not exist."""
-    kinds = machines()
-
-    def draw(place: re.Match[str]) -> str:
-        drawing = diagram(kinds[place["name"]].TRANSITIONS)
-        return f"{place['begin']}```mermaid\n{drawing}\n```\n{place['end']}"
-
-    return _PLACE.sub(draw, page)
+def page() -> str:
+    """The whole page, with the machines in the order of their files."""
+    sections = [INTRODUCTION]
+    for kind in sorted(machines().values(), key=lambda kind: (kind.__module__, kind.__name__)):
+        file = kind.__module__.replace(".", "/") + ".py"
+        drawing = diagram(kind.TRANSITIONS)
+        sections.append(f"## {kind.__name__}\n\n`{file}`\n\n```mermaid\n{drawing}\n```\n")
+    return "\n".join(sections)
 
 
 def main(arguments: List[str]) -> int:
-    page = PAGE.read_text(encoding="utf-8")
-    new = redrawn(page)
-    if arguments == ["--check"]:
-        if page != new:
-            print("docs/architecture.md is out of date: run `python docs/diagrams.py`")
-        return int(page != new)
-    PAGE.write_text(new, encoding="utf-8")
+    if arguments != ["--check"]:
+        PAGE.write_text(page(), encoding="utf-8")
+    elif PAGE.read_text(encoding="utf-8") != page():
+        print(f"docs/{PAGE.name} is out of date: run `python docs/diagrams.py`")
+        return 1
     return 0
 
 

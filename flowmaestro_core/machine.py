@@ -13,7 +13,7 @@ The rules, which `Machine` enforces for every machine of this package:
    it wants to wait, the owner may set it aside (`_park`) and go on with it later (`_resume`).
 5. A machine that has to release an open body first does so with `_close_then`.
 
-The tables are the source of the state diagrams in `docs/architecture.md`.
+`docs/diagrams.py` writes `docs/state-diagrams.md` from the tables.
 
 Every event takes `now` (seconds on a monotonic clock) and `jitter` (a number in [0, 1), fresh
 for each event), because a machine reads no clock and rolls no dice.

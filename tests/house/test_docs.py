@@ -208,12 +208,11 @@ class TestDiagrams:
             spec.loader.exec_module(module)
         return module
 
-    def test_they_are_those_of_the_machines_tables(self, diagrams):
-        page = diagrams.PAGE.read_text(encoding="utf-8")
-        assert page == diagrams.redrawn(page), "run `python docs/diagrams.py`"
+    def test_the_page_is_what_the_tables_give(self, diagrams):
+        assert diagrams.main(["--check"]) == 0, "run `python docs/diagrams.py`"
 
-    def test_every_machine_has_one(self, diagrams):
-        drawn = re.findall(r"<!-- diagram: (\w+) -->", diagrams.PAGE.read_text(encoding="utf-8"))
+    def test_every_machine_has_a_diagram(self, diagrams):
+        drawn = re.findall(r"^## (\w+)$", diagrams.PAGE.read_text(encoding="utf-8"), re.MULTILINE)
         assert sorted(drawn) == sorted(diagrams.machines())
 
     def test_a_changed_table_is_noticed(self, diagrams, monkeypatch, capsys):
