@@ -87,7 +87,7 @@ def options_of(
     headers: Optional[Mapping[str, str]],
     transport: object,
 ) -> ClientOptions:
-    """Options with the gaps filled; a client over no transport of its own may have a stand-in."""
+    """Options with the gaps filled; without a transport, an override may give the key."""
     return ClientOptions(
         _key(transport) if api_key is None else api_key,
         base_url=_base_url_from_environment() if base_url is None else base_url,
@@ -98,7 +98,7 @@ def options_of(
 
 
 def _key(transport: object) -> str:
-    """The key from the environment, or that of whoever stands in for the network."""
+    """The key from the environment, or that of the installed override."""
     key = os.environ.get("FLOWMAESTRO_API_KEY")
     if not key:
         override = current_override() if transport is None else None

@@ -1,4 +1,4 @@
-"""The two clients: what a user makes, and nothing but shells around an executor."""
+"""The two clients. Each is a thin shell around an executor."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class FlowMaestroClient(NotPicklable):
         print(run["outputs"])
     ```
 
-    Called inside a running event loop it works, and blocks that loop, as asked.
+    Called inside a running event loop, it blocks that loop.
 
-    What it does is logged under the name `flowmaestro`: retries and reconnections as INFO, each
-    request as DEBUG. `FLOWMAESTRO_LOG=info` (or debug) writes the log to standard error.
+    It logs under the name `flowmaestro`: retries and reconnections as INFO, each request as DEBUG.
+    `FLOWMAESTRO_LOG=info` (or debug) writes the log to standard error.
     """
 
     def __init__(
@@ -62,26 +62,26 @@ class FlowMaestroClient(NotPicklable):
         hooks: Optional[flowmaestro.Hooks] = None,
         max_reply_size: Optional[int] = MAX_REPLY_SIZE,
     ) -> None:
-        """Make a client. Nothing is sent, and no HTTP library loaded, before the first call.
+        """Create a client. It sends nothing and loads no HTTP library before the first call.
 
         Args:
-            api_key: your key; `FLOWMAESTRO_API_KEY` when left out.
-            base_url: where the API lives; `FLOWMAESTRO_BASE_URL` when left out, and then
+            api_key: your key; the environment variable `FLOWMAESTRO_API_KEY` by default.
+            base_url: the URL of the server; by default `FLOWMAESTRO_BASE_URL`, or else
                 `https://api.flowmaestro.io`.
             timeout: seconds that one attempt of a call may take, or a `Timeout`.
             max_retries: how often a call may be tried again after its first attempt.
             headers: header fields to send with every request.
-            transport: a `Transport`, or a function from `Request` to `Response`; requests when
-                left out.
-            stream_times: when a quiet event stream is doubted, and how soon a lost one is made
-                anew; the defaults of `StreamTimes` when left out.
+            transport: a `Transport`, or a function from `Request` to `Response`; by default a
+                `SocketTransport`.
+            stream_times: when the SDK polls the execution of a quiet event stream, and when it
+                reconnects a lost one; the defaults of `StreamTimes` when left out.
             hooks: functions to call before each request, after it, and before each retry.
-            max_reply_size: bytes that a reply may have, once inflated; a larger one raises
+            max_reply_size: most bytes of a reply after decompression; a larger one raises
                 `ServerError` (code `reply_too_large`). The transports of this package read at
-                most 64 MiB. Events of a stream have limits of their own.
+                most 64 MiB. Events of a stream have their own limits.
 
         Raises:
-            ValueError, TypeError: an argument is missing or makes no sense; the text names it.
+            ValueError, TypeError: an argument is missing or wrong; the message names it.
 
         """
         from flowmaestro.assembly import blocking_performer, options_of, set_up_log
@@ -94,17 +94,17 @@ class FlowMaestroClient(NotPicklable):
 
     @cached_property
     def workflows(self) -> resources.SyncWorkflows:
-        """Workflows, and runs of them."""
+        """List, get and run workflows."""
         return resources.SyncWorkflows(self._executor)
 
     @cached_property
     def executions(self) -> resources.SyncExecutions:
-        """Runs of workflows: their state, their events, their results."""
+        """Executions of workflows: their state, their events, their results."""
         return resources.SyncExecutions(self._executor)
 
     @cached_property
     def agents(self) -> resources.SyncAgents:
-        """Agents, and new threads with them."""
+        """Agents, their memory, and new threads with them."""
         return resources.SyncAgents(self._executor)
 
     @cached_property
@@ -114,17 +114,17 @@ class FlowMaestroClient(NotPicklable):
 
     @cached_property
     def triggers(self) -> resources.SyncTriggers:
-        """What starts workflows."""
+        """Triggers, which start workflows."""
         return resources.SyncTriggers(self._executor)
 
     @cached_property
     def knowledge_bases(self) -> resources.SyncKnowledgeBases:
-        """Knowledge bases, and searches in them."""
+        """List, get and search knowledge bases."""
         return resources.SyncKnowledgeBases(self._executor)
 
     @cached_property
     def webhooks(self) -> resources.SyncWebhooks:
-        """Webhooks, and what was delivered to them."""
+        """Webhooks and their deliveries."""
         return resources.SyncWebhooks(self._executor)
 
     def with_options(
@@ -137,8 +137,8 @@ class FlowMaestroClient(NotPicklable):
         """A client with other options that shares this one's connections.
 
         Args:
-            timeout: seconds that one attempt may take, or a `Timeout`. It counts as set for the
-                call: it also replaces the longer limit of `threads.send_message`.
+            timeout: seconds that one attempt may take, or a `Timeout`. It also replaces the longer
+                default limit of `threads.send_message`.
             max_retries: how often a call may be tried again.
             headers: header fields to send beside this client's.
 
@@ -158,11 +158,11 @@ class FlowMaestroClient(NotPicklable):
         params: Optional[Mapping[str, Any]] = None,
         json: Any = None,
     ) -> Reply[Any]:
-        """Call an endpoint that this SDK does not know yet.
+        """Call an endpoint that this SDK does not support yet.
 
         Args:
             method: the HTTP method. GET, HEAD, PUT, DELETE and OPTIONS are tried again after a
-                failure, the others only while it is certain that nothing was done.
+                failure; other methods only when the request certainly had no effect.
             path: below the API root, percent-encoded, such as `/workflows`.
             params: query parameters; `None` values are left out.
             json: the request's body.
@@ -175,7 +175,7 @@ class FlowMaestroClient(NotPicklable):
         return self._executor.perform(raw_call(method, path, params, json))
 
     def close(self) -> None:
-        """Close all connections. Closing twice is harmless; a later call says that it is closed."""
+        """Close all connections. Later calls raise `ClientClosedError`."""
         self._executor.close()
 
     def __enter__(self: C) -> C:
@@ -215,11 +215,11 @@ class AsyncFlowMaestroClient(NotPicklable):
         hooks: Optional[flowmaestro.Hooks] = None,
         max_reply_size: Optional[int] = MAX_REPLY_SIZE,
     ) -> None:
-        """Make a client. Arguments and errors are those of `FlowMaestroClient`.
+        """Create a client. Arguments and errors are those of `FlowMaestroClient`.
 
         `transport` is an `AsyncTransport`, or a function (coroutine or plain) from `Request` to
-        `Response`; when left out, aiohttp under asyncio and anyio under trio, found out when
-        the first call is made. Hooks may be coroutine functions.
+        `Response`; by default, an `AiohttpTransport` on asyncio and an `AnyioTransport` on
+        trio, chosen at the first call. Hooks may be coroutine functions.
         """
         from flowmaestro.assembly import awaiting_performer, options_of, set_up_log
 

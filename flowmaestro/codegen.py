@@ -140,7 +140,7 @@ def _identifier(name: str, taken: Set[str]) -> str:
 
 def _about(workflow: Mapping[str, Any]) -> str:
     """The docstring of a workflow's functions."""
-    text = f"Run {workflow['name']} ({workflow['id']}), and give back the ended execution."
+    text = f"Run {workflow['name']} ({workflow['id']}), and return the ended execution."
     lines = [_text(text)]
     if workflow.get("description"):
         lines.append(_text(str(workflow["description"])))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
             ...
 
         def report(self) -> str:
-            """What happened, for whoever looks why a test has failed."""
+            """What happened, to show why a test has failed."""
             ...
 
     K = TypeVar("K", bound=Kit)
@@ -50,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=MODES,
         default="once",
         help="what flowmaestro_cassette does: replay only (none); record what has no file "
-        "(once), or also what the file lacks (new_episodes); record all anew (all)",
+        "(once), or also what the file lacks (new_episodes); record everything again (all)",
     )
 
 
@@ -66,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def flowmaestro_fake(request: pytest.FixtureRequest) -> Generator[FakeFlowMaestro, None, None]:
     """A fresh `FakeFlowMaestro`, installed: clients made without `transport=` use it.
 
-    When the test has passed, scripts that were never used are told of: `UnusedScriptWarning`.
+    When the test has passed, scripts that were never used cause an `UnusedScriptWarning`.
     `@pytest.mark.flowmaestro_fake(time="real")` gives it the marker's arguments. To have another
     one for every test, define a fixture of this name; the clients follow it.
     """

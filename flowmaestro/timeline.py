@@ -113,7 +113,7 @@ def _take(row: _Row, event: Mapping[str, Any], what: str, at: float) -> None:
 
 
 def _whole(execution: Mapping[str, Any], begin: float, end: float) -> Tuple[_Row, float, float]:
-    """The one row of an execution whose nodes nobody told of."""
+    """The single row of an execution whose events name no nodes."""
     started = _time(execution.get("started_at") or execution.get("created_at")) or begin
     ended = max(_time(execution.get("completed_at")) or end, started)
     is_known = execution.get("status") in ("completed", "failed", "cancelled")

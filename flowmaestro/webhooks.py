@@ -1,4 +1,4 @@
-"""Receiving webhooks: verify a delivery before you believe it, and parse it.
+"""Receive webhooks: verify that a delivery is authentic, and parse it.
 
 ```python
 from flowmaestro import webhooks
@@ -6,7 +6,7 @@ from flowmaestro import webhooks
 event = webhooks.parse(request_body, request_headers["X-FlowMaestro-Signature"], secret)
 ```
 
-Pass the body's bytes as they came: the signature covers them, and re-serialised JSON differs.
+Pass the body's bytes unchanged: the signature covers them, and re-serialised JSON differs.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def verify(
     secret: str,
     tolerance: Optional[float] = None,
 ) -> None:
-    """Return `None` if the delivery is authentic; raise otherwise, so that no bool is ignored.
+    """Return `None` if the delivery is authentic, else raise, so that no result is ignored.
 
     Args:
-        payload: the request's body as it came.
-        signature: the value of `X-FlowMaestro-Signature`, bytes as ASGI has it or str.
+        payload: the request's body, unchanged.
+        signature: the value of `X-FlowMaestro-Signature`, `bytes` (as in ASGI) or `str`.
         secret: the webhook's secret, shown when the webhook was created.
         tolerance: seconds; refuse a delivery whose `created_at` is further from now than this.
 
@@ -67,7 +67,7 @@ def parse(
     secret: str,
     tolerance: Optional[float] = None,
 ) -> WebhookEvent:
-    """Verify a delivery, as `verify` does, and give back its event.
+    """Verify a delivery, as `verify` does, and return its event.
 
     Raises `WebhookVerificationError` for a payload that is no event, too.
     """

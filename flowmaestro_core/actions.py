@@ -30,7 +30,7 @@ from flowmaestro_core.http.messages import Request
 class Send:
     """Send one request and read the whole reply, all within `timeout` seconds.
 
-    `attempt` counts the attempts of one call, for who watches.
+    `attempt` counts the attempts of one call, for logs and hooks.
     """
 
     request: Request
@@ -57,7 +57,7 @@ which the server sends keepalives."""
 
 @dataclass(frozen=True)
 class Read:
-    """Give me some bytes of the open body, or tell me that none came within `patience` seconds.
+    """Read some bytes of the open body, or report that none came within `patience` seconds.
 
     A quiet body is not a failure: it can be read again. A transport that loses one
     (`patient = False`) waits for `least` seconds if that is more.
@@ -69,15 +69,15 @@ class Read:
 
 @dataclass(frozen=True)
 class Close:
-    """Let go of the open body now, whether or not it was read to its end."""
+    """Release the open body now, whether or not it was read to its end."""
 
 
 @dataclass(frozen=True)
 class Wait:
     """Let `seconds` pass.
 
-    `because` is the attempt that failed, if it is made again afterwards: the same request, or
-    with `reconnects` that for a lost event stream. For who watches.
+    `because` is the failed attempt that is retried afterwards. With `reconnects`, the next request
+    reopens a lost event stream. Both are for logs and hooks.
     """
 
     seconds: float
@@ -87,7 +87,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Emit:
-    """Hand `item` to the caller; go on when the caller asks for the next one."""
+    """Hand `item` to the caller; continue when the caller wants the next one."""
 
     item: Any
 

@@ -1,7 +1,7 @@
 """Operations: each API method is written once, as a builder that returns one of these.
 
 An operation says what to do, not how: a client turns it into a machine and drives that. Its two
-type parameters are what a sync client gives back and what an awaiting one does.
+type parameters are what a sync client returns and what an async one returns.
 """
 
 from __future__ import annotations
@@ -58,10 +58,9 @@ class Operation(Generic[S, A]):
 
 
 def outcomes(build: Callable[..., Any]) -> Tuple[Any, Any]:
-    """What a sync client gives back for a builder, and an awaiting one once it is awaited.
+    """What a sync client returns for a builder, and what an async one returns once awaited.
 
-    They follow from the operation that `build` is annotated to return; `Any` where that tells
-    nothing.
+    Both follow from the operation that `build` is annotated to return; `Any` if there is none.
     """
     try:
         operation = get_type_hints(build)["return"]
@@ -107,8 +106,8 @@ class _Endpoint(Generic[P, Op]):
     """A builder of operations, read as a method.
 
     From a resource of a sync client it is a plain method, from one of an async client a
-    coroutine function, from the class the pure builder itself, so that anyone can ask for an
-    operation without having a client.
+    coroutine function, from the class the pure builder itself, so that code can build an
+    operation without a client.
     """
 
     _iterates = False

@@ -1,4 +1,4 @@
-"""Webhooks as values that do not show their secrets; deliveries: are they authentic, and of what.
+"""Webhooks that do not show their secrets, and the check that a delivery is authentic.
 
 FlowMaestro signs the bytes of a delivery's body with the webhook's secret (HMAC-SHA256) and
 sends `X-FlowMaestro-Signature: v1=<hex>`.
@@ -29,15 +29,15 @@ class WebhookEvent(TypedDict):
 
 
 class SecretDict(Dict[str, Any]):
-    """A webhook whose repr, and so whose `str` and log lines, keeps its secrets back.
+    """A webhook whose `repr`, `str` and log lines do not show its secrets.
 
-    They are the value of `secret`, those of its header fields that may be one, and what its URL
-    bears besides the way. In all else it is the plain dict: equality, JSON, pickle, and
-    `data["secret"]` itself.
+    The secrets are the value of `secret`, header fields that may hold a credential, and the user
+    and query parameters in its URL. Otherwise it is a plain dict: equality, JSON, pickle, and
+    `data["secret"]` show the values.
     """
 
     def copy(self) -> SecretDict:
-        """As `dict.copy`, and as secretive."""
+        """As `dict.copy`; the copy hides its secrets, too."""
         return SecretDict(self)
 
     def __repr__(self) -> str:
@@ -56,7 +56,7 @@ def check_signature(payload: Union[bytes, str], signature: Union[bytes, str], se
     """The payload's bytes, if one of the `v1` signatures is right; constant in time.
 
     Raises `WebhookVerificationError` if none is; `TypeError` or `ValueError` for a payload that
-    is no body and a secret that is none.
+    is not a body, or a secret that is empty.
     """
     import hmac
 

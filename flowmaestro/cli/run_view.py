@@ -93,7 +93,7 @@ class RunView:
 
 
 class LiveRunView(RunView):
-    """Draws the tree anew with each event, and its clock four times a second."""
+    """Redraws the tree with each event, and its clock four times a second."""
 
     def __init__(self, screen: RichConsole, execution_id: str) -> None:
         super().__init__(screen, execution_id)

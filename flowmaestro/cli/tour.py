@@ -67,7 +67,7 @@ def query_a_knowledge_base(client: FlowMaestroClient, tell: Narrator) -> None:
 def fire_a_trigger_and_hear_of_it(
     client: FlowMaestroClient, mailbox: Mailbox, tell: Narrator
 ) -> None:
-    """Fire a trigger, wait for its execution, and verify the webhook that tells of its end."""
+    """Fire a trigger, wait for its execution, and verify the webhook that reports its end."""
     tell.step("Fire a trigger, verify the webhook", "triggers.execute", "webhooks.parse")
     response = client.webhooks.create("Demo", mailbox.url, ["execution.completed"])
     webhook = response["data"]

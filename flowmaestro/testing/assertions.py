@@ -92,7 +92,7 @@ class Assertions(ABC):
         *,
         times: Optional[int] = None,
     ) -> None:
-        """The workflow was started, be it by a trigger: at least once, or exactly `times`.
+        """The workflow was started, by a call or a trigger: at least once, or exactly `times`.
 
         `inputs` are all of them, and `True` differs from 1; without `inputs` any will do.
         """
@@ -117,7 +117,7 @@ class Assertions(ABC):
         )
 
     def assert_delivered(self, event: str, *, times: Optional[int] = None) -> None:
-        """A webhook was told of `event`: at least one, or exactly `times`."""
+        """`event` was delivered to a webhook: at least once, or exactly `times`."""
         __tracebackhide__ = True
         one_of("event", event, get_args(WebhookEventType))
         found: List[Dict[str, Any]] = [
@@ -128,7 +128,7 @@ class Assertions(ABC):
         _check(f"delivery of {event}", {}, found, times, self._shown_deliveries)
 
     def report(self) -> str:
-        """What was called, and what was asked for that is not there: for whoever looks why."""
+        """What was called, and what was requested but does not exist, to explain a failure."""
         return "\n".join([*self._shown(), *self._shown_missed()])
 
     def _shown(self) -> List[str]:

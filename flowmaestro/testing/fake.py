@@ -258,12 +258,12 @@ class FakeFlowMaestro(Scripts, Assertions):
         return AsyncMemoryTransport(self)
 
     def close(self) -> None:
-        """The test is over: tell of scripts that were never used.
+        """End the test: warn of scripts that were never used, with `UnusedScriptWarning`.
 
-        They are a workflow, an agent, a knowledge base or a trigger that nobody looked at,
-        replies that nobody heard, faults that met no request, and streams that ended, or were
-        left, before their connection was lost. `UnusedScriptWarning`, or with `strict` an
-        `AssertionError`. Closing twice is harmless.
+        A script is unused if no request read its workflow, agent, knowledge base or trigger, if
+        its reply was never sent, if its fault met no request, or if the stream that it should
+        cut ended or was closed before. With `strict`, raises `AssertionError` instead. Closing
+        twice is harmless.
         """
         with self.lock:
             unused = self._forget_scripts()
@@ -281,7 +281,7 @@ class FakeFlowMaestro(Scripts, Assertions):
             self.close()
 
     def set_credits(self, executions: Optional[int]) -> None:
-        """How many executions can still be paid for; `None` for any number."""
+        """Set how many executions the account can still pay for; `None` for no limit."""
         if executions is not None:
             check_count("executions", executions, 0)
         with self.lock:
@@ -294,8 +294,8 @@ class FakeFlowMaestro(Scripts, Assertions):
     def listen(self, listener: Callable[[str, Dict[str, Any], Execution], None]) -> None:
         """Have `listener` told the name, the data and the execution of every event.
 
-        Also of events that no stream tells of. It is called while the fake holds its `lock`, with
-        the very objects of the fake.
+        This includes events that no stream sends. The fake calls it while it holds its `lock`,
+        with its own objects, not copies.
         """
         with self.lock:
             self._service.listener = listener

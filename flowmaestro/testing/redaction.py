@@ -131,7 +131,7 @@ def _value(found: re.Match[bytes]) -> Iterator[_Span]:
 
 
 def _document(found: re.Match[bytes], secrets: Set[bytes]) -> Iterator[_Span]:
-    """A text that is JSON itself, be it torn off."""
+    """A text that is itself JSON, possibly torn off."""
     if _DOCUMENT.match(found[0]) is None:
         return
     closed = len(found[0]) > 1 and found[0].endswith(b'"')

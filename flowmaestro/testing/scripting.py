@@ -40,10 +40,10 @@ class UnusedScriptWarning(UserWarning):
 
 
 class Scripts(ABC):
-    """The scripts of a fake; what contradicts itself is refused with a `ValueError`.
+    """The scripts of a fake. One that contradicts itself raises `ValueError`.
 
-    A resource replaces the one that had its id, be it one that the fake came with. The scripts
-    that nobody has used when the fake is closed are told of.
+    A resource replaces the one that had its id, including those that every fake starts with.
+    When the fake is closed, it warns of scripts that were never used.
     """
 
     _service: Service
@@ -79,11 +79,11 @@ class Scripts(ABC):
                 `Node` may take its time by a function of the inputs.
             fails_at: the id of the node at which every execution fails.
             error: why it fails; without `fails_at`, at the last node.
-            pauses_at: the id of the node at which it waits for a human, for ever.
+            pauses_at: the id of the node at which it waits for a human without end.
             hangs_at: the id of the node that never comes to an end.
             events: instead of nodes, everything that happens, event by event. Without a
                 terminal event at the end, an execution never ends.
-            inputs: what `workflows.get` tells of its inputs. `shapes="documented"` refuses to
+            inputs: how `workflows.get` describes its inputs. `shapes="documented"` refuses to
                 start without those that are required; the deployed server does not check.
             name: its name; by default its id.
 
@@ -282,8 +282,8 @@ class Scripts(ABC):
         It gets the signed request and returns the status that it answers with, or `None` for
         nothing in time; what is not 2xx is delivered again later. It may make calls of its own,
         but not wait for another thread that makes some: time stands still meanwhile. By default
-        every delivery is accepted. A fake over sockets posts them instead. Whoever moves time
-        when it returns something else gets a `TypeError`.
+        every delivery is accepted. A fake over sockets posts them instead. If it returns
+        something else, the call that moves time raises `TypeError`.
         """
         check_function("receiver", receiver)
 
@@ -309,7 +309,7 @@ class Scripts(ABC):
         return fault
 
     def _forget_scripts(self) -> List[str]:
-        """The scripts that nobody has used, in words; they are told of once."""
+        """The scripts that were never used, in words; each is reported once."""
         unused: List[str] = []
         for (kind, id), replies in self._scripts.items():
             if (kind, id) not in self._service.used:

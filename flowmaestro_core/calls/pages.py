@@ -1,4 +1,4 @@
-"""Walking through all pages of a list, without missing rows and without looping for ever."""
+"""Walking through all pages of a list, without missing rows and without an endless loop."""
 
 from __future__ import annotations
 
@@ -35,12 +35,11 @@ MAX_PER_PAGE = 100
 class PageCursor:
     """Decides after each page whether there is another one.
 
-    "There is more" is trusted whoever says it, and so is "there is no more". With `until_empty`
-    the latter is not, and a short page is not taken for the last: the deployed server is wrong
-    about both in `GET /executions` without `workflow_id`. An empty page ends every walk, and so
-    does a page that repeats the one before, or an earlier one: pages that come round in a circle
-    are noticed within three rounds (Brent's algorithm), whatever the circle's length, and without
-    keeping what was seen.
+    It trusts `has_more` and `has_next`, true or false. With `until_empty` it does not trust a false
+    one, and a short page is not the last one: the deployed server gets both wrong in
+    `GET /executions` without `workflow_id`. An empty page ends every walk. So does a page that
+    repeats an earlier one: a cycle of pages is noticed within three rounds (Brent's algorithm),
+    however long it is, without storing the pages.
 
     `page` is the number of the page to ask for; `repeated` says whether the last one repeated an
     earlier one, so that its rows are known.

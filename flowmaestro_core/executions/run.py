@@ -1,4 +1,4 @@
-"""Running a workflow from start to end: execute, follow the events, give back the execution."""
+"""Running a workflow from start to end: execute, follow the events, return the execution."""
 
 from __future__ import annotations
 

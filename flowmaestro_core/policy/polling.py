@@ -1,4 +1,4 @@
-"""How often to ask: pure functions of what is known, and the schedule of one wait."""
+"""How often to poll: pure functions of what is known, and the schedule of one wait."""
 
 from __future__ import annotations
 
@@ -68,11 +68,12 @@ class AdaptiveTimeout:
 
 
 class PollSchedule:
-    """When a wait that began at `started` asks: at once, and then ever less often.
+    """When a wait that began at `started` polls: at once, and then less and less often.
 
-    Who asks late for a reason of its own (an event stream was tried first, or brought events for
-    a while) is put where such a wait would be by then, so that it notices an ending no later.
-    `guess` is for who leaves the first question out: how many seconds it would have taken.
+    A machine that polls late for a reason of its own (it tried an event stream first, or received
+    events for a while) continues where such a wait would be by then, so that it notices an ending
+    no later. `guess` is for a machine that skips the first poll: how many seconds it would have
+    taken.
 
     Attributes:
         next_at: when the next question is due.

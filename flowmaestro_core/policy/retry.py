@@ -75,7 +75,7 @@ class RetryPolicy(NamedTuple):
 class RetryBudget:
     """Tokens that a client's calls share, so that an outage is not multiplied by retries.
 
-    A transient retry costs 14 tokens, a throttled one 5; a success gives back what its call's
+    A transient retry costs 14 tokens, a throttled one 5; a success returns what its call's
     last retry cost, or 1. When too few are left, calls fail without a retry.
     """
 

@@ -9,24 +9,24 @@ from flowmaestro_core.arguments import check_seconds
 
 @dataclass(frozen=True)
 class StreamTimes:
-    """When a quiet stream is doubted, and how soon a lost one is made anew. All in seconds.
+    """When the SDK polls the execution of a quiet stream and reconnects a lost one. All in seconds.
 
-    Raises `ValueError` or `TypeError` for what is not a positive, finite number of seconds.
+    Raises `ValueError` or `TypeError` for a value that is not a positive, finite number.
 
     Attributes:
-        event_idle: no event for so long: ask what the execution's state is. Keepalives and
-            `connected` are no events.
-        event_idle_max: later questions come ever less often, up to this interval.
-        bytes_idle: not a single byte for so long (three missed keepalives): the connection is
-            dead, so reconnect. The stream that a message itself is answered with is given as
+        event_idle: time without an event after which the SDK polls the execution. Keepalives and
+            `connected` do not count as events.
+        event_idle_max: longest time between two polls of a quiet stream; the time grows up to it.
+        bytes_idle: time without a single byte (three missed keepalives) after which the
+            connection is dead and the SDK reconnects. The reply stream of a sent message gets as
             long as the answer may take (130 s, or the time limit set for the call), if that is
             more.
-        reconnect_base: the bound of the first random delay before a reconnection; it doubles
-            with each one that brings nothing new.
-        reconnect_max: no random delay is longer. What the server asks for (`retry:`,
-            `Retry-After`) may be.
-        reconnect_for: how long a lost stream is reconnected while the server does not answer;
-            then it fails. An event, or an answer about the execution, starts this time again.
+        reconnect_base: upper bound of the first random delay before a reconnection; it doubles
+            with each reconnection that brings nothing new.
+        reconnect_max: longest random delay. A delay that the server sets (`retry:`,
+            `Retry-After`) may be longer.
+        reconnect_for: how long the SDK tries to reconnect while the server does not answer;
+            then the stream fails. An event or a reply to a poll restarts this time.
 
     """
 

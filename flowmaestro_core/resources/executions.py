@@ -45,9 +45,9 @@ class Executions(Resource[D]):
     ) -> Call[Page[Execution]]:
         """List executions, one page at a time.
 
-        The deployed server cuts the list into pages before it filters by `status`: a page may be
-        short, or empty, and yet not the last, and its `total_count` counts that page alone. Use
-        `iterate` to get all.
+        The deployed server cuts the list into pages before it filters by `status`: a short or
+        empty page may not be the last one, and its `total_count` counts that page alone. Use
+        `iterate` to get all of them.
 
         Args:
             page: which page, from 1.
@@ -69,10 +69,10 @@ class Executions(Resource[D]):
         """All executions, page after page; arguments as in `list`.
 
         Pass `workflow_id` to get every row. Without it the deployed server reads the newest rows
-        of all its customers, and picks yours afterwards: it says neither how many there are nor
-        which page is the last, and a busy neighbour hides rows. The iteration then goes
-        on until an empty page. `status` is never sent: the server would filter after it has cut
-        the list into pages. Rows in another state are skipped here.
+        of all its customers and filters yours afterwards: it does not report the total or the
+        last page, and rows may be missing. The iteration then continues until an empty page.
+        `status` is not sent, because the server would filter after it has cut the list into
+        pages. The SDK skips rows in another state.
         """
         check_filter("status", status)
 
@@ -102,8 +102,8 @@ class Executions(Resource[D]):
     ) -> Call[Reply[CancelledExecution]]:
         """Cancel a running execution.
 
-        When the reply is lost and the repeat is refused, the execution itself is asked whether
-        it was cancelled.
+        When the reply is lost and the retry is refused, the SDK polls the execution to find out
+        whether it was cancelled.
 
         Raises `ValidationError` if it has ended already.
         """
@@ -124,23 +124,23 @@ class Executions(Resource[D]):
         timeout: float = DEFAULT_WAIT_TIMEOUT,
         on_poll: Optional[Callable[[Execution], Any]] = None,
     ) -> Poll:
-        """Wait until an execution has ended, and give it back.
+        """Poll an execution until it has ended, and return it.
 
-        A failed or cancelled execution is given back like a completed one: look at `status`.
-        The first questions come quickly, later ones every `poll_interval` seconds, less often
-        when the key's rate limit is nearly spent.
+        A failed or cancelled execution is returned like a completed one: check `status`. The
+        first polls come quickly, later ones every `poll_interval` seconds, or less often when
+        the key's rate limit is nearly spent.
 
         Args:
             execution_id: which execution.
-            poll_interval: seconds between two questions, once the wait is under way.
+            poll_interval: longest time in seconds between two polls.
             timeout: seconds to wait in all.
-            on_poll: called with the execution after each question; on an async client it may
-                be a coroutine function.
+            on_poll: called with the execution after each poll; on an async client it may be a
+                coroutine function.
 
         Raises:
-            TimeoutError: it did not end in time; `error.last_execution` is what was seen last.
+            TimeoutError: it did not end in time; `error.last_execution` is its last known state.
             NotFoundError: there is no such execution.
-            RateLimitError: the server asks for a longer pause than there is time for.
+            RateLimitError: the server demands a longer pause than `timeout` allows.
 
         """
         return waiting_for(
@@ -166,17 +166,17 @@ class Executions(Resource[D]):
 
         Args:
             execution_ids: which ones. An id that is there twice is followed once.
-            poll_interval: seconds between two questions about one execution.
-            timeout: seconds that each may take, whatever the server says. Each is asked for at
+            poll_interval: seconds between two polls of one execution.
+            timeout: seconds that each may take, whatever the server says. Each is polled at
                 least once, and once more when its time is up.
             ordered: in the order in which they were given instead of that of their ends.
             progress: called with a `BatchProgress` before each outcome is handed over; on an
                 async client it may be a coroutine function.
 
         An outcome's `error` may be:
-            TimeoutError: it did not end in time; `error.last_execution` is what was seen last.
+            TimeoutError: it did not end in time; `error.last_execution` is its last known state.
             NotFoundError: there is no such execution.
-            RateLimitError: the server asks for a longer pause than there is time for.
+            RateLimitError: the server demands a longer pause than `timeout` allows.
 
         """
         check_several("execution_ids", execution_ids, of="ids")
@@ -202,19 +202,20 @@ class Executions(Resource[D]):
     def stream(
         self, execution_id: str, *, timeout: Optional[float] = None
     ) -> Events[ExecutionEvent]:
-        """The events of an execution as they come, up to its end.
+        """Iterate over the events of an execution, up to its end.
 
-        The iteration ends after a terminal event (`execution:completed`, `execution:failed`,
-        `execution:cancelled`), never silently: a lost connection is made anew and marked with
-        `{"type": "stream:reconnected"}`, and a silent stream is checked against the execution.
+        The iteration always ends with a terminal event (`execution:completed`,
+        `execution:failed`, `execution:cancelled`) or an exception. The SDK reconnects a lost
+        stream and then yields `{"type": "stream:reconnected"}`. When a stream goes quiet, the
+        SDK polls the execution.
 
         Args:
             execution_id: which execution.
-            timeout: seconds that the iteration may take in all; without it there is no limit.
+            timeout: seconds that the whole iteration may take; no limit by default.
 
         Raises while iterating:
             TimeoutError: the execution did not end within `timeout`. The connection is released;
-                the execution runs on.
+                the execution continues.
             StreamError: the stream was lost and could not be resumed.
             NotFoundError: there is no such execution.
 
@@ -225,7 +226,7 @@ class Executions(Resource[D]):
 
 
 def execution_events(execution_id: str, timeout: Optional[float] = None) -> Events[ExecutionEvent]:
-    """The events of one execution, checked against the execution itself."""
+    """The events of one execution; when the stream goes quiet, the SDK polls the execution."""
     return Events(
         Call(
             "GET",

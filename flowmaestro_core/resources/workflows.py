@@ -81,10 +81,10 @@ class Workflows(Resource[D]):
         inputs: Optional[Mapping[str, Any]] = None,
         idempotency_key: Optional[str] = None,
     ) -> Call[Reply[ExecuteWorkflowResponse]]:
-        """Start a run of one workflow; `data["execution_id"]` says which.
+        """Start a run of one workflow; `data["execution_id"]` is its id.
 
-        Each call starts an execution, so it is tried again only while it is certain that
-        nothing was started.
+        Each call starts an execution, so the SDK retries only when certainly nothing was
+        started.
 
         Args:
             workflow_id: which workflow.
@@ -109,9 +109,9 @@ class Workflows(Resource[D]):
         *,
         idempotency_key: Optional[str] = None,
     ) -> Run:
-        """Execute a workflow, follow its events, and give back the ended execution.
+        """Execute a workflow, follow its events, and return the ended execution.
 
-        A failed or cancelled execution is given back like a completed one: look at `status`.
+        A failed or cancelled execution is returned like a completed one: check `status`.
         While its event stream is open, a 429 on the question beside it is no error, not even
         that the day's allowance is spent, with which `wait_for_completion` ends: the stream may
         still bring the end in time.
@@ -121,11 +121,11 @@ class Workflows(Resource[D]):
             inputs: as in `execute`.
             on_event: called with each event as it comes; on an async client it may be a
                 coroutine function.
-            timeout: seconds for all of it.
+            timeout: seconds that everything together may take.
             idempotency_key: as in `execute`.
 
         Raises:
-            TimeoutError: it did not end in time. It goes on: `error.execution_id` says which.
+            TimeoutError: it did not end in time. It continues; `error.execution_id` is its id.
 
         """
         check_seconds("timeout", timeout)

@@ -12,7 +12,7 @@ from flowmaestro_core.types.resources import ExecutionStatus, TokenUsage
 
 
 class StreamReconnected(TypedDict):
-    """The connection was lost and made anew; events in between may be missing."""
+    """The SDK reconnected a lost stream; events in between may be missing."""
 
     type: Literal["stream:reconnected"]
     attempt: int

@@ -11,7 +11,7 @@ from flowmaestro_transports import Phase, ResponseHead, TransportFailure
 
 
 class ImpatientBody:
-    """`read` gets the patience, `failure` what was raised; `release` closes, or gives back."""
+    """`read` gets the patience, `failure` the exception; `release` closes, or returns it."""
 
     def __init__(
         self,
@@ -52,6 +52,6 @@ class ImpatientBody:
     def close(self) -> None:
         self._closed = not self._ended
         if self._closed and self._connection is not None:
-            with contextlib.suppress(OSError):  # wakes who reads, over TLS or not
+            with contextlib.suppress(OSError):  # wakes the reader, over TLS or not
                 socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
         self._release()

@@ -43,7 +43,7 @@ class PatientBody:
     async def close(self) -> None:
         with anyio.CancelScope(shield=True):  # it has to succeed in a cancelled task, too
             reading = self._reading = self._reading or asyncio.get_running_loop().create_future()
-            reading.cancel()  # which wakes who reads
+            reading.cancel()  # which wakes the reader
             await asyncio.wait({reading})
             await self._release()
 

@@ -13,11 +13,11 @@ FlowMaestro. Rules that the signatures cannot say:
   connection counts in `timeout`.
 * A quiet body is neither at its end nor broken. A transport that cannot wait for more without
   losing the body says so with an attribute `patient = False` (absence means True); its quiet
-  read raises `TransportFailure` (*reply broken*), upon which an event stream reconnects.
-* What it sends beside the request and nobody is to see, such as a proxy's password, it names in
-  an attribute `secrets`, a sequence of texts; no error shows them.
+  read raises `TransportFailure` (*reply broken*), and the event stream then reconnects.
+* If it sends secrets beside the request, such as a proxy's password, it lists them in an attribute
+  `secrets`, a sequence of strings. No error shows them.
 * An async transport releases what it holds when the calling task is cancelled.
-* A transport in virtual time may have three attributes besides: `random` (see `Dice`), `in_flight`
+* A transport in virtual time may have three more attributes: `random` (see `Dice`), `in_flight`
   (a method, see `in_flight_of`), and `wall_clock` (a function that returns Unix seconds).
 """
 
@@ -41,16 +41,16 @@ from flowmaestro_core.http.messages import Headers, Request, Response
 
 IDLE_SECONDS = 50.0
 """How long an idle connection is kept: less than the 60 s after which load balancers drop one,
-often without a word."""
+often silently."""
 
 SyncFunction = Callable[[Request], Response]
-"""What a sync client takes in the place of a `Transport`, for the simplest of cases."""
+"""A function that a sync client accepts instead of a `Transport`."""
 AsyncFunction = Callable[[Request], Union[Response, Awaitable[Response]]]
 """The same for an async client: a coroutine function, or a plain one."""
 
 
 def secrets_of(transport: object) -> Tuple[str, ...]:
-    """What a transport sends beside the requests and nobody is to see (its attribute `secrets`)."""
+    """The secrets that a transport sends beside the requests (its attribute `secrets`)."""
     return tuple(getattr(transport, "secrets", ()))
 
 
@@ -116,8 +116,9 @@ class Transport(Protocol):
         """Close every connection. Closing twice is harmless; a later call raises
         `TransportClosedError`.
 
-        Who is at a `send` or an `open` wakes, if the stack can do so, and raises: that error if
-        nothing was sent, else `TransportFailure`. A `sleep` may raise it, too.
+        A `send` or `open` in another thread wakes, if the stack can do so. It raises
+        `TransportClosedError` if nothing was sent, else `TransportFailure`. A `sleep` may raise
+        `TransportClosedError`, too.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The transports of clients that were not given one, made when the first call is made."""
+"""The transports of clients created without one. Each is made at the first call."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class DefaultTransport(NotPicklable):
-    """Sockets of ours, imported with the first call."""
+    """A `SocketTransport`, imported at the first call."""
 
     def __init__(self) -> None:
         self._chosen: Optional[SocketTransport] = None
@@ -55,7 +55,7 @@ class DefaultTransport(NotPicklable):
         return secrets_of(self._chosen)
 
     def close(self) -> None:
-        """As `Transport.close`, be it before the first call."""
+        """As `Transport.close`; possibly before the first call."""
         with self._lock_of_this_process():
             self._closed = True
         if self._chosen is not None:
@@ -112,7 +112,7 @@ class DefaultAsyncTransport(NotPicklable):
         return tuple(it for chosen in self._chosen.values() for it in secrets_of(chosen))
 
     async def close(self) -> None:
-        """As `AsyncTransport.close`, be it before the first call."""
+        """As `AsyncTransport.close`; possibly before the first call."""
         self._closed = True
         for transport in self._chosen.values():
             await transport.close()

@@ -1,7 +1,7 @@
-"""What stands in for the network: the transports of clients that were made without one.
+"""An override of the default transport: the transports of clients created without one.
 
-A testing kit installs itself here, so that an application that makes its own clients is tested
-without patching it.
+A testing kit installs itself here, to test an application that creates its own clients without
+patching it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from flowmaestro_transports.defaults import DefaultAsyncTransport, DefaultTransp
 
 
 class TransportOverride(Protocol):
-    """What clients reach, in the place of the network, that were made without a transport."""
+    """What clients use instead of the network if they were created without a transport."""
 
     @property
     def api_key(self) -> str:
@@ -37,9 +37,9 @@ _overrides: List[TransportOverride] = []
 
 @contextmanager
 def override_transport(override: TransportOverride) -> Generator[None, None, None]:
-    """A `with` block in which clients made without a transport use the stand-in's.
+    """A `with` block in which clients created without a transport use the override's.
 
-    In the whole process. Of several stand-ins the one that came last serves.
+    It applies to the whole process. Of several overrides, the last one counts.
     """
     _overrides.append(override)
     try:
@@ -51,17 +51,17 @@ def override_transport(override: TransportOverride) -> Generator[None, None, Non
 
 
 def current_override() -> Optional[TransportOverride]:
-    """Who stands in for the network now; None for nobody."""
+    """The override in force now, or `None`."""
     return _overrides[-1] if _overrides else None
 
 
 def default_transport() -> Transport:
-    """The transport of a sync client that was given none."""
+    """The transport of a sync client created without one."""
     instead = current_override()
     return DefaultTransport() if instead is None else instead.transport()
 
 
 def default_async_transport() -> AsyncTransport:
-    """The transport of an async client that was given none."""
+    """The transport of an async client created without one."""
     instead = current_override()
     return DefaultAsyncTransport() if instead is None else instead.async_transport()

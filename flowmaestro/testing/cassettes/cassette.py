@@ -55,8 +55,8 @@ class Cassette:
 
     A reply is replayed in virtual time, without a socket, in the pieces in which it came. A
     request is recognised by its method, its path, its query and its body. What has been recorded
-    is written when the cassette is closed, in one go: the file is the old one or the new one,
-    never half of one. A `with` block that raises, such as a test that fails, writes nothing.
+    is written when the cassette is closed. The file is replaced atomically: it is the old one
+    or the new one, never half of one. A `with` block that raises, such as a test that fails, writes nothing.
 
     In the file, credentials are `***`: the API key, secret header fields and query parameters,
     secrets of webhooks, and members of JSON that are named like a credential.
@@ -65,7 +65,7 @@ class Cassette:
         path: the file, JSON Lines; folders that are missing are made.
         mode: `none` replays only; `once` replays if there is such a file, and records if there
             is none; `new_episodes` replays what the file holds, and adds what it does not;
-            `all` records everything anew, in the place of the file. The meanings are VCR's.
+            `all` records everything again and replaces the file. The meanings are VCR's.
         redact: a function that gets a text, such as a body, a URL or the value of a header
             field, and returns the parts of it that are to be `***` as well:
             `re.compile("[a-z]+@example.com").findall` hides e-mail addresses. Give the same
@@ -174,14 +174,14 @@ class Cassette:
         return replaying_server(self._player, speed)
 
     def report(self) -> str:
-        """Where it stands, for whoever looks why a test has failed."""
+        """Which requests were not replayed, to show why a test has failed."""
         if self.recording:
             return f"{self!r} was recording; nothing is written when the test fails"
         lines = ", ".join(str(exchange.line) for exchange in self._player.left)
         return f"{self!r} has not replayed: {f'the requests in line {lines}' if lines else 'none'}"
 
     def close(self) -> None:
-        """Write what was recorded; tell of what was not replayed. Closing twice is harmless."""
+        """Write what was recorded; report what was not replayed. Closing twice is harmless."""
         recorded = [self._redaction.exchange(exchange) for exchange in self._recording.exchanges()]
         if recorded:
             self._write(jsonlines.written([*self._loaded, *recorded]))

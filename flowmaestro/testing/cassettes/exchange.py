@@ -18,7 +18,7 @@ FRAMING = frozenset(
 class Exchange:
     """A request, and the steps of its reply (see `ScriptedReply`).
 
-    `Quiet()` at the end, which lasts for ever, is where the reader let go. `line` is where the
+    `Quiet()` at the end, which never ends, is where the reader closed the body. `line` is where the
     exchange begins in its file, 0 for nowhere.
     """
 

@@ -4,7 +4,7 @@ The first line names the version; the last one counts the exchanges and all the 
 so that a file which was cut, at its end or in its middle, is told from a whole one. Between
 them, each exchange is a `request`, then what came, each with the seconds `after` the line before:
 `head`, `chunk`, and `end`; or `failure`, with the phase (`Phase`); or `silence`, when the reader
-let go of a reply. A body stands there as `json` where exactly its bytes are what the compact
+closed a reply. A body stands there as `json` where exactly its bytes are what the compact
 writing of that gives, else as `text`, else as `base64`.
 """
 

@@ -1,4 +1,4 @@
-"""Transports that note what goes by: every request, and what comes of it, piece by piece."""
+"""Transports that record every request and its reply, piece by piece."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Recording:
         return exchange
 
     def exchanges(self) -> List[Exchange]:
-        """All of them as they stand; what is not at its end counts as let go of."""
+        """All exchanges so far; an unfinished one counts as closed by its reader."""
         return [it.exchange() for it in self.begun if not it.void]
 
 
@@ -249,7 +249,7 @@ class AsyncRecordedBody:
 
 
 class ReleasableRecordedBody(AsyncRecordedBody):
-    """One whose recorded body can be let go of without waiting."""
+    """A recorded body that can be released without waiting."""
 
     def __init__(
         self, inner: AsyncOpenResponse, exchange: RecordedExchange, release: Callable[[], None]

@@ -2,9 +2,9 @@
 
 Header fields and query parameters are secret by the core's rule for names, those inside bodies
 included: the parameters of any URL, and the members of a `headers` object, such as a webhook's.
-So is what stands before the `@` of a URL. Of bodies, be they JSON, events with JSON, or the
-torn-off beginning of either, the other members of objects are by a rule of their own: whatever
-stands under a name such as `secret` or `access_token`. What is secret in the header fields,
+So is what stands before the `@` of a URL. Bodies may be JSON, events with JSON, or the torn-off
+beginning of either. Other members of objects have a rule of their own: every value under a name
+such as `secret` or `access_token` is secret. What is secret in the header fields,
 percent-encoded or in base64 as well, and whatever looks like a key of the API or the secret of a
 webhook, is secret everywhere.
 """

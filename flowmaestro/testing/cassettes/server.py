@@ -23,7 +23,7 @@ from flowmaestro.testing.virtual.playback import Quiet
 from flowmaestro_core.http.messages import Phase, Request, ResponseHead, TransportFailure
 
 APART = 0.01
-"""Seconds between two pieces, so that whoever reads at once gets one at a time."""
+"""Seconds between two pieces, so that a reader that reads at once gets one at a time."""
 _NO_BODY = (204, 304)
 
 

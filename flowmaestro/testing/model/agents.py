@@ -181,7 +181,7 @@ Hearer = Callable[[Utterance], None]
 
 
 class Conversation:
-    """Carries turns through time and tells those who listen what is said."""
+    """Carries turns through time and reports each utterance to its listeners."""
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline

@@ -85,7 +85,7 @@ class ApiKey:
             raise refusals.lacking_scopes(needed, self.scopes)
 
     def limit_headers(self, resets_at: float) -> List[Tuple[str, str]]:
-        """What every authenticated reply tells of the windows; `resets_at` in Unix seconds."""
+        """The rate limit headers of every authenticated reply; `resets_at` in Unix seconds."""
         return [
             ("X-RateLimit-Limit", str(self.minute.limit)),
             ("X-RateLimit-Remaining", str(self.minute.remaining)),

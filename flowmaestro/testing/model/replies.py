@@ -1,4 +1,4 @@
-"""What the model gives back: a whole answer, now or later, or a stream of events.
+"""What the model returns: a whole answer, now or later, or a stream of events.
 
 A driver never waits inside the model. It looks (`FakeReply.ready`, `EventStream.poll`), lets
 its own clock run to the time it is told, and looks again; or it is woken through `wake`.

@@ -1,4 +1,4 @@
-"""The world behind the endpoints: everything that exists, and who hears of what happens to it."""
+"""The state behind the endpoints: every resource, and the listeners of every event."""
 
 from __future__ import annotations
 

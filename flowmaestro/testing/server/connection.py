@@ -30,7 +30,7 @@ class _Source(Protocol):
 class Connection:
     """Reads requests, has `handle` answer each, and writes the replies, until either end stops.
 
-    `now` is the clock that the model lives by; an `inspector` is told of every exchange.
+    `now` is the clock that the model lives by; an `inspector` is given every exchange.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ async def serve(
     """Serve `fake` until cancelled, on asyncio or trio.
 
     Port 0 takes a free one; the model lives `speed` seconds in each second. As a started task
-    (`await task_group.start(serve, fake)`) it gives back its URL once it listens. Webhooks
+    (`await task_group.start(serve, fake)`) it returns its URL once it listens. Webhooks
     are really sent to their subscribers, except to hosts reserved for documentation (RFC 2606):
     those count as having accepted. Given `allow_webhooks_to`, names or addresses as they stand in
     a URL, webhooks go to those and to loopback only; every other delivery fails with a warning in

@@ -1,8 +1,8 @@
-"""Virtual time: it stands still while anybody works, and jumps when everybody waits.
+"""Virtual time: it stands still while any call runs, and jumps when every call waits.
 
-Whoever uses a clock tells it of every call that is in flight, and of everything that the call
-waits for. Once no call in flight runs, time jumps to the first moment at which one of them goes
-on. Nobody sleeps and no timer is set: threads block on a condition, tasks on an event.
+A user of the clock registers every call in flight and everything that the call waits for. Once
+every call in flight waits, time jumps to the first moment at which one of them continues. Nothing
+sleeps and no timer is set: threads block on a condition, tasks on an event.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SETTLING = 5
 """How often the tasks of an event loop may run, without making a call, before time jumps."""
 SETTLING_ROUNDS = 20
-"""How often that begins anew because one of them did make a call."""
+"""How often that starts again because one of them did make a call."""
 LONGEST_CALL = 30 * 86_400.0
 """Seconds after which a call that goes on asking is taken to wait for what never comes."""
 ROUNDING = 1e-6
@@ -112,7 +112,7 @@ class VirtualClock:
             self.wait(self.alarm(self._now + seconds))
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> None:
-        """Have `function` called `seconds` from now, by whoever is moving time then.
+        """Call `function` in `seconds`, in the thread or task that moves time then.
 
         It may make calls of its own, but not wait for another thread that makes some: time
         stands still meanwhile. Raises `ValueError` for seconds that are negative or without an
@@ -157,8 +157,8 @@ class VirtualClock:
 
         Look whether there are any, and set the alarm, under one hold of `lock`; then `wait` for
         it, or `wait_awaiting`. Raises `ValueError` for a wait without an end, and
-        `AssertionError` for a call that has gone on for `LONGEST_CALL`: in virtual time, what
-        would hang for ever keeps a processor busy for ever.
+        `AssertionError` for a call that has gone on for `LONGEST_CALL`: in virtual time, a
+        call that never ends would keep a processor busy without end.
         """
         if not math.isfinite(at):
             raise ValueError(f"a wait must come to an end, not last until {at}")

@@ -20,7 +20,7 @@ from flowmaestro_core.http.messages import Headers, Phase, Response, ResponseHea
 
 @dataclass(frozen=True)
 class Quiet:
-    """A step of a scripted reply: nothing comes for `seconds`, by default for ever.
+    """A step of a scripted reply: nothing comes for `seconds`, by default without end.
 
     Raises `TypeError` or `ValueError` for what is no number of seconds from 0 up.
     """
@@ -36,7 +36,7 @@ class Quiet:
 
 Step = Union[Quiet, ResponseHead, bytes, TransportFailure]
 ScriptedReply = Union[Response, TransportFailure, Quiet, Sequence[Step]]
-"""What becomes of one request.
+"""The scripted outcome of one request.
 
 A whole `Response`; a `TransportFailure`; `Quiet()` for no reply at all; or steps, one after
 another: `Quiet`, a `ResponseHead`, then pieces of the body as `bytes`, with `Quiet` between them.
@@ -132,7 +132,7 @@ class _Playing:
 
 
 class PlayedReply(_Playing):
-    """What becomes of a request, from now on, as a `SiteReply`; `steps` are those of `steps_of`."""
+    """The reply to a request, from now on, as a `SiteReply`; `steps` are those of `steps_of`."""
 
     body = b""
 
@@ -143,7 +143,7 @@ class PlayedReply(_Playing):
 
     @property
     def open(self) -> bool:
-        """Whether its body was begun to be read and not let go of."""
+        """Whether its body was opened and not closed."""
         return self._opened is not None and not self._opened.closed
 
     @property

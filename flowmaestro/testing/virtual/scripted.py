@@ -52,7 +52,7 @@ class _Script:
         """Nothing happens here of itself."""
 
     def close(self, *, strict: bool) -> None:
-        """Tell of what was never used, once."""
+        """Report the replies that were never used, once."""
         with self.clock.lock:
             unused = [shown(steps) for steps in self._left]
             self._left.clear()
@@ -75,12 +75,12 @@ class _Scripted:
 
     @property
     def open_bodies(self) -> int:
-        """How many replies were begun to be read and not let go of, to the end or not."""
+        """How many bodies were opened and not closed, read to their end or not."""
         return sum(reply.open for reply in self._script.replies)
 
 
 class ScriptedTransport(_Scripted, SyncWire):
-    """A sync transport that answers one request after another with a script, come what may.
+    """A sync transport that answers one request after another from a script.
 
         ScriptedTransport(
             [
@@ -97,7 +97,7 @@ class ScriptedTransport(_Scripted, SyncWire):
 
     Raises `TypeError` or `ValueError`, with the number of the reply, for a script that
     contradicts itself. A request without a reply fails with `AssertionError`, which no client
-    retries; replies that are left when the transport is closed, be it by the client, are an
+    retries. Replies that are left when the transport or its client is closed cause an
     `UnusedScriptWarning`, or with `strict` an `AssertionError`.
     """
 
@@ -107,7 +107,7 @@ class ScriptedTransport(_Scripted, SyncWire):
         super().__init__(self._script)
 
     def close(self) -> None:
-        """As `Transport.close`; tells of replies that are left."""
+        """As `Transport.close`; reports replies that are left."""
         super().close()
         self._script.close(strict=self._strict)
 

@@ -45,7 +45,7 @@ class SiteReply(Source, Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether it is known what becomes of the request."""
+        """Whether the outcome of the request is known."""
         ...
 
     @property
@@ -295,7 +295,7 @@ class SyncWireBody(_WireBody):
         """Let time pass until there are bytes, or for `patience` seconds.
 
         `b""` is the end, `None` a quiet body. Raises `TransportFailure` when the connection was
-        dropped, or the body was closed, be it meanwhile.
+        dropped, or the body was closed before or during the read.
         """
         return _carry_out(self._clock, self._reply.reading(patience))
 
@@ -316,7 +316,7 @@ class AsyncWireBody(_WireBody):
         self.release()
 
     def release(self) -> None:
-        """`close`, for those who cannot await."""
+        """`close`, without awaiting."""
         self._reply.close()
 
 

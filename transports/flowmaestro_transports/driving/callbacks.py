@@ -6,9 +6,9 @@ import inspect
 
 
 def refuse_awaitable(name: str, returned: object) -> None:
-    """`TypeError`, naming the callback, where it has returned what nobody here awaits.
+    """Raise `TypeError`, naming the callback, if it returned an awaitable.
 
-    So does a lambda around a coroutine function, which cannot be told before it is called.
+    A lambda around a coroutine function does so, for example, and is not noticed before its call.
     """
     if returned is None or not inspect.isawaitable(returned):
         return

@@ -46,8 +46,8 @@ class Keeper(Protocol):
 def with_date(headers: Headers, transport: object) -> Headers:
     """The header fields of a reply, with the time of its arrival if the server sent no `Date`.
 
-    So RFC 9110, section 6.6.1, wants it of a recipient with a clock. A `Retry-After` that is a
-    date counts from it.
+    RFC 9110, section 6.6.1, requires this of a recipient with a clock. A `Retry-After` that is a
+    date is measured from it.
     """
     if "date" in headers:
         return headers
@@ -61,12 +61,12 @@ def _in_flight(transport: object, machine: Machine[Any], reporter: object) -> In
 
 
 def stream_closed() -> StreamError:
-    """What a reader gets of a stream that was closed, be it under its hands."""
+    """Raised in a reader whose stream was closed, possibly by another thread."""
     return StreamError("This stream is closed; ask for a new one", code="stream_closed")
 
 
 def client_closed(machine: Machine[Any]) -> ClientClosedError:
-    """What a caller gets whose client was closed under the machine's hands."""
+    """Raised in a caller whose client was closed during the call, possibly by another thread."""
     error = ClientClosedError()
     error.execution_id = machine.execution_id
     return error
@@ -100,12 +100,12 @@ class SyncDriver:
         self._body: Optional[OpenResponse] = None
         self._started = False
         self.closed = False
-        """Whether it goes no further: closed by somebody, failed, or at its end."""
+        """Whether it has stopped: it was closed, has failed, or has ended."""
         self.journal: Optional[Keeper] = None
-        """What carries out a `Record`; whoever opened it closes it."""
+        """What carries out a `Record`; its opener closes it."""
 
     def advance(self) -> Union[Emit, Done]:
-        """Go on until the machine has an item for the caller, or has ended.
+        """Continue until the machine has an item for the caller, or has ended.
 
         Raises the machine's error when it fails. Whatever is raised, no body stays open.
         """
@@ -186,7 +186,7 @@ class SyncDriver:
         raise stream_closed()
 
     def close(self) -> None:
-        """Go no further, and release the open body. Closing twice is harmless.
+        """Stop, and release the open body. Closing twice is harmless.
 
         An `advance` in another thread then raises `StreamError` (code `stream_closed`), at once
         if it is reading or its transport is an `InterruptibleTransport`, otherwise when the step
@@ -233,9 +233,9 @@ class AsyncDriver:
         self._body: Optional[AsyncOpenResponse] = None
         self._started = False
         self.closed = False
-        """Whether it goes no further: closed by somebody, failed, or at its end."""
+        """Whether it has stopped: it was closed, has failed, or has ended."""
         self.journal: Optional[Keeper] = None
-        """What carries out a `Record`; whoever opened it closes it."""
+        """What carries out a `Record`; its opener closes it."""
 
     async def advance(self) -> Union[Emit, Done]:
         """As `SyncDriver.advance`. Cancellation, too, leaves no body open."""
@@ -322,7 +322,7 @@ class AsyncDriver:
             await self._release()
 
     def detach(self) -> Optional[AsyncOpenResponse]:
-        """Go no further; the open body, if there is one, is the caller's to release."""
+        """Stop; the caller has to release the open body, if there is one."""
         self.closed = True
         body, self._body = self._body, None
         return body

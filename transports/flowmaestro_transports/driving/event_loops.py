@@ -1,6 +1,6 @@
 """The event loop that runs, asyncio's or trio's, and how to reach it from elsewhere.
 
-Imports neither: a loop that runs has been imported by whoever runs it.
+Imports neither: a running loop has been imported already.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class EventLoop(NamedTuple):
     start: Start
 
     def release(self, body: AsyncOpenResponse) -> bool:
-        """Let go of a body that was opened here and that nobody holds any more.
+        """Release a body that was opened here and that has no owner any more.
 
         At once on the loop's own thread, else as soon as the loop comes to it. False if the
         loop is gone; then what can be done without it has been done.

@@ -1,6 +1,6 @@
-"""Performers: they turn an operation into a machine, and a builder into a method.
+"""Executors: they turn an operation into a machine, and a builder into a method.
 
-One blocking, one awaiting; the client classes are shells around them.
+One is sync, one async; the client classes are shells around them.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class _Lifetime(NotPicklable):
 
     @property
     def dice(self) -> Dice:
-        """The dice for jitter. A child after `os.fork` has its own, lest all retry at once."""
+        """The dice for jitter. A child after `os.fork` has its own, so that retries spread."""
         if self._parent is not None:
             return self._parent.dice
         if self._dice is None or self._process.forked:
@@ -187,7 +187,7 @@ class SyncExecutor(_Lifetime):
         return method
 
     def perform(self, operation: Operation[T, Any]) -> T:
-        """Do one operation to its end and give back its value.
+        """Carry out one operation to its end and return its value.
 
         Items that the machine emits on the way go to the operation's listener.
         """

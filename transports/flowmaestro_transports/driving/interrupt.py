@@ -44,7 +44,7 @@ class AsyncInterruptibleTransport:
         self._cut: Optional[Callable[[], object]] = None
 
     def interrupt(self) -> None:
-        """Cut short what is under way; whoever waits for it gets `StreamError`."""
+        """Cut short what is under way; the task that waits for it gets `StreamError`."""
         cut, self._cut = self._cut, None
         if cut is not None:
             cut()

@@ -1,10 +1,10 @@
-"""The handles that callers iterate over: shells around a driver, one blocking, one awaiting.
+"""The handles that callers iterate over: shells around a driver, one sync, one async.
 
-A handle holds at most one connection, and lets go of it
+A handle holds at most one connection, and releases it
 
 * before it hands over a terminal event, and when the iteration ends or fails;
 * when it is closed, or its `with` block is left, or the iterating task is cancelled;
-* when it is collected: an awaiting one on the event loop that it belongs to, whichever thread
+* when it is collected: an async one on the event loop that it belongs to, whichever thread
   the collection happens in.
 
 So a loop that runs to the terminal event, or leaves with `break`, needs no `close`.
@@ -33,7 +33,7 @@ Listener = Callable[[Any], Any]
 
 
 class _Progress(NotPicklable):
-    """What a handle tells of its machine."""
+    """What a handle reports about its machine."""
 
     def __init__(self, machine: Machine[Any]) -> None:
         self._machine = machine
@@ -46,7 +46,7 @@ class _Progress(NotPicklable):
 
     @property
     def reconnects(self) -> int:
-        """How often the connection was made anew."""
+        """How often the stream was reconnected."""
         return getattr(self._machine, "reconnects", 0)
 
     @property
@@ -65,9 +65,9 @@ class _Progress(NotPicklable):
 
     @property
     def _is_empty(self) -> bool:
-        """Whether to iterate anew gives nothing: so with a list at its end.
+        """Whether iterating again yields nothing, as for a list that was read to its end.
 
-        A stream of events is no list: to read a finished one again is a mistake of the caller's.
+        Iterating again over a finished stream of events is an error of the caller.
         """
         return self._ended and not hasattr(self._machine, "last_event_id")
 
@@ -152,8 +152,8 @@ class SyncStream(_Progress, Generic[E]):
 
         From another thread, this wakes a `next`, and it raises `StreamError` (code
         `stream_closed`): at once if it waits for events; on a transport that is `Interruptible`,
-        as the default one is, also while it connects, asks for the execution or pauses before
-        it reconnects, otherwise as soon as it is through with that.
+        as the default one is, also while it connects, polls the execution or pauses before
+        it reconnects; otherwise as soon as that step has ended.
         """
         self._driver.close()
 

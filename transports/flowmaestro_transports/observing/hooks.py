@@ -55,7 +55,7 @@ class RetryInfo:
         code: the API's error code, or one of ours (`timeout`, ...); `None` for a lost stream.
         delay: seconds until then.
         request_id: the id to quote to support, `None` when the reply had none.
-        reconnects: whether it is an event stream that is made anew.
+        reconnects: whether the SDK reconnects a lost event stream.
 
     """
 

@@ -1,7 +1,7 @@
-"""Watchers: what one operation does, told to the user's hooks and to the log.
+"""Reporters: what one operation does, reported to the user's hooks and to the log.
 
 A driver notes each action before carrying it out, and each reply and failure that comes of it.
-Nothing is told of a request but what is in the values that hooks get, so nothing that is secret.
+The log has nothing about a request but the values that hooks get, so no secret.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Notes:
         self._reply: Tuple[Headers, bytes] = Headers(), b""
 
     def _telling(self, noted: Noted, now: float) -> Telling:
-        """Log what was noted; which hook is to be told of it, if any, and what, if anything."""
+        """Log what was noted, and return the hook to call, if any, with its argument."""
         if isinstance(noted, (Send, Open)):
             return self._hooks.request, self._asks(noted, now)
         if isinstance(noted, Wait):
@@ -131,7 +131,7 @@ class SyncReporter(_Notes):
     """Watches one operation of a sync client."""
 
     def note(self, noted: Noted, now: float) -> None:
-        """Tell of an action before it is carried out, or of what came of it."""
+        """Report an action before it is carried out, or its outcome."""
         hook, info = self._telling(noted, now)
         if hook is not None and info is not None:
             refuse_awaitable("a hook", hook(info))
