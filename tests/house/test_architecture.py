@@ -1,0 +1,113 @@
+"""`docs/architecture.md` describes a call and a streamed event as they are: each step happens."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowmaestro import FlowMaestroClient
+from flowmaestro.testing import FakeFlowMaestro, running_server
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+LIVES = ("The life of one call", "The life of one streamed event")
+
+_STEP = re.compile(r"^\d+\. `(?P<file>[\w/]+\.py)` `(?P<name>[\w.]+)`", re.MULTILINE)
+_TABLE = re.compile(r"^\| (?P<cell>[^|]*`[^|]*) \|", re.MULTILINE)
+
+
+def section(title):
+    return re.search(rf"^## {title}\n(.*?)(?=^## )", PAGE, re.MULTILINE | re.DOTALL)[1].strip()
+
+
+def steps(title):
+    return [(found["file"], found["name"]) for found in _STEP.finditer(section(title))]
+
+
+def functions_of(file):
+    """The functions and methods of a source file, by the line on which their code begins."""
+
+    def visit(node, prefix):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                name = f"{prefix}{child.name}"
+                if not isinstance(child, ast.ClassDef):
+                    first = min([child.lineno, *(each.lineno for each in child.decorator_list)])
+                    found[first] = name
+                visit(child, f"{name}.")
+            elif isinstance(child, ast.If):
+                visit(child, prefix)
+
+    found = {}
+    visit(ast.parse((ROOT / file).read_text(encoding="utf-8")), "")
+    return found
+
+
+@pytest.mark.parametrize("title", LIVES)
+def test_a_life_takes_at_most_fifteen_lines_and_each_is_a_step(title):
+    numbered = [line for line in section(title).splitlines() if re.match(r"\d", line)]
+    assert len(section(title).splitlines()) <= 15
+    assert len(steps(title)) == len(numbered) > 5
+
+
+@pytest.mark.parametrize(("file", "name"), [step for life in LIVES for step in steps(life)])
+def test_each_step_is_a_function_of_its_file(file, name):
+    assert name in functions_of(file).values()
+
+
+@pytest.mark.parametrize("title", LIVES)
+def test_the_steps_happen_in_this_order(title):
+    """What a client calls in its thread, in the order of the first calls."""
+    wanted = steps(title)
+    places = {
+        (str(ROOT / file), line): (file, name)
+        for file in {file for file, _ in wanted}
+        for line, name in functions_of(file).items()
+    }
+    called = {}
+
+    def note(frame, event, _):
+        code = frame.f_code
+        step = places.get((code.co_filename, code.co_firstlineno))
+        if event == "call" and step in wanted:
+            called.setdefault(step)
+
+    fake = FakeFlowMaestro()
+    with running_server(fake) as url, FlowMaestroClient(fake.api_key, base_url=url) as client:
+        run = client.workflows.execute("wf_123")["data"]["execution_id"]
+        before = sys.getprofile()
+        del client.__dict__["workflows"]
+        sys.setprofile(note)
+        try:
+            if title == LIVES[0]:
+                client.workflows.get("wf_123")
+            else:
+                list(client.executions.stream(run))
+        finally:
+            sys.setprofile(before)
+    assert list(called) == wanted
+
+
+def test_the_map_names_what_is_there():
+    package = None
+    for found in _TABLE.finditer(section("Map")):
+        bold = re.match(r"\*\*`(.*?)`\*\*", found["cell"])
+        if bold:
+            package = ROOT / bold[1]
+            assert package.is_dir()
+        else:
+            for name in re.findall(r"`(.*?)`", found["cell"]):
+                assert (package / name).exists(), name
+
+
+def test_the_map_names_every_folder():
+    named = set(re.findall(r"`([\w/]+)/`", section("Map")))
+    for package in ("flowmaestro_core", "transports/flowmaestro_transports", "flowmaestro"):
+        for folder in (ROOT / package).iterdir():
+            if (folder / "__init__.py").exists():
+                inner = [name for name in named if name.startswith(f"{folder.name}/")]
+                assert folder.name in named or inner, folder
