@@ -56,7 +56,8 @@ class Cassette:
     A reply is replayed in virtual time, without a socket, in the pieces in which it came. A
     request is recognised by its method, its path, its query and its body. What has been recorded
     is written when the cassette is closed. The file is replaced atomically: it is the old one
-    or the new one, never half of one. A `with` block that raises, such as a test that fails, writes nothing.
+    or the new one, never half of one. A `with` block that raises, such as a test that fails,
+    writes nothing.
 
     In the file, credentials are `***`: the API key, secret header fields and query parameters,
     secrets of webhooks, and members of JSON that are named like a credential.
