@@ -140,10 +140,12 @@ def _character(char: str) -> bytes:
     if char.startswith("\\"):
         escaped = rb"\\{1,8}u005[Cc]|%5[Cc]|\\"
         return rb"(?:%s){%d,%d}" % (escaped, len(char), 8 * len(char))
-    data, units = char.encode(_ENCODING, _ERRORS), char.encode("utf-16-be", _ERRORS)
-    pairs = zip(units[::2], units[1::2])
+    data, code = char.encode(_ENCODING, _ERRORS), ord(char)
+    units = [code]  # of UTF-16 (RFC 8259, 7); its codec would be imported here, and read a file
+    if code > 0xFFFF:
+        units = [0xD7C0 + (code >> 10), 0xDC00 + (code & 0x3FF)]
     return b"(?:%s|%s|%s)" % (
-        b"".join(rb"\\{1,8}u(?i:%02x%02x)" % pair for pair in pairs),
+        b"".join(rb"\\{1,8}u(?i:%04x)" % unit for unit in units),
         b"".join(b"%%(?i:%02x)" % byte for byte in data),
         (rb"\\{0,7}" if char in "\"'/" else b"") + re.escape(data),
     )
