@@ -141,6 +141,13 @@ def batches(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def dask(session: nox.Session) -> None:
+    """A batch beside Dask, of which a worker is killed: the ledger shows each row once."""
+    session.install("--editable", ".[dask]")
+    session.run("python", "examples/dask_batch.py")
+
+
+@nox.session(python=NEWEST)
 def fuzz(session: nox.Session) -> None:
     """A hundred thousand damaged replies; `-- --seed 2` for others."""
     session.install("--editable", ".[test]")
