@@ -101,6 +101,7 @@ class Record:
         durable: whether they must survive a power loss before the machine goes on; otherwise it
             is enough that they survive the end of the process.
         keys: which rows to tell of.
+        brief: whether these rows are to be told of without their executions.
         execution_ids: the executions to tell the rows of.
         anchor: an execution that is older than the batch.
 
@@ -109,6 +110,7 @@ class Record:
     rows: Tuple[JournalRow, ...] = ()
     durable: bool = False
     keys: Tuple[Key, ...] = ()
+    brief: bool = False
     execution_ids: Tuple[str, ...] = ()
     anchor: Optional[str] = None
 

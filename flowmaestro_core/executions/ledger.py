@@ -61,7 +61,7 @@ class Ledger:
             return None
         rows, keys = tuple(self._pending), tuple(row.key for row in self._chunk)
         durable = any(row.state == "starting" for row in rows)
-        action = Record(rows, durable, keys, anchor=self._anchor)
+        action = Record(rows, durable, keys, self.checking is not None, anchor=self._anchor)
         self._pending, self._anchor = [], None
         return action
 

@@ -95,11 +95,15 @@ def digest_of(encoded: Union[bytes, str]) -> bytes:
     Keys are sorted and numbers are doubles: the server rounds `12345678901234567890`, and sends
     `1.0` back as `1`. Booleans are no numbers.
     """
-    value = json.loads(encoded, parse_int=_double, parse_float=_double)
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    text = encoded.decode() if isinstance(encoded, bytes) else encoded
+    canonical = _CANONICAL.encode(_DOUBLES.decode(text))
     return hashlib.blake2b(canonical.encode(), digest_size=16).digest()
 
 
 def _double(digits: str) -> Optional[float]:
     number = float(digits) + 0.0  # JavaScript writes minus zero as 0
     return number if math.isfinite(number) else None  # and what is beyond a double as null
+
+
+_DOUBLES = json.JSONDecoder(parse_int=_double, parse_float=_double)
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))

@@ -214,7 +214,7 @@ class Journal:
                 _STATES[state],  # type: ignore[arg-type]
                 attempt,
                 execution_id,
-                None if execution is None else json.loads(execution),
+                None if execution is None or record.brief else json.loads(execution),
                 number,
                 max(now - at, 0.0),
             )
