@@ -8,12 +8,20 @@ import re
 import time
 from urllib.parse import quote
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmaestro import FlowMaestroClient
-from flowmaestro.testing import Cassette, FakeFlowMaestro, MemoryTransport, Quiet, ScriptedTransport
+from flowmaestro.testing import (
+    AsyncScriptedTransport,
+    Cassette,
+    FakeFlowMaestro,
+    MemoryTransport,
+    Quiet,
+    ScriptedTransport,
+)
 from flowmaestro.testing.cassettes.exchange import Exchange
 from flowmaestro.testing.cassettes.redaction import Redaction
 from flowmaestro.testing.redaction import is_secret_member
@@ -300,3 +308,54 @@ def test_an_echoed_key(tmp_path):
         with FlowMaestroClient(key, transport=transport) as client:
             assert client.workflows.list()["data"] == []
     assert key not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("mode", ["once", "new_episodes"])
+def test_an_echo_of_what_the_transport_sent_beside_the_request(tmp_path, mode):
+    path, password = tmp_path / "echo.jsonl", "the proxy's password"
+    token = base64.b64encode(f"ada:{password}".encode()).decode()
+    if mode == "new_episodes":
+        with Cassette(path) as cassette:
+            transport = cassette.transport(ScriptedTransport([Response(200, {})]))
+            transport.send(Request("GET", f"{ROOT}/other", {}), 5)
+    seen = json.dumps({"saw": f"Basic {token}", "password": password}).encode()
+    inner = ScriptedTransport(
+        [
+            Response(407, {"X-Saw": f"Basic {token}"}, seen),
+            [ResponseHead(200, {}), seen[:20], seen[20:]],
+            TransportFailure(Phase.NOT_SENT, f"the proxy refused Basic {token}"),
+        ]
+    )
+    with Cassette(path, mode=mode) as cassette:
+        transport = cassette.transport(inner)
+        inner.secrets = (f"Basic {token}", token, password)  # known with the first call
+        assert transport.secrets == inner.secrets
+        transport.send(Request("GET", f"{ROOT}/1", {}), 5)
+        body = transport.open(Request("GET", f"{ROOT}/2", {}), 5)
+        assert [body.read(5), body.read(5), body.read(5)] == [seen[:20], seen[20:], b""]
+        with pytest.raises(TransportFailure):
+            transport.send(Request("GET", f"{ROOT}/3", {}), 5)
+    text = path.read_text(encoding="utf-8")
+    assert "the proxy refused" in text
+    assert token not in text
+    assert token[:12] not in text
+    assert password not in text
+
+
+@pytest.mark.parametrize("mode", ["once", "new_episodes"])
+def test_and_of_an_async_transport(tmp_path, mode):
+    async def main():
+        path = tmp_path / "echo.jsonl"
+        if mode == "new_episodes":
+            with Cassette(path) as cassette:
+                transport = cassette.async_transport(AsyncScriptedTransport([Response(200, {})]))
+                await transport.send(Request("GET", f"{ROOT}/other", {}), 5)
+        inner = AsyncScriptedTransport([Response(407, {}, b"you sent pw-of-the-proxy")])
+        inner.secrets = ("pw-of-the-proxy",)
+        with Cassette(path, mode=mode) as cassette:
+            transport = cassette.async_transport(inner)
+            assert transport.secrets == inner.secrets
+            await transport.send(Request("GET", f"{ROOT}/1", {}), 5)
+        assert "you sent ***" in path.read_text(encoding="utf-8")
+
+    anyio.run(main)

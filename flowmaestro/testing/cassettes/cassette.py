@@ -183,7 +183,8 @@ class Cassette:
 
     def close(self) -> None:
         """Write what was recorded; report what was not replayed. Closing twice is harmless."""
-        recorded = [self._redaction.exchange(exchange) for exchange in self._recording.exchanges()]
+        secrets = self._recording.secrets()
+        recorded = [self._redaction.exchange(it, secrets) for it in self._recording.exchanges()]
         if recorded:
             self._write(jsonlines.written([*self._loaded, *recorded]))
         unplayed = [] if self.recording else self._player.left

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Generator, Union
+from typing import Generator, Tuple, Union
 
 from flowmaestro.testing.cassettes.errors import CassetteMismatch
 from flowmaestro.testing.cassettes.recorder import AsyncRecordingTransport, RecordingTransport
@@ -31,6 +31,11 @@ class _Episodes(NotPicklable):
         self._both = replaying, recording
         # Of each thread and task its own: others make their calls beside it.
         self._live = ContextVar("live", default=False)
+
+    @property
+    def secrets(self) -> Tuple[str, ...]:
+        """Those of the recorded transport."""
+        return self._both[1].secrets
 
     @contextmanager
     def in_flight(self) -> Generator[None, None, None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Callable, ContextManager, Generator, List, Optional, Union
+from typing import Callable, ContextManager, Generator, List, Optional, Tuple, Union
 
 from flowmaestro.testing.cassettes.exchange import Exchange, joined, without_framing
 from flowmaestro.testing.virtual.playback import Quiet, Step
@@ -23,6 +23,7 @@ from flowmaestro_transports.contract import (
     Releasable,
     Transport,
     in_flight_of,
+    secrets_of,
     wall_clock_of,
 )
 from flowmaestro_transports.driving.fork_guard import NotPicklable
@@ -35,6 +36,8 @@ class Recording:
 
     def __init__(self) -> None:
         self.begun: List[RecordedExchange] = []
+        self.transports: List[object] = []
+        """What the exchanges go through."""
 
     def begin(self, request: Request, clock: Clock) -> RecordedExchange:
         """A request is about to be made."""
@@ -45,6 +48,10 @@ class Recording:
     def exchanges(self) -> List[Exchange]:
         """All exchanges so far; an unfinished one counts as closed by its reader."""
         return [it.exchange() for it in self.begun if not it.void]
+
+    def secrets(self) -> List[str]:
+        """What the transports send beside the requests (see `secrets_of`)."""
+        return [secret for transport in self.transports for secret in secrets_of(transport)]
 
 
 class RecordedExchange:
@@ -118,6 +125,13 @@ class _Recorder(NotPicklable):
         self.wall_clock = wall_clock_of(inner)
         self._around = in_flight_of(inner)
         self._recording = recording
+        self._recorded = inner
+        recording.transports.append(inner)
+
+    @property
+    def secrets(self) -> Tuple[str, ...]:
+        """Those of the recorded transport."""
+        return secrets_of(self._recorded)
 
     def in_flight(self) -> ContextManager[None]:
         """What the recorded transport does around a call."""

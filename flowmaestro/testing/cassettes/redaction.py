@@ -41,14 +41,18 @@ class Redaction:
         headers = _headers(request.headers, secrets)
         return Request(request.method, _plain(request.url, secrets), headers, body)
 
-    def exchange(self, exchange: Exchange) -> Exchange:
-        """The exchange as it may be seen; pieces of a body keep their boundaries."""
+    def exchange(self, exchange: Exchange, sent_beside: Iterable[str] = ()) -> Exchange:
+        """The exchange as it may be seen; pieces of a body keep their boundaries.
+
+        `sent_beside` are secrets that the transport sent and the request does not hold.
+        """
         steps, request = exchange.steps, exchange.request
         heads = [step for step in steps if isinstance(step, ResponseHead)]
         body = b"".join(step for step in steps if isinstance(step, bytes))
         texts = [request.url, _text(request.body), _text(body)]
         texts += [step.message for step in steps if isinstance(step, TransportFailure)]
         secrets = self._secrets([request.headers, *(head.headers for head in heads)], texts)
+        secrets.update(map(_bytes, sent_beside))
         # By its own secrets alone, as when it is made again.
         return Exchange(self.request(request), tuple(_steps(steps, secrets)))
 
