@@ -235,7 +235,8 @@ class SyncWire(_Wire):
 
     def open(self, request: Request, timeout: float) -> SyncWireBody:
         """As `send`, but the body is kept open."""
-        return SyncWireBody(self.clock, _carry_out(self.clock, self._opening(request, timeout)))
+        steps = self._opening(request, timeout)
+        return SyncWireBody(self.clock, _carry_out(self.clock, steps))
 
     def sleep(self, seconds: float) -> None:
         """Let `seconds` pass; raises `ValueError` if they are negative or without an end."""
