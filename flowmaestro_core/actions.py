@@ -94,15 +94,15 @@ class Emit:
 
 @dataclass(frozen=True)
 class Record:
-    """Keep `rows` in the journal, all of them or none, then tell what it holds.
+    """Keep `rows` in the journal, all of them or none, then report what it holds.
 
     Attributes:
         rows: each takes the place of what was recorded of that row before.
-        durable: whether they must survive a power loss before the machine goes on; otherwise it
+        durable: whether they must survive a power loss before the machine continues; otherwise it
             is enough that they survive the end of the process.
-        keys: which rows to tell of.
-        brief: whether these rows are to be told of without their executions.
-        execution_ids: the executions to tell the rows of.
+        keys: which rows to return.
+        brief: whether to return these rows without their executions.
+        execution_ids: the executions whose rows to return.
         anchor: an execution that is older than the batch.
 
     """

@@ -201,7 +201,7 @@ class ClientClosedError(FlowMaestroError, RuntimeError):
 
 
 class StartUnknownError(FlowMaestroError):
-    """Nobody can tell whether this row of a batch was started, so it was not started again.
+    """It is unknown whether this row of a batch was started, so it was not started again.
 
     `candidates` are the executions that could be it: not known to the journal, with equal inputs.
     """

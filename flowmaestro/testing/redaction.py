@@ -76,7 +76,7 @@ def known(data: bytes, secrets: Set[bytes]) -> List[_Span]:
 
 
 def _in_urls(data: bytes) -> Iterator[_Span]:
-    """Who uses a URL, and its parameters with secret names."""
+    """The user in a URL, and its parameters with secret names."""
     for url in _URL.finditer(data):
         user = _USER.match(data, *url.span())
         if user is not None:

@@ -37,8 +37,8 @@ class PageCursor:
 
     It trusts `has_more` and `has_next`, true or false. With `until_empty` it does not trust a false
     one, and a short page is not the last one: the deployed server gets both wrong in
-    `GET /executions` without `workflow_id`. An empty page ends every walk. So does a page that
-    repeats an earlier one: a cycle of pages is noticed within three rounds (Brent's algorithm),
+    `GET /executions` without `workflow_id`. An empty page ends every walk. A page that repeats an
+    earlier one ends it, too: a cycle of pages is noticed within three rounds (Brent's algorithm),
     however long it is, without storing the pages.
 
     `page` is the number of the page to ask for; `repeated` says whether the last one repeated an

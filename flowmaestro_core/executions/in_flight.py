@@ -30,7 +30,7 @@ class Flight:
 
 
 class InFlight:
-    """Asks for each execution in its turn, and for each at its deadline.
+    """Polls each execution in its turn, and once more at its deadline.
 
     Requests are held back together, since the rate limit is the key's; but no hold puts off the
     last question of an execution, which comes at its deadline. While there are others, a

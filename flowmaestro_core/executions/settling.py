@@ -52,7 +52,7 @@ class LookUp(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What becomes of a row in doubt: it is followed, or started again, or stays unknown."""
+    """The decision about a row in doubt: follow it, start it again, or leave it unknown."""
 
     row: Row
     execution_id: Optional[str] = None
@@ -152,7 +152,7 @@ class LookUpMachine(Machine[LookUp]):
 
 
 def settle(rows: List[Row], found: Optional[LookUp], *, start_unknown: bool) -> List[Verdict]:
-    """What becomes of the rows in doubt, given what was found; `None`: the look-up failed.
+    """Decide about the rows in doubt, given what was found; `None`: the look-up failed.
 
     Of rows with equal inputs as many are taken as there are executions that nobody claims, and
     the others are started. Where there are more executions than rows, some are not ours, and

@@ -37,7 +37,7 @@ class Starts:
 
     Attributes:
         backlog: rows of which it is known that they are to be started.
-        announced: those whose turn comes next; a journal is told of all of them at once.
+        announced: those whose turn comes next; a journal records all of them at once.
         row: the one under way, until its call has ended.
         parked: its call, if it is to be tried again later.
         not_before: when the next request may go out.

@@ -112,9 +112,9 @@ class Workflows(Resource[D]):
         """Execute a workflow, follow its events, and return the ended execution.
 
         A failed or cancelled execution is returned like a completed one: check `status`.
-        While its event stream is open, a 429 on the question beside it is no error, not even
-        that the day's allowance is spent, with which `wait_for_completion` ends: the stream may
-        still bring the end in time.
+        While its event stream is open, a 429 on a poll is not an error, even if the day's
+        allowance is spent, which ends `wait_for_completion`: the stream may still bring the end
+        in time.
 
         Args:
             workflow_id: which workflow.
@@ -161,15 +161,16 @@ class Workflows(Resource[D]):
         """Run a workflow once for each of many rows, and get a `RunOutcome` of each as it ends.
 
         Each outcome knows its row: `index` and `inputs`. Failed and cancelled executions come
-        like completed ones: look at `ok`. What goes wrong with one row is the `error` of its
-        outcome, and never ends the others. Requests go out one after another, within the key's
+        like completed ones: check `ok`. An error of one row is the `error` of its outcome and
+        never ends the others. Requests go out one after another, within the key's
         rate limit; a 429 is waited out. A start that may have been processed is never repeated.
 
-        What makes going on pointless (the key, a scope, credits, the day's allowance, an unknown
-        workflow) stops new starts; what is in flight arrives, then the error is raised. Nothing
-        is ever cancelled: what runs when the iteration is left goes on, and is in `in_flight`.
+        An error that makes continuing pointless (the key, a scope, credits, the day's allowance,
+        an unknown workflow) stops new starts. Executions in flight are followed to their end,
+        then the error is raised. The SDK cancels nothing: executions that run when the iteration
+        is left continue, and are in `in_flight`.
 
-        With a `journal`, the same call with the same rows goes on after a crash: see the guide
+        With a `journal`, the same call with the same rows continues after a crash: see
         `docs/batches.md`.
 
         Args:
@@ -177,7 +178,7 @@ class Workflows(Resource[D]):
             inputs: the inputs of each run, as in `execute`. It is read only as far as there is
                 room (with a journal a few rows further), so an endless iterator will do.
             concurrency: how many executions may be in flight before another one is started.
-            poll_interval: seconds between two questions about one execution.
+            poll_interval: seconds between two polls of one execution.
             timeout: seconds that each execution may take from its start, and each start from
                 its turn, whatever the server says.
             ordered: in the order of the rows instead of that of their ends. Starts then run
@@ -190,8 +191,8 @@ class Workflows(Resource[D]):
                 default that is its index, and new rows go to the end.
             rerun: with a journal, the statuses (`"failed"`, `"cancelled"`) of ended executions
                 whose rows are started again.
-            on_unknown: with a journal, what becomes of a row of which nobody can tell whether it
-                was started: `"error"`, a `StartUnknownError`; or `"start"`, it is started.
+            on_unknown: with a journal, what to do with a row that may or may not have been started:
+                `"error"` makes its error a `StartUnknownError`; `"start"` starts it.
             settle_after: with a journal, seconds after which the server can be relied on to list
                 an execution that it has accepted.
 
@@ -202,7 +203,7 @@ class Workflows(Resource[D]):
             JournalError: the journal is another batch's, is in use, or cannot be written.
 
         An outcome's `error` may be any error of `execute`, and besides:
-            ValidationError: the row is nothing that JSON can express (code `invalid_input`).
+            ValidationError: JSON cannot express the row (code `invalid_input`).
             TimeoutError: the execution did not end in time. It goes on.
             StartUnknownError: see `on_unknown`.
 

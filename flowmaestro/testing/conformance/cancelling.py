@@ -1,4 +1,4 @@
-"""Checks of cancellation: in every phase it is quick, and leaves the transport in good order."""
+"""Checks of cancellation: in every phase it is quick, and leaves the transport usable."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def _expect_usable(runner: Runner, transport: AsyncTransport, url: str) ->
 
 @check(WIRE, CANCELLATION, why=_WHY)
 async def cancelled_while_connecting(runner: Runner) -> None:
-    """A call cancelled while it connects lets go of the connection, and of its place."""
+    """A call cancelled while it connects releases the connection and its slot."""
     begun, gone = threading.Event(), threading.Event()
 
     def handler(peer: Peer) -> None:
@@ -60,7 +60,7 @@ async def cancelled_while_connecting(runner: Runner) -> None:
 
 @check(WIRE, CANCELLATION, why=_WHY)
 async def cancelled_while_sending(runner: Runner) -> None:
-    """A call cancelled while its body goes out lets go of the connection, and of its place."""
+    """A call cancelled while its body goes out releases the connection and its slot."""
 
     def handler(peer: Peer) -> None:
         peer.sock.recv(1000)
@@ -84,7 +84,7 @@ async def cancelled_while_sending(runner: Runner) -> None:
 
 @check(CANCELLATION, why=_WHY)
 async def cancelled_before_the_head(runner: Runner) -> None:
-    """A call cancelled while it waits for its reply lets go of the connection."""
+    """A call cancelled while it waits for its reply releases the connection."""
     live = LiveReply(held=True)
     asked = threading.Event()
 
@@ -117,13 +117,13 @@ async def _insist(use: Step, request: Request) -> Any:
 
 @check(WIRE, CANCELLATION, why=_WHY)
 async def cancelled_within_the_head(runner: Runner) -> None:
-    """A call cancelled while the head comes in lets go of the connection."""
+    """A call cancelled while the head comes in releases the connection."""
     await _expect_let_go(runner, b"HTTP/1.1 200 OK\r\nX: ")
 
 
 @check(WIRE, CANCELLATION, why=_WHY)
 async def cancelled_within_the_body(runner: Runner) -> None:
-    """A call cancelled while the body comes in lets go of the connection."""
+    """A call cancelled while the body comes in releases the connection."""
     await _expect_let_go(runner, reply(headers=[CHUNKED], length=False) + chunk(b"one"))
 
 
@@ -149,7 +149,7 @@ async def _expect_let_go(runner: Runner, begin_with: bytes) -> None:
     await _expect_usable(runner, transport, url)
 
 
-@check(CANCELLATION, STREAMS, why="Who waits for an event with a time limit of its own cancels.")
+@check(CANCELLATION, STREAMS, why="A reader with a time limit of its own cancels.")
 async def cancelled_read(runner: Runner) -> None:
     """A body whose `read` was cancelled can be closed, and then lets its connection go."""
     live = LiveReply()

@@ -31,7 +31,7 @@ STREAMS = "streams"
 SIGNALS = "signals"
 """The check interrupts a thread; on an event loop, cancellation does what a signal does here."""
 TIME_LIMITS = "time limits"
-"""The check lets a time limit run out; a plain function is not told of any."""
+"""The check lets a time limit run out; a plain function is not given any."""
 
 
 @dataclass(frozen=True)

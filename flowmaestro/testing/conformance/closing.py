@@ -134,7 +134,7 @@ async def read_after_close(runner: Runner) -> None:
     await expect_failure(body.read(0.5), Phase.REPLY_BROKEN)
 
 
-@check(why="What is used by mistake has to say so, not connect anew and leak.")
+@check(why="A transport that is used by mistake must say so, not connect again and leak.")
 async def use_after_close(runner: Runner) -> None:
     """A transport that was closed raises `TransportClosedError`, and asks for nothing."""
     asked = threading.Event()
@@ -159,13 +159,13 @@ async def use_after_close(runner: Runner) -> None:
 
 @check(STREAMS, why="A stream that somebody closes would hang until its next event.")
 async def close_while_reading(runner: Runner) -> None:
-    """Closing a body wakes who reads it, and that read fails."""
+    """Closing a body wakes its reader, and that read fails."""
     await _expect_woken(runner, closes="body")
 
 
 @check(STREAMS, why="A program that shuts down would hang in its streams.")
 async def close_of_the_transport_while_reading(runner: Runner) -> None:
-    """Closing a transport wakes who reads a body of it, and that read fails."""
+    """Closing a transport wakes the reader of its body, and that read fails."""
     await _expect_woken(runner, closes="transport")
 
 
@@ -204,13 +204,13 @@ async def close_in_flight(runner: Runner) -> None:
 
 @check(STREAMS, why="A program that shuts down would hang in its calls until their time is up.")
 async def close_wakes_a_call(runner: Runner) -> None:
-    """Closing a transport wakes who waits for a reply, and that call fails."""
+    """Closing a transport wakes a call that waits for a reply, and that call fails."""
     await _expect_cut_short(runner, LiveReply(held=True))
 
 
 @check(STREAMS, why="A program that shuts down would hang in its calls until their time is up.")
 async def close_wakes_a_call_in_its_body(runner: Runner) -> None:
-    """Closing a transport wakes who waits for the rest of a reply, and that call fails."""
+    """Closing a transport wakes a call that waits for the rest of a reply, which fails."""
     live = LiveReply()
     live.send(b"one")
     await _expect_cut_short(runner, live)
@@ -241,7 +241,7 @@ async def _expect_cut_short(runner: Runner, live: LiveReply) -> None:
         await job.outcome(AT_ONCE)
         raise NotOffered(
             "a close that wakes calls",
-            "who closes has to wait until the calls under way have ended",
+            "closing has to wait until the calls under way have ended",
         )
     given = await job.outcome(AT_ONCE)
     expect(not isinstance(given, Response), f"half a reply passed for a whole one: {given}")

@@ -1,4 +1,4 @@
-"""Checks of what becomes of connections: kept, given up in time, bounded, and never mixed up."""
+"""Checks of connections: they are kept, closed in time, bounded, and never mixed up."""
 
 from __future__ import annotations
 

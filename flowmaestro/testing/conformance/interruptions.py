@@ -61,13 +61,13 @@ class _Tracer:
 
 @check(SIGNALS, why=_WHY)
 async def an_interrupted_call_loses_nothing(runner: Runner) -> None:
-    """A call that an exception interrupts, wherever it is, leaves the transport in good order."""
+    """A call that an exception interrupts, wherever it is, leaves the transport usable."""
     await _expect_repaired(runner, _call)
 
 
 @check(SIGNALS, why=_WHY)
 async def an_interrupted_stream_loses_nothing(runner: Runner) -> None:
-    """A stream that an exception interrupts, wherever it is, leaves the transport in good order."""
+    """A stream that an exception interrupts, wherever it is, leaves the transport usable."""
     await _expect_repaired(runner, _stream)
 
 

@@ -58,7 +58,7 @@ async def pieces_come_as_they_are_sent(runner: Runner) -> None:
     await body.close()
 
 
-@check(why="Who asks once more would wait, or take it for more.")
+@check(why="A caller that reads once more would wait, or take it for more.")
 async def the_end_stays_the_end(runner: Runner) -> None:
     """After `b""`, another `read` gives `b""` again."""
     url = runner.site(echo)

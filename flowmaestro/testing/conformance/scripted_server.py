@@ -118,7 +118,7 @@ class Peer:
         self.sock.sendall(data)
 
     def close(self) -> None:
-        """Say goodbye in good order (FIN)."""
+        """End the connection cleanly (FIN)."""
         if isinstance(self.sock, ssl.SSLSocket):
             with contextlib.suppress(OSError, ValueError):
                 self.sock.unwrap()

@@ -157,7 +157,7 @@ class _Conformance:
 
 
 def _forget_frames(error: Optional[BaseException]) -> None:
-    """Let go of what a failed check left open, lest its warnings hit another test."""
+    """Release what a failed check left open, so that its warnings do not hit another test."""
     with quiet_finalizers():
         while error is not None:
             traceback.clear_frames(error.__traceback__)
@@ -178,8 +178,8 @@ class TransportConformance(_Conformance):
     * `client_cert`: the paths of a certificate and of its key, in a tuple;
     * `max_connections`: how many calls may be on their way at once.
 
-    An option that is not among its parameters is one that the transport does not offer; so is
-    one for which it returns `NotImplemented` or raises `NotOffered`. What is not offered is
+    The transport does not offer an option that is not among its parameters, or for which it
+    returns `NotImplemented` or raises `NotOffered`. What is not offered is
     reported as a skipped test, with the consequence for users.
 
     A check that the transport is known to fail is declared in `falls_short`.

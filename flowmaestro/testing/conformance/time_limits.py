@@ -92,7 +92,7 @@ async def sending_timeout(runner: Runner) -> None:
     )
     seen.set()
     await runner.until(lambda: not server.open_connections)
-    await runner.pause(0.05)  # who still holds unsent bytes can let go of them now
+    await runner.pause(0.05)  # a client with unsent bytes can drop them now
 
 
 @check(TIME_LIMITS, why=_HANGS)

@@ -1,4 +1,4 @@
-"""Checks of TLS: who is believed, and what is shown to those who ask."""
+"""Checks of TLS: which server is trusted, and which certificate the client shows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import Peer, echo, reply
 from flowmaestro_core.http.messages import Phase
 
-_KEY = "The key would go to whoever sits on the line."
-_PRIVATE = "Servers of one's own have authorities of their own."
+_KEY = "The key would go to any attacker on the line."
+_PRIVATE = "Private servers have private certificate authorities."
 
 
 @check(WIRE, why=_KEY)

@@ -1,7 +1,7 @@
 """Workflows, the triggers that start them, and their executions as they unfold in time.
 
 An execution plays its workflow's plan (`plans.py`) on the timeline and tells one listener
-everything that happens to it; who else hears of it (open streams, webhooks) and in which words
+everything that happens to it; what else is notified (open streams, webhooks) and in which words
 is decided elsewhere.
 """
 

@@ -1,4 +1,4 @@
-"""Who may ask, for what, and how often: API keys, scopes and fixed-window rate limits."""
+"""What a request may do, and how often: API keys, scopes and fixed-window rate limits."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Dict, Iterable, Literal, Optional, Tuple
 
 Layer = Literal["api", "outer", "framework"]
-"""Who answers: an endpoint, the server's outermost handler, or the web framework beneath it."""
+"""What answers: an endpoint, the server's outermost handler, or the web framework beneath it."""
 
 
 class Refusal(Exception):

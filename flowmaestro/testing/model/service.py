@@ -153,7 +153,7 @@ class Service:
         return sum(len(self._listening(topic)) for topic in list(self._streams))
 
     def announce(self, event: str, data: JsonObject) -> None:
-        """Send a webhook event to everyone who wants it."""
+        """Send a webhook event to every webhook that subscribes to it."""
         for webhook in self.webhooks.values():
             if webhook.active and event in webhook.events:
                 self.desk.send(webhook, event, data)

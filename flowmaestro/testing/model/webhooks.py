@@ -1,4 +1,4 @@
-"""Webhooks: who wants to hear of what, the signed deliveries, and when they are tried again.
+"""Webhooks: subscriptions, signed deliveries, and when a delivery is tried again.
 
 The model only says which deliveries are due; a driver carries them out and reports back.
 """

@@ -84,7 +84,7 @@ class Exchange:
 
 
 class Inspector:
-    """Watches one fake; `now` is a clock in seconds. `log` is told of each reply in one line."""
+    """Watches one fake; `now` is a clock in seconds. `log` gets one line for each reply."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""An adapter for people who have an `aiohttp.ClientSession`.
+"""An adapter for users with an `aiohttp.ClientSession`.
 
 Raises `ImportError` where aiohttp is not installed.
 """

@@ -61,7 +61,7 @@ def failure_of(
 
 
 def closed(*, connecting: bool, head_came: bool) -> Exception:
-    """What comes of an attempt whose transport is closed meanwhile, told as `failure_of` does."""
+    """The failure of an attempt whose transport was closed meanwhile, as from `failure_of`."""
     if connecting:
         return TransportClosedError()
     if head_came:

@@ -133,7 +133,7 @@ async def _keep(
 ) -> AsyncGenerator[None, None]:
     """Closes bodies and sessions when it is closed, at the latest before its event loop is.
 
-    An event loop that ends in good order, as `asyncio.run` sees to, closes the asynchronous
+    An event loop that is shut down properly, as by `asyncio.run`, closes the asynchronous
     generators that were begun on it (PEP 525). So nothing outlives it, and the next loop has
     nothing of a dead one's to touch.
     """

@@ -117,7 +117,7 @@ class AiohttpTransport(NotPicklable):
         return time.monotonic()
 
     async def close(self) -> None:
-        """As `AsyncTransport.close`: whoever is at a call, a read or a pause wakes.
+        """As `AsyncTransport.close`: every call, read and pause wakes.
 
         A session of the caller's stays open. A close that was cancelled can be repeated.
         """

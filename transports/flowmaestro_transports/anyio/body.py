@@ -21,7 +21,7 @@ class AnyioOpenResponse:
 
     It holds its connection, and no slot for calls. One task reads at a time; another one may
     close the body meanwhile, and the read then raises `TransportFailure`. A body that is
-    dropped unclosed lets go of its connection when it is collected, on whatever thread.
+    dropped unclosed releases its connection when it is collected, on any thread.
     """
 
     def __init__(self, connection: Connection, exchange: Exchange, pool: Pool) -> None:
@@ -86,14 +86,14 @@ class AnyioOpenResponse:
         return data
 
     async def close(self) -> None:
-        """Let go of the connection at once, in a cancelled task too: nothing is awaited.
+        """Release the connection at once, in a cancelled task too: nothing is awaited.
 
         It is kept for the next call if the body has been read to its end.
         """
         self.release()
 
     def release(self) -> None:
-        """`close`, for those who cannot await."""
+        """`close`, without awaiting."""
         if not self._open:
             return
         self._open = False

@@ -1,6 +1,6 @@
 """What calls on one event loop share: slots that bound them, and connections kept alive.
 
-A connection in use belongs to its user alone, who either gives it back or closes it; so the
+A connection in use belongs to its user alone, which either returns or closes it; so the
 pool does nothing with any but the idle ones.
 """
 

@@ -267,9 +267,9 @@ class AsyncStream(_Progress, Generic[E]):
         )
 
 
-def _busy(who: str) -> StreamError:
+def _busy(reader: str) -> StreamError:
     return StreamError(
-        f"Another {who} is waiting for the next item; a stream has one reader at a time",
+        f"Another {reader} is waiting for the next item; a stream has one reader at a time",
         code="stream_busy",
     )
 

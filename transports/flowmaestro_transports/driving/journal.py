@@ -83,7 +83,7 @@ class Journal:
             return self._recall(record)
 
     def close(self, last: Optional[Record] = None) -> None:
-        """Record what there is left to, if that is possible, and let go of the file.
+        """Record what is left to record, if possible, and release the file.
 
         Closing twice is harmless.
         """

@@ -1,6 +1,6 @@
 """The handles of batches: as those of streams, with what runs, and a journal beside the driver.
 
-The journal is let go of with the handle: at the end, at an error, and when it is closed or
+The journal is released with the handle: at the end, at an error, and when it is closed or
 collected. That touches the disk.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Runs:
-    """What a handle tells of its batch."""
+    """What a handle reports about its batch."""
 
     _machine: Any
     _journal: Optional[Journal]
@@ -46,7 +46,7 @@ class _Runs:
         return True
 
     def _leave(self) -> None:
-        """Let go of the journal; nobody advances any more."""
+        """Release the journal; nothing advances any more."""
         if self._journal is not None:
             self._journal.close(self._machine.last_record())
 
@@ -99,9 +99,9 @@ class SyncRuns(_Runs, SyncStream[RunOutcome]):
             raise
 
     def close(self) -> None:
-        """Go no further. What runs goes on, and is in `in_flight`; closing twice is harmless."""
+        """Stop. Running executions continue, and are in `in_flight`; closing twice is harmless."""
         super().close()
-        if self._turn.acquire(False):  # else whoever advances lets go of the journal
+        if self._turn.acquire(False):  # else the thread that advances releases the journal
             try:
                 self._leave()
             finally:

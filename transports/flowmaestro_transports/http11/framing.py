@@ -46,7 +46,7 @@ class Framing(Protocol):
     error: Optional[str]
     """What is wrong with the body; nothing more comes of it."""
     rest: bytes
-    """What was fed beyond the end of the body: it belongs to whatever comes next."""
+    """What was fed beyond the end of the body: it belongs to the next reply."""
 
     def feed(self, data: bytes) -> bytes:
         """The content in `data`; maybe `b""`."""
@@ -122,7 +122,7 @@ class Chunked:
     """A chunked body (RFC 9112, 7.1).
 
     Chunk extensions and trailers are skipped. Lines end with CRLF and nothing else. What the
-    grammar does not allow is an error as soon as it is seen; so is a line of more than 16 KiB,
+    grammar does not allow is an error as soon as it is seen, like a line of more than 16 KiB
     and a body with more than 64 KiB of trailers.
     """
 

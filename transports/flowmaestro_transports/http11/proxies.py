@@ -106,7 +106,7 @@ class Proxies:
 
 
 def _setting(name: str) -> str:
-    """`name_proxy`, if it is set at all, be it to nothing; else `NAME_PROXY`; else `""`.
+    """`name_proxy`, if it is set, even to nothing; else `NAME_PROXY`; else `""`.
 
     `urllib.request` would say it, too, and import the whole of `http.client`, `email` and more.
     """

@@ -35,14 +35,14 @@ def tls_context(
         verify: True for the system's trust store, or certifi's where there is none and certifi
             is installed; the path of a file or directory of CA certificates that replaces it;
             an `ssl.SSLContext` that is used as it is; or False, which trusts everyone.
-        client_cert: what to show a server that asks who we are: the path of a PEM file with
+        client_cert: the certificate of the client: the path of a PEM file with
             certificate and key, `(certificate, key)`, or `(certificate, key, password)`.
         trust_env: whether the environment counts when `verify` is True. The file or directory
             that `REQUESTS_CA_BUNDLE` or else `CURL_CA_BUNDLE` names replaces the trust store;
             without them `SSL_CERT_FILE` and `SSL_CERT_DIR` do, as OpenSSL has it.
 
     A context of ours offers HTTP/1.1 alone (ALPN, RFC 7301) and is shared: do not change it. A
-    file that has changed since is read anew.
+    file that has changed since is read again.
 
     Raises `TypeError` or `ValueError`, naming the argument, for what is none of these and for a
     `client_cert` beside a context, which has its own; `OSError`, naming the argument or the
@@ -81,7 +81,7 @@ def tls_when_needed(
 
 
 def _bundle(verify: Union[bool, Path], trust_env: bool) -> Optional[Tuple[str, str]]:
-    """Which CA certificates replace the trust store, and who says so."""
+    """Which CA certificates replace the trust store, and which setting says so."""
     if not isinstance(verify, bool):
         path = os.fspath(verify)
         if not path:

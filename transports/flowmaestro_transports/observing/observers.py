@@ -1,4 +1,4 @@
-"""Who is told what a client does: the user's hooks and the log `flowmaestro`.
+"""The observers of a client: the user's hooks and the log `flowmaestro`.
 
 The core decides and says nothing of it; what it decided is data in its actions. Where somebody
 wants to know, a reporter of each operation tells them; most clients never need to import one.
@@ -22,7 +22,7 @@ _INFO = 20
 
 
 class Observers:
-    """Who is to be told what a client does: its hooks, and the log where somebody reads it."""
+    """The observers of a client: its hooks, and the log if it is enabled."""
 
     def __init__(self, hooks: Optional[Hooks] = None) -> None:
         self._hooks = None if hooks is None else _checked(hooks)

@@ -1,4 +1,4 @@
-"""An adapter for people who have a `requests.Session`.
+"""An adapter for users with a `requests.Session`.
 
 Raises `ImportError` where requests is not installed.
 """

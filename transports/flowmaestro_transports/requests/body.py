@@ -92,7 +92,7 @@ class Body:
                 self._raw.shutdown()  # wakes a reader
         close = getattr(self._raw, "close", None)
         if close is not None:
-            with contextlib.suppress(Exception):  # of the reader's, who lets go at this moment
+            with contextlib.suppress(Exception):  # of the reader, which releases it now
                 close()
         self._let_go(False)
 

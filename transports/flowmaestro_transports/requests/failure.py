@@ -37,7 +37,7 @@ _NOT_SENT = (
 """No `ProxyError`: urllib3 calls so, too, what goes wrong long after a proxy was reached."""
 
 _USER = re.compile(r"//[^/@]*@")
-"""Who goes by a proxy, in its URL."""
+"""The user of a proxy, in its URL."""
 
 _NO_TUNNEL = "Tunnel connection failed"
 """How the message of http.client's plain `OSError` begins when a proxy refuses one."""

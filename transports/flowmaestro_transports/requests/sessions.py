@@ -125,7 +125,7 @@ class OwnSessions:
         session.close()
 
     def close(self) -> None:
-        """Close those that are idle; the others follow when they are given back."""
+        """Close those that are idle; the others follow when they are returned."""
         self._closed = True
         with contextlib.suppress(IndexError):
             while True:

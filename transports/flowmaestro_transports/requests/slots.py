@@ -49,7 +49,7 @@ class Slots:
         return slot
 
     def free(self, slot: Slot) -> None:
-        """Leave the line, and wake who comes next. Twice is harmless."""
+        """Leave the queue, and wake the next in it. Twice is harmless."""
         self._line.pop(slot.ref, None)
         if len(self._line) >= self._count:
             self._wake(list(self._line)[self._count - 1])

@@ -86,7 +86,7 @@ class RequestsTransport(NotPicklable):
         "a-garbled-length": "http.client takes for a chunk's size what int() takes for a number",
         "a-garbled-status-line": "http.client takes for a status what int() takes for a number",
         "a-head-that-dribbles": "urllib3 bounds each receive alone: it may keep a call for hours",
-        "close-wakes-a-call": "who waits for the head of a reply waits on until its time is up",
+        "close-wakes-a-call": "a call waits for the head of its reply until its time is up",
         "handshake-timeout": "it is not told from a lost reply: a POST is not made again",
         "informational-replies": "urllib3 takes a 103 for the reply: the call fails",
         "reset-in-the-handshake": "it is not told from a lost reply: a POST is not made again",
@@ -162,7 +162,7 @@ class RequestsTransport(NotPicklable):
         return time.monotonic()
 
     def close(self) -> None:
-        """As `Transport.close`: whoever reads a body or pauses wakes.
+        """As `Transport.close`: every read of a body and every pause wakes.
 
         A call that waits for the head of its reply goes on until that comes, or its time is up. A
         session of the caller's stays open.
@@ -188,7 +188,7 @@ class RequestsTransport(NotPicklable):
             warn_unclosed(self)  # the collection of the pools closes them
 
     def _settle(self) -> None:
-        """Begin with no connection, and with nobody who waits."""
+        """Begin with no connection and an empty queue."""
         self._sessions = self._make_sessions()
         self._slots = Slots(self._max_connections)
         self._raws: Dict[int, Any] = {}

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Attempt:
-    """An attempt that begins now. What it holds is in `step`, for `Pool.end` to let go of."""
+    """An attempt that begins now. What it holds is in `step`, for `Pool.end` to release."""
 
     def __init__(self, pool: Pool, step: Step, timeout: float) -> None:
         self._pool = pool

@@ -20,8 +20,8 @@ class SocketOpenResponse:
     """A reply whose body is still open: an `OpenResponse`. It takes over the step's connection.
 
     One thread reads at a time; any thread may close it. The connection is in `_resting` while
-    nobody reads. Whoever moves it out of there owns it: a reader until it has read, or the thread
-    that closes the body.
+    nobody reads. The thread that moves it out of there owns it: a reader until it has read, or
+    the thread that closes the body.
     """
 
     def __init__(self, pool: Pool, opening: Step, exchange: Exchange) -> None:

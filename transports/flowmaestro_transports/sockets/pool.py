@@ -1,4 +1,4 @@
-"""What the calls of one process share: slots, idle connections, and who is at what."""
+"""What the calls of one process share: slots, idle connections, and the steps under way."""
 
 from __future__ import annotations
 

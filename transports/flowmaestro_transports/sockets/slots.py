@@ -1,4 +1,4 @@
-"""How many calls may be under way at once, and who is next.
+"""How many calls may be under way at once, and which is next.
 
 Built without a lock, as an exception that a signal handler raises may come between any two
 bytecodes: one that a lock's owner dies of would stop all others for good. A slot is always in one
@@ -42,7 +42,7 @@ class Slots:
         return True
 
     def give_back(self, step: Step) -> None:
-        """Give back the step's slot, or its place in the queue. Twice is harmless."""
+        """Release the step's slot, or its place in the queue. Twice is harmless."""
         move_last(step.slot, self._free)
         if self._waiting:
             self._leave_queue(step)

@@ -42,7 +42,7 @@ class Waker:
         self._mouth.setblocking(False)
 
     def wake(self) -> None:
-        """Wake whoever polls it, now or next."""
+        """Wake the thread that polls it, now or next."""
         with suppress(OSError):  # it is full: that wakes as well
             self._mouth.send(b"!")
 
@@ -61,7 +61,7 @@ class Step:
     """What one thread is at: a call, a pause or a read. All that it holds is in lists.
 
     A thing moves from list to list in one step of C (`move_last`), so what an exception from a
-    signal handler interrupts has always one owner, who lets go of it when the step ends.
+    signal handler interrupts always has one owner, which releases it when the step ends.
 
     Attributes:
         connections: the connection that it uses.
