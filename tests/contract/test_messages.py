@@ -9,6 +9,7 @@ import ast
 import math
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
@@ -33,6 +34,15 @@ def client(**options: Any) -> Any:
 
 def wait(**options: Any) -> Any:
     return client().executions.wait_for_completion("e", **options)
+
+
+def run_many(rows: Any, **options: Any) -> Any:
+    return client().workflows.run_many("w", rows, **options)
+
+
+def keyed(made: Any) -> Any:
+    with TemporaryDirectory() as folder:
+        return list(run_many([{}], journal=f"{folder}/journal", key=lambda row: made))
 
 
 def execute(inputs: Any) -> Any:
@@ -174,8 +184,27 @@ MESSAGES: List[Row] = [
     (lambda: wait(on_poll=7), "on_poll must be a function, not int"),
     (
         lambda: client().workflows.run_many("w", {"a": 1}),
-        "inputs must be a list or another iterable of dicts, not dict",
+        "inputs must be a list or another iterable of dicts, not dict; pass list(inputs) for its "
+        "keys",
     ),
+    (
+        lambda: keyed(1.5),
+        "key must make a str or an int of inputs[0], not float",
+    ),
+    (
+        lambda: run_many([], rerun=["failed"]),
+        "key, rerun and on_unknown are for a journal: pass journal= as well",
+    ),
+    (
+        lambda: run_many([], journal="j", on_unknown="stop"),
+        'on_unknown must be "error" or "start", not \'stop\'',
+    ),
+    (
+        lambda: run_many([], journal="j", rerun=["running"]),
+        'rerun must hold "failed" and "cancelled" only, not \'running\'',
+    ),
+    (lambda: run_many([], journal=7), "journal must be a path, not int"),
+    (lambda: run_many([], journal=""), "journal must not be empty"),
     (
         lambda: client().workflows.run_many("w", [], concurrency=0),
         "concurrency must be at least 1, not 0",
