@@ -41,7 +41,7 @@ class _Progress(Protocol):
 
     @property
     def reconnects(self) -> int:
-        """How often the connection was made anew."""
+        """How often the stream was reconnected."""
         ...
 
     @property
