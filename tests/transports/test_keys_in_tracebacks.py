@@ -1,0 +1,169 @@
+"""A traceback printed with its locals, as `pytest -l` prints it, shows no API key."""
+
+from __future__ import annotations
+
+import os
+import socket
+import traceback
+from typing import Any, Callable, Dict, List
+
+import anyio
+import pytest
+
+import flowmaestro
+import flowmaestro_core
+import flowmaestro_transports
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro_core.http.messages import Phase, Request, Response, TransportFailure
+from flowmaestro_transports import AnyioTransport, SocketTransport
+
+KEY = "fm_live_0123456789abcdef"
+OURS = tuple(
+    os.path.dirname(os.path.abspath(str(package.__file__)))
+    for package in (flowmaestro, flowmaestro_core, flowmaestro_transports)
+)
+ERROR = b'{"error": {"code": "boom", "message": "no"}}'
+
+
+def our_locals(error: BaseException) -> List[str]:
+    """The locals of our frames, in the traceback of `error` and of what led to it, as printed."""
+    seen: List[str] = []
+    found = traceback.TracebackException.from_exception(error, capture_locals=True)
+    waiting = [found]
+    while waiting:
+        each = waiting.pop()
+        for frame in each.stack:
+            if os.path.abspath(frame.filename).startswith(OURS):
+                seen += [
+                    f"{frame.name}: {it} = {text}" for it, text in (frame.locals or {}).items()
+                ]
+        waiting += [it for it in (each.__cause__, each.__context__) if it is not None]
+    return seen
+
+
+def refused(request: Request) -> Response:
+    raise TransportFailure(Phase.NOT_SENT, f"refused: {request.headers['x-api-key']}")
+
+
+def surprised(request: Request) -> Response:
+    raise OSError("lost")
+
+
+def broken(request: Request) -> Response:
+    raise ZeroDivisionError
+
+
+def failing(request: Request) -> Response:
+    return Response(500, {}, ERROR)
+
+
+CALLS: Dict[str, Callable[[Any], Any]] = {
+    "a call": lambda client: client.workflows.get("wf_123"),
+    "a start": lambda client: client.workflows.execute("wf_123", inputs={"a": 1}),
+    "a run": lambda client: client.workflows.run("wf_123", inputs={"a": 1}),
+    "pages": lambda client: list(client.workflows.iterate()),
+    "a stream": lambda client: list(client.executions.stream("exec_123")),
+}
+
+
+def expect_no_key(call: Callable[[], Any]) -> None:
+    try:
+        call()
+    except Exception as error:
+        shown = our_locals(error)
+        assert shown, "no frame of ours"
+        assert [line for line in shown if KEY in line] == []
+    else:
+        raise AssertionError("the call has not failed")
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("function", [refused, surprised, broken, failing])
+def test_a_function(name: str, function: Callable[[Request], Response]) -> None:
+    with FlowMaestroClient(KEY, transport=function, max_retries=0) as client:
+        expect_no_key(lambda: CALLS[name](client))
+
+
+@pytest.mark.parametrize("function", [refused, surprised, broken, failing])
+def test_a_function_of_an_async_client(function: Callable[[Request], Response]) -> None:
+    async def main() -> None:
+        async with AsyncFlowMaestroClient(KEY, transport=function, max_retries=0) as client:
+            await client.workflows.get("wf_123")
+
+    expect_no_key(lambda: anyio.run(main))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_fake(name: str) -> None:
+    fake = FakeFlowMaestro()
+    fake.add_key(KEY)
+    fake.fail_next(status=500)
+    with FlowMaestroClient(KEY, transport=fake.transport(), max_retries=0) as client:
+        expect_no_key(lambda: CALLS[name](client))
+    wrong = f"{KEY}x"
+    with FlowMaestroClient(wrong, transport=fake.transport(), max_retries=0) as client:
+        expect_no_key(lambda: CALLS[name](client))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_sockets_and_a_port_that_refuses(name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    transport = SocketTransport()
+    with FlowMaestroClient(KEY, base_url=url, transport=transport, max_retries=0) as client:
+        expect_no_key(lambda: CALLS[name](client))
+
+
+ANSWERS: Dict[str, bytes] = {
+    "a failure": b"HTTP/1.1 500 No\r\nContent-Length: %d\r\n\r\n%s" % (len(ERROR), ERROR),
+    "nothing": b"",
+    "garbage": b"SSH-2.0-OpenSSH\r\n\r\n",
+    "half a body": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
+    "a bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+}
+
+
+def answering(data: bytes) -> Callable[[Any], None]:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(data)
+        peer.close()
+
+    return handler
+
+
+@pytest.mark.parametrize("name", ["a call", "a start"])
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_sockets_and_a_server(scripted: Any, answer: str, name: str) -> None:
+    with (
+        scripted.ScriptedServer(answering(ANSWERS[answer])) as server,
+        FlowMaestroClient(
+            KEY, base_url=server.url, transport=SocketTransport(), max_retries=0
+        ) as client,
+    ):
+        expect_no_key(lambda: CALLS[name](client))
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_anyio_and_a_server(scripted: Any, answer: str) -> None:
+    async def main(url: str) -> None:
+        async with AsyncFlowMaestroClient(
+            KEY, base_url=url, transport=AnyioTransport(), max_retries=0
+        ) as client:
+            await client.workflows.get("wf_123")
+
+    with scripted.ScriptedServer(answering(ANSWERS[answer])) as server:
+        expect_no_key(lambda: anyio.run(main, server.url))
+
+
+def test_a_key_in_a_local_would_be_seen() -> None:
+    def shown(request: Request) -> Response:
+        raise ZeroDivisionError
+
+    with (
+        pytest.raises(ZeroDivisionError) as caught,
+        FlowMaestroClient(KEY, transport=shown, max_retries=0) as client,
+    ):
+        client.workflows.get(KEY)
+    assert any(KEY in line for line in our_locals(caught.value))
