@@ -30,24 +30,29 @@ from flowmaestro_core.http.messages import Request
 class Send:
     """Send one request and read the whole reply, all within `timeout` seconds.
 
-    `attempt` counts the attempts of one call, for logs and hooks.
+    For observers: `attempt` counts the attempts of one call, `path` is the call's (see `Path`),
+    and `call` is the same object in all of its attempts.
     """
 
     request: Request
     timeout: float
     attempt: int = field(default=1, compare=False)
+    path: str = field(default="", compare=False, repr=False)
+    call: object = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Open:
     """Send one request and read the head of the reply within `timeout` seconds.
 
-    The body stays open for `Read`. `attempt` is as in `Send`.
+    The body stays open for `Read`. The other fields are as in `Send`.
     """
 
     request: Request
     timeout: float
     attempt: int = field(default=1, compare=False)
+    path: str = field(default="", compare=False, repr=False)
+    call: object = field(default=None, compare=False, repr=False)
 
 
 LEAST_PATIENCE = 45.0

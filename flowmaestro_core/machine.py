@@ -74,6 +74,9 @@ class Machine(Generic[T]):
     execution_id: Optional[str] = None
     """The one execution that it follows, once that is known; an error of its driver's names it."""
 
+    operation: str = ""
+    """The method that asked for it, such as `workflows.run`, for observers."""
+
     runs_callers_code: bool = False
     """Whether a step may run code of the caller's, which may wait for another call."""
 

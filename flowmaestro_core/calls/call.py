@@ -280,9 +280,11 @@ class CallMachine(Machine[Any]):
     def _send(self, timeout: float) -> Action:
         if self._stream:
             self.state = "opening"
-            return Open(self._request, timeout, self._retries.attempt)
+            return Open(
+                self._request, timeout, self._retries.attempt, self._call.path, self._retries
+            )
         self.state = "sending"
-        return Send(self._request, timeout, self._retries.attempt)
+        return Send(self._request, timeout, self._retries.attempt, self._call.path, self._retries)
 
     @property
     def scrubber(self) -> SecretScrubber:

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from flowmaestro_core.arguments import mapping
 from flowmaestro_core.calls.call import Call
-from flowmaestro_core.http.urls import query
+from flowmaestro_core.http.urls import Path, query
 from flowmaestro_core.payloads.encode import encode_json
 from flowmaestro_core.payloads.reply import Reply
 
@@ -38,7 +38,7 @@ def raw_call(
         raise ValueError(f"path must be below the API root: leave out '/api/v1' of {path!r}")
     return Call(
         method.upper(),
-        path + query(mapping("params", params) or {}),
+        Path(path + query(mapping("params", params) or {})),
         b"" if json is None else encode_json(json, "json"),
         repeatable=method.upper() in IDEMPOTENT_METHODS,
         enveloped=False,

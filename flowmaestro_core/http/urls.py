@@ -12,6 +12,7 @@ from flowmaestro_core.defaults import DEFAULT_BASE_URL
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+")  # RFC 3986, 2.3: such a segment is its own encoding
+_NO_IDS: Mapping[str, str] = {}
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f?#\\]")
 
 
@@ -33,13 +34,33 @@ def api_root(base_url: str) -> str:
     return root if urlsplit(root).path.endswith("/v1") else root + "/api/v1"
 
 
-def path(template: str, **ids: str) -> str:
+class Path(str):
+    """A path that remembers its template and the ids in it, for metrics; a query may follow it.
+
+    `route` is the template: `/workflows/{workflow_id}`; `""` where none is known.
+    """
+
+    __slots__ = ("ids", "route")
+    route: str
+    ids: Mapping[str, str]
+
+    def __new__(cls, text: str, route: str = "", ids: Mapping[str, str] = _NO_IDS) -> Path:
+        made = super().__new__(cls, text)
+        made.route, made.ids = route, ids
+        return made
+
+    def __add__(self, query: str) -> Path:
+        return Path(super().__add__(query), self.route, self.ids)
+
+
+def path(template: str, **ids: str) -> Path:
     """Fill `{name}` in a path template; each id becomes one percent-encoded segment.
 
     Raises `TypeError` or `ValueError`, naming the argument, for an id that is no string, is
     empty, or is `.` or `..` (which HTTP stacks would take for a way up).
     """
-    return template.format_map({name: _segment(name, value) for name, value in ids.items()})
+    filled = template.format_map({name: _segment(name, value) for name, value in ids.items()})
+    return Path(filled, template, ids)
 
 
 def query(params: Mapping[str, Any]) -> str:

@@ -230,3 +230,9 @@ def test_a_resolved_url_can_be_sent(location: str) -> None:
     assert not any(character in url for character in " \r\n\t#")
     if url:
         origin(url)
+
+
+def test_a_path_keeps_its_template_and_its_ids_before_a_query() -> None:
+    found = path("/threads/{thread_id}", thread_id="a/b") + "?page=1"
+    assert found == "/threads/a%2Fb?page=1"
+    assert (found.route, found.ids) == ("/threads/{thread_id}", {"thread_id": "a/b"})

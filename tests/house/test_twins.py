@@ -59,7 +59,7 @@ DIFFERENT = {
     "SyncRuns.close": THREADS,
     "SyncRuns.aclose": ACLOSE,
     "SyncRuns.__del__": "AsyncStream.__del__ does not close, so the journal is closed before it",
-    "SyncReporter.note": CALLBACK,
+    "SyncReporter._tell": CALLBACK,
     "FunctionTransport.send": "an async client takes a coroutine function and a plain one",
     "FunctionTransport.sleep": "each has the sleep of its world",
     "RecordingTransport.open": "only an async body may have to be released without waiting",

@@ -148,18 +148,20 @@ def test_nothing_that_is_secret(lane):
 
 
 @pytest.mark.parametrize("name", ["request", "response", "retry"])
-def test_what_a_hook_raises_reaches_the_caller(lane, name):
+def test_what_a_strict_hook_raises_reaches_the_caller(lane, name):
     def fails(info):
         raise ZeroDivisionError(name)
 
     world = [] if name == "request" else [BUSY]
     with pytest.raises(ZeroDivisionError, match=name):
-        lane.play(world, lambda client: client.workflows.get("wf_1"), Hooks(**{name: fails}))
+        lane.play(
+            world, lambda client: client.workflows.get("wf_1"), Hooks(**{name: fails}, strict=True)
+        )
     assert len(lane.transport.requests) == len(world)
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError, KeyboardInterrupt])
-def test_a_hook_that_raises_leaves_no_body_open(lane, failure):
+def test_a_strict_hook_that_raises_leaves_no_body_open(lane, failure):
     def fails(info):
         raise failure
 
@@ -167,21 +169,142 @@ def test_a_hook_that_raises_leaves_no_body_open(lane, failure):
         lane.play(
             [stream(ENDED)],
             lambda client: client.executions.stream("exec_1"),
-            Hooks(response=fails),
+            Hooks(response=fails, strict=True),
         )
     assert len(lane.transport.requests) == 1
     assert lane.transport.open_bodies == 0
 
 
-def test_a_hook_that_raises_about_a_failure_keeps_the_failure_as_its_context(lane):
+def test_a_strict_hook_that_raises_about_a_failure_keeps_the_failure_as_its_context(lane):
     def fails(info):
         raise ZeroDivisionError
 
     lost = TransportFailure(Phase.NOT_SENT, "no route")
     with pytest.raises(ZeroDivisionError) as caught:
-        lane.play([lost], lambda client: client.workflows.list(), Hooks(response=fails))
+        lane.play(
+            [lost], lambda client: client.workflows.list(), Hooks(response=fails, strict=True)
+        )
     context = caught.value.__context__
     assert (type(context), str(context)) == (TransportFailure, "no route")
+
+
+@pytest.mark.parametrize("name", ["request", "response", "retry"])
+def test_a_hook_that_raises_changes_nothing_and_is_logged_and_counted(lane, name, caplog):
+    def fails(info):
+        raise ZeroDivisionError(name)
+
+    hooks = Hooks(**{name: fails})
+    reply = lane.play([BUSY, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    assert reply.attempts == 2
+    logged = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert hooks.failures == len(logged) == (1 if name == "retry" else 2)
+    assert {each.name for each in logged} == {"flowmaestro"}
+    assert all(f"ZeroDivisionError: {name}" in each.getMessage() for each in logged)
+
+
+def test_the_log_of_a_hook_that_raises_does_not_show_the_failure_beside_it(lane, caplog):
+    def fails(info):
+        raise ZeroDivisionError
+
+    lost = TransportFailure(Phase.NOT_SENT, f"cannot reach a host with {KEY}")
+    hooks = Hooks(response=fails)
+    lane.play([lost, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    assert hooks.failures == 2
+    assert KEY not in caplog.text
+
+
+def test_an_interrupt_in_a_hook_ends_the_call(lane):
+    def fails(info):
+        raise KeyboardInterrupt
+
+    hooks = Hooks(request=fails)
+    with pytest.raises(KeyboardInterrupt):
+        lane.play([], lambda client: client.workflows.list(), hooks)
+    assert hooks.failures == 0
+
+
+def test_a_request_hook_adds_header_fields_to_each_attempt_and_replaces_none(lane):
+    def add(info):
+        return {"traceparent": f"00-{info.attempt}", "x-api-key": "other", "X-MINE": "other"}
+
+    headers = {"X-Mine": "kept"}
+    lane.play(
+        [BUSY, FOUND], lambda client: client.workflows.get("wf_1"), Hooks(add), headers=headers
+    )
+    first, second = (request.headers for request in lane.transport.requests)
+    assert (first["traceparent"], second["traceparent"]) == ("00-1", "00-2")
+    assert first.get_list("X-API-Key") == [KEY]
+    assert first.get_list("x-mine") == ["kept"]
+
+
+def test_a_request_hook_adds_header_fields_to_the_request_for_a_stream(lane):
+    hooks = Hooks(lambda info: {"traceparent": "00-1"})
+    lane.play([stream(ENDED)], lambda client: client.executions.stream("exec_1"), hooks)
+    assert lane.transport.requests[0].headers["traceparent"] == "00-1"
+
+
+@pytest.mark.parametrize(
+    "added", [["a"], "b", 7, {"a b": "c"}, {"a": "b\r\nc"}, {"Content-Length": "1"}]
+)
+def test_what_is_no_mapping_of_header_fields_counts_as_a_failure_of_the_hook(lane, added, caplog):
+    hooks = Hooks(lambda info: added)
+    lane.play([FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    assert hooks.failures == 1
+    assert "headers" in caplog.text
+    strict = Hooks(lambda info: added, strict=True)
+    with pytest.raises((TypeError, ValueError), match="headers"):
+        lane.play([], lambda client: client.workflows.get("wf_1"), strict)
+
+
+def test_the_operation_the_route_and_the_execution_are_told(lane):
+    hooks, seen = noting()
+    started = Response(200, {}, b'{"data": {"execution_id": "exec_1"}}')
+    lane.play([started, stream(ENDED), FOUND], lambda client: client.workflows.run("wf 1"), hooks)
+    asked = [each for each in seen if isinstance(each, RequestInfo)]
+    assert {each.operation for each in asked} == {"workflows.run"}
+    assert [(each.route, each.execution_id) for each in asked] == [
+        ("/workflows/{workflow_id}/execute", None),
+        ("/executions/{execution_id}/events", "exec_1"),
+        ("/executions/{execution_id}", "exec_1"),
+    ]
+    assert len({each.call_id for each in asked}) == 3
+
+
+@pytest.mark.parametrize(
+    ("do", "operation", "route"),
+    [
+        (lambda client: client.workflows.iterate(per_page=3), "workflows.iterate", "/workflows"),
+        (
+            lambda client: client.threads.list_messages("th_1"),
+            "threads.list_messages",
+            "/threads/{thread_id}/messages",
+        ),
+        (
+            lambda client: client.knowledge_bases.list(),
+            "knowledge_bases.list",
+            "/knowledge-bases",
+        ),
+        (lambda client: client.request("GET", "/workflows/wf_1"), "request", None),
+    ],
+)
+def test_operations_and_routes_have_no_ids_in_them(lane, do, operation, route):
+    hooks, seen = noting()
+    lane.play([Response(200, {}, b'{"data": []}')], do, dataclasses.replace(hooks, retry=None))
+    assert (seen[0].operation, seen[0].route) == (operation, route)
+
+
+def test_the_attempts_of_a_call_share_its_id_and_two_calls_do_not(lane):
+    hooks, seen = noting()
+    moved = Response(302, {"Location": "/api/v1/workflows/wf_2"}, b"")
+
+    def do(client):
+        return client.workflows.get("wf_1")
+
+    lane.play([BUSY, moved, FOUND], do, hooks)
+    lane.play([FOUND], do, hooks)
+    ids = [each.call_id for each in seen if isinstance(each, RequestInfo)]
+    assert ids[0] == ids[1] == ids[2] != ids[3]
+    assert all(ids)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -227,7 +350,7 @@ def test_a_blocking_client_refuses_coroutine_functions(name, hook):
 
 @pytest.mark.parametrize("name", ["request", "response", "retry"])
 def test_a_blocking_client_refuses_what_only_turns_out_to_be_awaitable(name):
-    hooks = Hooks(**{name: lambda info: coroutine_function(info)})
+    hooks = Hooks(**{name: lambda info: coroutine_function(info)}, strict=True)
     replies = {"request": [], "response": [FOUND], "retry": [BUSY]}[name]
     client = FlowMaestroClient(KEY, transport=ScriptedTransport(replies), hooks=hooks)
     with client, pytest.raises(TypeError, match="cannot await what a hook returned"):
@@ -249,6 +372,8 @@ def test_hooks_are_hooks(client):
         client(KEY, hooks={"request": print})
     with pytest.raises(TypeError, match=r"hooks\.retry must be a function, not str"):
         Hooks(retry="print")
+    with pytest.raises(TypeError, match=r"hooks\.strict must be a bool"):
+        Hooks(strict=1)
 
 
 def test_a_derived_client_has_the_hooks_of_its_parent(lane):

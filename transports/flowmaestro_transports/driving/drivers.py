@@ -93,7 +93,7 @@ class SyncDriver:
         self._transport = transport
         self._jitter = (dice or dice_of(transport)).random
         self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
-        self._reporter = None if observers is None else observers.reporter(machine.scrubber)
+        self._reporter = None if observers is None else observers.reporter(machine)
         self.in_flight = _in_flight(transport, machine, self._reporter)
         """What holds the steps of a call together, for a transport in virtual time."""
         self._patience = _patience_of(transport)
@@ -129,7 +129,7 @@ class SyncDriver:
         while not self.closed:
             try:
                 if reporter is not None:
-                    reporter.note(action, now())
+                    action = reporter.before(action, now())
                 if isinstance(action, Send):
                     response = transport.send(action.request, action.timeout)
                     if reporter is not None:
@@ -226,7 +226,7 @@ class AsyncDriver:
         self.machine = machine
         self._transport = transport
         self._jitter = (dice or dice_of(transport)).random
-        self._reporter = None if observers is None else observers.async_reporter(machine.scrubber)
+        self._reporter = None if observers is None else observers.async_reporter(machine)
         self.in_flight = _in_flight(transport, machine, self._reporter)
         """As `SyncDriver.in_flight`."""
         self._patience = _patience_of(transport)
@@ -259,7 +259,7 @@ class AsyncDriver:
         while not self.closed:
             try:
                 if reporter is not None:
-                    await reporter.note(action, now())
+                    action = await reporter.before(action, now())
                 if isinstance(action, Send):
                     response = await transport.send(action.request, action.timeout)
                     if reporter is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from contextlib import nullcontext
 from typing import (
     TYPE_CHECKING,
@@ -86,15 +87,17 @@ class _Lifetime(NotPicklable):
         self._closed = True
         return self._parent is None
 
-    def _machine(self, operation: Operation[Any, Any]) -> Machine[Any]:
+    def _machine(self, operation: Operation[Any, Any], name: str) -> Machine[Any]:
         if self.closed:
             raise ClientClosedError
-        return operation.machine(self.context, new_token(self.transport))
+        machine = operation.machine(self.context, new_token(self.transport))
+        machine.operation = name
+        return machine
 
-    def _batch(self, operation: Any) -> Tuple[Any, Optional[Journal]]:
+    def _batch(self, operation: Any, name: str) -> Tuple[Any, Optional[Journal]]:
         """The machine of a batch, and the journal that it keeps."""
         if operation.journal is None:
-            return self._machine(operation), None
+            return self._machine(operation, name), None
         if self.closed:
             raise ClientClosedError
         from flowmaestro_transports.driving.journal import Journal
@@ -105,7 +108,9 @@ class _Lifetime(NotPicklable):
             wall_clock_of(self.transport),
             new_token(self.transport),
         )
-        return operation.machine(self.context, journal.token), journal
+        machine = operation.machine(self.context, journal.token)
+        machine.operation = name
+        return machine, journal
 
     @property
     def dice(self) -> Dice:
@@ -116,6 +121,11 @@ class _Lifetime(NotPicklable):
             self._process = ForkGuard()
             self._dice = dice_of(self.transport)
         return self._dice
+
+
+def _name_of(build: Callable[..., Any]) -> str:
+    """What observers call an operation: `workflows.run` of the builder `Workflows.run`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", build.__qualname__).lower()
 
 
 def _show(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> None:
@@ -168,30 +178,30 @@ class SyncExecutor(_Lifetime):
         super().__init__(transport, context, parent, hooks)
         if hooks is not None:
             _refuse_coroutine_functions(
-                {f"hooks.{name}": hook for name, hook in vars(hooks).items()}
+                {f"hooks.{name}": hook for name, hook in hooks.functions().items()}
             )
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
         """A function of a resource and the builder's arguments that performs what it builds."""
         perform = SyncExecutor.iterate if iterates else SyncExecutor.perform
-        signature = inspect.signature(build)
+        signature, name = inspect.signature(build), _name_of(build)
 
         @functools.wraps(build)
         def method(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
             operation: Operation[Any, Any] = build(resource, *args, **kwargs)
             if operation.listener is not None:
                 _refuse_coroutine_functions(signature.bind(resource, *args, **kwargs).arguments)
-            return perform(resource.executor, operation)
+            return perform(resource.executor, operation, name)
 
         _show(method, build, outcomes(build)[0])
         return method
 
-    def perform(self, operation: Operation[T, Any]) -> T:
-        """Carry out one operation to its end and return its value.
+    def perform(self, operation: Operation[T, Any], name: str = "request") -> T:
+        """Carry out one operation to its end and return its value; observers know it by `name`.
 
         Items that the machine emits on the way go to the operation's listener.
         """
-        driver = self._driver(operation)
+        driver = self._driver(operation, name)
         try:
             with _in_flight(operation, driver):
                 action = driver.advance()
@@ -204,7 +214,7 @@ class SyncExecutor(_Lifetime):
                 driver.close()
         return cast("T", action.value)
 
-    def iterate(self, operation: Operation[T, Any]) -> T:
+    def iterate(self, operation: Operation[T, Any], name: str = "request") -> T:
         """A handle that does the operation as it is iterated over.
 
         Its items go to the operation's listener, too, before they are handed over.
@@ -212,10 +222,10 @@ class SyncExecutor(_Lifetime):
         if operation.is_batch:
             from flowmaestro_transports.driving.runs import SyncRuns
 
-            machine, journal = self._batch(operation)
+            machine, journal = self._batch(operation, name)
             runs = SyncRuns(machine, self.transport, self._observers, self.dice, journal)
             return cast("T", runs)
-        machine, listener = self._machine(operation), operation.listener
+        machine, listener = self._machine(operation, name), operation.listener
         handle = SyncStream[Any](machine, self.transport, listener, self._observers, self.dice)
         return cast("T", handle)
 
@@ -224,8 +234,9 @@ class SyncExecutor(_Lifetime):
         if self._end():
             self.transport.close()
 
-    def _driver(self, operation: Operation[Any, Any]) -> SyncDriver:
-        return SyncDriver(self._machine(operation), self.transport, self._observers, self.dice)
+    def _driver(self, operation: Operation[Any, Any], name: str) -> SyncDriver:
+        machine = self._machine(operation, name)
+        return SyncDriver(machine, self.transport, self._observers, self.dice)
 
 
 class AsyncExecutor(_Lifetime):
@@ -235,12 +246,13 @@ class AsyncExecutor(_Lifetime):
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
         """As `SyncExecutor.method`; a coroutine function unless it iterates."""
+        name = _name_of(build)
         if iterates:
 
             @functools.wraps(build)
             def iterating(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
                 executor: AsyncExecutor = resource.executor
-                return executor.iterate(build(resource, *args, **kwargs))
+                return executor.iterate(build(resource, *args, **kwargs), name)
 
             _show(iterating, build, outcomes(build)[1])
             return iterating
@@ -248,14 +260,14 @@ class AsyncExecutor(_Lifetime):
         @functools.wraps(build)
         async def method(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
             executor: AsyncExecutor = resource.executor
-            return await executor.perform(build(resource, *args, **kwargs))
+            return await executor.perform(build(resource, *args, **kwargs), name)
 
         _show(method, build, outcomes(build)[1])
         return method
 
-    async def perform(self, operation: Operation[Any, Any]) -> Any:
+    async def perform(self, operation: Operation[Any, Any], name: str = "request") -> Any:
         """As `SyncExecutor.perform`; the listener may be a coroutine function."""
-        driver = self._driver(operation)
+        driver = self._driver(operation, name)
         try:
             with _in_flight(operation, driver):
                 action = await driver.advance()
@@ -270,15 +282,15 @@ class AsyncExecutor(_Lifetime):
                 await driver.close()
         return action.value
 
-    def iterate(self, operation: Operation[Any, T]) -> T:
+    def iterate(self, operation: Operation[Any, T], name: str = "request") -> T:
         """As `SyncExecutor.iterate`, for `async for`."""
         if operation.is_batch:
             from flowmaestro_transports.driving.runs import AsyncRuns
 
-            machine, journal = self._batch(operation)
+            machine, journal = self._batch(operation, name)
             runs = AsyncRuns(machine, self.transport, self._observers, self.dice, journal)
             return cast("T", runs)
-        machine, listener = self._machine(operation), operation.listener
+        machine, listener = self._machine(operation, name), operation.listener
         handle = AsyncStream[Any](machine, self.transport, listener, self._observers, self.dice)
         return cast("T", handle)
 
@@ -287,5 +299,6 @@ class AsyncExecutor(_Lifetime):
         if self._end():
             await self.transport.close()
 
-    def _driver(self, operation: Operation[Any, Any]) -> AsyncDriver:
-        return AsyncDriver(self._machine(operation), self.transport, self._observers, self.dice)
+    def _driver(self, operation: Operation[Any, Any], name: str) -> AsyncDriver:
+        machine = self._machine(operation, name)
+        return AsyncDriver(machine, self.transport, self._observers, self.dice)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, Optional, Union
+import threading
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Optional, Union
 
-from flowmaestro_core.arguments import check_callback
+from flowmaestro_core.arguments import check_callback, flag
 from flowmaestro_core.http.messages import Phase
+
+_counting = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -17,12 +20,24 @@ class RequestInfo:
         method: the HTTP method.
         url: the URL; in its query, values are replaced by `***`.
         attempt: 1 for the first attempt of a call, 2 for its first retry, and so on.
+        operation: the method that makes it: `workflows.run` of all requests of a run, `request`
+            of `client.request`.
+        route: the path below the API root with names for ids: `/workflows/{workflow_id}`. `None`
+            of `client.request`, whose paths the SDK does not know.
+        call_id: a random text that all attempts of one call share. A wait makes many calls.
+        execution_id: the execution that it is about, where that is known.
+
+    Two that agree in `method`, `url` and `attempt` are equal.
 
     """
 
     method: str
     url: str
     attempt: int
+    operation: str = field(default="request", compare=False)
+    route: Optional[str] = field(default=None, compare=False)
+    call_id: str = field(default="", compare=False)
+    execution_id: Optional[str] = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -72,22 +87,41 @@ class Hooks:
     """Functions to call as a client works, for metrics and traces: `hooks=` of both clients.
 
     They are called in the thread or task that makes the call, which waits for them. On an
-    async client they may be coroutine functions. What one raises ends the call and reaches
-    the caller. Nothing that they are given is secret. Raises `TypeError`, naming the hook, for
-    what cannot be called.
+    async client they may be coroutine functions. An exception that one raises does not change
+    the call: it is logged as an ERROR of the logger `flowmaestro`, and counted in `failures`.
+    Nothing that they are given is secret. Raises `TypeError`, naming the argument, for a hook
+    that cannot be called, or a `strict` that is no bool.
 
     Attributes:
-        request: called with a `RequestInfo` before each request, retries and polls included.
+        request: called with a `RequestInfo` before each request, retries and polls included. It
+            may return a mapping of header fields to add to that request, such as `traceparent`.
+            Fields that the request has already stay as they are. The values must not be secret:
+            the SDK does not hide them in errors. A mapping that holds anything but header fields
+            that can be sent counts as an exception of the hook, and nothing of it is sent.
         response: called with a `ResponseInfo` after each of them, unless it was cancelled.
         retry: called with a `RetryInfo` before the pause that precedes a retry, the next try of
             a poll that failed, or the reconnection of an event stream.
+        strict: whether what a hook raises ends the call and reaches the caller, for tests.
+        failures: how often a hook has raised so far, on all clients that have these hooks.
 
     """
 
     request: Optional[Callable[[RequestInfo], Any]] = None
     response: Optional[Callable[[ResponseInfo], Any]] = None
     retry: Optional[Callable[[RetryInfo], Any]] = None
+    strict: bool = False
+    failures: int = field(default=0, init=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name, hook in vars(self).items():
+        for name, hook in self.functions().items():
             check_callback(f"hooks.{name}", hook)
+        flag("hooks.strict", self.strict)
+
+    def functions(self) -> Dict[str, Optional[Callable[[Any], Any]]]:
+        """The hooks by name."""
+        return {"request": self.request, "response": self.response, "retry": self.retry}
+
+    def count_failure(self) -> None:
+        """Note that a hook has raised. Any thread may do so."""
+        with _counting:
+            object.__setattr__(self, "failures", self.failures + 1)

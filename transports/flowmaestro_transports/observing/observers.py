@@ -7,12 +7,12 @@ wants to know, a reporter of each operation tells them; most clients never need 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from logging import Logger
 
-    from flowmaestro_core.http.scrub import SecretScrubber
+    from flowmaestro_core.machine import Machine
     from flowmaestro_transports.observing.hooks import Hooks
     from flowmaestro_transports.observing.reporters import AsyncReporter, SyncReporter
 
@@ -28,38 +28,45 @@ class Observers:
         self._hooks = None if hooks is None else _checked(hooks)
         self._logger: Optional[Logger] = None
 
-    def reporter(self, scrubber: SecretScrubber) -> Optional[SyncReporter]:
+    def reporter(self, machine: Machine[Any]) -> Optional[SyncReporter]:
         """A reporter of one operation of a sync client; `None` if nobody wants to know.
 
-        It shows nothing that `scrubber` knows.
+        It shows nothing that the machine's scrubber knows.
         """
         log = self._log()
         if log is None and self._hooks is None:
             return None
         from flowmaestro_transports.observing.reporters import SyncReporter
 
-        return SyncReporter(self._hooks, log, scrubber)
+        return SyncReporter(self._hooks, log, machine)
 
-    def async_reporter(self, scrubber: SecretScrubber) -> Optional[AsyncReporter]:
+    def async_reporter(self, machine: Machine[Any]) -> Optional[AsyncReporter]:
         """The same for an async client."""
         log = self._log()
         if log is None and self._hooks is None:
             return None
         from flowmaestro_transports.observing.reporters import AsyncReporter
 
-        return AsyncReporter(self._hooks, log, scrubber)
+        return AsyncReporter(self._hooks, log, machine)
 
     def _log(self) -> Optional[Logger]:
         """The log, if it is read."""
         logger = self._logger
         if logger is None:
-            logging = sys.modules.get("logging")
-            if logging is None:  # where nobody has imported it, nobody reads the log
+            if "logging" not in sys.modules:  # where nobody has imported it, nobody reads the log
                 return None
-            logger = self._logger = logging.getLogger(LOGGER)
-            if not logger.handlers:
-                logger.addHandler(logging.NullHandler())
+            logger = self._logger = sdk_logger()
         return logger if logger.isEnabledFor(_INFO) else None
+
+
+def sdk_logger() -> Logger:
+    """The logger `flowmaestro`; it is silent until the program sets up `logging`."""
+    import logging
+
+    logger = logging.getLogger(LOGGER)
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    return logger
 
 
 def _checked(hooks: Hooks) -> Optional[Hooks]:

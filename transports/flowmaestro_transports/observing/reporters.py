@@ -1,4 +1,4 @@
-"""Reporters: what one operation does, reported to the user's hooks and to the log.
+"""Reporters: what one operation does, told to the user's hooks and to the log.
 
 A driver notes each action before carrying it out, and each reply and failure that comes of it.
 The log has nothing about a request but the values that hooks get, so no secret.
@@ -7,65 +7,109 @@ The log has nothing about a request but the values that hooks get, so no secret.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union
+import traceback
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Optional, Tuple, Union
+from weakref import WeakKeyDictionary
 
 from flowmaestro_core.actions import Action, Open, Send, Wait
+from flowmaestro_core.arguments import header_fields
 from flowmaestro_core.errors import Attempt
 from flowmaestro_core.http.messages import Headers, Phase, Response, ResponseHead, TransportFailure
-from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.http.secrets import showable_url
+from flowmaestro_core.http.urls import Path
+from flowmaestro_core.machine import Machine
 from flowmaestro_core.payloads.reply import decode_json, shown_request_id
 from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.observing.hooks import Hooks, RequestInfo, ResponseInfo, RetryInfo
+from flowmaestro_transports.observing.observers import sdk_logger
 
 if TYPE_CHECKING:
     from logging import Logger
 
 _DEBUG = 10
-Noted = Union[Action, Response, ResponseHead, TransportFailure]
-Telling = Tuple[Optional[Callable[[Any], Any]], Any]
+Outcome = Union[Response, ResponseHead, TransportFailure]
+Info = Union[RequestInfo, ResponseInfo, RetryInfo]
 
 
 class _Notes:
     """What is known of the requests of one operation, and the words for it."""
 
     def __init__(
-        self, hooks: Optional[Hooks], log: Optional[Logger], scrubber: SecretScrubber
+        self, hooks: Optional[Hooks], log: Optional[Logger], machine: Machine[Any]
     ) -> None:
         self._hooks = hooks or Hooks()
         self._log = log
         self._in_detail = log is not None and log.isEnabledFor(_DEBUG)
         self._request = self._opened = RequestInfo("", "", 0)
-        self._scrubber = scrubber
+        self._machine = machine
+        self._scrubber = machine.scrubber
+        self._call_ids: WeakKeyDictionary[object, str] = WeakKeyDictionary()
         self._sent_at: Optional[float] = None
         self._reply: Tuple[Headers, bytes] = Headers(), b""
 
-    def _telling(self, noted: Noted, now: float) -> Telling:
-        """Log what was noted, and return the hook to call, if any, with its argument."""
-        if isinstance(noted, (Send, Open)):
-            return self._hooks.request, self._asks(noted, now)
-        if isinstance(noted, Wait):
-            failed = noted.because
-            return self._hooks.retry, None if failed is None else self._tries_again(noted, failed)
-        if not isinstance(noted, (Response, ResponseHead, TransportFailure)):
-            return None, None
+    def _upcoming(self, action: Action, now: float) -> Optional[Info]:
+        """Log the action; what its hook is to be told, if anything."""
+        if isinstance(action, (Send, Open)):
+            return self._asks(action, now)
+        if isinstance(action, Wait) and action.because is not None:
+            return self._tries_again(action, action.because)
+        return None
+
+    def _over(self, outcome: Outcome, now: float) -> Optional[Info]:
+        """Log the outcome; what its hook is to be told, if anything."""
         sent_at, self._sent_at = self._sent_at, None
         if sent_at is None:  # an open body broke off
-            return None, None
-        return self._hooks.response, self._came(noted, now - sent_at)
+            return None
+        return self._came(outcome, now - sent_at)
+
+    def _hook(self, info: Optional[Info]) -> Any:
+        """Who is to be told, if anybody."""
+        if isinstance(info, RequestInfo):
+            return self._hooks.request
+        return self._hooks.retry if isinstance(info, RetryInfo) else self._hooks.response
+
+    def _with_fields(self, action: Action, fields: Any) -> Action:
+        """The request with what its hook has added."""
+        if fields is None or not isinstance(action, (Send, Open)):
+            return action
+        try:
+            added, request = header_fields(fields).pairs, action.request
+            kept = tuple(pair for pair in added if pair[0] not in request.headers)
+            headers = Headers(request.headers.pairs + kept)
+            return replace(action, request=replace(request, headers=headers))
+        except Exception as error:
+            self._raised(error)
+            return action
+
+    def _raised(self, error: Exception) -> None:
+        """A hook has raised: log it, without what it was raised beside, and count it."""
+        self._hooks.count_failure()
+        if self._hooks.strict:
+            raise error
+        lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
+        sdk_logger().error("a hook raised\n%s", "".join(lines).rstrip())
 
     def _asks(self, action: Union[Send, Open], now: float) -> RequestInfo:
         request = action.request
         shown = self._scrubber.line(showable_url(request.url))  # a redirect's may be an echo
-        self._request = RequestInfo(request.method, shown, action.attempt)
+        path, ids = action.path, getattr(action.path, "ids", {})
+        self._request = RequestInfo(
+            request.method,
+            shown,
+            action.attempt,
+            self._machine.operation,
+            path.route or None if isinstance(path, Path) else path.partition("?")[0],
+            self._call_ids.setdefault(action.call or self, uuid.uuid4().hex),
+            ids.get("execution_id") or self._machine.execution_id,
+        )
         if isinstance(action, Open):
             self._opened = self._request
         self._sent_at = now
         return self._request
 
-    def _came(
-        self, outcome: Union[Response, ResponseHead, TransportFailure], seconds: float
-    ) -> Optional[ResponseInfo]:
+    def _came(self, outcome: Outcome, seconds: float) -> Optional[ResponseInfo]:
         status, failure = None, None
         if isinstance(outcome, TransportFailure):
             failure = outcome.phase
@@ -130,20 +174,44 @@ def _quoted(request_id: Optional[str]) -> str:
 class SyncReporter(_Notes):
     """Watches one operation of a sync client."""
 
-    def note(self, noted: Noted, now: float) -> None:
-        """Report an action before it is carried out, or its outcome."""
-        hook, info = self._telling(noted, now)
-        if hook is not None and info is not None:
-            refuse_awaitable("a hook", hook(info))
+    def before(self, action: Action, now: float) -> Action:
+        """Tell of an action; what to carry out: the same, with header fields that a hook adds."""
+        return self._with_fields(action, self._tell(self._upcoming(action, now)))
+
+    def note(self, outcome: Outcome, now: float) -> None:
+        """Tell of what came of a request."""
+        self._tell(self._over(outcome, now))
+
+    def _tell(self, info: Optional[Info]) -> Any:
+        hook = self._hook(info)
+        if hook is None or info is None:
+            return None
+        try:
+            heard = hook(info)
+            refuse_awaitable("a hook", heard)
+        except Exception as error:
+            self._raised(error)
+        else:
+            return heard
 
 
 class AsyncReporter(_Notes):
     """Watches one operation of an async client."""
 
-    async def note(self, noted: Noted, now: float) -> None:
+    async def before(self, action: Action, now: float) -> Action:
+        """As `SyncReporter.before`."""
+        return self._with_fields(action, await self._tell(self._upcoming(action, now)))
+
+    async def note(self, outcome: Outcome, now: float) -> None:
         """As `SyncReporter.note`."""
-        hook, info = self._telling(noted, now)
-        if hook is not None and info is not None:
+        await self._tell(self._over(outcome, now))
+
+    async def _tell(self, info: Optional[Info]) -> Any:
+        hook = self._hook(info)
+        if hook is None or info is None:
+            return None
+        try:
             heard = hook(info)
-            if inspect.isawaitable(heard):
-                await heard
+            return await heard if inspect.isawaitable(heard) else heard
+        except Exception as error:
+            self._raised(error)
