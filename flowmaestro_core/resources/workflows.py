@@ -204,7 +204,7 @@ class Workflows(Resource[D]):
 
         An outcome's `error` may be any error of `execute`, and besides:
             ValidationError: JSON cannot express the row (code `invalid_input`).
-            TimeoutError: the execution did not end in time. It goes on.
+            TimeoutError: the execution did not end in time. It continues.
             StartUnknownError: see `on_unknown`.
 
         """
