@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, NamedTuple, Optional, Tuple, Union, cast
+from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Record, Wait
 from flowmaestro_core.calls.call import CallMachine
@@ -214,25 +214,25 @@ class BatchMachine(Machine[None]):
             self._known.recalled(recalled, now)
         return self._next(now, jitter)
 
-    def _inner_waits(self, pause: Wait, now: float, jitter: float) -> Action:
+    def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
         if self.state != "starting":
-            return pause
-        throttled = pause.because is not None and pause.because.outcome == 429
-        self._known.put_off(self._park(), pause.seconds, now, throttled=throttled)
+            return wait
+        throttled = wait.because is not None and wait.because.outcome == 429
+        self._known.put_off(self._park(), wait.seconds, now, throttled=throttled)
         self.state = "pausing"
-        return Wait(max(min(self._known.due()) - now, 0.0), pause.because)
+        return Wait(max(min(self._known.due()) - now, 0.0), wait.because)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        known, value = self._known, getattr(outcome, "value", None)
-        if isinstance(value, Reply):
-            self._pace.replied(value.rate_limit, now)
-            known.replied(value, now)
+        known, reply = self._known, _reply_of(outcome)
+        if reply is not None:
+            self._pace.replied(reply.rate_limit, now)
+            known.replied(reply, now)
         if self.state == "asking":
             known.answered(outcome, now)
         elif self.state == "looking":
             known.looked_up(outcome, now)
         elif self.state == "anchoring":
-            known.ledger.anchor(_first_id(value))
+            known.ledger.anchor(_first_id(reply))
         elif isinstance(outcome, Done):
             known.started(outcome.value, now)
         else:
@@ -331,7 +331,15 @@ class BatchMachine(Machine[None]):
         raise ending  # the caller's own
 
 
+def _reply_of(outcome: Union[Done, Fail]) -> Optional[Reply[Any]]:
+    """The reply that a call has ended with, if it has."""
+    if not isinstance(outcome, Done) or not isinstance(outcome.value, Reply):
+        return None
+    reply: Reply[Any] = outcome.value
+    return reply
+
+
 def _first_id(page: Optional[Reply[Any]]) -> Optional[str]:
     """The id of the first row of a page, if there is one."""
-    rows = page["data"][:1] if page is not None else []
-    return text_or_empty(object_or_empty(rows[0]).get("id")) or None if rows else None
+    rows: List[Any] = [] if page is None else page["data"]
+    return (text_or_empty(object_or_empty(rows[0]).get("id")) or None) if rows else None

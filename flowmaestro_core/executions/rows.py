@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Callable, Dict, Iterable, Iterator, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional, cast
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.errors import FlowMaestroError, JournalError, ValidationError
@@ -107,14 +107,13 @@ class RowSource:
         Raises `ValidationError` (code `invalid_input`), naming the row.
         """
         try:
-            row.call = None if self.build is None else self.build(row.inputs)
+            row.call = call = cast("Build", self.build)(row.inputs)
         except (TypeError, ValueError) as cause:
             message = f"inputs[{row.index}] cannot be sent: {cause}"
             error = ValidationError(message, "invalid_input")
             error.status_code = None  # nothing was sent, so nobody answered
             raise error from cause
-        if row.call is not None:
-            row.digest = digest_of(row.call.body)
+        row.digest = digest_of(call.body)
 
     def _key_of(self, index: int, inputs: Any, key: Callable[[Any], Key]) -> Key:
         made = key(inputs)

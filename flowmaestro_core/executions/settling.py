@@ -105,7 +105,7 @@ class LookUpMachine(Machine[LookUp]):
             ids = (text_or_empty(object_or_empty(row).get("id")) for row in self._page["data"])
             self.state = "recalling"
             return Record(execution_ids=tuple(filter(None, ids)))
-        if outcome.error.code != "response_too_large" or self._size == 1:
+        if outcome.error.code != "reply_too_large" or self._size == 1:
             return self._fail(outcome.error)
         first, self._size = (self._cursor.page - 1) * self._size, self._size // 2
         self._cursor = PageCursor(self._size)

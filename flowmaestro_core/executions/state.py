@@ -187,13 +187,13 @@ class BatchState:
         """A start was accepted."""
         self.starts.succeeded()
         row = self._end_start()
-        row.execution_id = reply["data"].get("execution_id")
+        execution_id: Any = reply["data"].get("execution_id")
         try:
-            waiting = self._batch.waiting(row.execution_id)
+            waiting = self._batch.waiting(execution_id)
         except (TypeError, ValueError) as cause:
-            row.execution_id = None
             self._lost(row, self._scrubber.clean(no_usable_id(reply, cause)))
         else:
+            row.execution_id = execution_id
             self.ledger.note(row.record("started"))
             self.follow(row, now, now + poll_delay(0.0, waiting.poll_interval))
 

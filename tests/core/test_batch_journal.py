@@ -1,0 +1,239 @@
+"""What a batch asks its journal, and what it makes of the answers."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Iterator, List, Optional
+
+import pytest
+from journals import MemoryJournal
+from stepping import Stepper, a_context, an_envelope
+
+from flowmaestro_core.actions import Done, Emit, Fail, Record, Send, Wait
+from flowmaestro_core.context import Context
+from flowmaestro_core.errors import AuthenticationError, JournalError, StartUnknownError
+from flowmaestro_core.executions.pace import Pace
+from flowmaestro_core.executions.records import digest_of
+from flowmaestro_core.http.messages import Phase, Request
+from flowmaestro_core.payloads.reply import RateLimit
+from flowmaestro_core.resources.workflows import Workflows
+
+Answer = Callable[[Request], Any]
+
+
+def by_n(row: Any) -> int:
+    return int(row["n"])
+
+
+class World:
+    """A journal, and a service that starts, lists and ends whatever it is asked to."""
+
+    def __init__(self, *, keyed: bool = False) -> None:
+        self.now = 1000.0
+        self.journal = MemoryJournal(lambda: self.now, keyed=keyed)
+        self.started = 0
+
+    def run(self, rows: Any, answer: Answer = lambda request: None, **more: Any) -> Stepper:
+        """The same call again, to its end; `answer` may say something else, or fail."""
+        context = more.pop("context", a_context())
+        batch = Workflows.run_many("w", rows, journal="unused", **more)
+        stepper = Stepper(batch.machine(context, "token"))
+        stepper.now = self.now
+        stepper.start()
+        while not isinstance(stepper.action, (Done, Fail)):
+            self.now = stepper.now
+            action = stepper.action
+            if isinstance(action, Record):
+                stepper.records(self.journal.keep(action))
+            elif isinstance(action, Wait):
+                stepper.waits()
+            elif isinstance(action, Emit):
+                stepper.takes()
+            else:
+                assert isinstance(action, Send)
+                self.answer(stepper, action.request, answer(action.request))
+        self.now = stepper.now
+        return stepper
+
+    def answer(self, stepper: Stepper, request: Request, own: Any) -> None:
+        if own == "lost":
+            stepper.fails(Phase.MAYBE_PROCESSED)
+        elif own is not None:
+            status, body = own
+            stepper.replies(status, body)
+        elif request.method == "POST":
+            self.started += 1
+            stepper.replies(202, an_envelope({"execution_id": f"ex_{self.started}"}))
+        elif "?" in request.url:
+            old = {"id": "old", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
+            stepper.replies(200, an_envelope([old], pagination={"has_next": False}))
+        else:
+            name = request.url.rpartition("/")[2]
+            stepper.replies(200, an_envelope({"id": name, "status": "completed"}))
+
+
+def indexes(stepper: Stepper) -> List[int]:
+    return [item.index for item in stepper.items]
+
+
+def is_start(request: Request) -> bool:
+    return request.method == "POST"
+
+
+ROWS = [{"n": n} for n in range(3)]
+
+
+def test_with_a_key_rows_are_known_wherever_they_are() -> None:
+    world = World(keyed=True)
+    world.run(ROWS, key=by_n)
+    again = world.run(list(reversed(ROWS)), key=by_n)
+    assert all(item.replayed for item in again.items)
+    assert world.started == 3
+    missing = world.run(iter(ROWS[:1]), key=by_n)
+    assert indexes(missing) == [0]
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+def test_keys_and_rows_that_do_not_fit_are_named(kind: Any) -> None:
+    def error(world: World, rows: Any, key: Any, **more: Any) -> Optional[BaseException]:
+        try:
+            return world.run(kind(rows), key=key, **more).error
+        except TypeError as raised:
+            return raised
+
+    found = error(World(keyed=True), ROWS, lambda row: "same")
+    assert isinstance(found, JournalError)
+    assert "inputs[0] and inputs[1] have the same key 'same'" in found.message
+    found = error(World(keyed=True), ROWS, lambda row: None)
+    assert "key must make a str or an int of inputs[0], not NoneType" in str(found)
+    world = World(keyed=True)
+    world.run(ROWS, key=lambda row: "a" if row["n"] == 0 else str(row["n"]))
+    found = error(world, [{"n": 9}], lambda row: "a")
+    assert isinstance(found, JournalError)
+    assert "inputs[0] is not what the journal has under the key 'a'" in found.message
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+def test_other_rows_and_fewer_rows_are_refused(kind: Any) -> None:
+    world = World()
+    world.run(ROWS)
+    for rows, named in (([*ROWS[:2], {"n": 9}], "inputs[2] is not"), (ROWS[:1], "has inputs[2]")):
+        found = world.run(kind(rows)).error
+        assert isinstance(found, JournalError)
+        assert named in found.message
+    assert world.started == 3
+
+
+def test_many_rows_are_looked_up_in_chunks() -> None:
+    world = World()
+    rows = [{"n": n} for n in range(600)]
+    started = world.run(iter(rows), concurrency=50)
+    assert started.machine.total is None
+    again = world.run(iter(rows))
+    assert indexes(again) == list(range(600))
+    looked_up = [len(it.keys) for it in again.trace if isinstance(it, Record) and it.keys]
+    assert looked_up == [256, 256, 88]
+
+
+def test_a_row_that_cannot_be_sent_is_no_part_of_the_journal() -> None:
+    world = World()
+    rows = [{"n": 0}, {"n": {1}}, {"n": 2}]
+    for _ in range(2):
+        outcomes = {item.index: item.ok for item in world.run(rows).items}
+        assert outcomes == {0: True, 1: False, 2: True}
+    assert set(world.journal.rows) == {0, 2}
+
+
+def test_what_was_refused_may_have_other_contents_the_next_time() -> None:
+    world = World()
+    refused = world.run(ROWS, lambda it: (422, None) if is_start(it) else None)
+    assert [item.ok for item in refused.items] == [False] * 3
+    assert all(item.ok for item in world.run([{"n": n + 10} for n in range(3)]).items)
+
+
+def test_failed_rows_are_started_again_with_another_key() -> None:
+    world = World()
+    failed = world.run(
+        ROWS,
+        lambda it: (
+            None if is_start(it) or "?" in it.url else (200, an_envelope({"status": "failed"}))
+        ),
+    )
+    keys = {request.headers["idempotency-key"] for request in failed.sent if is_start(request)}
+    again = world.run(ROWS, rerun=["failed"])
+    assert all(item.ok for item in again.items)
+    assert not keys & {it.headers["idempotency-key"] for it in again.sent if is_start(it)}
+
+
+def test_an_ordered_batch_that_is_stopped_hands_over_what_came_after_a_row_in_doubt() -> None:
+    answers: Iterator[Any] = iter(["lost", None, (401, None)])
+    run = World().run(ROWS, lambda it: next(answers) if is_start(it) else None, ordered=True)
+    assert indexes(run) == [1]
+    assert isinstance(run.error, AuthenticationError)
+
+
+def test_a_row_that_is_lost_again_and_again_stays_unknown_in_the_end() -> None:
+    run = World().run(ROWS[:1], lambda it: "lost" if is_start(it) else None, settle_after=30.0)
+    (outcome,) = run.items
+    assert isinstance(outcome.error, StartUnknownError)
+    assert sum(map(is_start, run.sent)) == 4
+
+
+def test_pages_that_are_too_large_are_asked_for_in_halves() -> None:
+    sizes: List[str] = []
+    page = {"id": "x" * 3000, "created_at": "1970-01-01T00:00:00Z"}
+    context = Context(a_context().options, max_reply_size=1500)
+
+    def answer(request: Request) -> Any:
+        if is_start(request):
+            return "lost" if len(sizes) < 3 else None
+        if "?" not in request.url:
+            return None
+        sizes.append(request.url.partition("per_page=")[2].partition("&")[0])
+        return (200, an_envelope([page], pagination={"has_next": False}))
+
+    run = World().run(ROWS[:1], answer, context=context)
+    assert sizes == ["1", "20", "10", "5", "2", "1"]
+    assert isinstance(run.items[0].error, StartUnknownError)
+
+
+def test_the_pages_in_halves_begin_where_the_large_one_did() -> None:
+    asked: List[str] = []
+
+    def answer(request: Request) -> Any:
+        if is_start(request):
+            return "lost" if len(asked) < 3 else None
+        if "?" not in request.url:
+            return None
+        asked.append(request.url.partition("?")[2].replace("&workflow_id=w", ""))
+        rows = [{"id": f"{request.url}{n}", "created_at": "no time"} for n in range(3)]
+        if len(asked) == 3:
+            rows[0]["id"] = "x" * 9000
+        more = {"has_next": len(asked) < 5}
+        return (200, an_envelope(rows, pagination=more))
+
+    World().run(ROWS[:1], answer, context=Context(a_context().options, max_reply_size=8000))
+    assert asked[1:5] == [
+        "page=1&per_page=20",
+        "page=2&per_page=20",
+        "page=3&per_page=10",
+        "page=4&per_page=10",
+    ]
+
+
+def test_a_batch_without_a_start_or_an_estimate_says_nothing() -> None:
+    pace = Pace()
+    pace.begin(0.0)
+    assert pace.seconds_for(5) is None
+    pace.replied(RateLimit(60, 0, None, 100, 10), 1.0)
+    pace.ended(1.0)
+    assert pace.seconds_for(None) is None
+    assert pace.seconds_for(20) == pytest.approx(10 / 100 * 86_400)
+
+
+def test_equal_for_the_server_is_equal_for_the_journal() -> None:
+    assert digest_of('{"b":1,"a":12345678901234567890}') == digest_of(
+        '{"a":12345678901234567000.0,"b":1.0}'
+    )
+    assert digest_of('{"a":1}') != digest_of('{"a":true}')
+    assert digest_of('{"a":-0.0}') == digest_of('{"a":0}')
+    assert digest_of('{"a":%s}' % ("9" * 400)) == digest_of('{"a":null}')
