@@ -65,7 +65,7 @@ class _Notes:
         return self._came(outcome, now - sent_at)
 
     def _hook(self, info: Optional[Info]) -> Any:
-        """Who is to be told, if anybody."""
+        """Which hook gets it, if any."""
         if isinstance(info, RequestInfo):
             return self._hooks.request
         return self._hooks.retry if isinstance(info, RetryInfo) else self._hooks.response
@@ -175,11 +175,11 @@ class SyncReporter(_Notes):
     """Watches one operation of a sync client."""
 
     def before(self, action: Action, now: float) -> Action:
-        """Tell of an action; what to carry out: the same, with header fields that a hook adds."""
+        """Report an action; what to carry out: the same, with header fields that a hook adds."""
         return self._with_fields(action, self._tell(self._upcoming(action, now)))
 
     def note(self, outcome: Outcome, now: float) -> None:
-        """Tell of what came of a request."""
+        """Report the outcome of a request."""
         self._tell(self._over(outcome, now))
 
     def _tell(self, info: Optional[Info]) -> Any:
