@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Coroutine, Dict, Optional, Union, cast
 
-from flowmaestro_core.actions import Action, Done, Fail, Send
+from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, ServerError
@@ -20,8 +20,6 @@ from flowmaestro_core.types import Execution, ExecutionEvent
 
 LAST_WORD_TIMEOUT = 3.0
 """Seconds for the question after a terminal event, which tells the outcome already."""
-LONGEST_GUESS = 2.0
-"""Seconds; that the execution took longer to start says nothing of other requests."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +48,15 @@ class RunMachine(Machine[Execution]):
     `WaitMachine` takes over with what is left of the time. A failure after the start carries
     the `execution_id`; the execution is never cancelled.
 
-    Where events do not flow, it asks when a wait would that began with the execution, but for
-    the first time: instead of asking at once, it begins to follow. How long that question would
-    have taken is guessed from the request before it, and mended at the first answer.
+    While no events flow it polls on the schedule of a wait, and no opening of the stream takes more
+    than one `poll_interval` of that. So it ends within one poll interval and one round trip of when
+    `wait_for_completion` would have.
     """
 
     TRANSITIONS = {
         "ready": {"start": ("executing",)},
         "executing": {
-            "response_received": ("executing", "following", "failed"),
+            "response_received": ("executing", "following", "waiting", "failed"),
             "transport_failed": ("executing", "failed"),
             "waited": ("executing",),
         },
@@ -89,7 +87,7 @@ class RunMachine(Machine[Execution]):
         self._run = run
         self._context = context
         self._token = token
-        self._started = self._sent_at = 0.0
+        self._started = 0.0
 
     @event
     def start(self, now: float, jitter: float) -> Action:
@@ -98,11 +96,6 @@ class RunMachine(Machine[Execution]):
         deadline = now + self._run.timeout
         call = CallMachine(self._run.execute, self._context, self._token, deadline=deadline)
         return self._delegate(call, now, jitter)
-
-    def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
-        if isinstance(action, Send):
-            self._sent_at = now
-        return super()._pass_on(action, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         if self.state == "following":
@@ -124,22 +117,15 @@ class RunMachine(Machine[Execution]):
         self.state = "following"
         self.execution_id = execution_id
         self._waiting = waiting
-        self._schedule = PollSchedule(
-            now, waiting.poll_interval, min(now - self._sent_at, LONGEST_GUESS)
-        )
-        self._following = EventStreamMachine(
-            events,
-            self._context,
-            self._token,
-            deadline=self._started + self._run.timeout,
-            schedule=self._schedule,
-        )
+        schedule = PollSchedule(now, waiting.poll_interval)
+        events = replace(events, timeout=self._started + self._run.timeout - now)
+        self._following = EventStreamMachine(events, self._context, self._token, schedule=schedule)
         return self._delegate(self._following, now, jitter)
 
     def _followed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        execution = self._following.execution
-        if execution is not None:
-            return self._done(cast("Execution", execution))
+        execution = cast("Execution", self._following.last_seen)
+        if isinstance(outcome, Done) and is_terminal(execution):
+            return self._done(execution)
         if isinstance(outcome, Done) and _tells_outcome(outcome.value):
             self.state = "asking"
             self._terminal = outcome.value
@@ -154,8 +140,7 @@ class RunMachine(Machine[Execution]):
             self._context,
             self._token,
             started=self._started,
-            schedule=self._schedule,
-            last=cast("Optional[Execution]", self._following.last_seen),
+            last=execution,
         )
         return self._delegate(machine, now, jitter)
 

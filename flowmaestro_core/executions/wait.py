@@ -60,15 +60,13 @@ class PollState:
         self,
         waiting: Poll,
         started: float,
-        schedule: Optional[PollSchedule] = None,
         last: Optional[Execution] = None,
     ) -> None:
-        """`schedule`: that of a wait which others have begun to ask for; `last`: what they saw."""
+        """`last`: what was seen of the execution before."""
         self.execution_id = waiting.execution_id
         self.deadline = started + waiting.timeout
         self._waiting = waiting
-        self._schedule = schedule or PollSchedule(started, waiting.poll_interval)
-        self._asked_at = started
+        self._schedule = PollSchedule(started, waiting.poll_interval)
         self._pause = 0.0
         self.unanswered = 0
         """How many questions in a row were given up."""
@@ -82,7 +80,6 @@ class PollState:
 
         `patience`: seconds that the answer may take at most.
         """
-        self._asked_at = now
         deadline = min(max(self.deadline, now + LAST_POLL_TIMEOUT), now + patience)
         return CallMachine(self._waiting.ask, context, token, policy=ONCE, deadline=deadline)
 
@@ -92,7 +89,7 @@ class PollState:
         The execution has ended (`Done`), or the wait has (`Fail`), or it is to be asked again
         after a pause (`Wait`) that ends no later than the deadline.
         """
-        self._pause = self._schedule.answered(self._asked_at, now)
+        self._pause = self._schedule.answered(now)
         if isinstance(answer, Fail):
             self.unanswered += isinstance(answer.error, TimeoutError)
             return self._judge_failure(answer.error, now)
@@ -138,12 +135,11 @@ class PollState:
 class WaitMachine(Machine[Execution]):
     """Asks, and asks again, until the execution has ended or the time is up: see `PollState`.
 
-    One that takes over, at `started` and on the `schedule` of what it takes over from, asks at once
-    only if that puts off no question of the schedule.
+    `started`: when the wait began, if that was before; `last`: what was seen since.
     """
 
     TRANSITIONS = {
-        "ready": {"start": ("asking", "pausing")},
+        "ready": {"start": ("asking",)},
         "asking": {
             "response_received": ("asking", "emitting", "pausing", "done", "failed"),
             "transport_failed": ("pausing", "failed"),
@@ -159,7 +155,6 @@ class WaitMachine(Machine[Execution]):
         token: str,
         *,
         started: Optional[float] = None,
-        schedule: Optional[PollSchedule] = None,
         last: Optional[Execution] = None,
     ) -> None:
         super().__init__()
@@ -167,17 +162,13 @@ class WaitMachine(Machine[Execution]):
         self._context = context
         self._token = token
         self._started = started
-        self._schedule = schedule
         self._last = last
         self._answer: Union[Done, Fail] = Done(None)
 
     @event
     def start(self, now: float, jitter: float) -> Action:
         started = now if self._started is None else self._started
-        self._watch = PollState(self._waiting, started, self._schedule, self._last)
-        if self._schedule is not None and not self._schedule.is_free(now):
-            self.state = "pausing"
-            return Wait(min(self._schedule.next_at, max(self._watch.deadline, now)) - now)
+        self._watch = PollState(self._waiting, started, self._last)
         return self._ask(now, jitter)
 
     @event

@@ -11,11 +11,11 @@ The message is never sent twice.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
-from typing import Any, Deque, Dict, Optional, Union, cast
+from functools import partial
+from typing import Any, Dict, Optional, Union, cast
 
-from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Read, Wait
+from flowmaestro_core.actions import Action, Done, Fail, Wait
 from flowmaestro_core.calls.call import EVENT_STREAM, Call, CallMachine, media_type
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
@@ -86,8 +86,8 @@ class MessageStreamMachine(Machine[None]):
     """Sends the message once and emits events up to `message:completed` or `message:failed`.
 
     *Subscribing* and *sending beside* are the way to a server that answers on the thread's
-    stream, *sending* is that to any other. `message` is the `message:completed` event once it
-    was emitted.
+    stream, *sending* is that to any other. A message that has to wait before it can be sent lets
+    go of its subscription.
     """
 
     TRANSITIONS = {
@@ -104,20 +104,20 @@ class MessageStreamMachine(Machine[None]):
             "response_received": ("following", "closing"),
             "transport_failed": ("closing",),
         },
-        "closing": {"stream_closed": ("pausing", "sending whole", "emitting", "failed")},
+        "closing": {"stream_closed": ("pausing", "sending whole", "following", "failed")},
         "pausing": {"waited": ("sending",)},
         "sending": {
             "stream_opened": ("sending", "following"),
             "bytes_received": ("sending",),
             "stream_quiet": ("sending",),
-            "stream_ended": ("sending", "sending whole", "following", "emitting", "failed"),
+            "stream_ended": ("sending", "sending whole", "following", "failed"),
             "stream_closed": ("sending", "sending whole", "failed"),
-            "response_received": ("sending", "sending whole", "following", "emitting", "failed"),
+            "response_received": ("sending", "sending whole", "following", "failed"),
             "transport_failed": ("sending", "sending whole", "failed"),
             "waited": ("sending",),
         },
         "sending whole": {
-            "response_received": ("sending whole", "following", "emitting", "failed"),
+            "response_received": ("sending whole", "following", "failed"),
             "transport_failed": ("sending whole", "failed"),
             "waited": ("sending whole",),
         },
@@ -129,10 +129,9 @@ class MessageStreamMachine(Machine[None]):
             "stream_closed": ("following", "failed"),
             "transport_failed": ("following", "failed"),
             "response_received": ("following", "failed"),
-            "waited": ("following",),
+            "waited": ("following", "failed"),
             "emitted": ("following", "done"),
         },
-        "emitting": {"emitted": ("emitting", "done")},
     }
 
     def __init__(self, stream: MessageStream, context: Context, token: str) -> None:
@@ -140,31 +139,29 @@ class MessageStreamMachine(Machine[None]):
         self._stream = stream
         self._context = context
         self._token = token
-        self._queue: Deque[JsonObject] = deque()
         self._following: Optional[AnswerStreamMachine] = None
-        self._learning = False
-        self._post: Optional[CallMachine] = None
-        self._pause = Wait(0.0)
-        self._error: Optional[FlowMaestroError] = None
+        self._put_off: Optional[Machine[Any]] = None
         self.request_id: Optional[str] = None
-        self.message: Optional[MessageCompleted] = None
 
     @property
     def last_event_id(self) -> str:
         """As `EventStreamMachine.last_event_id`."""
-        return self._following.stream.last_event_id if self._following else ""
+        return self._following.last_event_id if self._following else ""
 
     @property
     def reconnects(self) -> int:
         """As `EventStreamMachine.reconnects`."""
-        return self._following.stream.reconnects if self._following else 0
+        return self._following.reconnects if self._following else 0
+
+    @property
+    def message(self) -> Optional[MessageCompleted]:
+        """The `message:completed` event once it was emitted; `None` before."""
+        return cast("Any", self._following.message) if self._following else None
 
     @property
     def finished(self) -> bool:
         """Whether the answer's last event has been emitted."""
-        if self.state == "following" and self._following is not None:
-            return self._following.finished
-        return self.state in ("emitting", "done") and not self._queue
+        return self._following is not None and self._following.finished
 
     @event
     def start(self, now: float, jitter: float) -> Action:
@@ -182,24 +179,9 @@ class MessageStreamMachine(Machine[None]):
         return self._delegate(call, now, jitter)
 
     @event
-    def stream_closed(self, now: float, jitter: float) -> Action:
-        if self._post is not None:
-            self.state = "pausing"
-            return self._pause
-        if self._error is not None:
-            return self._failed(self._error, now, jitter)
-        return self._next()
-
-    @event
     def waited(self, now: float, jitter: float) -> Action:
-        post = cast("CallMachine", self._post)
         self.state = "sending"
-        self._inner = post
-        return self._pass_on(post.waited(now, jitter), now, jitter)
-
-    @event
-    def emitted(self, now: float, jitter: float) -> Action:
-        return self._next() if self._queue else self._done(None)
+        return self._resume(cast("Machine[Any]", self._put_off), now, jitter)
 
     # Sending
 
@@ -221,23 +203,15 @@ class MessageStreamMachine(Machine[None]):
         call = CallMachine(self._stream.whole, self._context, self._token + "-whole")
         return self._delegate(call, now, jitter)
 
-    def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
-        if self._learning and isinstance(action, Read) and self._listening:
-            self._learning, self._context.traits.two_connections = False, True
-        if self.state == "sending beside" and isinstance(action, Wait):
-            return self._let_go(action)
-        return self._noted(super()._pass_on(action, now, jitter))
+    def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
+        if self.state != "sending beside":
+            return wait
+        self._put_off = self._park()
+        return self._close_then(lambda _now, _jitter: self._pause(wait))
 
-    @property
-    def _listening(self) -> bool:
-        return self._following is not None and self._following.listening
-
-    def _let_go(self, pause: Wait) -> Action:
-        """The message goes later, and without a subscription that nobody reads for so long."""
-        self._post = cast("CallMachine", self._inner)
-        self._pause = pause
-        self._inner = None
-        return self._close()
+    def _pause(self, wait: Wait) -> Action:
+        self.state = "pausing"
+        return wait
 
     # What came of it
 
@@ -258,53 +232,33 @@ class MessageStreamMachine(Machine[None]):
         self.request_id = shown_request_id(reply, reply.headers, self._context.scrubber)
         answer: JsonObject = reply["data"]
         beside, whole = self.state == "sending beside", self.state == "sending whole"
-        elsewhere = _is_to_come(answer)
-        if not elsewhere:
-            self._context.traits.two_connections = False
-            events = answer["events"] if "events" in answer else _events_of(answer)
-            if not events or events[-1]["type"] not in MESSAGE_TERMINAL:
-                self._error = StreamError("The answer broke off", code="stream_lost")
-                return self._close() if beside else self._fail(self._error)
-            self._queue.extend(events)
-            return self._close() if beside else self._next()
-        self._learning = not whole
-        return self._follow(now, jitter, opened=beside, answer=answer)
+        if _is_to_come(answer):
+            return self._follow(now, jitter, opened=beside, answer=answer, learns=not whole)
+        self._context.traits.two_connections = False
+        events = answer["events"] if "events" in answer else _events_of(answer)
+        if not events or events[-1]["type"] not in MESSAGE_TERMINAL:
+            return self._fail_closed(StreamError("The answer broke off", code="stream_lost"))
+        told = partial(self._follow, answer=answer, events=events)
+        return self._close_then(told) if beside else told(now, jitter)
 
-    def _follow(
-        self, now: float, jitter: float, *, opened: bool = False, answer: Any = None
-    ) -> Action:
+    def _follow(self, now: float, jitter: float, **more: Any) -> Action:
         self.state = "following"
-        self._following = AnswerStreamMachine(
-            self._stream, self._context, self._token, opened=opened, answer=answer
-        )
+        self._following = AnswerStreamMachine(self._stream, self._context, self._token, **more)
         return self._delegate(self._following, now, jitter)
 
     def _ended_badly(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
-        if self.state == "sending beside":
-            self._error = error
-            return self._close()
         if self.state == "subscribing" and not isinstance(error, AuthenticationError):
             return self._send(now, jitter)
-        return self._failed(error, now, jitter)
-
-    def _failed(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
         self._context.traits.two_connections = False
-        if self.state in ("sending", "closing") and _not_offered(error):
-            return self._send_whole(now, jitter)
+        if self.state in ("sending", "sending beside") and _not_offered(error):
+            beside = self.state == "sending beside"
+            return self._close_then(self._send_whole) if beside else self._send_whole(now, jitter)
+        return self._fail_closed(error)
+
+    def _fail_closed(self, error: FlowMaestroError) -> Action:
+        if self.state == "sending beside":
+            return self._close_then(lambda _now, _jitter: self._fail(error))
         return self._fail(error)
-
-    def _close(self) -> Action:
-        self.state = "closing"
-        return Close()
-
-    def _next(self) -> Action:
-        self.state = "emitting"
-        return self._noted(Emit(self._queue.popleft()))
-
-    def _noted(self, action: Action) -> Action:
-        if isinstance(action, Emit) and action.item["type"] == "message:completed":
-            self.message = action.item
-        return action
 
 
 def _not_offered(error: Exception) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from flowmaestro_core.payloads.reply import RateLimit
 
 FIRST_POLL = 0.15
@@ -13,8 +11,6 @@ LONGEST_WINDOW = 86_400.0
 """Seconds after which any window of a key has ended, whatever `X-RateLimit-Reset` says."""
 QUESTION_PATIENCE = 1.0
 """Seconds for an answer that something else waits for, at least."""
-PUNCTUAL = 0.01
-"""Seconds by which a question may be early and still be the one that is due."""
 
 
 def poll_delay(elapsed: float, poll_interval: float) -> float:
@@ -68,70 +64,18 @@ class AdaptiveTimeout:
 
 
 class PollSchedule:
-    """When a wait that began at `started` polls: at once, and then less and less often.
+    """When a wait that began at `started` polls: soon, and then less and less often.
 
-    A machine that polls late for a reason of its own (it tried an event stream first, or received
-    events for a while) continues where such a wait would be by then, so that it notices an ending
-    no later. `guess` is for a machine that skips the first poll: how many seconds it would have
-    taken.
-
-    Attributes:
-        next_at: when the next question is due.
-        took: seconds that the last answer took, or the guess.
-
+    `next_at` is when the next poll is due.
     """
 
-    def __init__(self, started: float, poll_interval: float, guess: Optional[float] = None) -> None:
-        self.started = started
-        self.interval = poll_interval
+    def __init__(self, started: float, poll_interval: float) -> None:
         self.next_at = started
-        self.took = 0.0
-        self._joined = self._guessed = guess is not None
-        self._behind = False
-        """Whether the wait has asked meanwhile: its next question is reckoned from its last."""
-        if guess is not None:
-            self._begin_again(guess, started)
+        self.interval = poll_interval
+        self._started = started
 
-    def guess_less(self, took: float, now: float) -> None:
-        """Something that takes no less than a question has taken so long."""
-        if self._guessed and took < self.took:
-            self._begin_again(took, now)
-
-    def is_free(self, now: float) -> bool:
-        """Whether a question now would be answered before the next one is due."""
-        return not now < self.next_at < now + max(self.took, 2 * PUNCTUAL)
-
-    def answered(self, asked_at: float, now: float) -> float:
-        """A question of that time was answered, or will not be: seconds until the next one.
-
-        One that was early puts off no other.
-        """
-        self.took = now - asked_at
-        early = self._joined and asked_at < self.next_at - PUNCTUAL
-        if self._guessed:
-            self._guessed = False
-            same = asked_at if early else asked_at + FIRST_POLL / 2
-            self._begin_again(self.took, same)
-        elif not early:
-            answered_at = self.next_at + self.took if self._behind else now
-            delay = poll_delay(answered_at - self.started, self.interval)
-            self.next_at = answered_at + delay
-            self._behind = self.next_at < now
-            return max(answered_at - now + delay, 0.0)
-        self._behind = self.next_at < now
-        return max(self.next_at - now, 0.0)
-
-    def catch_up(self, now: float) -> None:
-        """Pass over the questions up to `now`: nobody asked them."""
-        while self.next_at <= now:
-            delay = poll_delay(self.next_at + self.took - self.started, self.interval)
-            step = self.took + delay
-            if delay == self.interval:  # from here on they are evenly spaced
-                self.next_at = now - (now - self.next_at) % step + step
-                return
-            self.next_at += step
-
-    def _begin_again(self, took: float, now: float) -> None:
-        self.took = took
-        self.next_at = self.started
-        self.catch_up(now)
+    def answered(self, now: float) -> float:
+        """Something told that the execution runs on: seconds until the next poll."""
+        delay = poll_delay(now - self._started, self.interval)
+        self.next_at = now + delay
+        return delay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Optional, cast
 
@@ -220,12 +221,13 @@ class Executions(Resource[D]):
             NotFoundError: there is no such execution.
 
         """
-        if timeout is not None:
-            check_seconds("timeout", timeout)
+        if timeout is None:
+            return execution_events(execution_id)
+        check_seconds("timeout", timeout)
         return execution_events(execution_id, timeout)
 
 
-def execution_events(execution_id: str, timeout: Optional[float] = None) -> Events[ExecutionEvent]:
+def execution_events(execution_id: str, timeout: float = math.inf) -> Events[ExecutionEvent]:
     """The events of one execution; when the stream goes quiet, the SDK polls the execution."""
     return Events(
         Call(

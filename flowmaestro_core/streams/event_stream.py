@@ -1,37 +1,30 @@
-"""Following an event stream to its true end: decode, reconnect, reconcile."""
+"""Following an event stream to its true end."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Deque, Dict, FrozenSet, Generic, Optional, TypeVar, Union, cast
+from typing import Any, Deque, Dict, FrozenSet, Generic, Optional, Tuple, TypeVar, Union, cast
 
 from flowmaestro_core.actions import LEAST_PATIENCE, Action, Close, Done, Emit, Fail, Read, Wait
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import (
-    FlowMaestroError,
-    RateLimitError,
-    StreamError,
-    TimeoutError,
-)
+from flowmaestro_core.errors import FlowMaestroError, RateLimitError, StreamError, TimeoutError
 from flowmaestro_core.executions.wait import ONCE, is_terminal, may_pass
 from flowmaestro_core.http.messages import ResponseHead, TransportFailure
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.payloads.reply import asks_for_tomorrow, shown_request_id
+from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow, shown_request_id
 from flowmaestro_core.policy.polling import PollSchedule
+from flowmaestro_core.streams.connection import Connection, is_refusal
 from flowmaestro_core.streams.events import event_from_sse, is_garbled_end, terminal_event
 from flowmaestro_core.streams.handles import AsyncEventStream, EventStream
-from flowmaestro_core.streams.reconnections import Reconnections
-from flowmaestro_core.streams.seen_ids import SeenIds
-from flowmaestro_core.streams.silence import Silence
-from flowmaestro_core.streams.sse import ServerSentEvent, SseDecoder
+from flowmaestro_core.streams.probe import IdleMonitor
 
-LAST_WORDS = 0.02
-"""Seconds of silence after which the stream of an execution that has ended has said all."""
-HEARD_OUT = 1.0
+DRAIN_IDLE = 0.02
+"""Seconds of silence after which the stream of what has ended is believed to have said all."""
+DRAIN_MAX = 1.0
 """Seconds after which it is believed to have, even if more comes."""
 
 E = TypeVar("E")
@@ -44,93 +37,93 @@ class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
     Attributes:
         source: the call that opens the stream.
         terminal: the types of the events after which there is none.
-        unrepeated: the types of others that are new whatever their ids.
         reconcile: the call that tells whether the execution has ended, where there is one.
         resumable: whether opening the source again does no harm.
         execution_id: the execution whose events they are; an error names it.
-        timeout: seconds from the first request to the end of the stream; `None` for no limit.
+        timeout: seconds from the first request to the end of the stream.
 
     """
 
     source: Call[Any]
     terminal: FrozenSet[str] = frozenset()
-    unrepeated: FrozenSet[str] = frozenset()
     reconcile: Optional[Call[Any]] = None
     resumable: bool = True
     execution_id: Optional[str] = None
-    timeout: Optional[float] = None
+    timeout: float = math.inf
 
     def machine(self, context: Context, token: str) -> EventStreamMachine:
         """A machine that emits the events."""
         return EventStreamMachine(self, context, token)
 
 
+@dataclass
+class Ending:
+    """What a stream ends with: its last event or an error.
+
+    What an open body still says before is handed over, up to the time `drain_until`.
+    """
+
+    action: Union[Emit, Fail]
+    drain_until: float = -math.inf
+
+    @property
+    def may_change(self) -> bool:
+        """Whether the open body may still bring a better one."""
+        return self.drain_until > -math.inf
+
+
 class EventStreamMachine(Machine[Any]):
     """Emits events until a terminal one, and ends in no other way but an error.
 
-    A quiet stream is doubted (`Silence`): the execution itself is asked for, and if that has
-    ended, the stream is heard out and its terminal event, unless it came, is made from the
-    answer; or the connection is taken for dead. A lost connection is made anew, for
-    `reconnect_for` seconds without a live event or an answer, and the gap is marked with
-    `stream:reconnected`. Where that was in vain, and where
-    the first connection fails for now, the execution is asked for once more: if it runs on, a
-    stream that was open is tried again at leisure, as long as there is an answer. No such
-    question follows what asking cannot mend: a refusal for good, a 429, an event too large. A run
-    asks by itself.
+    Each event updates the parts: the queue, the connection, the idle clocks, the ending. Then
+    `_next` picks the action, by these rules, of which the first that applies counts:
 
-    The connection is closed before a terminal event is emitted. `last_seen` is what the
-    last answer said of the execution.
+    1. The queue is not empty: emit.
+    2. The ending is known: drain the open body, close it, end.
+    3. The time is up: fail.
+    4. A body is open. It is dead: close it and count it as lost. A probe is due: probe. Else read
+       until the first of these times.
+    5. No body is open. Reopening is due: open. The server has been away for too long: probe once
+       more, then fail. A probe is due: probe. Else wait for the first of these times.
+
+    A probe while the ending is known is the last one: it may tell better than the error does. No
+    last probe follows what it cannot mend: a refusal for good, a 429, an event too large.
+
+    `last_seen` is what the last probe said of the execution.
     """
 
+    _LEFT: Tuple[str, ...] = ("opening", "backing off", "streaming", "closing", "failed")
     TRANSITIONS = {
-        "ready": {"start": ("opening", "streaming")},
+        "ready": {"start": ("opening", "streaming", "failed")},
         "opening": {
-            "stream_opened": ("opening", "streaming", "emitting", "reconciling", "closing"),
-            "transport_failed": ("opening", "reconciling", "backing off", "failed"),
+            "stream_opened": ("opening", "streaming", "emitting", "probing", "closing"),
+            "transport_failed": ("opening", "probing", "backing off", "failed"),
             "waited": ("opening",),
             "bytes_received": ("opening",),
             "stream_quiet": ("opening",),
-            "stream_ended": ("opening", "reconciling", "backing off", "failed"),
-            "stream_closed": ("opening", "reconciling", "backing off", "failed"),
+            "stream_ended": ("opening", "probing", "backing off", "failed"),
+            "stream_closed": ("opening", "probing", "backing off", "failed"),
         },
         "streaming": {
-            "bytes_received": ("streaming", "emitting", "closing", "reconciling"),
-            "stream_quiet": ("streaming", "reconciling", "closing"),
-            "stream_ended": ("reconciling", "backing off", "failed"),
-            "transport_failed": ("reconciling", "backing off", "failed"),
+            "bytes_received": ("streaming", "emitting", "probing", "closing"),
+            "stream_quiet": ("streaming", "probing", "closing"),
+            "stream_ended": ("probing", "backing off", "failed"),
+            "transport_failed": ("probing", "backing off", "failed"),
         },
-        "emitting": {
-            "emitted": ("emitting", "streaming", "hearing out", "reconciling", "closing", "done"),
-        },
-        "hearing out": {
-            "bytes_received": ("hearing out", "emitting", "closing"),
+        "emitting": {"emitted": ("emitting", "streaming", "draining", "probing", "closing")},
+        "draining": {
+            "bytes_received": ("draining", "emitting", "closing"),
             "stream_quiet": ("closing",),
-            "stream_ended": ("emitting",),
-            "transport_failed": ("emitting",),
+            "stream_ended": ("ending",),
+            "transport_failed": ("ending",),
         },
-        "reconciling": {
-            "response_received": (
-                "reconciling",
-                "streaming",
-                "hearing out",
-                "closing",
-                "emitting",
-                "backing off",
-                "opening",
-                "failed",
-            ),
-            "transport_failed": (
-                "reconciling",
-                "streaming",
-                "closing",
-                "backing off",
-                "opening",
-                "failed",
-            ),
-            "waited": ("reconciling",),
+        "probing": {
+            "response_received": (*_LEFT, "probing", "draining", "ending"),
+            "transport_failed": _LEFT,
         },
-        "closing": {"stream_closed": ("emitting", "reconciling", "backing off", "failed")},
-        "backing off": {"waited": ("opening", "reconciling", "backing off", "failed")},
+        "closing": {"stream_closed": ("ending", "probing", "backing off", "failed")},
+        "backing off": {"waited": ("opening", "probing", "backing off", "failed")},
+        "ending": {"emitted": ("done",)},
     }
 
     def __init__(
@@ -140,351 +133,301 @@ class EventStreamMachine(Machine[Any]):
         token: str,
         *,
         opened: bool = False,
-        deadline: Optional[float] = None,
         schedule: Optional[PollSchedule] = None,
     ) -> None:
-        """`opened`: the body is open already. `schedule`: as long as this connection has brought no
-        live event, and while there is none, ask on it; no attempt to open may hold that up.
-        """
+        """`opened`: the body is open already. `schedule`: that of a run; see `IdleMonitor`."""
         super().__init__()
-        self._events = events
         self.execution_id = events.execution_id
+        self._events = events
         self._context = context
         self._token = token
-        self._body_open = self._opened_before = opened
-        self._deadline = math.inf if deadline is None else deadline
         self._in_run = schedule is not None
-        self._silence = Silence(
-            context.stream_times, can_ask=events.reconcile is not None, schedule=schedule
+        self._connection = Connection(context.stream_times, opened=opened)
+        self._monitor = IdleMonitor(
+            context.stream_times, can_probe=events.reconcile is not None, schedule=schedule
         )
-        self._decoder = SseDecoder()
         self._queue: Deque[Dict[str, Any]] = deque()
-        self._learned: Optional[Dict[str, Any]] = None
-        self._heard_out_at = 0.0
-        self._terminal: Optional[Dict[str, Any]] = None
-        self._error: Optional[FlowMaestroError] = None
-        self._given_up: Optional[FlowMaestroError] = None
-        self._offered = True
-        self._reconnections = Reconnections(context.stream_times)
-        self._seen = SeenIds()
-        self._unrepeated = events.terminal | events.unrepeated
-        self._connected_shown = False
-        self._handed_at = 0.0
-        self.reconnects = 0
+        self._ending: Optional[Ending] = None
+        self._deadline = math.inf
         self.request_id: Optional[str] = None
         self.last_seen: Optional[Dict[str, Any]] = None
 
     @property
     def last_event_id(self) -> str:
         """The id that a reconnection resumes from; `""` when the server sends none."""
-        return self._seen.resume_from(self._decoder.last_event_id)
+        return self._connection.last_event_id
 
     @property
-    def execution(self) -> Optional[Dict[str, Any]]:
-        """The ended execution, when it was learned by asking."""
-        return self.last_seen if self._learned is not None else None
-
-    @property
-    def _is_known(self) -> bool:
-        """Whether the server has shown that it speaks this API."""
-        return self._opened_before or self.last_seen is not None
+    def reconnects(self) -> int:
+        """How many connections were made after the first."""
+        return max(self._connection.openings - 1, 0)
 
     @property
     def finished(self) -> bool:
         """Whether the terminal event has been emitted."""
-        return self._terminal is not None and self.state in ("emitting", "done")
+        return self.state in ("ending", "done")
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        if self._events.timeout is not None:
-            self._deadline = now + self._events.timeout
-        self._silence.begins(now)
-        return self._next(now, jitter) if self._body_open else self._open(now, jitter, first=True)
+        self._deadline = now + self._events.timeout
+        self._monitor.begin(now)
+        return self._next(now, jitter)
 
     @event
     def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
-        self._silence.broken_by_bytes(now)
+        self._monitor.on_bytes(now)
         try:
-            decoded = self._decoder.feed(data)
+            decoded = self._connection.feed(data)
         except StreamError as error:
-            return self._leave(error)
-        live = [self._take(sse, now) for sse in decoded]
-        if any(live):
-            self._reconnections.bore_fruit()
-            self._silence.broken_by_event(now)
+            self._ending = Ending(Fail(error))
+            return self._next(now, jitter)
+        live = [self._take(event_from_sse(sse)) for sse in decoded]
+        if True in live:
+            self._connection.progressed()
+            self._monitor.on_event(now)
         return self._next(now, jitter)
 
     @event
     def stream_quiet(self, now: float, jitter: float) -> Action:
-        if self._learned is not None:
-            return self._end(self._learned)
-        if now >= self._silence.dead_at:
-            return self._close()
+        if self._ending is not None:
+            self._ending.drain_until = now
         return self._next(now, jitter)
 
     @event
     def stream_ended(self, now: float, jitter: float) -> Action:
-        self._body_open = False
-        return self._reconnect(None, now, jitter)
+        return self._lose(None, now, jitter)
 
     @event
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
-        self._body_open = False
-        return self._reconnect(failure, now, jitter)
+        return self._lose(failure, now, jitter)
 
     @event
     def stream_closed(self, now: float, jitter: float) -> Action:
-        self._body_open = False
-        if self._error is not None:
-            return self._fail(self._error)
-        if self._terminal is not None:
-            return self._emit(self._terminal)
-        return self._reconnect(None, now, jitter)
+        return self._lose(None, now, jitter)
 
     @event
     def waited(self, now: float, jitter: float) -> Action:
-        return self._between(now, jitter)
+        return self._next(now, jitter)
 
     @event
     def emitted(self, now: float, jitter: float) -> Action:
-        if self._terminal is not None:
-            return self._done(self._terminal)
-        self._silence.unheard(now - self._handed_at)
-        self._heard_out_at += now - self._handed_at
+        if self.finished:
+            return self._done(cast("Emit", cast("Ending", self._ending).action).item)
+        away = self._monitor.discount(now)
+        if self._ending is not None:
+            self._ending.drain_until += away
         return self._next(now, jitter)
 
-    def _take(self, sse: ServerSentEvent, now: float) -> bool:
-        """Queue one decoded event, unless the caller has it already; whether it is a live one."""
-        item = event_from_sse(sse)
-        if sse.id and item["type"] not in self._unrepeated and not self._seen.is_new(sse.id):
-            return False
+    def _take(self, item: Dict[str, Any]) -> bool:
+        """Queue an event; whether it is a live one."""
+        if self._ending is not None and not self._ending.may_change:
+            return False  # it came after the last one
         if item["type"] == "connected":
             if is_terminal(item):
-                self._silence.ask_at_once(now)
-            if not self._connected_shown:
-                self._connected_shown = True
+                self._monitor.suspect()
+            if not self.reconnects:
                 self._queue.append(item)
             return False
         if self._events.reconcile is not None and is_garbled_end(item):
-            self._silence.ask_at_once(now)
+            self._monitor.suspect()
             return False
-        self._queue.append(item)
+        if item["type"] in self._events.terminal:
+            self._ending = Ending(Emit(item))
+        else:
+            self._queue.append(item)
         return True
 
+    # The one decision
+
     def _next(self, now: float, jitter: float) -> Action:
-        """Emit what is queued; doubt a silence that lasts; else read on."""
+        out_of_time = now >= min(self._deadline, self._monitor.give_up_at)
+        if out_of_time and not self._queue and self._ending is None:
+            self._run_out()
         if self._queue:
-            item = self._queue.popleft()
-            self._handed_at = now
-            return self._end(item) if item["type"] in self._events.terminal else self._emit(item)
-        if self._learned is not None:
-            return self._hear_out(self._learned, now)
-        if now >= self._deadline:
-            return self._leave(self._late())
-        question_at = self._silence.question_at
-        if now >= question_at:
-            return self._reconcile(now, jitter)
+            self.state = "emitting"
+            self._monitor.leave(now)
+            return Emit(self._queue.popleft())
+        if self._ending is not None:
+            return self._end(self._ending, now)
+        if self._connection.is_open:
+            return self._listen(now, jitter)
+        return self._reconnect(now, jitter)
+
+    def _end(self, ending: Ending, now: float) -> Action:
+        if self._connection.is_open and now < ending.drain_until:
+            self.state = "draining"
+            return Read(min(DRAIN_IDLE, ending.drain_until - now))
+        if self._connection.is_open:
+            return self._close()
+        if isinstance(ending.action, Fail):
+            return self._fail(ending.action.error)
+        self.state = "ending"
+        return ending.action
+
+    def _listen(self, now: float, jitter: float) -> Action:
+        monitor = self._monitor
+        if now >= monitor.dead_at:
+            return self._close()
+        if now >= monitor.probe_at:
+            return self._probe(now, jitter)
         self.state = "streaming"
-        patience = min(self._silence.dead_at, question_at, self._deadline) - now
-        return Read(patience, least=min(LEAST_PATIENCE, self._deadline - now))
+        left = min(monitor.dead_at, monitor.give_up_at, self._deadline) - now
+        return Read(min(left, monitor.probe_at - now), least=min(left, LEAST_PATIENCE))
 
-    def _hear_out(self, learned: Dict[str, Any], now: float) -> Action:
-        """Read what came while the execution was asked for, then emit its end."""
-        if now >= self._heard_out_at:
-            return self._end(learned)
-        self.state = "hearing out"
-        return Read(min(LAST_WORDS, self._heard_out_at - now))
-
-    def _emit(self, item: Dict[str, Any]) -> Action:
-        self.state = "emitting"
-        return Emit(item)
+    def _reconnect(self, now: float, jitter: float) -> Action:
+        connection, monitor = self._connection, self._monitor
+        if now >= connection.reopen_at:
+            return self._open(now, jitter)
+        if now >= connection.give_up_at:
+            return self._give_up(self._absent(), now, jitter)
+        if now >= monitor.probe_at:
+            return self._probe(now, jitter)
+        self.state = "backing off"
+        until = min(connection.reopen_at, connection.give_up_at, monitor.probe_at)
+        until = min(until, monitor.give_up_at, self._deadline)
+        return Wait(until - now, connection.report(), reconnects=True)
 
     def _close(self) -> Action:
         self.state = "closing"
         return Close()
 
-    def _end(self, terminal: Dict[str, Any]) -> Action:
-        """Emit the last event, once the body is closed."""
-        self._terminal = terminal
-        return self._close() if self._body_open else self._emit(terminal)
-
-    def _leave(self, error: FlowMaestroError) -> Action:
-        """Fail, once the body is closed."""
-        self._error = error
-        return self._close() if self._body_open else self._fail(error)
-
-    # Asking for the execution itself
-
-    def _reconcile(self, now: float, jitter: float) -> Action:
-        self.state = "reconciling"
-        patience = self._silence.asks(now)
-        last = self._given_up is not None or not self._offered
-        call = CallMachine(
-            cast("Call[Any]", self._events.reconcile),
-            self._context,
-            self._token,
-            policy=None if not self._offered and not self._in_run else ONCE,
-            deadline=self._deadline if last else min(self._deadline, now + patience),
-        )
-        return self._delegate(call, now, jitter)
-
-    def _reconciled(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        given_up, self._given_up = self._given_up, None
-        if isinstance(outcome, Fail):
-            self._silence.not_answered(outcome.error, now)
-            passes = may_pass(outcome.error, known=self._is_known)
-            if given_up is not None or not self._offered or not passes:
-                return self._leave(given_up or outcome.error)
-            return self._go_on(now, jitter)
-        self._silence.answered(outcome.value.rate_limit, now)
-        used_up = self._reconnections.used_up
-        if self._body_open or given_up is not None:
-            self._reconnections.bore_fruit()
-        self._reconnections.server_answers()
-        self.last_seen = execution = outcome.value["data"]
-        if is_terminal(execution):
-            self._learned = terminal_event(execution)
-            self._heard_out_at = now + HEARD_OUT
-            return self._next(now, jitter) if self._body_open else self._end(self._learned)
-        if given_up is not None and used_up:
-            pause = self._silence.question_at - now
-            self._reconnections.put_off(pause, given_up.__cause__, now)
-            return self._between(now, jitter)
-        if given_up is not None or not self._offered:
-            return self._fail(given_up or _no_stream())
-        return self._go_on(now, jitter)
-
-    def _go_on(self, now: float, jitter: float) -> Action:
-        return self._next(now, jitter) if self._body_open else self._between(now, jitter)
-
-    def _between(self, now: float, jitter: float) -> Action:
-        """While no connection stands: open when that is due, ask when that is, else wait."""
-        if now >= self._deadline:
-            return self._fail(self._late())
-        ask_at, open_at = self._silence.question_at, max(now, self._reconnections.due_at)
-        opens_first = self._offered and self._silence.lets_open(open_at)
-        if self._reconnections.lost is None and opens_first and now >= open_at:
-            return self._open(now, jitter)
-        if not opens_first and now >= ask_at:
-            return self._reconcile(now, jitter)
-        self.state = "backing off"
-        until = min(open_at if opens_first else ask_at, self._deadline)
-        return Wait(until - now, self._reconnections.tell(), reconnects=True)
-
     # Opening, first and again
 
-    def _open(self, now: float, jitter: float, *, first: bool = False) -> Action:
+    def _open(self, now: float, jitter: float) -> Action:
         self.state = "opening"
-        resume = self._decoder.last_event_id
-        in_passing = self._in_run or not first
-        until = self._silence.opens(now)
+        in_passing = self._in_run or self._connection.openings > 0
+        until = self._monitor.opening_until(now) if in_passing else math.inf
         call = CallMachine(
             self._events.source,
             self._context,
             self._token,
             stream=True,
             policy=ONCE if in_passing else None,
-            deadline=min(self._deadline, until if in_passing else math.inf),
-            headers=(("Last-Event-ID", resume),) if _fits_header(resume) else (),
+            deadline=min(self._deadline, until),
+            headers=self._connection.headers,
         )
         return self._delegate(call, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        if self.state == "reconciling":
-            return self._reconciled(outcome, now, jitter)
+        if self.state == "probing":
+            return self._probed(outcome, now, jitter)
         if isinstance(outcome, Fail):
             return self._not_opened(outcome.error, now, jitter)
         if isinstance(outcome.value, ResponseHead):
-            return self._begin(outcome.value, now, jitter)
-        if outcome.value.status_code == 204 and self._events.reconcile is not None:
-            self._offered = False
-            at_once = self._silence.lets_ask(now)
-            return self._reconcile(now, jitter) if at_once else self._between(now, jitter)
-        return self._fail(
-            StreamError(
-                f"The server answered with status {outcome.value.status_code} and no event stream",
-                status_code=outcome.value.status_code,
-                request_id=outcome.value.request_id,
-            )
-        )
+            return self._opened(outcome.value, now, jitter)
+        self._connection.abandon()
+        offered = outcome.value.status_code != 204
+        return self._give_up(self._not_offered(outcome.value), now, jitter, for_now=not offered)
 
-    def _begin(self, head: ResponseHead, now: float, jitter: float) -> Action:
+    def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
         self.request_id = shown_request_id(None, head.headers, self._context.scrubber)
-        self._silence.opened(now, again=self._opened_before)
-        if self._opened_before:
-            self._seen.reconnected()
-            self.reconnects += 1
+        self._connection.opened()
+        self._monitor.on_opened(now, again=self.reconnects > 0)
+        if self.reconnects:
             self._queue.append({"type": "stream:reconnected", "attempt": self.reconnects})
-        self._body_open = self._opened_before = True
         return self._next(now, jitter)
 
     def _not_opened(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
         if now >= self._deadline:
-            return self._fail(self._late())
-        self._silence.not_opened(error, now)
-        if not may_pass(error, known=self._is_known) or asks_for_tomorrow(error):
-            return self._fail(error)
-        if self._opened_before or self._in_run:
-            return self._reconnect(error, now, jitter)
-        return self._ask_last(error, error, now, jitter)
+            return self._next(now, jitter)
+        passes = self._may_pass(error) and not asks_for_tomorrow(error) and not is_refusal(error)
+        if passes and (self._in_run or self._connection.openings):
+            return self._lose(error, now, jitter)
+        self._connection.abandon()
+        return self._give_up(error, now, jitter, for_now=passes)
 
-    def _reconnect(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
-        if self._learned is not None:
-            return self._end(self._learned)
-        if not self._events.resumable:
-            return self._fail(self._broken("this stream cannot be opened twice", cause))
-        retry = self._decoder.retry
-        reason = self._reconnections.plan(cause, retry=retry, now=now, jitter=jitter)
-        if reason is not None:
-            return self._give_up(reason, cause, now, jitter)
-        self._decoder = SseDecoder(self.last_event_id, retry=retry)
-        self._silence.lost(now)
-        return self._between(now, jitter)
+    def _may_pass(self, error: FlowMaestroError) -> bool:
+        known = self._connection.openings > 0 or self.last_seen is not None
+        return may_pass(error, known=known)
+
+    def _lose(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
+        """No body is open any more, or none could be opened."""
+        if self._connection.is_open:
+            self._monitor.on_lost(now)
+        self._connection.plan(cause, now, jitter)
+        if self._ending is None and not self._events.resumable:
+            self._connection.abandon()
+            return self._give_up(self._broken("it cannot be opened twice"), now, jitter)
+        return self._next(now, jitter)
 
     def _give_up(
-        self, reason: str, cause: Optional[Exception], now: float, jitter: float
+        self, error: FlowMaestroError, now: float, jitter: float, *, for_now: bool = True
     ) -> Action:
-        if isinstance(cause, RateLimitError):
-            cause.gave_up = reason
-            return self._fail(cause)
-        return self._ask_last(self._broken(reason, cause), cause, now, jitter)
+        """Fail with `error`, unless it is so `for_now` and a last probe tells better."""
+        self._ending = Ending(Fail(error))
+        mends = for_now and not isinstance(error, RateLimitError)
+        if mends and self._monitor.allows_probe(now):
+            return self._probe(now, jitter)
+        return self._next(now, jitter)
 
-    def _ask_last(
-        self, error: FlowMaestroError, cause: Optional[Exception], now: float, jitter: float
-    ) -> Action:
-        """Fail with `error`, unless asking once more tells better."""
-        throttled = isinstance(cause, RateLimitError) or self._silence.forbids_asking(now)
-        if self._events.reconcile is None or throttled or self._in_run:
-            return self._fail(error)  # a run asks by itself
-        self._given_up = error
-        return self._reconcile(now, jitter)
+    # Probing
 
-    def _late(self) -> TimeoutError:
-        whose = f" of execution {self.execution_id}" if self.execution_id else ""
-        return TimeoutError(f"The event stream{whose} did not end in time")
+    def _probe(self, now: float, jitter: float) -> Action:
+        self.state = "probing"
+        until = now + self._monitor.probe_sent(now)
+        if self._ending is not None:
+            until = math.inf
+        return self._delegate(self._inquiry(min(until, self._deadline)), now, jitter)
+
+    def _inquiry(self, until: float) -> Machine[Any]:
+        call = cast("Call[Any]", self._events.reconcile)
+        return CallMachine(call, self._context, self._token, policy=ONCE, deadline=until)
+
+    def _probed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        if isinstance(outcome, Fail):
+            self._monitor.probe_failed(outcome.error, now)
+            if self._ending is None and not self._may_pass(outcome.error):
+                self._probe_refused(outcome.error)
+        else:
+            self._monitor.probe_answered(outcome.value.rate_limit, now)
+            if self._connection.is_open:
+                self._connection.progressed()
+            self._connection.answered()
+            self._learn(outcome.value["data"], now)
+        return self._next(now, jitter)
+
+    def _probe_refused(self, error: FlowMaestroError) -> None:
+        """A probe will never be answered."""
+        self._ending = Ending(Fail(error))
+
+    def _learn(self, execution: Dict[str, Any], now: float) -> None:
+        self.last_seen = execution
+        if is_terminal(execution):
+            self._ending = Ending(Emit(terminal_event(execution)), now + DRAIN_MAX)
+        elif self._connection.reopen_at < math.inf:
+            self._ending = None
+
+    # Errors
 
     def _fail(self, error: FlowMaestroError) -> Action:
         error.execution_id = self.execution_id
         return super()._fail(error)
 
-    def _broken(self, reason: str, cause: Optional[Exception]) -> StreamError:
+    def _run_out(self) -> None:
+        """The time is up."""
+        whose = f" of execution {self.execution_id}" if self.execution_id else ""
+        error = TimeoutError(f"The event stream{whose} did not end in time")
+        self._ending = Ending(Fail(error))
+
+    def _absent(self) -> FlowMaestroError:
+        reason = f"no progress for {self._context.stream_times.reconnect_for:g} s"
+        cause = self._connection.cause
+        if isinstance(cause, RateLimitError):
+            cause.gave_up = reason
+            return cause
+        return self._broken(reason)
+
+    def _broken(self, reason: str) -> StreamError:
         error = StreamError(
             f"The event stream was lost before its end and could not be resumed: {reason}",
             request_id=self.request_id,
         )
-        error.__cause__ = cause
+        error.__cause__ = self._connection.cause
         return error
 
-
-def _no_stream() -> StreamError:
-    return StreamError("The server offers no event stream for this execution, which runs on")
-
-
-def _fits_header(event_id: str) -> bool:
-    """Whether a header field can bear the id as it is: ASCII, with no space at its ends."""
-    return (
-        bool(event_id)
-        and event_id.isascii()
-        and event_id.isprintable()
-        and (event_id.strip() == event_id)
-    )
+    def _not_offered(self, reply: Reply[Any]) -> StreamError:
+        return StreamError(
+            f"The server answered with status {reply.status_code} and no event stream",
+            status_code=reply.status_code,
+            request_id=reply.request_id,
+        )

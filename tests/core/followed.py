@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict, Optional
 
 from stepping import Stepper, a_context, an_envelope, sse
@@ -28,7 +29,9 @@ def streaming(
 ) -> Stepper:
     """`silent_poll`: as in a run whose wait would ask at this interval."""
     if silent_poll is not None:
-        more["schedule"] = PollSchedule(1000.0, silent_poll, 0.0)
+        more["schedule"] = PollSchedule(1000.0, silent_poll)
+    if "deadline" in more:
+        events = replace(events, timeout=more.pop("deadline") - 1000.0)
     machine = EventStreamMachine(events, a_context(**(options or {})), "token", **more)
     return Stepper(machine, body_open=more.get("opened", False), terminal=events.terminal)
 

@@ -321,7 +321,7 @@ class Stepper:
 
     def _nothing_is_left(self, action: Action) -> bool:
         """After the end; of a stream of events, after its terminal event already."""
-        of_events = "finished" in vars(type(self.machine))
+        of_events = type(self.machine).finished is not Machine.finished
         if isinstance(action, Emit) and of_events:
             return action.item["type"] in (self.terminal or ())
         return isinstance(action, Done)

@@ -15,7 +15,6 @@ from flowmaestro_core.errors import (
     ConnectionError,
     NotFoundError,
     RateLimitError,
-    ServerError,
     StreamError,
 )
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
@@ -194,28 +193,7 @@ def test_a_204_for_an_execution_that_runs_on_is_an_error(again: bool) -> None:
     refused_with_204(stream)
     stream.replies(200, RUNNING)
     assert isinstance(stream.error, StreamError)
-    assert "runs on" in stream.error.message
-
-
-def test_after_a_204_the_question_survives_an_outage() -> None:
-    stream = streaming()
-    stream.start()
-    refused_with_204(stream)
-    stream.replies(503)
-    stream.waits()
-    stream.fails()
-    stream.waits()
-    stream.replies(200, ENDED)
-    stream.takes()
-    assert kinds(stream) == ["execution:completed"]
-
-
-def test_after_a_204_a_question_that_fails_for_good_is_the_error() -> None:
-    stream = streaming(options={"max_retries": 0})
-    stream.start()
-    refused_with_204(stream)
-    stream.replies(503)
-    assert isinstance(stream.error, ServerError)
+    assert "204" in stream.error.message
 
 
 def test_a_204_where_nothing_can_be_asked_is_an_error() -> None:

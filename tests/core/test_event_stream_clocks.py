@@ -73,7 +73,7 @@ def test_an_execution_that_ended_in_silence_gets_its_event(status: str) -> None:
     del expected["id"]
     assert stream.items == [expected]
     assert isinstance(stream.takes(), Done)
-    assert stream.machine.execution["status"] == status  # type: ignore[attr-defined]
+    assert stream.machine.last_seen["status"] == status  # type: ignore[attr-defined]
 
 
 def test_ten_silent_minutes_miss_no_cancellation_by_more_than_30_seconds() -> None:
@@ -133,16 +133,6 @@ def test_a_question_refused_for_good_closes_the_stream(status: int, kind: Any) -
     assert stream.replies(status) == Close()
     stream.closes()
     assert isinstance(stream.error, kind)
-
-
-@pytest.mark.parametrize("data", [None, [], 1])
-def test_an_answer_that_is_no_execution_is_an_error_where_no_stream_has_been(data: Any) -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens(204)
-    stream.ends()
-    stream.replies(200, an_envelope(data))
-    assert stream.error.code == "invalid_response"
 
 
 @pytest.mark.parametrize(
@@ -469,20 +459,17 @@ def meet(stream: Stepper, trouble: str) -> None:
 
 
 def test_a_new_connection_of_a_run_counts_as_silent_until_it_brings_an_event() -> None:
-    """It asks when a wait would that had asked at 0.15, 0.3, 0.45, 0.61, 0.82, 1.11, 1.49, ..."""
     stream = opened(deadline=1300.0, silent_poll=1.0)
     stream.receives(sse("node:started"), after=0.1)
     stream.takes()
     assert stream.action == Read(5.0)
-    stream.ends(after=1.0)
-    assert isinstance(stream.waits(), Send)
-    assert stream.now == pytest.approx(1001.107, abs=1e-3)
+    assert isinstance(stream.ends(after=1.0), Send)
     stream.replies(200, RUNNING)
     assert isinstance(stream.waits(), Open)
     stream.opens()
     stream.takes()
     asked_after(stream)
-    assert stream.now == pytest.approx(1001.495, abs=1e-3)
+    assert stream.now == pytest.approx(1001.1 + 0.35 * 1.1)
 
 
 def test_a_deadline_met_while_no_connection_stands_ends_the_stream() -> None:

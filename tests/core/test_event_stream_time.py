@@ -9,7 +9,7 @@ import pytest
 from followed import ENDED, EVENTS, RUNNING, THREAD, kinds, streaming
 from stepping import KEEPALIVE, Stepper, a_context, sse
 
-from flowmaestro_core.actions import Close, Emit, Open, Read, Send, Wait
+from flowmaestro_core.actions import LEAST_PATIENCE, Close, Emit, Open, Read, Send, Wait
 from flowmaestro_core.errors import StreamError, TimeoutError
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.stream_times import StreamTimes
@@ -170,3 +170,22 @@ def test_an_end_that_comes_in_time_is_one() -> None:
 def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="timeout must be"):
         Executions.stream("ex_1", timeout=timeout)
+
+
+# Over a transport that loses a body by a read that times out
+
+
+def test_an_impatient_transport_is_given_the_time_of_a_keepalive_but_not_to_drain() -> None:
+    stream = limited(50.0)
+    stream.start()
+    action = stream.opens()
+    assert isinstance(action, Read)
+    assert (action.patience, action.least) == (5.0, LEAST_PATIENCE)
+    assert isinstance(stream.receives(KEEPALIVE, after=30.0), Send)
+    action = stream.replies(200, RUNNING)
+    assert isinstance(action, Read)
+    assert action.least == 20.0
+    stream.receives(KEEPALIVE, after=10.0)
+    action = stream.replies(200, ENDED)
+    assert isinstance(action, Read)
+    assert action.least == 0.0

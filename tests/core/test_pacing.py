@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Optional
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmaestro_core.payloads.reply import RateLimit
-from flowmaestro_core.policy.polling import FIRST_POLL, PollSchedule, paced, poll_delay
+from flowmaestro_core.policy.polling import PollSchedule, paced, poll_delay
 
 COUNTS = st.none() | st.integers(0, 10_000)
 
@@ -71,112 +71,10 @@ def test_pacing_only_stretches_and_not_past_the_end_of_the_window(
 # The schedule of one wait
 
 
-def asked(schedule: PollSchedule, took: float, *, until: float) -> List[float]:
-    """When a wait on the schedule asks, up to a time, if each answer takes `took` seconds."""
-    times = []
-    while schedule.next_at <= until:
-        times.append(schedule.next_at)
-        schedule.answered(schedule.next_at, schedule.next_at + took)
-    return times
-
-
-def test_a_wait_asks_at_once_and_then_after_each_answer() -> None:
-    assert asked(PollSchedule(0.0, 1.0), 0.1, until=1.5) == pytest.approx(
-        [0.0, 0.25, 0.5, 0.81, 1.2285]
-    )
-
-
-@given(
-    took=st.floats(0, 2),
-    interval=st.floats(0.01, 10),
-    left=st.floats(0, 100),
-    start=st.floats(0, 1e6),
-)
-def test_who_catches_up_asks_when_the_wait_does(
-    took: float, interval: float, left: float, start: float
-) -> None:
-    schedule = PollSchedule(start, interval, took)
-    schedule.catch_up(start + left)
-    wait = asked(PollSchedule(start, interval), took, until=schedule.next_at + 1e-6)
-    assert wait[-1] == pytest.approx(schedule.next_at, abs=1e-6)
-    assert len(wait) == 1 or wait[-2] <= start + left + 1e-6
-
-
-@given(
-    now=st.floats(0, 1e9),
-    took=st.floats(0, 1e3),
-    interval=st.floats(5e-324, 1e9),
-)
-def test_catching_up_comes_to_an_end(now: float, took: float, interval: float) -> None:
-    schedule = PollSchedule(0.0, interval, took)
-    schedule.catch_up(now)
-    assert now <= schedule.next_at <= now + took + interval + FIRST_POLL
-
-
-def test_the_first_answer_mends_the_guess() -> None:
-    schedule = PollSchedule(0.0, 1.0, 0.9)
-    assert schedule.next_at == pytest.approx(0.9 + 0.35 * 0.9)
-    schedule.answered(1.215, 1.315)
-    assert schedule.next_at in [
-        pytest.approx(at) for at in asked(PollSchedule(0.0, 1.0), 0.1, until=2.0)
-    ]
-    assert schedule.next_at > 1.315 - FIRST_POLL
-    schedule.answered(schedule.next_at, schedule.next_at + 0.5)
-    assert schedule.took == pytest.approx(0.5)
-
-
-def test_a_guess_may_be_too_long_but_a_measured_time_is_not() -> None:
-    schedule = PollSchedule(0.0, 1.0, 0.9)
-    schedule.guess_less(1.0, 1.0)
-    assert schedule.took == 0.9
-    schedule.guess_less(0.2, 0.2)
-    assert schedule.next_at == pytest.approx(0.35)
-    schedule.answered(0.35, 0.65)
-    schedule.guess_less(0.1, 0.7)
-    assert schedule.took == pytest.approx(0.3)
-
-
-def test_an_early_question_puts_off_none() -> None:
-    schedule = PollSchedule(0.0, 1.0, 0.1)
-    schedule.answered(0.25, 0.35)
-    assert schedule.next_at == pytest.approx(0.5)
-    assert schedule.answered(0.36, 0.46) == pytest.approx(0.04)
-    assert schedule.answered(0.48, 0.6) == 0.0
-    assert schedule.next_at == pytest.approx(0.5)
-
-
-def test_who_is_behind_is_put_where_the_wait_is() -> None:
-    schedule = PollSchedule(0.0, 1.0, 0.25)
-    assert schedule.next_at == 0.4
-    assert schedule.answered(0.4, 0.9) == 0.0
-    assert schedule.next_at == pytest.approx(0.675)
-    schedule.answered(0.9, 1.4)
-    assert schedule.next_at == pytest.approx(asked(PollSchedule(0.0, 1.0), 0.5, until=2.0)[-1])
-    assert schedule.next_at > 1.4
-
-
-def test_an_early_first_question_puts_off_none() -> None:
-    schedule = PollSchedule(0.0, 1.0, 0.0)
-    assert schedule.answered(0.125, 0.125) == pytest.approx(0.025)
-
-
-def test_a_question_just_before_one_that_is_due_is_not_taken_for_it() -> None:
-    schedule = PollSchedule(0.0, 1.0, 0.0)
-    assert [schedule.is_free(now) for now in (0.12, 0.135, 0.149, 0.15)] == [
-        True,
-        False,
-        False,
-        True,
-    ]
-
-
-def test_a_question_between_two_must_be_answered_before_the_second() -> None:
-    schedule = PollSchedule(0.0, 1.0, 0.1)
-    assert schedule.next_at == 0.25
-    assert [schedule.is_free(now) for now in (0.0, 0.1, 0.2, 0.25, 0.3)] == [
-        True,
-        True,
-        False,
-        True,
-        True,
-    ]
+def test_a_wait_polls_at_once_and_then_after_each_answer() -> None:
+    schedule, asked = PollSchedule(0.0, 1.0), []
+    while schedule.next_at < 1.5:
+        asked.append(schedule.next_at)
+        pause = schedule.answered(asked[-1] + 0.1)
+        assert schedule.next_at == pytest.approx(asked[-1] + 0.1 + pause)
+    assert asked == pytest.approx([0.0, 0.25, 0.5, 0.81, 1.2285])

@@ -28,7 +28,6 @@ from flowmaestro_core.errors import (
 )
 from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, Poll, WaitMachine, is_terminal
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.policy.polling import PollSchedule
 from flowmaestro_core.resources.executions import Executions
 
 RUNNING = an_envelope({"id": "ex_1", "status": "running"})
@@ -185,35 +184,6 @@ def test_a_wait_may_have_begun_before() -> None:
     wait.waits(after=100.0)
     wait.replies(200, RUNNING)
     assert isinstance(wait.error, TimeoutError)
-
-
-def taking_over(*, took: float = 0.4, now: float = 1000.0, timeout: float = 300.0) -> Stepper:
-    """A wait that goes on for a run, whose execution began at 1000.0; its next question is due."""
-    schedule = PollSchedule(1000.0, 1.0, took)
-    wait = Executions.wait_for_completion("ex_1", timeout=timeout)
-    machine = WaitMachine(wait, a_context(), "token", started=1000.0, schedule=schedule)
-    stepper = Stepper(machine)
-    stepper.now = now
-    return stepper
-
-
-def test_one_that_takes_over_asks_at_once_where_that_puts_off_no_question() -> None:
-    wait = taking_over(now=1000.1)
-    assert isinstance(wait.start(), Send)
-    assert wait.replies(200, RUNNING, after=0.1) == Wait(pytest.approx(0.05))
-    wait.waits()
-    assert wait.replies(200, RUNNING, after=0.1) == Wait(pytest.approx(0.15))
-
-
-def test_one_that_takes_over_waits_for_a_question_that_is_due_soon() -> None:
-    wait = taking_over(now=1000.4)
-    assert wait.start() == Wait(pytest.approx(0.15))
-    assert isinstance(wait.waits(), Send)
-
-
-def test_one_that_takes_over_waits_no_longer_than_there_is_time() -> None:
-    assert taking_over(now=1000.4, timeout=0.45).start() == Wait(pytest.approx(0.05))
-    assert taking_over(now=1000.4, timeout=0.1).start() == Wait(0.0)
 
 
 # Trouble on the way
@@ -393,7 +363,6 @@ def test_the_table_is_true() -> None:
     world = Possibilities(REPLIES)
     taken = wander(lambda: waiting(timeout=20.0), world, walks=300)
     taken |= wander(lambda: waiting(timeout=20.0, on_poll=print), world, walks=300)
-    taken |= wander(lambda: taking_over(now=1000.4), world, walks=5)
     assert_table_is_true(WaitMachine, taken)
 
 

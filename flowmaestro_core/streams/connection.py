@@ -1,0 +1,113 @@
+"""The connection of an event stream: decoding it, and reconnecting it with backoff."""
+
+from __future__ import annotations
+
+import math
+from typing import List, Optional, Tuple
+
+from flowmaestro_core.errors import Attempt, FlowMaestroError, RateLimitError
+from flowmaestro_core.executions.wait import asked_pause
+from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.policy.stream_times import StreamTimes
+from flowmaestro_core.streams.sse import ServerSentEvent, SseDecoder
+
+LONGEST_PAUSE = 600.0
+"""Seconds; a server that asks to reconnect later than that is not obeyed."""
+LONGEST_REFUSAL = 60.0
+"""Seconds; a 429 that asks for a longer pause is an error."""
+LEAST_JITTER = 0.1
+"""An unlucky draw does not make a tight loop of reconnecting."""
+
+
+class Connection:
+    """What is known of a stream's connections, and when the next one is due.
+
+    Reconnecting is not retrying a call: `max_retries` does not count. Connections are tried ever
+    later, for `reconnect_for` seconds without progress (an event, or an answer of the server).
+
+    Attributes:
+        is_open: whether a body is open.
+        openings: how many connections have been made.
+        reopen_at: when the next one is due; infinity if there will be none.
+        give_up_at: when a lost stream is given up; infinity while there is progress.
+        cause: why the last one was lost or could not be made; `None` for a clean end.
+        lost: the attempt that failed, until it has been reported (`report`).
+
+    """
+
+    def __init__(self, times: StreamTimes, *, opened: bool = False) -> None:
+        self.is_open = opened
+        self.openings = int(opened)
+        self.reopen_at = -math.inf
+        self.give_up_at = math.inf
+        self.cause: Optional[Exception] = None
+        self.lost: Optional[Attempt] = None
+        self._times = times
+        self._failures = 0
+        self._decoder = SseDecoder()
+
+    @property
+    def last_event_id(self) -> str:
+        """The id that a reconnection resumes from; `""` when the server sends none."""
+        return self._decoder.last_event_id
+
+    @property
+    def headers(self) -> Tuple[Tuple[str, str], ...]:
+        """`Last-Event-ID`, if there is one that a header field can hold: printable ASCII."""
+        sent = self.last_event_id
+        fits = sent.isascii() and sent.isprintable() and sent == sent.strip()
+        return (("Last-Event-ID", sent),) if sent and fits else ()
+
+    def feed(self, data: bytes) -> List[ServerSentEvent]:
+        """The events that `data` completes. Raises `StreamError` for one that is too large."""
+        return self._decoder.feed(data)
+
+    def opened(self) -> None:
+        """A connection was made."""
+        self.is_open = True
+        self.openings += 1
+        self._decoder = SseDecoder(self.last_event_id, retry=self._decoder.retry)
+
+    def abandon(self) -> None:
+        """There will be no other connection."""
+        self.reopen_at = self.give_up_at = math.inf
+
+    def progressed(self) -> None:
+        """An event came: the backoff begins again, too."""
+        self._failures = 0
+        self.answered()
+
+    def answered(self) -> None:
+        """The server is there."""
+        self.give_up_at = math.inf
+
+    def plan(self, cause: Optional[Exception], now: float, jitter: float) -> None:
+        """The connection was lost, or could not be made because of `cause`: plan the next one."""
+        times, self.is_open, self.cause = self._times, False, cause
+        self.give_up_at = min(self.give_up_at, now + times.reconnect_for)
+        bound = min(times.reconnect_base * 2.0 ** min(self._failures, 64), times.reconnect_max)
+        delay = bound * max(jitter, LEAST_JITTER)
+        asked = min(max(asked_pause(cause), (self._decoder.retry or 0) / 1000), LONGEST_PAUSE)
+        if now < self.give_up_at:
+            delay = max(min(delay, self.give_up_at - now), asked)
+            self.give_up_at = max(self.give_up_at, now + asked)
+        self.reopen_at = now + max(delay, asked)
+        self._failures += 1
+        self.lost = Attempt(self._failures, Phase.REPLY_BROKEN, delay=self.reopen_at - now)
+        if isinstance(cause, FlowMaestroError) and cause.attempts:
+            refused = cause.attempts[-1]
+            self.lost = self.lost._replace(outcome=refused.outcome, code=refused.code)
+
+    def report(self) -> Optional[Attempt]:
+        """The attempt that failed, once."""
+        lost, self.lost = self.lost, None
+        return lost
+
+
+def is_refusal(cause: Optional[Exception]) -> bool:
+    """Whether a 429 asks for a longer pause than is waited for; it then says so."""
+    asked = asked_pause(cause)
+    if not isinstance(cause, RateLimitError) or asked <= LONGEST_REFUSAL:
+        return False
+    cause.gave_up = f"the server asks to wait {asked:g} s, longer than {LONGEST_REFUSAL:g} s"
+    return True

@@ -1,0 +1,113 @@
+"""When a lost stream is reconnected, apart from the stream."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, List
+
+import pytest
+
+from flowmaestro_core.errors import Attempt, ConnectionError, RateLimitError, ServerError
+from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.policy.stream_times import StreamTimes
+from flowmaestro_core.streams.connection import LONGEST_PAUSE, Connection, is_refusal
+
+
+def pauses(connection: Connection, jitter: float = 0.5) -> List[float]:
+    """The pauses between connections that are all refused at once, until it is given up."""
+    now, made = 0.0, []
+    connection.plan(None, now, jitter)
+    while connection.reopen_at <= connection.give_up_at:
+        made.append(connection.reopen_at - now)
+        now = connection.reopen_at
+        connection.plan(None, now, jitter)
+    assert now == 60.0
+    return made
+
+
+def asking(kind: Any, seconds: float) -> Any:
+    error = kind("no")
+    error.retry_after = seconds
+    return error
+
+
+def test_they_come_ever_later_for_a_minute() -> None:
+    expected = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0, 10.0, 4.25]
+    assert pauses(Connection(StreamTimes())) == expected
+
+
+def test_the_unluckiest_draws_are_no_tight_loop() -> None:
+    assert len(pauses(Connection(StreamTimes()), jitter=0.0)) < 40
+
+
+def test_progress_begins_the_time_again_and_an_event_the_backoff_too() -> None:
+    connection = Connection(StreamTimes())
+    connection.plan(None, 0.0, 0.5)
+    connection.answered()
+    connection.plan(None, 70.0, 0.5)
+    assert (connection.reopen_at, connection.give_up_at) == (70.5, 130.0)
+    connection.progressed()
+    connection.plan(None, 140.0, 0.5)
+    assert (connection.reopen_at, connection.give_up_at) == (140.25, 200.0)
+
+
+@pytest.mark.parametrize(
+    ("cause", "retry", "due"),
+    [
+        (None, 7000, 107.0),
+        (asking(ServerError, 61.0), 7000, 161.0),
+        (asking(ServerError, LONGEST_PAUSE + 1), None, 100.0 + LONGEST_PAUSE),
+        (asking(RateLimitError, 60.0), None, 160.0),
+    ],
+)
+def test_a_pause_that_was_asked_for_is_kept_within_reason(
+    cause: Any, retry: Any, due: float
+) -> None:
+    connection = Connection(StreamTimes())
+    if retry is not None:
+        connection.feed(b"retry: %d\n\n" % retry)
+    connection.plan(cause, 100.0, 0.5)
+    assert connection.reopen_at == due
+    assert connection.give_up_at == max(160.0, due)
+
+
+def test_a_429_that_asks_for_too_long_is_a_refusal() -> None:
+    assert not is_refusal(None)
+    assert not is_refusal(asking(ServerError, 61.0))
+    assert not is_refusal(asking(RateLimitError, 60.0))
+    error = asking(RateLimitError, 61.0)
+    assert is_refusal(error)
+    assert "61 s" in error.gave_up
+
+
+def test_why_it_was_lost_is_reported_once() -> None:
+    connection = Connection(StreamTimes())
+    assert connection.report() is None
+    connection.plan(None, 100.0, 0.5)
+    assert connection.report() == Attempt(1, Phase.REPLY_BROKEN, None, 0.25)
+    assert connection.report() is None
+    refused = ConnectionError("no")
+    refused.attempts = (Attempt(1, Phase.NOT_SENT, "connection_error", None),)
+    connection.plan(refused, 101.0, 0.5)
+    assert connection.report() == Attempt(2, Phase.NOT_SENT, "connection_error", 0.5)
+    assert connection.cause is refused
+
+
+def test_a_new_connection_keeps_the_id_and_the_servers_time_and_forgets_the_rest() -> None:
+    connection = Connection(StreamTimes(), opened=True)
+    connection.feed(b"retry: 7000\nid: 1\ndata\n\nid: 2\nda")
+    connection.plan(None, 0.0, 0.5)
+    assert not connection.is_open
+    connection.opened()
+    assert (connection.is_open, connection.openings) == (True, 2)
+    assert connection.headers == (("Last-Event-ID", "1"),)
+    assert [event.data for event in connection.feed(b"data: x\n\n")] == ["x"]
+    connection.plan(None, 10.0, 0.5)
+    assert connection.reopen_at == 17.0
+
+
+def test_an_abandoned_one_is_never_due() -> None:
+    connection = Connection(StreamTimes())
+    connection.plan(None, 0.0, 0.5)
+    connection.abandon()
+    assert (connection.reopen_at, connection.give_up_at) == (math.inf, math.inf)
