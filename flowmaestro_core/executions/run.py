@@ -48,9 +48,9 @@ class RunMachine(Machine[Execution]):
     `WaitMachine` takes over with what is left of the time. A failure after the start carries
     the `execution_id`; the execution is never cancelled.
 
-    While no events flow it polls on the schedule of a wait, and no opening of the stream takes more
-    than one `poll_interval` of that. So it ends within one poll interval and one round trip of when
-    `wait_for_completion` would have.
+    While no events flow it polls on the schedule of a wait. Only the first opening of the stream
+    may put a poll off, by one `poll_interval` at most. So it ends within one poll interval and one
+    round trip of when `wait_for_completion` would have.
     """
 
     TRANSITIONS = {

@@ -276,14 +276,17 @@ class EventStreamMachine(Machine[Any]):
 
     def _reconnect(self, now: float, jitter: float) -> Action:
         connection, monitor = self._connection, self._monitor
-        if now >= connection.reopen_at:
+        reopen_at = max(now, connection.reopen_at)
+        if not monitor.lets_open(reopen_at):
+            reopen_at = math.inf
+        if now >= reopen_at:
             return self._open(now, jitter)
         if now >= connection.give_up_at:
             return self._give_up(self._absent(), now, jitter)
         if now >= monitor.probe_at:
             return self._probe(now, jitter)
         self.state = "backing off"
-        until = min(connection.reopen_at, connection.give_up_at, monitor.probe_at)
+        until = min(reopen_at, connection.give_up_at, monitor.probe_at)
         until = min(until, monitor.give_up_at, self._deadline)
         return Wait(until - now, connection.report(), reconnects=True)
 
@@ -296,7 +299,8 @@ class EventStreamMachine(Machine[Any]):
     def _open(self, now: float, jitter: float) -> Action:
         self.state = "opening"
         in_passing = self._in_run or self._connection.openings > 0
-        until = self._monitor.opening_until(now) if in_passing else math.inf
+        again = self._connection.reopen_at > -math.inf
+        until = self._monitor.opening_until(now, again=again) if in_passing else math.inf
         call = CallMachine(
             self._events.source,
             self._context,

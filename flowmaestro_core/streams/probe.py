@@ -75,12 +75,21 @@ class IdleMonitor:
         """Whether something can be asked, and the server does not forbid it now."""
         return self.can_probe and now >= self._not_before
 
-    def opening_until(self, now: float) -> float:
-        """By when an opening that begins now must be done, so that no probe waits for it long."""
-        slack = GRACE
-        if self._schedule is not None:
-            slack = self._schedule.interval + self._timeout.took / 2
-        return max(self.probe_at, now + slack)
+    def lets_open(self, at: float) -> bool:
+        """Whether there is time for an opening at that time before the next probe of a run."""
+        if self._schedule is None:
+            return True
+        return at + min(self._timeout.took, 0.9 * self._schedule.interval) <= self.probe_at
+
+    def opening_until(self, now: float, *, again: bool) -> float:
+        """By when an opening that begins now must be done, lest a probe wait for it.
+
+        Outside a run it has `GRACE`, since it may bring what the probe would tell. The first one
+        of a run has a whole interval.
+        """
+        if self._schedule is None:
+            return max(self.probe_at, now + GRACE)
+        return self.probe_at if again else max(self.probe_at, now + self._schedule.interval)
 
     def begin(self, now: float) -> None:
         """The stream begins."""
@@ -98,7 +107,7 @@ class IdleMonitor:
         self._probes = 0
         self.give_up_at = now + self._give_up_after
         self.on_bytes(now)
-        self._wait_for_event(now)
+        self._runs_on(now)
 
     def suspect(self, suspects: bool = True) -> None:
         """There is reason to believe that the end has been: a probe is due at once. Or not."""
@@ -163,14 +172,17 @@ class IdleMonitor:
         self._probes += 1
         self.dead_at += now - self._away_at
         self._latest_at = now + UNPROBED * self._times.event_idle_max
+        self._runs_on(now)
+
+    def _runs_on(self, now: float) -> None:
         self._wait_for_event(now)
+        if self._schedule is not None:
+            self._schedule.answered(now)
 
     def _wait_for_event(self, now: float) -> None:
         times = self._times
         delay = times.event_idle * PROBE_BACKOFF ** min(self._probes, 64)
         self._idle_at = now + min(delay, times.event_idle_max)
-        if self._schedule is not None:
-            self._schedule.answered(now)
 
     def _hold(self, now: float) -> None:
         self._idle_at = max(self._idle_at, now + min(GRACE, self._times.event_idle))

@@ -128,10 +128,10 @@ def test_the_time_for_an_answer_grows_while_answers_stay_out() -> None:
 
 def test_a_reconnection_has_some_time_to_bring_what_was_missed() -> None:
     clocks = monitor()
-    assert clocks.opening_until(1.0) == 5.0
+    assert clocks.opening_until(1.0, again=True) == 5.0
     clocks.on_lost(4.9)
     assert clocks.probe_at == 4.9 + GRACE
-    assert clocks.opening_until(5.5) == 5.5 + GRACE
+    assert clocks.opening_until(5.5, again=True) == 5.5 + GRACE
     clocks.on_opened(5.8, again=True)
     assert (clocks.probe_at, clocks.dead_at) == (5.8 + GRACE, 95.8)
     clocks.on_opened(9.0, again=False)
@@ -141,9 +141,12 @@ def test_a_reconnection_has_some_time_to_bring_what_was_missed() -> None:
 def test_in_a_run_probes_come_as_in_a_wait_until_there_is_an_event() -> None:
     clocks = in_a_run()
     assert clocks.probe_at == 0.15
-    assert clocks.opening_until(0.0) == 1.0
+    assert clocks.opening_until(0.0, again=False) == 1.0
+    assert clocks.opening_until(0.0, again=True) == 0.15
     probe(clocks, 0.25, took=0.1)
     assert clocks.probe_at == 0.5
+    assert clocks.lets_open(0.4)
+    assert not clocks.lets_open(0.41)
     clocks.on_event(0.4)
     assert clocks.probe_at == 5.4
     clocks.on_lost(1.0)
