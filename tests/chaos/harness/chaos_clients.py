@@ -17,7 +17,12 @@ TIMEOUT = 0.6
 """Seconds that one attempt may take."""
 
 TIMES = StreamTimes(
-    event_idle=0.2, event_idle_max=0.5, bytes_idle=0.8, reconnect_base=0.02, reconnect_max=0.1
+    event_idle=0.2,
+    event_idle_max=0.5,
+    bytes_idle=0.8,
+    reconnect_base=0.02,
+    reconnect_max=0.1,
+    reconnect_for=2.0,
 )
 
 

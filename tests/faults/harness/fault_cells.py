@@ -32,6 +32,7 @@ TIMES = StreamTimes(
     bytes_idle=0.8,
     reconnect_base=0.01,
     reconnect_max=0.05,
+    reconnect_for=2.0,
 )
 
 RECORDINGS = {ids: Recording(ids) for ids in (True, False)}

@@ -33,9 +33,6 @@ from flowmaestro.testing.conformance.scripted_server import (
 REFUSALS = 2
 """How often a reconnection is answered with 503 before it is let in."""
 
-OVERLAP = 2
-"""How many events a server that resumes sends again."""
-
 TIME_TO_READ = 0.005
 """Seconds before a reset, which may outrun what was sent just before, and before garbage that would
 otherwise make the head that came with it look broken, too."""
@@ -131,7 +128,7 @@ class Script:
             return recording.events_unfinished_at(self.cell.point)
         resumed = "last-event-id" in request and request["last-event-id"].isdigit()
         number = int(request["last-event-id"]) if resumed else 0
-        return recording.events_after(number - OVERLAP)
+        return recording.events_after(number)
 
     def _garbage(self) -> bytes:
         return bytes(self._random.choices(range(256), k=200))

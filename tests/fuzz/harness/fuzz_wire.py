@@ -28,7 +28,9 @@ OPTIONS: Dict[str, Any] = {
     "api_key": "fm_live_fuzz",
     "timeout": TIMEOUT,
     "max_retries": 0,
-    "stream_times": StreamTimes(bytes_idle=TIMEOUT, reconnect_base=0.001, reconnect_max=0.001),
+    "stream_times": StreamTimes(
+        bytes_idle=TIMEOUT, reconnect_base=0.001, reconnect_max=0.001, reconnect_for=0.001
+    ),
 }
 
 GET, STREAM = KINDS = ("get", "stream")
