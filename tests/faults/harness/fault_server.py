@@ -128,7 +128,7 @@ class Script:
             return recording.events_unfinished_at(self.cell.point)
         resumed = "last-event-id" in request and request["last-event-id"].isdigit()
         number = int(request["last-event-id"]) if resumed else 0
-        return recording.events_after(number)
+        return recording.events_after(number) or [_end_at_once(self.cell)]
 
     def _garbage(self) -> bytes:
         return bytes(self._random.choices(range(256), k=200))
