@@ -185,4 +185,6 @@ class IdleMonitor:
         self._idle_at = now + min(delay, times.event_idle_max)
 
     def _hold(self, now: float) -> None:
-        self._idle_at = max(self._idle_at, now + min(GRACE, self._times.event_idle))
+        """Put off a probe that is not due yet."""
+        if now < self._idle_at:
+            self._idle_at = max(self._idle_at, now + min(GRACE, self._times.event_idle))

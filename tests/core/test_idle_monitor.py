@@ -138,6 +138,14 @@ def test_a_reconnection_has_some_time_to_bring_what_was_missed() -> None:
     assert clocks.probe_at == 14.0
 
 
+def test_a_probe_that_is_overdue_is_not_put_off() -> None:
+    """As over a transport that is read for longer, and loses the quiet connection by that."""
+    clocks = monitor()
+    clocks.on_lost(45.0)
+    clocks.on_opened(45.2, again=True)
+    assert clocks.probe_at == 5.0
+
+
 def test_in_a_run_probes_come_as_in_a_wait_until_there_is_an_event() -> None:
     clocks = in_a_run()
     assert clocks.probe_at == 0.15

@@ -52,7 +52,11 @@ def events_by(transport: str, url: str) -> List[Any]:
     return anyio.run(main, backend=backend)
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
+PATIENT = [transport for transport in TRANSPORTS if transport != "requests"]
+"""Those that can read a quiet body again, and so ask meanwhile."""
+
+
+@pytest.mark.parametrize("transport", PATIENT)
 def test_what_was_said_before_the_answer_comes_before_the_end(transport: str) -> None:
     with ScriptedServer(converse) as server:
         events = events_by(transport, server.url)
