@@ -83,22 +83,20 @@ class AnswerStreamMachine(EventStreamMachine):
     ends with unless a probe tells the answer.
     """
 
-    _LEFT = (*EventStreamMachine._LEFT, "ending")
     TRANSITIONS = {
         **EventStreamMachine.TRANSITIONS,
         "ready": {"start": ("opening", "streaming", "emitting")},
         "opening": {
             **EventStreamMachine.TRANSITIONS["opening"],
             "stream_opened": ("opening", "streaming", "emitting", "closing"),
-            "transport_failed": ("opening", "probing", "backing off", "ending", "failed"),
         },
         "emitting": {"emitted": ("emitting", "streaming", "probing", "closing", "ending")},
         "draining": {},
         "probing": {
-            "response_received": (*_LEFT, "probing", "emitting"),
-            "transport_failed": _LEFT,
+            "response_received": (*EventStreamMachine._LEFT, "probing", "emitting", "ending"),
+            "transport_failed": EventStreamMachine._LEFT,
         },
-        "closing": {"stream_closed": ("ending", "backing off", "failed")},
+        "closing": {"stream_closed": ("ending", "probing", "backing off", "failed")},
     }
 
     def __init__(
@@ -251,7 +249,7 @@ class AnswerStreamMachine(EventStreamMachine):
 
     def _run_out(self) -> None:
         """Nothing has come for so long that what was written so far is the answer, if anything."""
-        if self._so_far is not None:
+        if self._so_far is not None and self._connection.is_open:
             self._complete(self._so_far)
         else:
             error = TimeoutError("The agent has not answered in time; it may still")
