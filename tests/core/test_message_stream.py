@@ -118,6 +118,7 @@ def test_the_post_may_be_the_stream() -> None:
     assert action.request.body == b'{"content":"Hi","stream":true}'
     assert action.request.headers["idempotency-key"] == "token"
     assert message.opens(headers={"X-Request-ID": "req_7"}) == Read(130.0)
+    assert message.machine.message is None  # type: ignore[attr-defined]
     message.receives(sse("message:started") + TOKEN)
     assert message.takes_all() == Read(130.0)
     message.receives(COMPLETED)
@@ -158,6 +159,7 @@ def test_a_failed_answer_ends_the_stream_too() -> None:
     message.closes()
     assert isinstance(message.takes(), Done)
     assert message.items[-1]["error"] == "why"
+    assert message.machine.message is None  # type: ignore[attr-defined]
 
 
 # 2. The events are on the thread's stream
