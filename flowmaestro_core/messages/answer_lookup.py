@@ -97,6 +97,6 @@ class AnswerLookup(Machine[Reply[Any]]):
 
     def _is_told(self) -> bool:
         """Whether the id is that of the answer, and it has been read."""
-        messages = map(object_or_empty, self._rows)
-        ours = next((row for row in messages if row.get("id") == self._message_id), {})
-        return ours.get("role") not in (None, "user")
+        rows = map(object_or_empty, self._rows)
+        ours = [row.get("role") for row in rows if row.get("id") == self._message_id]
+        return bool(ours) and ours[0] not in (None, "user")

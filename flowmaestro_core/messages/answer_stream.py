@@ -212,7 +212,8 @@ class AnswerStreamMachine(EventStreamMachine):
         page, sought = self._message.messages, self._message_id or ""
         return AnswerLookup(page, sought, self._context, self._token, until)
 
-    def _learn(self, data: Optional[JsonObject], now: float) -> None:
+    def _learn(self, data: Any, now: float) -> None:
+        """Take in the answer to a probe: a row of the thread, or `None`."""
         if data is None:
             return
         if self._lost is not None or self._ended or self._tells_more(data):

@@ -394,10 +394,11 @@ class EventStreamMachine(Machine[Any]):
         """A probe will never be answered."""
         self._ending = Ending(Fail(error))
 
-    def _learn(self, execution: Dict[str, Any], now: float) -> None:
-        self.last_seen = execution
-        if is_terminal(execution):
-            self._ending = Ending(Emit(terminal_event(execution)), now + DRAIN_MAX)
+    def _learn(self, data: Any, now: float) -> None:
+        """Take in the answer to a probe: the execution."""
+        self.last_seen = data
+        if is_terminal(data):
+            self._ending = Ending(Emit(terminal_event(data)), now + DRAIN_MAX)
         elif self._connection.reopen_at < math.inf:
             self._ending = None
 
