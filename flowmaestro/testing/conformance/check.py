@@ -10,6 +10,7 @@ import contextlib
 import gc
 import sys
 import time
+import traceback
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, FrozenSet, Generator, Optional
@@ -143,3 +144,11 @@ def quiet_finalizers() -> Generator[None, None, None]:
             gc.collect()
         finally:
             sys.unraisablehook = hook
+
+
+def forget_frames(error: Optional[BaseException]) -> None:
+    """Let go of what a failed check left open, lest its warnings hit another test."""
+    with quiet_finalizers():
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__

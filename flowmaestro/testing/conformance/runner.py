@@ -164,8 +164,8 @@ class Runner(ABC):
         await self._close_all()
 
     async def _close_all(self) -> None:
-        for transport in self._transports:
-            await self.start(transport.close).outcome(5 * AT_ONCE)
+        while self._transports:
+            await self.start(self._transports.pop().close).outcome(5 * AT_ONCE)
 
     @abstractmethod
     def run(self, check: Check) -> None:

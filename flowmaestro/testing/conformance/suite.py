@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Callable, ContextManager, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, ContextManager, List, Mapping, Sequence, Set, Tuple
 
 import pytest
 
@@ -32,7 +31,7 @@ from flowmaestro.testing.conformance.check import (
     Check,
     CheckFailed,
     NotOffered,
-    quiet_finalizers,
+    forget_frames,
 )
 from flowmaestro.testing.conformance.grid import CELL
 from flowmaestro.testing.conformance.runner import AsyncRunner, Runner, SyncRunner
@@ -124,7 +123,7 @@ class _Conformance:
             self._try(conformance_check, backend)
         except (CheckFailed, NotOffered) as finding:
             if declared:
-                _forget_frames(finding)
+                forget_frames(finding)
                 self.expected(conformance_check, finding)
             elif isinstance(finding, NotOffered):
                 self.not_offered(finding)
@@ -154,14 +153,6 @@ class _Conformance:
 
     def _runner(self, backend: str) -> Runner:
         raise NotImplementedError
-
-
-def _forget_frames(error: Optional[BaseException]) -> None:
-    """Release what a failed check left open, so that its warnings do not hit another test."""
-    with quiet_finalizers():
-        while error is not None:
-            traceback.clear_frames(error.__traceback__)
-            error = error.__cause__ or error.__context__
 
 
 class TransportConformance(_Conformance):

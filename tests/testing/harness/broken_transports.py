@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import requests
 
-from flowmaestro.testing.conformance.check import Check
+from flowmaestro.testing.conformance.check import Check, forget_frames
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.suite import all_checks
 from flowmaestro_core.http.messages import (
@@ -33,6 +33,7 @@ def outcome(lane: Runner, check: Check) -> Optional[Exception]:
     try:
         lane.run(check)
     except Exception as error:
+        forget_frames(error)
         return error
     return None
 
