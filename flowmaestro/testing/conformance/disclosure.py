@@ -68,7 +68,7 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).decode("latin-1")
+        return str(value, "latin-1")
     try:
         return repr(value)
     except Exception:  # nobody else can print it, either
@@ -79,17 +79,18 @@ def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
     if isinstance(value, BaseException):
         yield from (("__cause__", value.__cause__), ("__context__", value.__context__))
         yield "args", value.args
+    thing: Any = value
     if isinstance(value, abc.Mapping):
-        for key, item in list(value.items()):
+        for key, item in list(thing.items()):
             yield from ((f"key {key!r}", key), (f"[{key!r}]", item))
     elif isinstance(value, (list, tuple, set, frozenset)):
-        yield from ((f"[{number}]", item) for number, item in enumerate(value))
-    yield from list(getattr(value, "__dict__", {}).items())
-    for kind in type(value).__mro__:
+        yield from ((f"[{number}]", item) for number, item in enumerate(thing))
+    yield from list(getattr(thing, "__dict__", {}).items())
+    for kind in type(thing).__mro__:
         slots = kind.__dict__.get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
             with contextlib.suppress(Exception):
-                yield name, getattr(value, name)
+                yield name, getattr(thing, name)
 
 
 def frame_that_shows(error: Optional[BaseException], secret: str) -> Optional[str]:

@@ -194,7 +194,7 @@ class LeaksTheLibrarysExceptions(Wrapper):
         try:
             return super().send(request, timeout)
         except TransportFailure as failure:
-            raise failure.__cause__ or failure from None
+            raise ConnectionError(failure.message) from None
 
 
 class TriesAgain(Wrapper):
