@@ -67,7 +67,7 @@ def where_found(thing: Any, secret: str) -> Optional[str]:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, (bytes, bytearray, memoryview)):
+    if isinstance(value, (bytes, bytearray)):
         return str(value, "latin-1")
     try:
         return repr(value)
