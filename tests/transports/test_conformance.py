@@ -37,10 +37,7 @@ class OffersEverything:
 
 class TestRequests(OffersEverything, TransportConformance):
     make_transport = RequestsTransport
-    falls_short = {
-        **RequestsTransport.falls_short,
-        "an-interrupted-stream-loses-nothing": "the lock of urllib3's pool is written in Python",
-    }
+    falls_short = RequestsTransport.falls_short
 
 
 class TestRequestsOnASession(TransportConformance):

@@ -31,6 +31,7 @@ ASYNC_HTTPX = {
 }
 HTTPX = {**_LONG_LINES, **_EACH_READ, **_INTERRUPTS, **_REQUEST}
 URLLIB3 = {
+    **_INTERRUPTS,
     **_TLS_END,
     **_EACH_READ,
     **_HEAD,
@@ -39,7 +40,6 @@ URLLIB3 = {
     "a-stream-flooded-with-trailers": "http.client, beneath it, reads all trailers in one go.",
     "a-garbled-length": "http.client, beneath it, reads on until the connection ends.",
     "a-garbled-status-line": "http.client takes for a status what int() takes for a number.",
-    "an-interrupted-call-loses-nothing": "An interrupt may cost a place of the pool.",
     "informational-replies": "urllib3 takes a 103 for the reply: the call fails.",
 }
 _NO_LENGTH = "A reply without a length fails: it may be cut off."

@@ -25,8 +25,6 @@ from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro_core.http.messages import Request, Response, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
-_PLACES = 300
-"""How many places of a call are tried; in a large stack that is every so many."""
 _WITHIN = 5 * AT_ONCE
 """Seconds that two calls may take."""
 
@@ -107,8 +105,7 @@ async def _expect_repaired_at(runner: Runner, use: Use, url: str) -> None:
         await use(transport, url)  # what is loaded at the first use is no part of it
         calm = _Tracer()
         await traced(calm)
-        places = list(calm.places)
-        for place in places[:: 1 + len(places) // _PLACES]:
+        for place in calm.places:
             seen.append(place)
             with contextlib.suppress(_Interrupt, TransportFailure):
                 await traced(_Tracer(place))

@@ -82,6 +82,10 @@ class RequestsTransport(NotPicklable):
             ("a-flood-of-trailers", "a-stream-flooded-with-trailers"),
             "http.client reads all trailers in one go, without a look at the time",
         ),
+        **dict.fromkeys(
+            ("an-interrupted-call-loses-nothing", "an-interrupted-stream-loses-nothing"),
+            "the lock of urllib3's pool is written in Python: an interrupt may keep it taken",
+        ),
         "a-flood-of-informational-replies": "http.client reads all of them in one go",
         "a-garbled-length": "http.client takes for a chunk's size what int() takes for a number",
         "a-garbled-status-line": "http.client takes for a status what int() takes for a number",
