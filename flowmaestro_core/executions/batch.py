@@ -333,10 +333,9 @@ class BatchMachine(Machine[None]):
 
 def _reply_of(outcome: Union[Done, Fail]) -> Optional[Reply[Any]]:
     """The reply that a call has ended with, if it has."""
-    if not isinstance(outcome, Done) or not isinstance(outcome.value, Reply):
-        return None
-    reply: Reply[Any] = outcome.value
-    return reply
+    if isinstance(outcome, Done) and isinstance(outcome.value, Reply):
+        return cast("Reply[Any]", outcome.value)
+    return None
 
 
 def _first_id(page: Optional[Reply[Any]]) -> Optional[str]:

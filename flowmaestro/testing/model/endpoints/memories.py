@@ -9,7 +9,7 @@ from flowmaestro.testing.model.call import Call
 from flowmaestro.testing.model.dialects.documented import MEMORY_OWNER
 from flowmaestro.testing.model.knowledge import LexicalIndex
 from flowmaestro.testing.model.refusals import not_found
-from flowmaestro.testing.model.replies import Answer
+from flowmaestro.testing.model.replies import Answer, JsonObject
 from flowmaestro.testing.model.routing import Outcome, Route
 from flowmaestro.testing.model.service import Service
 
@@ -71,7 +71,7 @@ def search_memory(service: Service, call: Call) -> Outcome:
 def memory_stats(service: Service, call: Call) -> Outcome:
     """How much it remembers."""
     agent = _agent(service, call)
-    stats = {
+    stats: JsonObject = {
         "agent_id": agent.id,
         "working_memory_count": len(agent.memories),
         "embedding_count": len(_said(service, agent)),
