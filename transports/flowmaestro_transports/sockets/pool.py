@@ -49,6 +49,8 @@ class Pool:
         self.slots.give_back(step)
         step.let_go_of_waker()
         self._steps.discard(step)
+        if self.closed:
+            self.wakers.clear()
 
     def give_back(self, held: List[Connection], exchange: Optional[Exchange]) -> None:
         """Keep the connection that is held if its last exchange allows that; else close it."""
@@ -68,6 +70,7 @@ class Pool:
             if body is not None:
                 body.close()
         self.idle.close()
+        self.wakers.clear()
 
 
 class Closable(Protocol):
