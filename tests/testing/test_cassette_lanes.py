@@ -30,7 +30,12 @@ from flowmaestro.testing import (
 )
 from flowmaestro.testing.cassettes import jsonlines
 from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
-from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
+from flowmaestro_transports import (
+    AiohttpTransport,
+    AnyioTransport,
+    RequestsTransport,
+    SocketTransport,
+)
 
 KEY = "fm_live_never_seen"
 SPEED = 50.0
@@ -339,7 +344,7 @@ def test_a_server_stops_though_a_reply_is_silent(tmp_path):
         transport.open(Request("GET", "https://h/api/v1/x", {}), 5).read(1)
     with Cassette(path) as cassette:
         with cassette.server() as url:
-            transport = RequestsTransport()
+            transport = SocketTransport()
             body = transport.open(Request("GET", f"{url}/api/v1/x", {}), 5)
             assert body.read(5) == b"x"
             assert body.read(0.05) is None

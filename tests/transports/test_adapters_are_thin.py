@@ -48,6 +48,7 @@ def test_no_word_of_what_is_above(path: Path) -> None:
 def test_of_the_core_only_http_is_used(path: Path) -> None:
     allowed = {
         "flowmaestro_core.http.messages",
+        "flowmaestro_core.http.secrets",
         "flowmaestro_core.http.urls",
         "flowmaestro_core.timeouts",
     }

@@ -112,17 +112,19 @@ class Walked:
 class Refused:
     """A call failed with `error`, which may be about the network or what the server said.
 
-    `key` is the idempotency key of the call, where that is known.
+    `key` is the idempotency key of the call, where that is known. `misreads` is of a transport that
+    takes a head that breaks off for a whole one, as `docs/networks.md` says of requests.
     """
 
     error: BaseException
     key: Optional[str] = None
+    misreads: bool = False
 
     def lie(self, ledger: Ledger) -> str:
         error = self.error
         if not isinstance(error, FlowMaestroError):
             return f"an error that is not ours: {error!r}"
-        if error.code == "invalid_response":
+        if error.code == "invalid_response" and not self.misreads:
             return f"a reply of the server's was read wrongly: {error}"
         phases = {attempt.outcome for attempt in error.attempts}
         if phases == {Phase.NOT_SENT} and ledger.acted_on(self.key):

@@ -280,7 +280,9 @@ def _audit(report: Report, fake: LedgerFake) -> None:
         task = outcome.task
         claims = list(task.claims)
         if outcome.error is not None:
-            claims.append(Refused(outcome.error, None if claims else task.mark))
+            key = None if claims else task.mark
+            misreads = report.lane.name == "requests"
+            claims.append(Refused(outcome.error, key, misreads))
         report.claims += len(claims)
         for claim in claims:
             lie = claim.lie(ledger)
