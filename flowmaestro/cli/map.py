@@ -77,7 +77,7 @@ def read_rows(path: str) -> List[Row]:
 def _csv_rows(path: str, file: Any) -> Iterator[Row]:
     lines = csv.reader(file, strict=True)
     try:
-        names: List[str] = next(lines, None) or []
+        names: List[str] = next(lines, [])  # pyright: ignore[reportUnknownArgumentType]
         for column, name in enumerate(names, 1):
             if not name or name in names[: column - 1]:
                 what = "has no name" if not name else f"is named {name!r} like another"

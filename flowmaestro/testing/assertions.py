@@ -175,7 +175,8 @@ def _check(
 def _same(one: Any, other: Any) -> bool:
     """Whether two values are the same in JSON, which tells `true` from 1."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        here, there = cast("Mapping[Any, Any]", one), cast("Mapping[Any, Any]", other)
+        here: Mapping[Any, Any] = one  # pyright: ignore[reportUnknownVariableType]
+        there: Mapping[Any, Any] = other  # pyright: ignore[reportUnknownVariableType]
         return here.keys() == there.keys() and all(_same(here[it], there[it]) for it in here)
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         given, found = cast("List[Any]", one), cast("List[Any]", other)

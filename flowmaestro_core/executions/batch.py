@@ -334,7 +334,8 @@ class BatchMachine(Machine[None]):
 def _reply_of(outcome: Union[Done, Fail]) -> Optional[Reply[Any]]:
     """The reply that a call has ended with, if it has."""
     if isinstance(outcome, Done) and isinstance(outcome.value, Reply):
-        return cast("Reply[Any]", outcome.value)  # pyright: ignore[reportUnknownMemberType]
+        reply: Reply[Any] = outcome.value  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return reply
     return None
 
 

@@ -50,7 +50,7 @@ def test_it_does_the_main_job_over_a_real_socket(flowmaestro, transport):
     assert f", over {transport}\nan embedded FlowMaestro on http://127.0.0.1:" in done.stdout
 
 
-@pytest.mark.parametrize("transport", ["requests", "aiohttp"])
+@pytest.mark.parametrize("transport", ["sockets", "aiohttp"])
 def test_a_silent_server_of_the_other_dialect_takes_no_longer_than_it_may(flowmaestro, transport):
     done = flowmaestro.run(
         "demo", "--transport", transport, "--shapes", "documented", "--events", "silent"

@@ -122,6 +122,7 @@ def message_streams() -> List[Stepper]:
     late.opens()
     late.stays_quiet()
     late.replies(200, an_envelope([{"id": "m", "role": "assistant", "content": "Hello"}]))
+    late.takes_all()
     late.closes()
     late.takes_all()
     for stepper in (streamed, whole, late):

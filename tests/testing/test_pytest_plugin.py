@@ -14,7 +14,16 @@ import pytest
 from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro.testing.network_guard import NetworkGuard
 
-OTHERS = ("anyio", "asyncio", "cacheprovider", "cov", "hypothesispytest", "trio", "xdist")
+OTHERS = (
+    "anyio",
+    "asyncio",
+    "cacheprovider",
+    "cov",
+    "hypothesispytest",
+    "requests_mock",
+    "trio",
+    "xdist",
+)
 
 
 @pytest.fixture

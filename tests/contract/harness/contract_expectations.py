@@ -168,7 +168,7 @@ EXPECTED: Dict[str, Expected] = {
         )
     ),
     "Cancel Execution": Expected("Cancelled: True\n", after=_cancelled),
-    "List Agents": Expected("Support (gpt-4o)\nWriter (claude-3-5-sonnet)\n"),
+    "List Agents": Expected("Support (gpt-4o)\nSupport (gpt-4o)\nWriter (claude-3-5-sonnet)\n"),
     "Create Thread": Expected(_pattern(rf"Thread ID: {UUID}"), after=_thread_exists),
     "Send Message": Expected(
         "Response: Your order has shipped and should arrive on Thursday.\nTokens used: None\n",
@@ -186,7 +186,7 @@ EXPECTED: Dict[str, Expected] = {
         "[assistant]: Thank you for your order! How can I help?\n"
     ),
     "Delete Thread": Expected(after=_thread_is_gone),
-    "List Knowledge Bases": Expected("Help center - 3 documents\n"),
+    "List Knowledge Bases": Expected("Help center - 3 documents\nHelp center - 3 documents\n"),
     "Query Knowledge Base": Expected(
         re.compile(
             r"Score: (0\.[0-9]{3}|1\.000)\nContent: To reset your password, [^\n]+\n"

@@ -141,6 +141,9 @@ class RequestsTransport(NotPicklable):
                 content = body.read_whole(limits.deadline, limits.silence)
             finally:
                 body.close()
+            if not content and _may_be_cut(request, body):
+                message = "the reply broke off: it has neither a length nor a body"
+                raise TransportFailure(Phase.REPLY_BROKEN, message)
             return Response(body.status, body.headers, content)
         finally:
             self._slots.free(slot)
@@ -315,3 +318,13 @@ def _answer(
     if found:
         response.headers["Location"] = found[0]
     return response
+
+
+def _may_be_cut(request: Request, body: OpenResponse) -> bool:
+    """Whether a reply without a body may be one whose head broke off.
+
+    http.client takes what there is of such a head for all of it. A server that has nothing to say
+    says so by a length, or by a status that allows no body (RFC 9110, 8.6).
+    """
+    says_so = "content-length" in body.headers or "transfer-encoding" in body.headers
+    return not says_so and request.method != "HEAD" and body.status not in (204, 304)
