@@ -150,8 +150,8 @@ def run(client: flowmaestro.FlowMaestroClient) -> int:
     inputs = MappingProxyType({"name": "Ada"})
     client.triggers.execute("t_1", inputs=inputs)
     client.agents.create_thread("a_1", metadata=inputs)
-    for execution in client.workflows.run_many("wf_1", [inputs, None]):
-        grade(execution)
+    for outcome in client.workflows.run_many("wf_1", [inputs, None]):
+        grade(outcome.result())
     return grade(client.workflows.run("wf_1", inputs=inputs))
 """
 

@@ -247,11 +247,14 @@ def served(script: Script, way: Way) -> Iterator[str]:
 
 
 def but_for_its_own(request: bytes) -> bytes:
-    """A request without the fields that a transport may word for itself."""
+    """A request without the fields that a transport may word for itself, the others sorted.
+
+    The order of fields with different names means nothing (RFC 9110, 5.3).
+    """
     head, blank, body = request.partition(b"\r\n\r\n")
     first, *fields = head.split(b"\r\n")
     kept = [field for field in fields if field.partition(b":")[0].lower() not in A_TRANSPORTS_OWN]
-    return b"\r\n".join([first, *kept]) + blank + body
+    return b"\r\n".join([first, *sorted(kept)]) + blank + body
 
 
 @functools.lru_cache(maxsize=1)

@@ -51,7 +51,8 @@ def refuses(code="stream_closed"):
 
 def is_paused(event):
     """Whether it says that the human is awaited, be it because the subscription came later."""
-    return event["type"] == "user:input:required" or event.get("status") == "paused"
+    came_later = event["type"] == "connected" and event["status"] == "paused"
+    return event["type"] == "user:input:required" or came_later
 
 
 def read_until_paused(stream):
