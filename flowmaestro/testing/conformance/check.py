@@ -147,7 +147,7 @@ def quiet_finalizers() -> Generator[None, None, None]:
 
 
 def forget_frames(error: Optional[BaseException]) -> None:
-    """Let go of what a failed check left open, lest its warnings hit another test."""
+    """Release what a failed check left open, so that its warnings hit no other test."""
     with quiet_finalizers():
         while error is not None:
             traceback.clear_frames(error.__traceback__)
