@@ -11,14 +11,11 @@ import sys
 from typing import Any, Dict, Mapping, Sequence, cast
 
 import mcp_types as types
-from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroError, TimeoutError, __version__
 from flowmaestro.inputs import check_inputs, is_strict
-
-_Context = ServerRequestContext[Any]
 
 
 def workflow_server(
@@ -31,14 +28,10 @@ def workflow_server(
     """
     tools = {tool_name(workflow): workflow for workflow in workflows}
 
-    async def list_tools(
-        _: _Context, __: types.PaginatedRequestParams | None
-    ) -> types.ListToolsResult:
+    async def list_tools(_: Any, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return types.ListToolsResult(tools=[_tool(*named) for named in tools.items()])
 
-    async def call_tool(
-        context: _Context, params: types.CallToolRequestParams
-    ) -> types.CallToolResult:
+    async def call_tool(context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
         workflow = tools.get(params.name)
         if workflow is None:
             return _result(f"there is no tool {params.name!r}", failed=True)
@@ -70,7 +63,7 @@ def tool_name(workflow: Mapping[str, Any]) -> str:
 
 async def _run(
     client: AsyncFlowMaestroClient,
-    context: _Context,
+    context: Any,
     workflow: Mapping[str, Any],
     inputs: Dict[str, Any],
     timeout: float,
@@ -102,7 +95,7 @@ async def _run(
     return _result(outputs if isinstance(outputs, str) else json.dumps(outputs, ensure_ascii=False))
 
 
-async def _tell(context: _Context, progress: float, message: str) -> None:
+async def _tell(context: Any, progress: float, message: str) -> None:
     await context.session.report_progress(progress, message=message)
 
 

@@ -163,12 +163,14 @@ class _Adapter(HTTPAdapter):
         super().__init__(max_retries=_NEVER_AGAIN)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self._context, **options)
+        up: Any = super()  # older stubs of requests leave its methods untyped
+        up.init_poolmanager(*args, ssl_context=self._context, **options)
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         if proxy.startswith("https:"):
             options["proxy_ssl_context"] = self._context
-        return super().proxy_manager_for(proxy, ssl_context=self._context, **options)
+        up: Any = super()
+        return up.proxy_manager_for(proxy, ssl_context=self._context, **options)
 
     def proxy_headers(self, proxy: str) -> Dict[str, str]:
         authorization = self._authorizations.get(proxy)
