@@ -14,7 +14,7 @@ import pytest
 from flowmaestro import FlowMaestroClient, StreamError, StreamTimes
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
-from flowmaestro_transports import SocketTransport
+from flowmaestro_transports import RequestsTransport, SocketTransport
 from flowmaestro_transports.contract import Interruptible
 from flowmaestro_transports.defaults import DefaultTransport
 
@@ -202,8 +202,9 @@ def test_an_interrupted_view_begins_nothing_more(scripted: Any) -> None:
         assert len(server.requests) == 2
 
 
-def test_what_a_subclass_does_otherwise_is_done_by_a_stream_too() -> None:
-    class Noting(SocketTransport):
+@pytest.mark.parametrize("kind", [SocketTransport, RequestsTransport])
+def test_what_a_subclass_does_otherwise_is_done_by_a_stream_too(kind: Any) -> None:
+    class Noting(kind):
         pauses: Any = ()
 
         def send(self, request: Request, timeout: float) -> Any:
@@ -224,4 +225,5 @@ def test_what_a_subclass_does_otherwise_is_done_by_a_stream_too() -> None:
 def test_who_offers_it() -> None:
     assert isinstance(SocketTransport(), Interruptible)
     assert isinstance(DefaultTransport(), Interruptible)
+    assert not isinstance(RequestsTransport(), Interruptible)
     assert not isinstance(MemoryTransport(FakeFlowMaestro()), Interruptible)
