@@ -1,0 +1,121 @@
+"""Each example runs without arguments, against an embedded service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ENDS_WITH = {
+    "basic_run": "{'message': 'Hello, Ada!'}",
+    "batch_from_csv": "3 rows in results.csv",
+    "chat": "4 messages",
+    "own_transport": "{'message': 'Hello, Ada!'}",
+    "semantic_search": "Changing a passwo",
+    "streaming": "timeline.svg",
+    "webhook_receiver": "execution.completed: completed",
+}
+"""What the last line of an example's output ends with."""
+IN_OTHER_WAYS = {"dask_batch", "fastapi_stream", "prefork_worker", "service"}
+"""`nox -s dask`; the tests below; the module that the examples share."""
+
+
+@pytest.fixture(autouse=True)
+def without_a_key(monkeypatch):
+    monkeypatch.delenv("FLOWMAESTRO_API_KEY", raising=False)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
+def test_every_example_is_tried():
+    assert {file.stem for file in EXAMPLES.glob("*.py")} == {*ENDS_WITH, *IN_OTHER_WAYS}
+
+
+@pytest.mark.parametrize("name", ENDS_WITH)
+def test_an_example_runs_without_arguments(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name])
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert capsys.readouterr().out.rstrip().endswith(ENDS_WITH[name])
+
+
+@pytest.mark.skipif(not hasattr(sys, "getdlopenflags"), reason="there is no fork here")
+def test_workers_that_were_forked_share_a_client():
+    command = [sys.executable, str(EXAMPLES / "prefork_worker.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["completed, in a child: True"] * 4
+    assert not done.stderr
+
+
+class TestFastAPI:
+    @pytest.fixture
+    def example(self):
+        pytest.importorskip("fastapi")
+        return runpy.run_path(str(EXAMPLES / "fastapi_stream.py"))
+
+    def visit(self, app, path, spec_version="2.3", stay=True):
+        """The status and the events that a browser gets; it stays, or leaves after the first."""
+        sent = []
+        gone = None
+
+        async def receive():
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            sent.append(message)
+            if message.get("body") and not stay:
+                gone.set()
+                if spec_version >= "2.4":
+                    raise OSError("the browser has gone")
+
+        async def connect():
+            nonlocal gone
+            gone = asyncio.Event()  # on Python 3.9, of the running loop
+            scope = {
+                "type": "http",
+                "asgi": {"version": "3.0", "spec_version": spec_version},
+                "http_version": "1.1",
+                "method": "GET",
+                "path": path,
+                "raw_path": path.encode(),
+                "query_string": b"",
+                "headers": [],
+            }
+            async with app.router.lifespan_context(app):
+                await app(scope, receive, send)
+
+        try:
+            asyncio.run(connect())
+        except Exception as error:
+            assert type(error).__name__ == "ClientDisconnect"  # noqa: PT017 - of starlette's
+        body = b"".join(message.get("body", b"") for message in sent).decode()
+        events = [line[6:] for line in body.splitlines() if line.startswith("data: ")]
+        return sent[0]["status"], [json.loads(event)["type"] for event in events]
+
+    def test_a_browser_gets_the_events_of_its_run(self, example, flowmaestro_fake):
+        status, events = self.visit(example["app"], "/runs/wf_123/Ada")
+        assert status == 200
+        assert events[0] == "connected"
+        assert events[-1] == "execution:completed"
+        assert [it.status for it in flowmaestro_fake.executions][-1] == "completed"
+
+    @pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
+    def test_a_run_is_cancelled_when_its_browser_leaves(
+        self, example, flowmaestro_fake, spec_version
+    ):
+        flowmaestro_fake.workflow("wf_long", nodes=["think"], hangs_at="think")
+        self.visit(example["app"], "/runs/wf_long/Ada", spec_version, stay=False)
+        assert flowmaestro_fake.executions[-1].status == "cancelled"
+
+    def test_an_unknown_workflow_is_404(self, example, flowmaestro_fake):
+        status, _ = self.visit(example["app"], "/runs/wf_unknown/Ada")
+        assert status == 404
+
+    def test_the_page_follows_a_run(self, example, flowmaestro_fake):
+        status, _ = self.visit(example["app"], "/")
+        assert status == 200
