@@ -34,13 +34,14 @@ def log_to_stderr(level: str) -> None:
     """Write what is logged from `level` on (debug, info or warning) to standard error.
 
     However often this is called, it writes each line once; a handler that the program has given
-    the root logger, such as that of `logging.basicConfig`, writes it too. Raises `ValueError`,
-    naming `FLOWMAESTRO_LOG`, for any other level.
+    the root logger, such as that of `logging.basicConfig`, writes it too. For any other level, it
+    writes warnings, and one of them, the first time, says so.
     """
-    if level.lower() not in _LEVELS:
-        raise ValueError(f"FLOWMAESTRO_LOG must be debug, info or warning, not {level!r}")
     handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logger = logging.getLogger(LOGGER)
-    logger.setLevel(level.upper())
+    known, first = level.lower() in _LEVELS, handler not in logger.handlers
+    logger.setLevel(level.upper() if known else logging.WARNING)
     logger.addHandler(handler)
+    if first and not known:
+        logger.warning("FLOWMAESTRO_LOG must be debug, info or warning, not %r", level)

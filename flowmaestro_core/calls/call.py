@@ -356,6 +356,8 @@ class CallMachine(Machine[Any]):
             self._maybe_done = True
             if not self._call.repeatable:
                 return self._give_up(error, phase, _NOT_RETRIED)
+        if failure.permanent:
+            return self._give_up(error, phase, "another attempt would fail in the same way")
         return self._retry(error, phase, now, jitter)
 
     def _retry(

@@ -16,6 +16,7 @@ from flowmaestro_core.errors import (
     ServerError,
     TimeoutError,
 )
+from flowmaestro_core.http.messages import TransportFailure
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
@@ -211,8 +212,11 @@ def may_pass(error: Exception, *, known: bool = False) -> bool:
 
     Not what is unlike any reply of this API, nor a redirect that is refused: that is a wrong base
     URL, and stays wrong. From a server that is `known` to speak it, it is a page of a proxy's or
-    the way to one, or was cut short.
+    the way to one, or was cut short. Not what a transport calls permanent either.
     """
+    cause = error.__cause__
+    if isinstance(cause, TransportFailure) and cause.permanent:
+        return False
     if isinstance(error, FlowMaestroError) and 300 <= (error.status_code or 0) < 400:
         return known
     if isinstance(error, ServerError):

@@ -160,21 +160,26 @@ class TransportFailure(Exception):
     """What a transport raises for every failure of the network, with the cause chained.
 
     `phase` says whether the server may have acted; `timed_out` says that a time limit ran out
-    (the user then sees `TimeoutError`, otherwise `ConnectionError`).
+    (the user then sees `TimeoutError`, otherwise `ConnectionError`); `permanent` says that
+    another attempt would fail in the same way, as with a certificate that is not trusted.
     """
 
-    def __init__(self, phase: Phase, message: str, *, timed_out: bool = False) -> None:
+    def __init__(
+        self, phase: Phase, message: str, *, timed_out: bool = False, permanent: bool = False
+    ) -> None:
         super().__init__(message)
         self.phase = phase
         self.message = message
         self.timed_out = timed_out
+        self.permanent = permanent
 
     def __repr__(self) -> str:
         limit = ", timed out" if self.timed_out else ""
-        return f"<TransportFailure {self.phase.value}: {self.message}{limit}>"
+        lasting = ", permanent" if self.permanent else ""
+        return f"<TransportFailure {self.phase.value}: {self.message}{limit}{lasting}>"
 
     def __reduce__(self) -> Tuple[object, ...]:
-        return _failure, (self.phase, self.message, self.timed_out)
+        return _failure, (self.phase, self.message, self.timed_out, self.permanent)
 
 
 class TransportClosedError(RuntimeError):
@@ -187,8 +192,8 @@ class TransportClosedError(RuntimeError):
         return type(self), ()
 
 
-def _failure(phase: Phase, message: str, timed_out: bool) -> TransportFailure:
-    return TransportFailure(phase, message, timed_out=timed_out)
+def _failure(phase: Phase, message: str, timed_out: bool, permanent: bool) -> TransportFailure:
+    return TransportFailure(phase, message, timed_out=timed_out, permanent=permanent)
 
 
 def _as_headers(given: Any) -> Headers:

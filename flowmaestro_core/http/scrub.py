@@ -110,7 +110,9 @@ class SecretScrubber:
         message = self.line(failure.message)
         if message == failure.message and not self._repeated_by(failure):
             return failure
-        return TransportFailure(failure.phase, message, timed_out=failure.timed_out)
+        return TransportFailure(
+            failure.phase, message, timed_out=failure.timed_out, permanent=failure.permanent
+        )
 
     def _repeated_by(self, error: BaseException) -> bool:
         """Whether a traceback with `error` would show a secret."""

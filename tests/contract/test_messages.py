@@ -16,7 +16,6 @@ import pytest
 
 import flowmaestro
 from flowmaestro import FlowMaestroClient, StreamTimes, Timeout, webhooks
-from flowmaestro.log_to_stderr import log_to_stderr
 from flowmaestro_core.context import Context
 from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_core.options import ClientOptions
@@ -127,10 +126,6 @@ MESSAGES: List[Row] = [
     (
         lambda: Timeout(5, connect=math.nan),
         "connect must be a positive number of seconds, not nan",
-    ),
-    (
-        lambda: log_to_stderr("loud"),
-        "FLOWMAESTRO_LOG must be debug, info or warning, not 'loud'",
     ),
     # Ids, pages, filters
     (lambda: client().workflows.get(7), "workflow_id must be a str, not int"),

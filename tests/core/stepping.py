@@ -100,9 +100,12 @@ def an_error(code: str, message: str = "", **details: Any) -> Dict[str, Any]:
     return {"error": {"code": code, "message": message or code, "details": details}}
 
 
-def a_failure(phase: Phase = Phase.MAYBE_PROCESSED, *, timed_out: bool = False) -> TransportFailure:
+def a_failure(
+    phase: Phase = Phase.MAYBE_PROCESSED, *, timed_out: bool = False, permanent: bool = False
+) -> TransportFailure:
     """A failure of the network."""
-    return TransportFailure(phase, "the network is down", timed_out=timed_out)
+    text = "the network is down"
+    return TransportFailure(phase, text, timed_out=timed_out, permanent=permanent)
 
 
 def sse(kind: str, data: Any = None, *, id: Optional[str] = None) -> bytes:
@@ -166,9 +169,10 @@ class Stepper:
         phase: Phase = Phase.MAYBE_PROCESSED,
         *,
         timed_out: bool = False,
+        permanent: bool = False,
         after: float = 0.0,
     ) -> Action:
-        failure = a_failure(phase, timed_out=timed_out)
+        failure = a_failure(phase, timed_out=timed_out, permanent=permanent)
         return self.report(Report("transport_failed", (failure,), after))
 
     def opens(

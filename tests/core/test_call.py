@@ -216,6 +216,16 @@ def test_a_call_that_may_have_been_processed_is_not_sent_again(phase: Phase) -> 
     assert len(call.sent) == 1
 
 
+@pytest.mark.parametrize("call", [GET, EXECUTE])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_permanent_failure_is_not_retried(call: Any, stream: bool) -> None:
+    call = started(call, stream=stream)
+    assert isinstance(call.fails(Phase.NOT_SENT, permanent=True), Fail)
+    assert isinstance(call.error, ConnectionError)
+    assert call.error.gave_up == "another attempt would fail in the same way"
+    assert len(call.error.attempts) == 1
+
+
 def test_a_call_that_was_not_sent_is_sent_again() -> None:
     call = started(EXECUTE)
     call.fails(Phase.NOT_SENT)

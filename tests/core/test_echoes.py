@@ -244,7 +244,7 @@ def test_of_a_reply_that_is_not_what_was_asked_for() -> None:
 
 def a_failure(message: str, quoted: Optional[str] = None) -> TransportFailure:
     """A failure as a transport raises it, because of what its library said."""
-    failure = TransportFailure(Phase.REPLY_BROKEN, message, timed_out=True)
+    failure = TransportFailure(Phase.REPLY_BROKEN, message, timed_out=True, permanent=True)
     if quoted is not None:
         failure.__cause__ = OSError("trouble")
         failure.__cause__.__context__ = ValueError(f"bad line: {quoted}")
@@ -274,6 +274,7 @@ def test_of_a_failure(where: str) -> None:
     cause = call.error.__cause__
     assert isinstance(cause, TransportFailure)
     assert (cause.phase, cause.timed_out) == (failure.phase, failure.timed_out)
+    assert cause.permanent
     assert cause.__cause__ is None
     assert call.error.message == f"{cause.message} (reply broken)"
     assert cause.message.isprintable()

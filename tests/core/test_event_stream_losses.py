@@ -10,8 +10,8 @@ import pytest
 from followed import CONNECTED, ENDED, RUNNING, THREAD, kinds, opened, reconnected, streaming
 from stepping import KEEPALIVE, Stepper, an_error, sse
 
-from flowmaestro_core.actions import Close, Done, Open, Read, Send, Wait
-from flowmaestro_core.errors import Attempt, RateLimitError, StreamError
+from flowmaestro_core.actions import Close, Done, Fail, Open, Read, Send, Wait
+from flowmaestro_core.errors import Attempt, ConnectionError, RateLimitError, StreamError
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
 
@@ -47,6 +47,15 @@ def test_a_lost_connection_is_made_anew_and_the_gap_is_marked(clean: bool) -> No
     stream.takes()
     assert isinstance(stream.receives(CONNECTED), Read)
     assert kinds(stream) == ["connected", "stream:reconnected"]
+
+
+def test_a_permanent_failure_ends_the_stream_at_once() -> None:
+    stream = opened()
+    stream.fails(Phase.REPLY_BROKEN)
+    stream.waits()
+    assert isinstance(stream.fails(Phase.NOT_SENT, permanent=True), Fail)
+    assert isinstance(stream.error, ConnectionError)
+    assert stream.error.execution_id == "ex_1"
 
 
 @pytest.mark.parametrize(

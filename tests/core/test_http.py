@@ -148,16 +148,18 @@ def test_messages_survive_every_pickle(protocol: int) -> None:
 
 
 @pytest.mark.parametrize("phase", Phase)
-@pytest.mark.parametrize("timed_out", [True, False])
+@pytest.mark.parametrize(("timed_out", "permanent"), [(True, False), (False, True)])
 def test_a_failure_says_how_far_it_came_and_survives_a_pickle(
-    phase: Phase, timed_out: bool
+    phase: Phase, timed_out: bool, permanent: bool
 ) -> None:
-    failure = TransportFailure(phase, "broken pipe", timed_out=timed_out)
+    failure = TransportFailure(phase, "broken pipe", timed_out=timed_out, permanent=permanent)
     assert str(failure) == "broken pipe"
     assert phase.value in repr(failure)
     assert ("timed out" in repr(failure)) is timed_out
+    assert ("permanent" in repr(failure)) is permanent
     for twin in (pickle.loads(pickle.dumps(failure)), copy.copy(failure)):
-        assert (twin.phase, twin.message, twin.timed_out) == (phase, "broken pipe", timed_out)
+        assert (twin.phase, twin.message) == (phase, "broken pipe")
+        assert (twin.timed_out, twin.permanent) == (timed_out, permanent)
 
 
 def test_a_closed_transport_says_so() -> None:

@@ -21,6 +21,7 @@ from stepping import (
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import (
     AuthenticationError,
+    ConnectionError,
     NotFoundError,
     RateLimitError,
     ServerError,
@@ -197,6 +198,14 @@ def test_what_may_pass_does_not_end_the_wait(status: int) -> None:
         wait.waits()
     wait.replies(200, COMPLETED)
     assert isinstance(wait.action, Done)
+
+
+def test_a_permanent_failure_ends_the_wait() -> None:
+    wait = started()
+    wait.replies(200, RUNNING)
+    wait.waits()
+    wait.fails(Phase.NOT_SENT, permanent=True)
+    assert isinstance(wait.error, ConnectionError)
 
 
 @pytest.mark.parametrize("phase", list(Phase))

@@ -195,10 +195,13 @@ def test_the_environment_turns_it_on(level, lines):
 
 @pytest.mark.parametrize("client", [FlowMaestroClient, AsyncFlowMaestroClient])
 @pytest.mark.parametrize("level", ["loud", "10", " debug"])
-def test_a_level_that_is_none(monkeypatch, client, level):
+def test_of_a_level_that_is_none_a_warning_tells_once(monkeypatch, capsys, client, level):
     monkeypatch.setenv("FLOWMAESTRO_LOG", level)
-    with pytest.raises(ValueError, match=f"FLOWMAESTRO_LOG must be debug.*not '{level}'"):
+    for _ in range(2):
         client(KEY)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"WARNING FLOWMAESTRO_LOG must be debug, info or warning, not {level!r}")
+    assert logging.getLogger("flowmaestro").level == logging.WARNING
 
 
 def test_standard_error_may_be_gone(monkeypatch, capfd):

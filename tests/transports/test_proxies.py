@@ -91,12 +91,31 @@ class TestPolicy:
 
     @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
     def test_a_variable_that_is_none(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-        monkeypatch.setenv(name, "socks5://user:secret@proxy.example")
-        with pytest.raises(ValueError, match=f"{name.upper()}: SOCKS") as caught:
+        monkeypatch.setenv(name, "ftp://user:secret@proxy.example")
+        with pytest.raises(ValueError, match=f"{name.upper()} must be the URL") as caught:
             Proxies()
         assert "secret" not in str(caught.value)
         Proxies(PROXY)
         Proxies(trust_env=False)
+
+    @pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
+    def test_a_variable_that_names_a_socks_proxy_refuses_what_it_would_carry(
+        self, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setenv(name, "socks5://user:secret@proxy.example")
+        monkeypatch.setenv("HTTPS_PROXY", PROXY)
+        monkeypatch.setenv("NO_PROXY", "exempt.example")
+        proxies = Proxies()
+        assert proxies.proxy_for("https", "api.example", 443) == Proxies(PROXY).proxy_for(
+            "http", "", 80
+        )
+        assert proxies.proxy_for("http", "exempt.example", 80) is None
+        assert proxies.secrets == ()
+        for _ in range(2):
+            with fails(Phase.NOT_SENT, f"{name}: SOCKS is not supported") as caught:
+                proxies.proxy_for("http", "api.example", 80)
+            assert caught.value.permanent
+            assert "secret" not in str(caught.value)
 
     def test_each_scheme_has_its_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HTTP_PROXY", "http://one.example")
@@ -387,10 +406,16 @@ def test_the_environment_is_not_trusted(
     lane: Runner, plain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://nowhere.example")
-    with pytest.raises(ValueError, match="SOCKS"), lane():
-        pass
+    with lane() as transport:
+        for begin in (transport.send, transport.open):
+            with fails(Phase.NOT_SENT, "ALL_PROXY: SOCKS is not supported") as caught:
+                begin(post(plain))
+            assert caught.value.permanent
     with lane(trust_env=False) as transport:
         assert transport.send(post(plain, b"a")).body == b"a"
+    monkeypatch.setenv("NO_PROXY", "*")
+    with lane() as transport:
+        assert transport.send(post(plain, b"b")).body == b"b"
 
 
 def test_socks_is_refused(lane: Runner) -> None:

@@ -23,9 +23,6 @@ def no_trust_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Has Python know of no certificate but those in this folder, which is empty."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
-    monkeypatch.setattr(
-        ssl, "create_default_context", lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    )
     return tmp_path
 
 
@@ -58,7 +55,7 @@ def clear_of_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_trust_store_is_loaded_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     clear_of_certificates(monkeypatch)
     with monkeypatch.context() as loading:
-        loading.setattr(ssl, "create_default_context", None)
+        loading.setattr(ssl, "SSLContext", None)
         needed = tls_when_needed()
     assert needed() is needed() is tls_context()
 
@@ -228,11 +225,41 @@ def secure(scripted: Any, server_tls: ssl.SSLContext) -> Iterator[Any]:
         yield server
 
 
-def test_an_unknown_authority_is_refused(lane: Runner, secure: Any) -> None:
+def test_an_unknown_authority_is_refused_and_not_tried_again(lane: Runner, secure: Any) -> None:
     for trust_env in (True, False):
-        with lane(trust_env=trust_env) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
-            transport.send(post(secure))
+        with lane(trust_env=trust_env) as transport:
+            for begin in (transport.send, transport.open):
+                with fails(Phase.NOT_SENT, r"(?i)certificate.*\(verify= says") as caught:
+                    begin(post(secure))
+                assert caught.value.permanent
     assert not secure.requests
+
+
+def test_keys_are_logged_where_the_environment_says(
+    lane: Runner, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "keys.log"
+    monkeypatch.setenv("SSLKEYLOGFILE", str(log))
+    for verify in (ca_file, False):
+        with warnings.catch_warnings(), lane(verify=verify, trust_env=False) as transport:
+            warnings.simplefilter("ignore")
+            transport.send(post(secure))
+    assert not log.exists()
+    with lane(verify=ca_file) as transport:
+        transport.send(post(secure))
+    assert "TRAFFIC_SECRET" in log.read_text()
+
+
+def test_a_log_of_keys_that_cannot_be_written_is_only_warned_of(
+    lane: Runner, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: Any, caplog: Any
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "absent" / "keys.log"))
+    with lane(verify=ca_file) as transport:
+        transport.send(post(secure))
+    (warned,) = caplog.records
+    assert (warned.name, warned.levelname) == ("flowmaestro", "WARNING")
+    assert "SSLKEYLOGFILE" in warned.getMessage()
+    assert "No such file" in warned.getMessage()
 
 
 def test_another_host_is_refused(

@@ -57,7 +57,9 @@ def failure_of(
         phase, late = Phase.MAYBE_PROCESSED, "no reply in time"
         what = f"the connection was lost before the reply: {reason}"
     message = late if timed_out else what
-    return caused(TransportFailure(phase, message, timed_out=timed_out), error, reason)
+    untrusted = isinstance(error, aiohttp.ClientConnectorCertificateError)
+    failure = TransportFailure(phase, message, timed_out=timed_out, permanent=untrusted)
+    return caused(failure, error, reason)
 
 
 def closed(*, connecting: bool, head_came: bool) -> Exception:

@@ -23,9 +23,10 @@ _DOING = {
 def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
     """The failure for one of `NETWORK_ERRORS`; raise it from `error`."""
     reason = str(error) or type(error).__name__
-    if isinstance(error, ssl.SSLCertVerificationError):
+    untrusted = isinstance(error, ssl.SSLCertVerificationError)
+    if untrusted:
         reason += " (verify= says whom to trust)"
-    return TransportFailure(phase, f"{_DOING[phase]}: {reason}")
+    return TransportFailure(phase, f"{_DOING[phase]}: {reason}", permanent=untrusted)
 
 
 def unsendable() -> TransportFailure:

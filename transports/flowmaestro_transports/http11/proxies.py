@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Tuple, Union
 from urllib.parse import unquote, urlsplit
 
+from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.http.secrets import SHORTEST_SECRET
 from flowmaestro_core.http.urls import can_be_host
 
@@ -62,12 +63,13 @@ class Proxies:
       Loopback addresses have no privilege: list them.
 
     The settings of an operating system (the registry of Windows, the network pane of macOS) do
-    not count. Raises `TypeError` or `ValueError` for a proxy that is none, SOCKS included,
-    naming the argument or the variable, never its value.
+    not count. Raises `TypeError` or `ValueError` for a proxy that is none, naming the argument or
+    the variable, never its value. SOCKS is not supported: as `proxy` it is refused like that, from
+    the environment only when a call would need it (`proxy_for`).
     """
 
     def __init__(self, proxy: Optional[str] = None, *, trust_env: bool = True) -> None:
-        self._by_scheme: Dict[str, Proxy] = {}
+        self._by_scheme: Dict[str, Union[Proxy, str]] = {}  # or why there is none
         self._exempt: List[_Exemption] = []
         if proxy is not None:
             self._by_scheme = dict.fromkeys(_PORTS, _parse("proxy", proxy))
@@ -77,18 +79,22 @@ class Proxies:
     def proxy_for(self, scheme: str, host: str, port: int) -> Optional[Proxy]:
         """The proxy for `scheme://host:port`, or None to go there directly.
 
-        `host` is a name or an address, an IPv6 address without brackets.
+        `host` is a name or an address, an IPv6 address without brackets. Raises
+        `TransportFailure` (*not sent*) where the environment names a SOCKS proxy.
         """
         proxy = self._by_scheme.get(scheme)
-        if proxy is None or not self._exempt:
-            return proxy
-        host = host.lower().rstrip(".")
-        return None if any(each.covers(host, port) for each in self._exempt) else proxy
+        if proxy is not None and self._exempt:
+            host = host.lower().rstrip(".")
+            proxy = None if any(each.covers(host, port) for each in self._exempt) else proxy
+        if isinstance(proxy, str):
+            raise TransportFailure(Phase.NOT_SENT, proxy, permanent=True)
+        return proxy
 
     @property
     def secrets(self) -> Tuple[str, ...]:
         """The credentials of the proxies: each as it is sent, and its password."""
-        sent = [proxy.authorization for proxy in self._by_scheme.values() if proxy.authorization]
+        proxies = [each for each in self._by_scheme.values() if isinstance(each, Proxy)]
+        sent = [proxy.authorization for proxy in proxies if proxy.authorization]
         tokens = [text.partition(" ")[2] for text in sent]
         passwords = [base64.b64decode(token).decode().partition(":")[2] for token in tokens]
         return tuple(text for text in (*sent, *tokens, *passwords) if len(text) >= SHORTEST_SECRET)
@@ -99,7 +105,10 @@ class Proxies:
             source = scheme if settings[scheme] else "all"
             if settings[source]:
                 variable = f"the environment variable {source.upper()}_PROXY"
-                self._by_scheme[scheme] = _parse(variable, settings[source])
+                try:
+                    self._by_scheme[scheme] = _parse(variable, settings[source])
+                except _SocksError as error:
+                    self._by_scheme[scheme] = str(error)
         if self._by_scheme:
             found = map(_Exemption, re.split(r"[,\s]+", _setting("no")))
             self._exempt = [each for each in found if each.pattern]
@@ -113,6 +122,10 @@ def _setting(name: str) -> str:
     if name == "http" and "REQUEST_METHOD" in os.environ:  # on Windows the two names are one
         return "" if os.name == "nt" else os.environ.get("http_proxy", "")
     return os.environ.get(f"{name}_proxy", os.environ.get(f"{name.upper()}_PROXY", ""))
+
+
+class _SocksError(ValueError):
+    """A proxy speaks SOCKS."""
 
 
 class _Exemption:
@@ -158,7 +171,7 @@ def _parse(name: str, url: object) -> Proxy:
         raise bad from None
     if parts.scheme not in _PORTS:
         if parts.scheme.startswith("socks"):
-            raise ValueError(f"{name}: SOCKS is not supported, only http:// and https:// proxies")
+            raise _SocksError(f"{name}: SOCKS is not supported, only http:// and https:// proxies")
         raise bad
     host = parts.hostname or ""
     if not can_be_host(host) or port == 0 or re.search(r"[\s%]", host):

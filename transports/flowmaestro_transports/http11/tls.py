@@ -22,6 +22,7 @@ ClientCert = Union[Path, Tuple[Path, Path], Tuple[Path, Path, str]]
 
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_KEY_LOG = "SSLKEYLOGFILE"
 _Chain = Tuple[str, Optional[str], Optional[str]]
 _Stamp = Tuple[int, ...]
 
@@ -39,7 +40,9 @@ def tls_context(
             certificate and key, `(certificate, key)`, or `(certificate, key, password)`.
         trust_env: whether the environment counts when `verify` is True. The file or directory
             that `REQUESTS_CA_BUNDLE` or else `CURL_CA_BUNDLE` names replaces the trust store;
-            without them `SSL_CERT_FILE` and `SSL_CERT_DIR` do, as OpenSSL has it.
+            without them `SSL_CERT_FILE` and `SSL_CERT_DIR` do, as OpenSSL has it. Whatever
+            `verify` is but a context, TLS keys are logged to the file that `SSLKEYLOGFILE` names;
+            one that cannot be written is passed over with a warning in the log `flowmaestro`.
 
     A context of ours offers HTTP/1.1 alone (ALPN, RFC 7301) and is shared: do not change it. A
     file that has changed since is read again.
@@ -63,7 +66,8 @@ def tls_context(
     environment = tuple(os.environ.get(name) if trust_env else None for name in _OPENSSL)
     files = (*(chain[:2] if chain else ()), bundle and bundle[1], *environment)
     stamps = tuple(_stamp(path) for path in files if path)
-    return _cached(verify is not False, bundle, chain, trust_env, environment, stamps)
+    key_log = os.environ.get(_KEY_LOG) if trust_env else None
+    return _cached(verify is not False, bundle, chain, trust_env, environment, key_log, stamps)
 
 
 def tls_when_needed(
@@ -73,9 +77,9 @@ def tls_when_needed(
 
     What names a file is read now, so that a mistake in it is an error of the call that made it.
     """
-    environment = _BUNDLES + _OPENSSL if trust_env else ()
+    environment = (*_BUNDLES, *_OPENSSL, _KEY_LOG) if trust_env else ()
     if verify is True and client_cert is None and not any(map(os.environ.get, environment)):
-        return partial(_cached, True, None, None, trust_env, (None, None), ())
+        return partial(_cached, True, None, None, trust_env, (None, None), None, ())
     context = tls_context(verify, client_cert, trust_env=trust_env)
     return lambda: context
 
@@ -123,6 +127,7 @@ def _cached(
     chain: Optional[_Chain],
     trust_env: bool,
     environment: Tuple[Optional[str], ...],
+    key_log: Optional[str],
     stamps: Tuple[_Stamp, ...],  # noqa: ARG001 - part of the key
 ) -> ssl.SSLContext:
     if bundle is not None:
@@ -130,7 +135,10 @@ def _cached(
     elif not any(environment) and any(map(os.environ.get, _OPENSSL)):  # OpenSSL reads them
         context = _trusting_the_system()
     else:
-        context = ssl.create_default_context()
+        context = _new_context()
+        context.load_default_certs()
+    if key_log:
+        _log_keys(context, key_log)
     if verified and bundle is None and _trusts_nobody(context, trust_env):
         _trust_certifi(context)
     if not verified:
@@ -144,20 +152,39 @@ def _cached(
     return context
 
 
+def _new_context() -> ssl.SSLContext:
+    """As `ssl.create_default_context`, which would open the file of `SSLKEYLOGFILE`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if sys.version_info >= (3, 13):
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+    return context
+
+
+def _log_keys(context: ssl.SSLContext, path: str) -> None:
+    try:
+        context.keylog_filename = path
+    except OSError as error:
+        import logging
+
+        reason = error.strerror or str(error)
+        logging.getLogger("flowmaestro").warning("%s: %r: %s", _KEY_LOG, path, reason)
+
+
 def _trusting(source: str, path: str) -> ssl.SSLContext:
     folder = os.path.isdir(path)
+    context = _new_context()
     try:
-        return ssl.create_default_context(
+        context.load_verify_locations(
             cafile=None if folder else path, capath=path if folder else None
         )
+        return context
     except (OSError, ValueError) as error:
         raise OSError(f"{source}: {path!r} cannot be read as CA certificates: {error}") from error
 
 
 def _trusting_the_system() -> ssl.SSLContext:
     """As `ssl.create_default_context`, from the places that OpenSSL was built with."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.verify_flags = ssl.create_default_context().verify_flags
+    context = _new_context()
     places = ssl.get_default_verify_paths()
     if os.path.isfile(places.openssl_cafile):
         context.load_verify_locations(cafile=places.openssl_cafile)

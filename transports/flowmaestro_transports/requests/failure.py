@@ -63,7 +63,9 @@ def failure_before_head(error: BaseException, proxy: Optional[str] = None) -> Tr
         phase, what = Phase.MAYBE_PROCESSED, f"the connection was lost before the reply: {reason}"
         late = "no reply in time"
     message = late if timed_out else what
-    return caused(TransportFailure(phase, message, timed_out=timed_out), error, reason)
+    untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
+    failure = TransportFailure(phase, message, timed_out=timed_out, permanent=untrusted)
+    return caused(failure, error, reason)
 
 
 def failure_within_body(error: BaseException) -> TransportFailure:

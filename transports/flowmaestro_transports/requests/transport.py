@@ -218,7 +218,7 @@ class RequestsTransport(NotPicklable):
         """Sends, and gives the reply as soon as its head is there."""
         self._refuse_if_closed()
         sessions, left = self._sessions, limits.left()
-        session = sessions.take()
+        session: Any = None
         proxy: Optional[str] = None
         response: Any = None
         failure = None
@@ -226,11 +226,13 @@ class RequestsTransport(NotPicklable):
             settings = sessions.settings(request.url)
             if settings["proxies"]:
                 proxy = select_proxy(request.url, settings["proxies"])
+            session = sessions.take()
             response = _answer(session, _prepared(request), timeout=left, **settings)
         except ERRORS as error:
             failure = failure_before_head(error, proxy)
         if failure is not None:
-            sessions.give_up(session, None)
+            if session is not None:
+                sessions.give_up(session, None)
             if self._closed and failure.phase is Phase.NOT_SENT:
                 raise TransportClosedError
             raise failure
