@@ -244,7 +244,7 @@ def test_of_a_reply_that_is_not_what_was_asked_for() -> None:
 
 def a_failure(message: str, quoted: Optional[str] = None) -> TransportFailure:
     """A failure as a transport raises it, because of what its library said."""
-    failure = TransportFailure(Phase.REPLY_BROKEN, message, timed_out=True, permanent=True)
+    failure = TransportFailure(Phase.REPLY_BROKEN, message, timed_out=True)
     if quoted is not None:
         failure.__cause__ = OSError("trouble")
         failure.__cause__.__context__ = ValueError(f"bad line: {quoted}")
@@ -274,7 +274,6 @@ def test_of_a_failure(where: str) -> None:
     cause = call.error.__cause__
     assert isinstance(cause, TransportFailure)
     assert (cause.phase, cause.timed_out) == (failure.phase, failure.timed_out)
-    assert cause.permanent
     assert cause.__cause__ is None
     assert call.error.message == f"{cause.message} (reply broken)"
     assert cause.message.isprintable()
@@ -289,6 +288,13 @@ def test_of_a_cause_that_is_no_failure_of_the_network() -> None:
         assert ECHOES.clean(error) is error
         assert (error.__cause__ is not None) is kept
         assert error.__suppress_context__
+
+
+def test_of_a_permanent_failure() -> None:
+    failure = TransportFailure(Phase.NOT_SENT, f"bad name {KEY}", permanent=True)
+    shown = ECHOES.showable(failure)
+    assert KEY not in shown.message
+    assert shown.permanent
 
 
 def test_causes_in_a_circle() -> None:
