@@ -520,8 +520,10 @@ def test_no_proxy_there(lane: Runner) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_must_prove_who_it_is(lane: Runner, tls_way: Any, scheme: str) -> None:
-    with lane(proxy=tls_way.with_user) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
+    refused = fails(Phase.NOT_SENT, r"(?i)certificate.*\(verify= says")
+    with lane(proxy=tls_way.with_user) as transport, refused as caught:
         transport.send(Request("GET", f"{scheme}://origin.example/", Headers()))
+    assert caught.value.permanent
     assert not tls_way.requests
 
 

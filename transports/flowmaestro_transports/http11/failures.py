@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-
 from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_transports.http11.exchange import ReplyError, RequestError
 
@@ -23,7 +21,8 @@ _DOING = {
 def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
     """The failure for one of `NETWORK_ERRORS`; raise it from `error`."""
     reason = str(error) or type(error).__name__
-    untrusted = isinstance(error, ssl.SSLCertVerificationError)
+    # Only `ssl.SSLCertVerificationError` has a `verify_code`. That of a proxy is a cause.
+    untrusted = hasattr(error, "verify_code") or hasattr(error.__cause__, "verify_code")
     if untrusted:
         reason += " (verify= says whom to trust)"
     return TransportFailure(phase, f"{_DOING[phase]}: {reason}", permanent=untrusted)
