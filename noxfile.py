@@ -41,6 +41,9 @@ NEWEST = INSTALLED[-1]
 PARALLEL = ("--numprocesses=6", "--dist=worksteal")
 """The suite waits more than it works, whatever the cores: real sockets, real time limits."""
 
+MERMAID = "mermaid@12.3.0"
+"""What draws the state diagrams of the site."""
+
 nox.needs_version = ">=2024.4"
 nox.options.sessions = [
     "lint",
@@ -154,6 +157,28 @@ def fuzz(session: nox.Session) -> None:
     session.run("python", "tests/fuzz/harness/fuzz.py", *session.posargs)
 
 
+def build_site(session: nox.Session) -> None:
+    """Gather the pages in `build/pages`, and make the site of them in `build/site`."""
+    session.install("--editable", ".[docs]")
+    session.run("python", "docs/site.py", "build/pages")
+    mermaid = Path("build/pages/assets/mermaid.min.js")
+    mermaid.parent.mkdir(exist_ok=True)
+    mermaid.touch()  # while it is empty, a browser loads the library from elsewhere
+    if shutil.which("npm"):
+        folder = session.create_tmp()
+        session.run("npm", "install", "--silent", "--prefix", folder, MERMAID, external=True)
+        shutil.copy(Path(folder, "node_modules/mermaid/dist/mermaid.min.js"), mermaid)
+    session.run("zensical", "build", "--strict", "--clean")
+
+
+@nox.session(python="3.13")
+def docs(session: nox.Session) -> None:
+    """The site, in `build/site`: what a page shows is run, every link and name is checked."""
+    session.install("--editable", ".[test]")
+    session.run("pytest", "tests/house/test_docs.py", "--numprocesses=2")
+    build_site(session)
+
+
 @nox.session(python=NEWEST)
 def bench(session: nox.Session) -> None:
     """The benchmarks, or those named after `--`; each peer gets an environment of its own."""
@@ -162,12 +187,14 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def browser(session: nox.Session) -> None:
-    """The inspector of `serve` in a real browser; pictures go to the folder named after `--`."""
+    """The inspector and the site in a real browser; pictures go to the folder named after `--`."""
     if not shutil.which("chromium"):
         session.skip("chromium is NOT INSTALLED here")
     session.install("--editable", ".[test]", "playwright>=1.49")
     folder = session.posargs[0] if session.posargs else session.create_tmp()
     session.run("python", "tests/browser/inspector_in_a_browser.py", folder)
+    build_site(session)
+    session.run("python", "tests/browser/site_in_a_browser.py", "build/site", folder)
 
 
 @nox.session(python=INSTALLED)

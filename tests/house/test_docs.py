@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import functools
 import importlib.util
 import inspect
 import io
+import pkgutil
 import re
 import subprocess
 import sys
@@ -16,9 +19,19 @@ from unittest import mock
 
 import pytest
 
+import flowmaestro
+import flowmaestro.webhooks
+import flowmaestro_transports
+from flowmaestro import errors, testing
+from flowmaestro import types as flowmaestro_types
 from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro.testing import running_server as serving
+from flowmaestro_core import machine
+from flowmaestro_transports import causes
 
+PUBLIC = [flowmaestro, errors, flowmaestro_types, testing, flowmaestro_transports]
+HOMES = [*PUBLIC, builtins, causes, machine]
+"""Where the names that pages show are."""
 ROOT = Path(__file__).parents[2]
 CONTRACT = ROOT / "docs" / "python-sdk.md"  # tests/contract runs that one
 PAGES = [
@@ -34,6 +47,7 @@ DEMO = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/python -m 
 CHECK = "python3 -m venv .venv && .venv/bin/pip install nox && .venv/bin/nox"
 OTHER_COMMANDS = {
     "pip install flowmaestro",
+    "python -m flowmaestro demo",
     "pip install flowmaestro[testing]",
     "pytest -p flowmaestro.testing.conformance.grid",
     "pytest --flowmaestro-cassettes=once",
@@ -54,7 +68,9 @@ OTHER_COMMANDS = {
     ".venv/bin/ruff format",
     ".venv/bin/lint-imports",
 }
-NOT_RUN = {"text", "mermaid"}
+NOT_RUN = {"text", "mermaid", "py"}
+"""`py` is a signature."""
+FRAMEWORKS = {"fastapi", "flask", "django"}
 OUTPUT = "output"
 """What a block of Python prints, in the block that follows it; `...` stands for any lines."""
 
@@ -106,6 +122,17 @@ def run(block, namespace):
     return printed.getvalue()
 
 
+@contextlib.contextmanager
+def named_if_not_installed():
+    """Skip a block that shows a framework which is not there; the extra `test` has all of them."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in FRAMEWORKS:
+            raise
+        pytest.skip(f"{error.name} is NOT INSTALLED here")
+
+
 def outputs_of(block):
     """The lines that a block says it prints, be it in the block behind it."""
     yield from (found["output"] for found in _SHOWN.finditer(block.text))
@@ -118,6 +145,7 @@ def outputs_of(block):
 def test_python_blocks_run_and_print_what_they_say(block, flowmaestro_client, monkeypatch):
     """Clients that are given no transport talk to a fake in memory; the others to a server."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(named_if_not_installed())
         if block.page in OVER_SOCKETS:
             url = stack.enter_context(serving(FakeFlowMaestro()))
             monkeypatch.setenv("FLOWMAESTRO_BASE_URL", url)
@@ -163,9 +191,9 @@ def test_shell_blocks_hold_known_commands(block):
     assert set(block.text.splitlines()) <= {DEMO, CHECK, *OTHER_COMMANDS}
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_no_block_escapes(block):
-    assert block.info in {"python", "sh", OUTPUT, *NOT_RUN}
+def test_no_block_escapes():
+    known = {"python", "sh", OUTPUT, *NOT_RUN}
+    assert [str(block) for block in BLOCKS if block.info not in known] == []
 
 
 def test_the_readme_shows_the_two_commands():
@@ -199,14 +227,102 @@ def headings_of(page):
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+@functools.cache
+def script(name):
+    """A script of the documentation, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    with mock.patch("sys.dont_write_bytecode", True):
+        spec.loader.exec_module(module)
+    return module
+
+
+NAMED = re.compile(
+    r"`(?:await )?(?:client\.)?(?P<name>[\w.]+)(?=[`(])|^::: (?P<shown>[\w.]+)", re.MULTILINE
+)
+"""What a page names: code that begins with a dotted name, or what mkdocstrings shows."""
+PACKAGES = {"flowmaestro", "flowmaestro_core", "flowmaestro_transports"}
+
+
+def has(owner, name):
+    """Whether a dotted name leads somewhere from `owner`."""
+    try:
+        functools.reduce(getattr, name.split("."), owner)
+    except AttributeError:
+        return False
+    return True
+
+
+def exists(name, resources):
+    """Whether a name of ours is there; a name that is not ours counts as there."""
+    root, _, rest = name.partition(".")
+    if rest in {"", "md", "py"}:
+        ours = re.fullmatch(r"[A-Z]\w+(Error|Transport)", root)
+        return not ours or any(hasattr(home, root) for home in HOMES)
+    if root in PACKAGES:
+        try:
+            return pkgutil.resolve_name(name) is not None
+        except (AttributeError, ImportError):
+            return False
+    owners = [resources[root]] if root in resources else []
+    owners += [flowmaestro.webhooks] if root == "webhooks" else []
+    owners += [FakeFlowMaestro()] if root == "fake" else []
+    return not owners or any(has(owner, rest) for owner in owners)
+
+
+def missing_names(page, text):
+    """What a page names that a client, a package or the fake does not have, by page and line."""
+    resources = script("reference").resources()
+    for found in NAMED.finditer(text):
+        name = found["name"] or found["shown"]
+        if not exists(name, resources):
+            yield f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, found.start()) + 1}: {name}"
+
+
+class TestReference:
+    def test_it_is_what_the_packages_give(self):
+        assert script("reference").main(["--check"]) == 0, "run `python docs/reference.py`"
+
+    def test_a_changed_docstring_is_noticed(self, monkeypatch, capsys):
+        monkeypatch.setattr(errors.ConflictError, "__doc__", "Changed.")
+        assert script("reference").main(["--check"]) == 1
+        assert "errors.md is out of date" in capsys.readouterr().out
+
+    def test_every_public_name_is_there(self):
+        text = "\n".join(
+            page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md")
+        )
+        described = set(re.findall(r"^(?:## |::: )(?:client\.)?(.*)$", text, re.MULTILINE))
+        described |= {name.rpartition(".")[2] for name in described}
+        public = {name for home in PUBLIC for name in home.__all__ if not name.startswith("__")}
+        methods = {
+            f"{name}.{method}"
+            for name, resource in script("reference").resources().items()
+            for method, _ in script("reference").methods_of(resource)
+        }
+        assert public - described == set()
+        assert methods - described == set()
+
+    @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+    def test_a_page_names_only_what_exists(self, page):
+        text = _BLOCK.sub(
+            lambda found: "\n" * found[0].count("\n"), page.read_text(encoding="utf-8")
+        )
+        assert list(missing_names(page, text)) == []
+
+    def test_a_name_that_does_not_exist_is_reported_with_page_and_line(self):
+        page = ROOT / "README.md"
+        text = "Call `client.workflows.start(...)`,\n`workflows.run`, or\ncatch `LostError`."
+        assert list(missing_names(page, text)) == [
+            "README.md:1: workflows.start",
+            "README.md:3: LostError",
+        ]
+
+
 class TestDiagrams:
     @pytest.fixture
     def diagrams(self):
-        spec = importlib.util.spec_from_file_location("diagrams", ROOT / "docs" / "diagrams.py")
-        module = importlib.util.module_from_spec(spec)
-        with mock.patch("sys.dont_write_bytecode", True):
-            spec.loader.exec_module(module)
-        return module
+        return script("diagrams")
 
     def test_the_page_is_what_the_tables_give(self, diagrams):
         assert diagrams.main(["--check"]) == 0, "run `python docs/diagrams.py`"

@@ -1,0 +1,388 @@
+"""Writes `docs/reference/` from the packages as they are at run time.
+
+python docs/reference.py            # write the pages
+python docs/reference.py --check    # exit with status 1 if one is out of date
+
+Methods are described by their signatures, docstrings, first requests and the fields of what they
+return; mkdocstrings would show the builders behind them. The pages `testing.md` and `transports.md`
+name what mkdocstrings describes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple, Union, get_args, get_origin, get_type_hints
+
+import flowmaestro
+import flowmaestro.errors
+import flowmaestro.resources
+import flowmaestro.testing
+import flowmaestro.types
+import flowmaestro.webhooks
+import flowmaestro_core.resources
+import flowmaestro_transports
+from flowmaestro_core.actions import Open, Send
+from flowmaestro_core.calls.call import Call
+from flowmaestro_core.context import Context
+from flowmaestro_core.operation import iterating_endpoint, outcomes
+from flowmaestro_core.options import ClientOptions
+
+FOLDER = Path(__file__).with_name("reference")
+EXAMPLES = Path(__file__).with_name("method_examples.py")
+NOTE = "<!-- This page is generated: run `python docs/reference.py` after a change. -->"
+GIVEN = {"events": ["test"], "execution_ids": ["ID"], "inputs": [{}], "url": "https://example.com"}
+"""Required arguments for which `"ID"` will not do."""
+SAFE = "Retried: yes, it can be repeated without harm."
+UNSAFE = (
+    "Retried: only if nothing was sent, after 429, or after 503 with `Retry-After`: "
+    "[what is safe](../errors.md#what-is-retried)."
+)
+OPTIONS = ("Hooks", "RequestInfo", "ResponseInfo", "RetryInfo", "StreamTimes", "Timeout")
+
+TYPES = {name: getattr(flowmaestro.types, name) for name in sorted(flowmaestro.types.__all__)}
+NAMES = {kind: name for name, kind in TYPES.items()}
+_SECTION = re.compile(r"^(?P<title>\S.*):\n(?P<items>(?=[ ]{4})(?:[ ]{4}.*\n?|\n)+)", re.MULTILINE)
+_ITEM = re.compile(r"^(?P<names>[\w, ]+): (?P<text>.*(?:\n .*)*)", re.MULTILINE)
+
+
+def resources() -> Dict[str, Any]:
+    """The classes behind a client's attributes, by attribute."""
+    core = flowmaestro_core.resources
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", n).lower(): getattr(core, n) for n in core.__all__}
+
+
+def methods_of(resource: Any) -> Iterator[Tuple[str, Any]]:
+    """The names of a resource's methods, and their descriptors."""
+    for name, entry in vars(resource).items():
+        if not name.startswith("_"):
+            yield name, entry
+
+
+def pages() -> Dict[str, str]:
+    """The text of each page, by file name."""
+    examples = examples_by_name()
+    made = {
+        f"{name.replace('_', '-')}.md": resource_page(name, resource, examples)
+        for name, resource in resources().items()
+    }
+    made["client.md"] = client_page(examples)
+    made["errors.md"] = page("Errors", "Import them from `flowmaestro`.", errors())
+    made["types.md"] = page("Types", "Import them from `flowmaestro.types`.", types())
+    made["testing.md"] = directives("Testing kit", flowmaestro.testing, flowmaestro.testing.__all__)
+    made["transports.md"] = directives(
+        "Transports",
+        flowmaestro_transports,
+        [name for name in flowmaestro_transports.__all__ if name not in flowmaestro.__all__],
+    )
+    made["webhook-verification.md"] = directives(
+        "Webhook verification", flowmaestro.webhooks, ["verify", "parse"]
+    )
+    made["index.md"] = index_page()
+    if examples:
+        raise LookupError(f"{EXAMPLES.name} has examples of what does not exist: {list(examples)}")
+    return made
+
+
+def page(title: str, introduction: str, sections: Any) -> str:
+    """A page of sections."""
+    return "\n\n".join([f"# {title}", NOTE, introduction, *sections]) + "\n"
+
+
+def index_page() -> str:
+    """All methods on one page, with the first sentence of each."""
+    sections = []
+    for name, resource in resources().items():
+        file = f"{name.replace('_', '-')}.md"
+        rows = [
+            (f"[`{name}.{method}`]({file}#{anchor(f'{name}.{method}')})", first_sentence(entry))
+            for method, entry in methods_of(resource)
+        ]
+        sections += [f"## {name}", table(("method", "what it does"), rows)]
+    rest = """\
+## Everything else
+
+* [Clients and options](client.md): constructors, `with_options`, `request`, hooks, time limits
+* [Errors](errors.md)
+* [Types](types.md) of replies and events
+* [Webhook verification](webhook-verification.md)
+* [Testing kit](testing.md)
+* [Transports](transports.md)
+* [The contract](../python-sdk.md): the published description of the SDK"""
+    return page("Reference", "Every method of a client.", [*sections, rest])
+
+
+def resource_page(name: str, resource: Any, examples: Dict[str, str]) -> str:
+    """One resource with its methods."""
+    sections = []
+    for method, entry in methods_of(resource):
+        build = getattr(resource, method)
+        facts = [f"## {name}.{method}", signature(build, f"client.{name}.{method}")]
+        facts.append(prose(entry.__doc__))
+        facts.append(f"**Returns** {returns(build, entry)}")
+        facts.append(request(build))
+        facts.append(f"```python\n{examples.pop(f'{name}.{method}')}```")
+        sections.append("\n\n".join(facts))
+    return page(f"client.{name}", prose(resource.__doc__), sections)
+
+
+def client_page(examples: Dict[str, str]) -> str:
+    """The constructor of the clients, their own methods, and the options objects."""
+    client = flowmaestro.FlowMaestroClient
+    sections = [
+        "## FlowMaestroClient",
+        signature(client, "FlowMaestroClient"),
+        prose(client.__init__.__doc__),
+        f"```python\n{examples.pop('FlowMaestroClient')}```",
+        "## AsyncFlowMaestroClient",
+        prose(flowmaestro.AsyncFlowMaestroClient.__init__.__doc__),
+    ]
+    for name in ("with_options", "request", "close"):
+        method = getattr(client, name)
+        sections += [
+            f"## client.{name}",
+            signature(method, f"client.{name}"),
+            prose(method.__doc__),
+        ]
+        sections.append(f"```python\n{examples.pop(f'client.{name}')}```")
+    for name in OPTIONS:
+        kind = getattr(flowmaestro, name)
+        sections += [f"## {name}", signature(kind, name), prose(kind.__doc__)]
+    return page("Clients and options", "Import them from `flowmaestro`.", sections)
+
+
+def errors() -> Iterator[str]:
+    """Every error with its base and what it knows."""
+    for name in flowmaestro.errors.__all__:
+        error = getattr(flowmaestro.errors, name)
+        yield f"## {name}"
+        if isinstance(error, type):
+            bases = [it.__name__ for it in error.__mro__[1:]]
+            known = [it for it in bases if it in flowmaestro.errors.__all__]
+            yield from (f"A [`{base}`](#{anchor(base)})." for base in known[:1])
+        yield prose(error.__doc__)
+
+
+def types() -> Iterator[str]:
+    """Every type with its fields, its members or its values."""
+    for name, kind in TYPES.items():
+        yield f"## {name}"
+        if inspect.isclass(kind) and get_origin(kind) is None:
+            yield prose(kind.__doc__ or "")
+            if hasattr(kind, "__total__") or hasattr(kind, "_fields"):
+                yield fields(kind)
+            yield from members(kind)
+        else:
+            yield f"{shown(kind, name)}."
+
+
+def members(kind: Any) -> Iterator[str]:
+    """The public methods and properties of a class."""
+    rows = []
+    for base in reversed(kind.__mro__):
+        for name, member in vars(base).items():
+            is_ours = base.__module__.startswith("flowmaestro") and not name.startswith("_")
+            if is_ours and isinstance(member, property):
+                rows.append((f"`{name}`", flat(member.__doc__)))
+            elif is_ours and inspect.isfunction(member):
+                rows.append((f"`{name}()`", flat(member.__doc__)))
+    if rows:
+        yield table(("member", "what it is"), dict(rows).items())
+
+
+def directives(title: str, module: Any, names: Any) -> str:
+    """A page that mkdocstrings fills."""
+    return page(
+        title,
+        f"Import them from `{module.__name__}`.",
+        [f"::: {module.__name__}.{name}" for name in names],
+    )
+
+
+def signature(made: Any, name: str) -> str:
+    """A call with its parameters, their types and defaults."""
+    lines = []
+    hints = get_type_hints(made.__init__ if inspect.isclass(made) else made)
+    star = False
+    for parameter in inspect.signature(made).parameters.values():
+        if parameter.name == "self":
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not star:
+            star = True
+            lines.append("*,")
+        default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+        hint = plain(hints.get(parameter.name, Any)).replace(" or ", " | ")
+        lines.append(f"{parameter.name}: {hint}{default},")
+    inner = textwrap.indent("\n".join(lines), "    ")
+    return f"```py\n{name}(\n{inner}\n)\n```" if lines else f"```py\n{name}()\n```"
+
+
+def returns(build: Any, entry: Any) -> str:
+    """What a sync client returns, field by field."""
+    given = outcomes(build)[0]
+    if isinstance(entry, iterating_endpoint):
+        item = get_args(given)[0] if get_args(given) else given
+        handle = get_origin(given) or given
+        what = shown(handle) if handle in TYPES.values() else "an iterator"
+        of = "" if item is given else f" of {shown(item)}"
+        return f"{what}{of}. On an async client, use `async for`.{details(item)}"
+    data = get_args(given)[0] if get_origin(given) is flowmaestro.types.Reply else given
+    if data is given:
+        return f"{shown(given)}.{details(given)}"
+    item = get_args(data)[0] if get_origin(data) is list else data
+    where = 'a list of rows in `["data"]`' if item is not data else '`["data"]`'
+    return f"[`Reply`](types.md#reply) with {where}: {shown(item)}.{details(item)}"
+
+
+def details(item: Any) -> str:
+    """The table of a dict's fields, where it has one."""
+    return f"\n\n{fields(item)}" if hasattr(item, "__total__") else ""
+
+
+def fields(kind: Any) -> str:
+    """The keys of a `TypedDict`, or the fields of a named tuple."""
+    hints = get_type_hints(kind)
+    optional = getattr(kind, "__optional_keys__", ())
+    rows = [
+        (f"`{name}`", shown(hint) + (", may be absent" if name in optional else ""))
+        for name, hint in hints.items()
+    ]
+    return table(("key", "value"), rows)
+
+
+def request(build: Any) -> str:
+    """The first request of a method, and whether it is retried."""
+    parameters = inspect.signature(build).parameters.values()
+    given = {
+        it.name: GIVEN.get(it.name, it.name.upper()) for it in parameters if it.default is it.empty
+    }
+    operation = build(**given)
+    context = Context(ClientOptions("fm_live_..."))
+    action = operation.machine(context, "token").start(0.0, 0.5)
+    safe = getattr(operation, "repeatable", True) if isinstance(operation, Call) else None
+    if not isinstance(action, (Open, Send)):
+        return f"Polls each execution. {SAFE}"
+    sent = action.request
+    if safe is None:
+        safe = sent.method == "GET"
+    path = sent.url.partition("/api/v1")[2].partition("?")[0]
+    path = re.sub(r"/([A-Z_]{2,})", lambda found: f"/{{{found[1].lower()}}}", path)
+    path = path.replace("{id}", "{execution_id}")
+    first = "" if isinstance(operation, Call) else "begins with "
+    return f"Request: {first}`{sent.method} {path}`. {SAFE if safe else UNSAFE}"
+
+
+def prose(docstring: Any) -> str:
+    """A docstring as Markdown: its lists of arguments and errors become lists."""
+
+    def listed(found: Any) -> str:
+        title = {"Args": "Parameters"}.get(found["title"], found["title"])
+        items = []
+        for item in _ITEM.finditer(textwrap.dedent(found["items"])):
+            names = ", ".join(f"`{name}`" for name in item["names"].split(", "))
+            items.append(f"* {names}: {' '.join(item['text'].split())}")
+        return f"**{title}**\n\n" + "\n".join(items) + "\n\n"
+
+    text = inspect.cleandoc(docstring or "") + "\n"
+    text = re.sub(r"```python\n.*?```\n", "", text, flags=re.DOTALL)
+    text = re.sub(r"`docs/(\w+)\.md`", r"[\1](../\1.md)", _SECTION.sub(listed, text))
+    return linked(re.sub(r"\n{3,}", "\n\n", text).strip())
+
+
+def linked(text: str) -> str:
+    """A text in which the names of types and errors lead to their descriptions."""
+
+    def link(found: Any) -> str:
+        name = found[1]
+        if name in TYPES:
+            return f"[`{name}`](types.md#{anchor(name)})"
+        if name in flowmaestro.errors.__all__:
+            return f"[`{name}`](errors.md#{anchor(name)})"
+        return str(found[0])
+
+    return re.sub(r"(?<!\[)`(\w+)`", link, text)
+
+
+def shown(hint: Any, alias: str = "") -> str:
+    """A type as Markdown, public ones with a link to their description."""
+    text = plain(hint, alias)
+    links = [name for name in TYPES if re.search(rf"\b{name}\b", text)]
+    if len(links) == 1:
+        return f"[`{text}`](types.md#{anchor(links[0])})"
+    return f"`{text}`" if not links or alias == "" else listing(hint)
+
+
+def listing(union: Any) -> str:
+    """The members of a union of public types."""
+    return ", ".join(shown(member) for member in get_args(union))
+
+
+def plain(hint: Any, alias: str = "") -> str:
+    """A type in words that do not differ between versions of Python."""
+    known = NAMES.get(hint)
+    if known and known != alias:
+        return known
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Union:
+        rest = [it for it in args if it is not type(None)]
+        if len(rest) < len(args):
+            whole = plain(Union[tuple(rest)])
+            return whole if whole == "Any" else f"{whole} or None"
+        return " or ".join(map(plain, rest))
+    if str(origin) == "typing.Literal":
+        return " | ".join(map(repr, args))
+    if hint is type(None):
+        return "None"
+    name = getattr(origin or hint, "__name__", None) or str(hint).replace("typing.", "")
+    if not args:
+        return {"TypeVar": "Any"}.get(name, name.lstrip("~+"))
+    if isinstance(args[0], list):
+        return f"Callable[[{', '.join(map(plain, args[0]))}], {plain(args[1])}]"
+    return f"{name}[{', '.join(map(plain, args))}]"
+
+
+def first_sentence(entry: Any) -> str:
+    return re.split(r"(?<=\.)\s|; ", " ".join(entry.__doc__.split()))[0].rstrip(".")
+
+
+def flat(docstring: Any) -> str:
+    return linked(" ".join(docstring.split()))
+
+
+def table(headings: Tuple[str, str], rows: Any) -> str:
+    """A table of two columns."""
+    lines: List[Tuple[str, str]] = [headings, ("---", "---"), *rows]
+    return "\n".join(
+        f"| {first} | {second.replace('|', chr(92) + '|')} |" for first, second in lines
+    )
+
+
+def anchor(title: str) -> str:
+    """The id of a heading."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+def examples_by_name() -> Dict[str, str]:
+    """The parts of the file of examples, each under a comment with its name."""
+    parts = re.split(r"^# (\S+)\n", EXAMPLES.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {name: f"{code.strip()}\n" for name, code in zip(parts[1::2], parts[2::2])}
+
+
+def main(arguments: List[str]) -> int:
+    made = pages()
+    if arguments != ["--check"]:
+        for name, text in made.items():
+            (FOLDER / name).write_text(text, encoding="utf-8")
+        return 0
+    there = {file.name: file.read_text(encoding="utf-8") for file in FOLDER.glob("*.md")}
+    stale = sorted(name for name in {*made, *there} if made.get(name) != there.get(name))
+    for name in stale:
+        print(f"docs/reference/{name} is out of date: run `python docs/reference.py`")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

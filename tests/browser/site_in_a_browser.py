@@ -1,0 +1,89 @@
+"""Each page of the site in a real browser, wide and narrow, and what a reader searches for.
+
+Run by `nox -s browser`, with Playwright and a Chromium of the system's.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import re
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+SEARCHES = {
+    "leaving a stream early": "streaming/#leave-a-stream-early",
+    "resuming a batch": "batches/",
+    "custom CA": "networks/#certificates",
+    "testing a 429": "errors/#test-a-429",
+    "writing a transport": "transports/",
+}
+"""What a reader types, and where one of the first three results leads."""
+PICTURES = {"", "streaming", "reference/workflows", "reference/testing", "state-diagrams"}
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def main(site: Path, pictures: Path) -> None:
+    """Open every page, then search; raises where something is not as it should be."""
+    handler = functools.partial(Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        names = sorted(
+            file.parent.relative_to(site).as_posix().strip(".") for file in site.rglob("index.html")
+        )
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            )
+            for width in (1280, 390):
+                open_all(chromium, url, names, width, pictures)
+            for words, where in SEARCHES.items():
+                search(chromium, url, words, where, pictures)
+        server.shutdown()
+    print(f"{len(names)} pages, each at two widths, and {len(SEARCHES)} searches")
+
+
+def open_all(chromium, url, names, width, pictures):
+    page = chromium.new_page(viewport={"width": width, "height": 900})
+    trouble = []
+    page.on("console", lambda message: trouble.append(f"{page.url}: {message.text}"))
+    page.on("pageerror", lambda error: trouble.append(f"{page.url}: {error}"))
+    for name in names:
+        page.goto(f"{url}{name}", wait_until="load")
+        page.wait_for_timeout(100)  # for what the page does by itself
+        assert page.locator("h1").count() >= 1, name
+        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert wide <= 0, f"{name} is {wide} pixels too wide at {width}"
+        if name in PICTURES:
+            page.screenshot(path=pictures / f"site-{name.replace('/', '-') or 'start'}-{width}.png")
+    assert trouble == [], trouble
+    page.close()
+
+
+def search(chromium, url, words, where, pictures):
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(url, wait_until="networkidle")
+    page.keyboard.press("/")
+    page.wait_for_timeout(500)  # the dialog takes the keys once it has opened
+    page.keyboard.type(words)
+    page.wait_for_timeout(1000)
+    page.screenshot(path=pictures / f"search-{words.replace(' ', '-')}.png")
+    found = [link.get_attribute("href") for link in page.locator("a[href*='?h=']").all()][:3]
+    leads = [re.sub(r"\?h=[^#]*", "", href)[len(url) :] for href in found]
+    assert any(lead.startswith(where) for lead in leads), f"{words!r} leads to {leads}"
+    page.close()
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    main(Path(sys.argv[1]), folder)
