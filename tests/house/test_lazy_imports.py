@@ -46,6 +46,29 @@ def test_a_client_is_made_without_an_http_stack() -> None:
     assert made >= MACHINERY - {"flowmaestro_transports.observing.hooks"}
 
 
+FIRST_CALL = """
+import socket, threading
+
+def serve(server):
+    with server, server.accept()[0] as peer:
+        peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 12\\r\\n\\r\\n" + b'{"data": {}}')
+
+server = socket.create_server(("127.0.0.1", 0))
+address = "http://127.0.0.1:%d" % server.getsockname()[1]
+threading.Thread(target=serve, args=(server,)).start()
+from flowmaestro import FlowMaestroClient
+with FlowMaestroClient("k", base_url=address) as client:
+    client.workflows.get("wf_1")
+"""
+
+
+def test_a_call_over_plain_http_loads_neither_tls_nor_another_stack() -> None:
+    seen = loaded(FIRST_CALL)
+    assert "flowmaestro_transports.sockets.transport" in seen
+    assert not (seen - loaded("import socket, threading")) & (STACKS - {"h11"})
+
+
 def test_an_error_comes_without_the_clients() -> None:
     assert "flowmaestro.client" not in loaded("from flowmaestro import NotFoundError")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import subprocess
 import sys
 from typing import Any
@@ -13,6 +14,13 @@ import requests
 from lanes import LANES
 
 TRANSPORTS = {made.__name__: made for made, _ in LANES.values()}
+
+
+def test_they_are_alike() -> None:
+    """The same arguments in the same order, with the same defaults."""
+    shown = [inspect.signature(made).parameters for made in TRANSPORTS.values()]
+    own = [[each for each in one.values() if each.name != "session"] for one in shown]
+    assert own == own[:1] * len(TRANSPORTS)
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)
@@ -30,6 +38,8 @@ def test_a_bound_below_one(name: str) -> None:
 
 def test_a_session_of_another_stack() -> None:
     with requests.Session() as session:
+        with pytest.raises(ValueError, match="max_connections must be at least 1"):
+            TRANSPORTS["RequestsTransport"](session, max_connections=0)
         with pytest.raises(TypeError, match=r"an instance of aiohttp.ClientSession, not"):
             TRANSPORTS["AiohttpTransport"](session)
         TRANSPORTS["RequestsTransport"](session).close()

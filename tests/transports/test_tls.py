@@ -14,7 +14,7 @@ import trustme
 from lanes import LANES, Runner, fails, post
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
-from flowmaestro_transports.http11 import tls
+from flowmaestro_transports.http11.contexts import context_for
 from flowmaestro_transports.http11.tls import tls_context, tls_when_needed
 
 
@@ -71,13 +71,25 @@ def test_what_names_a_file_is_read_at_once(ca_file: str, monkeypatch: pytest.Mon
     tls_when_needed(trust_env=False)
 
 
+def test_an_environment_that_has_gone_still_counts(
+    ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear_of_certificates(monkeypatch)
+    monkeypatch.setenv("SSL_CERT_FILE", ca_file)
+    monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
+    needed = tls_when_needed()
+    monkeypatch.delenv("SSL_CERT_FILE")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+    assert trusted(needed()) == 1
+
+
 def test_an_environment_that_comes_later_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clear_of_certificates(monkeypatch)
     usual = trusted(tls_context())
     needed = tls_when_needed()
-    tls._cached.cache_clear()
+    context_for.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     assert trusted(needed()) == usual

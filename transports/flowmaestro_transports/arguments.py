@@ -1,19 +1,35 @@
-"""What the constructors of several transports take, checked there and then."""
+"""What the constructors of the transports take, checked there. May touch: the environment."""
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Tuple
 
 from flowmaestro_core.arguments import check_count
+from flowmaestro_transports.http11.proxies import Proxies
+from flowmaestro_transports.http11.tls import ClientCert, TlsContext, Verify, tls_when_needed
 
 
-def check_max_connections(value: object) -> None:
-    """Raises `TypeError` for what is no `int`, `ValueError` for what is below 1."""
-    check_count("max_connections", value)
+def network_options(
+    verify: Verify,
+    client_cert: Optional[ClientCert],
+    proxy: Optional[str],
+    trust_env: bool,
+    max_connections: int,
+) -> Tuple[TlsContext, Proxies]:
+    """What a transport without a session goes by. Raises what its constructor raises."""
+    check_count("max_connections", max_connections)
+    tls = tls_when_needed(verify, client_cert, trust_env=trust_env)
+    return tls, Proxies(proxy, trust_env=trust_env)
 
 
-def check_session(session: Optional[object], kind: type) -> None:
-    """Raises `TypeError` for what is neither of this kind nor None."""
-    if session is not None and not isinstance(session, kind):
+def check_session(session: object, kind: type, max_connections: int, *others: object) -> None:
+    """Check a session of this `kind`. Raises what the constructor of its transport raises.
+
+    `others` are `verify`, `client_cert`, `proxy` and `trust_env`, which it has itself.
+    """
+    check_count("max_connections", max_connections)
+    if not isinstance(session, kind):
         expected = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
         raise TypeError(f"session must be an instance of {expected}, not {type(session).__name__}")
+    if others != (True, None, None, True):
+        raise ValueError("verify, client_cert, proxy and trust_env belong to the session")

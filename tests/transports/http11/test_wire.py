@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowmaestro_transports.http11.tls import tls_context
-from flowmaestro_transports.http11.wire import TlsWire, Want
+from flowmaestro_transports.http11.tls_wire import TlsWire
+from flowmaestro_transports.http11.wire import Want
 
 SCHEDULE = st.lists(st.sampled_from([0, 0, 1, 5, 100, 3000, 20_000]), min_size=1, max_size=40)
 

@@ -22,12 +22,11 @@ from flowmaestro_transports.aiohttp.exchange import NO_ROUTE, Route, head_of
 from flowmaestro_transports.aiohttp.failure import ERRORS, closed, failure_of
 from flowmaestro_transports.aiohttp.limits import Attempt, timeout_at
 from flowmaestro_transports.aiohttp.sessions import OwnSessions
-from flowmaestro_transports.arguments import check_max_connections, check_session
+from flowmaestro_transports.arguments import check_session, network_options
 from flowmaestro_transports.contract import AsyncOpenResponse
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable, warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
-from flowmaestro_transports.http11.proxies import Proxies
-from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_context
+from flowmaestro_transports.http11.tls import ClientCert, Verify
 
 
 class AiohttpTransport(NotPicklable):
@@ -68,22 +67,20 @@ class AiohttpTransport(NotPicklable):
         *,
         verify: Verify = True,
         client_cert: Optional[ClientCert] = None,
-        trust_env: bool = True,
         proxy: Optional[str] = None,
+        trust_env: bool = True,
         max_connections: int = 100,
     ) -> None:
-        check_session(session, aiohttp.ClientSession)
-        check_max_connections(max_connections)
         self._own: Optional[OwnSessions] = None
         self.secrets: Tuple[str, ...] = ()
         """What it sends to its proxies, which nobody is to see."""
         if session is None:
-            context = tls_context(verify, client_cert, trust_env=trust_env)
-            proxies = Proxies(proxy, trust_env=trust_env)
+            tls, proxies = network_options(verify, client_cert, proxy, trust_env, max_connections)
             self.secrets = proxies.secrets
-            self._own = OwnSessions(context, proxies, max_connections)
-        elif (verify, client_cert, trust_env, proxy) != (True, None, True, None):
-            raise ValueError("verify, client_cert, trust_env and proxy belong to the session")
+            self._own = OwnSessions(tls(), proxies, max_connections)
+        else:
+            others = verify, client_cert, proxy, trust_env
+            check_session(session, aiohttp.ClientSession, max_connections, *others)
         self._callers_session = session
         self._settle()
         self._closed = False

@@ -17,7 +17,6 @@ from flowmaestro_transports.anyio.pool import Pool
 from flowmaestro_transports.anyio.steps import carry_out
 from flowmaestro_transports.http11.connection import (
     Connection,
-    TlsContext,
     blaming_the_proxy,
     establish,
     exchange_heads,
@@ -26,6 +25,7 @@ from flowmaestro_transports.http11.connection import (
 from flowmaestro_transports.http11.deadline import AttemptDeadline
 from flowmaestro_transports.http11.exchange import Exchange
 from flowmaestro_transports.http11.routes import Route
+from flowmaestro_transports.http11.tls import TlsContext
 from flowmaestro_transports.http11.wire import TcpWire
 
 

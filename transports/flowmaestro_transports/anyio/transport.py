@@ -17,7 +17,7 @@ from flowmaestro_transports.anyio.attempt import Attempt
 from flowmaestro_transports.anyio.body import AnyioOpenResponse
 from flowmaestro_transports.anyio.pool import Pool
 from flowmaestro_transports.anyio.steps import NETWORK_ERRORS
-from flowmaestro_transports.arguments import check_max_connections
+from flowmaestro_transports.arguments import network_options
 from flowmaestro_transports.driving.fork_guard import NotPicklable, warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import Exchange
@@ -28,9 +28,8 @@ from flowmaestro_transports.http11.failures import (
     too_slow,
     unsendable,
 )
-from flowmaestro_transports.http11.proxies import Proxies
 from flowmaestro_transports.http11.routes import Routes
-from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_when_needed
+from flowmaestro_transports.http11.tls import ClientCert, Verify
 
 T = TypeVar("T")
 
@@ -61,16 +60,14 @@ class AnyioTransport(NotPicklable):
     def __init__(
         self,
         *,
-        max_connections: int = 100,
         verify: Verify = True,
         client_cert: Optional[ClientCert] = None,
         proxy: Optional[str] = None,
         trust_env: bool = True,
+        max_connections: int = 100,
     ) -> None:
-        check_max_connections(max_connections)
+        self._tls, proxies = network_options(verify, client_cert, proxy, trust_env, max_connections)
         self._max_connections = max_connections
-        self._tls = tls_when_needed(verify, client_cert, trust_env=trust_env)
-        proxies = Proxies(proxy, trust_env=trust_env)
         self.secrets = proxies.secrets
         """What it sends to its proxies, which nobody is to see."""
         self._routes = Routes(proxies)

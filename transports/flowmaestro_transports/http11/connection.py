@@ -6,17 +6,14 @@ touch: the socket that it is given.
 
 from __future__ import annotations
 
-import ssl
 from contextlib import contextmanager
-from typing import Callable, Generator, Hashable
+from typing import Generator, Hashable
 
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_transports.http11.exchange import Exchange, RequestWriter
 from flowmaestro_transports.http11.routes import Route
-from flowmaestro_transports.http11.wire import Steps, TcpWire, TlsWire, Want, Wire
-
-TlsContext = Callable[[], ssl.SSLContext]
-"""Gives the context for origins and proxies; it is asked when the first one needs TLS."""
+from flowmaestro_transports.http11.tls import TlsContext
+from flowmaestro_transports.http11.wire import Steps, TcpWire, Want, Wire
 
 
 class Connection:
@@ -69,11 +66,11 @@ def establish(wire: TcpWire, route: Route, tls: TlsContext) -> Generator[Want, N
     scheme, host, _ = route.first_hop
     with blaming_the_proxy(route):
         if scheme == "https":
-            hop = yield from _start_tls(hop, tls(), host)
+            hop = yield from _start_tls(hop, tls, host)
         if route.is_tunnel:
             yield from _open_tunnel(hop, route)
     if route.is_tunnel:
-        hop = yield from _start_tls(hop, tls(), route.origin.host)
+        hop = yield from _start_tls(hop, tls, route.origin.host)
     return Connection(hop, route.key)
 
 
@@ -112,8 +109,10 @@ def receive(wire: Wire, exchange: Exchange) -> None:
         exchange.connection_ended(wire.end or "")
 
 
-def _start_tls(outer: Wire, context: ssl.SSLContext, host: str) -> Generator[Want, None, Wire]:
-    wire = TlsWire(outer, context, host)
+def _start_tls(outer: Wire, tls: TlsContext, host: str) -> Generator[Want, None, Wire]:
+    from flowmaestro_transports.http11.tls_wire import TlsWire
+
+    wire = TlsWire(outer, tls(), host)
     yield from wire.handshake()
     return wire
 

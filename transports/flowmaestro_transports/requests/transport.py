@@ -28,12 +28,11 @@ from flowmaestro_core.http.messages import (
     TransportFailure,
 )
 from flowmaestro_core.timeouts import Timeout
-from flowmaestro_transports.arguments import check_max_connections, check_session
+from flowmaestro_transports.arguments import check_session, network_options
 from flowmaestro_transports.contract import OpenResponse
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable, warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
-from flowmaestro_transports.http11.proxies import Proxies
-from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_context
+from flowmaestro_transports.http11.tls import ClientCert, Verify
 from flowmaestro_transports.requests.body import LONGEST, Body
 from flowmaestro_transports.requests.failure import ERRORS, failure_before_head
 from flowmaestro_transports.requests.sessions import CallersSession, OwnSessions
@@ -103,24 +102,21 @@ class RequestsTransport(NotPicklable):
         *,
         verify: Verify = True,
         client_cert: Optional[ClientCert] = None,
-        trust_env: bool = True,
         proxy: Optional[str] = None,
+        trust_env: bool = True,
         max_connections: int = 100,
     ) -> None:
-        check_session(session, requests.Session)
-        check_max_connections(max_connections)
         self._make_sessions: Callable[[], Union[CallersSession, OwnSessions]]
         self.secrets: Tuple[str, ...] = ()
         """What it sends to its proxies, which nobody is to see."""
         if session is None:
-            context = tls_context(verify, client_cert, trust_env=trust_env)
-            proxies = Proxies(proxy, trust_env=trust_env)
+            tls, proxies = network_options(verify, client_cert, proxy, trust_env, max_connections)
             self.secrets = proxies.secrets
-            self._make_sessions = partial(OwnSessions, context, proxies, max_connections)
-        elif (verify, client_cert, trust_env, proxy) == (True, None, True, None):
-            self._make_sessions = partial(CallersSession, session)
+            self._make_sessions = partial(OwnSessions, tls(), proxies, max_connections)
         else:
-            raise ValueError("verify, client_cert, trust_env and proxy belong to the session")
+            others = verify, client_cert, proxy, trust_env
+            check_session(session, requests.Session, max_connections, *others)
+            self._make_sessions = partial(CallersSession, session)
         self._max_connections = sys.maxsize if session is not None else max_connections
         self._settle()
         self._closed = False

@@ -12,7 +12,6 @@ from typing import Generator, List, TypeVar
 from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_transports.http11.connection import (
     Connection,
-    TlsContext,
     blaming_the_proxy,
     establish,
     exchange_heads,
@@ -21,6 +20,7 @@ from flowmaestro_transports.http11.connection import (
 from flowmaestro_transports.http11.deadline import AttemptDeadline
 from flowmaestro_transports.http11.exchange import Exchange
 from flowmaestro_transports.http11.routes import Route
+from flowmaestro_transports.http11.tls import TlsContext
 from flowmaestro_transports.http11.wire import TcpWire, Want
 from flowmaestro_transports.sockets.dialing import dial
 from flowmaestro_transports.sockets.pool import Pool

@@ -11,7 +11,6 @@ import time
 from typing import Callable, Dict, TypeVar
 
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError
-from flowmaestro_transports.http11.connection import TlsContext
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import Exchange
 from flowmaestro_transports.http11.failures import (
@@ -23,6 +22,7 @@ from flowmaestro_transports.http11.failures import (
     unsendable,
 )
 from flowmaestro_transports.http11.routes import Routes
+from flowmaestro_transports.http11.tls import TlsContext
 from flowmaestro_transports.sockets.attempt import Attempt
 from flowmaestro_transports.sockets.body import SocketOpenResponse
 from flowmaestro_transports.sockets.pool import Pool

@@ -11,7 +11,7 @@ import time
 from typing import Any, Callable, Optional, TypeVar
 
 from flowmaestro_core.http.messages import Request, Response
-from flowmaestro_transports.arguments import check_max_connections
+from flowmaestro_transports.arguments import network_options
 from flowmaestro_transports.contract import (
     InterruptibleTransport,
     OpenResponse,
@@ -19,9 +19,8 @@ from flowmaestro_transports.contract import (
     dice_of,
 )
 from flowmaestro_transports.driving.fork_guard import NotPicklable, warn_unclosed
-from flowmaestro_transports.http11.proxies import Proxies
 from flowmaestro_transports.http11.routes import Routes
-from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_when_needed
+from flowmaestro_transports.http11.tls import ClientCert, Verify
 from flowmaestro_transports.sockets.body import SocketOpenResponse
 from flowmaestro_transports.sockets.calls import Calls
 from flowmaestro_transports.sockets.steps import Step
@@ -54,15 +53,13 @@ class SocketTransport(NotPicklable):
     def __init__(
         self,
         *,
-        max_connections: int = 100,
         verify: Verify = True,
         client_cert: Optional[ClientCert] = None,
         proxy: Optional[str] = None,
         trust_env: bool = True,
+        max_connections: int = 100,
     ) -> None:
-        check_max_connections(max_connections)
-        tls = tls_when_needed(verify, client_cert, trust_env=trust_env)
-        proxies = Proxies(proxy, trust_env=trust_env)
+        tls, proxies = network_options(verify, client_cert, proxy, trust_env, max_connections)
         self.secrets = proxies.secrets
         """What it sends to its proxies, which nobody is to see."""
         self._calls = Calls(max_connections, tls, Routes(proxies))
