@@ -1,11 +1,10 @@
-"""Server-sent events, decoded to the letter of the WHATWG specification.
+"""Server-sent events, decoded as the WHATWG specification says.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html, sections 9.2.5 and 9.2.6.
 """
 
 from __future__ import annotations
 
-from codecs import iterdecode
 from functools import partial
 from io import StringIO
 from itertools import chain
@@ -14,15 +13,12 @@ from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, cast
 from flowmaestro_core.errors import StreamError
 
 MAX_EVENT_SIZE = 16 * 1024 * 1024
-"""Bytes that the lines of one event may have, a comment among them only while it is read."""
-MAX_EVENT_LINES = 1 << 18
-"""Lines that one event may have, comments included: each costs time and memory of its own."""
+"""Bytes that one event may have, with its comments and line ends."""
 
 _BOM = b"\xef\xbb\xbf"
 _LARGE = 64 * 1024
-"""Bytes, or characters, above which memory counts for more than time."""
-_LF, _CR = b"\n\r"
-_FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
+"""Characters above which lines are read one by one, as each takes memory of its own."""
+_CR = 0x0D
 
 
 class ServerSentEvent(NamedTuple):
@@ -61,7 +57,7 @@ class SseDecoder:
     ) -> None:
         self.last_event_id = last_event_id
         self._retry = retry
-        self._max_event_size = self._measure_above = max_event_size
+        self._max_event_size = max_event_size
         self._at_start = True
         self._after_cr = False
         self._held = bytearray()
@@ -80,89 +76,71 @@ class SseDecoder:
     def feed(self, data: bytes) -> List[ServerSentEvent]:
         """The events that `data` completes, in order.
 
-        Raises `StreamError` (code `event_too_large`) when one event exceeds `max_event_size` or
-        `MAX_EVENT_LINES`; the events before it are handed over first, and the next `feed` raises.
+        Raises `StreamError` (code `event_too_large`) when one event exceeds `max_event_size`; the
+        events before it are returned first, and the next `feed` raises.
         """
+        if self._after_cr or _CR in data:
+            data = self._with_line_feeds(data)
         held = self._held
+        new = len(held)
         held.extend(data)
-        if _LF not in data and _CR not in data and len(held) <= self._measure_above:
-            return []
-        new = len(held) - len(data)
-        if self._after_cr or self._at_start or _CR in data or len(held) > self._measure_above:
-            end = self._prepare(new)
+        if self._at_start and not _BOM.startswith(held):
+            self._at_start = False
+            new = 0
+            if held.startswith(_BOM):
+                del held[: len(_BOM)]
+        if len(held) > self._max_event_size:
+            end = self._end_of_whole_blocks()
         else:
             end = held.rfind(b"\n\n", new and new - 1)
         if end < 0:
             return []
-        if end > _LARGE:
-            return self._take_large(end)
         text = held[:end].decode("utf-8", "replace")
         del held[: end + 2]
-        self._measure_above = self._max_event_size
         head, found, content = text.partition("\ndata: ")
         if found and "\n" not in content and "\n" not in head and head.startswith("event: "):
             return [_event((head[7:] or "message", content, self.last_event_id, None))]
+        del content
         return self._read(text)
+
+    def _with_line_feeds(self, data: bytes) -> bytes:
+        """`data` with every line end made a line feed; CRLF may be cut in two."""
+        if not data:
+            return data
+        if self._after_cr:
+            data = data.removeprefix(b"\n")
+        self._after_cr = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _end_of_whole_blocks(self) -> int:
+        """Where the last blank line begins before an event that is too large, or -1."""
+        held, end, start = self._held, -1, 0
+        while start < len(held):
+            blank = held.find(b"\n\n", start)
+            stop = len(held) - held.endswith(b"\n") if blank < 0 else blank
+            if stop - start - held.startswith(b"\n", start) > self._max_event_size:
+                if end < 0:
+                    raise StreamError(
+                        f"One event of the stream is larger than {self._max_event_size} bytes",
+                        code="event_too_large",
+                    )
+                break
+            if blank < 0:
+                break
+            end, start = blank, blank + 2
+        return end
 
     def _read(self, text: str) -> List[ServerSentEvent]:
         """The events of whole blocks: the common ones at a glance, the rest by all the rules."""
         events: List[ServerSentEvent] = []
         last_event_id = self.last_event_id
-        lines = iter(text.split("\n"))
+        lines = iter(text.split("\n")) if len(text) < _LARGE else _lines_of(text)
         for line in lines:
             data, end = next(lines, ""), next(lines, "")
             if line.startswith("event: ") and data.startswith("data: ") and not end:
                 events.append(_event((line[7:] or "message", data[6:], last_event_id, None)))
             else:
-                self._interpret((line, data, end, *lines, ""), events)
-        return events
-
-    def _take_large(self, end: int) -> List[ServerSentEvent]:
-        """The events of many whole blocks, or of a large one."""
-        crowded = self._crowded_block(end)
-        if crowded >= 0:
-            end = self._held.rfind(b"\n\n", 0, self._refuse(crowded))
-        small_first = self._held.find(b"\n\n", 0, min(end, _LARGE)) >= 0
-        text = self._cut_out(end)
-        if crowded >= 0:
-            self._measure_above = -1
-        return self._read(text) if small_first else self._read_large(text)
-
-    def _crowded_block(self, end: int) -> int:
-        """Where the first block before `end` begins that has too many lines, or -1."""
-        held = self._held
-        start = end if held.count(b"\n", 0, end) < MAX_EVENT_LINES else 0
-        while start < end:
-            blank = held.find(b"\n\n", start, end)
-            stop = end if blank < 0 else blank
-            if held.count(b"\n", start, stop) >= MAX_EVENT_LINES:
-                return start
-            start = stop + 2
-        return -1
-
-    def _cut_out(self, end: int) -> str:
-        """The text of whole blocks, decoded piece by piece.
-
-        At once, each of its bytes would take four for a while where one character needs them.
-        """
-        held = self._held
-        starts = range(0, end, _LARGE)
-        cuts = (bytes(held[at : min(at + _LARGE, end)]) for at in starts)
-        pieces = list(iterdecode(cuts, "utf-8", "replace"))
-        del held[: end + 2]
-        self._measure_above = self._max_event_size
-        return "".join(pieces)
-
-    def _read_large(self, text: str) -> List[ServerSentEvent]:
-        """As `_read`, with few copies and never all lines by themselves."""
-        head, found, content = text.partition("\ndata: ")
-        named = head.startswith("event: ") and "\n" not in head
-        if found and named and content.count("\n") == content.count("\ndata: "):
-            data = content.replace("\ndata: ", "\n")
-            return [_event((head[7:] or "message", data, self.last_event_id, None))]
-        del content
-        events: List[ServerSentEvent] = []
-        self._interpret(chain(_lines_of(text), ("",)), events)
+                self._interpret(chain((line, data, end), lines, ("",)), events)
         return events
 
     def _interpret(self, lines: Iterable[str], events: List[ServerSentEvent]) -> None:
@@ -195,66 +173,6 @@ class SseDecoder:
     def _take_retry(self, value: str) -> None:
         if value.isascii() and value.isdigit():
             self._retry = int(value.lstrip("0")[:18] or "0")
-
-    def _prepare(self, new: int) -> int:
-        """Make every line end a line feed, drop a byte order mark, and mind the size.
-
-        What is held from `new` on has just come. Returns where the last blank line begins that
-        may be read, or -1.
-        """
-        held = self._held
-        data = held[new:]
-        if self._after_cr and data.startswith(b"\n") and (not new or held[new - 1] == _LF):
-            del data[:1]
-        self._after_cr = data.endswith(b"\r")
-        held[new:] = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        if self._at_start and held.startswith(_BOM):
-            del held[: len(_BOM)]
-            new = 0
-        self._at_start = False
-        if len(held) > self._measure_above:
-            return held.rfind(b"\n\n", 0, self._measure())
-        return held.rfind(b"\n\n", new and new - 1)
-
-    def _measure(self) -> int:
-        """The end of the held bytes that may be read: no event in them is too large.
-
-        Of the block that has not ended, lines that say nothing are dropped.
-        """
-        crowded = self._crowded_block(len(self._held))
-        if self._measure_above < 0 or crowded >= 0:
-            return self._refuse(max(crowded, 0))
-        limit = self._max_event_size
-        *lines, unfinished = bytes(self._held).split(b"\n")
-        kept: List[bytes] = []
-        block = place = size = 0
-        for line in lines:
-            place += len(line) + 1
-            if size + len(line) > limit:
-                return self._refuse(block)
-            if not line:
-                block, size, kept = place, 0, []
-            elif line.partition(b":")[0] in _FIELDS:
-                size += len(line)
-                kept.append(line)
-        size += len(unfinished)
-        if size > limit:
-            return self._refuse(block)
-        self._held[block:] = b"\n".join((*kept, unfinished))
-        self._measure_above = len(self._held) + limit - size
-        return len(self._held)
-
-    def _refuse(self, block: int) -> int:
-        """Refuse the block that begins here, once those before it have been read."""
-        if self._held.find(b"\n\n", 0, block) >= 0:
-            return block
-        self._measure_above = -1
-        self._held.clear()
-        raise StreamError(
-            f"One event of the stream is larger than {self._max_event_size} bytes "
-            f"or {MAX_EVENT_LINES} lines",
-            code="event_too_large",
-        )
 
 
 def _lines_of(text: str) -> Iterator[str]:

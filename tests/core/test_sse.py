@@ -14,12 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowmaestro_core.errors import StreamError
-from flowmaestro_core.streams.sse import (
-    MAX_EVENT_LINES,
-    MAX_EVENT_SIZE,
-    ServerSentEvent,
-    SseDecoder,
-)
+from flowmaestro_core.streams.sse import MAX_EVENT_SIZE, ServerSentEvent, SseDecoder
 
 
 def _load_reference() -> Any:
@@ -339,14 +334,17 @@ def until_refused(stream: bytes, pieces: List[bytes], limit: int) -> Tuple[List[
         (b"data: 345678\n\n", False),
         (b"data: 3456789\n\n", True),
         (b"data: 3456789", True),
-        (b"data: 1\nid: 1\n\n", False),
-        (b"data: 1\nid: 12\n\n", True),
+        (b"data: 1\nid:1\n\n", False),
+        (b"data: 1\nid: 1\n\n", True),
+        (b"data: 1\r\nid:1\r\n\r\n", False),
         (b"data: 1\nevent: 1\n\n", True),
-        (b"data\ndata\ndata\n\n", False),
-        (b"data\ndata\ndata\nid\n\n", True),
+        (b"data\ndata\nid\n\n", False),
+        (b"data\ndata\ndata\n\n", True),
         (b"data\n\ndata\n\ndata\n\ndata\n\n", False),
+        (b"\n\n\ndata: 345678\n\n\n", False),
         (b": a comment that is long\n\n", True),
-        (b": short\n: short\n: short\n\n", False),
+        (b": one\n: two\n\n: short\n\n", False),
+        (b": one\n: two\n: 3", True),
         (b"data: ok\n\ndata: far too long\n\ndata: lost\n\n", True),
     ],
 )
@@ -380,26 +378,6 @@ def test_the_default_size_is_sixteen_mebibytes() -> None:
     assert len(SseDecoder().feed(b"data:" + data + b"\n\n")[0].data) == len(data)
     with pytest.raises(StreamError):
         SseDecoder().feed(b"data: " + data + b"\n\n")
-
-
-@pytest.mark.parametrize("size", [1 << 16, 1 << 25])
-@pytest.mark.parametrize("line", [b"data\n", b"id\r\n"])
-def test_an_event_has_a_largest_number_of_lines(line: bytes, size: int) -> None:
-    lines = line * MAX_EVENT_LINES
-    for before in (b"", b"data: ok\n\n" * 3, b"data: ok\n\n" * 10_000):
-        stream = before + lines + b"\n"
-        whole = [stream[place : place + size] for place in range(0, len(stream), size)]
-        decoded, refused = until_refused(stream, whole, MAX_EVENT_SIZE)
-        assert len(decoded) == len(before) // 10 + line.startswith(b"data")
-        assert not refused
-        stream = before + lines + line + b"\ndata: lost\n\n"
-        pieces = [stream[place : place + size] for place in range(0, len(stream), size)]
-        assert until_refused(stream, pieces, MAX_EVENT_SIZE) == (["ok"] * (len(before) // 10), True)
-
-
-def test_very_many_small_events_are_not_one_with_many_lines() -> None:
-    stream = b"data\n\n" * MAX_EVENT_LINES
-    assert len(SseDecoder().feed(stream)) == MAX_EVENT_LINES
 
 
 # Work
@@ -443,19 +421,6 @@ def test_a_long_line_in_small_pieces_is_joined_once() -> None:
     assert whole_line_calls <= 1, "the line is put together before its end has come"
     assert len(calls) < 10
     assert Counted.copied <= 2 * 64
-
-
-def test_comments_are_not_held_however_many_come_without_a_blank_line() -> None:
-    decoder = SseDecoder(max_event_size=1000)
-    decoder.feed(b"data: x\n")
-    tracemalloc.start()
-    try:
-        for _ in range(20_000):
-            assert decoder.feed(b": keepalive\r\n") == []
-        assert tracemalloc.get_traced_memory()[1] < 20_000
-    finally:
-        tracemalloc.stop()
-    assert decoder.feed(b"\n") == [ServerSentEvent("message", "x")]
 
 
 def test_lines_that_are_never_read_cost_no_more_than_their_bytes() -> None:
