@@ -27,10 +27,10 @@ after a change to a table. A test fails when the page is out of date.
 
 
 def machines() -> Dict[str, Type[Machine[object]]]:
-    """Every machine of the core, by name."""
+    """Every machine of the core with a table of its own, by name."""
     for module in pkgutil.walk_packages(flowmaestro_core.__path__, "flowmaestro_core."):
         importlib.import_module(module.name)
-    return {kind.__name__: kind for kind in _descendants(Machine) if hasattr(kind, "TRANSITIONS")}
+    return {kind.__name__: kind for kind in _descendants(Machine) if "TRANSITIONS" in vars(kind)}
 
 
 def _descendants(kind: Type[Machine[object]]) -> Iterator[Type[Machine[object]]]:

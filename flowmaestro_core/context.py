@@ -16,21 +16,9 @@ from flowmaestro_core.policy.stream_times import StreamTimes
 _DEFAULT_TIMES = StreamTimes()
 
 
-class ServerTraits:
-    """What a client has learned of the server that it talks to.
-
-    Attributes:
-        two_connections: a message's answer comes on the thread's own stream, not on the POST.
-
-    """
-
-    def __init__(self) -> None:
-        self.two_connections = False
-
-
 @dataclass(frozen=True)
 class Context:
-    """The options of a client, and what all its calls share: the budget, what was learned.
+    """The options of a client, and what all its calls share.
 
     `max_reply_size` is the most bytes of a whole reply that are read as JSON, which takes many
     times that memory.
@@ -40,7 +28,6 @@ class Context:
     options: ClientOptions
     budget: RetryBudget = field(default_factory=RetryBudget)
     stream_times: StreamTimes = _DEFAULT_TIMES
-    traits: ServerTraits = field(default_factory=ServerTraits)
     max_reply_size: int = MAX_REPLY_SIZE
     secrets: Callable[[], Iterable[str]] = field(default=tuple, repr=False)
 
@@ -62,5 +49,5 @@ class Context:
         return SecretScrubber(self.options.request_headers().pairs, self.secrets)
 
     def with_options(self, options: ClientOptions) -> Context:
-        """The same, under other options; budget and traits stay shared."""
+        """The same, under other options; the budget stays shared."""
         return replace(self, options=options)

@@ -16,10 +16,10 @@ from flowmaestro_core.payloads.reply import Reply
 
 
 def answer_in(messages: List[Any], message_id: str) -> Optional[JsonObject]:
-    """The agent's whole answer, or `None` if the messages do not tell it for certain.
+    """The agent's whole answer, or `None` if the messages do not show it for certain.
 
-    `message_id` is what the server called the message when it took it: the id of the answer to
-    come, or of the question. An answer follows its question in time, before the next one.
+    `message_id` is the id in the reply to the POST: that of the answer to come, or of the question.
+    An answer is later than its question, and earlier than the next one.
     """
     rows = [object_or_empty(message) for message in messages]
     ours = next((row for row in rows if row.get("id") == message_id), None)
@@ -43,11 +43,10 @@ def _is_whole(row: JsonObject) -> bool:
 
 
 class AnswerLookup(Machine[Reply[Any]]):
-    """Reads the messages of a thread, page after page.
+    """Reads the messages of a thread, page after page, up to the time `until`.
 
     It ends with the last page, whose `data` is then the answer or `None`. `page` builds the call
-    for one page of `MAX_PER_PAGE` rows, up to the time `until`. Nothing is retried: the owner asks
-    again later anyway.
+    for one page of `MAX_PER_PAGE` rows. There are no retries, because the owner polls again.
     """
 
     TRANSITIONS = {

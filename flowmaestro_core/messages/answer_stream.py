@@ -1,13 +1,11 @@
-"""Following one answer on an event stream, and completing it where the stream has not told all.
-
-What is lost on the way is learned from the end of the stream or from the thread's messages:
+"""Following one answer on an event stream, and completing it if the stream has a gap.
 
 * After a gap (the subscription began late, or was lost and made again) tokens are left out until
   the whole text is known, so that the caller never reads a text with a hole in it.
-* When the stream goes quiet or is lost for good, the thread's messages are polled. So they are
-  when the end came garbled, or without the text that was missed.
+* When the stream goes quiet or is lost for good, the thread's messages are polled. They are also
+  polled if the end came garbled, or without the text that was missed.
 
-Nothing is made up: where the messages do not tell, the error that came first is raised.
+No text is made up: if the messages do not show it, the error that came first is raised.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from flowmaestro_core.machine import Machine
 from flowmaestro_core.messages.answer_lookup import AnswerLookup
 from flowmaestro_core.payloads.json_values import JsonObject, text_or_empty
 from flowmaestro_core.policy.polling import PollSchedule
-from flowmaestro_core.streams.event_stream import Ending, Events, EventStreamMachine
+from flowmaestro_core.streams.event_stream import Events, EventStreamMachine
 from flowmaestro_core.streams.events import MESSAGE_TERMINAL
 from flowmaestro_core.streams.probe import IdleMonitor
 
@@ -48,7 +46,7 @@ def token_event(ids: JsonObject, text: str) -> JsonObject:
 
 @dataclass(frozen=True)
 class MessageCalls:
-    """What can be asked of the server about one message.
+    """The calls for one message.
 
     Attributes:
         streaming, whole: send it, with and without streaming.
@@ -68,19 +66,14 @@ class AnswerStreamMachine(EventStreamMachine):
 
     An event stream with another ending: probes look for the answer among the thread's messages.
 
-    The stream is the POST's own, whose events all belong to the answer, or that of the thread;
-    `answer` is then the reply to the POST, and `opened` whether it was subscribed to before. An
-    own stream is not opened twice, and may be without a byte for as long as the answer may take.
-    After so long without an event the answer is given up.
-
-    `events`: all that there is of the answer, where it is known already.
-
-    `learns`: a subscription that stands shows where this server answers; later messages of this
-    client subscribe first.
+    Without `answer`, the stream is the POST's own. It is open, all its events belong to the answer,
+    and it is not opened twice. With `answer`, the reply to the POST, it is that of the thread.
+    Either may be quiet for as long as the answer may take, and is then given up. `events` are all
+    events of the answer, if they are known already.
 
     State beside the table and the parts: whether text was missed, whether the end came without its
     text, the row that may be all that has been written so far, and the error that a lost stream
-    ends with unless a probe tells the answer.
+    ends with unless a probe finds the answer.
     """
 
     TRANSITIONS = {
@@ -105,10 +98,8 @@ class AnswerStreamMachine(EventStreamMachine):
         context: Context,
         token: str,
         *,
-        opened: bool = False,
         answer: Optional[JsonObject] = None,
         events: Sequence[JsonObject] = (),
-        learns: bool = False,
     ) -> None:
         self._own = answer is None
         times, limit = context.stream_times, context.options
@@ -117,28 +108,27 @@ class AnswerStreamMachine(EventStreamMachine):
             times = replace(times, bytes_idle=max(times.bytes_idle, patience))
         source = message.streaming if self._own else message.events
         stream: Events[Any] = Events(source, MESSAGE_TERMINAL, resumable=not self._own)
-        super().__init__(stream, replace(context, stream_times=times), token, opened=opened)
+        super().__init__(stream, replace(context, stream_times=times), token, opened=self._own)
         self._ids = ids_of(answer or {})
         self._monitor = IdleMonitor(
             times, can_probe=self._message_id is not None, give_up_after=patience
         )
         self._message = message
-        self._learns = learns
         self._text = ""
-        self._missed = not opened
+        self._missed = not self._own
         self._ended = False
         self._so_far: Optional[JsonObject] = None
         self._lost: Optional[FlowMaestroError] = None
         if events:
             self._queue.extend(events[:-1])
-            self._ending = Ending(Emit(events[-1]))
+            self._ending = Emit(events[-1])
 
     @property
     def message(self) -> Optional[JsonObject]:
         """The `message:completed` event once it was emitted."""
-        if not self.finished or self._ending is None or isinstance(self._ending.action, Fail):
+        if not self.finished or not isinstance(self._ending, Emit):
             return None
-        last: JsonObject = self._ending.action.item
+        last: JsonObject = self._ending.item
         return last if last["type"] == "message:completed" else None
 
     @property
@@ -148,14 +138,12 @@ class AnswerStreamMachine(EventStreamMachine):
     # Events as they come
 
     def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
-        if self._learns:
-            self._context.traits.two_connections = True
         self._missed = self._missed or (self._connection.openings > 0 and not self.last_event_id)
         return super()._opened(head, now, jitter)
 
     def _take(self, item: JsonObject) -> bool:
         kind = item["type"]
-        if kind == "connected" or self._ending is not None:
+        if kind == "connected":
             return super()._take(item)
         if self._is_foreign(item):
             if kind in MESSAGE_TERMINAL:  # ours may be the question's id, and this its answer
@@ -169,7 +157,7 @@ class AnswerStreamMachine(EventStreamMachine):
             self._ended = True
             self._monitor.suspect()
             if self._message_id is None:
-                self._ending = Ending(Fail(_text_lost()))
+                self._ending = Fail(_text_lost())
         elif kind in MESSAGE_TERMINAL:
             self._finish(item)
         elif kind == "message:token":
@@ -185,12 +173,12 @@ class AnswerStreamMachine(EventStreamMachine):
             self._queue.append(item)
 
     def _is_foreign(self, item: JsonObject) -> bool:
-        """Whether the ids tell that an event belongs to another message of the thread."""
+        """Whether an event belongs to another message of the thread, as its id shows."""
         ours, its = self._message_id, item.get("message_id")
         return not self._own and ours is not None and isinstance(its, str) and ours != its
 
     def _lacks_text(self, completed: JsonObject) -> bool:
-        """Whether an end does not tell the text, which is not known otherwise.
+        """Whether an end lacks the text, which is not known otherwise.
 
         Garbled data comes as `data` (`event_from_sse`).
         """
@@ -204,7 +192,7 @@ class AnswerStreamMachine(EventStreamMachine):
         untold = self._missed or not self._text
         if untold and content.startswith(self._text) and content != self._text:
             self._queue.append(token_event(ids_of(terminal), content[len(self._text) :]))
-        self._ending = Ending(Emit(terminal))
+        self._ending = Emit(terminal)
 
     # Asking for the messages
 
@@ -213,7 +201,7 @@ class AnswerStreamMachine(EventStreamMachine):
         return AnswerLookup(page, sought, self._context, self._token, until)
 
     def _learn(self, data: Any, now: float) -> None:
-        """Take in the answer to a probe: a row of the thread, or `None`."""
+        """Use the answer to a probe: a row of the thread, or `None`."""
         if data is None:
             return
         if self._lost is not None or self._ended or self._tells_more(data):
@@ -221,7 +209,7 @@ class AnswerStreamMachine(EventStreamMachine):
         self._so_far = data
 
     def _tells_more(self, row: JsonObject) -> bool:
-        """Whether a row says more than the stream has told, or says itself that it is whole."""
+        """Whether a row has more text than the stream has brought, or is marked as completed."""
         return row.get("status") == "completed" or not self._text.startswith(row["content"])
 
     def _complete(self, row: JsonObject) -> None:
@@ -233,9 +221,9 @@ class AnswerStreamMachine(EventStreamMachine):
     def _give_up(
         self, error: FlowMaestroError, now: float, jitter: float, *, for_now: bool = True
     ) -> Action:
-        """No connection will stand again; what the stream did not tell, the messages may."""
+        """There will be no connection; poll the messages for the rest of the answer."""
         if not self._monitor.can_probe:
-            self._ending = Ending(Fail(error))
+            self._ending = Fail(error)
         else:
             self._lost = error
             self._connection.abandon()
@@ -243,18 +231,18 @@ class AnswerStreamMachine(EventStreamMachine):
         return self._next(now, jitter)
 
     def _probe_refused(self, error: FlowMaestroError) -> None:
-        """An open stream outlives a refusal; there are no more probes."""
+        """There are no more probes, but a refusal does not end an open stream."""
         self._monitor.can_probe = False
         if self._lost is not None or self._ended:
-            self._ending = Ending(Fail(self._lost or error))
+            self._ending = Fail(self._lost or error)
 
     def _run_out(self) -> None:
-        """Nothing has come for so long that what was written so far is the answer, if anything."""
+        """Nothing has come for so long that the answer is what was written so far, if anything."""
         if self._so_far is not None and self._connection.is_open:
             self._complete(self._so_far)
         else:
             error = TimeoutError("The agent has not answered in time; it may still")
-            self._ending = Ending(Fail(self._lost or error))
+            self._ending = Fail(self._lost or error)
 
 
 def _text_lost() -> StreamError:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Optional, Type
+from typing import Any, Optional
 
 from flowmaestro_core.arguments import flag, text
 from flowmaestro_core.calls.call import Call, Confirmation
 from flowmaestro_core.calls.pages import MAX_PER_PAGE, Pages
 from flowmaestro_core.http.urls import path
-from flowmaestro_core.messages.message_stream import MessageStream, StreamingPost
+from flowmaestro_core.messages.message_stream import MessageStream
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.encode import json_body
@@ -122,7 +122,7 @@ class Threads(Resource[D]):
 
         """
         return MessageStream(
-            streaming=_send(thread_id, content, True, idempotency_key, StreamingPost),
+            streaming=_send(thread_id, content, True, idempotency_key),
             whole=_send(thread_id, content, False, idempotency_key),
             events=_events(thread_id),
             messages=partial(_message_page, thread_id),
@@ -155,13 +155,9 @@ def _events(thread_id: str) -> Call[Any]:
 
 
 def _send(
-    thread_id: str,
-    content: str,
-    stream: bool,
-    idempotency_key: Optional[str],
-    kind: Type[Call[Any]] = Call,
+    thread_id: str, content: str, stream: bool, idempotency_key: Optional[str]
 ) -> Call[Reply[SendMessageResponse]]:
-    return kind(
+    return Call(
         "POST",
         _messages(thread_id),
         json_body(content=text("content", content), stream=flag("stream", stream)),

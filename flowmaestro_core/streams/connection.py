@@ -5,25 +5,25 @@ from __future__ import annotations
 import math
 from typing import List, Optional, Tuple
 
-from flowmaestro_core.errors import Attempt, FlowMaestroError, RateLimitError
+from flowmaestro_core.errors import Attempt, FlowMaestroError, RateLimitError, StreamError
 from flowmaestro_core.executions.wait import asked_pause
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.sse import ServerSentEvent, SseDecoder
 
 LONGEST_PAUSE = 600.0
-"""Seconds; a server that asks to reconnect later than that is not obeyed."""
+"""Seconds; the SDK reconnects after that even if the server asks for a longer pause."""
 LONGEST_REFUSAL = 60.0
 """Seconds; a 429 that asks for a longer pause is an error."""
 LEAST_JITTER = 0.1
-"""An unlucky draw does not make a tight loop of reconnecting."""
+"""The least `jitter`, so that small random numbers do not make a tight loop of reconnecting."""
 
 
 class Connection:
     """What is known of a stream's connections, and when the next one is due.
 
-    Reconnecting is not retrying a call: `max_retries` does not count. Connections are tried ever
-    later, for `reconnect_for` seconds without progress (an event, or an answer of the server).
+    Reconnecting is not retrying a call: `max_retries` does not count. The pauses grow, and end
+    after `reconnect_for` seconds without progress (an event, or an answer of the server).
 
     Attributes:
         is_open: whether a body is open.
@@ -103,9 +103,25 @@ class Connection:
         lost, self.lost = self.lost, None
         return lost
 
+    def broken(self, reason: str) -> StreamError:
+        """The error of a stream that was lost and will not be reconnected."""
+        error = StreamError(
+            f"The event stream was lost before its end and could not be resumed: {reason}"
+        )
+        error.__cause__ = self.cause
+        return error
+
+    def absent(self) -> FlowMaestroError:
+        """The error of a stream that was reconnected in vain for `reconnect_for` seconds."""
+        reason = f"no progress for {self._times.reconnect_for:g} s"
+        if not isinstance(self.cause, RateLimitError):
+            return self.broken(reason)
+        self.cause.gave_up = reason
+        return self.cause
+
 
 def is_refusal(cause: Optional[Exception]) -> bool:
-    """Whether a 429 asks for a longer pause than is waited for; it then says so."""
+    """Whether a 429 asks for a longer pause than `LONGEST_REFUSAL`; its `gave_up` then says so."""
     asked = asked_pause(cause)
     if not isinstance(cause, RateLimitError) or asked <= LONGEST_REFUSAL:
         return False

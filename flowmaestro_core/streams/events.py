@@ -17,8 +17,8 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
     """The event as a dict whose `type` is always set.
 
     The `event:` field wins over a `type` in the JSON, unless it is the default, `message`. The
-    documented snake_case keys are added beside camelCase ones. Data that is no JSON object is
-    handed over as `{"type": ..., "data": ...}`: the value, or the text as it came.
+    documented snake_case keys are added beside camelCase ones. Data that is no JSON object becomes
+    `{"type": ..., "data": ...}`, with the value or the text.
     """
     try:
         data = decode_json(sse.data)
@@ -37,14 +37,14 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
 
 
 def is_garbled_end(event: Dict[str, Any]) -> bool:
-    """Whether an execution's end came as something other than the JSON object that it should be."""
+    """Whether the terminal event of an execution is not the JSON object that it should be."""
     if event["type"] not in EXECUTION_TERMINAL or "data" not in event:
         return False
     return event.get("outputs") is None and event.get("error") is None
 
 
 def terminal_event(execution: Dict[str, Any]) -> Dict[str, Any]:
-    """The event that an ended execution stands for, in the contract's shape."""
+    """The terminal event of an ended execution, in the contract's shape."""
     return {
         "type": f"execution:{execution['status']}",
         "execution_id": execution.get("id"),

@@ -1,4 +1,4 @@
-"""When a quiet stream is dead, and when the server is asked about it: the idle clocks."""
+"""The idle clocks: when a quiet stream is dead, and when a probe is due."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from flowmaestro_core.policy.stream_times import StreamTimes
 
 PROBE_BACKOFF = 1.5
 UNPROBED = 10
-"""After so many times `event_idle_max` there is a probe even while events come: they may be no
-more than a heartbeat, or the same one again on each connection."""
+"""A probe is due after this many times `event_idle_max` even while events come: they may be only a
+heartbeat, or the same event on each connection."""
 SPENT_DAY_PAUSE = 3600.0
-"""Seconds without a probe once a key's day is spent, if the server does not say how many."""
+"""Seconds without a probe after a key's day is spent, if the server does not say how many."""
 RUN_PATIENCE = 2.0
-"""Seconds for an answer in a run at least."""
+"""The least seconds that an answer may take in a run."""
 GRACE = 1.0
 """Seconds by which a probe is late, so that a new connection can bring what was missed."""
 
 
 class IdleMonitor:
-    """The clocks of a stream, and what answers to probes have told about probing.
+    """The clocks of a stream, and when its next probe is due.
 
     A connection without a byte for `bytes_idle` seconds is dead (`dead_at`). Without an event for
-    `event_idle` seconds a probe is due (`probe_at`): a question whether the stream's subject has
-    ended. Probes come ever less often until there is an event, and no sooner than the server
-    allows. With `give_up_after`, a stream without an event for so long is given up (`give_up_at`).
+    `event_idle` seconds a probe is due (`probe_at`), which asks whether the stream's subject has
+    ended. The time between probes grows until there is an event, and is never shorter than the
+    server allows. A stream without an event for `give_up_after` seconds is given up (`give_up_at`).
 
     With a `schedule`, probes are due on it while the connection has brought no event.
 
@@ -52,7 +52,7 @@ class IdleMonitor:
         self._live = False
         """Whether this connection has brought an event: then the schedule does not count."""
         self._suspects = False
-        """Whether there is reason to believe that the end has been."""
+        """Whether the subject may have ended."""
         self._probes = 0
         """How many there have been since the last event."""
         self._idle_at = self._latest_at = math.inf
@@ -62,7 +62,7 @@ class IdleMonitor:
 
     @property
     def probe_at(self) -> float:
-        """When the next probe is due; infinity where nothing can be asked."""
+        """When the next probe is due; infinity if there is nothing to poll."""
         if not self.can_probe:
             return math.inf
         if self._suspects:
@@ -72,7 +72,7 @@ class IdleMonitor:
         return max(min(self._idle_at, self._latest_at), self._not_before)
 
     def allows_probe(self, now: float) -> bool:
-        """Whether something can be asked, and the server does not forbid it now."""
+        """Whether there is something to poll, and the server allows it now."""
         return self.can_probe and now >= self._not_before
 
     def lets_open(self, at: float) -> bool:
@@ -82,7 +82,7 @@ class IdleMonitor:
         return at + min(self._timeout.took, 0.9 * self._schedule.interval) <= self.probe_at
 
     def opening_until(self, now: float, *, again: bool) -> float:
-        """By when an opening that begins now must be done, lest a probe wait for it.
+        """When an opening that begins now is given up, so that a probe does not wait for it.
 
         Outside a run it has `GRACE`, since it may bring what the probe would tell. The first one
         of a run has a whole interval.
@@ -110,7 +110,7 @@ class IdleMonitor:
         self._runs_on(now)
 
     def suspect(self, suspects: bool = True) -> None:
-        """There is reason to believe that the end has been: a probe is due at once. Or not."""
+        """The subject may have ended, so that a probe is due at once; or it has not."""
         self._suspects = suspects
 
     def on_opened(self, now: float, *, again: bool) -> None:
@@ -127,16 +127,16 @@ class IdleMonitor:
         self._hold(now)
 
     def poll(self, schedule: PollSchedule, now: float) -> None:
-        """There will be no connection: from now on only probes can tell."""
+        """There will be no connection: only probes can bring the ending now."""
         self._schedule, self._live = schedule, False
         self.give_up_at = now + self._give_up_after
 
     def leave(self, now: float) -> None:
-        """Nobody listens from now on; `discount` follows."""
+        """The caller has an event and does not listen; call `discount` when it does again."""
         self._away_at = now
 
     def discount(self, now: float) -> float:
-        """Somebody listens again: how many seconds that do not count have passed."""
+        """The caller listens again. Returns the seconds since `leave`, which do not count."""
         away = now - self._away_at
         self.dead_at += away
         self.give_up_at += away
@@ -147,7 +147,7 @@ class IdleMonitor:
     # Probes
 
     def probe_sent(self, now: float) -> float:
-        """A probe goes out: how many seconds its answer may take while a stream waits."""
+        """A probe is sent. Returns how many seconds its answer may take."""
         self._suspects = False
         self._away_at = now
         return max(self._timeout.seconds(), 0.0 if self._schedule is None else RUN_PATIENCE)

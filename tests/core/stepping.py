@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import math
 import random
+from itertools import zip_longest
 from typing import (
     Any,
     Callable,
     Dict,
     FrozenSet,
+    Iterator,
     List,
     Mapping,
     NamedTuple,
@@ -419,16 +421,10 @@ _FAILURES = [
 
 
 def wander(
-    make: Callable[[], Stepper],
-    world: Possibilities,
-    *,
-    walks: int,
-    steps: int = 40,
-    check: Callable[[Stepper], None] = lambda stepper: None,
-) -> Set[Transition]:
-    """Walk through a machine at random, but alike each time; give back the transitions taken."""
+    make: Callable[[], Stepper], world: Possibilities, *, walks: int, steps: int = 40
+) -> Iterator[Set[Transition]]:
+    """The transitions of walks through a machine, at random, but alike each time."""
     dice = random.Random(6)
-    taken: Set[Transition] = set()
     for _ in range(walks):
         stepper = make()
         for _ in range(steps):
@@ -440,12 +436,19 @@ def wander(
             report = dice.choice([report for report in reports if report.event == event])
             spent = None if dice.random() < 0.5 else dice.choice(world.durations)
             stepper.report(report._replace(after=spent))
-            check(stepper)
-        taken |= stepper.transitions
-    return taken
+        yield stepper.transitions
 
 
-def assert_table_is_true(machine: type, taken: Set[Transition]) -> None:
-    """What `machine`'s table lists is what it does: no more, no less."""
-    own = {transition for transition in taken if transition[0] == machine.__name__}
-    assert own == table(machine), f"never taken: {sorted(table(machine) - own)}"
+def assert_table_is_true(machine: type, *wanders: Iterator[Set[Transition]]) -> None:
+    """What `machine`'s table lists is what it does: no more, no less.
+
+    It walks in turn, until every transition was taken.
+    """
+    untaken = table(machine)
+    for walks in zip_longest(*wanders, fillvalue=set()):
+        own = {taken for walk in walks for taken in walk if taken[0] == machine.__name__}
+        assert own <= table(machine)
+        untaken -= own
+        if not untaken:
+            return
+    raise AssertionError(f"never taken: {sorted(untaken)}")

@@ -117,5 +117,4 @@ def test_the_table_is_true() -> None:
         a_response(200, an_envelope([ANSWER])),
         a_response(500),
     )
-    taken = wander(searching, Possibilities(replies), walks=200)
-    assert_table_is_true(AnswerLookup, taken)
+    assert_table_is_true(AnswerLookup, wander(searching, Possibilities(replies), walks=200))

@@ -7,7 +7,7 @@ from stepping import KEEPALIVE, Stepper, an_envelope, sse
 
 from flowmaestro_core.actions import Close, Done, Read
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.streams.event_stream import DRAIN_IDLE, DRAIN_MAX
+from flowmaestro_core.streams.stream import DRAIN_IDLE, DRAIN_MAX
 
 NODE = sse("node:completed", {"nodeId": "n"})
 

@@ -20,7 +20,6 @@ from stepping import (
 )
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
-from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
     AuthenticationError,
     ConnectionError,
@@ -49,28 +48,9 @@ def is_post(request: Request) -> bool:
 
 
 def sending(options: Optional[Dict[str, Any]] = None, **more: Any) -> Stepper:
-    operation = Threads.send_message_stream("th_1", "Hi", **more)
-    return stepping(operation, a_context(**(options or {})))
-
-
-def stepping(operation: Any, context: Context) -> Stepper:
-    machine = operation.machine(context, "token")
+    operation: Any = Threads.send_message_stream("th_1", "Hi", **more)
+    machine = operation.machine(a_context(**(options or {})), "token")
     return Stepper(machine, once=is_post, terminal=MESSAGE_TERMINAL)
-
-
-def sending_to_known(context: Optional[Context] = None) -> Stepper:
-    """The server is known to answer on the thread's stream."""
-    context = context or a_context()
-    context.traits.two_connections = True
-    return stepping(Threads.send_message_stream("th_1", "Hi"), context)
-
-
-def subscribed(context: Optional[Context] = None) -> Stepper:
-    """The subscription stands, and the message is on its way."""
-    stepper = sending_to_known(context)
-    stepper.start()
-    stepper.opens()
-    return stepper
 
 
 def started(**more: Any) -> Stepper:
@@ -208,151 +188,16 @@ def test_a_threads_stream_refused_for_now_is_asked_for_again() -> None:
     takes_to_the_end(message)
 
 
-# 2, to a server that is known to do so: the thread is listened to first
-
-
-def test_a_client_learns_that_the_answer_is_on_the_threads_stream() -> None:
-    context = a_context()
-    first = stepping(Threads.send_message_stream("th_1", "Hi"), context)
-    first.start()
-    first.opens(200, "application/json")
-    first.receives(PENDING)
-    first.ends()
-    assert not context.traits.two_connections
-    first.opens()
-    second = stepping(Threads.send_message_stream("th_2", "Hi"), context)
-    assert isinstance(second.start(), Open)
-    assert second.sent[0].url.endswith("/threads/th_2/events")
-    post = second.opens()
-    assert isinstance(post, Send)
-    assert post.timeout == 130.0
-    assert (post.request.method, post.request.body) == ("POST", b'{"content":"Hi","stream":true}')
-
-
-def test_nothing_said_since_the_message_was_sent_is_lost() -> None:
-    message = subscribed()
-    assert isinstance(message.replies(200, {"data": {"status": "pending"}}), Read)
-    message.receives(sse("connected") + sse("message:started") + TOKEN)
-    message.takes_all()
-    message.receives(COMPLETED)
-    message.closes()
-    assert isinstance(message.takes(), Done)
-    assert kinds(message) == ["connected", "message:started", "message:token", "message:completed"]
-    assert [request.method for request in message.sent] == ["GET", "POST"]
-    machine: Any = message.machine
-    assert machine.message == message.items[-1]
-
-
-def test_a_server_whose_route_fails_is_not_subscribed_to_first() -> None:
-    context = a_context()
-    for _ in range(2):
-        message = stepping(Threads.send_message_stream("th_1", "Hi"), context)
-        assert isinstance(message.start(), Open)
-        message.opens(200, "application/json")
-        message.receives(a_response(body=an_envelope({"id": "m", "status": "pending"})).body)
-        message.ends()
-        message.opens(404)
-        message.ends()
-        message.replies(200, an_envelope([{"id": "m", "role": "assistant", "content": "Hello"}]))
-        assert isinstance(message.takes_all(), Done)
-        assert [request.method for request in message.sent] == ["POST", "GET", "GET"]
-
-
-def test_a_subscription_that_hangs_does_not_hold_the_message_up() -> None:
-    context = a_context()
-    message = sending_to_known(context)
-    action = message.start()
-    assert isinstance(action, Open)
-    assert action.timeout == 5.0
-    action = message.fails(timed_out=True, after=5.0)
-    assert isinstance(action, Open)
-    assert is_post(action.request)
-    assert not context.traits.two_connections
-
-
-@pytest.mark.parametrize("status", [404, 204, 403, 429, 500, 503])
-def test_a_stream_that_is_not_there_any_more_is_forgotten(status: int) -> None:
-    context = a_context()
-    message = sending_to_known(context)
-    message.start()
-    message.opens(status, "application/json")
-    action = message.ends()
-    assert isinstance(action, Open)
-    assert is_post(action.request)
-    assert not context.traits.two_connections
-
-
-def test_a_key_that_is_refused_is_an_error_before_anything_is_sent() -> None:
-    context = a_context()
-    message = sending_to_known(context)
-    message.start()
-    message.opens(401, "application/json")
+def test_a_route_that_fails_is_made_up_for_by_the_messages() -> None:
+    message = started()
+    message.opens(200, "application/json")
+    message.receives(a_response(body=an_envelope({"id": "m", "status": "pending"})).body)
     message.ends()
-    assert message.error.status_code == 401
-    assert not any(map(is_post, message.sent))
-    assert not context.traits.two_connections
-
-
-def test_a_message_that_has_to_wait_lets_go_of_the_stream() -> None:
-    message = subscribed()
-    assert message.replies(429, {}, {"Retry-After": "3"}) == Close()
-    assert message.closes() == Wait(3.0)
-    assert isinstance(message.waits(), Send)
-    action = message.replies(200, {"data": {"status": "pending", "message_id": "m"}})
-    assert isinstance(action, Open)
-    message.opens()
-    message.receives(TOKEN + COMPLETED)
-    takes_to_the_end(message)
-    assert [item.get("token") for item in message.items] == ["Hello", None]
-
-
-def test_a_known_server_may_answer_otherwise() -> None:
-    context = a_context()
-    message = subscribed(context)
-    assert message.replies(501) == Close()
-    assert isinstance(message.closes(), Send)
-    assert not context.traits.two_connections
-    message = subscribed(context)
-    assert message.replies(200, an_envelope(ANSWER)) == Close()
-    takes_to_the_end(message)
-    assert not context.traits.two_connections
-
-
-EVENTS = {"Content-Type": "text/event-stream; charset=utf-8", "X-Request-ID": "req_8"}
-
-
-def test_a_known_server_may_answer_on_the_post_after_all() -> None:
-    context = a_context()
-    message = subscribed(context)
-    raw = sse("message:started") + TOKEN + COMPLETED
-    assert message.replies(200, headers=EVENTS, raw=raw) == Close()
-    message.closes()
+    message.opens(404)
+    message.ends()
+    message.replies(200, an_envelope([{"id": "m", "role": "assistant", "content": "Hello"}]))
     assert isinstance(message.takes_all(), Done)
-    assert kinds(message) == ["message:started", "message:token", "message:completed"]
-    assert not context.traits.two_connections
-    assert message.machine.request_id == "req_8"
-
-
-def test_such_an_answer_that_has_no_end_is_no_answer() -> None:
-    message = subscribed()
-    assert message.replies(200, headers=EVENTS, raw=TOKEN) == Close()
-    message.closes()
-    assert isinstance(message.error, StreamError)
-    message = subscribed()
-    message.replies(429, {}, {"Retry-After": "3"})
-    message.closes()
-    message.waits()
-    message.replies(200, headers=EVENTS, raw=TOKEN)
-    assert isinstance(message.error, StreamError)
-
-
-@pytest.mark.parametrize("phase", [Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN])
-def test_a_message_lost_beside_the_stream_is_not_sent_again(phase: Phase) -> None:
-    message = subscribed()
-    assert message.fails(phase) == Close()
-    message.closes()
-    assert isinstance(message.error, ConnectionError)
-    assert len([request for request in message.sent if is_post(request)]) == 1
+    assert [request.method for request in message.sent] == ["POST", "GET", "GET"]
 
 
 # 3. The server does not stream
@@ -520,17 +365,17 @@ REPLIES = (a_response(200, an_envelope(ANSWER)), a_response(429), a_response(500
 
 
 def test_the_table_is_true() -> None:
-    taken = wander(sending, Possibilities(REPLIES, HEADS, CHUNKS), walks=1500)
     pending = a_response(200, {"data": {"status": "pending", "message_id": "m"}})
     world = Possibilities((pending, a_response(404)), (SSE_HEAD, JSON_HEAD), (pending.body,))
-    taken |= wander(sending, world, walks=3000)
-    refusing = Possibilities((pending,), (ResponseHead(501, Headers()),))
-    taken |= wander(sending, refusing, walks=300)
-    replies = (*REPLIES, pending, a_response(501), a_response(403))
-    elsewhere = ResponseHead(302, Headers({"Location": "/elsewhere"}))
-    heads = (*HEADS, ResponseHead(404, Headers()), elsewhere)
-    taken |= wander(sending_to_known, Possibilities(replies, heads, CHUNKS), walks=3000)
-    assert_table_is_true(MessageStreamMachine, taken)
+    refusing = Possibilities(
+        (pending, a_response(200, an_envelope([]))), (ResponseHead(501, Headers()),)
+    )
+    assert_table_is_true(
+        MessageStreamMachine,
+        wander(sending, Possibilities(REPLIES, HEADS, CHUNKS), walks=1500),
+        wander(sending, world, walks=3000),
+        wander(sending, refusing, walks=300),
+    )
 
 
 answers = st.one_of(
@@ -569,13 +414,7 @@ class MessageStreamProperties(MachineProperties):
         assert not isinstance(self.stepper.action, Emit) or self.stepper.action.item["type"]
 
 
-class KnownServerProperties(MessageStreamProperties):
-    def make(self) -> Stepper:
-        return sending_to_known()
-
-
 TestMessageStreamProperties = collected(MessageStreamProperties)
-TestKnownServerProperties = collected(KnownServerProperties)
 
 
 @pytest.mark.parametrize(
