@@ -143,6 +143,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         return CallMachine(self, context, token)
 
 
+_CUT_OFF = "the reply's body did not come to its end in time"
 _NOT_RETRIED = "not retried: the server may have processed this non-idempotent request"
 _ACCEPT_JSON = (("Accept", "application/json"), ("Accept-Encoding", "gzip, deflate"))
 _ACCEPT_EVENTS = (
@@ -164,9 +165,8 @@ def _invalid_response(what: str, response: Response, code: str = "invalid_respon
 class CallMachine(Machine[Any]):
     """Makes one call: sends, follows redirects, retries, and reads the reply.
 
-    With `stream`, the request asks for an event stream. A reply that is one ends the machine
-    with its `ResponseHead`, the body left open. Any other is read whole and judged as usual, or
-    closed when it does not come to an end.
+    With `stream`, it requests an event stream. A reply that is one ends the machine with its
+    `ResponseHead` and leaves the body open. Any other is read, and closed if it does not end.
     """
 
     TRANSITIONS = {
@@ -230,8 +230,7 @@ class CallMachine(Machine[Any]):
             self._retries.succeeded()
             return self._done(head)
         self.state = "reading"
-        self._head = head
-        self._collected = bytearray()
+        self._head, self._collected = head, bytearray()
         return Read(max(self._until - now, 0.001))
 
     @event
@@ -248,13 +247,10 @@ class CallMachine(Machine[Any]):
     def _cut_off(self, now: float, jitter: float) -> Action:
         """A body that is no event stream was closed before its end."""
         if self._head.status < 300 and len(self._collected) > MAX_OTHER_BODY:
-            whole = self._whole()
-            return self._give_up(
-                _invalid_response("no events but a long text", whole), whole.status, None
-            )
-        message = "the reply's body did not come to its end in time"
-        failure = TransportFailure(Phase.REPLY_BROKEN, message, timed_out=True)
-        return self._broke_off(failure, now, jitter)
+            error = _invalid_response("no events but a long text", self._whole())
+            return self._give_up(error, self._head.status, None)
+        failure = TransportFailure(Phase.REPLY_BROKEN, _CUT_OFF, timed_out=True)
+        return self._lost(failure, now, jitter)
 
     @event
     def stream_ended(self, now: float, jitter: float) -> Action:
@@ -262,8 +258,6 @@ class CallMachine(Machine[Any]):
 
     @event
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
-        if self.state == "reading":
-            return self._broke_off(failure, now, jitter)
         return self._lost(failure, now, jitter)
 
     @event
@@ -278,13 +272,8 @@ class CallMachine(Machine[Any]):
         return self._send(limit)
 
     def _send(self, timeout: float) -> Action:
-        if self._stream:
-            self.state = "opening"
-            return Open(
-                self._request, timeout, self._retries.attempt, self._call.path, self._retries
-            )
-        self.state = "sending"
-        return Send(self._request, timeout, self._retries.attempt, self._call.path, self._retries)
+        self.state, action = ("opening", Open) if self._stream else ("sending", Send)
+        return action(self._request, timeout, self._retries.attempt, self._call.path, self._retries)
 
     @property
     def scrubber(self) -> SecretScrubber:
@@ -292,13 +281,6 @@ class CallMachine(Machine[Any]):
 
     def _whole(self) -> Response:
         return Response(self._head.status, self._head.headers, bytes(self._collected))
-
-    def _broke_off(self, failure: TransportFailure, now: float, jitter: float) -> Action:
-        """A body that is no event stream did not come whole; its status may say enough."""
-        response = self._whole()
-        if response.status >= 300:
-            return self._judge(response, now, jitter)
-        return self._lost(failure, now, jitter)
 
     def _judge(self, response: Response, now: float, jitter: float) -> Action:
         status = response.status
@@ -311,7 +293,11 @@ class CallMachine(Machine[Any]):
             error.retry_after = retry_after(response.headers)
         confirmation = self._call.confirmation
         if self._maybe_done and confirmation is not None and status == confirmation.refusal:
-            return self._confirm(confirmation, error, response.headers, now, jitter)
+            if confirmation.ask is None:
+                return self._succeed(Response(204, response.headers))
+            self.state, self._refused = "confirming", error
+            ask = confirmation.ask.machine(self._context, self._token)
+            return self._delegate(ask, now, jitter)
         if status >= 500 or status == 408:
             self._maybe_done = True
         final, reason = _is_final(error, status, self._call.repeatable)
@@ -321,12 +307,8 @@ class CallMachine(Machine[Any]):
 
     def _succeed(self, response: Response) -> Action:
         self._retries.succeeded()
-        size, limit = len(response.body), self._context.max_reply_size
-        if size > limit:
-            said = f"{size} bytes, and max_reply_size of this client is {limit}"
-            error = _invalid_response(said, response, "reply_too_large")
-            return self._give_up(error, response.status, None)
         try:
+            _check_size(response, self._context.max_reply_size)
             reply = self._call.reply(response, self._retries.attempt)
         except ServerError as error:
             return self._give_up(error, response.status, None)
@@ -338,18 +320,15 @@ class CallMachine(Machine[Any]):
         if target is not None and self._redirects <= MAX_REDIRECTS:
             self._request = target
             return self._send(_at_most(self._limit, self._until - now))
-        error = FlowMaestroError(
-            f"The server redirects with status {response.status}; only a GET is redirected, "
-            f"within its origin, at most {MAX_REDIRECTS} times",
-            "redirect_refused",
-            response.status,
-            request_id_of(None, response.headers),
-        )
-        return self._give_up(error, response.status, None)
+        return self._give_up(_redirect_refused(response), response.status, None)
 
     def _lost(self, failure: TransportFailure, now: float, jitter: float) -> Action:
+        phase = failure.phase
+        if self.state in ("reading", "closing"):  # a body that is no event stream
+            if self._head.status >= 300:
+                return self._judge(self._whole(), now, jitter)
+            phase = Phase.REPLY_BROKEN
         kind = TimeoutError if failure.timed_out else ConnectionError
-        phase = failure.phase if self.state in ("sending", "opening") else Phase.REPLY_BROKEN
         error = kind(f"{self.scrubber.line(failure.message)} ({phase.value})")
         error.__cause__ = failure
         if phase is not Phase.NOT_SENT:
@@ -377,20 +356,6 @@ class CallMachine(Machine[Any]):
         error.gave_up = reason
         return self._fail(error)
 
-    def _confirm(
-        self,
-        confirmation: Confirmation,
-        error: FlowMaestroError,
-        headers: Headers,
-        now: float,
-        jitter: float,
-    ) -> Action:
-        if confirmation.ask is None:
-            return self._succeed(Response(204, headers))
-        self._refused = error
-        self.state = "confirming"
-        return self._delegate(confirmation.ask.machine(self._context, self._token), now, jitter)
-
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         confirmation = cast("Confirmation", self._call.confirmation)
         if isinstance(outcome, Done) and confirmation.confirms(outcome.value):
@@ -416,6 +381,23 @@ def _redirected(request: Request, response: Response) -> Optional[Request]:
     if request.method == "GET" and target and origin(target) == origin(request.url):
         return replace(request, url=target)
     return None
+
+
+def _redirect_refused(response: Response) -> FlowMaestroError:
+    return FlowMaestroError(
+        f"The server redirects with status {response.status}; only a GET is redirected, "
+        f"within its origin, at most {MAX_REDIRECTS} times",
+        "redirect_refused",
+        response.status,
+        request_id_of(None, response.headers),
+    )
+
+
+def _check_size(response: Response, limit: int) -> None:
+    size = len(response.body)
+    if size > limit:
+        said = f"{size} bytes, and max_reply_size of this client is {limit}"
+        raise _invalid_response(said, response, "reply_too_large")
 
 
 def _at_most(limit: float, left: float) -> float:
