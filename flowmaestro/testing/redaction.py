@@ -1,4 +1,4 @@
-"""What is secret in a text: by what it looks like, or by the name under which it stands.
+"""Texts without their secrets, by the list in `flowmaestro_core.http.secrets`.
 
 For what is kept and what is shown, such as cassettes and failed assertions. Pure.
 """
@@ -11,20 +11,8 @@ from typing import Iterable, Iterator, List, NamedTuple, Optional, Set
 from urllib.parse import unquote_plus
 
 from flowmaestro_core.http.scrub import SecretScrubber
-from flowmaestro_core.http.secrets import REDACTED, is_secret_field
+from flowmaestro_core.http.secrets import API_SECRET, REDACTED, is_secret_field, is_secret_member
 
-_OF_THE_API = re.compile(rb"(?:fm_(?:live|test)|whsec)_[\w-]+")
-_SECRET_MEMBER = re.compile(
-    r"secret|credential|passw|passphrase|passcode|authorization|cookie|signature|bearer"
-    r"|(?:api|private|access|signing|encryption)_?key"
-    r"|(?:access|auth|id|refresh|session)_?token"
-)
-_SECRET_END = re.compile(
-    r"(?:token|_key|(?:ssh|license|master|account|shared|storage|subscription)key"
-    r"|(?:^|_)(?:auth|oauth|pass|pwd|jwt|otp))$"
-)
-_HARMLESS_END = re.compile(r"(?:^|next_?|page_?|continuation_?)token$|^idempotency_key$")
-_WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z]+")
 _TORN_ESCAPE = re.compile(rb"(?<!\\)((?:\\\\)*)\\u[0-9a-fA-F]{0,3}$")
 _TOKEN = re.compile(rb'"(?:[^"\\\r\n]|\\.)*"?|[{}\[\],:]|-?\d[\w.+-]*')
 _DOCUMENT = re.compile(rb'"(?:\s|\\[nrt])*[{\[]')
@@ -39,18 +27,6 @@ class _Span(NamedTuple):
     start: int
     end: int
     instead: bytes = REDACTED.encode()
-
-
-def is_secret_member(name: str) -> bool:
-    """Whether the member `name` of a JSON object may be a credential, as far as its name tells.
-
-    Stricter than the rule for header fields, as the service itself calls the pieces of a text
-    tokens, the session of a user is no secret, and what leads to the next page is sent again.
-    """
-    words = _WORD_ENDS.sub("_", name).lower().strip("_")
-    if _SECRET_MEMBER.search(words):
-        return True
-    return bool(_SECRET_END.search(words)) and not _HARMLESS_END.search(words)
 
 
 def hidden_text(text: str, secrets: Iterable[bytes] = ()) -> str:
@@ -70,7 +46,7 @@ def known(data: bytes, secrets: Set[bytes]) -> List[_Span]:
     scrubber = SecretScrubber(
         more=lambda: [secret.decode("utf-8", "replace") for secret in secrets]
     )
-    looks = [_OF_THE_API.pattern, *map(re.escape, secrets), scrubber.pattern.pattern]
+    looks = [API_SECRET, *map(re.escape, secrets), scrubber.pattern.pattern]
     spans = [_Span(*found.span()) for found in re.finditer(b"|".join(looks), data)]
     return [*spans, *_in_urls(data)]
 

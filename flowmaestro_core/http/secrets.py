@@ -1,7 +1,7 @@
-"""What must not be seen: which header fields are secret, and what of a URL may be shown.
+"""The one list of secret names, and what of a URL may be shown.
 
-The one rule for every repr, log line, error and recording; `scrubber.py` applies it to what others
-say.
+It counts for every repr, log line, error and recording. `scrub.py` finds the values again in other
+texts.
 """
 
 from __future__ import annotations
@@ -18,23 +18,61 @@ REDACTED = "***"
 SHORTEST_SECRET = 8
 """Characters; what is shorter is left alone in the texts of others, where it may be any word."""
 
-_SECRET = re.compile(
-    r"auth|bearer|cookie|credential|jwt|(?<!idempotency.)key|pass(w|phrase|code)|private|pwd"
-    r"|secret|session|signature|token|(?<![a-z])(otp|pass)$",
-    re.IGNORECASE,
+API_SECRET = rb"(?:fm_(?:live|test)|whsec)_[\w-]+"
+"""Secret by its look, wherever it stands: a key of the API, the secret of a webhook."""
+
+# The one list of secret names, written like_this; `_?` for those that are also written in one word.
+SECRET_NAMES = (
+    *("authorization", "bearer", "cookie", "credential", "secret", "signature"),
+    *("passw", "(pass|_pass_)(code|phrase|word)"),
+    *("access_?key", "api_?key", "encryption_?key", "private_?key", "signing_?key"),
+    *("access_?token", "auth_?token", "id_?token", "refresh_?token", "session_?token"),
 )
+"""A name that holds one of these is secret, in header fields, URLs and JSON."""
+SECRET_FIELDS = ("auth", "jwt", "key", "private", "pwd", "session", "token", "_otp$", "_pass$")
+"""The same in header fields and in the parameters of a URL alone."""
+SECRET_MEMBERS = (
+    *("token$", "_auth$", "_jwt$", "_key$", "_oauth$", "_otp$", "_pass$", "_pwd$"),
+    *("account_?key$", "license_?key$", "master_?key$", "shared_?key$", "ssh_?key$"),
+    *("storage_?key$", "subscription_?key$"),
+)
+"""The same in JSON alone. Stricter: the service calls the pieces of a text tokens, and the session
+of a user is no secret."""
+HARMLESS_FIELDS = ("_idempotency_key$",)
+HARMLESS_MEMBERS = (
+    *("^_idempotency_key$", "^_key$", "^_token$"),
+    *("continuation_?token$", "next_?token$", "page_?token$"),
+)
+"""Names that are no secret although the lists above have them."""
+
+_WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z]+")
 _CREDENTIALS = re.compile(r"^([^:/]+://)([^/]*)@")
 _QUERY_VALUE = re.compile(r"=[^&]*")
 
 
 @lru_cache(maxsize=128)
 def is_secret_field(name: str) -> bool:
-    """Whether the header field `name` may carry a credential, as far as its name tells.
+    """Whether the header field or parameter `name` may carry a credential.
 
-    So do `Authorization`, `X-API-Key`, `Cookie`, a webhook's signature, and whatever custom
-    name holds a word such as token, secret or key; `Idempotency-Key` does not.
+    `Authorization`, `X-API-Key`, `Cookie` and a webhook's signature may, and every name with a word
+    such as token, secret or key. `Idempotency-Key` does not.
     """
-    return _SECRET.search(name) is not None
+    words = "_" + re.sub("[^a-z]+", "_", name.lower()).strip("_")
+    return _is_secret(words, SECRET_FIELDS, HARMLESS_FIELDS)
+
+
+@lru_cache(maxsize=1024)
+def is_secret_member(name: str) -> bool:
+    """Whether the member `name` of a JSON object may be a credential."""
+    words = "_" + _WORD_ENDS.sub("_", name).lower().strip("_")
+    return _is_secret(words, SECRET_MEMBERS, HARMLESS_MEMBERS)
+
+
+def _is_secret(words: str, secret: Tuple[str, ...], harmless: Tuple[str, ...]) -> bool:
+    if any(re.search(part, words) for part in SECRET_NAMES):
+        return True
+    has = any(re.search(part, words) for part in secret)
+    return has and not any(re.search(part, words) for part in harmless)
 
 
 def showable_value(name: str, value: T) -> Union[T, str]:

@@ -1,4 +1,4 @@
-"""Which header fields are secret, and what of a URL may be shown."""
+"""Which names are secret, and what of a URL may be shown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from flowmaestro_core.http.messages import Request
-from flowmaestro_core.http.secrets import is_secret_field, showable_url
+from flowmaestro_core.http.secrets import is_secret_field, is_secret_member, showable_url
 from flowmaestro_core.options import ClientOptions
 
 KEY = "fm_live_hush_hush"
@@ -37,6 +37,33 @@ def test_fields_that_carry_credentials(name: str) -> None:
 )
 def test_fields_that_do_not(name: str) -> None:
     assert not is_secret_field(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    """
+    secret signingSecret API-KEY access_token user_password passCode api_token apiToken slackToken
+    githubtoken csrf_token SASToken ssh_key licensekey masterKey SSHKey x-functions-key key_id_key
+    auth oauth pass pwd jwt otp smtpAuth db_pass id_token_hint
+    """.split(),  # noqa: SIM905
+)
+def test_members_of_json_that_may_be_credentials(name: str) -> None:
+    assert is_secret_member(name)
+
+
+def test_a_name_may_hold_a_space() -> None:
+    assert is_secret_member("PRIVATE KEY")
+
+
+@pytest.mark.parametrize(
+    "name",
+    """
+    token tokens page_token nextPageToken continuationToken total_tokens key keys keyword monkey
+    idempotency_key idempotencyKey sessionId passed name author
+    """.split(),  # noqa: SIM905
+)
+def test_members_that_are_not(name: str) -> None:
+    assert not is_secret_member(name)
 
 
 @pytest.mark.parametrize(

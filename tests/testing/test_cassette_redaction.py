@@ -24,7 +24,6 @@ from flowmaestro.testing import (
 )
 from flowmaestro.testing.cassettes.exchange import Exchange
 from flowmaestro.testing.cassettes.redaction import Redaction
-from flowmaestro.testing.redaction import is_secret_member
 from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
 
 KEY = "fm_live_do_not_show_me"
@@ -152,27 +151,6 @@ def test_bodies(name):
     assert redacted_body(body.encode()) == shown
     assert redacted_request(body=body.encode()).body.decode() == shown
     assert redacted_body(shown.encode()) == shown, "a second time changes nothing"
-
-
-def test_members():
-    for name in (
-        "secret",
-        "signingSecret",
-        "API-KEY",
-        "access_token",
-        "user_password",
-        "PRIVATE KEY",
-        *["api_token", "apiToken", "slackToken", "githubtoken", "csrf_token", "SASToken"],
-        *["ssh_key", "licensekey", "masterKey", "SSHKey", "x-functions-key", "key_id_key"],
-        *["auth", "oauth", "pass", "pwd", "jwt", "otp", "smtpAuth", "db_pass", "id_token_hint"],
-    ):
-        assert is_secret_member(name), name
-    for name in (
-        *["token", "tokens", "page_token", "nextPageToken", "continuationToken", "total_tokens"],
-        *["key", "keys", "keyword", "monkey", "idempotency_key", "idempotencyKey"],
-        *["sessionId", "passed", "name", "author"],
-    ):
-        assert not is_secret_member(name), name
 
 
 @given(st.data())
