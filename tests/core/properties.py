@@ -186,5 +186,5 @@ class MachineProperties(RuleBasedStateMachine):
 def collected(machine: type) -> Any:
     """The class for pytest to collect, with a number of examples that a test run can bear."""
     case = machine.TestCase  # type: ignore[attr-defined]
-    case.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, database=None)
+    case.settings = settings(max_examples=15, stateful_step_count=40, deadline=None, database=None)
     return case

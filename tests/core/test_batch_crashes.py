@@ -291,5 +291,5 @@ class CrashingBatch(RuleBasedStateMachine):
 
 TestCrashes = CrashingBatch.TestCase
 TestCrashes.settings = settings(
-    max_examples=150, stateful_step_count=60, deadline=None, database=None
+    max_examples=30, stateful_step_count=60, deadline=None, database=None
 )

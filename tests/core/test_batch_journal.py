@@ -178,6 +178,26 @@ def test_a_row_that_is_lost_again_and_again_stays_unknown_in_the_end() -> None:
     assert sum(map(is_start, run.sent)) == 4
 
 
+def test_a_lost_start_that_is_listed_is_followed() -> None:
+    listed = [
+        {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"},
+        {"id": "old", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"},
+        {"id": "older", "inputs": {"n": 0}, "created_at": "1969-01-01T00:00:00Z"},
+    ]
+
+    def answer(request: Request) -> Any:
+        if is_start(request):
+            return "lost"
+        if "per_page=20" in request.url:
+            return (200, an_envelope(listed, pagination={"has_next": True}))
+        return None
+
+    run = World().run(ROWS[:1], answer)
+    assert [(item.execution_id, item.ok) for item in run.items] == [("ex_lost", True)]
+    assert sum(map(is_start, run.sent)) == 1
+    assert sum("per_page=20" in request.url for request in run.sent) == 1
+
+
 def test_pages_that_are_too_large_are_asked_for_in_halves() -> None:
     sizes: List[str] = []
     page = {"id": "x" * 3000, "created_at": "1970-01-01T00:00:00Z"}

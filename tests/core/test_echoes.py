@@ -74,6 +74,7 @@ def test_the_credentials_behind_a_scheme_are_known_by_themselves() -> None:
 
 
 def test_short_values_may_be_any_word() -> None:
+    assert SecretScrubber(more=lambda: ["pw"]).text("a pw is a pw") == "a *** is a ***"
     assert SecretScrubber([("X-Token", "token")]).text("a token is a token") == "a token is a token"
 
 

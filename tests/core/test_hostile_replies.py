@@ -7,10 +7,11 @@ the names in it that the core reads. `Stepper` checks each step.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import itertools
 import json
-from typing import Any, Callable, Iterable, Iterator, Tuple
+from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
 from hypothesis import given, settings
@@ -120,9 +121,8 @@ def endpoints() -> Iterator[Any]:
         "inputs": [{}, {}],
         "url": "https://example.com",
     }
-    for resource in map(
-        flowmaestro_core.resources.__dict__.get, flowmaestro_core.resources.__all__
-    ):
+    for each in flowmaestro_core.resources.__all__:
+        resource = getattr(flowmaestro_core.resources, each)
         for name in vars(resource):
             if name.startswith("_"):
                 continue
@@ -151,11 +151,10 @@ def happens_next(action: Any, draw: Callable[..., Any]) -> Report:
 
 
 @pytest.mark.parametrize("build", list(endpoints()))
-@settings(max_examples=20, deadline=None, database=None)
+@settings(max_examples=8, deadline=None, database=None)
 @given(data=st.data())
 def test_of_every_endpoint(build: Callable[[], Operation[Any, Any]], data: st.DataObject) -> None:
     context = a_context(max_retries=1)
-    context.traits.two_connections = data.draw(st.booleans())
     stepper = Stepper(build().machine(context, "token"))
     action: Action = stepper.start()
     for _ in range(12):
@@ -167,7 +166,7 @@ def test_of_every_endpoint(build: Callable[[], Operation[Any, Any]], data: st.Da
         assert isinstance(action.value.rate_limit, RateLimit)
 
 
-WRONG = [None, True, 0, -1, 10**400, float("inf"), "", "x", "\ud800", [], [1], [{}], {}, {"x": 1}]
+WRONG = [None, True, -1, 10**400, float("inf"), "", "\ud800", [1], [{}], {}, {"x": 1}]
 
 PLACES: Tuple[Callable[[Any], Any], ...] = (
     lambda wrong: wrong,
@@ -185,21 +184,48 @@ PLACES: Tuple[Callable[[Any], Any], ...] = (
 )
 
 
+def details(wrong: Any) -> Any:
+    return {"error": {"details": wrong}}
+
+
+def functions_of(shape: Any) -> Tuple[Any, ...]:
+    """The functions that a shape is made of, without what they are given."""
+    if not isinstance(shape, functools.partial):
+        return (shape,)
+    inner = [part for part in shape.args if isinstance(part, functools.partial)]
+    return (shape.func, *map(functions_of, inner))
+
+
+def reader(call: Any) -> Any:
+    """The code that reads the reply to a call; of calls that share it, one is tried."""
+    return type(call), functions_of(call.shape), call.data_type
+
+
 CALLS = [each for each in endpoints() if isinstance(each.values[0](), Call)]
-OTHERS = [each for each in endpoints() if each not in CALLS]
+READERS = list({reader(each.values[0]()): each for each in CALLS}.values())
+OTHERS = [
+    each
+    for each in endpoints()
+    if not isinstance(each.values[0](), Call)
+    and (".iterate" not in each.id or each.id in ("Executions.iterate", "Workflows.iterate"))
+]
+"""One machine walks through all pages; of executions it goes on where others end."""
 
 
-def all_wrong(places: Iterable[Callable[[Any], Any]]) -> Iterator[bytes]:
+@functools.cache
+def all_wrong(*places: Callable[[Any], Any]) -> List[bytes]:
     """Bodies with each wrong value, in each place and there under each name."""
-    for place, wrong in itertools.product(places, WRONG):
-        for value in (wrong, *({name: wrong} for name in NAMES)):
-            yield json.dumps(place(value)).encode()
+    return [
+        json.dumps(place(value)).encode()
+        for place, wrong in itertools.product(places, WRONG)
+        for value in (wrong, *({name: wrong} for name in NAMES))
+    ]
 
 
-@pytest.mark.parametrize("build", CALLS)
+@pytest.mark.parametrize("build", READERS)
 def test_of_a_call_with_a_wrong_value_under_each_key(build: Callable[[], Call[Any]]) -> None:
     call = build()
-    for body in all_wrong(PLACES):
+    for body in all_wrong(*PLACES):
         with contextlib.suppress(FlowMaestroError):
             call.reply(Response(200, Headers(), body))
 
@@ -208,7 +234,7 @@ def test_of_a_call_with_a_wrong_value_under_each_key(build: Callable[[], Call[An
 def test_of_what_owns_calls_with_a_wrong_value_under_each_key(
     build: Callable[[], Operation[Any, Any]],
 ) -> None:
-    for body in all_wrong(PLACES[1:3]):
+    for body in all_wrong(*PLACES[1:3]):
         stepper = Stepper(build().machine(a_context(), "token"))
         action = stepper.start()
         for _ in range(3):
@@ -222,7 +248,7 @@ def test_of_what_owns_calls_with_a_wrong_value_under_each_key(
 
 @pytest.mark.parametrize("status", [400, 404, 408, 429, 500, 503, 999])
 def test_of_an_error_with_a_wrong_value_under_each_key(status: int) -> None:
-    for body in all_wrong((PLACES[0], PLACES[-1], lambda wrong: {"error": {"details": wrong}})):
+    for body in all_wrong(PLACES[0], PLACES[-1], details):
         error = error_from_response(Response(status, Headers(), body))
         assert isinstance(error, FlowMaestroError)
         asks_for_tomorrow(error)
@@ -237,7 +263,7 @@ def test_of_an_event_with_a_wrong_value_under_each_key() -> None:
                 is_garbled_end(item)
 
 
-@settings(max_examples=200, deadline=None, database=None)
+@settings(max_examples=80, deadline=None, database=None)
 @given(response=st.builds(Response, st.integers(300, 999), fields, bodies))
 def test_of_errors(response: Response) -> None:
     error = error_from_response(response)

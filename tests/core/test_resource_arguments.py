@@ -274,3 +274,18 @@ def test_a_callback_is_callable(build: Callable[..., Any], name: str) -> None:
     with pytest.raises(TypeError, match=f"{name} must be a function, not int"):
         build(60)
     build(print)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        ({"on_unknown": "start"}, ValueError, "are for a journal: pass journal="),
+        ({"journal": "j", "on_unknown": "stop"}, ValueError, '"error" or "start", not \'stop\''),
+        ({"journal": "j", "rerun": ["completed"]}, ValueError, '"cancelled" only, not'),
+        ({"journal": 7}, TypeError, "journal must be a path, not int"),
+        ({"journal": ""}, ValueError, "journal must not be empty"),
+    ],
+)
+def test_what_a_journal_is_told(given: Any, kind: Any, message: str) -> None:
+    with pytest.raises(kind, match=message):
+        Workflows.run_many("w", [], **given)

@@ -298,3 +298,11 @@ def test_every_post_takes_a_key_of_the_callers(build: Callable[[str], Call[Any]]
 def test_every_call_makes_a_machine(row: Row) -> None:
     action: Any = row.call.machine(Context(OPTIONS), "token").start(0.0, 0.5)
     assert action.request.url == ROOT + row.path
+
+
+def test_a_resource_is_imported_when_it_is_first_read() -> None:
+    assert dir(resources) == resources.__all__
+    for name in resources.__all__:
+        assert getattr(resources, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'Robots'"):
+        resources.Robots  # noqa: B018  # type: ignore[attr-defined]

@@ -369,7 +369,7 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 BODIES = st.dictionaries(KEYS, ANYTHING, max_size=5)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(shape=st.sampled_from(ALL), body=BODIES)
 def test_no_shape_raises_and_none_makes_anything_unserialisable(
     shape: Callable[[Body], None], body: Body
@@ -393,7 +393,7 @@ def keeps(before: Any, after: Any) -> bool:
     return repr(before) == repr(after)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(shape=st.sampled_from(ADDING), body=BODIES)
 def test_shapes_only_add(shape: Callable[[Body], None], body: Body) -> None:
     before = copy.deepcopy(body)
@@ -401,7 +401,7 @@ def test_shapes_only_add(shape: Callable[[Body], None], body: Body) -> None:
     assert keeps(before, body)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(shape=st.sampled_from(ALL), body=BODIES)
 def test_shaping_twice_changes_nothing(shape: Callable[[Body], None], body: Body) -> None:
     shape(body)
