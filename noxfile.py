@@ -115,16 +115,25 @@ def flakes(session: nox.Session) -> None:
 
 @nox.session(python=INSTALLED)
 def demo(session: nox.Session) -> None:
-    """Installed as a user does it, with nothing else around, the package imports and runs."""
+    """Installed as a user does it, with nothing else around, the package imports and runs.
+
+    On the newest Python, so does what the extras bring.
+    """
     session.install(".")
     session.run("python", "-m", "flowmaestro", "demo")
+    if session.python == NEWEST:
+        session.install(".[all]")
+        for transport in ("requests", "aiohttp", "anyio", "trio"):
+            session.run("python", "-m", "flowmaestro", "demo", "--transport", transport)
 
 
 @nox.session(python=INSTALLED[0])
 def oldest(session: nox.Session) -> None:
     """The transports and the contract on the oldest releases of all that they stand on."""
     project = nox.project.load_toml("pyproject.toml")["project"]
-    floors = [requirement.replace(">=", "==") for requirement in project["dependencies"]]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["requests"], *extras["aiohttp"]]
+    floors = [requirement.replace(">=", "==") for requirement in needed]
     session.install("--editable", ".[test]", *floors)
     session.run("pytest", "tests/transports", "tests/contract", *PARALLEL)
 

@@ -218,8 +218,8 @@ class AsyncFlowMaestroClient(NotPicklable):
         """Create a client. Arguments and errors are those of `FlowMaestroClient`.
 
         `transport` is an `AsyncTransport`, or a function (coroutine or plain) from `Request` to
-        `Response`; by default, an `AiohttpTransport` on asyncio and an `AnyioTransport` on
-        trio, chosen at the first call. Hooks may be coroutine functions.
+        `Response`; by default, an `AnyioTransport`, made at the first call. Hooks may be coroutine
+        functions.
         """
         from flowmaestro.assembly import awaiting_performer, options_of, set_up_log
 

@@ -161,8 +161,7 @@ class TestDroppedWithoutClose:
             in_loop(backend, use)
 
         # aiohttp's connections have ended with the loop, in good order.
-        uses_aiohttp = backend == "asyncio" and transport is not AnyioTransport
-        expected = [] if uses_aiohttp else [(ResourceWarning, "unclosed")]
+        expected = [] if transport is AiohttpTransport else [(ResourceWarning, "unclosed")]
         assert collected(use_and_drop) == expected
 
     @pytest.mark.parametrize(("transport", "backend"), AWAITING)

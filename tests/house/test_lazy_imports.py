@@ -46,7 +46,7 @@ def test_a_client_is_made_without_an_http_stack() -> None:
     assert made >= MACHINERY - {"flowmaestro_transports.observing.hooks"}
 
 
-FIRST_CALL = """
+SERVER = """
 import socket, threading
 
 def serve(server):
@@ -57,16 +57,26 @@ def serve(server):
 server = socket.create_server(("127.0.0.1", 0))
 address = "http://127.0.0.1:%d" % server.getsockname()[1]
 threading.Thread(target=serve, args=(server,)).start()
+"""
+SYNC = f"""{SERVER}
 from flowmaestro import FlowMaestroClient
 with FlowMaestroClient("k", base_url=address) as client:
     client.workflows.get("wf_1")
 """
+ASYNC = f"""{SERVER}
+import asyncio
+from flowmaestro import AsyncFlowMaestroClient
+async def main():
+    async with AsyncFlowMaestroClient("k", base_url=address) as client:
+        await client.workflows.get("wf_1")
+asyncio.run(main())
+"""
 
 
-def test_a_call_over_plain_http_loads_neither_tls_nor_another_stack() -> None:
-    seen = loaded(FIRST_CALL)
-    assert "flowmaestro_transports.sockets.transport" in seen
-    assert not (seen - loaded("import socket, threading")) & (STACKS - {"h11"})
+@pytest.mark.parametrize(("program", "stack"), [(SYNC, {"h11"}), (ASYNC, {"h11", "anyio"})])
+def test_a_call_over_plain_http_loads_the_default_stack_alone(program: str, stack: Any) -> None:
+    before = loaded("import asyncio" if "anyio" in stack else "import socket, threading")
+    assert (loaded(program) - before) & STACKS == stack
 
 
 def test_an_error_comes_without_the_clients() -> None:

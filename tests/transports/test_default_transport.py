@@ -14,7 +14,7 @@ from flowmaestro import (
     FlowMaestroClient,
 )
 from flowmaestro.testing import FakeFlowMaestro, running_server
-from flowmaestro_transports import AiohttpTransport, AnyioTransport, SocketTransport
+from flowmaestro_transports import AnyioTransport, SocketTransport
 from flowmaestro_transports.defaults import DefaultAsyncTransport, DefaultTransport
 
 
@@ -39,15 +39,10 @@ def test_sockets_are_the_default_of_the_sync_client(server, monkeypatch):
     assert made == ["sockets"]
 
 
-@pytest.mark.parametrize(
-    ("run", "kind"),
-    [(asyncio.run, AiohttpTransport), (None, AnyioTransport)],
-    ids=["asyncio", "trio"],
-)
-def test_the_running_library_decides_for_the_awaiting_client(server, monkeypatch, run, kind):
+@pytest.mark.parametrize("run", [asyncio.run, None], ids=["asyncio", "trio"])
+def test_anyio_is_the_default_of_the_async_client(server, monkeypatch, run):
     made = []
-    for other in (AiohttpTransport, AnyioTransport):
-        monkeypatch.setattr(other, "__init__", _noting(made, other, other.__init__))
+    monkeypatch.setattr(AnyioTransport, "__init__", _noting(made, "anyio", AnyioTransport.__init__))
 
     async def main():
         async with AsyncFlowMaestroClient() as client:
@@ -56,7 +51,7 @@ def test_the_running_library_decides_for_the_awaiting_client(server, monkeypatch
             assert events[-1]["type"] == "execution:completed"
 
     run(main()) if run else trio.run(main)
-    assert made == [kind]
+    assert made == ["anyio"]
 
 
 def test_one_client_in_asyncio_and_then_in_trio(server):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Optional, Tuple
 
 from flowmaestro_core.http.messages import Request, Response, TransportClosedError
 from flowmaestro_transports.contract import (
     AsyncOpenResponse,
-    AsyncTransport,
     InterruptibleTransport,
     OpenResponse,
     secrets_of,
@@ -18,6 +16,7 @@ from flowmaestro_transports.contract import (
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
 
 if TYPE_CHECKING:
+    from flowmaestro_transports.anyio.transport import AnyioTransport
     from flowmaestro_transports.sockets.transport import SocketTransport
 
 
@@ -84,19 +83,19 @@ class DefaultTransport(NotPicklable):
 
 
 class DefaultAsyncTransport(NotPicklable):
-    """aiohttp under asyncio, anyio under trio, found out with each call."""
+    """An `AnyioTransport`, on asyncio and trio, imported at the first call."""
 
     def __init__(self) -> None:
-        self._chosen: Dict[str, AsyncTransport] = {}
+        self._chosen: Optional[AnyioTransport] = None
         self._closed = False
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As `AsyncTransport.send`."""
-        return await self._usable().send(request, timeout)
+        return await self._choose().send(request, timeout)
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
         """As `AsyncTransport.open`."""
-        return await self._usable().open(request, timeout)
+        return await self._choose().open(request, timeout)
 
     async def sleep(self, seconds: float) -> None:
         """As `AsyncTransport.sleep`."""
@@ -104,43 +103,27 @@ class DefaultAsyncTransport(NotPicklable):
 
     def now(self) -> float:
         """As `AsyncTransport.now`."""
-        return self._choose().now()
+        return self._made().now()
 
     @property
     def secrets(self) -> Tuple[str, ...]:
-        """Those of the transports that were made."""
-        return tuple(it for chosen in self._chosen.values() for it in secrets_of(chosen))
+        """Those of the transport that was made."""
+        return secrets_of(self._chosen)
 
     async def close(self) -> None:
         """As `AsyncTransport.close`; possibly before the first call."""
         self._closed = True
-        for transport in self._chosen.values():
-            await transport.close()
+        if self._chosen is not None:
+            await self._chosen.close()
 
-    def _usable(self) -> AsyncTransport:
+    def _choose(self) -> AnyioTransport:
         if self._closed:
             raise TransportClosedError
-        return self._choose()
+        return self._made()
 
-    def _choose(self) -> AsyncTransport:
-        runtime = _running()
-        chosen = self._chosen.get(runtime)
-        if chosen is None:
-            chosen = self._chosen[runtime] = _make(runtime)
-        return chosen
+    def _made(self) -> AnyioTransport:
+        if self._chosen is None:
+            from flowmaestro_transports.anyio.transport import AnyioTransport
 
-
-def _running() -> str:
-    """The library of the running event loop; trio is only looked for where it was imported."""
-    trio = sys.modules.get("trio")
-    return "trio" if trio is not None and trio.lowlevel.in_trio_run() else "asyncio"
-
-
-def _make(runtime: str) -> AsyncTransport:
-    if runtime == "trio":
-        from flowmaestro_transports.anyio.transport import AnyioTransport
-
-        return AnyioTransport()
-    from flowmaestro_transports.aiohttp.transport import AiohttpTransport
-
-    return AiohttpTransport()
+            self._chosen = AnyioTransport()
+        return self._chosen

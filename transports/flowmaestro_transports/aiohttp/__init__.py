@@ -9,5 +9,5 @@ try:
     import_module("aiohttp")
 except ImportError as error:
     raise ImportError(
-        "AiohttpTransport needs aiohttp: pip install 'flowmaestro[aiohttp]'"
+        "AiohttpTransport needs aiohttp: pip install 'flowmaestro[aiohttp]'", name="aiohttp"
     ) from error

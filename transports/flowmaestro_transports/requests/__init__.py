@@ -9,5 +9,5 @@ try:
     import_module("requests")
 except ImportError as error:
     raise ImportError(
-        "RequestsTransport needs requests: pip install 'flowmaestro[requests]'"
+        "RequestsTransport needs requests: pip install 'flowmaestro[requests]'", name="requests"
     ) from error
