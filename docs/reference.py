@@ -126,7 +126,8 @@ def resource_page(name: str, resource: Any, examples: Dict[str, str]) -> str:
         facts.append(request(build))
         facts.append(f"```python\n{examples.pop(f'{name}.{method}')}```")
         sections.append("\n\n".join(facts))
-    return page(f"client.{name}", prose(resource.__doc__), sections)
+    about = resource.__doc__.replace(f"`client.{name}`. ", "")
+    return page(f"client.{name}", prose(about), sections)
 
 
 def client_page(examples: Dict[str, str]) -> str:

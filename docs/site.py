@@ -19,6 +19,7 @@ ELSEWHERE = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "README.md": "index.md",
+    "examples/README.md": "examples.md",
     "transports/README.md": "transports.md",
 }
 """Pages outside `docs/`, and their places on the site."""

@@ -38,6 +38,7 @@ PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted(page for page in (ROOT / "docs").glob("**/*.md") if page != CONTRACT),
     ROOT / "transports" / "README.md",
+    ROOT / "examples" / "README.md",
 ]
 OVER_SOCKETS = {ROOT / "transports" / "README.md"}
 PROJECT = ROOT / "docs" / "testing.md"
@@ -317,6 +318,18 @@ class TestReference:
             "README.md:1: workflows.start",
             "README.md:3: LostError",
         ]
+
+
+def test_the_site_leads_to_every_page():
+    navigation = (
+        (ROOT / "zensical.toml").read_text(encoding="utf-8").partition("[project.theme]")[0]
+    )
+    docs = ROOT / "docs"
+    pages = {page.relative_to(docs).as_posix() for page in docs.rglob("*.md")}
+    pages |= {place for here, place in script("site").ELSEWHERE.items() if here != "README.md"}
+    named = set(re.findall(r'"([\w/-]+\.md)"', navigation))
+    assert pages - named == set()
+    assert named - pages <= {"cli.md", "observability.md"}, "these are still being written"
 
 
 class TestDiagrams:
