@@ -25,6 +25,7 @@ import flowmaestro.types
 import flowmaestro.webhooks
 import flowmaestro_core.resources
 import flowmaestro_transports
+from flowmaestro.testing import conformance
 from flowmaestro_core.actions import Open, Send
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
@@ -40,6 +41,12 @@ SAFE = "Retried: yes, it can be repeated without harm."
 UNSAFE = (
     "Retried: only if nothing was sent, after 429, or after 503 with `Retry-After`: "
     "[what is safe](../errors.md#what-is-retried)."
+)
+TOOLS = (
+    "timeline.timeline_svg",
+    "inputs.check_inputs",
+    "inputs.is_strict",
+    "codegen.typed_module",
 )
 OPTIONS = ("Hooks", "RequestInfo", "ResponseInfo", "RetryInfo", "StreamTimes", "Timeout")
 
@@ -72,15 +79,25 @@ def pages() -> Dict[str, str]:
     made["client.md"] = client_page(examples)
     made["errors.md"] = page("Errors", "Import them from `flowmaestro`.", errors())
     made["types.md"] = page("Types", "Import them from `flowmaestro.types`.", types())
-    made["testing.md"] = directives("Testing kit", flowmaestro.testing, flowmaestro.testing.__all__)
+    made["testing.md"] = directives(
+        "Testing kit", "flowmaestro.testing", flowmaestro.testing.__all__
+    )
+    made["conformance.md"] = directives(
+        "Conformance kit", "flowmaestro.testing.conformance", conformance.__all__
+    )
     made["transports.md"] = directives(
         "Transports",
-        flowmaestro_transports,
+        "flowmaestro_transports",
         [name for name in flowmaestro_transports.__all__ if name not in flowmaestro.__all__],
     )
     made["webhook-verification.md"] = directives(
-        "Webhook verification", flowmaestro.webhooks, ["verify", "parse"]
+        "Webhook verification",
+        "flowmaestro.webhooks",
+        [name for name in flowmaestro.webhooks.__all__ if not name.startswith("Webhook")],
     )
+    homes = ", ".join(sorted({f"`flowmaestro.{name.partition('.')[0]}`" for name in TOOLS}))
+    tools = [f"::: flowmaestro.{name}" for name in TOOLS]
+    made["tools.md"] = page("Tools", f"Import them from {homes}.", tools)
     made["index.md"] = index_page()
     if examples:
         raise LookupError(f"{EXAMPLES.name} has examples of what does not exist: {list(examples)}")
@@ -109,8 +126,9 @@ def index_page() -> str:
 * [Errors](errors.md)
 * [Types](types.md) of replies and events
 * [Webhook verification](webhook-verification.md)
-* [Testing kit](testing.md)
+* [Testing kit](testing.md), [conformance kit](conformance.md)
 * [Transports](transports.md)
+* [Tools](tools.md): timelines, checks of inputs, generated code
 * [The contract](../python-sdk.md): the published description of the SDK"""
     return page("Reference", "Every method of a client.", [*sections, rest])
 
@@ -124,6 +142,7 @@ def resource_page(name: str, resource: Any, examples: Dict[str, str]) -> str:
         facts.append(prose(entry.__doc__))
         facts.append(f"**Returns** {returns(build, entry)}")
         facts.append(request(build))
+        facts.append("Raises what is named above, and any [error of a call](../errors.md).")
         facts.append(f"```python\n{examples.pop(f'{name}.{method}')}```")
         sections.append("\n\n".join(facts))
     about = resource.__doc__.replace(f"`client.{name}`. ", "")
@@ -152,6 +171,17 @@ def client_page(examples: Dict[str, str]) -> str:
     for name in OPTIONS:
         kind = getattr(flowmaestro, name)
         sections += [f"## {name}", signature(kind, name), prose(kind.__doc__)]
+    sections += [
+        "## Types of a client's attributes",
+        "For annotations. Import them from `flowmaestro.resources`.",
+        table(
+            ("attribute", "types"),
+            [
+                (f"`client.{name}`", f"`Sync{kind.__name__}`, `Async{kind.__name__}`")
+                for name, kind in resources().items()
+            ],
+        ),
+    ]
     return page("Clients and options", "Import them from `flowmaestro`.", sections)
 
 
@@ -194,13 +224,10 @@ def members(kind: Any) -> Iterator[str]:
         yield table(("member", "what it is"), dict(rows).items())
 
 
-def directives(title: str, module: Any, names: Any) -> str:
+def directives(title: str, module: str, names: Any) -> str:
     """A page that mkdocstrings fills."""
-    return page(
-        title,
-        f"Import them from `{module.__name__}`.",
-        [f"::: {module.__name__}.{name}" for name in names],
-    )
+    about = f"Import them from `{module}`."
+    return page(title, about, [f"::: {module}.{name}" for name in names])
 
 
 def signature(made: Any, name: str) -> str:

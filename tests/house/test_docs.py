@@ -20,16 +20,18 @@ from unittest import mock
 import pytest
 
 import flowmaestro
-import flowmaestro.webhooks
 import flowmaestro_transports
-from flowmaestro import errors, testing
+from flowmaestro import errors, resources, testing, webhooks
 from flowmaestro import types as flowmaestro_types
-from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro.testing import FakeFlowMaestro, conformance
 from flowmaestro.testing import running_server as serving
 from flowmaestro_core import machine
 from flowmaestro_transports import causes
 
-PUBLIC = [flowmaestro, errors, flowmaestro_types, testing, flowmaestro_transports]
+PUBLIC = [
+    *(flowmaestro, errors, resources, flowmaestro_types, webhooks),
+    *(testing, conformance, flowmaestro_transports),
+]
 HOMES = [*PUBLIC, builtins, causes, machine]
 """Where the names that pages show are."""
 ROOT = Path(__file__).parents[2]
@@ -254,7 +256,7 @@ def has(owner, name):
     return True
 
 
-def exists(name, resources):
+def exists(name, parts):
     """Whether a name of ours is there; a name that is not ours counts as there."""
     root, _, rest = name.partition(".")
     if rest in {"", "md", "py"}:
@@ -265,18 +267,18 @@ def exists(name, resources):
             return pkgutil.resolve_name(name) is not None
         except (AttributeError, ImportError):
             return False
-    owners = [resources[root]] if root in resources else []
-    owners += [flowmaestro.webhooks] if root == "webhooks" else []
+    owners = [parts[root]] if root in parts else []
+    owners += [webhooks] if root == "webhooks" else []
     owners += [FakeFlowMaestro()] if root == "fake" else []
     return not owners or any(has(owner, rest) for owner in owners)
 
 
 def missing_names(page, text):
     """What a page names that a client, a package or the fake does not have, by page and line."""
-    resources = script("reference").resources()
+    parts = script("reference").resources()
     for found in NAMED.finditer(text):
         name = found["name"] or found["shown"]
-        if not exists(name, resources):
+        if not exists(name, parts):
             yield f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, found.start()) + 1}: {name}"
 
 
@@ -295,6 +297,7 @@ class TestReference:
         )
         described = set(re.findall(r"^(?:## |::: )(?:client\.)?(.*)$", text, re.MULTILINE))
         described |= {name.rpartition(".")[2] for name in described}
+        described |= set(re.findall(r"`((?:Sync|Async)\w+)`", text))
         public = {name for home in PUBLIC for name in home.__all__ if not name.startswith("__")}
         methods = {
             f"{name}.{method}"
