@@ -73,7 +73,8 @@ OTHER_COMMANDS = {
 }
 NOT_RUN = {"text", "mermaid", "py"}
 """`py` is a signature."""
-FRAMEWORKS = {"fastapi", "flask", "django"}
+RECEIVER = re.compile("from (?:fastapi|flask|django.http|aiohttp) import ")
+"""How a receiver of webhooks begins: `tests/examples/test_receivers.py` runs these."""
 OUTPUT = "output"
 """What a block of Python prints, in the block that follows it; `...` stands for any lines."""
 
@@ -109,7 +110,7 @@ def blocks_of(page):
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-PYTHON = [block for block in BLOCKS if block.info == "python"]
+PYTHON = [block for block in BLOCKS if block.info == "python" and not RECEIVER.match(block.text)]
 SHELL = [block for block in BLOCKS if block.info == "sh"]
 
 
@@ -125,17 +126,6 @@ def run(block, namespace):
     return printed.getvalue()
 
 
-@contextlib.contextmanager
-def named_if_not_installed():
-    """Skip a block that shows a framework which is not there; the extra `test` has all of them."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in FRAMEWORKS:
-            raise
-        pytest.skip(f"{error.name} is NOT INSTALLED here")
-
-
 def outputs_of(block):
     """The lines that a block says it prints, be it in the block behind it."""
     yield from (found["output"] for found in _SHOWN.finditer(block.text))
@@ -148,7 +138,6 @@ def outputs_of(block):
 def test_python_blocks_run_and_print_what_they_say(block, flowmaestro_client, monkeypatch):
     """Clients that are given no transport talk to a fake in memory; the others to a server."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(named_if_not_installed())
         if block.page in OVER_SOCKETS:
             url = stack.enter_context(serving(FakeFlowMaestro()))
             monkeypatch.setenv("FLOWMAESTRO_BASE_URL", url)
