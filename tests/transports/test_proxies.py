@@ -242,6 +242,25 @@ def authority_of(server: Any) -> str:
     return f"127.0.0.1:{server.port}"
 
 
+def _needs_tls_within_tls(lane: Runner, scheme: str) -> None:
+    if lane.name == "aiohttp" and scheme == "https" and sys.version_info < (3, 11):
+        pytest.skip("refused: test_tls_within_tls_is_refused_where_asyncio_lacks_it")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 11), reason="asyncio has TLS within TLS")
+def test_tls_within_tls_is_refused_where_asyncio_lacks_it(
+    lane: Runner, tls_way: Any, secure: Any, ca_file: str
+) -> None:
+    if lane.name != "aiohttp":
+        pytest.skip("brings its own TLS")
+    with (
+        lane(proxy=tls_way.with_user, verify=ca_file) as transport,
+        fails(Phase.NOT_SENT, r"Python 3\.11"),
+    ):
+        transport.send(post(secure))
+    assert not tls_way.requests
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_plain_requests_are_forwarded(
     lane: Runner, way: Any, tls_way: Any, plain: Any, ca_file: str, scheme: str
@@ -269,6 +288,7 @@ def test_a_tunnel(
     lane: Runner, way: Any, tls_way: Any, secure: Any, ca_file: str, scheme: str
 ) -> None:
     """The proxy sees its own credentials and where to; the origin all the rest."""
+    _needs_tls_within_tls(lane, scheme)
     by = tls_way if scheme == "https" else way
     big = b"x" * 1_000_000
     with lane(proxy=by.with_user, verify=ca_file) as transport:
@@ -303,6 +323,7 @@ def test_a_quiet_stream_through_a_tunnel(
     scheme: str,
 ) -> None:
     lane.needs("quiet-body")
+    _needs_tls_within_tls(lane, scheme)
     left = threading.Event()
 
     def handler(peer: Any) -> None:
@@ -355,6 +376,7 @@ def test_what_goes_wrong_behind_a_proxy(
         peer.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
         socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)
 
+    _needs_tls_within_tls(lane, scheme)
     by = tls_way if scheme == "https" else way
     with lane(proxy=by.url, verify=ca_file) as transport:
         with scripted.ScriptedServer(cutting, tls=server_tls) as server:
@@ -520,6 +542,7 @@ def test_no_proxy_there(lane: Runner) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_must_prove_who_it_is(lane: Runner, tls_way: Any, scheme: str) -> None:
+    _needs_tls_within_tls(lane, scheme)
     refused = fails(Phase.NOT_SENT, r"(?i)certificate.*\(verify= says")
     with lane(proxy=tls_way.with_user) as transport, refused as caught:
         transport.send(Request("GET", f"{scheme}://origin.example/", Headers()))

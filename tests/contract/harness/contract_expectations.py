@@ -199,7 +199,10 @@ EXPECTED: Dict[str, Expected] = {
     "Create Webhook": Expected(
         _pattern(rf"Webhook ID: {UUID}", r"Secret: whsec_\S+"), after=_webhook_exists
     ),
-    "List Webhooks": Expected("Order desk - https://hooks.example.com/flowmaestro\n"),
+    "List Webhooks": Expected(
+        "Order desk - https://hooks.example.com/flowmaestro\n"
+        "Audit - https://hooks.example.com/flowmaestro\n"
+    ),
     "Test Webhook": Expected(
         "Webhook working! Response time: Nonems\n",
         documented=_pattern(r"Webhook working! Response time: [0-9]+ms"),

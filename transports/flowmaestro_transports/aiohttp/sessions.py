@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 import weakref
 from typing import Any, AsyncGenerator, Dict, Optional, Tuple
 
@@ -20,6 +21,8 @@ from flowmaestro_transports.driving.fork_guard import cut_off
 from flowmaestro_transports.http11.proxies import Proxies
 
 _MAX_ORIGINS = 256
+_TURNS = 5
+"""Of the event loop, in which it sees that a socket has failed, and closes it."""
 
 
 class OwnSessions:
@@ -76,8 +79,7 @@ class OwnSessions:
 
     async def close(self) -> None:
         """Close every connection. It can be called again when it was cancelled."""
-        for session in self._sessions.values():
-            await session.close()
+        await _close(self._sessions, self._sockets)
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             await keeper.aclose()
@@ -100,7 +102,7 @@ class OwnSessions:
                 "this transport is in use on another event loop that is running: make one for each"
             )
         self._loop, self._sessions, self.bodies = loop, {}, weakref.WeakSet()
-        self._keeper = _keep(self._sessions, self.bodies)
+        self._keeper = _keep(self._sessions, self.bodies, self._sockets)
         await self._keeper.__anext__()
         for session in sessions.values():
             _drop(session)
@@ -125,11 +127,20 @@ class OwnSessions:
             fields = {"Proxy-Authorization": proxy.authorization}
         if address.scheme == "http":  # the proxy gets the request itself
             return Route(list(fields.items()), {"proxy": proxy.url})
+        if proxy.url.startswith("https:") and sys.version_info < (3, 11):
+            raise TransportFailure(
+                Phase.NOT_SENT,
+                "asyncio before Python 3.11 has no TLS within TLS, which an https:// proxy needs "
+                "for https:// origins; AnyioTransport has it",
+                permanent=True,
+            )
         return Route([], {"proxy": proxy.url, "proxy_headers": fields})
 
 
 async def _keep(
-    sessions: Dict[int, aiohttp.ClientSession], bodies: weakref.WeakSet[Body]
+    sessions: Dict[int, aiohttp.ClientSession],
+    bodies: weakref.WeakSet[Body],
+    sockets: weakref.WeakSet[socket.socket],
 ) -> AsyncGenerator[None, None]:
     """Closes bodies and sessions when it is closed, at the latest before its event loop is.
 
@@ -142,8 +153,25 @@ async def _keep(
     finally:
         for body in list(bodies):
             body.release()
-        for session in sessions.values():
-            await session.close()
+        await _close(sessions, sockets)
+
+
+async def _close(
+    sessions: Dict[int, aiohttp.ClientSession], sockets: weakref.WeakSet[socket.socket]
+) -> None:
+    """Close the sessions, and the connections whose peer does not take what is still to be sent.
+
+    asyncio keeps those until it has, unless their socket fails.
+    """
+    for session in sessions.values():
+        await session.close()
+    for sock in list(sockets):
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+    for _ in range(_TURNS):
+        if all(sock.fileno() < 0 for sock in list(sockets)):
+            break
+        await asyncio.sleep(0)
 
 
 def _drop(session: aiohttp.ClientSession) -> None:
