@@ -7,6 +7,7 @@ import gzip
 import socketserver
 import threading
 import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -152,7 +153,12 @@ async def _ask_in_tasks(
 
 @contextmanager
 def _serving(inputs: Sequence[bytes]) -> Iterator[str]:
-    """A server that answers the request for number n with the n-th input, and hangs up."""
+    """A server that answers the request for number n with the n-th input, and hangs up.
+
+    A stream that makes progress and never ends is opened again without limit, as it should be.
+    So the server knows nothing of an execution any more after a few requests for its events.
+    """
+    asked: Counter[bytes] = Counter()
 
     class Handler(socketserver.StreamRequestHandler):
         timeout = HUNG
@@ -163,7 +169,9 @@ def _serving(inputs: Sequence[bytes]) -> Iterator[str]:
                 while self.rfile.readline().strip():
                     pass
                 number = target.replace(b"/events", b"").rpartition(b"/")[2]
-                self.wfile.write(inputs[int(number)] if number.isdigit() else _ELSEWHERE)
+                asked[number] += 1
+                known = number.isdigit() and asked[number] <= _ANSWERS
+                self.wfile.write(inputs[int(number)] if known else _NOT_FOUND)
 
     class Server(socketserver.ThreadingTCPServer):
         request_queue_size = 1024
@@ -179,4 +187,5 @@ def _serving(inputs: Sequence[bytes]) -> Iterator[str]:
             thread.join()
 
 
-_ELSEWHERE = _sized(b"404 Not Found", b"")
+_ANSWERS = 5
+_NOT_FOUND = _sized(b"404 Not Found", b"")
