@@ -145,6 +145,14 @@ def chaos(session: nox.Session) -> None:
     session.run("python", "tests/chaos/harness/chaos.py", *session.posargs)
 
 
+@nox.session(python=sorted({FLOOR, NEWEST} & set(INSTALLED)))
+def interrupts(session: nox.Session) -> None:
+    """Exceptions from signal handlers: at every traced moment, and ten thousand at random."""
+    session.install("--editable", ".[test]")
+    suites = "tests/transports/sockets/test_interruptions.py"
+    session.run("pytest", suites, "--timeout=3600", env={"FLOWMAESTRO_INTERRUPTS": "10000"})
+
+
 @nox.session(python=NEWEST)
 def batches(session: nox.Session) -> None:
     """Twenty batches of 2,000 rows, each killed three times; `-- SEED ROWS` for one."""

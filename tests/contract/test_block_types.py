@@ -5,8 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-from pathlib import Path
-from typing import Callable, List
+from typing import List
 
 import pytest
 from contract_blocks import CLIENTS, Block, blocks, is_coroutine
@@ -14,13 +13,25 @@ from contract_checkers import Complaint, mypy, pyright
 
 BLOCKS = blocks()
 CHECKERS = {"mypy": mypy, "pyright": pyright}
-Checker = Callable[[Path], List[Complaint]]
 
 
-@pytest.fixture(params=CHECKERS)
+@pytest.fixture(scope="module", params=CHECKERS)
 def checker(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
+
+
+@pytest.fixture(scope="module")
+def complaints(checker: str, tmp_path_factory: pytest.TempPathFactory) -> List[Complaint]:
+    """What a checker says of all that is written here: it is started once, which takes longest."""
+    folder = tmp_path_factory.mktemp(checker)
+    modules = {f"block_{block.number:02d}.py": as_module(block) for block in BLOCKS}
+    modules.update(
+        {"misuse.py": MISUSES, "executions.py": EXECUTIONS, "own_transport.py": OWN_TRANSPORT}
+    )
+    for name, text in modules.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return CHECKERS[checker](folder)
 
 
 def as_module(block: Block) -> str:
@@ -46,11 +57,12 @@ def _unimported(block: Block) -> List[str]:
     return [f"from flowmaestro import {name}" for name in sorted(CLIENTS & named - imported)]
 
 
-def test_the_blocks_are_typed(checker: str, tmp_path: Path) -> None:
-    for block in BLOCKS:
-        name = f"block_{block.number:02d}.py"
-        (tmp_path / name).write_text(as_module(block), encoding="utf-8")
-    assert [complaint.text for complaint in CHECKERS[checker](tmp_path)] == []
+def _of(complaints: List[Complaint], prefix: str) -> List[str]:
+    return [complaint.text for complaint in complaints if complaint.file.startswith(prefix)]
+
+
+def test_the_blocks_are_typed(complaints: List[Complaint]) -> None:
+    assert _of(complaints, "block_") == []
 
 
 FORGOTTEN_AWAIT = ("is not indexable|must be used", "__getitem__|Result of async function call")
@@ -101,20 +113,22 @@ MISUSE = [
 ]
 
 
-def test_misuse_is_caught(checker: str, tmp_path: Path) -> None:
+MISUSES = (
+    "import flowmaestro\n"
+    "async def misuse(\n"
+    "    client: flowmaestro.FlowMaestroClient, awaiting: flowmaestro.AsyncFlowMaestroClient\n"
+    ") -> None:\n" + "".join(f"    {statement}\n" for statement, _ in MISUSE)
+)
+
+
+def test_misuse_is_caught(checker: str, complaints: List[Complaint]) -> None:
     """Each statement is complained of, in the words for its kind of mistake, and in no others."""
-    (tmp_path / "misuse.py").write_text(
-        "import flowmaestro\n"
-        "async def misuse(\n"
-        "    client: flowmaestro.FlowMaestroClient, awaiting: flowmaestro.AsyncFlowMaestroClient\n"
-        ") -> None:\n" + "".join(f"    {statement}\n" for statement, _ in MISUSE)
-    )
-    complaints = CHECKERS[checker](tmp_path)
+    found = [complaint for complaint in complaints if complaint.file == "misuse.py"]
     column = list(CHECKERS).index(checker)
     for line, (statement, words) in enumerate(MISUSE, start=5):
-        texts = [complaint.text for complaint in complaints if complaint.line == line]
+        texts = [complaint.text for complaint in found if complaint.line == line]
         assert any(re.search(words[column], text) for text in texts), (statement, texts)
-    assert {complaint.line for complaint in complaints} == set(range(5, 5 + len(MISUSE)))
+    assert {complaint.line for complaint in found} == set(range(5, 5 + len(MISUSE)))
 
 
 OWN_TRANSPORT = """
@@ -157,12 +171,10 @@ def run(client: flowmaestro.FlowMaestroClient) -> int:
 
 
 def test_an_execution_is_told_by_its_status_and_inputs_are_any_mapping(
-    checker: str, tmp_path: Path
+    complaints: List[Complaint],
 ) -> None:
-    (tmp_path / "executions.py").write_text(EXECUTIONS, encoding="utf-8")
-    assert [complaint.text for complaint in CHECKERS[checker](tmp_path)] == []
+    assert _of(complaints, "executions.py") == []
 
 
-def test_messages_may_be_made_with_a_dict(checker: str, tmp_path: Path) -> None:
-    (tmp_path / "own_transport.py").write_text(OWN_TRANSPORT, encoding="utf-8")
-    assert [complaint.text for complaint in CHECKERS[checker](tmp_path)] == []
+def test_messages_may_be_made_with_a_dict(complaints: List[Complaint]) -> None:
+    assert _of(complaints, "own_transport.py") == []

@@ -24,6 +24,7 @@ from flowmaestro import (
     FlowMaestroClient,
     FlowMaestroError,
     ServerError,
+    StreamTimes,
 )
 
 KEY = "fm_live_0123456789abcdef"
@@ -56,6 +57,7 @@ def ask(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
     def run(base_url: str, what: Ask = get, **options: Any) -> Any:
         settings: Any = {"base_url": base_url, "timeout": 10.0, "max_retries": 0}
+        settings["stream_times"] = StreamTimes(reconnect_base=0.01, reconnect_for=0.1)
         if backend is None:
             with FlowMaestroClient(KEY, transport=make(**options), **settings) as client:
                 return what(client)

@@ -24,8 +24,10 @@ pytestmark = [
 ]
 
 OURS = str(Path(flowmaestro_transports.__file__).parent)
-SOAK = int(os.environ.get("FLOWMAESTRO_INTERRUPTS", "200"))
+SOAK = int(os.environ.get("FLOWMAESTRO_INTERRUPTS", "100"))
 """How many signals interrupt calls; `FLOWMAESTRO_INTERRUPTS=10000` for a long soak."""
+STEP = 1 if SOAK >= 10_000 else 23
+"""Every how many traced moments a call is interrupted."""
 
 
 class Interrupted(BaseException):
@@ -83,7 +85,7 @@ def test_at_every_moment(scripted: Any, use: Any, warm: bool) -> None:
     with scripted.ScriptedServer(scripted.echo) as server:
         transport = SocketTransport(max_connections=1)
         while reached:
-            number += 1 if SOAK >= 10_000 else 3
+            number += STEP
             if warm:
                 call(transport, server.url)
             else:
