@@ -138,6 +138,14 @@ def oldest(session: nox.Session) -> None:
     session.run("pytest", "tests/transports", "tests/contract", *PARALLEL)
 
 
+@nox.session(python=sorted({FLOOR, NEWEST} & set(INSTALLED)))
+def faults(session: nox.Session) -> None:
+    """Every fault at every byte of a stream, on every transport."""
+    session.install("--editable", ".[test]")
+    suite = "tests/faults/test_fault_matrix.py"
+    session.run("pytest", suite, *PARALLEL, env={"FLOWMAESTRO_FAULTS": "1"})
+
+
 @nox.session(python=NEWEST)
 def chaos(session: nox.Session) -> None:
     """Ten thousand operations on a hostile network; `-- --seed 2` for another plan."""

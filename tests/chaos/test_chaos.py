@@ -23,7 +23,7 @@ from flowmaestro_core.errors import Attempt
 from flowmaestro_core.http.messages import Headers, Phase, Response, TransportFailure
 from flowmaestro_transports import AnyioTransport, RequestsTransport
 
-OPERATIONS = 150
+OPERATIONS = 100
 """Of each transport, half of them under TLS."""
 
 

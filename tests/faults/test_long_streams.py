@@ -1,4 +1,4 @@
-"""Ten thousand events leave nothing behind, and a huge one passes through few hands."""
+"""Thousands of events leave nothing behind, and a huge one passes through few hands."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fault_clients import AWAITING, BLOCKING, KEY
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamTimes
 
-EVENTS = 10_000
-MEASURED = 1_000
+EVENTS = 4_000
+MEASURED = 400
 """Events between two looks at the memory in use."""
-GROWTH = 64 * 1024
+GROWTH = 32 * 1024
 HUGE = 8 * 1024 * 1024
-LARGE = 2 * 1024 * 1024
+LARGE = 512 * 1024
 UNHURRIED = StreamTimes(event_idle=300.0, event_idle_max=300.0)
 """The server knows nothing but events."""
 
