@@ -6,7 +6,7 @@ The long one is `nox -s chaos`.
 from __future__ import annotations
 
 import socket
-from typing import Any, ClassVar, Dict, List
+from typing import Any, Callable, ClassVar, Dict, List
 
 import anyio
 import pytest
@@ -147,21 +147,29 @@ class Forgetful(AnyioTransport):
         raise AssertionError
 
 
-def violations_of(make: Any, name: str = "requests", operations: int = 72) -> Report:
+def violations_of(make: Any, name: str = "requests", operations: int = 72, seed: int = 3) -> Report:
     """What a client over a transport that `make` makes does in a short run."""
-    return run_lane(Lane(name, False, 3, operations, make=make))
+    return run_lane(Lane(name, False, seed, operations, make=make))
+
+
+def catches(make: Any, found: Callable[[Report], Any]) -> bool:
+    """Whether one of a few runs shows it: time decides what meets which fault."""
+    return any(found(violations_of(make, seed=seed)) for seed in range(3, 8))
 
 
 def test_a_doubled_post_is_caught() -> None:
-    assert violations_of(Doubling).doubled
+    assert catches(Doubling, lambda report: report.doubled)
 
 
 def test_a_doubled_post_is_caught_under_another_key() -> None:
-    assert any("execution of" in found for found in violations_of(DoublingUnderAnotherKey).doubled)
+    assert catches(
+        DoublingUnderAnotherKey,
+        lambda report: any("execution of" in found for found in report.doubled),
+    )
 
 
 def test_a_wrong_word_on_whether_it_was_sent_is_caught() -> None:
-    assert violations_of(Denying).doubled, "whoever believes it sends it again"
+    assert catches(Denying, lambda report: report.doubled), "who believes it sends it again"
     fake = LedgerFake()
     client = FlowMaestroClient(api_key=fake.api_key, transport=MemoryTransport(fake))
     client.workflows.execute("wf_123", idempotency_key="key-1")
@@ -172,11 +180,13 @@ def test_a_wrong_word_on_whether_it_was_sent_is_caught() -> None:
 
 
 def test_an_invented_result_is_caught() -> None:
-    assert any("never sent" in found for found in violations_of(Inventing).invented)
+    assert catches(
+        Inventing, lambda report: any("never sent" in found for found in report.invented)
+    )
 
 
 def test_a_mixed_up_reply_is_caught() -> None:
-    assert violations_of(MixingUp).invented
+    assert catches(MixingUp, lambda report: report.invented)
 
 
 def test_a_leaked_socket_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,9 @@ THREADS = 100
 QUIET = 0.5
 """Seconds in which nothing happens on any stream."""
 
-PATIENCE = 10.0
+PATIENCE = 60.0
+"""Seconds that nothing takes on a machine that is not stuck."""
+
 PAUSE = 0.02
 
 
@@ -78,7 +80,9 @@ class Crowd:
     async def run(self, make_transport: Callable[[], AsyncTransport]) -> Counter[str]:
         """How many streams ended in which way."""
         tasks = self._tasks()
-        client = AsyncFlowMaestroClient(KEY, base_url=self._url, transport=make_transport())
+        client = AsyncFlowMaestroClient(
+            KEY, base_url=self._url, transport=make_transport(), timeout=PATIENCE
+        )
         async with client:
             with anyio.fail_after(PATIENCE * 4):
                 await self._gather(client)

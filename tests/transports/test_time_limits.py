@@ -159,8 +159,6 @@ class TestTheHead:
         """Or bit by bit: what is written counts, not that something was."""
         if lane.name == "requests" and isinstance(limit, Timeout):
             pytest.skip("urllib3 writes within the limit for connecting")
-        if lane.name == "aiohttp" and not tls:
-            pytest.skip("aiohttp keeps the connection until the server takes what is written")
 
         def handler(peer: Any) -> None:
             while not server.leaving and peer.sock.recv(20_000):
