@@ -15,7 +15,7 @@ import urllib3
 from lanes import fails
 from requests.adapters import BaseAdapter, HTTPAdapter
 
-from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import RequestsTransport
 from flowmaestro_transports.http11 import content_coding
 
@@ -167,8 +167,26 @@ def test_a_failed_call_leaves_nothing_to_the_next(scripted: Any) -> None:
     with scripted.ScriptedServer(handler) as server, transport(max_connections=1) as made:
         for _ in range(3):
             with fails(Phase.REPLY_BROKEN, timed_out=True):
-                made.send(get(server.url), 0.3)
+                made.send(get(server.url), 1.0)
             assert made.send(post(server.url), 5.0).body == b"ok"
+
+
+def test_a_failure_that_somebody_keeps_holds_no_connection(scripted: Any) -> None:
+    """The connection was back in its pool when the content turned out to be no gzip."""
+    hung_up = threading.Event()
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(b"no gzip", headers=[("Content-Encoding", "gzip")]))
+        peer.wait_closed()
+        hung_up.set()
+
+    with scripted.ScriptedServer(handler) as server, transport() as made:
+        with pytest.raises(TransportFailure) as kept:
+            made.send(post(server.url), 5.0)
+        made.close()
+        assert hung_up.wait(5.0)
+    del kept
 
 
 # A session of the caller's

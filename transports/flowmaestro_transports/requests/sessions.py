@@ -49,10 +49,10 @@ class CallersSession:
         """What the session and its environment say."""
         return self._session.merge_environment_settings(url, {}, True, None, None)
 
-    def give_back(self, session: requests.Session) -> None:
+    def give_back(self, session: requests.Session, connection: Any) -> None:
         """The body was read to its end: the connection is in its pool already."""
 
-    def give_up(self, session: requests.Session, raw: Any) -> None:
+    def give_up(self, session: requests.Session, raw: Any, connection: Any) -> None:
         """The connection of `raw` is closed; a pool that blocks has to make room for another.
 
         It hears of that with the next call: this may be the garbage collector, called while this
@@ -72,7 +72,7 @@ class OwnSessions:
         self._context = context
         self._proxies = proxies
         self._keep = keep
-        self._idle: List[Tuple[float, requests.Session]] = []
+        self._idle: List[Tuple[float, requests.Session, Any]] = []
         self._settings: Dict[str, Settings] = {}
         self._authorizations: Dict[str, str] = {}
         self._closed = False
@@ -86,12 +86,12 @@ class OwnSessions:
         """The one that was used last, unless that was too long ago; else a new one."""
         while True:
             try:
-                idle_since, session = self._idle.pop()
+                idle_since, session, connection = self._idle.pop()
             except IndexError:
                 return self._new()
             if time.monotonic() - idle_since <= IDLE_SECONDS:
                 return session
-            session.close()
+            _close(session, connection)
 
     def settings(self, url: str) -> Settings:
         """The proxy for the origin of `url`; whom to trust, the adapter knows."""
@@ -113,23 +113,23 @@ class OwnSessions:
             self._settings[origin] = settings
         return settings
 
-    def give_back(self, session: requests.Session) -> None:
+    def give_back(self, session: requests.Session, connection: Any) -> None:
         """Keep it for later calls."""
         if self._closed or len(self._idle) >= self._keep:
-            session.close()
+            _close(session, connection)
         else:
-            self._idle.append((time.monotonic(), session))
+            self._idle.append((time.monotonic(), session, connection))
 
-    def give_up(self, session: requests.Session, raw: Any) -> None:
+    def give_up(self, session: requests.Session, raw: Any, connection: Any) -> None:
         """Never use it again."""
-        session.close()
+        _close(session, connection)
 
     def close(self) -> None:
         """Close those that are idle; the others follow when they are returned."""
         self._closed = True
         with contextlib.suppress(IndexError):
             while True:
-                self._idle.pop()[1].close()
+                _close(*self._idle.pop()[1:])
 
     def _new(self) -> requests.Session:
         session = requests.Session()
@@ -139,6 +139,16 @@ class OwnSessions:
         for scheme in _PORTS:
             session.mount(f"{scheme}://", adapter)
         return session
+
+
+def _close(session: requests.Session, connection: Any) -> None:
+    """Close a session, and its connection, which it leaves to the collection of its pool.
+
+    An exception that somebody keeps may keep the reply in its frames, and the reply its pool.
+    """
+    session.close()
+    if connection is not None:
+        connection.close()
 
 
 class _Untouched:

@@ -228,12 +228,13 @@ class RequestsTransport(NotPicklable):
             failure = failure_before_head(error, proxy)
         if failure is not None:
             if session is not None:
-                sessions.give_up(session, None)
+                sessions.give_up(session, None, None)
             if self._closed and failure.phase is Phase.NOT_SENT:
                 raise TransportClosedError
             raise failure
         raws = self._raws
-        let_go = partial(_let_go, sessions, session, response.raw, raws)
+        connection = getattr(response.raw, "connection", None)  # None as soon as it is read
+        let_go = partial(_let_go, sessions, session, response.raw, connection, raws)
         body = Body(response, request.method, limit, let_go)
         raws[id(response.raw)] = response.raw
         self._bodies.add(weakref.ref(body, self._bodies.discard))
@@ -269,14 +270,15 @@ def _let_go(
     sessions: Union[CallersSession, OwnSessions],
     session: requests.Session,
     raw: Any,
+    connection: Any,
     raws: Dict[int, Any],
     read: bool,
 ) -> None:
     raws.pop(id(raw), None)
     if read:
-        sessions.give_back(session)
+        sessions.give_back(session, connection)
     else:
-        sessions.give_up(session, raw)
+        sessions.give_up(session, raw, connection)
 
 
 def _prepared(request: Request) -> requests.PreparedRequest:
