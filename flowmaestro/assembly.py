@@ -27,7 +27,6 @@ from flowmaestro_transports.contract import (
     secrets_of,
 )
 from flowmaestro_transports.driving.executors import AsyncExecutor, SyncExecutor
-from flowmaestro_transports.functions import as_async_transport, as_transport
 from flowmaestro_transports.override import (
     current_override,
     default_async_transport,
@@ -47,7 +46,12 @@ def blocking_performer(
     max_reply_size: Optional[int],
 ) -> SyncExecutor:
     """The executor of a new `FlowMaestroClient`."""
-    chosen = default_transport() if transport is None else as_transport(transport)
+    if transport is None:
+        chosen = default_transport()
+    else:
+        from flowmaestro_transports.functions import as_transport
+
+        chosen = as_transport(transport)
     context = _context(options, chosen, stream_times, max_reply_size)
     return SyncExecutor(chosen, context, hooks=hooks)
 
@@ -60,7 +64,12 @@ def awaiting_performer(
     max_reply_size: Optional[int],
 ) -> AsyncExecutor:
     """The executor of a new `AsyncFlowMaestroClient`."""
-    chosen = default_async_transport() if transport is None else as_async_transport(transport)
+    if transport is None:
+        chosen = default_async_transport()
+    else:
+        from flowmaestro_transports.functions import as_async_transport
+
+        chosen = as_async_transport(transport)
     context = _context(options, chosen, stream_times, max_reply_size)
     return AsyncExecutor(chosen, context, hooks=hooks)
 

@@ -4,8 +4,6 @@ Both unions are closed over the names that the API documents, so that a type che
 them; a name that is not among them passes through at run time all the same.
 """
 
-from __future__ import annotations
-
 from typing import Any, Dict, Literal, Optional, TypedDict, Union
 
 from flowmaestro_core.types.resources import ExecutionStatus, TokenUsage

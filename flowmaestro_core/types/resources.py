@@ -1,7 +1,5 @@
 """The API's resources."""
 
-from __future__ import annotations
-
 from typing import Any, Dict, List, Literal, Optional, TypedDict, Union
 
 ExecutionStatus = Literal["pending", "running", "paused", "completed", "failed", "cancelled"]

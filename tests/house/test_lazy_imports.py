@@ -74,9 +74,11 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(("program", "stack"), [(SYNC, {"h11"}), (ASYNC, {"h11", "anyio"})])
-def test_a_call_over_plain_http_loads_the_default_stack_alone(program: str, stack: Any) -> None:
+def test_a_first_call_over_plain_http_loads_what_it_needs(program: str, stack: Any) -> None:
     before = loaded("import asyncio" if "anyio" in stack else "import socket, threading")
-    assert (loaded(program) - before) & STACKS == stack
+    after = loaded(program)
+    assert (after - before) & STACKS == stack
+    assert "flowmaestro_transports.functions" not in after
 
 
 def test_an_error_comes_without_the_clients() -> None:
