@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Callable, Dict, NamedTuple, NoReturn, Tuple
+import sys
+from typing import Any, Callable, Dict, NoReturn, Tuple
 
 from flowmaestro_core import __version__
 
@@ -11,8 +12,8 @@ LISTED = ("workflows", "executions", "agents", "knowledge-bases", "triggers", "w
 GOTTEN = ("workflows", "executions", "agents", "threads", "knowledge-bases", "webhooks")
 
 _ABOUT = """\
-Run FlowMaestro workflows and talk to its agents. The key is --api-key or $FLOWMAESTRO_API_KEY,
-the server --base-url or $FLOWMAESTRO_BASE_URL.
+Run FlowMaestro workflows and talk to its agents. The key is --api-key or
+$FLOWMAESTRO_API_KEY, the server --base-url or $FLOWMAESTRO_BASE_URL.
 """
 _EXAMPLES = """\
 examples:
@@ -24,8 +25,8 @@ examples:
   flowmaestro serve
 
 exit status:
-  0 done, 1 failed, 2 wrong arguments, 3 not found, 4 key refused, 5 rate limit, 6 network,
-  124 --timeout was over, 130 Ctrl-C
+  0 done, 1 failed, 2 wrong arguments, 3 not found, 4 key refused,
+  5 rate limit, 6 network, 124 --timeout was over, 130 Ctrl-C
 """
 
 
@@ -33,14 +34,15 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        from flowmaestro.cli.console import Console
+
+        Console(sys.stderr).line(f"{self.prog}: {message} (see {self.prog} --help)")
+        self.exit(2)
 
 
-class _Argument(NamedTuple):
-    """What `add_argument` takes."""
-
-    flags: Tuple[str, ...]
-    settings: Dict[str, Any]
+_Argument = Tuple[Tuple[str, ...], Dict[str, Any]]
+"""What `add_argument` takes."""
+_Command = Tuple[str, Tuple[str, ...], Tuple[_Argument, ...]]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -48,14 +50,17 @@ def build_parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = _Parser(prog="flowmaestro", description=_ABOUT, epilog=_EXAMPLES, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument(
+        "--print-completion", metavar="SHELL", help="for bash, zsh, fish and others"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for name, (what, arguments, examples) in COMMANDS.items():
+    for name, (what, examples, arguments) in COMMANDS.items():
         about = what[0].upper() + what[1:] + "."
         shown = "examples:\n" + "".join(f"  flowmaestro {name} {each}\n" for each in examples)
         command = commands.add_parser(
             name, help=what, description=about, epilog=shown, formatter_class=raw
         )
-        for flags, settings in (*arguments, _flag("--debug", "show tracebacks")):
+        for flags, settings in arguments:
             command.add_argument(*flags, **settings)
     return parser
 
@@ -68,13 +73,17 @@ def suggestion(text: str, names: Tuple[str, ...]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def _command(what: str, examples: Tuple[str, ...], *arguments: _Argument) -> _Command:
+    return what, examples, (*arguments, _flag("--debug", "show tracebacks"))
+
+
 def _of(name: str, help: str, **more: Any) -> _Argument:
     """A positional argument, shown in capitals."""
-    return _Argument((name,), {"metavar": name.upper(), "help": help, **more})
+    return (name,), {"metavar": name.upper(), "help": help, **more}
 
 
 def _option(flags: str, metavar: str, help: str, **more: Any) -> _Argument:
-    return _Argument(tuple(flags.split()), {"metavar": metavar, "help": help, **more})
+    return tuple(flags.split()), {"metavar": metavar, "help": help, **more}
 
 
 def _many(flags: str, metavar: str, help: str, **more: Any) -> _Argument:
@@ -83,12 +92,12 @@ def _many(flags: str, metavar: str, help: str, **more: Any) -> _Argument:
 
 
 def _flag(name: str, help: str) -> _Argument:
-    return _Argument((name,), {"action": "store_true", "help": help})
+    return (name,), {"action": "store_true", "help": help}
 
 
 def _choice(name: str, help: str, *choices: str, default: str) -> _Argument:
-    settings = {"choices": choices, "metavar": "X", "default": default}
-    return _Argument((name,), {**settings, "help": f"{help}: {', '.join(choices)} [{default}]"})
+    help += f": {', '.join(choices)} [{default}]"
+    return _option(name, "X", help, choices=choices, default=default)
 
 
 def _resource(names: Tuple[str, ...]) -> _Argument:
@@ -157,133 +166,118 @@ def _json(what: str) -> Tuple[_Argument, ...]:
     return (*_SERVER, _flag("--json", what))
 
 
-COMMANDS: Dict[str, Tuple[str, Tuple[_Argument, ...], Tuple[str, ...]]] = {
-    "run": (
+COMMANDS: Dict[str, _Command] = {
+    "run": _command(
         "run a workflow, show its events, print its outputs",
-        (
-            _WORKFLOW,
-            *_INPUTS,
-            _flag("--detach", "start it, print its execution id, and leave"),
-            *_FOLLOW,
-            *_CHECK,
-            *_json("print the ended execution as JSON"),
-        ),
         ("wf_123 -i name=Ada", "wf_123 -i count:=3 --timeout 60", "wf_123 --input-file in.json"),
+        _WORKFLOW,
+        *_INPUTS,
+        _flag("--detach", "start it, print its execution id, and leave"),
+        *_FOLLOW,
+        *_CHECK,
+        *_json("print the ended execution as JSON"),
     ),
-    "watch": (
+    "watch": _command(
         "follow an execution to its end",
-        (_EXECUTION, *_FOLLOW, *_json("print each event as a line of JSON")),
         ("2f1c9a52-…", "2f1c9a52-… --json"),
+        _EXECUTION,
+        *_FOLLOW,
+        *_json("print each event as a line of JSON"),
     ),
-    "map": (
-        "run a workflow for each row of a file; the same command again goes on where it was",
-        (
-            _WORKFLOW,
-            _of("rows", "a .csv file (cells are text) or a .jsonl file (an object on each line)"),
-            _option("--out", "FILE", "where results go, a JSON line for each row", required=True),
-            _option("--journal", "FILE", "where progress is kept [OUT.journal]"),
-            _option("--concurrency", "N", "how many at a time [10]", type=_COUNT, default=10),
-            _TIMEOUT,
-            *_CHECK,
-            *_json("print each result as a line of JSON, too"),
-        ),
+    "map": _command(
+        "run a workflow for each row of a file; repeat the command to go on",
         ("wf_123 rows.csv --out results.jsonl",),
+        _WORKFLOW,
+        _of("rows", "a .csv file (cells are text) or a .jsonl file (an object on each line)"),
+        _option("--out", "FILE", "where results go, a JSON line for each row", required=True),
+        _option("--journal", "FILE", "where progress is kept [OUT.journal]"),
+        _option("--concurrency", "N", "how many at a time [10]", type=_COUNT, default=10),
+        _TIMEOUT,
+        *_CHECK,
+        *_json("print each result as a line of JSON, too"),
     ),
-    "chat": (
+    "chat": _command(
         "talk to an agent",
-        (
-            _of("agent", "id of the agent"),
-            _option("--thread", "THREAD", "go on with this thread"),
-            *_SERVER,
-        ),
         ("agent_123", "agent_123 --thread thread_123"),
+        _of("agent", "id of the agent"),
+        _option("--thread", "THREAD", "go on with this thread"),
+        *_SERVER,
     ),
-    "list": (
+    "list": _command(
         "list resources",
-        (
-            _resource(LISTED),
-            _option("--limit", "N", "how many at most [20]", type=_COUNT, default=20),
-            _flag("--all", "all of them"),
-            _option("--workflow", "WORKFLOW", "executions and triggers of this workflow only"),
-            _option("--status", "STATUS", "executions with this status only"),
-            *_json("print a JSON array"),
-        ),
         ("workflows", "executions --workflow wf_123 --status failed --all --json"),
+        _resource(LISTED),
+        _option("--limit", "N", "how many at most [20]", type=_COUNT, default=20),
+        _flag("--all", "all of them"),
+        _option("--workflow", "WORKFLOW", "executions and triggers of this workflow only"),
+        _option("--status", "STATUS", "executions with this status only"),
+        *_json("print a JSON array"),
     ),
-    "get": (
+    "get": _command(
         "show one resource",
-        (_resource(GOTTEN), _of("id", "its id"), *_json("print a JSON object")),
         ("workflows wf_123", "executions 2f1c9a52-…"),
+        _resource(GOTTEN),
+        _of("id", "its id"),
+        *_json("print a JSON object"),
     ),
-    "cancel": (
+    "cancel": _command(
         "cancel a running execution",
-        (_EXECUTION, *_json("print the server's answer as JSON")),
         ("2f1c9a52-…",),
+        _EXECUTION,
+        *_json("print the server's answer as JSON"),
     ),
-    "query": (
+    "query": _command(
         "search a knowledge base",
-        (
-            _of("kb", "id of the knowledge base"),
-            _of("text", "what to look for"),
-            _option("--top-k", "N", "how many results", type=_COUNT),
-            *_json("print a JSON array"),
-        ),
         ('kb_123 "How do I reset my password?"',),
+        _of("kb", "id of the knowledge base"),
+        _of("text", "what to look for"),
+        _option("--top-k", "N", "how many results", type=_COUNT),
+        *_json("print a JSON array"),
     ),
-    "fire": (
+    "fire": _command(
         "fire a trigger",
-        (
-            _of("trigger", "id of the trigger"),
-            *_INPUTS,
-            *_json("print the server's answer as JSON"),
-        ),
         ("trigger_123 -i name=Ada",),
+        _of("trigger", "id of the trigger"),
+        *_INPUTS,
+        *_json("print the server's answer as JSON"),
     ),
-    "doctor": (
+    "doctor": _command(
         "check the key, the server and the way to it, and say what to do",
-        _json("print a JSON array of what was checked"),
         ("", "--base-url http://127.0.0.1:8787"),
+        *_json("print a JSON array of what was checked"),
     ),
-    "types": (
+    "types": _command(
         "write typed functions that run workflows",
-        (
-            _of("workflow", "id of a workflow", nargs="+"),
-            _option("-o --output", "FILE", "where to write [stdout]"),
-            _flag("--check", "write nothing; exit 1 if FILE is out of date"),
-            _CHECK[0],
-            *_json("print JSON that says what was written"),
-        ),
         ("wf_123 wf_456 -o my_flows.py", "wf_123 -o my_flows.py --check"),
+        _of("workflow", "id of a workflow", nargs="+"),
+        _option("-o --output", "FILE", "where to write [stdout]"),
+        _flag("--check", "write nothing; exit 1 if FILE is out of date"),
+        _CHECK[0],
+        *_json("print JSON that says what was written"),
     ),
-    "mcp": (
+    "mcp": _command(
         "offer workflows as tools over the Model Context Protocol, on stdin and stdout",
-        (
-            _many("--workflow", "ID", "offer this workflow", required=True),
-            _TIMEOUT,
-            *_SERVER,
-        ),
         ("--workflow wf_123 --workflow wf_456",),
+        _many("--workflow", "ID", "offer this workflow", required=True),
+        _TIMEOUT,
+        *_SERVER,
     ),
-    "serve": (
+    "serve": _command(
         "serve an embedded FlowMaestro over HTTP",
-        (
-            _option("--host", "HOST", "where to listen [127.0.0.1]", default="127.0.0.1"),
-            _option("--port", "N", "0 for a free one [8787]", type=_PORT, default=8787),
-            *_EMBEDDED,
-            _option("--api-key", "KEY", "the key [a new one at each start]", type=_api_key),
-            _option("--seed", "FILE", "a Python file whose `def seed(fake)` adds resources"),
-            _flag("--reload", "take changes of the --seed file at once"),
-            _many("--allow-webhooks-to", "HOST", "send webhooks to this host, too"),
-        ),
         ("", "--port 0"),
+        _option("--host", "HOST", "where to listen [127.0.0.1]", default="127.0.0.1"),
+        _option("--port", "N", "0 for a free one [8787]", type=_PORT, default=8787),
+        *_EMBEDDED,
+        _option("--api-key", "KEY", "the key [a new one at each start]", type=_api_key),
+        _option("--seed", "FILE", "a Python file whose `def seed(fake)` adds resources"),
+        _flag("--reload", "take changes of the --seed file at once"),
+        _many("--allow-webhooks-to", "HOST", "send webhooks to this host, too"),
     ),
-    "demo": (
+    "demo": _command(
         "see what this SDK does, on an embedded FlowMaestro",
-        (
-            _choice("--transport", "the carrier", *TRANSPORTS, default="sockets"),
-            *_EMBEDDED,
-        ),
         ("", "--transport trio --shapes documented"),
+        _choice("--transport", "the carrier", *TRANSPORTS, default="sockets"),
+        *_EMBEDDED,
     ),
 }
-"""What each does, its arguments, and examples."""
+"""What each command does, examples, and its arguments."""

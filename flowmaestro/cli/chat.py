@@ -22,46 +22,46 @@ def chat_command(options: argparse.Namespace) -> None:
         thread_id = options.thread or client.agents.create_thread(options.agent)["data"]["id"]
         hints.line(f"{agent['name']}, thread {thread_id}. Ctrl-C stops an answer, Ctrl-D ends.")
         while True:
-            text = _ask(hints)
-            if text is None:
+            text = _ask()
+            if not text:
                 return
             if text.strip():
-                _answer(client, thread_id, text, screen, hints)
+                _answer(client, thread_id, text.rstrip("\n"), screen, hints)
 
 
-def _ask(hints: Console) -> str | None:
-    """The next line that the user types; `None` at the end of input."""
-    if sys.stdin.isatty():
-        sys.stderr.write("you    ")
-        sys.stderr.flush()
-    line = sys.stdin.readline()
-    if not line and sys.stdin.isatty():
-        hints.line()
-    return line.rstrip("\n") if line else None
+def _ask() -> str:
+    """The next line that the user types, with its end; `""` at the end of input."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline()
+    print("you    ", end="", file=sys.stderr, flush=True)
+    try:
+        line = sys.stdin.readline()
+    except KeyboardInterrupt:  # it came too late for an answer, and drops what was typed
+        line = "\n"
+        print(file=sys.stderr)
+    if not line:
+        print(file=sys.stderr)
+    return line
 
 
 def _answer(
     client: FlowMaestroClient, thread_id: str, text: str, screen: Console, hints: Console
 ) -> None:
-    stream = client.threads.send_message_stream(thread_id, text)
-    try:
-        for event in stream:
-            if event["type"] == "message:token":
-                screen.stream(event["token"], _LEAD)
-            elif event["type"] == "message:failed":
-                screen.end_stream(len(_LEAD))
-                hints.line("the agent failed: ", str(cast("Any", event).get("error")))
-    except KeyboardInterrupt:
-        screen.end_stream(len(_LEAD))
-        hints.line("stopped; the agent may still finish its answer on the server")
-    except NotFoundError:
-        raise
-    except FlowMaestroError as error:
-        screen.end_stream(len(_LEAD))
-        if not sys.stdin.isatty():
-            raise
-        hints.line(f"no answer: {error}")
-    else:
-        screen.end_stream(len(_LEAD))
-    finally:
-        stream.close()
+    said = ""
+    with client.threads.send_message_stream(thread_id, text) as stream:
+        try:
+            for event in stream:
+                if event["type"] == "message:token":
+                    screen.stream(event["token"], _LEAD)
+                elif event["type"] == "message:failed":
+                    said = f"the agent failed: {cast('Any', event).get('error')}"
+        except KeyboardInterrupt:
+            said = "stopped; the agent may still finish its answer on the server"
+        except FlowMaestroError as error:
+            if isinstance(error, NotFoundError) or not sys.stdin.isatty():
+                raise
+            said = f"no answer: {error}"
+        finally:
+            screen.end_stream(len(_LEAD))
+    if said:
+        hints.line(said)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import textwrap
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, TextIO, Tuple, Union
+from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence, TextIO, Tuple, Union
 
 if TYPE_CHECKING:
     from rich.text import Text as RichText
@@ -32,6 +31,8 @@ class Symbols(NamedTuple):
 
 UNICODE = Symbols("▸", "✓", "✗", "●")
 ASCII = Symbols("*", "+", "-", ">")
+_words = re.compile(r"(?<=\s)").split
+"""Words, each with the white space after it."""
 
 
 class Console:
@@ -46,20 +47,17 @@ class Console:
         self._out = out
         self._streams = False
         self._column = 0
-        self._word = ""
+        self._word = self._gap = ""
 
     def line(self, *texts: Text, indent: int = 0) -> None:
         """Write one line; where it is wrapped, the rest is indented by `indent` columns."""
         whole = "".join(text for text, _ in _spans(texts)).rstrip()
         if self.width is not None and len(whole) > self.width:
-            whole = textwrap.fill(
-                whole[indent:],
-                self.width,
-                initial_indent=whole[:indent],
-                subsequent_indent=" " * indent,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
+            self._write(whole[:indent])
+            self._column, self._gap = indent, ""
+            for word in _words(whole[indent:]):
+                self._add_word(word, self.width, indent)
+            whole = ""
         self._write(whole + "\n")
 
     def copyable(self, text: str) -> None:
@@ -67,11 +65,18 @@ class Console:
         self._write(printable(text) + "\n")
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Write rows in columns."""
-        cells = [[printable(cell) for cell in row] for row in [headings, *rows]]
-        widths = [max(map(len, column)) for column in zip(*cells)]
-        for row in cells:
-            self.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths)), indent=4)
+        """Write rows in columns. Only the last column is wrapped; where its words do not fit
+        beside the others, it stands below them.
+        """
+        cells = [[printable(cell) for cell in row] for row in (headings, *rows)]
+        *widths, _ = [max(map(len, column)) + 2 for column in zip(*cells)]
+        longest = max(len(word) for row in cells for word in (row[-1].split() or [""]))
+        if self.width is None or sum(widths) + longest <= self.width:
+            self._columns(cells, widths)
+            return
+        for *first, last in cells:
+            self.line(*map(str.ljust, first, widths), indent=4)
+            self.line("    ", last, indent=4)
 
     def stream(self, piece: str, lead: str = "") -> None:
         """Write a piece of a text that grows; `lead` goes before its first line.
@@ -81,11 +86,11 @@ class Console:
         if not self._streams:
             self._streams = True
             self._write(lead)
-            self._column = len(lead)
+            self._column, self._gap = len(lead), ""
         if self.width is None:
             self._write(_without_controls(piece))
             return
-        *whole, self._word = re.split(r"(?<=\s)", self._word + _without_controls(piece))
+        *whole, self._word = _words(self._word + _without_controls(piece))
         for word in whole:
             self._add_word(word, self.width, len(lead))
 
@@ -97,21 +102,23 @@ class Console:
             self._streams, self._word = False, ""
             self._write("\n")
 
+    def _columns(self, cells: Sequence[List[str]], widths: Sequence[int]) -> None:
+        for *first, last in cells:
+            self.line(*map(str.ljust, first, widths), last, indent=sum(widths))
+
     def _add_word(self, word: str, width: int, indent: int) -> None:
         text = word.rstrip()
-        if self._column > indent and self._column + len(text) > width:
+        if self._column > indent and self._column + len(self._gap + text) > width:
             self._break_line(indent)
-        self._write(text)
-        self._column += len(text)
+        self._write(self._gap + text)
+        self._column += len(self._gap + text)
+        self._gap = "" if text == word else " "
         if "\n" in word:
             self._break_line(indent)
-        elif text != word and self._column < width:
-            self._write(" ")
-            self._column += 1
 
     def _break_line(self, indent: int) -> None:
         self._write("\n" + " " * indent)
-        self._column = indent
+        self._column, self._gap = indent, ""
 
     def _write(self, text: str) -> None:
         encoding = self._out.encoding or "utf-8"
@@ -141,13 +148,14 @@ class RichConsole(Console):
             self.terminal.print(lead + part)
             lead = rich_text(" " * indent)
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """As `Console.table`; a cell is wrapped within its column."""
+    def _columns(self, cells: Sequence[List[str]], widths: Sequence[int]) -> None:
         from rich.table import Table
 
-        table = Table(*headings, box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for row in rows:
-            table.add_row(*(rich_text(cell) for cell in row))
+        table = Table(*cells[0], box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for column in table.columns[:-1]:
+            column.no_wrap = True
+        for row in cells[1:]:
+            table.add_row(*map(rich_text, row))
         self.terminal.print(table)
 
 
@@ -157,8 +165,7 @@ def console(out: TextIO) -> Console:
     Rich only in a terminal, and not when `NO_COLOR` is set (no-color.org) or the terminal is
     known not to understand.
     """
-    plain = not out.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    if not plain:
+    if out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
         try:
             return RichConsole(out)
         except ImportError:

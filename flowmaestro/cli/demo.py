@@ -7,15 +7,16 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Generator, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, Callable, Generator, Iterator, List, Tuple, cast
 
 import flowmaestro_transports
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, __version__
-from flowmaestro.cli import CommandFailed, tour
+from flowmaestro.cli import CommandFailed
 from flowmaestro.cli.console import console
-from flowmaestro.cli.mailbox import HttpMailbox, MemoryMailbox
-from flowmaestro.cli.narrator import Narrator
+from flowmaestro.cli.tour import Narrator, take_tour
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server
+from flowmaestro.webhooks import SIGNATURE_HEADER
 
 _CLASSES = {
     "sockets": "SocketTransport",
@@ -38,24 +39,70 @@ def demo_command(options: argparse.Namespace) -> None:
         screen.line(f"an embedded FlowMaestro in memory, on a virtual clock {about}")
         transport = MemoryTransport(fake)
         with FlowMaestroClient(fake.api_key, transport=transport) as client:
-            tour.take_tour(client, MemoryMailbox(fake), Narrator(screen, transport.now))
+            take_tour(client, MemoryMailbox(fake), Narrator(screen, transport.now))
     else:
-        _reach_loopback_directly()
+        os.environ["no_proxy"] = "127.0.0.1"  # all that this process talks to
         with running_server(fake) as url, HttpMailbox() as mailbox:
             screen.line(f"an embedded FlowMaestro on {url} {about}")
             with _client(options.transport, fake.api_key, url) as client:
-                tour.take_tour(client, mailbox, Narrator(screen, time.monotonic))
+                take_tour(client, mailbox, Narrator(screen, time.monotonic))
     screen.line()
     screen.line(f"All as it should be, in {time.monotonic() - began:.1f} s.")
+
+
+class HttpMailbox(HTTPServer):
+    """Receives webhooks over HTTP, on a free loopback port."""
+
+    timeout = 5.0
+    """Seconds to wait for a delivery."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Receiver)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/webhook"
+        self.received: List[Tuple[bytes, str]] = []
+
+    def take(self) -> Tuple[bytes, str]:
+        """The body and the signature of the next delivery, as they came."""
+        self.handle_request()
+        if not self.received:
+            raise CommandFailed(f"no webhook delivery came within {self.timeout:g} s")
+        return self.received.pop()
+
+
+class _Receiver(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        """Take the body's bytes as they are: the signature covers them."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        signature = self.headers.get(SIGNATURE_HEADER, "")
+        cast("HttpMailbox", self.server).received.append((body, signature))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep the terminal to the demonstration."""
+
+
+class MemoryMailbox:
+    """Takes the last delivery of a fake in memory."""
+
+    url = "https://receiver.example.com/webhook"
+
+    def __init__(self, fake: FakeFlowMaestro) -> None:
+        self._fake = fake
+
+    def take(self) -> Tuple[bytes, str]:
+        """As `HttpMailbox.take`."""
+        post = self._fake.deliveries[-1].request
+        return post.body, post.headers.get(SIGNATURE_HEADER) or ""
 
 
 @contextmanager
 def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None, None]:
     """A client that the tour can call: the sync one, or the async one behind `_Called`."""
-    kind: Callable[[], Any] = getattr(flowmaestro_transports, _CLASSES[transport])
     try:
+        carrier: Any = getattr(flowmaestro_transports, _CLASSES[transport])()
         if transport in ("sockets", "requests"):
-            with FlowMaestroClient(api_key, base_url=base_url, transport=kind()) as client:
+            with FlowMaestroClient(api_key, base_url=base_url, transport=carrier) as client:
                 yield client
             return
         from anyio.from_thread import start_blocking_portal
@@ -67,7 +114,7 @@ def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None,
         raise CommandFailed(f"the transport {transport} needs {error.name}: {hint}") from None
     backend = "trio" if transport == "trio" else "asyncio"
     with start_blocking_portal(backend) as portal:
-        awaited = AsyncFlowMaestroClient(api_key, base_url=base_url, transport=kind())
+        awaited = AsyncFlowMaestroClient(api_key, base_url=base_url, transport=carrier)
         try:
             yield _Called(awaited, portal.call)
         finally:
@@ -98,10 +145,3 @@ class _Called:
                 yield self._run(stream.__anext__)
             except StopAsyncIteration:
                 return
-
-
-def _reach_loopback_directly() -> None:
-    """Keep requests to the embedded server off a proxy that the environment names."""
-    for name in ("no_proxy", "NO_PROXY"):
-        named = os.environ.get(name)
-        os.environ[name] = f"{named},127.0.0.1" if named else "127.0.0.1"

@@ -6,31 +6,19 @@ import argparse
 import os
 import sys
 from importlib import import_module
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
 
-from flowmaestro.cli import (
-    AUTHENTICATION,
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    NETWORK,
-    NOT_FOUND,
-    RATE_LIMIT,
-    USAGE,
-    CommandFailed,
-)
+from flowmaestro import cli
 from flowmaestro.cli.arguments import COMMANDS, build_parser, suggestion
 
-_MODULES = {
-    "run": "runs",
-    "watch": "runs",
-    "cancel": "runs",
-    "fire": "runs",
-    "list": "resources",
-    "get": "resources",
-    "query": "resources",
-}
+_MODULES = dict.fromkeys(("run", "watch", "cancel", "fire"), "runs")
+_MODULES.update(dict.fromkeys(("list", "get", "query"), "resources"))
 """Where a command is; the others are in a module of their own name."""
+_ADVICE = {
+    cli.NOT_FOUND: "; check the id, `flowmaestro list` shows what there is",
+    cli.AUTHENTICATION: "; `flowmaestro doctor` says more about this key",
+    cli.NETWORK: "; `flowmaestro doctor` looks for the cause",
+}
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -43,79 +31,74 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         close = suggestion(words[0], tuple(COMMANDS))
         parser.error(f"there is no command {words[0]!r}{close}")
-    if words and words[0] == "--print-completion":
-        return _print_completion(parser, words[1:])
     options = parser.parse_args(words)
+    if options.print_completion is not None:
+        return _print_completion(parser, options.print_completion)
     if options.command is None:
         parser.print_help(sys.stderr)
-        return USAGE
+        return cli.USAGE
     try:
-        status = _run(options)
+        module = import_module(f"flowmaestro.cli.{_MODULES.get(options.command, options.command)}")
+        getattr(module, f"{options.command}_command")(options)
         sys.stdout.flush()
+        return cli.DONE
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return cli.INTERRUPTED
     except BrokenPipeError:
         # Nobody reads on. The interpreter flushes once more at exit and must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return cli.FAILED
     except Exception as error:
-        judged, text = _judge(error)
-        if judged is None or options.debug:
+        if options.debug:
             raise
-        status = judged
-        _flush()
-        if text:
-            print(f"flowmaestro {options.command}: {text}", file=sys.stderr)
+        status, text = _judge(error)
+    if text:
+        from flowmaestro.cli.console import Console
+
+        Console(sys.stderr).line(f"flowmaestro {options.command}: {text}")
     return status
 
 
-def _run(options: argparse.Namespace) -> int:
-    module = import_module(f"flowmaestro.cli.{_MODULES.get(options.command, options.command)}")
-    status: Optional[int] = getattr(module, f"{options.command}_command")(options)
-    return DONE if status is None else status
-
-
-def _judge(error: Exception) -> tuple[Optional[int], str]:
-    """The exit status for an error, and the line for the user; no status for a bug of ours."""
-    if isinstance(error, CommandFailed):
-        return error.status, str(error)
+def status_of(error: Exception) -> int:
+    """The exit status for an error of the SDK."""
     from flowmaestro import errors
 
-    if not isinstance(error, errors.FlowMaestroError):
-        return None, ""
     statuses = (
-        (errors.NotFoundError, NOT_FOUND),
-        (errors.AuthenticationError, AUTHENTICATION),
-        (errors.AuthorizationError, AUTHENTICATION),
-        (errors.RateLimitError, RATE_LIMIT),
-        (errors.ConnectionError, NETWORK),
-        (errors.TimeoutError, NETWORK),
-        (errors.StreamError, NETWORK),
+        (errors.NotFoundError, cli.NOT_FOUND),
+        ((errors.AuthenticationError, errors.AuthorizationError), cli.AUTHENTICATION),
+        (errors.RateLimitError, cli.RATE_LIMIT),
+        ((errors.ConnectionError, errors.TimeoutError, errors.StreamError), cli.NETWORK),
     )
-    status = next((status for kind, status in statuses if isinstance(error, kind)), FAILED)
-    text = " ".join(str(error).split())
-    if isinstance(error, errors.RateLimitError) and error.retry_after:
-        text += f"; try again in {error.retry_after:.0f} s"
-    elif status == AUTHENTICATION:
-        text += "; `flowmaestro doctor` says more about this key"
-    elif status == NETWORK:
-        text += "; `flowmaestro doctor` looks for the cause"
-    return status, text
+    return next((status for kinds, status in statuses if isinstance(error, kinds)), cli.FAILED)
 
 
-def _print_completion(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
+def _judge(error: Exception) -> Tuple[int, str]:
+    """The exit status for an error, and the line for the user."""
+    if isinstance(error, cli.CommandFailed):
+        return error.status, str(error)
+    from flowmaestro import FlowMaestroError
+
+    if isinstance(error, FlowMaestroError):
+        status, text = status_of(error), " ".join(str(error).split())
+        malformed_id = text.partition("invalid input syntax for type uuid: ")[2]
+        text = f"there is no id {malformed_id}" if malformed_id else text
+        wait = getattr(error, "retry_after", None)
+        if wait:
+            text += f"; try again in {wait:.0f} s"
+        return status, text + _ADVICE.get(status, "")
+    if isinstance(error, OSError) and error.filename is not None:
+        return cli.FAILED, f"{error.filename}: {error.strerror}"
+    if isinstance(error, ValueError):  # of the SDK, which names the argument
+        return cli.USAGE, str(error)
+    return cli.FAILED, f"{type(error).__name__}: {error}; --debug shows where"
+
+
+def _print_completion(parser: argparse.ArgumentParser, shell: str) -> int:
     try:
         import shtab
     except ImportError:
         parser.error("--print-completion needs shtab: pip install 'flowmaestro[cli]'")
-    if len(words) != 1 or words[0] not in shtab.SUPPORTED_SHELLS:
+    if shell not in shtab.SUPPORTED_SHELLS:
         parser.error(f"--print-completion takes one of: {', '.join(shtab.SUPPORTED_SHELLS)}")
-    print(shtab.complete(parser, words[0]))
-    return DONE
-
-
-def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(shtab.complete(parser, shell))
+    return cli.DONE

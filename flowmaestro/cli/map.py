@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import sys
-from typing import Any, Callable, ContextManager, Dict, Iterator, List, Mapping
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Generator, Iterable, Iterator, List, TextIO, cast
 
 from flowmaestro.cli import FAILED, INTERRUPTED, USAGE, CommandFailed
-from flowmaestro.cli.console import Console, RichConsole, console
-from flowmaestro.cli.session import check_workflow_inputs, client_for, print_json
+from flowmaestro.cli.console import RichConsole, console
+from flowmaestro.cli.session import (
+    check_workflow_inputs,
+    client_for,
+    json_line,
+    json_of,
+    print_json,
+)
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 
 Row = Dict[str, Any]
@@ -25,33 +31,36 @@ def map_command(options: argparse.Namespace) -> None:
         raise CommandFailed(text, USAGE)
     rows = read_rows(options.rows)
     bad = 0
-    with client_for(options) as client, _progress(len(rows)) as show:
+    with client_for(options) as client:
         check = check_workflow_inputs(client, options.workflow, options)
         for number, row in enumerate(rows, 1):
-            _check_row(check, options.rows, number, row)
-        outcomes = client.workflows.run_many(
-            options.workflow,
-            rows,
-            journal=journal,
-            concurrency=options.concurrency,
-            timeout=options.timeout,
-            progress=show,
-        )
-        try:
-            with outcomes, open(options.out, "w", encoding="utf-8") as out:
-                for outcome in outcomes:
-                    line = _line(outcome)
-                    out.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    out.flush()
-                    bad += not outcome.ok
-                    if options.json:
-                        print_json(line)
-        except KeyboardInterrupt:
-            said = console(sys.stderr)
-            said.line(f"{len(outcomes.in_flight)} executions run on; the same command goes on.")
-            raise CommandFailed(status=INTERRUPTED) from None
-        except OSError as error:
-            raise CommandFailed(f"{options.out}: {error.strerror}") from error
+            try:
+                check(row)
+            except CommandFailed as failure:
+                text = f"{options.rows}, row {number}: {failure}"
+                raise CommandFailed(text, failure.status) from failure
+        with _progress(len(rows)) as show:
+            outcomes = client.workflows.run_many(
+                options.workflow,
+                rows,
+                journal=journal,
+                concurrency=options.concurrency,
+                timeout=options.timeout,
+                progress=show,
+            )
+            try:
+                with outcomes, open(options.out, "w", encoding="utf-8") as out:
+                    for outcome in outcomes:
+                        line = _line(outcome)
+                        out.write(json_line(line))
+                        out.flush()
+                        bad += not outcome.ok
+                        if options.json:
+                            print_json(line)
+            except KeyboardInterrupt:
+                said = f"{len(outcomes.in_flight)} executions run on; the same command goes on."
+                console(sys.stderr).line(said)
+                raise CommandFailed(status=INTERRUPTED) from None
     if bad:
         raise CommandFailed(
             f"{bad} of {len(rows)} rows did not complete; see {options.out}", FAILED
@@ -74,7 +83,7 @@ def read_rows(path: str) -> List[Row]:
         raise CommandFailed(f"{path}: it is not UTF-8", USAGE) from error
 
 
-def _csv_rows(path: str, file: Any) -> Iterator[Row]:
+def _csv_rows(path: str, file: Iterable[str]) -> Iterator[Row]:
     lines = csv.reader(file, strict=True)
     try:
         names: List[str] = next(lines, [])  # pyright: ignore[reportUnknownArgumentType]
@@ -92,28 +101,14 @@ def _csv_rows(path: str, file: Any) -> Iterator[Row]:
         raise CommandFailed(f"{path}, line {lines.line_num}: {error}", USAGE) from error
 
 
-def _json_rows(path: str, file: Any) -> Iterator[Row]:
+def _json_rows(path: str, file: TextIO) -> Iterator[Row]:
     for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise CommandFailed(
-                f"{path}, line {number}: this is no JSON: {error}", USAGE
-            ) from error
-        if not isinstance(row, dict):
-            raise CommandFailed(f"{path}, line {number}: it must be a JSON object", USAGE)
-        yield row
-
-
-def _check_row(
-    check: Callable[[Mapping[str, Any]], None], path: str, number: int, row: Row
-) -> None:
-    try:
-        check(row)
-    except CommandFailed as failure:
-        raise CommandFailed(f"{path}, row {number}: {failure}", failure.status) from failure
+        if line.strip():
+            where = f"{path}, line {number}"
+            row = json_of(line.strip(), where)
+            if not isinstance(row, dict):
+                raise CommandFailed(f"{where}: it must be a JSON object", USAGE)
+            yield cast("Row", row)
 
 
 def _line(outcome: RunOutcome) -> Dict[str, Any]:
@@ -130,53 +125,26 @@ def _line(outcome: RunOutcome) -> Dict[str, Any]:
     }
 
 
-class _Progress:
-    """Progress in plain lines, about twenty of them."""
-
-    def __init__(self, screen: Console, total: int) -> None:
-        self._screen = screen
-        self._step = max(total // 20, 1)
-
-    def __enter__(self) -> Callable[[BatchProgress], None]:
-        return self._show
-
-    def __exit__(self, *exc: object) -> None:
-        pass
-
-    def _show(self, progress: BatchProgress) -> None:
-        if progress.done % self._step == 0 or progress.done == progress.total:
-            self._screen.line(_said(progress))
-
-
-class _Bar:
-    """Progress as a bar of rich's."""
-
-    def __init__(self, screen: RichConsole, total: int) -> None:
+@contextmanager
+def _progress(total: int) -> Generator[Callable[[BatchProgress], None], None, None]:
+    """A bar of rich's, or about twenty plain lines."""
+    screen = console(sys.stderr)
+    if isinstance(screen, RichConsole):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
-        self._bar = Progress(*columns, console=screen.terminal)
-        self._task = self._bar.add_task("", total=total)
+        with Progress(*columns, console=screen.terminal) as bar:
+            task = bar.add_task("", total=total)
+            yield lambda at: bar.update(task, completed=at.done, description=_said(at))
+        return
 
-    def __enter__(self) -> Callable[[BatchProgress], None]:
-        self._bar.start()
-        return self._show
+    def show(at: BatchProgress) -> None:
+        if at.done % max(total // 20, 1) == 0 or at.done == total:
+            screen.line(f"{at.done} of {total}, {_said(at)}")
 
-    def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
-
-    def _show(self, progress: BatchProgress) -> None:
-        description = _said(progress).partition(", ")[2]
-        self._bar.update(self._task, completed=progress.done, description=description)
+    yield show
 
 
-def _said(progress: BatchProgress) -> str:
-    text = f"{progress.done} of {progress.total}, {progress.failed} failed"
-    if progress.in_flight:
-        text += f", {progress.in_flight} running"
-    return text + (f", about {progress.seconds_left:.0f} s left" if progress.seconds_left else "")
-
-
-def _progress(total: int) -> ContextManager[Callable[[BatchProgress], None]]:
-    screen = console(sys.stderr)
-    return _Bar(screen, total) if isinstance(screen, RichConsole) else _Progress(screen, total)
+def _said(at: BatchProgress) -> str:
+    text = f"{at.failed} failed" + (f", {at.in_flight} running" if at.in_flight else "")
+    return text + (f", about {at.seconds_left:.0f} s left" if at.seconds_left else "")

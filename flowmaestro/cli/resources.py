@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from itertools import islice
-from typing import Any, Dict, Iterable, Mapping, Tuple, cast
+from typing import Any, Dict, Iterable, Mapping, Sequence, Tuple, cast
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import USAGE, CommandFailed
@@ -15,7 +15,7 @@ from flowmaestro_core.http.secrets import showable_value
 
 _COLUMNS: Dict[str, Tuple[str, ...]] = {
     "workflows": ("id", "name", "description"),
-    "executions": ("id", "workflow_id", "status", "started_at"),
+    "executions": ("id", "status", "started_at", "workflow_id"),
     "agents": ("id", "name", "model"),
     "knowledge-bases": ("id", "name", "document_count"),
     "triggers": ("id", "name", "type", "enabled"),
@@ -33,12 +33,12 @@ def list_command(options: argparse.Namespace) -> None:
         print_json(rows)
         return
     names = _COLUMNS[options.resource]
-    if rows:
-        cells = [[written(row.get(name)) for name in names] for row in rows]
-        console(sys.stdout).table([name.replace("_", " ") for name in names], cells)
     if not rows:
         print("none", file=sys.stderr)
-    elif not options.all and len(rows) == options.limit:
+        return
+    cells = [[written(row.get(name)) for name in names] for row in rows]
+    console(sys.stdout).table([name.replace("_", " ") for name in names], cells)
+    if not options.all and len(rows) == options.limit:
         print(f"the first {options.limit}; --all shows all", file=sys.stderr)
 
 
@@ -58,10 +58,12 @@ def query_command(options: argparse.Namespace) -> None:
     top_k = {} if options.top_k is None else {"top_k": options.top_k}
     with client_for(options) as client:
         reply = client.knowledge_bases.query(options.kb, options.text, **top_k)
-    results = cast("Iterable[Mapping[str, Any]]", reply["data"]["results"])
+    results = cast("Sequence[Mapping[str, Any]]", reply["data"]["results"])
     if options.json:
         print_json(results)
         return
+    if not results:
+        print("none", file=sys.stderr)
     screen = console(sys.stdout)
     for result in results:
         score = f"{result['similarity'] or 0.0:.3f}  "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import contextmanager
-from typing import Any, Dict, Generator, List, Mapping, Optional, cast
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, cast
 
 from flowmaestro.cli.console import Console, RichConsole, Span, Text, console, rich_text
 from flowmaestro.types import ExecutionEvent
@@ -13,30 +13,40 @@ from flowmaestro.types import ExecutionEvent
 _STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "started": "cyan"}
 
 
+@dataclass
 class Node:
-    """One node of a workflow, as its events tell."""
+    """One node of a workflow, as its events tell; times in seconds."""
 
-    def __init__(self, name: str, now: float) -> None:
-        self.name = name
-        self.status = "started"
-        self.began = now
-        self.seconds: Optional[float] = None
-        self.note = ""
+    name: str
+    began: float
+    status: str = "started"
+    seconds: Optional[float] = None
+    note: str = ""
 
 
 class RunView:
-    """What is known of one execution; this one prints a line for each event."""
+    """What is known of one execution; this one prints a line for each event.
 
-    def __init__(self, screen: Console, execution_id: str) -> None:
+    Make it before the execution starts: rich takes a while to load, and events would pass.
+    """
+
+    def __init__(self, screen: Console) -> None:
         self.screen = screen
-        self.execution_id = execution_id
-        self.began = time.monotonic()
+        self.execution_id = ""
+        self.began = 0.0
         self.status = "pending"
         self.progress: Optional[float] = None
         self.nodes: Dict[str, Node] = {}
-        self.failed: List[str] = []
-        """Names of the nodes that failed."""
+        self.failed: Dict[str, None] = {}
+        """Names of the nodes that failed, in order."""
         self.note = ""
+
+    def __enter__(self) -> None:
+        """Begin to draw; `execution_id` is known by now."""
+        self.began = time.monotonic()
+
+    def __exit__(self, *exc: object) -> None:
+        """End the drawing."""
 
     def show(self, event: ExecutionEvent) -> None:
         """Take in one event, and show it."""
@@ -48,7 +58,8 @@ class RunView:
             self._take(told, what)
         elif event["type"] == "connected":
             self.status = told.get("status") or self.status
-        self.note = "the connection was lost and resumed" if kind == "stream" else ""
+        elif kind == "stream":
+            self.note = "the connection was lost and resumed"
         self._draw(told)
 
     def _take(self, event: Mapping[str, Any], what: str) -> None:
@@ -56,9 +67,10 @@ class RunView:
             self.progress = event.get("progress")
         else:
             self.status = {"started": "running", "resumed": "running"}.get(what, what)
-        failed = self.nodes.get(str(event.get("failed_node_id") or event.get("failed_node")))
-        if failed is not None and failed.name not in self.failed:
-            self.failed.append(failed.name)
+        failed = event.get("failed_node_id") or event.get("failed_node")
+        if failed is not None:
+            known = self.nodes.get(str(failed))
+            self.failed[str(failed) if known is None else known.name] = None
 
     def _take_node(self, event: Mapping[str, Any], what: str) -> None:
         now = time.monotonic()
@@ -71,23 +83,22 @@ class RunView:
             took = event.get("duration_ms")
             node.status = what
             node.seconds = took / 1000 if isinstance(took, (int, float)) else now - node.began
-            node.note = str(event.get("error") or "") if what == "failed" else node.note
             if what == "failed":
-                self.failed.append(node.name)
+                node.note = str(event.get("error") or "")
+                self.failed[node.name] = None
 
     def _draw(self, event: Mapping[str, Any]) -> None:
         texts: List[Text] = [(f"{time.monotonic() - self.began:7.2f} s  ", "dim"), event["type"]]
         progress = event.get("progress")
         if event.get("node_id") is not None:
             node = self.nodes[str(event["node_id"])]
-            texts.append(f"  {node.name}")
-            if node.seconds is not None:
-                texts.append(f" ({node.seconds:.2f} s)")
+            took = "" if node.seconds is None else f" ({node.seconds:.2f} s)"
+            texts.append(f"  {node.name}{took}")
         elif isinstance(progress, (int, float)):
             texts.append(f"  {progress:.0f} %")
         if event.get("error"):
             texts.append(f"  {event['error']}")
-        if self.note:
+        if event["type"].startswith("stream:"):
             texts.append(f"  {self.note}")
         self.screen.line(*texts, indent=11)
 
@@ -95,28 +106,34 @@ class RunView:
 class LiveRunView(RunView):
     """Redraws the tree with each event, and its clock four times a second."""
 
-    def __init__(self, screen: RichConsole, execution_id: str) -> None:
-        super().__init__(screen, execution_id)
+    def __init__(self, screen: RichConsole) -> None:
+        super().__init__(screen)
         from rich.live import Live
 
-        self.symbols = screen.symbols
-        self.live = Live(get_renderable=self._tree, console=screen.terminal, refresh_per_second=4)
+        self._symbols = screen.symbols
+        self._live = Live(get_renderable=self._tree, console=screen.terminal, refresh_per_second=4)
+
+    def __enter__(self) -> None:
+        """As `RunView.__enter__`."""
+        super().__enter__()
+        self._live.start()
+
+    def __exit__(self, *exc: object) -> None:
+        """As `RunView.__exit__`; the last picture stays."""
+        self._live.stop()
 
     def _draw(self, event: Mapping[str, Any]) -> None:
-        self.live.refresh()
+        self._live.refresh()
 
     def _tree(self) -> Any:
         from rich.progress_bar import ProgressBar
         from rich.tree import Tree
 
-        seconds = time.monotonic() - self.began
         head: List[Text] = [
             (f"execution {self.execution_id}  ", "bold"),
             (self.status, _STYLES.get(self.status, "cyan")),
-            (f"  {seconds:.1f} s", "dim"),
+            (f"  {time.monotonic() - self.began:.1f} s", "dim"),
         ]
-        if self.note:
-            head.append((f"  {self.note}", "yellow"))
         tree = Tree(rich_text(*head))
         for node in self.nodes.values():
             took = time.monotonic() - node.began if node.seconds is None else node.seconds
@@ -124,20 +141,16 @@ class LiveRunView(RunView):
             tree.add(rich_text(self._sign(node), f" {node.name}", (f"  {took:.2f} s", "dim"), note))
         if self.progress is not None and self.status == "running":
             tree.add(ProgressBar(total=100, completed=self.progress, width=40))
+        if self.note:
+            tree.add(rich_text((self.note, "yellow")))
         return tree
 
     def _sign(self, node: Node) -> Span:
-        signs = {"completed": self.symbols.good, "failed": self.symbols.bad}
-        return signs.get(node.status, self.symbols.running), _STYLES[node.status]
+        signs = {"completed": self._symbols.good, "failed": self._symbols.bad}
+        return signs.get(node.status, self._symbols.running), _STYLES[node.status]
 
 
-@contextmanager
-def run_view(execution_id: str) -> Generator[RunView, None, None]:
-    """The view of one execution while a `with` block lasts."""
+def run_view() -> RunView:
+    """The best view that standard error allows."""
     screen = console(sys.stderr)
-    if isinstance(screen, RichConsole):
-        view = LiveRunView(screen, execution_id)
-        with view.live:
-            yield view
-    else:
-        yield RunView(screen, execution_id)
+    return LiveRunView(screen) if isinstance(screen, RichConsole) else RunView(screen)

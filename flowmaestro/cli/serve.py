@@ -8,18 +8,18 @@ import secrets
 import sys
 import time
 from asyncio import CancelledError
+from functools import partial
 from typing import Optional
 
 import anyio
-from anyio.abc import TaskStatus
 
 from flowmaestro.cli import USAGE, CommandFailed
 from flowmaestro.cli.console import console
-from flowmaestro.cli.seeding import SeedFile
 from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro.testing import serve as serve_fake
 from flowmaestro.testing.model.seeds import DOCUMENTED_KEYS, TEST_KEY
 from flowmaestro.testing.server.inspector import Inspector
+from flowmaestro.testing.server.seed_file import SeedFile
 
 
 def serve_command(options: argparse.Namespace) -> None:
@@ -40,26 +40,26 @@ def serve_command(options: argparse.Namespace) -> None:
     seeds = None if options.seed is None else SeedFile(options.seed, fake, inspector.troubled)
     if seeds is not None and not seeds.load():
         raise CommandFailed(inspector.trouble, USAGE)
-    listening = _Announcement(f"{options.shapes} shapes, {options.events} events", key)
-
     where = f"{options.host} port {options.port}"
+    listen = partial(
+        serve_fake,
+        fake,
+        options.host,
+        options.port,
+        allow_webhooks_to=options.allow_webhooks_to,
+        inspector=inspector,
+    )
 
     async def serve() -> Optional[OSError]:
         async with anyio.create_task_group() as tasks:
             if seeds is not None and options.reload:
                 tasks.start_soon(seeds.watch)
             try:
-                await serve_fake(
-                    fake,
-                    options.host,
-                    options.port,
-                    allow_webhooks_to=options.allow_webhooks_to,
-                    inspector=inspector,
-                    task_status=listening,
-                )
+                url = await tasks.start(listen)
             except OSError as error:
                 tasks.cancel_scope.cancel()
                 return error
+            _announce(url, f"{options.shapes} shapes, {options.events} events", key)
         return None
 
     try:
@@ -70,24 +70,16 @@ def serve_command(options: argparse.Namespace) -> None:
         raise CommandFailed(f"cannot listen on {where}: {_reason(error)}") from error
 
 
-class _Announcement(TaskStatus[str]):
-    """Told by the server that it listens, tells the user how to reach it."""
-
-    def __init__(self, about: str, api_key: str) -> None:
-        self._about = about
-        self._api_key = api_key
-
-    def started(self, value: Optional[str] = None) -> None:
-        """`value` is the server's URL."""
-        screen = console(sys.stdout)
-        screen.copyable(f"FlowMaestro ({self._about}) listens on {value}")
-        screen.copyable(f"A key that may do everything: {self._api_key}")
-        screen.line()
-        screen.copyable(f"  export FLOWMAESTRO_BASE_URL={value}")
-        screen.copyable(f"  export FLOWMAESTRO_API_KEY={self._api_key}")
-        screen.line()
-        screen.copyable(f"A browser shows what it is asked: {value}/")
-        screen.line("Ctrl-C ends it.")
+def _announce(url: str, about: str, api_key: str) -> None:
+    screen = console(sys.stdout)
+    screen.copyable(f"FlowMaestro ({about}) listens on {url}")
+    screen.copyable(f"A key that may do everything: {api_key}")
+    screen.line()
+    screen.copyable(f"  export FLOWMAESTRO_BASE_URL={url}")
+    screen.copyable(f"  export FLOWMAESTRO_API_KEY={api_key}")
+    screen.line()
+    screen.copyable(f"A browser shows what it is asked: {url}/")
+    screen.line("Ctrl-C ends it.")
 
 
 def _reason(error: OSError) -> str:

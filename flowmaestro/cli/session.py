@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Mapping
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import AUTHENTICATION, USAGE, CommandFailed
+from flowmaestro.cli.console import console
 
 InputCheck = Callable[[Mapping[str, Any]], None]
 """Raises `CommandFailed` for inputs that do not fit."""
@@ -18,11 +19,11 @@ def client_for(options: argparse.Namespace) -> FlowMaestroClient:
     """A client for the server and the key of the arguments or the environment."""
     try:
         return FlowMaestroClient(options.api_key or None, base_url=options.base_url or None)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         if str(error).startswith("no API key"):
             text = "there is no API key; set FLOWMAESTRO_API_KEY or give --api-key"
             raise CommandFailed(text, AUTHENTICATION) from error
-        raise CommandFailed(str(error), USAGE) from error
+        raise
 
 
 def inputs_of(options: argparse.Namespace) -> Dict[str, Any]:
@@ -36,8 +37,18 @@ def inputs_of(options: argparse.Namespace) -> Dict[str, Any]:
         name = name[:-1] if is_json else name
         if not equals or not name:
             raise CommandFailed(f"-i {given}: write -i NAME=TEXT or -i NAME:=JSON", USAGE)
-        inputs[name] = _json_of(text, f"-i {name}:=") if is_json else text
+        inputs[name] = json_of(text, f"-i {name}:=") if is_json else text
     return inputs
+
+
+def json_of(text: str, where: str) -> Any:
+    """The value that a JSON text stands for; `CommandFailed` names `where` it was and the place."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"column {error.colno}"
+        place = f"line {error.lineno}, {place}" if "\n" in text else place
+        raise CommandFailed(f"{where}: this is no JSON: {error.msg}: {place}", USAGE) from error
 
 
 def json_object(path: str, argument: str) -> Dict[str, Any]:
@@ -51,7 +62,7 @@ def json_object(path: str, argument: str) -> Dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise CommandFailed(f"{argument} {path}: {reason}", USAGE) from error
-    value = _json_of(text, f"{argument} {path}")
+    value = json_of(text, f"{argument} {path}")
     if not isinstance(value, dict):
         raise CommandFailed(f"{argument} {path}: it must hold a JSON object", USAGE)
     return value  # pyright: ignore[reportUnknownVariableType]
@@ -81,10 +92,27 @@ def check_workflow_inputs(
     return check
 
 
+def json_line(value: Any, encoding: str = "utf-8") -> str:
+    """A JSON document and the end of its line; escapes stand for what the encoding lacks."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    return text + "\n"
+
+
 def print_json(value: Any) -> None:
     """One JSON document on a line of standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_line(value, sys.stdout.encoding or "utf-8"))
     sys.stdout.flush()
+
+
+def print_result(value: Any) -> None:
+    """A value as it is read most easily, on standard output."""
+    screen = console(sys.stdout)
+    for line in written(value).split("\n"):
+        screen.line(line)
 
 
 def written(value: Any) -> str:
@@ -92,10 +120,3 @@ def written(value: Any) -> str:
     if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def _json_of(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise CommandFailed(f"{where}: this is no JSON: {error}", USAGE) from error

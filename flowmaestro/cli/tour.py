@@ -1,12 +1,81 @@
-"""The tour: what a program does with FlowMaestro, in ordinary code."""
+"""The tour: what a program does with FlowMaestro, in ordinary code, and how a screen shows it."""
 
 from __future__ import annotations
 
+from typing import Any, Callable, Mapping, Protocol, Tuple, cast
+
 from flowmaestro import FlowMaestroClient, NotFoundError, WebhookVerificationError, webhooks
 from flowmaestro.cli import CommandFailed
-from flowmaestro.cli.mailbox import Mailbox
-from flowmaestro.cli.narrator import Narrator
+from flowmaestro.cli.console import Console, Text
+from flowmaestro.cli.session import written
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
+from flowmaestro.types import Execution, ExecutionEvent, ExecutionStatus
+
+_MARGIN = "  "
+_AGENT = _MARGIN + "agent "
+_STYLES = {"completed": "green", "failed": "red", "started": "cyan"}
+
+
+class Mailbox(Protocol):
+    """Receives webhook deliveries at `url`; `take` returns a body and its signature."""
+
+    url: str
+
+    def take(self) -> Tuple[bytes, str]: ...
+
+
+class Narrator:
+    """Tells a tour on one screen; `now` is the transport's clock, in seconds."""
+
+    def __init__(self, screen: Console, now: Callable[[], float]) -> None:
+        self.screen = screen
+        self._now = now
+        self._since = now()
+
+    def say(self, *texts: Text, indent: int = 0) -> None:
+        """Write a line below the heading of the step."""
+        self.screen.line(_MARGIN, *texts, indent=len(_MARGIN) + indent)
+
+    def good(self, text: str) -> None:
+        """Something is as it should be."""
+        self.say((self.screen.symbols.good + " ", "green"), text, indent=2)
+
+    def bad(self, text: str) -> None:
+        """Something went wrong, as it should."""
+        self.say((self.screen.symbols.bad + " ", "red"), text, indent=2)
+
+    def step(self, title: str, calls: str) -> None:
+        """Head the next part, and name the client's methods that it shows."""
+        self.screen.line()
+        sign = self.screen.symbols.step + " "
+        self.screen.line((sign, "cyan"), (title, "bold"), ("  " + calls, "dim"), indent=2)
+        self._since = self._now()
+
+    def started(self, execution_id: str) -> None:
+        """An execution was started."""
+        self.say("execution ", (execution_id, "cyan"), " started")
+        self._since = self._now()
+
+    def event(self, event: ExecutionEvent) -> None:
+        """An event of an execution came."""
+        told = cast("Mapping[str, Any]", event)
+        style = _STYLES.get(event["type"].partition(":")[2], "dim")
+        lead = f"{self._now() - self._since:6.2f} s  "
+        keys = ("status",) if event["type"] == "connected" else ("error", "node_name", "node_id")
+        detail = next((str(told[key]) for key in keys if told.get(key) is not None), "")
+        if told.get("progress") is not None:
+            detail = f"{told['progress']:3.0f} %"
+        self.say((lead, "dim"), (f"{event['type']:22}", style), detail, indent=len(lead))
+
+    def ended(self, execution: Execution, wanted: ExecutionStatus) -> None:
+        """An execution has ended; raises `CommandFailed` if not as it should."""
+        status, error = execution["status"], execution["error"]
+        if status != wanted:
+            raise CommandFailed(f"execution {execution['id']} is {status}, not {wanted}: {error}")
+        if status == "completed":
+            self.good(written(execution["outputs"]))
+        else:
+            self.bad(f"{status}: {error}")
 
 
 def take_tour(client: FlowMaestroClient, mailbox: Mailbox, tell: Narrator) -> None:
@@ -25,33 +94,39 @@ def take_tour(client: FlowMaestroClient, mailbox: Mailbox, tell: Narrator) -> No
 def list_workflows(client: FlowMaestroClient, tell: Narrator) -> None:
     """One page of a list; `iterate` walks them all."""
     tell.step("List workflows", "workflows.list")
-    tell.page(client.workflows.list(), "name", "id", "description")
+    found = client.workflows.list()["data"]
+    names = max(len(workflow["name"]) for workflow in found)
+    ids = max(len(workflow["id"]) for workflow in found)
+    for workflow in found:
+        about = f"  {workflow['id']:{ids}}  {workflow['description'] or ''}"
+        tell.say(workflow["name"].ljust(names), (about, "dim"))
 
 
 def execute_and_follow(client: FlowMaestroClient, tell: Narrator) -> None:
     """Start an execution, see its events as they come, and get its result."""
-    tell.step("Execute one, follow its events", "workflows.execute", "executions.stream")
+    tell.step("Execute one, follow its events", "workflows.execute, executions.stream")
     inputs = {"customer_name": "Ada Lovelace", "customer_email": "ada@example.com"}
     response = client.workflows.execute("wf_abc123", inputs=inputs)
     execution_id = response["data"]["execution_id"]
     tell.started(execution_id)
     for event in client.executions.stream(execution_id):
         tell.event(event)
-    execution = client.executions.get(execution_id)["data"]
-    tell.ended(execution, "completed")
+    tell.ended(client.executions.get(execution_id)["data"], "completed")
 
 
 def talk_to_an_agent(client: FlowMaestroClient, tell: Narrator) -> None:
     """Send a message and see the answer's tokens as they come."""
-    tell.step("Talk to an agent", "agents.create_thread", "threads.send_message_stream")
+    tell.step("Talk to an agent", "agents.create_thread, threads.send_message_stream")
     thread = client.agents.create_thread("agent_abc123")["data"]
-    question = "Tell me a story"
-    tell.asked(question)
-    for event in client.threads.send_message_stream(thread["id"], question):
+    tell.say(("you   ", "dim"), "Tell me a story")
+    for event in client.threads.send_message_stream(thread["id"], "Tell me a story"):
         if event["type"] == "message:token":
-            tell.token(event["token"])
+            tell.screen.stream(event["token"], _AGENT)
         elif event["type"] == "message:completed":
-            tell.answered(event)
+            tell.screen.end_stream(len(_AGENT))
+            total = cast("Mapping[str, Any]", event["usage"] or {}).get("total_tokens")
+            unknown = "this server does not say how many tokens"
+            tell.good(f"answered; {unknown if total is None else f'{total} tokens'}")
         elif event["type"] == "message:failed":
             raise CommandFailed(f"the agent failed: {event.get('error')}")
 
@@ -60,35 +135,35 @@ def query_a_knowledge_base(client: FlowMaestroClient, tell: Narrator) -> None:
     """Search documents by meaning."""
     tell.step("Query a knowledge base", "knowledge_bases.query")
     question = "How do I reset my password?"
+    tell.say(("query ", "dim"), question)
     response = client.knowledge_bases.query("kb_abc123", question, top_k=2)
-    tell.hits(question, response["data"]["results"])
+    for result in response["data"]["results"]:
+        tell.say(f"{result['similarity'] or 0.0:.3f}  ", written(result["document_name"]))
+        tell.say((" " * 7 + written(result["content"]), "dim"), indent=7)
 
 
 def fire_a_trigger_and_hear_of_it(
     client: FlowMaestroClient, mailbox: Mailbox, tell: Narrator
 ) -> None:
     """Fire a trigger, wait for its execution, and verify the webhook that reports its end."""
-    tell.step("Fire a trigger, verify the webhook", "triggers.execute", "webhooks.parse")
-    response = client.webhooks.create("Demo", mailbox.url, ["execution.completed"])
-    webhook = response["data"]
+    tell.step("Fire a trigger, verify the webhook", "triggers.execute, webhooks.parse")
+    webhook = client.webhooks.create("Demo", mailbox.url, ["execution.completed"])["data"]
 
     triggers = client.triggers.list(workflow_id="wf_123")["data"]
     enabled = [trigger for trigger in triggers if trigger["enabled"]]
     fired = client.triggers.execute(enabled[0]["id"], inputs={"name": "Ada"})
     execution_id = fired["data"]["execution_id"]
     tell.started(execution_id)
-    execution = client.executions.wait_for_completion(execution_id)
-    tell.ended(execution, "completed")
+    tell.ended(client.executions.wait_for_completion(execution_id), "completed")
 
-    delivery = mailbox.next()
-    tell.verified(
-        webhooks.parse(delivery.body, delivery.signature, webhook["secret"], tolerance=300)
-    )
-    tampered = delivery.body.replace(b"Ada", b"Eve")
+    body, signature = mailbox.take()
+    event = webhooks.parse(body, signature, webhook["secret"], tolerance=300)
+    about = f"{event['event']}, execution {event['data'].get('execution_id')}"
+    tell.good(f"delivery verified: {about}")
     try:
-        webhooks.parse(tampered, delivery.signature, webhook["secret"])
+        webhooks.parse(body.replace(b"Ada", b"Eve"), signature, webhook["secret"])
     except WebhookVerificationError as error:
-        tell.refused("tampered body", error)
+        tell.bad(f"tampered body refused: {error.message}")
     else:
         raise CommandFailed("a tampered webhook delivery was believed")
     client.webhooks.delete(webhook["id"])
@@ -97,11 +172,10 @@ def fire_a_trigger_and_hear_of_it(
 def see_failures(client: FlowMaestroClient, tell: Narrator) -> None:
     """A run that fails is a result; a call that fails raises."""
     tell.step("See a run fail, and a call", "workflows.run")
-    execution = client.workflows.run(FAILING_WORKFLOW_ID, on_event=tell.event)
-    tell.ended(execution, "failed")
+    tell.ended(client.workflows.run(FAILING_WORKFLOW_ID, on_event=tell.event), "failed")
     try:
         client.workflows.run("wf_unknown")
     except NotFoundError as error:
-        tell.raised(error)
+        tell.bad(f"{type(error).__name__}: {error}")
     else:
         raise CommandFailed("an unknown workflow was run")

@@ -18,9 +18,8 @@ def types_command(options: argparse.Namespace) -> None:
     if options.schema is not None and len(options.workflow) > 1:
         raise CommandFailed("--schema is for one workflow", USAGE)
     with client_for(options) as client:
-        workflows: List[Dict[str, Any]] = [
-            dict(client.workflows.get(each)["data"]) for each in options.workflow
-        ]
+        workflows: List[Dict[str, Any]]
+        workflows = [dict(client.workflows.get(each)["data"]) for each in options.workflow]
     if options.schema is not None:
         workflows[0]["input_schema"] = json_object(options.schema, "--schema")
     source = typed_module(workflows)
@@ -28,18 +27,12 @@ def types_command(options: argparse.Namespace) -> None:
         sys.stdout.write(source)
         return
     if options.check:
-        if _read(options.output) != source:
+        with open(options.output, encoding="utf-8") as file:
+            is_stale = file.read() != source
+        if is_stale:
             raise CommandFailed(f"{options.output} is out of date; run this without --check")
     else:
         with open(options.output, "w", encoding="utf-8") as file:
             file.write(source)
     if options.json:
         print_json({"file": options.output, "workflows": [each["id"] for each in workflows]})
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError as error:
-        raise CommandFailed(f"{path}: {error.strerror}") from error

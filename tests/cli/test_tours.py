@@ -9,15 +9,14 @@ import pytest
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import CommandFailed, tour
 from flowmaestro.cli.console import Console
-from flowmaestro.cli.mailbox import MemoryMailbox
-from flowmaestro.cli.narrator import Narrator
+from flowmaestro.cli.demo import MemoryMailbox
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 
 
 def take_tour(fake, out):
     transport = MemoryTransport(fake)
-    tell = Narrator(Console(out), transport.now)
+    tell = tour.Narrator(Console(out), transport.now)
     with FlowMaestroClient(fake.api_key, transport=transport) as client:
         tour.take_tour(client, MemoryMailbox(fake), tell)
 

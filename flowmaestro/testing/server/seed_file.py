@@ -1,4 +1,7 @@
-"""A seed file: Python that gives the embedded server resources of one's own."""
+"""A seed file: Python that gives the embedded server resources of one's own.
+
+May touch: the file, which it runs.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Callable
 
 import anyio
 
-from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro.testing.fake import FakeFlowMaestro
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the file."""

@@ -1,0 +1,406 @@
+"""Writes `docs/cli.md` from sessions of the command line in a terminal of 80 columns.
+
+python docs/sessions.py            # write the page
+python docs/sessions.py --check    # exit with status 1 if the commands say something else today
+
+Each command runs in a pseudo-terminal against `flowmaestro serve`, once with rich and once as if
+rich were not installed. A line that a terminal would break within a word is an error.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+import traceback
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, TextIO, Tuple, cast
+
+import flowmaestro.cli.chat
+import flowmaestro.cli.doctor
+import flowmaestro.cli.map
+import flowmaestro.cli.resources
+import flowmaestro.cli.runs
+import flowmaestro.cli.types  # noqa: F401  (what is imported here, no session waits for)
+from flowmaestro.cli.entry import main as flowmaestro_main
+
+PAGE = Path(__file__).with_name("cli.md")
+WIDTH = 80
+KINDS = ("rich", "plain")
+SHOWN_URL, SHOWN_KEY = "http://127.0.0.1:8787", "fm_live_" + "0" * 40
+SEEDS = """\
+from flowmaestro.testing import Node
+
+
+def seed(fake):
+    fetch = Node("fetch", name="Fetch orders", seconds=0.6)
+    send = Node("send", name="Send report", seconds=0.6)
+    fake.workflow("wf_report", name="Nightly report", nodes=[fetch, send], outputs={"orders": 42})
+    pay = Node("pay", name="Charge cards", seconds=0.5, error="Card declined")
+    fake.workflow("wf_broken", name="Monthly bill", nodes=[fetch, pay])
+    fetch = Node("fetch", name="Fetch a year", seconds=3)
+    fake.workflow("wf_audit", name="Tax audit", nodes=[fetch, send], outputs={"errors": 0})
+    fake.workflow("wf_slow", name="Yearly audit", nodes=[Node("all", name="Count", seconds=3600)])
+    fake.agent("agent_parrot", lambda text: f"You said: {text}", name="Parrot")
+    fake.drop_connection(2, path="/executions/*/events")
+"""
+FILES = {
+    "my_flows.py": SEEDS,
+    "rows.csv": "name,age\nAda,36\nGrace,85\n",
+    "bad.csv": "name,age\nAda,36\nGrace\n",
+    "schema.json": '{"properties": {"name": {"type": "string"}}, "required": ["name"]}\n',
+}
+
+
+class Command(NamedTuple):
+    """What is typed after `flowmaestro`; `{id}` is the last line of the output before.
+
+    `typed` are pairs: when the first is on the screen, the second is typed.
+    """
+
+    words: str
+    typed: Tuple[Tuple[str, str], ...] = ()
+
+
+class Session(NamedTuple):
+    """A section of the page."""
+
+    title: str
+    text: str
+    commands: Tuple[Command, ...]
+
+
+class Shown(NamedTuple):
+    """A command as it was typed, what stood on the screen in the end, and its exit status."""
+
+    words: str
+    screen: str
+    status: int
+
+
+CUT = Session(
+    "Watch an execution",
+    "`watch` follows an execution that somebody else started. It outlives a cut connection: here\n"
+    "the server drops the stream after two events, and `watch` says that it went on.",
+    (Command("run wf_audit --detach"), Command("watch {id}")),
+)
+SESSIONS = (
+    Session(
+        "Check the connection",
+        "`doctor` looks at the key, the server, the proxy, TLS, the clock, the rate limit and the\n"
+        "scopes, and says what to do.",
+        (Command("doctor"), Command("doctor --api-key fm_test_123")),
+    ),
+    Session(
+        "See what there is",
+        "`list` shows workflows, executions, agents, knowledge-bases, triggers and webhooks.\n"
+        "`get` shows one of them, or a thread. With `--json`, both print JSON.",
+        (Command("list workflows"), Command("get agents agent_parrot"), Command("list threads")),
+    ),
+    Session(
+        "Run a workflow",
+        "Outputs go to stdout, everything else to stderr. `-i name=Ada` is text, `-i count:=3` is\n"
+        "JSON. A run that fails exits with 1 and names the node.",
+        (
+            Command("run wf_report -i name=Ada"),
+            Command("run wf_broken"),
+            Command("run wf_report --schema schema.json"),
+        ),
+    ),
+    CUT,
+    Session(
+        "Leave an execution running",
+        "`--detach` prints the id and leaves. Ctrl-C and `--timeout` leave it running, too.",
+        (
+            Command("run wf_slow --timeout 1"),
+            Command("run wf_slow", (("Count", "\x03"),)),
+            Command("run wf_slow --detach"),
+            Command("cancel {id}"),
+        ),
+    ),
+    Session(
+        "Run a workflow for each row of a file",
+        "Rows are a `.csv` file, whose cells are text, or a `.jsonl` file. The journal is\n"
+        "`OUT.journal` unless `--journal` names another. After a crash, the same command goes on,\n"
+        "and no row is started twice ([batches](batches.md)).",
+        (
+            Command("map wf_report rows.csv --out results.jsonl"),
+            Command("map wf_report bad.csv --out more.jsonl"),
+        ),
+    ),
+    Session(
+        "Talk to an agent",
+        "Ctrl-C stops an answer, Ctrl-D ends the conversation.",
+        (Command("chat agent_parrot", (("you  ", "Good morning\n"), ("said: ", "\x04"))),),
+    ),
+    Session(
+        "Search, and fire a trigger",
+        "",
+        (
+            Command('query kb_123 "How do I reset my password?" --top-k 1'),
+            Command("fire trigger_123 -i name=Ada"),
+        ),
+    ),
+    Session(
+        "Generate typed functions",
+        "`types` writes a function for each workflow, sync and async, so that a misspelt input is\n"
+        "a type error. The names of inputs come from a JSON Schema: the server's own, or that of\n"
+        "`--schema`. With `-o FILE --check`, CI learns whether the file is up to date.",
+        (Command("types wf_report --schema schema.json"),),
+    ),
+    Session(
+        "When something is wrong",
+        "An error is one line that says what to do. Nothing is started.",
+        (
+            Command("run wf_report -i name"),
+            Command("run wf_unknown"),
+            Command("lits workflows"),
+            Command("run wf_report --base-url http://127.0.0.1:9"),
+        ),
+    ),
+)
+INTRODUCTION = f"""\
+# Command line
+
+`flowmaestro`, or `python -m flowmaestro`, runs workflows and talks to agents. The extra `cli`
+(`pip install 'flowmaestro[cli]'`) brings colors, live progress and shell completion; without it
+everything works in plain lines. The key and the server are `FLOWMAESTRO_API_KEY` and
+`FLOWMAESTRO_BASE_URL`, or `--api-key` and `--base-url`. No file on disk holds a key.
+
+`docs/sessions.py` recorded the sessions on this page in a terminal of {WIDTH} columns. Where the
+screen looks different without the extra `cli`, the page shows both.
+
+Exit status: 0 done, 1 failed, 2 wrong arguments, 3 not found, 4 key refused, 5 rate limit,
+6 network, 124 `--timeout` was over, 130 Ctrl-C. In a pipe, and with `NO_COLOR`, there are no
+colors and no control codes. `--debug` shows tracebacks.
+
+## Start a server to try it on
+
+`serve` starts a fake FlowMaestro; `--seed` adds resources of yours. With this `my_flows.py`
+
+```text
+{SEEDS}```
+
+the server of this page is
+"""
+OUTRO = """\
+## Offer workflows to an AI assistant
+
+`flowmaestro mcp --workflow wf_123` serves the named workflows as tools over the Model Context
+Protocol, on stdin and stdout. It needs the extra `mcp` and Python 3.10. Only workflows that you
+name are offered: running one has side effects. The first progress message has the execution's id;
+a run that is cancelled, or takes longer than `--timeout`, goes on at the server.
+"""
+
+
+def terminal(argv: List[str], kind: str, environment: Dict[str, str], command: Command) -> Shown:
+    """Run one command in a pseudo-terminal of its own."""
+    pid, screen = pty.fork()
+    if pid == 0:
+        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 40, WIDTH, 0, 0))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.alarm(60)  # what hangs is ended
+        os.environ.update(environment, TERM="xterm", COLUMNS=str(WIDTH))
+        if kind == "plain":
+            for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
+                del sys.modules[name]
+            sys.modules["rich"] = None  # type: ignore[assignment]
+        status = 70
+        try:
+            status = flowmaestro_main(argv)
+        except SystemExit as exit:
+            status = int(exit.code or 0)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    output, seen, typed = "", 0, list(command.typed)
+    while True:
+        if typed and typed[0][0] in output[seen:]:
+            seen = len(output)
+            time.sleep(0.3)  # a person is no faster; and rich is not in the midst of a picture
+            os.write(screen, typed.pop(0)[1].encode())
+        try:
+            output += os.read(screen, 65536).decode("utf-8", "replace")
+        except OSError:  # Linux says so when nobody can write any more
+            break
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.close(screen)
+    return Shown(command.words, shown(output), status)
+
+
+def shown(output: str) -> str:
+    """What stands on the screen after all this was written to it."""
+    rows, row, column = [""], 0, 0
+    for part in re.split(r"(\x1b\[[0-9;?]*[A-Za-z]|\r|\n)", output):
+        if part == "\n":
+            row += 1
+            rows += [""] * (row == len(rows))
+        elif part == "\r":
+            column = 0
+        elif part.startswith("\x1b[") and part.endswith("A"):
+            row -= int(part[2:-1] or 1)
+        elif part == "\x1b[2K":
+            rows[row] = ""
+        elif not part.startswith("\x1b["):
+            rows[row] = rows[row][:column].ljust(column) + part + rows[row][column + len(part) :]
+            column += len(part)
+    for line in rows:
+        if len(line.rstrip()) > WIDTH:
+            raise AssertionError(f"the terminal breaks this line within a word: {line}")
+    return "\n".join(line.rstrip() for line in rows).strip("\n")
+
+
+def record(session: Session, kind: str, environment: Dict[str, str]) -> List[Shown]:
+    """Run the commands of one session in a folder of their own."""
+    done: List[Shown] = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        for name, text in FILES.items():
+            Path(name).write_text(text, "utf-8")
+        for command in session.commands:
+            last = done[-1].screen.rpartition("\n")[2] if done else ""
+            words = command.words.replace("{id}", last)
+            argv = [each.strip('"') for each in re.findall(r'".*?"|\S+', words)]
+            done.append(terminal(argv, kind, environment, command)._replace(words=words))
+        os.chdir("/")
+    return done
+
+
+def beside(session: Session, kind: str, environment: Dict[str, str]) -> int:
+    """Record a session in another process; the file descriptor to read it from."""
+    ours, theirs = os.pipe()
+    if os.fork() == 0:
+        try:
+            with os.fdopen(theirs, "w", encoding="utf-8") as out:
+                json.dump(record(session, kind, environment), out)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    return ours
+
+
+def record_all() -> Tuple[str, Dict[str, List[List[Shown]]]]:
+    """What `serve` printed, and every session with and without rich."""
+    import rich.live
+    import rich.progress
+    import rich.table
+    import rich.tree  # noqa: F401
+
+    recorded: Dict[str, List[List[Shown]]] = {}
+    printed = ""
+    for name in [name for name in os.environ if name.startswith("FLOWMAESTRO_")]:
+        del os.environ[name]
+    os.environ.pop("NO_COLOR", None)
+    with tempfile.TemporaryDirectory() as folder:
+        seeds = Path(folder) / "my_flows.py"
+        seeds.write_text(SEEDS, "utf-8")
+        serve = [sys.executable, "-m", "flowmaestro", "serve", "--port", "0", "--seed", str(seeds)]
+        servers = [
+            subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            for _ in KINDS
+        ]
+        try:
+            waiting = {}
+            for kind, server in zip(KINDS, servers):
+                lines = cast("TextIO", server.stdout)
+                printed = "".join(iter(lines.readline, "Ctrl-C ends it.\n"))
+                environment = dict(re.findall(r"export (\S+)=(\S+)", printed))
+                # The first stream is the one that is cut.
+                waiting[kind] = [(environment, beside(CUT, kind, environment))]
+            for kind in KINDS:
+                ((environment, cut),) = waiting[kind]
+                recorded[kind] = [_received(cut, environment)]
+                waiting[kind] = [
+                    (environment, beside(session, kind, environment))
+                    for session in SESSIONS
+                    if session is not CUT
+                ]
+            for kind in KINDS:
+                others = [_received(pipe, environment) for environment, pipe in waiting[kind]]
+                others.insert(SESSIONS.index(CUT), recorded[kind][0])
+                recorded[kind] = others
+        finally:
+            for server in servers:
+                server.kill()
+                server.communicate()
+    return _masked(printed, environment) + "Ctrl-C ends it.", recorded
+
+
+def _received(pipe: int, environment: Dict[str, str]) -> List[Shown]:
+    with os.fdopen(pipe, encoding="utf-8") as file:
+        text = file.read()
+    os.wait()
+    return [Shown(*each) for each in json.loads(_masked(text, environment))]
+
+
+def _masked(text: str, environment: Dict[str, str]) -> str:
+    """The text with the address and the key of the page."""
+    shown_as = {"FLOWMAESTRO_BASE_URL": SHOWN_URL, "FLOWMAESTRO_API_KEY": SHOWN_KEY}
+    for name, value in shown_as.items():
+        text = text.replace(environment[name], value)
+    return text
+
+
+def page(printed: str, recorded: Dict[str, List[List[Shown]]]) -> str:
+    """The whole page."""
+    parts = [INTRODUCTION, _block(f"$ flowmaestro serve --seed my_flows.py\n{printed}")]
+    for session, rich, plain in zip(SESSIONS, recorded["rich"], recorded["plain"]):
+        text = f"\n{session.text}\n" if session.text else ""
+        parts.append(f"\n## {session.title}\n{text}\n{_block(_session(rich))}")
+        if [normal(each) for each in rich] != [normal(each) for each in plain]:
+            parts.append(f"\nWithout the extra `cli`:\n\n{_block(_session(plain))}")
+    return "".join(parts) + "\n" + OUTRO
+
+
+def _block(text: str) -> str:
+    return f"```text\n{text}\n```\n"
+
+
+def _session(done: List[Shown]) -> str:
+    texts = []
+    for words, screen, status in done:
+        said = f"\n[exit status {status}]" if status else ""
+        texts.append(f"$ flowmaestro {words}\n{screen}{said}")
+    return "\n\n".join(texts)
+
+
+def normal(text: object) -> str:
+    """A text without what differs from run to run: ids, times, and what is under way."""
+    text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", str(text))
+    text = re.sub(r", \d+ running|, about \d+ s left|\d+ ms", "", text)
+    return re.sub(r"\d+", "0", re.sub(r"\s+", " ", text))
+
+
+def differences(old: str, new: str) -> List[str]:
+    """The lines of the new page that the old one does not have, and commands that are gone."""
+    known, seen = ({normal(line) for line in text.splitlines()} for text in (old, new))
+    gone = [line for line in known - seen if line.startswith(("$ ", "[exit", "## "))]
+    return [normal(line) for line in new.splitlines() if normal(line) not in known] + gone
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Write the page, or check it."""
+    began = time.monotonic()
+    text = page(*record_all())
+    if "--check" not in (sys.argv[1:] if arguments is None else arguments):
+        PAGE.write_text(text, "utf-8")
+        return 0
+    found = differences(PAGE.read_text("utf-8"), text)
+    print("\n".join(found) or f"{PAGE.name} is up to date; {time.monotonic() - began:.1f} s")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
