@@ -191,6 +191,7 @@ colors and no control codes. `--debug` shows tracebacks.
 {SEEDS}```
 
 the server of this page is
+
 """
 OUTRO = """\
 ## Offer workflows to an AI assistant

@@ -40,12 +40,12 @@ def check_inputs(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> List
     if not is_strict(schema):
         return []
     schema = cast("Mapping[str, Any]", schema)
-    properties = _mapping(schema.get("properties"))
+    properties = mapping_or_empty(schema.get("properties"))
     required = list_or_empty(schema.get("required"))
     problems = [f"the input {name!r} is missing" for name in required if name not in inputs]
     for name, value in inputs.items():
         if name in properties:
-            problems += _problems(name, _mapping(properties[name]), value)
+            problems += _problems(name, mapping_or_empty(properties[name]), value)
         elif schema.get("additionalProperties") is False:
             known = ", ".join(sorted(properties)) or "none"
             problems.append(f"there is no input {name!r}; this workflow has: {known}")
@@ -64,5 +64,6 @@ def _problems(name: str, schema: Mapping[str, Any], value: Any) -> List[str]:
     return []
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping_or_empty(value: Any) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one: a schema may be odd."""
     return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}

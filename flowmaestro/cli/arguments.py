@@ -146,6 +146,7 @@ _INPUTS = (
     _option("--input-file", "FILE", "a file with inputs as a JSON object; - for stdin"),
 )
 _TIMEOUT = _option("--timeout", "SECONDS", "for one execution [300]", type=_SECONDS, default=300.0)
+_SETTLE_AFTER = "after a crash, when a row that may have started is surely listed [60]"
 _FOLLOW = (_TIMEOUT, _option("--timeline", "FILE", "draw the run's timeline into an .svg file"))
 _CHECK = (
     _option("--schema", "FILE", "a JSON Schema to check the inputs by"),
@@ -192,6 +193,7 @@ COMMANDS: Dict[str, _Command] = {
         _option("--out", "FILE", "where results go, a JSON line for each row", required=True),
         _option("--journal", "FILE", "where progress is kept [OUT.journal]"),
         _option("--concurrency", "N", "how many at a time [10]", type=_COUNT, default=10),
+        _option("--settle-after", "SECONDS", _SETTLE_AFTER, type=_SECONDS, default=60.0),
         _TIMEOUT,
         *_CHECK,
         *_json("print each result as a line of JSON, too"),

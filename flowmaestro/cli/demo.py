@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any, Callable, Generator, Iterator, List, Tuple, cast
+from functools import partial
+from typing import Any, Callable, Generator, Iterator, Tuple
 
 import flowmaestro_transports
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, __version__
@@ -35,72 +34,37 @@ def demo_command(options: argparse.Namespace) -> None:
     screen.line(("FlowMaestro for Python", "bold"), f" {__version__}", (about, "dim"))
     fake = FakeFlowMaestro(options.shapes, options.events, epoch=time.time())
     about = f"({options.shapes} shapes, {options.events} events)"
+    delivery = partial(last_delivery, fake)
     if options.transport == "memory":
         screen.line(f"an embedded FlowMaestro in memory, on a virtual clock {about}")
         transport = MemoryTransport(fake)
         with FlowMaestroClient(fake.api_key, transport=transport) as client:
-            take_tour(client, MemoryMailbox(fake), Narrator(screen, transport.now))
+            take_tour(client, delivery, Narrator(screen, transport.now))
     else:
-        os.environ["no_proxy"] = "127.0.0.1"  # all that this process talks to
-        with running_server(fake) as url, HttpMailbox() as mailbox:
+        with running_server(fake) as url:
             screen.line(f"an embedded FlowMaestro on {url} {about}")
             with _client(options.transport, fake.api_key, url) as client:
-                take_tour(client, mailbox, Narrator(screen, time.monotonic))
+                take_tour(client, delivery, Narrator(screen, time.monotonic))
     screen.line()
     screen.line(f"All as it should be, in {time.monotonic() - began:.1f} s.")
 
 
-class HttpMailbox(HTTPServer):
-    """Receives webhooks over HTTP, on a free loopback port."""
-
-    timeout = 5.0
-    """Seconds to wait for a delivery."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Receiver)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/webhook"
-        self.received: List[Tuple[bytes, str]] = []
-
-    def take(self) -> Tuple[bytes, str]:
-        """The body and the signature of the next delivery, as they came."""
-        self.handle_request()
-        if not self.received:
-            raise CommandFailed(f"no webhook delivery came within {self.timeout:g} s")
-        return self.received.pop()
-
-
-class _Receiver(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        """Take the body's bytes as they are: the signature covers them."""
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        signature = self.headers.get(SIGNATURE_HEADER, "")
-        cast("HttpMailbox", self.server).received.append((body, signature))
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep the terminal to the demonstration."""
-
-
-class MemoryMailbox:
-    """Takes the last delivery of a fake in memory."""
-
-    url = "https://receiver.example.com/webhook"
-
-    def __init__(self, fake: FakeFlowMaestro) -> None:
-        self._fake = fake
-
-    def take(self) -> Tuple[bytes, str]:
-        """As `HttpMailbox.take`."""
-        post = self._fake.deliveries[-1].request
-        return post.body, post.headers.get(SIGNATURE_HEADER) or ""
+def last_delivery(fake: FakeFlowMaestro) -> Tuple[bytes, str]:
+    """The body and the signature of the webhook that the fake sent last, within 5 s."""
+    deadline = time.monotonic() + 5
+    while not fake.deliveries:
+        if time.monotonic() > deadline:
+            raise CommandFailed("no webhook delivery was made within 5 s")
+        time.sleep(0.01)
+    sent = fake.deliveries[-1].request
+    return sent.body, sent.headers.get(SIGNATURE_HEADER) or ""
 
 
 @contextmanager
 def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None, None]:
     """A client that the tour can call: the sync one, or the async one behind `_Called`."""
     try:
-        carrier: Any = getattr(flowmaestro_transports, _CLASSES[transport])()
+        carrier: Any = getattr(flowmaestro_transports, _CLASSES[transport])(trust_env=False)
         if transport in ("sockets", "requests"):
             with FlowMaestroClient(api_key, base_url=base_url, transport=carrier) as client:
                 yield client

@@ -11,8 +11,10 @@ from typing import Optional, Sequence, Tuple
 from flowmaestro import cli
 from flowmaestro.cli.arguments import COMMANDS, build_parser, suggestion
 
-_MODULES = dict.fromkeys(("run", "watch", "cancel", "fire"), "runs")
-_MODULES.update(dict.fromkeys(("list", "get", "query"), "resources"))
+_MODULES = {
+    **dict.fromkeys(("run", "watch", "cancel", "fire"), "runs"),
+    **dict.fromkeys(("list", "get", "query"), "resources"),
+}
 """Where a command is; the others are in a module of their own name."""
 _ADVICE = {
     cli.NOT_FOUND: "; check the id, `flowmaestro list` shows what there is",

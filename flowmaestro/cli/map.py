@@ -46,6 +46,7 @@ def map_command(options: argparse.Namespace) -> None:
                 journal=journal,
                 concurrency=options.concurrency,
                 timeout=options.timeout,
+                settle_after=options.settle_after,
                 progress=show,
             )
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import deque
+from pathlib import Path
 from typing import Any, Deque, Mapping, cast
 
 from flowmaestro import FlowMaestroClient, TimeoutError
@@ -89,8 +90,8 @@ def _follow(
         text = f"it did not end within {options.timeout:g} s"
         raise CommandFailed(text, TIMED_OUT) from error
     if options.timeline is not None:
-        with open(options.timeline, "w", encoding="utf-8") as file:
-            file.write(timeline_svg(events, execution=cast("Mapping[str, Any]", execution)))
+        svg = timeline_svg(events, execution=cast("Mapping[str, Any]", execution))
+        Path(options.timeline).write_text(svg, "utf-8")
     return execution
 
 
@@ -111,7 +112,7 @@ def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> No
 def _open_timeline(options: argparse.Namespace) -> None:
     """Raise what stands in the way of the file before anything is started."""
     if options.timeline is not None:
-        open(options.timeline, "a", encoding="utf-8").close()
+        Path(options.timeline).touch()
 
 
 def _say_how_to_go_on(execution_id: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any, Callable, Dict, Mapping
 
 from flowmaestro import FlowMaestroClient
@@ -54,11 +55,7 @@ def json_of(text: str, where: str) -> Any:
 def json_object(path: str, argument: str) -> Dict[str, Any]:
     """The JSON object in a file; `-` is standard input."""
     try:
-        if path == "-":
-            text = sys.stdin.read()
-        else:
-            with open(path, encoding="utf-8-sig") as file:
-                text = file.read()
+        text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise CommandFailed(f"{argument} {path}: {reason}", USAGE) from error

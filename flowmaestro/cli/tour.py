@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Protocol, Tuple, cast
+from typing import Any, Callable, Mapping, Tuple, cast
 
 from flowmaestro import FlowMaestroClient, NotFoundError, WebhookVerificationError, webhooks
 from flowmaestro.cli import CommandFailed
@@ -11,17 +11,12 @@ from flowmaestro.cli.session import written
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 from flowmaestro.types import Execution, ExecutionEvent, ExecutionStatus
 
+Delivery = Callable[[], Tuple[bytes, str]]
+"""The body and the signature of a webhook, as they came."""
+_RECEIVER = "https://receiver.example.com/webhook"
 _MARGIN = "  "
 _AGENT = _MARGIN + "agent "
 _STYLES = {"completed": "green", "failed": "red", "started": "cyan"}
-
-
-class Mailbox(Protocol):
-    """Receives webhook deliveries at `url`; `take` returns a body and its signature."""
-
-    url: str
-
-    def take(self) -> Tuple[bytes, str]: ...
 
 
 class Narrator:
@@ -78,7 +73,7 @@ class Narrator:
             self.bad(f"{status}: {error}")
 
 
-def take_tour(client: FlowMaestroClient, mailbox: Mailbox, tell: Narrator) -> None:
+def take_tour(client: FlowMaestroClient, delivery: Delivery, tell: Narrator) -> None:
     """Do the main job, on a server that holds what the embedded one does.
 
     Raises `FlowMaestroError` or `CommandFailed` as soon as something is not as it should be.
@@ -87,7 +82,7 @@ def take_tour(client: FlowMaestroClient, mailbox: Mailbox, tell: Narrator) -> No
     execute_and_follow(client, tell)
     talk_to_an_agent(client, tell)
     query_a_knowledge_base(client, tell)
-    fire_a_trigger_and_hear_of_it(client, mailbox, tell)
+    fire_a_trigger(client, delivery, tell)
     see_failures(client, tell)
 
 
@@ -124,7 +119,7 @@ def talk_to_an_agent(client: FlowMaestroClient, tell: Narrator) -> None:
             tell.screen.stream(event["token"], _AGENT)
         elif event["type"] == "message:completed":
             tell.screen.end_stream(len(_AGENT))
-            total = cast("Mapping[str, Any]", event["usage"] or {}).get("total_tokens")
+            total = cast("Mapping[str, Any]", event.get("usage") or {}).get("total_tokens")
             unknown = "this server does not say how many tokens"
             tell.good(f"answered; {unknown if total is None else f'{total} tokens'}")
         elif event["type"] == "message:failed":
@@ -142,12 +137,10 @@ def query_a_knowledge_base(client: FlowMaestroClient, tell: Narrator) -> None:
         tell.say((" " * 7 + written(result["content"]), "dim"), indent=7)
 
 
-def fire_a_trigger_and_hear_of_it(
-    client: FlowMaestroClient, mailbox: Mailbox, tell: Narrator
-) -> None:
+def fire_a_trigger(client: FlowMaestroClient, delivery: Delivery, tell: Narrator) -> None:
     """Fire a trigger, wait for its execution, and verify the webhook that reports its end."""
     tell.step("Fire a trigger, verify the webhook", "triggers.execute, webhooks.parse")
-    webhook = client.webhooks.create("Demo", mailbox.url, ["execution.completed"])["data"]
+    webhook = client.webhooks.create("Demo", _RECEIVER, ["execution.completed"])["data"]
 
     triggers = client.triggers.list(workflow_id="wf_123")["data"]
     enabled = [trigger for trigger in triggers if trigger["enabled"]]
@@ -156,7 +149,7 @@ def fire_a_trigger_and_hear_of_it(
     tell.started(execution_id)
     tell.ended(client.executions.wait_for_completion(execution_id), "completed")
 
-    body, signature = mailbox.take()
+    body, signature = delivery()
     event = webhooks.parse(body, signature, webhook["secret"], tolerance=300)
     about = f"{event['event']}, execution {event['data'].get('execution_id')}"
     tell.good(f"delivery verified: {about}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any, Dict, List
 
 from flowmaestro.cli import USAGE, CommandFailed
@@ -26,13 +27,10 @@ def types_command(options: argparse.Namespace) -> None:
     if options.output is None:
         sys.stdout.write(source)
         return
-    if options.check:
-        with open(options.output, encoding="utf-8") as file:
-            is_stale = file.read() != source
-        if is_stale:
-            raise CommandFailed(f"{options.output} is out of date; run this without --check")
-    else:
-        with open(options.output, "w", encoding="utf-8") as file:
-            file.write(source)
+    file = Path(options.output)
+    if not options.check:
+        file.write_text(source, "utf-8")
+    elif file.read_text("utf-8") != source:
+        raise CommandFailed(f"{file} is out of date; run this without --check")
     if options.json:
         print_json({"file": options.output, "workflows": [each["id"] for each in workflows]})

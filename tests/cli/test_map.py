@@ -103,6 +103,7 @@ def test_killed_and_repeated_each_row_is_run_once(flowmaestro, rows):
     before = len(fake.executions)
     with running_server(fake) as url:
         which = ["map", "wf_123", "rows.csv", "--out", "out.jsonl", "--concurrency", "50"]
+        which += ["--settle-after", "1"]  # the fake lists a start at once
         where = ["--base-url", url, "--api-key", fake.api_key]
         process = subprocess.Popen(
             [*flowmaestro.command, *which, *where, "--json"],

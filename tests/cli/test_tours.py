@@ -9,7 +9,7 @@ import pytest
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import CommandFailed, tour
 from flowmaestro.cli.console import Console
-from flowmaestro.cli.demo import MemoryMailbox
+from flowmaestro.cli.demo import last_delivery
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 
@@ -18,7 +18,7 @@ def take_tour(fake, out):
     transport = MemoryTransport(fake)
     tell = tour.Narrator(Console(out), transport.now)
     with FlowMaestroClient(fake.api_key, transport=transport) as client:
-        tour.take_tour(client, MemoryMailbox(fake), tell)
+        tour.take_tour(client, lambda: last_delivery(fake), tell)
 
 
 def test_a_run_that_ends_as_it_should_not_fails_the_tour(tmp_path):

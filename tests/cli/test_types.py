@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import textwrap
+import re
+from pathlib import Path
 
 import pytest
 
@@ -35,48 +34,12 @@ UNVERIFIED = {
     "inputs": {"input1": {"label": "Who?", "type": "string"}},
     "input_schema": {"type": "object", "properties": {"input1": {}}, "x-unverified": True},
 }
-USES = """
-    from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
-    from flows import run_class_, run_greet_a_customer, run_greet_a_customer_async
-
-    def use(client: FlowMaestroClient) -> str:
-        run_class_(client, {"anything": 1})
-        done = run_greet_a_customer(client, {"name": "Ada", "class": "gold", "first-seen": None})
-        return done["status"]
-
-    async def use_async(client: AsyncFlowMaestroClient) -> None:
-        await run_greet_a_customer_async(client, {"name": "Ada", "class": "silver", "tags": ["a"]})
-"""
-MISUSES = """
-    from flowmaestro import FlowMaestroClient
-    from flows import run_greet_a_customer
-
-    def misuse(client: FlowMaestroClient) -> None:
-        run_greet_a_customer(client, {"nmae": "Ada", "class": "gold"})
-        run_greet_a_customer(client, {"name": "Ada"})
-        run_greet_a_customer(client, {"name": "Ada", "class": "bronze"})
-        run_greet_a_customer(client, {"name": 1, "class": "gold"})
-"""
+TYPED = Path(__file__).parent / "typed"
 
 
-def mypy(folder, name):
-    return subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(folder / "cache"), name],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
-
-
-def test_a_misspelt_input_is_a_type_error(tmp_path):
-    (tmp_path / "flows.py").write_text(typed_module([STRICT, UNVERIFIED]), "utf-8")
-    (tmp_path / "uses.py").write_text(textwrap.dedent(USES), "utf-8")
-    (tmp_path / "misuses.py").write_text(textwrap.dedent(MISUSES), "utf-8")
-    good = mypy(tmp_path, "uses.py")
-    assert good.returncode == 0, good.stdout
-    bad = mypy(tmp_path, "misuses.py").stdout
-    lines = {line.split(":")[1] for line in bad.splitlines() if ": error:" in line}
-    assert lines == {"6", "7", "8", "9"}
+def test_the_module_that_type_checkers_see_is_the_one_that_is_written():
+    # The session `types` runs mypy and pyright on `typed/`, where each misuse has to be an error.
+    assert (TYPED / "flows.py").read_text("utf-8") == typed_module([STRICT, UNVERIFIED])
 
 
 def test_the_module_runs_and_its_docstrings_say_what_is_known(tmp_path, fake):
@@ -86,10 +49,35 @@ def test_the_module_runs_and_its_docstrings_say_what_is_known(tmp_path, fake):
     assert "inputs with these labels: Who?." in namespace["run_class_"].__doc__
 
 
-def test_two_workflows_of_one_name_have_two_functions():
-    source = typed_module([STRICT, {**STRICT, "id": "wf_2"}, {**STRICT, "name": "3 x", "id": "3"}])
-    for name in ("run_greet_a_customer", "run_greet_a_customer_2", "run_workflow_3_x"):
-        assert f"def {name}(" in source
+@pytest.mark.parametrize(
+    ("names", "functions"),
+    [
+        (["A b", "a-b", "3 x"], ["run_a_b", "run_a_b_2", "run_workflow_3_x"]),
+        (["x", "x async"], ["run_x", "run_x_async_2"]),  # `run_x_async` is the other's
+        (["a_1b", "a1b"], ["run_a_1b", "run_a1b_2"]),  # both classes would be `A1bInputs`
+        (["\u65e5\u672c", "class"], ["run_workflow", "run_class_"]),
+    ],
+)
+def test_no_two_workflows_share_a_name(names, functions):
+    source = typed_module([{**STRICT, "name": name} for name in names])
+    assert re.findall(r"^def (\w+)", source, re.MULTILINE) == functions
+    defined = re.findall(r"^(?:async def|def|class) (\w+)", source, re.MULTILINE)
+    assert len(defined) == len(set(defined))
+
+
+@pytest.mark.parametrize(
+    ("schema", "fields"),
+    [
+        ({"properties": 1, "required": 2}, []),
+        ({"properties": {"a": {"type": {}}, "b": {"type": [{}]}, "c": {"enum": 1}}}, "abc"),
+        ({"required": ["\U0001f600", 1], "properties": {"b": {"enum": ["\u00e9"]}}}, "\U0001f600b"),
+    ],
+)
+def test_an_odd_schema_and_names_beyond_ascii_are_python(schema, fields):
+    namespace = {}
+    source = typed_module([{**STRICT, "id": "\U0001f600", "input_schema": schema}])
+    exec(compile(source, "flows.py", "exec"), namespace)
+    assert list(namespace["GreetACustomerInputs"].__annotations__) == list(fields)
 
 
 @pytest.mark.parametrize("fake", [["documented"]], indirect=True)

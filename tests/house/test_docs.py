@@ -355,3 +355,10 @@ class TestDiagrams:
             "    in_two --> done : waited<br/>emitted",
             "    done --> [*]",
         ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_the_command_line_says_what_its_page_shows():
+    check = [sys.executable, ROOT / "docs" / "sessions.py", "--check"]
+    done = subprocess.run(check, capture_output=True, text=True)
+    assert done.returncode == 0, f"run `python docs/sessions.py`\n{done.stdout}{done.stderr}"
