@@ -66,9 +66,7 @@ def json_object(path: str, argument: str) -> Dict[str, Any]:
 
 
 def check_workflow_inputs(
-    client: FlowMaestroClient,
-    workflow_id: str,
-    options: argparse.Namespace,
+    client: FlowMaestroClient, workflow_id: str, options: argparse.Namespace
 ) -> InputCheck:
     """How inputs for a workflow are checked: by `--schema`, else by what the server declares."""
     from flowmaestro.inputs import check_inputs
