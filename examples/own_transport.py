@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import time
-from typing import Optional
 from urllib.parse import urlsplit
 
 from service import WORKFLOW, service
@@ -64,7 +63,7 @@ class OpenReply:
         self.status = self.reply.status
         self.headers = Headers(self.reply.getheaders())
 
-    def read(self, patience: float) -> Optional[bytes]:
+    def read(self, patience: float) -> bytes:
         """Some bytes, and `b""` at the end."""
         try:
             self.socket.settimeout(patience)

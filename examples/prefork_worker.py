@@ -43,10 +43,12 @@ def service_of_another_process() -> Iterator[None]:
         return
     os.environ["FLOWMAESTRO_API_KEY"] = key = "fm_live_of_this_example"
     command = [sys.executable, "-m", "flowmaestro", "serve", "--port", "0", "--api-key", key]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, text=True, **pipes) as server:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
         try:
-            os.environ["FLOWMAESTRO_BASE_URL"] = server.stdout.readline().split()[-1]
+            announced = server.stdout.readline() if server.stdout else ""
+            os.environ["FLOWMAESTRO_BASE_URL"] = announced.split()[-1]
             yield
         finally:
             server.terminate()
