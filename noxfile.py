@@ -184,7 +184,6 @@ def fuzz(session: nox.Session) -> None:
 
 def build_site(session: nox.Session) -> None:
     """Gather the pages in `build/pages`, and make the site of them in `build/site`."""
-    session.install("--editable", ".[docs]")
     session.run("python", "docs/site.py", "build/pages")
     mermaid = Path("build/pages/assets/mermaid.min.js")
     mermaid.parent.mkdir(exist_ok=True)
@@ -199,7 +198,7 @@ def build_site(session: nox.Session) -> None:
 @nox.session(python="3.13")
 def docs(session: nox.Session) -> None:
     """The site, in `build/site`: what a page shows is run, every link and name is checked."""
-    session.install("--editable", ".[test]")
+    session.install("--editable", ".[test,docs]")
     session.run("pytest", "tests/house/test_docs.py", "--numprocesses=2")
     build_site(session)
 
@@ -215,7 +214,7 @@ def browser(session: nox.Session) -> None:
     """The inspector and the site in a real browser; pictures go to the folder named after `--`."""
     if not shutil.which("chromium"):
         session.skip("chromium is NOT INSTALLED here")
-    session.install("--editable", ".[test]", "playwright>=1.49")
+    session.install("--editable", ".[test,docs]", "playwright>=1.49")
     folder = session.posargs[0] if session.posargs else session.create_tmp()
     session.run("python", "tests/browser/inspector_in_a_browser.py", folder)
     build_site(session)
