@@ -96,7 +96,7 @@ def digest_of(encoded: Union[bytes, str]) -> bytes:
     `1.0` back as `1`. Booleans are no numbers.
     """
     text = encoded.decode() if isinstance(encoded, bytes) else encoded
-    canonical = _CANONICAL.encode(_DOUBLES.decode(text))
+    canonical = _CANONICAL.encode(_DOUBLES.raw_decode(text)[0])
     return hashlib.blake2b(canonical.encode(), digest_size=16).digest()
 
 

@@ -19,7 +19,7 @@ from flowmaestro_core.executions.batch import Batch
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.records import JournalPlan, OnUnknown, PathLike
 from flowmaestro_core.executions.run import Run
-from flowmaestro_core.http.urls import path
+from flowmaestro_core.http.urls import Path, path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.encode import json_body
@@ -97,7 +97,7 @@ class Workflows(Resource[D]):
             ValidationError: the server refuses the inputs.
 
         """
-        return _execute(workflow_id, inputs, idempotency_key)
+        return _execute(_path_of_runs(workflow_id), inputs, idempotency_key)
 
     @endpoint
     def run(
@@ -131,7 +131,7 @@ class Workflows(Resource[D]):
         check_seconds("timeout", timeout)
         check_callback("on_event", on_event)
         return Run(
-            execute=_execute(workflow_id, inputs, idempotency_key),
+            execute=_execute(_path_of_runs(workflow_id), inputs, idempotency_key),
             events=execution_events,
             waiting=partial(
                 waiting_for, poll_interval=DEFAULT_POLL_INTERVAL, timeout=timeout, on_poll=None
@@ -208,7 +208,7 @@ class Workflows(Resource[D]):
             StartUnknownError: see `on_unknown`.
 
         """
-        _execute(workflow_id, None, None)
+        where = _path_of_runs(workflow_id)
         check_several("inputs", inputs, of="dicts")
         check_count("concurrency", concurrency)
         check_seconds("poll_interval", poll_interval)
@@ -237,7 +237,7 @@ class Workflows(Resource[D]):
             partial(waiting_for, poll_interval=poll_interval, timeout=timeout, on_poll=None),
             timeout,
             inputs=inputs,
-            build=lambda row: _execute(workflow_id, row, None),
+            build=lambda row: _execute(where, row, None),
             page_of=partial(executions_of, workflow_id),
             concurrency=concurrency,
             ordered=cast("bool", flag("ordered", ordered)),
@@ -249,12 +249,16 @@ class Workflows(Resource[D]):
         )
 
 
+def _path_of_runs(workflow_id: str) -> Path:
+    return path("/workflows/{workflow_id}/execute", workflow_id=workflow_id)
+
+
 def _execute(
-    workflow_id: str, inputs: Optional[Mapping[str, Any]], idempotency_key: Optional[str]
+    where: Path, inputs: Optional[Mapping[str, Any]], idempotency_key: Optional[str]
 ) -> Call[Reply[ExecuteWorkflowResponse]]:
     return Call(
         "POST",
-        path("/workflows/{workflow_id}/execute", workflow_id=workflow_id),
+        where,
         json_body(inputs=mapping("inputs", inputs) or {}),
         repeatable=False,
         shape=shapes.started_execution,

@@ -5,7 +5,10 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
+import warnings
+from contextlib import contextmanager
 
 import anyio
 import pytest
@@ -24,6 +27,7 @@ from flowmaestro_core.executions.records import JournalPlan, JournalRow
 from flowmaestro_transports.driving.journal import Journal
 
 ROWS = [{"n": number} for number in range(12)]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="of POSIX")
 
 
 @pytest.fixture
@@ -308,28 +312,93 @@ def test_a_damaged_journal_is_refused(run, path):
         run()
 
 
-def test_a_folder_that_cannot_hold_it_is_refused(client, tmp_path):
+@contextmanager
+def as_nobody():
+    """Without the rights of root, to whom nothing is read-only."""
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+    else:
+        yield
+
+
+@posix
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_folder_that_cannot_be_written_is_refused(client, fake, kept):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "runs.sqlite3")
+        if kept:
+            with client.workflows.run_many("wf_mine", ROWS, journal=path) as runs:
+                next(runs)
+            for name in os.listdir(folder):
+                os.chmod(os.path.join(folder, name), 0o666)
+        os.chmod(folder, 0o555)
+        begun = len(fake.requests)
+        with as_nobody(), pytest.raises(JournalError, match=f"{path} cannot be used: ") as caught:
+            client.workflows.run_many("wf_mine", ROWS, journal=path)
+        os.chmod(folder, 0o700)
+        assert caught.value.code == "journal_unusable"
+        assert len(fake.requests) == begun
+
+
+def test_a_folder_that_is_not_there_and_one_in_its_place_are_refused(client, fake, tmp_path):
     for where in (tmp_path / "no" / "j", tmp_path):
         with pytest.raises(JournalError, match="cannot be used"):
             client.workflows.run_many("wf_123", ROWS, journal=where)
+    assert fake.requests == []
 
 
-def test_a_full_disk_stops_before_a_start_and_loses_nothing(run, fake, path, monkeypatch):
-    put = Journal._put
+@contextmanager
+def room_for(most):
+    """No file may become larger, as on a disk that is nearly full."""
+    import resource
 
-    def full(self, row):
-        if row.state == "ended" and row.key == 3:
-            raise sqlite3.OperationalError("database or disk is full")
-        put(self, row)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    monkeypatch.setattr(Journal, "_put", full)
-    runs = run()
-    with pytest.raises(JournalError, match="disk is full"):
-        list(runs)
-    assert runs.in_flight
-    monkeypatch.undo()
-    assert all(it.ok for it in run())
+
+@posix
+@pytest.mark.parametrize("most", [0, *range(30_000, 340_000, 50_000)])
+def test_a_full_disk_ends_the_batch_and_loses_nothing(run, fake, most):
+    outcomes = []
+    with room_for(most), pytest.raises(JournalError, match="cannot be used: ") as caught:
+        for outcome in run():
+            outcomes.append(outcome.index)
+    assert caught.value.code == "journal_unusable"
+    if most == 0:
+        assert fake.requests == []
+    again = list(run())
+    assert {it.index for it in again if it.replayed} >= set(outcomes)
+    assert all(it.ok for it in again)
     assert ledger(fake) == list(range(12))
+
+
+@posix
+def test_a_forked_child_leaves_the_journal_to_its_parent(run, fake):
+    with run() as runs, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # this process may have threads
+        next(runs)
+        child = os.fork()
+        if child == 0:
+            try:
+                next(runs)
+            except JournalError as error:
+                refused = error.code == "journal_busy" and "the parent process's" in str(error)
+                runs.close()
+                os._exit(7 if refused else 1)
+            finally:
+                os._exit(2)
+        assert os.waitpid(child, 0)[1] >> 8 == 7
+        assert len(list(runs)) == 11
+    assert ledger(fake) == list(range(12))
+    assert all(it.replayed for it in run())
 
 
 def test_a_start_is_durable_before_it_goes_out(path):

@@ -40,7 +40,8 @@ CREATE TABLE rows (
 CREATE TABLE executions (number INTEGER PRIMARY KEY, execution TEXT);
 CREATE TABLE past (execution_id TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID;
 """
-_RECALL = """
+_RECALL = "SELECT key, digest, state, attempt, execution_id, NULL, number, at FROM rows WHERE "
+_RECALL_ALL = """
 SELECT key, digest, state, attempt, rows.execution_id, execution, rows.number, at
 FROM rows LEFT JOIN executions ON rows.ended = executions.number WHERE """
 
@@ -74,6 +75,11 @@ class Journal:
         except BaseException:
             os.close(self._lock)
             raise
+
+    def refuse_fork(self) -> None:
+        """Raise `JournalError` in a child after `os.fork`: its parent goes on with the batch."""
+        if self._process.forked:
+            raise self._error("is the parent process's, which goes on with it", "journal_busy")
 
     def keep(self, record: Record) -> Recalled:
         """Carry out a `Record`: all of it is in the file when this returns, or nothing is."""
@@ -195,12 +201,13 @@ class Journal:
     def _recall(self, record: Record) -> Recalled:
         found: List[Tuple[Any, ...]] = []
         keys, ids = record.keys, record.execution_ids
+        recall = _RECALL if record.brief else _RECALL_ALL
         if keys and isinstance(keys[0], int) and keys == tuple(range(keys[0], keys[0] + len(keys))):
-            found += self._db.execute(_RECALL + "key BETWEEN ? AND ?", (keys[0], keys[-1]))
+            found += self._db.execute(recall + "key BETWEEN ? AND ?", (keys[0], keys[-1]))
         elif keys:
-            found += self._db.execute(f"{_RECALL} key IN ({_marks(keys)})", keys)
+            found += self._db.execute(f"{recall} key IN ({_marks(keys)})", keys)
         if ids:
-            found += self._db.execute(f"{_RECALL} rows.execution_id IN ({_marks(ids)})", ids)
+            found += self._db.execute(f"{_RECALL} execution_id IN ({_marks(ids)})", ids)
             found += self._db.execute(
                 "SELECT NULL, NULL, 0, 0, execution_id, NULL, number, 0 FROM past "  # noqa: S608
                 f"WHERE execution_id IN ({_marks(ids)})",
@@ -214,7 +221,7 @@ class Journal:
                 _STATES[state],  # type: ignore[arg-type]
                 attempt,
                 execution_id,
-                None if execution is None or record.brief else json.loads(execution),
+                None if execution is None else json.loads(execution),
                 number,
                 max(now - at, 0.0),
             )

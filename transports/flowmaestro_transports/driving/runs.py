@@ -50,6 +50,10 @@ class _Runs:
         if self._journal is not None:
             self._journal.close(self._machine.last_record())
 
+    def _refuse_fork(self) -> None:
+        if self._journal is not None:
+            self._journal.refuse_fork()
+
     def _callback(self, item: Any) -> Optional[Tuple[Callable[[Any], Any], Any]]:
         told: Optional[Tuple[Callable[[Any], Any], Any]] = self._machine.heard(item)
         return told
@@ -74,6 +78,7 @@ class SyncRuns(_Runs, SyncStream[RunOutcome]):
         """The next outcome, as `SyncStream.__next__`."""
         try:
             while True:
+                self._refuse_fork()
                 item: Any = super().__next__()
                 self._call_back(item)
                 if not isinstance(item, RunStarted):
@@ -127,6 +132,7 @@ class AsyncRuns(_Runs, AsyncStream[RunOutcome]):
         """The next outcome, as `AsyncStream.__anext__`."""
         try:
             while True:
+                self._refuse_fork()
                 item: Any = await super().__anext__()
                 await self._call_back(item)
                 if not isinstance(item, RunStarted):
