@@ -226,6 +226,21 @@ BENCHMARKS = (
         "ours",
     ),
     Benchmark(
+        "batches",
+        "A row of a batch against `flowmaestro serve`, with a journal and without",
+        (_ours("ours", "batches"), _ours("ours-journal", "batches", "journal")),
+        (Case("row", "loopback", 200),),
+        "ours",
+    ),
+    Benchmark(
+        "journal",
+        "The finished journal of a batch, read again",
+        (_ours("ours", "batches"),),
+        (Case("{count:,} rows", "journal", 100_000),),
+        "ours",
+        rounds=1,
+    ),
+    Benchmark(
         "growth-events",
         "An event of ever longer streams",
         (OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO),

@@ -25,6 +25,12 @@ LABELS = {
     "of_allowed": "late, of what is allowed",
     "requests": "requests",
     "peak_kb": "peak memory, KB",
+    "replay_s": "read again, s",
+    "replay_cpu_s": "of it CPU, s",
+    "written_us": "writing, CPU, µs",
+    "grown_mb": "memory, MB",
+    "disk_bytes": "on disk, bytes",
+    "stall_ms": "longest record, ms",
 }
 
 _PLACE = re.compile(

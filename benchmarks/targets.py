@@ -61,6 +61,7 @@ def _decode(case: str, other: str, limit: float) -> Target:
     return Target(f"{case}: ours / {other}", limit, "decode", case, "ours", (case, other))
 
 
+ROWS = "100,000 rows"
 OURS = ("ours-requests", "ours-aiohttp", "ours-anyio-asyncio")
 
 TARGETS = (
@@ -108,6 +109,21 @@ TARGETS = (
         for case in (f"runs of {seconds:g} s" for seconds in (0.3, 1, 2.2, 5, 10, 20))
     ),
     Target("runs of 2.2 s: requests", 10, "waiting", "runs of 2.2 s", "ours", None, "requests"),
+    *(
+        Target(
+            f"a row of a batch: with a journal / without, {unit}",
+            *(1.1, "batches", "row", "ours-journal", ("row", "ours"), metric),
+        )
+        for unit, metric in (("time", "wall_us"), ("CPU time", "cpu_us"))
+    ),
+    *(
+        Target(f"a journal of 100,000 rows: {what}", most, "journal", ROWS, "ours", None, metric)
+        for what, most, metric in (
+            ("read again, s", 5, "replay_s"),
+            ("peak memory, MB", 40, "grown_mb"),
+            ("on disk beyond the executions' JSON, bytes a row", 150, "disk_bytes"),
+        )
+    ),
     *(
         Target(f"{what}: {row}, {most} / {least}", 1.1, name, most, row, (least, row), metric)
         for name, least, most in (

@@ -1,4 +1,4 @@
-"""A batch of ours and its journal: what that costs beside none, on disk, in memory and in stalls."""
+"""What a batch costs with a journal and without, and what a journal takes by itself."""
 
 import json
 import os
@@ -6,30 +6,114 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
+from pathlib import Path
 
-from protocol import ARGUMENTS, KEY, Measurement, peak_kb, serve
+from protocol import ARGUMENTS, INPUTS, KEY, Measurement, peak_kb, serve
 
-from flowmaestro import FlowMaestroClient
+import flowmaestro
 from flowmaestro_core.http.messages import Headers, Response
 from flowmaestro_transports.driving.journal import Journal
 
-JOURNAL = "journal" in ARGUMENTS
-TIMES = "2025-01-01T00:00:00.000Z"
+HEADERS = Headers([("Content-Type", "application/json")])
+SEED = 'def seed(fake): fake.workflow("wf_1", outputs=dict)'
+TIME = "2025-01-01T00:00:00.000Z"
 
 
-def on_loopback(count):
-    """Rows of a batch against `flowmaestro serve`, in a process of its own."""
-    command = [sys.executable, "-m", "flowmaestro", "serve", "--port", "0"]
-    with tempfile.TemporaryDirectory() as folder, subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True
-    ) as server:
-        try:
-            url = next(word for line in server.stdout for word in line.split() if "http" in word)
-            journal = os.path.join(folder, "runs.sqlite3") if JOURNAL else None
-            rows = [{"name": f"customer {number}"} for number in range(count)]
-            with FlowMaestroClient(KEY, base_url=url) as client, Measurement() as batch:
-                for outcome in client.workflows.run_many("wf_123", rows, journal=journal):
-                    outcome.result()
-        finally:
-            server.terminate()
+def rows_of(count):
+    return [{**INPUTS, "order": number} for number in range(count)]
+
+
+def loopback(count):
+    """Rows against `flowmaestro serve`, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        seed, journal = Path(folder, "seed.py"), Path(folder, "runs.sqlite3")
+        seed.write_text(SEED)
+        command = [sys.executable, "-m", "flowmaestro", "serve", "--port", "0", "--api-key", KEY]
+        with subprocess.Popen(
+            [*command, "--seed", str(seed)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as server:
+            try:
+                if hasattr(os, "sched_setaffinity"):
+                    os.sched_setaffinity(server.pid, range(os.cpu_count()))
+                url = next(word for line in server.stdout for word in line.split() if "//" in word)
+                with flowmaestro.FlowMaestroClient(KEY, base_url=url) as client:
+                    run(client, 8)
+                    with Measurement() as batch:
+                        run(client, count, journal if "journal" in ARGUMENTS else None)
+            finally:
+                server.terminate()
     return batch.of_one(count)
+
+
+def run(client, count, journal=None, **options):
+    """All rows of a batch; what they are replayed from, if they are."""
+    outcomes = client.workflows.run_many(
+        "wf_1", rows_of(count), journal=journal, poll_interval=0.05, **options
+    )
+    return sum(len(json.dumps(it.result(), separators=(",", ":"))) for it in outcomes)
+
+
+class Service:
+    """Starts what it is asked to, and says that it has ended; a function as a transport."""
+
+    def __init__(self):
+        self._started = {}
+
+    def __call__(self, request):
+        if request.method == "POST":
+            name = str(uuid.UUID(int=len(self._started) + 1, version=4))
+            self._started[name] = request.body
+            return self._reply(202, {"execution_id": name, "status": "pending"})
+        name = request.url.rpartition("/")[2]
+        if "?" in name:
+            return self._reply(200, [], pagination={"has_next": False})
+        body, self._started[name] = json.loads(self._started[name]), None
+        times = dict.fromkeys(("created_at", "started_at", "completed_at"), TIME)
+        about = {"id": name, "workflow_id": str(uuid.UUID(int=1)), "status": "completed"}
+        outputs = {"message": f"Hello, {body['inputs']['name']}!"}
+        return self._reply(200, {**about, **times, **body, "outputs": outputs, "error": None})
+
+    @staticmethod
+    def _reply(status, data, **more):
+        return Response(status, HEADERS, json.dumps({"data": data, **more}).encode())
+
+
+def journal(count):
+    """A journal of so many rows is written, then read again by the same call."""
+    longest, keep = 0.0, Journal.keep
+
+    def timed(self, record):
+        nonlocal longest
+        began = time.perf_counter()
+        recalled = keep(self, record)
+        longest = max(longest, time.perf_counter() - began)
+        return recalled
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "runs.sqlite3")
+        client = flowmaestro.FlowMaestroClient(KEY, base_url="http://x.test", transport=Service())
+        run(client, 8)
+        before = peak_kb()
+        Journal.keep = timed
+        with Measurement() as writing:
+            size = run(client, count, path, concurrency=64)
+        Journal.keep = keep
+        grown, disk = peak_kb() - before, path.stat().st_size
+        with Measurement() as reading:
+            assert run(client, count, path) == size
+    return {
+        **reading.of_one(count),
+        "replay_s": reading.wall / 1e9,
+        "replay_cpu_s": reading.cpu / 1e9,
+        "written_us": writing.cpu / count / 1000,
+        "grown_mb": grown / 1024,
+        "disk_bytes": (disk - size) / count,
+        "stall_ms": longest * 1000,
+    }
+
+
+serve(loopback=loopback, journal=journal)

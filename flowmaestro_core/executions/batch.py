@@ -26,6 +26,7 @@ from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
+from flowmaestro_core.policy.polling import paced
 
 
 @dataclass(frozen=True)
@@ -225,8 +226,9 @@ class BatchMachine(Machine[None]):
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         known, reply = self._known, _reply_of(outcome)
         if reply is not None:
-            self._pace.replied(reply.rate_limit, now)
-            known.replied(reply, now)
+            limit = reply.rate_limit
+            self._pace.replied(limit, now)
+            known.flights.hold(paced(0.0, limit), now)
         if self.state == "asking":
             known.answered(outcome, now)
         elif self.state == "looking":

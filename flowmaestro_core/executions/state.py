@@ -33,7 +33,7 @@ from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.payloads.json_values import text_or_empty
 from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow
-from flowmaestro_core.policy.polling import paced, poll_delay
+from flowmaestro_core.policy.polling import poll_delay
 from flowmaestro_core.types import Execution
 
 if TYPE_CHECKING:
@@ -178,10 +178,6 @@ class BatchState:
         self.starts.park(call, seconds, now)
         if throttled:
             self.flights.hold(seconds, now)
-
-    def replied(self, reply: Reply[Any], now: float) -> None:
-        """A reply says what the key is allowed."""
-        self.flights.hold(paced(0.0, reply.rate_limit), now)
 
     def started(self, reply: Reply[Any], now: float) -> None:
         """A start was accepted."""

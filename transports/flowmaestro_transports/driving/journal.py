@@ -111,7 +111,6 @@ class Journal:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
-            self._db.execute("PRAGMA page_size = 8192")
             ours = self._db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
             empty = self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None
             if not ours and not empty:
