@@ -1,10 +1,14 @@
-"""Hypothesis does not judge the speed of the machine that runs the tests, and tries few examples.
+"""No test judges the speed of the machine that runs it; Hypothesis tries few examples.
 
 Continuous integration tries others each time.
 """
 
 from __future__ import annotations
 
+import time
+from typing import Callable
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -15,3 +19,23 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("patient")
+
+
+@pytest.fixture
+def takes_linear_time() -> Callable[[Callable[[int], object], int], None]:
+    """A check that sixteen times the work takes no more than 64 times the CPU time.
+
+    Linear work takes 16 times as long, and quadratic work 256 times. Of each size the fastest of
+    several runs counts, and no run is compared with a clock: what slows the machine slows both.
+    """
+
+    def seconds(work: Callable[[int], object], size: int) -> float:
+        begun = time.process_time()
+        work(size)
+        return time.process_time() - begun
+
+    def check(work: Callable[[int], object], size: int) -> None:
+        few = min(seconds(work, size // 16) for _ in range(5))
+        assert any(seconds(work, size) < 64 * few for _ in range(5))
+
+    return check

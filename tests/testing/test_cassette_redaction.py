@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import time
 from urllib.parse import quote
 
 import anyio
@@ -237,10 +236,11 @@ def test_a_key_that_comes_back_escaped_as_in_json(seen):
     assert found == b'{"a":"<***>"}'
 
 
-def test_a_long_body_without_a_url_is_read_in_linear_time():
-    began = time.process_time()
-    redacted_body(b"a" * 2_000_000 + b":" * 500_000 + b"://" * 100_000)
-    assert time.process_time() - began < 5
+def test_a_long_body_without_a_url_is_read_in_linear_time(takes_linear_time):
+    def redact(size):
+        redacted_body(b"a" * size + b":" * (size // 4) + b"://" * (size // 20))
+
+    takes_linear_time(redact, 2_000_000)
 
 
 def test_rules_that_are_none():

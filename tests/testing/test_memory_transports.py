@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 
 import anyio
 import pytest
@@ -55,13 +54,12 @@ def test_a_time_limit():
 
 
 def test_an_hour_is_nothing():
+    """Or it would take longer than any test may."""
     fake = FakeFlowMaestro()
     transport = MemoryTransport(fake)
-    began = time.perf_counter()
     for _ in range(3600):
         transport.sleep(1)
     assert transport.now() == pytest.approx(3600)
-    assert time.perf_counter() - began < 5
 
 
 def test_patience():

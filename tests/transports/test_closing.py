@@ -15,7 +15,7 @@ from flowmaestro_core.http.messages import Headers, Phase, Request, Response, Tr
 from flowmaestro_transports import RequestsTransport
 from flowmaestro_transports.http11.failures import too_slow
 
-PROMPT = 8.0
+PROMPT = 30.0
 """Seconds within which somebody must have been woken; what they wait for takes longer."""
 
 

@@ -10,7 +10,6 @@ import contextlib
 import gzip
 import os
 import socket
-import time
 import traceback
 from typing import Any, Callable, List, Type
 
@@ -73,12 +72,10 @@ def ask(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def fails(kind: Type[FlowMaestroError]) -> Any:
-    begun = time.monotonic()
     with pytest.raises(FlowMaestroError) as caught:
         yield caught
     error = caught.value
     assert type(error) is kind, repr(error)
-    assert time.monotonic() - begun < 10.0
     shown = "".join(traceback.format_exception(kind, error, error.__traceback__))
     for text in (shown, repr(error), repr(vars(error))):
         assert KEY not in text

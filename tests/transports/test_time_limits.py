@@ -17,7 +17,7 @@ from flowmaestro_core.timeouts import Timeout
 
 SOON = 0.2
 """Seconds of a limit that runs out in a test."""
-LATE = 10.0
+LATE = 120.0
 """Seconds of one that does not, and more than any test here may take."""
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 

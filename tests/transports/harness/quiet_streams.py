@@ -11,7 +11,7 @@ from flowmaestro import StreamError
 from flowmaestro.testing.model import seeds
 from flowmaestro_transports import AiohttpTransport, AnyioTransport
 
-PROMPT = 2.0
+PROMPT = 30.0
 """Seconds within which a reader must have been woken, and the server have seen a hang-up."""
 
 STACKS = [

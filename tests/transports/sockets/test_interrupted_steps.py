@@ -18,7 +18,7 @@ from flowmaestro_transports import RequestsTransport, SocketTransport
 from flowmaestro_transports.contract import Interruptible
 from flowmaestro_transports.defaults import DefaultTransport
 
-PROMPT = 8.0
+PROMPT = 30.0
 """Seconds within which a reader must have been woken; what it waits for takes longer."""
 IMPATIENT = StreamTimes(event_idle=0.01, event_idle_max=0.01)
 KEY = "fm_live_x"
