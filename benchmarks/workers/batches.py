@@ -41,18 +41,19 @@ def loopback(count):
                     os.sched_setaffinity(server.pid, range(os.cpu_count()))
                 url = next(word for line in server.stdout for word in line.split() if "//" in word)
                 with flowmaestro.FlowMaestroClient(KEY, base_url=url) as client:
-                    run(client, 8)
+                    run(client, rows_of(8), Path(folder, "first"))
+                    rows = rows_of(count)
                     with Measurement() as batch:
-                        run(client, count, journal if "journal" in ARGUMENTS else None)
+                        run(client, rows, journal if "journal" in ARGUMENTS else None)
             finally:
                 server.terminate()
     return batch.of_one(count)
 
 
-def run(client, count, journal=None, **options):
-    """All rows of a batch; what they are replayed from, if they are."""
+def run(client, rows, journal=None, **options):
+    """All rows of a batch; how many bytes of JSON their executions are."""
     outcomes = client.workflows.run_many(
-        "wf_1", rows_of(count), journal=journal, poll_interval=0.05, **options
+        "wf_1", rows, journal=journal, poll_interval=0.05, **options
     )
     return sum(len(json.dumps(it.result(), separators=(",", ":"))) for it in outcomes)
 
@@ -61,17 +62,18 @@ class Service:
     """Starts what it is asked to, and says that it has ended; a function as a transport."""
 
     def __init__(self):
-        self._started = {}
+        self._starts, self._running = 0, {}
 
     def __call__(self, request):
         if request.method == "POST":
-            name = str(uuid.UUID(int=len(self._started) + 1, version=4))
-            self._started[name] = request.body
+            self._starts += 1
+            name = str(uuid.UUID(int=self._starts, version=4))
+            self._running[name] = request.body
             return self._reply(202, {"execution_id": name, "status": "pending"})
         name = request.url.rpartition("/")[2]
         if "?" in name:
             return self._reply(200, [], pagination={"has_next": False})
-        body, self._started[name] = json.loads(self._started[name]), None
+        body = json.loads(self._running.pop(name))
         times = dict.fromkeys(("created_at", "started_at", "completed_at"), TIME)
         about = {"id": name, "workflow_id": str(uuid.UUID(int=1)), "status": "completed"}
         outputs = {"message": f"Hello, {body['inputs']['name']}!"}
@@ -96,15 +98,16 @@ def journal(count):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "runs.sqlite3")
         client = flowmaestro.FlowMaestroClient(KEY, base_url="http://x.test", transport=Service())
-        run(client, 8)
+        run(client, rows_of(8), Path(folder, "first"))
+        rows = rows_of(count)
         before = peak_kb()
         Journal.keep = timed
         with Measurement() as writing:
-            size = run(client, count, path, concurrency=64)
+            size = run(client, rows, path, concurrency=64)
         Journal.keep = keep
         grown, disk = peak_kb() - before, path.stat().st_size
         with Measurement() as reading:
-            assert run(client, count, path) == size
+            assert run(client, rows, path) == size
     return {
         **reading.of_one(count),
         "replay_s": reading.wall / 1e9,

@@ -54,7 +54,8 @@ def _check(value: Any, where: Tuple[str, ...]) -> None:
         for key, item in cast("Dict[object, Any]", value).items():
             if not isinstance(key, str):
                 raise TypeError(f"{_place(where)} has the key {key!r}; JSON keys must be str")
-            _check(item, (*where, f"[{key!r}]" if where else key))
+            if type(item) is not str:
+                _check(item, (*where, f"[{key!r}]" if where else key))
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(cast("Sequence[Any]", value)):
             _check(item, (*where, f"[{index}]"))
