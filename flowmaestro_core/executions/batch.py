@@ -83,75 +83,16 @@ class RunStarted(NamedTuple):
     outcome: RunOutcome
 
 
-class BatchMachine(Machine[None]):
-    """Starts executions while there is room, asks for each in its turn, emits what has ended.
+_ON = ("recording", "starting", "asking", "pausing", "emitting")
+"""Where a batch may be after nearly everything that happens."""
 
-    Events update what is known (`BatchState`), and `_next` alone decides: record what is to be
-    recorded; else emit; else read rows; else start or ask what is due; else wait for it; at last
-    settle the rows in doubt, and end.
 
-    Requests go out one after another, so that a key's rate limit is spent in one place: its
-    headers stretch the pauses, and a 429 holds everything back, but for the last question about
-    an execution, which comes at its deadline. A start that was refused with a 429 has started
-    nothing and is tried again; after any other failure it is not. A start that is to be tried
-    again is parked, and holds nobody up.
+class _Told(Machine[None]):
+    """What a batch tells its handle."""
 
-    One row's error never ends the others. What makes going on pointless stops new starts; what
-    is in flight is followed to its end, and then the error is raised.
-    """
-
-    TRANSITIONS = {
-        "ready": {"start": ("recording", "starting", "asking", "emitting", "done")},
-        "recording": {
-            "recorded": (
-                *("recording", "anchoring", "starting", "asking", "pausing", "emitting"),
-                *("dating", "done", "failed"),
-            ),
-        },
-        "anchoring": {
-            "response_received": ("anchoring", "recording"),
-            "transport_failed": ("recording",),
-        },
-        "starting": {
-            "response_received": (
-                *("recording", "starting", "asking", "pausing", "emitting"),
-                *("dating", "failed"),
-            ),
-            "transport_failed": ("recording", "asking", "pausing", "emitting", "dating"),
-        },
-        "asking": {
-            "response_received": ("recording", "starting", "asking", "pausing", "emitting"),
-            "transport_failed": ("recording", "starting", "asking", "pausing", "emitting"),
-        },
-        "pausing": {
-            "waited": ("recording", "starting", "asking", "pausing", "emitting", "looking")
-        },
-        "emitting": {
-            "emitted": (
-                *("recording", "anchoring", "starting", "asking", "pausing", "emitting"),
-                *("dating", "done", "failed"),
-            ),
-        },
-        "dating": {"recorded": ("pausing", "looking")},
-        "looking": {
-            "response_received": ("looking", "recording", "pausing", "emitting"),
-            "transport_failed": ("looking", "recording", "pausing", "emitting"),
-            "waited": ("looking",),
-            "recorded": ("looking", "recording", "pausing", "emitting"),
-        },
-    }
-
-    def __init__(self, batch: Batch, context: Context, token: str) -> None:
-        super().__init__()
-        self.runs_callers_code = batch.runs_callers_code
-        self._batch = batch
-        self._context = context
-        self._token = token
-        self._known = BatchState(batch, context.scrubber)
-        self._page_of = cast("PageOf", batch.page_of)
-        self._pace = Pace()
-
-    # What a handle tells
+    _batch: Batch
+    _known: BatchState
+    _pace: Pace
 
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
@@ -185,6 +126,57 @@ class BatchMachine(Machine[None]):
         rows = (row.record("open") for row in starts.unsent if row is not under_way)
         return Record(tuple(rows))
 
+
+class BatchMachine(_Told):
+    """Starts executions while there is room, asks for each in its turn, emits what has ended.
+
+    Events update what is known (`BatchState`), and `_next` alone decides: record what is to be
+    recorded; else emit; else read rows; else start or ask what is due; else wait for it; at last
+    settle the rows in doubt, and end.
+
+    Requests go out one after another, so that a key's rate limit is spent in one place: its
+    headers stretch the pauses, and a 429 holds everything back, but for the last question about
+    an execution, which comes at its deadline. A start that was refused with a 429 has started
+    nothing and is tried again; after any other failure it is not. A start that is to be tried
+    again is parked, and holds nobody up.
+
+    One row's error never ends the others. What makes going on pointless stops new starts; what
+    is in flight is followed to its end, and then the error is raised.
+    """
+
+    TRANSITIONS = {
+        "ready": {"start": ("recording", "starting", "asking", "emitting", "done")},
+        "recording": {"recorded": (*_ON, "anchoring", "dating", "done", "failed")},
+        "anchoring": {
+            "response_received": ("anchoring", "recording"),
+            "transport_failed": ("recording",),
+        },
+        "starting": {
+            "response_received": (*_ON, "dating", "failed"),
+            "transport_failed": ("recording", "asking", "pausing", "emitting", "dating"),
+        },
+        "asking": {"response_received": _ON, "transport_failed": _ON},
+        "pausing": {"waited": (*_ON, "looking")},
+        "emitting": {"emitted": (*_ON, "anchoring", "dating", "done", "failed")},
+        "dating": {"recorded": ("pausing", "looking")},
+        "looking": {
+            "response_received": ("looking", "recording", "pausing", "emitting"),
+            "transport_failed": ("looking", "recording", "pausing", "emitting"),
+            "waited": ("looking",),
+            "recorded": ("looking", "recording", "pausing", "emitting"),
+        },
+    }
+
+    def __init__(self, batch: Batch, context: Context, token: str) -> None:
+        super().__init__()
+        self.runs_callers_code = batch.runs_callers_code
+        self._batch = batch
+        self._context = context
+        self._token = token
+        self._known = BatchState(batch, context.scrubber)
+        self._page_of = cast("PageOf", batch.page_of)
+        self._pace = Pace()
+
     # What happens
 
     @event
@@ -210,7 +202,7 @@ class BatchMachine(Machine[None]):
     @event
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
         if self.state == "dating":
-            self._known.dated(recalled, now)
+            self._known.doubts.dated(recalled, now)
         else:
             self._known.recalled(recalled, now)
         return self._next(now, jitter)
@@ -289,7 +281,7 @@ class BatchMachine(Machine[None]):
             return self._next(now, jitter)
         if known.ledger.lacks_anchor:
             return self._seek_anchor(now, jitter)
-        if known.record_starts(now):
+        if known.intake.record_starts(now):
             return self._next(now, jitter)
         self.state = "starting"
         if parked is not None:

@@ -199,7 +199,8 @@ class Doubts:
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settle_after: float) -> None:
+        self._settle_after = settle_after
         self.rows: List[Row] = []
         self.since: Optional[int] = None
         self.due = 0.0
@@ -209,15 +210,15 @@ class Doubts:
         self.rows.append(row)
         self.since = None
 
-    def dated(self, recalled: Recalled, settle_after: float, now: float) -> None:
+    def dated(self, recalled: Recalled, now: float) -> None:
         """The journal tells when they were recorded as starting.
 
-        The request went out within `fresh_for(settle_after)` seconds from then.
+        The requests went out within `fresh_for(settle_after)` seconds from then.
         """
         order = {row.key: row.order for row in recalled.rows}
         self.rows.sort(key=lambda row: order[row.key])
         self.since = min(order.values())
-        listed_after = settle_after + fresh_for(settle_after)
+        listed_after = self._settle_after + fresh_for(self._settle_after)
         self.due = now + max(listed_after - row.age for row in recalled.rows)
 
     def take(self) -> List[Row]:

@@ -83,10 +83,12 @@ class Starts:
         self.parked = call
         self.not_before = max(self.not_before, now + seconds)
 
-    def end(self) -> None:
-        """The row under way is started, or will not be."""
-        self.row = self.parked = None
+    def end(self) -> Row:
+        """The row under way is started, or will not be; which it was."""
+        row, self.row, self.parked = self.row, None, None
         self.until = math.inf
+        assert row is not None  # noqa: S101 - for type checkers
+        return row
 
     def succeeded(self) -> None:
         """The server accepted a start."""
@@ -109,7 +111,8 @@ class Starts:
         rows = self.unsent
         self.backlog.clear()
         self.announced.clear()
-        self.end()
+        if self.row is not None:
+            self.end()
         return rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Optional, Tuple, Union, cast
+from typing import TYPE_CHECKING, Any, Deque, Optional, Tuple, Union
 
 from flowmaestro_core.actions import Done, Fail
 from flowmaestro_core.errors import (
@@ -13,15 +13,15 @@ from flowmaestro_core.errors import (
     InsufficientCreditsError,
     JournalError,
     TimeoutError,
-    ValidationError,
 )
 from flowmaestro_core.executions.in_flight import InFlight, refused_for
+from flowmaestro_core.executions.intake import Intake
 from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.outcome import Outbox, RunOutcome
 from flowmaestro_core.executions.records import JournalPlan, JournalRow, Recalled
 from flowmaestro_core.executions.rows import Row, RowSource
 from flowmaestro_core.executions.run import no_usable_id
-from flowmaestro_core.executions.settling import Doubts, LookUp, fresh_for, settle
+from flowmaestro_core.executions.settling import Doubts, LookUp, settle
 from flowmaestro_core.executions.starts import (
     PAUSE_AFTER_REFUSAL,
     POINTLESS,
@@ -39,12 +39,6 @@ from flowmaestro_core.types import Execution
 if TYPE_CHECKING:
     from flowmaestro_core.executions.batch import Batch
 
-AHEAD = 16
-"""Rows that are recorded as `starting` at a time: each such record waits for the disk."""
-LOOK_AHEAD = 4
-"""Of an ordered batch: how many rows per place in flight may be ahead of the one awaited."""
-LARGEST_BACKLOG = 1024
-"""Rows to be started that are kept while those that the journal knows are still being read."""
 NO_CREDITS = "Insufficient credits"
 """How the error of an execution begins that failed for a lack of credits (`api.md`)."""
 
@@ -54,6 +48,7 @@ class BatchState:
 
     Attributes:
         source: where rows come from.
+        intake: reads them, and announces those that are to be started.
         starts: those that are to be started.
         flights: those that run.
         doubts: those of which it is not known.
@@ -71,66 +66,26 @@ class BatchState:
         self.source = RowSource(batch.inputs, batch.build, self._plan.key)
         self.starts = Starts()
         self.flights = InFlight()
-        self.doubts = Doubts()
+        self.doubts = Doubts(self._plan.settle_after)
         self.outbox = Outbox(batch.ordered)
         self.begun: Deque[RunOutcome] = deque()
         self.ledger = Ledger(batch.journal, self.source)
+        self.intake = Intake(batch, self.source, self.ledger, self.starts, self.outbox)
         self.ending: Optional[FlowMaestroError] = None
 
     # Rows are read
 
     def read_on(self) -> bool:
         """Read rows, if there is a reason to; whether anything came of it."""
-        if self.ending is not None:
-            return False
         try:
-            if self.ledger.checking is not None:
-                self.ledger.check(self.ledger.checking)
-                return True
-            if self.ledger.replaying and self._may_read():
-                self.ledger.read()
-                return True
+            return self.ending is None and self.intake.read_on(has_room=self._has_room)
         except JournalError as error:
             self.stop(error)
             return True
-        return self._has_room and not self.starts.pending and self._announce()
 
     @property
     def _has_room(self) -> bool:
         return len(self.flights) < self._batch.concurrency
-
-    def _may_read(self) -> bool:
-        ahead = self.source.read - self.outbox.next_index
-        near = not self._batch.ordered or ahead < LOOK_AHEAD * self._batch.concurrency
-        return near and len(self.starts.backlog) < LARGEST_BACKLOG
-
-    def _announce(self) -> bool:
-        """Make the next rows ready to be started; whether there were any."""
-        many = 1 if self.ledger.plan is None else AHEAD
-        backlog = self.starts.backlog
-        while len(backlog) < many and self._may_read() and not self.ledger.replaying:
-            row = self.source.next()
-            if row is None:
-                break
-            backlog.append(row)
-        rows = [backlog.popleft() for _ in range(min(many, len(backlog)))]
-        for row in rows:
-            try:
-                self.source.prepare(row)
-            except ValidationError as error:
-                self.outbox.put(row.outcome(error=error))
-            else:
-                self.starts.announce(row)
-        return bool(rows)
-
-    def record_starts(self, now: float) -> bool:
-        """Have the rows that are to be started recorded, unless they were lately."""
-        fresh = now - self.starts.recorded_at <= fresh_for(self._plan.settle_after)
-        if fresh or self.ledger.plan is None:
-            return False
-        self.starts.recorded_at = now
-        self.ledger.note(*(row.record("starting") for row in self.starts.unsent))
-        return True
 
     def recalled(self, recalled: Recalled, now: float) -> None:
         """The journal has answered."""
@@ -182,7 +137,7 @@ class BatchState:
     def started(self, reply: Reply[Any], now: float) -> None:
         """A start was accepted."""
         self.starts.succeeded()
-        row = self._end_start()
+        row = self.starts.end()
         execution_id: Any = reply["data"].get("execution_id")
         try:
             waiting = self._batch.waiting(execution_id)
@@ -203,7 +158,7 @@ class BatchState:
                 self.put_off(None, pause, now, throttled=True)
                 return
             error.gave_up = error.gave_up if asks_for_tomorrow(error) else NO_TIME_FOR_PAUSE
-        row = self._end_start()
+        row = self.starts.end()
         if refused is not None or isinstance(error, POINTLESS):
             self.ledger.note(row.record("open"))
             self.stop(error)
@@ -215,12 +170,7 @@ class BatchState:
     def out_of_time(self) -> None:
         """The time of the start whose turn it is has passed, and it was not made."""
         message = f"The execution could not be started within {self._batch.timeout:g}s, and was not"
-        self._refused(self._end_start(), TimeoutError(message))
-
-    def _end_start(self) -> Row:
-        row = cast("Row", self.starts.row)
-        self.starts.end()
-        return row
+        self._refused(self.starts.end(), TimeoutError(message))
 
     def _refused(self, row: Row, error: FlowMaestroError) -> None:
         self.ledger.note(row.record("open"))
@@ -232,10 +182,6 @@ class BatchState:
             self.outbox.put(row.outcome(error=error))
         else:
             self.doubts.add(row)
-
-    def dated(self, recalled: Recalled, now: float) -> None:
-        """The journal has told when the rows in doubt were started."""
-        self.doubts.dated(recalled, self._plan.settle_after, now)
 
     def looked_up(self, outcome: Union[Done, Fail], now: float) -> None:
         """The rows in doubt were looked up."""
@@ -272,15 +218,12 @@ class BatchState:
 
     def _missed(self, row: Row, error: FlowMaestroError) -> None:
         self.outbox.put(row.outcome(error=error))
-        key_is_refused = isinstance(error, (AuthenticationError, AuthorizationError))
-        if key_is_refused or asks_for_tomorrow(error):
+        if isinstance(error, (AuthenticationError, AuthorizationError)) or asks_for_tomorrow(error):
             self.stop(error)
 
     def _ended(self, row: Row, execution: Execution) -> None:
-        reason = text_or_empty(execution["error"])
-        if execution["status"] == "failed" and reason.startswith(NO_CREDITS):
-            error = InsufficientCreditsError(reason)
-            error.status_code, error.execution_id = None, row.execution_id
+        error = _lack_of_credits(execution, row.execution_id)
+        if error is not None:
             self.ledger.note(row.record("open"))
             self.outbox.put(row.outcome(execution, error))
             self.stop(error)
@@ -299,3 +242,15 @@ class BatchState:
         for row in self.starts.abandon():
             self.ledger.note(row.record("open"))
         self.source.exhausted = True
+
+
+def _lack_of_credits(
+    execution: Execution, execution_id: Optional[str]
+) -> Optional[InsufficientCreditsError]:
+    """What an execution has failed for, if that is a lack of credits."""
+    reason = text_or_empty(execution["error"])
+    if execution["status"] != "failed" or not reason.startswith(NO_CREDITS):
+        return None
+    error = InsufficientCreditsError(reason)
+    error.status_code, error.execution_id = None, execution_id
+    return error

@@ -12,6 +12,7 @@ from flowmaestro import (
     AsyncFlowMaestroClient,
     FlowMaestroClient,
     NotFoundError,
+    RateLimitError,
     StreamError,
     ValidationError,
 )
@@ -138,6 +139,24 @@ def test_a_free_keys_rate_limit_is_kept():
         inputs = [{"name": str(n)} for n in range(100)]
         assert len(list(client.workflows.run_many("wf_123", inputs, concurrency=20))) == 100
         assert transport.now() - begun < 400
+
+
+@pytest.mark.parametrize("pause", [3600, 9_999_999_999])
+@pytest.mark.parametrize("status", [429, 503])
+def test_no_pause_that_the_server_asks_for_outlasts_the_timeout(fake, client, status, pause):
+    begun = fake.clock.now
+    runs = client.workflows.run_many("wf_123", INPUTS, timeout=30, concurrency=2)
+    outcomes = [next(runs)]
+    fake.fail_next(status=status, path="/workflows/*/execute", retry_after=pause)
+    if status == 429:
+        with pytest.raises(RateLimitError) as caught:
+            outcomes.extend(runs)
+        assert caught.value.retry_after == pause
+        assert sorted(it.index for it in outcomes if it.ok) == [0, 1]
+    else:
+        outcomes.extend(runs)
+        assert sorted(it.ok for it in outcomes) == [False, True, True, True, True]
+    assert fake.clock.now - begun <= 30
 
 
 def test_one_error_takes_nothing_from_the_others(client):

@@ -225,14 +225,17 @@ def test_a_break_releases_in_memory_too(fake, backend):
 
 def test_a_stream_in_a_task_that_is_cancelled_between_events_is_released(fake, run_async):
     async def main(client):
+        between = anyio.Event()
+
         async def follow():
             async for event in await quiet_async_stream(client):
                 if is_paused(event):
+                    between.set()
                     await anyio.sleep_forever()
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(follow)
-            await anyio.sleep(0.2)
+            await between.wait()
             assert fake.open_streams == 1
             tasks.cancel_scope.cancel()
         assert await released_meanwhile(fake)

@@ -136,7 +136,8 @@ def test_closing_from_another_thread_wakes_the_reader(fake, client):
     read_until_paused(stream)
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(next, stream)
-        time.sleep(0.1)  # let it get to the socket
+        while not stream._turn.locked():
+            time.sleep(0.001)
         assert not reader.done()
         with refuses("stream_busy"):
             next(stream)
@@ -159,7 +160,8 @@ def test_closing_from_another_task_wakes_the_reader(fake, run_async):
         with anyio.fail_after(PROMPT):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(read)
-                await anyio.sleep(0.1)
+                while not stream._busy:
+                    await anyio.sleep(0.001)
                 with refuses("stream_busy"):
                     await stream.__anext__()
                 await stream.close()

@@ -142,7 +142,7 @@ class Journal:
                 )
         if not header:
             header = {**batch, "token": self.token, "began_at": self._wall_clock()}
-            with self._transaction():
+            with _transaction(self._db):
                 self._db.executemany("INSERT INTO header VALUES (?, ?)", header.items())
         self.token = header["token"]
         self._began_at: float = header["began_at"]
@@ -157,7 +157,7 @@ class Journal:
         if record.durable is not self._durable:
             self._db.execute(f"PRAGMA synchronous = {'FULL' if record.durable else 'NORMAL'}")
             self._durable = record.durable
-        with self._transaction():
+        with _transaction(self._db):
             for row in record.rows:
                 self._put(row)
             if record.anchor is not None:
@@ -231,17 +231,6 @@ class Journal:
     # All of it
 
     @contextmanager
-    def _transaction(self) -> Generator[None, None, None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            raise
-
-    @contextmanager
     def _told(self) -> Generator[None, None, None]:
         """What goes wrong is told with the name of the file."""
         try:
@@ -253,6 +242,18 @@ class Journal:
 
     def _error(self, what: str, code: str = "journal_unusable") -> JournalError:
         return JournalError(f"The journal {self._path} {what}", code)
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Generator[None, None, None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
 
 
 def _marks(values: Tuple[Any, ...]) -> str:
