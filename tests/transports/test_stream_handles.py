@@ -160,8 +160,7 @@ def test_closing_from_another_task_wakes_the_reader(fake, run_async):
         with anyio.fail_after(PROMPT):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(read)
-                while not stream._busy:
-                    await anyio.sleep(0.001)
+                await anyio.wait_all_tasks_blocked()
                 with refuses("stream_busy"):
                     await stream.__anext__()
                 await stream.close()
