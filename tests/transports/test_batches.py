@@ -141,6 +141,36 @@ def test_a_free_keys_rate_limit_is_kept():
         assert transport.now() - begun < 400
 
 
+class InterruptedTransport(MemoryTransport):
+    """Ctrl-C is pressed when the third row has been started."""
+
+    def send(self, request, timeout):
+        if request.method == "GET" and len(started(self.fake)) == 3:
+            raise KeyboardInterrupt
+        return super().send(request, timeout)
+
+
+def started(fake):
+    return {it.id for it in fake.executions if it.inputs in INPUTS}
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "close"])
+def test_the_ids_of_all_that_runs_are_left(fake, how):
+    transport = InterruptedTransport(fake) if how == "Ctrl-C" else MemoryTransport(fake)
+    with FlowMaestroClient(fake.api_key, transport=transport) as client:
+        runs = client.workflows.run_many("wf_123", INPUTS, concurrency=3)
+        handed = set()
+        if how == "Ctrl-C":
+            with pytest.raises(KeyboardInterrupt):
+                next(runs)
+        else:
+            handed = {next(runs).execution_id}
+            runs.close()
+        assert {it.execution_id for it in runs.in_flight} == started(fake) - handed
+        assert all(it.inputs is INPUTS[it.index] for it in runs.in_flight)
+        assert len(runs.in_flight) >= 2
+
+
 @pytest.mark.parametrize("pause", [3600, 9_999_999_999])
 @pytest.mark.parametrize("status", [429, 503])
 def test_no_pause_that_the_server_asks_for_outlasts_the_timeout(fake, client, status, pause):
