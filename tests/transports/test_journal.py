@@ -410,6 +410,14 @@ def test_a_start_is_durable_before_it_goes_out(path):
     journal.close()
 
 
+def test_any_number_of_rows_can_be_in_doubt(path):
+    journal = Journal(JournalPlan(path, "wf"), "root", lambda: 5.0, "token")
+    journal.keep(Record(tuple(JournalRow(key, b"", "starting") for key in (1, 700, 599_998))))
+    found = journal.keep(Record(keys=tuple(range(0, 600_000, 2)))).rows
+    assert [row.key for row in found] == [700, 599_998]
+    journal.close()
+
+
 def test_lone_surrogates_are_kept(path):
     journal = Journal(JournalPlan(path, "wf"), "root", lambda: 5.0, "token")
     journal.keep(Record((JournalRow(0, b"", "starting"),)))

@@ -45,6 +45,9 @@ _RECALL_ALL = """
 SELECT key, digest, state, attempt, rows.execution_id, execution, rows.number, at
 FROM rows LEFT JOIN executions ON rows.ended = executions.number WHERE """
 
+_MOST_MARKS = 500
+"""Parameters of one statement: SQLite was long built for 999 at most."""
+
 
 class Journal:
     """One open journal, which nobody else can open.
@@ -199,12 +202,14 @@ class Journal:
 
     def _recall(self, record: Record) -> Recalled:
         found: List[Tuple[Any, ...]] = []
-        keys, ids = record.keys, record.execution_ids
-        recall = _RECALL if record.brief else _RECALL_ALL
-        if keys and isinstance(keys[0], int) and keys == tuple(range(keys[0], keys[0] + len(keys))):
-            found += self._db.execute(recall + "key BETWEEN ? AND ?", (keys[0], keys[-1]))
-        elif keys:
-            found += self._db.execute(f"{recall} key IN ({_marks(keys)})", keys)
+        recall, ids = _RECALL if record.brief else _RECALL_ALL, record.execution_ids
+        for at in range(0, len(record.keys), _MOST_MARKS):
+            keys = record.keys[at : at + _MOST_MARKS]
+            first = keys[0]
+            if isinstance(first, int) and keys == tuple(range(first, first + len(keys))):
+                found += self._db.execute(recall + "key BETWEEN ? AND ?", (first, keys[-1]))
+            else:
+                found += self._db.execute(f"{recall} key IN ({_marks(keys)})", keys)
         if ids:
             found += self._db.execute(f"{_RECALL} execution_id IN ({_marks(ids)})", ids)
             found += self._db.execute(
