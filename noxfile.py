@@ -156,9 +156,10 @@ def chaos(session: nox.Session) -> None:
 @nox.session(python=sorted({FLOOR, NEWEST} & set(INSTALLED)))
 def interrupts(session: nox.Session) -> None:
     """Exceptions from signal handlers: at every traced moment, and ten thousand at random."""
-    session.install("--editable", ".[test]")
-    suites = "tests/transports/sockets/test_interruptions.py"
-    session.run("pytest", suites, "--timeout=3600", env={"FLOWMAESTRO_INTERRUPTS": "10000"})
+    session.install("--editable", ".[test,types]")
+    suites = ("tests/transports/sockets", "tests/transports/test_conformance.py")
+    everywhere = {"FLOWMAESTRO_INTERRUPTS": "10000"}
+    session.run("pytest", *suites, "-k", "interrupt", "--timeout=3600", env=everywhere)
 
 
 @nox.session(python=NEWEST)

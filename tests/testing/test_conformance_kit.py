@@ -28,10 +28,7 @@ from flowmaestro.testing.conformance.grid import FAILED, FALLS_SHORT, NOT_OFFERE
 from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
 from flowmaestro.testing.conformance.site import loopback_site
 from flowmaestro.testing.conformance.suite import all_checks
-from flowmaestro_core.http.messages import (
-    Request,
-    Response,
-)
+from flowmaestro_core.http.messages import Phase, Request, Response, TransportFailure
 from flowmaestro_transports import AnyioTransport, RequestsTransport
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +150,34 @@ def test_the_verdict_tells_the_finding_the_rule_and_why() -> None:
     assert properties == {"x": ["truncated-counted-body", "Suite"]}
 
 
+class TestAMachineThatIsBusy:
+    def attempts(self, name: str, **falls_short: str) -> int:
+        attempts = 0
+
+        def late(request: Request, timeout: float) -> Response:
+            nonlocal attempts
+            attempts += 1
+            raise TransportFailure(Phase.NOT_SENT, "connect timed out", timed_out=True)
+
+        class Suite(TransportConformance):
+            def make_transport(self) -> Any:
+                made = RequestsTransport()
+                made.send = late  # type: ignore[method-assign]
+                return made
+
+        Suite.falls_short = {key.replace("_", "-"): why for key, why in falls_short.items()}
+        with pytest.raises((CheckFailed, pytest.xfail.Exception)):
+            Suite().test_conformance(CHECKS[name], "", lambda *_: None)
+        return attempts
+
+    def test_has_a_second_attempt_at_a_time_limit_with_longer_ones(self) -> None:
+        assert self.attempts("body-timeout") == 2
+
+    def test_has_one_at_what_is_not_about_time_and_at_what_is_declared(self) -> None:
+        assert self.attempts("whole-reply") == 1
+        assert self.attempts("body-timeout", body_timeout="nothing is ever sent") == 1
+
+
 class Asked:
     """What pytest shows a class of tests when it collects it."""
 
@@ -228,7 +253,7 @@ def test_a_suite_without_a_factory_is_told_so() -> None:
 
 
 def test_what_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowmaestro.testing.conformance.runner.TOO_LONG", 0.2)
+    monkeypatch.setattr("flowmaestro.testing.conformance.runner.TOO_LONG", 0.05)
     slow = CHECKS["head-timeout"]
     for lane in (
         SyncRunner(RequestsTransport, loopback_site),

@@ -14,6 +14,7 @@ from broken_transports import (
     ForgetsTheEnd,
     GathersWhileThereIsMore,
     HangsAfterASignal,
+    HangsInACondition,
     HoldsUpTheLoop,
     IgnoresTheBound,
     ImpatientAndWrong,
@@ -53,8 +54,6 @@ from broken_transports import (
 from flowmaestro.testing.conformance import (
     CheckFailed,
     NotOffered,
-    floods,
-    interruptions,
 )
 from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
 from flowmaestro.testing.conformance.site import loopback_site
@@ -86,7 +85,7 @@ BROKEN = [
     ("repeated-header-fields", JoinsRepeatedFields, "not \\['a', 'b'\\]"),
     ("every-status-is-a-reply", RaisesForStatus, "400"),
     ("the-request-goes-out-as-it-is", AddsFields, "added: cache-control"),
-    ("body-timeout", TakesTwiceTheTime, "took 3"),
+    ("body-timeout", TakesTwiceTheTime, "took 1"),
     ("an-unknown-authority-is-refused", TrustsEveryone, "there was a result"),
     ("a-wrong-host-is-refused", TrustsEveryone, "there was a result"),
     ("bounded-connections", IgnoresTheBound, "calls were on their way at a time"),
@@ -122,14 +121,6 @@ BROKEN = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def short_floods(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broken transport comes back when the flood ends: here soon."""
-    monkeypatch.setattr(floods, "MARGIN", 0.5)
-    monkeypatch.setattr(floods, "FLOOD", 1.5)
-    monkeypatch.setattr(interruptions, "_WITHIN", 1.0)
-
-
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 @pytest.mark.parametrize(
     ("name", "toy", "finding"), BROKEN, ids=[f"{toy.__name__}-{name}" for name, toy, _ in BROKEN]
@@ -139,6 +130,16 @@ def test_a_broken_transport_is_caught(name: str, toy: Any, finding: str) -> None
     assert found is not None
     assert not isinstance(found, NotOffered)
     assert re.search(finding, str(found)), found
+
+
+def test_a_lock_that_an_interrupt_left_taken_does_not_hold_up_the_end_of_the_interpreter() -> None:
+    made = HangsInACondition()
+    lane = SyncRunner(lambda: made, loopback_site)
+    lane.exhaustive = True
+    found = outcome(lane, CHECKS["an-interrupted-call-loses-nothing"])
+    assert re.search(r"threading\.py.*or the next one, hangs", str(found)), found
+    with made.place:
+        pass
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -160,16 +161,15 @@ def test_a_transport_that_cannot_be_cancelled_is_caught(
     assert re.search(finding, str(found)), found
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize(
-    ("name", "toy", "finding"),
+    ("backend", "name", "toy", "finding"),
     [
-        ("floods-of-gzip-members", HoldsUpTheLoop, r"5 turns beside .* took"),
-        ("floods-of-framing", HoldsUpTheLoop, r"5 turns beside .* took"),
-        ("floods-of-informational-replies", HoldsUpTheLoop, r"5 turns beside .* took"),
-        ("a-cancelled-close-can-be-repeated", IsClosedHalfway, "connections left after a cancel"),
+        ("asyncio", "floods-of-gzip-members", HoldsUpTheLoop, r"3 turns beside .* took"),
+        ("trio", "floods-of-framing", HoldsUpTheLoop, r"3 turns beside .* took"),
+        ("trio", "floods-of-informational-replies", HoldsUpTheLoop, r"3 turns beside .* took"),
+        ("asyncio", "a-cancelled-close-can-be-repeated", IsClosedHalfway, "left after a cancel"),
+        ("trio", "a-cancelled-close-can-be-repeated", IsClosedHalfway, "left after a cancel"),
     ],
-    ids=["members", "framing", "early replies", "close"],
 )
 def test_a_broken_async_transport_is_caught(
     backend: str, name: str, toy: Any, finding: str

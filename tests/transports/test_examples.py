@@ -168,7 +168,7 @@ class Reactor:
 
     def stop(self) -> None:
         self.reactor.callFromThread(self.reactor.stop)
-        self._thread.join(10)
+        self._thread.join(2)
 
 
 @pytest.fixture(scope="session")

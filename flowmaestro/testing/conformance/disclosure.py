@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import time
 from collections import abc
 from functools import partial
 from types import (
@@ -33,7 +32,7 @@ from flowmaestro.testing.conformance.scripted_server import CHUNKED, Peer, reply
 from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
-SHORT = 0.3
+SHORT = 0.1
 """Seconds: the time limit for a reply that is late."""
 
 _DEPTH = 12
@@ -170,5 +169,5 @@ def _failing(runner: Runner) -> Generator[Dict[str, str], None, None]:
             "cut off": giving(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello"),
             "missing": giving(b""),
             "reset": giving(b"", Peer.reset),
-            "late": giving(b"", lambda _: time.sleep(3 * SHORT)),
+            "late": giving(b"", Peer.wait_closed),
         }

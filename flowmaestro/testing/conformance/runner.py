@@ -86,6 +86,12 @@ class Runner(ABC):
 
     crowd = 1
     """How many calls at once this kind of transport has to bear."""
+    pace = 1
+    """How many times longer than at first a timed check waits."""
+    exhaustive = False
+    """Whether all is tried that can be, rather than a sample, which may find less."""
+    timed = False
+    """Whether the check waits for a time limit to run out; a busy machine can make it fail."""
 
     def __init__(self, make_transport: Callable[..., Any], serve_site: ServeSite) -> None:
         self.patient = True
@@ -96,6 +102,17 @@ class Runner(ABC):
         self._transports: List[AsyncTransport] = []
         self._needs: FrozenSet[str] = frozenset()
         self._authority: Optional[Authority] = None
+
+    @property
+    def limit(self) -> float:
+        """Seconds: a time limit, or a patience, that runs out in this check."""
+        self.timed = True
+        return 0.2 * self.pace
+
+    @property
+    def margin(self) -> float:
+        """Seconds beyond such a limit that a busy machine may take."""
+        return 0.6 * self.pace
 
     def site(self, respond: Respond) -> str:
         """The URL of a site that answers as `respond` says, until the check ends."""
@@ -159,13 +176,13 @@ class Runner(ABC):
             await check.run(self)
         except BaseException:
             with contextlib.suppress(Exception):  # what the check found is what counts
-                await self._close_all()
+                await self._close_all(self.margin)
             raise
-        await self._close_all()
+        await self._close_all(5 * AT_ONCE)
 
-    async def _close_all(self) -> None:
+    async def _close_all(self, within: float) -> None:
         while self._transports:
-            await self.start(self._transports.pop().close).outcome(5 * AT_ONCE)
+            await self.start(self._transports.pop().close).outcome(within)
 
     @abstractmethod
     def run(self, check: Check) -> None:
@@ -253,6 +270,9 @@ class AsyncRunner(Runner):
                     job.value = await step(*args)
             except Exception as error:
                 job.error = error
+            except BaseException:
+                job.error = CheckFailed("a cancellation came out that nobody had asked for")
+                raise
             finally:
                 job.cancelled = scope.cancelled_caught
                 job.done = True

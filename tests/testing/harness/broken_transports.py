@@ -252,7 +252,7 @@ class AddsFields(Wrapper):
 
 class TakesTwiceTheTime(Wrapper):
     def send(self, request: Request, timeout: float) -> Response:
-        return super().send(request, timeout + 2.5)
+        return super().send(request, timeout + 1.0)
 
 
 class TrustsEveryone(Wrapper):
@@ -437,6 +437,18 @@ class HangsAfterASignal(LosesItsPlaceToASignal):
             return super().send(request, timeout)
         self.place.acquire()  # for good
         raise AssertionError
+
+
+class HangsInACondition(Wrapper):
+    """One whose lock is written in Python, as that of urllib3's pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = threading.Condition(threading.Lock())
+
+    def send(self, request: Request, timeout: float) -> Response:
+        with self.place:
+            return super().send(request, timeout)
 
 
 class KeepsTheRequest(Wrapper):
