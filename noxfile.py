@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 FLOOR = PYTHONS[0]
@@ -160,6 +161,26 @@ def interrupts(session: nox.Session) -> None:
     suites = ("tests/transports/sockets", "tests/transports/test_conformance.py")
     everywhere = {"FLOWMAESTRO_INTERRUPTS": "10000"}
     session.run("pytest", *suites, "-k", "interrupt", "--timeout=3600", env=everywhere)
+
+
+@nox.session(python=NEWEST)
+def runtimes(session: nox.Session) -> None:
+    """Under gevent, under gunicorn with `--preload`, and beside niquests."""
+    session.install("--editable", ".[requests]")
+    absent: list[str] = []
+    for name, script in (
+        ("gevent", "under_gevent.py"),
+        ("gunicorn", "under_gunicorn.py"),
+        ("niquests", "beside_niquests.py"),
+    ):
+        try:
+            session.install(name)
+        except CommandFailed:
+            absent.append(name)
+            continue
+        session.run("python", f"tests/runtimes/{script}")
+    if absent:
+        session.skip(f"{', '.join(absent)} could NOT BE INSTALLED here")
 
 
 @nox.session(python=NEWEST)

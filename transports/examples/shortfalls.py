@@ -64,3 +64,33 @@ FETCH = {
     "no-redirect-is-followed": "fetch does not show where a redirect leads: it is a failure.",
     "repeated-header-fields": "fetch joins their values with commas.",
 }
+_REQWEST = {
+    **dict.fromkeys(
+        ("an-unknown-authority-is-refused", "a-wrong-host-is-refused", "reset-in-the-handshake"),
+        _AS_IF_SENT,
+    ),
+    **dict.fromkeys(
+        ("connect-timeout", "handshake-timeout"),
+        "A time limit that ran out does not tell how far it had come: a POST is not made again.",
+    ),
+    "an-endless-header-line": "hyper bounds a whole head, at 400 KB.",
+    "close-frees-every-connection": "Idle connections are closed by the pool's own time limit.",
+}
+PYREQWEST = {
+    **_REQWEST,
+    "a-flood-of-informational-replies": "Only each receive of `open` has a limit: `read_timeout`.",
+}
+ASYNC_PYREQWEST = {
+    **_REQWEST,
+    **dict.fromkeys(
+        (
+            "cancelled-while-connecting",
+            "cancelled-while-sending",
+            "cancelled-before-the-head",
+            "cancelled-within-the-head",
+        ),
+        "What is cancelled before its reply keeps its connection until the client's own limits.",
+    ),
+    "waiting-for-a-connection-counts": _REQWEST["connect-timeout"],
+    "a-cancelled-close-can-be-repeated": _REQWEST["close-frees-every-connection"],
+}

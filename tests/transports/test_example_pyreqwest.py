@@ -1,0 +1,56 @@
+"""The examples on pyreqwest, where it can be installed (Python 3.11+), through the kit."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pyreqwest", reason="pyreqwest needs Python 3.11")
+from pyreqwest.client import ClientBuilder, SyncClientBuilder
+from pyreqwest_async_transport import AsyncPyreqwestTransport
+from pyreqwest_transport import PyreqwestTransport
+
+from flowmaestro.testing.conformance import AsyncTransportConformance, TransportConformance
+
+PATIENCE = timedelta(seconds=0.7)
+
+
+def configured(builder: Any, verify: Any, client_cert: Any) -> Any:
+    builder = builder.http1_only().follow_redirects(False).no_proxy()
+    if verify is not True:
+        builder = builder.add_root_certificate_pem(Path(verify).read_bytes())
+    if client_cert is not None:
+        builder = builder.identity_pem(b"".join(Path(each).read_bytes() for each in client_cert))
+    return builder
+
+
+class TestPyreqwest(TransportConformance):
+    falls_short = PyreqwestTransport.falls_short
+
+    def make_transport(
+        self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
+    ) -> Any:
+        if not isinstance(verify, (str, bool)):
+            return NotImplemented  # it has TLS of its own
+        calls, streams = (configured(SyncClientBuilder(), verify, client_cert) for _ in range(2))
+        return PyreqwestTransport(
+            calls.max_connections(max_connections).build(), streams.read_timeout(PATIENCE).build()
+        )
+
+
+class TestAsyncPyreqwest(AsyncTransportConformance):
+    backends = ("asyncio",)
+    falls_short = AsyncPyreqwestTransport.falls_short
+
+    def make_transport(
+        self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
+    ) -> Any:
+        if not isinstance(verify, (str, bool)):
+            return NotImplemented
+        calls, streams = (configured(ClientBuilder(), verify, client_cert) for _ in range(2))
+        return AsyncPyreqwestTransport(
+            calls.max_connections(max_connections).build(), streams.build()
+        )
