@@ -9,6 +9,7 @@ import pytest
 from broken_transports import (
     CHECKS,
     AddsFields,
+    CancelsSomebodyElse,
     ConnectsAnewAfterItsClose,
     FollowsRedirects,
     ForgetsTheEnd,
@@ -167,6 +168,7 @@ def test_a_transport_that_cannot_be_cancelled_is_caught(
         ("asyncio", "floods-of-gzip-members", HoldsUpTheLoop, r"3 turns beside .* took"),
         ("trio", "floods-of-framing", HoldsUpTheLoop, r"3 turns beside .* took"),
         ("trio", "floods-of-informational-replies", HoldsUpTheLoop, r"3 turns beside .* took"),
+        ("asyncio", "whole-reply", CancelsSomebodyElse, "a cancellation came out of nowhere"),
         ("asyncio", "a-cancelled-close-can-be-repeated", IsClosedHalfway, "left after a cancel"),
         ("trio", "a-cancelled-close-can-be-repeated", IsClosedHalfway, "left after a cancel"),
     ],

@@ -102,6 +102,7 @@ class Runner(ABC):
         self._transports: List[AsyncTransport] = []
         self._needs: FrozenSet[str] = frozenset()
         self._authority: Optional[Authority] = None
+        self._came_to_its_end = False
 
     @property
     def limit(self) -> float:
@@ -179,6 +180,7 @@ class Runner(ABC):
                 await self._close_all(self.margin)
             raise
         await self._close_all(5 * AT_ONCE)
+        self._came_to_its_end = True
 
     async def _close_all(self, within: float) -> None:
         while self._transports:
@@ -251,11 +253,14 @@ class AsyncRunner(Runner):
             raise failure
 
     async def _with_tasks(self, check: Check) -> Optional[BaseException]:
-        error: Optional[BaseException] = None
+        error: Optional[BaseException] = CheckFailed("a cancellation came out of nowhere")
         async with anyio.create_task_group() as self._tasks:
             job = self.start(self._carry_out, check)
             ended = await self.until(lambda: job.done, TOO_LONG)
-            error = job.error if ended else CheckFailed(f"it had not ended {TOO_LONG:.0f} s later")
+            if not ended:
+                error = CheckFailed(f"it had not ended {TOO_LONG:.0f} s later")
+            elif job.error is not None or self._came_to_its_end:
+                error = job.error
             self._tasks.cancel_scope.cancel()
         return error  # had it been raised, the task group would have wrapped it up
 
@@ -270,9 +275,6 @@ class AsyncRunner(Runner):
                     job.value = await step(*args)
             except Exception as error:
                 job.error = error
-            except BaseException:
-                job.error = CheckFailed("a cancellation came out that nobody had asked for")
-                raise
             finally:
                 job.cancelled = scope.cancelled_caught
                 job.done = True

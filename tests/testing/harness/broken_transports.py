@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from http.client import HTTPConnection, HTTPException
@@ -338,6 +339,13 @@ class Swallowing(Shielded):
             return await self.inner.send(request, timeout)
         except anyio.get_cancelled_exc_class():
             return Response(204, {})
+
+
+class CancelsSomebodyElse(Shielded):
+    """One whose calls end with a cancellation that nobody has asked for, as a stack in Rust."""
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        raise asyncio.CancelledError
 
 
 class LosesItsPlace(Shielded):
