@@ -72,6 +72,8 @@ def _ours(name: str, script: str, *arguments: str) -> Row:
     return Row(name, "ours", script, arguments)
 
 
+OURS_SOCKETS = _ours("ours-sockets", "flowmaestro_blocking", "SocketTransport")
+OURS_PYREQWEST = _ours("ours-pyreqwest", "flowmaestro_blocking", "PyreqwestTransport")
 OURS_REQUESTS = _ours("ours-requests", "flowmaestro_blocking", "RequestsTransport")
 OURS_AIOHTTP = _ours("ours-aiohttp", "flowmaestro_awaiting", "AiohttpTransport", "asyncio")
 OURS_ANYIO = _ours("ours-anyio-asyncio", "flowmaestro_awaiting", "AnyioTransport", "asyncio")
@@ -79,6 +81,7 @@ OURS_TRIO = _ours("ours-anyio-trio", "flowmaestro_awaiting", "AnyioTransport", "
 PEER = Row("peer", "peer", "flowmaestro_blocking")
 PEER_AWAITING = Row("peer-async", "peer", "flowmaestro_awaiting", ("", "asyncio"))
 REQUESTS = Row("bare-requests", "requests", "bare_requests")
+URLLIB3 = Row("bare-urllib3", "requests", "bare_urllib3")
 AIOHTTP = Row("bare-aiohttp", "aiohttp", "bare_aiohttp")
 ANYIO = Row("bare-anyio-asyncio", "anyio", "bare_anyio", ("asyncio",))
 TRIO = Row("bare-anyio-trio", "anyio", "bare_anyio", ("trio",))
@@ -89,7 +92,10 @@ HTTPX_AWAITING = Row("httpx-async", "httpx", "httpx_awaiting")
 OPENAI = Row("openai", "openai", "openai_blocking")
 OPENAI_AWAITING = Row("openai-async", "openai", "openai_awaiting")
 
-BLOCKING = (OURS_REQUESTS, REQUESTS, PEER, HTTPX, OPENAI, SOCKET)
+BLOCKING = (
+    *(OURS_SOCKETS, OURS_REQUESTS, OURS_PYREQWEST, REQUESTS, URLLIB3),
+    *(PEER, HTTPX, OPENAI, SOCKET),
+)
 AWAITING = (
     *(OURS_AIOHTTP, AIOHTTP, OURS_ANYIO, ANYIO, OURS_TRIO, TRIO),
     *(PEER_AWAITING, HTTPX_AWAITING, OPENAI_AWAITING, STREAMS),
@@ -118,6 +124,10 @@ def _growing(what: str, task: str, counts: Tuple[int, ...], at_least: int) -> Tu
 
 
 CLIENTS = "from flowmaestro import FlowMaestroClient, AsyncFlowMaestroClient"
+FIRST_CALL = (
+    "from flowmaestro import FlowMaestroClient; "
+    "FlowMaestroClient(api_key='fm_live_k', base_url='{URL}').workflows.get('wf_1')"
+)
 MADE = "AsyncFlowMaestroClient(api_key='fm_live_k', transport=AnyioTransport())"
 
 BENCHMARKS = (
@@ -160,7 +170,7 @@ BENCHMARKS = (
     Benchmark(
         "streams",
         "A stream of events, each in a chunk of its own",
-        (OURS_REQUESTS, PEER, OURS_AIOHTTP, OURS_ANYIO, OURS_TRIO, PEER_AWAITING),
+        (OURS_SOCKETS, OURS_REQUESTS, PEER, OURS_AIOHTTP, OURS_ANYIO, OURS_TRIO, PEER_AWAITING),
         (Case("event", "events", 20_000),),
         "peer",
     ),
@@ -175,6 +185,8 @@ BENCHMARKS = (
                 f"{CLIENTS}; from flowmaestro_transports import AnyioTransport; {MADE}",
             ),
             _import("peer", "peer", CLIENTS),
+            _import("ours-first-call", "ours", FIRST_CALL),
+            _import("peer-first-call", "peer", FIRST_CALL),
             _import("openai", "openai", "import openai"),
             _import("requests", "requests", "import requests"),
             _import("aiohttp", "aiohttp", "import aiohttp"),
@@ -186,7 +198,7 @@ BENCHMARKS = (
     Benchmark(
         "clients",
         "Making a client, and what its first call sets up",
-        (OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO, PEER, PEER_AWAITING),
+        (OURS_SOCKETS, OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO, PEER, PEER_AWAITING),
         (Case("time", "make", 100), Case("memory", "make", 100, {"trace": True}, "held_kb")),
         "peer",
     ),
@@ -202,7 +214,7 @@ BENCHMARKS = (
     Benchmark(
         "overshoot",
         "From an execution's end to the result in hand",
-        (OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO, PEER, PEER_AWAITING),
+        (OURS_SOCKETS, OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO, PEER, PEER_AWAITING),
         (Case("run", "overshoot", 4, metric="late_ms"),),
         "peer",
         rounds=3,
@@ -243,7 +255,7 @@ BENCHMARKS = (
     Benchmark(
         "growth-events",
         "An event of ever longer streams",
-        (OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO),
+        (OURS_SOCKETS, OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO),
         _growing("events", "long_streams", (10**3, 10**4, 10**5, 10**6), at_least=10**4),
         "ours-requests",
         rounds=2,
@@ -251,7 +263,7 @@ BENCHMARKS = (
     Benchmark(
         "growth-pages",
         "A page of ever longer walks",
-        (OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO),
+        (OURS_SOCKETS, OURS_REQUESTS, OURS_AIOHTTP, OURS_ANYIO),
         _growing("pages", "pages", (10, 10**2, 10**3, 10**4), at_least=10**3),
         "ours-requests",
         rounds=2,

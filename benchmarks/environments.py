@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".benchmarks"
 
 PACKAGES = {
-    "ours": ("--editable", f"{ROOT}[aiohttp,requests,trio]"),
+    "ours": ("--editable", f"{ROOT}[aiohttp,requests,trio]", "pyreqwest; python_version>='3.11'"),
     "peer": ("flowmaestro==0.1.0", "sniffio"),  # without sniffio it is slower by a quarter
     "httpx": ("httpx", "httpx-sse"),
     "openai": ("openai",),

@@ -65,10 +65,14 @@ ROWS = "100,000 rows"
 OURS = ("ours-requests", "ours-aiohttp", "ours-anyio-asyncio")
 
 TARGETS = (
-    *_ratio("calls", "call", "ours-requests", {"bare-requests": 0.65, "peer": 0.85}),
+    *_ratio(
+        *("calls", "call", "ours-sockets"),
+        {"bare-requests": 0.28, "bare-urllib3": 0.75, "peer": 0.40},
+    ),
+    *_ratio("calls", "call", "ours-requests", {"bare-requests": 0.95}),
     *_ratio("calls-async", "call", "ours-aiohttp", {"bare-aiohttp": 1.15, "peer-async": 0.28}),
-    *_ratio("calls-async", "call", "ours-anyio-asyncio", {"bare-anyio-asyncio": 1.2}),
-    *_ratio("calls-async", "call", "ours-anyio-trio", {"bare-anyio-trio": 1.2}),
+    *_ratio("calls-async", "call", "ours-anyio-asyncio", {"bare-anyio-asyncio": 1.1}),
+    *_ratio("calls-async", "call", "ours-anyio-trio", {"bare-anyio-trio": 1.3}),
     *_ratio("in-flight", "64 in flight", "ours-aiohttp", {"bare-aiohttp": 1.2}),
     Target(
         "512 in flight: ours-aiohttp / ours at 64",
@@ -78,12 +82,13 @@ TARGETS = (
     _decode("small events, 64-byte chunks", "httpx-sse", 0.40),
     _decode("50 KB events, 16384-byte chunks", "bare-split", 1.1),
     _decode("50 KB events, 64-byte chunks", "httpx-sse", 0.20),
-    *_ratio("streams", "event", "ours-requests", {"peer": 0.40}),
+    *_ratio("streams", "event", "ours-sockets", {"peer": 0.40}),
     *_ratio("streams", "event", "ours-aiohttp", {"peer-async": 0.40}),
-    *_ratio("streams", "event", "ours-anyio-asyncio", {"peer-async": 0.65}),
+    *_ratio("streams", "event", "ours-anyio-asyncio", {"peer-async": 0.45}),
     Target("the core's share of a call, µs", 25, "core", "call", "ours"),
     *_ratio("imports", "import", "ours", {"peer": 0.40}),
     *_ratio("imports", "import", "ours-anyio-made", {"peer": 0.75}),
+    *_ratio("imports", "import", "ours-first-call", {"peer-first-call": 0.65}),
     *(
         Target(
             f"a client and its first call: {row}, {unit}", limit, "clients", case, row, None, key
@@ -94,9 +99,14 @@ TARGETS = (
         )
         for row in OURS
     ),
+    Target("a client and its first call: ours-sockets, µs", 50, "clients", "time", "ours-sockets"),
+    Target(
+        "a client and its first call: ours-sockets, KB",
+        *(8, "clients", "memory", "ours-sockets", None, "held_kb"),
+    ),
     *(
-        Target(f"an idle stream: {row}, KB", 25, "idle-streams", "open 500", row, None, "held_kb")
-        for row in OURS[1:]
+        Target(f"an idle stream: {row}, KB", most, "idle-streams", "open 500", row, None, "held_kb")
+        for row, most in (("ours-aiohttp", 25), ("ours-anyio-asyncio", 18))
     ),
     *_ratio("idle-streams", "open 500", "ours-aiohttp", {"bare-aiohttp": 1.3}),
     *_ratio("idle-streams", "open 500", "ours-anyio-asyncio", {"bare-anyio-asyncio": 1.3}),

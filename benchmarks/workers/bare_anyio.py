@@ -37,14 +37,15 @@ class Connection:
             self.state.receive_data(await self.socket.receive(65_536))
 
     async def exchange(self, method, path, body=b""):
-        await self.send(method, path, body)
         content = b""
-        while True:
-            event = await self.event()
-            if isinstance(event, h11.Data):
-                content += event.data
-            elif isinstance(event, h11.EndOfMessage):
-                break
+        with anyio.fail_after(30):  # as ours has a time limit
+            await self.send(method, path, body)
+            while True:
+                event = await self.event()
+                if isinstance(event, h11.Data):
+                    content += event.data
+                elif isinstance(event, h11.EndOfMessage):
+                    break
         self.state.start_next_cycle()
         return json.loads(content)
 

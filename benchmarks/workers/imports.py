@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from protocol import ARGUMENTS, serve
+from protocol import ARGUMENTS, URL, serve
 
 
 def taken(line):
@@ -23,8 +23,9 @@ def taken(line):
 
 def run(count):
     cpu, wall = [], []
+    line = ARGUMENTS[0].replace("{URL}", URL)
     for _ in range(count):
-        (line_cpu, line_wall), (empty_cpu, empty_wall) = taken(ARGUMENTS[0]), taken("pass")
+        (line_cpu, line_wall), (empty_cpu, empty_wall) = taken(line), taken("pass")
         cpu.append(line_cpu - empty_cpu)
         wall.append(line_wall - empty_wall)
     return {"cpu_us": min(cpu), "wall_us": min(wall)}
