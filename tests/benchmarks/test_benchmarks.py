@@ -47,7 +47,7 @@ def test_one_of_ours_alone(name: str, row: str, tmp_path: Path, capsys) -> None:
 def test_a_wrong_name_is_told_the_right_ones() -> None:
     with pytest.raises(SystemExit, match=r"no benchmark colls: there are calls, calls-async"):
         main(["colls"], this_python)
-    known = "no such row: nobody, peer-async; there are ours-requests, bare-requests, peer, "
+    known = "no such row: nobody, peer-async; there are ours-sockets, ours-requests, "
     with pytest.raises(SystemExit, match=known):
         main(["calls", "--only", "peer,nobody,peer-async"], this_python)
 
