@@ -162,7 +162,7 @@ def test_a_failed_call_leaves_nothing_to_the_next(scripted: Any) -> None:
             peer.send(HEAD_CHUNKED)
             peer.wait_closed()
         else:
-            peer.send(scripted.reply(b"ok"))
+            peer.send(scripted.reply(b"ok", headers=[("Connection", "close")]))
 
     with scripted.ScriptedServer(handler) as server, transport(max_connections=1) as made:
         for _ in range(3):
