@@ -5,6 +5,7 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html, sections 9.2.5 a
 
 from __future__ import annotations
 
+from codecs import iterdecode
 from functools import partial
 from io import StringIO
 from itertools import chain
@@ -17,7 +18,7 @@ MAX_EVENT_SIZE = 16 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 _LARGE = 64 * 1024
-"""Characters above which lines are read one by one, as each takes memory of its own."""
+"""Bytes, or characters, above which memory counts for more than time."""
 _CR = 0x0D
 
 
@@ -95,7 +96,8 @@ class SseDecoder:
             end = held.rfind(b"\n\n", new and new - 1)
         if end < 0:
             return []
-        text = held[:end].decode("utf-8", "replace")
+        small = end < _LARGE
+        text = held[:end].decode("utf-8", "replace") if small else _decoded(held, end)
         del held[: end + 2]
         head, found, content = text.partition("\ndata: ")
         if found and "\n" not in content and "\n" not in head and head.startswith("event: "):
@@ -173,6 +175,15 @@ class SseDecoder:
     def _take_retry(self, value: str) -> None:
         if value.isascii() and value.isdigit():
             self._retry = int(value.lstrip("0")[:18] or "0")
+
+
+def _decoded(data: bytearray, end: int) -> str:
+    """The text up to `end`, decoded piece by piece.
+
+    Decoded at once, each of its bytes would take four for a while if one character needs them.
+    """
+    cuts = (bytes(data[at : min(at + _LARGE, end)]) for at in range(0, end, _LARGE))
+    return "".join(iterdecode(cuts, "utf-8", "replace"))
 
 
 def _lines_of(text: str) -> Iterator[str]:
