@@ -721,13 +721,13 @@ def mixed() -> List[Any]:
 def test_the_table_is_true() -> None:
     world: Any = Possibilities((*REPLIES, STARTED, STARTED, STARTED))
     wanders = [
-        wander(make, world, walks=120)
-        for make in (
-            lambda: stepping(Executions.wait_many(["a", "b"], timeout=20.0)),
-            lambda: stepping(Executions.wait_many([], timeout=20.0)),
-            lambda: stepping(Workflows.run_many("w", mixed(), concurrency=2, timeout=20.0)),
-            lambda: stepping(Workflows.run_many("w", mixed()[1:], on_start=print)),
-            lambda: stepping(Workflows.run_many("w", mixed()[2:], timeout=20.0)),
+        wander(make, world, walks=walks)
+        for walks, make in (
+            (30, lambda: stepping(Executions.wait_many(["a", "b"], timeout=20.0))),
+            (30, lambda: stepping(Executions.wait_many([], timeout=20.0))),
+            (30, lambda: stepping(Workflows.run_many("w", mixed(), concurrency=2, timeout=20.0))),
+            (120, lambda: stepping(Workflows.run_many("w", mixed()[1:], on_start=print))),
+            (30, lambda: stepping(Workflows.run_many("w", mixed()[2:], timeout=20.0))),
         )
     ]
     few = Journaled((STARTED, *REPLIES[:2]))
@@ -748,7 +748,7 @@ def test_the_table_is_true() -> None:
         ),
     ):
         world = Journaled((*REPLIES, *[STARTED] * 3, *[page] * 3))
-        journaled.append((partial(world.journaling, **more), world, 40))
+        journaled.append((partial(world.journaling, **more), world, 30))
     for machine in (BatchMachine, LookUpMachine):
         walks = [wander(make, world, walks=walks, steps=60) for make, world, walks in journaled]
         assert_table_is_true(machine, *walks, *(wanders if machine is BatchMachine else ()))
