@@ -108,9 +108,12 @@ def count(name: str, value: Any) -> Optional[int]:
 
 def mapping(name: str, value: Any) -> Optional[Dict[str, Any]]:
     """A new dict of what any mapping holds, or `None` for `None`; else `TypeError`."""
-    if value is not None and not isinstance(value, Mapping):
+    if value is None:
+        return None
+    if not isinstance(value, (dict, Mapping)):
         raise TypeError(f"{name} must be a dict, not {type(value).__name__}")
-    return None if value is None else dict(cast("Mapping[str, Any]", value))
+    given: Dict[str, Any] = {**value}
+    return given
 
 
 def header_fields(value: Any) -> Headers:

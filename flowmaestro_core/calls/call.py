@@ -308,7 +308,8 @@ class CallMachine(Machine[Any]):
     def _succeed(self, response: Response) -> Action:
         self._retries.succeeded()
         try:
-            _check_size(response, self._context.max_reply_size)
+            if len(response.body) > self._context.max_reply_size:
+                raise _too_large(response, self._context.max_reply_size)
             reply = self._call.reply(response, self._retries.attempt)
         except ServerError as error:
             return self._give_up(error, response.status, None)
@@ -393,11 +394,9 @@ def _redirect_refused(response: Response) -> FlowMaestroError:
     )
 
 
-def _check_size(response: Response, limit: int) -> None:
-    size = len(response.body)
-    if size > limit:
-        said = f"{size} bytes, and max_reply_size of this client is {limit}"
-        raise _invalid_response(said, response, "reply_too_large")
+def _too_large(response: Response, limit: int) -> ServerError:
+    said = f"{len(response.body)} bytes, and max_reply_size of this client is {limit}"
+    return _invalid_response(said, response, "reply_too_large")
 
 
 def _at_most(limit: float, left: float) -> float:

@@ -29,10 +29,11 @@ class Headers(Mapping[str, str]):
 
     def __init__(self, pairs: Union[Mapping[str, str], Iterable[Tuple[str, str]]] = ()) -> None:
         fields: Iterable[Any] = pairs
-        if isinstance(pairs, Headers):
-            fields = pairs.pairs
-        elif hasattr(pairs, "items"):
-            fields = cast("Mapping[str, str]", pairs).items()
+        if not isinstance(pairs, tuple):
+            if isinstance(pairs, Headers):
+                fields = pairs.pairs
+            elif hasattr(pairs, "items"):
+                fields = cast("Mapping[str, str]", pairs).items()
         self.pairs: Tuple[Tuple[str, str], ...] = tuple(fields)
         self._index: Optional[dict[str, str]] = None
 

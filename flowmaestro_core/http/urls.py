@@ -45,7 +45,7 @@ class Path(str):
     ids: Mapping[str, str]
 
     def __new__(cls, text: str, route: str = "", ids: Mapping[str, str] = _NO_IDS) -> Path:
-        made = super().__new__(cls, text)
+        made = str.__new__(cls, text)
         made.route, made.ids = route, ids
         return made
 

@@ -18,11 +18,11 @@ def json_body(**fields: Any) -> bytes:
     Raises `TypeError` or `ValueError`, naming the field and the place in it, for a value that
     JSON cannot express.
     """
-    given = (
+    given = [
         b'"%s":%s' % (name.encode(), encode_json(value, name))
         for name, value in fields.items()
         if value is not None
-    )
+    ]
     return b"{" + b",".join(given) + b"}"
 
 

@@ -9,7 +9,7 @@ knows how to fill a key; a key without a source becomes `None`. The one exceptio
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable, List, Optional, Tuple, Type, cast
+from typing import Any, List, Optional, Tuple, Type
 
 from flowmaestro_core.payloads.json_values import (
     JsonObject,
@@ -45,10 +45,10 @@ TERMINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
 
 def resource(kind: Type[Any], body: JSON) -> None:
     """The required keys of `kind`, a `TypedDict`, in `data` or in its rows; those of `meta`."""
-    _complete(kind, _dicts(body.get("data")))
+    _complete(kind, body.get("data"))
     if body.get("meta") is None:
         body["meta"] = {}
-    _complete(ResponseMeta, _dicts(body["meta"]))
+    _complete(ResponseMeta, body["meta"])
 
 
 def page(kind: Type[Any], body: JSON) -> None:
@@ -220,13 +220,15 @@ def snake_case_keys(event: JSON) -> None:
 def _dicts(value: Any) -> List[JSON]:
     """The dicts in `value`: itself, or the rows of a list."""
     if isinstance(value, dict):
-        return [cast("JSON", value)]
+        one: List[JSON] = [value]
+        return one
     return [row for row in list_or_empty(value) if isinstance(row, dict)]
 
 
-def _complete(kind: Type[Any], rows: Iterable[JSON]) -> None:
-    """Every required key of `kind` is in each row."""
+def _complete(kind: Type[Any], value: Any) -> None:
+    """Every required key of `kind` is in each dict."""
     required = kind.__required_keys__
+    rows: List[JSON] = [value] if type(value) is dict else _dicts(value)
     for row in rows:
         if not required <= row.keys():
             for key in kind.__annotations__:  # in the order in which they are declared

@@ -75,7 +75,7 @@ class Connection:
     def progressed(self) -> None:
         """An event came: the backoff begins again, too."""
         self._failures = 0
-        self.answered()
+        self.give_up_at = math.inf
 
     def answered(self) -> None:
         """The server is there."""

@@ -83,19 +83,20 @@ class EventStreamMachine(StreamMachine):
         self.last_seen: Optional[Dict[str, Any]] = None
 
     def _take(self, item: Dict[str, Any]) -> bool:
-        if item["type"] == "connected":
+        kind = item["type"]
+        if kind == "connected":
             if is_terminal(item):
                 self._monitor.suspect()
             if not self.reconnects:
                 self._queue.append(item)
             return False
-        if self._events.reconcile is not None and is_garbled_end(item):
+        if kind not in self._events.terminal:
+            self._queue.append(item)
+        elif self._events.reconcile is not None and is_garbled_end(item):
             self._monitor.suspect()
             return False
-        if item["type"] in self._events.terminal:
-            self._ending, self._drain_until = Emit(item), -math.inf
         else:
-            self._queue.append(item)
+            self._ending, self._drain_until = Emit(item), -math.inf
         return True
 
     # Opening

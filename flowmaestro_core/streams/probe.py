@@ -47,6 +47,7 @@ class IdleMonitor:
         self.can_probe = can_probe
         self.dead_at = self.give_up_at = math.inf
         self._times = times
+        self._first_idle = min(times.event_idle, times.event_idle_max)
         self._schedule = schedule
         self._give_up_after = give_up_after
         self._live = False
@@ -94,6 +95,7 @@ class IdleMonitor:
     def begin(self, now: float) -> None:
         """The stream begins."""
         self._latest_at = now + UNPROBED * self._times.event_idle_max
+        self.on_bytes(now)
         self.on_event(now)
         self._live = False
 
@@ -106,8 +108,9 @@ class IdleMonitor:
         self._live = True
         self._probes = 0
         self.give_up_at = now + self._give_up_after
-        self.on_bytes(now)
-        self._runs_on(now)
+        self._idle_at = now + self._first_idle
+        if self._schedule is not None:
+            self._schedule.answered(now)
 
     def suspect(self, suspects: bool = True) -> None:
         """The subject may have ended, so that a probe is due at once; or it has not."""
@@ -172,17 +175,13 @@ class IdleMonitor:
         self._probes += 1
         self.dead_at += now - self._away_at
         self._latest_at = now + UNPROBED * self._times.event_idle_max
-        self._runs_on(now)
-
-    def _runs_on(self, now: float) -> None:
         self._wait_for_event(now)
         if self._schedule is not None:
             self._schedule.answered(now)
 
     def _wait_for_event(self, now: float) -> None:
-        times = self._times
-        delay = times.event_idle * PROBE_BACKOFF ** min(self._probes, 64)
-        self._idle_at = now + min(delay, times.event_idle_max)
+        delay = self._first_idle * PROBE_BACKOFF ** min(self._probes, 64)
+        self._idle_at = now + min(delay, self._times.event_idle_max)
 
     def _hold(self, now: float) -> None:
         """Put off a probe that is not due yet."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, Deque, Dict, Optional, Union
+from typing import Any, Deque, Dict, Optional, Union, cast
 
 from flowmaestro_core.actions import LEAST_PATIENCE, Action, Emit, Fail, Read, Wait
 from flowmaestro_core.errors import FlowMaestroError, StreamError
@@ -139,21 +139,21 @@ class StreamMachine(Machine[Any]):
 
     @event
     def emitted(self, now: float, jitter: float) -> Action:
-        if self.finished and isinstance(self._ending, Emit):
-            return self._done(self._ending.item)
+        if self.state == "ending":
+            return self._done(cast("Emit", self._ending).item)
         self._drain_until += self._monitor.discount(now)
         return self._next(now, jitter)
 
     # The one decision
 
     def _next(self, now: float, jitter: float) -> Action:
-        out_of_time = now >= min(self._deadline, self._monitor.give_up_at)
-        if out_of_time and not self._queue and self._ending is None:
-            self._run_out()
         if self._queue:
             self.state = "emitting"
             self._monitor.leave(now)
             return Emit(self._queue.popleft())
+        if self._ending is None and now >= min(self._deadline, self._monitor.give_up_at):
+            self._run_out()
+            return self._next(now, jitter)
         if self._ending is not None:
             return self._end(self._ending, now)
         if self._connection.is_open:
@@ -175,11 +175,12 @@ class StreamMachine(Machine[Any]):
         monitor = self._monitor
         if now >= monitor.dead_at:
             return self._close_then(self._closed)
-        if now >= monitor.probe_at:
+        probe_at = monitor.probe_at
+        if now >= probe_at:
             return self._probe(now, jitter)
         self.state = "streaming"
         left = min(monitor.dead_at, monitor.give_up_at, self._deadline) - now
-        return Read(min(left, monitor.probe_at - now), least=min(left, LEAST_PATIENCE))
+        return Read(min(left, probe_at - now), min(left, LEAST_PATIENCE))
 
     def _reconnect(self, now: float, jitter: float) -> Action:
         connection, monitor = self._connection, self._monitor
