@@ -56,3 +56,21 @@ def test_ctrl_c_stops_the_answer_and_not_the_session(command, fake, typed, monke
     assert (done.status, done.out) == (0, "agent  You said two.\n")
     assert "stopped; the agent may still finish its answer" in done.err
     assert fake.open_streams == 0
+
+
+def test_ctrl_c_at_the_prompt_drops_the_line_and_not_the_session(command, fake, monkeypatch):
+    class Typist(io.StringIO):
+        def isatty(self):
+            return True
+
+        def readline(self):
+            if self.tell() == 0:
+                self.seek(1)
+                raise KeyboardInterrupt
+            return super().readline()
+
+    fake.agent("agent_echo", lambda text: f"You said {text}.")
+    monkeypatch.setattr("sys.stdin", Typist("xtwo\n"))
+    done = command("chat", "agent_echo")
+    assert (done.status, done.out) == (0, "agent  You said two.\n")
+    assert done.err.endswith("you    \nyou    you    \n")

@@ -84,6 +84,17 @@ def test_a_table_has_every_cell(monkeypatch, narrow, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_table_never_breaks_an_id(monkeypatch, narrow, kind):
+    row = ["0fa11000-0000-4000-8000-000000000001", "failed", "0fa11000-0000-4000-8000-000000000002"]
+    for width, height in ((80, 4), (82, 2)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        out = Terminal()
+        kind(out).table(["id", "status", "workflow id"], [row])
+        assert without_colour(out.getvalue()).split() == ["id", "status", "workflow", "id", *row]
+        assert len(out.getvalue().splitlines()) == height
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_a_server_sends_cannot_steer_the_terminal(narrow, kind):
     out = Terminal()
     screen = kind(out)

@@ -74,3 +74,8 @@ def test_a_knowledge_base_is_searched(command):
         command("query", "kb_abc123", "How do I reset my password?", "--top-k", "1", "--json").out
     )
     assert result["document_name"] == "passwords.md"
+
+
+def test_nothing_found_is_said_on_stderr(command):
+    done = command("query", "kb_abc123", "zzz")
+    assert (done.status, done.out, done.err) == (0, "", "none\n")

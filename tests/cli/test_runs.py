@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import socket
@@ -9,6 +10,9 @@ import subprocess
 
 import pytest
 
+from flowmaestro.cli.console import Console
+from flowmaestro.cli.run_view import RunView
+from flowmaestro.cli.session import print_json, print_result
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 
@@ -42,6 +46,42 @@ def test_a_failed_run_exits_1_and_names_the_node(command):
     done = command("run", FAILING_WORKFLOW_ID)
     assert (done.status, done.out) == (1, "")
     assert "failed at the node Call service: Service answered 503" in done.err.splitlines()[-1]
+
+
+def test_as_users_run_it_a_failed_run_exits_1_and_names_the_node(flowmaestro):
+    fake = FakeFlowMaestro()
+    nodes = [Node("fetch", seconds=0.5), Node("pay", name="Charge cards", error="Declined")]
+    fake.workflow("wf_bad", nodes=nodes)
+    with running_server(fake) as url:
+        done = flowmaestro.run("run", "wf_bad", "--base-url", url, "--api-key", fake.api_key)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].endswith(" failed at the node Charge cards: Declined")
+
+
+def test_as_users_run_it_watch_goes_on_after_a_cut_connection_and_ends(flowmaestro):
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_long", nodes=[Node("fetch", seconds=1), Node("send", seconds=1)])
+    fake.drop_connection(1, path="/executions/*/events")
+    with running_server(fake) as url:
+        where = ["--base-url", url, "--api-key", fake.api_key]
+        execution_id = flowmaestro.run("run", "wf_long", "--detach", *where).stdout.strip()
+        done = flowmaestro.run("watch", execution_id, *where)
+    assert (done.returncode, done.stdout) == (0, '{"message": "Hello, world!"}\n')
+    told = [line.split(maxsplit=2)[2] for line in done.stderr.splitlines()]
+    assert told[:2] == ["connected", "stream:reconnected  the connection was lost and resumed"]
+    assert told[-1] == "execution:completed"
+
+
+def test_a_node_that_failed_before_the_subscription_is_named_by_the_last_event():
+    view = RunView(Console(io.StringIO()))
+    view.show({"type": "execution:failed", "failed_node_id": "pay", "error": "Declined"})
+    assert list(view.failed) == ["pay"]
+
+
+def test_outputs_cannot_steer_a_terminal_or_a_pipe(capsys):
+    print_result("one\x1b[2J\ntwo\u202e")
+    print_json({"lone": "\ud800"})
+    assert capsys.readouterr().out == 'one [2J\ntwo\n{"lone": "\\ud800"}\n'
 
 
 def test_detach_prints_the_id_and_watch_follows_it(command):
@@ -99,6 +139,9 @@ def test_cancel_and_fire(command, fake):
     [
         (["run", "wf_123", "-i", "name"], 2, "-i name: write -i NAME=TEXT or -i NAME:=JSON"),
         (["run", "wf_123", "-i", "n:={"], 2, "-i n:=: this is no JSON"),
+        (["run", "wf_123", "-i", "n:=NaN"], 2, "inputs['n'] is nan, which JSON cannot express"),
+        (["run", ""], 2, "workflow_id must be an id, not ''"),
+        (["run", "wf_123", "--timeline", "no/such/folder.svg"], 1, "No such file or directory"),
         (["run", "wf_123", "--input-file", "absent.json"], 2, "No such file or directory"),
         (["run", "wf_unknown"], 3, "wf_unknown"),
         (["watch", "nope"], 3, "nope"),

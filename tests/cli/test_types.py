@@ -91,3 +91,5 @@ def test_the_command_writes_it_and_checks_it(command, tmp_path):
     stale = command("types", "wf_123", "-o", str(path), "--check")
     assert (stale.status, path.read_text("utf-8")) == (1, "old")
     assert command("types", "wf_123", "--check").status == 2
+    nowhere = command("types", "wf_123", "-o", str(tmp_path / "no" / "flows.py"))
+    assert (nowhere.status, len(nowhere.err.splitlines())) == (1, 1)
