@@ -41,7 +41,7 @@ def check_inputs(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> List
         return []
     schema = cast("Mapping[str, Any]", schema)
     properties = mapping_or_empty(schema.get("properties"))
-    required = list_or_empty(schema.get("required"))
+    required = [name for name in list_or_empty(schema.get("required")) if isinstance(name, str)]
     problems = [f"the input {name!r} is missing" for name in required if name not in inputs]
     for name, value in inputs.items():
         if name in properties:
@@ -54,12 +54,13 @@ def check_inputs(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> List
 
 def _problems(name: str, schema: Mapping[str, Any], value: Any) -> List[str]:
     wanted = schema.get("type")
-    kinds: List[Any] = list_or_empty(wanted) or [wanted]
-    tests = [_TYPES[kind] for kind in kinds if isinstance(kind, str) and kind in _TYPES]
-    if tests and not any(test(value) for test in tests):
+    wanted_kinds: List[Any] = list_or_empty(wanted) or [wanted]
+    kinds = [kind for kind in wanted_kinds if isinstance(kind, str) and kind in _TYPES]
+    if kinds and not any(_TYPES[kind](value) for kind in kinds):
         return [f"the input {name!r} must be of type {' or '.join(kinds)}"]
     allowed = list_or_empty(schema.get("enum"))
-    if allowed and value not in allowed:
+    same = (one for one in allowed if isinstance(one, bool) is isinstance(value, bool))
+    if allowed and value not in same:  # 1 is not true in JSON
         return [f"the input {name!r} must be one of {', '.join(map(repr, allowed))}"]
     return []
 

@@ -42,7 +42,8 @@ def workflow_server(
         try:
             return await _run(client, context, workflow, inputs, timeout)
         except FlowMaestroError as error:
-            return _result(str(error), failed=True)
+            about = f"execution {error.execution_id}: " if error.execution_id else ""
+            return _result(f"{about}{error}", failed=True)
 
     return Server(
         "flowmaestro", version=__version__, on_list_tools=list_tools, on_call_tool=call_tool
@@ -103,9 +104,8 @@ def _tool(name: str, workflow: Mapping[str, Any]) -> types.Tool:
     schema = workflow.get("input_schema")
     about = str(workflow.get("description") or workflow["name"])
     if is_strict(schema):
-        return types.Tool(
-            name=name, description=about, input_schema=dict(cast("Mapping[str, Any]", schema))
-        )
+        strict = {"type": "object", **cast("Mapping[str, Any]", schema)}
+        return types.Tool(name=name, description=about, input_schema=strict)
     declared = cast("Mapping[str, Mapping[str, Any]]", workflow.get("inputs") or {})
     labels = [str(field.get("label") or key) for key, field in declared.items()]
     if labels:

@@ -12,6 +12,7 @@ SCHEMA = {
         "name": {"type": "string"},
         "age": {"type": "integer"},
         "size": {"enum": ["S", "M"]},
+        "level": {"enum": [1, 2]},
         "maybe": {"type": ["number", "null"]},
         "any": True,
     },
@@ -44,6 +45,7 @@ def test_what_fits(inputs):
         ({"name": "Ada", "age": 1.5}, "the input 'age' must be of type integer"),
         ({"name": "Ada", "size": "XL"}, "the input 'size' must be one of 'S', 'M'"),
         ({"name": "Ada", "maybe": "x"}, "the input 'maybe' must be of type number or null"),
+        ({"name": "Ada", "level": True}, "the input 'level' must be one of 1, 2"),
     ],
 )
 def test_what_does_not_fit(inputs, said):
@@ -51,7 +53,7 @@ def test_what_does_not_fit(inputs, said):
 
 
 def test_unknown_names_are_wrong_where_the_schema_says_so():
-    said = "there is no input 'nmae'; this workflow has: age, any, maybe, name, size"
+    said = "there is no input 'nmae'; this workflow has: age, any, level, maybe, name, size"
     assert problems({"name": "Ada", "nmae": 1}, additionalProperties=False) == [said]
 
 
@@ -69,6 +71,13 @@ def test_what_is_not_the_servers_own_word_refuses_nothing(workflow):
     assert not is_strict(workflow.get("input_schema"))
 
 
-@pytest.mark.parametrize("schema", [{"properties": 1, "required": 2}, {"properties": {"a": 1}}])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": 1, "required": 2},
+        {"properties": {"a": 1}, "required": [[], 1]},
+        {"properties": {"a": {"type": [1, "integer"]}}},
+    ],
+)
 def test_an_odd_schema_is_no_error(schema):
     assert check_inputs({"input_schema": schema}, {"a": 1}) == []

@@ -138,3 +138,41 @@ def test_only_what_was_named_is_offered():
     result, fake = ask(call)
     assert result.is_error
     assert not fake.requests
+
+
+def test_a_strict_schema_without_a_type_is_that_of_an_object():
+    async def tools(client, name):
+        return (await client.list_tools()).tools
+
+    workflow = {"id": "wf_123", "name": "Hello", "input_schema": {"required": ["name"]}}
+    (tool,), _ = ask(tools, workflow=workflow)
+    assert tool.input_schema == {"type": "object", "required": ["name"]}
+
+
+def test_a_cancelled_call_is_told_on_stderr_and_the_run_goes_on(capsys):
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_slow", nodes=[Node("wait", seconds=60)])
+
+    async def main(url):
+        started = anyio.Event()
+
+        async def listen(progress, total, message):
+            started.set()
+
+        async with AsyncFlowMaestroClient(fake.api_key, base_url=url) as flowmaestro:
+            server = workflow_server(flowmaestro, [{"id": "wf_slow", "name": "Slow"}], 30.0)
+            async with mcp.Client(server) as client, anyio.create_task_group() as tasks:
+
+                async def call():
+                    await client.call_tool("Slow_wf_slow", {}, progress_callback=listen)
+
+                tasks.start_soon(call)
+                await started.wait()
+                tasks.cancel_scope.cancel()
+
+    with running_server(fake) as url:
+        anyio.run(main, url)
+    (execution,) = fake.executions
+    assert execution.status in ("pending", "running")
+    said = f"no longer following execution {execution.id}; it runs on\n"
+    assert capsys.readouterr().err == said
