@@ -85,7 +85,7 @@ def _read(events: Iterable[Mapping[str, Any]]) -> Tuple[List[_Row], List[float],
     lost: List[float] = []
     times: List[float] = []
     for event in events:
-        at = _time(event.get("timestamp"))
+        at = event_time(event.get("timestamp"))
         if at is None and not times:
             continue
         times.append(times[-1] if at is None else at)
@@ -114,20 +114,20 @@ def _take(row: _Row, event: Mapping[str, Any], what: str, at: float) -> None:
 
 def _whole(execution: Mapping[str, Any], begin: float, end: float) -> Tuple[_Row, float, float]:
     """The single row of an execution whose events name no nodes."""
-    started = _time(execution.get("started_at") or execution.get("created_at")) or begin
-    ended = max(_time(execution.get("completed_at")) or end, started)
+    started = event_time(execution.get("started_at") or execution.get("created_at")) or begin
+    ended = max(event_time(execution.get("completed_at")) or end, started)
     is_known = execution.get("status") in ("completed", "failed", "cancelled")
     status = execution["status"] if is_known else "running"
     return _Row("execution", (started, ended, status)), started, ended
 
 
-def _time(value: Any) -> Optional[float]:
-    """Seconds since 1970, of milliseconds or an ISO 8601 text."""
+def event_time(value: Any) -> Optional[float]:
+    """Seconds since 1970, of milliseconds or an ISO 8601 text; `None` for anything else."""
     try:
         if isinstance(value, (int, float)):
-            return value / 1000
+            return value / 1000 if 0 <= value < 1e14 else None
         return datetime.fromisoformat(str(value).replace("Z", "+00:00")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         return None
 
 

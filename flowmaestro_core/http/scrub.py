@@ -44,8 +44,9 @@ class SecretScrubber:
         self._more = more
 
     def and_of(self, sent: Fields) -> SecretScrubber:
-        """A scrubber of these secrets and those of `sent`."""
-        return SecretScrubber((*self._sent, *sent), self._more)
+        """A scrubber of these secrets and those of `sent`; itself if there are none in that."""
+        more = tuple(sent)
+        return SecretScrubber((*self._sent, *more), self._more) if more else self
 
     @cached_property
     def secrets(self) -> List[str]:

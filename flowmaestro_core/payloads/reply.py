@@ -60,7 +60,7 @@ class RateLimit(NamedTuple):
     def from_headers(cls, headers: Headers) -> RateLimit:
         """Read the `X-RateLimit-*` fields; what is not a whole number counts as absent."""
         reset = _whole_number(headers.get("x-ratelimit-reset"))
-        sent_at = parse_http_date(headers.get("date", ""))
+        sent_at = None if reset is None else parse_http_date(headers.get("date", ""))
         return cls(
             limit=_whole_number(headers.get("x-ratelimit-limit")),
             remaining=_whole_number(headers.get("x-ratelimit-remaining")),

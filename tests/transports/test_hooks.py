@@ -84,6 +84,13 @@ def test_a_call(lane):
     assert 0 <= seen[1].seconds < 60
 
 
+def test_the_rate_limit_of_a_reply(lane):
+    hooks, seen = noting()
+    limited = Response(200, {"X-RateLimit-Remaining": "7", "X-RateLimit-Limit": "60"}, FOUND.body)
+    lane.play([limited], lambda client: client.workflows.get("wf_1"), hooks)
+    assert (seen[1].rate_limit.remaining, seen[1].rate_limit.limit) == (7, 60)
+
+
 def test_a_retry(lane):
     hooks, seen = noting()
     lost = TransportFailure(Phase.NOT_SENT, "no route")

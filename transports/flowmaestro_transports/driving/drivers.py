@@ -94,6 +94,8 @@ class SyncDriver:
         self._jitter = (dice or dice_of(transport)).random
         self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
         self._reporter = None if observers is None else observers.reporter(machine)
+        if self._reporter is not None:
+            self._transport = self._reporter.traced(transport)
         self.in_flight = _in_flight(transport, machine, self._reporter)
         """What holds the steps of a call together, for a transport in virtual time."""
         self._patience = _patience_of(transport)
@@ -114,7 +116,9 @@ class SyncDriver:
                 return self._advance()
             with self.in_flight():
                 return self._advance()
-        except BaseException:
+        except BaseException as error:
+            if self._reporter is not None:
+                self._reporter.ended(error)
             self.close()
             raise
 
@@ -193,6 +197,8 @@ class SyncDriver:
         that it is at has ended.
         """
         self.closed = True
+        if self._reporter is not None:
+            self._reporter.ended()
         if self._interrupt is not None:
             self._interrupt()
         self._release()
@@ -227,6 +233,8 @@ class AsyncDriver:
         self._transport = transport
         self._jitter = (dice or dice_of(transport)).random
         self._reporter = None if observers is None else observers.async_reporter(machine)
+        if self._reporter is not None:
+            self._transport = self._reporter.traced(transport)
         self.in_flight = _in_flight(transport, machine, self._reporter)
         """As `SyncDriver.in_flight`."""
         self._patience = _patience_of(transport)
@@ -244,7 +252,9 @@ class AsyncDriver:
                 return await self._advance()
             with self.in_flight():
                 return await self._advance()
-        except BaseException:
+        except BaseException as error:
+            if self._reporter is not None:
+                self._reporter.ended(error)
             await self.close()
             raise
 
@@ -318,12 +328,16 @@ class AsyncDriver:
     async def close(self) -> None:
         """As `SyncDriver.close`, for an `advance` in another task."""
         self.closed = True
+        if self._reporter is not None:
+            self._reporter.ended()
         if self._body is not None:
             await self._release()
 
     def detach(self) -> Optional[AsyncOpenResponse]:
         """Stop; the caller has to release the open body, if there is one."""
         self.closed = True
+        if self._reporter is not None:
+            self._reporter.ended()
         body, self._body = self._body, None
         return body
 

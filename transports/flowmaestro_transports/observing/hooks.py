@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Union
 
 from flowmaestro_core.arguments import check_callback, flag
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.payloads.reply import RateLimit
+
+if TYPE_CHECKING:
+    from flowmaestro_transports.observing.tracing import Trace
 
 _counting = threading.Lock()
 
@@ -26,6 +30,7 @@ class RequestInfo:
             of `client.request`, whose paths the SDK does not know.
         call_id: a random text that all attempts of one call share. A wait makes many calls.
         execution_id: the execution that it is about, where that is known.
+        workflow_id: the workflow in its path, if there is one.
 
     Two that agree in `method`, `url` and `attempt` are equal.
 
@@ -38,6 +43,7 @@ class RequestInfo:
     route: Optional[str] = field(default=None, compare=False)
     call_id: str = field(default="", compare=False)
     execution_id: Optional[str] = field(default=None, compare=False)
+    workflow_id: Optional[str] = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class ResponseInfo:
         failure: how far the attempt had come when the network failed, `None` when a reply came.
         seconds: from sending to the end of the reply, of an event stream to its head.
         request_id: the id to quote to support, `None` when the reply has none.
+        rate_limit: what the reply says of the key's rate limits. Not compared.
 
     """
 
@@ -58,6 +65,7 @@ class ResponseInfo:
     failure: Optional[Phase]
     seconds: float
     request_id: Optional[str]
+    rate_limit: RateLimit = field(default=RateLimit(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,10 @@ class Hooks:
     def functions(self) -> Dict[str, Optional[Callable[[Any], Any]]]:
         """The hooks by name."""
         return {"request": self.request, "response": self.response, "retry": self.retry}
+
+    def trace(self, operation: str, transport: Any) -> Optional[Trace]:
+        """What follows one operation over a transport, beside the hooks; `None` for nothing."""
+        return None
 
     def count_failure(self) -> None:
         """Note that a hook has raised. Any thread may do so."""

@@ -10,20 +10,37 @@ import inspect
 import traceback
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Optional, Tuple, Union
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Tuple, Union
 from weakref import WeakKeyDictionary
 
-from flowmaestro_core.actions import Action, Open, Send, Wait
+from flowmaestro_core.actions import Action, Done, Emit, Open, Send, Wait
 from flowmaestro_core.arguments import header_fields
 from flowmaestro_core.errors import Attempt
-from flowmaestro_core.http.messages import Headers, Phase, Response, ResponseHead, TransportFailure
+from flowmaestro_core.http.messages import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    ResponseHead,
+    TransportFailure,
+)
 from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_core.http.urls import Path
 from flowmaestro_core.machine import Machine
-from flowmaestro_core.payloads.reply import decode_json, shown_request_id
+from flowmaestro_core.payloads.reply import RateLimit, decode_json, shown_request_id
+from flowmaestro_transports.contract import AsyncTransport, Transport
 from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.observing.hooks import Hooks, RequestInfo, ResponseInfo, RetryInfo
 from flowmaestro_transports.observing.observers import sdk_logger
+from flowmaestro_transports.observing.tracing import (
+    AsyncTracedTransport,
+    AttemptInfo,
+    AttemptOutcome,
+    SyncTracedTransport,
+    Trace,
+    with_added_fields,
+)
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -31,6 +48,9 @@ if TYPE_CHECKING:
 _DEBUG = 10
 Outcome = Union[Response, ResponseHead, TransportFailure]
 Info = Union[RequestInfo, ResponseInfo, RetryInfo]
+
+_NO_REQUEST = RequestInfo("", "", 0)
+_NO_FIELDS = Headers()
 
 
 class _Notes:
@@ -42,29 +62,73 @@ class _Notes:
         self._hooks = hooks or Hooks()
         self._log = log
         self._in_detail = log is not None and log.isEnabledFor(_DEBUG)
-        self._request = self._opened = RequestInfo("", "", 0)
+        self._informs = log is not None or any(self._hooks.functions().values())
+        self._request = self._opened = _NO_REQUEST
         self._machine = machine
+        self._trace: Optional[Trace] = None
+        self._asked: Union[Send, Open, None] = None
+        self._resent = 0
         self._scrubber = machine.scrubber
-        self._call_ids: WeakKeyDictionary[object, str] = WeakKeyDictionary()
         self._sent_at: Optional[float] = None
-        self._reply: Tuple[Headers, bytes] = Headers(), b""
+        self._reply: Tuple[Headers, bytes] = _NO_FIELDS, b""
 
     def _upcoming(self, action: Action, now: float) -> Optional[Info]:
         """Log the action; what its hook is to be told, if anything."""
         if isinstance(action, (Send, Open)):
-            return self._asks(action, now)
+            again = self._asked is not None and action.call is self._asked.call
+            self._resent = self._resent + 1 if again else action.attempt - 1
+            self._asked = action
+            return self._asks(action, now) if self._informs else None
         if isinstance(action, Wait) and action.because is not None:
-            return self._tries_again(action, action.because)
+            failed = action.because
+            delay = action.seconds if failed.delay is None else failed.delay
+            self._tell_trace("retrying", failed, delay, action.reconnects)
+            return self._tries_again(failed, delay, action.reconnects) if self._informs else None
+        if self._trace is not None and isinstance(action, Emit):
+            self._tell_trace("emitted", action.item)
+            if self._machine.finished:
+                self.ended()
+        elif self._trace is not None and isinstance(action, Done):
+            self._tell_trace("ended", action.value, None)
         return None
+
+    def ended(self, error: Optional[BaseException] = None) -> None:
+        """The operation has ended; only the first time counts."""
+        self._tell_trace("ended", None, error)
+
+    def begin_attempt(self, request: Request) -> Request:
+        """A request is carried out now; it, with the header fields that its trace adds."""
+        path: Any = "" if self._asked is None else self._asked.path
+        ids = getattr(path, "ids", {})
+        info = AttemptInfo(
+            request,
+            _route(path),
+            ids,
+            ids.get("execution_id") or self._machine.execution_id,
+            self._resent,
+            partial(self._shown, request.url),
+        )
+        fields: Optional[Mapping[str, str]] = self._tell_trace("attempting", info)
+        return with_added_fields(request, fields.items()) if fields else request
+
+    def end_attempt(self, outcome: AttemptOutcome) -> None:
+        """The request has been carried out, or was cancelled."""
+        self._tell_trace("attempted", outcome)
+
+    def _tell_trace(self, method: str, *args: Any) -> Any:
+        try:
+            return None if self._trace is None else getattr(self._trace, method)(*args)
+        except Exception as error:
+            self._note_failure(error)
 
     def _over(self, outcome: Outcome, now: float) -> Optional[Info]:
         """Log the outcome; what its hook is to be told, if anything."""
         sent_at, self._sent_at = self._sent_at, None
-        if sent_at is None:  # an open body broke off
+        if sent_at is None:  # nobody is told, or an open body broke off
             return None
         return self._came(outcome, now - sent_at)
 
-    def _hook(self, info: Optional[Info]) -> Any:
+    def _hook(self, info: Info) -> Any:
         """Which hook gets it, if any."""
         if isinstance(info, RequestInfo):
             return self._hooks.request
@@ -75,51 +139,65 @@ class _Notes:
         if fields is None or not isinstance(action, (Send, Open)):
             return action
         try:
-            added, request = header_fields(fields).pairs, action.request
-            kept = tuple(pair for pair in added if pair[0] not in request.headers)
-            headers = Headers(request.headers.pairs + kept)
-            return replace(action, request=replace(request, headers=headers))
+            added = header_fields(fields).pairs
+            return replace(action, request=with_added_fields(action.request, added))
         except Exception as error:
             self._raised(error)
             return action
 
     def _raised(self, error: Exception) -> None:
-        """A hook has raised: log it, without what it was raised beside, and count it."""
-        self._hooks.count_failure()
+        """A hook has raised."""
+        self._note_failure(error)
         if self._hooks.strict:
             raise error
+
+    def _note_failure(self, error: Exception) -> None:
+        """Count what a hook has raised, and log it, without what it was raised beside."""
+        self._hooks.count_failure()
         lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
         sdk_logger().error("a hook raised\n%s", "".join(lines).rstrip())
 
     def _asks(self, action: Union[Send, Open], now: float) -> RequestInfo:
-        request = action.request
-        shown = self._scrubber.line(showable_url(request.url))  # a redirect's may be an echo
-        path, ids = action.path, getattr(action.path, "ids", {})
+        ids = getattr(action.path, "ids", {})
+        call_id = self._call_ids.get(action.call or self)
+        if call_id is None:
+            call_id = self._call_ids[action.call or self] = uuid.uuid4().hex
         self._request = RequestInfo(
-            request.method,
-            shown,
+            action.request.method,
+            self._shown(action.request.url),
             action.attempt,
             self._machine.operation,
-            path.route or None if isinstance(path, Path) else path.partition("?")[0],
-            self._call_ids.setdefault(action.call or self, uuid.uuid4().hex),
+            _route(action.path),
+            call_id,
             ids.get("execution_id") or self._machine.execution_id,
+            ids.get("workflow_id"),
         )
         if isinstance(action, Open):
             self._opened = self._request
         self._sent_at = now
         return self._request
 
+    @cached_property
+    def _call_ids(self) -> WeakKeyDictionary[object, str]:
+        """The ids of calls under way."""
+        return WeakKeyDictionary()
+
+    def _shown(self, url: str) -> str:
+        """A URL as it may be shown; that of a redirect may be an echo."""
+        return self._scrubber.line(showable_url(url))
+
     def _came(self, outcome: Outcome, seconds: float) -> Optional[ResponseInfo]:
         status, failure = None, None
         if isinstance(outcome, TransportFailure):
             failure = outcome.phase
-            self._reply = Headers(), b""
+            self._reply = _NO_FIELDS, b""
         else:
             status = outcome.status
             self._reply = outcome.headers, getattr(outcome, "body", b"")
         if self._hooks.response is None and not self._in_detail:
             return None
-        info = ResponseInfo(self._request, status, failure, seconds, self._request_id())
+        limits = RateLimit.from_headers(self._reply[0])
+        info = ResponseInfo(self._request, status, failure, seconds, self._request_id(), limits)
         if self._log is not None:
             self._log.debug(
                 "%s %s, attempt %d: %s in %.0f ms%s",
@@ -132,19 +210,19 @@ class _Notes:
             )
         return info
 
-    def _tries_again(self, wait: Wait, failed: Attempt) -> RetryInfo:
+    def _tries_again(self, failed: Attempt, delay: float, reconnects: bool) -> RetryInfo:
         info = RetryInfo(
-            self._opened if wait.reconnects else self._request,
+            self._opened if reconnects else self._request,
             failed.outcome,
             failed.code,
-            wait.seconds if failed.delay is None else failed.delay,
+            delay,
             self._request_id(),
-            wait.reconnects,
+            reconnects,
         )
         if self._log is not None:
             self._log.info(
                 "%s in %.3g s: %s %s, attempt %d ended with %s%s%s",
-                "reconnecting" if wait.reconnects else "retrying",
+                "reconnecting" if reconnects else "retrying",
                 info.delay,
                 info.request.method,
                 info.request.url,
@@ -163,6 +241,11 @@ class _Notes:
             return shown_request_id(None, headers, self._scrubber)
 
 
+def _route(path: str) -> Optional[str]:
+    """The path with names for ids, `None` where that is not known."""
+    return path.route or None if isinstance(path, Path) else path.partition("?")[0]
+
+
 def _said(outcome: Any) -> str:
     return outcome.value if isinstance(outcome, Phase) else f"status {outcome}"
 
@@ -174,6 +257,11 @@ def _quoted(request_id: Optional[str]) -> str:
 class SyncReporter(_Notes):
     """Watches one operation of a sync client."""
 
+    def traced(self, transport: Transport) -> Transport:
+        """The transport that the operation is to use."""
+        self._trace = self._hooks.trace(self._machine.operation, transport)
+        return transport if self._trace is None else SyncTracedTransport(transport, self)
+
     def before(self, action: Action, now: float) -> Action:
         """Report an action; what to carry out: the same, with header fields that a hook adds."""
         return self._with_fields(action, self._tell(self._upcoming(action, now)))
@@ -183,8 +271,8 @@ class SyncReporter(_Notes):
         self._tell(self._over(outcome, now))
 
     def _tell(self, info: Optional[Info]) -> Any:
-        hook = self._hook(info)
-        if hook is None or info is None:
+        hook = None if info is None else self._hook(info)
+        if hook is None:
             return None
         try:
             heard = hook(info)
@@ -198,6 +286,11 @@ class SyncReporter(_Notes):
 class AsyncReporter(_Notes):
     """Watches one operation of an async client."""
 
+    def traced(self, transport: AsyncTransport) -> AsyncTransport:
+        """As `SyncReporter.traced`."""
+        self._trace = self._hooks.trace(self._machine.operation, transport)
+        return transport if self._trace is None else AsyncTracedTransport(transport, self)
+
     async def before(self, action: Action, now: float) -> Action:
         """As `SyncReporter.before`."""
         return self._with_fields(action, await self._tell(self._upcoming(action, now)))
@@ -207,8 +300,8 @@ class AsyncReporter(_Notes):
         await self._tell(self._over(outcome, now))
 
     async def _tell(self, info: Optional[Info]) -> Any:
-        hook = self._hook(info)
-        if hook is None or info is None:
+        hook = None if info is None else self._hook(info)
+        if hook is None:
             return None
         try:
             heard = hook(info)

@@ -1,0 +1,415 @@
+"""OpenTelemetry: spans and metrics of what a client does. Needs `pip install flowmaestro[otel]`.
+
+| span | kind | when |
+|---|---|---|
+| `workflows.get`, ... | INTERNAL | one for each operation |
+| `invoke_workflow NAME` | INTERNAL | instead, for `workflows.run` and `executions.stream` |
+| `node NAME` | INTERNAL | below that, one for each node that the stream tells of, at its times |
+| `GET /workflows/{workflow_id}`, ... | CLIENT | one for each attempt, by the HTTP conventions |
+
+A batch has a span `invoke_workflow` for each execution that it saw end, made at that moment. An
+execution that failed has the `error.type` `execution_failed`, although the call raises nothing.
+
+Metrics: `http.client.request.duration`, `flowmaestro.client.operation.duration` (both in seconds),
+`flowmaestro.client.retries`, `flowmaestro.client.reconnections`, and
+`flowmaestro.client.rate_limit.remaining`, by `window` (`minute`, `day`).
+
+The source of the names: OpenTelemetry semantic conventions 1.40, HTTP (stable) and GenAI.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Dict, Mapping, Optional, Tuple
+from urllib.parse import urlsplit
+
+from flowmaestro.timeline import event_time
+from flowmaestro_core import __version__
+from flowmaestro_core.arguments import flag
+from flowmaestro_core.errors import Attempt
+from flowmaestro_core.executions.outcome import RunOutcome
+from flowmaestro_core.http.messages import Phase, TransportFailure
+from flowmaestro_core.payloads.reply import RateLimit
+from flowmaestro_transports.contract import wall_clock_of
+from flowmaestro_transports.observing.hooks import Hooks
+from flowmaestro_transports.observing.tracing import AttemptInfo, AttemptOutcome
+
+try:
+    from opentelemetry import baggage, metrics, propagate, trace
+    from opentelemetry import context as contexts
+except ImportError as error:
+    raise ImportError(
+        "flowmaestro.opentelemetry needs opentelemetry-api: pip install flowmaestro[otel]"
+    ) from error
+
+RUNS = frozenset({"workflows.run", "executions.stream"})
+BATCHES = frozenset({"workflows.run_many", "executions.wait_many"})
+EXECUTION_FAILED = "execution_failed"
+MOST_OPEN_NODES = 1000
+LONGEST_NAME = 200
+"""Characters; of a name that the server sent, no more goes into a span."""
+LONGEST_CONTENT = 8192
+"""Characters of inputs or outputs, as JSON, in one attribute."""
+
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+_ERROR = trace.Status(trace.StatusCode.ERROR)
+Attributes = Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OpenTelemetryHooks(Hooks):
+    """Hooks that also make spans and metrics: `FlowMaestroClient(hooks=OpenTelemetryHooks())`.
+
+    They work for both clients, on any transport. A trace belongs to where the operation was asked
+    for: a stream that another thread reads stays below the span in which it was made. No context
+    stays attached while you hold an event. Spans hold no secret, and no input or output unless
+    `content` says so. Raises `TypeError`, naming the argument, as `Hooks` does.
+
+    Attributes:
+        tracer_provider: where spans go, `None` for the global provider.
+        meter_provider: where metrics go, `None` for the global provider.
+        content: whether spans hold inputs and outputs: as JSON, at most 8192 characters each.
+
+    """
+
+    tracer_provider: Optional[trace.TracerProvider] = None
+    meter_provider: Optional[metrics.MeterProvider] = None
+    content: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        flag("content", self.content)
+        for name, kind in (
+            ("tracer_provider", trace.TracerProvider),
+            ("meter_provider", metrics.MeterProvider),
+        ):
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, kind):
+                raise TypeError(f"{name} must be a {kind.__name__}, not {type(given).__name__}")
+        instruments = _Instruments(self.tracer_provider, self.meter_provider, self.content)
+        object.__setattr__(self, "_instruments", instruments)
+
+    def trace(self, operation: str, transport: Any) -> _Operation:
+        """As `Hooks.trace`."""
+        instruments: _Instruments = self._instruments  # type: ignore[attr-defined]
+        return _Operation(instruments, operation, transport)
+
+
+class _Instruments:
+    """What spans and metrics are made with."""
+
+    def __init__(
+        self,
+        tracer_provider: Optional[trace.TracerProvider],
+        meter_provider: Optional[metrics.MeterProvider],
+        content: bool,
+    ) -> None:
+        name = "flowmaestro"
+        self.content = content
+        self._has_tracer = tracer_provider is not None
+        self.tracer = trace.get_tracer(name, __version__, tracer_provider)
+        meter = metrics.get_meter(name, __version__, meter_provider)
+        own = f"{name}.client"
+        self.requests = meter.create_histogram(
+            "http.client.request.duration", "s", explicit_bucket_boundaries_advisory=_BUCKETS
+        )
+        self.operations = meter.create_histogram(f"{own}.operation.duration", "s")
+        self.retries = meter.create_counter(f"{own}.retries", "{retry}")
+        self.reconnections = meter.create_counter(f"{own}.reconnections", "{reconnection}")
+        self.rate_limit = meter.create_gauge(f"{own}.rate_limit.remaining", "{request}")
+
+    @property
+    def traced(self) -> bool:
+        """Whether a provider was given or set; without one, a span costs time for nothing."""
+        return self._has_tracer or not isinstance(
+            trace.get_tracer_provider(), trace.ProxyTracerProvider
+        )
+
+
+class _Operation:
+    """The spans and metrics of one operation: a `Trace`."""
+
+    def __init__(self, instruments: _Instruments, operation: str, transport: Any) -> None:
+        self._to = instruments
+        self._operation = operation
+        self._clock = transport.now
+        self._wall_clock = wall_clock_of(transport)
+        self._parent = contexts.get_current()
+        self._traced = instruments.traced or (
+            trace.get_current_span(self._parent).get_span_context().is_valid
+        )
+        self._span: Optional[trace.Span] = None
+        self._context = self._parent
+        self._began = 0.0
+        self._failed = False
+        self._attempt: Optional[_Attempt] = None
+        self._nodes: Dict[str, Tuple[int, Attributes]] = {}
+
+    def attempting(self, info: AttemptInfo) -> Mapping[str, str]:
+        """As `Trace.attempting`."""
+        request, to = info.request, self._to
+        span = self._span or self._begin(info)
+        if to.content and request.body and self._operation in RUNS:
+            span.set_attribute("flowmaestro.inputs", _content(request.body.decode()))
+        address, port = _server(request.url[: request.url.find("/", 8)])
+        attributes: Attributes = {
+            "http.request.method": request.method,
+            "server.address": address,
+            "server.port": port,
+        }
+        name = request.method
+        if info.route is not None:
+            attributes["url.template"] = info.route
+            name = f"{name} {info.route}"
+        made = self._start(name, attributes, trace.SpanKind.CLIENT)
+        attempt = self._attempt = _Attempt(made, attributes, self._clock())
+        fields: Dict[str, str] = {}
+        if made.is_recording():
+            made.set_attribute("url.full", info.shown_url())
+            if info.resent:
+                made.set_attribute("http.request.resend_count", info.resent)
+            if info.execution_id is not None:
+                made.set_attribute("flowmaestro.execution.id", info.execution_id)
+                if self._operation not in BATCHES:
+                    span.set_attribute("flowmaestro.execution.id", info.execution_id)
+        context = self._context
+        if made.get_span_context().is_valid:
+            context = trace.set_span_in_context(made, context)
+            attempt.attach(context)
+        elif not baggage.get_all(context):
+            return fields
+        propagate.inject(fields, context)
+        return fields
+
+    def attempted(self, outcome: AttemptOutcome) -> None:
+        """As `Trace.attempted`."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is None:
+            return
+        attempt.detach()
+        to, failure = self._to, None
+        if isinstance(outcome, TransportFailure):
+            failure = "timeout" if outcome.timed_out else outcome.phase.name.lower()
+        elif isinstance(outcome, BaseException):
+            failure = _type_of(outcome)
+        else:
+            attempt.attributes["http.response.status_code"] = outcome.status
+            attempt.span.set_attribute("http.response.status_code", outcome.status)
+            failure = str(outcome.status) if outcome.status >= 400 else None
+            headers = outcome.headers
+            if "x-ratelimit-remaining" in headers or "x-ratelimit-remaining-day" in headers:
+                limits = RateLimit.from_headers(headers)
+                for window, left in (("minute", limits.remaining), ("day", limits.remaining_day)):
+                    if left is not None:
+                        to.rate_limit.set(left, {"window": window})
+        if failure is not None:
+            attempt.attributes["error.type"] = failure
+            _fail(attempt.span, failure)
+        if self._traced:
+            attempt.span.end(self._now())
+        to.requests.record(self._clock() - attempt.began, attempt.attributes)
+
+    def retrying(self, failed: Attempt, seconds: float, reconnects: bool) -> None:
+        """As `Trace.retrying`."""
+        outcome = failed.outcome
+        attributes: Attributes = {
+            "flowmaestro.operation": self._operation,
+            "error.type": outcome.name.lower() if isinstance(outcome, Phase) else str(outcome),
+        }
+        counter = self._to.reconnections if reconnects else self._to.retries
+        counter.add(1, attributes)
+        if self._span is not None:
+            name = "reconnect" if reconnects else "retry"
+            details = {**attributes, "flowmaestro.delay": seconds}
+            self._span.add_event(name, details, self._now())
+
+    def emitted(self, item: Any) -> None:
+        """As `Trace.emitted`."""
+        if isinstance(item, RunOutcome):
+            self._ran(item)
+        elif self._span is not None and self._operation in RUNS:
+            kind, _, what = str(item.get("type")).partition(":")
+            if kind == "node":
+                self._node(what, item)
+            elif what == "started" and item.get("workflow_name"):
+                self._span.update_name(f"invoke_workflow {_name(item['workflow_name'])}")
+            elif what in ("completed", "failed", "cancelled"):
+                self._failed = what == "failed"
+                self._settled(self._span, {**item, "status": what})
+
+    def ended(self, value: Any, error: Optional[BaseException]) -> None:
+        """As `Trace.ended`."""
+        span, self._span = self._span, None
+        if span is None:
+            return
+        now = self._now() if self._traced else 0
+        for start, attributes in self._nodes.values():
+            self._node_span(attributes, start).end(now)
+        self._nodes.clear()
+        if isinstance(value, dict) and self._operation in RUNS:
+            self._failed = value.get("status") == "failed"
+            self._settled(span, value)
+        attributes = {"flowmaestro.operation": self._operation}
+        if error is not None:
+            attributes["error.type"] = _type_of(error)
+            _fail(span, attributes["error.type"])
+        elif self._failed:
+            attributes["error.type"] = EXECUTION_FAILED
+        span.end(now)
+        self._to.operations.record(self._clock() - self._began, attributes)
+
+    def _begin(self, info: AttemptInfo) -> trace.Span:
+        """The first request goes out: begin the span of the operation."""
+        attributes: Attributes = {"flowmaestro.operation": self._operation}
+        if "workflow_id" in info.ids:
+            attributes["flowmaestro.workflow.id"] = info.ids["workflow_id"]
+        name = self._operation
+        if name in RUNS:
+            name = attributes["gen_ai.operation.name"] = "invoke_workflow"
+        self._began = self._clock()
+        span = self._span = self._start(name, attributes)
+        if span.get_span_context().is_valid:
+            self._context = trace.set_span_in_context(span, self._parent)
+        return span
+
+    def _start(
+        self,
+        name: str,
+        attributes: Attributes,
+        kind: trace.SpanKind = trace.SpanKind.INTERNAL,
+        at: Optional[int] = None,
+    ) -> trace.Span:
+        """A span that began at a time in nanoseconds since 1970, or now."""
+        if not self._traced:
+            return trace.INVALID_SPAN
+        began = self._now() if at is None else at
+        return self._to.tracer.start_span(name, self._context, kind, attributes, start_time=began)
+
+    def _settled(self, span: trace.Span, execution: Mapping[str, Any]) -> None:
+        """What is known of an execution, its outputs and how it ended."""
+        status = str(execution.get("status"))
+        span.set_attribute("flowmaestro.execution.status", status)
+        if status == "failed":
+            _fail(span, EXECUTION_FAILED)
+        if self._to.content and execution.get("outputs") is not None:
+            span.set_attribute("flowmaestro.outputs", _content(execution["outputs"]))
+
+    def _ran(self, outcome: RunOutcome) -> None:
+        """A row of a batch has ended."""
+        execution: Mapping[str, Any] = outcome.execution or {}
+        start = self._ns(execution.get("started_at") or execution.get("created_at"))
+        if outcome.replayed or outcome.execution_id is None or start is None:
+            return
+        attributes: Attributes = {
+            "gen_ai.operation.name": "invoke_workflow",
+            "flowmaestro.execution.id": outcome.execution_id,
+            "flowmaestro.row": outcome.index,
+        }
+        span = self._start("invoke_workflow", attributes, at=start)
+        self._settled(span, execution)
+        span.end(self._ns(execution.get("completed_at")) or self._now())
+
+    def _node(self, what: str, item: Mapping[str, Any]) -> None:
+        """An event of a node."""
+        node_id = _name(item.get("node_id"))
+        at = self._ns(item.get("timestamp")) or self._now()
+        if what == "retry" and self._span is not None:
+            self._span.add_event("node retry", {"flowmaestro.node.id": node_id}, timestamp=at)
+        if what not in ("started", "completed", "failed"):
+            return
+        known = self._nodes.pop(node_id, None)
+        attributes: Attributes = {} if known is None else known[1]
+        attributes["flowmaestro.node.id"] = node_id
+        for key in ("name", "type"):
+            if item.get(f"node_{key}"):
+                attributes[f"flowmaestro.node.{key}"] = _name(item[f"node_{key}"])
+        if what == "started":
+            if len(self._nodes) < MOST_OPEN_NODES:
+                self._nodes[node_id] = at, attributes
+            return
+        took = item.get("duration_ms")
+        before = int(took * 1e6) if isinstance(took, (int, float)) and 0 <= took < 1e11 else 0
+        span = self._node_span(attributes, at - before if known is None else known[0])
+        if self._to.content and item.get("outputs") is not None:
+            span.set_attribute("flowmaestro.outputs", _content(item["outputs"]))
+        if what == "failed":
+            _fail(span, "node_failed")
+        span.end(at)
+
+    def _node_span(self, attributes: Attributes, start: int) -> trace.Span:
+        shown = attributes.get("flowmaestro.node.name", attributes["flowmaestro.node.id"])
+        return self._start(f"node {shown}", attributes, at=start)
+
+    def _now(self) -> int:
+        """The time in nanoseconds since 1970, by the transport's wall clock."""
+        return int(self._wall_clock() * 1e9)
+
+    @staticmethod
+    def _ns(value: Any) -> Optional[int]:
+        """A time of the server's in nanoseconds since 1970."""
+        seconds = None if value is None else event_time(value)
+        if seconds is None or not 0 <= seconds < 1e11:
+            return None
+        return round(seconds * 1e6) * 1000  # no finer than a float of this size is
+
+
+class _Attempt:
+    """The span of an attempt under way, and what stays attached until it is over."""
+
+    def __init__(self, span: trace.Span, attributes: Attributes, began: float) -> None:
+        self.span = span
+        self.attributes = attributes
+        self.began = began
+        self._token: Any = None
+        self._suppressing: Any = None
+
+    def attach(self, context: contexts.Context) -> None:
+        """Attach the context of the span; the HTTP library's instrumentation makes no other."""
+        self._token = contexts.attach(context)
+        instrumentation = sys.modules.get("opentelemetry.instrumentation.utils")
+        if instrumentation is not None:
+            self._suppressing = instrumentation.suppress_http_instrumentation()
+            self._suppressing.__enter__()
+
+    def detach(self) -> None:
+        """Undo `attach`."""
+        if self._suppressing is not None:
+            self._suppressing.__exit__(None, None, None)
+        if self._token is not None:
+            contexts.detach(self._token)
+
+
+def _fail(span: trace.Span, failure: str) -> None:
+    span.set_attribute("error.type", failure)
+    span.set_status(_ERROR)
+
+
+def _type_of(error: BaseException) -> str:
+    """The qualified name of an exception's class."""
+    kind = type(error)
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _name(value: Any) -> str:
+    """A name of the server's as one printable line, not too long."""
+    return "".join(
+        s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in str(value)[:LONGEST_NAME]
+    )
+
+
+def _content(value: Any) -> str:
+    return (value if isinstance(value, str) else json.dumps(value, default=str))[:LONGEST_CONTENT]
+
+
+@lru_cache(maxsize=64)
+def _server(origin: str) -> Tuple[str, int]:
+    """Host and port of an origin such as `https://api.flowmaestro.io`."""
+    parts = urlsplit(origin)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

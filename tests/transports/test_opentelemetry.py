@@ -1,0 +1,375 @@
+"""Spans and metrics: on every transport, under concurrency, and beside other instrumentations."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+from typing import Any
+
+import anyio
+import pytest
+from lanes import LANES
+from opentelemetry import baggage, trace
+from opentelemetry import context as contexts
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, NotFoundError, StreamTimes
+from flowmaestro.opentelemetry import OpenTelemetryHooks
+from flowmaestro.testing import AsyncScriptedTransport, FakeFlowMaestro, ScriptedTransport
+from flowmaestro_transports import Phase, Response, TransportFailure
+
+KEY = "fm_live_never_seen"
+FOUND = Response(200, {"X-RateLimit-Remaining": "7"}, b'{"data": {"id": "wf_1"}}')
+BUSY = Response(503, {}, b'{"error": {"code": "busy"}}')
+ENDED = b'id: 1\nevent: execution:completed\ndata: {"outputs": {}}\n\n'
+
+
+class Telemetry:
+    """Providers that keep what they get in memory."""
+
+    def __init__(self) -> None:
+        self.exporter, self.reader = InMemorySpanExporter(), InMemoryMetricReader()
+        self.provider = TracerProvider()
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.meters = MeterProvider([self.reader])
+        self.tracer = self.provider.get_tracer("test")
+
+    def hooks(self, **options: Any) -> OpenTelemetryHooks:
+        return OpenTelemetryHooks(
+            tracer_provider=self.provider, meter_provider=self.meters, **options
+        )
+
+    @property
+    def spans(self) -> Any:
+        return self.exporter.get_finished_spans()
+
+    def named(self, beginning: str) -> Any:
+        return [span for span in self.spans if span.name.startswith(beginning)]
+
+    def metrics(self) -> Any:
+        data: Any = self.reader.get_metrics_data()
+        return {
+            metric.name: metric.data.data_points
+            for scope in data.resource_metrics[0].scope_metrics
+            for metric in scope.metrics
+        }
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    return Telemetry()
+
+
+@pytest.fixture(params=["sync", "asyncio", "trio"])
+def play(request: pytest.FixtureRequest) -> Any:
+    """Do something with a client of a fake, or of a list of replies; on each kind of client."""
+
+    def run(world: Any, do: Any, hooks: Any, **options: Any) -> Any:
+        fake = isinstance(world, FakeFlowMaestro)
+        options = {"hooks": hooks, "api_key": world.api_key if fake else KEY, **options}
+        if request.param == "sync":
+            transport = world.transport() if fake else ScriptedTransport(world)
+            run.transport = transport  # type: ignore[attr-defined]
+            with FlowMaestroClient(transport=transport, **options) as client:
+                result = do(client)
+                return list(result) if hasattr(result, "__next__") else result
+
+        async def main() -> Any:
+            transport = world.async_transport() if fake else AsyncScriptedTransport(world)
+            run.transport = transport  # type: ignore[attr-defined]
+            async with AsyncFlowMaestroClient(transport=transport, **options) as client:
+                result = do(client)
+                if inspect.isawaitable(result):
+                    return await result
+                return [item async for item in result]
+
+        return anyio.run(main, backend=request.param)
+
+    return run
+
+
+def id_of(span: Any) -> Any:
+    return span.context.span_id
+
+
+def test_a_run_has_attempts_and_nodes_below_it(play: Any, telemetry: Telemetry) -> None:
+    events: Any = []
+    play(
+        FakeFlowMaestro(),
+        lambda client: client.workflows.run("wf_123", {"name": "Ada"}, on_event=events.append),
+        telemetry.hooks(),
+    )
+    (run,) = telemetry.named("invoke_workflow")
+    assert run.name == "invoke_workflow Hello"
+    assert run.kind is trace.SpanKind.INTERNAL
+    assert run.attributes["flowmaestro.workflow.id"] == "wf_123"
+    assert run.attributes["flowmaestro.execution.status"] == "completed"
+    others = [span for span in telemetry.spans if span is not run]
+    assert {span.parent.span_id for span in others} == {id_of(run)}
+    assert [span.name for span in others if span.kind is trace.SpanKind.CLIENT] == [
+        "POST /workflows/{workflow_id}/execute",
+        "GET /executions/{execution_id}/events",
+        "GET /executions/{execution_id}",
+    ]
+    told = [event for event in events if event["type"].startswith("node:")]
+    times = [event["timestamp"] * 1_000_000 for event in told]
+    drawn = [each for node in telemetry.named("node ") for each in (node.start_time, node.end_time)]
+    assert drawn == times
+    assert "Ada" not in "".join(span.to_json() for span in telemetry.spans)
+
+
+def test_a_server_without_node_events_gives_no_spans_of_nodes(
+    play: Any, telemetry: Telemetry
+) -> None:
+    play(
+        FakeFlowMaestro(events="silent"),
+        lambda client: client.workflows.run("wf_123"),
+        telemetry.hooks(),
+    )
+    assert telemetry.named("node ") == []
+    (run,) = telemetry.named("invoke_workflow")
+    assert run.attributes["flowmaestro.execution.status"] == "completed"
+
+
+def test_inputs_and_outputs_are_in_spans_that_were_asked_to_hold_them(
+    play: Any, telemetry: Telemetry
+) -> None:
+    play(
+        FakeFlowMaestro(),
+        lambda client: client.workflows.run("wf_123", {"name": "Ada"}),
+        telemetry.hooks(content=True),
+    )
+    (run,) = telemetry.named("invoke_workflow")
+    assert run.attributes["flowmaestro.inputs"] == '{"inputs":{"name":"Ada"}}'
+    assert "Ada" in run.attributes["flowmaestro.outputs"]
+
+
+def test_an_attempt_by_the_http_conventions_and_its_retry(play: Any, telemetry: Telemetry) -> None:
+    lost = TransportFailure(Phase.NOT_SENT, "no route")
+    moved = Response(302, {"Location": "/api/v1/workflows/wf_2?key=hush"}, b"")
+    play([BUSY, lost, moved, FOUND], lambda c: c.workflows.get("wf_1"), telemetry.hooks())
+    *attempts, operation = telemetry.spans
+    assert operation.name == "workflows.get"
+    assert dict(attempts[0].attributes) == {
+        "http.request.method": "GET",
+        "url.full": "https://api.flowmaestro.io/api/v1/workflows/wf_1",
+        "url.template": "/workflows/{workflow_id}",
+        "server.address": "api.flowmaestro.io",
+        "server.port": 443,
+        "http.response.status_code": 503,
+        "error.type": "503",
+    }
+    each = [dict(span.attributes) for span in attempts]
+    assert [one.get("http.request.resend_count") for one in each] == [None, 1, 2, 3]
+    assert [one.get("error.type") for one in each] == ["503", "not_sent", None, None]
+    assert "hush" not in "".join(span.to_json() for span in telemetry.spans)
+    assert KEY not in "".join(span.to_json() for span in telemetry.spans)
+    assert [event.name for event in operation.events] == ["retry", "retry"]
+    points = telemetry.metrics()
+    assert sum(point.value for point in points["flowmaestro.client.retries"]) == 2
+    assert sum(point.count for point in points["http.client.request.duration"]) == 4
+    assert [point.value for point in points["flowmaestro.client.rate_limit.remaining"]] == [7]
+    (point,) = points["flowmaestro.client.operation.duration"]
+    assert dict(point.attributes) == {"flowmaestro.operation": "workflows.get"}
+
+
+def test_our_traceparent_is_sent_unless_the_caller_has_set_one(
+    play: Any, telemetry: Telemetry
+) -> None:
+    play([BUSY, FOUND], lambda client: client.workflows.get("wf_1"), telemetry.hooks())
+    sent = [request.headers["traceparent"].split("-")[2] for request in play.transport.requests]
+    assert sent == [f"{id_of(span):016x}" for span in telemetry.named("GET")]
+    mine = {"traceparent": "00-1-2-00"}
+    play([FOUND], lambda c: c.workflows.get("wf_1"), telemetry.hooks(), headers=mine)
+    assert play.transport.requests[0].headers.get_list("traceparent") == ["00-1-2-00"]
+
+
+def test_an_error_is_the_type_of_the_operation(play: Any, telemetry: Telemetry) -> None:
+    gone = Response(404, {}, b'{"error": {"code": "resource_not_found", "message": "private"}}')
+    with pytest.raises(NotFoundError):
+        play([gone], lambda client: client.workflows.get("wf_1"), telemetry.hooks())
+    attempt, operation = telemetry.spans
+    assert attempt.attributes["error.type"] == "404"
+    assert operation.attributes["error.type"].endswith(".NotFoundError")
+    assert not operation.status.is_ok
+    assert "private" not in operation.to_json()
+
+
+def test_a_stream_that_is_lost_ends_with_its_last_event(play: Any, telemetry: Telemetry) -> None:
+    def stream(body: bytes) -> Response:
+        return Response(200, {"Content-Type": "text/event-stream"}, body)
+
+    begun = b'id: 0\nevent: node:started\ndata: {"node_id": "<n>\\u202e"}\n\n'
+    play(
+        [stream(begun), stream(ENDED)],
+        lambda client: client.executions.stream("exec_1"),
+        telemetry.hooks(),
+        stream_times=StreamTimes(reconnect_base=0.001),
+    )
+    (run,) = telemetry.named("invoke_workflow")
+    assert [event.name for event in run.events] == ["reconnect"]
+    assert [node.name for node in telemetry.named("node ")] == ["node <n>\N{REPLACEMENT CHARACTER}"]
+    (point,) = telemetry.metrics()["flowmaestro.client.reconnections"]
+    assert point.value == 1
+
+
+def test_no_context_is_attached_while_the_caller_holds_an_event(telemetry: Telemetry) -> None:
+    fake = FakeFlowMaestro()
+    client = FlowMaestroClient(fake.api_key, transport=fake.transport(), hooks=telemetry.hooks())
+    before = contexts.get_current()
+    with client:
+        execution_id = client.workflows.execute("wf_123")["data"]["execution_id"]
+        with client.executions.stream(execution_id) as events:
+            next(events)
+            assert contexts.get_current() == before
+    assert len(telemetry.named("invoke_workflow")) == 1  # closing has ended it
+
+
+def test_a_stream_that_another_thread_reads_stays_below_the_span_it_was_made_in(
+    telemetry: Telemetry,
+) -> None:
+    fake = FakeFlowMaestro()
+    client = FlowMaestroClient(fake.api_key, transport=fake.transport(), hooks=telemetry.hooks())
+    with client:
+        with telemetry.tracer.start_as_current_span("mine") as mine:
+            runs = client.workflows.run_many("wf_123", [{}, {}])
+        reader = threading.Thread(target=list, args=(runs,))
+        reader.start()
+        reader.join()
+    (batch,) = telemetry.named("workflows.run_many")
+    assert batch.parent.span_id == mine.get_span_context().span_id
+    rows = telemetry.named("invoke_workflow")
+    assert [row.attributes["flowmaestro.row"] for row in rows] == [0, 1]
+    below = [span for span in telemetry.spans if span.parent and span is not batch]
+    assert len(below) == len(telemetry.spans) - 2
+    assert {span.parent.span_id for span in below} == {id_of(batch)}
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_tasks_do_not_mix_their_traces(backend: str, telemetry: Telemetry) -> None:
+    fake = FakeFlowMaestro()
+
+    async def one(client: AsyncFlowMaestroClient, name: str) -> None:
+        with telemetry.tracer.start_as_current_span(name):
+            await client.workflows.run("wf_123")
+            await client.workflows.get("wf_123")
+
+    async def main() -> None:
+        async with (
+            AsyncFlowMaestroClient(
+                fake.api_key, transport=fake.async_transport(), hooks=telemetry.hooks()
+            ) as client,
+            anyio.create_task_group() as tasks,
+        ):
+            for number in range(10):
+                tasks.start_soon(one, client, f"task {number}")
+
+    anyio.run(main, backend=backend)
+    traces = {span.context.trace_id for span in telemetry.named("task ")}
+    assert len(traces) == 10
+    for each in traces:
+        names = [span.name for span in telemetry.spans if span.context.trace_id == each]
+        assert len(names) == 9
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_attempt_that_is_cancelled_ends_its_span(backend: str, telemetry: Telemetry) -> None:
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+
+            async def never(request: Any) -> Response:
+                scope.cancel()
+                await anyio.sleep_forever()
+                raise AssertionError
+
+            client = AsyncFlowMaestroClient(KEY, transport=never, hooks=telemetry.hooks())
+            await client.workflows.get("wf_1")
+        assert contexts.get_current() == {}
+
+    anyio.run(main, backend=backend)
+    attempt, operation = telemetry.spans
+    assert "Cancelled" in attempt.attributes["error.type"]
+    assert "Cancelled" in operation.attributes["error.type"]
+
+
+def test_a_failed_execution_is_an_error_of_its_run(telemetry: Telemetry) -> None:
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_123", error="no")
+    with FlowMaestroClient(
+        fake.api_key, transport=fake.transport(), hooks=telemetry.hooks()
+    ) as client:
+        client.workflows.run("wf_123")
+        list(client.workflows.run_many("wf_123", [{}]))
+    spans = telemetry.named("invoke_workflow")
+    assert {span.attributes["error.type"] for span in spans} == {"execution_failed"}
+    assert len(spans) == 2
+
+
+def test_a_processor_that_raises_changes_nothing_and_is_counted(telemetry: Telemetry) -> None:
+    class Broken(SpanProcessor):
+        def on_end(self, span: Any) -> None:
+            raise ZeroDivisionError
+
+    telemetry.provider.add_span_processor(Broken())
+    hooks = telemetry.hooks(strict=True)
+    with FlowMaestroClient(KEY, transport=ScriptedTransport([FOUND]), hooks=hooks) as client:
+        client.workflows.get("wf_1")
+    assert hooks.failures == 2
+
+
+def test_without_a_provider_only_baggage_is_sent() -> None:
+    token = contexts.attach(baggage.set_baggage("tenant", "a"))
+    try:
+        transport = ScriptedTransport([FOUND])
+        hooks = OpenTelemetryHooks()
+        with FlowMaestroClient(KEY, transport=transport, hooks=hooks) as client:
+            client.workflows.get("wf_1")
+    finally:
+        contexts.detach(token)
+    assert transport.requests[0].headers["baggage"] == "tenant=a"
+    assert "traceparent" not in transport.requests[0].headers
+    assert hooks.failures == 0
+
+
+@pytest.mark.parametrize("name", ["tracer_provider", "meter_provider", "content"])
+def test_arguments_are_checked(name: str) -> None:
+    with pytest.raises(TypeError, match=name):
+        OpenTelemetryHooks(**{name: "yes"})
+
+
+@pytest.mark.parametrize("name", LANES)
+def test_every_transport_beside_the_instrumentations(
+    name: str, telemetry: Telemetry, fake: FakeFlowMaestro, url: str
+) -> None:
+    """No span is doubled, and our `traceparent` is the one that the server gets."""
+    make, backend = LANES[name]
+    options: Any = {"base_url": url, "hooks": telemetry.hooks()}
+    with contextlib.ExitStack() as stack:
+        for library in ("Requests", "AioHttpClient"):
+            module = "aiohttp_client" if library == "AioHttpClient" else "requests"
+            found = pytest.importorskip(f"opentelemetry.instrumentation.{module}")
+            instrumentor = getattr(found, f"{library}Instrumentor")()
+            instrumentor.instrument(tracer_provider=telemetry.provider)
+            stack.callback(instrumentor.uninstrument)
+        if backend is None:
+            with FlowMaestroClient(fake.api_key, transport=make(), **options) as client:
+                client.workflows.get("wf_123")
+        else:
+
+            async def main() -> None:
+                transport = make()
+                async with AsyncFlowMaestroClient(
+                    fake.api_key, transport=transport, **options
+                ) as client:
+                    await client.workflows.get("wf_123")
+
+            anyio.run(main, backend=backend)
+    attempt, operation = telemetry.spans
+    assert operation.name == "workflows.get"
+    (request,) = fake.requests
+    assert request.headers["traceparent"].split("-")[2] == f"{id_of(attempt):016x}"
