@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from flowmaestro_core.http.messages import Request
+from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.http.secrets import is_secret_field, is_secret_member, showable_url
 from flowmaestro_core.options import ClientOptions
 
@@ -93,3 +94,10 @@ def test_options_keep_the_key_to_themselves() -> None:
         assert "seen" in repr(shown)
     assert "api_key" not in {field.name for field in dataclasses.fields(options)}
     assert options != ClientOptions(KEY + "_", headers=options.headers)
+
+
+def test_a_scrubber_without_further_secrets_is_the_same_one() -> None:
+    """To compile its pattern takes ten times as long as a call."""
+    scrubber = SecretScrubber([("X-API-Key", KEY)])
+    assert scrubber.and_of(()) is scrubber
+    assert scrubber.and_of([("X-Own-Token", "tell_nobody")]).line("tell_nobody") == "***"
