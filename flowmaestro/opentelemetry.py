@@ -4,7 +4,7 @@
 |---|---|---|
 | `workflows.get`, ... | INTERNAL | one for each operation |
 | `invoke_workflow NAME` | INTERNAL | instead, for `workflows.run` and `executions.stream` |
-| `node NAME` | INTERNAL | below that, one for each node that the stream tells of, at its times |
+| `node NAME` | INTERNAL | below that, one for each node in the events, at their times |
 | `GET /workflows/{workflow_id}`, ... | CLIENT | one for each attempt, by the HTTP conventions |
 
 A batch has a span `invoke_workflow` for each execution that it saw end, made at that moment. An

@@ -1,6 +1,6 @@
 """Tracing: what follows one operation of a client, and the transport that its requests go through.
 
-A hook is told of a request and of its reply. A trace also learns of an attempt that is cancelled,
+A hook gets each request and its reply. A trace also learns of an attempt that is cancelled,
 may set context variables while a request is carried out, and sees what the operation yields.
 """
 
