@@ -70,12 +70,12 @@ class _Interruption:
         return self
 
 
-def _release_condition(thread: int) -> None:
-    """Release what a thread enters in vain; else the interpreter waits for it at its end, too."""
-    frame = sys._current_frames().get(thread)
-    if frame is not None and frame.f_code is threading.Condition.__enter__.__code__:
-        with contextlib.suppress(RuntimeError):
-            frame.f_locals["self"].release()
+def _release_conditions() -> None:
+    """Release what threads enter in vain; else the interpreter waits for it at its end, too."""
+    for frame in sys._current_frames().values():
+        if frame.f_code is threading.Condition.__enter__.__code__:
+            with contextlib.suppress(RuntimeError):
+                frame.f_locals["self"].release()
 
 
 @check(SIGNALS, why=_WHY)
@@ -124,7 +124,6 @@ async def _expect_repaired_at(runner: Runner, use: Use, url: str) -> None:
             sys.settrace(None)
 
     async def at_each_place() -> None:
-        threads.append(threading.get_ident())
         await use(transport, url)  # what is loaded at the first use is no part of it
         calm = _Tracer()
         await traced(calm)
@@ -143,7 +142,6 @@ async def _expect_repaired_at(runner: Runner, use: Use, url: str) -> None:
         return job.done or len(seen) > tried
 
     seen: List[Place] = []
-    threads: List[int] = []
     given_up = threading.Event()
     job = runner.start(at_each_place)
     try:
@@ -153,8 +151,8 @@ async def _expect_repaired_at(runner: Runner, use: Use, url: str) -> None:
         await job.outcome()
     except (CheckFailed, TransportFailure) as error:
         given_up.set()
-        for thread in [] if job.done else threads:
-            _release_condition(thread)
+        if not job.done:
+            _release_conditions()
         if not seen:
             raise
         code, line, event = seen[-1]
