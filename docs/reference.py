@@ -47,6 +47,7 @@ TOOLS = (
     "inputs.check_inputs",
     "inputs.is_strict",
     "codegen.typed_module",
+    "opentelemetry.OpenTelemetryHooks",
 )
 OPTIONS = ("Hooks", "RequestInfo", "ResponseInfo", "RetryInfo", "StreamTimes", "Timeout")
 
@@ -128,7 +129,7 @@ def index_page() -> str:
 * [Webhook verification](webhook-verification.md)
 * [Testing kit](testing.md), [conformance kit](conformance.md)
 * [Transports](transports.md)
-* [Tools](tools.md): timelines, checks of inputs, generated code
+* [Tools](tools.md): timelines, checks of inputs, generated code, OpenTelemetry
 * [The contract](../python-sdk.md): the published description of the SDK"""
     return page("Reference", "Every method of a client.", [*sections, rest])
 
