@@ -94,8 +94,7 @@ class OpenTelemetryHooks(Hooks):
 
     def trace(self, operation: str, transport: Any) -> _Operation:
         """As `Hooks.trace`."""
-        instruments: _Instruments = self._instruments  # type: ignore[attr-defined]
-        return _Operation(instruments, operation, transport)
+        return _Operation(vars(self)["_instruments"], operation, transport)
 
 
 class _Instruments:
@@ -249,9 +248,10 @@ class _Operation:
         for start, attributes in self._nodes.values():
             self._node_span(attributes, start).end(now)
         self._nodes.clear()
-        if isinstance(value, dict) and self._operation in RUNS:
-            self._failed = value.get("status") == "failed"
-            self._settled(span, value)
+        if value is not None and self._operation == "workflows.run":
+            execution: Mapping[str, Any] = value
+            self._failed = execution.get("status") == "failed"
+            self._settled(span, execution)
         attributes = {"flowmaestro.operation": self._operation}
         if error is not None:
             attributes["error.type"] = _type_of(error)
