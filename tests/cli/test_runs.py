@@ -60,7 +60,7 @@ def test_as_users_run_it_a_failed_run_exits_1_and_names_the_node(flowmaestro):
 
 def test_as_users_run_it_watch_goes_on_after_a_cut_connection_and_ends(flowmaestro):
     fake = FakeFlowMaestro()
-    fake.workflow("wf_long", nodes=[Node("fetch", seconds=1), Node("send", seconds=1)])
+    fake.workflow("wf_long", nodes=[Node("fetch", seconds=8)])  # the watch begins meanwhile
     fake.drop_connection(1, path="/executions/*/events")
     with running_server(fake) as url:
         where = ["--base-url", url, "--api-key", fake.api_key]
