@@ -310,10 +310,9 @@ class CallMachine(Machine[Any]):
         try:
             if len(response.body) > self._context.max_reply_size:
                 raise _too_large(response, self._context.max_reply_size)
-            reply = self._call.reply(response, self._retries.attempt)
+            return self._done(self._call.reply(response, self._retries.attempt))
         except ServerError as error:
             return self._give_up(error, response.status, None)
-        return self._done(reply)
 
     def _redirect(self, response: Response, now: float) -> Action:
         self._redirects += 1
