@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections import abc
 from functools import partial
 from types import (
@@ -171,5 +172,5 @@ def _failing(runner: Runner) -> Generator[Dict[str, str], None, None]:
             "cut off": giving(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello"),
             "missing": giving(b""),
             "reset": giving(b"", Peer.reset),
-            "late": giving(b"", Peer.wait_closed),
+            "late": giving(b"", lambda _: time.sleep(3 * SHORT)),
         }
