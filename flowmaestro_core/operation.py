@@ -101,6 +101,10 @@ class Resource(Generic[D]):
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
 
+    def __repr__(self) -> str:
+        methods = (name for name in dir(type(self)) if not name.startswith("_"))
+        return f"<{type(self).__name__}: {', '.join(methods)}>"
+
 
 class _Endpoint(Generic[P, Op]):
     """A builder of operations, read as a method.

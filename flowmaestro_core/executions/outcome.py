@@ -20,7 +20,7 @@ from flowmaestro_core.types import Execution
 Self = TypeVar("Self")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunOutcome:
     """What became of one row of a batch.
 
@@ -41,6 +41,13 @@ class RunOutcome:
     execution: Optional[Execution] = None
     error: Optional[FlowMaestroError] = None
     replayed: bool = False
+
+    def __repr__(self) -> str:
+        """Its place, its execution and what became of it; inputs and outputs may be long."""
+        ended = "running" if self.execution is None else self.execution["status"]
+        said = type(self.error).__name__ if self.error is not None else ended
+        name = f" {self.execution_id}" if self.execution_id else ""
+        return f"<RunOutcome {self.index}:{name} {said}{', replayed' if self.replayed else ''}>"
 
     @property
     def ok(self) -> bool:

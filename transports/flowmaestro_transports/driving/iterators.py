@@ -35,9 +35,21 @@ Listener = Callable[[Any], Any]
 class _Progress(NotPicklable):
     """What a handle reports about its machine."""
 
+    _driver: Any
+
     def __init__(self, machine: Machine[Any]) -> None:
         self._machine = machine
         self._ended = False
+        self._last_type: Optional[str] = None
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended else "closed" if self._driver.closed else self._machine.state
+        said = [state]
+        if self._last_type:
+            said.append(f"last event {self._last_type}")
+        if self.reconnects:
+            said.append(f"{self.reconnects} reconnects")
+        return f"<{type(self).__name__}: {', '.join(said)}>"
 
     @property
     def last_event_id(self) -> str:
@@ -129,6 +141,8 @@ class SyncStream(_Progress, Generic[E]):
             self._ended = True
             raise StopIteration
         item: E = action.item
+        if isinstance(item, dict):
+            self._last_type = item.get("type")
         return item
 
     def text(self) -> SyncItems[str]:
@@ -219,6 +233,8 @@ class AsyncStream(_Progress, Generic[E]):
             self._ended = True
             raise StopAsyncIteration
         item: E = action.item
+        if isinstance(item, dict):
+            self._last_type = item.get("type")
         return item
 
     def text(self) -> AsyncItems[str]:
