@@ -103,7 +103,8 @@ def test_a_large_event_in_small_pieces_is_copied_little(transport: str) -> None:
 
 @pytest.mark.parametrize("line", ["data: ", "data:"])
 def test_a_large_event_of_many_lines_is_copied_little(line: str) -> None:
-    assert peak_of("sockets", HugeEvent(LARGE, line=line)) <= 5 * LARGE
+    size = 4 * LARGE  # beside what the lines take by themselves
+    assert peak_of("sockets", HugeEvent(size, line=line)) <= 5 * size
 
 
 def peak_of(transport: str, server: HugeEvent) -> int:

@@ -119,3 +119,20 @@ def test_an_event_loop_is_not_held_up():
 def test_an_unknown_time_is_refused():
     with pytest.raises(ValueError, match="time must be one of virtual, real"):
         FakeFlowMaestro(time="fast")
+
+
+def test_no_cancellation_is_lost():
+    """Also one that comes at the very moment when a wait of the fake's is over."""
+
+    async def main():
+        fake = FakeFlowMaestro(time="real")
+        fake.workflow("wf_stuck", nodes=["think"], hangs_at="think")
+        async with AsyncFlowMaestroClient(fake.api_key, transport=fake.async_transport()) as client:
+            for step in range(150):
+                run = asyncio.ensure_future(client.workflows.run("wf_stuck"))
+                await asyncio.sleep(step % 25 * 0.0002)
+                run.cancel()
+                await asyncio.wait([run], timeout=30.0)
+                assert run.cancelled()
+
+    asyncio.run(main())

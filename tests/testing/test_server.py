@@ -19,7 +19,7 @@ from flowmaestro import AsyncFlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, running_server, serve
 from flowmaestro.testing.conformance.scripted_server import ScriptedServer, reply
 from flowmaestro_core.http.messages import Response
-from flowmaestro_transports import AnyioTransport
+from flowmaestro_transports import AiohttpTransport, AnyioTransport
 
 SHORT = 60.0
 
@@ -329,7 +329,9 @@ class TestWebhooksThatMayNotLeave:
             async with anyio.create_task_group() as tasks:
                 fake = FakeFlowMaestro()
                 url = await tasks.start(partial(serve, fake, allow_webhooks_to=allowed))
-                async with AsyncFlowMaestroClient(fake.api_key, base_url=url) as client:
+                async with AsyncFlowMaestroClient(
+                    fake.api_key, base_url=url, transport=AiohttpTransport()
+                ) as client:
                     hook = await client.webhooks.create(
                         name="Mine", url=target, events=["execution.completed"]
                     )

@@ -21,7 +21,7 @@ from flowmaestro_core.http.messages import (
     Request,
     TransportFailure,
 )
-from flowmaestro_core.streams import event_stream
+from flowmaestro_core.streams import stream as stream_module
 from flowmaestro_transports import RequestsTransport
 
 
@@ -111,7 +111,7 @@ def test_on_requests_a_stream_lives_on_keepalives_and_notices_a_cancellation(
     scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same on sockets, in a hundredth of the time."""
-    monkeypatch.setattr(event_stream, "LEAST_PATIENCE", 2.0)
+    monkeypatch.setattr(stream_module, "LEAST_PATIENCE", 2.0)
     probes: List[float] = []
 
     def handler(peer: Any) -> None:

@@ -72,7 +72,7 @@ class _Interruption:
 
 def _release_conditions() -> None:
     """Release what threads enter in vain; else the interpreter waits for it at its end, too."""
-    for frame in sys._current_frames().values():
+    for frame in sys._current_frames().values():  # pyright: ignore[reportPrivateUsage]
         if frame.f_code is threading.Condition.__enter__.__code__:
             with contextlib.suppress(RuntimeError):
                 frame.f_locals["self"].release()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from typing import Generator, Optional
+from typing import Any, Generator, Optional
 
 from flowmaestro.testing.virtual.clock import Alarm, Source, VirtualClock, World, nobody, setter
-from flowmaestro_transports.driving.event_loops import running_loop
+from flowmaestro_transports.driving.event_loops import asyncio_task, running_loop
 
 
 class RealClock(VirtualClock):
@@ -66,8 +66,17 @@ class RealClock(VirtualClock):
                 seconds = self._seconds_until(alarm)
             if not seconds:
                 return
-            with anyio.move_on_after(seconds):
+            if loop is None or asyncio_task() is None:
+                with anyio.move_on_after(seconds):
+                    await woken.wait()
+                continue
+            # Before Python 3.11, a scope that runs out swallows a cancellation of that moment.
+            asyncio_loop: Any = loop.token
+            timer = asyncio_loop.call_later(seconds, woken.set)
+            try:
                 await woken.wait()
+            finally:
+                timer.cancel()
 
     def catch_up(self) -> None:
         """Let everything happen that is due."""

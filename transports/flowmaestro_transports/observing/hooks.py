@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Union
+from typing import Any, Callable, Dict, Optional, Union
 
 from flowmaestro_core.arguments import check_callback, flag
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.payloads.reply import RateLimit
-
-if TYPE_CHECKING:
-    from flowmaestro_transports.observing.tracing import Trace
+from flowmaestro_transports.observing.tracing import Trace
 
 _counting = threading.Lock()
 
