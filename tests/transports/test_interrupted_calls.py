@@ -18,7 +18,8 @@ from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_transports import RequestsTransport
 from flowmaestro_transports.requests.slots import Slots
 
-OURS = ("flowmaestro_transports.requests", "requests", "urllib3.connectionpool", "queue")
+OURS = ("flowmaestro_transports.requests", "requests", "urllib3.connectionpool")
+"""Not `queue`: one struck there may keep the lock of a pool, as `falls_short` says."""
 
 
 class Struck(BaseException):
