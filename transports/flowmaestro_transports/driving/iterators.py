@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
-from typing import Any, Callable, Generic, Optional, TypeVar
+from typing import Any, Callable, Dict, Generic, Optional, TypeVar
 
 from flowmaestro_core.actions import Done, Emit
 from flowmaestro_core.errors import StreamError
@@ -140,9 +140,9 @@ class SyncStream(_Progress, Generic[E]):
         if isinstance(action, Done):
             self._ended = True
             raise StopIteration
+        event: Dict[str, Any] = action.item if isinstance(action.item, dict) else {}
+        self._last_type = event.get("type")
         item: E = action.item
-        if isinstance(item, dict):
-            self._last_type = item.get("type")
         return item
 
     def text(self) -> SyncItems[str]:
@@ -232,9 +232,9 @@ class AsyncStream(_Progress, Generic[E]):
         if isinstance(action, Done):
             self._ended = True
             raise StopAsyncIteration
+        event: Dict[str, Any] = action.item if isinstance(action.item, dict) else {}
+        self._last_type = event.get("type")
         item: E = action.item
-        if isinstance(item, dict):
-            self._last_type = item.get("type")
         return item
 
     def text(self) -> AsyncItems[str]:
