@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
-from typing import Any, Callable, Dict, Generic, Optional, TypeVar
+from typing import Any, Callable, Generic, Optional, TypeVar
 
 from flowmaestro_core.actions import Done, Emit
 from flowmaestro_core.errors import StreamError
@@ -140,8 +140,7 @@ class SyncStream(_Progress, Generic[E]):
         if isinstance(action, Done):
             self._ended = True
             raise StopIteration
-        event: Dict[str, Any] = action.item if isinstance(action.item, dict) else {}
-        self._last_type = event.get("type")
+        self._last_type = _type_of(action.item)
         item: E = action.item
         return item
 
@@ -232,8 +231,7 @@ class AsyncStream(_Progress, Generic[E]):
         if isinstance(action, Done):
             self._ended = True
             raise StopAsyncIteration
-        event: Dict[str, Any] = action.item if isinstance(action.item, dict) else {}
-        self._last_type = event.get("type")
+        self._last_type = _type_of(action.item)
         item: E = action.item
         return item
 
@@ -322,6 +320,11 @@ class _AwaitedText:
             text = _text_of(await self._events.__anext__())
             if text:
                 return text
+
+
+def _type_of(item: Any) -> Optional[str]:
+    """The type of an event; None of an item of another kind."""
+    return item.get("type") if hasattr(item, "get") else None
 
 
 def _text_of(event: Any) -> str:
