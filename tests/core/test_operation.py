@@ -7,6 +7,8 @@ import pytest
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
+from flowmaestro_core.errors import RateLimitError
+from flowmaestro_core.executions.outcome import RunOutcome
 from flowmaestro_core.operation import (
     Operation,
     Resource,
@@ -18,6 +20,7 @@ from flowmaestro_core.operation import (
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.policy.retry import RetryPolicy
 from flowmaestro_core.policy.stream_times import StreamTimes
+from flowmaestro_core.resources import Workflows
 
 T = TypeVar("T")
 
@@ -148,3 +151,22 @@ def test_the_clocks_of_a_stream() -> None:
 def test_stream_times_are_stream_times() -> None:
     with pytest.raises(TypeError, match="stream_times must be a StreamTimes, not int"):
         Context(ClientOptions(api_key="key"), stream_times=5)  # type: ignore[arg-type]
+
+
+def test_a_resource_names_its_methods_at_a_prompt() -> None:
+    executor: Any = None
+    assert repr(Workflows(executor)) == ("<Workflows: execute, get, iterate, list, run, run_many>")
+
+
+def test_an_outcome_tells_its_place_and_what_became_of_it() -> None:
+    ended: Any = {"status": "failed", "outputs": None}
+    outcomes = [
+        RunOutcome(0, execution_id="ex_1"),
+        RunOutcome(1, execution_id="ex_2", execution=ended, replayed=True),
+        RunOutcome(2, error=RateLimitError("Later")),
+    ]
+    assert [repr(outcome) for outcome in outcomes] == [
+        "<RunOutcome 0: ex_1 running>",
+        "<RunOutcome 1: ex_2 failed, replayed>",
+        "<RunOutcome 2: RateLimitError>",
+    ]
