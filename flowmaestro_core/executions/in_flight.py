@@ -111,7 +111,7 @@ class InFlight:
             return flight.row, verdict
         ask_at = min(now + max(verdict.seconds, lost), flight.state.deadline)
         self._queue(flight, ask_at)
-        if isinstance(answer, Fail) and asked_pause(answer.error):
+        if isinstance(answer, Fail) and refused_for(answer.error):
             self.hold(verdict.seconds, now)
         return flight.row, None
 

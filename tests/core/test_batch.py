@@ -203,6 +203,12 @@ def test_trouble_that_may_pass_is_waited_out() -> None:
     assert wait.takes() == Done(None)
 
 
+def test_a_pause_that_one_execution_asks_for_holds_back_no_other() -> None:
+    wait = waiting("a", "b")
+    wait.replies(503, headers={"Retry-After": "50"})
+    assert asked(wait) == "b"
+
+
 # The key's rate limit
 
 

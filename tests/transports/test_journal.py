@@ -312,6 +312,20 @@ def test_a_damaged_journal_is_refused(run, path):
         run()
 
 
+def test_an_execution_that_is_no_json_any_more_is_damage(run, path):
+    list(run([{"n": 1}]))
+    path.write_bytes(path.read_bytes().replace(b'"outputs":', b'"outputs"#'))
+    with pytest.raises(JournalError, match=r"runs\.sqlite3 is damaged: no JSON in it"):
+        list(run([{"n": 1}]))
+
+
+@posix
+def test_a_file_that_exists_is_closed_to_others(run, path):
+    path.touch(0o644)
+    run([{}]).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 @contextmanager
 def as_nobody():
     """Without the rights of root, to whom nothing is read-only."""

@@ -112,6 +112,8 @@ class Journal:
 
     def _open(self, plan: JournalPlan, api_root: str) -> None:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        with suppress(PermissionError):  # where it is another user's
+            os.chmod(self._path, 0o600)
         self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
             ours = self._db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
@@ -244,6 +246,8 @@ class Journal:
             raise self._error("is in use by another batch", "journal_busy") from error
         except (OSError, sqlite3.Error) as error:
             raise self._error(f"cannot be used: {error}") from error
+        except json.JSONDecodeError as error:
+            raise self._error(f"is damaged: no JSON in it: {error.msg}") from None
 
     def _error(self, what: str, code: str = "journal_unusable") -> JournalError:
         return JournalError(f"The journal {self._path} {what}", code)
