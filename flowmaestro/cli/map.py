@@ -50,11 +50,12 @@ def map_command(options: argparse.Namespace) -> None:
                 progress=show,
             )
             try:
-                with outcomes, open(options.out, "w", encoding="utf-8") as out:
-                    for outcome in outcomes:
+                with outcomes, open(options.out, "a", encoding="utf-8") as out:
+                    for number, outcome in enumerate(outcomes):
+                        if not number:  # the journal is that of these rows
+                            out.truncate(0)
                         line = _line(outcome)
-                        out.write(json_line(line))
-                        out.flush()
+                        print(json_line(line), end="", file=out, flush=True)
                         bad += not outcome.ok
                         if options.json:
                             print_json(line)

@@ -54,6 +54,17 @@ def test_a_results_file_without_a_journal_is_not_overwritten(command, rows):
     assert "out.jsonl.journal is not" in done.err
 
 
+def test_results_are_kept_where_the_journal_is_of_other_rows(command, rows):
+    which = ["map", "wf_123", "rows.csv", "--out", "out.jsonl"]
+    command(*which)
+    first = (rows / "out.jsonl").read_text()
+    (rows / "rows.csv").write_text("name,age\nAda,36\nMary,85\n")
+    done = command(*which)
+    assert done.status == 1
+    assert "inputs[1]" in done.err
+    assert (rows / "out.jsonl").read_text() == first
+
+
 def test_rows_that_fail_exit_1(command, fake, rows):
     fake.workflow("wf_bad", error="Broke")
     done = command("map", "wf_bad", "rows.csv", "--out", "out.jsonl")
