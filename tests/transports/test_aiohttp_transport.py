@@ -320,6 +320,33 @@ def test_one_event_loop_after_another(scripted: Any) -> None:
         asyncio.run(made.close())
 
 
+def test_a_loop_that_is_shut_down_late_closes_nothing_of_the_next(scripted: Any) -> None:
+    more = threading.Event()
+
+    def handler(peer: Any) -> None:
+        if peer.read_request().method == "POST":
+            peer.send(scripted.reply(b"ok"))
+        else:
+            peer.send(HEAD_CHUNKED + b"2\r\nhe\r\n")
+            assert more.wait(10)
+            peer.send(b"3\r\nllo\r\n0\r\n\r\n")
+        peer.wait_closed()
+
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    with scripted.ScriptedServer(handler) as server:
+        made = AiohttpTransport()
+        first.run_until_complete(made.send(post(server.url), 5.0))
+        body = second.run_until_complete(made.open(get(server.url), 5.0))
+        assert second.run_until_complete(body.read(5.0)) == b"he"
+        first.run_until_complete(first.shutdown_asyncgens())
+        first.close()
+        more.set()
+        assert second.run_until_complete(body.read(5.0)) == b"llo"
+        second.run_until_complete(made.close())
+        second.run_until_complete(second.shutdown_asyncgens())
+        second.close()
+
+
 def test_a_loop_closed_in_bad_order_is_left_alone(scripted: Any) -> None:
     made = AiohttpTransport()
     refused = AiohttpTransport()

@@ -38,7 +38,10 @@ class OwnSessions:
         self._keeper: Optional[AsyncGenerator[None, None]] = None
         self.bodies: weakref.WeakSet[Body] = weakref.WeakSet()
         """Those that are open on that loop."""
+        self._loop_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        """Those that were opened on that loop."""
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        """Those that were opened on any."""
         self._left_alone: Tuple[object, ...] = ()
         """What would be finished by an event loop that stands still, or is a parent's, if it were
         collected: to ask those for anything is to disturb them."""
@@ -79,7 +82,7 @@ class OwnSessions:
 
     async def close(self) -> None:
         """Close every connection. It can be called again when it was cancelled."""
-        await _close(self._sessions, self._sockets)
+        await _close(self._sessions, self._loop_sockets)
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             await keeper.aclose()
@@ -102,7 +105,8 @@ class OwnSessions:
                 "this transport is in use on another event loop that is running: make one for each"
             )
         self._loop, self._sessions, self.bodies = loop, {}, weakref.WeakSet()
-        self._keeper = _keep(self._sessions, self.bodies, self._sockets)
+        self._loop_sockets = weakref.WeakSet()
+        self._keeper = _keep(self._sessions, self.bodies, self._loop_sockets)
         await self._keeper.__anext__()
         for session in sessions.values():
             _drop(session)
@@ -112,6 +116,7 @@ class OwnSessions:
         family, kind, protocol, *_ = address
         opened = socket.socket(family, kind, protocol)
         self._sockets.add(opened)
+        self._loop_sockets.add(opened)
         return opened
 
     def _new_route(self, origin: str) -> Route:
