@@ -18,7 +18,7 @@ class Timeout(float):
 
     Args:
         total: from the beginning to the last byte of the reply; of a stream, to the head.
-        connect: until a connection is at hand: waiting for a free one, looking up the name,
+        connect: until there is a connection: waiting for a free one, looking up the name,
             proxy and TLS included. When it runs out, the request was not sent.
         head: from then until the head of the reply is complete, sending included. When it runs
             out, the server may have acted.

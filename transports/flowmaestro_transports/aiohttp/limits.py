@@ -33,7 +33,7 @@ class Attempt:
 
     aiohttp takes the limit for connecting from `for_aiohttp`; all others are kept by `timer`, the
     one of the attempt as a whole, which moves from phase to phase. `watched` says that a session
-    of ours will tell when a connection is at hand; elsewhere the limit for the head is counted
+    of ours will tell when there is a connection; elsewhere the limit for the head is counted
     from when the one for connecting would run out.
     """
 
@@ -58,7 +58,7 @@ class Attempt:
             self._bound((self._phases.connect or 0) + self._phases.head)
 
     def connected(self) -> None:
-        """A connection is at hand."""
+        """There is a connection."""
         self.connecting = False
         if self._phases is not None:
             self._bound(self._phases.head)

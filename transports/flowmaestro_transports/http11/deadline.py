@@ -26,7 +26,7 @@ class AttemptDeadline:
             self._bound(self._timeout.connect, now)
 
     def connected(self, now: float) -> None:
-        """A connection is at hand."""
+        """There is a connection."""
         if self._timeout is not None:
             self._bound(self._timeout.head, now)
 
