@@ -1,0 +1,158 @@
+"""What a batch tells its handle, in which order it hands over, and which arguments it takes."""
+
+from __future__ import annotations
+
+from typing import Any, List
+
+import pytest
+from batch_steps import EPOCH, asked, numbered, running, says, starts, until_asked
+from stepping import a_context
+
+from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
+from flowmaestro_core.errors import AuthenticationError
+from flowmaestro_core.executions.batch import RunStarted
+from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
+from flowmaestro_core.resources.executions import Executions
+from flowmaestro_core.resources.workflows import Workflows
+
+
+def test_progress_tells_how_far_the_batch_has_come() -> None:
+    told: List[BatchProgress] = []
+    run = running([{}, {"a": {1}}, {}], concurrency=1, progress=told.append)
+    while not isinstance(run.action, Done):
+        if isinstance(run.action, Emit):
+            callback, progress = run.machine.heard(run.action.item)
+            callback(progress)
+            run.takes(after=1.0)
+        elif asked(until_asked(run)) == "execute":
+            starts(run, f"ex_{len(run.sent)}")
+        else:
+            says(run, "completed")
+    assert [(it.done, it.failed, it.in_flight, it.total) for it in told] == [
+        (1, 0, 0, 3),
+        (2, 1, 0, 3),
+        (3, 1, 0, 3),
+    ]
+    assert told[-1].seconds_left == 0.0
+    assert told[0].seconds_left > 0.0
+
+
+def test_the_rate_limit_is_part_of_the_estimate() -> None:
+    """Two requests a row, sixty a minute."""
+    told: List[BatchProgress] = []
+    run = running([{}] * 121, concurrency=1, progress=told.append)
+    limit = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "40", "Date": EPOCH}
+    limit["X-RateLimit-Reset"] = str(784111777 + 30)
+    starts(run, "a", **limit)
+    says(until_asked(run), "completed", **limit)
+    estimate = run.machine.heard(run.action.item)[1].seconds_left
+    assert estimate == pytest.approx(30.0 + ((240 - 40) / 60 - 1) * 60)
+
+
+def test_how_many_there_are_is_known_where_the_rows_have_a_length() -> None:
+    assert Executions.wait_many(iter("aba")).total == 2
+    assert Workflows.run_many("w", [{}, {}]).total == 2
+    assert Workflows.run_many("w", iter([{}, {}])).total is None
+
+
+def test_a_start_is_told_as_soon_as_it_has_an_id() -> None:
+    told: List[RunOutcome] = []
+    run = running([{"n": 1}], on_start=told.append)
+    started = starts(run, "a").item
+    assert isinstance(started, RunStarted)
+    assert run.machine.heard(started) == (told.append, RunOutcome(0, {"n": 1}, "a"))
+    assert run.machine.in_flight == (started.outcome,)
+    run.takes()
+    says(until_asked(run), "completed")
+    assert run.machine.heard(run.action.item) is None
+    assert run.takes() == Done(None)
+
+
+def test_ordered_outcomes_come_in_the_order_of_the_rows() -> None:
+    run = running(numbered(), concurrency=2, ordered=True)
+    first = starts(run, "ex_0")
+    assert isinstance(first, Send)
+    for _ in range(200):
+        if isinstance(run.action, Wait):
+            run.waits()
+        elif asked(run) == "execute":
+            starts(run, f"ex_{len(run.sent)}")
+        else:
+            says(run, "running" if asked(run) == "ex_0" else "completed")
+    assert run.items == []
+    assert sum(request.method == "POST" for request in run.sent) == 8
+    kept = {item.index for item in run.machine.in_flight}
+    assert kept == set(range(8))
+    while asked(until_asked(run)) != "ex_0":
+        says(run, "running")
+    says(run, "completed")
+    while isinstance(run.action, Emit):
+        run.takes()
+    assert [item.index for item in run.items] == list(range(8))
+
+
+def test_an_ordered_batch_that_is_stopped_hands_over_what_it_has() -> None:
+    run = running(numbered(), concurrency=3, ordered=True)
+    run.replies(503, headers={"Retry-After": "20"})
+    until_asked(run)
+    starts(run, "a")
+    starts(run, "b")
+    run.replies(401)
+    while not isinstance(run.takes_all(), Fail):
+        says(until_asked(run), "completed")
+    assert [item.index for item in run.items] == [0, 1]
+    assert isinstance(run.error, AuthenticationError)
+
+
+def test_without_callbacks_nobody_listens() -> None:
+    assert Executions.wait_many(["a"]).listener is None
+    assert Workflows.run_many("w", [{}]).listener is None
+
+
+@pytest.mark.parametrize(
+    ("inputs", "read_on"),
+    [([{}], False), (({},), False), (iter([{}]), True), ({1: {}}.values(), True)],
+)
+def test_whose_code_runs_in_its_steps(inputs: Any, read_on: bool) -> None:
+    machine = Workflows.run_many("w", inputs).machine(a_context(), "token")
+    assert machine.runs_callers_code is read_on
+
+
+@pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["timeout", "poll_interval"])
+def test_times_are_positive_and_finite(name: str, bad: float) -> None:
+    arguments: Any = {name: bad}
+    for build in (
+        lambda: Executions.wait_many([], **arguments),
+        lambda: Workflows.run_many("w", [], **arguments),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} must be"):
+            build()
+
+
+def test_concurrency_is_a_number_from_one() -> None:
+    for bad in (0, -1):
+        with pytest.raises(ValueError, match=r"^concurrency must be at least 1"):
+            Workflows.run_many("w", [], concurrency=bad)
+    wrong: Any
+    for wrong in (True, 2.0, "8", None):
+        with pytest.raises(TypeError, match=r"^concurrency must be an int"):
+            Workflows.run_many("w", [], concurrency=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["ex_1", b"ex_1", {"a": 1}, 5, None])
+def test_one_thing_is_not_many(wrong: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"^execution_ids must be a list or another iterable of ids, not"
+    ):
+        Executions.wait_many(wrong)
+    with pytest.raises(
+        TypeError, match=r"^inputs must be a list or another iterable of dicts, not"
+    ):
+        Workflows.run_many("w", wrong)
+
+
+@pytest.mark.parametrize("bad", ["", "..", 5, None, []])
+def test_a_bad_id_among_many_is_refused_at_once(bad: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="execution_id"):
+        Executions.wait_many(["a", bad])

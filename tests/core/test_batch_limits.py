@@ -1,0 +1,196 @@
+"""The limits of a key, which hold for a whole batch: its headers, a 429, and a spent day."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+import pytest
+from batch_steps import (
+    DAY_SPENT,
+    EPOCH,
+    NEARLY_SPENT,
+    asked,
+    errors,
+    running,
+    says,
+    starts,
+    until_asked,
+    waiting,
+)
+from stepping import an_envelope, an_error
+
+from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
+from flowmaestro_core.errors import RateLimitError
+from flowmaestro_core.executions.starts import PAUSE_AFTER_REFUSAL
+
+
+def test_a_429_holds_everything_back() -> None:
+    wait = waiting("a", "b")
+    assert wait.replies(429, headers={"Retry-After": "70"}) == Wait(70.0)
+    assert isinstance(wait.waits(), Send)
+    assert asked(wait) == "b"
+
+
+def test_a_429_that_does_not_fit_ends_all_that_it_does_not_fit_into() -> None:
+    wait = waiting("a", "b", "c", timeout=60.0)
+    says(wait, "completed")
+    wait.takes()
+    wait.replies(429, headers={"Retry-After": "61"})
+    assert wait.takes_all() == Done(None)
+    assert [error.execution_id for error in errors(wait)] == ["b", "c"]
+    assert all(isinstance(error, RateLimitError) for error in errors(wait))
+    assert all(error.retry_after == 61.0 for error in errors(wait))
+    assert len(wait.sent) == 2
+
+
+def test_those_that_have_the_time_wait_it_out() -> None:
+    run = running([{}, {}], timeout=60.0)
+    starts(run, "a")
+    run.replies(202, an_envelope({"execution_id": "b"}), after=20.0)
+    assert asked(run) == "a"
+    assert isinstance(run.replies(429, headers={"Retry-After": "50"}).item.error, RateLimitError)
+    assert run.takes() == Wait(50.0)
+    run.waits()
+    assert asked(run) == "b"
+    says(run, "completed")
+    assert run.takes() == Done(None)
+
+
+def test_a_spent_day_ends_everything_at_once() -> None:
+    wait = waiting("a", "b", "c")
+    wait.replies(429, an_error("rate_limit_exceeded", window="day", retry_after=5))
+    assert wait.takes_all() == Done(None)
+    assert [error.execution_id for error in errors(wait)] == ["a", "b", "c"]
+    assert len({id(error) for error in errors(wait)}) == 3
+    assert len(wait.sent) == 1
+
+
+def test_a_429_without_a_time_is_asked_again_in_its_turn() -> None:
+    wait = waiting("a", "b")
+    wait.replies(429)
+    assert asked(wait) == "b"
+
+
+def test_a_nearly_spent_window_is_spread_over_all_requests() -> None:
+    wait = waiting("a", "b")
+    assert says(wait, "running", **NEARLY_SPENT) == Wait(5.0)
+    wait.waits()
+    assert asked(wait) == "b"
+    run = running([{}, {}])
+    assert starts(run, "a", **NEARLY_SPENT) == Wait(5.0)
+    run.waits()
+    assert asked(run) == "execute"
+
+
+def test_the_end_does_not_wait_for_the_rate_limit() -> None:
+    run = running(iter([{}]))
+    starts(run, "a")
+    until_asked(run)
+    says(run, "completed", **NEARLY_SPENT)
+    assert run.takes() == Done(None)
+
+
+def test_waking_too_early_is_no_reason_to_ask() -> None:
+    wait = waiting("a")
+    wait.replies(429, headers={"Retry-After": "9"})
+    assert wait.waits(after=4.0) == Wait(5.0)
+
+
+def test_a_start_that_was_throttled_is_put_off_as_long_as_there_is_time() -> None:
+    run = running([{}], timeout=200.0)
+    assert run.replies(429, headers={"Retry-After": "90"}) == Wait(90.0)
+    run.waits()
+    assert run.replies(429, headers={"Retry-After": "90"}) == Wait(90.0)
+    run.waits()
+    run.replies(429, headers={"Retry-After": "90"})
+    assert isinstance(run.error, RateLimitError)
+    assert len({request.headers["idempotency-key"] for request in run.sent}) == 1
+
+
+def test_a_throttled_start_without_a_time_is_put_off_too() -> None:
+    run = running([{}], options={"max_retries": 0})
+    assert run.replies(429) == Wait(PAUSE_AFTER_REFUSAL)
+    run.waits()
+    starts(run, "a")
+    until_asked(run)
+    says(run, "completed")
+    assert run.takes() == Done(None)
+
+
+def test_a_throttled_start_is_not_tried_sooner_than_a_backoff_would() -> None:
+    """`retry-after-ms: 1` without retries once made 20,000 POSTs in 20 s."""
+    run = running([{}], timeout=20.0, options={"max_retries": 0})
+    while not isinstance(run.action, Fail):
+        run.replies(429, headers={"retry-after-ms": "1"})
+        until_asked(run)
+    assert isinstance(run.error, RateLimitError)
+    assert len(run.sent) <= 21
+
+
+@pytest.mark.parametrize(
+    "refusal", [{"headers": {"Retry-After": "30"}}, {"body": DAY_SPENT}], ids=["pause", "day"]
+)
+def test_a_key_that_is_refused_for_too_long_ends_new_starts(refusal: Dict[str, Any]) -> None:
+    run = running([{}] * 3, timeout=10.0)
+    run.replies(429, **refusal)
+    assert isinstance(run.error, RateLimitError)
+    assert run.error.retry_after in (30.0, 5)
+    assert (run.items, len(run.sent)) == ([], 1)
+
+
+@pytest.mark.parametrize(("seconds", "fits"), [("100", True), ("400", False), ("9" * 10, False)])
+def test_a_pause_is_too_long_only_where_there_is_no_time_for_it(seconds: str, fits: bool) -> None:
+    run = running([{}, {}], timeout=300.0)
+    run.replies(429, headers={"Retry-After": seconds})
+    if fits:
+        assert run.action == Wait(100.0)
+    else:
+        assert run.error.gave_up == "the server asks to wait longer than there is time for"
+
+
+def test_what_runs_is_asked_for_while_the_key_is_refused_for_too_long() -> None:
+    run = running([{}, {}], timeout=30.0)
+    starts(run, "a")
+    run.replies(429, headers={"Retry-After": "3600"})
+    says(until_asked(run), "completed")
+    assert run.now < 1002.0
+    run.takes()
+    assert isinstance(run.error, RateLimitError)
+
+
+def test_a_spent_window_puts_off_no_last_question() -> None:
+    wait = waiting("a", "b", timeout=30.0)
+    spent = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "Date": EPOCH}
+    says(wait, "running", **spent, **{"X-RateLimit-Reset": str(784111777 + 7200)})
+    while not isinstance(wait.action, Done):
+        if isinstance(wait.action, Send):
+            says(wait, "running", **spent, **{"X-RateLimit-Reset": str(784111777 + 7200)})
+        else:
+            wait.takes() if isinstance(wait.action, Emit) else wait.waits()
+    assert wait.now == pytest.approx(1030.0)
+    assert [type(error) for error in errors(wait)] == [TimeoutError, TimeoutError]
+
+
+def test_a_start_whose_turn_passes_in_a_spent_window_is_not_made() -> None:
+    run = running([{}, {}], timeout=30.0, concurrency=1)
+    spent = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "Date": EPOCH}
+    starts(run, "a", **spent, **{"X-RateLimit-Reset": str(784111777 + 7200)})
+    assert run.waits().request.method == "GET"
+    says(run, "completed")
+    run.takes()
+    assert run.action == Wait(pytest.approx(30.0))
+    run.waits()
+    (error,) = errors(run)
+    assert isinstance(error, TimeoutError)
+    assert run.takes() == Done(None)
+
+
+def test_a_refused_key_starts_again_after_the_pause() -> None:
+    run = running([{}, {}], timeout=10.0, concurrency=1)
+    starts(run, "a")
+    assert says(until_asked(run), "completed").item.execution_id == "a"
+    run.takes()
+    run.replies(429, headers={"Retry-After": "9"})
+    starts(until_asked(run), "b")
+    assert says(until_asked(run), "completed").item.execution_id == "b"
+    assert run.takes() == Done(None)

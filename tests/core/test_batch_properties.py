@@ -1,0 +1,132 @@
+"""A batch, whatever happens: its table is true, and no start goes out twice."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from typing import Any, Iterator, List, Optional, Set
+
+from batch_steps import NEARLY_SPENT, stepping
+from hypothesis import strategies as st
+from journals import Journaled
+from properties import MachineProperties, collected, json_values, responses
+from stepping import (
+    Possibilities,
+    Report,
+    Stepper,
+    a_response,
+    an_envelope,
+    assert_table_is_true,
+    may_have_acted,
+    wander,
+)
+
+from flowmaestro_core.actions import Fail, Send
+from flowmaestro_core.errors import RateLimitError
+from flowmaestro_core.executions.batch import BatchMachine
+from flowmaestro_core.executions.settling import LookUpMachine
+from flowmaestro_core.executions.starts import POINTLESS
+from flowmaestro_core.resources.executions import Executions
+from flowmaestro_core.resources.workflows import Workflows
+
+STARTED = a_response(202, an_envelope({"execution_id": "ex_1", "status": "pending"}))
+REPLIES = (
+    *(a_response(200, an_envelope({"status": status})) for status in ("running", "completed")),
+    STARTED,
+    a_response(302, headers={"Location": "/x"}),
+    a_response(404),
+    a_response(429, headers={"Retry-After": "15"}),
+    a_response(429, headers={"Retry-After": "400"}),
+    a_response(500),
+    a_response(200, an_envelope({"status": "running"}), NEARLY_SPENT),
+)
+PAGE = a_response(200, {"data": [{"id": "ex_1", "inputs": {}}], "pagination": {"has_next": True}})
+LAST_PAGE = a_response(200, {"data": [{"id": "ex_2", "inputs": {}, "created_at": "2020-01-01"}]})
+
+
+def mixed() -> List[Any]:
+    return [{}, {"a": {1}}, {}, {}, {}]
+
+
+def test_the_table_is_true() -> None:
+    world: Any = Possibilities((*REPLIES, STARTED, STARTED, STARTED))
+    wanders = [
+        wander(make, world, walks=walks)
+        for walks, make in (
+            (30, lambda: stepping(Executions.wait_many(["a", "b"], timeout=20.0))),
+            (30, lambda: stepping(Executions.wait_many([], timeout=20.0))),
+            (30, lambda: stepping(Workflows.run_many("w", mixed(), concurrency=2, timeout=20.0))),
+            (120, lambda: stepping(Workflows.run_many("w", mixed()[1:], on_start=print))),
+            (30, lambda: stepping(Workflows.run_many("w", mixed()[2:], timeout=20.0))),
+        )
+    ]
+    few = Journaled((STARTED, *REPLIES[:2]))
+    rare = Journaled((*REPLIES, *[STARTED] * 3, *[LAST_PAGE] * 3))
+    doubted = partial(rare.journaling, rows=[{}], on_unknown="start", settle_after=0.2)
+    journaled: List[Any] = [
+        (partial(few.journaling, rows=mixed(), settle_after=1.0), few, 400),
+        (doubted, rare, 400),
+    ]
+    for page, more in itertools.product(
+        (PAGE, LAST_PAGE),
+        (
+            {"rows": mixed(), "settle_after": 1.0},
+            {"rows": [{}], "settle_after": 30.0},
+            {"rows": [{}], "on_unknown": "start", "settle_after": 0.2},
+            {"rows": []},
+            {"rows": [{"a": {1}}] * 16 + [{}]},
+        ),
+    ):
+        world = Journaled((*REPLIES, *[STARTED] * 3, *[page] * 3))
+        journaled.append((partial(world.journaling, **more), world, 30))
+    for machine in (BatchMachine, LookUpMachine):
+        walks = [wander(make, world, walks=walks, steps=60) for make, world, walks in journaled]
+        assert_table_is_true(machine, *walks, *(wanders if machine is BatchMachine else ()))
+
+
+class BatchProperties(MachineProperties):
+    """No start goes out again once it may have worked; inputs are read only as there is room."""
+
+    concurrency = 2
+    responses = responses(
+        st.one_of(
+            st.sampled_from([reply.body for reply in REPLIES[:3]]),
+            json_values.map(lambda value: a_response(body=an_envelope(value)).body),
+        )
+    )
+
+    def make(self) -> Stepper:
+        self.read = 0
+        self.acted: Set[Optional[str]] = set()
+        return stepping(
+            Workflows.run_many("w", self.inputs(), concurrency=self.concurrency, timeout=30.0)
+        )
+
+    def inputs(self) -> Iterator[Any]:
+        for given in itertools.cycle([{}, {"a": {1}}, {"b": 2}]):
+            self.read += 1
+            yield given
+
+    def happens(self, event: str, *args: Any, after: Optional[float], jitter: float) -> None:
+        if self.starting() and may_have_acted(Report(event, args)):
+            self.acted.add(self.starting())
+        super().happens(event, *args, after=after, jitter=jitter)
+        assert self.starting() not in self.acted
+
+    def starting(self) -> Optional[str]:
+        """The idempotency key of the start that is under way."""
+        action = self.stepper.action
+        if isinstance(action, Send) and action.request.method == "POST":
+            return action.request.headers["idempotency-key"]
+        return None
+
+    def check(self) -> None:
+        assert self.read <= len(self.stepper.items) + self.concurrency + 1
+        indexes = [item.index for item in self.stepper.items]
+        assert len(set(indexes)) == len(indexes)
+        if isinstance(self.stepper.action, Fail):
+            pointless = (*POINTLESS, RateLimitError)
+            assert isinstance(self.stepper.error, pointless)
+
+
+TestBatchProperties = collected(BatchProperties)
