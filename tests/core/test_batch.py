@@ -24,9 +24,11 @@ from stepping import an_envelope
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import (
     AuthenticationError,
+    ConnectionError,
     InsufficientCreditsError,
     NotFoundError,
     ServerError,
+    TimeoutError,
     ValidationError,
 )
 from flowmaestro_core.http.messages import Phase

@@ -20,7 +20,7 @@ from batch_steps import (
 from stepping import an_envelope, an_error
 
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
-from flowmaestro_core.errors import RateLimitError
+from flowmaestro_core.errors import RateLimitError, TimeoutError
 from flowmaestro_core.executions.starts import PAUSE_AFTER_REFUSAL
 
 
