@@ -10,6 +10,7 @@ from flowmaestro_core.actions import Action, Done, Emit, Fail, Record, Wait
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.executions.in_flight import refused_for
 from flowmaestro_core.executions.outcome import (
     AsyncRunOutcomes,
     BatchProgress,
@@ -148,7 +149,7 @@ class BatchMachine(_Told):
         "ready": {"start": ("recording", "starting", "asking", "emitting", "done")},
         "recording": {"recorded": (*_ON, "anchoring", "dating", "done", "failed")},
         "anchoring": {
-            "response_received": ("anchoring", "recording"),
+            "response_received": ("anchoring", "recording", "pausing"),
             "transport_failed": ("recording",),
         },
         "starting": {
@@ -156,7 +157,7 @@ class BatchMachine(_Told):
             "transport_failed": ("recording", "asking", "pausing", "emitting", "dating"),
         },
         "asking": {"response_received": _ON, "transport_failed": _ON},
-        "pausing": {"waited": (*_ON, "looking")},
+        "pausing": {"waited": (*_ON, "anchoring", "looking")},
         "emitting": {"emitted": (*_ON, "anchoring", "dating", "done", "failed")},
         "dating": {"recorded": ("pausing", "looking")},
         "looking": {
@@ -225,7 +226,7 @@ class BatchMachine(_Told):
             known.answered(outcome, now)
         elif self.state == "looking":
             known.looked_up(outcome, now)
-        elif self.state == "anchoring":
+        elif self.state == "anchoring" and not _is_refused(outcome):
             known.ledger.anchor(_first_id(reply))
         elif isinstance(outcome, Done):
             known.started(outcome.value, now)
@@ -323,6 +324,11 @@ class BatchMachine(_Told):
             return self._fail(ending)
         self.state = "failed"
         raise ending  # the caller's own
+
+
+def _is_refused(outcome: Union[Done, Fail]) -> bool:
+    """Whether a call has ended with a 429, which is about the key: the others would, too."""
+    return isinstance(outcome, Fail) and refused_for(outcome.error) is not None
 
 
 def _reply_of(outcome: Union[Done, Fail]) -> Optional[Reply[Any]]:

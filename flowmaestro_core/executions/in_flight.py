@@ -124,8 +124,7 @@ class InFlight:
         for flight in ended:
             flight.ticket = 0
             del self.flights[flight.row.index]
-        if self.flights:
-            self.hold(pause, now)
+        self.hold(pause, now)
         return [(flight.row, flight.state.give_up(copy.copy(error))) for flight in ended]
 
     def _queue(self, flight: Flight, ask_at: float) -> None:

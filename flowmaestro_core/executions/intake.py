@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flowmaestro_core.errors import ValidationError
@@ -19,7 +21,7 @@ AHEAD = 16
 LOOK_AHEAD = 4
 """Of an ordered batch: how many rows per place in flight may be ahead of the one awaited."""
 LARGEST_BACKLOG = 1024
-"""Rows to be started that are kept while those that the journal knows are still being read."""
+"""Of an iterator: rows to be started that are kept while those that the journal knows are read."""
 
 
 class Intake:
@@ -30,6 +32,7 @@ class Intake:
     ) -> None:
         self._fresh_for = fresh_for(batch.journal.settle_after) if batch.journal else 0.0
         self._look_ahead = LOOK_AHEAD * batch.concurrency if batch.ordered else None
+        self._most = math.inf if isinstance(batch.inputs, Sequence) else LARGEST_BACKLOG
         self._source = source
         self._ledger = ledger
         self._starts = starts
@@ -61,7 +64,7 @@ class Intake:
     def _may_read(self) -> bool:
         ahead = self._source.read - self._outbox.next_index
         near = self._look_ahead is None or ahead < self._look_ahead
-        return near and len(self._starts.backlog) < LARGEST_BACKLOG
+        return near and len(self._starts.backlog) < self._most
 
     def _announce(self) -> bool:
         """Make the next rows ready to be started; whether there were any."""

@@ -68,7 +68,7 @@ class Ledger:
     def read(self) -> None:
         """Read the next rows, to be looked up."""
         self._read(self._source, digested=self._digests_rows)
-        if self._source.exhausted:
+        if not self._chunk:
             self._refuse_missing(self._source)
 
     def check(self, source: RowSource) -> None:
@@ -102,6 +102,8 @@ class Ledger:
                 raise _mismatch(f"inputs[{row.index}] is not what the journal has{_of(row)}")
         if self.checking is not None:
             return []
+        if chunk and self._source.exhausted:
+            self._refuse_missing(self._source)
         self._met += len(chunk if self.plan and self.plan.key is None else found)
         return [(row, found.get(row.key)) for row in chunk]
 
@@ -120,11 +122,11 @@ class Ledger:
 
     def _refuse_missing(self, source: RowSource) -> None:
         """The rows are at their end: so must be the journal."""
-        known = self._known or 0
-        if self.plan is not None and self.plan.key is None and source.read < known:
-            raise _mismatch(
-                f"it has inputs[{known - 1}], and these rows end with inputs[{source.read - 1}]"
-            )
+        known, read = self._known or 0, source.read
+        by_index = self.plan is not None and self.plan.key is None
+        if by_index and read < known and source.broken is None:
+            end = f"these rows end with inputs[{read - 1}]" if read else "there are no rows"
+            raise _mismatch(f"it has inputs[{known - 1}], and {end}")
 
 
 def _of(row: Row) -> str:

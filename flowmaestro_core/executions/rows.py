@@ -107,13 +107,14 @@ class RowSource:
         Raises `ValidationError` (code `invalid_input`), naming the row.
         """
         try:
-            row.call = call = cast("Build", self.build)(row.inputs)
-        except (TypeError, ValueError) as cause:
-            message = f"inputs[{row.index}] cannot be sent: {cause}"
+            row.call = cast("Build", self.build)(row.inputs)
+            row.digest = digest_of(row.call.body)
+        except Exception as cause:  # of a mapping of the caller's own, too
+            said = cause if isinstance(cause, (TypeError, ValueError)) else repr(cause)
+            message = f"inputs[{row.index}] cannot be sent: {said}"
             error = ValidationError(message, "invalid_input")
             error.status_code = None  # nothing was sent, so nobody answered
             raise error from cause
-        row.digest = digest_of(call.body)
 
     def _key_of(self, index: int, inputs: Any, key: Callable[[Any], Key]) -> Key:
         made = key(inputs)

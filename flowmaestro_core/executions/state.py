@@ -218,7 +218,8 @@ class BatchState:
 
     def _missed(self, row: Row, error: FlowMaestroError) -> None:
         self.outbox.put(row.outcome(error=error))
-        if isinstance(error, (AuthenticationError, AuthorizationError)) or asks_for_tomorrow(error):
+        too_long = (refused_for(error) or 0.0) > self._batch.timeout
+        if too_long or isinstance(error, (AuthenticationError, AuthorizationError)):
             self.stop(error)
 
     def _ended(self, row: Row, execution: Execution) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import UserDict
 from typing import Any, Dict, Iterator, List
 
 import pytest
@@ -299,6 +300,19 @@ def test_a_bad_input_is_named_in_its_turn(bad: Any) -> None:
     says(until_asked(run), "completed")
     assert run.takes() == Done(None)
     assert [item.index for item in run.items] == [0, 1, 2]
+
+
+def test_a_mapping_that_raises_is_an_error_of_its_row() -> None:
+    class Broken(UserDict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            raise LookupError("mine")
+
+    run = running([Broken(a=1), {}], concurrency=1)
+    assert isinstance(errors(run)[0], ValidationError)
+    assert "inputs[0] cannot be sent: LookupError('mine')" in str(errors(run)[0])
+    assert isinstance(errors(run)[0].__cause__, LookupError)
+    run.takes()
+    starts(run, "b")
 
 
 def test_what_the_callers_iterator_raises_is_the_callers() -> None:

@@ -10,7 +10,12 @@ from stepping import Stepper, a_context, an_envelope
 
 from flowmaestro_core.actions import Done, Emit, Fail, Record, Send, Wait
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import AuthenticationError, JournalError, StartUnknownError
+from flowmaestro_core.errors import (
+    AuthenticationError,
+    JournalError,
+    RateLimitError,
+    StartUnknownError,
+)
 from flowmaestro_core.executions.pace import Pace
 from flowmaestro_core.executions.records import digest_of
 from flowmaestro_core.http.messages import Phase, Request
@@ -58,8 +63,7 @@ class World:
         if own == "lost":
             stepper.fails(Phase.MAYBE_PROCESSED)
         elif own is not None:
-            status, body = own
-            stepper.replies(status, body)
+            stepper.replies(*own)
         elif request.method == "POST":
             self.started += 1
             stepper.replies(202, an_envelope({"execution_id": f"ex_{self.started}"}))
@@ -90,6 +94,25 @@ def test_with_a_key_rows_are_known_wherever_they_are() -> None:
     assert world.started == 3
     missing = world.run(iter(ROWS[:1]), key=by_n)
     assert indexes(missing) == [0]
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [("20", True), ("", True), ("400", False)])
+def test_a_429_about_the_newest_execution_holds_the_starts_back(seconds: str, waits: bool) -> None:
+    """It is asked for before the first start, which the key is refused for, too."""
+    world = World()
+    headers = {"Retry-After": seconds} if seconds else {}
+    answers: Iterator[Any] = iter([(429, None, headers)])
+    run = world.run(ROWS, lambda it: next(answers, None))
+    assert [request.method for request in run.sent][:3] == (
+        ["GET", "GET", "POST"] if waits else ["GET"]
+    )
+    if waits:
+        assert Wait(float(seconds or 1)) in run.trace
+        assert world.journal.anchor == "old"
+        assert len(run.items) == 3
+    else:
+        assert isinstance(run.error, RateLimitError)
+        assert run.error.retry_after == 400.0
 
 
 @pytest.mark.parametrize("kind", [list, iter])
@@ -123,6 +146,28 @@ def test_other_rows_and_fewer_rows_are_refused(kind: Any) -> None:
     assert world.started == 3
 
 
+@pytest.mark.parametrize("kind", [list, iter])
+@pytest.mark.parametrize("rows", [[{"n": 9}], [{"n": 0}, {"n": 9}], []])
+def test_of_fewer_and_other_rows_the_first_other_one_is_named(kind: Any, rows: List[Any]) -> None:
+    world = World()
+    world.run(ROWS)
+    found = world.run(kind(rows)).error
+    assert isinstance(found, JournalError)
+    named = f"inputs[{len(rows) - 1}] is not" if rows else "has inputs[2], and there are no rows"
+    assert named in found.message
+
+
+def test_what_the_iterator_raises_is_no_end_of_the_rows() -> None:
+    def broken() -> Iterator[Any]:
+        yield ROWS[0]
+        raise LookupError("mine")
+
+    world = World()
+    world.run(ROWS)
+    with pytest.raises(LookupError, match="mine"):
+        world.run(broken())
+
+
 def test_many_rows_are_looked_up_in_chunks() -> None:
     world = World()
     rows = [{"n": n} for n in range(600)]
@@ -141,6 +186,15 @@ def test_a_row_that_cannot_be_sent_is_no_part_of_the_journal() -> None:
         outcomes = {item.index: item.ok for item in world.run(rows).items}
         assert outcomes == {0: True, 1: False, 2: True}
     assert set(world.journal.rows) == {0, 2}
+
+
+def test_rows_that_have_ended_come_first_however_many_are_new() -> None:
+    world = World(keyed=True)
+    rows = [{"n": n} for n in range(1100)]
+    world.run(rows[-1:], key=by_n)
+    again = world.run(rows, lambda it: (422, None) if is_start(it) else None, key=by_n)
+    assert again.items[0].replayed
+    assert indexes(again) == [1099, *range(1099)]
 
 
 def test_what_was_refused_may_have_other_contents_the_next_time() -> None:

@@ -194,3 +194,31 @@ def test_a_refused_key_starts_again_after_the_pause() -> None:
     starts(until_asked(run), "b")
     assert says(until_asked(run), "completed").item.execution_id == "b"
     assert run.takes() == Done(None)
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_poll_that_is_refused_for_longer_than_timeout_ends_new_starts(runs: int) -> None:
+    """As a start that is refused so: the refusal is about the key."""
+    run = running([{}] * 9, timeout=30.0, concurrency=runs)
+    for number in range(runs):
+        starts(run, f"ex_{number}")
+    until_asked(run)
+    run.replies(429, headers={"Retry-After": "3600"})
+    assert run.takes_all() == Fail(run.error)
+    assert isinstance(run.error, RateLimitError)
+    assert run.error.retry_after == 3600.0
+    assert len(run.items) == len(errors(run)) == runs
+    assert sum(request.method == "POST" for request in run.sent) == runs
+
+
+def test_a_poll_that_is_refused_for_less_holds_back_the_next_start() -> None:
+    run = running([{}, {}], timeout=30.0, concurrency=1)
+    starts(run, "a")
+    while run.now < 1020.0:
+        says(until_asked(run), "running")
+    until_asked(run)
+    run.replies(429, headers={"Retry-After": "25"})
+    assert isinstance(errors(run)[0], RateLimitError)
+    assert run.takes() == Wait(pytest.approx(25.0))
+    run.waits()
+    starts(run, "b")
