@@ -152,7 +152,7 @@ def faults(session: nox.Session) -> None:
 def chaos(session: nox.Session) -> None:
     """Ten thousand operations on a hostile network; `-- --seed 2` for another plan."""
     session.install("--editable", ".[test]")
-    session.run("python", "tests/chaos/harness/chaos.py", *session.posargs)
+    session.run("python", "-m", "tests.harness.chaos.soak", *session.posargs)
 
 
 @nox.session(python=sorted({FLOOR, NEWEST} & set(INSTALLED)))
@@ -188,7 +188,7 @@ def runtimes(session: nox.Session) -> None:
 def batches(session: nox.Session) -> None:
     """Twenty batches of 2,000 rows, each killed three times; `-- SEED ROWS` for one."""
     session.install("--editable", ".[test]")
-    session.run("python", "tests/batches/harness/dying_batch.py", *session.posargs)
+    session.run("python", "-m", "tests.harness.batches.dying_batch", *session.posargs)
 
 
 @nox.session(python=NEWEST)
@@ -202,7 +202,7 @@ def dask(session: nox.Session) -> None:
 def fuzz(session: nox.Session) -> None:
     """A hundred thousand damaged replies; `-- --seed 2` for others."""
     session.install("--editable", ".[test]")
-    session.run("python", "tests/fuzz/harness/fuzz.py", *session.posargs)
+    session.run("python", "-m", "tests.harness.fuzz.soak", *session.posargs)
 
 
 def build_site(session: nox.Session) -> None:
@@ -276,8 +276,8 @@ def pyodide(session: nox.Session) -> None:
     for what in (("--no-deps", "."), ("anyio",)):  # the other dependencies are for sockets
         session.run("pip", "install", "--quiet", "--upgrade", "--target", site, *what)
     session.run("npm", "install", "--silent", "--prefix", str(folder), "pyodide", external=True)
-    outside = "tests/transports/harness/pyodide_outside.py"
-    session.run("python", outside, str(folder / "node_modules"), site)
+    outside = "tests.harness.transports.pyodide_outside"
+    session.run("python", "-m", outside, str(folder / "node_modules"), site)
 
 
 def absent(session: nox.Session) -> None:

@@ -11,6 +11,8 @@ from typing import Callable
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest.register_assert_rewrite("tests.harness")
+
 settings.register_profile(
     "patient",
     settings.default,

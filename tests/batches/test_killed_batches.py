@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-from dying_batch import killed_and_finished
+
+from tests.harness.batches.dying_batch import killed_and_finished
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is for POSIX")
 

@@ -10,18 +10,18 @@ from typing import Any, Callable, ClassVar, Dict, List
 
 import anyio
 import pytest
-from chaos import lanes
-from chaos_claims import Refused
-from chaos_clients import STACKS
-from chaos_lane import Lane, Report, run_lane
-from chaos_ledger import Ledger, LedgerFake
-from chaos_plan import plan
 
 from flowmaestro import ConnectionError, FlowMaestroClient
 from flowmaestro.testing import MemoryTransport
 from flowmaestro_core.errors import Attempt
 from flowmaestro_core.http.messages import Headers, Phase, Response, TransportFailure
 from flowmaestro_transports import AnyioTransport, RequestsTransport
+from tests.harness.chaos.claims import Refused
+from tests.harness.chaos.clients import STACKS
+from tests.harness.chaos.ledger import Ledger, LedgerFake
+from tests.harness.chaos.plan import plan
+from tests.harness.chaos.soak import lanes
+from tests.harness.chaos.trial import Lane, Report, run_lane
 
 OPERATIONS = 100
 """Of each transport, half of them under TLS."""
@@ -190,7 +190,7 @@ def test_a_mixed_up_reply_is_caught() -> None:
 
 
 def test_a_leaked_socket_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chaos_lane.SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr("tests.harness.chaos.trial.SETTLE_SECONDS", 1.0)
     leaked = violations_of(OpeningSockets).leaked
     while OpeningSockets.left:
         OpeningSockets.left.pop().close()
@@ -198,11 +198,11 @@ def test_a_leaked_socket_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_stream_that_is_left_open_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chaos_lane.SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr("tests.harness.chaos.trial.SETTLE_SECONDS", 1.0)
     leaked = violations_of(KeepingStreams, "anyio/asyncio").leaked
     assert any("event streams are left open" in found for found in leaked)
 
 
 def test_an_operation_without_an_answer_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chaos_lane.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("tests.harness.chaos.trial.ANSWER_SECONDS", 0.2)
     assert violations_of(Forgetful, "anyio/trio", 24).unanswered

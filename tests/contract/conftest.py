@@ -1,17 +1,12 @@
-"""The harness on the import path, and the grid of the contract's blocks at the end of a session."""
+"""The grid of the contract's blocks at the end of a session."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any, List
 
 import pytest
 
-# Sibling modules cannot be imported under pytest's importlib mode.
-sys.path.append(str(Path(__file__).with_name("harness")))
-
-from contract_grid import CELL, Grid
+from tests.harness.contract.grid import CELL, Grid
 
 _GRID = pytest.StashKey[Grid]()
 

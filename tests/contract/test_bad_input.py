@@ -8,7 +8,6 @@ import re
 from typing import Any, Callable, List, Tuple, Type
 
 import pytest
-from contract_clients import KEY, KINDS, ask, nothing_is_sent
 
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
 from flowmaestro_core.resources import (
@@ -20,6 +19,7 @@ from flowmaestro_core.resources import (
     Webhooks,
     Workflows,
 )
+from tests.harness.contract.clients import KEY, KINDS, ask, nothing_is_sent
 
 RESOURCES = {
     "agents": Agents,

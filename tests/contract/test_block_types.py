@@ -8,8 +8,9 @@ import textwrap
 from typing import List
 
 import pytest
-from contract_blocks import CLIENTS, Block, blocks, is_coroutine
-from contract_checkers import Complaint, mypy, pyright
+
+from tests.harness.contract.blocks import CLIENTS, Block, blocks, is_coroutine
+from tests.harness.contract.checkers import Complaint, mypy, pyright
 
 BLOCKS = blocks()
 CHECKERS = {"mypy": mypy, "pyright": pyright}

@@ -16,12 +16,22 @@ from types import CodeType
 from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
-from contract_blocks import CLIENTS, Block, blocks, is_coroutine
-from contract_expectations import EXPECTED, SILENT, Expected, Names
-from contract_grid import AS_IS, NOT_APPLICABLE, REWRITTEN
-from contract_lanes import AWAITING, BLOCKING, KEY, LANES, SPEED, Lane, WatchedFake, World, in_loop
 
 import flowmaestro
+from tests.harness.contract.blocks import CLIENTS, Block, blocks, is_coroutine
+from tests.harness.contract.expectations import EXPECTED, SILENT, Expected, Names
+from tests.harness.contract.grid import AS_IS, NOT_APPLICABLE, REWRITTEN
+from tests.harness.contract.worlds import (
+    AWAITING,
+    BLOCKING,
+    KEY,
+    LANES,
+    SPEED,
+    Lane,
+    WatchedFake,
+    World,
+    in_loop,
+)
 
 BLOCKS = blocks()
 

@@ -7,12 +7,12 @@ import random
 from typing import Any, List
 
 import pytest
-from contract_clients import KEY, KINDS, ask
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import Quiet, ScriptedTransport
 from flowmaestro_core.http.messages import Headers, Request, Response, ResponseHead
 from flowmaestro_transports.contract import OpenResponse
+from tests.harness.contract.clients import KEY, KINDS, ask
 
 
 class Refusing:

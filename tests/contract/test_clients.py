@@ -7,9 +7,6 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from unittest.mock import MagicMock
 
 import pytest
-from contract_clients import KEY, KINDS, Listener, ask, nothing_is_sent
-from contract_lanes import AWAITING, Lane, WatchedFake, World, in_loop
-from contract_lanes import KEY as SEEDED_KEY
 
 from flowmaestro import (
     AsyncFlowMaestroClient,
@@ -28,6 +25,9 @@ from flowmaestro.testing import (
 )
 from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
+from tests.harness.contract.clients import KEY, KINDS, Listener, ask, nothing_is_sent
+from tests.harness.contract.worlds import AWAITING, Lane, WatchedFake, World, in_loop
+from tests.harness.contract.worlds import KEY as SEEDED_KEY
 
 
 @pytest.fixture(params=KINDS)

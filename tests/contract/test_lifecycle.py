@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
-from contract_lanes import in_loop
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import (
@@ -31,6 +30,7 @@ from flowmaestro_transports import (
 )
 from flowmaestro_transports.defaults import DefaultAsyncTransport, DefaultTransport
 from flowmaestro_transports.functions import AsyncFunctionTransport, FunctionTransport
+from tests.harness.contract.worlds import in_loop
 
 BLOCKING = [SocketTransport, RequestsTransport, DefaultTransport]
 AWAITING = [

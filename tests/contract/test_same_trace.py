@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
-from contract_lanes import KEY, in_loop
-from contract_recorder import AsyncRecorder, Entry, Recorder, Trace
-from contract_script import Line, Script, ScriptedFake, line, scripted_server, stream
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError
 from flowmaestro.testing import AsyncMemoryTransport, MemoryTransport
@@ -26,6 +23,9 @@ from flowmaestro_transports import (
     SocketTransport,
 )
 from flowmaestro_transports.functions import as_async_transport, as_transport
+from tests.harness.contract.recorder import AsyncRecorder, Entry, Recorder, Trace
+from tests.harness.contract.script import Line, Script, ScriptedFake, line, scripted_server, stream
+from tests.harness.contract.worlds import KEY, in_loop
 
 A_TRANSPORTS_OWN = {b"host", b"user-agent", b"connection", b"keep-alive", b"content-length"}
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any, Dict
 
 import pytest
-from stepping import (
+
+from flowmaestro_core.actions import Send
+from flowmaestro_core.errors import ConnectionError, ServerError
+from flowmaestro_core.messages.answer_lookup import AnswerLookup, answer_in
+from flowmaestro_core.resources.threads import Threads
+from tests.harness.core.stepping import (
     Possibilities,
     Stepper,
     a_context,
@@ -14,11 +19,6 @@ from stepping import (
     assert_table_is_true,
     wander,
 )
-
-from flowmaestro_core.actions import Send
-from flowmaestro_core.errors import ConnectionError, ServerError
-from flowmaestro_core.messages.answer_lookup import AnswerLookup, answer_in
-from flowmaestro_core.resources.threads import Threads
 
 CALLS = Threads.send_message_stream("th_1", "Hi")
 

@@ -6,19 +6,6 @@ from dataclasses import replace
 from typing import Any, Callable, Dict, List
 
 import pytest
-from stepping import (
-    KEEPALIVE,
-    Possibilities,
-    Report,
-    Stepper,
-    a_context,
-    a_response,
-    an_envelope,
-    an_error,
-    assert_table_is_true,
-    sse,
-    wander,
-)
 
 from flowmaestro_core.actions import Close, Done, Emit, Read, Send, Wait
 from flowmaestro_core.errors import (
@@ -31,6 +18,19 @@ from flowmaestro_core.messages.answer_stream import AnswerStreamMachine
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.streams.events import MESSAGE_TERMINAL
+from tests.harness.core.stepping import (
+    KEEPALIVE,
+    Possibilities,
+    Report,
+    Stepper,
+    a_context,
+    a_response,
+    an_envelope,
+    an_error,
+    assert_table_is_true,
+    sse,
+    wander,
+)
 
 CALLS = Threads.send_message_stream("th_1", "Hi")
 ANSWER = {"message_id": "m", "thread_id": "th_1", "status": "processing"}

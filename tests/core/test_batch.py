@@ -8,19 +8,6 @@ from collections import UserDict
 from typing import Any, Dict, Iterator, List
 
 import pytest
-from batch_steps import (
-    asked,
-    errors,
-    ids,
-    numbered,
-    running,
-    says,
-    starts,
-    stepping,
-    until_asked,
-    waiting,
-)
-from stepping import an_envelope
 
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import (
@@ -35,6 +22,19 @@ from flowmaestro_core.errors import (
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.batch_steps import (
+    asked,
+    errors,
+    ids,
+    numbered,
+    running,
+    says,
+    starts,
+    stepping,
+    until_asked,
+    waiting,
+)
+from tests.harness.core.stepping import an_envelope
 
 # Waiting for what runs already
 

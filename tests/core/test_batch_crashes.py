@@ -16,8 +16,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from journals import MemoryJournal
-from stepping import Stepper, a_context, a_response, an_envelope, an_error
 
 from flowmaestro_core.actions import Done, Emit, Fail, Record, Send, Wait
 from flowmaestro_core.errors import StartUnknownError
@@ -25,6 +23,8 @@ from flowmaestro_core.executions.batch import RunStarted
 from flowmaestro_core.http.dates import http_date
 from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.journals import MemoryJournal
+from tests.harness.core.stepping import Stepper, a_context, a_response, an_envelope, an_error
 
 SETTLE_AFTER = 60.0
 ROWS = [{"n": n // 2} for n in range(6)]

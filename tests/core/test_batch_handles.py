@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any, List
 
 import pytest
-from batch_steps import EPOCH, asked, numbered, running, says, starts, until_asked
-from stepping import a_context
 
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import AuthenticationError
@@ -14,6 +12,16 @@ from flowmaestro_core.executions.batch import RunStarted
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.batch_steps import (
+    EPOCH,
+    asked,
+    numbered,
+    running,
+    says,
+    starts,
+    until_asked,
+)
+from tests.harness.core.stepping import a_context
 
 
 def test_progress_tells_how_far_the_batch_has_come() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List
 
 import pytest
-from stepping import Stepper, a_context, an_envelope
 
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import RateLimitError, ServerError, TimeoutError
@@ -13,6 +12,7 @@ from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.polling import QUESTION_PATIENCE
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
 MOST_PATIENCE = 8 * QUESTION_PATIENCE
 

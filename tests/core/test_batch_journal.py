@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
-from journals import MemoryJournal
-from stepping import Stepper, a_context, an_envelope
 
 from flowmaestro_core.actions import Done, Emit, Fail, Record, Send, Wait
 from flowmaestro_core.context import Context
@@ -21,6 +19,8 @@ from flowmaestro_core.executions.records import digest_of
 from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.journals import MemoryJournal
+from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
 Answer = Callable[[Request], Any]
 

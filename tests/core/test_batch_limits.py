@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any, Dict
 
 import pytest
-from batch_steps import (
+
+from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
+from flowmaestro_core.errors import RateLimitError, TimeoutError
+from flowmaestro_core.executions.starts import PAUSE_AFTER_REFUSAL
+from tests.harness.core.batch_steps import (
     DAY_SPENT,
     EPOCH,
     NEARLY_SPENT,
@@ -17,11 +21,7 @@ from batch_steps import (
     until_asked,
     waiting,
 )
-from stepping import an_envelope, an_error
-
-from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
-from flowmaestro_core.errors import RateLimitError, TimeoutError
-from flowmaestro_core.executions.starts import PAUSE_AFTER_REFUSAL
+from tests.harness.core.stepping import an_envelope, an_error
 
 
 def test_a_429_holds_everything_back() -> None:

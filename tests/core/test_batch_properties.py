@@ -6,11 +6,19 @@ import itertools
 from functools import partial
 from typing import Any, Iterator, List, Optional, Set
 
-from batch_steps import NEARLY_SPENT, stepping
 from hypothesis import strategies as st
-from journals import Journaled
-from properties import MachineProperties, collected, json_values, responses
-from stepping import (
+
+from flowmaestro_core.actions import Fail, Send
+from flowmaestro_core.errors import RateLimitError
+from flowmaestro_core.executions.batch import BatchMachine
+from flowmaestro_core.executions.settling import LookUpMachine
+from flowmaestro_core.executions.starts import POINTLESS
+from flowmaestro_core.resources.executions import Executions
+from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.batch_steps import NEARLY_SPENT, stepping
+from tests.harness.core.journals import Journaled
+from tests.harness.core.properties import MachineProperties, collected, json_values, responses
+from tests.harness.core.stepping import (
     Possibilities,
     Report,
     Stepper,
@@ -20,14 +28,6 @@ from stepping import (
     may_have_acted,
     wander,
 )
-
-from flowmaestro_core.actions import Fail, Send
-from flowmaestro_core.errors import RateLimitError
-from flowmaestro_core.executions.batch import BatchMachine
-from flowmaestro_core.executions.settling import LookUpMachine
-from flowmaestro_core.executions.starts import POINTLESS
-from flowmaestro_core.resources.executions import Executions
-from flowmaestro_core.resources.workflows import Workflows
 
 STARTED = a_response(202, an_envelope({"execution_id": "ex_1", "status": "pending"}))
 REPLIES = (

@@ -6,8 +6,6 @@ from dataclasses import replace
 from typing import Any, Dict
 
 import pytest
-from calls import EXECUTE, GET, NOT_RETRIED, TRANSIENT, calling, started
-from stepping import Stepper, a_context, an_envelope, an_error
 
 from flowmaestro_core.actions import Fail, Send, Wait
 from flowmaestro_core.defaults import MAX_REPLY_SIZE
@@ -20,6 +18,8 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.http.messages import Phase
+from tests.harness.core.calls import EXECUTE, GET, NOT_RETRIED, TRANSIENT, calling, started
+from tests.harness.core.stepping import Stepper, a_context, an_envelope, an_error
 
 # The request and its reply
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from calls import CANCEL, DELETE, refused_after, started
-from stepping import an_envelope
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.errors import AuthenticationError, ValidationError
 from flowmaestro_core.http.messages import Phase
+from tests.harness.core.calls import CANCEL, DELETE, refused_after, started
+from tests.harness.core.stepping import an_envelope
 
 
 @pytest.mark.parametrize("lost", [None, 500, 502, 408])

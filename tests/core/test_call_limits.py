@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from calls import CANCEL, DELETE, EXECUTE, GET, calling, started
-from stepping import Stepper, a_context, an_envelope
 
 from flowmaestro_core.actions import Fail, Send, Wait
 from flowmaestro_core.calls.call import MAX_REDIRECTS, Call, CallMachine
 from flowmaestro_core.timeouts import Timeout
+from tests.harness.core.calls import CANCEL, DELETE, EXECUTE, GET, calling, started
+from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
 # The budget
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from calls import EXECUTE, GET, NOT_RETRIED, calling, opening
 
 from flowmaestro_core.actions import Close, Done, Fail, Open, Read, Wait
 from flowmaestro_core.calls.call import MAX_OTHER_BODY
@@ -15,6 +14,7 @@ from flowmaestro_core.errors import (
 )
 from flowmaestro_core.http.messages import Phase, ResponseHead
 from flowmaestro_core.policy.retry import RetryPolicy
+from tests.harness.core.calls import EXECUTE, GET, NOT_RETRIED, calling, opening
 
 
 def test_a_stream_is_asked_for_uncompressed_and_its_body_stays_open() -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from calls import CANCEL, DELETE, EXECUTE, GET, calling
 from hypothesis import strategies as st
-from properties import MachineProperties, collected, json_values, responses
-from stepping import Possibilities, Stepper, a_response, an_envelope, assert_table_is_true, wander
 
 from flowmaestro_core.calls.call import MAX_REDIRECTS, CallMachine
 from flowmaestro_core.http.messages import Headers, ResponseHead
+from tests.harness.core.calls import CANCEL, DELETE, EXECUTE, GET, calling
+from tests.harness.core.properties import MachineProperties, collected, json_values, responses
+from tests.harness.core.stepping import (
+    Possibilities,
+    Stepper,
+    a_response,
+    an_envelope,
+    assert_table_is_true,
+    wander,
+)
 
 REPLIES = (
     a_response(200, an_envelope({"status": "cancelled"})),

@@ -12,11 +12,8 @@ from typing import Any, Callable, Dict, Optional
 from urllib.parse import quote
 
 import pytest
-from calls import GET, opening, started
-from followed import THREAD, streaming
 from hypothesis import given
 from hypothesis import strategies as st
-from stepping import Report, Stepper, a_context, an_envelope, an_error
 
 from flowmaestro_core.actions import Fail, Wait
 from flowmaestro_core.errors import AuthenticationError, FlowMaestroError
@@ -27,6 +24,9 @@ from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.resources.webhooks import Webhooks
 from flowmaestro_core.resources.workflows import Workflows
 from flowmaestro_core.streams.event_stream import EventStreamMachine
+from tests.harness.core.calls import GET, opening, started
+from tests.harness.core.followed import THREAD, streaming
+from tests.harness.core.stepping import Report, Stepper, a_context, an_envelope, an_error
 
 KEY = "fm_live_key"  # the key of `a_context`
 OWN = "tell/nobody"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from followed import COMPLETED, CONNECTED, ENDED, EVENTS, RUNNING, THREAD, kinds, opened, streaming
-from stepping import Stepper, a_context, sse
 
 from flowmaestro_core.actions import Close, Done, Emit, Open, Read, Send, Wait
 from flowmaestro_core.errors import (
@@ -18,6 +16,18 @@ from flowmaestro_core.errors import (
     StreamError,
 )
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
+from tests.harness.core.followed import (
+    COMPLETED,
+    CONNECTED,
+    ENDED,
+    EVENTS,
+    RUNNING,
+    THREAD,
+    kinds,
+    opened,
+    streaming,
+)
+from tests.harness.core.stepping import Stepper, a_context, sse
 
 # The plain course
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any, Iterator
 
 import pytest
-from followed import (
+
+from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
+from flowmaestro_core.errors import AuthenticationError, NotFoundError, StreamError, TimeoutError
+from flowmaestro_core.http.messages import Phase, Response
+from flowmaestro_core.policy.stream_times import StreamTimes
+from tests.harness.core.followed import (
     COMPLETED,
     CONNECTED,
     RUNNING,
@@ -16,12 +21,15 @@ from followed import (
     reconnected,
     streaming,
 )
-from stepping import KEEPALIVE, Report, Stepper, a_response, an_envelope, an_error, sse
-
-from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
-from flowmaestro_core.errors import AuthenticationError, NotFoundError, StreamError, TimeoutError
-from flowmaestro_core.http.messages import Phase, Response
-from flowmaestro_core.policy.stream_times import StreamTimes
+from tests.harness.core.stepping import (
+    KEEPALIVE,
+    Report,
+    Stepper,
+    a_response,
+    an_envelope,
+    an_error,
+    sse,
+)
 
 # The two clocks
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from followed import COMPLETED, CONNECTED, ENDED, asked_after, kinds, opened
-from stepping import KEEPALIVE, Stepper, an_envelope, sse
-
 from flowmaestro_core.actions import Close, Done, Read
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.streams.stream import DRAIN_IDLE, DRAIN_MAX
+from tests.harness.core.followed import COMPLETED, CONNECTED, ENDED, asked_after, kinds, opened
+from tests.harness.core.stepping import KEEPALIVE, Stepper, an_envelope, sse
 
 NODE = sse("node:completed", {"nodeId": "n"})
 

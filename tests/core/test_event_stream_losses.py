@@ -7,13 +7,22 @@ from dataclasses import replace
 from typing import Any, Optional
 
 import pytest
-from followed import CONNECTED, ENDED, RUNNING, THREAD, kinds, opened, reconnected, streaming
-from stepping import KEEPALIVE, Stepper, an_error, sse
 
 from flowmaestro_core.actions import Close, Done, Fail, Open, Read, Send, Wait
 from flowmaestro_core.errors import Attempt, ConnectionError, RateLimitError, StreamError
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
+from tests.harness.core.followed import (
+    CONNECTED,
+    ENDED,
+    RUNNING,
+    THREAD,
+    kinds,
+    opened,
+    reconnected,
+    streaming,
+)
+from tests.harness.core.stepping import KEEPALIVE, Stepper, an_error, sse
 
 
 def tried_in_vain(stream: Stepper, status: int = 200) -> Stepper:

@@ -5,10 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Dict, Tuple
 
-from followed import COMPLETED, CONNECTED, ENDED, EVENTS, RUNNING, THREAD, streaming
 from hypothesis import strategies as st
-from properties import MachineProperties, collected, json_values, responses
-from stepping import (
+
+from flowmaestro_core.actions import Done, Emit, Open, Read, Send
+from flowmaestro_core.http.messages import Headers, ResponseHead
+from flowmaestro_core.streams.event_stream import EventStreamMachine
+from tests.harness.core.followed import (
+    COMPLETED,
+    CONNECTED,
+    ENDED,
+    EVENTS,
+    RUNNING,
+    THREAD,
+    streaming,
+)
+from tests.harness.core.properties import MachineProperties, collected, json_values, responses
+from tests.harness.core.stepping import (
     KEEPALIVE,
     Possibilities,
     Stepper,
@@ -19,10 +31,6 @@ from stepping import (
     sse,
     wander,
 )
-
-from flowmaestro_core.actions import Done, Emit, Open, Read, Send
-from flowmaestro_core.http.messages import Headers, ResponseHead
-from flowmaestro_core.streams.event_stream import EventStreamMachine
 
 SSE_HEAD = ResponseHead(200, Headers({"Content-Type": "text/event-stream"}))
 HEADS = (

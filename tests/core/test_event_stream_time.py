@@ -6,8 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from followed import ENDED, EVENTS, RUNNING, THREAD, kinds, streaming
-from stepping import KEEPALIVE, Stepper, a_context, sse
 
 from flowmaestro_core.actions import LEAST_PATIENCE, Close, Emit, Open, Read, Send, Wait
 from flowmaestro_core.errors import StreamError, TimeoutError
@@ -15,6 +13,8 @@ from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.streams.event_stream import EventStreamMachine
+from tests.harness.core.followed import ENDED, EVENTS, RUNNING, THREAD, kinds, streaming
+from tests.harness.core.stepping import KEEPALIVE, Stepper, a_context, sse
 
 # While the server is absent
 

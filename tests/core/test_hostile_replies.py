@@ -16,8 +16,6 @@ from typing import Any, Callable, Iterator, List, Tuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from properties import failures, header_fields, statuses
-from stepping import EVENTS_OF, Report, Stepper, a_context
 
 import flowmaestro_core.resources
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Send, Wait
@@ -29,6 +27,8 @@ from flowmaestro_core.operation import Operation
 from flowmaestro_core.payloads.reply import RateLimit, Reply, asks_for_tomorrow, error_from_response
 from flowmaestro_core.streams.events import event_from_sse, is_garbled_end
 from flowmaestro_core.streams.sse import ServerSentEvent
+from tests.harness.core.properties import failures, header_fields, statuses
+from tests.harness.core.stepping import EVENTS_OF, Report, Stepper, a_context
 
 NAMES = """
     data meta request_id pagination page per_page total_count total_pages has_next has_more

@@ -6,13 +6,13 @@ import math
 from typing import Any, List
 
 import pytest
-from stepping import an_error
 
 from flowmaestro_core.errors import RateLimitError, ServerError, TimeoutError
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.policy.polling import QUESTION_PATIENCE, PollSchedule
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.probe import GRACE, SPENT_DAY_PAUSE, IdleMonitor
+from tests.harness.core.stepping import an_error
 
 SPENT = RateLimit(limit=60, remaining=0, reset_after=40.0)
 

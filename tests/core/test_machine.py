@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Union
 
 import pytest
-from stepping import EVENTS_OF, Report, Stepper, a_context
 
 from flowmaestro_core import actions
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Wait
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.machine import LocalProtocolError, Machine, event
+from tests.harness.core.stepping import EVENTS_OF, Report, Stepper, a_context
 
 
 class Nap(Machine[str]):

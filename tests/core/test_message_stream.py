@@ -6,18 +6,6 @@ from typing import Any, Dict, Optional
 
 import pytest
 from hypothesis import strategies as st
-from properties import MachineProperties, collected, json_values, responses
-from stepping import (
-    KEEPALIVE,
-    Possibilities,
-    Stepper,
-    a_context,
-    a_response,
-    an_envelope,
-    assert_table_is_true,
-    sse,
-    wander,
-)
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.errors import (
@@ -32,6 +20,18 @@ from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
 from flowmaestro_core.messages.message_stream import MessageStreamMachine
 from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.streams.events import MESSAGE_TERMINAL
+from tests.harness.core.properties import MachineProperties, collected, json_values, responses
+from tests.harness.core.stepping import (
+    KEEPALIVE,
+    Possibilities,
+    Stepper,
+    a_context,
+    a_response,
+    an_envelope,
+    assert_table_is_true,
+    sse,
+    wander,
+)
 
 ANSWER = {
     "execution_id": "ex_1",

@@ -6,8 +6,15 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 from hypothesis import strategies as st
-from properties import MachineProperties, collected, json_values, responses
-from stepping import (
+
+from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
+from flowmaestro_core.calls.pages import Pages, PagesMachine
+from flowmaestro_core.errors import NotFoundError, RateLimitError
+from flowmaestro_core.resources.executions import Executions
+from flowmaestro_core.resources.triggers import Triggers
+from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.properties import MachineProperties, collected, json_values, responses
+from tests.harness.core.stepping import (
     Possibilities,
     Stepper,
     a_context,
@@ -17,13 +24,6 @@ from stepping import (
     assert_table_is_true,
     wander,
 )
-
-from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
-from flowmaestro_core.calls.pages import Pages, PagesMachine
-from flowmaestro_core.errors import NotFoundError, RateLimitError
-from flowmaestro_core.resources.executions import Executions
-from flowmaestro_core.resources.triggers import Triggers
-from flowmaestro_core.resources.workflows import Workflows
 
 
 def walking(pages: Optional[Any] = None) -> Stepper:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import List, Set
 
 import pytest
-from purity import VIOLATIONS
 
+from tests.harness.core.purity import VIOLATIONS
+
+ROOT = Path(__file__).parents[2]
 STANDARD_LIBRARY_ONLY = """
 import importlib, pkgutil, sys, sysconfig
 
@@ -42,9 +44,8 @@ def in_a_fresh_interpreter(*arguments: str) -> List[str]:
 
 
 def stepped(violation: str = "") -> subprocess.CompletedProcess[str]:
-    script = str(Path(__file__).with_name("purity.py"))
-    command = [sys.executable, script, *filter(None, [violation])]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "tests.harness.core.purity", *filter(None, [violation])]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def loaded(modules: List[str], forbidden: str) -> Set[str]:

@@ -6,19 +6,6 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from properties import MachineProperties, collected, json_values, responses
-from stepping import (
-    KEEPALIVE,
-    Possibilities,
-    Stepper,
-    a_context,
-    a_response,
-    an_envelope,
-    an_error,
-    assert_table_is_true,
-    sse,
-    wander,
-)
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.errors import (
@@ -33,6 +20,19 @@ from flowmaestro_core.executions.wait import is_terminal
 from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
 from flowmaestro_core.resources.workflows import Workflows
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
+from tests.harness.core.properties import MachineProperties, collected, json_values, responses
+from tests.harness.core.stepping import (
+    KEEPALIVE,
+    Possibilities,
+    Stepper,
+    a_context,
+    a_response,
+    an_envelope,
+    an_error,
+    assert_table_is_true,
+    sse,
+    wander,
+)
 
 STARTED = an_envelope({"execution_id": "ex_1", "status": "pending"})
 RUNNING = an_envelope({"id": "ex_1", "status": "running"})

@@ -11,13 +11,13 @@ from typing import List, NamedTuple, Optional
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from stepping import KEEPALIVE, Stepper, a_context, an_envelope, sse
 
 from flowmaestro_core.actions import Close, Done, Emit, Open, Read, Send, Wait
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.polling import QUESTION_PATIENCE
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.stepping import KEEPALIVE, Stepper, a_context, an_envelope, sse
 
 POLL_INTERVAL = 1.0
 TOLERANCE = 0.05

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import tracemalloc
-from pathlib import Path
 from typing import Any, Iterable, List, Optional, Tuple
 from unittest import mock
 
@@ -15,20 +13,7 @@ from hypothesis import strategies as st
 
 from flowmaestro_core.errors import StreamError
 from flowmaestro_core.streams.sse import MAX_EVENT_SIZE, ServerSentEvent, SseDecoder
-
-
-def _load_reference() -> Any:
-    """Siblings cannot be imported by name under pytest's importlib mode."""
-    where = Path(__file__).with_name("sse_reference.py")
-    spec = importlib.util.spec_from_file_location("sse_reference", where)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-reference = _load_reference()
+from tests.harness.core import sse_reference as reference
 
 BOM = b"\xef\xbb\xbf"
 Outcome = Tuple[List[ServerSentEvent], str, Optional[int]]

@@ -6,17 +6,6 @@ from typing import Any, Optional
 
 import pytest
 from hypothesis import strategies as st
-from properties import MachineProperties, collected, json_values, responses
-from stepping import (
-    Possibilities,
-    Stepper,
-    a_context,
-    a_response,
-    an_envelope,
-    an_error,
-    assert_table_is_true,
-    wander,
-)
 
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import (
@@ -30,6 +19,17 @@ from flowmaestro_core.errors import (
 from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, Poll, WaitMachine, is_terminal
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.resources.executions import Executions
+from tests.harness.core.properties import MachineProperties, collected, json_values, responses
+from tests.harness.core.stepping import (
+    Possibilities,
+    Stepper,
+    a_context,
+    a_response,
+    an_envelope,
+    an_error,
+    assert_table_is_true,
+    wander,
+)
 
 RUNNING = an_envelope({"id": "ex_1", "status": "running"})
 COMPLETED = an_envelope({"id": "ex_1", "status": "completed", "outputs": {"a": 1}})

@@ -1,18 +1,13 @@
-"""The harness on the import path, and the grid of the matrix at the end of a session."""
+"""The grid of the matrix at the end of a session, and the server of all cells."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
-# Sibling modules cannot be imported under pytest's importlib mode.
-sys.path.append(str(Path(__file__).with_name("harness")))
-
-from fault_grid import CELL, Grid
-from fault_server import FaultServer
+from tests.harness.faults.grid import CELL, Grid
+from tests.harness.faults.server import FaultServer
 
 _GRID = pytest.StashKey[Grid]()
 

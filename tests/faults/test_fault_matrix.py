@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Dict, Tuple
 
 import pytest
-from fault_cells import FAULTS, TRANSPORTS, cells_of, complaint
-from fault_clients import follow_all
-from fault_server import FaultServer
+
+from tests.harness.faults.cells import FAULTS, TRANSPORTS, cells_of, complaint
+from tests.harness.faults.clients import follow_all
+from tests.harness.faults.server import FaultServer
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -7,8 +7,6 @@ from typing import Any, Dict, List
 
 import anyio
 import pytest
-from fault_cells import TRANSPORTS
-from fault_clients import AWAITING, BLOCKING, KEY
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamTimes
 from flowmaestro.testing.conformance.scripted_server import (
@@ -18,6 +16,8 @@ from flowmaestro.testing.conformance.scripted_server import (
     chunk,
     reply,
 )
+from tests.harness.faults.cells import TRANSPORTS
+from tests.harness.faults.clients import AWAITING, BLOCKING, KEY
 
 TIMES = StreamTimes(event_idle=0.05, event_idle_max=0.05, bytes_idle=5.0)
 LAST_WORDS = b'event: node:completed\ndata: {"nodeId": "n"}\n\n'

@@ -8,11 +8,11 @@ from typing import Any, Callable, Iterator, List
 
 import anyio
 import pytest
-from endurance_sources import BATCH, Events, HugeEvent
-from fault_cells import TRANSPORTS
-from fault_clients import AWAITING, BLOCKING, KEY
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamTimes
+from tests.harness.faults.cells import TRANSPORTS
+from tests.harness.faults.clients import AWAITING, BLOCKING, KEY
+from tests.harness.faults.endurance_sources import BATCH, Events, HugeEvent
 
 EVENTS = 4_000
 MEASURED = 400

@@ -9,19 +9,19 @@ import sys
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
 
 import anyio
 import pytest
 import trio
-from fault_clients import AWAITING, KEY
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamError
 from flowmaestro_transports.contract import AsyncTransport
+from tests.harness.faults import quiet_server
+from tests.harness.faults.clients import AWAITING, KEY
 
 pytest.importorskip("resource", reason="open files are counted as Unix does")
-from open_files import open_files, room_for
+from tests.harness.faults.open_files import open_files, room_for
 
 STREAMS = 1_000
 THREADS = 100
@@ -41,21 +41,20 @@ TASKS: Dict[str, Callable[[], int]] = {
 
 
 @pytest.fixture
-def quiet_server() -> Iterator[str]:
-    program = str(Path(__file__).parent / "harness" / "quiet_server.py")
-    command = [sys.executable, program]
+def quiet_url() -> Iterator[str]:
+    command = [sys.executable, quiet_server.__file__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
 
 
 @pytest.mark.parametrize("transport", AWAITING)
-def test_a_thousand_tasks(transport: str, quiet_server: str, capsys: Any) -> None:
+def test_a_thousand_tasks(transport: str, quiet_url: str, capsys: Any) -> None:
     with capsys.disabled():
         count = room_for(STREAMS) // 4 * 4
     make_transport, backend = AWAITING[transport]
     before = open_files()
-    crowd = Crowd(quiet_server, count, TASKS[backend])
+    crowd = Crowd(quiet_url, count, TASKS[backend])
     assert anyio.run(crowd.run, make_transport, backend=backend) == {
         "stream_closed": count // 2,
         "cancelled": count // 4,
@@ -148,7 +147,7 @@ class Crowd:
         return int(reply["data"]["open"])
 
 
-def test_a_hundred_threads(quiet_server: str) -> None:
+def test_a_hundred_threads(quiet_url: str) -> None:
     descriptors, threads_before = open_files(), threading.active_count()
     endings: Counter[str] = Counter()
     all_open = threading.Barrier(THREADS + 1, timeout=PATIENCE)
@@ -166,7 +165,7 @@ def test_a_hundred_threads(quiet_server: str) -> None:
         except StreamError as error:
             endings[error.code] += 1
 
-    with FlowMaestroClient(KEY, base_url=quiet_server) as client:
+    with FlowMaestroClient(KEY, base_url=quiet_url) as client:
         streams = [client.executions.stream(f"exec-{number}") for number in range(THREADS)]
         threads = [
             threading.Thread(target=read, args=(stream, number % 2 == 0))

@@ -8,17 +8,17 @@ from __future__ import annotations
 from typing import Any, List
 
 import pytest
-from chaos_clients import STACKS
-from fuzz import Finding, Results, fuzz_core, fuzz_wire, judged, replay, shrunk
-from fuzz_conversations import recorded
-from fuzz_regressions import REGRESSIONS
-from fuzz_targets import core_targets
-from fuzz_wire import CORPORA, KINDS, feed_all
 
 from flowmaestro_core.payloads import shapes
 from flowmaestro_transports import AnyioTransport
 from flowmaestro_transports.http11.framing import Chunked
 from flowmaestro_transports.http11.inflate import Inflater
+from tests.harness.chaos.clients import STACKS
+from tests.harness.fuzz.conversations import recorded
+from tests.harness.fuzz.regressions import REGRESSIONS
+from tests.harness.fuzz.soak import Finding, Results, fuzz_core, fuzz_wire, judged, replay, shrunk
+from tests.harness.fuzz.targets import core_targets
+from tests.harness.fuzz.wire import CORPORA, KINDS, feed_all
 
 CORE_INPUTS, WIRE_INPUTS = 1_600, 400
 SEED = 4

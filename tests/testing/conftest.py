@@ -1,19 +1,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
 from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro_core.http.messages import Headers, Request
-
-# Sibling modules cannot be imported under pytest's importlib mode.
-sys.path.append(str(Path(__file__).with_name("harness")))
-pytest.register_assert_rewrite(
-    "scenarios", "scenarios_of_failures", "scenarios_of_resources", "scenarios_of_runs"
-)
 
 ROOT = "https://api.flowmaestro.io/api/v1"
 UNKNOWN_UUID = "11111111-2222-4333-8444-555555555555"

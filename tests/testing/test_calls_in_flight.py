@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
-from side_by_side import BACKENDS, PATIENCE, in_tasks, in_threads, together
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import (
@@ -19,6 +18,7 @@ from flowmaestro.testing import (
     Node,
     VirtualClock,
 )
+from tests.harness.testing.side_by_side import BACKENDS, PATIENCE, in_tasks, in_threads, together
 
 
 class Watched(MemoryTransport):

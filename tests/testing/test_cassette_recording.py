@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from side_by_side import BACKENDS
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError
 from flowmaestro.testing import (
@@ -20,6 +19,7 @@ from flowmaestro.testing import (
 from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
 from flowmaestro_transports import AsyncTransport, Transport
 from flowmaestro_transports.contract import Releasable
+from tests.harness.testing.side_by_side import BACKENDS
 
 KEY = "fm_live_never_seen"
 

@@ -6,7 +6,6 @@ import json
 
 import anyio
 import pytest
-from side_by_side import BACKENDS
 
 from flowmaestro import AsyncFlowMaestroClient, ConnectionError, FlowMaestroClient
 from flowmaestro.testing import (
@@ -21,6 +20,7 @@ from flowmaestro.testing import (
 )
 from flowmaestro.testing.cassettes import jsonlines
 from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
+from tests.harness.testing.side_by_side import BACKENDS
 
 KEY = "fm_live_never_seen"
 

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Dict, List, Set
 
 import pytest
 import requests
-from broken_transports import CHECKS, Impatient, TakesABreakForTheEnd, outcome
 
 from flowmaestro.testing import (
     conformance,
@@ -30,6 +29,7 @@ from flowmaestro.testing.conformance.site import loopback_site
 from flowmaestro.testing.conformance.suite import all_checks
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportFailure
 from flowmaestro_transports import AnyioTransport, RequestsTransport
+from tests.harness.testing.broken_transports import CHECKS, Impatient, TakesABreakForTheEnd, outcome
 
 ROOT = Path(__file__).parents[2]
 

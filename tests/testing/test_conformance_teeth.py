@@ -6,7 +6,14 @@ import re
 from typing import Any
 
 import pytest
-from broken_transports import (
+
+from flowmaestro.testing.conformance import (
+    CheckFailed,
+    NotOffered,
+)
+from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
+from flowmaestro.testing.conformance.site import loopback_site
+from tests.harness.testing.broken_transports import (
     CHECKS,
     AddsFields,
     CancelsSomebodyElse,
@@ -51,13 +58,6 @@ from broken_transports import (
     TrustsEveryone,
     outcome,
 )
-
-from flowmaestro.testing.conformance import (
-    CheckFailed,
-    NotOffered,
-)
-from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
-from flowmaestro.testing.conformance.site import loopback_site
 
 BROKEN = [
     ("truncated-counted-body", TakesABreakForTheEnd, "there was a result, b'hello'"),

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
-from side_by_side import BACKENDS
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro_transports.override import current_override
+from tests.harness.testing.side_by_side import BACKENDS
 
 
 @pytest.fixture(autouse=True)

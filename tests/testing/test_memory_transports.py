@@ -7,7 +7,6 @@ import threading
 
 import anyio
 import pytest
-from side_by_side import BACKENDS
 
 from flowmaestro.testing import (
     AsyncMemoryTransport,
@@ -16,6 +15,7 @@ from flowmaestro.testing import (
 )
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport, Transport
+from tests.harness.testing.side_by_side import BACKENDS
 
 
 def request(fake, method, path, body=None):

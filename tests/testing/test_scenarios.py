@@ -8,14 +8,12 @@ and every script must be used.
 from __future__ import annotations
 
 import pytest
-import scenarios_of_failures
-import scenarios_of_resources
-import scenarios_of_runs
-from one_face import LANES, World
-from scenarios import CASES
-from stillness import SocketWatch, watch_timers
 
 from flowmaestro.testing import FakeFlowMaestro
+from tests.harness.testing import scenarios_of_failures, scenarios_of_resources, scenarios_of_runs
+from tests.harness.testing.one_face import LANES, World
+from tests.harness.testing.scenarios import CASES
+from tests.harness.testing.stillness import SocketWatch, watch_timers
 
 WRITTEN_IN = (scenarios_of_runs, scenarios_of_failures, scenarios_of_resources)
 """Importing them has filled `CASES`."""

@@ -11,8 +11,6 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from side_by_side import BACKENDS, in_tasks, in_threads, together
-from stillness import SocketWatch, watch_timers
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import (
@@ -21,6 +19,8 @@ from flowmaestro.testing import (
     MemoryTransport,
     Node,
 )
+from tests.harness.testing.side_by_side import BACKENDS, in_tasks, in_threads, together
+from tests.harness.testing.stillness import SocketWatch, watch_timers
 
 DURATIONS = st.lists(
     st.lists(st.floats(0, 1000, allow_subnormal=False), min_size=1, max_size=4),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Iterator
@@ -13,18 +12,13 @@ import anyio
 import pytest
 import trustme
 
-# Sibling modules cannot be imported under pytest's importlib mode.
-sys.path.append(str(Path(__file__).with_name("harness")))
-sys.path.append(str(Path(__file__).parents[2] / "transports" / "examples"))
-
-from anyio_scenes import Play, Scenario
-from quiet_streams import STACKS
-
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro.testing.conformance import scripted_server as scripted_server_module
 from flowmaestro.testing.conformance.grid import pytest_terminal_summary  # noqa: F401 - a hook
 from flowmaestro_transports.anyio.transport import AnyioTransport
+from tests.harness.transports.anyio_scenes import Play, Scenario
+from tests.harness.transports.quiet_streams import STACKS
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,11 @@ from typing import Any, AsyncIterator, Callable, List
 import aiohttp
 import pytest
 import trio
-from lanes import fails
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import AiohttpTransport
 from flowmaestro_transports.http11 import content_coding
+from tests.harness.transports.lanes import fails
 
 SENT = Headers(
     [("X-API-Key", "k"), ("accept", "*/*"), ("Accept-Encoding", "gzip"), ("User-Agent", "test/1")]

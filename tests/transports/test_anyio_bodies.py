@@ -11,14 +11,14 @@ from typing import Any, Callable, Tuple
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from anyio_scenes import (
+
+from flowmaestro_core.http.messages import Phase
+from flowmaestro_transports.anyio.transport import AnyioTransport
+from tests.harness.transports.anyio_scenes import (
     Play,
     failure,
     get,
 )
-
-from flowmaestro_core.http.messages import Phase
-from flowmaestro_transports.anyio.transport import AnyioTransport
 
 
 def test_a_quiet_body_goes_on(play: Play, scripted: Any) -> None:

@@ -9,7 +9,12 @@ from typing import Any, Callable
 
 import anyio
 import pytest
-from anyio_scenes import (
+
+from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_transports.anyio.transport import AnyioTransport
+from flowmaestro_transports.http11.addresses import Address, in_turn
+from flowmaestro_transports.http11.tls import tls_context
+from tests.harness.transports.anyio_scenes import (
     Play,
     failure,
     full_listener,
@@ -17,11 +22,6 @@ from anyio_scenes import (
     post,
     read_all,
 )
-
-from flowmaestro_core.http.messages import Headers, Phase, Request
-from flowmaestro_transports.anyio.transport import AnyioTransport
-from flowmaestro_transports.http11.addresses import Address, in_turn
-from flowmaestro_transports.http11.tls import tls_context
 
 
 @pytest.mark.parametrize("trust", ["file", "context", "environment", "none"])

@@ -9,7 +9,12 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio_scenes import (
+
+from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_core.timeouts import Timeout
+from flowmaestro_transports.anyio.transport import AnyioTransport
+from flowmaestro_transports.http11.exchange import ReplyError
+from tests.harness.transports.anyio_scenes import (
     Play,
     failure,
     full_listener,
@@ -20,11 +25,6 @@ from anyio_scenes import (
     replies_once,
     silent,
 )
-
-from flowmaestro_core.http.messages import Headers, Phase, Request
-from flowmaestro_core.timeouts import Timeout
-from flowmaestro_transports.anyio.transport import AnyioTransport
-from flowmaestro_transports.http11.exchange import ReplyError
 
 # --- Failures and their phases --------------------------------------------------------------
 

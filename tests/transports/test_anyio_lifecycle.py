@@ -12,16 +12,6 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio_scenes import (
-    Play,
-    failure,
-    full_listener,
-    get,
-    post,
-    read_all,
-    silent,
-    start_and_cancel,
-)
 
 from flowmaestro_core.http.messages import (
     Headers,
@@ -32,6 +22,16 @@ from flowmaestro_core.http.messages import (
 )
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.anyio.transport import AnyioTransport
+from tests.harness.transports.anyio_scenes import (
+    Play,
+    failure,
+    full_listener,
+    get,
+    post,
+    read_all,
+    silent,
+    start_and_cancel,
+)
 
 # --- Slots ----------------------------------------------------------------------------------
 

@@ -11,7 +11,11 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio_scenes import (
+
+from flowmaestro_core.http.messages import Headers, Phase, Request, Response
+from flowmaestro_transports.anyio.transport import AnyioTransport
+from flowmaestro_transports.contract import IDLE_SECONDS, AsyncTransport
+from tests.harness.transports.anyio_scenes import (
     Play,
     failure,
     get,
@@ -20,10 +24,6 @@ from anyio_scenes import (
     replies,
     replies_once,
 )
-
-from flowmaestro_core.http.messages import Headers, Phase, Request, Response
-from flowmaestro_transports.anyio.transport import AnyioTransport
-from flowmaestro_transports.contract import IDLE_SECONDS, AsyncTransport
 
 # --- Requests and replies -------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ from concurrent.futures import Future
 from typing import Any, Callable, Iterator
 
 import pytest
-from lanes import LANES, Runner, fails, get, post
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportClosedError
 from flowmaestro_transports import RequestsTransport
 from flowmaestro_transports.http11.failures import too_slow
+from tests.harness.transports.lanes import LANES, Runner, fails, get, post
 
 PROMPT = 30.0
 """Seconds within which somebody must have been woken; what they wait for takes longer."""

@@ -11,7 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 import requests
-from lanes import LANES
+
+from tests.harness.transports.lanes import LANES
 
 TRANSPORTS = {made.__name__: made for made, _ in LANES.values()}
 

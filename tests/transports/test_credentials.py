@@ -10,13 +10,13 @@ from typing import Any, Dict, List
 import aiohttp
 import pytest
 import requests
-from lanes import LANES, Runner, get
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
 from flowmaestro_core.http.messages import TransportFailure
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_transports import AiohttpTransport, RequestsTransport
+from tests.harness.transports.lanes import LANES, Runner, get
 
 KEY = {"X-API-Key": "fm_live_1", "Authorization": "Bearer fm_live_1"}
 OTHER = ("someone", "else")

@@ -14,7 +14,12 @@ import anyio.to_thread
 import pytest
 import requests
 import requests.adapters
-from quiet_streams import (
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro.testing import AsyncMemoryTransport
+from flowmaestro.testing.model import seeds
+from flowmaestro_transports import RequestsTransport
+from tests.harness.transports.quiet_streams import (
     BACKENDS,
     PROMPT,
     is_paused,
@@ -24,11 +29,6 @@ from quiet_streams import (
     released,
     released_meanwhile,
 )
-
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
-from flowmaestro.testing import AsyncMemoryTransport
-from flowmaestro.testing.model import seeds
-from flowmaestro_transports import RequestsTransport
 
 
 def test_a_break_releases_without_a_word(fake, client):

@@ -12,7 +12,6 @@ from typing import Any, Callable, Coroutine, Dict, Generator, List, Optional, Ty
 import httpx
 import pytest
 import urllib3
-from fake_fetch import AbortController, fake_fetch
 from fetch_request import JavaScript
 from fetch_transport import FetchTransport
 from httpx_async_transport import AsyncHttpxTransport
@@ -39,6 +38,7 @@ from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.resources.workflows import Workflows
 from flowmaestro_transports import Request, Response
 from flowmaestro_transports.http11.tls import tls_context
+from tests.harness.transports.fake_fetch import AbortController, fake_fetch
 
 EXAMPLES = Path(__file__).parents[2] / "transports" / "examples"
 T = TypeVar("T")

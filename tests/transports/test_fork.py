@@ -6,14 +6,12 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flowmaestro_transports.driving.fork_guard import ForkGuard
-
-SCENE = Path(__file__).with_name("harness") / "fork_scene.py"
+from tests.harness.transports import fork_scene
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -51,7 +49,7 @@ def test_parent_and_child(scripted: Any, lane: str, loops: str, use: str) -> Non
 
     with scripted.ScriptedServer(handler) as server:
         scene = subprocess.run(
-            [sys.executable, "-W", "error", str(SCENE), lane, use, loops, server.url],
+            [sys.executable, "-W", "error", fork_scene.__file__, lane, use, loops, server.url],
             capture_output=True,
             text=True,
             timeout=60,

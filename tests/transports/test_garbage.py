@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 import pytest
-from lanes import LANES, Runner, fails, get
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
+from tests.harness.transports.lanes import LANES, Runner, fails, get
 
 CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 

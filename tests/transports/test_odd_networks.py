@@ -15,7 +15,6 @@ from typing import Any, Callable, List, Type
 
 import anyio
 import pytest
-from lanes import LANES
 
 from flowmaestro import (
     AsyncFlowMaestroClient,
@@ -25,6 +24,7 @@ from flowmaestro import (
     ServerError,
     StreamTimes,
 )
+from tests.harness.transports.lanes import LANES
 
 KEY = "fm_live_0123456789abcdef"
 PASSWORD = "open-sesame"

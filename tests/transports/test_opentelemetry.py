@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import pytest
-from lanes import LANES
 from opentelemetry import baggage, trace
 from opentelemetry import context as contexts
 from opentelemetry.sdk.metrics import MeterProvider
@@ -22,6 +21,7 @@ from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, NotFoundError
 from flowmaestro.opentelemetry import OpenTelemetryHooks
 from flowmaestro.testing import AsyncScriptedTransport, FakeFlowMaestro, ScriptedTransport
 from flowmaestro_transports import Phase, Response, TransportFailure
+from tests.harness.transports.lanes import LANES
 
 KEY = "fm_live_never_seen"
 FOUND = Response(200, {"X-RateLimit-Remaining": "7"}, b'{"data": {"id": "wf_1"}}')

@@ -12,8 +12,6 @@ from typing import Any, Iterator, List, Optional
 
 import pytest
 import requests
-from lanes import LANES, Runner, fails, get, post
-from real_proxy import proxy as proxying
 
 from flowmaestro import FlowMaestroClient, FlowMaestroError, ServerError
 from flowmaestro_core.http.messages import Headers, Phase, Request
@@ -21,6 +19,8 @@ from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_transports import RequestsTransport
 from flowmaestro_transports.contract import secrets_of
 from flowmaestro_transports.http11.proxies import Proxies, Proxy
+from tests.harness.transports.lanes import LANES, Runner, fails, get, post
+from tests.harness.transports.real_proxy import proxy as proxying
 
 AUTHORIZATION = "Basic dXNlcjpwYSBzcw=="  # of user:pa ss
 PROXY = "http://proxy.example:3128"

@@ -12,12 +12,12 @@ from typing import Any, Dict, Iterator, List, Optional
 import pytest
 import requests
 import urllib3
-from lanes import fails
 from requests.adapters import BaseAdapter, HTTPAdapter
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import RequestsTransport
 from flowmaestro_transports.http11 import content_coding
+from tests.harness.transports.lanes import fails
 
 SENT = Headers(
     [("X-API-Key", "k"), ("accept", "*/*"), ("Accept-Encoding", "gzip"), ("User-Agent", "test/1")]

@@ -8,11 +8,11 @@ from typing import Any, Callable, Dict, List, Optional
 
 import anyio
 import pytest
-from lanes import LANES, Runner
-from secret_walker import traces_of
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro_core.http.messages import Headers, Request, TransportFailure
+from tests.harness.transports.lanes import LANES, Runner
+from tests.harness.transports.secret_walker import traces_of
 
 KEY = "fm_live_0123456789abcdef"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"

@@ -10,7 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import anyio
 import anyio.to_thread
 import pytest
-from quiet_streams import (
+
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro.testing import AsyncMemoryTransport, MemoryTransport
+from tests.harness.transports.quiet_streams import (
     BACKENDS,
     PROMPT,
     quiet_async_stream,
@@ -21,9 +24,6 @@ from quiet_streams import (
     released,
     released_meanwhile,
 )
-
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
-from flowmaestro.testing import AsyncMemoryTransport, MemoryTransport
 
 # To the end
 

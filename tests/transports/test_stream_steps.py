@@ -10,13 +10,13 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from quiet_streams import BACKENDS, PROMPT, refuses
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro_core.actions import Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
 from flowmaestro_transports.driving.iterators import AsyncStream, SyncStream
+from tests.harness.transports.quiet_streams import BACKENDS, PROMPT, refuses
 
 REQUEST = Request("GET", "http://localhost/x", Headers())
 

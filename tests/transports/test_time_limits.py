@@ -10,10 +10,10 @@ import time
 from typing import Any, Iterator
 
 import pytest
-from lanes import LANES, Runner, fails, get, post
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_core.timeouts import Timeout
+from tests.harness.transports.lanes import LANES, Runner, fails, get, post
 
 SOON = 0.2
 """Seconds of a limit that runs out in a test."""

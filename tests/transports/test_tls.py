@@ -11,11 +11,11 @@ from typing import Any, Iterator, List
 
 import pytest
 import trustme
-from lanes import LANES, Runner, fails, post
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_transports.http11.contexts import context_for
 from flowmaestro_transports.http11.tls import tls_context, tls_when_needed
+from tests.harness.transports.lanes import LANES, Runner, fails, post
 
 
 @pytest.fixture

@@ -1,9 +1,0 @@
-"""The harness on the import path: sibling modules cannot be imported in importlib mode."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).with_name("harness")))
-sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("core", "chaos/harness")]

@@ -1,0 +1,1 @@
+"""What several tests stand on: servers, worlds, and programs that run by themselves."""

@@ -1,0 +1,290 @@
+"""One lane: a transport, plain or under TLS, in a world of its own, and its operations."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import ssl
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillRunning
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from urllib.parse import urlsplit
+
+import anyio
+import trustme
+
+from flowmaestro.testing import Node, running_server
+from tests.harness.chaos.claims import Refused
+from tests.harness.chaos.clients import STACKS, QuickDice, Stack, a_client, complete
+from tests.harness.chaos.ledger import Ledger, LedgerFake
+from tests.harness.chaos.operations import AGENT, OPERATIONS, QUICK, SLOW, Task
+from tests.harness.chaos.plan import plan
+from tests.harness.chaos.proxy import running_proxy
+from tests.harness.faults.open_files import open_files
+
+SPEED = 20.0
+"""Seconds in which the server lives, in each of ours."""
+
+WORKERS = 24
+ANSWER_SECONDS = 60.0
+"""A generous bound of what an operation may take on a machine that is busy with other things."""
+
+LEAVES_AFTER = (0.0, 0.3)
+"""Seconds after which an impatient caller cancels what it is waiting for."""
+
+SETTLE_SECONDS = 15.0
+"""How long sockets and streams may take to be gone, stalls of the proxy included."""
+
+UNLIMITED = 10**9
+WORLDS: Sequence[Dict[str, Any]] = (
+    {"shapes": "documented", "events": "live", "messages": "sse"},
+    {"shapes": "deployed", "events": "silent", "messages": "refused"},
+    {"shapes": "documented", "events": "live", "messages": "two-connection"},
+    {"shapes": "deployed", "events": "live", "messages": "sse"},
+)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """`operations` by `workers` over the transport `name`; `make` stands in for its class."""
+
+    name: str
+    tls: bool
+    seed: int
+    operations: int
+    world: int = 0
+    workers: int = WORKERS
+    make: Optional[Callable[..., Any]] = None
+
+    @property
+    def title(self) -> str:
+        """Its line in the table."""
+        return f"{self.name} {'TLS' if self.tls else 'plain'}"
+
+    @property
+    def stack(self) -> Stack:
+        """The transport and where it runs."""
+        stack = STACKS[self.name]
+        return stack if self.make is None else stack._replace(make=self.make)
+
+    def tasks_of(self, worker: int) -> List[Task]:
+        """What a worker does, one after another; follows from the seed."""
+        dice = random.Random(f"{self.seed} {self.title} {worker}")
+        share = range(worker, self.operations, self.workers)
+        prefix = self.title.replace("/", "-").replace(" ", "-")
+        return [
+            Task(
+                kind=dice.choice(list(OPERATIONS)),
+                mark=f"{prefix}-{number}",
+                dice=random.Random(f"{self.seed} {number}"),
+                patience=dice.uniform(*LEAVES_AFTER) if dice.random() < 0.05 else ANSWER_SECONDS,
+            )
+            for number in share
+        ]
+
+
+@dataclass
+class Outcome:
+    """How one operation ended: at its end, in an `error`, or because the caller `left`."""
+
+    task: Task
+    error: Optional[BaseException]
+    seconds: float
+    left: bool = False
+
+
+@dataclass
+class Report:
+    """What a lane came to."""
+
+    lane: Lane
+    outcomes: List[Outcome] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    connections: int = 0
+    requests: int = 0
+    claims: int = 0
+    seconds: float = 0.0
+    doubled: List[str] = field(default_factory=list)
+    invented: List[str] = field(default_factory=list)
+    unanswered: List[str] = field(default_factory=list)
+    leaked: List[str] = field(default_factory=list)
+
+    @property
+    def violations(self) -> List[str]:
+        """Everything that must not be."""
+        return [*self.doubled, *self.invented, *self.unanswered, *self.leaked]
+
+    @property
+    def errors(self) -> Counter[str]:
+        """How often operations ended in which error."""
+        return Counter(type(one.error).__name__ for one in self.outcomes if one.error)
+
+
+def run_lane(lane: Lane) -> Report:
+    """Do all operations of a lane, and hold what callers were told against the ledger."""
+    report = Report(lane)
+    gc.collect()
+    files, began = open_files(), time.monotonic()
+    with _world(lane) as (fake, proxy, url, verify):
+        if lane.stack.backend is None:
+            _run_in_threads(report, fake, url, verify)
+        else:
+            anyio.run(_run_in_tasks, report, fake, url, verify, backend=lane.stack.backend)
+        if not _settles(lambda: not proxy.open):
+            report.leaked.append(f"{proxy.open} connections outlive their client")
+        report.connections, report.faults = proxy.connections, proxy.faults
+    if not _settles(lambda: open_files() <= files):
+        report.leaked.append(f"{open_files() - files} files are left open")
+    _audit(report, fake)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+@contextmanager
+def _world(lane: Lane) -> Iterator[Any]:
+    fake = LedgerFake(
+        **WORLDS[lane.world % len(WORLDS)],
+        seed=lane.seed,
+        rate_limit_per_minute=UNLIMITED,
+        rate_limit_per_day=UNLIMITED,
+    )
+    for id, seconds in ((QUICK, 0.5), (SLOW, 200.0)):
+        nodes = [Node("one", "One", seconds=seconds), Node("two", "Two", seconds=seconds)]
+        fake.workflow(id, nodes=nodes, outputs=lambda inputs: {**inputs, "ok": True})
+    for number in range(20):
+        fake.workflow(name=f"Workflow {number}")
+    fake.agent(AGENT, fake.listen, seconds=1.0)
+    authority = trustme.CA()
+    tls: Optional[ssl.SSLContext] = None
+    if lane.tls:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(tls)
+    plans = partial(plan, f"{lane.seed} {lane.title}", flips=lane.tls)
+    with TemporaryDirectory() as folder, running_server(fake, speed=SPEED) as server:
+        pem = Path(folder, "authority.pem")
+        authority.cert_pem.write_to_path(str(pem))
+        with running_proxy(int(urlsplit(server).port or 0), plans, tls) as proxy:
+            scheme = "https" if lane.tls else "http"
+            yield fake, proxy, f"{scheme}://127.0.0.1:{proxy.port}", str(pem)
+
+
+def _transport(lane: Lane, verify: str) -> Any:
+    transport = lane.stack.make(verify=verify if lane.tls else True)
+    transport.random = QuickDice(f"{lane.seed} {lane.title}")
+    return transport
+
+
+def _run_in_threads(report: Report, fake: LedgerFake, url: str, verify: str) -> None:
+    lane = report.lane
+    transport = _transport(lane, verify)
+
+    def work(worker: int) -> None:
+        client = a_client(lane.stack, transport, url, fake.api_key)
+        for task in lane.tasks_of(worker):
+            began = time.monotonic()
+            error: Optional[BaseException] = None
+            try:
+                complete(OPERATIONS[task.kind](client, task))
+            except Exception as caught:
+                error = caught
+            report.outcomes.append(Outcome(task, error, time.monotonic() - began))
+
+    with ThreadPoolExecutor(lane.workers) as threads:
+        futures = [threads.submit(work, worker) for worker in range(lane.workers)]
+        patience = ANSWER_SECONDS * (1 + lane.operations // lane.workers / 10)
+        for future in futures:
+            try:
+                future.result(patience)
+            except StillRunning:
+                report.unanswered.append("a thread that does not come back")
+                break
+        if not report.unanswered:
+            _check_streams(report, _settles(lambda: not fake.open_streams), fake)
+        transport.close()
+
+
+async def _run_in_tasks(report: Report, fake: LedgerFake, url: str, verify: str) -> None:
+    lane = report.lane
+    transport = _transport(lane, verify)
+
+    async def work(worker: int) -> None:
+        client = a_client(lane.stack, transport, url, fake.api_key)
+        for task in lane.tasks_of(worker):
+            began = time.monotonic()
+            error: Optional[BaseException] = None
+            with anyio.move_on_after(task.patience) as scope:
+                try:
+                    await OPERATIONS[task.kind](client, task)
+                except Exception as caught:
+                    error = caught
+            seconds, left = time.monotonic() - began, scope.cancelled_caught
+            if left and task.patience == ANSWER_SECONDS:
+                report.unanswered.append(f"{task.kind} {task.mark}")
+            report.outcomes.append(Outcome(task, error, seconds, left))
+
+    async with anyio.create_task_group() as group:
+        for worker in range(lane.workers):
+            group.start_soon(work, worker)
+    settled = await _settles_here(lambda: not fake.open_streams)
+    _check_streams(report, settled, fake)
+    await transport.close()
+    if not await _settles_here(lambda: _other_tasks() == 0):
+        report.leaked.append(f"{_other_tasks()} tasks go on")
+
+
+def _check_streams(report: Report, settled: bool, fake: LedgerFake) -> None:
+    if not settled:
+        report.leaked.append(f"{fake.open_streams} event streams are left open")
+
+
+def _other_tasks() -> int:
+    """How many tasks there are beside this one; trio forbids what would leave any."""
+    try:
+        return len(asyncio.all_tasks()) - 1
+    except RuntimeError:
+        return 0
+
+
+def _settles(settled: Callable[[], bool]) -> bool:
+    until = time.monotonic() + SETTLE_SECONDS
+    while not settled() and time.monotonic() < until:
+        gc.collect()
+        time.sleep(0.02)
+    return settled()
+
+
+async def _settles_here(settled: Callable[[], bool]) -> bool:
+    until = time.monotonic() + SETTLE_SECONDS
+    while not settled() and time.monotonic() < until:
+        gc.collect()
+        await anyio.sleep(0.02)
+    return settled()
+
+
+def _audit(report: Report, fake: LedgerFake) -> None:
+    ledger = Ledger(fake)
+    report.requests = len(ledger.entries)
+    report.doubled = ledger.doubled()
+    missing = report.lane.operations - len(report.outcomes)
+    if missing:
+        report.unanswered.append(f"{missing} operations without an answer")
+    for outcome in report.outcomes:
+        task = outcome.task
+        claims = list(task.claims)
+        if outcome.error is not None:
+            key = None if claims else task.mark
+            misreads = report.lane.name == "requests"
+            claims.append(Refused(outcome.error, key, misreads))
+        report.claims += len(claims)
+        for claim in claims:
+            lie = claim.lie(ledger)
+            if lie:
+                report.invented.append(f"{task.kind} {task.mark}: {lie}")

@@ -1,0 +1,73 @@
+"""Stepping through a batch: what is asked, and what the world says to it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Dict, Iterator, List
+
+from flowmaestro_core.actions import Send, Wait
+from flowmaestro_core.executions.batch import Batch
+from flowmaestro_core.resources.executions import Executions
+from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.stepping import Stepper, a_context, an_envelope, an_error
+
+EPOCH = "Sun, 06 Nov 1994 08:49:37 GMT"
+DAY_SPENT = an_error("rate_limit_exceeded", window="day", retry_after=5)
+NEARLY_SPENT = {
+    "Date": EPOCH,
+    "X-RateLimit-Limit": "60",
+    "X-RateLimit-Remaining": "1",
+    "X-RateLimit-Reset": str(784111777 + 10),
+}
+
+
+def stepping(many: Any, **options: Any) -> Stepper:
+    assert isinstance(many, Batch)
+    machine = many.machine(a_context(**options), "token")
+    return Stepper(machine)
+
+
+def waiting(*ids: str, **more: Any) -> Stepper:
+    stepper = stepping(Executions.wait_many(ids, **more))
+    stepper.start()
+    return stepper
+
+
+def running(inputs: Any, **more: Any) -> Stepper:
+    options = more.pop("options", {})
+    stepper = stepping(Workflows.run_many("wf_1", inputs, **more), **options)
+    stepper.start()
+    return stepper
+
+
+def numbered() -> Iterator[Dict[str, Any]]:
+    return ({"n": n} for n in itertools.count())
+
+
+def asked(stepper: Stepper) -> str:
+    """What the request under way is about: the last part of its path but `execute`."""
+    assert isinstance(stepper.action, Send), stepper.action
+    return stepper.action.request.url.rpartition("/")[2]
+
+
+def starts(stepper: Stepper, execution_id: str, **headers: str) -> Any:
+    assert asked(stepper) == "execute"
+    return stepper.replies(202, an_envelope({"execution_id": execution_id}), headers)
+
+
+def says(stepper: Stepper, status: str, **headers: str) -> Any:
+    return stepper.replies(200, an_envelope({"id": asked(stepper), "status": status}), headers)
+
+
+def until_asked(stepper: Stepper) -> Stepper:
+    while isinstance(stepper.action, Wait):
+        stepper.waits()
+    return stepper
+
+
+def ids(stepper: Stepper) -> List[Any]:
+    return [item.execution_id for item in stepper.items]
+
+
+def errors(stepper: Stepper) -> List[Any]:
+    return [item.error for item in stepper.items if item.error is not None]
