@@ -261,7 +261,7 @@ def free_threaded(session: nox.Session) -> None:
     python = os.path.join(home, "bin", "python")
     session.run(found[-1], "-m", "venv", home, external=True)
     session.run(python, "-m", "pip", "install", "--quiet", "--editable", ".[test]", external=True)
-    suites = ("tests/contract/test_lifecycle.py", "tests/transports/test_hooks.py")
+    suites = ("tests/contract/test_lifecycle.py", "tests/transports/observing/test_hooks.py")
     session.run(python, "-m", "pytest", *suites, external=True, env={"PYTHON_GIL": "0"})
 
 

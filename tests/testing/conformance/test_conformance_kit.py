@@ -31,7 +31,7 @@ from flowmaestro_core.http.messages import Phase, Request, Response, TransportFa
 from flowmaestro_transports import AnyioTransport, RequestsTransport
 from tests.harness.testing.broken_transports import CHECKS, Impatient, TakesABreakForTheEnd, outcome
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def not_offered(factory: Any, name: str) -> str:
