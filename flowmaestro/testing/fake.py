@@ -281,7 +281,10 @@ class FakeFlowMaestro(Scripts, Assertions):
             self.close()
 
     def set_credits(self, executions: Optional[int]) -> None:
-        """Set how many executions the account can still pay for; `None` for no limit."""
+        """Set how many executions the account can still pay for; `None` for no limit.
+
+        Further ones fail at their start; with `shapes="documented"` they are refused with 402.
+        """
         if executions is not None:
             check_count("executions", executions, 0)
         with self.lock:

@@ -139,7 +139,8 @@ class Scripts(ABC):
             id: what it is asked for by.
             replies: its answers, one for each message; the last one serves for all further
                 messages. A text, uttered word by word; a list of tokens; a function from the
-                message's text to either; or an exception, with which the message fails. By
+                message's text to either; or an exception, with which the message fails (of which
+                the deployed server tells nothing: the call ends after 120 s, with 408). By
                 default it says what it was told.
             seconds: how long each answer takes; its tokens come evenly over that time.
             name: its name; by default its id.

@@ -78,7 +78,7 @@ class Dispatcher:
         elif isinstance(outcome, EventStream):
             stream = outcome
             self._faults.meet_stream(request.method, path, stream)
-            shown = self._stream_headers(headers)
+            shown = self._stream_headers()
             self._arrive(entry, fault, reply, lambda: reply.settle(200, shown, stream=stream))
         else:
             settle(outcome)
@@ -165,13 +165,13 @@ class Dispatcher:
             pairs.insert(0, ("Content-Type", "application/json; charset=utf-8"))
             reply.settle(answer.status, Headers(pairs), body=encode(body))
 
-    def _stream_headers(self, headers: HeaderPairs) -> Headers:
+    def _stream_headers(self) -> Headers:
+        """Neither rate limits nor a request id, as `api.md` has it."""
         return Headers(
             [
                 ("Content-Type", "text/event-stream"),
                 ("Cache-Control", "no-cache"),
                 ("Date", self._timeline.http_date()),
-                *headers,
             ]
         )
 

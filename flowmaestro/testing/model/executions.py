@@ -181,13 +181,20 @@ class ExecutionRunner:
         self._timeline = timeline
         self._listener = listener
 
-    def start(self, execution: Execution, pickup: float = PICKUP_SECONDS) -> None:
-        """Queue a pending execution; a worker takes it after `pickup` seconds."""
+    def start(
+        self, execution: Execution, pickup: float = PICKUP_SECONDS, error: Optional[str] = None
+    ) -> None:
+        """Queue a pending execution; a worker takes it after `pickup` seconds.
+
+        With an `error` it fails at its start.
+        """
+        plan: Sequence[Step] = ()
         try:
-            plan = execution.workflow.steps(execution.inputs)
-        except Exception as error:  # whatever a node's function raises is the run's failure
-            failed = Step("execution:failed", error=f"{type(error).__name__}: {error}")
-            plan = [Step("execution:started"), failed]
+            plan = execution.workflow.steps(execution.inputs) if error is None else ()
+        except Exception as raised:  # whatever a node's function raises is the run's failure
+            error = f"{type(raised).__name__}: {raised}"
+        if error is not None:
+            plan = [Step("execution:started"), Step("execution:failed", error=error)]
         self._later(pickup, execution, lambda: self._play(execution, iter(plan)))
 
     def cancel(self, execution: Execution) -> None:

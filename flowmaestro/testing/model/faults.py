@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import List, Optional, Tuple
 
 from flowmaestro.testing.model.journal import Pattern
-from flowmaestro.testing.model.refusals import Refusal
+from flowmaestro.testing.model.refusals import Layer, Refusal
 from flowmaestro.testing.model.replies import EventStream
 
 _CODES = {
@@ -17,9 +17,13 @@ _CODES = {
     403: "insufficient_scope",
     404: "resource_not_found",
     408: "timeout",
+    422: "validation_error",
     429: "rate_limit_exceeded",
     500: "internal_error",
+    502: "service_unavailable",
+    504: "service_unavailable",
 }
+"""Where `api.md` has another code than the words of the status; 402 comes in the outer shape."""
 
 
 @dataclass
@@ -55,7 +59,8 @@ class Fault:
         except ValueError:
             phrase = f"Status {status}"
         code = _CODES.get(status, phrase.lower().replace(" ", "_"))
-        return Refusal(status, code, phrase, headers=headers)
+        layer: Layer = "outer" if status == 402 else "api"
+        return Refusal(status, code, phrase, layer=layer, headers=headers)
 
 
 def _decimal(seconds: float) -> str:

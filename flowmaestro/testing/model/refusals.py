@@ -77,6 +77,6 @@ def rate_limited(limit: int, window: str, retry_after: int) -> Refusal:
 
 
 def out_of_credits() -> Refusal:
-    """402: an execution cannot be paid for; said by the outer handler in every dialect."""
+    """402: an execution cannot be paid for; said by the outer handler."""
     details = {"required": 1, "available": 0}
     return Refusal(402, "insufficient_credits", "Insufficient credits", details, layer="outer")

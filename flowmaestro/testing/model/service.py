@@ -33,6 +33,9 @@ from flowmaestro.testing.model.webhooks import DeliveryDesk, Webhook
 
 T = TypeVar("T")
 
+NO_CREDITS = "Insufficient credits for workflow execution. Estimated need: 1 credits"
+"""Why an execution fails that cannot be paid for (`api.md`, row 402)."""
+
 
 def _nobody_listens(name: str, data: JsonObject, execution: Execution) -> None:
     pass
@@ -104,16 +107,17 @@ class Service:
     def start(
         self, workflow: Workflow, inputs: Inputs, *, trigger_id: Optional[str] = None
     ) -> Execution:
-        """Start an execution; raises a 402 refusal when it cannot be paid for."""
-        if self.credits is not None:
-            if self.credits <= 0:
-                raise out_of_credits()
+        """Start an execution; one that cannot be paid for is refused with 402, or fails."""
+        unpaid = self.credits is not None and self.credits <= 0
+        if unpaid and self.dialect.refuses_for_credits:
+            raise out_of_credits()
+        if self.credits:
             self.credits -= 1
         execution = Execution(self.new_id(), workflow, inputs, self.timeline.now, trigger_id)
         self.executions[execution.id] = execution
         self.started.append(execution)
         self.used.add(("workflow", workflow.id))
-        self.runner.start(execution)
+        self.runner.start(execution, error=NO_CREDITS if unpaid else None)
         return execution
 
     def newest_executions(self) -> List[Execution]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 from dataclasses import dataclass, field
-from typing import Callable, Dict, List, Literal, Optional, Tuple
+from typing import Any, Callable, Dict, List, Literal, Optional, Tuple, cast
 
 from flowmaestro.testing.model.replies import JsonObject, encode
 from flowmaestro.testing.model.timeline import Timeline
@@ -26,8 +27,11 @@ EVENTS = (
     "agent.execution.completed",
     "agent.execution.failed",
 )
-RETRY_DELAYS = (1.0, 5.0, 30.0)
-"""Seconds between a failed attempt and the next one; after the last the delivery is given up."""
+RETRY_DELAYS = (120.0, 240.0, 480.0, 960.0)
+"""Seconds from a failed attempt to the next one (`api.md`, "Webhooks sent by FlowMaestro").
+
+After the last one the delivery is given up.
+"""
 
 RECEIVER_SECONDS = 10.0
 """How long a receiver may take to answer."""
@@ -43,15 +47,17 @@ def _nobody_asked(delivery: Delivery) -> None:
 class Delivery:
     """One event on its way to one subscriber.
 
-    `request` is the signed POST, the same bytes on every attempt, so that its delivery id lets
-    the receiver notice a repetition. `status_code` is what the receiver last said, `None` for
-    nothing; `error` what was wrong with the last attempt that failed. Times are model times.
+    `request` is the signed POST of the last attempt, or of the first one while there was none.
+    A retry has the same delivery id and `created_at`, the keys of its body in another order, and
+    so another signature. `status_code` is what the receiver last said, `None` for nothing;
+    `error` what was wrong with the last attempt that failed. Times are model times.
     """
 
     id: str
     webhook_id: str
     event: str
     request: Request
+    retry: Request = field(repr=False)
     created_at: float
     retry_delays: Tuple[float, ...] = field(default=RETRY_DELAYS, repr=False)
     state: DeliveryState = "pending"
@@ -96,6 +102,7 @@ class DeliveryDesk:
         self.finished: List[Delivery] = []
         self._timeline = timeline
         self._new_id = new_id
+        self._numbers = itertools.count(1)
         self._ready: List[Delivery] = []
 
     def send(self, webhook: Webhook, event: str, data: JsonObject) -> None:
@@ -105,20 +112,9 @@ class DeliveryDesk:
     def _make(self, webhook: Webhook, event: str, data: JsonObject) -> Delivery:
         created_at = self._timeline.iso()
         body = {"id": self._new_id(), "event": event, "created_at": created_at, "data": data}
-        payload = encode(body)
-        delivery_id = self._new_id()
-        headers = Headers(
-            [
-                ("Content-Type", "application/json"),
-                ("User-Agent", "FlowMaestro-Webhooks/1.0"),
-                *webhook.headers.items(),
-                ("X-FlowMaestro-Event", event),
-                ("X-FlowMaestro-Delivery-ID", delivery_id),
-                ("X-FlowMaestro-Signature", sign(webhook.secret, payload)),
-            ]
-        )
-        request = Request("POST", webhook.url, headers, payload)
-        delivery = Delivery(delivery_id, webhook.id, event, request, self._timeline.now)
+        id = str(next(self._numbers))
+        first, retry = (_signed(webhook, event, id, it) for it in (body, _reordered(body)))
+        delivery = Delivery(id, webhook.id, event, first, retry, self._timeline.now)
         self._ready.append(delivery)
         return delivery
 
@@ -132,6 +128,8 @@ class DeliveryDesk:
         """The deliveries to attempt now; each is handed out once an attempt."""
         due, self._ready = self._ready, []
         for delivery in due:
+            if delivery.attempts:
+                delivery.request = delivery.retry
             delivery.attempts += 1
             delivery.sent_at = self._timeline.now
             delivery.ended_at = None
@@ -145,7 +143,8 @@ class DeliveryDesk:
             self._finish(delivery, "delivered")
             return
         delivery.error = "No response from the receiver" if status is None else f"HTTP {status}"
-        if delivery.attempts <= len(delivery.retry_delays):
+        temporary = status is None or status >= 500 or status in (408, 425, 429)
+        if temporary and delivery.attempts <= len(delivery.retry_delays):
             delay = delivery.retry_delays[delivery.attempts - 1]
             self._timeline.schedule(delay, lambda: self._ready.append(delivery))
         else:
@@ -155,3 +154,30 @@ class DeliveryDesk:
         delivery.state = state
         self.finished.append(delivery)
         delivery.settled(delivery)
+
+
+def _signed(webhook: Webhook, event: str, delivery_id: str, body: JsonObject) -> Request:
+    payload = encode(body)
+    headers = Headers(
+        [
+            ("Content-Type", "application/json"),
+            ("User-Agent", "FlowMaestro-Webhooks/1.0"),
+            *webhook.headers.items(),
+            ("X-FlowMaestro-Event", event),
+            ("X-FlowMaestro-Delivery-ID", delivery_id),
+            ("X-FlowMaestro-Signature", sign(webhook.secret, payload)),
+        ]
+    )
+    return Request("POST", webhook.url, headers, payload)
+
+
+def _reordered(value: Any) -> Any:
+    """A value as PostgreSQL's `jsonb` gives it back: shorter keys first, then by their bytes."""
+    if isinstance(value, dict):
+        pairs = cast("Dict[str, Any]", value).items()
+        return {
+            key: _reordered(it) for key, it in sorted(pairs, key=lambda it: (len(it[0]), it[0]))
+        }
+    if isinstance(value, list):
+        return [_reordered(it) for it in cast("List[Any]", value)]
+    return value

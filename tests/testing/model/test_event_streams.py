@@ -126,6 +126,14 @@ def test_a_cancellation_is_not_told(caller):
     assert names == ["connected", "execution:started", "node:started", *[": keepalive"] * 2]
 
 
+def test_only_the_documented_end_of_a_cancelled_execution_has_a_time(caller, shapes):
+    execution_id = start(caller)
+    caller.call("POST", f"/executions/{execution_id}/cancel")
+    _, (_, name, last) = caller.events(open_stream(caller, execution_id))
+    assert (name, last["status"]) == ("execution:cancelled", "cancelled")
+    assert (last["completed_at"] is None) == (shapes == "deployed")
+
+
 def test_many_streams_of_one_execution(caller):
     execution_id = start(caller)
     first, second = open_stream(caller, execution_id), open_stream(caller, execution_id)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from flowmaestro import ConnectionError as LostConnection
-from flowmaestro import FlowMaestroClient, RateLimitError, ServerError
+from flowmaestro import FlowMaestroClient, FlowMaestroError, RateLimitError, ServerError
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server
 from flowmaestro.testing.model import seeds
 from flowmaestro_core.http.messages import Phase, TransportFailure
@@ -41,6 +41,26 @@ class TestFailNext:
             client.workflows.execute("wf_123")
         assert caught.value.code == "internal_error"
         assert fake.executions == []
+
+    @pytest.mark.parametrize(
+        ("status", "code"),
+        [
+            (400, "validation_error"),
+            (402, "insufficient_credits"),
+            (408, "timeout"),
+            (422, "validation_error"),
+            (501, "not_implemented"),
+            (502, "service_unavailable"),
+            (503, "service_unavailable"),
+            (504, "service_unavailable"),
+        ],
+    )
+    def test_the_code_is_the_one_that_the_api_has_for_the_status(self, fake, status, code):
+        client = FlowMaestroClient(fake.api_key, transport=fake.transport(), max_retries=0)
+        fake.fail_next(status=status)
+        with pytest.raises(FlowMaestroError) as caught:
+            client.workflows.list()
+        assert (caught.value.status_code, caught.value.code) == (status, code)
 
     def test_retry_after(self, fake, client):
         fake.fail_next(status=429, retry_after=12.5)
@@ -226,7 +246,7 @@ class TestReceivers:
         fake.receive_webhooks(receive)
         run = client.workflows.execute("wf_123")["data"]["execution_id"]
         fake.clock.advance(600)
-        assert came == [0.35, 1.35, 6.35]
+        assert came == [0.35, 120.35, 360.35]
         assert [delivery.attempts for delivery in fake.deliveries] == [1, 1, 3]
         fake.assert_delivered("execution.completed", times=3)
 

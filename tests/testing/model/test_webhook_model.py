@@ -75,6 +75,8 @@ def test_a_signed_delivery(caller):
     body = json.loads(request.body)
     assert set(body) == {"id", "event", "created_at", "data"}
     assert body["event"] == "execution.completed"
+    assert delivery.id.isdigit()
+    assert body["id"] != delivery.id
     assert body["data"]["outputs"] == {"message": "Hello, world!"}
     assert request.headers["X-FlowMaestro-Event"] == "execution.completed"
     (row,) = caller.data("GET", f"/webhooks/{hook['id']}/deliveries")
@@ -82,24 +84,51 @@ def test_a_signed_delivery(caller):
     assert (delivery.state, delivery.attempts) == ("delivered", 1)
 
 
-def test_repetition_until_given_up(caller):
-    hook = subscribe(caller, url="http://localhost:1/down")
+def attempts_of(caller, hook, answers):
+    """`(seconds, request)` of each attempt of a hook's first delivery, answered one by one."""
     run_to_end(caller)
     attempts = []
-    while caller.elapsed < 60:
-        for delivery in caller.fake.due(caller.now):
-            ours = delivery.webhook_id == hook["id"] and delivery.created_at == 0.35
-            if ours:
-                attempts.append((caller.elapsed, delivery.request))
-            failure = 503 if len(attempts) % 2 else None
-            caller.fake.delivered(delivery, failure if ours else 200, caller.now)
-        caller.now = caller.fake.next_time() or caller.start + 60
-    times = [time for time, _ in attempts]
-    assert times == pytest.approx([1.0, 2.0, 7.0, 37.0])
-    first = attempts[0][1]
-    assert all(request == first for _, request in attempts), "the same bytes each time"
-    (given_up,) = [d for d in caller.fake.deliveries if d.state == "failed"]
-    assert (given_up.attempts, given_up.status_code) == (4, None)
+    (ours,) = [it for it in caller.fake.due(caller.now) if it.webhook_id == hook["id"]]
+    while ours.state == "pending":
+        attempts.append((caller.elapsed - 1.0, ours.request))
+        caller.fake.delivered(ours, answers[len(attempts) - 1], caller.now)
+        while ours.state == "pending" and ours not in caller.fake.due(caller.now):
+            caller.now = caller.fake.next_time()
+    return ours, attempts
+
+
+def test_repetition_until_given_up(caller):
+    hook = subscribe(caller, url="http://localhost:1/down")
+    answers = [503, None, 408, 425, 429]
+    given_up, attempts = attempts_of(caller, hook, answers)
+    assert [time for time, _ in attempts] == pytest.approx([0.0, 120.0, 360.0, 840.0, 1800.0])
+    assert (given_up.state, given_up.attempts, given_up.status_code) == ("failed", 5, 429)
+    first, *retries = [request for _, request in attempts]
+    for retry in retries:
+        assert retry.body != first.body
+        assert json.loads(retry.body) == json.loads(first.body)
+        headers = dict(retry.headers)
+        signature = headers.pop("x-flowmaestro-signature")
+        assert signature == expected_signature(hook["secret"], retry.body)
+        told = dict(first.headers)
+        assert told.pop("x-flowmaestro-signature") != signature
+        assert headers == told, "the delivery id is the same"
+
+
+@pytest.mark.parametrize("status", [301, 400, 404, 410, 422])
+def test_a_receiver_that_refuses_for_good_is_not_asked_again(caller, status):
+    refused, attempts = attempts_of(caller, subscribe(caller), [status])
+    assert (refused.state, refused.error, len(attempts)) == ("failed", f"HTTP {status}", 1)
+
+
+def test_a_delivery_that_succeeded_at_last_still_tells_its_error(caller):
+    hook = subscribe(caller)
+    delivered, _ = attempts_of(caller, hook, [500, 200])
+    assert delivered.state == "delivered"
+    rows = caller.data("GET", f"/webhooks/{hook['id']}/deliveries")
+    (row,) = [row for row in rows if row["id"] == delivered.id]
+    assert row["response_status"] == 200
+    assert row["error_message"] == "HTTP 500"
 
 
 def test_an_attempt_is_handed_out_once(caller):

@@ -18,6 +18,7 @@ import pytest
 from flowmaestro import AsyncFlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, running_server, serve
 from flowmaestro.testing.conformance.scripted_server import ScriptedServer, reply
+from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 from flowmaestro_core.http.messages import Response
 from flowmaestro_transports import AiohttpTransport, AnyioTransport
 
@@ -223,23 +224,26 @@ def receiving(*statuses):
     return ScriptedServer(answer)
 
 
-def subscribe(connection, fake, url):
-    body = {"name": "Mine", "url": url, "events": ["execution.completed"]}
+def subscribe(connection, fake, url, event="execution.completed"):
+    body = {"name": "Mine", "url": url, "events": [event]}
     return json.loads(ask(connection, fake, "POST", "/webhooks", body)[2])["data"]
 
 
-def test_webhooks_are_really_delivered_and_repeated(connection, fake):
-    with receiving(503) as receiver:
-        hook = subscribe(connection, fake, f"{receiver.url}/hook")
-        ask(connection, fake, "POST", "/workflows/wf_123/execute", {"inputs": {"name": "Jo"}})
+def test_webhooks_are_really_delivered_and_repeated(fake):
+    with receiving(503) as receiver, running_server(fake, speed=1000.0) as url:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=SHORT)
+        hook = subscribe(connection, fake, f"{receiver.url}/hook", "execution.failed")
+        ask(connection, fake, "POST", f"/workflows/{FAILING_WORKFLOW_ID}/execute", {})
         wait_for(lambda: len(receiver.requests) >= 2)
         first, second = receiver.requests[:2]
-        assert first.body == second.body
+        connection.close()
+        assert first.body != second.body
+        assert json.loads(first.body) == json.loads(second.body)
         for request in (first, second):
             signature = hmac.new(hook["secret"].encode(), request.body, hashlib.sha256).hexdigest()
             assert request["X-FlowMaestro-Signature"] == f"v1={signature}"
             assert request["X-FlowMaestro-Delivery-ID"] == first["X-FlowMaestro-Delivery-ID"]
-        assert json.loads(first.body)["data"]["outputs"] == {"message": "Hello, Jo!"}
+        assert json.loads(first.body)["data"]["error"] == "Service answered 503"
         wait_for(lambda: any(d.webhook_id == hook["id"] for d in fake.deliveries))
 
 

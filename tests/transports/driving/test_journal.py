@@ -31,8 +31,8 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="of POSIX")
 
 
 @pytest.fixture
-def fake():
-    fake = FakeFlowMaestro()
+def fake(request):
+    fake = FakeFlowMaestro(getattr(request, "param", "deployed"))
     fake.workflow("wf_mine", outputs=dict)
     return fake
 
@@ -219,6 +219,7 @@ def test_what_has_failed_is_started_again_on_request_only(run, fake):
     assert all(it.replayed and it.ok for it in run(ROWS[:2], rerun=["failed"]))
 
 
+@pytest.mark.parametrize("fake", ["documented"], indirect=True)
 def test_a_lack_of_credits_and_a_spent_day_leave_the_journal_intact(run, fake):
     fake.set_credits(4)
     with pytest.raises(InsufficientCreditsError):

@@ -38,6 +38,8 @@ class Deployed(Documented):
     keeps_thread_metadata = False
     memory_needs_text = True
     filters_triggers = False
+    misses_failed_agents = True
+    refuses_for_credits = False
     message_answers: MessageAnswers = "refused"
 
     def check_id(self, id: str, code: str = "") -> None:
@@ -153,8 +155,11 @@ class Deployed(Documented):
 
     def execution(self, execution: Execution) -> JsonObject:
         """A cancelled execution never gets a `completed_at`."""
-        cancelled = execution.status == "cancelled"
-        return {**self._execution(execution), **({"completed_at": None} if cancelled else {})}
+        return _without_end(execution, self._execution(execution))
+
+    def ended(self, execution: Execution) -> JsonObject:
+        """A cancelled execution never gets a `completed_at`."""
+        return _without_end(execution, super().ended(execution))
 
     def cancelled(self, execution: Execution) -> JsonObject:
         """Id, status and a sentence."""
@@ -231,3 +236,7 @@ class Deployed(Documented):
     def delivery(self, delivery: Delivery) -> JsonObject:
         """Five keys."""
         return self._delivery(delivery)
+
+
+def _without_end(execution: Execution, shown: JsonObject) -> JsonObject:
+    return {**shown, "completed_at": None} if execution.status == "cancelled" else shown

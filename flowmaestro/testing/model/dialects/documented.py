@@ -48,6 +48,8 @@ class Documented:
     keeps_thread_metadata = True
     memory_needs_text = False
     filters_triggers = True
+    misses_failed_agents = False
+    refuses_for_credits = True
     message_answers: MessageAnswers = "sse"
 
     def __init__(self, timeline: Timeline) -> None:

@@ -61,17 +61,22 @@ def send_message(service: Service, call: Call) -> Outcome:
 
 
 def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) -> Later:
-    """The answer when it is there; 408 once the limit is over, though the agent goes on."""
+    """The answer when it is there; 408 once the limit is over, though the agent goes on.
+
+    Not every dialect notices that an agent failed: it waits on, and stores nothing.
+    """
     reply = Later()
 
     def hear(utterance: Utterance) -> None:
         turn = utterance.turn
         if turn.answer is not None:
             reply.resolve(Answer(200, {"data": service.dialect.answered(turn, turn.answer)}))
-        elif turn.error is not None and utterance.name == "message:failed":
-            reply.resolve(Refusal(500, "execution_failed", turn.error))
+        elif utterance.name == "message:failed" and not service.dialect.misses_failed_agents:
+            reply.resolve(Refusal(500, "execution_failed", str(turn.error)))
 
-    service.ask(thread, text, hear)
+    turn = service.ask(thread, text, hear)
+    if turn.error is not None and service.dialect.misses_failed_agents:
+        thread.messages.pop()
     limit = max(0, min(limit_ms, LONGEST_ANSWER_MS))
     message = (
         f"Execution did not complete within {limit}ms. "
