@@ -174,10 +174,10 @@ def _signed(webhook: Webhook, event: str, delivery_id: str, body: JsonObject) ->
 def _reordered(value: Any) -> Any:
     """A value as PostgreSQL's `jsonb` gives it back: shorter keys first, then by their bytes."""
     if isinstance(value, dict):
-        pairs = cast("Dict[str, Any]", value).items()
+        pairs = cast("JsonObject", value).items()
         return {
             key: _reordered(it) for key, it in sorted(pairs, key=lambda it: (len(it[0]), it[0]))
         }
     if isinstance(value, list):
-        return [_reordered(it) for it in cast("List[Any]", value)]
+        return [_reordered(it) for it in cast("List[object]", value)]
     return value
