@@ -35,6 +35,7 @@ def is_installed(python: str) -> bool:
 
 
 os.environ["PATH"] = os.pathsep.join([*pyenv_interpreters(), os.environ["PATH"]])
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of a thousand processes compiles all
 INSTALLED = [python for python in PYTHONS if is_installed(python)]
 ABSENT = [python for python in PYTHONS if python not in INSTALLED]
 NEWEST = INSTALLED[-1]
@@ -46,15 +47,16 @@ MERMAID = "mermaid@12.3.0"
 """What draws the state diagrams of the site."""
 
 nox.needs_version = ">=2024.4"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.stop_on_first_error = True
 nox.options.sessions = [
     "lint",
-    f"types-{FLOOR}",
     f"types-{NEWEST}",
+    f"demo-{FLOOR}",
+    f"demo-{NEWEST}",
     "core",
     f"tests-{FLOOR}",
     f"tests-{NEWEST}",
-    f"demo-{FLOOR}",
-    f"demo-{NEWEST}",
 ]
 
 
@@ -69,7 +71,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=INSTALLED)
 def types(session: nox.Session) -> None:
-    """Strict types: mypy as this Python runs it, and pyright, once, as on the oldest Python."""
+    """Strict types: mypy as on this Python, and pyright, on the newest, as on the oldest."""
     session.install("--editable", ".[types]")
     session.run("mypy")
     if session.python == NEWEST:  # which has all that is imported, and pyright reads as 3.9
@@ -274,7 +276,7 @@ def pyodide(session: nox.Session) -> None:
     folder = Path(session.create_tmp())
     site = str(folder / "site")
     for what in (("--no-deps", "."), ("anyio",)):  # the other dependencies are for sockets
-        session.run("pip", "install", "--quiet", "--upgrade", "--target", site, *what)
+        session.install("--upgrade", "--target", site, *what)
     session.run("npm", "install", "--silent", "--prefix", str(folder), "pyodide", external=True)
     outside = "tests.harness.transports.pyodide_outside"
     session.run("python", "-m", outside, str(folder / "node_modules"), site)
