@@ -17,11 +17,11 @@ from flowmaestro_core.errors import Attempt
 from flowmaestro_core.http.messages import Headers, Phase, Response, TransportFailure
 from flowmaestro_transports import AnyioTransport, RequestsTransport
 from tests.harness.chaos.claims import Refused
-from tests.harness.chaos.clients import STACKS
 from tests.harness.chaos.ledger import Ledger, LedgerFake
 from tests.harness.chaos.plan import plan
-from tests.harness.chaos.soak import lanes
-from tests.harness.chaos.trial import Lane, Report, run_lane
+from tests.harness.chaos.soak import trials
+from tests.harness.chaos.trial import Report, Trial, run_trial
+from tests.harness.runners import RUNNERS
 
 OPERATIONS = 100
 """Of each transport, half of them under TLS."""
@@ -30,24 +30,26 @@ OPERATIONS = 100
 @pytest.mark.filterwarnings(  # asyncio of Python 3.9 and 3.10, of TLS that the peer has reset
     "ignore:Exception ignored in.*_SSLProtocolTransport"
 )
-@pytest.mark.parametrize("lane", lanes(7, OPERATIONS * len(STACKS)), ids=lambda lane: lane.title)
-def test_nothing_is_doubled_invented_unanswered_or_leaked(lane: Lane) -> None:
-    report = run_lane(lane)
+@pytest.mark.parametrize(
+    "trial", trials(7, OPERATIONS * len(RUNNERS)), ids=lambda trial: trial.title
+)
+def test_nothing_is_doubled_invented_unanswered_or_leaked(trial: Trial) -> None:
+    report = run_trial(trial)
     assert report.violations == []
-    assert len(report.outcomes) == lane.operations
+    assert len(report.outcomes) == trial.operations
     assert report.faults, "the network was too kind"
-    assert report.claims > lane.operations / 8, "hardly anything was told, so nothing was checked"
+    assert report.claims > trial.operations / 8, "hardly anything was told, so nothing was checked"
 
 
 def test_the_seed_gives_the_plan_and_the_operations() -> None:
-    one, same, other = (Lane("requests", True, seed, 50) for seed in (1, 1, 2))
+    one, same, other = (Trial("requests", True, seed, 50) for seed in (1, 1, 2))
     assert kinds(one) == kinds(same) != kinds(other)
     plans = [[plan(seed, number, flips=True) for number in range(50)] for seed in "112"]
     assert plans[0] == plans[1] != plans[2]
 
 
-def kinds(lane: Lane) -> List[List[str]]:
-    return [[task.kind for task in lane.tasks_of(worker)] for worker in range(lane.workers)]
+def kinds(trial: Trial) -> List[List[str]]:
+    return [[task.kind for task in trial.tasks_of(worker)] for worker in range(trial.workers)]
 
 
 def test_bytes_are_flipped_only_where_somebody_notices() -> None:
@@ -149,7 +151,7 @@ class Forgetful(AnyioTransport):
 
 def violations_of(make: Any, name: str = "requests", operations: int = 72, seed: int = 3) -> Report:
     """What a client over a transport that `make` makes does in a short run."""
-    return run_lane(Lane(name, False, seed, operations, make=make))
+    return run_trial(Trial(name, False, seed, operations, make=make))
 
 
 def catches(make: Any, found: Callable[[Report], Any]) -> bool:
@@ -199,10 +201,10 @@ def test_a_leaked_socket_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_stream_that_is_left_open_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.harness.chaos.trial.SETTLE_SECONDS", 1.0)
-    leaked = violations_of(KeepingStreams, "anyio/asyncio").leaked
+    leaked = violations_of(KeepingStreams, "anyio-asyncio").leaked
     assert any("event streams are left open" in found for found in leaked)
 
 
 def test_an_operation_without_an_answer_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.harness.chaos.trial.ANSWER_SECONDS", 0.2)
-    assert violations_of(Forgetful, "anyio/trio", 24).unanswered
+    assert violations_of(Forgetful, "anyio-trio", 24).unanswered

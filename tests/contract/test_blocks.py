@@ -1,4 +1,4 @@
-"""Each Python block of the contract runs, as unchanged text, on every lane of its own kind.
+"""Each Python block of the contract runs, as unchanged text, on every runner of its own kind.
 
 Blocking blocks also run as awaiting code, by a rewrite that only inserts `await` and `async`.
 Both dialects of the service; blocks that stream also against a service that streams otherwise.
@@ -22,16 +22,13 @@ from tests.harness.contract.blocks import CLIENTS, Block, blocks, is_coroutine
 from tests.harness.contract.expectations import EXPECTED, SILENT, Expected, Names
 from tests.harness.contract.grid import AS_IS, NOT_APPLICABLE, REWRITTEN
 from tests.harness.contract.worlds import (
-    AWAITING,
-    BLOCKING,
     KEY,
-    LANES,
     SPEED,
-    Lane,
     WatchedFake,
     World,
     in_loop,
 )
+from tests.harness.runners import IN_MEMORY, RUNNERS, Runner
 
 BLOCKS = blocks()
 
@@ -69,23 +66,23 @@ def services(block: Block) -> List[Service]:
     return found
 
 
-def mark_of(block: Block, lane: Lane) -> str:
-    """How a block gets onto a lane, if it does."""
+def mark_of(block: Block, runner: Runner) -> str:
+    """How a block gets onto a runner, if it does."""
     if block.awaits:
-        off = lane.backend is None or (block.runs_asyncio and lane.backend != "asyncio")
+        off = runner.backend is None or (block.runs_asyncio and runner.backend != "asyncio")
         return NOT_APPLICABLE if off else AS_IS
-    return AS_IS if lane.backend is None or not block.uses_a_client else REWRITTEN
+    return AS_IS if runner.backend is None or not block.uses_a_client else REWRITTEN
 
 
 @dataclass(frozen=True)
 class Case:
     block: Block
-    lane: Lane
+    runner: Runner
     service: Service
 
     @property
     def mark(self) -> str:
-        return mark_of(self.block, self.lane)
+        return mark_of(self.block, self.runner)
 
     @property
     def row(self) -> str:
@@ -93,7 +90,7 @@ class Case:
 
     @property
     def column(self) -> str:
-        return f"{self.lane.name} {self.service.shapes}"
+        return f"{self.runner.name} {self.service.shapes}"
 
     @property
     def expected(self) -> Expected:
@@ -103,7 +100,10 @@ class Case:
 
 
 CASES = [
-    Case(block, lane, service) for block in BLOCKS for service in services(block) for lane in LANES
+    Case(block, runner, service)
+    for block in BLOCKS
+    for service in services(block)
+    for runner in (*RUNNERS.values(), *IN_MEMORY)
 ]
 APPLICABLE = [case for case in CASES if case.mark != NOT_APPLICABLE]
 
@@ -134,7 +134,7 @@ def run_blocking(case: Case, world: World) -> str:
 
 
 def run_awaiting(case: Case, world: World) -> str:
-    """Run a block in a loop of the lane's kind, unless the block makes a loop of its own."""
+    """Run a block in a loop of the runner's kind, unless the block makes a loop of its own."""
     block, rewritten = case.block, case.mark == REWRITTEN
     code = block.rewritten_code() if rewritten else block.code()
     names: Names = {name: getattr(world, _MAKERS[name]) for name in CLIENTS}
@@ -159,8 +159,8 @@ def run_awaiting(case: Case, world: World) -> str:
             execute(code, names)
             case.expected.after(names, world)
         else:
-            assert case.lane.backend is not None
-            in_loop(case.lane.backend, main)
+            assert case.runner.backend is not None
+            in_loop(case.runner.backend, main)
     return printed.getvalue()
 
 
@@ -183,8 +183,8 @@ def young_garbage() -> Iterator[None]:
 def test_block_runs(case: Case, cell: Any) -> None:
     cell(case.row, case.column, case.mark)
     assert is_coroutine(case.block.code()) <= case.block.awaits
-    with World(case.lane, case.service.fake(), case.service.speed) as world:
-        run = run_blocking if case.lane.backend is None else run_awaiting
+    with World(case.runner, case.service.fake(), case.service.speed) as world:
+        run = run_blocking if case.runner.backend is None else run_awaiting
         printed = run(case, world)
     case.expected.check(printed, case.service.shapes)
 
@@ -205,14 +205,14 @@ def test_the_rewrite_only_inserts_await_and_async(block: Block) -> None:
 
 
 def test_what_is_not_applicable_is_known(cell: Any) -> None:
-    """Three blocks are async code: no blocking lane takes them, and trio takes no `asyncio.run`."""
+    """Three blocks are async code: no sync runner takes them, and trio takes no `asyncio.run`."""
     off: Dict[str, set[str]] = {}
     for case in CASES:
         if case.mark == NOT_APPLICABLE:
             cell(case.row, case.column, NOT_APPLICABLE)
-            off.setdefault(case.block.title, set()).add(case.lane.name)
-    blocking = {lane.name for lane in BLOCKING}
-    trio = {lane.name for lane in AWAITING if lane.backend == "trio"}
+            off.setdefault(case.block.title, set()).add(case.runner.name)
+    blocking = {case.runner.name for case in CASES if case.runner.backend is None}
+    trio = {case.runner.name for case in CASES if case.runner.backend == "trio"}
     assert off == {
         "Async Client": blocking | trio,
         "Async Streaming": blocking,

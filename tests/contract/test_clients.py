@@ -26,8 +26,9 @@ from flowmaestro.testing import (
 from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
 from tests.harness.contract.clients import KEY, KINDS, Listener, ask, nothing_is_sent
-from tests.harness.contract.worlds import AWAITING, Lane, WatchedFake, World, in_loop
 from tests.harness.contract.worlds import KEY as SEEDED_KEY
+from tests.harness.contract.worlds import WatchedFake, World, in_loop
+from tests.harness.runners import ASYNC, IN_MEMORY, RUNNERS, Runner
 
 
 @pytest.fixture(params=KINDS)
@@ -319,7 +320,7 @@ def test_a_blocking_client_works_inside_a_running_loop(backend: str) -> None:
     fake = FakeFlowMaestro()
     with FlowMaestroClient(SEEDED_KEY, transport=MemoryTransport(fake)) as client:
         in_loop(backend, main, client)
-    with World(Lane("requests", "requests"), WatchedFake()) as world:
+    with World(RUNNERS["requests"], WatchedFake()) as world:
         in_loop(backend, main, world.client(SEEDED_KEY))
 
 
@@ -371,15 +372,15 @@ def test_an_asyncio_transport_under_trio_says_so() -> None:
     in_loop("trio", main)
 
 
-@pytest.mark.parametrize("lane", AWAITING, ids=lambda lane: lane.name)
-def test_an_awaiting_client_may_be_closed_in_its_own_loop(lane: Lane) -> None:
-    with World(lane, WatchedFake()) as world:
+@pytest.mark.parametrize("runner", [*ASYNC, *IN_MEMORY[1:]], ids=str)
+def test_an_awaiting_client_may_be_closed_in_its_own_loop(runner: Runner) -> None:
+    with World(runner, WatchedFake()) as world:
 
         async def main() -> None:
             async with world.async_client(SEEDED_KEY) as client:
                 await use(client)
 
-        in_loop(lane.backend or "", main)
+        in_loop(runner.backend or "", main)
 
 
 def test_a_transport_that_was_given_is_closed_with_its_client() -> None:

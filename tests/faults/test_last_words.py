@@ -16,8 +16,8 @@ from flowmaestro.testing.conformance.scripted_server import (
     chunk,
     reply,
 )
-from tests.harness.faults.cells import TRANSPORTS
-from tests.harness.faults.clients import AWAITING, BLOCKING, KEY
+from tests.harness.faults.clients import KEY
+from tests.harness.runners import RUNNERS, Runner
 
 TIMES = StreamTimes(event_idle=0.05, event_idle_max=0.05, bytes_idle=5.0)
 LAST_WORDS = b'event: node:completed\ndata: {"nodeId": "n"}\n\n'
@@ -38,27 +38,26 @@ def converse(peer: Peer) -> None:
         peer.send(reply(json.dumps({"data": ended}).encode()))
 
 
-def events_by(transport: str, url: str) -> List[Any]:
+def events_by(runner: Runner, url: str) -> List[Any]:
     options: Dict[str, Any] = {"api_key": KEY, "base_url": url, "stream_times": TIMES}
-    if transport in BLOCKING:
-        with FlowMaestroClient(transport=BLOCKING[transport](), **options) as client:
+    if runner.backend is None:
+        with FlowMaestroClient(transport=runner.make(), **options) as client:
             return list(client.executions.stream("ex_1"))
-    make_transport, backend = AWAITING[transport]
 
     async def main() -> List[Any]:
-        async with AsyncFlowMaestroClient(transport=make_transport(), **options) as client:
+        async with AsyncFlowMaestroClient(transport=runner.make(), **options) as client:
             return [event async for event in client.executions.stream("ex_1")]
 
-    return anyio.run(main, backend=backend)
+    return anyio.run(main, backend=runner.backend)
 
 
-PATIENT = [transport for transport in TRANSPORTS if transport != "requests"]
+PATIENT = [runner for runner in RUNNERS.values() if runner.name != "requests"]
 """Those that can read a quiet body again, and so ask meanwhile."""
 
 
-@pytest.mark.parametrize("transport", PATIENT)
-def test_what_was_said_before_the_answer_comes_before_the_end(transport: str) -> None:
+@pytest.mark.parametrize("runner", PATIENT, ids=str)
+def test_what_was_said_before_the_answer_comes_before_the_end(runner: Runner) -> None:
     with ScriptedServer(converse) as server:
-        events = events_by(transport, server.url)
+        events = events_by(runner, server.url)
     assert [event["type"] for event in events] == ["node:completed", "execution:completed"]
     assert events[-1]["outputs"] == {"a": 1}

@@ -10,9 +10,9 @@ import anyio
 import pytest
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamTimes
-from tests.harness.faults.cells import TRANSPORTS
-from tests.harness.faults.clients import AWAITING, BLOCKING, KEY
+from tests.harness.faults.clients import KEY
 from tests.harness.faults.endurance_sources import BATCH, Events, HugeEvent
+from tests.harness.runners import RUNNERS, Runner
 
 EVENTS = 4_000
 MEASURED = 400
@@ -23,29 +23,27 @@ LARGE = 512 * 1024
 UNHURRIED = StreamTimes(event_idle=300.0, event_idle_max=300.0)
 """The server knows nothing but events."""
 
-ON_EVERY_TRANSPORT = pytest.mark.parametrize("transport", TRANSPORTS)
+ON_EVERY_TRANSPORT = pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)
 Hear = Callable[[Any], None]
 
 
-def follow(transport: str, url: str, hear: Hear) -> None:
+def follow(runner: Runner, url: str, hear: Hear) -> None:
     """Call `hear` with every event of a stream; no event is kept beside it."""
-    if transport in BLOCKING:
-        made = BLOCKING[transport]()
+    if runner.backend is None:
+        made = runner.make()
         with FlowMaestroClient(KEY, base_url=url, transport=made, stream_times=UNHURRIED) as client:
             for event in client.executions.stream("exec"):
                 hear(event)
         return
 
-    make_transport, backend = AWAITING[transport]
-
     async def awaiting() -> None:
         async with AsyncFlowMaestroClient(
-            KEY, base_url=url, transport=make_transport(), stream_times=UNHURRIED
+            KEY, base_url=url, transport=runner.make(), stream_times=UNHURRIED
         ) as client:
             async for event in client.executions.stream("exec"):
                 hear(event)
 
-    anyio.run(awaiting, backend=backend)
+    anyio.run(awaiting, backend=runner.backend)
 
 
 @pytest.fixture
@@ -62,7 +60,7 @@ def memory_in_use() -> int:
 
 
 @ON_EVERY_TRANSPORT
-def test_many_events_leave_nothing_behind(transport: str, traced: None) -> None:
+def test_many_events_leave_nothing_behind(runner: Runner, traced: None) -> None:
     last = 0
     early: List[int] = []
     late: List[int] = []
@@ -81,7 +79,7 @@ def test_many_events_leave_nothing_behind(transport: str, traced: None) -> None:
     server = Events(EVENTS)
     server.more()
     with server:
-        follow(transport, server.url, hear)
+        follow(runner, server.url, hear)
     assert last == EVENTS
     # What is under way at one point comes and goes; what is left behind is there at every point.
     assert min(late) - min(early) < GROWTH
@@ -89,25 +87,25 @@ def test_many_events_leave_nothing_behind(transport: str, traced: None) -> None:
 
 @ON_EVERY_TRANSPORT
 @pytest.mark.parametrize("unit", ["x", "é", "🦆"], ids=["ASCII", "two bytes", "four bytes"])
-def test_a_huge_event_is_copied_little(transport: str, unit: str) -> None:
+def test_a_huge_event_is_copied_little(runner: Runner, unit: str) -> None:
     """Not so with one astral character in megabytes of ASCII: a text of Python's then takes four
     bytes for each character, and JSON is read from one text into another.
     """
-    assert peak_of(transport, HugeEvent(HUGE, unit)) <= 5 * HUGE
+    assert peak_of(runner, HugeEvent(HUGE, unit)) <= 5 * HUGE
 
 
 @ON_EVERY_TRANSPORT
-def test_a_large_event_in_small_pieces_is_copied_little(transport: str) -> None:
-    assert peak_of(transport, HugeEvent(LARGE, piece=64)) <= 5 * LARGE
+def test_a_large_event_in_small_pieces_is_copied_little(runner: Runner) -> None:
+    assert peak_of(runner, HugeEvent(LARGE, piece=64)) <= 5 * LARGE
 
 
 @pytest.mark.parametrize("line", ["data: ", "data:"])
 def test_a_large_event_of_many_lines_is_copied_little(line: str) -> None:
     size = 4 * LARGE  # beside what the lines take by themselves
-    assert peak_of("sockets", HugeEvent(size, line=line)) <= 5 * size
+    assert peak_of(RUNNERS["sockets"], HugeEvent(size, line=line)) <= 5 * size
 
 
-def peak_of(transport: str, server: HugeEvent) -> int:
+def peak_of(runner: Runner, server: HugeEvent) -> int:
     """How many bytes were in use at most, while the event came."""
     lengths: List[int] = []
 
@@ -118,7 +116,7 @@ def peak_of(transport: str, server: HugeEvent) -> int:
     with server:
         tracemalloc.start()
         try:
-            follow(transport, server.url, hear)
+            follow(runner, server.url, hear)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

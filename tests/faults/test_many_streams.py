@@ -18,7 +18,8 @@ import trio
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamError
 from flowmaestro_transports.contract import AsyncTransport
 from tests.harness.faults import quiet_server
-from tests.harness.faults.clients import AWAITING, KEY
+from tests.harness.faults.clients import KEY
+from tests.harness.runners import ASYNC, Runner
 
 pytest.importorskip("resource", reason="open files are counted as Unix does")
 from tests.harness.faults.open_files import open_files, room_for
@@ -48,14 +49,14 @@ def quiet_url() -> Iterator[str]:
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
 
 
-@pytest.mark.parametrize("transport", AWAITING)
-def test_a_thousand_tasks(transport: str, quiet_url: str, capsys: Any) -> None:
+@pytest.mark.parametrize("runner", ASYNC, ids=str)
+def test_a_thousand_tasks(runner: Runner, quiet_url: str, capsys: Any) -> None:
     with capsys.disabled():
         count = room_for(STREAMS) // 4 * 4
-    make_transport, backend = AWAITING[transport]
+    assert runner.backend
     before = open_files()
-    crowd = Crowd(quiet_url, count, TASKS[backend])
-    assert anyio.run(crowd.run, make_transport, backend=backend) == {
+    crowd = Crowd(quiet_url, count, TASKS[runner.backend])
+    assert anyio.run(crowd.run, runner.make, backend=runner.backend) == {
         "stream_closed": count // 2,
         "cancelled": count // 4,
         "left": count // 4,

@@ -13,12 +13,12 @@ from flowmaestro_core.payloads import shapes
 from flowmaestro_transports import AnyioTransport
 from flowmaestro_transports.http11.framing import Chunked
 from flowmaestro_transports.http11.inflate import Inflater
-from tests.harness.chaos.clients import STACKS
 from tests.harness.fuzz.conversations import recorded
 from tests.harness.fuzz.regressions import REGRESSIONS
 from tests.harness.fuzz.soak import Finding, Results, fuzz_core, fuzz_wire, judged, replay, shrunk
 from tests.harness.fuzz.targets import core_targets
 from tests.harness.fuzz.wire import CORPORA, KINDS, feed_all
+from tests.harness.runners import RUNNERS
 
 CORE_INPUTS, WIRE_INPUTS = 1_600, 400
 SEED = 4
@@ -38,7 +38,7 @@ def test_no_input_makes_a_transport_do_what_it_must_not() -> None:
     results = Results()
     fuzz_wire(results, SEED, WIRE_INPUTS)
     assert results.findings == [], "\n".join(map(str, results.findings))
-    assert len(results.outcomes) == len(STACKS) * len(KINDS)
+    assert len(results.outcomes) == len(RUNNERS) * len(KINDS)
 
 
 @pytest.mark.parametrize("number", range(len(REGRESSIONS)))
@@ -58,7 +58,7 @@ def test_mutations_begin_with_what_is_valid() -> None:
     assert recorded() == recorded()
 
 
-@pytest.mark.parametrize("name", STACKS)
+@pytest.mark.parametrize("name", RUNNERS)
 def test_what_is_valid_passes_over_the_wire_and_nothing_that_is_cut(name: str) -> None:
     whole = [("get", data) for data in CORPORA["get"][:6]]
     whole += [("stream", data) for data in CORPORA["stream"]]
@@ -109,7 +109,7 @@ def test_an_error_that_is_not_ours_is_found_on_the_wire(monkeypatch: pytest.Monk
         raise OSError("not ours")
 
     monkeypatch.setattr(AnyioTransport, "send", raw)
-    (outcome,) = feed_all("anyio/trio", "get", [CORPORA["get"][0]])
+    (outcome,) = feed_all("anyio-trio", "get", [CORPORA["get"][0]])
     assert isinstance(outcome, OSError)
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import pytest
 
 from flowmaestro.testing import FakeFlowMaestro
+from tests.harness.runners import IN_MEMORY
 from tests.harness.testing import scenarios_of_failures, scenarios_of_resources, scenarios_of_runs
-from tests.harness.testing.one_face import LANES, World
+from tests.harness.testing.one_face import World
 from tests.harness.testing.scenarios import CASES
 from tests.harness.testing.stillness import SocketWatch, watch_timers
 
@@ -33,23 +34,23 @@ def still():
     assert (timers, sockets.uses) == ([], [])
 
 
-@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("runner", IN_MEMORY, ids=str)
 @pytest.mark.parametrize("shapes", SHAPES)
 @pytest.mark.parametrize(("act", "given"), CASES)
-def test_scenario(act, given, shapes, lane):
+def test_scenario(act, given, shapes, runner):
     arranged = {name: given[name] for name in OF_THE_FAKE if name in given}
     with FakeFlowMaestro(shapes, strict=True, **arranged) as fake:
-        World(fake, lane).run(act, **given)
+        World(fake, runner).run(act, **given)
 
 
 def test_there_are_a_thousand():
-    assert len(CASES) * len(LANES) * len(SHAPES) >= 1000
+    assert len(CASES) * len(IN_MEMORY) * len(SHAPES) >= 1000
 
 
-@pytest.mark.parametrize("lane", LANES)
-def test_a_scenario_can_fail(lane):
+@pytest.mark.parametrize("runner", IN_MEMORY, ids=str)
+def test_a_scenario_can_fail(runner):
     async def wrong(world):
         assert (await world.client().workflows.run("wf_123"))["status"] == "failed"
 
     with pytest.raises(AssertionError):
-        World(FakeFlowMaestro(), lane).run(wrong)
+        World(FakeFlowMaestro(), runner).run(wrong)

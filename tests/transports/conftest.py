@@ -17,8 +17,8 @@ from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro.testing.conformance import scripted_server as scripted_server_module
 from flowmaestro.testing.conformance.grid import pytest_terminal_summary  # noqa: F401 - a hook
 from flowmaestro_transports.anyio.transport import AnyioTransport
+from tests.harness.runners import ASYNC, RUNNERS, Runner
 from tests.harness.transports.anyio_scenes import Play, Scenario
-from tests.harness.transports.quiet_streams import STACKS
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +73,13 @@ def play(request: pytest.FixtureRequest) -> Play:
     return run
 
 
+@pytest.fixture(params=RUNNERS.values(), ids=str)
+def runner(request: pytest.FixtureRequest) -> Runner:
+    """Each transport of ours in turn."""
+    made: Runner = request.param
+    return made
+
+
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the machine that runs the tests says of proxies and certificates does not count."""
@@ -101,10 +108,10 @@ def client(fake: FakeFlowMaestro, url: str) -> Iterator[FlowMaestroClient]:
         yield client
 
 
-@pytest.fixture(params=STACKS)
+@pytest.fixture(params=ASYNC, ids=str)
 def run_async(request: pytest.FixtureRequest, fake: FakeFlowMaestro, url: str) -> Any:
     """Run `main(client)` on one of the awaiting stacks."""
-    make, backend = request.param
+    make, backend = request.param.make, request.param.backend
 
     def run(main: Any) -> Any:
         async def with_client() -> Any:

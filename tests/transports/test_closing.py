@@ -13,15 +13,10 @@ import pytest
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportClosedError
 from flowmaestro_transports import RequestsTransport
 from flowmaestro_transports.http11.failures import too_slow
-from tests.harness.transports.lanes import LANES, Runner, fails, get, post
+from tests.harness.runners import Runner, fails, get, post
 
 PROMPT = 30.0
 """Seconds within which somebody must have been woken; what they wait for takes longer."""
-
-
-@pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest) -> Runner:
-    return Runner(request.param)
 
 
 def begun(step: Callable[[], Any]) -> Future[Any]:
@@ -54,9 +49,9 @@ def full_listener() -> Iterator[str]:
             waiting.close()
 
 
-def test_who_connects(lane: Runner, full_listener: str) -> None:
-    lane.needs("close-wakes-a-call")
-    with lane() as transport:
+def test_who_connects(runner: Runner, full_listener: str) -> None:
+    runner.needs("close-wakes-a-call")
+    with runner() as transport:
         call = begun(lambda: transport.send(Request("POST", full_listener, Headers()), 60.0))
         time.sleep(0.1)  # let it wait
         close(transport)
@@ -64,7 +59,7 @@ def test_who_connects(lane: Runner, full_listener: str) -> None:
             call.result(PROMPT)
 
 
-def test_who_waits_for_a_turn(lane: Runner, scripted: Any) -> None:
+def test_who_waits_for_a_turn(runner: Runner, scripted: Any) -> None:
     asked = threading.Event()
 
     def handler(peer: Any) -> None:
@@ -72,7 +67,7 @@ def test_who_waits_for_a_turn(lane: Runner, scripted: Any) -> None:
         asked.set()
         peer.wait_closed()
 
-    with scripted.ScriptedServer(handler) as server, lane(max_connections=1) as transport:
+    with scripted.ScriptedServer(handler) as server, runner(max_connections=1) as transport:
         first = begun(lambda: transport.send(post(server), 60.0))
         assert asked.wait(PROMPT)
         others = [begun(lambda: transport.send(post(server), 60.0)) for _ in range(3)]
@@ -81,14 +76,14 @@ def test_who_waits_for_a_turn(lane: Runner, scripted: Any) -> None:
         for other in others:
             with pytest.raises(TransportClosedError):
                 other.result(PROMPT)
-        lane.needs("close-wakes-a-call")
+        runner.needs("close-wakes-a-call")
         with fails(Phase.MAYBE_PROCESSED, "closed by this side"):
             first.result(PROMPT)
     assert len(server.requests) == 1
 
 
-def test_who_waits_on_a_kept_connection(lane: Runner, scripted: Any) -> None:
-    lane.needs("close-wakes-a-call")
+def test_who_waits_on_a_kept_connection(runner: Runner, scripted: Any) -> None:
+    runner.needs("close-wakes-a-call")
     asked = threading.Event()
 
     def handler(peer: Any) -> None:
@@ -98,7 +93,7 @@ def test_who_waits_on_a_kept_connection(lane: Runner, scripted: Any) -> None:
         asked.set()
         peer.wait_closed()
 
-    with scripted.ScriptedServer(handler) as server, lane() as transport:
+    with scripted.ScriptedServer(handler) as server, runner() as transport:
         assert transport.send(post(server)).body == b"ok"
         call = begun(lambda: transport.send(post(server), 60.0))
         assert asked.wait(PROMPT)
@@ -107,8 +102,8 @@ def test_who_waits_on_a_kept_connection(lane: Runner, scripted: Any) -> None:
             call.result(PROMPT)
 
 
-def test_who_pauses(lane: Runner) -> None:
-    with lane() as transport:
+def test_who_pauses(runner: Runner) -> None:
+    with runner() as transport:
         pause = begun(lambda: transport._call(transport._transport.sleep, 60.0))
         time.sleep(0.1)  # let it begin
         close(transport)
@@ -118,8 +113,8 @@ def test_who_pauses(lane: Runner) -> None:
             transport._call(transport._transport.sleep, 60.0)
 
 
-def test_who_is_through_is_not_hurt(lane: Runner, scripted: Any) -> None:
-    with scripted.ScriptedServer(scripted.echo) as server, lane() as transport:
+def test_who_is_through_is_not_hurt(runner: Runner, scripted: Any) -> None:
+    with scripted.ScriptedServer(scripted.echo) as server, runner() as transport:
         for _ in range(3):
             response: Response = transport.send(post(server, b"whole"))
             transport._call(transport._transport.sleep, 0.0)

@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 import requests
 
-from tests.harness.transports.lanes import LANES
+from tests.harness.runners import RUNNERS
 
-TRANSPORTS = {made.__name__: made for made, _ in LANES.values()}
+TRANSPORTS = {runner.make.__name__: runner.make for runner in RUNNERS.values()}
 
 
 def test_they_are_alike() -> None:

@@ -16,15 +16,10 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.http.messages import TransportFailure
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_transports import AiohttpTransport, RequestsTransport
-from tests.harness.transports.lanes import LANES, Runner, get
+from tests.harness.runners import Runner, get
 
 KEY = {"X-API-Key": "fm_live_1", "Authorization": "Bearer fm_live_1"}
 OTHER = ("someone", "else")
-
-
-@pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest) -> Runner:
-    return Runner(request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -66,8 +61,8 @@ def assert_as_sent(server: Any, count: int) -> None:
         assert "cookie" not in request
 
 
-def test_no_stack_has_a_say(lane: Runner, scripted: Any, tempting: Any) -> None:
-    with scripted.ScriptedServer(tempting) as server, lane() as transport:
+def test_no_stack_has_a_say(runner: Runner, scripted: Any, tempting: Any) -> None:
+    with scripted.ScriptedServer(tempting) as server, runner() as transport:
         statuses = [
             transport.send(get(server, path, **KEY)).status
             for path in ("/asks", "/moves", "/asks", "/moves")
@@ -90,7 +85,7 @@ HEADS = {
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_server_that_repeats_the_key_gets_it_into_no_traceback(
-    lane: Runner, scripted: Any, head: str
+    runner: Runner, scripted: Any, head: str
 ) -> None:
     """Longer than what anybody would quote: the rest of a key that was cut is not known again."""
     key = "fm_live_" + "0123456789abcdef" * 5
@@ -99,7 +94,7 @@ def test_a_server_that_repeats_the_key_gets_it_into_no_traceback(
         peer.read_request()
         peer.send(f"{HEADS[head].format(key)}\r\n\r\n{{}}".encode())
 
-    with scripted.ScriptedServer(echoing) as server, lane() as transport:
+    with scripted.ScriptedServer(echoing) as server, runner() as transport:
         options = ClientOptions(key, base_url=server.url, max_retries=0)
         machine = Call[Any]("GET", "/workflows").machine(Context(options), "token")
         asked: Any = machine.start(0.0, 0.5)
@@ -114,8 +109,8 @@ def test_a_server_that_repeats_the_key_gets_it_into_no_traceback(
     assert "0123456789" not in f"{shown} {error!r} {vars(error)!r}"
 
 
-def test_no_credentials_are_found_for_a_request_without(lane: Runner, scripted: Any) -> None:
-    with scripted.ScriptedServer(scripted.echo) as server, lane() as transport:
+def test_no_credentials_are_found_for_a_request_without(runner: Runner, scripted: Any) -> None:
+    with scripted.ScriptedServer(scripted.echo) as server, runner() as transport:
         transport.send(get(server))
     assert "authorization" not in server.requests[0]
 

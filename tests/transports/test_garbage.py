@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
-from tests.harness.transports.lanes import LANES, Runner, fails, get
+from tests.harness.runners import Runner, fails, get
 
 CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 
@@ -35,11 +35,6 @@ GARBAGE = {
 }
 
 
-@pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest) -> Runner:
-    return Runner(request.param)
-
-
 LAX = {
     *("a sign before the status", "a status with an underscore", "four digits"),
     *("a version that is none", "a tab in the status line", "nul", "no name"),
@@ -48,11 +43,11 @@ LAX = {
 
 
 @pytest.mark.parametrize("name", GARBAGE)
-def test_garbage_is_no_reply(lane: Runner, scripted: Any, name: str) -> None:
+def test_garbage_is_no_reply(runner: Runner, scripted: Any, name: str) -> None:
     if name in LAX:
-        lane.needs("a-garbled-status-line")
+        runner.needs("a-garbled-status-line")
     handler = scripted.answering(GARBAGE[name], then_close=True)
-    with scripted.ScriptedServer(handler) as server, lane() as transport:
+    with scripted.ScriptedServer(handler) as server, runner() as transport:
         for use in (transport.send, transport.open):
             with fails(Phase.REPLY_BROKEN):
                 use(get(server))
@@ -60,30 +55,30 @@ def test_garbage_is_no_reply(lane: Runner, scripted: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [b"+2", b"-2", b"0x2", b"0_2", b" 2", b"", b"2g", b"F" * 40])
-def test_a_garbled_chunk_is_no_body(lane: Runner, scripted: Any, size: bytes) -> None:
+def test_a_garbled_chunk_is_no_body(runner: Runner, scripted: Any, size: bytes) -> None:
     if size in {b"+2", b"0x2", b"0_2", b" 2"}:  # what int() takes for a number
-        lane.needs("a-garbled-length")
+        runner.needs("a-garbled-length")
     data = CHUNKED_OK.replace(b"2\r\nok", size + b"\r\nok")
     handler = scripted.answering(data, then_close=True)
-    with scripted.ScriptedServer(handler) as server, lane() as transport:
+    with scripted.ScriptedServer(handler) as server, runner() as transport:
         with fails(Phase.REPLY_BROKEN):
             transport.send(get(server))
         with fails(Phase.REPLY_BROKEN):
             transport.open(get(server)).read_all()
 
 
-def test_a_field_that_goes_on_in_the_next_line(lane: Runner, scripted: Any) -> None:
+def test_a_field_that_goes_on_in_the_next_line(runner: Runner, scripted: Any) -> None:
     data = b"HTTP/1.1 200 OK\r\nX: a\r\n \t b\r\nContent-Length: 2\r\n\r\nok"
-    with scripted.ScriptedServer(scripted.answering(data)) as server, lane() as transport:
+    with scripted.ScriptedServer(scripted.answering(data)) as server, runner() as transport:
         response = transport.send(get(server))
     assert response.body == b"ok"
     assert response.headers["x"].split() == ["a", "b"]
     assert not set(response.headers["x"]) & set("\r\n")
 
 
-def test_informational_replies_without_end_are_refused(lane: Runner, scripted: Any) -> None:
+def test_informational_replies_without_end_are_refused(runner: Runner, scripted: Any) -> None:
     """Or they run out of time."""
-    lane.needs("informational-replies")
+    runner.needs("informational-replies")
 
     def handler(peer: Any) -> None:
         peer.read_request()
@@ -94,7 +89,7 @@ def test_informational_replies_without_end_are_refused(lane: Runner, scripted: A
 
     with (
         scripted.ScriptedServer(handler) as server,
-        lane() as transport,
+        runner() as transport,
         pytest.raises(TransportFailure) as caught,
     ):
         transport.send(get(server), 0.3)
@@ -102,6 +97,6 @@ def test_informational_replies_without_end_are_refused(lane: Runner, scripted: A
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"], ids=["empty", "long"])
-def test_what_can_be_no_host(lane: Runner, host: str) -> None:
-    with lane() as transport, fails(Phase.NOT_SENT):
+def test_what_can_be_no_host(runner: Runner, host: str) -> None:
+    with runner() as transport, fails(Phase.NOT_SENT):
         transport.send(Request("GET", f"http://{host}/", Headers()))

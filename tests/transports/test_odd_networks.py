@@ -24,7 +24,7 @@ from flowmaestro import (
     ServerError,
     StreamTimes,
 )
-from tests.harness.transports.lanes import LANES
+from tests.harness.runners import RUNNERS
 
 KEY = "fm_live_0123456789abcdef"
 PASSWORD = "open-sesame"
@@ -49,10 +49,10 @@ async def _all(stream: Any) -> List[Any]:
     return [event async for event in stream]
 
 
-@pytest.fixture(params=LANES)
+@pytest.fixture(params=RUNNERS.values(), ids=str)
 def ask(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """Asks a client on this transport, once; the result."""
-    make, backend = LANES[request.param]
+    make, backend = request.param.make, request.param.backend
 
     def run(base_url: str, what: Ask = get, **options: Any) -> Any:
         settings: Any = {"base_url": base_url, "timeout": 10.0, "max_retries": 0}

@@ -19,7 +19,7 @@ from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_transports import RequestsTransport
 from flowmaestro_transports.contract import secrets_of
 from flowmaestro_transports.http11.proxies import Proxies, Proxy
-from tests.harness.transports.lanes import LANES, Runner, fails, get, post
+from tests.harness.runners import Runner, fails, get, post
 from tests.harness.transports.real_proxy import proxy as proxying
 
 AUTHORIZATION = "Basic dXNlcjpwYSBzcw=="  # of user:pa ss
@@ -203,11 +203,6 @@ def hosts(proxies: Proxies) -> List[Optional[str]]:
     return [proxy and proxy.host for proxy in found]
 
 
-@pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest) -> Runner:
-    return Runner(request.param)
-
-
 @pytest.fixture
 def way(scripted: Any) -> Iterator[Any]:
     """A proxy; `way.with_user` is its URL with credentials."""
@@ -242,19 +237,19 @@ def authority_of(server: Any) -> str:
     return f"127.0.0.1:{server.port}"
 
 
-def _needs_tls_within_tls(lane: Runner, scheme: str) -> None:
-    if lane.name == "aiohttp" and scheme == "https" and sys.version_info < (3, 11):
+def _needs_tls_within_tls(runner: Runner, scheme: str) -> None:
+    if runner.name == "aiohttp" and scheme == "https" and sys.version_info < (3, 11):
         pytest.skip("refused: test_tls_within_tls_is_refused_where_asyncio_lacks_it")
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 11), reason="asyncio has TLS within TLS")
 def test_tls_within_tls_is_refused_where_asyncio_lacks_it(
-    lane: Runner, tls_way: Any, secure: Any, ca_file: str
+    runner: Runner, tls_way: Any, secure: Any, ca_file: str
 ) -> None:
-    if lane.name != "aiohttp":
+    if runner.name != "aiohttp":
         pytest.skip("brings its own TLS")
     with (
-        lane(proxy=tls_way.with_user, verify=ca_file) as transport,
+        runner(proxy=tls_way.with_user, verify=ca_file) as transport,
         fails(Phase.NOT_SENT, r"Python 3\.11"),
     ):
         transport.send(post(secure))
@@ -263,11 +258,11 @@ def test_tls_within_tls_is_refused_where_asyncio_lacks_it(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_plain_requests_are_forwarded(
-    lane: Runner, way: Any, tls_way: Any, plain: Any, ca_file: str, scheme: str
+    runner: Runner, way: Any, tls_way: Any, plain: Any, ca_file: str, scheme: str
 ) -> None:
     """In absolute form, the credentials with each of them, and to the proxy alone."""
     by = tls_way if scheme == "https" else way
-    with lane(proxy=by.with_user, verify=ca_file) as transport:
+    with runner(proxy=by.with_user, verify=ca_file) as transport:
         for body in (b"one", b"two"):
             request = Request("POST", f"{plain.url}/a%20b?c=d", Headers({"X-API-Key": "k"}), body)
             assert transport.send(request).body == body
@@ -285,13 +280,13 @@ def test_plain_requests_are_forwarded(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_tunnel(
-    lane: Runner, way: Any, tls_way: Any, secure: Any, ca_file: str, scheme: str
+    runner: Runner, way: Any, tls_way: Any, secure: Any, ca_file: str, scheme: str
 ) -> None:
     """The proxy sees its own credentials and where to; the origin all the rest."""
-    _needs_tls_within_tls(lane, scheme)
+    _needs_tls_within_tls(runner, scheme)
     by = tls_way if scheme == "https" else way
     big = b"x" * 1_000_000
-    with lane(proxy=by.with_user, verify=ca_file) as transport:
+    with runner(proxy=by.with_user, verify=ca_file) as transport:
         key = {"X-API-Key": "k", "Authorization": "Bearer k"}
         assert transport.send(post(secure, b"one", **key)).body == b"one"
         assert transport.send(post(secure, big, **key)).body == big
@@ -314,7 +309,7 @@ def test_a_tunnel(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_quiet_stream_through_a_tunnel(
-    lane: Runner,
+    runner: Runner,
     scripted: Any,
     way: Any,
     tls_way: Any,
@@ -322,8 +317,8 @@ def test_a_quiet_stream_through_a_tunnel(
     ca_file: str,
     scheme: str,
 ) -> None:
-    lane.needs("quiet-body")
-    _needs_tls_within_tls(lane, scheme)
+    runner.needs("quiet-body")
+    _needs_tls_within_tls(runner, scheme)
     left = threading.Event()
 
     def handler(peer: Any) -> None:
@@ -335,7 +330,7 @@ def test_a_quiet_stream_through_a_tunnel(
     by = tls_way if scheme == "https" else way
     with (
         scripted.ScriptedServer(handler, tls=server_tls) as origin,
-        lane(proxy=by.url, verify=ca_file) as transport,
+        runner(proxy=by.url, verify=ca_file) as transport,
     ):
         body = transport.open(get(origin))
         assert body.read(5.0) == b"he"
@@ -350,7 +345,7 @@ def test_a_quiet_stream_through_a_tunnel(
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_what_goes_wrong_behind_a_proxy(
-    lane: Runner,
+    runner: Runner,
     scripted: Any,
     way: Any,
     tls_way: Any,
@@ -376,9 +371,9 @@ def test_what_goes_wrong_behind_a_proxy(
         peer.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
         socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)
 
-    _needs_tls_within_tls(lane, scheme)
+    _needs_tls_within_tls(runner, scheme)
     by = tls_way if scheme == "https" else way
-    with lane(proxy=by.url, verify=ca_file) as transport:
+    with runner(proxy=by.url, verify=ca_file) as transport:
         with scripted.ScriptedServer(cutting, tls=server_tls) as server:
             with fails(Phase.REPLY_BROKEN):
                 transport.send(post(server))
@@ -386,13 +381,13 @@ def test_what_goes_wrong_behind_a_proxy(
                 transport.open(post(server)).read_all()
             with fails(Phase.MAYBE_PROCESSED):
                 transport.send(post(server, b""))
-        lane.needs("reset-in-the-handshake")
+        runner.needs("reset-in-the-handshake")
         for handler, late in ((resetting, False), (stalling, True)):
             with scripted.ScriptedServer(handler) as server:
                 server.url = server.url.replace("http:", "https:")
                 with fails(Phase.NOT_SENT, timed_out=late):
                     transport.send(post(server), 0.5)
-        lane.needs("a-body-cut-off-under-tls")
+        runner.needs("a-body-cut-off-under-tls")
         with (
             scripted.ScriptedServer(saying_no_goodbye, tls=server_tls) as server,
             fails(Phase.REPLY_BROKEN),
@@ -401,11 +396,11 @@ def test_what_goes_wrong_behind_a_proxy(
 
 
 def test_the_environment_decides(
-    lane: Runner, way: Any, plain: Any, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    runner: Runner, way: Any, plain: Any, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", way.with_user)
     monkeypatch.setenv("HTTPS_PROXY", way.url)
-    with lane(verify=ca_file) as transport:
+    with runner(verify=ca_file) as transport:
         monkeypatch.delenv("HTTP_PROXY")  # it was settled when the transport was made
         assert transport.send(post(plain, b"a")).body == b"a"
         assert transport.send(post(secure, b"b")).body == b"b"
@@ -413,35 +408,35 @@ def test_the_environment_decides(
 
 
 def test_the_environment_exempts(
-    lane: Runner, way: Any, plain: Any, monkeypatch: pytest.MonkeyPatch
+    runner: Runner, way: Any, plain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", way.url)
     monkeypatch.setenv("NO_PROXY", f"127.0.0.1:{plain.port}")
-    with lane() as transport:
+    with runner() as transport:
         assert transport.send(post(plain, b"a")).body == b"a"
-    with lane(proxy=way.url) as transport:  # what was asked for comes first
+    with runner(proxy=way.url) as transport:  # what was asked for comes first
         assert transport.send(post(plain, b"b")).body == b"b"
     assert [request.body for request in way.requests] == [b"b"]
 
 
 def test_the_environment_is_not_trusted(
-    lane: Runner, plain: Any, monkeypatch: pytest.MonkeyPatch
+    runner: Runner, plain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://nowhere.example")
-    with lane() as transport:
+    with runner() as transport:
         for begin in (transport.send, transport.open):
             with fails(Phase.NOT_SENT, "ALL_PROXY: SOCKS is not supported") as caught:
                 begin(post(plain))
             assert caught.value.permanent
-    with lane(trust_env=False) as transport:
+    with runner(trust_env=False) as transport:
         assert transport.send(post(plain, b"a")).body == b"a"
     monkeypatch.setenv("NO_PROXY", "*")
-    with lane() as transport:
+    with runner() as transport:
         assert transport.send(post(plain, b"b")).body == b"b"
 
 
-def test_socks_is_refused(lane: Runner) -> None:
-    with pytest.raises(ValueError, match="SOCKS"), lane(proxy="socks5://proxy.example"):
+def test_socks_is_refused(runner: Runner) -> None:
+    with pytest.raises(ValueError, match="SOCKS"), runner(proxy="socks5://proxy.example"):
         pass
 
 
@@ -456,9 +451,9 @@ def test_socks_is_refused(lane: Runner) -> None:
     ],
     ids=["407", "502", "garbage", "cut", "closed"],
 )
-def test_no_tunnel_is_not_sent(lane: Runner, scripted: Any, answer: bytes, text: str) -> None:
+def test_no_tunnel_is_not_sent(runner: Runner, scripted: Any, answer: bytes, text: str) -> None:
     if not answer.startswith(b"HTTP/1.1 ") or not answer.endswith(b"\r\n\r\n"):
-        lane.needs("reset-in-the-handshake")
+        runner.needs("reset-in-the-handshake")
 
     def handler(peer: Any) -> None:
         peer.read_request()
@@ -466,7 +461,7 @@ def test_no_tunnel_is_not_sent(lane: Runner, scripted: Any, answer: bytes, text:
 
     with scripted.ScriptedServer(handler) as server:
         with_user = server.url.replace("://", "://user:pa%20ss@")
-        with lane(proxy=with_user) as transport:
+        with runner(proxy=with_user) as transport:
             for _ in range(2):
                 with fails(Phase.NOT_SENT, text) as caught:
                     transport.send(Request("POST", "https://origin.example/", Headers(), b"x"))
@@ -476,8 +471,8 @@ def test_no_tunnel_is_not_sent(lane: Runner, scripted: Any, answer: bytes, text:
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX-", b"HTTP/1.1 200 OK\r\n\r\n"])
-def test_a_silent_proxy_is_not_sent(lane: Runner, scripted: Any, said: bytes) -> None:
-    lane.needs("handshake-timeout")
+def test_a_silent_proxy_is_not_sent(runner: Runner, scripted: Any, said: bytes) -> None:
+    runner.needs("handshake-timeout")
 
     def handler(peer: Any) -> None:
         peer.read_request()
@@ -486,7 +481,7 @@ def test_a_silent_proxy_is_not_sent(lane: Runner, scripted: Any, said: bytes) ->
 
     with (
         scripted.ScriptedServer(handler) as server,
-        lane(proxy=server.url) as transport,
+        runner(proxy=server.url) as transport,
         fails(Phase.NOT_SENT, timed_out=True),
     ):
         transport.send(Request("POST", "https://origin.example/", Headers(), b"x"), 0.2)
@@ -497,8 +492,8 @@ def lose_the_reply(peer: Any) -> None:
     peer.close()
 
 
-def test_a_reply_that_a_proxy_loses_may_have_been_one(lane: Runner, scripted: Any) -> None:
-    with scripted.ScriptedServer(lose_the_reply) as server, lane(proxy=server.url) as transport:
+def test_a_reply_that_a_proxy_loses_may_have_been_one(runner: Runner, scripted: Any) -> None:
+    with scripted.ScriptedServer(lose_the_reply) as server, runner(proxy=server.url) as transport:
         for _ in range(2):
             with fails(Phase.MAYBE_PROCESSED):
                 transport.send(Request("POST", "http://origin.example/", Headers(), b"x"))
@@ -530,10 +525,10 @@ def test_a_proxy_of_a_callers_session(scripted: Any) -> None:
                 transport.send(Request("POST", f"{url}/", Headers(), b"x"), 5.0)
 
 
-def test_no_proxy_there(lane: Runner) -> None:
+def test_no_proxy_there(runner: Runner) -> None:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
-    with lane(proxy=f"http://user:secret@127.0.0.1:{port}") as transport:
+    with runner(proxy=f"http://user:secret@127.0.0.1:{port}") as transport:
         for scheme in ("http", "https"):
             with fails(Phase.NOT_SENT, re.escape(f"proxy http://127.0.0.1:{port}")) as caught:
                 transport.send(Request("GET", f"{scheme}://origin.example/", Headers()))
@@ -541,16 +536,16 @@ def test_no_proxy_there(lane: Runner) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_must_prove_who_it_is(lane: Runner, tls_way: Any, scheme: str) -> None:
-    _needs_tls_within_tls(lane, scheme)
+def test_a_proxy_must_prove_who_it_is(runner: Runner, tls_way: Any, scheme: str) -> None:
+    _needs_tls_within_tls(runner, scheme)
     refused = fails(Phase.NOT_SENT, r"(?i)certificate.*\(verify= says")
-    with lane(proxy=tls_way.with_user) as transport, refused as caught:
+    with runner(proxy=tls_way.with_user) as transport, refused as caught:
         transport.send(Request("GET", f"{scheme}://origin.example/", Headers()))
     assert caught.value.permanent
     assert not tls_way.requests
 
 
-def test_an_error_page_of_a_proxy_is_a_reply(lane: Runner, scripted: Any) -> None:
+def test_an_error_page_of_a_proxy_is_a_reply(runner: Runner, scripted: Any) -> None:
     page = scripted.reply(
         b"<html>no route</html>", status="502 Bad Gateway", headers=[("Content-Type", "text/html")]
     )
@@ -559,7 +554,7 @@ def test_an_error_page_of_a_proxy_is_a_reply(lane: Runner, scripted: Any) -> Non
         while peer.read_request():
             peer.send(page)
 
-    with scripted.ScriptedServer(handler) as server, lane(proxy=server.url) as transport:
+    with scripted.ScriptedServer(handler) as server, runner(proxy=server.url) as transport:
         response = transport.send(Request("GET", "http://origin.example/", Headers()))
         assert (response.status, response.body) == (502, b"<html>no route</html>")
         made = RequestsTransport(proxy=server.url)
@@ -574,14 +569,14 @@ def test_an_error_page_of_a_proxy_is_a_reply(lane: Runner, scripted: Any) -> Non
 
 
 def test_each_proxy_gets_its_own_credentials(
-    lane: Runner, scripted: Any, monkeypatch: pytest.MonkeyPatch
+    runner: Runner, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two users of one proxy: one for each scheme."""
     refusal = scripted.reply(status="503 Service Unavailable", headers=[("Connection", "close")])
     with scripted.ScriptedServer(scripted.answering(refusal)) as server:
         monkeypatch.setenv("http_proxy", server.url.replace("//", "//alice:1@"))
         monkeypatch.setenv("https_proxy", server.url.replace("//", "//bob:2@"))
-        with lane() as transport:
+        with runner() as transport:
             transport.send(Request("GET", "http://a.example/", Headers()))
             with fails(Phase.NOT_SENT):
                 transport.send(Request("GET", "https://b.example/", Headers()))
@@ -596,10 +591,10 @@ def repeating(peer: Any) -> None:
     peer.send(head.encode() + said)
 
 
-def test_a_transport_knows_what_it_sends_to_a_proxy(lane: Runner, scripted: Any) -> None:
+def test_a_transport_knows_what_it_sends_to_a_proxy(runner: Runner, scripted: Any) -> None:
     with scripted.ScriptedServer(repeating) as server:
         url = server.url.replace("//", "//user:secret%2Fpassword@")
-        with lane(proxy=url) as transport:
+        with runner(proxy=url) as transport:
             response = transport.send(Request("GET", "http://origin.example/", Headers()))
             scrubber = SecretScrubber(more=lambda: secrets_of(transport))
     assert response.status == 407

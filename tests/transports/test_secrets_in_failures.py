@@ -11,16 +11,11 @@ import pytest
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro_core.http.messages import Headers, Request, TransportFailure
-from tests.harness.transports.lanes import LANES, Runner
+from tests.harness.runners import Runner
 from tests.harness.transports.secret_walker import traces_of
 
 KEY = "fm_live_0123456789abcdef"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
-
-
-@pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest) -> Runner:
-    return Runner(request.param)
 
 
 def saying(data: bytes, then: str = "close") -> Callable[[Any], None]:
@@ -70,56 +65,56 @@ def read_out(transport: Any, request: Request) -> None:
         body.close()
 
 
-def expect_none(lane: Runner, url: str, name: str = "", **options: Any) -> None:
-    with lane(**options) as transport:
+def expect_none(runner: Runner, url: str, name: str = "", **options: Any) -> None:
+    with runner(**options) as transport:
         whole = failure_of(lambda: transport.send(request_to(url), 0.5))
-        assert whole is not None or (lane.name, name) == ("requests", "a garbled header")
+        assert whole is not None or (runner.name, name) == ("requests", "a garbled header")
         in_pieces = failure_of(lambda: read_out(transport, request_to(url)))
     assert traces_of(KEY, whole) == traces_of(KEY, in_pieces) == []
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_reply_that_fails(lane: Runner, scripted: Any, name: str) -> None:
+def test_a_reply_that_fails(runner: Runner, scripted: Any, name: str) -> None:
     with scripted.ScriptedServer(FAILURES[name]) as server:
-        expect_none(lane, server.url, name)
+        expect_none(runner, server.url, name)
 
 
-def test_nobody_is_there(lane: Runner) -> None:
+def test_nobody_is_there(runner: Runner) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    expect_none(lane, f"http://127.0.0.1:{port}")
-    expect_none(lane, "http://no-such-host.invalid")
-    expect_none(lane, "http://o.example", proxy=f"http://{KEY}:{KEY}@127.0.0.1:{port}")
+    expect_none(runner, f"http://127.0.0.1:{port}")
+    expect_none(runner, "http://no-such-host.invalid")
+    expect_none(runner, "http://o.example", proxy=f"http://{KEY}:{KEY}@127.0.0.1:{port}")
 
 
-def test_nobody_vouches(lane: Runner, scripted: Any, server_tls: ssl.SSLContext) -> None:
+def test_nobody_vouches(runner: Runner, scripted: Any, server_tls: ssl.SSLContext) -> None:
     with scripted.ScriptedServer(scripted.echo, tls=server_tls) as server:
-        expect_none(lane, server.url)
+        expect_none(runner, server.url)
 
 
 @pytest.mark.parametrize("name", ["a broken status line", "half a body", "silence"])
-def test_what_the_user_gets(lane: Runner, scripted: Any, name: str) -> None:
+def test_what_the_user_gets(runner: Runner, scripted: Any, name: str) -> None:
     """With the frames of its traceback, as `pytest -l` prints them."""
     caught: List[BaseException] = []
 
     def call(url: str) -> None:
         with FlowMaestroClient(
-            KEY, base_url=url, max_retries=0, timeout=0.5, transport=lane.transport()
+            KEY, base_url=url, max_retries=0, timeout=0.5, transport=runner.make()
         ) as client:
             client.workflows.list()
 
     async def call_async(url: str) -> None:
         async with AsyncFlowMaestroClient(
-            KEY, base_url=url, max_retries=0, timeout=0.5, transport=lane.transport()
+            KEY, base_url=url, max_retries=0, timeout=0.5, transport=runner.make()
         ) as client:
             await client.workflows.list()
 
     with scripted.ScriptedServer(FAILURES[name]) as server:
         try:
-            if lane.backend is None:
+            if runner.backend is None:
                 call(server.url)
             else:
-                anyio.run(call_async, server.url, backend=lane.backend)
+                anyio.run(call_async, server.url, backend=runner.backend)
         except Exception as error:
             caught.append(error)
     assert traces_of(KEY, caught[0]) == []

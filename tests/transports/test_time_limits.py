@@ -13,18 +13,13 @@ import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_core.timeouts import Timeout
-from tests.harness.transports.lanes import LANES, Runner, fails, get, post
+from tests.harness.runners import Runner, fails, get, post
 
 SOON = 0.2
 """Seconds of a limit that runs out in a test."""
 LATE = 120.0
 """Seconds of one that does not, and more than any test here may take."""
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
-
-
-@pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest) -> Runner:
-    return Runner(request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -65,33 +60,33 @@ def saying(data: bytes, *, pause: float = 0.0, after: bytes = b"") -> Any:
 
 @pytest.mark.parametrize("limit", [Timeout(LATE, connect=SOON), SOON], ids=["connect", "total"])
 class TestConnecting:
-    def test_no_answer(self, lane: Runner, limit: float) -> None:
-        with full_listener() as url, lane() as transport:
+    def test_no_answer(self, runner: Runner, limit: float) -> None:
+        with full_listener() as url, runner() as transport:
             for operation in (transport.send, transport.open):
                 with fails(Phase.NOT_SENT, timed_out=True):
                     operation(Request("POST", url, Headers(), b"x"), limit)
 
-    def test_a_handshake_without_an_end(self, lane: Runner, scripted: Any, limit: float) -> None:
-        lane.needs("handshake-timeout")
+    def test_a_handshake_without_an_end(self, runner: Runner, scripted: Any, limit: float) -> None:
+        runner.needs("handshake-timeout")
         with (
             scripted.ScriptedServer(lambda peer: peer.wait_closed()) as server,
-            lane() as transport,
+            runner() as transport,
             fails(Phase.NOT_SENT, timed_out=True),
         ):
             secure = server.url.replace("http:", "https:")
             transport.send(Request("POST", f"{secure}/", Headers(), b"x"), limit)
 
-    def test_a_tunnel_that_is_dug_slowly(self, lane: Runner, scripted: Any, limit: float) -> None:
-        lane.needs("a-head-that-dribbles")
+    def test_a_tunnel_that_is_dug_slowly(self, runner: Runner, scripted: Any, limit: float) -> None:
+        runner.needs("a-head-that-dribbles")
         handler = saying(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 100, pause=0.02)
         with (
             scripted.ScriptedServer(handler) as server,
-            lane(proxy=server.url) as transport,
+            runner(proxy=server.url) as transport,
             fails(Phase.NOT_SENT, timed_out=True),
         ):
             transport.send(Request("POST", "https://o.example/", Headers(), b"x"), limit)
 
-    def test_no_connection_free(self, lane: Runner, scripted: Any, limit: float) -> None:
+    def test_no_connection_free(self, runner: Runner, scripted: Any, limit: float) -> None:
         taken = threading.Event()
 
         def handler(peer: Any) -> None:
@@ -103,7 +98,7 @@ class TestConnecting:
             with contextlib.suppress(Exception):
                 transport.send(get(server), 4 * SOON)
 
-        with scripted.ScriptedServer(handler) as server, lane(max_connections=1) as transport:
+        with scripted.ScriptedServer(handler) as server, runner(max_connections=1) as transport:
             first = threading.Thread(target=take)
             first.start()
             assert taken.wait(5)
@@ -119,7 +114,7 @@ class TestConnecting:
 )
 class TestTheHead:
     @pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
-    def test_none_comes(self, lane: Runner, scripted: Any, limit: float, kept: bool) -> None:
+    def test_none_comes(self, runner: Runner, scripted: Any, limit: float, kept: bool) -> None:
         def handler(peer: Any) -> None:
             while True:
                 request = peer.read_request()
@@ -128,17 +123,17 @@ class TestTheHead:
                 if request.target == "/":
                     peer.send(scripted.reply())
 
-        with scripted.ScriptedServer(handler) as server, lane() as transport:
+        with scripted.ScriptedServer(handler) as server, runner() as transport:
             if kept:
                 transport.send(get(server))
             for operation in (transport.send, transport.open):
                 with fails(Phase.MAYBE_PROCESSED, timed_out=True):
                     operation(post(server), limit)
 
-    def test_one_dribbles(self, lane: Runner, scripted: Any, limit: float) -> None:
-        lane.needs("a-head-that-dribbles")
+    def test_one_dribbles(self, runner: Runner, scripted: Any, limit: float) -> None:
+        runner.needs("a-head-that-dribbles")
         handler = saying(HEAD[:-2] + b"X-A: b\r\n" * 100, pause=0.02)
-        with scripted.ScriptedServer(handler) as server, lane() as transport:
+        with scripted.ScriptedServer(handler) as server, runner() as transport:
             for operation in (transport.send, transport.open):
                 with pytest.raises(TransportFailure) as caught:
                     operation(post(server), limit)
@@ -149,7 +144,7 @@ class TestTheHead:
     @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
     def test_the_request_is_not_taken(
         self,
-        lane: Runner,
+        runner: Runner,
         scripted: Any,
         server_tls: ssl.SSLContext,
         ca_file: str,
@@ -157,7 +152,7 @@ class TestTheHead:
         tls: bool,
     ) -> None:
         """Or bit by bit: what is written counts, not that something was."""
-        if lane.name == "requests" and isinstance(limit, Timeout):
+        if runner.name == "requests" and isinstance(limit, Timeout):
             pytest.skip("urllib3 writes within the limit for connecting")
 
         def handler(peer: Any) -> None:
@@ -166,14 +161,14 @@ class TestTheHead:
 
         with scripted.ScriptedServer(handler, tls=server_tls if tls else None) as server:
             body = b"x" * 30_000_000
-            with lane(verify=ca_file) as transport, fails(Phase.MAYBE_PROCESSED, timed_out=True):
+            with runner(verify=ca_file) as transport, fails(Phase.MAYBE_PROCESSED, timed_out=True):
                 transport.send(post(server, body), limit if limit > 1 else 5 * limit)
             server.leaving = True  # the total leaves time to connect on a busy machine
 
 
 @pytest.mark.parametrize("limit", [Timeout(LATE, read=SOON), 2 * SOON], ids=["read", "total"])
-def test_a_body_that_falls_silent(lane: Runner, scripted: Any, limit: float) -> None:
-    with scripted.ScriptedServer(saying(HEAD + b"he")) as server, lane() as transport:
+def test_a_body_that_falls_silent(runner: Runner, scripted: Any, limit: float) -> None:
+    with scripted.ScriptedServer(saying(HEAD + b"he")) as server, runner() as transport:
         for _ in range(2):
             with fails(Phase.REPLY_BROKEN, timed_out=True):
                 transport.send(get(server), limit)
@@ -181,7 +176,7 @@ def test_a_body_that_falls_silent(lane: Runner, scripted: Any, limit: float) -> 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_a_body_that_dribbles(
-    lane: Runner, scripted: Any, server_tls: ssl.SSLContext, ca_file: str, tls: bool
+    runner: Runner, scripted: Any, server_tls: ssl.SSLContext, ca_file: str, tls: bool
 ) -> None:
     """No silence is long; the whole is."""
 
@@ -196,13 +191,13 @@ def test_a_body_that_dribbles(
     limit = Timeout(1.0, head=LATE, read=LATE)
     with (
         scripted.ScriptedServer(handler, tls=server_tls if tls else None) as server,
-        lane(verify=ca_file) as transport,
+        runner(verify=ca_file) as transport,
         fails(Phase.REPLY_BROKEN, timed_out=True),
     ):
         transport.send(get(server), limit)
 
 
-def test_phases_follow_one_another(lane: Runner, scripted: Any) -> None:
+def test_phases_follow_one_another(runner: Runner, scripted: Any) -> None:
     """Each limit is for its own phase; together they may take longer than each."""
 
     def handler(peer: Any) -> None:
@@ -214,14 +209,14 @@ def test_phases_follow_one_another(lane: Runner, scripted: Any) -> None:
             peer.send(bytes([byte]))
 
     limit = Timeout(LATE, connect=5, head=0.8, read=0.8)
-    with scripted.ScriptedServer(handler) as server, lane() as transport:
+    with scripted.ScriptedServer(handler) as server, runner() as transport:
         assert transport.send(get(server), limit).body == b"hello"
 
 
-def test_a_stream_has_patience_of_its_own(lane: Runner, scripted: Any) -> None:
-    lane.needs("quiet-body")
+def test_a_stream_has_patience_of_its_own(runner: Runner, scripted: Any) -> None:
+    runner.needs("quiet-body")
     limit = Timeout(LATE, connect=5, head=5, read=0.05)
-    with scripted.ScriptedServer(saying(HEAD, after=b"hel")) as server, lane() as transport:
+    with scripted.ScriptedServer(saying(HEAD, after=b"hel")) as server, runner() as transport:
         body = transport.open(get(server), limit)
         text = b""
         while text != b"hel":
@@ -231,9 +226,9 @@ def test_a_stream_has_patience_of_its_own(lane: Runner, scripted: Any) -> None:
         body.close()
 
 
-def test_all_limits_kept(lane: Runner, scripted: Any) -> None:
+def test_all_limits_kept(runner: Runner, scripted: Any) -> None:
     limit = Timeout(LATE, connect=5, head=5, read=5)
-    with scripted.ScriptedServer(scripted.echo) as server, lane() as transport:
+    with scripted.ScriptedServer(scripted.echo) as server, runner() as transport:
         for body in (b"", b"a", b"x" * 300_000):
             assert transport.send(post(server, body), limit).body == body
             assert transport.open(post(server, body), limit).read_all() == body

@@ -15,7 +15,7 @@ import trustme
 from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_transports.http11.contexts import context_for
 from flowmaestro_transports.http11.tls import tls_context, tls_when_needed
-from tests.harness.transports.lanes import LANES, Runner, fails, post
+from tests.harness.runners import Runner, fails, post
 
 
 @pytest.fixture
@@ -225,11 +225,6 @@ class TestContext:
         assert passed_over.verify_flags == standard.verify_flags
 
 
-@pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest) -> Runner:
-    return Runner(request.param)
-
-
 @pytest.fixture
 def secure(scripted: Any, server_tls: ssl.SSLContext) -> Iterator[Any]:
     """An https server of `authority` that sends back what it gets."""
@@ -237,9 +232,9 @@ def secure(scripted: Any, server_tls: ssl.SSLContext) -> Iterator[Any]:
         yield server
 
 
-def test_an_unknown_authority_is_refused_and_not_tried_again(lane: Runner, secure: Any) -> None:
+def test_an_unknown_authority_is_refused_and_not_tried_again(runner: Runner, secure: Any) -> None:
     for trust_env in (True, False):
-        with lane(trust_env=trust_env) as transport:
+        with runner(trust_env=trust_env) as transport:
             for begin in (transport.send, transport.open):
                 with fails(Phase.NOT_SENT, r"(?i)certificate.*\(verify= says") as caught:
                     begin(post(secure))
@@ -248,25 +243,25 @@ def test_an_unknown_authority_is_refused_and_not_tried_again(lane: Runner, secur
 
 
 def test_keys_are_logged_where_the_environment_says(
-    lane: Runner, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runner: Runner, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "keys.log"
     monkeypatch.setenv("SSLKEYLOGFILE", str(log))
     for verify in (ca_file, False):
-        with warnings.catch_warnings(), lane(verify=verify, trust_env=False) as transport:
+        with warnings.catch_warnings(), runner(verify=verify, trust_env=False) as transport:
             warnings.simplefilter("ignore")
             transport.send(post(secure))
     assert not log.exists()
-    with lane(verify=ca_file) as transport:
+    with runner(verify=ca_file) as transport:
         transport.send(post(secure))
     assert "TRAFFIC_SECRET" in log.read_text()
 
 
 def test_a_log_of_keys_that_cannot_be_written_is_only_warned_of(
-    lane: Runner, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: Any, caplog: Any
+    runner: Runner, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: Any, caplog: Any
 ) -> None:
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "absent" / "keys.log"))
-    with lane(verify=ca_file) as transport:
+    with runner(verify=ca_file) as transport:
         transport.send(post(secure))
     (warned,) = caplog.records
     assert (warned.name, warned.levelname) == ("flowmaestro", "WARNING")
@@ -275,27 +270,27 @@ def test_a_log_of_keys_that_cannot_be_written_is_only_warned_of(
 
 
 def test_another_host_is_refused(
-    lane: Runner, scripted: Any, authority: trustme.CA, ca_file: str
+    runner: Runner, scripted: Any, authority: trustme.CA, ca_file: str
 ) -> None:
     elsewhere = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("elsewhere.example").configure_cert(elsewhere)
     with (
         scripted.ScriptedServer(scripted.echo, tls=elsewhere) as server,
-        lane(verify=ca_file) as transport,
+        runner(verify=ca_file) as transport,
         fails(Phase.NOT_SENT, "(?i)certificate"),
     ):
         transport.send(post(server))
     assert not server.requests
 
 
-def test_an_authority_of_the_callers(lane: Runner, secure: Any, ca_file: str) -> None:
+def test_an_authority_of_the_callers(runner: Runner, secure: Any, ca_file: str) -> None:
     for verify in (ca_file, Path(ca_file)):
-        with lane(verify=verify) as transport:
+        with runner(verify=verify) as transport:
             assert transport.send(post(secure, b"hi")).body == b"hi"
 
 
 def test_a_context_of_the_callers_is_used_and_not_changed(
-    lane: Runner, scripted: Any, authority: trustme.CA, ca_file: str
+    runner: Runner, scripted: Any, authority: trustme.CA, ca_file: str
 ) -> None:
     offered = []
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -308,7 +303,7 @@ def test_a_context_of_the_callers_is_used_and_not_changed(
 
     context = ssl.create_default_context(cafile=ca_file)
     context.set_alpn_protocols(["special"])
-    with scripted.ScriptedServer(handler, tls=tls) as server, lane(verify=context) as transport:
+    with scripted.ScriptedServer(handler, tls=tls) as server, runner(verify=context) as transport:
         assert transport.send(post(server, b"hi")).body == b"hi"
         body = transport.open(post(server, b"hi"))
         assert body.read_all() == b"hi"
@@ -316,41 +311,41 @@ def test_a_context_of_the_callers_is_used_and_not_changed(
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
-def test_nobody_is_asked(lane: Runner, secure: Any) -> None:
-    with warnings.catch_warnings(), lane(verify=False) as transport:
+def test_nobody_is_asked(runner: Runner, secure: Any) -> None:
+    with warnings.catch_warnings(), runner(verify=False) as transport:
         # urllib3 warns, as it warns anybody who sends through a session
-        warnings.simplefilter("ignore" if lane.name == "requests" else "error")
+        warnings.simplefilter("ignore" if runner.name == "requests" else "error")
         assert transport.send(post(secure, b"hi")).body == b"hi"
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 def test_the_environment_names_whom_to_trust(
-    lane: Runner, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch, name: str
+    runner: Runner, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, ca_file)
-    with lane() as transport:
+    with runner() as transport:
         assert transport.send(post(secure, b"hi")).body == b"hi"
-    with lane(trust_env=False) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
+    with runner(trust_env=False) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
         transport.send(post(secure))
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 def test_what_the_caller_passed_comes_first(
-    lane: Runner, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: Any, name: str
+    runner: Runner, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: Any, name: str
 ) -> None:
     stranger = tmp_path / "stranger.pem"
     trustme.CA().cert_pem.write_to_path(str(stranger))
     monkeypatch.setenv(name, str(stranger))
-    with lane(verify=ca_file) as transport:
+    with runner(verify=ca_file) as transport:
         assert transport.send(post(secure, b"hi")).body == b"hi"
     monkeypatch.setenv(name, ca_file)
-    with lane(verify=str(stranger)) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
+    with runner(verify=str(stranger)) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
         transport.send(post(secure))
 
 
 @pytest.mark.parametrize("form", ["one file", "two files", "password"])
 def test_a_client_certificate_is_presented(
-    lane: Runner,
+    runner: Runner,
     scripted: Any,
     server_tls: ssl.SSLContext,
     authority: trustme.CA,
@@ -375,7 +370,7 @@ def test_a_client_certificate_is_presented(
     }
     with (
         scripted.ScriptedServer(handler, tls=server_tls) as server,
-        lane(verify=ca_file, client_cert=forms[form]) as transport,
+        runner(verify=ca_file, client_cert=forms[form]) as transport,
     ):
         assert transport.send(post(server, b"hi")).body == b"hi"
     assert shown == [(("DNS", "client.example"),)]
@@ -386,13 +381,13 @@ def test_a_client_certificate_is_presented(
     "ignore::pytest.PytestUnraisableExceptionWarning" if sys.version_info < (3, 11) else "error"
 )
 def test_without_the_certificate_that_is_asked_for(
-    lane: Runner, scripted: Any, server_tls: ssl.SSLContext, authority: trustme.CA, ca_file: str
+    runner: Runner, scripted: Any, server_tls: ssl.SSLContext, authority: trustme.CA, ca_file: str
 ) -> None:
     server_tls.verify_mode = ssl.CERT_REQUIRED
     authority.configure_trust(server_tls)
     with (
         scripted.ScriptedServer(scripted.echo, tls=server_tls) as server,
-        lane(verify=ca_file) as transport,
+        runner(verify=ca_file) as transport,
         pytest.raises(TransportFailure),
     ):
         transport.send(post(server))

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Callable, Coroutine, Dict, NamedTuple, Optional
+from typing import Any, Callable, Coroutine
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamTimes
-from flowmaestro_transports import (
-    AiohttpTransport,
-    AnyioTransport,
-    RequestsTransport,
-    SocketTransport,
-)
+from tests.harness.runners import Runner
 
 TIMEOUT = 0.6
 """Seconds that one attempt may take."""
@@ -26,22 +21,6 @@ TIMES = StreamTimes(
 )
 
 
-class Stack(NamedTuple):
-    """A transport, and where it runs: the name of an event loop, or `None` for threads."""
-
-    make: Callable[..., Any]
-    backend: Optional[str]
-
-
-STACKS: Dict[str, Stack] = {
-    "sockets": Stack(SocketTransport, None),
-    "requests": Stack(RequestsTransport, None),
-    "aiohttp": Stack(AiohttpTransport, "asyncio"),
-    "anyio/asyncio": Stack(AnyioTransport, "asyncio"),
-    "anyio/trio": Stack(AnyioTransport, "trio"),
-}
-
-
 class QuickDice(random.Random):
     """A transport's dice: pauses before retries are a twentieth of what they would be."""
 
@@ -49,12 +28,12 @@ class QuickDice(random.Random):
         return super().random() / 20
 
 
-def a_client(stack: Stack, transport: Any, url: str, key: str) -> Any:
+def a_client(runner: Runner, transport: Any, url: str, key: str) -> Any:
     """A client over `transport`, which others share."""
-    kind = FlowMaestroClient if stack.backend is None else AsyncFlowMaestroClient
+    kind = FlowMaestroClient if runner.backend is None else AsyncFlowMaestroClient
     client = kind(api_key=key, base_url=url, transport=transport, stream_times=TIMES)
     client = client.with_options(timeout=TIMEOUT)
-    return Awaited(client) if stack.backend is None else client
+    return Awaited(client) if runner.backend is None else client
 
 
 class Awaited:

@@ -21,12 +21,12 @@ import sys
 from collections import Counter
 from typing import List, Sequence
 
-from tests.harness.chaos.clients import STACKS
-from tests.harness.chaos.trial import WORKERS, Lane, Report, run_lane
+from tests.harness.chaos.trial import WORKERS, Report, Trial, run_trial
+from tests.harness.runners import RUNNERS
 
 COLUMNS = "{:<20}{:>7}{:>7}{:>7}{:>6}{:>8}{:>7}{:>7}{:>9}{:>9}{:>9}{:>8}{:>8}{:>8}"
 HEADINGS = (
-    "lane",
+    "runner",
     "ops",
     "done",
     "errors",
@@ -43,22 +43,22 @@ HEADINGS = (
 )
 
 
-def lanes(seed: int, operations: int, workers: int = WORKERS) -> List[Lane]:
+def trials(seed: int, operations: int, workers: int = WORKERS) -> List[Trial]:
     """Every transport in plain and under TLS, with `operations` between them."""
-    kinds = [(name, tls) for name in STACKS for tls in (False, True)]
+    kinds = [(name, tls) for name in RUNNERS for tls in (False, True)]
     share, rest = divmod(operations, len(kinds))
     return [
-        Lane(name, tls, seed, share + (number < rest), world=number + seed, workers=workers)
+        Trial(name, tls, seed, share + (number < rest), world=number + seed, workers=workers)
         for number, (name, tls) in enumerate(kinds)
     ]
 
 
 def row(report: Report) -> str:
-    """A lane's line of the table."""
+    """A trial's line of the table."""
     errors = sum(report.errors.values())
     left = sum(outcome.left for outcome in report.outcomes)
     return COLUMNS.format(
-        report.lane.title,
+        report.trial.title,
         len(report.outcomes),
         len(report.outcomes) - errors - left,
         errors,
@@ -76,7 +76,7 @@ def row(report: Report) -> str:
 
 
 def summary(seed: int, reports: Sequence[Report]) -> str:
-    """All lanes together: what the network did, how operations ended, how long the slowest took."""
+    """All trials: what the network did, how operations ended, how long the slowest took."""
     faults: Counter[str] = sum((report.faults for report in reports), Counter())
     errors: Counter[str] = sum((report.errors for report in reports), Counter())
     kinds = Counter(one.task.kind for report in reports for one in report.outcomes)
@@ -101,13 +101,13 @@ def main() -> int:
     """Run from the command line; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=1, help="what the plan is drawn from")
-    parser.add_argument("--operations", type=int, default=10_000, help="on all lanes together")
-    parser.add_argument("--workers", type=int, default=WORKERS, help="at once, in each lane")
+    parser.add_argument("--operations", type=int, default=10_000, help="in all trials together")
+    parser.add_argument("--workers", type=int, default=WORKERS, help="at once, in each trial")
     given = parser.parse_args()
     print(COLUMNS.format(*HEADINGS), flush=True)
     reports: List[Report] = []
-    for lane in lanes(given.seed, given.operations, given.workers):
-        report = run_lane(lane)
+    for trial in trials(given.seed, given.operations, given.workers):
+        report = run_trial(trial)
         reports.append(report)
         print(row(report), flush=True)
         for violation in report.violations:

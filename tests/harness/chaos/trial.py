@@ -1,4 +1,4 @@
-"""One lane: a transport, plain or under TLS, in a world of its own, and its operations."""
+"""One trial: a transport, plain or under TLS, in a world of its own, and its operations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,12 +23,13 @@ import trustme
 
 from flowmaestro.testing import Node, running_server
 from tests.harness.chaos.claims import Refused
-from tests.harness.chaos.clients import STACKS, QuickDice, Stack, a_client, complete
+from tests.harness.chaos.clients import QuickDice, a_client, complete
 from tests.harness.chaos.ledger import Ledger, LedgerFake
 from tests.harness.chaos.operations import AGENT, OPERATIONS, QUICK, SLOW, Task
 from tests.harness.chaos.plan import plan
 from tests.harness.chaos.proxy import running_proxy
 from tests.harness.faults.open_files import open_files
+from tests.harness.runners import RUNNERS, Runner
 
 SPEED = 20.0
 """Seconds in which the server lives, in each of ours."""
@@ -53,7 +54,7 @@ WORLDS: Sequence[Dict[str, Any]] = (
 
 
 @dataclass(frozen=True)
-class Lane:
+class Trial:
     """`operations` by `workers` over the transport `name`; `make` stands in for its class."""
 
     name: str
@@ -70,16 +71,16 @@ class Lane:
         return f"{self.name} {'TLS' if self.tls else 'plain'}"
 
     @property
-    def stack(self) -> Stack:
+    def runner(self) -> Runner:
         """The transport and where it runs."""
-        stack = STACKS[self.name]
-        return stack if self.make is None else stack._replace(make=self.make)
+        runner = RUNNERS[self.name]
+        return runner if self.make is None else replace(runner, make=self.make)
 
     def tasks_of(self, worker: int) -> List[Task]:
         """What a worker does, one after another; follows from the seed."""
         dice = random.Random(f"{self.seed} {self.title} {worker}")
         share = range(worker, self.operations, self.workers)
-        prefix = self.title.replace("/", "-").replace(" ", "-")
+        prefix = self.title.replace(" ", "-")
         return [
             Task(
                 kind=dice.choice(list(OPERATIONS)),
@@ -103,9 +104,9 @@ class Outcome:
 
 @dataclass
 class Report:
-    """What a lane came to."""
+    """What a trial came to."""
 
-    lane: Lane
+    trial: Trial
     outcomes: List[Outcome] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     connections: int = 0
@@ -128,16 +129,16 @@ class Report:
         return Counter(type(one.error).__name__ for one in self.outcomes if one.error)
 
 
-def run_lane(lane: Lane) -> Report:
-    """Do all operations of a lane, and hold what callers were told against the ledger."""
-    report = Report(lane)
+def run_trial(trial: Trial) -> Report:
+    """Do all operations of a trial, and hold what callers were told against the ledger."""
+    report = Report(trial)
     gc.collect()
     files, began = open_files(), time.monotonic()
-    with _world(lane) as (fake, proxy, url, verify):
-        if lane.stack.backend is None:
+    with _world(trial) as (fake, proxy, url, verify):
+        if trial.runner.backend is None:
             _run_in_threads(report, fake, url, verify)
         else:
-            anyio.run(_run_in_tasks, report, fake, url, verify, backend=lane.stack.backend)
+            anyio.run(_run_in_tasks, report, fake, url, verify, backend=trial.runner.backend)
         if not _settles(lambda: not proxy.open):
             report.leaked.append(f"{proxy.open} connections outlive their client")
         report.connections, report.faults = proxy.connections, proxy.faults
@@ -149,10 +150,10 @@ def run_lane(lane: Lane) -> Report:
 
 
 @contextmanager
-def _world(lane: Lane) -> Iterator[Any]:
+def _world(trial: Trial) -> Iterator[Any]:
     fake = LedgerFake(
-        **WORLDS[lane.world % len(WORLDS)],
-        seed=lane.seed,
+        **WORLDS[trial.world % len(WORLDS)],
+        seed=trial.seed,
         rate_limit_per_minute=UNLIMITED,
         rate_limit_per_day=UNLIMITED,
     )
@@ -164,31 +165,31 @@ def _world(lane: Lane) -> Iterator[Any]:
     fake.agent(AGENT, fake.listen, seconds=1.0)
     authority = trustme.CA()
     tls: Optional[ssl.SSLContext] = None
-    if lane.tls:
+    if trial.tls:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1").configure_cert(tls)
-    plans = partial(plan, f"{lane.seed} {lane.title}", flips=lane.tls)
+    plans = partial(plan, f"{trial.seed} {trial.title}", flips=trial.tls)
     with TemporaryDirectory() as folder, running_server(fake, speed=SPEED) as server:
         pem = Path(folder, "authority.pem")
         authority.cert_pem.write_to_path(str(pem))
         with running_proxy(int(urlsplit(server).port or 0), plans, tls) as proxy:
-            scheme = "https" if lane.tls else "http"
+            scheme = "https" if trial.tls else "http"
             yield fake, proxy, f"{scheme}://127.0.0.1:{proxy.port}", str(pem)
 
 
-def _transport(lane: Lane, verify: str) -> Any:
-    transport = lane.stack.make(verify=verify if lane.tls else True)
-    transport.random = QuickDice(f"{lane.seed} {lane.title}")
+def _transport(trial: Trial, verify: str) -> Any:
+    transport = trial.runner.make(verify=verify if trial.tls else True)
+    transport.random = QuickDice(f"{trial.seed} {trial.title}")
     return transport
 
 
 def _run_in_threads(report: Report, fake: LedgerFake, url: str, verify: str) -> None:
-    lane = report.lane
-    transport = _transport(lane, verify)
+    trial = report.trial
+    transport = _transport(trial, verify)
 
     def work(worker: int) -> None:
-        client = a_client(lane.stack, transport, url, fake.api_key)
-        for task in lane.tasks_of(worker):
+        client = a_client(trial.runner, transport, url, fake.api_key)
+        for task in trial.tasks_of(worker):
             began = time.monotonic()
             error: Optional[BaseException] = None
             try:
@@ -197,9 +198,9 @@ def _run_in_threads(report: Report, fake: LedgerFake, url: str, verify: str) -> 
                 error = caught
             report.outcomes.append(Outcome(task, error, time.monotonic() - began))
 
-    with ThreadPoolExecutor(lane.workers) as threads:
-        futures = [threads.submit(work, worker) for worker in range(lane.workers)]
-        patience = ANSWER_SECONDS * (1 + lane.operations // lane.workers / 10)
+    with ThreadPoolExecutor(trial.workers) as threads:
+        futures = [threads.submit(work, worker) for worker in range(trial.workers)]
+        patience = ANSWER_SECONDS * (1 + trial.operations // trial.workers / 10)
         for future in futures:
             try:
                 future.result(patience)
@@ -212,12 +213,12 @@ def _run_in_threads(report: Report, fake: LedgerFake, url: str, verify: str) -> 
 
 
 async def _run_in_tasks(report: Report, fake: LedgerFake, url: str, verify: str) -> None:
-    lane = report.lane
-    transport = _transport(lane, verify)
+    trial = report.trial
+    transport = _transport(trial, verify)
 
     async def work(worker: int) -> None:
-        client = a_client(lane.stack, transport, url, fake.api_key)
-        for task in lane.tasks_of(worker):
+        client = a_client(trial.runner, transport, url, fake.api_key)
+        for task in trial.tasks_of(worker):
             began = time.monotonic()
             error: Optional[BaseException] = None
             with anyio.move_on_after(task.patience) as scope:
@@ -231,7 +232,7 @@ async def _run_in_tasks(report: Report, fake: LedgerFake, url: str, verify: str)
             report.outcomes.append(Outcome(task, error, seconds, left))
 
     async with anyio.create_task_group() as group:
-        for worker in range(lane.workers):
+        for worker in range(trial.workers):
             group.start_soon(work, worker)
     settled = await _settles_here(lambda: not fake.open_streams)
     _check_streams(report, settled, fake)
@@ -273,7 +274,7 @@ def _audit(report: Report, fake: LedgerFake) -> None:
     ledger = Ledger(fake)
     report.requests = len(ledger.entries)
     report.doubled = ledger.doubled()
-    missing = report.lane.operations - len(report.outcomes)
+    missing = report.trial.operations - len(report.outcomes)
     if missing:
         report.unanswered.append(f"{missing} operations without an answer")
     for outcome in report.outcomes:
@@ -281,7 +282,7 @@ def _audit(report: Report, fake: LedgerFake) -> None:
         claims = list(task.claims)
         if outcome.error is not None:
             key = None if claims else task.mark
-            misreads = report.lane.name == "requests"
+            misreads = report.trial.name == "requests"
             claims.append(Refused(outcome.error, key, misreads))
         report.claims += len(claims)
         for claim in claims:

@@ -1,4 +1,4 @@
-"""Which block runs on which lane, printed so that nothing that was not run looks passed."""
+"""Which block runs on which runner, printed so that nothing that was not run looks passed."""
 
 from __future__ import annotations
 

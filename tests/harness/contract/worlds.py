@@ -1,7 +1,6 @@
-"""The lanes that code travels on: a transport, and for awaiting code an event loop.
+"""Each test of the contract has a world of its own: a fake, reached in memory or over a socket.
 
-Every test gets a world of its own: a fresh fake, reached in memory or over a real socket. On
-sockets both ends live `SPEED` seconds in each second, so that a workflow of 2.6 s does not take
+On sockets both ends live `SPEED` seconds in each second, so that a workflow of 2.6 s does not take
 as long.
 """
 
@@ -10,7 +9,6 @@ from __future__ import annotations
 import functools
 import random
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
 from typing import Any, Awaitable, Callable, Dict, List, Optional, TypeVar
 
 import anyio
@@ -25,45 +23,18 @@ from flowmaestro.testing import (
 )
 from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports import (
-    AiohttpTransport,
-    AnyioTransport,
     AsyncOpenResponse,
     AsyncTransport,
     OpenResponse,
-    RequestsTransport,
     SocketTransport,
     Transport,
 )
+from tests.harness.runners import Runner
 
 KEY = "fm_live_..."
 SPEED = 20.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One way to run code: `backend` is the event loop of awaiting code, `None` for blocking."""
-
-    name: str
-    stack: str
-    backend: Optional[str] = None
-
-    @property
-    def wired(self) -> bool:
-        """Whether it goes over a real socket."""
-        return self.stack != "memory"
-
-
-BLOCKING = (Lane("sockets", "sockets"), Lane("requests", "requests"), Lane("memory", "memory"))
-AWAITING = (
-    Lane("aiohttp", "aiohttp", "asyncio"),
-    Lane("anyio/asyncio", "anyio", "asyncio"),
-    Lane("anyio/trio", "anyio", "trio"),
-    Lane("memory/asyncio", "memory", "asyncio"),
-    Lane("memory/trio", "memory", "trio"),
-)
-LANES = BLOCKING + AWAITING
 
 
 def in_loop(backend: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
@@ -85,10 +56,10 @@ class WatchedFake(FakeFlowMaestro):
 
 
 class World:
-    """A fake, and clients that reach it on one lane. Use it in a `with` block."""
+    """A fake, and clients that reach it on one runner. Use it in a `with` block."""
 
-    def __init__(self, lane: Lane, fake: WatchedFake, speed: float = SPEED) -> None:
-        self.lane = lane
+    def __init__(self, runner: Runner, fake: WatchedFake, speed: float = SPEED) -> None:
+        self.runner = runner
         self.fake = fake
         self.url: Optional[str] = None
         self._speed = speed
@@ -96,7 +67,7 @@ class World:
         self._open_in_loop = AsyncExitStack()
 
     def __enter__(self) -> World:
-        if self.lane.wired:
+        if self.runner.wired:
             self.url = self._open.enter_context(running_server(self.fake, speed=self._speed))
         return self
 
@@ -108,11 +79,11 @@ class World:
         await self._open_in_loop.aclose()
 
     def client(self, *args: Any, **options: Any) -> FlowMaestroClient:
-        """A sync client, on requests or in memory."""
+        """A sync client on this runner's transport, or on sockets beside an async one."""
         transport: Transport
-        if self.lane.wired:
-            stack = SocketTransport() if self.lane.stack == "sockets" else RequestsTransport()
-            transport = Hurried(stack, self._speed)
+        if self.runner.wired:
+            sync = self.runner.backend is None
+            transport = Hurried(self.runner.make() if sync else SocketTransport(), self._speed)
         else:
             transport = MemoryTransport(self.fake)
         client = FlowMaestroClient(*args, **self._reaching(options), transport=transport)
@@ -120,8 +91,8 @@ class World:
         return client
 
     def async_client(self, *args: Any, **options: Any) -> AsyncFlowMaestroClient:
-        """An async client on this lane's transport."""
-        transport = async_transport(self.lane, self.fake, self._speed)
+        """An async client on this runner's transport."""
+        transport = async_transport(self.runner, self.fake, self._speed)
         client = AsyncFlowMaestroClient(*args, **self._reaching(options), transport=transport)
         self._open_in_loop.push_async_callback(client.close)
         return client
@@ -136,11 +107,8 @@ class World:
         return {**options, "base_url": self.url} if self.url else options
 
 
-def async_transport(lane: Lane, fake: FakeFlowMaestro, speed: float = SPEED) -> AsyncTransport:
-    if lane.stack == "memory":
-        return AsyncMemoryTransport(fake)
-    stack = AiohttpTransport() if lane.stack == "aiohttp" else AnyioTransport()
-    return HurriedAsync(stack, speed)
+def async_transport(runner: Runner, fake: FakeFlowMaestro, speed: float = SPEED) -> AsyncTransport:
+    return HurriedAsync(runner.make(), speed) if runner.wired else AsyncMemoryTransport(fake)
 
 
 class Hurried:

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from flowmaestro import FlowMaestroError, StreamTimes
 from tests.harness.faults.recording import TERMINAL, Recording
+from tests.harness.runners import RUNNERS
 
 RESET, CLEAN_END, STALL, UNAVAILABLE, GARBAGE = FAULTS = (
     "reset",
@@ -24,7 +25,7 @@ RESUMED, ENDED, SILENT, HOPELESS = RECOVERIES = (
     "hopeless",  # the fault again and again, and no answer about the execution
 )
 
-TRANSPORTS = ("sockets", "requests", "aiohttp", "anyio/asyncio", "anyio/trio")
+TRANSPORTS = tuple(RUNNERS)
 
 EVERY = int(os.environ.get("FLOWMAESTRO_FAULTS", "7"))
 """One in so many points is tried; `FLOWMAESTRO_FAULTS=1` for all."""
@@ -56,7 +57,7 @@ class Cell:
         """A name of its own for each cell; the server knows its script by it."""
         ids = "ids" if self.ids else "no-ids"
         parts = (self.transport, self.fault, ids, str(self.point), self.recovery)
-        return ".".join(parts).replace(" ", "-").replace("/", "-")
+        return ".".join(parts).replace(" ", "-")
 
     @property
     def recording(self) -> Recording:

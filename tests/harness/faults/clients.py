@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence
 
 import anyio
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
-from flowmaestro_transports import (
-    AiohttpTransport,
-    AnyioTransport,
-    RequestsTransport,
-    SocketTransport,
-)
 from flowmaestro_transports.contract import AsyncTransport, Transport
 from tests.harness.faults.cells import TIMES, Cell, Seen
+from tests.harness.runners import RUNNERS
 
 AT_ONCE = 80
 HUNG = 60.0
@@ -24,23 +19,13 @@ HUNG = 60.0
 
 KEY = "fm_live_faults"
 
-BLOCKING: Dict[str, Callable[[], Transport]] = {
-    "sockets": SocketTransport,
-    "requests": RequestsTransport,
-}
-AWAITING: Dict[str, Tuple[Callable[[], AsyncTransport], str]] = {
-    "aiohttp": (AiohttpTransport, "asyncio"),
-    "anyio/asyncio": (AnyioTransport, "asyncio"),
-    "anyio/trio": (AnyioTransport, "trio"),
-}
-
 
 def follow_all(transport: str, url: str, cells: Sequence[Cell]) -> List[Seen]:
     """What the caller of each cell gets."""
-    if transport in BLOCKING:
-        return _follow_in_threads(BLOCKING[transport], url, cells)
-    make_transport, backend = AWAITING[transport]
-    return anyio.run(_follow_in_tasks, make_transport, url, cells, backend=backend)
+    runner = RUNNERS[transport]
+    if runner.backend is None:
+        return _follow_in_threads(runner.make, url, cells)
+    return anyio.run(_follow_in_tasks, runner.make, url, cells, backend=runner.backend)
 
 
 def _options(url: str) -> Dict[str, Any]:

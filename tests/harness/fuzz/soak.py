@@ -18,10 +18,10 @@ import time
 from collections import Counter
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from tests.harness.chaos.clients import STACKS
 from tests.harness.fuzz.mutations import mutated
 from tests.harness.fuzz.targets import Target, core_targets
 from tests.harness.fuzz.wire import CORPORA, KINDS, feed_all
+from tests.harness.runners import RUNNERS
 
 WIRE_SHARE = 0.2
 BATCH = 500
@@ -108,10 +108,10 @@ def shrunk(feed: Callable[[bytes], str], data: bytes, kind: type) -> bytes:
 
 def fuzz_wire(results: Results, seed: int, inputs: int) -> None:
     """Feed `inputs` to the transports, to each as many."""
-    lanes = [(name, kind) for name in STACKS for kind in KINDS]
-    for number, (name, kind) in enumerate(lanes):
+    routes = [(name, kind) for name in RUNNERS for kind in KINDS]
+    for number, (name, kind) in enumerate(routes):
         dice = random.Random(f"{seed} {name} {kind}")
-        for size in _batches(len(range(number, inputs, len(lanes)))):
+        for size in _batches(len(range(number, inputs, len(routes)))):
             batch = [mutated(dice, CORPORA[kind]) for _ in range(size)]
             for data, outcome in zip(batch, feed_all(name, kind, batch)):
                 target = f"{name} {kind}"
@@ -131,7 +131,7 @@ def _batches(count: int) -> Iterator[int]:
 def replay(target: str, data: bytes) -> Optional[Finding]:
     """Feed one input to its target again; the finding, if it still is one."""
     name, _, kind = target.rpartition(" ")
-    if name not in STACKS:
+    if name not in RUNNERS:
         return judged(target, core_targets()[target].feed, data)[1]
     (outcome,) = feed_all(name, kind, [data])
     return None if isinstance(outcome, str) else Finding(target, data, outcome)

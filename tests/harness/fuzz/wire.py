@@ -17,8 +17,9 @@ import anyio
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError, StreamTimes
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
-from tests.harness.chaos.clients import STACKS, Awaited, Stack, complete
+from tests.harness.chaos.clients import Awaited, complete
 from tests.harness.fuzz.targets import is_cut_short
+from tests.harness.runners import RUNNERS, Runner
 
 AT_ONCE = 16
 TIMEOUT = 2.0
@@ -90,7 +91,7 @@ def feed_all(name: str, kind: str, inputs: Sequence[bytes]) -> List[Outcome]:
     """
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", ResourceWarning)
-        outcomes = _fed(STACKS[name], kind, inputs)
+        outcomes = _fed(RUNNERS[name], kind, inputs)
         gc.collect()
     if not heard:
         return outcomes
@@ -99,11 +100,11 @@ def feed_all(name: str, kind: str, inputs: Sequence[bytes]) -> List[Outcome]:
     return [feed_all(name, kind, [data])[0] for data in inputs]
 
 
-def _fed(stack: Stack, kind: str, inputs: Sequence[bytes]) -> List[Outcome]:
+def _fed(runner: Runner, kind: str, inputs: Sequence[bytes]) -> List[Outcome]:
     with _serving(inputs) as url:
-        if stack.backend is None:
-            return _ask_in_threads(stack, url, kind, inputs)
-        return anyio.run(_ask_in_tasks, stack, url, kind, inputs, backend=stack.backend)
+        if runner.backend is None:
+            return _ask_in_threads(runner, url, kind, inputs)
+        return anyio.run(_ask_in_tasks, runner, url, kind, inputs, backend=runner.backend)
 
 
 async def _ask(api: Any, kind: str, number: int, data: bytes) -> Outcome:
@@ -121,8 +122,8 @@ async def _ask(api: Any, kind: str, number: int, data: bytes) -> Outcome:
     return "done"
 
 
-def _ask_in_threads(stack: Stack, url: str, kind: str, inputs: Sequence[bytes]) -> List[Outcome]:
-    client = FlowMaestroClient(base_url=url, transport=stack.make(), **OPTIONS)
+def _ask_in_threads(runner: Runner, url: str, kind: str, inputs: Sequence[bytes]) -> List[Outcome]:
+    client = FlowMaestroClient(base_url=url, transport=runner.make(), **OPTIONS)
     api = Awaited(client)
 
     def ask(number: int, data: bytes) -> Outcome:
@@ -134,7 +135,7 @@ def _ask_in_threads(stack: Stack, url: str, kind: str, inputs: Sequence[bytes]) 
 
 
 async def _ask_in_tasks(
-    stack: Stack, url: str, kind: str, inputs: Sequence[bytes]
+    runner: Runner, url: str, kind: str, inputs: Sequence[bytes]
 ) -> List[Outcome]:
     outcomes: List[Outcome] = [TimeoutError("no end")] * len(inputs)
     limiter = anyio.CapacityLimiter(AT_ONCE)
@@ -144,7 +145,7 @@ async def _ask_in_tasks(
             with anyio.move_on_after(HUNG):
                 outcomes[number] = await _ask(api, kind, number, data)
 
-    client = AsyncFlowMaestroClient(base_url=url, transport=stack.make(), **OPTIONS)
+    client = AsyncFlowMaestroClient(base_url=url, transport=runner.make(), **OPTIONS)
     async with client as api, anyio.create_task_group() as group:
         for number, data in enumerate(inputs):
             group.start_soon(ask, number, data)

@@ -29,10 +29,10 @@ from flowmaestro_transports import AnyioTransport, SocketTransport
 CHECKS = {check.name: check for check in all_checks()}
 
 
-def outcome(lane: Runner, check: Check) -> Optional[Exception]:
+def outcome(runner: Runner, check: Check) -> Optional[Exception]:
     """What comes of a check as the suite has it."""
     try:
-        lane.run(check)
+        runner.run(check)
     except Exception as error:
         forget_frames(error)
         return error

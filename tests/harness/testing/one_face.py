@@ -5,16 +5,14 @@ The sync client does its work at the call; what is awaited afterwards never susp
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any, Awaitable, Callable, Iterator
 
-import trio
+import anyio
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro
-
-LANES = ("blocking", "asyncio", "trio")
+from tests.harness.runners import Runner
 
 
 @dataclass(frozen=True)
@@ -22,26 +20,25 @@ class World:
     """A fake, and a maker of clients of it."""
 
     fake: FakeFlowMaestro
-    lane: str
+    runner: Runner
 
     def client(self, api_key: Any = None, **options: Any) -> Any:
         key = api_key or self.fake.api_key
-        if self.lane == "blocking":
-            return Face(FlowMaestroClient(key, transport=self.fake.transport(), **options))
-        return AsyncFlowMaestroClient(key, transport=self.fake.async_transport(), **options)
+        transport = self.runner.make(self.fake)
+        if self.runner.backend is None:
+            return Face(FlowMaestroClient(key, transport=transport, **options))
+        return AsyncFlowMaestroClient(key, transport=transport, **options)
 
     def run(self, act: Callable[..., Awaitable[None]], **given: Any) -> None:
-        """Act in this lane."""
+        """Act, on what this runner runs on."""
 
         async def main() -> None:
             await act(self, **given)
 
-        if self.lane == "asyncio":
-            asyncio.run(main())
-        elif self.lane == "trio":
-            trio.run(main)
-        else:
+        if self.runner.backend is None:
             at_once(main())
+        else:
+            anyio.run(main, backend=self.runner.backend)
 
 
 def at_once(coroutine: Any) -> None:

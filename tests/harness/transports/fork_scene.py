@@ -1,4 +1,4 @@
-"""A process that forks with a transport in its hands: `python fork_scene.py LANE USE LOOPS URL`.
+"""A process that forks with a transport in its hands: `python fork_scene.py RUNNER USE LOOPS URL`.
 
 A process of its own, because one that has threads, as that of the tests, had better not fork. It
 ends with status 0 if parent and child both got on undisturbed.
@@ -20,8 +20,8 @@ import anyio
 from flowmaestro_core.http.messages import Headers, Request, TransportFailure
 
 
-def awaiting(lane: str) -> Any:
-    if lane == "aiohttp":
+def awaiting(runner: str) -> Any:
+    if runner == "aiohttp":
         from flowmaestro_transports.aiohttp.transport import AiohttpTransport
 
         return AiohttpTransport()
@@ -33,10 +33,10 @@ def awaiting(lane: str) -> Any:
 class Blocking:
     """A sync transport as an awaiting one."""
 
-    def __init__(self, lane: str) -> None:
+    def __init__(self, runner: str) -> None:
         from flowmaestro_transports import RequestsTransport, SocketTransport
 
-        self._transport: Any = RequestsTransport() if lane == "requests" else SocketTransport()
+        self._transport: Any = RequestsTransport() if runner == "requests" else SocketTransport()
 
     async def send(self, request: Request, timeout: float) -> Any:
         return self._transport.send(request, timeout)
@@ -62,25 +62,25 @@ class BlockingBody:
 Get = Callable[[str], Request]
 
 
-async def family(lane: str, use: str, get: Get) -> None:
+async def family(runner: str, use: str, get: Get) -> None:
     """Forks while an event loop runs; the child has another one."""
-    backend = "trio" if lane == "trio" else "asyncio"
-    held = await begin(lane, get)
+    backend = "trio" if runner == "trio" else "asyncio"
+    held = await begin(runner, get)
     fork(partial(anyio.run, CHILDREN[use], held, get, backend=backend), held)
     await end(held, get)
 
 
-def family_of_one_loop(lane: str, use: str, get: Get) -> None:
+def family_of_one_loop(runner: str, use: str, get: Get) -> None:
     """Forks between two runs of an event loop, which the child runs, too."""
     loop = asyncio.new_event_loop()
-    held = loop.run_until_complete(begin(lane, get))
+    held = loop.run_until_complete(begin(runner, get))
     fork(lambda: loop.run_until_complete(CHILDREN[use](held, get)), held)
     loop.run_until_complete(end(held, get))
     loop.close()
 
 
-async def begin(lane: str, get: Get) -> List[Any]:
-    transport = Blocking(lane) if lane in ("requests", "sockets") else awaiting(lane)
+async def begin(runner: str, get: Get) -> List[Any]:
+    transport = Blocking(runner) if runner in ("requests", "sockets") else awaiting(runner)
     body = await transport.open(get("/stream"), 5)
     assert await body.read(5) == b"one"
     assert (await transport.send(get("/parent"), 5)).body == b"connection 1"
@@ -151,14 +151,14 @@ async def drop_all(held: List[Any], get: Get) -> None:
 CHILDREN = {"use": use_all, "close": close_all, "drop": drop_all}
 
 
-def main(lane: str, use: str, loops: str, url: str) -> None:
+def main(runner: str, use: str, loops: str, url: str) -> None:
     def get(path: str) -> Request:
         return Request("GET", url + path, Headers())
 
     if loops == "one":
-        family_of_one_loop(lane, use, get)
+        family_of_one_loop(runner, use, get)
     else:
-        anyio.run(family, lane, use, get, backend="trio" if lane == "trio" else "asyncio")
+        anyio.run(family, runner, use, get, backend="trio" if runner == "trio" else "asyncio")
 
 
 if __name__ == "__main__":

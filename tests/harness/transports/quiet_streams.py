@@ -9,16 +9,10 @@ import pytest
 
 from flowmaestro import StreamError
 from flowmaestro.testing.model import seeds
-from flowmaestro_transports import AiohttpTransport, AnyioTransport
 
 PROMPT = 30.0
 """Seconds within which a reader must have been woken, and the server have seen a hang-up."""
 
-STACKS = [
-    pytest.param((AiohttpTransport, "asyncio"), id="aiohttp"),
-    pytest.param((AnyioTransport, "asyncio"), id="anyio-asyncio"),
-    pytest.param((AnyioTransport, "trio"), id="anyio-trio"),
-]
 BACKENDS = ["asyncio", "trio"]
 
 

@@ -69,8 +69,8 @@ class TestWhatIsNotOffered:
         made.close_after_all()
 
     def test_without_a_bound_checks_make_do_with_any_number_of_connections(self) -> None:
-        lane = SyncRunner(lambda: RequestsTransport(), loopback_site)
-        assert outcome(lane, CHECKS["early-close"]) is None
+        runner = SyncRunner(lambda: RequestsTransport(), loopback_site)
+        assert outcome(runner, CHECKS["early-close"]) is None
 
 
 class Unwaking(RequestsTransport):
@@ -100,8 +100,8 @@ def test_a_plain_function_is_a_transport() -> None:
     check = CHECKS["whole-reply"]
     assert outcome(SyncRunner(lambda: answer, loopback_site), check) is None
     for backend in ("asyncio", "trio"):
-        lane = AsyncRunner(lambda: answer_awaiting, loopback_site, backend)
-        assert outcome(lane, check) is None
+        runner = AsyncRunner(lambda: answer_awaiting, loopback_site, backend)
+        assert outcome(runner, check) is None
 
 
 def test_a_transport_of_the_other_kind_is_refused() -> None:
@@ -255,12 +255,12 @@ def test_a_suite_without_a_factory_is_told_so() -> None:
 def test_what_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowmaestro.testing.conformance.runner.TOO_LONG", 0.05)
     slow = CHECKS["head-timeout"]
-    for lane in (
+    for runner in (
         SyncRunner(RequestsTransport, loopback_site),
         AsyncRunner(AnyioTransport, loopback_site, "asyncio"),
     ):
         with pytest.raises(CheckFailed, match="had not ended"):
-            lane.run(slow)
+            runner.run(slow)
 
 
 def test_an_outcome_of_pytest_s_own_is_passed_on() -> None:

@@ -135,9 +135,9 @@ def test_a_broken_transport_is_caught(name: str, toy: Any, finding: str) -> None
 
 def test_a_lock_that_an_interrupt_left_taken_does_not_hold_up_the_end_of_the_interpreter() -> None:
     made = HangsInACondition()
-    lane = SyncRunner(lambda: made, loopback_site)
-    lane.exhaustive = True
-    found = outcome(lane, CHECKS["an-interrupted-call-loses-nothing"])
+    runner = SyncRunner(lambda: made, loopback_site)
+    runner.exhaustive = True
+    found = outcome(runner, CHECKS["an-interrupted-call-loses-nothing"])
     assert re.search(r"threading\.py.*or the next one, hangs", str(found)), found
     with made.place:
         pass

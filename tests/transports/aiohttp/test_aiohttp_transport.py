@@ -17,7 +17,7 @@ import trio
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import AiohttpTransport
 from flowmaestro_transports.http11 import content_coding
-from tests.harness.transports.lanes import fails
+from tests.harness.runners import fails
 
 SENT = Headers(
     [("X-API-Key", "k"), ("accept", "*/*"), ("Accept-Encoding", "gzip"), ("User-Agent", "test/1")]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 @pytest.mark.parametrize("use", ["use", "close", "drop"])
 @pytest.mark.parametrize(
-    ("lane", "loops"),
+    ("runner", "loops"),
     [
         ("sockets", "two"),
         ("requests", "two"),
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
         ("trio", "two"),
     ],
 )
-def test_parent_and_child(scripted: Any, lane: str, loops: str, use: str) -> None:
+def test_parent_and_child(scripted: Any, runner: str, loops: str, use: str) -> None:
     go = threading.Event()
 
     def handler(peer: Any) -> None:
@@ -49,7 +49,7 @@ def test_parent_and_child(scripted: Any, lane: str, loops: str, use: str) -> Non
 
     with scripted.ScriptedServer(handler) as server:
         scene = subprocess.run(
-            [sys.executable, "-W", "error", fork_scene.__file__, lane, use, loops, server.url],
+            [sys.executable, "-W", "error", fork_scene.__file__, runner, use, loops, server.url],
             capture_output=True,
             text=True,
             timeout=60,

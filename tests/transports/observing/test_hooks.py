@@ -61,7 +61,7 @@ class Runner:
 
 
 @pytest.fixture(params=["blocking", "asyncio", "trio"])
-def lane(request):
+def runner(request):
     return Runner(request.param)
 
 
@@ -75,26 +75,26 @@ def noting():
     return Hooks(request=seen.append, response=seen.append, retry=seen.append), seen
 
 
-def test_a_call(lane):
+def test_a_call(runner):
     hooks, seen = noting()
-    lane.play([FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    runner.play([FOUND], lambda client: client.workflows.get("wf_1"), hooks)
     asked = RequestInfo("GET", f"{ROOT}/workflows/wf_1", 1)
     assert seen == [asked, ResponseInfo(asked, 200, None, seen[1].seconds, "req_1")]
     assert seen[1].request is seen[0]
     assert 0 <= seen[1].seconds < 60
 
 
-def test_the_rate_limit_of_a_reply(lane):
+def test_the_rate_limit_of_a_reply(runner):
     hooks, seen = noting()
     limited = Response(200, {"X-RateLimit-Remaining": "7", "X-RateLimit-Limit": "60"}, FOUND.body)
-    lane.play([limited], lambda client: client.workflows.get("wf_1"), hooks)
+    runner.play([limited], lambda client: client.workflows.get("wf_1"), hooks)
     assert (seen[1].rate_limit.remaining, seen[1].rate_limit.limit) == (7, 60)
 
 
-def test_a_retry(lane):
+def test_a_retry(runner):
     hooks, seen = noting()
     lost = TransportFailure(Phase.NOT_SENT, "no route")
-    lane.play([BUSY, lost, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    runner.play([BUSY, lost, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
     first, second, third = (RequestInfo("GET", f"{ROOT}/workflows/wf_1", n) for n in (1, 2, 3))
     assert [one for one in seen if isinstance(one, RequestInfo)] == [first, second, third]
     answers = [(one.status, one.failure) for one in seen if isinstance(one, ResponseInfo)]
@@ -110,11 +110,11 @@ def test_a_retry(lane):
     ]
 
 
-def test_a_lost_stream_that_is_made_anew(lane):
+def test_a_lost_stream_that_is_made_anew(runner):
     hooks, seen = noting()
     begun = b'id: 0\nevent: node:started\ndata: {"node_id": "n"}\n\n'
     times = StreamTimes(reconnect_base=0.001)
-    events = lane.play(
+    events = runner.play(
         [stream(begun), stream(ENDED)],
         lambda client: client.executions.stream("exec_1"),
         hooks,
@@ -130,9 +130,9 @@ def test_a_lost_stream_that_is_made_anew(lane):
     assert [(head.status, head.request_id) for head in heads] == [(200, "req_s")] * 2
 
 
-def test_the_whole_pause_before_a_stream_is_made_anew_is_told_once(lane):
+def test_the_whole_pause_before_a_stream_is_made_anew_is_told_once(runner):
     hooks, seen = noting()
-    lane.play(
+    runner.play(
         [stream(b"retry: 7000\n\n"), FOUND, stream(ENDED)],
         lambda client: client.executions.stream("exec_1"),
         hooks,
@@ -140,55 +140,55 @@ def test_the_whole_pause_before_a_stream_is_made_anew_is_told_once(lane):
     assert [each.delay for each in seen if isinstance(each, RetryInfo)] == [7.0]
 
 
-def test_nothing_that_is_secret(lane):
+def test_nothing_that_is_secret(runner):
     hooks, seen = noting()
-    lane.play(
+    runner.play(
         [BUSY, FOUND],
         lambda client: client.request("GET", "/x", params={"q": "hush"}),
         hooks,
         headers={"X-Token": "hush"},
     )
-    assert "q=hush" in lane.transport.requests[0].url
+    assert "q=hush" in runner.transport.requests[0].url
     assert "hush" not in repr(seen)
     assert KEY not in repr(seen)
     assert seen[0].url == f"{ROOT}/x?q=***"
 
 
 @pytest.mark.parametrize("name", ["request", "response", "retry"])
-def test_what_a_strict_hook_raises_reaches_the_caller(lane, name):
+def test_what_a_strict_hook_raises_reaches_the_caller(runner, name):
     def fails(info):
         raise ZeroDivisionError(name)
 
     world = [] if name == "request" else [BUSY]
     with pytest.raises(ZeroDivisionError, match=name):
-        lane.play(
+        runner.play(
             world, lambda client: client.workflows.get("wf_1"), Hooks(**{name: fails}, strict=True)
         )
-    assert len(lane.transport.requests) == len(world)
+    assert len(runner.transport.requests) == len(world)
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError, KeyboardInterrupt])
-def test_a_strict_hook_that_raises_leaves_no_body_open(lane, failure):
+def test_a_strict_hook_that_raises_leaves_no_body_open(runner, failure):
     def fails(info):
         raise failure
 
     with pytest.raises(failure):
-        lane.play(
+        runner.play(
             [stream(ENDED)],
             lambda client: client.executions.stream("exec_1"),
             Hooks(response=fails, strict=True),
         )
-    assert len(lane.transport.requests) == 1
-    assert lane.transport.open_bodies == 0
+    assert len(runner.transport.requests) == 1
+    assert runner.transport.open_bodies == 0
 
 
-def test_a_strict_hook_that_raises_about_a_failure_keeps_the_failure_as_its_context(lane):
+def test_a_strict_hook_that_raises_about_a_failure_keeps_the_failure_as_its_context(runner):
     def fails(info):
         raise ZeroDivisionError
 
     lost = TransportFailure(Phase.NOT_SENT, "no route")
     with pytest.raises(ZeroDivisionError) as caught:
-        lane.play(
+        runner.play(
             [lost], lambda client: client.workflows.list(), Hooks(response=fails, strict=True)
         )
     context = caught.value.__context__
@@ -196,12 +196,12 @@ def test_a_strict_hook_that_raises_about_a_failure_keeps_the_failure_as_its_cont
 
 
 @pytest.mark.parametrize("name", ["request", "response", "retry"])
-def test_a_hook_that_raises_changes_nothing_and_is_logged_and_counted(lane, name, caplog):
+def test_a_hook_that_raises_changes_nothing_and_is_logged_and_counted(runner, name, caplog):
     def fails(info):
         raise ZeroDivisionError(name)
 
     hooks = Hooks(**{name: fails})
-    reply = lane.play([BUSY, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    reply = runner.play([BUSY, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
     assert reply.attempts == 2
     logged = [each for each in caplog.records if each.levelname == "ERROR"]
     assert hooks.failures == len(logged) == (1 if name == "retry" else 2)
@@ -209,64 +209,64 @@ def test_a_hook_that_raises_changes_nothing_and_is_logged_and_counted(lane, name
     assert all(f"ZeroDivisionError: {name}" in each.getMessage() for each in logged)
 
 
-def test_the_log_of_a_hook_that_raises_does_not_show_the_failure_beside_it(lane, caplog):
+def test_the_log_of_a_hook_that_raises_does_not_show_the_failure_beside_it(runner, caplog):
     def fails(info):
         raise ZeroDivisionError
 
     lost = TransportFailure(Phase.NOT_SENT, f"cannot reach a host with {KEY}")
     hooks = Hooks(response=fails)
-    lane.play([lost, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    runner.play([lost, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
     assert hooks.failures == 2
     assert KEY not in caplog.text
 
 
-def test_an_interrupt_in_a_hook_ends_the_call(lane):
+def test_an_interrupt_in_a_hook_ends_the_call(runner):
     def fails(info):
         raise KeyboardInterrupt
 
     hooks = Hooks(request=fails)
     with pytest.raises(KeyboardInterrupt):
-        lane.play([], lambda client: client.workflows.list(), hooks)
+        runner.play([], lambda client: client.workflows.list(), hooks)
     assert hooks.failures == 0
 
 
-def test_a_request_hook_adds_header_fields_to_each_attempt_and_replaces_none(lane):
+def test_a_request_hook_adds_header_fields_to_each_attempt_and_replaces_none(runner):
     def add(info):
         return {"traceparent": f"00-{info.attempt}", "x-api-key": "other", "X-MINE": "other"}
 
     headers = {"X-Mine": "kept"}
-    lane.play(
+    runner.play(
         [BUSY, FOUND], lambda client: client.workflows.get("wf_1"), Hooks(add), headers=headers
     )
-    first, second = (request.headers for request in lane.transport.requests)
+    first, second = (request.headers for request in runner.transport.requests)
     assert (first["traceparent"], second["traceparent"]) == ("00-1", "00-2")
     assert first.get_list("X-API-Key") == [KEY]
     assert first.get_list("x-mine") == ["kept"]
 
 
-def test_a_request_hook_adds_header_fields_to_the_request_for_a_stream(lane):
+def test_a_request_hook_adds_header_fields_to_the_request_for_a_stream(runner):
     hooks = Hooks(lambda info: {"traceparent": "00-1"})
-    lane.play([stream(ENDED)], lambda client: client.executions.stream("exec_1"), hooks)
-    assert lane.transport.requests[0].headers["traceparent"] == "00-1"
+    runner.play([stream(ENDED)], lambda client: client.executions.stream("exec_1"), hooks)
+    assert runner.transport.requests[0].headers["traceparent"] == "00-1"
 
 
 @pytest.mark.parametrize(
     "added", [["a"], "b", 7, {"a b": "c"}, {"a": "b\r\nc"}, {"Content-Length": "1"}]
 )
-def test_what_is_no_mapping_of_header_fields_counts_as_a_failure_of_the_hook(lane, added, caplog):
+def test_what_is_no_mapping_of_header_fields_counts_as_a_failure_of_the_hook(runner, added, caplog):
     hooks = Hooks(lambda info: added)
-    lane.play([FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    runner.play([FOUND], lambda client: client.workflows.get("wf_1"), hooks)
     assert hooks.failures == 1
     assert "headers" in caplog.text
     strict = Hooks(lambda info: added, strict=True)
     with pytest.raises((TypeError, ValueError), match="headers"):
-        lane.play([], lambda client: client.workflows.get("wf_1"), strict)
+        runner.play([], lambda client: client.workflows.get("wf_1"), strict)
 
 
-def test_the_operation_the_route_and_the_execution_are_told(lane):
+def test_the_operation_the_route_and_the_execution_are_told(runner):
     hooks, seen = noting()
     started = Response(200, {}, b'{"data": {"execution_id": "exec_1"}}')
-    lane.play([started, stream(ENDED), FOUND], lambda client: client.workflows.run("wf 1"), hooks)
+    runner.play([started, stream(ENDED), FOUND], lambda client: client.workflows.run("wf 1"), hooks)
     asked = [each for each in seen if isinstance(each, RequestInfo)]
     assert {each.operation for each in asked} == {"workflows.run"}
     assert [(each.route, each.execution_id) for each in asked] == [
@@ -294,21 +294,21 @@ def test_the_operation_the_route_and_the_execution_are_told(lane):
         (lambda client: client.request("GET", "/workflows/wf_1"), "request", None),
     ],
 )
-def test_operations_and_routes_have_no_ids_in_them(lane, do, operation, route):
+def test_operations_and_routes_have_no_ids_in_them(runner, do, operation, route):
     hooks, seen = noting()
-    lane.play([Response(200, {}, b'{"data": []}')], do, dataclasses.replace(hooks, retry=None))
+    runner.play([Response(200, {}, b'{"data": []}')], do, dataclasses.replace(hooks, retry=None))
     assert (seen[0].operation, seen[0].route) == (operation, route)
 
 
-def test_the_attempts_of_a_call_share_its_id_and_two_calls_do_not(lane):
+def test_the_attempts_of_a_call_share_its_id_and_two_calls_do_not(runner):
     hooks, seen = noting()
     moved = Response(302, {"Location": "/api/v1/workflows/wf_2"}, b"")
 
     def do(client):
         return client.workflows.get("wf_1")
 
-    lane.play([BUSY, moved, FOUND], do, hooks)
-    lane.play([FOUND], do, hooks)
+    runner.play([BUSY, moved, FOUND], do, hooks)
+    runner.play([FOUND], do, hooks)
     ids = [each.call_id for each in seen if isinstance(each, RequestInfo)]
     assert ids[0] == ids[1] == ids[2] != ids[3]
     assert all(ids)
@@ -322,8 +322,8 @@ def test_hooks_of_an_awaiting_client_may_be_coroutine_functions(backend):
         await anyio.lowlevel.checkpoint()
         seen.append(type(info))
 
-    lane = Runner(backend)
-    lane.play([BUSY, FOUND], lambda client: client.workflows.get("wf_1"), Hooks(note, note, note))
+    runner = Runner(backend)
+    runner.play([BUSY, FOUND], lambda client: client.workflows.get("wf_1"), Hooks(note, note, note))
     assert seen == [RequestInfo, ResponseInfo, RetryInfo, RequestInfo, ResponseInfo]
 
 
@@ -383,9 +383,9 @@ def test_hooks_are_hooks(client):
         Hooks(strict=1)
 
 
-def test_a_derived_client_has_the_hooks_of_its_parent(lane):
+def test_a_derived_client_has_the_hooks_of_its_parent(runner):
     hooks, seen = noting()
-    lane.play(
+    runner.play(
         [FOUND],
         lambda client: (
             client.with_options(timeout=5).with_options(max_retries=0).workflows.get("w")
@@ -395,11 +395,11 @@ def test_a_derived_client_has_the_hooks_of_its_parent(lane):
     assert list(map(type, seen)) == [RequestInfo, ResponseInfo]
 
 
-def test_a_last_failure_is_told_and_no_retry(lane):
+def test_a_last_failure_is_told_and_no_retry(runner):
     hooks, seen = noting()
     lost = TransportFailure(Phase.MAYBE_PROCESSED, "cut")
     with pytest.raises(ConnectionError):
-        lane.play([lost], lambda client: client.workflows.execute("wf_1"), hooks)
+        runner.play([lost], lambda client: client.workflows.execute("wf_1"), hooks)
     assert list(map(type, seen)) == [RequestInfo, ResponseInfo]
 
 

@@ -21,7 +21,7 @@ from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, NotFoundError
 from flowmaestro.opentelemetry import OpenTelemetryHooks
 from flowmaestro.testing import AsyncScriptedTransport, FakeFlowMaestro, ScriptedTransport
 from flowmaestro_transports import Phase, Response, TransportFailure
-from tests.harness.transports.lanes import LANES
+from tests.harness.runners import RUNNERS, Runner
 
 KEY = "fm_live_never_seen"
 FOUND = Response(200, {"X-RateLimit-Remaining": "7"}, b'{"data": {"id": "wf_1"}}')
@@ -342,12 +342,11 @@ def test_arguments_are_checked(name: str) -> None:
         OpenTelemetryHooks(**{name: "yes"})
 
 
-@pytest.mark.parametrize("name", LANES)
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)
 def test_every_transport_beside_the_instrumentations(
-    name: str, telemetry: Telemetry, fake: FakeFlowMaestro, url: str
+    runner: Runner, telemetry: Telemetry, fake: FakeFlowMaestro, url: str
 ) -> None:
     """No span is doubled, and our `traceparent` is the one that the server gets."""
-    make, backend = LANES[name]
     options: Any = {"base_url": url, "hooks": telemetry.hooks()}
     with contextlib.ExitStack() as stack:
         for library in ("Requests", "AioHttpClient"):
@@ -356,19 +355,19 @@ def test_every_transport_beside_the_instrumentations(
             instrumentor = getattr(found, f"{library}Instrumentor")()
             instrumentor.instrument(tracer_provider=telemetry.provider)
             stack.callback(instrumentor.uninstrument)
-        if backend is None:
-            with FlowMaestroClient(fake.api_key, transport=make(), **options) as client:
+        if runner.backend is None:
+            with FlowMaestroClient(fake.api_key, transport=runner.make(), **options) as client:
                 client.workflows.get("wf_123")
         else:
 
             async def main() -> None:
-                transport = make()
+                transport = runner.make()
                 async with AsyncFlowMaestroClient(
                     fake.api_key, transport=transport, **options
                 ) as client:
                     await client.workflows.get("wf_123")
 
-            anyio.run(main, backend=backend)
+            anyio.run(main, backend=runner.backend)
     attempt, operation = telemetry.spans
     assert operation.name == "workflows.get"
     (request,) = fake.requests

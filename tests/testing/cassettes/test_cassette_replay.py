@@ -32,20 +32,13 @@ from flowmaestro.testing.cassettes import jsonlines
 from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
 from flowmaestro_transports import (
     AiohttpTransport,
-    AnyioTransport,
     RequestsTransport,
     SocketTransport,
 )
+from tests.harness.runners import IN_MEMORY, RUNNERS
 
 KEY = "fm_live_never_seen"
 SPEED = 50.0
-SOCKET_LANES = {
-    "requests": (RequestsTransport, None),
-    "aiohttp": (AiohttpTransport, "asyncio"),
-    "anyio-asyncio": (AnyioTransport, "asyncio"),
-    "anyio-trio": (AnyioTransport, "trio"),
-}
-MEMORY_LANES = {"memory": None, "memory-asyncio": "asyncio", "memory-trio": "trio"}
 TEXT = "Tell me a story about a bicycle"
 
 
@@ -122,12 +115,12 @@ def told(request, tmp_path_factory):
     return path, record(path)
 
 
-def in_lane(lane, cassette, again, blocking, awaiting):
-    """What a client does in a lane that replays `cassette`, recorded once more to `again`."""
-    if lane in MEMORY_LANES:
-        return in_memory(MEMORY_LANES[lane], cassette, again, blocking, awaiting)
+def replayed(runner, cassette, again, blocking, awaiting):
+    """What a client does on a runner that replays `cassette`, recorded once more to `again`."""
+    if not runner.wired:
+        return in_memory(runner.backend, cassette, again, blocking, awaiting)
     with cassette.server(SPEED) as url:
-        return over_sockets(lane, url, again, blocking, awaiting)
+        return over_sockets(runner, url, again, blocking, awaiting)
 
 
 def in_memory(backend, cassette, again, blocking, awaiting):
@@ -145,21 +138,19 @@ def in_memory(backend, cassette, again, blocking, awaiting):
             return blocking(client)
 
 
-def over_sockets(lane, url, again, blocking, awaiting, **options):
-    make, backend = SOCKET_LANES[lane]
-
+def over_sockets(runner, url, again, blocking, awaiting, **options):
     async def main():
         with Cassette(again) as second:
-            transport = second.async_transport(make())
+            transport = second.async_transport(runner.make())
             async with AsyncFlowMaestroClient(
                 KEY, base_url=url, transport=transport, **options
             ) as client:
                 return await awaiting(client)
 
-    if backend is not None:
-        return anyio.run(main, backend=backend)
+    if runner.backend is not None:
+        return anyio.run(main, backend=runner.backend)
     with Cassette(again) as second:
-        transport = second.transport(make())
+        transport = second.transport(runner.make())
         with FlowMaestroClient(KEY, base_url=url, transport=transport, **options) as client:
             return blocking(client)
 
@@ -190,13 +181,13 @@ def trace(path, *, pieces):
     return entries
 
 
-@pytest.mark.parametrize("lane", [*MEMORY_LANES, *SOCKET_LANES])
-def test_it_replays_identically(lane, told, tmp_path):
+@pytest.mark.parametrize("runner", [*IN_MEMORY, *RUNNERS.values()], ids=str)
+def test_it_replays_identically(runner, told, tmp_path):
     path, results = told
     again = tmp_path / "again.jsonl"
     with Cassette(path, mode="none", strict=True) as cassette:
-        assert in_lane(lane, cassette, again, story, async_story) == results
-    in_pieces = lane in MEMORY_LANES
+        assert replayed(runner, cassette, again, story, async_story) == results
+    in_pieces = not runner.wired
     assert trace(again, pieces=in_pieces) == trace(path, pieces=in_pieces)
     assert len(trace(path, pieces=True)) > 8
 
@@ -283,8 +274,8 @@ async def async_failing(client):
     return kinds
 
 
-@pytest.mark.parametrize("lane", list(SOCKET_LANES))
-def test_failures_come_to_the_same_over_sockets(lane, tmp_path):
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)
+def test_failures_come_to_the_same_over_sockets(runner, tmp_path):
     path, again = tmp_path / "a.jsonl", tmp_path / "again.jsonl"
     script = [
         TransportFailure(Phase.MAYBE_PROCESSED, "lost"),
@@ -298,7 +289,7 @@ def test_failures_come_to_the_same_over_sockets(lane, tmp_path):
             kinds = failing(client)
     assert kinds == [ConnectionError, TimeoutError, ConnectionError, TimeoutError]
     with Cassette(path, strict=True) as cassette, cassette.server(SPEED) as url:
-        found = over_sockets(lane, url, again, failing, async_failing, max_retries=0)
+        found = over_sockets(runner, url, again, failing, async_failing, max_retries=0)
     assert found == kinds
     assert trace(again, pieces=False) == trace(path, pieces=False)
 

@@ -1,13 +1,18 @@
-"""Every transport of ours behind one blocking face, so that one test can be put to all of them."""
+"""What a client runs on: a transport, on threads or on an event loop. One test is put to all.
+
+Called, a runner gives its transport as if it were a sync one, whatever it is.
+"""
 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, Optional
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 
+from flowmaestro.testing import AsyncMemoryTransport, MemoryTransport
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
 from flowmaestro_transports import (
     AiohttpTransport,
@@ -16,15 +21,6 @@ from flowmaestro_transports import (
     SocketTransport,
 )
 from flowmaestro_transports.contract import secrets_of
-
-LANES: Dict[str, Any] = {
-    "sockets": (SocketTransport, None),
-    "requests": (RequestsTransport, None),
-    "aiohttp": (AiohttpTransport, "asyncio"),
-    "anyio-asyncio": (AnyioTransport, "asyncio"),
-    "anyio-trio": (AnyioTransport, "trio"),
-}
-"""Name: the transport, and the backend of the event loop that it runs on."""
 
 Call = Callable[..., Any]
 
@@ -69,28 +65,54 @@ class Driven:
         return Body(self._call, self._call(self._transport.open, request, timeout))
 
 
+@dataclass(frozen=True)
 class Runner:
-    """One way to carry a request: `with lane(**options) as transport: ...`."""
+    """`make` makes the transport; `backend` is the event loop it needs, `None` for threads."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.transport, self.backend = LANES[name]
+    name: str
+    make: Callable[..., Any]
+    backend: Optional[str] = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def wired(self) -> bool:
+        """Whether it goes over a real socket."""
+        return self.make not in (MemoryTransport, AsyncMemoryTransport)
 
     def needs(self, check: str) -> None:
         """Skip a test of what this transport says that it falls short of."""
-        declared = getattr(self.transport, "falls_short", {})
+        declared = getattr(self.make, "falls_short", {})
         if check in declared:
             pytest.skip(f"{check}: {declared[check]}")
 
     @contextlib.contextmanager
     def __call__(self, *args: Any, **options: Any) -> Iterator[Driven]:
-        made = self.transport(*args, **options)
+        made = self.make(*args, **options)
         with contextlib.ExitStack() as stack:
             call: Call = _plainly
             if self.backend is not None:
                 call = stack.enter_context(start_blocking_portal(self.backend)).call
             stack.callback(call, made.close)
             yield Driven(call, made)
+
+
+SYNC = (Runner("sockets", SocketTransport), Runner("requests", RequestsTransport))
+ASYNC = (
+    Runner("aiohttp", AiohttpTransport, "asyncio"),
+    Runner("anyio-asyncio", AnyioTransport, "asyncio"),
+    Runner("anyio-trio", AnyioTransport, "trio"),
+)
+RUNNERS: Dict[str, Runner] = {runner.name: runner for runner in (*SYNC, *ASYNC)}
+"""Every transport of ours that needs a network."""
+
+IN_MEMORY = (
+    Runner("memory", MemoryTransport),
+    Runner("memory-asyncio", AsyncMemoryTransport, "asyncio"),
+    Runner("memory-trio", AsyncMemoryTransport, "trio"),
+)
+"""Made with the fake that they reach."""
 
 
 @contextlib.contextmanager
