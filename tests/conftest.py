@@ -5,6 +5,7 @@ Continuous integration tries others each time.
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import Callable
 
@@ -21,6 +22,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("patient")
+
+
+def pytest_collection_finish() -> None:
+    """Have no collection of garbage walk through the thousands of tests that were collected."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
+from pathlib import Path
 from typing import List
 
 import pytest
@@ -16,16 +17,8 @@ BLOCKS = blocks()
 CHECKERS = {"mypy": mypy, "pyright": pyright}
 
 
-@pytest.fixture(scope="module", params=CHECKERS)
-def checker(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(scope="module")
-def complaints(checker: str, tmp_path_factory: pytest.TempPathFactory) -> List[Complaint]:
+def complaints(checker: str, folder: Path) -> List[Complaint]:
     """What a checker says of all that is written here: it is started once, which takes longest."""
-    folder = tmp_path_factory.mktemp(checker)
     modules = {f"block_{block.number:02d}.py": as_module(block) for block in BLOCKS}
     modules.update(
         {"misuse.py": MISUSES, "executions.py": EXECUTIONS, "own_transport.py": OWN_TRANSPORT}
@@ -56,14 +49,6 @@ def _unimported(block: Block) -> List[str]:
     imports = (node for node in nodes if isinstance(node, ast.ImportFrom))
     imported = {alias.name for node in imports for alias in node.names}
     return [f"from flowmaestro import {name}" for name in sorted(CLIENTS & named - imported)]
-
-
-def _of(complaints: List[Complaint], prefix: str) -> List[str]:
-    return [complaint.text for complaint in complaints if complaint.file.startswith(prefix)]
-
-
-def test_the_blocks_are_typed(complaints: List[Complaint]) -> None:
-    assert _of(complaints, "block_") == []
 
 
 FORGOTTEN_AWAIT = ("is not indexable|must be used", "__getitem__|Result of async function call")
@@ -122,16 +107,6 @@ MISUSES = (
 )
 
 
-def test_misuse_is_caught(checker: str, complaints: List[Complaint]) -> None:
-    """Each statement is complained of, in the words for its kind of mistake, and in no others."""
-    found = [complaint for complaint in complaints if complaint.file == "misuse.py"]
-    column = list(CHECKERS).index(checker)
-    for line, (statement, words) in enumerate(MISUSE, start=5):
-        texts = [complaint.text for complaint in found if complaint.line == line]
-        assert any(re.search(words[column], text) for text in texts), (statement, texts)
-    assert {complaint.line for complaint in found} == set(range(5, 5 + len(MISUSE)))
-
-
 OWN_TRANSPORT = """
 import flowmaestro
 from flowmaestro_transports import Headers, Request, Response, ResponseHead
@@ -171,11 +146,17 @@ def run(client: flowmaestro.FlowMaestroClient) -> int:
 """
 
 
-def test_an_execution_is_told_by_its_status_and_inputs_are_any_mapping(
-    complaints: List[Complaint],
-) -> None:
-    assert _of(complaints, "executions.py") == []
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_the_contract_is_typed_and_misuse_is_caught(checker: str, tmp_path: Path) -> None:
+    """Each misuse is complained of, in the words for its kind of mistake, and nothing else is.
 
-
-def test_messages_may_be_made_with_a_dict(complaints: List[Complaint]) -> None:
-    assert _of(complaints, "own_transport.py") == []
+    One test, so that workers do not start the same checker several times.
+    """
+    found = complaints(checker, tmp_path)
+    clean = ("block_", "executions.py", "own_transport.py")
+    assert [complaint.text for complaint in found if complaint.file.startswith(clean)] == []
+    column = list(CHECKERS).index(checker)
+    for line, (statement, words) in enumerate(MISUSE, start=5):
+        texts = [complaint.text for complaint in found if complaint.line == line]
+        assert any(re.search(words[column], text) for text in texts), (statement, texts)
+    assert {complaint.line for complaint in found} == set(range(5, 5 + len(MISUSE)))

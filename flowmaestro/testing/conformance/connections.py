@@ -169,7 +169,7 @@ async def bounded_connections(runner: Runner) -> None:
             if most >= BOUND:
                 full.set()
             full.wait(AT_ONCE)
-            beyond.wait(AT_ONCE / 8 if first else 0.01)  # the first ones wait for one too many
+            beyond.wait(0.25 if first else 0.01)  # the first ones wait for one too many
             with lock:
                 busy -= 1
             peer.send(reply(request.body))

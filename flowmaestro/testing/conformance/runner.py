@@ -69,10 +69,11 @@ class Job:
         self.cancel: Callable[[], None] = _cannot_cancel
         self._runner = runner
 
-    async def outcome(self, within: float = AT_ONCE) -> Any:
+    async def outcome(self, within: Optional[float] = None) -> Any:
         """What it returned; raises what it raised. It fails the check to take longer."""
-        ended = await self._runner.until(lambda: self.done, within)
-        expect(ended, f"what was under way had not ended {within:.0f} s later")
+        seconds = self._runner.at_once if within is None else within
+        ended = await self._runner.until(lambda: self.done, seconds)
+        expect(ended, f"what was under way had not ended {seconds:g} s later")
         if self.error is not None:
             raise self.error
         return self.value
@@ -84,9 +85,11 @@ class Runner(ABC):
     A `site` answers requests; a `server` sends bytes. Make them before the transport.
     """
 
+    at_once = AT_ONCE
+    """Seconds that it waits for what need not wait for anything."""
     crowd = 1
     """How many calls at once this kind of transport has to bear."""
-    pace = 1
+    pace: float = 1
     """How many times longer than at first a timed check waits."""
     exhaustive = False
     """Whether all is tried that can be, rather than a sample, which may find less."""
@@ -162,9 +165,9 @@ class Runner(ABC):
         except NotOffered:
             return self.transport()
 
-    async def until(self, condition: Callable[[], bool], within: float = AT_ONCE) -> bool:
+    async def until(self, condition: Callable[[], bool], within: Optional[float] = None) -> bool:
         """Wait for a condition; whether it came true within so many seconds."""
-        deadline = time.monotonic() + within
+        deadline = time.monotonic() + (self.at_once if within is None else within)
         while not condition():
             if time.monotonic() > deadline:
                 return False

@@ -55,6 +55,8 @@ _MODULES: Tuple[ModuleType, ...] = (
 
 _PATIENT = 5
 """The pace of the second attempt at a check of time limits."""
+_DECLARED = 1.0
+"""Seconds that a check waits for what is declared not to come."""
 
 
 def all_checks() -> List[Check]:
@@ -142,6 +144,7 @@ class _Conformance:
             runner = self._runner(backend)
             runner.pace = pace
             runner.exhaustive = declared
+            runner.at_once = _DECLARED if declared else runner.at_once
             try:
                 runner.run(check)
                 return

@@ -85,7 +85,7 @@ class Timeline:
     def iso(self, time: Optional[float] = None) -> str:
         """A model time as the API writes it: ISO 8601 in UTC with milliseconds."""
         moment = datetime.fromtimestamp(self.wall(time), timezone.utc)
-        return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+        return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
     def http_date(self) -> str:
         """Now as a `Date` field has it (RFC 9110, 5.6.7)."""

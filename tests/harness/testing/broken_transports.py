@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from http.client import HTTPConnection, HTTPException
 from typing import Any, Optional
@@ -14,7 +15,7 @@ import anyio.lowlevel
 import requests
 
 from flowmaestro.testing.conformance.check import Check, forget_frames
-from flowmaestro.testing.conformance.runner import Runner
+from flowmaestro.testing.conformance.runner import AsyncRunner, Runner, SyncRunner
 from flowmaestro.testing.conformance.suite import all_checks
 from flowmaestro_core.http.messages import (
     Headers,
@@ -37,6 +38,18 @@ def outcome(runner: Runner, check: Check) -> Optional[Exception]:
         forget_frames(error)
         return error
     return None
+
+
+class HurriedSyncRunner(SyncRunner):
+    """One that does not wait for long for what never comes."""
+
+    at_once = 0.5
+    pace = 0.3
+
+
+class HurriedAsyncRunner(AsyncRunner):
+    at_once = 0.5
+    pace = 0.3
 
 
 class Wrapper:
@@ -366,8 +379,15 @@ class HoldsUpTheLoop(Shielded):
     """One that blocks where it should await."""
 
     async def send(self, request: Request, timeout: float) -> Response:
-        with contextlib.closing(PlainRequests()) as blocking:
-            return blocking.send(request, timeout)
+        url = urlsplit(request.url)
+        fields = [f"{name}: {value}" for name, value in request.headers.pairs]
+        head = "\r\n".join([f"{request.method} / HTTP/1.1", *fields, "", ""])
+        address = (url.hostname or "", url.port or 0)
+        with socket.create_connection(address, 0.2) as sock, contextlib.suppress(socket.timeout):
+            sock.sendall(head.encode())
+            while sock.recv(65536):
+                pass
+        return Response(200, {})
 
 
 class IsClosedHalfway(Shielded):

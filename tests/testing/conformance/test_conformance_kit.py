@@ -29,13 +29,19 @@ from flowmaestro.testing.conformance.site import loopback_site
 from flowmaestro.testing.conformance.suite import all_checks
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportFailure
 from flowmaestro_transports import AnyioTransport, RequestsTransport
-from tests.harness.testing.broken_transports import CHECKS, Impatient, TakesABreakForTheEnd, outcome
+from tests.harness.testing.broken_transports import (
+    CHECKS,
+    HurriedSyncRunner,
+    Impatient,
+    TakesABreakForTheEnd,
+    outcome,
+)
 
 ROOT = Path(__file__).parents[3]
 
 
 def not_offered(factory: Any, name: str) -> str:
-    found = outcome(SyncRunner(factory, loopback_site), CHECKS[name])
+    found = outcome(HurriedSyncRunner(factory, loopback_site), CHECKS[name])
     assert isinstance(found, NotOffered)
     return str(found)
 
