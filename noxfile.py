@@ -225,6 +225,7 @@ def docs(session: nox.Session) -> None:
     """The site, in `build/site`: what a page shows is run, every link and name is checked."""
     session.install("--editable", ".[test,docs]")
     session.run("pytest", "tests/house/test_docs.py", "--numprocesses=2")
+    session.run("python", "docs/notebook.py", "--check")
     build_site(session)
 
 

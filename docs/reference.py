@@ -43,6 +43,7 @@ UNSAFE = (
     "[what is safe](../errors.md#what-is-retried)."
 )
 TOOLS = (
+    "timeline.timeline_of",
     "timeline.timeline_svg",
     "inputs.check_inputs",
     "inputs.is_strict",

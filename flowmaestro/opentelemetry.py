@@ -26,13 +26,13 @@ from functools import lru_cache
 from typing import Any, Dict, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
 
-from flowmaestro.timeline import event_time
 from flowmaestro_core import __version__
 from flowmaestro_core.arguments import flag
 from flowmaestro_core.errors import Attempt
 from flowmaestro_core.executions.outcome import RunOutcome
 from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.payloads.reply import RateLimit
+from flowmaestro_core.showing.times import event_time
 from flowmaestro_transports.contract import wall_clock_of
 from flowmaestro_transports.observing.hooks import Hooks
 from flowmaestro_transports.observing.tracing import AttemptInfo, AttemptOutcome

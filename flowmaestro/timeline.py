@@ -1,150 +1,33 @@
-"""A run's timeline, from its events to an SVG. Pure: no plotting library, no I/O.
-
-The picture is readable in light and dark, alone or in an `<img>`. All times are the server's.
-"""
+"""A run's timeline as an SVG, which is readable in light and dark, alone or in an `<img>`."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from html import escape
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from collections.abc import Mapping as AnyMapping
+from typing import Any, Mapping, Union, cast
 
-MOST_ROWS = 200
-NO_NODE_EVENTS = "this server sends no node events"
-_ROW, _BAR, _TOP = 22, 14, 34
-_MARGIN, _LEFT, _PLOT, _WIDTH = 12, 216, 520, 828
-_STYLE = """svg{font:12px ui-monospace,Menlo,Consolas,monospace;direction:ltr}
-.page{fill:#fff}text{fill:#1f2328}.dim{fill:#656d76}.axis{stroke:#d0d7de}
-.completed{fill:#2da44e}.failed{fill:#cf222e}.cancelled{fill:#9a6700}.running{fill:#0969da}
-.retry{stroke:#9a6700;stroke-width:2}.lost{stroke:#cf222e;stroke-dasharray:3 3}
-@media(prefers-color-scheme:dark){.page{fill:#0d1117}text{fill:#e6edf3}.dim{fill:#8d96a0}
-.axis{stroke:#30363d}.completed{fill:#3fb950}.failed{fill:#f85149}.cancelled{fill:#d29922}
-.running{fill:#4493f8}.retry{stroke:#d29922}.lost{stroke:#f85149}}"""
+from flowmaestro_core.showing.timeline import timeline_svg
+from flowmaestro_core.streams.handles import AsyncEventStream, EventStream
+from flowmaestro_core.types import Execution
+
+__all__ = ["timeline_of", "timeline_svg"]
 
 
-class _Row:
-    def __init__(self, label: str, *bars: Tuple[float, Optional[float], str]) -> None:
-        self.label = label
-        self.bars = list(bars)  # begin, end, status
-        self.retries: List[float] = []
+def timeline_of(run: Union[Execution, EventStream[Any], AsyncEventStream[Any]]) -> str:
+    """The timeline of a run, as the text of an SVG document.
 
-
-def timeline_svg(
-    events: Iterable[Mapping[str, Any]], *, execution: Optional[Mapping[str, Any]] = None
-) -> str:
-    """The timeline of one execution, as the text of an SVG document.
-
-    Rows are the workflow's nodes in the order in which they began, at most 200. Ticks mark
-    retries, dashed lines the places where the stream was lost and resumed.
+    It is drawn from the events that the run has remembered: the last 1,000 that a timeline needs.
 
     Args:
-        events: the execution's events in order, as `executions.stream` yields them. An event
-            without a `timestamp` of the server's stands where the one before it does.
-        execution: the execution itself, as `executions.get` returns it. Where no node events
-            came, its `started_at` and `completed_at` give the one bar that is drawn.
+        run: what `workflows.run` returned, any other execution, or the handle of an execution's
+            stream, which may still be read.
+
+    Raises `TypeError` for anything else.
 
     """
-    rows, lost, begin, end = _read(events)
-    note = f"and {len(rows) - MOST_ROWS} more nodes" if len(rows) > MOST_ROWS else ""
-    if not rows:
-        row, begin, end = _whole(execution or {}, begin, end)
-        rows, note = [row], NO_NODE_EVENTS
-    span, shown = max(end - begin, 0.001), rows[:MOST_ROWS]
-    bottom = _TOP + len(shown) * _ROW
-
-    def x(at: Optional[float]) -> float:
-        return _LEFT + (_PLOT if at is None else _PLOT * min(max(at - begin, 0.0), span) / span)
-
-    parts: List[str] = []
-    for after in (span * step / 4 for step in range(5)):
-        parts.append(_line("axis", x(begin + after), _TOP - 6, bottom))
-        parts.append(_text(x(begin + after), 20, _seconds(after), "dim", "middle"))
-    for index, row in enumerate(shown):
-        y = _TOP + index * _ROW
-        label = _text(0, 12, row.label)  # an inner `svg` cuts off what is too long
-        parts.append(f'<svg x="{_MARGIN}" y="{y}" width="196" height="{_ROW}">{label}</svg>')
-        for start, stop, status in row.bars:
-            size = f'width="{max(x(stop) - x(start), 2):.1f}" height="{_BAR}"'
-            title = f"<title>{_safe(row.label)}: {status}</title>"
-            parts.append(f'<rect class="{status}" x="{x(start):.1f}" y="{y}" {size}>{title}</rect>')
-        parts += [_line("retry", x(at), y - 2, y + _BAR + 2) for at in row.retries]
-        took = sum((end if stop is None else stop) - start for start, stop, _ in row.bars)
-        parts.append(_text(_LEFT + _PLOT + 10, y + 12, _seconds(took), "dim"))
-    parts += [_line("lost", x(at), _TOP - 6, bottom) for at in lost]
-    resumed = f", stream lost and resumed {len(lost)} x" if lost else ""
-    said = f"total {_seconds(span)}{resumed}{', ' if note else ''}{note}"
-    parts.append(_text(_MARGIN, bottom + 18, said, "dim"))
-    size = f'viewBox="0 0 {_WIDTH} {bottom + 30}" width="{_WIDTH}" height="{bottom + 30}"'
-    page = f'<style>{_STYLE}</style><rect class="page" width="100%" height="100%"/>'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">{page}{"".join(parts)}</svg>'
-
-
-def _read(events: Iterable[Mapping[str, Any]]) -> Tuple[List[_Row], List[float], float, float]:
-    """Rows, when the stream was lost, and when all began and ended."""
-    rows: Dict[str, _Row] = {}
-    lost: List[float] = []
-    times: List[float] = []
-    for event in events:
-        at = event_time(event.get("timestamp"))
-        if at is None and not times:
-            continue
-        times.append(times[-1] if at is None else at)
-        kind, _, what = str(event.get("type")).rpartition(":")
-        if kind == "stream":
-            lost.append(times[-1])
-        elif kind == "node" and event.get("node_id") is not None:
-            row = rows.setdefault(str(event["node_id"]), _Row(str(event["node_id"])))
-            row.label = str(event.get("node_name") or row.label)
-            _take(row, event, what, times[-1])
-    return list(rows.values()), lost, min(times, default=0.0), max(times, default=0.0)
-
-
-def _take(row: _Row, event: Mapping[str, Any], what: str, at: float) -> None:
-    """One event of the node of a row."""
-    is_open = bool(row.bars) and row.bars[-1][1] is None
-    if what == "retry":
-        row.retries.append(at)
-    elif what == "started" and not is_open:
-        row.bars.append((at, None, "running"))
-    elif what in ("completed", "failed"):
-        took = event.get("duration_ms")
-        before = at - took / 1000 if isinstance(took, (int, float)) else at
-        row.bars.append((row.bars.pop()[0] if is_open else before, at, what))
-
-
-def _whole(execution: Mapping[str, Any], begin: float, end: float) -> Tuple[_Row, float, float]:
-    """The single row of an execution whose events name no nodes."""
-    started = event_time(execution.get("started_at") or execution.get("created_at")) or begin
-    ended = max(event_time(execution.get("completed_at")) or end, started)
-    is_known = execution.get("status") in ("completed", "failed", "cancelled")
-    status = execution["status"] if is_known else "running"
-    return _Row("execution", (started, ended, status)), started, ended
-
-
-def event_time(value: Any) -> Optional[float]:
-    """Seconds since 1970, of milliseconds or an ISO 8601 text; `None` for anything else."""
-    try:
-        if isinstance(value, (int, float)):
-            return value / 1000 if 0 <= value < 1e14 else None
-        return datetime.fromisoformat(str(value).replace("Z", "+00:00")).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
-
-
-def _line(kind: str, x: float, top: float, bottom: float) -> str:
-    return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>'
-
-
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y}" text-anchor="{anchor}">{_safe(text)}</text>'
-
-
-def _safe(text: str) -> str:
-    """A text that XML takes, and that cannot turn the direction of what follows."""
-    return escape(
-        "".join(s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in text[:200])
-    )
+    given: Any = run
+    if not isinstance(given, AnyMapping):
+        if getattr(given, "seen_events", None) is None:
+            raise TypeError(f"run must be an execution or its stream, not {type(run).__name__}")
+        return timeline_svg(given.seen_events, execution=given.last_seen)
+    execution = cast("Mapping[str, Any]", given)
+    return timeline_svg(getattr(given, "seen_events", None), execution=execution)

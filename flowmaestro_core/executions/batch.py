@@ -111,14 +111,15 @@ class _Told(Machine[None]):
         """The callback that is to hear of an item, and with what argument."""
         if isinstance(item, RunStarted):
             return None if self._batch.on_start is None else (self._batch.on_start, item.outcome)
-        if self._batch.progress is None:
-            return None
+        return None if self._batch.progress is None else (self._batch.progress, self.progress)
+
+    @property
+    def progress(self) -> BatchProgress:
+        """How far it has come."""
         outbox, total = self._known.outbox, self._batch.total
         left = None if total is None else total - outbox.done
         flying, seconds = len(self._known.flights), self._pace.seconds_for(left)
-        return self._batch.progress, BatchProgress(
-            outbox.done, outbox.failed, flying, total, seconds
-        )
+        return BatchProgress(outbox.done, outbox.failed, flying, total, seconds)
 
     def last_record(self) -> Optional[Record]:
         """Free the rows that were announced and not sent; the one under way stays in doubt."""

@@ -49,6 +49,11 @@ class RunOutcome:
         name = f" {self.execution_id}" if self.execution_id else ""
         return f"<RunOutcome {self.index}:{name} {said}{', replayed' if self.replayed else ''}>"
 
+    def _repr_html_(self) -> str:
+        from flowmaestro_core.showing.html import outcome_html
+
+        return outcome_html(self)
+
     @property
     def ok(self) -> bool:
         """Whether the execution completed."""

@@ -9,12 +9,15 @@ from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, ServerError
+from flowmaestro_core.executions.ended import ended
 from flowmaestro_core.executions.wait import ONCE, Poll, WaitMachine, is_terminal
+from flowmaestro_core.http.messages import ResponseHead
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.policy.polling import PollSchedule
+from flowmaestro_core.showing.history import History
 from flowmaestro_core.streams.event_stream import Events, EventStreamMachine
 from flowmaestro_core.types import Execution, ExecutionEvent
 
@@ -38,6 +41,22 @@ class Run(Operation[Execution, Coroutine[Any, Any, Execution]]):
     def machine(self, context: Context, token: str) -> RunMachine:
         """A machine that ends with the execution."""
         return RunMachine(self, context, token)
+
+
+class _FollowedEvents(EventStreamMachine):
+    """The events of a run, which remembers them."""
+
+    history: History
+
+    def _take(self, item: Dict[str, Any]) -> bool:
+        self.history.note(item)
+        return super()._take(item)
+
+    def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
+        action = super()._opened(head, now, jitter)
+        if self.reconnects:
+            self.history.note({"type": "stream:reconnected"})
+        return action
 
 
 class RunMachine(Machine[Execution]):
@@ -88,6 +107,7 @@ class RunMachine(Machine[Execution]):
         self._context = context
         self._token = token
         self._started = 0.0
+        self._history = History()
 
     @event
     def start(self, now: float, jitter: float) -> Action:
@@ -106,7 +126,7 @@ class RunMachine(Machine[Execution]):
             return self._failed(outcome.error)
         if self.state == "executing":
             return self._follow(outcome.value, now, jitter)
-        return self._done(outcome.value)
+        return self._ended(outcome.value)
 
     def _follow(self, started: Reply[Any], now: float, jitter: float) -> Action:
         try:
@@ -119,13 +139,14 @@ class RunMachine(Machine[Execution]):
         self._waiting = waiting
         schedule = PollSchedule(now, waiting.poll_interval)
         events = replace(events, timeout=self._started + self._run.timeout - now)
-        self._following = EventStreamMachine(events, self._context, self._token, schedule=schedule)
+        self._following = _FollowedEvents(events, self._context, self._token, schedule=schedule)
+        self._following.history = self._history
         return self._delegate(self._following, now, jitter)
 
     def _followed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         execution = cast("Execution", self._following.last_seen)
         if isinstance(outcome, Done) and is_terminal(execution):
-            return self._done(execution)
+            return self._ended(execution)
         if isinstance(outcome, Done) and _tells_outcome(outcome.value):
             self.state = "asking"
             self._terminal = outcome.value
@@ -147,9 +168,12 @@ class RunMachine(Machine[Execution]):
     def _asked(self, outcome: Union[Done, Fail]) -> Action:
         execution: Any = outcome.value["data"] if isinstance(outcome, Done) else {}
         if not is_terminal(execution):
-            execution.update(_ended(self._terminal), id=self.execution_id)
+            execution.update(_told(self._terminal), id=self.execution_id)
             shapes.execution({"data": execution})
-        return self._done(execution)
+        return self._ended(execution)
+
+    def _ended(self, execution: Execution) -> Action:
+        return self._done(ended(cast("Dict[str, Any]", execution), self._history.events))
 
     def _failed(self, error: FlowMaestroError) -> Action:
         error.execution_id = self.execution_id
@@ -162,7 +186,7 @@ def _tells_outcome(terminal: Dict[str, Any]) -> bool:
     return terminal["type"] not in kept or terminal[kept[terminal["type"]]] is not None
 
 
-def _ended(terminal: Dict[str, Any]) -> Dict[str, Any]:
+def _told(terminal: Dict[str, Any]) -> Dict[str, Any]:
     """What a terminal event says of its execution."""
     told = {key: terminal.get(key) for key in ("outputs", "error", "completed_at")}
     return {"status": terminal["type"].partition(":")[2], **told}

@@ -16,6 +16,7 @@ from flowmaestro_core.errors import (
     ServerError,
     TimeoutError,
 )
+from flowmaestro_core.executions.ended import ended
 from flowmaestro_core.http.messages import TransportFailure
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
@@ -98,7 +99,7 @@ class PollState:
         self._last = answer.value["data"]
         self._limit = answer.value.rate_limit
         if is_terminal(self._last):
-            return Done(self._last)
+            return Done(ended(self._last))
         return self._again(now, self._next_delay())
 
     def give_up(self, error: FlowMaestroError) -> Fail:

@@ -108,6 +108,11 @@ class Reply(Dict[str, Any], Generic[T]):
         """What the reply said about the key's rate limits."""
         return RateLimit.from_headers(self.headers)
 
+    def _repr_html_(self) -> Optional[str]:
+        from flowmaestro_core.showing.html import reply_html
+
+        return reply_html(self)
+
 
 Page = Reply[List[T]]
 """The reply of a list call: `page["data"]` is a list, `page["pagination"]` says where it lies."""

@@ -16,6 +16,7 @@ import pytest
 
 import flowmaestro
 from flowmaestro import FlowMaestroClient, StreamTimes, Timeout, webhooks
+from flowmaestro.timeline import timeline_of
 from flowmaestro_core.context import Context
 from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_core.options import ClientOptions
@@ -235,6 +236,8 @@ MESSAGES: List[Row] = [
         lambda: webhooks.verify(ANY, "v1=", "whsec"),
         "payload must be the body's bytes as they came, not NoneType",
     ),
+    # A timeline
+    (lambda: timeline_of(ANY), "run must be an execution or its stream, not NoneType"),
     # A transport of one's own
     (
         lambda: Request("GET", "https://h", "A: b"),  # type: ignore[arg-type]

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+from typing import Any
+
+import pytest
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro.timeline import timeline_of
 
 
 def test_a_stream_tells_its_state_and_its_last_event(flowmaestro_fake: FakeFlowMaestro) -> None:
@@ -50,3 +55,99 @@ def test_an_outcome_tells_its_place_and_what_became_of_it(
 
 def test_a_resource_names_its_methods() -> None:
     assert repr(FlowMaestroClient("fm_live_x").executions).startswith("<SyncExecutions: cancel, ")
+
+
+@pytest.fixture(params=["sync", "async"])
+def ask(request: pytest.FixtureRequest, flowmaestro_fake: FakeFlowMaestro) -> Any:
+    """Call something of a client; of what is iterated over, the handle after its end."""
+
+    async def awaited(do: Any) -> Any:
+        async with AsyncFlowMaestroClient() as client:
+            result = do(client)
+            if not hasattr(result, "__anext__"):
+                return await result
+            _ = [item async for item in result]
+            return result
+
+    def called(do: Any) -> Any:
+        if request.param == "async":
+            return asyncio.run(awaited(do))
+        with FlowMaestroClient() as client:
+            result = do(client)
+            _ = list(result) if hasattr(result, "__next__") else None
+            return result
+
+    return called
+
+
+def shown(thing: Any) -> str:
+    """The HTML of a thing, with the text of the picture in it."""
+    html: str = thing._repr_html_()
+    image = html.partition(";base64,")[2].partition('"')[0]
+    return html + base64.b64decode(image).decode()
+
+
+def test_a_run_shows_its_outputs_and_its_timeline(ask: Any) -> None:
+    run = ask(lambda client: client.workflows.run("wf_123", inputs={"name": "Ada"}))
+    assert repr(run).endswith("completed in 0.30 s, outputs {'message': 'Hello, Ada!'}>")
+    assert "Hello, Ada!" in shown(run)
+    assert "Compose greeting" in shown(run)
+    assert timeline_of(run) in shown(run)
+
+
+def test_a_run_remembers_that_its_stream_was_lost(
+    ask: Any, flowmaestro_fake: FakeFlowMaestro
+) -> None:
+    flowmaestro_fake.drop_connection(after_events=2, path="/executions/*/events")
+    run = ask(lambda client: client.workflows.run("wf_123", inputs={"name": "Ada"}))
+    assert "stream lost and resumed 1 x" in shown(run)
+
+
+def test_a_stream_shows_the_timeline_up_to_where_it_is(
+    ask: Any, flowmaestro_fake: FakeFlowMaestro
+) -> None:
+    started: Any = FlowMaestroClient().workflows.execute("wf_123", inputs={"name": "Ada"})
+    stream = ask(lambda client: client.executions.stream(started["data"]["execution_id"]))
+    assert "ended, last event execution:completed" in shown(stream)
+    assert "Compose greeting" in shown(stream)
+    assert timeline_of(stream) in shown(stream)
+
+
+@pytest.mark.parametrize("what", ["wait", "get", "list", "row"])
+def test_what_was_not_followed_shows_itself_without_words_about_events(
+    ask: Any, what: str, flowmaestro_fake: FakeFlowMaestro
+) -> None:
+    with FlowMaestroClient() as client:
+        run: Any = client.workflows.run("wf_123", inputs={"name": "Ada"})
+    id = run["id"]
+    thing = ask(
+        {
+            "wait": lambda client: client.executions.wait_for_completion(id),
+            "get": lambda client: client.executions.get(id),
+            "list": lambda client: client.executions.list(workflow_id="wf_123"),
+            "row": lambda client: client.executions.wait_many([id]),
+        }[what]
+    )
+    assert "this server sends no node events" not in shown(thing)
+    assert {"list": id, "row": "1 of 1 done, 0 failed, 0 in flight"}.get(
+        what, "Hello, Ada!"
+    ) in shown(thing)
+    if what == "wait":
+        assert "0.30 s" in timeline_of(thing)
+
+
+def test_a_run_on_a_silent_server_says_that_there_were_no_node_events() -> None:
+    with FakeFlowMaestro(events="silent").installed():
+        assert "this server sends no node events" in shown(
+            FlowMaestroClient().workflows.run("wf_123")
+        )
+
+
+def test_other_handles_have_no_picture(ask: Any) -> None:
+    assert ask(lambda client: client.workflows.iterate())._repr_html_() is None
+
+
+def test_a_timeline_is_of_a_run(flowmaestro_client: FlowMaestroClient) -> None:
+    for other in (7, "exec_1", flowmaestro_client.workflows.iterate(), flowmaestro_client):
+        with pytest.raises(TypeError, match="run must be an execution or its stream, not "):
+            timeline_of(other)  # type: ignore[arg-type]

@@ -81,6 +81,17 @@ def test_a_first_call_over_plain_http_loads_what_it_needs(program: str, stack: A
     assert "flowmaestro_transports.functions" not in after
 
 
+def test_nothing_is_loaded_for_notebooks_until_one_asks() -> None:
+    run = f"""{CLIENTS}
+from flowmaestro.testing import FakeFlowMaestro
+fake = FakeFlowMaestro()
+run = FlowMaestroClient(fake.api_key, transport=fake.transport()).workflows.run("wf_123")
+"""
+    needed = {f"flowmaestro_core.showing.{name}" for name in ("html", "timeline", "times")}
+    assert not loaded(run) & needed
+    assert loaded(f"{run}run._repr_html_()") >= needed
+
+
 def test_an_error_comes_without_the_clients() -> None:
     assert "flowmaestro.client" not in loaded("from flowmaestro import NotFoundError")
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
-from typing import Any, Callable, Generic, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Generic, Mapping, Optional, Tuple, TypeVar
 
 from flowmaestro_core.actions import Done, Emit
 from flowmaestro_core.errors import StreamError
@@ -27,6 +27,9 @@ from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver, stre
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.driving.interrupt import AsyncInterruptibleTransport
 from flowmaestro_transports.observing.observers import Observers
+
+if TYPE_CHECKING:
+    from flowmaestro_core.showing.history import History
 
 E = TypeVar("E")
 Listener = Callable[[Any], Any]
@@ -41,15 +44,41 @@ class _Progress(NotPicklable):
         self._machine = machine
         self._ended = False
         self._last_type: Optional[str] = None
+        self._history: Optional[History] = None
+        if machine.execution_id is not None:
+            from flowmaestro_core.showing.history import History
+
+            self._history = History()
 
     def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._said()}>"
+
+    def _said(self) -> str:
+        """Its state, its last event, its reconnections."""
         state = "ended" if self._ended else "closed" if self._driver.closed else self._machine.state
         said = [state]
         if self._last_type:
             said.append(f"last event {self._last_type}")
         if self.reconnects:
             said.append(f"{self.reconnects} reconnects")
-        return f"<{type(self).__name__}: {', '.join(said)}>"
+        return ", ".join(said)
+
+    def _repr_html_(self) -> Optional[str]:
+        if self._history is None:
+            return None
+        from flowmaestro_core.showing.html import stream_html
+
+        return stream_html(self._said(), self.last_seen, self.seen_events)
+
+    @property
+    def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
+        """What an execution's stream remembers for its timeline; `None` of other handles."""
+        return None if self._history is None else self._history.events
+
+    @property
+    def last_seen(self) -> Mapping[str, Any]:
+        """The execution of the stream, where it had to be polled; else empty."""
+        return getattr(self._machine, "last_seen", None) or {}
 
     @property
     def last_event_id(self) -> str:
@@ -140,8 +169,11 @@ class SyncStream(_Progress, Generic[E]):
         if isinstance(action, Done):
             self._ended = True
             raise StopIteration
-        self._last_type = _type_of(action.item)
         item: E = action.item
+        if self._history is None:
+            self._last_type = _type_of(item)
+        else:
+            self._last_type = self._history.note(action.item)
         return item
 
     def text(self) -> SyncItems[str]:
@@ -231,8 +263,11 @@ class AsyncStream(_Progress, Generic[E]):
         if isinstance(action, Done):
             self._ended = True
             raise StopAsyncIteration
-        self._last_type = _type_of(action.item)
         item: E = action.item
+        if self._history is None:
+            self._last_type = _type_of(item)
+        else:
+            self._last_type = self._history.note(action.item)
         return item
 
     def text(self) -> AsyncItems[str]:

@@ -7,7 +7,8 @@ collected. That touches the disk.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple
+from collections import deque
+from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple
 
 from flowmaestro_core.executions.batch import BatchMachine, RunStarted
 from flowmaestro_core.executions.outcome import RunOutcome
@@ -20,10 +21,15 @@ if TYPE_CHECKING:
     from flowmaestro_transports.driving.journal import Journal
 
 
+MOST_RECENT = 20
+
+
 class _Runs:
     """What a handle reports about its batch."""
 
     _machine: Any
+    _recent: Deque[RunOutcome]
+    """The last outcomes that were handed over, at most 20."""
     _journal: Optional[Journal]
 
     @property
@@ -45,6 +51,11 @@ class _Runs:
     def __bool__(self) -> bool:
         return True
 
+    def _repr_html_(self) -> str:
+        from flowmaestro_core.showing.html import batch_html
+
+        return batch_html(self._machine.progress, self._recent)
+
     def _leave(self) -> None:
         """Release the journal; nothing advances any more."""
         if self._journal is not None:
@@ -55,6 +66,8 @@ class _Runs:
             self._journal.refuse_fork()
 
     def _callback(self, item: Any) -> Optional[Tuple[Callable[[Any], Any], Any]]:
+        if isinstance(item, RunOutcome):
+            self._recent.append(item)
         told: Optional[Tuple[Callable[[Any], Any], Any]] = self._machine.heard(item)
         return told
 
@@ -71,6 +84,7 @@ class SyncRuns(_Runs, SyncStream[RunOutcome]):
         journal: Optional[Journal],
     ) -> None:
         self._journal = journal
+        self._recent = deque(maxlen=MOST_RECENT)
         super().__init__(machine, transport, None, observers, dice)
         self._driver.journal = journal
 
@@ -125,6 +139,7 @@ class AsyncRuns(_Runs, AsyncStream[RunOutcome]):
         journal: Optional[Journal],
     ) -> None:
         self._journal = journal
+        self._recent = deque(maxlen=MOST_RECENT)
         super().__init__(machine, transport, None, observers, dice)
         self._driver.journal = journal
 

@@ -1,0 +1,140 @@
+"""A run's timeline, from its events to an SVG. Pure: no plotting library, no I/O.
+
+The picture is readable in light and dark, alone or in an `<img>`. All times are the server's.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+
+from flowmaestro_core.showing.history import LONGEST_NAME
+from flowmaestro_core.showing.times import event_time, in_words
+
+MOST_ROWS = 200
+NO_NODE_EVENTS = "this server sends no node events"
+_ROW, _BAR, _TOP = 22, 14, 34
+_MARGIN, _LEFT, _PLOT, _WIDTH = 12, 216, 520, 828
+_STYLE = """svg{font:12px ui-monospace,Menlo,Consolas,monospace;direction:ltr}
+.page{fill:#fff}text{fill:#1f2328}.dim{fill:#656d76}.axis{stroke:#d0d7de}
+.completed{fill:#2da44e}.failed{fill:#cf222e}.cancelled{fill:#9a6700}.running{fill:#0969da}
+.retry{stroke:#9a6700;stroke-width:2}.lost{stroke:#cf222e;stroke-dasharray:3 3}
+@media(prefers-color-scheme:dark){.page{fill:#0d1117}text{fill:#e6edf3}.dim{fill:#8d96a0}
+.axis{stroke:#30363d}.completed{fill:#3fb950}.failed{fill:#f85149}.cancelled{fill:#d29922}
+.running{fill:#4493f8}.retry{stroke:#d29922}.lost{stroke:#f85149}}"""
+
+
+class _Row:
+    def __init__(self, label: str, *bars: Tuple[float, Optional[float], str]) -> None:
+        self.label = label[:LONGEST_NAME]
+        self.bars = list(bars)  # begin, end, status
+        self.retries: List[float] = []
+
+
+def timeline_svg(
+    events: Optional[Iterable[Mapping[str, Any]]] = None,
+    *,
+    execution: Optional[Mapping[str, Any]] = None,
+) -> str:
+    """The timeline of one execution, as the text of an SVG document.
+
+    Rows are the workflow's nodes in the order in which they began, at most 200. Ticks mark
+    retries, dashed lines the places where the stream was lost and resumed.
+
+    Args:
+        events: the execution's events in order, as `executions.stream` yields them. An event
+            without a `timestamp` of the server's stands where the one before it does. `None`
+            where nobody followed them.
+        execution: the execution itself, as `executions.get` returns it. Where no node events
+            came, its `started_at` and `completed_at` give the one bar that is drawn.
+
+    """
+    rows, lost, begin, end = _read(events or ())
+    note = f"and {len(rows) - MOST_ROWS} more nodes" if len(rows) > MOST_ROWS else ""
+    if not rows:
+        row, begin, end = _whole(execution or {}, begin, end)
+        rows, note = [row], "" if events is None else NO_NODE_EVENTS
+    span, shown = max(end - begin, 0.001), rows[:MOST_ROWS]
+    bottom = _TOP + len(shown) * _ROW
+
+    def x(at: Optional[float]) -> float:
+        return _LEFT + (_PLOT if at is None else _PLOT * min(max(at - begin, 0.0), span) / span)
+
+    parts: List[str] = []
+    for after in (span * step / 4 for step in range(5)):
+        parts.append(_line("axis", x(begin + after), _TOP - 6, bottom))
+        parts.append(_text(x(begin + after), 20, in_words(after), "dim", "middle"))
+    for index, row in enumerate(shown):
+        y = _TOP + index * _ROW
+        label = _text(0, 12, row.label)  # an inner `svg` cuts off what is too long
+        parts.append(f'<svg x="{_MARGIN}" y="{y}" width="196" height="{_ROW}">{label}</svg>')
+        for start, stop, status in row.bars:
+            size = f'width="{max(x(stop) - x(start), 2):.1f}" height="{_BAR}"'
+            title = f"<title>{safe(row.label)}: {status}</title>"
+            parts.append(f'<rect class="{status}" x="{x(start):.1f}" y="{y}" {size}>{title}</rect>')
+        parts += [_line("retry", x(at), y - 2, y + _BAR + 2) for at in row.retries]
+        took = sum((end if stop is None else stop) - start for start, stop, _ in row.bars)
+        parts.append(_text(_LEFT + _PLOT + 10, y + 12, in_words(took), "dim"))
+    parts += [_line("lost", x(at), _TOP - 6, bottom) for at in lost]
+    resumed = f", stream lost and resumed {len(lost)} x" if lost else ""
+    said = f"total {in_words(span)}{resumed}{', ' if note else ''}{note}"
+    parts.append(_text(_MARGIN, bottom + 18, said, "dim"))
+    size = f'viewBox="0 0 {_WIDTH} {bottom + 30}" width="{_WIDTH}" height="{bottom + 30}"'
+    page = f'<style>{_STYLE}</style><rect class="page" width="100%" height="100%"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">{page}{"".join(parts)}</svg>'
+
+
+def _read(events: Iterable[Mapping[str, Any]]) -> Tuple[List[_Row], List[float], float, float]:
+    """Rows, when the stream was lost, and when all began and ended."""
+    rows: Dict[str, _Row] = {}
+    lost: List[float] = []
+    times: List[float] = []
+    for event in events:
+        at = event_time(event.get("timestamp"))
+        if at is None and not times:
+            continue
+        times.append(times[-1] if at is None else at)
+        kind, _, what = str(event.get("type")).rpartition(":")
+        if kind == "stream":
+            lost.append(times[-1])
+        elif kind == "node" and event.get("node_id") is not None:
+            row = rows.setdefault(str(event["node_id"]), _Row(str(event["node_id"])))
+            row.label = str(event.get("node_name") or row.label)[:LONGEST_NAME]
+            _take(row, event, what, times[-1])
+    return list(rows.values()), lost, min(times, default=0.0), max(times, default=0.0)
+
+
+def _take(row: _Row, event: Mapping[str, Any], what: str, at: float) -> None:
+    """One event of the node of a row."""
+    is_open = bool(row.bars) and row.bars[-1][1] is None
+    if what == "retry":
+        row.retries.append(at)
+    elif what == "started" and not is_open:
+        row.bars.append((at, None, "running"))
+    elif what in ("completed", "failed"):
+        took = event.get("duration_ms")
+        is_time = isinstance(took, (int, float)) and 0 <= took < 1e14
+        before = at - took / 1000 if is_time else at
+        row.bars.append((row.bars.pop()[0] if is_open else before, at, what))
+
+
+def _whole(execution: Mapping[str, Any], begin: float, end: float) -> Tuple[_Row, float, float]:
+    """The single row of an execution whose events name no nodes."""
+    started = event_time(execution.get("started_at") or execution.get("created_at")) or begin
+    ended = max(event_time(execution.get("completed_at")) or end, started)
+    is_known = execution.get("status") in ("completed", "failed", "cancelled")
+    status = execution["status"] if is_known else "running"
+    return _Row("execution", (started, ended, status)), started, ended
+
+
+def _line(kind: str, x: float, top: float, bottom: float) -> str:
+    return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>'
+
+
+def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y}" text-anchor="{anchor}">{safe(text)}</text>'
+
+
+def safe(text: str) -> str:
+    """A text that XML takes, and that cannot turn the direction of what follows."""
+    return escape("".join(s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in text))

@@ -1,0 +1,28 @@
+"""The server's times, and how long something took."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Optional
+
+from flowmaestro_core.http.dates import parse_timestamp
+
+
+def event_time(value: Any) -> Optional[float]:
+    """Seconds since 1970, of milliseconds or an ISO 8601 text; `None` for anything else."""
+    try:
+        if isinstance(value, (int, float)):
+            return value / 1000 if 0 <= value < 1e14 else None
+        return parse_timestamp(str(value)[:40])
+    except (ValueError, OverflowError):
+        return None
+
+
+def duration_of(execution: Mapping[str, Any]) -> Optional[str]:
+    """How long an execution took, by the server's times; `None` where they are not known."""
+    started, ended = (event_time(execution.get(key)) for key in ("started_at", "completed_at"))
+    return None if started is None or ended is None else in_words(max(ended - started, 0.0))
+
+
+def in_words(seconds: float) -> str:
+    """A duration, such as `0.30 s`."""
+    return f"{seconds:.2f} s" if seconds < 60 else f"{seconds / 60:.1f} min"

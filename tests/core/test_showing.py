@@ -1,0 +1,222 @@
+"""What a run remembers for its timeline, and what objects show in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import pickle
+import re
+from html.parser import HTMLParser
+from typing import Any, Dict, List
+
+import pytest
+
+from flowmaestro_core.errors import ServerError
+from flowmaestro_core.executions.ended import EndedExecution, ended
+from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
+from flowmaestro_core.payloads.reply import Reply
+from flowmaestro_core.showing.history import MOST_REMEMBERED, History
+from flowmaestro_core.showing.html import MOST_ROWS, batch_html, stream_html
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "\"'><img src=x onerror=alert(1)>",
+    "x" * 10_000,
+    "\N{GRINNING FACE}" * 50,
+    "\N{RIGHT-TO-LEFT OVERRIDE}abc",
+]
+KEY = "fm_live_0123456789abcdef"
+
+
+def execution(**changed: Any) -> Any:
+    return {
+        "id": "exec_1",
+        "workflow_id": "wf_1",
+        "status": "completed",
+        "outputs": {"n": 1},
+        "error": None,
+        "started_at": "2026-01-01T00:00:00Z",
+        "completed_at": "2026-01-01T00:00:00.300Z",
+        **changed,
+    }
+
+
+class _Reader(HTMLParser):
+    """The text, the elements and the attributes of a piece of HTML."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text = ""
+        self.tags: List[str] = []
+        self.attributes: Dict[str, Any] = {}
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append(tag)
+        self.attributes.update(attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + " "
+
+
+def read(shown: Any) -> _Reader:
+    """What a notebook shows, checked to be static."""
+    reader = _Reader(shown if isinstance(shown, str) else shown._repr_html_())
+    assert set(reader.tags) <= {"p", "b", "bdi", "table", "tr", "th", "td", "pre", "img"}
+    assert set(reader.attributes) <= {"alt", "style", "src"}
+    return reader
+
+
+def picture(reader: _Reader) -> str:
+    kind, _, data = reader.attributes["src"].partition(";base64,")
+    assert kind == "data:image/svg+xml"
+    return base64.b64decode(data).decode()
+
+
+class TestHistory:
+    def test_it_keeps_the_last_ones_that_a_timeline_needs(self) -> None:
+        history = History()
+        for number in range(MOST_REMEMBERED + 5):
+            history.note({"type": "node:stream", "node_id": "a"})
+            history.note({"type": "node:started", "node_id": str(number), "outputs": {"x": 1}})
+        assert len(history.events) == MOST_REMEMBERED
+        assert history.events[0] == {"type": "node:started", "node_id": "5"}
+
+    def test_it_keeps_little_of_each(self) -> None:
+        history = History()
+        large = {"a": "x" * 10**6}
+        assert history.note({"type": "node:completed", "node_name": large, "duration_ms": 1}) == (
+            "node:completed"
+        )
+        assert len(json.dumps(history.events)) < 300
+
+
+class TestEndedExecution:
+    def test_it_is_a_dict(self) -> None:
+        made: Any = ended(execution(), [{"type": "node:started"}])
+        assert made == execution()
+        assert json.loads(json.dumps(made)) == execution()
+        for copied in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
+            assert copied == made
+            assert copied.seen_events == ({"type": "node:started"},)
+        assert str(made) == str(execution())
+
+    @pytest.mark.parametrize(
+        ("changed", "said"),
+        [
+            ({}, "completed in 0.30 s, outputs {'n': 1}"),
+            ({"status": "failed", "outputs": None, "error": "no"}, "failed in 0.30 s, error 'no'"),
+            ({"status": "cancelled", "outputs": None, "completed_at": None}, "cancelled"),
+        ],
+    )
+    def test_it_says_what_became_of_it(self, changed: Any, said: str) -> None:
+        assert repr(EndedExecution(execution(**changed))) == f"<Execution exec_1: {said}>"
+
+    def test_what_it_says_is_short(self) -> None:
+        outputs = {f"key {number}": "x" * 1000 for number in range(1000)}
+        assert len(repr(EndedExecution(execution(outputs=outputs)))) < 500
+
+    @pytest.mark.parametrize("hostile", [*HOSTILE, "\x1b[2J"])
+    def test_what_it_says_is_one_line_that_a_terminal_can_show(self, hostile: str) -> None:
+        said = repr(EndedExecution(execution(id=hostile, status=hostile, error=hostile)))
+        assert said.isprintable()
+        assert len(said) < 500
+
+
+class TestHtml:
+    def test_an_execution_shows_status_outputs_and_timeline(self) -> None:
+        reader = read(EndedExecution(execution()))
+        for part in ("completed", "exec_1", "wf_1", "0.30 s", '"n": 1'):
+            assert part in reader.text
+        svg = picture(reader)
+        assert 'class="page"' in svg
+        assert "node events" not in svg
+
+    def test_a_run_whose_server_sends_no_node_events_says_so(self) -> None:
+        assert "sends no node events" in picture(read(ended(execution(), [])))
+
+    def test_a_reply_shows_the_execution_in_it(self) -> None:
+        reader = read(Reply({"data": execution(status="failed", outputs=None, error="no way")}))
+        assert "no way" in reader.text
+        assert Reply({"data": {"id": "wf_1", "secret": "s"}})._repr_html_() is None
+
+    def test_a_page_is_a_table(self) -> None:
+        rows = [
+            {"id": "1", "name": "A", "outputs": {"a": 1}, "n": None, "headers": {"X": "hidden"}},
+            {"id": "2", "name": {"odd": "x" * 100}},
+            "no row",
+            *({"id": str(number)} for number in range(MOST_ROWS)),
+        ]
+        place = {"page": 1, "total_pages": 3, "total_count": 300}
+        reader = read(Reply({"data": rows, "pagination": place}))
+        assert "page 1 of 3, 300 in all" in reader.text
+        assert reader.text.split("in all")[1].split()[:9] == [
+            *("id", "name", "outputs", "headers", "1", "A", '{"a":', "1}", "...")
+        ]
+        assert "x" * 100 not in reader.text
+        assert "and 3 more" in reader.text
+        assert read(Reply({"data": [], "pagination": {"page": 2}})).text.split() == [
+            *("Page", "page", "2")
+        ]
+
+    def test_a_row_of_a_batch(self) -> None:
+        assert "0.30 s" in read(RunOutcome(7, execution=execution())).text
+        assert "exec_2" in read(RunOutcome(7, execution_id="exec_2")).text
+        assert "no luck" in read(RunOutcome(7, error=ServerError("no luck"))).text
+
+    def test_a_batch_shows_how_far_it_is_and_its_latest_rows(self) -> None:
+        outcomes = [
+            RunOutcome(0, execution_id="exec_1", execution=execution()),
+            RunOutcome(1, execution_id="exec_2", execution=execution(status="failed")),
+            RunOutcome(2, error=ServerError("no luck")),
+        ]
+        reader = read(batch_html(BatchProgress(3, 2, 1, 9, None), outcomes))
+        assert "3 of 9 done, 2 failed, 1 in flight" in reader.text
+        for part in ("exec_2", '{"n": 1}', "no luck", "0.30 s"):
+            assert part in reader.text
+        assert re.findall('rect class="([cf]\\w+)"', picture(reader)) == ["completed", "failed"]
+        assert "img" not in read(batch_html(BatchProgress(0, 0, 0, None, None), [])).tags
+
+    def test_a_stream_shows_how_far_it_is(self) -> None:
+        assert "streaming" in read(stream_html("streaming", {}, ())).text
+
+    @pytest.mark.parametrize("hostile", HOSTILE)
+    def test_hostile_texts_are_harmless_and_short(self, hostile: str) -> None:
+        odd = execution(
+            id=hostile,
+            workflow_id=hostile,
+            outputs={hostile: hostile},
+            error=hostile,
+            status=hostile,
+        )
+        events = [{"type": "node:started", "node_id": 1, "node_name": hostile, "timestamp": 1}]
+        outcome = RunOutcome(0, hostile, hostile, odd)
+        progress = BatchProgress(1, 0, 0, 1, None)
+        for shown in (
+            ended(odd, events),
+            Reply({"data": [{hostile: hostile}], "pagination": {"page": hostile}}),
+            outcome,
+            RunOutcome(0, error=ServerError(hostile)),
+            batch_html(progress, [outcome]),
+            stream_html(hostile, odd, events),
+        ):
+            html = shown if isinstance(shown, str) else shown._repr_html_()  # type: ignore[union-attr]
+            read(html)
+            assert "\N{RIGHT-TO-LEFT OVERRIDE}" not in html
+            assert len(html) < 15_000
+
+    def test_no_secret_is_shown(self) -> None:
+        secrets = {"api_key": "hush-1", "list": [{"password": "hush-2"}], "said": f"it is {KEY}."}
+        webhook = {"id": "1", "secret": "hush-3", "url": "https://me:hush-4@host/?token=hush-5"}
+        for shown in (
+            EndedExecution(execution(outputs=secrets, error=f"no {KEY}")),
+            Reply({"data": [webhook]}),
+            batch_html(
+                BatchProgress(1, 0, 0, 1, None),
+                [RunOutcome(0, execution=execution(outputs=secrets))],
+            ),
+        ):
+            html = shown if isinstance(shown, str) else shown._repr_html_()
+            assert "hush" not in html
+            assert KEY not in html
