@@ -153,7 +153,7 @@ class Workflows(Resource[D]):
         on_start: Optional[Callable[[RunOutcome], Any]] = None,
         progress: Optional[Callable[[BatchProgress], Any]] = None,
         journal: Union[str, PathLike, None] = None,
-        key: Optional[Callable[[Any], Union[str, int]]] = None,
+        key: Optional[Callable[[Any], Union[int, str]]] = None,
         rerun: Iterable[ExecutionStatus] = (),
         on_unknown: OnUnknown = "error",
         settle_after: float = SETTLE_AFTER,
