@@ -37,7 +37,13 @@ from flowmaestro_core.payloads.reply import (
     request_id_of,
     retry_after,
 )
-from flowmaestro_core.policy.retry import RETRYABLE_STATUSES, GiveUp, Retries, RetryPolicy
+from flowmaestro_core.policy.retry import (
+    RETRYABLE_STATUSES,
+    GiveUp,
+    Retries,
+    RetryPolicy,
+    turned_away,
+)
 from flowmaestro_core.timeouts import with_total
 
 R = TypeVar("R")
@@ -298,7 +304,7 @@ class CallMachine(Machine[Any]):
             self.state, self._refused = "confirming", error
             ask = confirmation.ask.machine(self._context, self._token)
             return self._delegate(ask, now, jitter)
-        if status >= 500 or status == 408:
+        if (status >= 500 or status == 408) and not turned_away(error, status):
             self._maybe_done = True
         final, reason = _is_final(error, status, self._call.repeatable)
         if final:
@@ -370,8 +376,8 @@ def _is_final(error: FlowMaestroError, status: int, repeatable: bool) -> Tuple[b
         return True, None
     if asks_for_tomorrow(error):
         return True, "the day's allowance is spent"
-    turned_away = status == 429 or (status == 503 and error.retry_after is not None)
-    return (False, None) if turned_away or repeatable else (True, _NOT_RETRIED)
+    may_pass = repeatable or turned_away(error, status)
+    return (False, None) if may_pass else (True, _NOT_RETRIED)
 
 
 def _redirected(request: Request, response: Response) -> Optional[Request]:

@@ -16,8 +16,6 @@ from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, Poll, PollState,
 from flowmaestro_core.payloads.reply import asks_for_tomorrow
 from flowmaestro_core.policy.polling import AdaptiveTimeout
 
-Queue = List[Tuple[float, int, "Flight"]]
-
 
 class Flight:
     """One execution that runs, its row, and what is known of it."""
@@ -40,8 +38,9 @@ class InFlight:
     def __init__(self) -> None:
         self.flights: Dict[int, Flight] = {}
         self.not_before = -math.inf
-        self._by_time: Queue = []
-        self._by_deadline: Queue = []
+        self._by_time: List[Tuple[float, int, Flight]] = []
+        self._by_deadline: List[Tuple[float, int]] = []
+        """Deadlines and rows; an entry outlives its flight, and so holds none of its outputs."""
         self._tickets = 0
         self._asked: Optional[Flight] = None
         self._asked_at = 0.0
@@ -56,8 +55,7 @@ class InFlight:
         """One more runs; its time counts from now."""
         flight = self.flights[row.index] = Flight(row, PollState(waiting, now))
         self._queue(flight, ask_at)
-        entry = (flight.state.deadline, flight.ticket, flight)
-        heapq.heappush(self._by_deadline, entry)
+        heapq.heappush(self._by_deadline, (flight.state.deadline, row.index))
 
     def hold(self, seconds: float, now: float) -> None:
         """Ask for none for so long, but for those whose time is up."""
@@ -69,7 +67,7 @@ class InFlight:
             return math.inf
         while self._by_time[0][2].ticket != self._by_time[0][1]:
             heapq.heappop(self._by_time)
-        while self._by_deadline[0][2].row.index not in self.flights:
+        while self._by_deadline[0][1] not in self.flights:
             heapq.heappop(self._by_deadline)
         return min(max(self._by_time[0][0], self.not_before), self._by_deadline[0][0])
 
@@ -81,7 +79,11 @@ class InFlight:
         It has none past the deadline once the server has stopped to answer.
         """
         in_turn = max(self._by_time[0][0], self.not_before) <= now
-        flight = self._asked = heapq.heappop(self._by_time if in_turn else self._by_deadline)[2]
+        if in_turn:
+            flight = heapq.heappop(self._by_time)[2]
+        else:
+            flight = self.flights[heapq.heappop(self._by_deadline)[1]]
+        self._asked = flight
         flight.ticket = 0
         self._asked_at = now
         if self._lost is not None and now > flight.state.deadline + LAST_POLL_TIMEOUT:

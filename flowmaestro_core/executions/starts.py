@@ -19,7 +19,7 @@ from flowmaestro_core.errors import (
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machine import Machine
-from flowmaestro_core.policy.retry import RetryPolicy
+from flowmaestro_core.policy.retry import RetryPolicy, turned_away
 
 PAUSE_AFTER_REFUSAL = RetryPolicy().throttled_base_delay
 """Seconds until a start that was refused with a 429 is tried again, at least."""
@@ -125,6 +125,6 @@ def may_have_acted(error: FlowMaestroError) -> bool:
     outcome = error.attempts[-1].outcome
     if isinstance(outcome, Phase):
         return outcome is not Phase.NOT_SENT
-    if isinstance(error, NotFoundError) or (outcome == 503 and error.retry_after is not None):
+    if isinstance(error, NotFoundError) or turned_away(error, outcome):
         return False
     return outcome >= 500 or outcome == 408 or outcome < 300

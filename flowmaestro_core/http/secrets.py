@@ -47,7 +47,7 @@ HARMLESS_MEMBERS = (
 
 _WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z]+")
 _CREDENTIALS = re.compile(r"^([^:/]+://)([^/]*)@")
-_QUERY_VALUE = re.compile(r"=[^&]*")
+_QUERY_VALUE = re.compile(r"=[^&]*|(?<![^&])[^=&]+(?![^&])")
 
 
 @lru_cache(maxsize=128)
@@ -94,8 +94,14 @@ def credentials_in(url: str) -> List[Tuple[str, str]]:
 
 
 def showable_url(url: str) -> str:
-    """`url` without credentials and without the values in its query, whose names are kept."""
-    if "?" not in url and "@" not in url:
+    """`url` without credentials, fragment and the values in its query, whose names are kept."""
+    if not any(mark in url for mark in "?@#"):
         return url
-    location, mark, query = url.partition("?")
-    return _CREDENTIALS.sub(r"\1", location) + mark + _QUERY_VALUE.sub("=" + REDACTED, query)
+    sent, fragment_mark, _ = url.partition("#")
+    location, query_mark, query = sent.partition("?")
+    shown = _CREDENTIALS.sub(r"\1", location) + query_mark + _QUERY_VALUE.sub(_hidden, query)
+    return shown + fragment_mark + (REDACTED if fragment_mark else "")
+
+
+def _hidden(value: re.Match[str]) -> str:
+    return "=" + REDACTED if value[0].startswith("=") else REDACTED

@@ -11,6 +11,11 @@ from flowmaestro_core.http.messages import Phase
 RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 
+def turned_away(error: FlowMaestroError, status: int) -> bool:
+    """Whether the server refused the request unread: a 429, or a 503 with `Retry-After`."""
+    return status == 429 or (status == 503 and error.retry_after is not None)
+
+
 class Retry(NamedTuple):
     """Try again once `delay` seconds have passed."""
 

@@ -120,6 +120,7 @@ def _lines(exchange: Exchange) -> Iterator[Line]:
                 "phase": step.phase.value,
                 "message": step.message,
                 "timed_out": step.timed_out,
+                "permanent": step.permanent,
             }
             return
         after = {"after": 0.0}
@@ -175,8 +176,12 @@ def _failure(line: Line) -> TransportFailure:
     phase = _PHASES.get(_member(line, "phase", str))
     if phase is None:
         raise ValueError(f"phase must be one of {', '.join(map(json.dumps, _PHASES))}")
-    message, timed_out = _member(line, "message", str), _member(line, "timed_out", bool)
-    return TransportFailure(phase, message, timed_out=timed_out)
+    return TransportFailure(
+        phase,
+        _member(line, "message", str),
+        timed_out=_member(line, "timed_out", bool),
+        permanent=_member({"permanent": False, **line}, "permanent", bool),
+    )
 
 
 def _member(line: Line, name: str, kind: type) -> Any:

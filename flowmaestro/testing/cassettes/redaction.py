@@ -86,7 +86,9 @@ def _steps(steps: Iterable[Step], secrets: Set[bytes]) -> Iterator[Step]:
             yield ResponseHead(step.status, _headers(step.headers, secrets))
         elif isinstance(step, TransportFailure):
             message = _plain(step.message, secrets)
-            yield TransportFailure(step.phase, message, timed_out=step.timed_out)
+            yield TransportFailure(
+                step.phase, message, timed_out=step.timed_out, permanent=step.permanent
+            )
         else:
             piece = next(pieces)
             if piece:  # or all that it held was the end of a secret

@@ -188,7 +188,10 @@ class Inspector:
             self._feeds.add(feed)
             return feed.reply()
         if parts == ["requests"]:
-            after = int(query.get("after", ["0"])[0])
+            number = query.get("after", ["0"])[0]
+            if not number.isdecimal():
+                return _reply(400, {"error": "after is the number of a request"})
+            after = int(number)
             rows = [each.summary() for each in self._exchanges.values() if each.number > after]
             return _reply(200, rows)
         if parts == ["routes"]:
@@ -215,7 +218,7 @@ class Inspector:
     def _inject(self, body: bytes) -> FakeReply:
         """Break the next request, as `fail_next` or `drop_connection` do."""
         try:
-            asked = json.loads(body)
+            asked = dict(json.loads(body))
             kind = asked.pop("kind")
             if kind == "fail":
                 fault = self._fake.fail_next(**asked)

@@ -78,6 +78,9 @@ def test_members_that_are_not(name: str) -> None:
         ("https://me:p@w@api.test/?q=me@home", "https://api.test/?q=***"),
         ("https://api.test/a://b@c", "https://api.test/a://b@c"),
         ("/x@y?a=1", "/x@y?a=***"),
+        ("https://api.test/x?bare&a=1&&b", "https://api.test/x?***&a=***&&***"),
+        ("https://api.test/x#access_token=1?a", "https://api.test/x#***"),
+        ("https://api.test/x?a=1#b", "https://api.test/x?a=***#***"),
     ],
 )
 def test_a_url_is_shown_without_what_may_be_secret(url: str, shown: str) -> None:

@@ -41,7 +41,7 @@ WRITTEN = (
 {"kind": "silence"}
 {"kind": "request", "method": "GET", "url": "https://h/api/v1/workflows", "headers": []}
 {"kind": "failure", "after": 2, "phase": "maybe processed", "message": "no reply in time", \
-"timed_out": true}
+"timed_out": true, "permanent": false}
 {"kind": "request", "method": "GET", "url": "https://h/api/v1/workflows?page=2", "headers": []}
 {"kind": "head", "after": 0.1, "status": 200, "headers": []}
 {"kind": "chunk", "after": 0.0, "json": {"data": ["Grüße"]}}
@@ -54,7 +54,9 @@ WRITTEN = (
 def plain(exchange):
     """As values that can be compared; failures are compared by what they say."""
     steps = [
-        (step.phase, step.message, step.timed_out) if isinstance(step, TransportFailure) else step
+        (step.phase, step.message, step.timed_out, step.permanent)
+        if isinstance(step, TransportFailure)
+        else step
         for step in exchange.steps
     ]
     request = exchange.request
@@ -85,8 +87,9 @@ BODIES = st.one_of(
     JSON.map(lambda value: json.dumps(value).encode()),
     JSON.map(lambda value: json.dumps(value, separators=(",", ":")).encode()),
 )
-FAILURES = st.builds(TransportFailure, st.sampled_from(Phase), TEXT, timed_out=st.booleans())
-BROKEN = st.builds(TransportFailure, st.just(Phase.REPLY_BROKEN), TEXT, timed_out=st.booleans())
+HOW = {"timed_out": st.booleans(), "permanent": st.booleans()}
+FAILURES = st.builds(TransportFailure, st.sampled_from(Phase), TEXT, **HOW)
+BROKEN = st.builds(TransportFailure, st.just(Phase.REPLY_BROKEN), TEXT, **HOW)
 NO_REPLY = st.tuples(SECONDS, FAILURES) | st.just((Quiet(),))
 REPLIES = st.builds(
     lambda quiet, head, body, last: (quiet, head, *body, *last),

@@ -109,8 +109,14 @@ def test_the_next_request_is_broken_on_demand():
         with pytest.raises(ServerError):
             client.workflows.list()
         client.workflows.list()
-    for nonsense in (b"{", b'{"kind": "x"}', b'{"kind": "fail", "status": 200}', b"[]"):
+    for nonsense in (b"{", b'{"kind": "x"}', b'{"kind": "fail", "status": 200}', b"[]", b"1"):
         assert world.send("POST", "/_inspect/faults", nonsense).status == 400
+
+
+def test_requests_are_asked_for_by_number_only():
+    world = World()
+    assert world.look("requests?after=0") == []
+    assert world.send("GET", "/_inspect/requests?after=x").status == 400
 
 
 @pytest.mark.parametrize(

@@ -465,3 +465,14 @@ def test_bad_arguments_are_refused_at_the_call(client, fake, more, kind, wrong):
 def test_a_mapping_of_ids_is_refused_with_what_to_pass(client):
     with pytest.raises(TypeError, match=r"not dict; pass list\(execution_ids\) for its keys"):
         client.executions.wait_many({"a": 1})
+
+
+def test_rows_that_cannot_be_iterated_over_leave_the_journal_free(fake, path):
+    class Rows:
+        def __iter__(self):
+            raise RuntimeError("the database is down")
+
+    client = FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake))
+    with pytest.raises(RuntimeError, match="the database is down"):
+        client.workflows.run_many("wf_mine", Rows(), journal=path)
+    assert len(list(client.workflows.run_many("wf_mine", ROWS, journal=path))) == len(ROWS)

@@ -108,7 +108,11 @@ class _Lifetime(NotPicklable):
             wall_clock_of(self.transport),
             new_token(self.transport),
         )
-        machine = operation.machine(self.context, journal.token)
+        try:
+            machine = operation.machine(self.context, journal.token)
+        except BaseException:  # of the rows, which are a caller's object
+            journal.close()
+            raise
         machine.operation = name
         return machine, journal
 

@@ -67,7 +67,7 @@ class Deployed(Documented):
         """Read as JavaScript reads a number: null is 0, and finds nothing."""
         try:
             top_k = int(float(call.body.get("top_k", 5) or 0))
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             message = 'invalid input syntax for type bigint: "NaN"'
             raise Refusal(500, "internal_error", message) from None
         if top_k < 0:
