@@ -3,79 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple, Union, cast
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Record, Wait
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.executions.in_flight import refused_for
-from flowmaestro_core.executions.outcome import (
-    AsyncRunOutcomes,
-    BatchProgress,
-    RunOutcome,
-    RunOutcomes,
-)
+from flowmaestro_core.executions.operation import Batch
+from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.pace import Pace
-from flowmaestro_core.executions.records import JournalPlan, Recalled
-from flowmaestro_core.executions.rows import Build, Row
+from flowmaestro_core.executions.records import Recalled
+from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.settling import LookUpMachine, PageOf
 from flowmaestro_core.executions.state import BatchState
-from flowmaestro_core.executions.wait import ONCE, Poll
 from flowmaestro_core.machine import Machine, event
-from flowmaestro_core.operation import Operation
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.policy.polling import paced
-
-
-@dataclass(frozen=True)
-class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
-    """Follow many executions to their ends.
-
-    Attributes:
-        waiting: builds the wait for one execution, given its id.
-        timeout: seconds that each execution may take from its start, and each start from its turn.
-        execution_ids: what runs already. All of it is in flight from the beginning.
-        inputs: the rows for each of which one execution is started. Read only while there is
-            room, so it may be endless.
-        build: makes the call that starts one.
-        page_of: makes the call for one page of the workflow's executions.
-        concurrency: how many executions may be in flight before another one is started.
-        ordered: hand outcomes over in the order of the rows.
-        total: how many rows there are, where that is known.
-        on_start, progress: the caller's callbacks.
-        listener: one of them, if there is any.
-        journal: which journal to keep.
-
-    """
-
-    is_batch = True
-
-    waiting: Callable[[str], Poll]
-    timeout: float
-    execution_ids: Tuple[str, ...] = ()
-    inputs: Iterable[Any] = ()
-    build: Optional[Build] = None
-    page_of: Optional[PageOf] = None
-    concurrency: int = 1
-    ordered: bool = False
-    total: Optional[int] = None
-    on_start: Optional[Callable[[RunOutcome], Any]] = None
-    progress: Optional[Callable[[BatchProgress], Any]] = None
-    listener: Optional[Callable[[Any], Any]] = None
-    journal: Optional[JournalPlan] = None
-
-    @property
-    def runs_callers_code(self) -> bool:
-        """Whether reading the rows may run code of the caller's."""
-        keyed = self.journal is not None and self.journal.key is not None
-        return keyed or not isinstance(self.inputs, (list, tuple))
-
-    def machine(self, context: Context, token: str) -> BatchMachine:
-        """A machine that emits one `RunOutcome` for each row, and `RunStarted` on the way."""
-        return BatchMachine(self, context, token)
+from flowmaestro_core.policy.retry import ONCE
 
 
 class RunStarted(NamedTuple):

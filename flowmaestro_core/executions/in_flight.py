@@ -11,10 +11,12 @@ from flowmaestro_core.actions import Done, Fail, Wait
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, RateLimitError, TimeoutError
+from flowmaestro_core.executions.operation import Poll
 from flowmaestro_core.executions.rows import Row
-from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, Poll, PollState, asked_pause
+from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, PollState
 from flowmaestro_core.payloads.reply import asks_for_tomorrow
 from flowmaestro_core.policy.polling import AdaptiveTimeout
+from flowmaestro_core.policy.retry import asked_pause
 
 
 class Flight:

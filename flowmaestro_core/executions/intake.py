@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from flowmaestro_core.errors import ValidationError
 from flowmaestro_core.executions.ledger import Ledger
+from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import Outbox
 from flowmaestro_core.executions.rows import RowSource
 from flowmaestro_core.executions.settling import fresh_for
 from flowmaestro_core.executions.starts import Starts
-
-if TYPE_CHECKING:
-    from flowmaestro_core.executions.batch import Batch
 
 AHEAD = 16
 """Rows that are recorded as `starting` at a time: each such record waits for the disk."""

@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Callable, Coroutine, Dict, Optional, Union, cast
+from dataclasses import replace
+from typing import Any, Dict, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Fail
-from flowmaestro_core.calls.call import Call, CallMachine
+from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import FlowMaestroError, ServerError
+from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.executions.ended import ended
-from flowmaestro_core.executions.wait import ONCE, Poll, WaitMachine, is_terminal
+from flowmaestro_core.executions.operation import Run
+from flowmaestro_core.executions.wait import WaitMachine
 from flowmaestro_core.http.messages import ResponseHead
 from flowmaestro_core.machine import Machine, event
-from flowmaestro_core.operation import Operation
 from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.reply import Reply
+from flowmaestro_core.payloads.reply import Reply, no_usable_id
+from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.policy.polling import PollSchedule
+from flowmaestro_core.policy.retry import ONCE
 from flowmaestro_core.showing.history import History
-from flowmaestro_core.streams.event_stream import Events, EventStreamMachine
-from flowmaestro_core.types import Execution, ExecutionEvent
+from flowmaestro_core.streams.event_stream import EventStreamMachine
+from flowmaestro_core.types import Execution
 
 LAST_WORD_TIMEOUT = 3.0
 """Seconds for the question after a terminal event, which tells the outcome already."""
-
-
-@dataclass(frozen=True)
-class Run(Operation[Execution, Coroutine[Any, Any, Execution]]):
-    """One run of a workflow, followed to its end within `timeout` seconds.
-
-    `events` and `waiting` build, for an execution's id, what follows it.
-    """
-
-    execute: Call[Any]
-    events: Callable[[str], Events[ExecutionEvent]]
-    waiting: Callable[[str], Poll]
-    timeout: float
-    listener: Optional[Callable[[ExecutionEvent], Any]] = None
-
-    def machine(self, context: Context, token: str) -> RunMachine:
-        """A machine that ends with the execution."""
-        return RunMachine(self, context, token)
 
 
 class _FollowedEvents(EventStreamMachine):
@@ -190,15 +174,3 @@ def _told(terminal: Dict[str, Any]) -> Dict[str, Any]:
     """What a terminal event says of its execution."""
     told = {key: terminal.get(key) for key in ("outputs", "error", "completed_at")}
     return {"status": terminal["type"].partition(":")[2], **told}
-
-
-def no_usable_id(started: Reply[Any], cause: Exception) -> ServerError:
-    """Something was started, and the reply does not say what: it cannot be followed."""
-    error = ServerError(
-        "The server started an execution and gave no usable id of it",
-        "invalid_response",
-        started.status_code,
-        started.request_id,
-    )
-    error.__cause__ = cause
-    return error

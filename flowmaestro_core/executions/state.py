@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Optional, Tuple, Union
+from typing import Any, Deque, Optional, Tuple, Union
 
 from flowmaestro_core.actions import Done, Fail
 from flowmaestro_core.errors import (
@@ -17,10 +17,10 @@ from flowmaestro_core.errors import (
 from flowmaestro_core.executions.in_flight import InFlight, refused_for
 from flowmaestro_core.executions.intake import Intake
 from flowmaestro_core.executions.ledger import Ledger
+from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import Outbox, RunOutcome
 from flowmaestro_core.executions.records import JournalPlan, JournalRow, Recalled
 from flowmaestro_core.executions.rows import Row, RowSource
-from flowmaestro_core.executions.run import no_usable_id
 from flowmaestro_core.executions.settling import Doubts, LookUp, settle
 from flowmaestro_core.executions.starts import (
     PAUSE_AFTER_REFUSAL,
@@ -32,12 +32,9 @@ from flowmaestro_core.executions.wait import NO_TIME_FOR_PAUSE
 from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.payloads.json_values import text_or_empty
-from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow
+from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow, no_usable_id
 from flowmaestro_core.policy.polling import poll_delay
 from flowmaestro_core.types import Execution
-
-if TYPE_CHECKING:
-    from flowmaestro_core.executions.batch import Batch
 
 NO_CREDITS = "Insufficient credits"
 """How the error of an execution begins that failed for a lack of credits (`api.md`)."""

@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Callable, Coroutine, Optional, Union
+from typing import Optional, Union
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Wait
-from flowmaestro_core.calls.call import Call, CallMachine
+from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import (
-    ConnectionError,
-    FlowMaestroError,
-    RateLimitError,
-    ServerError,
-    TimeoutError,
-)
+from flowmaestro_core.errors import FlowMaestroError, RateLimitError, TimeoutError
 from flowmaestro_core.executions.ended import ended
-from flowmaestro_core.http.messages import TransportFailure
+from flowmaestro_core.executions.operation import Poll
 from flowmaestro_core.machine import Machine, event
-from flowmaestro_core.operation import Operation
-from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import RateLimit, asks_for_tomorrow
-from flowmaestro_core.payloads.shapes import TERMINAL_STATUSES
+from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.policy.polling import PollSchedule, paced
-from flowmaestro_core.policy.retry import RetryPolicy
+from flowmaestro_core.policy.retry import ONCE, asked_pause, may_pass
 from flowmaestro_core.types import Execution
-
-ONCE = RetryPolicy(max_retries=0)
-"""For questions that are asked again anyway."""
 
 LAST_POLL_TIMEOUT = 1.0
 """Seconds that the last question, asked at the deadline, may still take."""
 NO_TIME_FOR_PAUSE = "the server asks to wait longer than there is time for"
-
-
-@dataclass(frozen=True)
-class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
-    """Poll one execution until it has ended."""
-
-    execution_id: str
-    ask: Call[Any]
-    poll_interval: float
-    timeout: float
-    listener: Optional[Callable[[Execution], Any]] = None
-
-    def machine(self, context: Context, token: str) -> WaitMachine:
-        """A machine that ends with the execution."""
-        return WaitMachine(self, context, token)
 
 
 class PollState:
@@ -201,30 +174,3 @@ class WaitMachine(Machine[Execution]):
             return self._fail(verdict.error)
         self.state = "pausing"
         return verdict
-
-
-def is_terminal(execution: Any) -> bool:
-    """Whether an execution, as the server sent it, has ended."""
-    return text_or_empty(object_or_empty(execution).get("status")) in TERMINAL_STATUSES
-
-
-def may_pass(error: Exception, *, known: bool = False) -> bool:
-    """Whether asking again later may well succeed.
-
-    Not what is unlike any reply of this API, nor a redirect that is refused: that is a wrong base
-    URL, and stays wrong. From a server that is `known` to speak it, it is a page of a proxy's or
-    the way to one, or was cut short. Not what a transport calls permanent either.
-    """
-    cause = error.__cause__
-    if isinstance(cause, TransportFailure) and cause.permanent:
-        return False
-    if isinstance(error, FlowMaestroError) and 300 <= (error.status_code or 0) < 400:
-        return known
-    if isinstance(error, ServerError):
-        return error.status_code != 501 and (known or error.code != "invalid_response")
-    return isinstance(error, (ConnectionError, TimeoutError, RateLimitError))
-
-
-def asked_pause(error: Optional[Exception]) -> float:
-    """Seconds that the server asked to wait before the next attempt; 0 when it did not."""
-    return (isinstance(error, FlowMaestroError) and error.retry_after) or 0.0

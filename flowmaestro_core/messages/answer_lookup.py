@@ -9,10 +9,10 @@ from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.calls.pages import MAX_PER_PAGE, PageCursor
 from flowmaestro_core.context import Context
-from flowmaestro_core.executions.wait import ONCE
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.payloads.json_values import JsonObject, object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
+from flowmaestro_core.policy.retry import ONCE
 
 
 def answer_in(messages: List[Any], message_id: str) -> Optional[JsonObject]:

@@ -10,20 +10,21 @@ No text is made up: if the messages do not show it, the error that came first is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Callable, Optional, Sequence
+from dataclasses import replace
+from typing import Any, Optional, Sequence
 
 from flowmaestro_core.actions import Action, Emit, Fail
-from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, StreamError, TimeoutError
 from flowmaestro_core.http.messages import ResponseHead
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.messages.answer_lookup import AnswerLookup
+from flowmaestro_core.messages.operation import MessageStream
 from flowmaestro_core.payloads.json_values import JsonObject, text_or_empty
 from flowmaestro_core.policy.polling import PollSchedule
-from flowmaestro_core.streams.event_stream import Events, EventStreamMachine
+from flowmaestro_core.streams.event_stream import EventStreamMachine
 from flowmaestro_core.streams.events import MESSAGE_TERMINAL
+from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.streams.probe import IdleMonitor
 
 IDS = ("thread_id", "message_id", "execution_id")
@@ -42,23 +43,6 @@ def completed_event(ids: JsonObject, content: Any, usage: Any) -> JsonObject:
 def token_event(ids: JsonObject, text: str) -> JsonObject:
     """`message:token`, made from an answer that came another way."""
     return {"type": "message:token", **ids, "token": text}
-
-
-@dataclass(frozen=True)
-class MessageCalls:
-    """The calls for one message.
-
-    Attributes:
-        streaming, whole: send it, with and without streaming.
-        events: opens the thread's own stream.
-        messages: builds the call for one page of the thread's messages.
-
-    """
-
-    streaming: Call[Any]
-    whole: Call[Any]
-    events: Call[Any]
-    messages: Callable[[int], Call[Any]]
 
 
 class AnswerStreamMachine(EventStreamMachine):
@@ -94,7 +78,7 @@ class AnswerStreamMachine(EventStreamMachine):
 
     def __init__(
         self,
-        message: MessageCalls,
+        message: MessageStream,
         context: Context,
         token: str,
         *,
@@ -149,7 +133,6 @@ class AnswerStreamMachine(EventStreamMachine):
             if kind in MESSAGE_TERMINAL:  # ours may be the question's id, and this its answer
                 self._monitor.suspect()
             return False
-        self._monitor.suspect(False)
         if self._own:
             self._ids = {**self._ids, **ids_of(item)}
             self._monitor.can_probe = self._message_id is not None
@@ -158,7 +141,8 @@ class AnswerStreamMachine(EventStreamMachine):
             self._monitor.suspect()
             if self._message_id is None:
                 self._ending = Fail(_text_lost())
-        elif kind in MESSAGE_TERMINAL:
+            return False
+        if kind in MESSAGE_TERMINAL:
             self._finish(item)
         elif kind == "message:token":
             self._take_token(item)
@@ -200,7 +184,7 @@ class AnswerStreamMachine(EventStreamMachine):
         page, sought = self._message.messages, self._message_id or ""
         return AnswerLookup(page, sought, self._context, self._token, until)
 
-    def _learn(self, data: Any, now: float) -> None:
+    def _learn(self, data: Any) -> None:
         """Use the answer to a probe: a row of the thread, or `None`."""
         if data is None:
             return
@@ -218,9 +202,7 @@ class AnswerStreamMachine(EventStreamMachine):
 
     # Endings
 
-    def _give_up(
-        self, error: FlowMaestroError, now: float, jitter: float, *, for_now: bool = True
-    ) -> Action:
+    def _give_up(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
         """There will be no connection; poll the messages for the rest of the answer."""
         if not self._monitor.can_probe:
             self._ending = Fail(error)

@@ -10,7 +10,6 @@ The message is never sent twice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Dict, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Fail
@@ -21,15 +20,13 @@ from flowmaestro_core.http.messages import ResponseHead
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.messages.answer_stream import (
     AnswerStreamMachine,
-    MessageCalls,
     completed_event,
     ids_of,
     token_event,
 )
-from flowmaestro_core.operation import Operation
+from flowmaestro_core.messages.operation import MessageStream
 from flowmaestro_core.payloads.json_values import JsonObject, text_or_empty
 from flowmaestro_core.payloads.reply import Reply, shown_request_id
-from flowmaestro_core.streams.handles import AsyncMessageEventStream, MessageEventStream
 from flowmaestro_core.types import MessageCompleted
 
 ANSWER_TO_COME = frozenset({"pending", "processing", "queued", "running", "in_progress"})
@@ -41,15 +38,6 @@ WITHOUT_ANSWER: Dict[str, Optional[str]] = {
     "timeout": "the answer timed out",
 }
 """Those that say that there will be none, and what is said of it where the reply does not."""
-
-
-@dataclass(frozen=True)
-class MessageStream(MessageCalls, Operation[MessageEventStream, AsyncMessageEventStream]):
-    """One message and the events of its answer."""
-
-    def machine(self, context: Context, token: str) -> MessageStreamMachine:
-        """A machine that emits the events."""
-        return MessageStreamMachine(self, context, token)
 
 
 class MessageStreamMachine(Machine[None]):

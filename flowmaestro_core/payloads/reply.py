@@ -327,3 +327,15 @@ def _whole_number(value: Optional[str]) -> Optional[int]:
     if value is None or not (value.isascii() and value.isdigit() and len(value) <= 18):
         return None
     return int(value)
+
+
+def no_usable_id(started: Reply[Any], cause: Exception) -> errors.ServerError:
+    """Something was started, and the reply does not say what: it cannot be followed."""
+    error = errors.ServerError(
+        "The server started an execution and gave no usable id of it",
+        "invalid_response",
+        started.status_code,
+        started.request_id,
+    )
+    error.__cause__ = cause
+    return error

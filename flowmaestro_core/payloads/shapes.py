@@ -291,3 +291,8 @@ def _first_bool(*values: Any) -> Optional[bool]:
     """True if any is; else the first that is a bool: of two answers, 'there is more' counts."""
     known = [value for value in values if isinstance(value, bool)]
     return any(known) if known else None
+
+
+def is_terminal(execution: Any) -> bool:
+    """Whether an execution, as the server sent it, has ended."""
+    return text_or_empty(object_or_empty(execution).get("status")) in TERMINAL_STATUSES

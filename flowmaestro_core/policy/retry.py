@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple, Optional, Tuple, Union
 
 from flowmaestro_core.actions import Wait
-from flowmaestro_core.errors import Attempt, FlowMaestroError, RateLimitError
-from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.errors import (
+    Attempt,
+    ConnectionError,
+    FlowMaestroError,
+    RateLimitError,
+    ServerError,
+    TimeoutError,
+)
+from flowmaestro_core.http.messages import Phase, TransportFailure
 
 RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -152,3 +159,29 @@ class Retries:
     def all_with(self, error: FlowMaestroError, outcome: Union[int, Phase]) -> Tuple[Attempt, ...]:
         """All attempts, of which the present one is the last and failed with `error`."""
         return (*self._failures, Attempt(self.attempt, outcome, error.code, None))
+
+
+ONCE = RetryPolicy(max_retries=0)
+"""For questions that are asked again anyway."""
+
+
+def may_pass(error: Exception, *, known: bool = False) -> bool:
+    """Whether asking again later may well succeed.
+
+    A reply unlike any of this API and a refused redirect come from a wrong base URL, which stays
+    wrong; from a server that is `known` to speak the API, they are pages of a proxy. What a
+    transport calls permanent does not pass either.
+    """
+    cause = error.__cause__
+    if isinstance(cause, TransportFailure) and cause.permanent:
+        return False
+    if isinstance(error, FlowMaestroError) and 300 <= (error.status_code or 0) < 400:
+        return known
+    if isinstance(error, ServerError):
+        return error.status_code != 501 and (known or error.code != "invalid_response")
+    return isinstance(error, (ConnectionError, TimeoutError, RateLimitError))
+
+
+def asked_pause(error: Optional[Exception]) -> float:
+    """Seconds that the server asked to wait before the next attempt; 0 when it did not."""
+    return (isinstance(error, FlowMaestroError) and error.retry_after) or 0.0

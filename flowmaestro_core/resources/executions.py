@@ -15,17 +15,16 @@ from flowmaestro_core.arguments import (
 )
 from flowmaestro_core.calls.call import Call, Confirmation
 from flowmaestro_core.calls.pages import PageCursor, Pages
-from flowmaestro_core.executions.batch import Batch
+from flowmaestro_core.executions.operation import Batch, Poll
 from flowmaestro_core.executions.outcome import BatchProgress
-from flowmaestro_core.executions.wait import Poll
 from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.json_values import object_or_empty
 from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
-from flowmaestro_core.streams.event_stream import Events
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
+from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.types import CancelledExecution, Execution, ExecutionEvent, ExecutionStatus
 
 DEFAULT_POLL_INTERVAL = 1.0

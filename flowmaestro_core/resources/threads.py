@@ -9,13 +9,13 @@ from flowmaestro_core.arguments import flag, text
 from flowmaestro_core.calls.call import Call, Confirmation
 from flowmaestro_core.calls.pages import MAX_PER_PAGE, Pages
 from flowmaestro_core.http.urls import path
-from flowmaestro_core.messages.message_stream import MessageStream
+from flowmaestro_core.messages.operation import MessageStream
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.encode import json_body
 from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.resources.listing import page_of, walk
-from flowmaestro_core.streams.event_stream import Events
+from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.types import (
     DeletedResource,
     SendMessageResponse,

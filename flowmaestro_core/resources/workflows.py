@@ -15,10 +15,9 @@ from flowmaestro_core.arguments import (
 )
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import Pages
-from flowmaestro_core.executions.batch import Batch
+from flowmaestro_core.executions.operation import Batch, Run
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.records import JournalPlan, OnUnknown, PathLike
-from flowmaestro_core.executions.run import Run
 from flowmaestro_core.http.urls import Path, path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
@@ -217,22 +216,6 @@ class Workflows(Resource[D]):
         check_callback("progress", progress)
         check_callback("key", key)
         check_seconds("settle_after", settle_after)
-        if journal is None and (key is not None or rerun != () or on_unknown != "error"):
-            raise ValueError("key, rerun and on_unknown are for a journal: pass journal= as well")
-        if on_unknown not in get_args(OnUnknown):
-            raise ValueError(f'on_unknown must be "error" or "start", not {on_unknown!r}')
-        check_several("rerun", rerun, "statuses")
-        statuses = tuple(rerun)
-        for status in statuses:
-            if status not in ("failed", "cancelled"):
-                raise ValueError(f'rerun must hold "failed" and "cancelled" only, not {status!r}')
-        plan = None
-        if journal is not None:
-            if not (isinstance(journal, str) or hasattr(journal, "__fspath__")):
-                raise TypeError(f"journal must be a path, not {type(journal).__name__}")
-            if not journal:
-                raise ValueError("journal must not be empty")
-            plan = JournalPlan(journal, workflow_id, key, statuses, settle_after, on_unknown)
         return Batch(
             partial(waiting_for, poll_interval=poll_interval, timeout=timeout, on_poll=None),
             timeout,
@@ -245,8 +228,35 @@ class Workflows(Resource[D]):
             on_start=on_start,
             progress=progress,
             listener=on_start or progress,
-            journal=plan,
+            journal=_plan(journal, workflow_id, key, rerun, settle_after, on_unknown),
         )
+
+
+def _plan(
+    journal: Union[str, PathLike, None],
+    workflow_id: str,
+    key: Optional[Callable[[Any], Union[str, int]]],
+    rerun: Iterable[ExecutionStatus],
+    settle_after: float,
+    on_unknown: OnUnknown,
+) -> Optional[JournalPlan]:
+    """What is said of a journal, checked; `None` without one."""
+    if journal is None and (key is not None or rerun != () or on_unknown != "error"):
+        raise ValueError("key, rerun and on_unknown are for a journal: pass journal= as well")
+    if on_unknown not in get_args(OnUnknown):
+        raise ValueError(f'on_unknown must be "error" or "start", not {on_unknown!r}')
+    check_several("rerun", rerun, "statuses")
+    statuses = tuple(rerun)
+    for status in statuses:
+        if status not in ("failed", "cancelled"):
+            raise ValueError(f'rerun must hold "failed" and "cancelled" only, not {status!r}')
+    if journal is None:
+        return None
+    if not (isinstance(journal, str) or hasattr(journal, "__fspath__")):
+        raise TypeError(f"journal must be a path, not {type(journal).__name__}")
+    if not journal:
+        raise ValueError("journal must not be empty")
+    return JournalPlan(journal, workflow_id, key, statuses, settle_after, on_unknown)
 
 
 def _path_of_runs(workflow_id: str) -> Path:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from typing import List, Optional, Tuple
 
-from flowmaestro_core.errors import Attempt, FlowMaestroError, RateLimitError, StreamError
-from flowmaestro_core.executions.wait import asked_pause
+from flowmaestro_core.errors import Attempt, FlowMaestroError, StreamError
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.policy.retry import asked_pause
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.sse import ServerSentEvent, SseDecoder
 
 LONGEST_PAUSE = 600.0
 """Seconds; the SDK reconnects after that even if the server asks for a longer pause."""
-LONGEST_REFUSAL = 60.0
-"""Seconds; a 429 that asks for a longer pause is an error."""
 LEAST_JITTER = 0.1
 """The least `jitter`, so that small random numbers do not make a tight loop of reconnecting."""
 
@@ -73,13 +71,10 @@ class Connection:
         self.reopen_at = self.give_up_at = math.inf
 
     def progressed(self) -> None:
-        """An event came: the backoff begins again, too."""
-        self._failures = 0
+        """The server has sent an event or an answer; the backoff of an open one begins again."""
         self.give_up_at = math.inf
-
-    def answered(self) -> None:
-        """The server is there."""
-        self.give_up_at = math.inf
+        if self.is_open:
+            self._failures = 0
 
     def plan(self, cause: Optional[Exception], now: float, jitter: float) -> None:
         """The connection was lost, or could not be made because of `cause`: plan the next one."""
@@ -111,19 +106,6 @@ class Connection:
         error.__cause__ = self.cause
         return error
 
-    def absent(self) -> FlowMaestroError:
+    def absent(self) -> StreamError:
         """The error of a stream that was reconnected in vain for `reconnect_for` seconds."""
-        reason = f"no progress for {self._times.reconnect_for:g} s"
-        if not isinstance(self.cause, RateLimitError):
-            return self.broken(reason)
-        self.cause.gave_up = reason
-        return self.cause
-
-
-def is_refusal(cause: Optional[Exception]) -> bool:
-    """Whether a 429 asks for a longer pause than `LONGEST_REFUSAL`; its `gave_up` then says so."""
-    asked = asked_pause(cause)
-    if not isinstance(cause, RateLimitError) or asked <= LONGEST_REFUSAL:
-        return False
-    cause.gave_up = f"the server asks to wait {asked:g} s, longer than {LONGEST_REFUSAL:g} s"
-    return True
+        return self.broken(f"no progress for {self._times.reconnect_for:g} s")

@@ -36,13 +36,6 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
     return event
 
 
-def is_garbled_end(event: Dict[str, Any]) -> bool:
-    """Whether the terminal event of an execution is not the JSON object that it should be."""
-    if event["type"] not in EXECUTION_TERMINAL or "data" not in event:
-        return False
-    return event.get("outputs") is None and event.get("error") is None
-
-
 def terminal_event(execution: Dict[str, Any]) -> Dict[str, Any]:
     """The terminal event of an ended execution, in the contract's shape."""
     return {

@@ -6,17 +6,15 @@ import math
 from typing import Optional
 
 from flowmaestro_core.errors import FlowMaestroError, TimeoutError
-from flowmaestro_core.executions.wait import asked_pause
-from flowmaestro_core.payloads.reply import RateLimit, asks_for_tomorrow
+from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.policy.polling import AdaptiveTimeout, PollSchedule, paced
+from flowmaestro_core.policy.retry import asked_pause
 from flowmaestro_core.policy.stream_times import StreamTimes
 
 PROBE_BACKOFF = 1.5
 UNPROBED = 10
 """A probe is due after this many times `event_idle_max` even while events come: they may be only a
 heartbeat, or the same event on each connection."""
-SPENT_DAY_PAUSE = 3600.0
-"""Seconds without a probe after a key's day is spent, if the server does not say how many."""
 RUN_PATIENCE = 2.0
 """The least seconds that an answer may take in a run."""
 GRACE = 1.0
@@ -47,16 +45,13 @@ class IdleMonitor:
         self.can_probe = can_probe
         self.dead_at = self.give_up_at = math.inf
         self._times = times
-        self._first_idle = min(times.event_idle, times.event_idle_max)
         self._schedule = schedule
         self._give_up_after = give_up_after
         self._live = False
         """Whether this connection has brought an event: then the schedule does not count."""
-        self._suspects = False
-        """Whether the subject may have ended."""
         self._probes = 0
         """How many there have been since the last event."""
-        self._idle_at = self._latest_at = math.inf
+        self._due_at = self._latest_at = math.inf
         """When the next probe is due, and when it is due even if events come."""
         self._not_before = self._away_at = -math.inf
         self._timeout = AdaptiveTimeout()
@@ -66,11 +61,7 @@ class IdleMonitor:
         """When the next probe is due; infinity if there is nothing to poll."""
         if not self.can_probe:
             return math.inf
-        if self._suspects:
-            return self._not_before
-        if self._schedule is not None and not self._live:
-            return max(self._schedule.next_at, self._not_before)
-        return max(min(self._idle_at, self._latest_at), self._not_before)
+        return max(min(self._due_at, self._latest_at), self._not_before)
 
     def allows_probe(self, now: float) -> bool:
         """Whether there is something to poll, and the server allows it now."""
@@ -96,8 +87,8 @@ class IdleMonitor:
         """The stream begins."""
         self._latest_at = now + UNPROBED * self._times.event_idle_max
         self.on_bytes(now)
-        self.on_event(now)
-        self._live = False
+        self.give_up_at = now + self._give_up_after
+        self._rest(now)
 
     def on_bytes(self, now: float) -> None:
         """Something came, if only a keepalive."""
@@ -108,50 +99,49 @@ class IdleMonitor:
         self._live = True
         self._probes = 0
         self.give_up_at = now + self._give_up_after
-        self._idle_at = now + self._first_idle
-        if self._schedule is not None:
-            self._schedule.answered(now)
+        self._rest(now)
 
-    def suspect(self, suspects: bool = True) -> None:
-        """The subject may have ended, so that a probe is due at once; or it has not."""
-        self._suspects = suspects
+    def suspect(self) -> None:
+        """The subject may have ended: a probe is due at once, unless an event comes before."""
+        self._due_at = -math.inf
 
     def on_opened(self, now: float, *, again: bool) -> None:
         """The connection stands; `again` if it may bring what was missed."""
         self.on_bytes(now)
         if again:
             self._hold(now)
-        else:
-            self._wait_for_event(now)
+        elif self._schedule is None:
+            self._rest(now)
 
     def on_lost(self, now: float) -> None:
         """The connection is gone."""
         self._live = False
+        if self._schedule is not None:
+            self._due_at = self._schedule.next_at
         self._hold(now)
 
     def poll(self, schedule: PollSchedule, now: float) -> None:
         """There will be no connection: only probes can bring the ending now."""
         self._schedule, self._live = schedule, False
+        self._due_at = now
         self.give_up_at = now + self._give_up_after
 
-    def leave(self, now: float) -> None:
-        """The caller has an event and does not listen; call `discount` when it does again."""
+    def pause(self, now: float) -> None:
+        """The caller has an event. Until `resume`, nobody listens and the clocks stand still."""
         self._away_at = now
 
-    def discount(self, now: float) -> float:
-        """The caller listens again. Returns the seconds since `leave`, which do not count."""
+    def resume(self, now: float) -> None:
+        """The caller listens again."""
         away = now - self._away_at
         self.dead_at += away
         self.give_up_at += away
-        self._idle_at += away
+        self._due_at += away
         self._latest_at += away
-        return away
 
     # Probes
 
     def probe_sent(self, now: float) -> float:
         """A probe is sent. Returns how many seconds its answer may take."""
-        self._suspects = False
         self._away_at = now
         return max(self._timeout.seconds(), 0.0 if self._schedule is None else RUN_PATIENCE)
 
@@ -159,31 +149,30 @@ class IdleMonitor:
         """The probe was answered; `limit` is what the answer said of the key."""
         self._timeout.answered(now - self._away_at)
         self._not_before = now + paced(0.0, limit)
-        self._settle(now)
+        self._probed(now)
 
     def probe_failed(self, error: FlowMaestroError, now: float) -> None:
         """The probe was not answered."""
         if isinstance(error, TimeoutError):
             self._timeout.ran_out()
-        pause = asked_pause(error)
-        if asks_for_tomorrow(error):
-            pause = pause or SPENT_DAY_PAUSE
-        self._not_before = now + pause
-        self._settle(now)
+        self._not_before = now + asked_pause(error)
+        self._probed(now)
 
-    def _settle(self, now: float) -> None:
+    def _probed(self, now: float) -> None:
         self._probes += 1
-        self.dead_at += now - self._away_at
         self._latest_at = now + UNPROBED * self._times.event_idle_max
-        self._wait_for_event(now)
-        if self._schedule is not None:
-            self._schedule.answered(now)
+        self.dead_at += now - self._away_at
+        self._rest(now)
 
-    def _wait_for_event(self, now: float) -> None:
-        delay = self._first_idle * PROBE_BACKOFF ** min(self._probes, 64)
-        self._idle_at = now + min(delay, self._times.event_idle_max)
+    def _rest(self, now: float) -> None:
+        """Put the next probe off: by ever more time, or by the schedule."""
+        delay = self._times.event_idle * PROBE_BACKOFF ** min(self._probes, 64)
+        if self._schedule is not None:
+            scheduled = self._schedule.answered(now)
+            delay = delay if self._live else scheduled
+        self._due_at = now + min(delay, self._times.event_idle_max)
 
     def _hold(self, now: float) -> None:
-        """Put off a probe that is not due yet."""
-        if now < self._idle_at:
-            self._idle_at = max(self._idle_at, now + min(GRACE, self._times.event_idle))
+        """Let a new connection bring what was missed before the next probe of no run."""
+        if self._schedule is None and now < self._due_at:
+            self._due_at = max(self._due_at, now + min(GRACE, self._times.event_idle))

@@ -8,18 +8,17 @@ from __future__ import annotations
 from codecs import iterdecode
 from functools import partial
 from io import StringIO
-from itertools import chain
-from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, cast
+from typing import Any, Iterator, List, NamedTuple, Optional, cast
 
 from flowmaestro_core.errors import StreamError
 
 MAX_EVENT_SIZE = 16 * 1024 * 1024
-"""Bytes that one event may have, with its comments and line ends."""
+"""Bytes that are held of one event, with its comments and line ends, until it ends."""
 
 _BOM = b"\xef\xbb\xbf"
-_LARGE = 64 * 1024
-"""Bytes, or characters, above which memory counts for more than time."""
 _CR = 0x0D
+_LARGE = 64 * 1024
+"""Bytes above which memory counts for more than time."""
 
 
 class ServerSentEvent(NamedTuple):
@@ -43,7 +42,7 @@ class SseDecoder:
     """Turns the bytes of an event stream into events, however they are cut.
 
     It holds the bytes of one block, with every line end made a line feed, until the blank line
-    comes, and then reads the block whole.
+    comes, and then reads the block whole: the common form at a glance, others by all the rules.
 
     `last_event_id` is what a reconnection sends as `Last-Event-ID`. A decoder serves one
     connection; give the next one the id and the `retry` that this one ended with.
@@ -69,16 +68,16 @@ class SseDecoder:
 
         It counts from its own line on, whether or not its block has ended.
         """
-        *lines, _ = self._held.split(b"\n")
+        lines = self._held.split(b"\n")[:-1]
         fields = b"\n".join(line for line in lines if line.startswith(b"retry"))
-        self._interpret(fields.decode("utf-8", "replace").split("\n"), [])
+        self._read(fields.decode("utf-8", "replace"), [])
         return self._retry
 
     def feed(self, data: bytes) -> List[ServerSentEvent]:
         """The events that `data` completes, in order.
 
-        Raises `StreamError` (code `event_too_large`) when one event exceeds `max_event_size`; the
-        events before it are returned first, and the next `feed` raises.
+        Raises `StreamError` (code `event_too_large`) when more than `max_event_size` bytes are
+        held and their event has not ended. An event that `data` ends is not refused.
         """
         if self._after_cr or _CR in data:
             data = self._with_line_feeds(data)
@@ -90,20 +89,21 @@ class SseDecoder:
             new = 0
             if held.startswith(_BOM):
                 del held[: len(_BOM)]
-        if len(held) > self._max_event_size:
-            end = self._end_of_whole_blocks()
-        else:
-            end = held.rfind(b"\n\n", new and new - 1)
+        end = held.rfind(b"\n\n", new and new - 1)
         if end < 0:
+            if len(held) > self._max_event_size:
+                raise self._too_large()
             return []
-        small = end < _LARGE
-        text = held[:end].decode("utf-8", "replace") if small else _decoded(held, end)
+        text = held[:end].decode("utf-8", "replace") if end < _LARGE else _decoded(held, end)
         del held[: end + 2]
-        head, found, content = text.partition("\ndata: ")
-        if found and "\n" not in content and "\n" not in head and head.startswith("event: "):
-            return [_event((head[7:] or "message", content, self.last_event_id, None))]
-        del content
-        return self._read(text)
+        events: List[ServerSentEvent] = []
+        for block in text.split("\n\n"):
+            head, found, content = block.partition("\ndata: ")
+            if found and "\n" not in content and "\n" not in head and head.startswith("event: "):
+                events.append(_event((head[7:] or "message", content, self.last_event_id, None)))
+            else:
+                self._read(block, events)
+        return events
 
     def _with_line_feeds(self, data: bytes) -> bytes:
         """`data` with every line end made a line feed; CRLF may be cut in two."""
@@ -114,67 +114,30 @@ class SseDecoder:
         self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _end_of_whole_blocks(self) -> int:
-        """Where the last blank line begins before an event that is too large, or -1."""
-        held, end, start = self._held, -1, 0
-        while start < len(held):
-            blank = held.find(b"\n\n", start)
-            stop = len(held) - held.endswith(b"\n") if blank < 0 else blank
-            if stop - start - held.startswith(b"\n", start) > self._max_event_size:
-                if end < 0:
-                    raise StreamError(
-                        f"One event of the stream is larger than {self._max_event_size} bytes",
-                        code="event_too_large",
-                    )
-                break
-            if blank < 0:
-                break
-            end, start = blank, blank + 2
-        return end
+    def _too_large(self) -> StreamError:
+        return StreamError(
+            f"One event of the stream is larger than {self._max_event_size} bytes",
+            code="event_too_large",
+        )
 
-    def _read(self, text: str) -> List[ServerSentEvent]:
-        """The events of whole blocks: the common ones at a glance, the rest by all the rules."""
-        events: List[ServerSentEvent] = []
-        last_event_id = self.last_event_id
-        lines = iter(text.split("\n")) if len(text) < _LARGE else _lines_of(text)
-        for line in lines:
-            data, end = next(lines, ""), next(lines, "")
-            if line.startswith("event: ") and data.startswith("data: ") and not end:
-                events.append(_event((line[7:] or "message", data[6:], last_event_id, None)))
-            else:
-                self._interpret(chain((line, data, end), lines, ("",)), events)
-        return events
-
-    def _interpret(self, lines: Iterable[str], events: List[ServerSentEvent]) -> None:
-        """Take each line as the specification says, to the blank one that ends the last block."""
+    def _read(self, block: str, events: List[ServerSentEvent]) -> None:
+        """Take each line of a block as the specification says, then dispatch its event."""
         kind, own_id, data = "", None, None
-        for line in lines:
+        for line in _lines_of(block):
             name, _, value = line.partition(":")
             value = value.removeprefix(" ")
             if name == "data":
-                if data is None:
-                    data = StringIO(newline="")
-                else:
-                    data.write("\n")
-                data.write(value)
+                data = StringIO(newline="") if data is None else data
+                data.write(value + "\n")
             elif name == "event":
                 kind = value
             elif name == "id" and "\0" not in value:
-                own_id = value
-            elif name == "retry":
-                self._take_retry(value)
-            elif not line:
-                self.last_event_id = self.last_event_id if own_id is None else own_id
-                if data is not None:
-                    text = data.getvalue()
-                    events.append(
-                        ServerSentEvent(kind or "message", text, self.last_event_id, own_id)
-                    )
-                kind, own_id, data = "", None, None
-
-    def _take_retry(self, value: str) -> None:
-        if value.isascii() and value.isdigit():
-            self._retry = int(value.lstrip("0")[:18] or "0")
+                self.last_event_id = own_id = value
+            elif name == "retry" and value.isascii() and value.isdigit():
+                self._retry = int(value.lstrip("0")[:18] or "0")
+        if data is not None:
+            text = data.getvalue()[:-1]
+            events.append(_event((kind or "message", text, self.last_event_id, own_id)))
 
 
 def _decoded(data: bytearray, end: int) -> str:

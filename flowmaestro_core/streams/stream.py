@@ -1,15 +1,6 @@
-"""The one decision of an event stream: what to do next, whatever has happened.
+"""What an event stream sends: requests that open a connection, and probes.
 
-Each event updates the parts: the queue, the connection, the idle clocks, the ending. Then `_next`
-picks the action, by these rules, of which the first that applies counts:
-
-1. The queue is not empty: emit.
-2. The ending is known: drain the open body, close it, end.
-3. The time is up: fail.
-4. A body is open. It is dead: close it and count it as lost. A probe is due: probe. Else read until
-   the first of these times.
-5. No body is open. Reopening is due: open. The server has been away for too long: probe once more,
-   then fail. A probe is due: probe. Else wait for the first of these times.
+Both go through a `CallMachine`. Each result updates the parts, and `_next` decides.
 """
 
 from __future__ import annotations
@@ -18,213 +9,189 @@ import math
 from collections import deque
 from typing import Any, Deque, Dict, Optional, Union, cast
 
-from flowmaestro_core.actions import LEAST_PATIENCE, Action, Emit, Fail, Read, Wait
-from flowmaestro_core.errors import FlowMaestroError, StreamError
-from flowmaestro_core.http.messages import TransportFailure
-from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.actions import Action, Done, Emit, Fail
+from flowmaestro_core.calls.call import Call, CallMachine
+from flowmaestro_core.context import Context
+from flowmaestro_core.errors import FlowMaestroError, RateLimitError, StreamError, TimeoutError
+from flowmaestro_core.http.messages import ResponseHead
+from flowmaestro_core.machine import Machine
+from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow, shown_request_id
+from flowmaestro_core.payloads.shapes import is_terminal
+from flowmaestro_core.policy.polling import PollSchedule
+from flowmaestro_core.policy.retry import ONCE, may_pass
 from flowmaestro_core.streams.connection import Connection
-from flowmaestro_core.streams.events import event_from_sse
+from flowmaestro_core.streams.events import terminal_event
+from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.streams.probe import IdleMonitor
 
-DRAIN_IDLE = 0.02
-"""Seconds without a byte after which the drained body of what has ended is closed."""
-DRAIN_MAX = 1.0
-"""Seconds after which it is closed even if more comes."""
+DRAIN_READS = 100
+"""How many pieces are read of an open body whose execution has ended."""
 
 
 class StreamMachine(Machine[Any]):
-    """Emits the events of a connection that is made again when it is lost.
+    """Opens connections, sends probes, and keeps what an event stream knows.
 
-    It decides; subclasses open connections and probe. The ending is the last event or an error. Up
-    to the time `_drain_until` the open body may bring a better one than the one that is known.
+    Its parts are the queue of events to emit, the connection, the idle clocks, and the ending: the
+    last event or an error. While `_drains` reads are left, an open body may bring more events
+    although the ending is known. An error is not final before the last probe has been answered.
+    There is none after an error that cannot pass, a 429, or an event that is too large.
+
+    `last_seen` is the execution as the last probe returned it.
     """
 
-    _LEFT = ("opening", "backing off", "streaming", "closing", "failed")
-    TRANSITIONS = {
-        "ready": {"start": ("opening", "streaming", "failed")},
-        "opening": {
-            "stream_opened": ("opening", "streaming", "emitting", "probing", "closing"),
-            "transport_failed": ("opening", "probing", "backing off", "failed"),
-            "waited": ("opening",),
-            "bytes_received": ("opening",),
-            "stream_quiet": ("opening",),
-            "stream_ended": ("opening", "probing", "backing off", "failed"),
-            "stream_closed": ("opening", "probing", "backing off", "failed"),
-        },
-        "streaming": {
-            "bytes_received": ("streaming", "emitting", "probing", "closing"),
-            "stream_quiet": ("streaming", "probing", "closing"),
-            "stream_ended": ("probing", "backing off", "failed"),
-            "transport_failed": ("probing", "backing off", "failed"),
-        },
-        "emitting": {"emitted": ("emitting", "streaming", "draining", "probing", "closing")},
-        "draining": {
-            "bytes_received": ("draining", "emitting", "closing"),
-            "stream_quiet": ("closing",),
-            "stream_ended": ("ending",),
-            "transport_failed": ("ending",),
-        },
-        "probing": {
-            "response_received": (*_LEFT, "probing", "draining", "ending"),
-            "transport_failed": _LEFT,
-        },
-        "closing": {"stream_closed": ("ending", "probing", "backing off", "failed")},
-        "backing off": {"waited": ("opening", "probing", "backing off", "failed")},
-        "ending": {"emitted": ("done",)},
-    }
-
-    def __init__(self, connection: Connection, monitor: IdleMonitor, timeout: float) -> None:
+    def __init__(
+        self,
+        events: Events[Any],
+        context: Context,
+        token: str,
+        *,
+        opened: bool = False,
+        schedule: Optional[PollSchedule] = None,
+    ) -> None:
+        """`opened`: the body is open already. `schedule`: that of a run; see `IdleMonitor`."""
         super().__init__()
-        self._connection = connection
-        self._monitor = monitor
+        times, can_probe = context.stream_times, events.reconcile is not None
         self._queue: Deque[Dict[str, Any]] = deque()
+        self._connection = Connection(times, opened=opened)
+        self._monitor = IdleMonitor(times, can_probe=can_probe, schedule=schedule)
         self._ending: Union[Emit, Fail, None] = None
-        self._drain_until = -math.inf
-        self._timeout = timeout
-
-    @property
-    def last_event_id(self) -> str:
-        """The id that a reconnection resumes from; `""` when the server sends none."""
-        return self._connection.last_event_id
-
-    @property
-    def reconnects(self) -> int:
-        """How many connections were made after the first."""
-        return max(self._connection.openings - 1, 0)
-
-    @property
-    def finished(self) -> bool:
-        """Whether the terminal event has been emitted."""
-        return self.state in ("ending", "done")
-
-    @event
-    def start(self, now: float, jitter: float) -> Action:
-        self._deadline = now + self._timeout
-        self._monitor.begin(now)
-        return self._next(now, jitter)
-
-    @event
-    def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
-        self._monitor.on_bytes(now)
-        try:
-            decoded = self._connection.feed(data)
-        except StreamError as error:
-            self._ending = Fail(error)
-            return self._next(now, jitter)
-        live = False
-        for sse in decoded:
-            if self._ending is None or self._drain_until > -math.inf:
-                live = self._take(event_from_sse(sse)) or live
-        if live:
-            self._connection.progressed()
-            self._monitor.on_event(now)
-        return self._next(now, jitter)
-
-    @event
-    def stream_quiet(self, now: float, jitter: float) -> Action:
-        self._drain_until = -math.inf
-        return self._next(now, jitter)
-
-    @event
-    def stream_ended(self, now: float, jitter: float) -> Action:
-        return self._lose(None, now, jitter)
-
-    @event
-    def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
-        return self._lose(failure, now, jitter)
-
-    @event
-    def waited(self, now: float, jitter: float) -> Action:
-        return self._next(now, jitter)
-
-    @event
-    def emitted(self, now: float, jitter: float) -> Action:
-        if self.state == "ending":
-            return self._done(cast("Emit", self._ending).item)
-        self._drain_until += self._monitor.discount(now)
-        return self._next(now, jitter)
-
-    # The one decision
+        self._drains = 0
+        self._deadline = math.inf
+        self._events = events
+        self._context = context
+        self._token = token
+        self._in_run = schedule is not None
+        self.execution_id = events.execution_id
+        self.request_id: Optional[str] = None
+        self.last_seen: Optional[Dict[str, Any]] = None
 
     def _next(self, now: float, jitter: float) -> Action:
-        if self._queue:
-            self.state = "emitting"
-            self._monitor.leave(now)
-            return Emit(self._queue.popleft())
-        if self._ending is None and now >= min(self._deadline, self._monitor.give_up_at):
-            self._run_out()
-            return self._next(now, jitter)
-        if self._ending is not None:
-            return self._end(self._ending, now)
-        if self._connection.is_open:
-            return self._listen(now, jitter)
-        return self._reconnect(now, jitter)
-
-    def _end(self, ending: Union[Emit, Fail], now: float) -> Action:
-        if self._connection.is_open and now < self._drain_until:
-            self.state = "draining"
-            return Read(min(DRAIN_IDLE, self._drain_until - now))
-        if self._connection.is_open:
-            return self._close_then(self._closed)
-        if isinstance(ending, Fail):
-            return self._fail(ending.error)
-        self.state = "ending"
-        return ending
-
-    def _listen(self, now: float, jitter: float) -> Action:
-        monitor = self._monitor
-        if now >= monitor.dead_at:
-            return self._close_then(self._closed)
-        probe_at = monitor.probe_at
-        if now >= probe_at:
-            return self._probe(now, jitter)
-        self.state = "streaming"
-        left = min(monitor.dead_at, monitor.give_up_at, self._deadline) - now
-        return Read(min(left, probe_at - now), min(left, LEAST_PATIENCE))
-
-    def _reconnect(self, now: float, jitter: float) -> Action:
-        connection, monitor = self._connection, self._monitor
-        reopen_at = max(now, connection.reopen_at)
-        if not monitor.lets_open(reopen_at):
-            reopen_at = math.inf
-        if now >= reopen_at:
-            return self._open(now, jitter)
-        if now >= connection.give_up_at:
-            return self._give_up(connection.absent(), now, jitter)
-        if now >= monitor.probe_at:
-            return self._probe(now, jitter)
-        self.state = "backing off"
-        until = min(reopen_at, connection.give_up_at, monitor.probe_at)
-        until = min(until, monitor.give_up_at, self._deadline)
-        return Wait(until - now, connection.report(), reconnects=True)
-
-    def _closed(self, now: float, jitter: float) -> Action:
-        return self._lose(None, now, jitter)
-
-    # What subclasses do
-
-    def _take(self, item: Dict[str, Any]) -> bool:
-        """Queue an event, or make it the ending. Returns whether it shows progress."""
+        """The one decision: what to do next."""
         raise NotImplementedError
+
+    # Opening
 
     def _open(self, now: float, jitter: float) -> Action:
-        """Make a connection."""
-        raise NotImplementedError
+        self.state = "opening"
+        in_passing = self._in_run or self._connection.openings > 0
+        again = self._connection.reopen_at > -math.inf
+        until = self._monitor.opening_until(now, again=again) if in_passing else math.inf
+        call = CallMachine(
+            self._events.source,
+            self._context,
+            self._token,
+            stream=True,
+            policy=ONCE if in_passing else None,
+            deadline=min(self._deadline, until),
+            headers=self._connection.headers,
+        )
+        return self._delegate(call, now, jitter)
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        if self.state == "probing":
+            return self._probed(outcome, now, jitter)
+        if isinstance(outcome, Fail):
+            return self._not_opened(outcome.error, now, jitter)
+        if isinstance(outcome.value, ResponseHead):
+            return self._opened(outcome.value, now, jitter)
+        self._connection.abandon()
+        return self._give_up(_not_offered(outcome.value), now, jitter)
+
+    def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
+        self.request_id = shown_request_id(None, head.headers, self._context.scrubber)
+        self._connection.opened()
+        self._monitor.on_opened(now, again=self._connection.openings > 1)
+        if self._connection.openings > 1:
+            attempt = self._connection.openings - 1
+            self._queue.append({"type": "stream:reconnected", "attempt": attempt})
+        return self._next(now, jitter)
+
+    def _not_opened(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        if now >= self._deadline:
+            return self._next(now, jitter)
+        passes = self._may_pass(error) and not asks_for_tomorrow(error)
+        if passes and (self._in_run or self._connection.openings):
+            return self._lose(error, now, jitter)
+        self._connection.abandon()
+        return self._give_up(error, now, jitter)
+
+    def _may_pass(self, error: FlowMaestroError) -> bool:
+        known = self._connection.openings > 0 or self.last_seen is not None
+        return may_pass(error, known=known)
 
     def _lose(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
         """No body is open any more, or none could be opened."""
-        raise NotImplementedError
+        if self._connection.is_open:
+            self._monitor.on_lost(now)
+        self._connection.plan(cause, now, jitter)
+        if self._ending is None and not self._events.resumable:
+            self._connection.abandon()
+            error = self._connection.broken("it cannot be opened twice")
+            return self._give_up(error, now, jitter)
+        return self._next(now, jitter)
 
-    def _give_up(
-        self, error: FlowMaestroError, now: float, jitter: float, *, for_now: bool = True
-    ) -> Action:
-        """End with `error`. If it may pass (`for_now`), a last probe may change that."""
-        raise NotImplementedError
+    def _give_up(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        """End with `error`, unless it may pass and a last probe changes that."""
+        self._ending = Fail(error)
+        passes = isinstance(error, StreamError) or self._may_pass(error)
+        refused = isinstance(error, RateLimitError)
+        if passes and not refused and self._monitor.allows_probe(now):
+            return self._probe(now, jitter)
+        return self._next(now, jitter)
+
+    # Probing
 
     def _probe(self, now: float, jitter: float) -> Action:
-        """Ask the server whether the subject of the stream has ended."""
-        raise NotImplementedError
+        self.state = "probing"
+        until = now + self._monitor.probe_sent(now)
+        if self._ending is not None:
+            until = math.inf
+        return self._delegate(self._inquiry(min(until, self._deadline)), now, jitter)
+
+    def _inquiry(self, until: float) -> Machine[Any]:
+        """The machine of a probe, whose answer may take up to the time `until`."""
+        call = cast("Call[Any]", self._events.reconcile)
+        return CallMachine(call, self._context, self._token, policy=ONCE, deadline=until)
+
+    def _probed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        if isinstance(outcome, Fail):
+            self._monitor.probe_failed(outcome.error, now)
+            if self._ending is None and not self._may_pass(outcome.error):
+                self._probe_refused(outcome.error)
+        else:
+            self._monitor.probe_answered(outcome.value.rate_limit, now)
+            self._connection.progressed()
+            self._learn(outcome.value["data"])
+        return self._next(now, jitter)
+
+    def _probe_refused(self, error: FlowMaestroError) -> None:
+        """No probe will be answered."""
+        self._ending = Fail(error)
+
+    def _learn(self, data: Any) -> None:
+        """Use the answer to a probe: the execution."""
+        self.last_seen = data
+        if is_terminal(data):
+            self._ending, self._drains = Emit(terminal_event(data)), DRAIN_READS
+        elif self._connection.reopen_at < math.inf:
+            self._ending = None
+
+    # Errors
+
+    def _fail(self, error: FlowMaestroError) -> Action:
+        error.execution_id = self.execution_id
+        error.request_id = error.request_id or self.request_id
+        return super()._fail(error)
 
     def _run_out(self) -> None:
         """The time is up: set the ending."""
-        raise NotImplementedError
+        whose = f" of execution {self.execution_id}" if self.execution_id else ""
+        self._ending = Fail(TimeoutError(f"The event stream{whose} did not end in time"))
+
+
+def _not_offered(reply: Reply[Any]) -> StreamError:
+    return StreamError(
+        f"The server answered with status {reply.status_code} and no event stream",
+        status_code=reply.status_code,
+        request_id=reply.request_id,
+    )

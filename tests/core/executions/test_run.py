@@ -16,8 +16,8 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.executions.run import RunMachine
-from flowmaestro_core.executions.wait import is_terminal
 from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
+from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.resources.workflows import Workflows
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 from tests.harness.core.properties import MachineProperties, collected, json_values, responses

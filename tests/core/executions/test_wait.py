@@ -16,8 +16,10 @@ from flowmaestro_core.errors import (
     ServerError,
     TimeoutError,
 )
-from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, Poll, WaitMachine, is_terminal
+from flowmaestro_core.executions.operation import Poll
+from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, WaitMachine
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.resources.executions import Executions
 from tests.harness.core.properties import MachineProperties, collected, json_values, responses
 from tests.harness.core.stepping import (

@@ -334,6 +334,7 @@ def test_of_a_stream_that_there_is_not() -> None:
     stream.opens(content_type="application/json")
     stream.receives(json.dumps({"data": {}, "meta": {"request_id": KEY}}).encode())
     stream.ends()
+    stream.replies(503)
     assert stream.error.request_id == "***"
 
 

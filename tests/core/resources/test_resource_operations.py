@@ -9,11 +9,9 @@ import pytest
 
 from flowmaestro_core.calls.call import Call, Confirmation
 from flowmaestro_core.calls.pages import Pages
-from flowmaestro_core.executions.batch import Batch
-from flowmaestro_core.executions.run import Run
-from flowmaestro_core.executions.wait import Poll
+from flowmaestro_core.executions.operation import Batch, Poll, Run
 from flowmaestro_core.http.messages import Headers, Request, Response
-from flowmaestro_core.messages.message_stream import MessageStream
+from flowmaestro_core.messages.operation import MessageStream
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.resources import (
     Agents,
@@ -24,8 +22,8 @@ from flowmaestro_core.resources import (
     Webhooks,
     Workflows,
 )
-from flowmaestro_core.streams.event_stream import Events
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
+from flowmaestro_core.streams.operation import Events
 
 OPTIONS = ClientOptions("fm_live_0123456789")
 ROOT = "https://api.flowmaestro.io/api/v1"

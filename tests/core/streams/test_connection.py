@@ -10,7 +10,7 @@ import pytest
 from flowmaestro_core.errors import Attempt, ConnectionError, RateLimitError, ServerError
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.stream_times import StreamTimes
-from flowmaestro_core.streams.connection import LONGEST_PAUSE, Connection, is_refusal
+from flowmaestro_core.streams.connection import LONGEST_PAUSE, Connection
 
 
 def pauses(connection: Connection, jitter: float = 0.5) -> List[float]:
@@ -40,12 +40,13 @@ def test_the_unluckiest_draws_are_no_tight_loop() -> None:
     assert len(pauses(Connection(StreamTimes()), jitter=0.0)) < 40
 
 
-def test_progress_begins_the_time_again_and_an_event_the_backoff_too() -> None:
+def test_progress_begins_the_time_again_and_that_of_an_open_one_the_backoff_too() -> None:
     connection = Connection(StreamTimes())
     connection.plan(None, 0.0, 0.5)
-    connection.answered()
+    connection.progressed()
     connection.plan(None, 70.0, 0.5)
     assert (connection.reopen_at, connection.give_up_at) == (70.5, 130.0)
+    connection.opened()
     connection.progressed()
     connection.plan(None, 140.0, 0.5)
     assert (connection.reopen_at, connection.give_up_at) == (140.25, 200.0)
@@ -69,15 +70,6 @@ def test_a_pause_that_was_asked_for_is_kept_within_reason(
     connection.plan(cause, 100.0, 0.5)
     assert connection.reopen_at == due
     assert connection.give_up_at == max(160.0, due)
-
-
-def test_a_429_that_asks_for_too_long_is_a_refusal() -> None:
-    assert not is_refusal(None)
-    assert not is_refusal(asking(ServerError, 61.0))
-    assert not is_refusal(asking(RateLimitError, 60.0))
-    error = asking(RateLimitError, 61.0)
-    assert is_refusal(error)
-    assert "61 s" in error.gave_up
 
 
 def test_why_it_was_lost_is_reported_once() -> None:

@@ -152,7 +152,8 @@ def test_json_is_no_stream() -> None:
     stream.start()
     stream.opens(200, "application/json", {"X-Request-ID": "req_9"})
     stream.receives(b'{"data": {}}')
-    stream.ends()
+    assert isinstance(stream.ends(), Send)
+    stream.replies(200, RUNNING)
     assert isinstance(stream.error, StreamError)
     assert (stream.error.status_code, stream.error.request_id) == (200, "req_9")
 

@@ -27,7 +27,6 @@ from tests.harness.core.stepping import (
     Stepper,
     a_response,
     an_envelope,
-    an_error,
     sse,
 )
 
@@ -334,38 +333,6 @@ def test_a_spent_window_is_minded_when_events_come() -> None:
     stream.receives(sse("node:started"), after=6.0)
     stream.takes()
     assert asked_after(stream) == 54.0
-
-
-def test_a_garbled_end_asks_no_sooner_than_the_server_allows() -> None:
-    stream = opened()
-    asked_after(stream)
-    stream.replies(429, headers={"Retry-After": "50"})
-    stream.receives(b"event: execution:completed\ndata: {\n\n")
-    assert asked_after(stream) == 50.0
-
-
-def test_a_spent_day_only_ends_the_questions() -> None:
-    stream = opened()
-    asked_after(stream)
-    stream.replies(429, an_error("rate_limit_exceeded", window="day"))
-    assert stream.action == Read(85.0)
-    stream.receives(sse("node:started"), after=80.0)
-    stream.takes()
-    assert stream.action == Read(90.0)
-    reconnected(stream)
-    stream.receives(sse("execution:completed"))
-    stream.closes()
-    assert isinstance(stream.takes(), Done)
-
-
-def test_after_a_spent_day_a_lost_stream_is_given_up_without_a_question() -> None:
-    stream = opened()
-    asked_after(stream)
-    stream.replies(429, an_error("rate_limit_exceeded", window="day"))
-    stream.ends()
-    while isinstance(stream.action, (Wait, Open)):
-        stream.waits() if isinstance(stream.action, Wait) else stream.fails()
-    assert isinstance(stream.error, StreamError)
 
 
 def test_a_slow_caller_is_not_held_against_the_stream() -> None:

@@ -7,12 +7,11 @@ from typing import Any, List
 
 import pytest
 
-from flowmaestro_core.errors import RateLimitError, ServerError, TimeoutError
+from flowmaestro_core.errors import ServerError, TimeoutError
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.policy.polling import QUESTION_PATIENCE, PollSchedule
 from flowmaestro_core.policy.stream_times import StreamTimes
-from flowmaestro_core.streams.probe import GRACE, SPENT_DAY_PAUSE, IdleMonitor
-from tests.harness.core.stepping import an_error
+from flowmaestro_core.streams.probe import GRACE, IdleMonitor
 
 SPENT = RateLimit(limit=60, remaining=0, reset_after=40.0)
 
@@ -43,8 +42,8 @@ def test_any_byte_keeps_a_connection_alive() -> None:
 
 def test_while_nobody_listens_no_time_counts() -> None:
     clocks = monitor(give_up_after=130.0)
-    clocks.leave(1.0)
-    assert clocks.discount(8.0) == 7.0
+    clocks.pause(1.0)
+    clocks.resume(8.0)
     assert (clocks.dead_at, clocks.probe_at, clocks.give_up_at) == (97.0, 12.0, 137.0)
     probe(clocks, 12.0, took=2.0)
     assert clocks.dead_at == 99.0
@@ -86,6 +85,9 @@ def test_a_suspicion_is_a_probe_at_once_and_only_one() -> None:
     assert clocks.probe_at <= 1.0
     probe(clocks, 1.0)
     assert clocks.probe_at == 8.5
+    clocks.suspect()
+    clocks.on_event(2.0)
+    assert clocks.probe_at == 7.0
 
 
 def test_the_server_says_when_it_may_be_asked() -> None:
@@ -98,22 +100,13 @@ def test_the_server_says_when_it_may_be_asked() -> None:
     assert clocks.allows_probe(45.0)
 
 
-def test_a_pause_that_was_asked_for_is_kept_and_a_spent_day_is_waited_for() -> None:
+def test_a_pause_that_was_asked_for_is_kept() -> None:
     clocks = monitor()
     error = ServerError("no")
     error.retry_after = 50.0
     clocks.probe_sent(5.0)
     clocks.probe_failed(error, 5.0)
     assert clocks.probe_at == 55.0
-    details = an_error("rate_limit_exceeded", window="day")["error"]["details"]
-    spent = RateLimitError("no", details=details)
-    clocks.probe_sent(55.0)
-    clocks.probe_failed(spent, 55.0)
-    assert clocks.probe_at == 55.0 + SPENT_DAY_PAUSE
-    spent.retry_after = 7200.0
-    clocks.probe_sent(4000.0)
-    clocks.probe_failed(spent, 4000.0)
-    assert clocks.probe_at == 11_200.0
 
 
 def test_the_time_for_an_answer_grows_while_answers_stay_out() -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Protocol, Sequence
 
 from flowmaestro import FlowMaestroError
-from flowmaestro_core.executions.wait import TERMINAL_STATUSES
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.payloads.shapes import TERMINAL_STATUSES
 from tests.harness.chaos.ledger import Ledger, answer_to
 
 

@@ -6,7 +6,7 @@ import itertools
 from typing import Any, Dict, Iterator, List
 
 from flowmaestro_core.actions import Send, Wait
-from flowmaestro_core.executions.batch import Batch
+from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.stepping import Stepper, a_context, an_envelope, an_error

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Callable, List
 
+import flowmaestro_core.executions.batch
+import flowmaestro_core.executions.run
+import flowmaestro_core.messages.message_stream  # noqa: F401 - loading a machine reads its file
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.resources.executions import Executions

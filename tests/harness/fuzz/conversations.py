@@ -18,7 +18,7 @@ from flowmaestro.testing.cassettes.recorder import Recording, RecordingTransport
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.errors import FlowMaestroError
-from flowmaestro_core.executions.batch import Batch
+from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, ResponseHead
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.resources import (

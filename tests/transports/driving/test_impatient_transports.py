@@ -21,7 +21,7 @@ from flowmaestro_core.http.messages import (
     Request,
     TransportFailure,
 )
-from flowmaestro_core.streams import stream as stream_module
+from flowmaestro_core.streams import event_stream as stream_module
 from flowmaestro_transports import RequestsTransport
 
 

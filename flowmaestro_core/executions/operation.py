@@ -1,0 +1,107 @@
+"""The operations on executions; each machine is loaded when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, Coroutine, Iterable, Optional, Tuple
+
+from flowmaestro_core.calls.call import Call
+from flowmaestro_core.context import Context
+from flowmaestro_core.executions.outcome import (
+    AsyncRunOutcomes,
+    BatchProgress,
+    RunOutcome,
+    RunOutcomes,
+)
+from flowmaestro_core.executions.records import JournalPlan
+from flowmaestro_core.machine import Machine
+from flowmaestro_core.operation import Operation
+from flowmaestro_core.streams.operation import Events
+from flowmaestro_core.types import Execution, ExecutionEvent
+
+
+@dataclass(frozen=True)
+class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
+    """Poll one execution until it has ended."""
+
+    execution_id: str
+    ask: Call[Any]
+    poll_interval: float
+    timeout: float
+    listener: Optional[Callable[[Execution], Any]] = None
+
+    def machine(self, context: Context, token: str) -> Machine[Any]:
+        """A machine that ends with the execution."""
+        from flowmaestro_core.executions.wait import WaitMachine
+
+        return WaitMachine(self, context, token)
+
+
+@dataclass(frozen=True)
+class Run(Operation[Execution, Coroutine[Any, Any, Execution]]):
+    """One run of a workflow, followed to its end within `timeout` seconds.
+
+    `events` and `waiting` build, for an execution's id, what follows it.
+    """
+
+    execute: Call[Any]
+    events: Callable[[str], Events[ExecutionEvent]]
+    waiting: Callable[[str], Poll]
+    timeout: float
+    listener: Optional[Callable[[ExecutionEvent], Any]] = None
+
+    def machine(self, context: Context, token: str) -> Machine[Any]:
+        """A machine that ends with the execution."""
+        from flowmaestro_core.executions.run import RunMachine
+
+        return RunMachine(self, context, token)
+
+
+@dataclass(frozen=True)
+class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
+    """Follow many executions to their ends.
+
+    Attributes:
+        waiting: builds the wait for one execution, given its id.
+        timeout: seconds that each execution may take from its start, and each start from its turn.
+        execution_ids: what runs already. All of it is in flight from the beginning.
+        inputs: the rows for each of which one execution is started. Read only while there is
+            room, so it may be endless.
+        build: makes the call that starts one.
+        page_of: makes the call for one page of the workflow's executions.
+        concurrency: how many executions may be in flight before another one is started.
+        ordered: hand outcomes over in the order of the rows.
+        total: how many rows there are, where that is known.
+        on_start, progress: the caller's callbacks.
+        listener: one of them, if there is any.
+        journal: which journal to keep.
+
+    """
+
+    is_batch = True
+
+    waiting: Callable[[str], Poll]
+    timeout: float
+    execution_ids: Tuple[str, ...] = ()
+    inputs: Iterable[Any] = ()
+    build: Optional[Callable[[Any], Call[Any]]] = None
+    page_of: Optional[Callable[[int, int], Call[Any]]] = None
+    concurrency: int = 1
+    ordered: bool = False
+    total: Optional[int] = None
+    on_start: Optional[Callable[[RunOutcome], Any]] = None
+    progress: Optional[Callable[[BatchProgress], Any]] = None
+    listener: Optional[Callable[[Any], Any]] = None
+    journal: Optional[JournalPlan] = None
+
+    @property
+    def runs_callers_code(self) -> bool:
+        """Whether reading the rows may run code of the caller's."""
+        keyed = self.journal is not None and self.journal.key is not None
+        return keyed or not isinstance(self.inputs, (list, tuple))
+
+    def machine(self, context: Context, token: str) -> Machine[Any]:
+        """A machine that emits one `RunOutcome` for each row, and `RunStarted` on the way."""
+        from flowmaestro_core.executions.batch import BatchMachine
+
+        return BatchMachine(self, context, token)

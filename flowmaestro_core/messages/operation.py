@@ -1,0 +1,35 @@
+"""The operation of a streamed message; its machine is loaded when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from flowmaestro_core.calls.call import Call
+from flowmaestro_core.context import Context
+from flowmaestro_core.machine import Machine
+from flowmaestro_core.operation import Operation
+from flowmaestro_core.streams.handles import AsyncMessageEventStream, MessageEventStream
+
+
+@dataclass(frozen=True)
+class MessageStream(Operation[MessageEventStream, AsyncMessageEventStream]):
+    """One message and the events of its answer.
+
+    Attributes:
+        streaming, whole: send it, with and without streaming.
+        events: opens the thread's own stream.
+        messages: builds the call for one page of the thread's messages.
+
+    """
+
+    streaming: Call[Any]
+    whole: Call[Any]
+    events: Call[Any]
+    messages: Callable[[int], Call[Any]]
+
+    def machine(self, context: Context, token: str) -> Machine[Any]:
+        """A machine that emits the events."""
+        from flowmaestro_core.messages.message_stream import MessageStreamMachine
+
+        return MessageStreamMachine(self, context, token)

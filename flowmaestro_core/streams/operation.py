@@ -1,0 +1,43 @@
+"""The operation of an event stream; its machine is loaded when it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, FrozenSet, Generic, Optional, TypeVar
+
+from flowmaestro_core.calls.call import Call
+from flowmaestro_core.context import Context
+from flowmaestro_core.machine import Machine
+from flowmaestro_core.operation import Operation
+from flowmaestro_core.streams.handles import AsyncEventStream, EventStream
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True)
+class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
+    """The events of one execution or thread.
+
+    Attributes:
+        source: the call that opens the stream.
+        terminal: the types of the events that end the stream.
+        reconcile: the call that polls the execution, if there is one.
+        resumable: whether opening the source again does no harm.
+        execution_id: the execution whose events they are; an error names it.
+        timeout: seconds from the first request to the end of the stream.
+
+    """
+
+    source: Call[Any]
+    terminal: FrozenSet[str] = frozenset()
+    reconcile: Optional[Call[Any]] = None
+    resumable: bool = True
+    execution_id: Optional[str] = None
+    timeout: float = math.inf
+
+    def machine(self, context: Context, token: str) -> Machine[Any]:
+        """A machine that emits the events."""
+        from flowmaestro_core.streams.event_stream import EventStreamMachine
+
+        return EventStreamMachine(self, context, token)
