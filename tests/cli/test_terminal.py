@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -99,7 +98,7 @@ def test_ctrl_c_ends_it_without_a_word(flowmaestro, transport):
             if "node:started" in line:
                 break
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate()
@@ -115,9 +114,6 @@ def test_a_reader_that_leaves_is_no_traceback(flowmaestro):
     )
     process.stdout.readline()
     process.stdout.close()
-    deadline = time.monotonic() + 10
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
     errors = process.stderr.read()
     process.stderr.close()
-    assert (process.wait(1), errors) in [(1, b""), (0, b"")]
+    assert (process.wait(60), errors) in [(1, b""), (0, b"")]

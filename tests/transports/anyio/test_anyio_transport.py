@@ -312,12 +312,16 @@ def test_a_connection_reset_in_the_very_moment(
     def handler(peer: Any) -> None:
         peer.read_request()
         peer.send(scripted.reply())
-        time.sleep(0.02)
+        read.wait(60)
         peer.reset()
+        gone.set()
+
+    read, gone = threading.Event(), threading.Event()
 
     async def scenario(transport: AnyioTransport) -> None:
         await transport.send(get(server), 5)
-        await anyio.sleep(0.1)
+        read.set()
+        await anyio.to_thread.run_sync(gone.wait, 60)
         error = await failure(transport.send(post(server, b"2"), 5))
         assert error.phase is Phase.NOT_SENT
         assert not error.timed_out

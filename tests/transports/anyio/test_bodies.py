@@ -30,8 +30,11 @@ def test_a_quiet_body_goes_on(play: Play, scripted: Any) -> None:
         peer.read_request()
         peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
         for piece in pieces:
-            assert go.acquire(timeout=5)
+            assert go.acquire(timeout=60)
             peer.send(piece)
+            there.release()
+
+    there = threading.Semaphore(0)
 
     async def scenario(transport: AnyioTransport) -> None:
         body = await transport.open(get(server), 5)
@@ -41,7 +44,7 @@ def test_a_quiet_body_goes_on(play: Play, scripted: Any) -> None:
         for _ in pieces:
             assert await body.read(0.02) is None
             go.release()
-            await anyio.sleep(0.02)
+            there.acquire(timeout=60)
             seen.append(await body.read(0.02))
         assert seen == [None, b"he", b"llo", None, None, b"abc", None, b""]
         assert await body.read(1) == b""
@@ -82,17 +85,18 @@ def test_what_has_arrived_comes_in_one_piece(play: Play, scripted: Any) -> None:
     def handler(peer: Any) -> None:
         peer.read_request()
         peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
-        sent.wait(5)
+        go.wait(60)
         peer.send(b"".join(scripted.chunk(b"event %d\n" % n) for n in range(100)))
+        there.set()
         peer.wait_closed()
 
-    sent = threading.Event()
+    go, there = threading.Event(), threading.Event()
 
     async def scenario(transport: AnyioTransport) -> None:
         body = await transport.open(get(server), 5)
         assert await body.read(0.01) is None
-        sent.set()
-        await anyio.sleep(0.05)
+        go.set()
+        there.wait(60)
         data = await body.read(5)
         assert data is not None
         assert data.count(b"\n") == 100
@@ -123,7 +127,7 @@ def test_closing_a_body_hangs_up(play: Play, scripted: Any) -> None:
         with anyio.CancelScope() as scope:
             scope.cancel()
             await body.close()  # in a cancelled task
-        assert hung_up.wait(2)
+        assert hung_up.wait(60)
         await body.close()
         error = await failure(body.read(1))
         assert error.phase is Phase.REPLY_BROKEN
@@ -167,7 +171,7 @@ def test_a_dropped_body_hangs_up(play: Play, scripted: Any) -> None:
         await checkpoint()  # until then, the event loop still holds the cancellation and its frames
         del body
         gc.collect()
-        assert hung_up.wait(2)
+        assert hung_up.wait(60)
 
     with scripted.ScriptedServer(handler) as server:
         play(scenario)

@@ -74,7 +74,7 @@ def test_a_wrong_host_is_refused(play: Play, scripted: Any, authority: Any, ca_f
 def test_tls_patience_and_stale_connections(
     play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_file: str
 ) -> None:
-    go = threading.Event()
+    go, read, gone = threading.Event(), threading.Event(), threading.Event()
 
     def handler(peer: Any) -> None:
         peer.read_request()
@@ -84,6 +84,9 @@ def test_tls_patience_and_stale_connections(
             assert go.wait(5)
             peer.send(b"\r\nab")
             peer.send(b"cd\r\n0\r\n\r\n")
+            read.wait(60)
+            socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)
+            gone.set()
         else:
             peer.send(scripted.reply(b"fine"))
 
@@ -92,7 +95,8 @@ def test_tls_patience_and_stale_connections(
         assert await body.read(0.03) is None
         go.set()
         assert await read_all(body) == b"abcd"
-        await anyio.sleep(0.05)  # the server hangs up
+        read.set()
+        await anyio.to_thread.run_sync(gone.wait, 60)
         assert (await transport.send(get(server), 5)).body == b"fine"
 
     with scripted.ScriptedServer(handler, tls=server_tls) as server:

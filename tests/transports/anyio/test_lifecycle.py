@@ -309,6 +309,13 @@ def test_closed_is_closed(play: Play, scripted: Any) -> None:
 
 
 def test_close_while_calls_are_in_flight(play: Play, scripted: Any) -> None:
+    asked = threading.Event()
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        asked.set()
+        peer.wait_closed()
+
     async def scenario(transport: AnyioTransport) -> None:
         errors = []
 
@@ -322,7 +329,7 @@ def test_close_while_calls_are_in_flight(play: Play, scripted: Any) -> None:
             tasks.start_soon(call, Request("GET", url, Headers()))  # connecting
             await anyio.sleep(0.02)
             tasks.start_soon(call, get(server))  # waiting for the head
-            await anyio.sleep(0.05)
+            await anyio.to_thread.run_sync(asked.wait, 60)
             tasks.start_soon(call, get(server))  # waiting for a slot
             await anyio.sleep(0.02)
             await transport.close()
@@ -332,7 +339,7 @@ def test_close_while_calls_are_in_flight(play: Play, scripted: Any) -> None:
         ]
         assert len(errors) == 3
 
-    with full_listener() as url, scripted.ScriptedServer(silent) as server:
+    with full_listener() as url, scripted.ScriptedServer(handler) as server:
         play(scenario, max_connections=2)
 
 

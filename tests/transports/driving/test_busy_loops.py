@@ -38,14 +38,14 @@ def test_what_came_in_time_is_not_taken_for_silence(scripted: Any, make: Any, ba
         got: List[Optional[bytes]] = []
 
         async def read() -> None:
-            got.append(await body.read(0.1))
+            got.append(await body.read(0.5))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read)
             await anyio.sleep(0.01)  # until it waits
             go.set()
             sent.wait(10)
-            time.sleep(0.2)  # noqa: ASYNC251 - blocks the loop until the patience has run out
+            time.sleep(0.7)  # noqa: ASYNC251 - blocks the loop until the patience has run out
         assert got == [b"hello"]
         await body.close()
         await transport.close()
