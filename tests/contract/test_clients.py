@@ -335,7 +335,6 @@ async def use(client: AsyncFlowMaestroClient) -> None:
 LOOPS = [
     pytest.param(None, ("asyncio", "asyncio"), id="default-asyncio"),
     pytest.param(None, ("asyncio", "trio", "asyncio"), id="default-mixed"),
-    pytest.param(AiohttpTransport, ("asyncio", "asyncio"), id="aiohttp"),
     pytest.param(AnyioTransport, ("asyncio", "asyncio"), id="anyio-asyncio"),
     pytest.param(AnyioTransport, ("trio", "trio"), id="anyio-trio"),
     pytest.param(AnyioTransport, ("asyncio", "trio", "asyncio"), id="anyio-mixed"),

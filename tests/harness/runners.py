@@ -6,10 +6,14 @@ Called, a runner gives its transport as if it were a sync one, whatever it is.
 from __future__ import annotations
 
 import contextlib
+import ssl
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable, Dict, Iterator, Optional
 
+import aiohttp
 import pytest
+import requests
 from anyio.from_thread import start_blocking_portal
 
 from flowmaestro.testing import AsyncMemoryTransport, MemoryTransport
@@ -23,6 +27,34 @@ from flowmaestro_transports import (
 from flowmaestro_transports.contract import secrets_of
 
 Call = Callable[..., Any]
+
+
+def on_requests(
+    verify: Any = True, client_cert: Any = None, proxy: Any = None, trust_env: bool = True
+) -> RequestsTransport:
+    """On a session with these options, as its user would set them."""
+    session = requests.Session()
+    session.verify, session.cert, session.trust_env = verify, client_cert, trust_env
+    if proxy is not None:
+        session.proxies = {"http": proxy, "https": proxy}
+    return RequestsTransport(session)
+
+
+class OnAiohttp(AiohttpTransport):
+    """The same on aiohttp, made on its event loop; the session is closed with it."""
+
+    def __init__(
+        self, verify: Any = True, client_cert: Any = None, proxy: Any = None, trust_env: bool = True
+    ) -> None:
+        context: Any = verify
+        if not isinstance(verify, (bool, ssl.SSLContext)):
+            context = ssl.create_default_context(cafile=verify)
+        if client_cert is not None:
+            context.load_cert_chain(*client_cert)
+        connector = aiohttp.TCPConnector(ssl=context)
+        session = aiohttp.ClientSession(connector=connector, proxy=proxy, trust_env=trust_env)
+        super().__init__(session)
+        self._owns_session = True
 
 
 def _plainly(call: Call, *args: Any) -> Any:
@@ -67,11 +99,15 @@ class Driven:
 
 @dataclass(frozen=True)
 class Runner:
-    """`make` makes the transport; `backend` is the event loop it needs, `None` for threads."""
+    """`make` makes the transport; `backend` is the event loop it needs, `None` for threads.
+
+    `on_session` makes one with options of the network, where these are a session's.
+    """
 
     name: str
     make: Callable[..., Any]
     backend: Optional[str] = None
+    on_session: Optional[Callable[..., Any]] = None
 
     def __str__(self) -> str:
         return self.name
@@ -87,25 +123,34 @@ class Runner:
         if check in declared:
             pytest.skip(f"{check}: {declared[check]}")
 
+    def made(self, *args: Any, **options: Any) -> Any:
+        return (self.on_session if options and self.on_session else self.make)(*args, **options)
+
     @contextlib.contextmanager
     def __call__(self, *args: Any, **options: Any) -> Iterator[Driven]:
-        made = self.make(*args, **options)
         with contextlib.ExitStack() as stack:
             call: Call = _plainly
             if self.backend is not None:
                 call = stack.enter_context(start_blocking_portal(self.backend)).call
+            made = call(partial(self.made, *args, **options))
             stack.callback(call, made.close)
             yield Driven(call, made)
 
 
-SYNC = (Runner("sockets", SocketTransport), Runner("requests", RequestsTransport))
+SYNC = (
+    Runner("sockets", SocketTransport),
+    Runner("requests", RequestsTransport, on_session=on_requests),
+)
 ASYNC = (
-    Runner("aiohttp", AiohttpTransport, "asyncio"),
+    Runner("aiohttp", AiohttpTransport, "asyncio", OnAiohttp),
     Runner("anyio-asyncio", AnyioTransport, "asyncio"),
     Runner("anyio-trio", AnyioTransport, "trio"),
 )
 RUNNERS: Dict[str, Runner] = {runner.name: runner for runner in (*SYNC, *ASYNC)}
 """Every transport of ours that needs a network."""
+
+OURS = tuple(runner for runner in RUNNERS.values() if runner.on_session is None)
+"""Those that take options of the network themselves."""
 
 IN_MEMORY = (
     Runner("memory", MemoryTransport),

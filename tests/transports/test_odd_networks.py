@@ -52,7 +52,7 @@ async def _all(stream: Any) -> List[Any]:
 @pytest.fixture(params=RUNNERS.values(), ids=str)
 def ask(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """Asks a client on this transport, once; the result."""
-    make, backend = request.param.make, request.param.backend
+    make, backend = request.param.made, request.param.backend
 
     def run(base_url: str, what: Ask = get, **options: Any) -> Any:
         settings: Any = {"base_url": base_url, "timeout": 10.0, "max_retries": 0}

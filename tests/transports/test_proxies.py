@@ -16,10 +16,10 @@ import requests
 from flowmaestro import FlowMaestroClient, FlowMaestroError, ServerError
 from flowmaestro_core.http.messages import Headers, Phase, Request
 from flowmaestro_core.http.scrub import SecretScrubber
-from flowmaestro_transports import RequestsTransport
+from flowmaestro_transports import RequestsTransport, SocketTransport
 from flowmaestro_transports.contract import secrets_of
 from flowmaestro_transports.http11.proxies import Proxies, Proxy
-from tests.harness.runners import Runner, fails, get, post
+from tests.harness.runners import OURS, Runner, fails, get, post
 from tests.harness.transports.real_proxy import proxy as proxying
 
 AUTHORIZATION = "Basic dXNlcjpwYSBzcw=="  # of user:pa ss
@@ -203,6 +203,13 @@ def hosts(proxies: Proxies) -> List[Optional[str]]:
     return [proxy and proxy.host for proxy in found]
 
 
+@pytest.fixture(params=OURS, ids=str)
+def runner(request: pytest.FixtureRequest) -> Runner:
+    """Each transport that takes these options itself."""
+    made: Runner = request.param
+    return made
+
+
 @pytest.fixture
 def way(scripted: Any) -> Iterator[Any]:
     """A proxy; `way.with_user` is its URL with credentials."""
@@ -237,25 +244,6 @@ def authority_of(server: Any) -> str:
     return f"127.0.0.1:{server.port}"
 
 
-def _needs_tls_within_tls(runner: Runner, scheme: str) -> None:
-    if runner.name == "aiohttp" and scheme == "https" and sys.version_info < (3, 11):
-        pytest.skip("refused: test_tls_within_tls_is_refused_where_asyncio_lacks_it")
-
-
-@pytest.mark.skipif(sys.version_info >= (3, 11), reason="asyncio has TLS within TLS")
-def test_tls_within_tls_is_refused_where_asyncio_lacks_it(
-    runner: Runner, tls_way: Any, secure: Any, ca_file: str
-) -> None:
-    if runner.name != "aiohttp":
-        pytest.skip("brings its own TLS")
-    with (
-        runner(proxy=tls_way.with_user, verify=ca_file) as transport,
-        fails(Phase.NOT_SENT, r"Python 3\.11"),
-    ):
-        transport.send(post(secure))
-    assert not tls_way.requests
-
-
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_plain_requests_are_forwarded(
     runner: Runner, way: Any, tls_way: Any, plain: Any, ca_file: str, scheme: str
@@ -283,7 +271,6 @@ def test_a_tunnel(
     runner: Runner, way: Any, tls_way: Any, secure: Any, ca_file: str, scheme: str
 ) -> None:
     """The proxy sees its own credentials and where to; the origin all the rest."""
-    _needs_tls_within_tls(runner, scheme)
     by = tls_way if scheme == "https" else way
     big = b"x" * 1_000_000
     with runner(proxy=by.with_user, verify=ca_file) as transport:
@@ -318,7 +305,6 @@ def test_a_quiet_stream_through_a_tunnel(
     scheme: str,
 ) -> None:
     runner.needs("quiet-body")
-    _needs_tls_within_tls(runner, scheme)
     left = threading.Event()
 
     def handler(peer: Any) -> None:
@@ -371,7 +357,6 @@ def test_what_goes_wrong_behind_a_proxy(
         peer.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
         socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)
 
-    _needs_tls_within_tls(runner, scheme)
     by = tls_way if scheme == "https" else way
     with runner(proxy=by.url, verify=ca_file) as transport:
         with scripted.ScriptedServer(cutting, tls=server_tls) as server:
@@ -452,9 +437,6 @@ def test_socks_is_refused(runner: Runner) -> None:
     ids=["407", "502", "garbage", "cut", "closed"],
 )
 def test_no_tunnel_is_not_sent(runner: Runner, scripted: Any, answer: bytes, text: str) -> None:
-    if not answer.startswith(b"HTTP/1.1 ") or not answer.endswith(b"\r\n\r\n"):
-        runner.needs("reset-in-the-handshake")
-
     def handler(peer: Any) -> None:
         peer.read_request()
         peer.send(answer)
@@ -472,8 +454,6 @@ def test_no_tunnel_is_not_sent(runner: Runner, scripted: Any, answer: bytes, tex
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX-", b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_a_silent_proxy_is_not_sent(runner: Runner, scripted: Any, said: bytes) -> None:
-    runner.needs("handshake-timeout")
-
     def handler(peer: Any) -> None:
         peer.read_request()
         peer.send(said)
@@ -537,7 +517,6 @@ def test_no_proxy_there(runner: Runner) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_must_prove_who_it_is(runner: Runner, tls_way: Any, scheme: str) -> None:
-    _needs_tls_within_tls(runner, scheme)
     refused = fails(Phase.NOT_SENT, r"(?i)certificate.*\(verify= says")
     with runner(proxy=tls_way.with_user) as transport, refused as caught:
         transport.send(Request("GET", f"{scheme}://origin.example/", Headers()))
@@ -557,7 +536,7 @@ def test_an_error_page_of_a_proxy_is_a_reply(runner: Runner, scripted: Any) -> N
     with scripted.ScriptedServer(handler) as server, runner(proxy=server.url) as transport:
         response = transport.send(Request("GET", "http://origin.example/", Headers()))
         assert (response.status, response.body) == (502, b"<html>no route</html>")
-        made = RequestsTransport(proxy=server.url)
+        made = SocketTransport(proxy=server.url)
         with (
             FlowMaestroClient(
                 "k", base_url="http://origin.example", transport=made, max_retries=0

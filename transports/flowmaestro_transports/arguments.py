@@ -22,14 +22,8 @@ def network_options(
     return tls, Proxies(proxy, trust_env=trust_env)
 
 
-def check_session(session: object, kind: type, max_connections: int, *others: object) -> None:
-    """Check a session of this `kind`. Raises what the constructor of its transport raises.
-
-    `others` are `verify`, `client_cert`, `proxy` and `trust_env`, which it has itself.
-    """
-    check_count("max_connections", max_connections)
+def check_session(session: object, kind: type) -> None:
+    """Raise `TypeError`, naming the argument, for a session that is not of this `kind`."""
     if not isinstance(session, kind):
         expected = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
         raise TypeError(f"session must be an instance of {expected}, not {type(session).__name__}")
-    if others != (True, None, None, True):
-        raise ValueError("verify, client_cert, proxy and trust_env belong to the session")

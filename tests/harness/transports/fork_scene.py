@@ -18,24 +18,13 @@ from typing import Any, Callable, List
 import anyio
 
 from flowmaestro_core.http.messages import Headers, Request, TransportFailure
-
-
-def awaiting(runner: str) -> Any:
-    if runner == "aiohttp":
-        from flowmaestro_transports.aiohttp.transport import AiohttpTransport
-
-        return AiohttpTransport()
-    from flowmaestro_transports.anyio.transport import AnyioTransport
-
-    return AnyioTransport()
+from flowmaestro_transports import AnyioTransport, RequestsTransport, SocketTransport
 
 
 class Blocking:
     """A sync transport as an awaiting one."""
 
     def __init__(self, runner: str) -> None:
-        from flowmaestro_transports import RequestsTransport, SocketTransport
-
         self._transport: Any = RequestsTransport() if runner == "requests" else SocketTransport()
 
     async def send(self, request: Request, timeout: float) -> Any:
@@ -80,7 +69,7 @@ def family_of_one_loop(runner: str, use: str, get: Get) -> None:
 
 
 async def begin(runner: str, get: Get) -> List[Any]:
-    transport = Blocking(runner) if runner in ("requests", "sockets") else awaiting(runner)
+    transport = Blocking(runner) if runner in ("requests", "sockets") else AnyioTransport()
     body = await transport.open(get("/stream"), 5)
     assert await body.read(5) == b"one"
     assert (await transport.send(get("/parent"), 5)).body == b"connection 1"

@@ -28,7 +28,7 @@ from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
 from flowmaestro.testing.conformance.site import loopback_site
 from flowmaestro.testing.conformance.suite import all_checks
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportFailure
-from flowmaestro_transports import AnyioTransport, RequestsTransport
+from flowmaestro_transports import AnyioTransport, RequestsTransport, SocketTransport
 from tests.harness.testing.broken_transports import (
     CHECKS,
     HurriedSyncRunner,
@@ -55,7 +55,7 @@ class TestWhatIsNotOffered:
         for name in ("an-authority-of-the-user-s-is-accepted", "a-wrong-host-is-refused"):
             assert not_offered(lambda: RequestsTransport(), name).startswith("verify=: nobody can")
         assert "client_cert=: " in not_offered(
-            lambda verify: RequestsTransport(verify=verify), "a-client-certificate-is-presented"
+            lambda verify: SocketTransport(verify=verify), "a-client-certificate-is-presented"
         )
 
     def test_an_option_that_is_declined(self) -> None:

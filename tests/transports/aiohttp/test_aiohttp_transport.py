@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import gzip
 import threading
 from contextlib import asynccontextmanager
@@ -227,35 +226,6 @@ async def test_cancelling_a_read_loses_nothing(scripted: Any) -> None:
         assert await body.read(5.0) == b"hello"
 
 
-@on_asyncio
-async def test_a_close_that_was_cancelled_can_be_repeated(scripted: Any, server_tls: Any) -> None:
-    """Over TLS, closing takes its time: a peer may never say goodbye."""
-    let_on = threading.Event()
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(scripted.reply(b"ok"))
-        let_on.wait(5.0)
-        peer.wait_closed()
-
-    with scripted.ScriptedServer(handler, tls=server_tls) as server:
-        made = AiohttpTransport(verify=False)
-        await made.send(get(server.url), 5.0)
-        await made.open(get(server.url), 5.0)
-        closing = asyncio.ensure_future(made.close())
-        await asyncio.sleep(0)
-        closing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await closing
-        let_on.set()
-        await made.close()
-        for _ in range(100):
-            if not server.open_connections:
-                break
-            await asyncio.sleep(0.05)
-        assert not server.open_connections
-
-
 # A session of the caller's
 
 
@@ -304,109 +274,25 @@ async def test_the_session_adds_nothing(scripted: Any) -> None:
 # Event loops
 
 
-def test_one_event_loop_after_another(scripted: Any) -> None:
-    made = AiohttpTransport()
-
-    async def call(url: str) -> None:
-        assert (await made.send(post(url, b"hello"), 5.0)).body == b"hello"
-        body = await made.open(post(url, b"hello"), 5.0)
-        assert await body.read(5.0) == b"hello"
-        await body.close()
-
-    with scripted.ScriptedServer(scripted.echo) as server:
-        for _ in range(3):
-            asyncio.run(call(server.url))
-        assert server.connections == 6
-        asyncio.run(made.close())
-
-
-def test_a_loop_that_is_shut_down_late_closes_nothing_of_the_next(scripted: Any) -> None:
-    more = threading.Event()
-
-    def handler(peer: Any) -> None:
-        if peer.read_request().method == "POST":
-            peer.send(scripted.reply(b"ok"))
-        else:
-            peer.send(HEAD_CHUNKED + b"2\r\nhe\r\n")
-            assert more.wait(10)
-            peer.send(b"3\r\nllo\r\n0\r\n\r\n")
-        peer.wait_closed()
-
-    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
-    with scripted.ScriptedServer(handler) as server:
-        made = AiohttpTransport()
-        first.run_until_complete(made.send(post(server.url), 5.0))
-        body = second.run_until_complete(made.open(get(server.url), 5.0))
-        assert second.run_until_complete(body.read(5.0)) == b"he"
-        first.run_until_complete(first.shutdown_asyncgens())
-        first.close()
-        more.set()
-        assert second.run_until_complete(body.read(5.0)) == b"llo"
-        second.run_until_complete(made.close())
-        second.run_until_complete(second.shutdown_asyncgens())
-        second.close()
-
-
-def test_a_loop_closed_in_bad_order_is_left_alone(scripted: Any) -> None:
-    made = AiohttpTransport()
-    refused = AiohttpTransport()
-
-    async def call(transport: AiohttpTransport, url: str) -> None:
-        await transport.send(post(url), 5.0)
-
-    handler = scripts(scripted.reply(headers=[("Connection", "close")]))
-    with scripted.ScriptedServer(handler) as server:
-        loop = asyncio.new_event_loop()
-        loop.run_until_complete(call(made, server.url))
-        loop.run_until_complete(asyncio.sleep(0.05))
-        loop.close()
-        asyncio.run(call(made, server.url))
-        asyncio.run(made.close())
-        asyncio.run(refused.close())
-
-
-def test_a_loop_that_stands_still_is_left_alone(scripted: Any) -> None:
-    made = AiohttpTransport()
-    loops = [asyncio.new_event_loop() for _ in range(3)]
-    with scripted.ScriptedServer(scripted.echo) as server:
-        for loop in loops:
-            reply = loop.run_until_complete(made.send(post(server.url), 5.0))
-            assert reply.status == 200
-        loops[-1].run_until_complete(made.close())
-        for loop in loops:
-            loop.run_until_complete(asyncio.sleep(0))  # what had been asked of it is done now
-            loop.close()
-
-
-def test_dropped_without_close_it_ends_with_its_loop(scripted: Any) -> None:
-    async def call(url: str) -> None:
-        made = AiohttpTransport()
-        await made.send(post(url), 5.0)
-
-    with (
-        scripted.ScriptedServer(scripted.echo) as server,
-        pytest.warns(ResourceWarning, match="unclosed .*AiohttpTransport"),
-    ):
-        asyncio.run(call(server.url))
-    gc.collect()
-
-
-def test_two_running_loops_are_refused(scripted: Any) -> None:
+def test_it_belongs_to_the_event_loop_of_its_first_call(scripted: Any) -> None:
     made = AiohttpTransport()
 
     async def first(url: str) -> None:
         await made.send(post(url), 5.0)
-        outcome = await asyncio.get_running_loop().run_in_executor(None, second, url)
-        assert "another event loop" in outcome
+        for use in (made.send(post(url), 5.0), made.open(post(url), 5.0), made.sleep(0)):
+            outcome = await asyncio.get_running_loop().run_in_executor(None, elsewhere, use)
+            assert "another event loop" in outcome
+        assert (await made.send(post(url), 5.0)).status == 200
         await made.close()
 
-    def second(url: str) -> str:
+    def elsewhere(use: Any) -> str:
         with pytest.raises(RuntimeError) as caught:
-            asyncio.run(made.send(post(url), 5.0))
+            asyncio.run(use)
         return str(caught.value)
 
     with scripted.ScriptedServer(scripted.echo) as server:
         asyncio.run(first(server.url))
+    assert server.connections == 1
 
 
 def test_without_asyncio_it_says_so() -> None:
@@ -418,20 +304,3 @@ def test_without_asyncio_it_says_so() -> None:
         await made.close()
 
     trio.run(call)
-
-
-@pytest.mark.parametrize(
-    "option",
-    [{"verify": False}, {"client_cert": "me.pem"}, {"trust_env": False}, {"proxy": "http://p"}],
-    ids=lambda option: next(iter(option)),
-)
-@on_asyncio
-async def test_what_belongs_to_a_session(option: Any) -> None:
-    async with aiohttp.ClientSession() as session:
-        with pytest.raises(ValueError, match="belong to the session"):
-            AiohttpTransport(session, **option)
-
-
-def test_bad_options() -> None:
-    with pytest.raises(ValueError, match="max_connections"):
-        AiohttpTransport(max_connections=0)

@@ -22,8 +22,6 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
     [
         ("sockets", "two"),
         ("requests", "two"),
-        ("aiohttp", "two"),
-        ("aiohttp", "one"),
         ("asyncio", "two"),
         ("asyncio", "one"),
         ("trio", "two"),

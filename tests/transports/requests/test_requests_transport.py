@@ -34,8 +34,8 @@ def post(url: str, body: bytes = b"{}") -> Request:
 
 
 @contextmanager
-def transport(session: Optional[requests.Session] = None, **options: Any) -> Iterator[Any]:
-    made = RequestsTransport(session, **options)
+def transport(session: Optional[requests.Session] = None) -> Iterator[Any]:
+    made = RequestsTransport(session)
     try:
         yield made
     finally:
@@ -78,16 +78,11 @@ def test_the_request_goes_out_as_it_is(scripted: Any) -> None:
     ]
 
 
-def test_a_connection_is_kept_until_it_was_idle_for_long(
-    scripted: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_is_kept(scripted: Any) -> None:
     with scripted.ScriptedServer(scripted.echo) as server, transport() as made:
         for number in range(5):
             assert made.send(post(server.url, b"%d" % number), 5.0).body == b"%d" % number
         assert server.connections == 1
-        monkeypatch.setattr("flowmaestro_transports.requests.sessions.IDLE_SECONDS", 0.0)
-        made.send(get(server.url), 5.0)
-        assert server.connections == 2
 
 
 def test_a_finished_stream_gives_its_connection_back(scripted: Any) -> None:
@@ -164,7 +159,7 @@ def test_a_failed_call_leaves_nothing_to_the_next(scripted: Any) -> None:
         else:
             peer.send(scripted.reply(b"ok", headers=[("Connection", "close")]))
 
-    with scripted.ScriptedServer(handler) as server, transport(max_connections=1) as made:
+    with scripted.ScriptedServer(handler) as server, transport() as made:
         for _ in range(3):
             with fails(Phase.REPLY_BROKEN, timed_out=True):
                 made.send(get(server.url), 1.0)
@@ -312,11 +307,13 @@ def test_a_broken_reply_of_an_adapter_without_a_socket(session: requests.Session
             body.read(1.0)
 
 
-def test_a_refusal_says_by_which_proxy_but_not_who_goes_there(session: requests.Session) -> None:
+def test_a_refusal_says_that_it_is_the_proxys_but_not_who_goes_there(
+    session: requests.Session,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     session.proxies = {"http": f"http://user:secret@127.0.0.1:{port}"}
-    with transport(session) as made, fails(Phase.NOT_SENT, f"http://127.0.0.1:{port}") as caught:
+    with transport(session) as made, fails(Phase.NOT_SENT, "cannot connect by the proxy") as caught:
         made.send(get("http://x.example"), 5.0)
     assert "secret" not in str(caught.value)
 
@@ -325,20 +322,5 @@ def test_a_stream_is_read_by_one_thread_and_closed_by_another(scripted: Any) -> 
     with scripted.ScriptedServer(scripts(HEAD_CHUNKED)) as server, transport() as made:
         body = made.open(get(server.url), 5.0)
         threading.Timer(0.1, body.close).start()
-        with fails(Phase.REPLY_BROKEN, "the stream was closed"):
+        with fails(Phase.REPLY_BROKEN, "closed by this side"):
             body.read(float("inf"))
-
-
-@pytest.mark.parametrize(
-    "option",
-    [{"verify": False}, {"client_cert": "me.pem"}, {"trust_env": False}, {"proxy": "http://p"}],
-    ids=lambda option: next(iter(option)),
-)
-def test_what_belongs_to_a_session(session: requests.Session, option: Any) -> None:
-    with pytest.raises(ValueError, match="belong to the session"):
-        RequestsTransport(session, **option)
-
-
-def test_bad_options() -> None:
-    with pytest.raises(ValueError, match="max_connections"):
-        RequestsTransport(max_connections=0)

@@ -9,28 +9,24 @@ import aiohttp
 
 from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
 from flowmaestro_transports.aiohttp.failure import ERRORS, failure_of
-from flowmaestro_transports.aiohttp.limits import Attempt, timeout_at
+from flowmaestro_transports.aiohttp.limits import Limits, timeout_at
 from flowmaestro_transports.driving.fork_guard import ForkGuard, of_the_parent
 from flowmaestro_transports.http11.content_coding import ContentDecoder
-
-_CLOSED = "the stream was closed"
+from flowmaestro_transports.http11.failures import closed
 
 
 class Body:
-    """A reply whose body is still open.
-
-    `limit` is the most bytes that it may have, inflated; it belongs to `process`.
-    """
+    """A reply whose body is still open. `limit` is the most bytes that it may have, inflated."""
 
     __slots__ = (
         *("__weakref__", "_closed", "_coding", "_process", "_response"),
         *("headers", "status"),
     )
 
-    def __init__(self, response: aiohttp.ClientResponse, limit: int, process: ForkGuard) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, limit: int) -> None:
         self.status = response.status
         self._response = response
-        self._process = process
+        self._process = ForkGuard()
         self._closed = False
         given = Headers(
             [(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.raw_headers]
@@ -60,14 +56,14 @@ class Body:
                 # Giving up the wait loses no bytes; those of a busy event loop came just before.
                 return self._arrived() or None
         except ERRORS as error:
-            failure = failure_of(error, connecting=False, head_came=True)
+            failure = failure_of(error, head_came=True)
         raise self._failed(failure)
 
-    async def read_whole(self, attempt: Attempt) -> bytes:
+    async def read_whole(self, limits: Limits) -> bytes:
         """The rest of the body. Raises what aiohttp does, and `ValueError`."""
         content = bytearray()
         while True:
-            attempt.received()
+            limits.received()
             piece = await self._next()
             if not piece:
                 return bytes(content)
@@ -82,10 +78,6 @@ class Body:
         self._closed = True
         if not self._process.forked:
             self._response.close()
-
-    def leave_to_parent(self) -> None:
-        """In a child, whose sockets lead nowhere any more: have aiohttp forget it."""
-        self._response.close()
 
     def _arrived(self) -> bytes:
         arrived = self._response.content.read_nowait()
@@ -115,10 +107,10 @@ class Body:
         if self._process.forked:
             raise of_the_parent()
         if self._closed:
-            raise TransportFailure(Phase.REPLY_BROKEN, _CLOSED)
+            raise closed(Phase.REPLY_BROKEN)
 
     def _failed(self, failure: TransportFailure) -> TransportFailure:
         if self._closed:
-            return TransportFailure(Phase.REPLY_BROKEN, _CLOSED)
+            return closed(Phase.REPLY_BROKEN)
         self.release()
         return failure

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import io
 from functools import partial
-from typing import Any, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import List, Mapping, Optional, Union
 
 import aiohttp
 from yarl import URL
 
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_transports.aiohttp.failure import LostError
-from flowmaestro_transports.aiohttp.limits import Attempt
+from flowmaestro_transports.aiohttp.limits import Limits
 
 _LONGEST_LINE = 64 * 1024
 """Bytes that one line in the head of a reply may have."""
@@ -27,18 +27,8 @@ _LARGE_BODY = 2**20
 """Bytes of a request beyond which aiohttp warns that one write of them blocks the event loop."""
 
 
-class Route(NamedTuple):
-    """What requests to one origin need besides: header fields, and options of aiohttp."""
-
-    fields: List[Tuple[str, str]]
-    options: Mapping[str, Any]
-
-
-NO_ROUTE = Route([], {})
-
-
 async def head_of(
-    session: aiohttp.ClientSession, request: Request, route: Route, attempt: Attempt
+    session: aiohttp.ClientSession, request: Request, limits: Limits
 ) -> aiohttp.ClientResponse:
     """Send a request, and give the reply once its head is there. Raises what aiohttp does."""
     given = request.headers
@@ -47,17 +37,15 @@ async def head_of(
         URL(request.url, encoded=True),
         data=_sendable(request.body),
         # beside this one, aiohttp would refuse the credentials that the session has
-        headers=[pair for pair in given.pairs if pair[0].lower() != "authorization"] + route.fields,
+        headers=[pair for pair in given.pairs if pair[0].lower() != "authorization"],
         skip_auto_headers=_unwanted(request),
         allow_redirects=False,
         raise_for_status=False,
-        timeout=attempt.for_aiohttp,
-        trace_request_ctx=attempt,
+        timeout=limits.for_aiohttp,
         middlewares=(partial(_as_given, given, session.headers),),
         auto_decompress=False,  # ours is bounded
         max_line_size=_LONGEST_LINE,
         max_field_size=_LONGEST_LINE,
-        **route.options,
     )
 
 

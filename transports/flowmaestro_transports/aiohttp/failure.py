@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Optional
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
 
-from flowmaestro_core.http.messages import Phase, TransportClosedError, TransportFailure
+from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_transports.causes import caused
 
 ERRORS = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
@@ -19,6 +18,7 @@ _NOT_SENT = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientHttpProxyError,
     aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
     aiohttp.ServerTimeoutError,  # no limit but that for connecting is left to aiohttp
 )
 
@@ -34,23 +34,16 @@ class LostError(aiohttp.ClientConnectionError):
         self.lost = lost
 
 
-def failure_of(
-    error: BaseException, *, connecting: bool, head_came: bool, proxy: Optional[str] = None
-) -> TransportFailure:
-    """The failure that an `error` means for an attempt.
-
-    `connecting` says that there was no connection yet, `head_came` that the reply had begun.
-    `proxy` is the URL of the proxy on the way.
-    """
+def failure_of(error: BaseException, *, head_came: bool) -> TransportFailure:
+    """The failure that an `error` means. `head_came` says whether the reply had begun."""
     if isinstance(error, LostError):
         error = error.lost
     reason = reason_of(error)
     timed_out = isinstance(error, asyncio.TimeoutError)
-    if not head_came and (connecting or _is_not_sent(error)):
-        phase, late = Phase.NOT_SENT, "not connected in time"
-        what = reason if proxy is None else f"proxy {proxy}: {reason}"
-    elif head_came:
+    if head_came:
         phase, late, what = Phase.REPLY_BROKEN, "the reply did not end in time", reason
+    elif _is_not_sent(error):
+        phase, late, what = Phase.NOT_SENT, "not connected in time", reason
     elif not timed_out and _is_of_the_head(error):
         phase, late, what = Phase.REPLY_BROKEN, "", f"the head of the reply is broken: {reason}"
     else:
@@ -60,15 +53,6 @@ def failure_of(
     untrusted = isinstance(error, aiohttp.ClientConnectorCertificateError)
     failure = TransportFailure(phase, message, timed_out=timed_out, permanent=untrusted)
     return caused(failure, error, reason)
-
-
-def closed(*, connecting: bool, head_came: bool) -> Exception:
-    """The failure of an attempt whose transport was closed meanwhile, as from `failure_of`."""
-    if connecting:
-        return TransportClosedError()
-    if head_came:
-        return TransportFailure(Phase.REPLY_BROKEN, "the reply broke off: closed by this side")
-    return TransportFailure(Phase.MAYBE_PROCESSED, "no reply came: closed by this side")
 
 
 def _is_not_sent(error: BaseException) -> bool:
@@ -85,7 +69,7 @@ def _is_of_the_head(error: BaseException) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """What happened, in one line, without the URL's query or any header's value."""
-    if isinstance(error, aiohttp.InvalidURL):
+    if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         return "the URL is not valid"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"no tunnel: {error.status} {error.message}"

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 import weakref
-from typing import Any, ClassVar, Mapping, Optional, Set, Tuple
+from typing import Any, ClassVar, Mapping, Optional, Set
 
 import aiohttp
 
@@ -18,38 +18,32 @@ from flowmaestro_core.http.messages import (
     TransportFailure,
 )
 from flowmaestro_transports.aiohttp.body import Body
-from flowmaestro_transports.aiohttp.exchange import NO_ROUTE, Route, head_of
-from flowmaestro_transports.aiohttp.failure import ERRORS, closed, failure_of
-from flowmaestro_transports.aiohttp.limits import Attempt, timeout_at
-from flowmaestro_transports.aiohttp.sessions import OwnSessions
-from flowmaestro_transports.arguments import check_session, network_options
+from flowmaestro_transports.aiohttp.exchange import head_of
+from flowmaestro_transports.aiohttp.failure import ERRORS, failure_of
+from flowmaestro_transports.aiohttp.limits import Limits, timeout_at
+from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import AsyncOpenResponse
-from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable, warn_unclosed
+from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.http11.content_coding import MAX_BODY
-from flowmaestro_transports.http11.tls import ClientCert, Verify
+from flowmaestro_transports.http11.failures import closed
 
 
 class AiohttpTransport(NotPicklable):
-    """An `AsyncTransport` on aiohttp, for asyncio. Elsewhere its calls raise `RuntimeError`.
+    """An `AsyncTransport` on an `aiohttp.ClientSession`, for asyncio.
 
-    With a `session`, its connector, proxy and trace configs are used; its headers, cookies, auth
-    and middlewares are not. It is never closed, and its connector bounds calls and streams alike.
+    The session's connector, proxy and trace configs are used; its headers, cookies, auth and
+    middlewares are not. It is never closed, and its connector bounds calls and streams alike.
+    Without a `session`, the first call makes one, with the defaults of aiohttp but for three:
+    proxies of the environment count, any number of connections may be open, and cookies are not
+    kept. That one is closed with the transport.
 
-    Without one, it keeps connections of its own, made with the first call. At most
-    `max_connections` calls are on their way at once, and others wait within their own time
-    limits; a body that `open` has returned does not count. `verify` and `client_cert` are what
-    `tls_context` takes: whom to trust, and what to show. `proxy` is the URL of a proxy for every
-    call, `http://user:password@host:3128` or `https://...`; without it, the environment names the
-    proxies, as `Proxies` says. With `trust_env=False` nothing of the environment counts, for
-    certificates either. Used from one event loop after another, it makes new connections; from
-    two that run at once, it raises `RuntimeError`.
+    It belongs to the event loop of its first call, as the session does. Calls on another one, a
+    child's after `os.fork` for example, raise `RuntimeError`; so do calls outside of asyncio.
 
     The `head` of a `Timeout` is counted from when its `connect` would run out. What else it falls
     short of, `falls_short` says.
 
-    Raises `ValueError` for a `max_connections` below 1, and for a `verify`, `client_cert`,
-    `trust_env` or `proxy` beside a session, which has its own; `TypeError` for a `session` or
-    `max_connections` of another type; and what `tls_context` and `Proxies` raise.
+    Raises `TypeError` for a `session` of another type.
     """
 
     falls_short: ClassVar[Mapping[str, str]] = {
@@ -61,28 +55,14 @@ class AiohttpTransport(NotPicklable):
     }
     """Checks of the conformance kit that it does not pass, and what that means to users."""
 
-    def __init__(
-        self,
-        session: Optional[aiohttp.ClientSession] = None,
-        *,
-        verify: Verify = True,
-        client_cert: Optional[ClientCert] = None,
-        proxy: Optional[str] = None,
-        trust_env: bool = True,
-        max_connections: int = 100,
-    ) -> None:
-        self._own: Optional[OwnSessions] = None
-        self.secrets: Tuple[str, ...] = ()
-        """What it sends to its proxies, which nobody is to see."""
-        if session is None:
-            tls, proxies = network_options(verify, client_cert, proxy, trust_env, max_connections)
-            self.secrets = proxies.secrets
-            self._own = OwnSessions(tls(), proxies, max_connections)
-        else:
-            others = verify, client_cert, proxy, trust_env
-            check_session(session, aiohttp.ClientSession, max_connections, *others)
-        self._callers_session = session
-        self._settle()
+    def __init__(self, session: Optional[aiohttp.ClientSession] = None) -> None:
+        if session is not None:
+            check_session(session, aiohttp.ClientSession)
+        self._session = session
+        self._owns_session = session is None
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._bodies: weakref.WeakSet[Body] = weakref.WeakSet()
+        self._pauses: Set[asyncio.Future[None]] = set()
         self._closed = False
 
     async def send(self, request: Request, timeout: float) -> Response:
@@ -97,117 +77,88 @@ class AiohttpTransport(NotPicklable):
 
     async def sleep(self, seconds: float) -> None:
         """As `AsyncTransport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
-        self._refuse_if_closed()
-        loop = _running_loop()
-        pause: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(seconds, _end, pause)
+        pause: asyncio.Future[None] = self._home().create_future()
         self._pauses.add(pause)
         try:
-            await pause
+            await asyncio.wait((pause,), timeout=seconds)
         finally:
-            timer.cancel()
             self._pauses.discard(pause)
-        self._refuse_if_closed()
+        if self._closed:
+            raise TransportClosedError
 
     def now(self) -> float:
         """As `AsyncTransport.now`."""
         return time.monotonic()
 
     async def close(self) -> None:
-        """As `AsyncTransport.close`: every call, read and pause wakes.
+        """As `AsyncTransport.close`: every read of a body and every pause wakes.
 
-        A session of the caller's stays open. A close that was cancelled can be repeated.
+        So does every call on a session of its own, once it is connected. A close that was
+        cancelled can be repeated.
         """
-        self._settle_if_forked()
         self._closed = True
-        for attempt in self._attempts:
-            attempt.cut()
+        if self._loop is not None:
+            self._home()
         for pause in self._pauses:
-            if pause.get_loop() is asyncio.get_running_loop():
-                _end(pause)
-        for body in list(self._bodies if self._own is None else self._own.bodies):
+            if not pause.done():
+                pause.set_result(None)
+        for body in list(self._bodies):
             body.release()
-        if self._own is not None:
-            await self._own.close()
+        if self._owns_session and self._session is not None:
+            await self._session.close()
 
-    def __del__(self) -> None:
-        own = getattr(self, "_own", None)
-        if own is not None and own.holds_connections and not self._process.forked:
-            warn_unclosed(self)  # the loop that they belong to closes them
-
-    def _settle(self) -> None:
-        self._bodies: weakref.WeakSet[Body] = weakref.WeakSet()
-        self._attempts: Set[Attempt] = set()
-        self._pauses: Set[asyncio.Future[None]] = set()
-        self._process = ForkGuard()
-
-    def _settle_if_forked(self) -> None:
-        if self._process.forked:
-            if self._own is not None:
-                self._own.leave_to_parent()
-            self._settle()
-
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise TransportClosedError
+    def _home(self) -> asyncio.AbstractEventLoop:
+        """The event loop that runs, if it is the one that this transport belongs to."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "AiohttpTransport runs on asyncio, and no asyncio event loop is running; "
+                "AnyioTransport runs on trio, too"
+            ) from None
+        if self._loop not in (None, loop):
+            raise RuntimeError(
+                "this transport belongs to another event loop, that of its first call: make one "
+                "for each"
+            )
+        self._loop = loop
+        return loop
 
     async def _attempt(self, request: Request, timeout: float, *, whole: bool) -> Any:
         """The whole reply, or its body as soon as the head is there."""
-        loop = _running_loop()
-        self._refuse_if_closed()
-        self._settle_if_forked()
+        self._home()
+        if self._closed:
+            raise TransportClosedError
         if timeout <= 0:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
-        session: Any = self._callers_session
-        route = NO_ROUTE
-        if self._own is not None:
-            route = self._own.route(request.url)
-            session = await self._own.session(loop, for_calls=whole)
-            self._refuse_if_closed()  # meanwhile
-        attempt = Attempt(timeout, watched=self._own is not None)
-        self._attempts.add(attempt)
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=True,
+            )
+        limits = Limits(timeout)
         body = None
         try:
-            async with timeout_at(attempt.end) as attempt.timer:
-                attempt.begins()
-                response = await head_of(session, request, route, attempt)
-                body = Body(response, MAX_BODY if whole else sys.maxsize, self._process)
-                if not whole:
-                    if self._closed:  # at the very moment when the head came
-                        raise closed(connecting=False, head_came=True)
-                    bodies = self._bodies if self._own is None else self._own.bodies
-                    bodies.add(body)
-                    return body
-                content = await body.read_whole(attempt)
-                return Response(body.status, body.headers, content)
+            async with timeout_at(limits.end) as limits.timer:
+                limits.begins()
+                response = await head_of(self._session, request, limits)
+                body = Body(response, MAX_BODY if whole else sys.maxsize)
+                self._bodies.add(body)
+                if whole:
+                    content = await body.read_whole(limits)
+                    return Response(body.status, body.headers, content)
         except BaseException as error:
             if body is not None:
                 body.release()
-            if not isinstance(error, ERRORS) and not attempt.was_cut_by(error):
+            if not isinstance(error, ERRORS):
                 raise
-            failure = _failure(attempt, error, route, head_came=body is not None)
-        finally:
-            self._attempts.discard(attempt)
-        raise failure
-
-
-def _failure(attempt: Attempt, error: BaseException, route: Route, *, head_came: bool) -> Exception:
-    if attempt.cut_short:
-        return closed(connecting=attempt.connecting, head_came=head_came)
-    proxy = route.options.get("proxy")
-    return failure_of(error, connecting=attempt.connecting, head_came=head_came, proxy=proxy)
-
-
-def _end(pause: asyncio.Future[None]) -> None:
-    if not pause.done():
-        pause.set_result(None)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError(
-            "AiohttpTransport runs on asyncio, and no asyncio event loop is running; "
-            "AnyioTransport runs on trio, too"
-        ) from None
+            failure = failure_of(error, head_came=body is not None)
+        else:
+            if self._closed:  # at the very moment when the head came
+                body.release()
+                raise closed(Phase.REPLY_BROKEN)
+            return body
+        if self._closed and failure.phase is Phase.NOT_SENT:
+            raise TransportClosedError
+        raise closed(failure.phase) if self._closed else failure

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Iterable, NoReturn
+from typing import NoReturn
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
-
-if TYPE_CHECKING:
-    import socket
 
 
 class NotPicklable:
@@ -51,18 +48,6 @@ class ForkGuard:
     def forked(self) -> bool:
         """Whether this runs in a child that was forked off since."""
         return os.getpid() != self._pid
-
-
-def cut_off(sockets: Iterable[socket.socket]) -> None:
-    """In a child, have its copies of the parent's sockets lead nowhere.
-
-    For stacks that would say goodbye on them, or take them out of the selector of an event
-    loop, which the two processes share.
-    """
-    with open(os.devnull, "rb") as nowhere:
-        for sock in sockets:
-            if sock.fileno() >= 0:
-                os.dup2(nowhere.fileno(), sock.fileno(), inheritable=False)
 
 
 def of_the_parent() -> TransportFailure:

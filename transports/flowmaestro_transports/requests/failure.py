@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import http.client
-import re
 import socket
 import ssl
-from typing import Iterator, List, Optional
+from typing import Iterator, List
 
 import requests
 import urllib3.exceptions as urllib3_errors
@@ -36,24 +35,20 @@ _NOT_SENT = (
 )
 """No `ProxyError`: urllib3 calls so, too, what goes wrong long after a proxy was reached."""
 
-_USER = re.compile(r"//[^/@]*@")
-"""The user of a proxy, in its URL."""
-
 _NO_TUNNEL = "Tunnel connection failed"
 """How the message of http.client's plain `OSError` begins when a proxy refuses one."""
 
 
-def failure_before_head(error: BaseException, proxy: Optional[str] = None) -> TransportFailure:
+def failure_before_head(error: BaseException) -> TransportFailure:
     """The failure for an `error` that came in place of the head of a reply.
 
-    `proxy` is the URL of the proxy on the way, if there is one. What is not known to have happened
-    before the request was sent is *maybe processed*.
+    What is not known to have happened before the request was sent is *maybe processed*.
     """
     causes = list(_causes(error))
     timed_out = any(map(_is_time_limit, causes))
     reason = _reason(causes[-1])
     if _is_refused_here(error) or any(map(_is_not_sent, causes)):
-        by = f", by proxy {_USER.sub('//', proxy)}" if proxy else ""
+        by = " by the proxy" if any(map(_is_of_proxy, causes)) else ""
         phase, what = Phase.NOT_SENT, f"cannot connect{by}: {reason}"
         late = "not connected in time"
     elif any(map(_is_garbage, causes)):
@@ -100,6 +95,10 @@ def _is_time_limit(cause: BaseException) -> bool:
 
 def _is_refused_here(error: BaseException) -> bool:
     return isinstance(error, ValueError) and not isinstance(error, requests.RequestException)
+
+
+def _is_of_proxy(cause: BaseException) -> bool:
+    return isinstance(cause, (requests.exceptions.ProxyError, urllib3_errors.ProxyError))
 
 
 def _is_not_sent(cause: BaseException) -> bool:

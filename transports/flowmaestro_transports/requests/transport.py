@@ -7,16 +7,14 @@ prepared here, so nothing that a session would add takes the place of what the c
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
+import threading
 import time
 import weakref
-from functools import partial
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Set, Tuple, Union
+from typing import Any, ClassVar, Dict, List, Mapping, Optional
 
 import requests
 from requests.structures import CaseInsensitiveDict
-from requests.utils import select_proxy
 from urllib3.util import SKIP_HEADER
 from urllib3.util import Timeout as Urllib3Timeout
 
@@ -28,39 +26,29 @@ from flowmaestro_core.http.messages import (
     TransportFailure,
 )
 from flowmaestro_core.timeouts import Timeout
-from flowmaestro_transports.arguments import check_session, network_options
+from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import OpenResponse
-from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable, warn_unclosed
+from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
 from flowmaestro_transports.http11.content_coding import MAX_BODY
-from flowmaestro_transports.http11.tls import ClientCert, Verify
+from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.requests.body import LONGEST, Body
 from flowmaestro_transports.requests.failure import ERRORS, failure_before_head
-from flowmaestro_transports.requests.sessions import CallersSession, OwnSessions
-from flowmaestro_transports.requests.slots import Slot, Slots
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class RequestsTransport(NotPicklable):
-    """A `Transport` on requests. Safe to use from several threads.
+    """A `Transport` on a `requests.Session`. Safe to use from several threads.
 
-    With a `session`, its mounted adapters, response hooks, proxies, `verify` and `cert` are used;
-    its headers, cookies, auth and params are not. It is never closed. How many connections there
-    are is up to its adapters.
-
-    Without one, it has sessions of its own. At most `max_connections` calls are on their way at
-    once, and others wait within their own time limits; a body that `open` has returned does not
-    count. `verify` and `client_cert` are what `tls_context` takes: whom to trust, and what to
-    show. `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
-    `https://...`; without it, the environment names the proxies, as `Proxies` says. With
-    `trust_env=False` nothing of the environment counts, for certificates either.
+    The session's mounted adapters, response hooks, proxies, `verify` and `cert` are used; its
+    headers, cookies, auth and params are not. How many connections there are is up to its
+    adapters. It is never closed. Without a `session`, the transport makes one, with the defaults
+    of requests, and closes it; a child after `os.fork` makes another.
 
     It is not patient: a body that was quiet for as long as a read waits is lost. What else it
     falls short of, `falls_short` says.
 
-    Raises `ValueError` for a `max_connections` below 1, and for a `verify`, `client_cert`,
-    `trust_env` or `proxy` beside a session, which has its own; `TypeError` for a `session` or
-    `max_connections` of another type; and what `tls_context` and `Proxies` raise.
+    Raises `TypeError` for a `session` of another type.
     """
 
     patient = False
@@ -96,69 +84,34 @@ class RequestsTransport(NotPicklable):
     }
     """Checks of the conformance kit that it does not pass, and what that means to users."""
 
-    def __init__(
-        self,
-        session: Optional[requests.Session] = None,
-        *,
-        verify: Verify = True,
-        client_cert: Optional[ClientCert] = None,
-        proxy: Optional[str] = None,
-        trust_env: bool = True,
-        max_connections: int = 100,
-    ) -> None:
-        self._make_sessions: Callable[[], Union[CallersSession, OwnSessions]]
-        self.secrets: Tuple[str, ...] = ()
-        """What it sends to its proxies, which nobody is to see."""
-        if session is None:
-            tls, proxies = network_options(verify, client_cert, proxy, trust_env, max_connections)
-            self.secrets = proxies.secrets
-            self._make_sessions = partial(OwnSessions, tls(), proxies, max_connections)
-        else:
-            others = verify, client_cert, proxy, trust_env
-            check_session(session, requests.Session, max_connections, *others)
-            self._make_sessions = partial(CallersSession, session)
-        self._max_connections = sys.maxsize if session is not None else max_connections
+    def __init__(self, session: Optional[requests.Session] = None) -> None:
+        if session is not None:
+            check_session(session, requests.Session)
+        self._callers_session = session
+        self._closing = threading.Event()
         self._settle()
-        self._closed = False
 
     def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`. A body of more than 64 MiB is a failure (*reply broken*)."""
-        limits = _Limits(timeout)
-        self._refuse_if_closed()
-        slot = self._slots.take(limits.connect_deadline)
-        if slot is None:
-            self._refuse_if_closed()
-            raise TransportFailure(
-                Phase.NOT_SENT, "no connection came free in time", timed_out=True
-            )
+        deadline = time.monotonic() + min(timeout, LONGEST)
+        silence = LONGEST
+        if isinstance(timeout, Timeout):
+            silence = timeout.read or LONGEST
+        body = self._begin(request, timeout, MAX_BODY)
         try:
-            body = self._begin(request, limits, MAX_BODY)
-            try:
-                content = body.read_whole(limits.deadline, limits.silence)
-            finally:
-                body.close()
-            if not content and _may_be_cut(request, body):
-                message = "the reply broke off: it has neither a length nor a body"
-                raise TransportFailure(Phase.REPLY_BROKEN, message)
-            return Response(body.status, body.headers, content)
+            content = body.read_whole(deadline, silence)
         finally:
-            self._slots.free(slot)
+            body.close()
+        return Response(body.status, body.headers, content)
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
         """As `Transport.open`."""
-        return self._begin(request, _Limits(timeout), sys.maxsize)
+        return self._begin(request, timeout, sys.maxsize)
 
     def sleep(self, seconds: float) -> None:
         """As `Transport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
-        self._refuse_if_closed()
-        pause = Slot()
-        self._pauses.add(pause)
-        try:
-            if not self._closed:
-                pause.gate.acquire(timeout=min(max(seconds, 0), LONGEST))
-        finally:
-            self._pauses.discard(pause)
-        self._refuse_if_closed()
+        if self._closing.wait(min(seconds, LONGEST)):
+            raise TransportClosedError
 
     def now(self) -> float:
         """As `Transport.now`."""
@@ -167,118 +120,76 @@ class RequestsTransport(NotPicklable):
     def close(self) -> None:
         """As `Transport.close`: every read of a body and every pause wakes.
 
-        A call that waits for the head of its reply goes on until that comes, or its time is up. A
-        session of the caller's stays open.
+        A call that waits for the head of its reply goes on until that comes, or its time is up.
         """
         self._settle_if_forked()
-        self._closed = True
-        for ref in list(self._bodies):
-            body = ref()
+        self._closing.set()
+        for reference in list(self._bodies):
+            body = reference()
             if body is not None:
                 body.close()
-        for pause in list(self._pauses):
-            with contextlib.suppress(RuntimeError):  # it is over
-                pause.gate.release()
-        self._slots.close()
-        self._sessions.close()
-
-    def __del__(self) -> None:
-        if (
-            not getattr(self, "_closed", True)
-            and self._sessions.holds_connections
-            and not self._process.forked
-        ):
-            warn_unclosed(self)  # the collection of the pools closes them
+        self._bodies.clear()
+        self._make_room()
+        if self._callers_session is None:
+            self._session.close()
 
     def _settle(self) -> None:
-        """Begin with no connection and an empty queue."""
-        self._sessions = self._make_sessions()
-        self._slots = Slots(self._max_connections)
-        self._raws: Dict[int, Any] = {}
-        """Of the bodies that are open. They would else be garbage together with a body that nobody
-        closed, and their sockets would warn before it is collected."""
-        self._bodies: Set[weakref.ref[Body]] = set()
-        self._pauses: Set[Slot] = set()
+        self._session = self._callers_session or requests.Session()
+        self._bodies: Dict[weakref.ref[Body], Any] = {}
+        """With their replies, which would else be garbage together with a body that nobody closed,
+        and be finalized before it."""
+        self._given_up: List[Any] = []
         self._process = ForkGuard()
 
     def _settle_if_forked(self) -> None:
         if self._process.forked:
             self._settle()
 
-    def _refuse_if_closed(self) -> None:
-        self._settle_if_forked()
-        if self._closed:
-            raise TransportClosedError
-
-    def _begin(self, request: Request, limits: _Limits, limit: int) -> Body:
+    def _begin(self, request: Request, timeout: float, limit: int) -> Body:
         """Sends, and gives the reply as soon as its head is there."""
-        self._refuse_if_closed()
-        sessions, left = self._sessions, limits.left()
-        session: Any = None
-        proxy: Optional[str] = None
+        self._settle_if_forked()
+        if self._closing.is_set():
+            raise TransportClosedError
+        self._make_room()
+        session, failure = self._session, None
         response: Any = None
-        failure = None
         try:
-            settings = sessions.settings(request.url)
-            if settings["proxies"]:
-                proxy = select_proxy(request.url, settings["proxies"])
-            session = sessions.take()
-            response = _answer(session, _prepared(request), timeout=left, **settings)
+            limits = _limits(timeout)
+            settings = session.merge_environment_settings(request.url, {}, True, None, None)
+            response = _answer(session, _prepared(request), timeout=limits, **settings)
         except ERRORS as error:
-            failure = failure_before_head(error, proxy)
+            failure = failure_before_head(error)
         if failure is not None:
-            if session is not None:
-                sessions.give_up(session, None, None)
-            if self._closed and failure.phase is Phase.NOT_SENT:
+            if self._closing.is_set() and failure.phase is Phase.NOT_SENT:
                 raise TransportClosedError
             raise failure
-        raws = self._raws
-        connection = getattr(response.raw, "connection", None)  # None as soon as it is read
-        let_go = partial(_let_go, sessions, session, response.raw, connection, raws)
-        body = Body(response, request.method, limit, let_go)
-        raws[id(response.raw)] = response.raw
-        self._bodies.add(weakref.ref(body, self._bodies.discard))
-        if self._closed:
+        body = Body(response, request.method, limit, self._given_up)
+        bodies = self._bodies
+        bodies[weakref.ref(body, lambda gone: bodies.pop(gone, None))] = response.raw
+        if self._closing.is_set():
             body.close()
-            raise TransportFailure(Phase.REPLY_BROKEN, "the reply broke off: closed by this side")
+            raise closed(Phase.REPLY_BROKEN)
         return body
 
+    def _make_room(self) -> None:
+        """Tell the pools of connections that were closed: one that blocks makes room for others.
 
-class _Limits:
-    """The time limits of an attempt that begins now."""
-
-    def __init__(self, timeout: float) -> None:
-        now = time.monotonic()
-        self.deadline = self.connect_deadline = now + min(timeout, LONGEST)
-        self._head = self.silence = math.inf
-        if isinstance(timeout, Timeout):
-            self._head = timeout.head or math.inf
-            self.silence = timeout.read or math.inf
-            self.connect_deadline = min(self.deadline, now + (timeout.connect or math.inf))
-
-    def left(self) -> Urllib3Timeout:
-        """What is left, as urllib3 takes it. Raises `TransportFailure` if that is nothing."""
-        now = time.monotonic()
-        if now >= self.connect_deadline:
-            raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
-        total = self.deadline - now
-        head = min(self._head, total)
-        return Urllib3Timeout(total=total, connect=self.connect_deadline - now, read=head)
+        Not when they are closed: that may be the garbage collector's doing, in a thread that holds
+        the lock of that pool.
+        """
+        while self._given_up:
+            with contextlib.suppress(IndexError, AttributeError):  # another thread was faster
+                self._given_up.pop().release_conn()
 
 
-def _let_go(
-    sessions: Union[CallersSession, OwnSessions],
-    session: requests.Session,
-    raw: Any,
-    connection: Any,
-    raws: Dict[int, Any],
-    read: bool,
-) -> None:
-    raws.pop(id(raw), None)
-    if read:
-        sessions.give_back(session, connection)
-    else:
-        sessions.give_up(session, raw, connection)
+def _limits(timeout: float) -> Urllib3Timeout:
+    """Time limits as urllib3 takes them. Raises `TransportFailure` if there is no time."""
+    if timeout <= 0:
+        raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
+    total = connect = head = min(timeout, LONGEST)
+    if isinstance(timeout, Timeout):
+        connect, head = min(timeout.connect or total, total), min(timeout.head or total, total)
+    return Urllib3Timeout(total=total, connect=connect, read=head)
 
 
 def _prepared(request: Request) -> requests.PreparedRequest:
@@ -318,13 +229,3 @@ def _answer(
     if found:
         response.headers["Location"] = found[0]
     return response
-
-
-def _may_be_cut(request: Request, body: OpenResponse) -> bool:
-    """Whether a reply without a body may be one whose head broke off.
-
-    http.client takes what there is of such a head for all of it. A server that has nothing to say
-    says so by a length, or by a status that allows no body (RFC 9110, 8.6).
-    """
-    says_so = "content-length" in body.headers or "transfer-encoding" in body.headers
-    return not says_so and request.method != "HEAD" and body.status not in (204, 304)

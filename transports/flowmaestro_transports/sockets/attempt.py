@@ -58,7 +58,7 @@ class Attempt:
         step, deadline = self._step, self._deadline
         if not self._pool.slots.take(step, deadline.at):
             raise TimeUp
-        if step.was_cut:
+        if step.was_cut or self._pool.closed:  # before it was this step's turn to be cut
             raise StepCut
         connection = self._pool.idle.take(route.key, time.monotonic(), step.connections)
         if connection is None:
