@@ -133,14 +133,14 @@ class TestDroppedWithoutClose:
 
         assert collected(use_and_drop) == []
 
-    @pytest.mark.parametrize("transport", BLOCKING)
+    @pytest.mark.parametrize("transport", [SocketTransport, DefaultTransport])
     def test_a_blocking_client(self, server, transport, collected):
         def use_and_drop():
             FlowMaestroClient(transport=transport(), **server).workflows.list()
 
         assert collected(use_and_drop) == [(ResourceWarning, "unclosed")]
 
-    @pytest.mark.parametrize(("transport", "backend"), AWAITING)
+    @pytest.mark.parametrize(("transport", "backend"), ON_ANYIO)
     def test_an_awaiting_client_while_its_loop_runs(self, server, transport, backend, collected):
         async def use_and_drop():
             client = AsyncFlowMaestroClient(transport=transport(), **server)

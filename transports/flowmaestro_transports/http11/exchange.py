@@ -290,5 +290,5 @@ class Exchange:
 
 
 def _says_close(headers: Headers) -> bool:
-    tokens = headers.get("connection", "").split(",")
-    return any(token.strip().lower() == "close" for token in tokens)
+    options = headers.get("connection")
+    return options is not None and "close" in re.split(r"[ \t]*,[ \t]*", options.strip().lower())

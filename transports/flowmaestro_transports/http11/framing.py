@@ -237,9 +237,10 @@ def framing_of(method: str, head: ResponseHead) -> Framing:
         return Chunked()
     if length is None:
         return UntilClose()
-    value, *others = {
-        each.strip(_SPACE) for each in length.split(",")
-    }  # one value, repeated, is fine
-    if others or not (value.isascii() and value.isdigit()) or len(value) > 18:
+    value = length
+    if "," in length:  # one value, repeated, is fine
+        value, *others = {each.strip(_SPACE) for each in length.split(",")}
+        value = "" if others else value
+    if not (value.isascii() and value.isdigit()) or len(value) > 18:
         raise FramingError("the content length of the reply is not one number of bytes")
     return Counted(int(value))

@@ -50,8 +50,6 @@ class Body:
         self._coding = ContentDecoder(given, limit)
         self.headers = self._coding.headers
         self._receive: Any = _reader(response)
-        connection = getattr(raw, "connection", None)
-        self._set_timeout = getattr(getattr(connection, "sock", None), "settimeout", None)
         try:
             if 100 <= self.status < 200:
                 raise FramingError(f"an informational reply ({self.status}) came as the final one")
@@ -105,8 +103,10 @@ class Body:
         if self._closed:
             raise closed(Phase.REPLY_BROKEN)
         try:
-            if self._set_timeout is not None:
-                self._set_timeout(min(max(patience, _SHORTEST), LONGEST))
+            # None as soon as it is back in its pool, where it may serve another thread
+            sock = getattr(getattr(self._raw, "connection", None), "sock", None)
+            if sock is not None:
+                sock.settimeout(min(max(patience, _SHORTEST), LONGEST))
             data = self._receive()
             content = self._coding.feed(data) if data else self._coding.finish()
         except Exception as error:

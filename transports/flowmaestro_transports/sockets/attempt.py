@@ -104,5 +104,5 @@ class Attempt:
             return result
 
     def _wait(self, sock: socket.socket, want: Want) -> None:
-        if not self._step.wait(self._deadline.at, sock, want):
+        if self._step.wait(self._deadline.at, sock, want=want) is None:
             raise TimeUp

@@ -16,6 +16,7 @@ from flowmaestro_transports.http11.addresses import (
     check_connected,
     in_turn,
 )
+from flowmaestro_transports.http11.wire import Want
 from flowmaestro_transports.sockets.steps import Step, TimeUp
 
 
@@ -54,7 +55,7 @@ def _begin(address: Address, connecting: List[socket.socket], errors: List[OSErr
 
 def _first(step: Step, until: float, errors: List[OSError]) -> Optional[socket.socket]:
     """The socket that has connected; None at the time `until`, or when another one has failed."""
-    ready = step.poll(until, writing=step.sockets) or ()
+    ready = step.wait(until, *step.sockets, want=Want.WRITABLE) or ()
     for sock in [each for each in step.sockets if each.fileno() in ready]:
         try:
             check_connected(sock)

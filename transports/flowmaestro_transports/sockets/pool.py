@@ -44,13 +44,15 @@ class Pool:
 
     def end(self, step: Step) -> None:
         """A step is over, whether it did what it should or not. Twice is harmless."""
+        if step not in self._steps:
+            return
         self.give_back(step.connections, step.exchange)
         _close_all(step.sockets)
         self.slots.give_back(step)
         step.let_go_of_waker()
-        self._steps.discard(step)
         if self.closed:
             self.wakers.clear()
+        self._steps.discard(step)
 
     def give_back(self, held: List[Connection], exchange: Optional[Exchange]) -> None:
         """Keep the connection that is held if its last exchange allows that; else close it."""

@@ -100,25 +100,13 @@ class Step:
             self._waker.append(Waker())
 
     def wait(
-        self, until: float, sock: Optional[socket.socket] = None, want: Want = Want.READABLE
-    ) -> bool:
-        """Wait for a socket, or to be woken; False at the time `until`.
-
-        Raises `StepCut`.
-        """
-        socks = () if sock is None else (sock,)
-        if want is Want.READABLE:
-            return self.poll(until, reading=socks) is not None
-        return self.poll(until, writing=socks) is not None
-
-    def poll(
-        self,
-        until: float,
-        *,
-        reading: Sequence[socket.socket] = (),
-        writing: Sequence[socket.socket] = (),
+        self, until: float, *socks: socket.socket, want: Want = Want.READABLE
     ) -> Optional[List[int]]:
-        """As `wait`, for several sockets: the file numbers of those that are ready."""
+        """Wait for one of the sockets, or to be woken.
+
+        Gives the file numbers of those that are ready, the waker's own among them; None at the time
+        `until`. Raises `StepCut`.
+        """
         self.get_ready_to_wait()
         if self.was_cut:  # only now: a cut after this look wakes the poll
             raise StepCut
@@ -126,7 +114,7 @@ class Step:
         if seconds <= 0:
             return None
         waker = self._waker[0]
-        ready = _ready((waker.ear, *reading), writing, min(seconds, _LONGEST))
+        ready = _ready(waker.ear, socks, want, min(seconds, _LONGEST))
         if waker.ear.fileno() in ready:
             waker.heard()
         if self.was_cut:
@@ -139,17 +127,18 @@ class Step:
 
 
 def _ready(
-    reading: Sequence[socket.socket], writing: Sequence[socket.socket], seconds: float
+    ear: socket.socket, socks: Sequence[socket.socket], want: Want, seconds: float
 ) -> List[int]:
     # Looked up with each call, so that a patched one counts: gevent replaces `poll`, eventlet
     # removes it. Windows has none.
     make = getattr(select, "poll", None)
     if make is None:
+        reading = [ear, *socks] if want is Want.READABLE else [ear]
+        writing = [] if want is Want.READABLE else socks
         ready = select.select(reading, writing, writing, seconds)
         return [sock.fileno() for sock in {*ready[0], *ready[1], *ready[2]}]
     poll = make()
-    for sock in reading:
-        poll.register(sock.fileno(), select.POLLIN)
-    for sock in writing:
-        poll.register(sock.fileno(), select.POLLOUT)
+    poll.register(ear, select.POLLIN)
+    for sock in socks:
+        poll.register(sock, select.POLLIN if want is Want.READABLE else select.POLLOUT)
     return [number for number, _ in poll.poll(math.ceil(seconds * 1000))]
