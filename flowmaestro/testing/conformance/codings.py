@@ -51,7 +51,8 @@ async def truncated_coded_body(runner: Runner) -> None:
     """A compressed body that was cut off before it was framed is a failure (*reply broken*)."""
     await refuse_unless_asked_for(runner, "gzip")
     cut = gzip.compress(_TEXT)[:-6]
-    await expect_broken(runner, reply(cut, headers=[("Content-Encoding", "gzip")]))
+    fields = [("Content-Encoding", "gzip"), ("Connection", "close")]
+    await expect_broken(runner, reply(cut, headers=fields))
 
 
 async def refuse_unless_asked_for(runner: Runner, coding: str) -> None:

@@ -71,7 +71,12 @@ class _Interruption:
 
 
 def _release_conditions() -> None:
-    """Release what threads enter in vain; else the interpreter waits for it at its end, too."""
+    """Release the locks that threads wait for in vain, once the hang was found.
+
+    The threads alone could be left: they are daemons. But what an interrupt has left locked is
+    locked for finalizers, too. `atexit` calls those of urllib3's pools, so a program that has found
+    the fault would never end.
+    """
     for frame in sys._current_frames().values():  # pyright: ignore[reportPrivateUsage]
         if frame.f_code is threading.Condition.__enter__.__code__:
             with contextlib.suppress(RuntimeError):

@@ -151,7 +151,7 @@ MUTATION = st.tuples(st.integers(0, 10_000), st.integers(0, 6), st.binary(max_si
 
 
 @given(replies(), st.lists(MUTATION, min_size=1, max_size=3), CUTS)
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_a_damaged_reply_is_never_read_as_more_than_h11_reads(
     reply: Tuple[str, bytes, bool], mutations: List[Tuple[int, int, bytes]], cuts: List[int]
 ) -> None:

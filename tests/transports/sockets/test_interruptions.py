@@ -26,7 +26,7 @@ pytestmark = [
 OURS = str(Path(flowmaestro_transports.__file__).parent)
 SOAK = int(os.environ.get("FLOWMAESTRO_INTERRUPTS", "100"))
 """How many signals interrupt calls; `FLOWMAESTRO_INTERRUPTS=10000` for a long soak."""
-STEP = 1 if SOAK >= 10_000 else 23
+STEP = 1 if SOAK >= 10_000 else 53
 """Every how many traced moments a call is interrupted."""
 
 
