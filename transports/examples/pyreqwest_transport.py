@@ -15,7 +15,11 @@ from flowmaestro_transports import Headers, Phase, Request, Response, TransportC
 
 
 class PyreqwestTransport:
-    """Two clients of the caller's; the `read_timeout` of `streams` bounds `open` and each read."""
+    """Two clients of the caller's.
+
+    `open` ignores its timeout: one of the stack would bound the body, too. The `read_timeout` of
+    `streams` bounds its head, and each read.
+    """
 
     patient = False
     falls_short = PYREQWEST

@@ -8,7 +8,7 @@ with the bytes behind it.
 from __future__ import annotations
 
 import re
-from typing import Callable, List, Optional, Protocol
+from typing import Callable, List, Optional
 
 from flowmaestro_core.http.messages import ResponseHead
 
@@ -38,52 +38,15 @@ class FramingError(ValueError):
     """The head of a reply does not say where its body ends."""
 
 
-class Framing(Protocol):
-    """Feed it the bytes behind the head, in pieces, until it has `finished` or has an `error`."""
+class Framing:
+    """Feed it the bytes behind the head, in pieces, until it has `finished` or has an `error`.
 
-    finished: bool
-    """Whether the body has come to its end."""
-    error: Optional[str]
-    """What is wrong with the body; nothing more comes of it."""
-    rest: bytes
-    """What was fed beyond the end of the body: it belongs to the next reply."""
+    Attributes:
+        finished: whether the body has come to its end.
+        error: what is wrong with the body; nothing more comes of it.
+        rest: what was fed beyond the end of the body: it belongs to the next reply.
 
-    def feed(self, data: bytes) -> bytes:
-        """The content in `data`; maybe `b""`."""
-        ...
-
-    def connection_ended(self) -> None:
-        """No more bytes come: that is the end of the body, or an error."""
-        ...
-
-
-class Counted:
-    """A body of a known length (RFC 9112, 6.3, rule 6)."""
-
-    __slots__ = ("_left", "error", "finished", "rest")
-
-    def __init__(self, length: int) -> None:
-        self.finished = not length
-        self.error: Optional[str] = None
-        self.rest = b""
-        self._left = length
-
-    def feed(self, data: bytes) -> bytes:
-        """As `Framing.feed`."""
-        if len(data) > self._left:
-            self.rest += data[self._left :]
-            data = data[: self._left]
-        self._left -= len(data)
-        self.finished = not self._left
-        return data
-
-    def connection_ended(self) -> None:
-        """As `Framing.connection_ended`."""
-        self.error = f"the body ended {self._left} bytes too early"
-
-
-class UntilClose:
-    """A body that ends with its connection (RFC 9112, 6.3, rule 8)."""
+    """
 
     __slots__ = ("error", "finished", "rest")
 
@@ -93,11 +56,45 @@ class UntilClose:
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """As `Framing.feed`."""
+        """The content in `data`; maybe `b""`."""
+        raise NotImplementedError
+
+    def connection_ended(self) -> None:
+        """No more bytes come: that is the end of the body, or an error."""
+        raise NotImplementedError
+
+
+class Counted(Framing):
+    """A body of a known length (RFC 9112, 6.3, rule 6)."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.finished = not length
+        self._left = length
+
+    def feed(self, data: bytes) -> bytes:
+        if len(data) > self._left:
+            self.rest += data[self._left :]
+            data = data[: self._left]
+        self._left -= len(data)
+        self.finished = not self._left
         return data
 
     def connection_ended(self) -> None:
-        """As `Framing.connection_ended`."""
+        self.error = f"the body ended {self._left} bytes too early"
+
+
+class UntilClose(Framing):
+    """A body that ends with its connection (RFC 9112, 6.3, rule 8)."""
+
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+    def connection_ended(self) -> None:
         self.finished = True
 
 
@@ -118,7 +115,7 @@ _NEXT = _Line("chunk header", rb"\r\n" + _HEADER, rb"\r?|\r\n" + _HEADER_BEGUN)
 _AFTER_LAST = _Line("trailer", _TRAILER, _TRAILER_BEGUN)
 
 
-class Chunked:
+class Chunked(Framing):
     """A chunked body (RFC 9112, 7.1).
 
     Chunk extensions and trailers are skipped. Lines end with CRLF and nothing else. What the
@@ -126,15 +123,10 @@ class Chunked:
     and a body with more than 64 KiB of trailers.
     """
 
-    __slots__ = (
-        *("_expected", "_held", "_held_size", "_left", "_more", "_trailers"),
-        *("error", "finished", "rest"),
-    )
+    __slots__ = ("_expected", "_held", "_held_size", "_left", "_more", "_trailers")
 
     def __init__(self) -> None:
-        self.finished = False
-        self.error: Optional[str] = None
-        self.rest = b""
+        super().__init__()
         self._expected = _FIRST
         self._held: List[bytes] = []  # the beginning of a line
         self._held_size = 0
@@ -143,7 +135,6 @@ class Chunked:
         self._trailers = 0
 
     def feed(self, data: bytes) -> bytes:
-        """As `Framing.feed`."""
         if self._left >= len(data):
             self._left -= len(data)
             return data
@@ -185,7 +176,6 @@ class Chunked:
         return b"".join(content)
 
     def connection_ended(self) -> None:
-        """As `Framing.connection_ended`."""
         self.error = "the body ended before its last chunk"
 
     def _end_of_trailer(self, length: int) -> None:

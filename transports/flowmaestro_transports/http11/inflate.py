@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from typing import List, Optional, Protocol
+from typing import Any, List
 
 _GZIP = frozenset({"gzip", "x-gzip"})  # RFC 9110, 8.4.1.3: both names mean the same
 _DEFLATE = "deflate"
@@ -23,14 +23,6 @@ class InflateError(ValueError):
 
 class InflateLimitError(InflateError):
     """The body inflates to more bytes than the limit allows."""
-
-
-class _Decompressor(Protocol):
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
 
 
 class Inflater:
@@ -54,7 +46,7 @@ class Inflater:
         self._gzip = coding.lower() in _GZIP
         self._limit = limit
         self._room = min(limit, sys.maxsize - 1)
-        self._member: Optional[_Decompressor] = None
+        self._member: Any = None  # a decompressor of zlib
         self._wrapped = False  # a whole member lies behind us
 
     @staticmethod
@@ -103,7 +95,7 @@ class Inflater:
             return data.lstrip(b"\0")
         raise InflateError("compressed body goes on after its end")
 
-    def _new_member(self, first_byte: int) -> _Decompressor:
+    def _new_member(self, first_byte: int) -> Any:
         if self._gzip:
             return zlib.decompressobj(16 + zlib.MAX_WBITS)
         # A zlib header begins with the method, 8, in its low four bits (RFC 1950, 2.2). Bare
@@ -111,10 +103,10 @@ class Inflater:
         zlib_wrapped = first_byte & 0x0F == 8
         return zlib.decompressobj(zlib.MAX_WBITS if zlib_wrapped else -zlib.MAX_WBITS)
 
-    def _inflate(self, member: _Decompressor, data: bytes) -> bytes:
+    def _inflate(self, member: Any, data: bytes) -> bytes:
         try:
             # One byte beyond the limit tells too much from just enough.
-            inflated = member.decompress(data, self._room + 1)
+            inflated: bytes = member.decompress(data, self._room + 1)
         except zlib.error as error:
             raise InflateError(f"compressed body is damaged: {error}") from error
         if len(inflated) > self._room:
