@@ -21,7 +21,8 @@ class Connection:
     """What is known of a stream's connections, and when the next one is due.
 
     Reconnecting is not retrying a call: `max_retries` does not count. The pauses grow, and end
-    after `reconnect_for` seconds without progress (an event, or an answer of the server).
+    after `reconnect_for` seconds without progress: an event, an answer of the server, or a
+    connection that held for so long.
 
     Attributes:
         is_open: whether a body is open.
@@ -41,6 +42,7 @@ class Connection:
         self.cause: Optional[Exception] = None
         self.lost: Optional[Attempt] = None
         self._times = times
+        self._opened_at = -math.inf
         self._failures = 0
         self._decoder = SseDecoder()
 
@@ -60,9 +62,10 @@ class Connection:
         """The events that `data` completes. Raises `StreamError` for one that is too large."""
         return self._decoder.feed(data)
 
-    def opened(self) -> None:
+    def opened(self, now: float) -> None:
         """A connection was made."""
         self.is_open = True
+        self._opened_at = now
         self.openings += 1
         self._decoder = SseDecoder(self.last_event_id, retry=self._decoder.retry)
 
@@ -78,7 +81,10 @@ class Connection:
 
     def plan(self, cause: Optional[Exception], now: float, jitter: float) -> None:
         """The connection was lost, or could not be made because of `cause`: plan the next one."""
-        times, self.is_open, self.cause = self._times, False, cause
+        times = self._times
+        if self.is_open and now - self._opened_at >= times.reconnect_for:
+            self.progressed()
+        self.is_open, self.cause = False, cause
         self.give_up_at = min(self.give_up_at, now + times.reconnect_for)
         bound = min(times.reconnect_base * 2.0 ** min(self._failures, 64), times.reconnect_max)
         delay = bound * max(jitter, LEAST_JITTER)

@@ -95,7 +95,7 @@ class EventStreamMachine(StreamMachine):
         try:
             decoded = self._connection.feed(data)
         except StreamError as error:
-            self._ending = Fail(error)
+            self._ending, self._drains = self._ending or Fail(error), 0
             return self._next(now, jitter)
         for sse in decoded:
             if (self._ending is None or self._drains) and self._take(event_from_sse(sse)):

@@ -99,7 +99,7 @@ class StreamMachine(Machine[Any]):
 
     def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
         self.request_id = shown_request_id(None, head.headers, self._context.scrubber)
-        self._connection.opened()
+        self._connection.opened(now)
         self._monitor.on_opened(now, again=self._connection.openings > 1)
         if self._connection.openings > 1:
             attempt = self._connection.openings - 1

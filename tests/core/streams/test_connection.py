@@ -46,10 +46,21 @@ def test_progress_begins_the_time_again_and_that_of_an_open_one_the_backoff_too(
     connection.progressed()
     connection.plan(None, 70.0, 0.5)
     assert (connection.reopen_at, connection.give_up_at) == (70.5, 130.0)
-    connection.opened()
+    connection.opened(70.5)
     connection.progressed()
     connection.plan(None, 140.0, 0.5)
     assert (connection.reopen_at, connection.give_up_at) == (140.25, 200.0)
+
+
+@pytest.mark.parametrize(("held", "give_up_at"), [(59.0, 60.0), (60.0, 120.25)])
+def test_a_connection_that_held_without_an_event_is_progress(
+    held: float, give_up_at: float
+) -> None:
+    connection = Connection(StreamTimes())
+    connection.plan(None, 0.0, 0.5)
+    connection.opened(0.25)
+    connection.plan(None, 0.25 + held, 0.5)
+    assert connection.give_up_at == give_up_at
 
 
 @pytest.mark.parametrize(
@@ -90,7 +101,7 @@ def test_a_new_connection_keeps_the_id_and_the_servers_time_and_forgets_the_rest
     connection.feed(b"retry: 7000\nid: 1\ndata\n\nid: 2\nda")
     connection.plan(None, 0.0, 0.5)
     assert not connection.is_open
-    connection.opened()
+    connection.opened(0.25)
     assert (connection.is_open, connection.openings) == (True, 2)
     assert connection.headers == (("Last-Event-ID", "1"),)
     assert [event.data for event in connection.feed(b"data: x\n\n")] == ["x"]

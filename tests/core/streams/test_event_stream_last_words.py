@@ -5,6 +5,7 @@ from __future__ import annotations
 from flowmaestro_core.actions import Close, Done, Read
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.streams.event_stream import DRAIN_IDLE
+from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
 from flowmaestro_core.streams.stream import DRAIN_READS
 from tests.harness.core.followed import COMPLETED, CONNECTED, ENDED, asked_after, kinds, opened
 from tests.harness.core.stepping import KEEPALIVE, Stepper, an_envelope, sse
@@ -50,6 +51,14 @@ def test_a_connection_that_is_lost_meanwhile_is_not_made_anew() -> None:
     for stream in (lost, ended):
         assert isinstance(stream.takes(), Done)
         assert kinds(stream) == ["execution:completed"]
+
+
+def test_an_event_too_large_changes_nothing_of_an_end_that_is_known() -> None:
+    stream = told_that_it_has_ended()
+    assert stream.receives(b"data: " + b"x" * MAX_EVENT_SIZE) == Close()
+    stream.closes()
+    assert isinstance(stream.takes(), Done)
+    assert kinds(stream) == ["execution:completed"]
 
 
 def test_a_stream_that_never_stops_is_closed_after_so_many_reads() -> None:
