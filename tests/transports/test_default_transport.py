@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import anyio
 import pytest
 import trio
 
@@ -12,6 +13,8 @@ from flowmaestro import (
     AsyncFlowMaestroClient,
     ClientClosedError,
     FlowMaestroClient,
+    FlowMaestroError,
+    Hooks,
 )
 from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro_transports import AnyioTransport, SocketTransport
@@ -118,6 +121,44 @@ def test_a_walk_of_a_closed_awaiting_client_goes_no_further(server, run, used):
                 await steps.__anext__()
 
     run(main() if run is asyncio.run else main)
+
+
+def test_a_handle_that_cannot_be_made_leaves_nothing_behind(monkeypatch, tmp_path):
+    monkeypatch.setenv("ALL_PROXY", "ftp://proxy.example")
+    client = FlowMaestroClient("fm_live_x")
+    rows = [{"name": "Ada"}]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="ALL_PROXY"):
+            client.executions.stream("exec_1")
+        with pytest.raises(ValueError, match="ALL_PROXY"):  # and not that the journal is in use
+            client.workflows.run_many("wf_1", rows, journal=tmp_path / "batch")
+    client.close()
+
+
+@pytest.mark.parametrize("backend", ["sync", "asyncio", "trio"])
+def test_a_proxys_password_is_shown_to_nobody_though_a_hook_sees_the_request_first(
+    scripted, monkeypatch, backend
+):
+    def echo_password(peer):
+        sent = peer.read_request()["proxy-authorization"].encode()
+        peer.send(scripted.reply(b"you sent " + sent, status="502 Bad Gateway"))
+
+    options = {"base_url": "http://api.test.invalid", "max_retries": 0}
+    options["hooks"] = Hooks(request=lambda info: None)
+
+    def call():
+        with FlowMaestroClient("fm_live_x", **options) as client:
+            client.workflows.get("wf_1")
+
+    async def call_async():
+        async with AsyncFlowMaestroClient("fm_live_x", **options) as client:
+            await client.workflows.get("wf_1")
+
+    with scripted.ScriptedServer(echo_password) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("://", "://user:password@"))
+        with pytest.raises(FlowMaestroError) as caught:
+            call() if backend == "sync" else anyio.run(call_async, backend=backend)
+    assert caught.value.details == "you sent ***"
 
 
 def _noting(made, what, original):

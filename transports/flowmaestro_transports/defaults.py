@@ -11,7 +11,6 @@ from flowmaestro_transports.contract import (
     AsyncOpenResponse,
     InterruptibleTransport,
     OpenResponse,
-    secrets_of,
 )
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
 
@@ -50,8 +49,8 @@ class DefaultTransport(NotPicklable):
 
     @property
     def secrets(self) -> Tuple[str, ...]:
-        """Those of the transport that was made."""
-        return secrets_of(self._chosen)
+        """Those of the transport; this, too, has it imported."""
+        return () if self._closed and self._chosen is None else self._choose().secrets
 
     def close(self) -> None:
         """As `Transport.close`; possibly before the first call."""
@@ -107,8 +106,8 @@ class DefaultAsyncTransport(NotPicklable):
 
     @property
     def secrets(self) -> Tuple[str, ...]:
-        """Those of the transport that was made."""
-        return secrets_of(self._chosen)
+        """Those of the transport; this, too, has it imported."""
+        return self._made().secrets
 
     async def close(self) -> None:
         """As `AsyncTransport.close`; possibly before the first call."""

@@ -38,7 +38,7 @@ Listener = Callable[[Any], Any]
 class _Progress(NotPicklable):
     """What a handle reports about its machine."""
 
-    _driver: Any
+    _driver: Any = None
 
     def __init__(self, machine: Machine[Any]) -> None:
         self._machine = machine
@@ -133,10 +133,10 @@ class SyncStream(_Progress, Generic[E]):
     ) -> None:
         super().__init__(machine)
         self._listener = listener
+        self._turn = threading.Lock()
         if isinstance(transport, Interruptible):
             transport = transport.interruptible()
         self._driver = SyncDriver(machine, transport, observers, dice)
-        self._turn = threading.Lock()
 
     def __iter__(self) -> SyncStream[E]:
         """Itself.
@@ -200,7 +200,8 @@ class SyncStream(_Progress, Generic[E]):
         as the default one is, also while it connects, polls the execution or pauses before
         it reconnects; otherwise as soon as that step has ended.
         """
-        self._driver.close()
+        if self._driver is not None:  # else the transport refused to make a view
+            self._driver.close()
 
     def __enter__(self) -> SyncStream[E]:
         return self

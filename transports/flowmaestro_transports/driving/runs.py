@@ -85,7 +85,11 @@ class SyncRuns(_Runs, SyncStream[RunOutcome]):
     ) -> None:
         self._journal = journal
         self._recent = deque(maxlen=MOST_RECENT)
-        super().__init__(machine, transport, None, observers, dice)
+        try:
+            super().__init__(machine, transport, None, observers, dice)
+        except BaseException:
+            self._leave()
+            raise
         self._driver.journal = journal
 
     def __next__(self) -> RunOutcome:
@@ -140,7 +144,11 @@ class AsyncRuns(_Runs, AsyncStream[RunOutcome]):
     ) -> None:
         self._journal = journal
         self._recent = deque(maxlen=MOST_RECENT)
-        super().__init__(machine, transport, None, observers, dice)
+        try:
+            super().__init__(machine, transport, None, observers, dice)
+        except BaseException:
+            self._leave()
+            raise
         self._driver.journal = journal
 
     async def __anext__(self) -> RunOutcome:
