@@ -209,6 +209,30 @@ def test_a_hook_that_raises_changes_nothing_and_is_logged_and_counted(runner, na
     assert all(f"ZeroDivisionError: {name}" in each.getMessage() for each in logged)
 
 
+@pytest.mark.parametrize(
+    ("reply", "do"),
+    [
+        (FOUND, lambda client: client.workflows.get("wf_1")),
+        (
+            Response(200, {"Content-Type": "text/event-stream"}, ENDED),
+            lambda client: client.executions.stream("exec_1"),
+        ),
+    ],
+    ids=["call", "stream"],
+)
+def test_a_trace_that_cannot_be_made_changes_nothing_and_is_logged_and_counted(
+    runner, reply, do, caplog
+):
+    class Untraced(Hooks):
+        def trace(self, operation, transport):
+            raise ZeroDivisionError(operation)
+
+    hooks = Untraced()
+    assert runner.play([reply], do, hooks)
+    assert hooks.failures == 1
+    assert "ZeroDivisionError: " in caplog.text
+
+
 def test_the_log_of_a_hook_that_raises_does_not_show_the_failure_beside_it(runner, caplog):
     def fails(info):
         raise ZeroDivisionError

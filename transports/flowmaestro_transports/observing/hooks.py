@@ -128,7 +128,10 @@ class Hooks:
         return {"request": self.request, "response": self.response, "retry": self.retry}
 
     def trace(self, operation: str, transport: Any) -> Optional[Trace]:
-        """What follows one operation over a transport, beside the hooks; `None` for nothing."""
+        """What follows one operation over a transport, beside the hooks; `None` for nothing.
+
+        What it raises is logged and counted, even if the hooks are `strict`: nothing follows then.
+        """
         return None
 
     def count_failure(self) -> None:

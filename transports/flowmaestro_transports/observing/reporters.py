@@ -92,6 +92,13 @@ class _Notes:
             self._tell_trace("ended", action.value, None)
         return None
 
+    def _begin_trace(self, transport: Any) -> Optional[Trace]:
+        try:
+            return self._hooks.trace(self._machine.operation, transport)
+        except Exception as error:
+            self._note_failure(error)
+            return None
+
     def ended(self, error: Optional[BaseException] = None) -> None:
         """The operation has ended; only the first time counts."""
         self._tell_trace("ended", None, error)
@@ -259,7 +266,7 @@ class SyncReporter(_Notes):
 
     def traced(self, transport: Transport) -> Transport:
         """The transport that the operation is to use."""
-        self._trace = self._hooks.trace(self._machine.operation, transport)
+        self._trace = self._begin_trace(transport)
         return transport if self._trace is None else SyncTracedTransport(transport, self)
 
     def before(self, action: Action, now: float) -> Action:
@@ -288,7 +295,7 @@ class AsyncReporter(_Notes):
 
     def traced(self, transport: AsyncTransport) -> AsyncTransport:
         """As `SyncReporter.traced`."""
-        self._trace = self._hooks.trace(self._machine.operation, transport)
+        self._trace = self._begin_trace(transport)
         return transport if self._trace is None else AsyncTracedTransport(transport, self)
 
     async def before(self, action: Action, now: float) -> Action:
