@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from typing import Any, Callable, Coroutine, NamedTuple, Optional
+from typing import Any, Callable, Coroutine, NamedTuple, Optional, Set
 
 from flowmaestro_transports.contract import AsyncOpenResponse, Releasable
 
 Start = Callable[[Callable[[AsyncOpenResponse], Coroutine[Any, Any, None]], AsyncOpenResponse], Any]
+
+
+# State of the module, on purpose: asyncio keeps only weak references to tasks, and nothing of the
+# stream that was dropped is left to keep them.
+_closing: Set[Any] = set()
 
 
 class EventLoop(NamedTuple):
@@ -96,7 +101,15 @@ def asyncio_task() -> Any:
 
 def _starter(loop: Any) -> Start:
     """Starts coroutine functions on an event loop of asyncio."""
-    return lambda close, body: loop.create_task(close(body))
+
+    def start(
+        close: Callable[[AsyncOpenResponse], Coroutine[Any, Any, None]], body: AsyncOpenResponse
+    ) -> None:
+        task = loop.create_task(close(body))
+        _closing.add(task)
+        task.add_done_callback(_closing.discard)
+
+    return start
 
 
 async def _close(body: AsyncOpenResponse) -> None:
