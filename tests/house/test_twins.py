@@ -44,6 +44,7 @@ LOOP = "an async handle releases its body on its own event loop"
 
 DIFFERENT = {
     "SyncDriver.__init__": "only a sync transport may be a view that other threads interrupt",
+    "SyncDriver.advance": "only a coroutine can be dropped while it waits",
     "SyncDriver.close": "an async handle interrupts its own transport (AsyncStream.close)",
     "SyncDriver.detach": LOOP,
     "SyncExecutor.__init__": "only sync hooks must not be coroutine functions",

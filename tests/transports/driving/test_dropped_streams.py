@@ -29,6 +29,7 @@ from tests.harness.transports.quiet_streams import (
     released,
     released_meanwhile,
 )
+from tests.harness.transports.slow_to_close import SlowToClose
 
 
 def test_a_break_releases_without_a_word(fake, client):
@@ -221,6 +222,50 @@ def test_a_break_releases_in_memory_too(fake, backend):
             assert fake.open_streams == 0
 
     anyio.run(main, backend=backend)
+
+
+async def drop(coroutine):
+    """Begin to carry out a coroutine, and drop it where it waits."""
+    coroutine.send(None)
+    await asyncio.sleep(0)
+    coroutine.close()
+
+
+def test_a_body_that_must_be_awaited_is_closed_by_a_task_that_is_kept():
+    async def main():
+        body = SlowToClose()
+        async for _ in AsyncFlowMaestroClient("key", transport=body).executions.stream("e"):
+            break
+        assert await body.is_closed()
+
+    asyncio.run(main())
+
+
+async def waits(item):
+    await asyncio.sleep(3600)
+
+
+async def second_event(stream):
+    await stream.__anext__()
+    return await stream.__anext__()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda client: client.workflows.run("wf"),
+        lambda client: client.workflows.run("wf", on_event=waits),
+        lambda client: second_event(client.executions.stream("e")),
+    ],
+    ids=["a run that reads", "a run's callback", "a stream that reads"],
+)
+def test_a_coroutine_that_is_dropped_where_it_waits_releases_its_body(step):
+    async def main():
+        body = SlowToClose()
+        await drop(step(AsyncFlowMaestroClient("key", transport=body)))
+        assert await body.is_closed()
+
+    asyncio.run(main())
 
 
 def test_a_stream_in_a_task_that_is_cancelled_between_events_is_released(fake, run_async):

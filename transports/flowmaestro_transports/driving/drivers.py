@@ -246,7 +246,10 @@ class AsyncDriver:
         """What carries out a `Record`; its opener closes it."""
 
     async def advance(self) -> Union[Emit, Done]:
-        """As `SyncDriver.advance`. Cancellation, too, leaves no body open."""
+        """As `SyncDriver.advance`. Cancellation, too, leaves no body open.
+
+        Only a coroutine that is dropped does, and leaves it to `detach` or `close`.
+        """
         try:
             if self.in_flight is nullcontext:
                 return await self._advance()
@@ -255,7 +258,10 @@ class AsyncDriver:
         except BaseException as error:
             if self._reporter is not None:
                 self._reporter.ended(error)
-            await self.close()
+            if isinstance(error, GeneratorExit):  # dropped: it cannot await; see `detach`
+                self.closed = True
+            else:
+                await self.close()
             raise
 
     async def _advance(self) -> Union[Emit, Done]:

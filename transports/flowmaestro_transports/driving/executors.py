@@ -37,6 +37,7 @@ from flowmaestro_transports.contract import (
 )
 from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
+from flowmaestro_transports.driving.event_loops import running_loop
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
 from flowmaestro_transports.driving.iterators import AsyncStream, SyncStream
 from flowmaestro_transports.observing.observers import Observers
@@ -281,6 +282,11 @@ class AsyncExecutor(_Lifetime):
                         if inspect.isawaitable(heard):
                             await heard
                     action = await driver.advance()
+        except GeneratorExit:  # dropped: its event loop releases the body
+            body, here = driver.detach(), running_loop()
+            if body is not None and here is not None:
+                here.release(body)
+            raise
         finally:
             if not driver.closed:
                 await driver.close()
