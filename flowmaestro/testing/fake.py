@@ -1,7 +1,7 @@
 """`FakeFlowMaestro`: the whole service as one pure model, a request and a time in, a reply out.
 
 No sockets, clocks or dice here: a driver brings requests and says what time it is, and carries
-out the webhook deliveries that are due. `memory.py` drives it on a virtual clock, `server.py`
+out the webhook deliveries that are due. `memory.py` drives it on a virtual clock, `server/`
 over real sockets.
 """
 

@@ -1,4 +1,4 @@
-"""Reach the fake without a network, in virtual time: see `wire.py` for how."""
+"""Reach the fake without a network, in virtual time: see `virtual/transport.py` for how."""
 
 from __future__ import annotations
 

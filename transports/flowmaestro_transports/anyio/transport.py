@@ -78,7 +78,7 @@ class AnyioTransport(NotPicklable):
         """Send the request and read the whole reply, all within `timeout` seconds.
 
         Waiting for one of the `max_connections` slots counts. A reply of more than 64 MiB,
-        inflated, is refused. Raises `TransportFailure`, and `RuntimeError` once closed.
+        inflated, is refused. Raises `TransportFailure`, and `TransportClosedError` once closed.
         """
         return await self._attempt(request, timeout, MAX_BODY, _whole)
 
