@@ -1,4 +1,4 @@
-"""Transports: the contract, the two drivers, and one file per HTTP stack.
+"""Transports: the contract, the two drivers, and a folder for each HTTP stack.
 
 Each HTTP stack is imported when its transport is first asked for, never before.
 """
@@ -21,7 +21,11 @@ from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.contract import (
     AsyncOpenResponse,
     AsyncTransport,
+    Dice,
+    Interruptible,
+    InterruptibleTransport,
     OpenResponse,
+    Releasable,
     Transport,
 )
 
@@ -36,9 +40,13 @@ __all__ = [
     "AnyioTransport",
     "AsyncOpenResponse",
     "AsyncTransport",
+    "Dice",
     "Headers",
+    "Interruptible",
+    "InterruptibleTransport",
     "OpenResponse",
     "Phase",
+    "Releasable",
     "Request",
     "RequestsTransport",
     "Response",
