@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from flowmaestro_transports.observing.hooks import Hooks
 
 
-def blocking_performer(
+def sync_executor(
     options: ClientOptions,
     transport: Union[Transport, SyncFunction, None],
     stream_times: Optional[StreamTimes],
@@ -56,7 +56,7 @@ def blocking_performer(
     return SyncExecutor(chosen, context, hooks=hooks)
 
 
-def awaiting_performer(
+def async_executor(
     options: ClientOptions,
     transport: Union[AsyncTransport, AsyncFunction, None],
     stream_times: Optional[StreamTimes],

@@ -84,11 +84,11 @@ class FlowMaestroClient(NotPicklable):
             ValueError, TypeError: an argument is missing or wrong; the message names it.
 
         """
-        from flowmaestro.assembly import blocking_performer, options_of, set_up_log
+        from flowmaestro.assembly import options_of, set_up_log, sync_executor
 
         set_up_log()
         options = options_of(api_key, base_url, timeout, max_retries, headers, transport)
-        self._executor: SyncExecutor = blocking_performer(
+        self._executor: SyncExecutor = sync_executor(
             options, transport, stream_times, hooks, max_reply_size
         )
 
@@ -221,11 +221,11 @@ class AsyncFlowMaestroClient(NotPicklable):
         `Response`; by default, an `AnyioTransport`, made at the first call. Hooks may be coroutine
         functions.
         """
-        from flowmaestro.assembly import awaiting_performer, options_of, set_up_log
+        from flowmaestro.assembly import async_executor, options_of, set_up_log
 
         set_up_log()
         options = options_of(api_key, base_url, timeout, max_retries, headers, transport)
-        self._executor: AsyncExecutor = awaiting_performer(
+        self._executor: AsyncExecutor = async_executor(
             options, transport, stream_times, hooks, max_reply_size
         )
 

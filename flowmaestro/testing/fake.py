@@ -138,7 +138,7 @@ class FakeFlowMaestro(Scripts, Assertions):
             rate_limit_per_day,
             accepts_test_keys=self._dialect.accepts_test_keys,
         )
-        self._reception = Dispatcher(
+        self._dispatcher = Dispatcher(
             self._service, self._dialect, self._keys, self._faults, self._journal
         )
         self.api_key = self.add_key()
@@ -164,7 +164,7 @@ class FakeFlowMaestro(Scripts, Assertions):
             if not isinstance(self.clock, RealClock):
                 self._polls.note(request, now)
             self._timeline.begin(now)
-            return self._reception.take(request)
+            return self._dispatcher.take(request)
 
     def observe(self, now: float) -> None:
         """Tie the wall clock to the driver's without beginning: the server is up, and idle."""

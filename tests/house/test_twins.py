@@ -20,7 +20,7 @@ TWINS = [
     (f"{DRIVING}/drivers.py", "SyncDriver", "AsyncDriver"),
     (f"{DRIVING}/executors.py", "SyncExecutor", "AsyncExecutor"),
     (f"{DRIVING}/iterators.py", "SyncStream", "AsyncStream"),
-    (f"{DRIVING}/iterators.py", "_Text", "_AwaitedText"),
+    (f"{DRIVING}/iterators.py", "_Text", "_AsyncText"),
     (f"{DRIVING}/runs.py", "SyncRuns", "AsyncRuns"),
     ("transports/flowmaestro_transports/observing/reporters.py", "SyncReporter", "AsyncReporter"),
     (TRACING, "SyncTracedTransport", "AsyncTracedTransport"),
@@ -31,7 +31,7 @@ TWINS = [
     (f"{CASSETTES}/episodes.py", "EpisodesTransport", "AsyncEpisodesTransport"),
     (VIRTUAL, "SyncWire", "AsyncWire"),
     (VIRTUAL, "SyncWireBody", "AsyncWireBody"),
-    (VIRTUAL, "_carry_out", "_carry_out_awaiting"),
+    (VIRTUAL, "_carry_out", "_carry_out_async"),
     ("flowmaestro/testing/memory.py", "MemoryTransport", "AsyncMemoryTransport"),
     ("flowmaestro/testing/virtual/scripted.py", "ScriptedTransport", "AsyncScriptedTransport"),
 ]
@@ -73,10 +73,10 @@ DIFFERENT = {
 """Methods that differ all the same, and why they must."""
 
 NAMES = [
-    (r"(?<![A-Za-z0-9])(?:Sync|Async|Awaited)(?=[A-Z])", ""),
+    (r"(?<![A-Za-z0-9])(?:Sync|Async)(?=[A-Z])", ""),
     (r"__a(enter|exit|iter|next)__", r"__\1__"),
     (r"StopAsyncIteration", "StopIteration"),
-    (r"\basync_(?=reporter\b)|_awaiting\b", ""),
+    (r"\basync_(?=reporter\b)|_async\b", ""),
     (r"\baclose\b", "close"),
 ]
 """Patterns of names that may differ, and what both are compared as."""

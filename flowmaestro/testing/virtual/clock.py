@@ -156,7 +156,7 @@ class VirtualClock:
         """Have the calling task's call in flight wait until `at`, or until `source` has news.
 
         Look whether there are any, and set the alarm, under one hold of `lock`; then `wait` for
-        it, or `wait_awaiting`. Raises `ValueError` for a wait without an end, and
+        it, or `wait_async`. Raises `ValueError` for a wait without an end, and
         `AssertionError` for a call that has gone on for `LONGEST_CALL`: in virtual time, a
         call that never ends would keep a processor busy without end.
         """
@@ -195,7 +195,7 @@ class VirtualClock:
             finally:
                 self._resume(alarm)
 
-    async def wait_awaiting(self, alarm: Alarm) -> None:
+    async def wait_async(self, alarm: Alarm) -> None:
         """As `wait`, for a task."""
         import anyio
 

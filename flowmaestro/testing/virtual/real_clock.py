@@ -54,7 +54,7 @@ class RealClock(VirtualClock):
                     return
                 woken.wait(min(seconds, threading.TIMEOUT_MAX))
 
-    async def wait_awaiting(self, alarm: Alarm) -> None:
+    async def wait_async(self, alarm: Alarm) -> None:
         """As `wait`, for a task."""
         import anyio
 

@@ -255,16 +255,16 @@ class AsyncWire(_Wire):
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As `SyncWire.send`."""
-        return await _carry_out_awaiting(self.clock, self._sending(request, timeout))
+        return await _carry_out_async(self.clock, self._sending(request, timeout))
 
     async def open(self, request: Request, timeout: float) -> AsyncWireBody:
         """As `SyncWire.open`."""
         steps = self._opening(request, timeout)
-        return AsyncWireBody(self.clock, await _carry_out_awaiting(self.clock, steps))
+        return AsyncWireBody(self.clock, await _carry_out_async(self.clock, steps))
 
     async def sleep(self, seconds: float) -> None:
         """As `SyncWire.sleep`."""
-        await _carry_out_awaiting(self.clock, self._sleeping(seconds))
+        await _carry_out_async(self.clock, self._sleeping(seconds))
 
     async def close(self) -> None:
         """As `SyncWire.close`."""
@@ -310,7 +310,7 @@ class AsyncWireBody(_WireBody):
 
     async def read(self, patience: float) -> Optional[bytes]:
         """As `SyncWireBody.read`."""
-        return await _carry_out_awaiting(self._clock, self._reply.reading(patience))
+        return await _carry_out_async(self._clock, self._reply.reading(patience))
 
     async def close(self) -> None:
         """As `SyncWireBody.close`; nothing in it can be cancelled."""
@@ -339,14 +339,14 @@ def _carry_out(clock: VirtualClock, steps: Steps[T]) -> T:
             steps.close()
 
 
-async def _carry_out_awaiting(clock: VirtualClock, steps: Steps[T]) -> T:
+async def _carry_out_async(clock: VirtualClock, steps: Steps[T]) -> T:
     from anyio.lowlevel import checkpoint
 
     with clock.in_flight():
         try:
             await checkpoint()
             while True:
-                await clock.wait_awaiting(next(steps))
+                await clock.wait_async(next(steps))
         except StopIteration as end:
             value: T = end.value
             return value

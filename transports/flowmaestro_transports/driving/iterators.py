@@ -274,7 +274,7 @@ class AsyncStream(_Progress, Generic[E]):
     def text(self) -> AsyncItems[str]:
         """As `SyncStream.text`, for `async for`."""
         _ = self.message
-        return _AwaitedText(self.__aiter__())
+        return _AsyncText(self.__aiter__())
 
     async def _tell(self, listener: Listener, item: Any) -> None:
         try:
@@ -341,14 +341,14 @@ class _Text:
                 return text
 
 
-class _AwaitedText:
+class _AsyncText:
     """As `_Text`, for `async for`."""
 
     def __init__(self, events: AsyncStream[Any]) -> None:
         self._events = events
         self.aclose = events.aclose
 
-    def __aiter__(self) -> _AwaitedText:
+    def __aiter__(self) -> _AsyncText:
         return self
 
     async def __anext__(self) -> str:
