@@ -92,6 +92,8 @@ class Ledger:
             if recalled.known == 0 and self.plan is not None and self.plan.key is None:
                 self.checking = None
             self._known = recalled.known
+        if not self._chunk:
+            return []
         chunk, self._chunk = self._chunk, []
         found = {row.key: row for row in recalled.rows}
         for row in chunk:
@@ -102,7 +104,7 @@ class Ledger:
                 raise _mismatch(f"inputs[{row.index}] is not what the journal has{_of(row)}")
         if self.checking is not None:
             return []
-        if chunk and self._source.exhausted:
+        if self._source.exhausted:
             self._refuse_missing(self._source)
         self._met += len(chunk if self.plan and self.plan.key is None else found)
         return [(row, found.get(row.key)) for row in chunk]

@@ -75,6 +75,9 @@ MISUSE = [
     ("await client.workflows.list()", WRONG_COLOUR),
     ("async with client: pass", WRONG_COLOUR),
     ("with awaiting: pass", WRONG_COLOUR),
+    ('for outcome in awaiting.workflows.run_many("wf_123", []): pass', WRONG_COLOUR),
+    ('with awaiting.executions.wait_many(["e"]): pass', WRONG_COLOUR),
+    ('awaiting.executions.wait_many(["e"]).close()', FORGOTTEN_AWAIT),
     ('client.workflows.execute("wf_123", input={})', WRONG_KEYWORD),
     ('await awaiting.workflows.execute("wf_123", input={})', WRONG_KEYWORD),
     ('flowmaestro.FlowMaestroClient(key="fm_live_...")', WRONG_KEYWORD),
@@ -92,6 +95,7 @@ MISUSE = [
     ('client.knowledge_bases.query("kb", "how", top_k="5")', WRONG_TYPE),
     ("flowmaestro.FlowMaestroClient(transport=1)", WRONG_TYPE),
     ('print(client.workflows.get("wf_123")["data"]["nme"])', UNKNOWN_KEY),
+    ('print(next(iter(client.workflows.run_many("wf_123", []))).outputs["total"])', NOT_NONE),
     ('print([event["outputs"] for event in client.executions.stream("e")])', UNKNOWN_KEY),
     ('print(client.executions.get("e")["data"]["status"] == "complete")', UNKNOWN_NAME),
     ('print(client.executions.get("e")["data"]["outputs"]["total"])', NOT_NONE),
@@ -123,6 +127,7 @@ read: Headers = ResponseHead(200, [("A", "1")]).headers
 
 EXECUTIONS = """
 from types import MappingProxyType
+from typing import Optional
 import flowmaestro
 from flowmaestro.types import CompletedExecution, Execution
 
@@ -140,9 +145,19 @@ def run(client: flowmaestro.FlowMaestroClient) -> int:
     inputs = MappingProxyType({"name": "Ada"})
     client.triggers.execute("t_1", inputs=inputs)
     client.agents.create_thread("a_1", metadata=inputs)
-    for outcome in client.workflows.run_many("wf_1", [inputs, None]):
-        grade(outcome.result())
+    with client.workflows.run_many("wf_1", [inputs, None], journal="j") as runs:
+        for outcome in runs:
+            grade(outcome.result())
+            error: Optional[flowmaestro.FlowMaestroError] = outcome.error
+            print(len(runs), outcome.index + 1, outcome.ok, outcome.outputs, error)
+    print([running.execution_id for running in runs.in_flight])
     return grade(client.workflows.run("wf_1", inputs=inputs))
+
+async def wait(client: flowmaestro.AsyncFlowMaestroClient) -> None:
+    async with client.executions.wait_many({"e"}, progress=lambda it: print(it.done + 1)) as runs:
+        async for outcome in runs:
+            grade(outcome.result())
+    await runs.close()
 """
 
 

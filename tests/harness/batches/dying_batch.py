@@ -1,6 +1,6 @@
 """Batches with a journal that are killed, over a real socket, and go on.
 
-Run by itself it is the batch that is killed: `dying_batch.py URL KEY JOURNAL ROWS RESULTS`.
+`python -m tests.harness.batches.dying_batch` runs twenty seeds of 2,000 rows, or `SEED ROWS`.
 """
 
 from __future__ import annotations
@@ -8,34 +8,36 @@ from __future__ import annotations
 import json
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Set
 from urllib.parse import urlsplit
 
-from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
 from flowmaestro_core.http.messages import Request
+from tests.harness.batches.batch_to_kill import WORKFLOW
 
-WORKFLOW = "wf_dying"
-SETTLE_AFTER = 0.5
+BATCH = Path(__file__).with_name("batch_to_kill.py")
 
 
 class FaultyService(FakeFlowMaestro):
-    """Loses a part of the replies, and answers others with an error.
-
-    With `hides`, the list of executions is empty, as it is for the key of another workspace.
-    """
+    """Loses a part of the replies, and answers others with an error."""
 
     def __init__(self, seed: int, faults: float) -> None:
         super().__init__(seed=seed)
-        self.hides = False
+        self._hides = False
         self._own_dice = random.Random(seed)
         self._share = faults
         self.workflow(WORKFLOW, nodes=[Node("work", seconds=0.02)], outputs=dict)
+
+    def hide(self) -> None:
+        """From now on the list is empty, as for the key of another workspace, and all is well."""
+        self._hides, self._share = True, 0.0
 
     def handle(self, request: Request, now: float) -> Any:
         path = urlsplit(request.url).path.partition("/api/v1")[2]
@@ -47,26 +49,10 @@ class FaultyService(FakeFlowMaestro):
                     self.drop_connection(**where)
                 else:
                     self.fail_next(status=int(kind), **where)
-            if self.hides and path == "/executions":
+            if self._hides and path == "/executions":
                 url = request.url.replace(WORKFLOW, "wf_nobody_has")
                 request = Request(request.method, url, request.headers, request.body)
             return super().handle(request, now)
-
-
-def run(url: str, key: str, journal: str, rows: int, results: str) -> None:
-    """The same call each time; each outcome is written down by its index."""
-    with FlowMaestroClient(key, base_url=url) as client, open(results, "a") as file:
-        inputs = [{"n": number} for number in range(rows)]
-        for outcome in client.workflows.run_many(
-            WORKFLOW,
-            inputs,
-            journal=journal,
-            poll_interval=0.05,
-            settle_after=SETTLE_AFTER,
-            concurrency=8,
-        ):
-            file.write(json.dumps([outcome.index, outcome.ok, repr(outcome.error)]) + "\n")
-            file.flush()
 
 
 def killed_and_finished(
@@ -74,12 +60,14 @@ def killed_and_finished(
 ) -> List[Any]:
     """Kill a batch at random moments, then let it finish; the outcomes of the last run.
 
-    Raises `AssertionError` if a row was started twice. A row that was not started is missing.
+    With `hides`, the last run has no faults and a list that is empty. Raises `AssertionError` if a
+    row was started twice, was not started, or is not what it must be in the end: complete, or, if
+    it was in doubt and the list is empty, unknown.
     """
     dice, service = random.Random(seed), FaultyService(seed, 0.05)
     journal, results = folder / "runs.sqlite3", folder / "results"
     with running_server(service) as url:
-        command = [sys.executable, __file__, url, service.api_key, str(journal), str(rows)]
+        command = [sys.executable, str(BATCH), url, service.api_key, str(journal), str(rows)]
         for _ in range(kills):
             begun = len(service.executions)
             aim = begun + dice.randrange(1, max(rows // (kills + 1), 2))
@@ -88,7 +76,10 @@ def killed_and_finished(
                     time.sleep(0.001)
                 time.sleep(dice.random() * 0.02)
                 process.send_signal(signal.SIGKILL)
-        service.hides = hides
+        unknown = set()
+        if hides:
+            service.hide()
+            unknown = in_doubt(journal)
         results.unlink(missing_ok=True)
         subprocess.run([*command, str(results)], check=True, timeout=280)
     ledger = Counter(execution.inputs["n"] for execution in service.executions)
@@ -96,10 +87,16 @@ def killed_and_finished(
     assert not twice, f"seed {seed}: started more than once: {twice}"
     outcomes = [json.loads(line) for line in results.read_text().splitlines()]
     assert sorted(index for index, _, _ in outcomes) == list(range(rows)), f"seed {seed}"
+    assert {index for index, ok, _ in outcomes if not ok} == unknown, outcomes
     if not hides:
         assert sorted(ledger) == list(range(rows)), f"seed {seed}: not all were started"
-        assert all(ok for _, ok, _ in outcomes), [it for it in outcomes if not it[1]]
     return outcomes
+
+
+def in_doubt(journal: Path) -> Set[int]:
+    """The rows that were being started when the process died."""
+    with closing(sqlite3.connect(journal)) as db:
+        return {key for (key,) in db.execute("SELECT key FROM rows WHERE state = 1")}
 
 
 def main(arguments: List[str]) -> None:
@@ -116,7 +113,4 @@ def main(arguments: List[str]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 6:
-        run(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5])
-    else:
-        main(sys.argv[1:])
+    main(sys.argv[1:])

@@ -171,6 +171,25 @@ def test_the_ids_of_all_that_runs_are_left(fake, how):
         assert len(runs.in_flight) >= 2
 
 
+def test_a_cancelled_task_leaves_the_ids_of_all_that_runs(fake, run_async):
+    async def main(client):
+        with anyio.CancelScope() as scope:
+            many = client.workflows.run_many
+            runs = many(
+                "wf_123",
+                INPUTS,
+                concurrency=3,
+                on_start=lambda it: it.index == 2 and scope.cancel(),
+            )
+            await runs.__anext__()
+        assert scope.cancelled_caught
+        return runs.in_flight
+
+    left = run_async(main)
+    assert {it.execution_id for it in left} == started(fake)
+    assert len(left) == 3
+
+
 @pytest.mark.parametrize("pause", [3600, 9_999_999_999])
 @pytest.mark.parametrize("status", [429, 503])
 def test_no_pause_that_the_server_asks_for_outlasts_the_timeout(fake, client, status, pause):
@@ -354,3 +373,8 @@ def test_an_awaiting_client_takes_all_of_them(run_async):
 
     run_async(main)
     assert told == [(1,), ("and", 1)]
+
+
+def test_a_mapping_of_ids_is_refused_with_what_to_pass(client):
+    with pytest.raises(TypeError, match=r"not dict; pass list\(execution_ids\) for its keys"):
+        client.executions.wait_many({"a": 1})

@@ -18,10 +18,12 @@ from flowmaestro import (
     FlowMaestroClient,
     InsufficientCreditsError,
     JournalError,
+    NotFoundError,
     RateLimitError,
     StartUnknownError,
+    TimeoutError,
 )
-from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
+from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport, Node
 from flowmaestro_core.actions import Record
 from flowmaestro_core.executions.records import JournalPlan, JournalRow
 from flowmaestro_transports.driving.journal import Journal
@@ -217,6 +219,29 @@ def test_what_has_failed_is_started_again_on_request_only(run, fake):
     keys = [it.headers.get("idempotency-key") for it in fake.requests if it.method == "POST"]
     assert len(set(keys)) == len(keys) == 4
     assert all(it.replayed and it.ok for it in run(ROWS[:2], rerun=["failed"]))
+
+
+def test_what_ran_out_of_time_is_followed_again_and_its_time_counts_from_then(run, fake):
+    fake.workflow("wf_mine", nodes=[Node("work", seconds=50)], outputs=dict)
+    for _ in range(2):
+        begun = fake.clock.now
+        late = list(run(ROWS[:2], timeout=20))
+        assert [type(it.error) for it in late] == [TimeoutError] * 2
+        assert 20 <= fake.clock.now - begun < 22
+    assert all(it.ok and not it.replayed for it in run(ROWS[:2], timeout=20))
+    assert len(fake.executions) == 2
+
+
+def test_an_execution_that_is_gone_is_an_error_of_its_row_alone(run, fake):
+    fake.workflow("wf_mine", nodes=[Node("work", seconds=50)], outputs=dict)
+    with run(ROWS[:3], timeout=20) as runs:
+        gone = next(runs).execution_id
+    fake.fail_next(status=404, path=f"/executions/{gone}", method="GET")
+    outcomes = list(run(ROWS[:3]))
+    (missed,) = (it for it in outcomes if not it.ok)
+    assert missed.execution_id == missed.error.execution_id == gone
+    assert isinstance(missed.error, NotFoundError)
+    assert len(fake.executions) == 3
 
 
 @pytest.mark.parametrize("fake", ["documented"], indirect=True)
@@ -421,6 +446,7 @@ def test_a_start_is_durable_before_it_goes_out(path):
     for durable, level in ((True, 2), (False, 1)):
         journal.keep(Record((JournalRow(0, b"", "starting"),), durable))
         assert journal._db.execute("PRAGMA synchronous").fetchone() == (level,)
+    assert journal._db.execute("PRAGMA fullfsync").fetchone() == (1,)
     journal.close()
     journal.close()
 
@@ -460,11 +486,6 @@ def test_bad_arguments_are_refused_at_the_call(client, fake, more, kind, wrong):
     with pytest.raises(kind, match=wrong):
         client.workflows.run_many("wf_123", ROWS, **more)
     assert fake.requests == []
-
-
-def test_a_mapping_of_ids_is_refused_with_what_to_pass(client):
-    with pytest.raises(TypeError, match=r"not dict; pass list\(execution_ids\) for its keys"):
-        client.executions.wait_many({"a": 1})
 
 
 def test_rows_that_cannot_be_iterated_over_leave_the_journal_free(fake, path):

@@ -125,6 +125,7 @@ class Journal:
                 raise self._error(f"is damaged: {damage[0]}")
             if self._db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
                 raise self._error("is on a file system that cannot hold one")
+            self._db.execute("PRAGMA fullfsync = ON")  # for macOS
             if empty:
                 self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT")
             self._read_header(plan, api_root)
@@ -147,7 +148,8 @@ class Journal:
                 )
         if not header:
             header = {**batch, "token": self.token, "began_at": self._wall_clock()}
-            with _transaction(self._db):
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
                 self._db.executemany("INSERT INTO header VALUES (?, ?)", header.items())
         self.token = header["token"]
         self._began_at: float = header["began_at"]
@@ -162,18 +164,21 @@ class Journal:
         if record.durable is not self._durable:
             self._db.execute(f"PRAGMA synchronous = {'FULL' if record.durable else 'NORMAL'}")
             self._durable = record.durable
-        with _transaction(self._db):
-            for row in record.rows:
+        rows = record.rows
+        with self._db:  # which commits, or takes all of it back
+            if len(rows) != 1 or rows[0].state != "started":  # that is one statement
+                self._db.execute("BEGIN IMMEDIATE")
+            for row in rows:
                 self._put(row)
             if record.anchor is not None:
                 self._anchor = record.anchor
                 self._db.execute("INSERT INTO header VALUES ('anchor', ?)", (record.anchor,))
 
     def _put(self, row: JournalRow) -> None:
-        state = _STATES.index(row.state)
         if row.state == "starting":
             self._number += 1
-            self._forget(row)
+            if row.attempt:  # else it had no execution
+                self._forget(row)
             self._db.execute(
                 "INSERT OR REPLACE INTO rows VALUES (?, ?, 1, ?, ?, ?, NULL, NULL)",
                 (row.key, row.digest, row.attempt, self._number, self._wall_clock()),
@@ -187,7 +192,7 @@ class Journal:
                 self._forget(row)
             self._db.execute(
                 "UPDATE rows SET state = ?, execution_id = ? WHERE key = ?",
-                (state, row.execution_id, row.key),
+                (_STATES.index(row.state), row.execution_id, row.key),
             )
 
     def _forget(self, row: JournalRow) -> None:
@@ -203,6 +208,9 @@ class Journal:
     # Reading
 
     def _recall(self, record: Record) -> Recalled:
+        now = self._wall_clock()
+        if not (record.keys or record.execution_ids):
+            return Recalled((), self._known, self._anchor, max(now - self._began_at, 0.0))
         found: List[Tuple[Any, ...]] = []
         recall, ids = _RECALL if record.brief else _RECALL_ALL, record.execution_ids
         for at in range(0, len(record.keys), _MOST_MARKS):
@@ -219,7 +227,6 @@ class Journal:
                 f"WHERE execution_id IN ({_marks(ids)})",
                 ids,
             )
-        now = self._wall_clock()
         rows = (
             JournalRow(
                 key,
@@ -251,18 +258,6 @@ class Journal:
 
     def _error(self, what: str, code: str = "journal_unusable") -> JournalError:
         return JournalError(f"The journal {self._path} {what}", code)
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Generator[None, None, None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
-        raise
 
 
 def _marks(values: Tuple[Any, ...]) -> str:
