@@ -14,7 +14,7 @@ DRIVING = "transports/flowmaestro_transports/driving"
 CASSETTES = "flowmaestro/testing/cassettes"
 VIRTUAL = "flowmaestro/testing/virtual/transport.py"
 FUNCTIONS = "transports/flowmaestro_transports/functions.py"
-
+CONTRACT = "transports/flowmaestro_transports/contract.py"
 TRACING = "transports/flowmaestro_transports/observing/tracing.py"
 TWINS = [
     (f"{DRIVING}/drivers.py", "SyncDriver", "AsyncDriver"),
@@ -34,8 +34,18 @@ TWINS = [
     (VIRTUAL, "_carry_out", "_carry_out_async"),
     ("flowmaestro/testing/memory.py", "MemoryTransport", "AsyncMemoryTransport"),
     ("flowmaestro/testing/virtual/scripted.py", "ScriptedTransport", "AsyncScriptedTransport"),
+    ("flowmaestro/client.py", "FlowMaestroClient", "AsyncFlowMaestroClient"),
+    (CONTRACT, "OpenResponse", "AsyncOpenResponse"),
+    (CONTRACT, "Transport", "AsyncTransport"),
 ]
 """A file, and the two forms in it."""
+
+NO_TWINS = {
+    ("Runner", "AsyncRunner"): "its base",
+    ("SyncRunner", "AsyncRunner"): "threads here, a task group there",
+    ("TransportConformance", "AsyncTransportConformance"): "one is run on each event loop",
+}
+"""Names of a pair that is not one loop written twice, and why."""
 
 CALLBACK = "a sync client refuses a coroutine of a callback, an async one awaits it"
 ACLOSE = "contextlib.aclosing calls this name"
@@ -43,6 +53,7 @@ THREADS = "threads need a lock where tasks need a flag"
 LOOP = "an async handle releases its body on its own event loop"
 
 DIFFERENT = {
+    "FlowMaestroClient.request": "mypy needs to be told the type of what is awaited",
     "SyncDriver.__init__": "only a sync transport may be a view that other threads interrupt",
     "SyncDriver.advance": "only a coroutine can be dropped while it waits",
     "SyncDriver.close": "an async handle interrupts its own transport (AsyncStream.close)",
@@ -76,8 +87,9 @@ NAMES = [
     (r"(?<![A-Za-z0-9])(?:Sync|Async)(?=[A-Z])", ""),
     (r"__a(enter|exit|iter|next)__", r"__\1__"),
     (r"StopAsyncIteration", "StopIteration"),
-    (r"\basync_(?=reporter\b)|_async\b", ""),
+    (r"\ba?sync_(?=(?:reporter|executor)\b)|_async\b", ""),
     (r"\baclose\b", "close"),
+    (r"\b[AC]\b", "Self"),
 ]
 """Patterns of names that may differ, and what both are compared as."""
 
@@ -134,6 +146,19 @@ def test_twins_differ_in_async_and_await_alone(path: str, sync: str, other: str)
     new = {name: forms for name, forms in different.items() if name not in known}
     assert not new, f"bring them into line, or name the reason in DIFFERENT: {new}"
     assert not known - set(different), "these agree now: take them off DIFFERENT"
+
+
+def test_every_pair_of_names_is_compared() -> None:
+    found = set()
+    for package in ("transports/flowmaestro_transports", "flowmaestro"):
+        for path in (ROOT / package).rglob("*.py"):
+            names = [getattr(node, "name", "") for node in ast.parse(path.read_text("utf-8")).body]
+            for name in names:
+                bare = re.sub(r"^(_?)Async(?=.)|_async$", r"\1", name)
+                for other in {bare, re.sub(r"^(_?)", r"\1Sync", bare)} & {*names}:
+                    if bare != name and (other, name) not in NO_TWINS:
+                        found.add((path.relative_to(ROOT).as_posix(), other, name))
+    assert found == set(TWINS)
 
 
 def test_a_difference_is_seen() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gzip
 import threading
 from contextlib import asynccontextmanager
 from typing import Any, AsyncIterator, Callable, List
@@ -15,7 +14,6 @@ import trio
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import AiohttpTransport
-from flowmaestro_transports.http11 import content_coding
 from tests.harness.runners import fails
 
 SENT = Headers(
@@ -65,49 +63,6 @@ def scripts(*replies: bytes, close: bool = False) -> Any:
     return handler
 
 
-@on_asyncio
-async def test_the_request_goes_out_as_it_is(scripted: Any) -> None:
-    received = []
-
-    def handler(peer: Any) -> None:
-        data = b""
-        while b'{"a":1}' not in data:
-            data += peer.sock.recv(65536)
-        received.append(data)
-        peer.send(scripted.reply())
-
-    async with serving(scripted, handler) as (server, made):
-        headers = Headers([("X-b", "1"), ("x-A", "2"), ("Content-Type", "application/json")])
-        url = f"{server.url}/a%2Fb/%C3%A9?q=%20x&y=a+b"
-        await made.send(Request("PUT", url, headers, b'{"a":1}'), 5.0)
-    assert received == [
-        b"PUT /a%2Fb/%C3%A9?q=%20x&y=a+b HTTP/1.1\r\n"
-        + f"Host: 127.0.0.1:{server.port}\r\n".encode()
-        + b"X-b: 1\r\nx-A: 2\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n"
-        b'{"a":1}'
-    ]
-
-
-@on_asyncio
-async def test_a_connection_is_kept_and_used_again(scripted: Any) -> None:
-    async with serving(scripted, scripted.echo) as (server, made):
-        for number in range(5):
-            response = await made.send(post(server.url, b"%d" % number), 5.0)
-            assert response.body == b"%d" % number
-        assert server.connections == 1
-
-
-@on_asyncio
-async def test_a_finished_stream_gives_its_connection_back(scripted: Any) -> None:
-    data = scripted.reply(b"ok")
-    async with serving(scripted, scripts(data, data)) as (server, made):
-        for _ in range(2):
-            body = await made.open(get(server.url), 5.0)
-            assert (await body.read(5.0), await body.read(5.0)) == (b"ok", b"")
-            await body.close()
-        assert server.connections == 1
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -141,45 +96,6 @@ async def test_a_large_body_goes_out_whole(scripted: Any) -> None:
     assert received["content-length"] == str(len(data))
     assert "content-type" not in received
     assert "content-disposition" not in received
-
-
-@pytest.mark.parametrize(
-    ("coding", "content"),
-    [("gzip", gzip.compress(b"hello")[:-3]), ("gzip", b"plain"), ("br", b"x"), ("gzip, br", b"x")],
-    ids=["cut off", "not gzip", "unknown", "two"],
-)
-@on_asyncio
-async def test_what_cannot_be_inflated_is_no_result(
-    scripted: Any, coding: str, content: bytes
-) -> None:
-    data = scripted.reply(content, headers=[("Content-Encoding", coding)])
-    async with serving(scripted, scripts(data, data)) as (server, made):
-        with fails(Phase.REPLY_BROKEN):
-            await made.send(get(server.url), 5.0)
-
-
-@on_asyncio
-async def test_a_reply_is_bounded(scripted: Any) -> None:
-    limit = content_coding.MAX_BODY
-    data = scripted.reply(
-        gzip.compress(bytes(limit + 1), 1), headers=[("Content-Encoding", "gzip")]
-    )
-    async with serving(scripted, scripts(data)) as (server, made):
-        with fails(Phase.REPLY_BROKEN, f"more than {limit} bytes"):
-            await made.send(get(server.url), 20.0)
-
-
-@pytest.mark.parametrize(
-    "url", ["http://no-such-host.invalid", "ftp://127.0.0.1/a", "a", "http://[::"]
-)
-@on_asyncio
-async def test_what_leads_nowhere_is_not_sent(url: str) -> None:
-    made = AiohttpTransport()
-    with fails(Phase.NOT_SENT):
-        await made.open(get(url), 5.0)
-    with fails(Phase.NOT_SENT, timed_out=True):
-        await made.send(get(url), 0.0)
-    await made.close()
 
 
 @on_asyncio

@@ -32,25 +32,6 @@ def test_it_is_an_async_transport() -> None:
     assert isinstance(AnyioTransport(), AsyncTransport)
 
 
-def test_the_request_goes_out_as_it_is(play: Play, scripted: Any) -> None:
-    request_headers = Headers([("X-One", "1"), ("accept", "text/plain"), ("X-One", "2")])
-
-    async def scenario(transport: AnyioTransport) -> None:
-        url = f"{server.url}/a%20b?q=1#gone"
-        reply = await transport.send(Request("PUT", url, request_headers, b"\x00\xffdata"), 5)
-        assert reply == Response(200, reply.headers, b"\x00\xffdata")
-
-    with scripted.ScriptedServer(scripted.echo) as server:
-        play(scenario)
-    [request] = server.requests
-    assert (request.method, request.target) == ("PUT", "/a%20b?q=1")
-    assert request.headers == [
-        ("Host", f"127.0.0.1:{server.port}"),
-        *request_headers.pairs,
-        ("Content-Length", "6"),
-    ]
-
-
 def test_each_request_has_its_own_headers(play: Play, scripted: Any) -> None:
     values = ["a", "a", "b", "a"]
 
@@ -105,20 +86,6 @@ def test_repeated_headers_keep_order_and_case(play: Play, scripted: Any) -> None
         reply = play(lambda t: t.send(get(server), 5))
     assert list(reply.headers.pairs)[:3] == fields
     assert reply.headers.get_list("set-cookie") == ["a=1", "b=2"]
-
-
-def test_no_cookie_is_kept_and_no_redirect_followed(play: Play, scripted: Any) -> None:
-    fields = [("Location", "/elsewhere"), ("Set-Cookie", "a=1")]
-    answer = scripted.reply(status="302 Found", headers=fields)
-
-    async def scenario(transport: AnyioTransport) -> None:
-        for _ in range(2):
-            assert (await transport.send(get(server), 5)).status == 302
-
-    with scripted.ScriptedServer(replies(answer)) as server:
-        play(scenario)
-    assert len(server.requests) == 2
-    assert all("cookie" not in request for request in server.requests)
 
 
 @pytest.mark.parametrize("method", ["send", "open"])
@@ -230,35 +197,6 @@ def test_an_unknown_coding_is_refused(play: Play, scripted: Any) -> None:
         play(scenario)
 
 
-@pytest.mark.parametrize(
-    "packed", [gzip.compress(b"x" * 999)[:-4], b"not gzip at all"], ids=["cut", "plain"]
-)
-def test_a_damaged_coding(play: Play, scripted: Any, packed: bytes) -> None:
-    answer = scripted.reply(packed, headers=[("Content-Encoding", "gzip")])
-
-    async def scenario(transport: AnyioTransport) -> None:
-        error = await failure(transport.send(get(server), 5))
-        assert error.phase is Phase.REPLY_BROKEN
-        assert isinstance(error.__cause__, ValueError)
-
-    with scripted.ScriptedServer(replies(answer)) as server:
-        play(scenario)
-
-
-@pytest.mark.parametrize("coding", ["identity", "gzip"])
-def test_a_body_beyond_the_cap(
-    play: Play, scripted: Any, coding: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flowmaestro_transports.anyio.transport.MAX_BODY", 100_000)
-    body = b"x" * 100_001
-    packed = gzip.compress(body) if coding == "gzip" else body
-    answer = scripted.reply(packed, headers=[("Content-Encoding", coding)])
-    with scripted.ScriptedServer(replies(answer)) as server:
-        error = play(lambda t: failure(t.send(get(server), 5)))
-    assert error.phase is Phase.REPLY_BROKEN
-    assert "100000 bytes" in error.message
-
-
 def test_20_megabytes_both_ways(play: Play, scripted: Any) -> None:
     body = bytes(range(256)) * 81920
     with scripted.ScriptedServer(scripted.echo) as server:
@@ -282,23 +220,6 @@ def test_a_reply_before_the_request_was_read(play: Play, scripted: Any) -> None:
 
 
 # --- Keep-alive -----------------------------------------------------------------------------
-
-
-def test_a_connection_is_used_again(play: Play, scripted: Any) -> None:
-    async def scenario(transport: AnyioTransport) -> None:
-        for n in range(5):
-            assert (await transport.send(post(server, b"%d" % n), 5)).body == b"%d" % n
-        body = await transport.open(post(server, b"open"), 5)
-        assert await read_all(body) == b"open"
-        await transport.send(get(server), 5)
-        body = await transport.open(post(server, b"seen whole"), 5)
-        assert await body.read(5) == b"seen whole"
-        await body.close()
-        await transport.send(get(server), 5)
-
-    with scripted.ScriptedServer(scripted.echo) as server:
-        play(scenario)
-    assert server.connections == 1
 
 
 def test_a_connection_reset_in_the_very_moment(

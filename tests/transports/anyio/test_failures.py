@@ -38,13 +38,6 @@ def test_refused(play: Play) -> None:
     assert isinstance(error.__cause__, ConnectionRefusedError)
 
 
-def test_unknown_host(play: Play) -> None:
-    request = Request("GET", "http://no-such-host.invalid/", Headers())
-    error = play(lambda t: failure(t.send(request, 5)))
-    assert error.phase is Phase.NOT_SENT
-    assert isinstance(error.__cause__, OSError)
-
-
 @pytest.mark.parametrize(
     "url",
     [
@@ -300,18 +293,6 @@ def test_a_tls_handshake_is_bounded(play: Play, scripted: Any) -> None:
 
     with scripted.ScriptedServer(silent) as server:
         play(scenario, verify=False)
-
-
-def test_no_time_at_all_sends_nothing(play: Play, scripted: Any) -> None:
-    async def scenario(transport: AnyioTransport) -> None:
-        await transport.send(get(server), 5)
-        error = await failure(transport.send(post(server, b""), 0))
-        assert error.timed_out
-        assert error.phase is Phase.NOT_SENT
-
-    with scripted.ScriptedServer(scripted.echo) as server:
-        play(scenario)
-    assert len(server.requests) == 1
 
 
 # --- Phases -----------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import RequestsTransport
-from flowmaestro_transports.http11 import content_coding
 from tests.harness.runners import fails
 
 SENT = Headers(
@@ -56,45 +55,6 @@ def scripts(*replies: bytes, close: bool = False) -> Any:
     return handler
 
 
-def test_the_request_goes_out_as_it_is(scripted: Any) -> None:
-    received = []
-
-    def handler(peer: Any) -> None:
-        data = b""
-        while b'{"a":1}' not in data:
-            data += peer.sock.recv(65536)
-        received.append(data)
-        peer.send(scripted.reply())
-
-    with scripted.ScriptedServer(handler) as server, transport() as made:
-        headers = Headers([("X-b", "1"), ("x-A", "2"), ("Content-Type", "application/json")])
-        url = f"{server.url}/a%2Fb/%C3%A9?q=%20x&y=a+b"
-        made.send(Request("PUT", url, headers, b'{"a":1}'), 5.0)
-    assert received == [
-        b"PUT /a%2Fb/%C3%A9?q=%20x&y=a+b HTTP/1.1\r\n"
-        + f"Host: 127.0.0.1:{server.port}\r\n".encode()
-        + b"X-b: 1\r\nx-A: 2\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n"
-        b'{"a":1}'
-    ]
-
-
-def test_a_connection_is_kept(scripted: Any) -> None:
-    with scripted.ScriptedServer(scripted.echo) as server, transport() as made:
-        for number in range(5):
-            assert made.send(post(server.url, b"%d" % number), 5.0).body == b"%d" % number
-        assert server.connections == 1
-
-
-def test_a_finished_stream_gives_its_connection_back(scripted: Any) -> None:
-    data = scripted.reply(b"ok")
-    with scripted.ScriptedServer(scripts(data, data)) as server, transport() as made:
-        for _ in range(2):
-            body = made.open(get(server.url), 5.0)
-            assert (body.read(5.0), body.read(5.0)) == (b"ok", b"")
-            body.close()
-        assert server.connections == 1
-
-
 def test_events_that_came_whole_come_before_the_break_behind_them(scripted: Any) -> None:
     data = HEAD_CHUNKED + b"6\r\nevent1\r\n6\r\nevent2\r\nbroken\r\n"
     with scripted.ScriptedServer(scripts(data)) as server, transport() as made:
@@ -106,64 +66,6 @@ def test_events_that_came_whole_come_before_the_break_behind_them(scripted: Any)
         for _ in range(2):
             with fails(Phase.REPLY_BROKEN):
                 body.read(5.0)
-
-
-@pytest.mark.parametrize(
-    ("coding", "content"),
-    [("gzip", gzip.compress(b"hello")[:-3]), ("gzip", b"plain"), ("br", b"x"), ("gzip, br", b"x")],
-    ids=["cut off", "not gzip", "unknown", "two"],
-)
-def test_what_cannot_be_inflated_is_no_result(scripted: Any, coding: str, content: bytes) -> None:
-    data = scripted.reply(content, headers=[("Content-Encoding", coding)])
-    with (
-        scripted.ScriptedServer(scripts(data)) as server,
-        transport() as made,
-        fails(Phase.REPLY_BROKEN),
-    ):
-        made.send(get(server.url), 5.0)
-
-
-def test_a_reply_is_bounded(scripted: Any) -> None:
-    limit = content_coding.MAX_BODY
-    data = scripted.reply(
-        gzip.compress(bytes(limit + 1), 1), headers=[("Content-Encoding", "gzip")]
-    )
-    with (
-        scripted.ScriptedServer(scripts(data)) as server,
-        transport() as made,
-        fails(Phase.REPLY_BROKEN, f"more than {limit} bytes"),
-    ):
-        made.send(get(server.url), 20.0)
-
-
-@pytest.mark.parametrize("url", ["http://no-such-host.invalid", "nothing://here", "http://[::"])
-def test_what_leads_nowhere_is_not_sent(url: str) -> None:
-    with transport() as made, fails(Phase.NOT_SENT):
-        made.send(get(url), 5.0)
-
-
-def test_no_time_is_not_sent(scripted: Any) -> None:
-    with (
-        scripted.ScriptedServer(scripted.echo) as server,
-        transport() as made,
-        fails(Phase.NOT_SENT, timed_out=True),
-    ):
-        made.send(get(server.url), 0.0)
-
-
-def test_a_failed_call_leaves_nothing_to_the_next(scripted: Any) -> None:
-    def handler(peer: Any) -> None:
-        if peer.read_request().method == "GET":
-            peer.send(HEAD_CHUNKED)
-            peer.wait_closed()
-        else:
-            peer.send(scripted.reply(b"ok", headers=[("Connection", "close")]))
-
-    with scripted.ScriptedServer(handler) as server, transport() as made:
-        for _ in range(3):
-            with fails(Phase.REPLY_BROKEN, timed_out=True):
-                made.send(get(server.url), 1.0)
-            assert made.send(post(server.url), 5.0).body == b"ok"
 
 
 def test_a_failure_that_somebody_keeps_holds_no_connection(scripted: Any) -> None:

@@ -63,7 +63,10 @@ class Attempt:
         connection = self._pool.idle.take(route.key, time.monotonic(), step.connections)
         if connection is None:
             connection = self._connect(route, tls)
-        deadline.connected(time.monotonic())
+        now = time.monotonic()
+        if now >= deadline.at:  # a kept connection has made nobody wait
+            raise TimeUp
+        deadline.connected(now)
         step.exchange = exchange = Exchange(route.writer, request, target, limit)
         self._drive(connection.wire.sock, exchange_heads(connection.wire, exchange))
         return exchange

@@ -1,0 +1,129 @@
+"""One request and its reply on every transport of ours, beyond what the conformance kit expects."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from typing import Any
+
+import pytest
+
+from flowmaestro_core.http.messages import Headers, Phase, Request
+from tests.harness.runners import Runner, fails, get, post
+
+
+def test_the_bytes_of_a_request(runner: Runner, scripted: Any) -> None:
+    received = []
+
+    def handler(peer: Any) -> None:
+        data = b""
+        while b'{"a":1}' not in data:
+            data += peer.sock.recv(65536)
+        received.append(data)
+        peer.send(scripted.reply())
+
+    headers = Headers([("X-b", "1"), ("x-A", "2"), ("Content-Type", "application/json")])
+    with scripted.ScriptedServer(handler) as server, runner() as transport:
+        url = f"{server.url}/a%2Fb/%C3%A9?q=%20x&y=a+b#gone"
+        transport.send(Request("PUT", url, headers, b'{"a":1}'))
+    assert received == [
+        b"PUT /a%2Fb/%C3%A9?q=%20x&y=a+b HTTP/1.1\r\n"
+        + f"Host: 127.0.0.1:{server.port}\r\n".encode()
+        + b"X-b: 1\r\nx-A: 2\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n"
+        b'{"a":1}'
+    ]
+
+
+def test_a_connection_is_used_again(runner: Runner, scripted: Any) -> None:
+    with scripted.ScriptedServer(scripted.echo) as server, runner() as transport:
+        for number in range(5):
+            assert transport.send(post(server, b"%d" % number)).body == b"%d" % number
+        assert server.connections == 1
+
+
+def test_a_stream_that_was_read_whole_gives_its_connection_back(
+    runner: Runner, scripted: Any
+) -> None:
+    with scripted.ScriptedServer(scripted.echo) as server, runner() as transport:
+        for _ in range(3):
+            body = transport.open(post(server, b"all of it"))
+            assert body.read_all() == b"all of it"
+            body.close()
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("coding", "content"),
+    [("gzip", gzip.compress(b"hello")[:-3]), ("gzip", b"plain"), ("br", b"x"), ("gzip, br", b"x")],
+    ids=["cut off", "not gzip", "unknown", "two"],
+)
+def test_what_cannot_be_inflated_is_no_result(
+    runner: Runner, scripted: Any, coding: str, content: bytes
+) -> None:
+    data = scripted.reply(content, headers=[("Content-Encoding", coding)])
+    with (
+        scripted.ScriptedServer(scripted.answering(data)) as server,
+        runner() as transport,
+        fails(Phase.REPLY_BROKEN),
+    ):
+        transport.send(get(server, **{"Accept-Encoding": "gzip"}))
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+def test_a_reply_is_bounded(
+    runner: Runner, scripted: Any, coding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, module in list(sys.modules.items()):
+        if name.startswith("flowmaestro_transports.") and hasattr(module, "MAX_BODY"):
+            monkeypatch.setattr(module, "MAX_BODY", 100_000)
+    content = bytes(100_001)
+    packed = gzip.compress(content) if coding == "gzip" else content
+    data = scripted.reply(packed, headers=[("Content-Encoding", coding)])
+    with (
+        scripted.ScriptedServer(scripted.answering(data)) as server,
+        runner() as transport,
+        fails(Phase.REPLY_BROKEN, "more than 100000 bytes"),
+    ):
+        transport.send(get(server, **{"Accept-Encoding": "gzip"}))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://no-such-host.invalid/",
+        "nothing://here/",
+        "ftp://127.0.0.1/",
+        "/relative",
+        "http://[::",
+        "http://",
+        "http://127.0.0.1:99999/",
+    ],
+)
+def test_what_leads_nowhere_is_not_sent(runner: Runner, url: str) -> None:
+    with runner() as transport:
+        for step in (transport.send, transport.open):
+            with fails(Phase.NOT_SENT):
+                step(Request("GET", url, Headers()))
+
+
+def test_no_time_is_not_sent(runner: Runner, scripted: Any) -> None:
+    with scripted.ScriptedServer(scripted.echo) as server, runner() as transport:
+        transport.send(get(server))
+        with fails(Phase.NOT_SENT, timed_out=True):
+            transport.send(post(server), 0.0)
+        assert len(server.requests) == 1
+
+
+def test_a_failed_call_leaves_nothing_to_the_next(runner: Runner, scripted: Any) -> None:
+    def handler(peer: Any) -> None:
+        if peer.read_request().method == "GET":
+            peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
+            peer.wait_closed()
+        else:
+            peer.send(scripted.reply(b"ok", headers=[("Connection", "close")]))
+
+    with scripted.ScriptedServer(handler) as server, runner() as transport:
+        for _ in range(3):
+            with fails(Phase.REPLY_BROKEN, timed_out=True):
+                transport.send(get(server), 0.2)
+            assert transport.send(post(server)).body == b"ok"
