@@ -1,4 +1,4 @@
-"""Proxies: which one leads to an origin, and what every transport does with it."""
+"""What every transport does with a proxy; which one it is, `http11/test_proxies.py` tells."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import ssl
 import sys
 import threading
-from typing import Any, Iterator, List, Optional
+from typing import Any, Iterator
 
 import pytest
 import requests
@@ -18,189 +18,10 @@ from flowmaestro_core.http.messages import Headers, Phase, Request
 from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_transports import RequestsTransport, SocketTransport
 from flowmaestro_transports.contract import secrets_of
-from flowmaestro_transports.http11.proxies import Proxies, Proxy
 from tests.harness.runners import OURS, Runner, fails, get, post
 from tests.harness.transports.real_proxy import proxy as proxying
 
 AUTHORIZATION = "Basic dXNlcjpwYSBzcw=="  # of user:pa ss
-PROXY = "http://proxy.example:3128"
-
-
-class TestPolicy:
-    def test_the_argument_counts_for_all_origins(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("NO_PROXY", "*")
-        monkeypatch.setenv("HTTP_PROXY", "http://other.example")
-        proxies = Proxies("https://us%65r:pa%20ss@Proxy.Example:8443/")
-        expected = Proxy("https", "proxy.example", 8443, AUTHORIZATION)
-        assert proxies.proxy_for("http", "api.example", 80) == expected
-        assert proxies.proxy_for("https", "127.0.0.1", 443) == expected
-
-    @pytest.mark.parametrize(
-        ("url", "proxy"),
-        [
-            ("http://proxy.example", Proxy("http", "proxy.example", 80)),
-            ("https://proxy.example", Proxy("https", "proxy.example", 443)),
-            ("HTTP://proxy.example:1", Proxy("http", "proxy.example", 1)),
-            ("proxy.example:3128", Proxy("http", "proxy.example", 3128)),
-            ("user@proxy.example", Proxy("http", "proxy.example", 80, "Basic dXNlcjo=")),
-            ("http://[::1]:3128", Proxy("http", "::1", 3128)),
-            (" http://proxy.example ", Proxy("http", "proxy.example", 80)),
-        ],
-    )
-    def test_ways_to_write_one(self, url: str, proxy: Proxy) -> None:
-        assert Proxies(url).proxy_for("http", "api.example", 80) == proxy
-
-    def test_where_it_is(self) -> None:
-        assert Proxy("http", "::1", 3128).url == "http://[::1]:3128"
-        assert (
-            Proxy("https", "proxy.example", 443, AUTHORIZATION).url == "https://proxy.example:443"
-        )
-
-    def test_its_credentials_do_not_show(self) -> None:
-        assert AUTHORIZATION not in repr(Proxy("http", "proxy.example", 80, AUTHORIZATION))
-
-    @pytest.mark.parametrize(
-        "url",
-        [
-            "",
-            "http://",
-            "http://:3128",
-            "ftp://user:secret@proxy.example",
-            "http://user:secret@proxy.example:port",
-            "http://user:secret@proxy.example:0",
-            "http://user:secret@proxy.example:99999",
-            "http://user:secret@proxy.example/path",
-            "http://user:secret@proxy.example?query",
-            "http://user:secret@pro xy.example",
-            "http://user:secret@proxy..example",
-            "http://us%3Aer:secret@proxy.example",
-            "http://user:secret@[::1",
-            "socks5://user:secret@proxy.example",
-            "socks5h://user:secret@proxy.example",
-        ],
-    )
-    def test_what_is_none(self, url: str) -> None:
-        with pytest.raises(ValueError, match=r"^proxy") as caught:
-            Proxies(url)
-        assert "secret" not in str(caught.value)
-        assert ("SOCKS" in str(caught.value)) is url.startswith("socks")
-
-    def test_another_type(self) -> None:
-        with pytest.raises(TypeError, match="proxy must be"):
-            Proxies(8080)  # type: ignore[arg-type]
-
-    @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
-    def test_a_variable_that_is_none(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-        monkeypatch.setenv(name, "ftp://user:secret@proxy.example")
-        with pytest.raises(ValueError, match=f"{name.upper()} must be the URL") as caught:
-            Proxies()
-        assert "secret" not in str(caught.value)
-        Proxies(PROXY)
-        Proxies(trust_env=False)
-
-    @pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
-    def test_a_variable_that_names_a_socks_proxy_refuses_what_it_would_carry(
-        self, monkeypatch: pytest.MonkeyPatch, name: str
-    ) -> None:
-        monkeypatch.setenv(name, "socks5://user:secret@proxy.example")
-        monkeypatch.setenv("HTTPS_PROXY", PROXY)
-        monkeypatch.setenv("NO_PROXY", "exempt.example")
-        proxies = Proxies()
-        assert proxies.proxy_for("https", "api.example", 443) == Proxies(PROXY).proxy_for(
-            "http", "", 80
-        )
-        assert proxies.proxy_for("http", "exempt.example", 80) is None
-        assert proxies.secrets == ()
-        for _ in range(2):
-            with fails(Phase.NOT_SENT, f"{name}: SOCKS is not supported") as caught:
-                proxies.proxy_for("http", "api.example", 80)
-            assert caught.value.permanent
-            assert "secret" not in str(caught.value)
-
-    def test_each_scheme_has_its_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("HTTP_PROXY", "http://one.example")
-        monkeypatch.setenv("HTTPS_PROXY", "http://two.example")
-        assert hosts(Proxies()) == ["one.example", "two.example"]
-        assert hosts(Proxies(trust_env=False)) == [None, None]
-
-    def test_one_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("ALL_PROXY", "http://all.example")
-        assert hosts(Proxies()) == ["all.example", "all.example"]
-        monkeypatch.setenv("HTTP_PROXY", "http://one.example")
-        assert hosts(Proxies()) == ["one.example", "all.example"]
-
-    @pytest.mark.skipif(sys.platform == "win32", reason="variables have no case there")
-    def test_lower_case_comes_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("HTTP_PROXY", "http://upper.example")
-        monkeypatch.setenv("http_proxy", "http://lower.example")
-        assert hosts(Proxies()) == ["lower.example", None]
-        monkeypatch.setenv("http_proxy", "")
-        assert hosts(Proxies()) == [None, None]
-
-    @pytest.mark.skipif(sys.platform == "win32", reason="variables have no case there")
-    def test_a_field_of_a_request_names_no_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("REQUEST_METHOD", "GET")
-        monkeypatch.setenv("HTTP_PROXY", "http://evil.example")
-        assert hosts(Proxies()) == [None, None]
-        monkeypatch.setenv("http_proxy", "http://ours.example")
-        assert hosts(Proxies()) == ["ours.example", None]
-
-    def test_the_environment_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        proxies = Proxies()
-        monkeypatch.setenv("HTTP_PROXY", PROXY)
-        assert hosts(proxies) == [None, None]
-
-    @pytest.mark.parametrize(
-        ("exempt", "host", "port", "direct"),
-        [
-            ("", "api.example", 80, False),
-            (" , ", "api.example", 80, False),
-            ("*", "api.example", 80, True),
-            ("*:81", "api.example", 80, False),
-            ("api.example", "api.example", 80, True),
-            ("api.example", "API.Example", 80, True),
-            ("API.Example", "api.example", 80, True),
-            ("api.example", "api.example.", 80, True),
-            ("api.example", "v1.api.example", 80, True),
-            ("api.example", "myapi.example", 80, False),
-            ("pi.example", "api.example", 80, False),
-            (".example", "api.example", 80, True),
-            (".api.example", "api.example", 80, True),
-            ("*.example", "api.example", 80, True),
-            ("other.example, api.example", "api.example", 80, True),
-            ("other.example api.example", "api.example", 80, True),
-            ("api.example:80", "api.example", 80, True),
-            ("api.example:80", "api.example", 8080, False),
-            ("10.0.0.1", "10.0.0.1", 80, True),
-            ("10.0.0.1", "10.0.0.10", 80, False),
-            ("10.0.0.1:81", "10.0.0.1", 80, False),
-            ("10.0.0.0/8", "10.255.0.1", 80, True),
-            ("10.0.0.1/8", "10.255.0.1", 80, True),
-            ("10.0.0.0/8", "11.0.0.1", 80, False),
-            ("10.0.0.0/8:80", "10.0.0.1", 80, True),
-            ("10.0.0.0/8", "api.example", 80, False),
-            ("::1", "::1", 80, True),
-            ("[::1]", "::1", 80, True),
-            ("[::1]:80", "::1", 80, True),
-            ("[::1]:81", "::1", 80, False),
-            ("fd00::/8", "fd12::1", 80, True),
-            ("fd00::/8", "10.0.0.1", 80, False),
-            ("10.0.0.0/8", "fd12::1", 80, False),
-            ("localhost", "127.0.0.1", 80, False),
-            ("other.example", "127.0.0.1", 80, False),
-        ],
-    )
-    def test_exemptions(
-        self, monkeypatch: pytest.MonkeyPatch, exempt: str, host: str, port: int, direct: bool
-    ) -> None:
-        monkeypatch.setenv("HTTP_PROXY", PROXY)
-        monkeypatch.setenv("NO_PROXY", exempt)
-        assert (Proxies().proxy_for("http", host, port) is None) is direct
-
-
-def hosts(proxies: Proxies) -> List[Optional[str]]:
-    found = [proxies.proxy_for(scheme, "api.example", 1) for scheme in ("http", "https")]
-    return [proxy and proxy.host for proxy in found]
 
 
 @pytest.fixture(params=OURS, ids=str)

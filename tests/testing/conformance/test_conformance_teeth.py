@@ -13,22 +13,27 @@ from flowmaestro.testing.conformance import (
 )
 from flowmaestro.testing.conformance.runner import SyncRunner
 from flowmaestro.testing.conformance.site import loopback_site
+from tests.harness.testing.broken_async_transports import (
+    CancelsSomebodyElse,
+    HoldsUpTheLoop,
+    IsClosedHalfway,
+    LosesItsPlace,
+    Shielded,
+    Swallowing,
+)
 from tests.harness.testing.broken_transports import (
     CHECKS,
     AddsFields,
-    CancelsSomebodyElse,
     ConnectsAnewAfterItsClose,
     FollowsRedirects,
     ForgetsTheEnd,
     GathersWhileThereIsMore,
     HangsAfterASignal,
     HangsInACondition,
-    HoldsUpTheLoop,
     HurriedAsyncRunner,
     HurriedSyncRunner,
     IgnoresTheBound,
     ImpatientAndWrong,
-    IsClosedHalfway,
     IsClosedOnce,
     JoinsRepeatedFields,
     KeepsCookies,
@@ -37,7 +42,6 @@ from tests.harness.testing.broken_transports import (
     KeepsTheRequestInACause,
     LeaksTheLibrarysExceptions,
     LeavesConnectionsBehind,
-    LosesItsPlace,
     LosesItsPlaceToASignal,
     LosesWhatCameBeforeTheQuiet,
     MixesUpItsCallers,
@@ -49,8 +53,6 @@ from tests.harness.testing.broken_transports import (
     ReadsOnWhileItIsQuiet,
     SaysNotSentAlways,
     SaysTheSamePhaseAlways,
-    Shielded,
-    Swallowing,
     TakesABreakForTheEnd,
     TakesAClosedCallForDone,
     TakesQuietForABreak,
