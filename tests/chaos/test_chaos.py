@@ -23,7 +23,7 @@ from tests.harness.chaos.soak import trials
 from tests.harness.chaos.trial import Report, Trial, run_trial
 from tests.harness.runners import RUNNERS
 
-OPERATIONS = 100
+OPERATIONS = 48
 """Of each transport, half of them under TLS."""
 
 

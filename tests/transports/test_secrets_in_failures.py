@@ -57,9 +57,9 @@ def failure_of(step: Callable[[], Any]) -> Optional[TransportFailure]:
 
 
 def read_out(transport: Any, request: Request) -> None:
-    body = transport.open(request, 0.5)
+    body = transport.open(request, 0.2)
     try:
-        while body.read(0.5):
+        while body.read(0.2):
             pass
     finally:
         body.close()
@@ -67,7 +67,7 @@ def read_out(transport: Any, request: Request) -> None:
 
 def expect_none(runner: Runner, url: str, name: str = "", **options: Any) -> None:
     with runner(**options) as transport:
-        whole = failure_of(lambda: transport.send(request_to(url), 0.5))
+        whole = failure_of(lambda: transport.send(request_to(url), 0.2))
         assert whole is not None or (runner.name, name) == ("requests", "a garbled header")
         in_pieces = failure_of(lambda: read_out(transport, request_to(url)))
     assert traces_of(KEY, whole) == traces_of(KEY, in_pieces) == []
@@ -99,13 +99,13 @@ def test_what_the_user_gets(runner: Runner, scripted: Any, name: str) -> None:
 
     def call(url: str) -> None:
         with FlowMaestroClient(
-            KEY, base_url=url, max_retries=0, timeout=0.5, transport=runner.make()
+            KEY, base_url=url, max_retries=0, timeout=0.2, transport=runner.make()
         ) as client:
             client.workflows.list()
 
     async def call_async(url: str) -> None:
         async with AsyncFlowMaestroClient(
-            KEY, base_url=url, max_retries=0, timeout=0.5, transport=runner.make()
+            KEY, base_url=url, max_retries=0, timeout=0.2, transport=runner.make()
         ) as client:
             await client.workflows.list()
 

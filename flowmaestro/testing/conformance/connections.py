@@ -138,7 +138,7 @@ async def _expect_not_kept(runner: Runner, data: bytes) -> None:
 
 @check(why="Answers that reach the wrong caller are worse than none.")
 async def many_at_once(runner: Runner) -> None:
-    """50 threads, or 500 tasks, that call at once each get their own answer."""
+    """50 threads, or 200 tasks, that call at once each get their own answer."""
     url = runner.site(echo)
     transport = runner.transport()
     jobs = [

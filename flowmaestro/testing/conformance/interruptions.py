@@ -27,7 +27,7 @@ from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro_core.http.messages import Request, Response, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
-_PLACES = int(os.environ.get("FLOWMAESTRO_INTERRUPTS", "100"))
+_PLACES = int(os.environ.get("FLOWMAESTRO_INTERRUPTS", "50"))
 """At how many places, evenly spread, a call is interrupted: 10000 is at all of them."""
 
 _WHY = "Ctrl-C in a notebook would leave a client that hangs, or that has a connection less."

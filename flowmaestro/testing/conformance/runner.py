@@ -240,7 +240,7 @@ class SyncRunner(Runner):
 class AsyncRunner(Runner):
     """For an `AsyncTransport`, or such a function, on the event loop of `backend`."""
 
-    crowd = 500
+    crowd = 200
 
     def __init__(
         self, make_transport: Callable[..., Any], serve_site: ServeSite, backend: str

@@ -27,8 +27,8 @@ RESUMED, ENDED, SILENT, HOPELESS = RECOVERIES = (
 
 TRANSPORTS = tuple(RUNNERS)
 
-EVERY = int(os.environ.get("FLOWMAESTRO_FAULTS", "7"))
-"""One in so many points is tried; `FLOWMAESTRO_FAULTS=1` for all."""
+EVERY = int(os.environ.get("FLOWMAESTRO_FAULTS", "21"))
+"""One in so many points is tried; `FLOWMAESTRO_FAULTS=1` for all, and for longer streams."""
 
 TIMES = StreamTimes(
     event_idle=0.4,

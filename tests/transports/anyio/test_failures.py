@@ -7,23 +7,19 @@ import threading
 import time
 from typing import Any
 
-import anyio
 import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request
-from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.anyio.transport import AnyioTransport
 from flowmaestro_transports.http11.exchange import ReplyError
 from tests.harness.transports.anyio_scenes import (
     Play,
     failure,
-    full_listener,
     get,
     post,
     read_all,
     replies,
     replies_once,
-    silent,
 )
 
 # --- Failures and their phases --------------------------------------------------------------
@@ -274,128 +270,4 @@ def test_a_request_that_is_not_read_times_out(play: Play, scripted: Any) -> None
         assert error.phase is Phase.MAYBE_PROCESSED
 
     with scripted.ScriptedServer(lambda peer: release.wait(5)) as server:
-        play(scenario)
-
-
-def test_connecting_is_bounded(play: Play) -> None:
-    with full_listener() as url:
-        error = play(lambda t: failure(t.send(Request("POST", url, Headers()), 0.1)))
-    assert error.timed_out
-    assert error.phase is Phase.NOT_SENT
-
-
-def test_a_tls_handshake_is_bounded(play: Play, scripted: Any) -> None:
-    async def scenario(transport: AnyioTransport) -> None:
-        url = server.url.replace("http:", "https:")
-        error = await failure(transport.send(Request("GET", url, Headers()), 0.1))
-        assert error.timed_out
-        assert error.phase is Phase.NOT_SENT
-
-    with scripted.ScriptedServer(silent) as server:
-        play(scenario, verify=False)
-
-
-# --- Phases -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("way", ["tcp", "tls", "tunnel", "slot"])
-def test_connecting_has_a_limit_of_its_own(play: Play, scripted: Any, way: str) -> None:
-    limit = Timeout(60, connect=0.1)
-
-    async def scenario(transport: AnyioTransport) -> None:
-        async with anyio.create_task_group() as tasks:
-            if way == "slot":
-                tasks.start_soon(transport.send, get(server), 60)
-                await anyio.sleep(0.05)
-            url = {"tcp": full, "slot": server.url}.get(way, "https" + server.url[4:])
-            error = await failure(transport.send(Request("POST", url, Headers()), limit))
-            assert error.phase is Phase.NOT_SENT
-            assert error.timed_out
-            assert "0.1 s" in error.message
-            tasks.cancel_scope.cancel()
-
-    with full_listener() as full, scripted.ScriptedServer(silent) as server:
-        proxy = server.url if way == "tunnel" else None
-        play(scenario, max_connections=1, verify=False, proxy=proxy)
-
-
-@pytest.mark.parametrize("method", ["send", "open"])
-@pytest.mark.parametrize(
-    ("sent", "size", "phase"),
-    [
-        (b"", 1, Phase.MAYBE_PROCESSED),
-        (b"", 20_000_000, Phase.MAYBE_PROCESSED),
-        (b"HTTP/1.1 200 OK\r\nX-Lo", 1, Phase.REPLY_BROKEN),
-    ],
-    ids=["silence", "sending", "dribble"],
-)
-def test_the_head_has_a_limit_of_its_own(
-    play: Play, scripted: Any, method: str, sent: bytes, size: int, phase: Phase
-) -> None:
-    def handler(peer: Any) -> None:
-        if size == 1:
-            peer.read_request()
-            peer.send(sent)
-        if sent:
-            dribble(peer, b"o" * 100)
-        over.wait(5)
-
-    async def scenario(transport: AnyioTransport) -> None:
-        limit = Timeout(60, connect=50, head=0.5, read=50)
-        error = await failure(getattr(transport, method)(post(server, b"x" * size), limit))
-        over.set()
-        assert error.phase is phase
-        assert error.timed_out
-        assert "0.5 s" in error.message
-
-    over = threading.Event()
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario)
-
-
-def test_silence_in_a_body_has_a_limit_of_its_own(play: Play, scripted: Any) -> None:
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        time.sleep(0.2)
-        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n12345")
-        peer.wait_closed()
-
-    async def scenario(transport: AnyioTransport) -> None:
-        error = await failure(transport.send(get(server), Timeout(60, head=50, read=0.1)))
-        assert error.phase is Phase.REPLY_BROKEN
-        assert error.timed_out
-        assert "0.1 s" in error.message
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario)
-
-
-def test_limits_of_phases_bound_no_others(play: Play, scripted: Any) -> None:
-    """Each piece comes in time, all of them together take longer than any limit but the whole."""
-
-    def handler(peer: Any) -> None:
-        while peer.read_request():
-            time.sleep(0.6)
-            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n")
-            dribble(peer, b"12345" * 12, 0.01)
-
-    async def scenario(transport: AnyioTransport) -> None:
-        limit = Timeout(60, connect=0.5, read=0.5)
-        assert (await transport.send(get(server), limit)).body == b"12345" * 12
-        body = await transport.open(get(server), Timeout(60, connect=0.5, read=0.01))
-        assert await read_all(body) == b"12345" * 12
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario)
-
-
-def test_the_whole_bounds_its_phases(play: Play, scripted: Any) -> None:
-    async def scenario(transport: AnyioTransport) -> None:
-        limit = Timeout(0.5, connect=50, head=50, read=50)
-        error = await failure(transport.send(get(server), limit))
-        assert error.phase is Phase.MAYBE_PROCESSED
-        assert error.timed_out
-        assert "0.5 s" in error.message
-
-    with scripted.ScriptedServer(silent) as server:
         play(scenario)

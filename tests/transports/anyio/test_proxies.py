@@ -155,11 +155,11 @@ def test_a_silent_proxy(play: Play, scripted: Any, said: bytes, ca_file: str) ->
         peer.wait_closed()
 
     async def scenario(transport: AnyioTransport) -> None:
-        error = await failure(transport.send(request, 0.3))
+        error = await failure(transport.send(request, 0.2))
         assert error.phase is Phase.NOT_SENT
         assert error.timed_out
         await start_and_cancel(transport.send, request, 60)
-        error = await failure(transport.open(request, 0.3))
+        error = await failure(transport.open(request, 0.2))
         assert error.timed_out
 
     with scripted.ScriptedServer(handler) as server:
