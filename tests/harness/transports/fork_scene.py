@@ -1,4 +1,4 @@
-"""A process that forks with a transport in its hands: `python fork_scene.py RUNNER USE LOOPS URL`.
+"""A process that forks with a transport in its hands: `python fork_scene.py RUNNER LOOPS URL...`.
 
 A process of its own, because one that has threads, as that of the tests, had better not fork. It
 ends with status 0 if parent and child both got on undisturbed.
@@ -140,14 +140,17 @@ async def drop_all(held: List[Any], get: Get) -> None:
 CHILDREN = {"use": use_all, "close": close_all, "drop": drop_all}
 
 
-def main(runner: str, use: str, loops: str, url: str) -> None:
-    def get(path: str) -> Request:
-        return Request("GET", url + path, Headers())
+def main(runner: str, loops: str, *urls: str) -> None:
+    """Each use that a child may make has a server of its own."""
+    for use, url in zip(CHILDREN, urls):
 
-    if loops == "one":
-        family_of_one_loop(runner, use, get)
-    else:
-        anyio.run(family, runner, use, get, backend="trio" if runner == "trio" else "asyncio")
+        def get(path: str, url: str = url) -> Request:
+            return Request("GET", url + path, Headers())
+
+        if loops == "one":
+            family_of_one_loop(runner, use, get)
+        else:
+            anyio.run(family, runner, use, get, backend="trio" if runner == "trio" else "asyncio")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from tests.harness.transports import fork_scene
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 
-@pytest.mark.parametrize("use", ["use", "close", "drop"])
 @pytest.mark.parametrize(
     ("runner", "loops"),
     [
@@ -27,34 +26,41 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
         ("trio", "two"),
     ],
 )
-def test_parent_and_child(scripted: Any, runner: str, loops: str, use: str) -> None:
-    go = threading.Event()
+def test_parent_and_child(scripted: Any, runner: str, loops: str) -> None:
+    """The child uses what it was left, closes it, or drops it."""
 
-    def handler(peer: Any) -> None:
-        while True:
-            request = peer.read_request()
-            if request is None:
-                return
-            if request.target == "/go":
-                go.set()
-            if request.target != "/stream":
-                peer.send(scripted.reply(b"connection %d" % peer.number))
-                continue
-            peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
-            peer.send(scripted.chunk(b"one"))
-            go.wait(10)
-            peer.send(scripted.chunk(b"two"))
+    def serving() -> Any:
+        go = threading.Event()
 
-    with scripted.ScriptedServer(handler) as server:
+        def handler(peer: Any) -> None:
+            while True:
+                request = peer.read_request()
+                if request is None:
+                    return
+                if request.target == "/go":
+                    go.set()
+                if request.target != "/stream":
+                    peer.send(scripted.reply(b"connection %d" % peer.number))
+                    continue
+                peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
+                peer.send(scripted.chunk(b"one"))
+                go.wait(10)
+                peer.send(scripted.chunk(b"two"))
+
+        return scripted.ScriptedServer(handler)
+
+    with serving() as used, serving() as closed, serving() as dropped:
+        urls = (used.url, closed.url, dropped.url)
         scene = subprocess.run(
-            [sys.executable, "-W", "error", fork_scene.__file__, runner, use, loops, server.url],
+            [sys.executable, "-W", "error", fork_scene.__file__, runner, loops, *urls],
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
     assert (scene.returncode, scene.stderr) == (0, "")
-    assert (server.connections > 2) is (use == "use")
+    assert used.connections > 2
+    assert closed.connections == dropped.connections == 2
 
 
 def test_a_process_knows_itself() -> None:
