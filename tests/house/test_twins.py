@@ -100,6 +100,10 @@ class _Plain(ast.NodeTransformer):
     def visit_Await(self, node: ast.Await) -> Any:
         return self.visit(node.value)
 
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
+        node.names.sort(key=lambda it: re.sub(*NAMES[3], it.name))
+        return node
+
     def visit_Expr(self, node: ast.Expr) -> Any:
         is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if is_text else self.generic_visit(node)
