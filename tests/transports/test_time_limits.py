@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import ssl
 import threading
@@ -184,6 +185,9 @@ def test_a_body_that_falls_silent(runner: Runner, scripted: Any, limit: float) -
                 transport.send(get(server), limit)
 
 
+@pytest.mark.filterwarnings(  # asyncio's, of TLS that aiohttp left to a loop that has ended
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_a_body_that_dribbles(
     runner: Runner, scripted: Any, server_tls: ssl.SSLContext, ca_file: str, tls: bool
@@ -205,6 +209,7 @@ def test_a_body_that_dribbles(
         fails(Phase.REPLY_BROKEN, timed_out=True),
     ):
         transport.send(get(server), limit)
+    gc.collect()
 
 
 def test_phases_follow_one_another(runner: Runner, scripted: Any) -> None:

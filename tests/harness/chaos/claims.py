@@ -128,8 +128,12 @@ class Refused:
         phases = {attempt.outcome for attempt in error.attempts}
         if phases == {Phase.NOT_SENT} and ledger.acted_on(self.key):
             return f"nothing was sent, it was said, but the server acted: {error}"
-        if error.request_id is None or error.status_code is None:
-            return ""
+        if (
+            error.request_id is None
+            or error.status_code is None
+            or error.code == "invalid_response"
+        ):
+            return ""  # where a head broke off, its request id may have, too
         entry = ledger.entry_of(error.request_id)
         if entry is None or entry.reply.status != error.status_code:
             return f"an error that was never sent: {error!r}"

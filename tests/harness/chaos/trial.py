@@ -74,7 +74,7 @@ class Trial:
     def runner(self) -> Runner:
         """The transport and where it runs."""
         runner = RUNNERS[self.name]
-        return runner if self.make is None else replace(runner, make=self.make)
+        return runner if self.make is None else replace(runner, make=self.make, on_session=None)
 
     def tasks_of(self, worker: int) -> List[Task]:
         """What a worker does, one after another; follows from the seed."""
@@ -178,7 +178,7 @@ def _world(trial: Trial) -> Iterator[Any]:
 
 
 def _transport(trial: Trial, verify: str) -> Any:
-    transport = trial.runner.make(verify=verify if trial.tls else True)
+    transport = trial.runner.made(**({"verify": verify} if trial.tls else {}))
     transport.random = QuickDice(f"{trial.seed} {trial.title}")
     return transport
 
