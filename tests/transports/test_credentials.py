@@ -13,10 +13,10 @@ import requests
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
-from flowmaestro_core.http.messages import TransportFailure
+from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_transports import AiohttpTransport, RequestsTransport
-from tests.harness.runners import Runner, get
+from tests.harness.runners import Runner, fails, get, post
 
 KEY = {"X-API-Key": "fm_live_1", "Authorization": "Bearer fm_live_1"}
 OTHER = ("someone", "else")
@@ -113,6 +113,16 @@ def test_no_credentials_are_found_for_a_request_without(runner: Runner, scripted
     with scripted.ScriptedServer(scripted.echo) as server, runner() as transport:
         transport.send(get(server))
     assert "authorization" not in server.requests[0]
+
+
+def test_a_field_that_would_begin_another_is_not_sent(runner: Runner, scripted: Any) -> None:
+    with (
+        scripted.ScriptedServer(scripted.echo) as server,
+        runner() as transport,
+        fails(Phase.NOT_SENT, "header field is not valid"),
+    ):
+        transport.send(post(server, **{"X-A": "a\r\nX-B: b"}))
+    assert not server.requests
 
 
 def test_a_requests_session_has_none(scripted: Any, tempting: Any) -> None:

@@ -176,6 +176,31 @@ async def test_connector_and_traces_of_the_session_count(scripted: Any) -> None:
     assert heard == ["POST", "GET", "GET"]
 
 
+@pytest.mark.parametrize(
+    ("moment", "phase"),
+    [
+        ("on_request_start", Phase.NOT_SENT),
+        ("on_request_headers_sent", Phase.MAYBE_PROCESSED),
+        ("on_request_end", Phase.REPLY_BROKEN),
+    ],
+)
+@on_asyncio
+async def test_a_trace_config_that_raises(scripted: Any, moment: str, phase: Phase) -> None:
+    """Only before the request left is it certain that it did not."""
+
+    async def failing(*_: object) -> None:
+        raise ValueError("not sent")
+
+    watch = aiohttp.TraceConfig()
+    getattr(watch, moment).append(failing)
+    async with (
+        aiohttp.ClientSession(trace_configs=[watch]) as session,
+        serving(scripted, scripts(scripted.reply(b"ok")), session=session) as (server, made),
+    ):
+        with fails(phase):
+            await made.send(post(server.url), 5.0)
+
+
 @on_asyncio
 async def test_the_session_adds_nothing(scripted: Any) -> None:
     async with (

@@ -134,6 +134,34 @@ def test_the_session_adds_nothing_and_is_left_open(
         assert session.post(server.url, data=b"still open").content == b"still open"
 
 
+@pytest.mark.parametrize("raised", [ValueError, requests.ConnectTimeout])
+def test_a_hook_that_raises_breaks_the_reply(
+    scripted: Any, session: requests.Session, raised: Any
+) -> None:
+    """However it is called: the request was sent, and must not be sent again."""
+
+    def hook(response: requests.Response, **_: Any) -> None:
+        raise raised("not sent")
+
+    session.hooks["response"] = [hook]
+    with (
+        scripted.ScriptedServer(scripts(scripted.reply(b"ok"))) as server,
+        transport(session) as made,
+        fails(Phase.REPLY_BROKEN, timed_out=raised is not ValueError),
+    ):
+        made.send(post(server.url), 5.0)
+
+
+def test_an_adapter_that_raises_may_have_sent_the_request(session: requests.Session) -> None:
+    class Failing(HTTPAdapter):
+        def send(self, *args: Any, **options: Any) -> Any:
+            raise ValueError("after it was sent")
+
+    session.mount("http://", Failing())
+    with transport(session) as made, fails(Phase.MAYBE_PROCESSED):
+        made.send(post("http://api.invalid"), 5.0)
+
+
 def test_a_redirect_is_not_read_by_the_session(scripted: Any, session: requests.Session) -> None:
     """Which would read its body to the end, however long that takes."""
     head = b"HTTP/1.1 307 Moved\r\nLocation: /x\r\nTransfer-Encoding: chunked\r\n\r\n"

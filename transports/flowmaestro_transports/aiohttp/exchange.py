@@ -14,7 +14,7 @@ import aiohttp
 from yarl import URL
 
 from flowmaestro_core.http.messages import Headers, Request
-from flowmaestro_transports.aiohttp.failure import LostError
+from flowmaestro_transports.aiohttp.failure import ERRORS, AfterHeadError, LostError
 from flowmaestro_transports.aiohttp.limits import Limits
 
 _LONGEST_LINE = 64 * 1024
@@ -32,26 +32,35 @@ async def head_of(
 ) -> aiohttp.ClientResponse:
     """Send a request, and give the reply once its head is there. Raises what aiohttp does."""
     given = request.headers
-    return await session.request(
-        request.method,
-        URL(request.url, encoded=True),
-        data=_sendable(request.body),
-        # beside this one, aiohttp would refuse the credentials that the session has
-        headers=[pair for pair in given.pairs if pair[0].lower() != "authorization"],
-        skip_auto_headers=_unwanted(request),
-        allow_redirects=False,
-        raise_for_status=False,
-        timeout=limits.for_aiohttp,
-        middlewares=(partial(_as_given, given, session.headers),),
-        auto_decompress=False,  # ours is bounded
-        max_line_size=_LONGEST_LINE,
-        max_field_size=_LONGEST_LINE,
-    )
+    came: List[aiohttp.ClientResponse] = []
+    try:
+        return await session.request(
+            request.method,
+            URL(request.url, encoded=True),
+            data=_sendable(request.body),
+            # beside this one, aiohttp would refuse the credentials that the session has
+            headers=[pair for pair in given.pairs if pair[0].lower() != "authorization"],
+            skip_auto_headers=_unwanted(request),
+            allow_redirects=False,
+            raise_for_status=False,
+            timeout=limits.for_aiohttp,
+            middlewares=(partial(_as_given, given, session.headers, came),),
+            auto_decompress=False,  # ours is bounded
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+        )
+    except BaseException as error:
+        for response in came:
+            response.close()
+        if not came or not isinstance(error, ERRORS):
+            raise
+        raise AfterHeadError(error) from error
 
 
 async def _as_given(
     given: Headers,
     of_the_session: Mapping[str, str],
+    came: List[aiohttp.ClientResponse],
     request: aiohttp.ClientRequest,
     handler: aiohttp.ClientHandlerType,
 ) -> aiohttp.ClientResponse:
@@ -65,11 +74,13 @@ async def _as_given(
     if "cookie" in given:
         fields["Cookie"] = given["cookie"]
     try:
-        return await handler(request)
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        if isinstance(error, aiohttp.ClientConnectorError):
+        response = await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ValueError) as error:
+        if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL)):
             raise
         raise LostError(error) from error  # upon the original, aiohttp repeats a GET or a DELETE
+    came.append(response)
+    return response
 
 
 def _unwanted(request: Request) -> Optional[List[str]]:

@@ -27,22 +27,33 @@ _AFTER_THE_REASON = re.compile(r":?\s*\n|: (?=<|b?['\"]|bytearray)")
 
 
 class LostError(aiohttp.ClientConnectionError):
-    """A connection broke, and aiohttp shall not repeat the request on another one."""
+    """A request was lost while it left, and aiohttp shall not repeat it on another connection."""
 
-    def __init__(self, lost: aiohttp.ClientConnectionError) -> None:
+    def __init__(self, lost: Exception) -> None:
         super().__init__(*lost.args)
         self.lost = lost
 
 
+class AfterHeadError(aiohttp.ClientError):
+    """What was raised after the head of the reply had come, by a trace config of the caller's."""
+
+    def __init__(self, raised: BaseException) -> None:
+        super().__init__(*raised.args)
+        self.raised = raised
+
+
 def failure_of(error: BaseException, *, head_came: bool) -> TransportFailure:
     """The failure that an `error` means. `head_came` says whether the reply had begun."""
+    leaving = isinstance(error, LostError)
     if isinstance(error, LostError):
         error = error.lost
+    elif isinstance(error, AfterHeadError):
+        error, head_came = error.raised, True
     reason = reason_of(error)
     timed_out = isinstance(error, asyncio.TimeoutError)
     if head_came:
         phase, late, what = Phase.REPLY_BROKEN, "the reply did not end in time", reason
-    elif _is_not_sent(error):
+    elif not leaving and _is_not_sent(error):
         phase, late, what = Phase.NOT_SENT, "not connected in time", reason
     elif not timed_out and _is_of_the_head(error):
         phase, late, what = Phase.REPLY_BROKEN, "", f"the head of the reply is broken: {reason}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from flowmaestro_core.http.messages import Phase, TransportFailure
-from flowmaestro_transports.http11.exchange import ReplyError, RequestError
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
+from flowmaestro_transports.http11.exchange import ReplyError, RequestError, RequestWriter
 
 NETWORK_ERRORS = (OSError, ReplyError)
 """What the peer and the network between can cause; `ssl.SSLError` is an `OSError`."""
@@ -34,6 +34,18 @@ def unsendable() -> TransportFailure:
         Phase.NOT_SENT,
         "the request cannot be sent: its method, URL or a header field is not valid in HTTP/1.1",
     )
+
+
+def check_sendable(request: Request) -> None:
+    """Check the method and the header fields. Raises as `unsendable` says.
+
+    For libraries that look at them only when a request may have left.
+    """
+    head = Request(request.method, request.url, request.headers)
+    try:
+        RequestWriter(Headers({"Host": "any"})).write(head, "/")
+    except UNSENDABLE:
+        raise unsendable() from None
 
 
 def too_slow(phase: Phase, seconds: float) -> TransportFailure:

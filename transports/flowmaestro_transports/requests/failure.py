@@ -18,7 +18,7 @@ ERRORS = (
     urllib3_errors.HTTPError,
     http.client.HTTPException,
     OSError,
-    ValueError,  # a URL or a header that is none, and whatever content coding cannot be undone
+    ValueError,  # a URL that is none, whatever content coding cannot be undone, and a caller's hook
 )
 """All that a session, or the body of a reply, may raise for a failure of the network."""
 
@@ -47,7 +47,7 @@ def failure_before_head(error: BaseException) -> TransportFailure:
     causes = list(_causes(error))
     timed_out = any(map(_is_time_limit, causes))
     reason = _reason(causes[-1])
-    if _is_refused_here(error) or any(map(_is_not_sent, causes)):
+    if any(map(_is_not_sent, causes)):
         by = " by the proxy" if any(map(_is_of_proxy, causes)) else ""
         phase, what = Phase.NOT_SENT, f"cannot connect{by}: {reason}"
         late = "not connected in time"
@@ -91,10 +91,6 @@ def _is_time_limit(cause: BaseException) -> bool:
     if isinstance(cause, urllib3_errors.NewConnectionError):  # by inheritance a timeout, too
         return False
     return isinstance(cause, (socket.timeout, requests.Timeout, urllib3_errors.TimeoutError))
-
-
-def _is_refused_here(error: BaseException) -> bool:
-    return isinstance(error, ValueError) and not isinstance(error, requests.RequestException)
 
 
 def _is_of_proxy(cause: BaseException) -> bool:

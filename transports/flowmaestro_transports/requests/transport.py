@@ -30,9 +30,9 @@ from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import OpenResponse
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
 from flowmaestro_transports.http11.content_coding import MAX_BODY
-from flowmaestro_transports.http11.failures import closed
+from flowmaestro_transports.http11.failures import check_sendable, closed
 from flowmaestro_transports.requests.body import LONGEST, Body
-from flowmaestro_transports.requests.failure import ERRORS, failure_before_head
+from flowmaestro_transports.requests.failure import ERRORS, failure_before_head, failure_within_body
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -153,9 +153,13 @@ class RequestsTransport(NotPicklable):
         self._make_room()
         session, failure = self._session, None
         response: Any = None
+        check_sendable(request)
+        try:
+            settings = session.merge_environment_settings(request.url, {}, True, None, None)
+        except ValueError:
+            raise TransportFailure(Phase.NOT_SENT, "the URL is not valid") from None
         try:
             limits = _limits(timeout)
-            settings = session.merge_environment_settings(request.url, {}, True, None, None)
             response = _answer(session, _prepared(request), timeout=limits, **settings)
         except ERRORS as error:
             failure = failure_before_head(error)
@@ -215,7 +219,11 @@ def _answer(
     session: requests.Session, prepared: requests.PreparedRequest, **settings: Any
 ) -> requests.Response:
     """The reply to a request, through the session's adapters and hooks, no redirect followed."""
+    came: List[requests.Response] = []
     found: List[str] = []
+
+    def note(response: requests.Response, **_: Any) -> None:
+        came.append(response)
 
     def hide_location(response: requests.Response, **_: Any) -> None:
         # Session.send reads the whole body of a redirect, to say where that would have led.
@@ -223,9 +231,20 @@ def _answer(
             found.append(response.headers.pop("Location"))
 
     hooks: Any = session.hooks.get("response") or []
-    prepared.hooks = {"response": [*([hooks] if callable(hooks) else hooks), hide_location]}
+    prepared.hooks = {"response": [note, *([hooks] if callable(hooks) else hooks), hide_location]}
     options: Any = {**settings, "stream": True, "allow_redirects": False}
-    response = session.send(prepared, **options)
-    if found:
-        response.headers["Location"] = found[0]
-    return response
+    try:
+        response = session.send(prepared, **options)
+    except BaseException as error:  # of a hook of the caller's, if the reply came
+        for reply in came:
+            reply.close()
+        if not came or not isinstance(error, ERRORS):
+            raise
+        failure = failure_within_body(error)
+    else:
+        if found:
+            response.headers["Location"] = found[0]
+        return response
+    finally:
+        came.clear()  # which the reply leads to, by its request
+    raise failure
