@@ -174,6 +174,7 @@ def test_an_aiohttp_session_has_none(scripted: Any, tempting: Any, source: str) 
                 reply = await made.send(get(server, path, **KEY), 5.0)
                 assert reply.status in {401, 307}
             await made.close()
+        assert all(cookie.value == "other" for cookie in jar)
 
     with scripted.ScriptedServer(tempting) as server:
         asyncio.run(main())

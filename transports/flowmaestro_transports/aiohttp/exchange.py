@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from functools import partial
+from http.cookies import SimpleCookie
 from typing import List, Mapping, Optional, Union
 
 import aiohttp
@@ -80,6 +81,8 @@ async def _as_given(
             raise
         raise LostError(error) from error  # upon the original, aiohttp repeats a GET or a DELETE
     came.append(response)
+    if "Set-Cookie" in response.headers:
+        response.cookies = SimpleCookie()  # else the session would keep them
     return response
 
 

@@ -33,9 +33,9 @@ class AiohttpTransport(NotPicklable):
 
     The session's connector, proxy and trace configs are used; its headers, cookies, auth and
     middlewares are not. It is never closed, and its connector bounds calls and streams alike.
-    Without a `session`, the first call makes one, with the defaults of aiohttp but for three:
-    proxies of the environment count, any number of connections may be open, and cookies are not
-    kept. That one is closed with the transport.
+    Without a `session`, the first call makes one, with the defaults of aiohttp but for two: proxies
+    of the environment count, and any number of connections may be open. That one is closed with the
+    transport. Neither keeps the cookies that a reply sets.
 
     It belongs to the event loop of its first call, as the session does. Calls on another one, a
     child's after `os.fork` for example, raise `RuntimeError`; so do calls outside of asyncio.
@@ -135,7 +135,6 @@ class AiohttpTransport(NotPicklable):
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
-                cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=True,
             )
         limits = Limits(timeout)

@@ -41,9 +41,10 @@ class RequestsTransport(NotPicklable):
     """A `Transport` on a `requests.Session`. Safe to use from several threads.
 
     The session's mounted adapters, response hooks, proxies, `verify` and `cert` are used; its
-    headers, cookies, auth and params are not. How many connections there are is up to its
-    adapters. It is never closed. Without a `session`, the transport makes one, with the defaults
-    of requests, and closes it; a child after `os.fork` makes another.
+    headers, cookies, auth and params are not. Its jar keeps the cookies that a reply sets, which
+    requests cannot be told not to do; calls do not send them. How many connections there are is up
+    to its adapters. It is never closed. Without a `session`, the transport makes one, with the
+    defaults of requests, and closes it; a child after `os.fork` makes another.
 
     It is not patient: a body that was quiet for as long as a read waits is lost. What else it
     falls short of, `falls_short` says.
