@@ -21,14 +21,25 @@ NETWORK_ERRORS = (*failures.NETWORK_ERRORS, anyio.ClosedResourceError)
 """What the peer and the network between can cause."""
 
 
+async def _wait_until_readable(sock: socket.socket, others: anyio.CancelScope) -> None:
+    await anyio.wait_readable(sock)
+    others.cancel()
+
+
 async def carry_out(steps: Generator[Want, None, T], sock: socket.socket) -> T:
     """Carry out steps on a socket, waiting as they say; gives what they return."""
     try:
         while True:
-            if next(steps) is Want.READABLE:
+            want = next(steps)
+            if want is Want.READABLE:
                 await anyio.wait_readable(sock)
-            else:
+            elif want is Want.WRITABLE:
                 await anyio.wait_writable(sock)
+            else:
+                async with anyio.create_task_group() as waits:
+                    waits.start_soon(_wait_until_readable, sock, waits.cancel_scope)
+                    await anyio.wait_writable(sock)
+                    waits.cancel_scope.cancel()
     except StopIteration as end:
         result: T = end.value
         return result

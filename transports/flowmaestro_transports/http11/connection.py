@@ -91,7 +91,11 @@ def exchange_heads(wire: Wire, exchange: Exchange) -> Steps:
             break
         exchange.bytes_sent(count)
         if not count:
-            yield Want.WRITABLE
+            yield Want.EITHER if exchange.head is None else Want.WRITABLE
+            if exchange.head is None:
+                receive(wire, exchange)
+            if exchange.head is not None and exchange.head.status >= 300:
+                return  # the rest is not wanted (RFC 9112, 9.3)
     while exchange.head is None:
         yield Want.READABLE
         receive(wire, exchange)

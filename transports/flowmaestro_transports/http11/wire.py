@@ -19,6 +19,7 @@ class Want(enum.Enum):
 
     READABLE = "readable"
     WRITABLE = "writable"
+    EITHER = "readable or writable"
 
 
 Steps = Generator[Want, None, None]

@@ -133,12 +133,15 @@ def _ready(
     # removes it. Windows has none.
     make = getattr(select, "poll", None)
     if make is None:
-        reading = [ear, *socks] if want is Want.READABLE else [ear]
+        reading = [ear] if want is Want.WRITABLE else [ear, *socks]
         writing = [] if want is Want.READABLE else socks
         ready = select.select(reading, writing, writing, seconds)
         return [sock.fileno() for sock in {*ready[0], *ready[1], *ready[2]}]
     poll = make()
     poll.register(ear, select.POLLIN)
+    events = select.POLLIN if want is not Want.WRITABLE else 0
+    if want is not Want.READABLE:
+        events |= select.POLLOUT
     for sock in socks:
-        poll.register(sock, select.POLLIN if want is Want.READABLE else select.POLLOUT)
+        poll.register(sock, events)
     return [number for number, _ in poll.poll(math.ceil(seconds * 1000))]
