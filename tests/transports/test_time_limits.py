@@ -180,7 +180,7 @@ class TestTheHead:
 @pytest.mark.parametrize("limit", [Timeout(LATE, read=SOON), 5 * SOON], ids=["read", "total"])
 def test_a_body_that_falls_silent(runner: Runner, scripted: Any, limit: float) -> None:
     with scripted.ScriptedServer(saying(HEAD + b"he")) as server, runner() as transport:
-        for _ in range(2):
+        for _ in range(2 if isinstance(limit, Timeout) else 1):
             with fails(Phase.REPLY_BROKEN, timed_out=True):
                 transport.send(get(server), limit)
 

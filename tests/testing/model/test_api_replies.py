@@ -200,6 +200,11 @@ def test_each_reason_to_leave_a_row_out_is_told():
     ]
 
 
+def test_each_other_difference_from_the_api_has_its_reason():
+    assert len(TABLE["differences"]) == 8
+    assert all(row.keys() == {"api", "fake", "why"} for row in TABLE["differences"])
+
+
 def test_the_events_are_those_of_the_table(make_caller, shapes):
     seen = {}
     for workflow in ("wf_123", seeds.FAILING_WORKFLOW_ID, seeds.PAUSING_WORKFLOW_ID):
