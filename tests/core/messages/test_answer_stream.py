@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Callable, Dict, List
 
 import pytest
 
-from flowmaestro_core.actions import Close, Done, Emit, Read, Send, Wait
+from flowmaestro_core.actions import Close, Read, Send
 from flowmaestro_core.errors import (
     AuthorizationError,
     StreamError,
     TimeoutError,
 )
-from flowmaestro_core.http.messages import Headers, Phase, Response, ResponseHead
+from flowmaestro_core.http.messages import Headers, Response, ResponseHead
 from flowmaestro_core.messages.answer_stream import AnswerStreamMachine
-from flowmaestro_core.policy.stream_times import StreamTimes
-from flowmaestro_core.resources.threads import Threads
-from flowmaestro_core.streams.events import MESSAGE_TERMINAL
+from tests.harness.core.answers import (
+    ANSWER,
+    NOT_YET,
+    STARTED,
+    WRITTEN,
+    completed,
+    early,
+    event,
+    finishes,
+    following,
+    late,
+    own,
+    token,
+    told,
+)
 from tests.harness.core.stepping import (
     KEEPALIVE,
     Possibilities,
     Report,
     Stepper,
-    a_context,
     a_response,
     an_envelope,
     an_error,
@@ -31,68 +41,6 @@ from tests.harness.core.stepping import (
     sse,
     wander,
 )
-
-CALLS = Threads.send_message_stream("th_1", "Hi")
-ANSWER = {"message_id": "m", "thread_id": "th_1", "status": "processing"}
-
-
-def event(kind: str, id: str = "", message_id: str = "m", **more: Any) -> bytes:
-    return sse(f"message:{kind}", {"message_id": message_id, **more}, id=id or None)
-
-
-def token(text: str, message_id: str = "m", id: str = "") -> bytes:
-    return event("token", id, message_id, token=text)
-
-
-def completed(content: Any = "Hello you", message_id: str = "m") -> bytes:
-    return event("completed", "", message_id, content=content)
-
-
-STARTED = event("started")
-NOT_YET = an_envelope([{"id": "q", "role": "user", "content": "Hi"}])
-WRITTEN = an_envelope([{"id": "m", "role": "assistant", "content": "Hello you"}])
-
-
-def following(**more: Any) -> Stepper:
-    machine = AnswerStreamMachine(CALLS, a_context(), "token", **more)
-    return Stepper(machine, body_open="answer" not in more, terminal=MESSAGE_TERMINAL)
-
-
-def late(answer: Dict[str, Any] = ANSWER) -> Stepper:
-    """A subscription to the thread that began after the message was sent."""
-    stream = following(answer=answer)
-    stream.start()
-    stream.opens()
-    return stream
-
-
-def early() -> Stepper:
-    """One that missed nothing."""
-    stream = late()
-    stream.receives(STARTED)
-    stream.takes()
-    return stream
-
-
-def own() -> Stepper:
-    """The POST's own stream."""
-    stream = following()
-    stream.start()
-    return stream
-
-
-def told(stream: Stepper) -> Any:
-    """What the caller got, in short: the tokens' texts, and the other events' types."""
-    return [item.get("token", item["type"]) for item in stream.items]
-
-
-def finishes(stream: Stepper, *expected: str) -> None:
-    while isinstance(stream.action, (Close, Emit)):
-        stream.closes() if isinstance(stream.action, Close) else stream.takes()
-    assert isinstance(stream.action, Done)
-    assert told(stream) == list(expected)
-    assert stream.items[-1]["type"] in MESSAGE_TERMINAL
-
 
 # Gaps
 
@@ -398,114 +346,6 @@ def test_so_it_is_once_the_end_has_come_garbled() -> None:
     stream.receives(b"event: message:completed\ndata: garb{\n\n")
     stream.replies(200, WRITTEN)
     finishes(stream, "message:started", "Hello you", "message:completed")
-
-
-# Losses
-
-
-def test_the_rest_of_a_lost_answer_is_in_the_messages() -> None:
-    stream = own()
-    stream.receives(STARTED + token("Hello"))
-    stream.takes_all()
-    stream.fails(Phase.REPLY_BROKEN)
-    stream.replies(200, NOT_YET)
-    assert stream.action == Wait(pytest.approx(0.15))
-    stream.waits()
-    stream.replies(200, WRITTEN)
-    finishes(stream, "message:started", "Hello", " you", "message:completed")
-
-
-def test_messages_that_never_tell_end_in_the_first_error() -> None:
-    stream = own()
-    stream.receives(STARTED)
-    stream.takes_all()
-    stream.ends()
-    begun = stream.now
-    while isinstance(stream.action, (Send, Wait)):
-        stream.waits() if isinstance(stream.action, Wait) else stream.replies(200, NOT_YET)
-    assert isinstance(stream.error, StreamError)
-    assert stream.now == pytest.approx(begun + 130)
-
-
-@pytest.mark.parametrize("status", [404, 401])
-def test_messages_that_cannot_be_read_leave_the_first_error(status: int) -> None:
-    stream = own()
-    stream.receives(STARTED)
-    stream.takes_all()
-    stream.ends()
-    stream.replies(status)
-    assert isinstance(stream.error, StreamError)
-
-
-def test_a_route_that_is_not_there_is_made_up_for_by_the_messages() -> None:
-    stream = following(answer=ANSWER)
-    stream.start()
-    stream.opens(404, "application/json")
-    stream.ends()
-    stream.replies(200, WRITTEN)
-    finishes(stream, "Hello you", "message:completed")
-
-
-def test_without_an_id_the_messages_cannot_tell() -> None:
-    stream = own()
-    stream.receives(sse("message:token", {"token": "Hel"}))
-    stream.takes()
-    stream.ends()
-    assert isinstance(stream.error, StreamError)
-    assert stream.sent == []
-
-
-def test_keepalives_alone_do_not_keep_the_posts_own_stream() -> None:
-    stream = own()
-    assert stream.action == Read(130.0)
-    assert stream.receives(KEEPALIVE, after=80.0) == Read(50.0)
-    assert stream.receives(KEEPALIVE, after=50.0) == Close()
-    stream.closes()
-    assert isinstance(stream.error, TimeoutError)
-
-
-def test_a_silence_on_the_posts_own_stream_is_doubted_once_the_message_is_known() -> None:
-    stream = own()
-    stream.receives(STARTED)
-    assert stream.takes() == Read(5.0)
-    assert isinstance(stream.receives(KEEPALIVE, after=5.0), Send)
-    stream.replies(200, WRITTEN)
-    finishes(stream, "message:started", "Hello you", "message:completed")
-
-
-def test_on_the_posts_own_stream_an_agent_may_be_silent_for_as_long_as_it_may_take() -> None:
-    stream = own()
-    assert stream.receives(STARTED) == Emit({"type": "message:started", "message_id": "m"})
-    stream.takes()
-    stream.receives(token("Hello you"), after=120.0)
-    stream.takes()
-    stream.receives(completed(), after=129.9)
-    finishes(stream, "message:started", "Hello you", "message:completed")
-
-
-@pytest.mark.parametrize(
-    ("options", "bytes_idle", "limit"),
-    [
-        ({}, 0.5, 130.0),
-        ({}, 200.0, 130.0),
-        ({"timeout": 300.0}, 90.0, 300.0),
-        ({"call_timeout": 10.0}, 90.0, 10.0),
-        ({"call_timeout": 10.0}, 5.0, 10.0),
-        ({"call_timeout": 150.0}, 90.0, 150.0),
-    ],
-)
-def test_that_silence_is_as_long_as_the_call_may_take(
-    options: Dict[str, float], bytes_idle: float, limit: float
-) -> None:
-    times = StreamTimes(bytes_idle=bytes_idle)
-    context = replace(a_context(**options), stream_times=times)
-    machine = AnswerStreamMachine(CALLS, context, "token")
-    stream = Stepper(machine, body_open=True, terminal=MESSAGE_TERMINAL)
-    assert stream.start() == Read(limit)
-    assert stream.stays_quiet() == Close()
-    stream.closes()
-    assert isinstance(stream.error, TimeoutError)
-    assert stream.sent == []
 
 
 # All of it

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmaestro_core.payloads import shapes
@@ -362,20 +362,22 @@ KEYS = st.sampled_from(
     ]
 )
 ANYTHING: st.SearchStrategy[Any] = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-2, 10**20), st.floats(), st.text(max_size=3)),
+    st.one_of(st.none(), st.booleans(), st.integers(-2, 10**20), st.floats(), KEYS),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
     max_leaves=15,
 )
 BODIES = st.dictionaries(KEYS, ANYTHING, max_size=5)
 
 
-@settings(max_examples=100)
 @given(shape=st.sampled_from(ALL), body=BODIES)
-def test_no_shape_raises_and_none_makes_anything_unserialisable(
+def test_no_shape_raises_and_all_leave_json_that_they_do_not_change_again(
     shape: Callable[[Body], None], body: Body
 ) -> None:
     shape(body)
     json.dumps(body)
+    once = repr(body)
+    shape(body)
+    assert repr(body) == once
 
 
 def keeps(before: Any, after: Any) -> bool:
@@ -393,18 +395,8 @@ def keeps(before: Any, after: Any) -> bool:
     return repr(before) == repr(after)
 
 
-@settings(max_examples=100)
 @given(shape=st.sampled_from(ADDING), body=BODIES)
 def test_shapes_only_add(shape: Callable[[Body], None], body: Body) -> None:
     before = copy.deepcopy(body)
     shape(body)
     assert keeps(before, body)
-
-
-@settings(max_examples=100)
-@given(shape=st.sampled_from(ALL), body=BODIES)
-def test_shaping_twice_changes_nothing(shape: Callable[[Body], None], body: Body) -> None:
-    shape(body)
-    once = repr(body)
-    shape(body)
-    assert repr(body) == once
