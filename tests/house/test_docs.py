@@ -357,6 +357,7 @@ class TestDiagrams:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="one Python is enough for a page")
 def test_the_command_line_says_what_its_page_shows():
     check = [sys.executable, ROOT / "docs" / "sessions.py", "--check"]
     done = subprocess.run(check, capture_output=True, text=True)
