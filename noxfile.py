@@ -157,7 +157,8 @@ def oldest(session: nox.Session) -> None:
     """The transports and the contract on the oldest releases of all that they stand on."""
     project = nox.project.load_toml("pyproject.toml")["project"]
     extras = project["optional-dependencies"]
-    needed = [*project["dependencies"], *extras["requests"], *extras["aiohttp"]]
+    needed = [*project["dependencies"], *extras["requests"], *extras["aiohttp"], *extras["otel"]]
+    needed += [it for it in extras["test"] if it.startswith("opentelemetry")]
     floors = [requirement.replace(">=", "==") for requirement in needed]
     session.install("--editable", ".[test]", *floors)
     session.run("pytest", "tests/transports", "tests/contract", *PARALLEL)
@@ -269,8 +270,8 @@ def browser(session: nox.Session) -> None:
 
 @nox.session(python=INSTALLED)
 def instructions(session: nox.Session) -> None:
-    """How many instructions the core's hot paths take, beside what is recorded; needs valgrind."""
-    session.install("--editable", ".")
+    """How many instructions the hot paths take, beside what is recorded; needs valgrind."""
+    session.install("--editable", ".[otel]")
     session.run("python", "-m", "benchmarks.instructions", *session.posargs)
 
 

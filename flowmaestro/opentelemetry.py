@@ -92,9 +92,13 @@ class OpenTelemetryHooks(Hooks):
         instruments = _Instruments(self.tracer_provider, self.meter_provider, self.content)
         object.__setattr__(self, "_instruments", instruments)
 
-    def trace(self, operation: str, transport: Any) -> _Operation:
-        """As `Hooks.trace`."""
-        return _Operation(vars(self)["_instruments"], operation, transport)
+    def trace(self, operation: str, transport: Any) -> Optional[_Operation]:
+        """As `Hooks.trace`; `None` where no provider listens and nothing is to be propagated."""
+        to: _Instruments = vars(self)["_instruments"]
+        parent = contexts.get_current()
+        if not (parent or to.measured or to.traced):
+            return None
+        return _Operation(to, operation, transport, parent)
 
 
 class _Instruments:
@@ -109,6 +113,7 @@ class _Instruments:
         name = "flowmaestro"
         self.content = content
         self._has_tracer = tracer_provider is not None
+        self._has_meter = meter_provider is not None
         self.tracer = trace.get_tracer(name, __version__, tracer_provider)
         meter = metrics.get_meter(name, __version__, meter_provider)
         own = f"{name}.client"
@@ -127,16 +132,28 @@ class _Instruments:
             trace.get_tracer_provider(), trace.ProxyTracerProvider
         )
 
+    @property
+    def measured(self) -> bool:
+        """The same for metrics; the API's own providers keep nothing."""
+        provider = type(metrics.get_meter_provider())
+        return self._has_meter or not provider.__module__.startswith(metrics.__name__)
+
 
 class _Operation:
     """The spans and metrics of one operation: a `Trace`."""
 
-    def __init__(self, instruments: _Instruments, operation: str, transport: Any) -> None:
+    def __init__(
+        self,
+        instruments: _Instruments,
+        operation: str,
+        transport: Any,
+        parent: contexts.Context,
+    ) -> None:
         self._to = instruments
         self._operation = operation
         self._clock = transport.now
         self._wall_clock = wall_clock_of(transport)
-        self._parent = contexts.get_current()
+        self._parent = parent
         self._traced = instruments.traced or (
             trace.get_current_span(self._parent).get_span_context().is_valid
         )

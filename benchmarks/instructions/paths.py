@@ -1,16 +1,23 @@
-"""The core's hot paths, stepped as a driver steps them: `python paths.py PATH ROUNDS`."""
+"""The hot paths, stepped as a driver steps them: `python paths.py PATH ROUNDS`.
+
+`call` and `event` are the core's. `driver` is a whole call over a function, `unhooked` the same as
+a client makes it when it has no hooks, and `otel` with OpenTelemetryHooks and no provider.
+"""
 
 from __future__ import annotations
 
 import gc
 import sys
-from typing import Callable, Dict
+from typing import Callable, Dict, Optional
 
 from flowmaestro_core.actions import Done, Emit, Open, Read, Send
 from flowmaestro_core.context import Context
 from flowmaestro_core.http.messages import Response, ResponseHead
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.resources import Executions, Workflows
+from flowmaestro_transports.driving.drivers import SyncDriver
+from flowmaestro_transports.functions import as_transport
+from flowmaestro_transports.observing.observers import Observers
 
 CONTEXT = Context(ClientOptions("fm_live_0123456789abcdef"))
 JSON = {"Content-Type": "application/json", "X-RateLimit-Remaining": "59"}
@@ -20,6 +27,7 @@ STARTED = Response(
     b'{"data":{"execution_id":"9b025244","workflow_id":"wf_1","status":"pending"},'
     b'"meta":{"request_id":"req_1","timestamp":"2026-01-01T00:00:00Z"}}',
 )
+FOUND = Response(200, JSON, b'{"data":{"id":"wf_1","name":"Hello"},"meta":{}}')
 EVENTS = ResponseHead(200, {"Content-Type": "text/event-stream"})
 EVENT = (
     b"event: node:completed\n"
@@ -50,7 +58,29 @@ def event(rounds: int) -> None:
         action = machine.emitted(0.2, 0.5)
 
 
-PATHS: Dict[str, Callable[[int], None]] = {"call": call, "event": event}
+def driver(rounds: int, observers: Optional[Observers] = None) -> None:
+    """Carry out a call over a function."""
+    transport = as_transport(lambda _: FOUND)
+    for _ in range(rounds):
+        machine = Workflows.get("wf_1").machine(CONTEXT, "token")
+        assert isinstance(SyncDriver(machine, transport, observers).advance(), Done)
+
+
+def unhooked(rounds: int) -> None:
+    """The same, where hooks could be told and there are none."""
+    driver(rounds, Observers())
+
+
+def otel(rounds: int) -> None:
+    """The same with OpenTelemetryHooks, where no provider is set."""
+    from flowmaestro.opentelemetry import OpenTelemetryHooks
+
+    driver(rounds, Observers(OpenTelemetryHooks()))
+
+
+PATHS: Dict[str, Callable[[int], None]] = {
+    path.__name__: path for path in (call, event, driver, unhooked, otel)
+}
 
 if __name__ == "__main__":
     gc.freeze()  # so that a full collection, which may or may not fall into the rounds, is cheap

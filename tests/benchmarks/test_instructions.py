@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Dict
 
 import pytest
 
@@ -41,6 +41,11 @@ def test_a_count_may_differ_by_the_tolerance(count: Count, figure: float, code: 
     assert guard.main([]) == code
 
 
+@pytest.mark.parametrize("recorded", json.loads(guard.RECORD.read_text("utf-8")).values())
+def test_hooks_that_nobody_uses_cost_next_to_nothing(recorded: Dict[str, float]) -> None:
+    assert recorded["unhooked"] - recorded["driver"] < 0.015 * recorded["driver"]
+
+
 def test_the_record_keeps_the_figures_of_other_builds(count: Count) -> None:
     guard.RECORD.write_text('{"another": {"call": 5}}', "utf-8")
     count(1000.4)
@@ -57,7 +62,7 @@ def test_what_is_dearer_is_named(count: Count, capsys: pytest.CaptureFixture[str
     count(1100)
     guard.main([])
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("event")
+    assert last.startswith(list(PATHS)[-1])
     assert "1.100 x recorded  NOT within 3%" in last
 
 

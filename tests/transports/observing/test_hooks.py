@@ -293,10 +293,10 @@ def test_the_operation_the_route_and_the_execution_are_told(runner):
     runner.play([started, stream(ENDED), FOUND], lambda client: client.workflows.run("wf 1"), hooks)
     asked = [each for each in seen if isinstance(each, RequestInfo)]
     assert {each.operation for each in asked} == {"workflows.run"}
-    assert [(each.route, each.execution_id) for each in asked] == [
-        ("/workflows/{workflow_id}/execute", None),
-        ("/executions/{execution_id}/events", "exec_1"),
-        ("/executions/{execution_id}", "exec_1"),
+    assert [(each.route, each.workflow_id, each.execution_id) for each in asked] == [
+        ("/workflows/{workflow_id}/execute", "wf 1", None),
+        ("/executions/{execution_id}/events", None, "exec_1"),
+        ("/executions/{execution_id}", None, "exec_1"),
     ]
     assert len({each.call_id for each in asked}) == 3
 

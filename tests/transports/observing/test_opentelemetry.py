@@ -336,6 +336,17 @@ def test_without_a_provider_only_baggage_is_sent() -> None:
     assert hooks.failures == 0
 
 
+def test_without_a_provider_nothing_follows_an_operation() -> None:
+    hooks = OpenTelemetryHooks()
+    assert hooks.trace("workflows.get", ScriptedTransport([])) is None
+    provided = (
+        OpenTelemetryHooks(meter_provider=MeterProvider([InMemoryMetricReader()])),
+        OpenTelemetryHooks(tracer_provider=TracerProvider()),
+    )
+    for hooks in provided:
+        assert hooks.trace("workflows.get", ScriptedTransport([])) is not None
+
+
 @pytest.mark.parametrize("name", ["tracer_provider", "meter_provider", "content"])
 def test_arguments_are_checked(name: str) -> None:
     with pytest.raises(TypeError, match=name):

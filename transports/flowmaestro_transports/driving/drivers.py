@@ -96,6 +96,8 @@ class SyncDriver:
         self._reporter = None if observers is None else observers.reporter(machine)
         if self._reporter is not None:
             self._transport = self._reporter.traced(transport)
+            if not self._reporter.is_heard:
+                self._reporter = None
         self.in_flight = _in_flight(transport, machine, self._reporter)
         """What holds the steps of a call together, for a transport in virtual time."""
         self._patience = _patience_of(transport)
@@ -235,6 +237,8 @@ class AsyncDriver:
         self._reporter = None if observers is None else observers.async_reporter(machine)
         if self._reporter is not None:
             self._transport = self._reporter.traced(transport)
+            if not self._reporter.is_heard:
+                self._reporter = None
         self.in_flight = _in_flight(transport, machine, self._reporter)
         """As `SyncDriver.in_flight`."""
         self._patience = _patience_of(transport)

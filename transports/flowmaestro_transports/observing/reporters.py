@@ -72,6 +72,11 @@ class _Notes:
         self._sent_at: Optional[float] = None
         self._reply: Tuple[Headers, bytes] = _NO_FIELDS, b""
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody is told, now that it is known whether a trace follows."""
+        return self._informs or self._trace is not None
+
     def _upcoming(self, action: Action, now: float) -> Optional[Info]:
         """Log the action; what its hook is to be told, if anything."""
         if isinstance(action, (Send, Open)):

@@ -1,0 +1,34 @@
+"""The server's times."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Optional
+
+import pytest
+
+from flowmaestro_core.showing.times import event_time, in_words
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (1500, 1.5),
+        (1500.5, 1.5005),
+        ("1970-01-01T00:00:01.5Z", 1.5),
+        ("1970-01-01T01:00:00+01:00", 0.0),
+        ("1970-01-01T00:00:02", 2.0),  # without a zone it is UTC
+        *((odd, None) for odd in (None, -1, 1e15, 10**400, math.nan, math.inf, "soon", "", [], {})),
+        ("0001-01-01T00:00:00+23:59", -62135683140.0),
+        ("9" * 10_000, None),
+    ],
+)
+def test_a_time_in_milliseconds_or_in_iso_8601_is_seconds(
+    value: Any, seconds: Optional[float]
+) -> None:
+    assert event_time(value) == seconds
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0, "0.00 s"), (59.99, "59.99 s"), (90, "1.5 min")])
+def test_a_duration_in_words(seconds: float, said: str) -> None:
+    assert in_words(seconds) == said
