@@ -22,6 +22,7 @@ from flowmaestro.testing.redaction import hidden_text
 from flowmaestro.timeline import timeline_svg
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.http.secrets import showable_url, showable_value
+from flowmaestro_core.payloads.reply import decode_json
 from flowmaestro_core.payloads.shapes import snake_case_keys
 
 MOST_EXCHANGES = 10_000
@@ -77,7 +78,7 @@ class Exchange:
         return {
             **self.summary(),
             "request_headers": _shown(self.request.headers),
-            "request_body": _text(self.request.body[:LONGEST_BODY]),
+            "request_body": _text(self.request.body),
             "headers": _shown(self.headers),
             "body": _text(bytes(self.body)),
         }
@@ -111,6 +112,8 @@ class Inspector:
         if _is_own(request):
             return None
         self._count += 1
+        body = request.body[:LONGEST_BODY]
+        request = Request(request.method, request.url, request.headers, body)
         exchange = self._exchanges[self._count] = Exchange(self._count, request, self._now())
         if len(self._exchanges) > MOST_EXCHANGES:
             self._exchanges.popitem(last=False)
@@ -168,6 +171,12 @@ class Inspector:
         """The reply to a request for the inspector; `None` for one for the API."""
         if not _is_own(request):
             return None
+        try:
+            return self._answer(request)
+        except ValueError as error:  # an `Origin` or an `after` that cannot be read
+            return _reply(400, {"error": str(error)})
+
+    def _answer(self, request: Request) -> FakeReply:
         target = urlsplit(request.url)
         if not _is_from_itself(request.headers):
             return _reply(403, {"error": "the inspector answers its own page only"})
@@ -218,7 +227,7 @@ class Inspector:
     def _inject(self, body: bytes) -> FakeReply:
         """Break the next request, as `fail_next` or `drop_connection` do."""
         try:
-            asked = dict(json.loads(body))
+            asked = dict(decode_json(body))
             kind = asked.pop("kind")
             if kind == "fail":
                 fault = self._fake.fail_next(**asked)

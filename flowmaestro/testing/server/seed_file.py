@@ -21,8 +21,8 @@ LOOK_EVERY = 0.5
 class SeedFile:
     """Calls `seed(fake)` of a file, again after each change; `tell` hears what is wrong, or `""`.
 
-    What the file adds replaces what had the same id; running executions keep what they had. When
-    it fails, the resources stay as they are.
+    What the file adds replaces what had the same id; running executions keep what they had. It is
+    tried on another fake first: when it fails, the resources stay as they are.
     """
 
     def __init__(self, path: str, fake: FakeFlowMaestro, tell: Callable[[str], None]) -> None:
@@ -38,8 +38,9 @@ class SeedFile:
             seed = runpy.run_path(self._path).get("seed")
             if not callable(seed):
                 raise TypeError("it has no function seed(fake)")
+            seed(FakeFlowMaestro())  # a file that fails half-way leaves nothing behind
             seed(self._fake)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._tell(f"{self._place_of(error)}: {type(error).__name__}: {error}")
             return False
         self._tell("")
@@ -58,10 +59,10 @@ class SeedFile:
         except OSError:
             return 0.0
 
-    def _place_of(self, error: Exception) -> str:
+    def _place_of(self, error: BaseException) -> str:
         """The file, and the line of it where that is known."""
         if isinstance(error, SyntaxError):
-            return f"{self._path}, line {error.lineno}"
+            return f"{error.filename or self._path}, line {error.lineno}"
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == self._path]
         return f"{self._path}, line {lines[-1]}" if lines else self._path

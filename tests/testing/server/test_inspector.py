@@ -109,7 +109,8 @@ def test_the_next_request_is_broken_on_demand():
         with pytest.raises(ServerError):
             client.workflows.list()
         client.workflows.list()
-    for nonsense in (b"{", b'{"kind": "x"}', b'{"kind": "fail", "status": 200}', b"[]", b"1"):
+    bodies = [b"{", b'{"kind": "x"}', b'{"kind": "fail", "status": 200}', b"[]", b"7", b'"x"']
+    for nonsense in (*bodies, b"[" * 100_000, b"\xff", b'{"kind": "fail", "x": 1}'):
         assert world.send("POST", "/_inspect/faults", nonsense).status == 400
 
 
@@ -127,6 +128,13 @@ def test_requests_are_asked_for_by_number_only():
 def test_no_other_page_can_read_or_drive_it(headers, path):
     method = "POST" if path.endswith("faults") else "GET"
     assert World().send(method, path, b'{"kind": "drop"}', **headers).status == 403
+
+
+def test_what_cannot_be_read_is_refused_and_ends_nothing():
+    world = World()
+    assert world.send("GET", "/_inspect/requests?after=x").status == 400
+    assert world.send("GET", "/_inspect/requests", Origin="http://[").status == 400
+    assert world.look("requests") == []
 
 
 def test_its_own_page_can_and_the_page_loads_nothing_from_elsewhere():
