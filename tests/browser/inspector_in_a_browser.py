@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, Node
-from flowmaestro.testing.server.inspector import Inspector
+from flowmaestro.testing.server.inspector import MOST_EXCHANGES, Inspector
 from flowmaestro.testing.server.serve import serve
 
 HOSTILE = '<script>document.title = "broken"</script> \N{GRINNING FACE} \N{HEBREW LETTER ALEF}'
@@ -39,8 +41,41 @@ def main(pictures: Path) -> None:
                 )
                 for width in (1280, 390):
                     look_around(chromium, fake, url, pictures, width)
+                hold_many(chromium, fake, url, pictures)
         finally:
             server.cancel()
+
+
+def hold_many(chromium, fake, url, pictures):
+    """10,000 requests and 200 open streams: the page still answers while more of both come."""
+    fake.workflow("wf_endless", nodes=["think"], hangs_at="think")
+    with FlowMaestroClient(fake.api_key, base_url=url) as client, ExitStack() as stack:
+        execution_id = client.workflows.execute("wf_endless")["data"]["execution_id"]
+        for _ in range(200):
+            next(stack.enter_context(client.executions.stream(execution_id)))
+        for _ in range(MOST_EXCHANGES):
+            client.workflows.list()
+        page = chromium.new_page(viewport={"width": 1280, "height": 800})
+        begun = time.monotonic()
+        page.goto(url)
+        while page.evaluate("lists.requests.size") < MOST_EXCHANGES:
+            page.wait_for_timeout(50)
+        loaded = time.monotonic() - begun
+        state = page.evaluate("fetch('/_inspect/state').then(reply => reply.json())")
+        assert state["open_streams"] == 200, state["open_streams"]
+        for _ in range(500):  # which the page is told of while it is asked
+            client.workflows.get("wf_123")
+        page.evaluate("document.getElementById('list').scrollTop = 130000")
+        begun = time.monotonic()
+        page.locator(".row").nth(10).click()
+        page.get_by_text("Reply: 200").wait_for()
+        answered = time.monotonic() - begun
+        assert page.locator(".row").count() < 100
+        assert page.evaluate("lists.requests.size") == MOST_EXCHANGES
+        page.screenshot(path=pictures / "requests-10000.png")
+        page.close()
+    print(f"10,000 requests, 200 streams: loaded in {loaded:.1f} s, a click in {answered:.2f} s")
+    assert answered < 5, answered
 
 
 def look_around(chromium, fake, url, pictures, width):

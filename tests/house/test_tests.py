@@ -13,7 +13,7 @@ MIRRORED = {
     "tests/testing": "flowmaestro/testing",
     "tests/transports": "transports/flowmaestro_transports",
 }
-PENDING = {"test_answer_stream.py", "test_event_stream_clocks.py", "test_pytest_plugin.py"}
+PENDING = {"test_answer_stream.py", "test_event_stream_clocks.py"}
 """Files that are still too long."""
 
 
