@@ -1,8 +1,8 @@
 """Writes `docs/cli.md` from sessions of the command line in a terminal of 80 columns.
 
 python docs/sessions.py            # write the page
-python docs/sessions.py --check    # with rich only: exit with status 1 if a command says
-                                   # something that is not on the page
+python docs/sessions.py --check    # exit with status 1 if a command says something that is
+                                   # not on the page
 
 Each command runs in a pseudo-terminal against `flowmaestro serve`, once with rich and once as if
 rich were not installed. A line that a terminal would break within a word is an error.
@@ -15,6 +15,7 @@ import json
 import os
 import pty
 import re
+import runpy
 import signal
 import struct
 import subprocess
@@ -27,13 +28,14 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, TextIO, Tuple, cast
 
 import flowmaestro.cli.chat
+import flowmaestro.cli.demo
 import flowmaestro.cli.doctor
 import flowmaestro.cli.map
 import flowmaestro.cli.resources
 import flowmaestro.cli.runs
 import flowmaestro.cli.types  # noqa: F401  (what is imported here, no session waits for)
 from flowmaestro import FlowMaestroClient
-from flowmaestro.cli.entry import main as flowmaestro_main
+from flowmaestro.__main__ import main as flowmaestro_main
 
 PAGE = Path(__file__).with_name("cli.md")
 WIDTH = 80
@@ -44,28 +46,54 @@ from flowmaestro.testing import Node
 
 
 def seed(fake):
-    fetch = Node("fetch", name="Fetch orders", seconds=0.6)
-    send = Node("send", name="Send report", seconds=0.6)
+    fetch = Node("fetch", name="Fetch orders", seconds=0.4)
+    send = Node("send", name="Send report", seconds=0.5)
     fake.workflow("wf_report", name="Nightly report", nodes=[fetch, send], outputs={"orders": 42})
-    pay = Node("pay", name="Charge cards", seconds=0.5, error="Card declined")
+    pay = Node("pay", name="Charge cards", seconds=0.3, error="Card declined")
     fake.workflow("wf_broken", name="Monthly bill", nodes=[fetch, pay])
-    fetch = Node("fetch", name="Fetch a year", seconds=3)
+    fetch = Node("fetch", name="Fetch a year", seconds=1.5)
     fake.workflow("wf_audit", name="Tax audit", nodes=[fetch, send], outputs={"errors": 0})
-    endless = [Node("open", name="Open books", seconds=1), Node("all", name="Count", seconds=3600)]
+    endless = [Node("open", name="Open books"), Node("all", name="Count", seconds=3600)]
     fake.workflow("wf_slow", name="Yearly audit", nodes=endless)
     fake.agent("agent_parrot", lambda text: f"You said: {text}", name="Parrot")
     fake.drop_connection(2, path="/executions/*/events")
+"""
+ASK = """\
+import os
+
+import anyio
+import mcp
+
+OURS = mcp.StdioServerParameters(
+    command="flowmaestro", args=["mcp", "--workflow", "wf_report"], env=dict(os.environ)
+)
+
+
+async def show(progress, total, message):
+    print(f"{progress:.0f}  {message}")
+
+
+async def main():
+    async with mcp.Client(OURS) as client:
+        for tool in (await client.list_tools()).tools:
+            print(tool.name, tool.input_schema)
+        result = await client.call_tool(tool.name, {"name": "Ada"}, progress_callback=show)
+        print(result.content[0].text)
+
+
+anyio.run(main)
 """
 FILES = {
     "my_flows.py": SEEDS,
     "rows.csv": "name,age\nAda,36\nGrace,85\n",
     "bad.csv": "name,age\nAda,36\nGrace\n",
+    "ask.py": ASK,
     "schema.json": '{"properties": {"name": {"type": "string"}}, "required": ["name"]}\n',
 }
 
 
 class Command(NamedTuple):
-    """What is typed after `flowmaestro`; `{id}` is the last line of the output before.
+    """What is typed after `flowmaestro`, or a `.py` file; `{id}` is the last line before.
 
     `typed` are pairs: when the first is on the screen, the second is typed.
     """
@@ -80,6 +108,12 @@ class Session(NamedTuple):
     title: str
     text: str
     commands: Tuple[Command, ...]
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether one of the commands opens an event stream."""
+        first = {command.words.partition(" ")[0] for command in self.commands}
+        return not first.isdisjoint({"run", "watch", "ask.py"})
 
 
 class Shown(NamedTuple):
@@ -99,15 +133,21 @@ CUT = Session(
 SESSIONS = (
     Session(
         "Check the connection",
-        "`doctor` looks at the key, the server, the proxy, TLS, the clock, the rate limit and the\n"
-        "scopes, and says what to do.",
+        "`doctor` looks at Python, the key, the server, the proxy, TLS, the clock, the rate limit\n"
+        "and the scopes, and says what to do. Without a key it checks all that needs none.",
         (Command("doctor"), Command("doctor --api-key fm_test_123")),
     ),
     Session(
         "See what there is",
-        "`list` shows workflows, executions, agents, knowledge-bases, triggers and webhooks.\n"
-        "`get` shows one of them, or a thread. With `--json`, both print JSON.",
-        (Command("list workflows"), Command("get agents agent_parrot"), Command("list threads")),
+        "`list` and `get` show workflows, executions, agents, threads, knowledge-bases, triggers\n"
+        "and webhooks. The API has no list of threads: `get threads` shows one that you know.\n"
+        "With `--json`, both print JSON.",
+        (
+            Command("list workflows"),
+            Command("get agents agent_parrot"),
+            Command("get triggers trigger_abc123"),
+            Command("list threads"),
+        ),
     ),
     Session(
         "Run a workflow",
@@ -124,7 +164,7 @@ SESSIONS = (
         "Leave an execution running",
         "`--detach` prints the id and leaves. Ctrl-C and `--timeout` leave it running, too.",
         (
-            Command("run wf_slow --timeout 2"),
+            Command("run wf_slow --timeout 1"),
             Command("run wf_slow", (("Count", "\x03"),)),
             Command("run wf_slow --detach"),
             Command("cancel {id}"),
@@ -162,15 +202,34 @@ SESSIONS = (
     ),
     Session(
         "When something is wrong",
-        "An error is one line that says what to do. Nothing is started.",
+        "An error is one line that says what to do. Nothing is started. With `--json`, stdout is\n"
+        'JSON then, too: `{"error": ..., "exit_status": ...}`, but for `watch` and `map`.',
         (
             Command("run wf_report -i name"),
             Command("run wf_unknown"),
             Command("lits workflows"),
+            Command("run wf_report -i name --json"),
             Command("doctor --base-url http://127.0.0.1:9"),
         ),
     ),
+    Session(
+        "See what the SDK does",
+        "`demo` does the main job on a server of its own: over a real socket with a transport of\n"
+        "your choice, or in memory, where no time passes.",
+        (Command("demo --transport memory"),),
+    ),
 )
+OFFER = Session(
+    "Offer workflows to an AI assistant",
+    "`flowmaestro mcp --workflow wf_report` serves the named workflows as tools over the Model\n"
+    "Context Protocol, on stdin and stdout. It needs the extra `mcp` and Python 3.10. Only\n"
+    "workflows that you name are offered: running one has side effects. The first progress\n"
+    "message has the execution's id; a run that is cancelled, or takes longer than\n"
+    "`--timeout`, goes on at the server. A client, `ask.py`:\n\n"
+    f"```text\n{ASK}```",
+    (Command("ask.py"), Command("mcp --workflow wf_unknown")),
+)
+"""Needs the package `mcp`, which takes long to load: recorded for the page, and not checked."""
 INTRODUCTION = f"""\
 # Command line
 
@@ -196,14 +255,6 @@ colors and no control codes. `--debug` shows tracebacks.
 the server of this page is
 
 """
-OUTRO = """\
-## Offer workflows to an AI assistant
-
-`flowmaestro mcp --workflow wf_123` serves the named workflows as tools over the Model Context
-Protocol, on stdin and stdout. It needs the extra `mcp` and Python 3.10. Only workflows that you
-name are offered: running one has side effects. The first progress message has the execution's id;
-a run that is cancelled, or takes longer than `--timeout`, goes on at the server.
-"""
 
 
 def terminal(argv: List[str], kind: str, environment: Dict[str, str], command: Command) -> Shown:
@@ -213,14 +264,19 @@ def terminal(argv: List[str], kind: str, environment: Dict[str, str], command: C
         fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 40, WIDTH, 0, 0))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.alarm(60)  # what hangs is ended
-        os.environ.update(environment, TERM="xterm", COLUMNS=str(WIDTH))
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        os.environ.update(environment, PATH=path, TERM="xterm", COLUMNS=str(WIDTH))
         if kind == "plain":
             for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
                 del sys.modules[name]
             sys.modules["rich"] = None  # type: ignore[assignment]
         status = 70
         try:
-            status = flowmaestro_main(argv)
+            if argv[0].endswith(".py"):
+                runpy.run_path(argv[0])
+                status = 0
+            else:
+                status = flowmaestro_main(argv)
         except SystemExit as exit:
             status = int(exit.code or 0)
         finally:
@@ -295,7 +351,7 @@ def beside(session: Session, kind: str, environment: Dict[str, str]) -> int:
     return ours
 
 
-def record_all(kinds: Tuple[str, ...]) -> Tuple[str, Dict[str, List[List[Shown]]]]:
+def record_all(every: Tuple[Session, ...]) -> Tuple[str, Dict[str, List[List[Shown]]]]:
     """What `serve` printed, and every session with and without rich."""
     FlowMaestroClient("fm_live_any").close()  # imports its transport
     import rich.live
@@ -303,44 +359,41 @@ def record_all(kinds: Tuple[str, ...]) -> Tuple[str, Dict[str, List[List[Shown]]
     import rich.table
     import rich.tree  # noqa: F401
 
-    recorded: Dict[str, List[List[Shown]]] = {}
-    printed = ""
     for name in [name for name in os.environ if name.startswith("FLOWMAESTRO_")]:
         del os.environ[name]
     os.environ.pop("NO_COLOR", None)
+    printed: Dict[str, str] = {}
+    environments: Dict[str, Dict[str, str]] = {}
+    recorded: Dict[Tuple[str, str], List[Shown]] = {}
     with tempfile.TemporaryDirectory() as folder:
         seeds = Path(folder) / "my_flows.py"
         seeds.write_text(SEEDS, "utf-8")
         serve = [sys.executable, "-m", "flowmaestro", "serve", "--port", "0", "--seed", str(seeds)]
         servers = [
             subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            for _ in kinds
+            for _ in KINDS
         ]
         try:
-            waiting = {}
-            for kind, server in zip(kinds, servers):
+            for kind, server in zip(KINDS, servers):
                 lines = cast("TextIO", server.stdout)
-                printed = "".join(iter(lines.readline, "Ctrl-C ends it.\n"))
-                environment = dict(re.findall(r"export (\S+)=(\S+)", printed))
-                # The first stream is the one that is cut.
-                waiting[kind] = [(environment, beside(CUT, kind, environment))]
-            for kind in kinds:
-                ((environment, cut),) = waiting[kind]
-                recorded[kind] = [_received(cut, environment)]
-                waiting[kind] = [
-                    (environment, beside(session, kind, environment))
-                    for session in SESSIONS
-                    if session is not CUT
-                ]
-            for kind in kinds:
-                others = [_received(pipe, environment) for environment, pipe in waiting[kind]]
-                others.insert(SESSIONS.index(CUT), recorded[kind][0])
-                recorded[kind] = others
+                printed[kind] = "".join(iter(lines.readline, "Ctrl-C ends it.\n"))
+                environments[kind] = dict(re.findall(r"export (\S+)=(\S+)", printed[kind]))
+            # The first stream is the one that is cut: the others have to wait.
+            waiting = [each for each in every if each is not CUT and each.has_streams]
+            for sessions in ([each for each in every if each not in waiting], waiting):
+                pipes = {
+                    (kind, session.title): beside(session, kind, environments[kind])
+                    for session in sessions
+                    for kind in KINDS
+                }
+                for (kind, title), pipe in pipes.items():
+                    recorded[kind, title] = _received(pipe, environments[kind])
         finally:
             for server in servers:
                 server.kill()
                 server.communicate()
-    return _masked(printed, environment) + "Ctrl-C ends it.", recorded
+    by_kind = {kind: [recorded[kind, each.title] for each in every] for kind in KINDS}
+    return _masked(printed["rich"], environments["rich"]) + "Ctrl-C ends it.", by_kind
 
 
 def _received(pipe: int, environment: Dict[str, str]) -> List[Shown]:
@@ -362,13 +415,13 @@ def page(printed: str, recorded: Dict[str, List[List[Shown]]]) -> str:
     """The whole page."""
     parts = [INTRODUCTION, _block(f"$ flowmaestro serve --seed my_flows.py\n{printed}")]
     rich_sessions = recorded["rich"]
-    plain_sessions = recorded.get("plain", rich_sessions)
-    for session, rich, plain in zip(SESSIONS, rich_sessions, plain_sessions):
+    plain_sessions = recorded["plain"]
+    for session, rich, plain in zip((*SESSIONS, OFFER), rich_sessions, plain_sessions):
         text = f"\n{session.text}\n" if session.text else ""
         parts.append(f"\n## {session.title}\n{text}\n{_block(_session(rich))}")
         if [normal(each) for each in rich] != [normal(each) for each in plain]:
             parts.append(f"\nWithout the extra `cli`:\n\n{_block(_session(plain))}")
-    return "".join(parts) + "\n" + OUTRO
+    return "".join(parts)
 
 
 def _block(text: str) -> str:
@@ -379,13 +432,15 @@ def _session(done: List[Shown]) -> str:
     texts = []
     for words, screen, status in done:
         said = f"\n[exit status {status}]" if status else ""
-        texts.append(f"$ flowmaestro {words}\n{screen}{said}")
+        shown_as = f"python {words}" if words.endswith(".py") else f"flowmaestro {words}"
+        texts.append(f"$ {shown_as}\n{screen}{said}")
     return "\n\n".join(texts)
 
 
 def normal(text: object) -> str:
     """A text without what differs from run to run: ids, times, and what is under way."""
     text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", str(text))
+    text = re.sub(r"\d+(\.\w+)+", "0", text)
     text = re.sub(r", \d+ running|, about \d+ s left|\d+ ms", "", text)
     return re.sub(r"\d+", "0", re.sub(r"\s+", " ", text))
 
@@ -400,9 +455,10 @@ def differences(old: str, new: str) -> List[str]:
 def main(arguments: Optional[List[str]] = None) -> int:
     """Write the page, or check it."""
     if "--check" not in (sys.argv[1:] if arguments is None else arguments):
-        PAGE.write_text(page(*record_all(KINDS)), "utf-8")
+        PAGE.write_text(page(*record_all((*SESSIONS, OFFER))), "utf-8")
         return 0
-    found = differences(PAGE.read_text("utf-8"), page(*record_all(KINDS[:1])))
+    known = PAGE.read_text("utf-8").partition(f"\n## {OFFER.title}")[0]
+    found = differences(known, page(*record_all(SESSIONS)))
     print("\n".join(found) or f"{PAGE.name} is up to date")
     return 1 if found else 0
 

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from flowmaestro.cli.entry import main
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional, Sequence
 
-__all__ = ["main"]
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run one command, by default the one in `sys.argv`, and return its exit status.
+
+    Raises `SystemExit` for what `argparse` answers itself: help, version, wrong arguments.
+    """
+    try:
+        from flowmaestro.cli.entry import main
+
+        return main(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        return 130  # `flowmaestro.cli.INTERRUPTED`, which may not be loaded yet
+    except BrokenPipeError:  # nobody reads on
+        return 1
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:  # the interpreter flushes once more at exit, and must not fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
 
 if __name__ == "__main__":
     sys.exit(main())

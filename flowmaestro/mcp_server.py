@@ -26,7 +26,12 @@ def workflow_server(
     `workflows` are resources as `workflows.get` returns them. A run that is cancelled, or that
     takes longer, goes on at the server.
     """
-    tools = {tool_name(workflow): workflow for workflow in workflows}
+    tools: Dict[str, Mapping[str, Any]] = {}
+    for workflow in {str(each["id"]): each for each in workflows}.values():
+        name, number = tool_name(workflow), 2
+        while name in tools:
+            name, number = f"{tool_name(workflow)[:60]}_{number}", number + 1
+        tools[name] = workflow
 
     async def list_tools(_: Any, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return types.ListToolsResult(tools=[_tool(*named) for named in tools.items()])
@@ -39,11 +44,7 @@ def workflow_server(
         problems = check_inputs(workflow, inputs)
         if problems:
             return _result("; ".join(problems), failed=True)
-        try:
-            return await _run(client, context, workflow, inputs, timeout)
-        except FlowMaestroError as error:
-            about = f"execution {error.execution_id}: " if error.execution_id else ""
-            return _result(f"{about}{error}", failed=True)
+        return await _run(client, context, workflow, inputs, timeout)
 
     return Server(
         "flowmaestro", version=__version__, on_list_tools=list_tools, on_call_tool=call_tool
@@ -69,26 +70,27 @@ async def _run(
     inputs: Dict[str, Any],
     timeout: float,
 ) -> types.CallToolResult:
-    started = await client.workflows.execute(workflow["id"], inputs=inputs)
-    execution_id = started["data"]["execution_id"]
-    await _tell(context, 0, f"execution {execution_id}")
-    ended = False
+    what, fate = f"workflow {workflow['id']}", "it may have started"
     try:
+        started = await client.workflows.execute(workflow["id"], inputs=inputs)
+        execution_id = started["data"]["execution_id"]
+        what, fate = f"execution {execution_id}", "it runs on"
+        await _tell(context, 0, f"execution {execution_id}")
         count = 0
         async for event in client.executions.stream(execution_id, timeout=timeout):
             if event["type"].startswith("node:"):
                 count += 1
                 node = cast("Mapping[str, Any]", event)
                 await _tell(context, count, f"{event['type']} {node.get('node_name') or ''}")
-        ended = True
-    except TimeoutError:
-        ended = True
-        text = f"the execution {execution_id} did not end within {timeout:g} s; it runs on"
-        return _result(text, failed=True)
-    finally:
-        if not ended:  # cancelled, or lost: the protocol gives it no answer
-            print(f"no longer following execution {execution_id}; it runs on", file=sys.stderr)
-    execution = (await client.executions.get(execution_id))["data"]
+        execution = (await client.executions.get(execution_id))["data"]
+    except FlowMaestroError as error:
+        if isinstance(error, TimeoutError) and not error.attempts:  # not of one request
+            text = f"the execution {execution_id} did not end within {timeout:g} s"
+            return _result(f"{text}; it runs on", failed=True)
+        return _result(f"{what}: {error}", failed=True)
+    except BaseException:  # cancelled: the protocol gives it no answer
+        print(f"no longer following {what}; {fate}", file=sys.stderr)
+        raise
     if execution["status"] != "completed":
         text = f"the execution {execution_id} is {execution['status']}: {execution['error']}"
         return _result(text, failed=True)

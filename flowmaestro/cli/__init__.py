@@ -6,7 +6,7 @@ it is asked for, so that `--help` loads nothing heavy.
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 DONE, FAILED, USAGE, NOT_FOUND, AUTHENTICATION, RATE_LIMIT, NETWORK = range(7)
 TIMED_OUT = 124
@@ -18,9 +18,13 @@ INTERRUPTED = 130
 class CommandFailed(Exception):
     """A command could not do its job; the text says why, in one line for the user.
 
-    `status` is the exit status; without a text nothing is printed.
+    `status` is the exit status; without a text nothing is printed. `document` is what `--json`
+    prints, by default the text and the status.
     """
 
-    def __init__(self, text: Optional[str] = None, status: int = FAILED) -> None:
+    def __init__(
+        self, text: Optional[str] = None, status: int = FAILED, document: Any = None
+    ) -> None:
         super().__init__(text or "")
         self.status = status
+        self.document = document

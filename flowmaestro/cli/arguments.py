@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any, Callable, Dict, NoReturn, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, NoReturn, Optional, Tuple
 
+from flowmaestro.cli import USAGE, CommandFailed
+from flowmaestro.cli.console import Console
 from flowmaestro_core import __version__
 
-LISTED = ("workflows", "executions", "agents", "knowledge-bases", "triggers", "webhooks")
-GOTTEN = ("workflows", "executions", "agents", "threads", "knowledge-bases", "webhooks")
-
+_KINDS = ("workflows", "executions", "agents", "threads", "knowledge-bases", "triggers", "webhooks")
 _ABOUT = """\
 Run FlowMaestro workflows and talk to its agents. The key is --api-key or
 $FLOWMAESTRO_API_KEY, the server --base-url or $FLOWMAESTRO_BASE_URL.
@@ -34,10 +35,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        from flowmaestro.cli.console import Console
-
-        Console(sys.stderr).line(f"{self.prog}: {message} (see {self.prog} --help)")
-        self.exit(2)
+        raise CommandFailed(f"{message} (see {self.prog} --help)", USAGE)
 
 
 _Argument = Tuple[Tuple[str, ...], Dict[str, Any]]
@@ -45,10 +43,16 @@ _Argument = Tuple[Tuple[str, ...], Dict[str, Any]]
 _Command = Tuple[str, Tuple[str, ...], Tuple[_Argument, ...]]
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser; it leaves `command` at `None` when there is none."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog="flowmaestro", description=_ABOUT, epilog=_EXAMPLES, formatter_class=raw)
+def build_parser(only: Optional[str] = None) -> argparse.ArgumentParser:
+    """The parser; it leaves `command` at `None` when there is none.
+
+    It is made faster for `only` one command: the others then have no arguments.
+    """
+    shape = partial(
+        argparse.RawDescriptionHelpFormatter, width=(Console(sys.stdout).width or 80) - 2
+    )
+    common: Any = {"formatter_class": shape, "allow_abbrev": False}
+    parser = _Parser(prog="flowmaestro", description=_ABOUT, epilog=_EXAMPLES, **common)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument(
         "--print-completion", metavar="SHELL", help="for bash, zsh, fish and others"
@@ -57,10 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     for name, (what, examples, arguments) in COMMANDS.items():
         about = what[0].upper() + what[1:] + "."
         shown = "examples:\n" + "".join(f"  flowmaestro {name} {each}\n" for each in examples)
-        command = commands.add_parser(
-            name, help=what, description=about, epilog=shown, formatter_class=raw
-        )
-        for flags, settings in arguments:
+        command = commands.add_parser(name, help=what, description=about, epilog=shown, **common)
+        for flags, settings in arguments if only in (None, name) else ():
             command.add_argument(*flags, **settings)
     return parser
 
@@ -100,15 +102,11 @@ def _choice(name: str, help: str, *choices: str, default: str) -> _Argument:
     return _option(name, "X", help, choices=choices, default=default)
 
 
-def _resource(names: Tuple[str, ...]) -> _Argument:
-    choices = ", ".join(names[:-1]) + f" or {names[-1]}"
-
-    def resource(text: str) -> str:
-        if text in names:
-            return text
-        raise argparse.ArgumentTypeError(f"{text!r} is not {choices}{suggestion(text, names)}")
-
-    return _of("resource", choices, type=resource)
+def _resource(text: str) -> str:
+    if text in _KINDS:
+        return text
+    close = suggestion(text, _KINDS)
+    raise argparse.ArgumentTypeError(f"{text!r} is not {_CHOICES}{close}")
 
 
 def _checked(is_right: Callable[[str], bool], kind: Callable[[str], Any], what: str) -> Any:
@@ -125,20 +123,12 @@ def _checked(is_right: Callable[[str], bool], kind: Callable[[str], Any], what: 
     return convert
 
 
-def _api_key(text: str) -> str:
-    from flowmaestro_core.arguments import check_token
-
-    try:
-        check_token("the key", text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
-
-
 _PORT = _checked(lambda text: 0 <= int(text) <= 65535, int, "port: 0 to 65535")
 _COUNT = _checked(lambda text: int(text) >= 1, int, "whole number of at least 1")
 _SECONDS = _checked(lambda text: 0 < float(text) < 1e9, float, "number of seconds above 0")
 
+_CHOICES = ", ".join(_KINDS[:-1]) + f" or {_KINDS[-1]}"
+_RESOURCE = _of("resource", _CHOICES, type=_resource)
 _WORKFLOW = _of("workflow", "id of the workflow")
 _EXECUTION = _of("execution", "id of the execution")
 _INPUTS = (
@@ -208,7 +198,7 @@ COMMANDS: Dict[str, _Command] = {
     "list": _command(
         "list resources",
         ("workflows", "executions --workflow wf_123 --status failed --all --json"),
-        _resource(LISTED),
+        _RESOURCE,
         _option("--limit", "N", "how many at most [20]", type=_COUNT, default=20),
         _flag("--all", "all of them"),
         _option("--workflow", "WORKFLOW", "executions and triggers of this workflow only"),
@@ -218,7 +208,7 @@ COMMANDS: Dict[str, _Command] = {
     "get": _command(
         "show one resource",
         ("workflows wf_123", "executions 2f1c9a52-…"),
-        _resource(GOTTEN),
+        _RESOURCE,
         _of("id", "its id"),
         *_json("print a JSON object"),
     ),
@@ -270,7 +260,7 @@ COMMANDS: Dict[str, _Command] = {
         _option("--host", "HOST", "where to listen [127.0.0.1]", default="127.0.0.1"),
         _option("--port", "N", "0 for a free one [8787]", type=_PORT, default=8787),
         *_EMBEDDED,
-        _option("--api-key", "KEY", "the key [a new one at each start]", type=_api_key),
+        _option("--api-key", "KEY", "the key [a new one at each start]"),
         _option("--seed", "FILE", "a Python file whose `def seed(fake)` adds resources"),
         _flag("--reload", "take changes of the --seed file at once"),
         _many("--allow-webhooks-to", "HOST", "send webhooks to this host, too"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence, TextIO, Tuple, Union
 
 if TYPE_CHECKING:
@@ -43,6 +42,8 @@ class Console:
     def __init__(self, out: TextIO) -> None:
         self.width: Optional[int] = None
         if out.isatty():
+            import shutil  # which loads every kind of compression
+
             self.width = min(shutil.get_terminal_size().columns, WIDEST)
         self._out = out
         self._streams = False
@@ -53,6 +54,7 @@ class Console:
         """Write one line; where it is wrapped, the rest is indented by `indent` columns."""
         whole = "".join(text for text, _ in _spans(texts)).rstrip()
         if self.width is not None and len(whole) > self.width:
+            indent = _fitting(indent, whole, self.width)
             self._write(whole[:indent])
             self._column, self._gap = indent, ""
             for word in _words(whole[indent:]):
@@ -107,7 +109,7 @@ class Console:
             self.line(*map(str.ljust, first, widths), last, indent=sum(widths))
 
     def _add_word(self, word: str, width: int, indent: int) -> None:
-        text = word.rstrip()
+        text, indent = word.rstrip(), _fitting(indent, " " * indent + word, width)
         if self._column > indent and self._column + len(self._gap + text) > width:
             self._break_line(indent)
         self._write(self._gap + text)
@@ -141,9 +143,10 @@ class RichConsole(Console):
 
     def line(self, *texts: Text, indent: int = 0) -> None:
         """As `Console.line`, in colour."""
-        whole = rich_text(*texts)
+        whole, width = rich_text(*texts), self.width or WIDEST
+        indent = _fitting(indent, whole.plain, width)
         lead, rest = whole[:indent], whole[indent:]
-        for part in rest.wrap(self.terminal, max((self.width or WIDEST) - indent, 1)):
+        for part in rest.wrap(self.terminal, width - indent):
             part.rstrip()
             self.terminal.print(lead + part)
             lead = rich_text(" " * indent)
@@ -183,6 +186,12 @@ def rich_text(*texts: Text) -> RichText:
 def printable(text: str) -> str:
     """The text with a space for every character that is no sign, terminal controls above all."""
     return text if text.isprintable() else "".join(s if s.isprintable() else " " for s in text)
+
+
+def _fitting(indent: int, text: str, width: int) -> int:
+    """How far the lines of a text are indented: not at all where a word would not fit then."""
+    longest = max(map(len, text[indent:].split()), default=0)
+    return indent if indent + longest <= width else 0
 
 
 def _without_controls(text: str) -> str:

@@ -17,13 +17,8 @@ from flowmaestro.cli.tour import Narrator, take_tour
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server
 from flowmaestro.webhooks import SIGNATURE_HEADER
 
-_CLASSES = {
-    "sockets": "SocketTransport",
-    "requests": "RequestsTransport",
-    "aiohttp": "AiohttpTransport",
-    "anyio": "AnyioTransport",
-    "trio": "AnyioTransport",
-}
+_NAMES = {"sockets": "Socket", "trio": "Anyio"}
+"""Of transports, where they are not as in `--transport`."""
 
 
 def demo_command(options: argparse.Namespace) -> None:
@@ -64,7 +59,8 @@ def last_delivery(fake: FakeFlowMaestro) -> Tuple[bytes, str]:
 def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None, None]:
     """A client that the tour can call: the sync one, or the async one behind `_Called`."""
     try:
-        carrier: Any = getattr(flowmaestro_transports, _CLASSES[transport])(trust_env=False)
+        name = f"{_NAMES.get(transport, transport.capitalize())}Transport"
+        carrier: Any = getattr(flowmaestro_transports, name)(trust_env=False)
         if transport in ("sockets", "requests"):
             with FlowMaestroClient(api_key, base_url=base_url, transport=carrier) as client:
                 yield client
@@ -76,13 +72,10 @@ def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None,
     except ImportError as error:
         hint = f"pip install 'flowmaestro[{transport}]'"
         raise CommandFailed(f"the transport {transport} needs {error.name}: {hint}") from None
+    made = AsyncFlowMaestroClient(api_key, base_url=base_url, transport=carrier)
     backend = "trio" if transport == "trio" else "asyncio"
-    with start_blocking_portal(backend) as portal:
-        awaited = AsyncFlowMaestroClient(api_key, base_url=base_url, transport=carrier)
-        try:
-            yield _Called(awaited, portal.call)
-        finally:
-            portal.call(awaited.close)
+    with start_blocking_portal(backend) as portal, portal.wrap_async_context_manager(made) as it:
+        yield _Called(it, portal.call)
 
 
 class _Called:

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
+import socket
+import ssl
 import sys
 import time
-from itertools import chain
-from typing import Any, Dict, Iterator, List, NamedTuple, cast
+from importlib.metadata import version
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, cast
 from urllib.parse import urlsplit
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import AUTHENTICATION, FAILED, NETWORK, RATE_LIMIT, CommandFailed
 from flowmaestro.cli.console import console
 from flowmaestro.cli.entry import status_of
-from flowmaestro.cli.session import client_for, print_json
 from flowmaestro.errors import AuthorizationError, FlowMaestroError
-from flowmaestro_core.defaults import DEFAULT_BASE_URL
+from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_TIMEOUT
 from flowmaestro_core.http.dates import parse_http_date
+from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_transports.http11.proxies import Proxies
+from flowmaestro_transports.override import default_transport
 
 LARGEST_SKEW = 60.0
 """Seconds that this machine's clock may be off before it is worth a word."""
+_PACKAGES = ("h11", "anyio", "certifi")
+_PROXY_ADVICE = "Does the proxy ask for a password? Write http://user:password@host:port."
+_CHECK_THE_WAY = "Check the host name, the network, the proxy and the firewall."
 
 
 class Finding(NamedTuple):
@@ -35,13 +42,14 @@ class Finding(NamedTuple):
     status: int = FAILED
 
 
-def doctor_command(options: argparse.Namespace) -> None:
-    """Print what was checked; `CommandFailed` with the status of the first bad finding."""
+def doctor_command(options: argparse.Namespace) -> Any:
+    """Print what was checked; `CommandFailed` with the highest status of the bad ones."""
     findings: List[Finding] = []
     screen = console(sys.stdout)
     url = options.base_url or os.environ.get("FLOWMAESTRO_BASE_URL") or DEFAULT_BASE_URL
-    with client_for(options) as client:
-        for finding in chain(_settings(options, url), _server(client, url)):
+    key = options.api_key or os.environ.get("FLOWMAESTRO_API_KEY") or ""
+    with FlowMaestroClient(key or "none", base_url=url, max_retries=0) as client:
+        for finding in _findings(options, client, url, key):
             findings.append(finding)
             if not options.json:
                 good, symbols = finding.good, screen.symbols
@@ -50,14 +58,20 @@ def doctor_command(options: argparse.Namespace) -> None:
                 screen.line((lead, style), finding.found, indent=indent)
                 if finding.advice:
                     screen.line(" " * indent, finding.advice, indent=indent)
-    if options.json:
-        print_json([finding._asdict() for finding in findings])
-    bad = [finding for finding in findings if not finding.good]
-    if bad:
-        raise CommandFailed(status=bad[0].status)
+            if not finding.good and finding.status == NETWORK:
+                break  # nothing else can be asked
+    document = [finding._asdict() for finding in findings]
+    if not all(finding.good for finding in findings):
+        status = max(finding.status for finding in findings if not finding.good)
+        raise CommandFailed(status=status, document=document)
+    return document
 
 
-def _settings(options: argparse.Namespace, url: str) -> Iterator[Finding]:
+def _findings(
+    options: argparse.Namespace, client: FlowMaestroClient, url: str, key: str
+) -> Iterator[Finding]:
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    yield Finding("python", True, f"{platform.python_version()}, {packages}")
     origin = "--base-url" if options.base_url else "FLOWMAESTRO_BASE_URL"
     origin = "default" if url == DEFAULT_BASE_URL else origin
     parts = urlsplit(url)
@@ -65,38 +79,63 @@ def _settings(options: argparse.Namespace, url: str) -> Iterator[Finding]:
     advice = "Use https://: without TLS, others on the way can read the key."
     is_safe = not is_bare or host in ("localhost", "127.0.0.1", "::1")
     yield Finding("server", True, f"{showable_url(url)} ({origin})", "" if is_safe else advice)
-    proxy = Proxies().proxy_for(parts.scheme, host, parts.port or (80 if is_bare else 443))
+    try:
+        proxy = Proxies().proxy_for(parts.scheme, host, parts.port or (80 if is_bare else 443))
+    except (TransportFailure, ValueError) as error:
+        advice = "Correct the variable, or name the host in NO_PROXY."
+        yield Finding("proxy", False, str(error), advice, NETWORK)
+        return
     yield Finding("proxy", True, f"{proxy.url} (from the environment)" if proxy else "none")
-    source = "--api-key" if options.api_key else "FLOWMAESTRO_API_KEY"
-    key = options.api_key or os.environ.get("FLOWMAESTRO_API_KEY", "")
+    yield _key(key, "--api-key" if options.api_key else "FLOWMAESTRO_API_KEY")
+    yield from _connection(url, proxy.url if proxy else showable_url(url))
+    if key:
+        yield from _permissions(client)
+
+
+def _key(key: str, source: str) -> Finding:
+    if not key:
+        advice = "Set FLOWMAESTRO_API_KEY, or give --api-key."
+        return Finding("key", False, "there is none", advice, AUTHENTICATION)
     if key.startswith("fm_test_"):
         advice = "The server refuses test keys today; make a live key."
-        yield Finding("key", False, f"a test key, from {source}", advice, AUTHENTICATION)
-    else:
-        form = "a live key" if key.startswith("fm_live_") else "a key of an unusual form"
-        yield Finding("key", True, f"{form}, from {source}")
+        return Finding("key", False, f"a test key, from {source}", advice, AUTHENTICATION)
+    form = "a live key" if key.startswith("fm_live_") else "a key of an unusual form"
+    return Finding("key", True, f"{form}, from {source}")
 
 
-def _server(client: FlowMaestroClient, url: str) -> Iterator[Finding]:
+def _connection(url: str, peer: str) -> Iterator[Finding]:
+    """Whether there is a way to the server, and its clock: it is asked without the key."""
     began = time.monotonic()
+    transport = default_transport()
     try:
-        reply = client.with_options(max_retries=0).workflows.list(per_page=1)
-    except FlowMaestroError as error:
-        yield _refusal(error)
+        reply = transport.send(Request("GET", f"{url.rstrip('/')}/api/v1", {}), DEFAULT_TIMEOUT)
+    except TransportFailure as failure:
+        yield Finding("connection", False, *_explained(failure, peer), NETWORK)
         return
+    finally:
+        transport.close()
+    if reply.status == 407:  # RFC 9110, 15.5.8
+        yield Finding("proxy", False, f"{peer} wants to know who asks", _PROXY_ADVICE, NETWORK)
     found = f"the server answered in {time.monotonic() - began:.2f} s"
     found += ", and its certificate is trusted" if url.lower().startswith("https:") else ""
     yield Finding("connection", True, found)
     sent = parse_http_date(reply.headers.get("date") or "")
     if sent is not None:
         skew = time.time() - sent
-        found = f"within {LARGEST_SKEW:.0f} s of the server's"
-        advice = ""
+        found, advice = f"within {LARGEST_SKEW:.0f} s of the server's", ""
         if abs(skew) > LARGEST_SKEW:
             found = f"this machine's clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
             advice = "Set it right: webhook freshness checks and dates depend on it."
         yield Finding("clock", not advice, found, advice)
-    limit = reply.rate_limit
+
+
+def _permissions(client: FlowMaestroClient) -> Iterator[Finding]:
+    """What the server says to the key."""
+    try:
+        limit = client.workflows.list(per_page=1).rate_limit
+    except FlowMaestroError as error:
+        yield _refusal(error)
+        return
     if limit.remaining is not None:
         found = f"{limit.remaining} of {limit.limit} requests left in this minute"
         yield Finding("rate limit", True, found)
@@ -117,21 +156,40 @@ def _scopes(client: FlowMaestroClient) -> Finding:
     if not missing:
         return Finding("scopes", True, "the key may read everything")
     found = "the key lacks " + ", ".join(dict.fromkeys(missing))
-    advice = "Add these scopes to the key if you need them."
-    return Finding("scopes", True, found, advice)
+    return Finding("scopes", True, found, "Add these scopes to the key if you need them.")
 
 
 def _refusal(error: FlowMaestroError) -> Finding:
     """What a failed call means, and what to do."""
-    status, text = status_of(error), error.message
+    status = status_of(error)
     check, advice = {
         AUTHENTICATION: ("key", "Check the key for typing errors, or make a new one."),
         RATE_LIMIT: ("rate limit", f"Try again in {error.retry_after or 60:.0f} s."),
-        NETWORK: ("connection", "Check the host name, the network, the proxy and the firewall."),
+        NETWORK: ("connection", _CHECK_THE_WAY),
     }.get(status, ("server", "Is this the base URL of a FlowMaestro server?"))
     if isinstance(error, AuthorizationError):
         check, advice = "scopes", "Add the scope to the key."
-    elif status == NETWORK and "certificate" in text.lower():
-        advice = "The server's certificate is not trusted: is a company proxy in between? "
-        advice += "Point SSL_CERT_FILE to its certificate authority."
-    return Finding(check, False, text, advice, status)
+    return Finding(check, False, error.message, advice, status)
+
+
+def _explained(failure: TransportFailure, peer: str) -> Tuple[str, str]:
+    """What is in the way, and what to do: the system's own words are for its developers."""
+    cause: Optional[BaseException] = failure
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            advice = "Is a company proxy in between? Point SSL_CERT_FILE to its authority."
+            return f"the certificate is not trusted: {cause.verify_message}", advice
+        if isinstance(cause, ssl.SSLError):
+            if cause.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+                advice = "Write http:// instead of https://, or name the port that speaks TLS."
+                return f"{peer} speaks plain HTTP, not TLS", advice
+            words = (cause.reason or "the connection broke off").replace("_", " ").lower()
+            return f"no TLS with {peer}: {words}", _CHECK_THE_WAY
+        if isinstance(cause, socket.gaierror):
+            return f"no address is known for {peer}", "Check its spelling, and this machine's DNS."
+        if isinstance(cause, ConnectionRefusedError):
+            if cause.errno is None:  # a proxy opens no tunnel
+                return f"{peer} refuses: {cause}", _PROXY_ADVICE
+            return f"nothing listens at {peer}", "Start it, or correct the host and the port."
+        cause = cause.__cause__
+    return str(failure), _CHECK_THE_WAY

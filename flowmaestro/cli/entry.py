@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from importlib import import_module
-from typing import Optional, Sequence, Tuple
+from typing import Any, Sequence, Tuple
 
 from flowmaestro import cli
 from flowmaestro.cli.arguments import COMMANDS, build_parser, suggestion
+from flowmaestro.cli.console import Console
 
 _MODULES = {
     **dict.fromkeys(("run", "watch", "cancel", "fire"), "runs"),
     **dict.fromkeys(("list", "get", "query"), "resources"),
 }
 """Where a command is; the others are in a module of their own name."""
+_STREAMS = ("watch", "map")
+"""With `--json` they print a document for each event or row; an error is none of these."""
 _ADVICE = {
     cli.NOT_FOUND: "; check the id, `flowmaestro list` shows what there is",
     cli.AUTHENTICATION: "; `flowmaestro doctor` says more about this key",
@@ -23,42 +24,47 @@ _ADVICE = {
 }
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run one command, by default the one in `sys.argv`, and return its exit status.
+def main(words: Sequence[str]) -> int:
+    """Run the command that these words name, and return its exit status.
 
-    Raises `SystemExit` for what `argparse` answers itself: help, version, wrong arguments.
+    Raises `SystemExit` for what `argparse` answers itself: help and version.
     """
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    parser = build_parser()
-    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-        close = suggestion(words[0], tuple(COMMANDS))
-        parser.error(f"there is no command {words[0]!r}{close}")
+    command = words[0] if words and not words[0].startswith("-") else ""
+    text, document = "", None
+    try:
+        status, document = _run(command, words)
+        sys.stdout.flush()
+    except Exception as error:
+        if "--debug" in words:
+            import traceback
+
+            traceback.print_exc()
+        status, text = _judge(error)
+        document = getattr(error, "document", None) or {"error": text, "exit_status": status}
+    if text:
+        name = f"flowmaestro {command}" if command in COMMANDS else "flowmaestro"
+        Console(sys.stderr).line(f"{name}: {text}")
+    if "--json" in words and command not in _STREAMS:
+        from flowmaestro.cli.session import print_json
+
+        print_json(document)
+    return status
+
+
+def _run(command: str, words: Sequence[str]) -> Tuple[int, Any]:
+    """The exit status, and what the command returned for `--json`."""
+    parser = build_parser(command)
+    if command and command not in COMMANDS:
+        close = suggestion(command, tuple(COMMANDS))
+        parser.error(f"there is no command {command!r}{close}")
     options = parser.parse_args(words)
     if options.print_completion is not None:
-        return _print_completion(parser, options.print_completion)
+        return _print_completion(options.print_completion), None
     if options.command is None:
         parser.print_help(sys.stderr)
-        return cli.USAGE
-    try:
-        module = import_module(f"flowmaestro.cli.{_MODULES.get(options.command, options.command)}")
-        getattr(module, f"{options.command}_command")(options)
-        sys.stdout.flush()
-        return cli.DONE
-    except KeyboardInterrupt:
-        return cli.INTERRUPTED
-    except BrokenPipeError:
-        # Nobody reads on. The interpreter flushes once more at exit and must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return cli.FAILED
-    except Exception as error:
-        if options.debug:
-            raise
-        status, text = _judge(error)
-    if text:
-        from flowmaestro.cli.console import Console
-
-        Console(sys.stderr).line(f"flowmaestro {options.command}: {text}")
-    return status
+        return cli.USAGE, None
+    module = import_module(f"flowmaestro.cli.{_MODULES.get(command, command)}")
+    return cli.DONE, getattr(module, f"{command}_command")(options)
 
 
 def status_of(error: Exception) -> int:
@@ -78,24 +84,29 @@ def _judge(error: Exception) -> Tuple[int, str]:
     """The exit status for an error, and the line for the user."""
     if isinstance(error, cli.CommandFailed):
         return error.status, str(error)
+    if isinstance(error, BrokenPipeError):  # nobody reads on
+        return cli.FAILED, ""
     from flowmaestro import FlowMaestroError
 
     if isinstance(error, FlowMaestroError):
         status, text = status_of(error), " ".join(str(error).split())
         malformed_id = text.partition("invalid input syntax for type uuid: ")[2]
         text = f"there is no id {malformed_id}" if malformed_id else text
-        wait = getattr(error, "retry_after", None)
-        if wait:
-            text += f"; try again in {wait:.0f} s"
+        if error.retry_after:
+            text += f"; try again in {error.retry_after:.0f} s"
+        if error.code == "journal_mismatch":
+            return cli.USAGE, f"{error.message}; name another --out or --journal"
         return status, text + _ADVICE.get(status, "")
-    if isinstance(error, OSError) and error.filename is not None:
-        return cli.FAILED, f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError):
+        file = "" if error.filename is None else f"{error.filename}: "
+        return cli.FAILED, f"{file}{error.strerror or error}"
     if isinstance(error, ValueError):  # of the SDK, which names the argument
         return cli.USAGE, str(error)
     return cli.FAILED, f"{type(error).__name__}: {error}; --debug shows where"
 
 
-def _print_completion(parser: argparse.ArgumentParser, shell: str) -> int:
+def _print_completion(shell: str) -> int:
+    parser = build_parser()
     try:
         import shtab
     except ImportError:

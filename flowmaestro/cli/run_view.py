@@ -37,9 +37,12 @@ class RunView:
         self.status = "pending"
         self.progress: Optional[float] = None
         self.nodes: Dict[str, Node] = {}
-        self.failed: Dict[str, None] = {}
-        """Names of the nodes that failed, in order."""
         self.note = ""
+
+    @property
+    def failed(self) -> List[str]:
+        """Names of the nodes that failed, in order."""
+        return [node.name for node in self.nodes.values() if node.status == "failed"]
 
     def __enter__(self) -> None:
         """Begin to draw; `execution_id` is known by now."""
@@ -69,13 +72,11 @@ class RunView:
             self.status = {"started": "running", "resumed": "running"}.get(what, what)
         failed = event.get("failed_node_id") or event.get("failed_node")
         if failed is not None:
-            known = self.nodes.get(str(failed))
-            self.failed[str(failed) if known is None else known.name] = None
+            self._node(str(failed), event.get("node_name")).status = "failed"
 
     def _take_node(self, event: Mapping[str, Any], what: str) -> None:
         now = time.monotonic()
-        node_id = str(event.get("node_id"))
-        node = self.nodes.setdefault(node_id, Node(str(event.get("node_name") or node_id), now))
+        node = self._node(str(event.get("node_id")), event.get("node_name"))
         if what in ("started", "retry"):
             node.status, node.began, node.seconds = "started", now, None
             node.note = f"attempt {event.get('attempt')}" if what == "retry" else node.note
@@ -85,7 +86,9 @@ class RunView:
             node.seconds = took / 1000 if isinstance(took, (int, float)) else now - node.began
             if what == "failed":
                 node.note = str(event.get("error") or "")
-                self.failed[node.name] = None
+
+    def _node(self, node_id: str, name: Any) -> Node:
+        return self.nodes.setdefault(node_id, Node(str(name or node_id), time.monotonic()))
 
     def _draw(self, event: Mapping[str, Any]) -> None:
         texts: List[Text] = [(f"{time.monotonic() - self.began:7.2f} s  ", "dim"), event["type"]]

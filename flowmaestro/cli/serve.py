@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import errno
 import secrets
 import sys
 import time
@@ -20,6 +20,13 @@ from flowmaestro.testing import serve as serve_fake
 from flowmaestro.testing.model.seeds import DOCUMENTED_KEYS, TEST_KEY
 from flowmaestro.testing.server.inspector import Inspector
 from flowmaestro.testing.server.seed_file import SeedFile
+from flowmaestro_core.arguments import check_token
+
+_ADVICE = {
+    errno.EADDRINUSE: "give another --port, or 0 for a free one",
+    errno.EACCES: "give a --port above 1023",
+}
+"""What to do where the server cannot listen."""
 
 
 def serve_command(options: argparse.Namespace) -> None:
@@ -31,6 +38,8 @@ def serve_command(options: argparse.Namespace) -> None:
     """
     if options.reload and options.seed is None:
         raise CommandFailed("--reload needs --seed", USAGE)
+    if options.api_key is not None:
+        check_token("argument --api-key: the key", options.api_key)
     fake = FakeFlowMaestro(options.shapes, options.events, epoch=time.time())
     for known in (fake.api_key, TEST_KEY, *DOCUMENTED_KEYS):
         fake.add_key(known, state="revoked")
@@ -67,7 +76,9 @@ def serve_command(options: argparse.Namespace) -> None:
     except CancelledError:  # what Ctrl-C is before Python 3.11
         raise KeyboardInterrupt from None
     if error is not None:
-        raise CommandFailed(f"cannot listen on {where}: {_reason(error)}") from error
+        reason = str(error.strerror or error).partition(" (while")[0].lower()
+        advice = _ADVICE.get(error.errno or 0, "give a --host of this machine")
+        raise CommandFailed(f"cannot listen on {where}: {reason}; {advice}") from error
 
 
 def _announce(url: str, about: str, api_key: str) -> None:
@@ -80,10 +91,3 @@ def _announce(url: str, about: str, api_key: str) -> None:
     screen.line()
     screen.copyable(f"A browser shows what it is asked: {url}/")
     screen.line("Ctrl-C ends it.")
-
-
-def _reason(error: OSError) -> str:
-    """Why, in the system's words; the event loop's own text repeats the address."""
-    if error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno).lower()
-    return str(error.strerror or error).partition(" (while")[0]

@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Dict, Iterable, Mapping, Tuple
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import AUTHENTICATION, USAGE, CommandFailed
 from flowmaestro.cli.console import console
-
-InputCheck = Callable[[Mapping[str, Any]], None]
-"""Raises `CommandFailed` for inputs that do not fit."""
+from flowmaestro.input_files import parse_json, read_object
+from flowmaestro.inputs import check_inputs
 
 
 def client_for(options: argparse.Namespace) -> FlowMaestroClient:
@@ -31,60 +29,37 @@ def inputs_of(options: argparse.Namespace) -> Dict[str, Any]:
     """The inputs from `--input-file` and `-i`; the latter win."""
     inputs: Dict[str, Any] = {}
     if options.input_file is not None:
-        inputs.update(json_object(options.input_file, "--input-file"))
+        inputs.update(read_object(options.input_file, f"--input-file {options.input_file}"))
     for given in options.input:
         name, equals, text = given.partition("=")
         is_json = name.endswith(":")
         name = name[:-1] if is_json else name
         if not equals or not name:
             raise CommandFailed(f"-i {given}: write -i NAME=TEXT or -i NAME:=JSON", USAGE)
-        inputs[name] = json_of(text, f"-i {name}:=") if is_json else text
+        inputs[name] = parse_json(text, f"-i {name}:={text[:40]!r}") if is_json else text
     return inputs
 
 
-def json_of(text: str, where: str) -> Any:
-    """The value that a JSON text stands for; `CommandFailed` names `where` it was and the place."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"column {error.colno}"
-        place = f"line {error.lineno}, {place}" if "\n" in text else place
-        raise CommandFailed(f"{where}: this is no JSON: {error.msg}: {place}", USAGE) from error
-
-
-def json_object(path: str, argument: str) -> Dict[str, Any]:
-    """The JSON object in a file; `-` is standard input."""
-    try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise CommandFailed(f"{argument} {path}: {reason}", USAGE) from error
-    value = json_of(text, f"{argument} {path}")
-    if not isinstance(value, dict):
-        raise CommandFailed(f"{argument} {path}: it must hold a JSON object", USAGE)
-    return value  # pyright: ignore[reportUnknownVariableType]
-
-
 def check_workflow_inputs(
-    client: FlowMaestroClient, workflow_id: str, options: argparse.Namespace
-) -> InputCheck:
-    """How inputs for a workflow are checked: by `--schema`, else by what the server declares."""
-    from flowmaestro.inputs import check_inputs
+    client: FlowMaestroClient,
+    options: argparse.Namespace,
+    given: Iterable[Tuple[str, Mapping[str, Any]]],
+) -> None:
+    """Raise `CommandFailed` for inputs that do not fit `--schema`, or what the server declares.
 
-    workflow: Mapping[str, Any] = {}
+    `given` are inputs and what leads to them in an error.
+    """
     if options.no_check:
-        pass
-    elif options.schema is not None:
-        workflow = {"input_schema": json_object(options.schema, "--schema")}
+        return
+    if options.schema is not None:
+        workflow: Mapping[str, Any]
+        workflow = {"input_schema": read_object(options.schema, f"--schema {options.schema}")}
     else:
-        workflow = client.workflows.get(workflow_id)["data"]
-
-    def check(inputs: Mapping[str, Any]) -> None:
+        workflow = client.workflows.get(options.workflow)["data"]
+    for lead, inputs in given:
         problems = check_inputs(workflow, inputs)
         if problems:
-            raise CommandFailed("; ".join(problems) + "; nothing was started", USAGE)
-
-    return check
+            raise CommandFailed(f"{lead}{'; '.join(problems)}; nothing was started", USAGE)
 
 
 def json_line(value: Any, encoding: str = "utf-8") -> str:
@@ -101,6 +76,13 @@ def print_json(value: Any) -> None:
     """One JSON document on a line of standard output."""
     sys.stdout.write(json_line(value, sys.stdout.encoding or "utf-8"))
     sys.stdout.flush()
+
+
+def shown(text: str, document: Any, options: argparse.Namespace) -> Any:
+    """Print the text without `--json`, and return the document."""
+    if not options.json:
+        print(text)
+    return document
 
 
 def print_result(value: Any) -> None:

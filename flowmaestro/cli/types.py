@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from flowmaestro.cli import USAGE, CommandFailed
-from flowmaestro.cli.session import client_for, json_object, print_json
+from flowmaestro.cli.session import client_for
 from flowmaestro.codegen import typed_module
+from flowmaestro.input_files import read_object
 
 
-def types_command(options: argparse.Namespace) -> None:
+def types_command(options: argparse.Namespace) -> Any:
     """Write the module, or with `--check` say whether it is up to date."""
     if options.check and options.output is None:
         raise CommandFailed("--check needs -o FILE", USAGE)
@@ -22,15 +23,19 @@ def types_command(options: argparse.Namespace) -> None:
         workflows: List[Dict[str, Any]]
         workflows = [dict(client.workflows.get(each)["data"]) for each in options.workflow]
     if options.schema is not None:
-        workflows[0]["input_schema"] = json_object(options.schema, "--schema")
+        workflows[0]["input_schema"] = read_object(options.schema, f"--schema {options.schema}")
     source = typed_module(workflows)
-    if options.output is None:
+    said = {"file": options.output, "workflows": [each["id"] for each in workflows]}
+    if options.check:
+        file = Path(options.output)
+        said["is_up_to_date"] = file.exists() and file.read_text("utf-8") == source
+        if not said["is_up_to_date"]:
+            text = f"{file} is out of date; run this without --check"
+            raise CommandFailed(text, document=said)
+    elif options.output is not None:
+        Path(options.output).write_text(source, "utf-8")
+    elif options.json:
+        said["source"] = source
+    else:
         sys.stdout.write(source)
-        return
-    file = Path(options.output)
-    if not options.check:
-        file.write_text(source, "utf-8")
-    elif file.read_text("utf-8") != source:
-        raise CommandFailed(f"{file} is out of date; run this without --check")
-    if options.json:
-        print_json({"file": options.output, "workflows": [each["id"] for each in workflows]})
+    return said

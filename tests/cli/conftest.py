@@ -10,7 +10,7 @@ from typing import Callable, Dict, Iterator, Optional
 
 import pytest
 
-from flowmaestro.cli.entry import main
+from flowmaestro.__main__ import main
 from flowmaestro.testing import FakeFlowMaestro
 
 
@@ -30,9 +30,11 @@ class CommandLine:
         *arguments: str,
         environment: Optional[Dict[str, str]] = None,
         timeout: float = 60,
+        code: Optional[str] = None,
     ) -> subprocess.CompletedProcess[str]:
+        command = self.command if code is None else [*self.command[:-2], "-c", code]
         return subprocess.run(
-            [*self.command, *arguments],
+            [*command, *arguments],
             env={**self.environment, "PYTHONIOENCODING": "utf-8", **(environment or {})},
             capture_output=True,
             text=True,
@@ -41,12 +43,12 @@ class CommandLine:
         )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def flowmaestro() -> CommandLine:
     return CommandLine()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _interruptible() -> Iterator[None]:
     """What the shell of a background job has ignored, all that is started from there ignores."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -72,8 +74,18 @@ def fake(request: pytest.FixtureRequest) -> Iterator[FakeFlowMaestro]:
 
 
 @pytest.fixture
-def command(fake: FakeFlowMaestro, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+def command(fake: FakeFlowMaestro, here: Callable[..., Done]) -> Callable[..., Done]:
     """Runs a command in this process, against `fake`."""
+    return here
+
+
+@pytest.fixture
+def here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Done]:
+    """Runs a command in this process."""
+    for name in ("API_KEY", "BASE_URL"):
+        monkeypatch.delenv(f"FLOWMAESTRO_{name}", raising=False)
 
     def run(*arguments: str) -> Done:
         try:

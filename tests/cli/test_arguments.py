@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
-import sys
+import os
+import subprocess
+from pathlib import Path
+from unittest import mock
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from flowmaestro import __version__
+from flowmaestro import __version__, cli
+from flowmaestro.__main__ import main
+from flowmaestro.cli.arguments import COMMANDS
+from flowmaestro.testing import FakeFlowMaestro
 
 HEAVY = ["requests", "urllib3", "aiohttp", "anyio", "h11", "trio", "asyncio", "ssl", "http.server"]
+HEAVY += ["rich", "mcp", "json", "shutil"]
 
 
 def test_version(flowmaestro):
@@ -20,24 +30,25 @@ def test_version(flowmaestro):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], ["run", "map", "doctor", "serve", "demo", "examples:", "exit status:"]),
+        ([], [*COMMANDS, "examples:", "exit status:"]),
         (
             ["serve"],
             ["--host", "--port", "--shapes", "--events", "--api-key", "--allow-webhooks-to"],
         ),
-        (["demo"], ["--transport", "--shapes", "--events"]),
+        *(([name], ["examples:", f"  flowmaestro {name}"]) for name in COMMANDS),
     ],
 )
-def test_help(flowmaestro, command, words):
-    done = flowmaestro.run(*command, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert [word for word in words if word not in done.stdout] == []
+def test_help(here, command, words):
+    done = here(*command, "--help")
+    assert (done.status, done.err) == (0, "")
+    assert [word for word in words if word not in done.out] == []
+    assert max(map(len, done.out.splitlines())) <= 80
 
 
-def test_no_command_is_answered_with_the_help(flowmaestro):
-    done = flowmaestro.run()
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "usage: flowmaestro" in done.stderr
+def test_no_command_is_answered_with_the_help(here):
+    done = here()
+    assert (done.status, done.out) == (2, "")
+    assert "usage: flowmaestro" in done.err
 
 
 @pytest.mark.parametrize(
@@ -46,6 +57,7 @@ def test_no_command_is_answered_with_the_help(flowmaestro):
         (["dance"], "there is no command 'dance'"),
         (["lits", "workflows"], "did you mean list?"),
         (["get", "workflow", "wf_123"], "did you mean workflows?"),
+        (["list", "threads"], "the API has no list of threads; `flowmaestro get threads ID`"),
         (["list", "agents", "--status", "failed"], "--status is for executions"),
         (["serve", "--port", "65536"], "'65536' is no port: 0 to 65535"),
         (["serve", "--port", "http"], "'http' is no port"),
@@ -57,23 +69,19 @@ def test_no_command_is_answered_with_the_help(flowmaestro):
         (["demo", "--transport", "pigeon"], "invalid choice: 'pigeon'"),
     ],
 )
-def test_wrong_arguments_are_named(flowmaestro, arguments, reason):
-    done = flowmaestro.run(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert reason in done.stderr.splitlines()[-1]
+def test_wrong_arguments_are_named_in_one_line(here, arguments, reason):
+    done = here(*arguments)
+    assert (done.status, done.out) == (2, "")
+    assert reason in done.err
+    assert len(done.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import flowmaestro.__main__",
-        "from flowmaestro.cli.arguments import build_parser; build_parser().format_help()",
-    ],
-)
-def test_no_http_stack_is_loaded_before_a_command_needs_it(flowmaestro, code):
-    listing = f"{code}; import json, sys; print(json.dumps(sorted(sys.modules)))"
-    flowmaestro.command = [sys.executable, "-c", listing]
-    loaded = json.loads(flowmaestro.run().stdout)
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], []])
+def test_help_loads_nothing_heavy(flowmaestro, words):
+    code = "import atexit, sys; from flowmaestro.__main__ import main; "
+    code += "atexit.register(lambda: print(*sorted(sys.modules))); main()"
+    done = flowmaestro.run(*words, code=code)
+    loaded = done.stdout.splitlines()[-1].split()
     assert [name for name in HEAVY if name in loaded] == []
 
 
@@ -83,6 +91,75 @@ def test_the_demo_loads_only_the_stack_that_it_shows(flowmaestro):
         "print([name for name in ('requests', 'aiohttp', 'trio') if name in sys.modules]); "
         "sys.exit(status)"
     )
-    flowmaestro.command = [sys.executable, "-c", code]
-    done = flowmaestro.run("demo", "--transport", "memory")
+    done = flowmaestro.run("demo", "--transport", "memory", code=code)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "[]")
+
+
+def test_a_shell_learns_to_complete(here):
+    assert "--settle-after" in here("--print-completion", "bash").out
+    assert here("--print-completion", "basic").status == 2
+
+
+@pytest.mark.parametrize("where", ["typing", "argparse", "flowmaestro.cli.runs"])
+def test_ctrl_c_while_modules_are_loaded_is_no_traceback(flowmaestro, where):
+    code = (
+        "import importlib.abc, sys\n"
+        "class Impatient(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {where!r}: raise KeyboardInterrupt\n"
+        f"sys.modules.pop({where!r}, None)\n"
+        "sys.meta_path.insert(0, Impatient())\n"
+        "from flowmaestro.__main__ import main; sys.exit(main())"
+    )
+    done = flowmaestro.run("run", "wf_123", code=code)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_debug_adds_the_traceback_and_changes_nothing_else(command):
+    plain, debugged = command("get", "agents", "x"), command("get", "agents", "x", "--debug")
+    assert (plain.status, debugged.status) == (3, 3)
+    assert debugged.err.startswith("Traceback (most recent call last):\n")
+    assert debugged.err.splitlines()[-1].startswith("flowmaestro get: ")
+
+
+def test_a_full_disk_is_one_line(flowmaestro):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*flowmaestro.command, "demo", "--transport", "memory"],
+            env=flowmaestro.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (1, "flowmaestro demo: No space left on device\n")
+
+
+WORDS = [
+    *("run", "watch", "map", "chat", "list", "get", "cancel", "query", "fire", "doctor", "types"),
+    *("workflows", "threads", "triggers", "wf_123", "kb_123", "agent_abc123", "x", "", "rows.csv"),
+    *("--json", "--all", "--limit", "0", "-i", "a", "a=b", "a:={", "--input-file", "--timeout"),
+    *("--schema", "--detach", "--out", "no/out", "--status", "--api-key", "\u00fc", "--check"),
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(WORDS), max_size=7))
+def test_whatever_is_typed_there_is_no_traceback_and_json_is_json(words):
+    out, err = io.StringIO(), io.StringIO()
+    fake = FakeFlowMaestro()
+    with fake.installed(), mock.patch.multiple("sys", stdin=io.StringIO(), stdout=out, stderr=err):
+        status = main(words)
+    assert status in (0, 1, 2, 3, 4)
+    assert "Traceback" not in err.getvalue()
+    assert "--debug shows where" not in err.getvalue()
+    if "--json" in words and not {"watch", "map"} & set(words):
+        json.loads(out.getvalue())
+
+
+def test_the_command_line_is_as_small_as_it_was_meant_to_be():
+    folder = Path(cli.__file__).parent
+    lines = {file.name: len(file.read_text("utf-8").splitlines()) for file in folder.glob("*.py")}
+    assert sum(lines.values()) <= 1900
+    assert len((folder.parent / "mcp_server.py").read_text("utf-8").splitlines()) <= 150

@@ -50,6 +50,18 @@ def test_a_line_is_wrapped_at_words_and_hangs_under_its_lead(narrow, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_word_that_fits_the_terminal_is_whole(narrow, kind):
+    out = Terminal()
+    screen = kind(out)
+    screen.line(("+ connection  ", "green"), "see abcdefghijklmnopqrst now", indent=14)
+    screen.stream("see abcdefghijklmnopqrst now", "agent  ")
+    screen.end_stream(7)
+    lines = without_colour(out.getvalue()).splitlines()
+    assert [line for line in lines if len(line) > 20] == []
+    assert [line.strip() for line in lines].count("abcdefghijklmnopqrst") == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_growing_text_never_breaks_within_a_word(narrow, kind):
     text = "Once upon a time, there was an extraordinary\nworkflow."
     for size in (1, 2, 3, 5, 8, 100):
@@ -113,13 +125,43 @@ def test_an_encoding_that_lacks_a_sign_gets_a_question_mark():
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_no_colour_where_none_is_wanted(monkeypatch, narrow, environment):
+def test_no_colour_where_none_is_wanted(monkeypatch, narrow, screen, environment):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert type(console(Terminal())) is Console
+    assert "\x1b" not in screen()
 
 
 def test_without_rich_a_terminal_gets_plain_lines(monkeypatch, narrow):
     assert type(console(Terminal())) is RichConsole
     monkeypatch.setitem(sys.modules, "rich.console", None)
     assert type(console(Terminal())) is Console
+
+
+@pytest.fixture
+def screen(here, narrow, monkeypatch):
+    """Runs the demonstration in memory, and returns what it writes to a terminal."""
+
+    def run(encoding="utf-8", **environment):
+        for name, value in {"COLUMNS": "80", **environment}.items():
+            monkeypatch.setenv(name, value)
+        out = Terminal(encoding)
+        monkeypatch.setattr("sys.stdout", out)
+        assert here("demo", "--transport", "memory").status == 0
+        return out.getvalue()
+
+    return run
+
+
+@pytest.mark.parametrize("width", [50, 80, 200])
+def test_no_line_is_wider_than_the_terminal_or_than_is_readable(screen, width):
+    lines = without_colour(screen(COLUMNS=str(width))).splitlines()
+    assert max(map(len, lines)) <= min(width, 110)
+    story = re.sub(r"\s+", " ", " ".join(lines))
+    assert "it had so many that it needed a second page." in story
+
+
+def test_a_terminal_without_the_symbols_gets_ascii_and_its_colours(screen):
+    written = screen("ascii")
+    assert written.isascii()
+    assert "\x1b[36m* \x1b[0m" in written

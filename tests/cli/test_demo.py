@@ -1,12 +1,19 @@
-"""The demonstration, over every transport, in a pipe."""
+"""The demonstration, over every transport and in memory; `nox -s demo` runs it as users do."""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
+import threading
+from functools import partial
 from itertools import product
 
 import pytest
+
+from flowmaestro.cli import demo, tour
+from flowmaestro.testing import running_server
 
 TRANSPORTS = ["sockets", "requests", "aiohttp", "anyio", "trio"]
 DIALECTS = list(product(["deployed", "documented"], ["live", "silent"]))
@@ -18,6 +25,13 @@ STEPS = [
     "* Fire a trigger, verify the webhook  triggers.execute, webhooks.parse",
     "* See a run fail, and a call  workflows.run",
 ]
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """The server lives five seconds in each second; a proxy is in the environment."""
+    monkeypatch.setattr(demo, "running_server", partial(running_server, speed=5))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
 
 
 def check_tour(output, *, shapes="deployed", events="live"):
@@ -43,57 +57,40 @@ def check_tour(output, *, shapes="deployed", events="live"):
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_it_does_the_main_job_over_a_real_socket(flowmaestro, transport):
-    done = flowmaestro.run("demo", "--transport", transport)
-    assert (done.returncode, done.stderr) == (0, "")
-    check_tour(done.stdout)
-    assert f", over {transport}\nan embedded FlowMaestro on http://127.0.0.1:" in done.stdout
-
-
-@pytest.mark.parametrize("transport", ["sockets", "aiohttp"])
-def test_a_silent_server_of_the_other_dialect_takes_no_longer_than_it_may(flowmaestro, transport):
-    done = flowmaestro.run(
-        "demo", "--transport", transport, "--shapes", "documented", "--events", "silent"
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    check_tour(done.stdout, shapes="documented", events="silent")
+def test_over_a_real_socket_it_does_the_main_job_and_asks_no_proxy(fast, here, transport):
+    done = here("demo", "--transport", transport)
+    assert (done.status, done.err) == (0, "")
+    check_tour(done.out)
+    assert f", over {transport}\nan embedded FlowMaestro on http://127.0.0.1:" in done.out
 
 
 @pytest.mark.parametrize(("shapes", "events"), DIALECTS)
-def test_in_memory_it_needs_no_socket(flowmaestro, shapes, events):
-    done = flowmaestro.run("demo", "--transport", "memory", "--shapes", shapes, "--events", events)
-    assert (done.returncode, done.stderr) == (0, "")
-    check_tour(done.stdout, shapes=shapes, events=events)
+def test_in_memory_it_needs_no_socket(here, shapes, events):
+    done = here("demo", "--transport", "memory", "--shapes", shapes, "--events", events)
+    assert (done.status, done.err) == (0, "")
+    check_tour(done.out, shapes=shapes, events=events)
 
 
-def test_a_proxy_in_the_environment_is_not_asked_for_loopback(flowmaestro):
-    proxy = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
-    done = flowmaestro.run("demo", environment=proxy)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_output_that_the_encoding_lacks_is_replaced(flowmaestro):
-    done = flowmaestro.run(
-        "demo", "--transport", "memory", environment={"PYTHONIOENCODING": "ascii"}
+def test_without_trio_the_way_to_get_it_is_named(fast, here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "trio", None)
+    done = here("demo", "--transport", "trio")
+    assert (done.status, done.err) == (
+        1,
+        "flowmaestro demo: the transport trio needs trio: pip install 'flowmaestro[trio]'\n",
     )
-    assert done.returncode == 0
 
 
-def check_failure(done, status=1):
-    assert done.returncode == status
-    assert done.stderr.startswith("flowmaestro demo: ")
-    assert len(done.stderr.splitlines()) == 1
-    return done.stderr
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is sent to this process")
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_ctrl_c_ends_it_without_a_word(here, monkeypatch, transport):
+    shown = tour.Narrator.event
+    soon = [threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))]
 
+    def interrupt_soon(self, event):
+        shown(self, event)
+        if event["type"] == "node:started" and soon:  # for 0.4 s nothing more will come
+            soon.pop().start()
 
-def test_without_trio_the_way_to_get_it_is_named(flowmaestro):
-    flowmaestro.command = [
-        sys.executable,
-        "-c",
-        "import sys; sys.modules['trio'] = None\n"
-        "from flowmaestro.__main__ import main; sys.exit(main())",
-    ]
-    done = flowmaestro.run("demo", "--transport", "trio")
-    assert check_failure(done) == (
-        "flowmaestro demo: the transport trio needs trio: pip install 'flowmaestro[trio]'\n"
-    )
+    monkeypatch.setattr(tour.Narrator, "event", interrupt_soon)
+    done = here("demo", "--transport", transport)
+    assert (done.status, done.err) == (130, "")

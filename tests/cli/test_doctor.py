@@ -8,61 +8,122 @@ import time
 import pytest
 
 from flowmaestro.testing import FakeFlowMaestro, running_server
+from flowmaestro.testing.conformance.certificates import Authority
 from flowmaestro.testing.conformance.scripted_server import ScriptedServer, answering, reply
 from flowmaestro.testing.model.seeds import READ_ONLY_KEY
 
 
-def doctor(flowmaestro, url, key, *more):
-    return flowmaestro.run("doctor", "--base-url", url, "--api-key", key, *more)
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch):
+    for scheme in ("http", "https", "all"):
+        monkeypatch.delenv(f"{scheme}_proxy", raising=False)
+        monkeypatch.delenv(f"{scheme.upper()}_PROXY", raising=False)
 
 
-def test_all_is_well(flowmaestro):
+@pytest.fixture
+def doctor(here):
+    return lambda url, key, *more: here("doctor", "--base-url", url, "--api-key", key, *more)
+
+
+def test_all_is_well(doctor):
     fake = FakeFlowMaestro(epoch=time.time())
     with running_server(fake) as url:
-        done = doctor(flowmaestro, url, fake.api_key)
-        listed = json.loads(doctor(flowmaestro, url, fake.api_key, "--json").stdout)
-    assert (done.returncode, done.stderr) == (0, "")
-    checks = [line.split()[1] for line in done.stdout.splitlines()]
-    assert checks == ["server", "proxy", "key", "connection", "clock", "rate", "scopes"]
-    assert [finding["good"] for finding in listed] == [True] * 7
-    assert fake.api_key not in done.stdout
+        done = doctor(url, fake.api_key)
+        listed = json.loads(doctor(url, fake.api_key, "--json").out)
+    assert (done.status, done.err) == (0, "")
+    checks = [line.split()[1] for line in done.out.splitlines()]
+    assert checks == ["python", "server", "proxy", "key", "connection", "clock", "rate", "scopes"]
+    assert [finding["good"] for finding in listed] == [True] * 8
+    assert fake.api_key not in done.out
 
 
-def test_a_key_without_scopes_is_no_failure_and_they_are_named(flowmaestro):
+def test_a_key_without_scopes_is_no_failure_and_they_are_named(doctor):
     fake = FakeFlowMaestro(epoch=time.time())
     key = fake.add_key("fm_live_few", scopes=["workflows:read", "agents:read"])
     with running_server(fake) as url:
-        done = doctor(flowmaestro, url, key)
-    assert done.returncode == 0
-    assert "the key lacks executions:read, triggers:read" in done.stdout
-    assert READ_ONLY_KEY not in done.stdout
+        done = doctor(url, key)
+    assert done.status == 0
+    assert "the key lacks executions:read, triggers:read" in done.out
+    assert READ_ONLY_KEY not in done.out
 
 
 @pytest.mark.parametrize(
-    ("key", "status", "said"),
+    ("key", "said"),
     [
-        ("fm_live_wrong", 4, "Check the key for typing errors, or make a new one."),
-        ("fm_test_wrong", 4, "The server refuses test keys today; make a live key."),
+        ("", "Set FLOWMAESTRO_API_KEY, or give --api-key."),
+        ("fm_live_wrong", "Check the key for typing errors, or make a new one."),
+        ("fm_test_wrong", "The server refuses test keys today; make a live key."),
     ],
 )
-def test_a_refused_key(flowmaestro, key, status, said):
-    with running_server(FakeFlowMaestro()) as url:
-        done = doctor(flowmaestro, url, key)
-    assert done.returncode == status
-    assert said in done.stdout
+def test_without_a_good_key_all_is_checked_that_needs_none(doctor, key, said):
+    with running_server(FakeFlowMaestro(epoch=1_000_000_000)) as url:  # it stands in 2001
+        done = doctor(url, key)
+        listed = json.loads(doctor(url, key, "--json").out)
+    assert done.status == 4
+    assert said in done.out
+    assert "+ connection  the server answered in " in done.out
+    assert "this machine's clock is " in done.out
+    assert {finding["check"] for finding in listed if not finding["good"]} == {"key", "clock"}
 
 
-def test_a_server_that_is_no_flowmaestro(flowmaestro):
-    with ScriptedServer(answering(reply(b"<html>Welcome to our hotel</html>"))) as server:
-        done = doctor(flowmaestro, server.url, "fm_live_any")
-    assert done.returncode == 1
-    assert "Is this the base URL of a FlowMaestro server?" in done.stdout
+def test_a_server_that_is_no_flowmaestro(doctor):
+    page = reply(b"<html>Welcome to our hotel</html>")
+    with ScriptedServer(answering(page, page)) as server:
+        done = doctor(server.url, "fm_live_any")
+    assert done.status == 1
+    assert "Is this the base URL of a FlowMaestro server?" in done.out
 
 
-def test_a_clock_that_is_wrong(flowmaestro):
+def test_a_clock_that_is_wrong(doctor):
     fake = FakeFlowMaestro(epoch=1_000_000_000)  # the server stands in 2001
     with running_server(fake) as url:
-        done = doctor(flowmaestro, url, fake.api_key)
-    assert done.returncode == 1
-    assert "this machine's clock is" in done.stdout
-    assert "s ahead" in done.stdout
+        done = doctor(url, fake.api_key)
+    assert done.status == 1
+    assert "this machine's clock is" in done.out
+    assert "s ahead" in done.out
+
+
+def test_a_rate_limit_that_is_spent(command, fake):
+    fake.fail_next(1, 429, path="/workflows", retry_after=7)
+    done = command("doctor", "--api-key", fake.api_key)
+    assert done.status == 5
+    assert done.out.endswith("- rate limit  Too Many Requests\n              Try again in 7 s.\n")
+
+
+def test_a_certificate_that_is_not_trusted(doctor, tmp_path):
+    authority = Authority(tmp_path)
+    with ScriptedServer(answering(reply()), tls=authority.server_context()) as server:
+        done = doctor(server.url, "fm_live_any")
+    assert done.status == 6
+    assert "- connection  the certificate is not trusted: " in done.out
+    assert "Point SSL_CERT_FILE to its authority." in done.out
+
+
+def test_plain_http_where_tls_was_expected(doctor):
+    with running_server(FakeFlowMaestro()) as url:
+        url = url.replace("http:", "https:")
+        done = doctor(url, "fm_live_any")
+    assert done.status == 6
+    assert f"- connection  {url} speaks plain HTTP, not TLS\n" in done.out
+    assert "_ssl.c" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("proxy", "url", "said"),
+    [
+        ("http://127.0.0.1:9", "http://api.example", "nothing listens at http://127.0.0.1:9"),
+        ("{url}", "http://api.example", "{url} wants to know who asks"),
+        ("{url}", "https://api.example", "{url} refuses: CONNECT was answered with status 407"),
+        ("socks5://a:1", "https://api.example", "SOCKS is not supported"),
+        ("not a proxy", "https://api.example", "must be the URL of a proxy such as http://user"),
+        ("", "https://no.invalid", "no address is known for https://no.invalid"),
+    ],
+)
+def test_what_is_wrong_on_the_way(doctor, monkeypatch, proxy, url, said):
+    refusal = reply(b"", status="407 Proxy Authentication Required")
+    with ScriptedServer(answering(refusal)) as server:
+        monkeypatch.setenv("all_proxy", proxy.replace("{url}", server.url))
+        done = doctor(url, "fm_live_any")
+    assert (done.status, done.err) == (6, "")
+    assert said.replace("{url}", server.url) in done.out
+    assert done.out.splitlines()[-1].startswith(" " * 14)  # what to do

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import threading
 from collections import Counter
 
 import pytest
 
-from flowmaestro.testing import FakeFlowMaestro, running_server
+from flowmaestro.testing import FakeFlowMaestro, Node, running_server
 
 
 @pytest.fixture
@@ -60,8 +62,9 @@ def test_results_are_kept_where_the_journal_is_of_other_rows(command, rows):
     first = (rows / "out.jsonl").read_text()
     (rows / "rows.csv").write_text("name,age\nAda,36\nMary,85\n")
     done = command(*which)
-    assert done.status == 1
+    assert done.status == 2  # the arguments do not fit each other
     assert "inputs[1]" in done.err
+    assert done.err.endswith("; name another --out or --journal\n")
     assert (rows / "out.jsonl").read_text() == first
 
 
@@ -76,10 +79,20 @@ def test_rows_that_fail_exit_1(command, fake, rows):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("rows.csv", "a,b\n1,2\n3\n", "rows.csv, row 2: 1 cells, but 2 columns"),
+        (
+            "rows.csv",
+            "a,b\n1,2\n3\n",
+            "rows.csv, row 2: 1 cells, but 2 columns: column 2 is missing",
+        ),
+        ("rows.csv", "a\n\n1,2\n", "rows.csv, row 2: 2 cells, but 1 columns: column 2 has no name"),
+        (
+            "rows.csv",
+            'a,b\n"1,",\'"\'\n"2\n,",x"\n1,"x"y\n',
+            "line 5: ',' expected after '\"' in column 2",
+        ),
         ("rows.csv", "a,,b\n", "rows.csv: column 2 has no name"),
         ("rows.csv", "a,b,a\n", "rows.csv: column 3 is named 'a' like another"),
-        ("rows.csv", 'a\n"x\n', "rows.csv, line 2: unexpected end of data"),
+        ("rows.csv", 'a\n"x\n', "rows.csv, line 2: unexpected end of data in column 1"),
         ("rows.jsonl", '{"a": 1}\n\n{"a"\n', "rows.jsonl, line 3: this is no JSON: "),
         ("rows.jsonl", '{"a"\n', "column 5"),
         ("rows.jsonl", "[1]\n", "rows.jsonl, line 1: it must be a JSON object"),
@@ -96,6 +109,25 @@ def test_malformed_rows_are_named_and_start_nothing(command, fake, rows, name, t
     assert not (rows / "out.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--out", "no/out.jsonl"], 2, "no/out.jsonl: there is no such folder; make it first"),
+        (["--out", "out", "--journal", "no/j"], 2, "no/j: there is no such folder; make it first"),
+        (["--out", "."], 2, ". is there and ..journal is not; move it away"),
+        (["--out", "out", "--no-check"], 3, 'there is no id "wf_0"'),
+    ],
+)
+def test_what_cannot_be_run_or_written_is_told_and_leaves_no_results(
+    command, fake, rows, arguments, status, said
+):
+    done = command("map", "wf_0", "rows.csv", *arguments)
+    assert (done.status, done.out) == (status, "")
+    assert said in done.err
+    assert fake.executions == []
+    assert not (rows / "out").exists()
+
+
 @pytest.mark.parametrize("fake", [["documented"]], indirect=True)
 def test_a_strict_schema_refuses_a_row_before_anything_is_started(command, fake, rows):
     (rows / "schema.json").write_text('{"required": ["email"]}')
@@ -105,6 +137,28 @@ def test_a_strict_schema_refuses_a_row_before_anything_is_started(command, fake,
     assert (done.status, len(fake.executions)) == (2, before)
     assert "rows.csv, row 1: the input 'email' is missing; nothing was started" in done.err
     assert command(*which, "--no-check").status == 0
+
+
+def test_ctrl_c_says_how_many_run_on_and_the_same_command_goes_on(here, rows):
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
+    soon = [threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))]
+
+    def interrupt(name, data, execution):
+        if len(fake.executions) == 2 and name == "node:started" and soon:
+            soon.pop().start()
+
+    fake.listen(interrupt)
+    with running_server(fake) as url:
+        which = ["map", "wf_slow", "rows.csv", "--out", "out.jsonl", "--settle-after", "1"]
+        which += ["--base-url", url, "--api-key", fake.api_key]
+        done = here(*which)
+        assert (done.status, done.out) == (130, "")
+        assert done.err == "2 executions run on; the same command goes on.\n"
+        fake.advance(fake.now + 3600)
+        assert here(*which).status == 0
+    assert [line["status"] for line in results(rows / "out.jsonl")] == ["completed"] * 2
+    assert len(fake.executions) == 2
 
 
 def test_killed_and_repeated_each_row_is_run_once(flowmaestro, rows):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from flowmaestro import AsyncFlowMaestroClient
@@ -25,13 +27,14 @@ def ask(question, *, workflow=None, timeout=30.0, fake=None):
     """What `question` returns of a client of a server that offers one workflow."""
     fake = fake or FakeFlowMaestro()
     workflow = workflow or {"id": "wf_123", "name": "Hello", "input_schema": STRICT}
+    workflows = workflow if isinstance(workflow, list) else [workflow]
 
     async def main():
         transport = AsyncMemoryTransport(fake)
         async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as flowmaestro:
-            server = workflow_server(flowmaestro, [workflow], timeout)
+            server = workflow_server(flowmaestro, workflows, timeout)
             async with mcp.Client(server) as client:
-                return await question(client, tool_name(workflow))
+                return await question(client, tool_name(workflows[0]))
 
     return anyio.run(main), fake
 
@@ -149,9 +152,36 @@ def test_a_strict_schema_without_a_type_is_that_of_an_object():
     assert tool.input_schema == {"type": "object", "required": ["name"]}
 
 
-def test_a_cancelled_call_is_told_on_stderr_and_the_run_goes_on(capsys):
+def test_a_request_that_times_out_is_told_from_a_run_that_does():
+    fake = FakeFlowMaestro()
+    fake.latency(3600)
+
+    async def call(client, name):
+        return await client.call_tool(name, {"name": "Ada"})
+
+    result, _ = ask(call, fake=fake)
+    assert result.is_error
+    assert result.content[0].text.startswith("workflow wf_123: [timeout] no reply came in time")
+
+
+def test_workflows_whose_tools_would_have_one_name_are_all_offered():
+    async def tools(client, name):
+        return [tool.name for tool in (await client.list_tools()).tools]
+
+    same = {"id": "wf_1", "name": "Hello"}
+    alike = [same, same, {"id": "wf.1", "name": "Hello"}, {"id": "wf-1", "name": "Hello"}]
+    names, _ = ask(tools, workflow=alike)
+    assert names == ["Hello_wf_1", "Hello_wf_1_2", "Hello_wf_1_3"]
+
+
+@pytest.mark.parametrize("when", ["at once", "with progress"])
+def test_a_cancelled_call_is_told_on_stderr_and_the_run_goes_on(capsys, when):
     fake = FakeFlowMaestro()
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=60)])
+    begun = threading.Event()
+    fake.listen(lambda *event: begun.set())
+    if when == "at once":
+        fake.latency(30)
 
     async def main(url):
         started = anyio.Event()
@@ -167,7 +197,10 @@ def test_a_cancelled_call_is_told_on_stderr_and_the_run_goes_on(capsys):
                     await client.call_tool("Slow_wf_slow", {}, progress_callback=listen)
 
                 tasks.start_soon(call)
-                await started.wait()
+                if when == "at once":
+                    await anyio.to_thread.run_sync(begun.wait)
+                else:
+                    await started.wait()
                 tasks.cancel_scope.cancel()
 
     with running_server(fake) as url:
@@ -175,4 +208,6 @@ def test_a_cancelled_call_is_told_on_stderr_and_the_run_goes_on(capsys):
     (execution,) = fake.executions
     assert execution.status in ("pending", "running")
     said = f"no longer following execution {execution.id}; it runs on\n"
+    if when == "at once":
+        said = "no longer following workflow wf_slow; it may have started\n"
     assert capsys.readouterr().err == said

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from flowmaestro import FlowMaestroClient
+
 LISTED = ["workflows", "executions", "agents", "knowledge-bases", "triggers", "webhooks"]
 
 
@@ -44,16 +46,30 @@ def test_executions_are_filtered(command):
 
 @pytest.mark.parametrize(
     ("resource", "id"),
-    [("workflows", "wf_123"), ("agents", "agent_abc123"), ("knowledge-bases", "kb_abc123")],
+    [
+        ("workflows", "wf_123"),
+        ("agents", "agent_abc123"),
+        ("knowledge-bases", "kb_abc123"),
+        ("triggers", "trigger_123"),
+    ],
 )
 def test_one_resource_is_shown(command, resource, id):
     assert f" {id}\n" in command("get", resource, id).out
     assert json.loads(command("get", resource, id, "--json").out)["id"] == id
 
 
-def test_a_webhooks_secret_header_is_not_shown(command, fake):
-    from flowmaestro import FlowMaestroClient
+def test_threads_and_executions_are_shown_and_unknown_triggers_are_not_found(command, fake):
+    execution_id = command("run", "wf_123", "--detach").out.strip()
+    assert json.loads(command("get", "executions", execution_id, "--json").out)["id"]
+    with FlowMaestroClient() as client:
+        thread_id = client.agents.create_thread("agent_abc123")["data"]["id"]
+    assert json.loads(command("get", "threads", thread_id, "--json").out)["id"] == thread_id
+    done = command("get", "triggers", "trigger_0")
+    assert (done.status, done.out) == (3, "")
+    assert "`flowmaestro list triggers` shows all" in done.err
 
+
+def test_a_webhooks_secret_header_is_not_shown(command, fake):
     with FlowMaestroClient() as client:
         created = client.webhooks.create(
             name="Mine",

@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+from flowmaestro import FlowMaestroClient
 from flowmaestro.cli.console import Console
 from flowmaestro.cli.run_view import RunView
 from flowmaestro.cli.session import print_json, print_result
@@ -52,7 +53,7 @@ def test_as_users_run_it_a_failed_run_exits_1_and_names_the_node(flowmaestro):
     fake = FakeFlowMaestro()
     nodes = [Node("fetch", seconds=0.5), Node("pay", name="Charge cards", error="Declined")]
     fake.workflow("wf_bad", nodes=nodes)
-    with running_server(fake) as url:
+    with running_server(fake, speed=10) as url:
         done = flowmaestro.run("run", "wf_bad", "--base-url", url, "--api-key", fake.api_key)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].endswith(" failed at the node Charge cards: Declined")
@@ -60,14 +61,20 @@ def test_as_users_run_it_a_failed_run_exits_1_and_names_the_node(flowmaestro):
 
 def test_as_users_run_it_watch_goes_on_after_a_cut_connection_and_ends(flowmaestro):
     fake = FakeFlowMaestro()
-    fake.workflow("wf_long", nodes=[Node("fetch", seconds=8)])  # the watch begins meanwhile
+    fake.workflow("wf_long", nodes=[Node("fetch", seconds=3600)])
     fake.drop_connection(1, path="/executions/*/events")
-    with running_server(fake) as url:
+    with running_server(fake) as url, FlowMaestroClient(fake.api_key, base_url=url) as client:
+        execution_id = client.workflows.execute("wf_long")["data"]["execution_id"]
         where = ["--base-url", url, "--api-key", fake.api_key]
-        execution_id = flowmaestro.run("run", "wf_long", "--detach", *where).stdout.strip()
-        done = flowmaestro.run("watch", execution_id, *where)
-    assert (done.returncode, done.stdout) == (0, '{"message": "Hello, world!"}\n')
-    told = [line.split(maxsplit=2)[2] for line in done.stderr.splitlines()]
+        process = start(flowmaestro, "watch", execution_id, *where)
+        told = []
+        for line in process.stderr:
+            told.append(line.split(maxsplit=2)[2].rstrip())
+            if "stream:reconnected" in line:
+                fake.advance(fake.now + 3600)
+                client.workflows.list()  # wakes the server
+        printed, _ = process.communicate()
+    assert (process.returncode, printed) == (0, '{"message": "Hello, world!"}\n')
     assert told[:2] == ["connected", "stream:reconnected  the connection was lost and resumed"]
     assert told[-1] == "execution:completed"
 
@@ -121,6 +128,12 @@ def test_what_outlasts_the_timeout_exits_124_and_runs_on(command, fake):
     assert (done.status, done.out) == (124, "")
     assert "  watch it:  flowmaestro watch " in done.err
     assert "it did not end within 2 s" in done.err
+    done = command("run", "wf_slow", "--timeout", "2", "--json")
+    assert json.loads(done.out) == {
+        "error": "it did not end within 2 s",
+        "exit_status": 124,
+        "execution_id": fake.executions[-1].id,
+    }
 
 
 def test_cancel_and_fire(command, fake):
@@ -138,7 +151,7 @@ def test_cancel_and_fire(command, fake):
     ("arguments", "status", "said"),
     [
         (["run", "wf_123", "-i", "name"], 2, "-i name: write -i NAME=TEXT or -i NAME:=JSON"),
-        (["run", "wf_123", "-i", "n:={"], 2, "-i n:=: this is no JSON"),
+        (["run", "wf_123", "-i", "n:={"], 2, "-i n:='{': this is no JSON"),
         (["run", "wf_123", "-i", "n:=NaN"], 2, "inputs['n'] is nan, which JSON cannot express"),
         (["run", ""], 2, "workflow_id must be an id, not ''"),
         (["run", "wf_123", "--timeline", "no/such/folder.svg"], 1, "No such file or directory"),
@@ -164,46 +177,81 @@ def test_a_spent_rate_limit_exits_5(command, fake):
     assert "try again in 3600 s" in done.err
 
 
-def test_a_refused_key_exits_4(flowmaestro):
+def test_a_refused_key_exits_4(here):
     with running_server(FakeFlowMaestro()) as url:
-        done = flowmaestro.run("run", "wf_123", "--base-url", url, "--api-key", "fm_live_wrong")
-    assert (done.returncode, done.stdout) == (4, "")
-    assert "doctor" in done.stderr
-    assert "fm_live_wrong" not in done.stderr
+        done = here("run", "wf_123", "--base-url", url, "--api-key", "fm_live_wrong")
+    assert (done.status, done.out) == (4, "")
+    assert "doctor" in done.err
+    assert "fm_live_wrong" not in done.err
 
 
-def test_no_key_exits_4_and_no_server_exits_6(flowmaestro):
-    done = flowmaestro.run("run", "wf_123")
-    assert done.returncode == 4
-    assert "there is no API key; set FLOWMAESTRO_API_KEY or give --api-key" in done.stderr
+def test_no_key_exits_4_and_no_server_exits_6(here):
+    done = here("run", "wf_123")
+    assert done.status == 4
+    assert "there is no API key; set FLOWMAESTRO_API_KEY or give --api-key" in done.err
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and nobody listens
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        done = flowmaestro.run("get", "workflows", "x", "--base-url", url, "--api-key", "fm_live_x")
-    assert done.returncode == 6
-    assert len(done.stderr.splitlines()) == 1
+        done = here("cancel", "x", "--base-url", url, "--api-key", "fm_live_x")
+    assert done.status == 6
+    assert len(done.err.splitlines()) == 1
 
 
-def test_ctrl_c_says_how_to_go_on(flowmaestro):
+@pytest.mark.parametrize("command", ["run", "watch"])
+def test_ctrl_c_says_how_to_go_on(flowmaestro, command):
     fake = FakeFlowMaestro()
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=60)])
-    with running_server(fake) as url:
-        process = subprocess.Popen(
-            [*flowmaestro.command, "run", "wf_slow", "--base-url", url, "--api-key", fake.api_key],
-            env=flowmaestro.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for line in process.stderr:
-            if "node:started" in line:
-                break
+    with running_server(fake) as url, FlowMaestroClient(fake.api_key, base_url=url) as client:
+        which = "wf_slow"
+        if command == "watch":
+            which = client.workflows.execute("wf_slow")["data"]["execution_id"]
+        where = ["--base-url", url, "--api-key", fake.api_key]
+        process = start(flowmaestro, command, which, *where)
+        process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "The execution runs on." in said
-    assert "  cancel it: flowmaestro cancel " in said
-    assert fake.executions[0].status == "running"
+        printed, said = process.communicate(timeout=30)
+    (execution,) = fake.executions
+    assert (process.returncode, printed) == (130, "")
+    assert said.splitlines()[-3:] == [
+        "The execution runs on.",
+        f"  watch it:  flowmaestro watch {execution.id}",
+        f"  cancel it: flowmaestro cancel {execution.id}",
+    ]
+    assert execution.status == "running"
+
+
+def start(flowmaestro, *arguments):
+    """A command in a process of its own."""
+    return subprocess.Popen(
+        [*flowmaestro.command, *arguments],
+        env=flowmaestro.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_an_execution_that_is_lost_sight_of_is_named(command, fake):
+    fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
+    execution_id = command("run", "wf_slow", "--detach").out.strip()
+    fake.fail_next(4, 503, path="/executions/*/events")
+    done = command("watch", execution_id)
+    assert (done.status, done.out) == (1, "")
+    assert f"  watch it:  flowmaestro watch {execution_id}" in done.err
+    assert "did not end within" not in done.err
+
+
+@pytest.mark.parametrize("fake", [["documented"]], indirect=True)
+def test_a_strict_schema_refuses_inputs_before_anything_is_sent(command, fake):
+    done = command("run", "wf_123", "-i", "name:=1")
+    assert (done.status, done.out) == (2, "")
+    assert "the input 'name' must be of type string; nothing was started" in done.err
+    assert fake.executions == []
+    assert command("run", "wf_123", "-i", "name:=1", "--no-check").status == 0
+
+
+def test_a_schema_that_is_not_verified_refuses_nothing(command, fake):
+    assert command("run", "wf_123", "-i", "nmae:=1").status == 0
 
 
 @pytest.mark.parametrize("fake", [["deployed", "live"], ["deployed", "silent"]], indirect=True)

@@ -22,134 +22,129 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is sent 
 
 
 class Served:
-    """A running `serve`, and what it printed."""
+    """A running `serve`, what it printed, and the file with its access log."""
 
-    def __init__(self, process):
+    def __init__(self, process, log):
         self.process = process
         self.printed = "".join(iter(process.stdout.readline, "Ctrl-C ends it.\n"))
         self.url = re.search(r"export FLOWMAESTRO_BASE_URL=(\S+)", self.printed)[1]
         self.api_key = re.search(r"export FLOWMAESTRO_API_KEY=(\S+)", self.printed)[1]
+        self._log = log
+
+    @property
+    def log(self):
+        return self._log.read_text("utf-8").splitlines()
 
     def client(self):
         return FlowMaestroClient(self.api_key, base_url=self.url)
 
 
 @contextmanager
-def serving(flowmaestro, *arguments):
-    """A server on a free port; at the end it is interrupted. `served.log` is its access log."""
-    process = subprocess.Popen(
-        [*flowmaestro.command, "serve", "--port", "0", *arguments],
-        env=flowmaestro.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        served = Served(process)
-        yield served
-        process.send_signal(signal.SIGINT)
-        rest, said = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.communicate()
-    assert (process.returncode, rest) == (130, "")
-    served.log = said.splitlines()
-
-
-@pytest.mark.parametrize("shapes", ["deployed", "documented"])
-def test_a_client_reaches_it_with_what_it_prints(flowmaestro, shapes):
-    with serving(flowmaestro, "--shapes", shapes, "--events", "silent") as served:
-        assert served.printed.startswith(
-            f"FlowMaestro ({shapes} shapes, silent events) listens on {served.url}\n"
-            f"A key that may do everything: {served.api_key}\n"
+def serving(flowmaestro, folder, *arguments):
+    """A server on a free port; at the end it is interrupted."""
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*flowmaestro.command, "serve", "--port", "0", *arguments],
+            env=flowmaestro.environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
         )
-        assert "\x1b" not in served.printed
-        with served.client() as client:
-            assert client.workflows.list()["data"][0]["id"] == "wf_123"
-            assert ("trigger_type" in client.request("GET", "/triggers")["data"][0]) == (
-                shapes == "deployed"
-            )
-            assert client.workflows.run(FAILING_WORKFLOW_ID)["status"] == "failed"
+        try:
+            yield Served(process, folder / "log")
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.communicate()
+    assert (process.returncode, rest) == (130, "")
 
 
-def test_it_goes_quietly_with_a_stream_open(flowmaestro):
-    with serving(flowmaestro) as served, served.client() as client:
-        run = client.workflows.execute("wf_abc123")["data"]
-        with client.executions.stream(run["execution_id"]) as events:
-            assert next(events)["type"] == "connected"
-            served.process.send_signal(signal.SIGINT)
-            served.process.wait(10)
+@pytest.fixture(scope="module")
+def served(flowmaestro, tmp_path_factory):
+    """A server with nothing but defaults."""
+    with serving(flowmaestro, tmp_path_factory.mktemp("served")) as served:
+        yield served
 
 
-def test_the_time_is_the_real_one(flowmaestro):
-    with serving(flowmaestro) as served, served.client() as client:
+def test_a_client_reaches_it_with_what_it_prints(served):
+    assert served.printed.startswith(
+        f"FlowMaestro (deployed shapes, live events) listens on {served.url}\n"
+        f"A key that may do everything: {served.api_key}\n"
+    )
+    assert "\x1b" not in served.printed
+    with served.client() as client:
+        assert client.workflows.list()["data"][0]["id"] == "wf_123"
+        assert "trigger_type" in client.request("GET", "/triggers")["data"][0]
+        assert client.workflows.run(FAILING_WORKFLOW_ID)["status"] == "failed"
+
+
+def test_the_time_is_the_real_one(served):
+    with served.client() as client:
         said = client.workflows.list()["meta"]["timestamp"].replace("Z", "+00:00")
     age = datetime.now(timezone.utc) - datetime.fromisoformat(said)
     assert abs(age) < timedelta(seconds=30)
 
 
-def test_the_key_is_new_at_each_start_and_no_published_key_is_taken(flowmaestro):
-    keys = set()
-    for _ in range(2):
-        with serving(flowmaestro) as served:
-            keys.add(served.api_key)
-            for known in (FakeFlowMaestro().api_key, TEST_KEY, *DOCUMENTED_KEYS):
-                client = FlowMaestroClient(known, base_url=served.url)
-                with client, pytest.raises(AuthenticationError):
-                    client.workflows.list()
-    assert len(keys) == 2
+def test_no_published_key_is_taken(served):
+    for known in (FakeFlowMaestro().api_key, TEST_KEY, *DOCUMENTED_KEYS):
+        client = FlowMaestroClient(known, base_url=served.url)
+        with client, pytest.raises(AuthenticationError):
+            client.workflows.list()
 
 
-def test_the_key_is_the_one_given(flowmaestro):
-    with serving(flowmaestro, "--api-key", DOCUMENTED_KEYS[0]) as served:
-        assert served.api_key == DOCUMENTED_KEYS[0]
-        with served.client() as client:
-            assert client.workflows.list()["data"]
-
-
-def test_webhooks_stay_on_the_machine_unless_a_host_is_allowed(flowmaestro):
+def test_webhooks_stay_on_the_machine_unless_a_host_is_allowed(served):
     # 192.0.2.0/24 is reserved for documentation (RFC 5737): nothing there answers.
-    with serving(flowmaestro) as served, served.client() as client:
+    with served.client() as client:
         hook = client.webhooks.create(
             name="Out", url="http://192.0.2.1/hook", events=["execution.completed"]
         )
         assert client.webhooks.test(hook["data"]["id"])["data"]["success"] is False
+        client.webhooks.delete(hook["data"]["id"])
     said = "webhook not sent to 192.0.2.1: it is not loopback"
     assert len([line for line in served.log if line.startswith(said)]) == 1
 
 
-def test_a_port_in_use_is_one_clear_line(flowmaestro):
-    with serving(flowmaestro) as served:
-        port = served.url.rpartition(":")[2]
-        done = flowmaestro.run("serve", "--port", port)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        f"flowmaestro serve: cannot listen on 127.0.0.1 port {port}: address already in use\n"
+def test_a_port_in_use_is_one_clear_line(served, here):
+    port = served.url.rpartition(":")[2]
+    done = here("serve", "--port", port)
+    assert (done.status, done.out) == (1, "")
+    assert done.err == (
+        f"flowmaestro serve: cannot listen on 127.0.0.1 port {port}: address already in use; "
+        "give another --port, or 0 for a free one\n"
     )
 
 
-def test_an_address_of_somebody_else_is_one_clear_line(flowmaestro):
-    done = flowmaestro.run("serve", "--host", "192.0.2.1", "--port", "0")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("flowmaestro serve: cannot listen on 192.0.2.1 port 0: ")
-    assert len(done.stderr.splitlines()) == 1
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.invalid"])
+def test_an_address_of_somebody_else_is_one_clear_line(here, host):
+    done = here("serve", "--host", host, "--port", "0")
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith(f"flowmaestro serve: cannot listen on {host} port 0: ")
+    assert done.err.endswith("; give a --host of this machine\n")
+    assert len(done.err.splitlines()) == 1
 
 
-def test_each_request_is_a_line_of_the_access_log(flowmaestro):
-    with serving(flowmaestro) as served, served.client() as client:
+def test_each_request_is_a_line_of_the_access_log(served):
+    before = len(served.log)
+    with served.client() as client:
         client.workflows.list(page=2)
         with client.executions.stream(client.workflows.execute("wf_123")["data"]["execution_id"]):
             pass
-    assert re.fullmatch(r"GET /api/v1/workflows\?page=\*\*\* 200 \d+ ms", served.log[0])
-    assert served.log[1].startswith("POST /api/v1/workflows/wf_123/execute 202 ")
+    listed, executed = served.log[before : before + 2]
+    assert re.fullmatch(r"GET /api/v1/workflows\?page=\*\*\* 200 \d+ ms", listed)
+    assert executed.startswith("POST /api/v1/workflows/wf_123/execute 202 ")
     assert served.api_key not in "".join(served.log)
 
 
-def test_a_seed_file_adds_resources_and_is_taken_anew_when_it_changes(flowmaestro, tmp_path):
+def test_a_seed_file_adds_resources_and_is_read_again_when_it_changes(flowmaestro, tmp_path):
     seeds = tmp_path / "my_flows.py"
     seeds.write_text('def seed(fake):\n    fake.workflow("wf_mine", outputs={"n": 1})\n')
-    which = ["--seed", str(seeds), "--reload"]
-    with serving(flowmaestro, *which) as served, served.client() as client:
+    which = ["--seed", str(seeds), "--reload", "--api-key", DOCUMENTED_KEYS[0]]
+    which += ["--shapes", "documented", "--events", "silent"]
+    with serving(flowmaestro, tmp_path, *which) as served, served.client() as client:
+        assert served.printed.startswith("FlowMaestro (documented shapes, silent events) listens")
+        assert served.api_key == DOCUMENTED_KEYS[0]
+        assert "trigger_type" not in client.request("GET", "/triggers")["data"][0]
         assert client.workflows.run("wf_mine")["outputs"] == {"n": 1}
         seeds.write_text('def seed(fake):\n    fake.workflow("wf_mine", outputs={"n": 2})\n')
         os.utime(seeds, (1, 1))
@@ -163,6 +158,17 @@ def test_a_seed_file_adds_resources_and_is_taken_anew_when_it_changes(flowmaestr
         assert client.workflows.run("wf_mine")["outputs"] == {"n": 2}
 
 
+def test_it_goes_quietly_with_a_stream_open_and_its_next_key_is_new(served, flowmaestro, tmp_path):
+    with serving(flowmaestro, tmp_path) as other, other.client() as client:
+        assert other.api_key != served.api_key
+        run = client.workflows.execute("wf_abc123")["data"]
+        with client.executions.stream(run["execution_id"]) as events:
+            assert next(events)["type"] == "connected"
+            other.process.send_signal(signal.SIGINT)
+            other.process.wait(10)
+    assert [line for line in other.log if "Traceback" in line] == []
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -171,13 +177,13 @@ def test_a_seed_file_adds_resources_and_is_taken_anew_when_it_changes(flowmaestr
         ("def seed(fake):\n    1 / 0\n", ", line 2: ZeroDivisionError"),
     ],
 )
-def test_a_seed_file_that_is_wrong_is_one_clear_line(flowmaestro, tmp_path, text, said):
+def test_a_seed_file_that_is_wrong_is_one_clear_line(here, tmp_path, text, said):
     seeds = tmp_path / "my_flows.py"
     seeds.write_text(text)
-    done = flowmaestro.run("serve", "--port", "0", "--seed", str(seeds))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"flowmaestro serve: {seeds}{said}")
-    assert len(done.stderr.splitlines()) == 1
+    done = here("serve", "--port", "0", "--seed", str(seeds))
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"flowmaestro serve: {seeds}{said}")
+    assert len(done.err.splitlines()) == 1
 
 
 def inspect(served, path, **headers):

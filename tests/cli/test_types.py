@@ -88,8 +88,11 @@ def test_the_command_writes_it_and_checks_it(command, tmp_path):
     assert "class HelloInputs" in path.read_text("utf-8")
     assert command("types", "wf_123", "-o", str(path), "--check").status == 0
     path.write_text("old", "utf-8")
-    stale = command("types", "wf_123", "-o", str(path), "--check")
+    stale = command("types", "wf_123", "-o", str(path), "--check", "--json")
     assert (stale.status, path.read_text("utf-8")) == (1, "old")
+    assert json.loads(stale.out)["is_up_to_date"] is False
+    printed = command("types", "wf_123")
+    assert json.loads(command("types", "wf_123", "--json").out)["source"] == printed.out
     assert command("types", "wf_123", "--check").status == 2
     nowhere = command("types", "wf_123", "-o", str(tmp_path / "no" / "flows.py"))
     assert (nowhere.status, len(nowhere.err.splitlines())) == (1, 1)
