@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -17,8 +18,7 @@ from flowmaestro.cli.tour import Narrator, take_tour
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server
 from flowmaestro.webhooks import SIGNATURE_HEADER
 
-_NAMES = {"sockets": "Socket", "trio": "Anyio"}
-"""Of transports, where they are not as in `--transport`."""
+_NAMES = {"sockets": "Socket", "trio": "Anyio"}  # of transports, where not as in `--transport`
 
 
 def demo_command(options: argparse.Namespace) -> None:
@@ -60,7 +60,8 @@ def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None,
     """A client that the tour can call: the sync one, or the async one behind `_Called`."""
     try:
         name = f"{_NAMES.get(transport, transport.capitalize())}Transport"
-        carrier: Any = getattr(flowmaestro_transports, name)(trust_env=False)
+        os.environ["no_proxy"] = "127.0.0.1"
+        carrier: Any = getattr(flowmaestro_transports, name)()
         if transport in ("sockets", "requests"):
             with FlowMaestroClient(api_key, base_url=base_url, transport=carrier) as client:
                 yield client

@@ -115,7 +115,7 @@ def _connection(url: str, peer: str) -> Iterator[Finding]:
     finally:
         transport.close()
     if reply.status == 407:  # RFC 9110, 15.5.8
-        yield Finding("proxy", False, f"{peer} wants to know who asks", _PROXY_ADVICE, NETWORK)
+        yield Finding("proxy", False, f"{peer} asks for a password", _PROXY_ADVICE, NETWORK)
     found = f"the server answered in {time.monotonic() - began:.2f} s"
     found += ", and its certificate is trusted" if url.lower().startswith("https:") else ""
     yield Finding("connection", True, found)

@@ -15,8 +15,7 @@ _MODULES = {
     **dict.fromkeys(("list", "get", "query"), "resources"),
 }
 """Where a command is; the others are in a module of their own name."""
-_STREAMS = ("watch", "map")
-"""With `--json` they print a document for each event or row; an error is none of these."""
+_STREAMS = ("watch", "map")  # with `--json`, a document for each event or row, and nothing else
 _ADVICE = {
     cli.NOT_FOUND: "; check the id, `flowmaestro list` shows what there is",
     cli.AUTHENTICATION: "; `flowmaestro doctor` says more about this key",

@@ -27,6 +27,11 @@ STEPS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _no_proxy_is_restored(monkeypatch):
+    monkeypatch.setenv("no_proxy", "")
+
+
 @pytest.fixture
 def fast(monkeypatch):
     """The server lives five seconds in each second; a proxy is in the environment."""
