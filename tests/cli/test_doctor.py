@@ -112,7 +112,7 @@ def test_plain_http_where_tls_was_expected(doctor):
     ("proxy", "url", "said"),
     [
         ("http://127.0.0.1:9", "http://api.example", "nothing listens at http://127.0.0.1:9"),
-        ("{url}", "http://api.example", "{url} wants to know who asks"),
+        ("{url}", "http://api.example", "{url} asks for a password"),
         ("{url}", "https://api.example", "{url} refuses: CONNECT was answered with status 407"),
         ("socks5://a:1", "https://api.example", "SOCKS is not supported"),
         ("not a proxy", "https://api.example", "must be the URL of a proxy such as http://user"),
