@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import Any, ClassVar, Dict, List, Mapping, Optional
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple
 
 import requests
 from requests.structures import CaseInsensitiveDict
@@ -140,6 +140,7 @@ class RequestsTransport(NotPicklable):
         """With their replies, which would else be garbage together with a body that nobody closed,
         and be finalized before it."""
         self._given_up: List[Any] = []
+        self._settled: Tuple[List[str], Mapping[str, Any]] = [], {}
         self._process = ForkGuard()
 
     def _settle_if_forked(self) -> None:
@@ -156,7 +157,7 @@ class RequestsTransport(NotPicklable):
         response: Any = None
         check_sendable(request)
         try:
-            settings = session.merge_environment_settings(request.url, {}, True, None, None)
+            settings = self._settings(request.url)
         except ValueError:
             raise TransportFailure(Phase.NOT_SENT, "the URL is not valid") from None
         try:
@@ -175,6 +176,15 @@ class RequestsTransport(NotPicklable):
             body.close()
             raise closed(Phase.REPLY_BROKEN)
         return body
+
+    def _settings(self, url: str) -> Mapping[str, Any]:
+        """What the session and its environment say; of a session of ours, once for an origin."""
+        origin = url.split("/", 3)[:3]
+        known, settings = self._settled
+        if known != origin or self._callers_session is not None:
+            settings = self._session.merge_environment_settings(url, {}, True, None, None)
+            self._settled = origin, settings
+        return settings
 
     def _make_room(self) -> None:
         """Tell the pools of connections that were closed: one that blocks makes room for others.
