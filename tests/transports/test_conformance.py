@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-import sys
 from typing import Any, Callable, Generator, List, Optional, Union, cast
 
 import pytest
@@ -36,13 +35,8 @@ class OffersEverything:
         pytest.fail(f"not offered: {error}")
 
 
-ON_REQUESTS = dict(RequestsTransport.falls_short)
-if sys.version_info < (3, 10) and ssl.OPENSSL_VERSION_INFO >= (3,):
-    del ON_REQUESTS["a-body-cut-off-under-tls"]  # Python did not know the new error by name
-
-
 class TestRequests(TransportConformance):
-    falls_short = ON_REQUESTS
+    falls_short = RequestsTransport.falls_short
 
     def make_transport(self, verify: Any = True, client_cert: Any = None) -> RequestsTransport:
         if verify is True and client_cert is None:
