@@ -103,6 +103,9 @@ class RequestsTransport(NotPicklable):
             content = body.read_whole(deadline, silence)
         finally:
             body.close()
+        if not content and _may_be_cut(request, body):
+            message = "the reply broke off: it has neither a length nor a body"
+            raise TransportFailure(Phase.REPLY_BROKEN, message)
         return Response(body.status, body.headers, content)
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
@@ -132,7 +135,7 @@ class RequestsTransport(NotPicklable):
         self._bodies.clear()
         self._make_room()
         if self._callers_session is None:
-            self._session.close()
+            _close(self._session)
 
     def _settle(self) -> None:
         self._session = self._callers_session or requests.Session()
@@ -197,6 +200,18 @@ class RequestsTransport(NotPicklable):
                 self._given_up.pop().release_conn()
 
 
+def _close(session: Any) -> None:
+    """Close a session and its pools, which it leaves to their collection.
+
+    An exception that somebody keeps may keep a reply in its frames, and the reply its pool.
+    """
+    for adapter in session.adapters.values():
+        for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 - which is no dict
+                manager.pools[key].close()
+    session.close()
+
+
 def _limits(timeout: float) -> Urllib3Timeout:
     """Time limits as urllib3 takes them. Raises `TransportFailure` if there is no time."""
     if timeout <= 0:
@@ -259,3 +274,13 @@ def _answer(
     finally:
         came.clear()  # which the reply leads to, by its request
     raise failure
+
+
+def _may_be_cut(request: Request, body: Body) -> bool:
+    """Whether a reply without a body may be one whose head broke off.
+
+    http.client takes what there is of such a head for all of it. A server that has nothing to say
+    says so by a length, or by a status that allows no body (RFC 9110, 8.6).
+    """
+    says_so = "content-length" in body.headers or "transfer-encoding" in body.headers
+    return not says_so and request.method != "HEAD" and body.status not in (204, 304)
