@@ -105,7 +105,10 @@ class AiohttpTransport(NotPicklable):
         for body in list(self._bodies):
             body.release()
         if self._owns_session and self._session is not None:
+            if self._session.connector is not None:  # whose TLS would wait for a goodbye
+                await self._session.connector.close(abort_ssl=True)
             await self._session.close()
+            await asyncio.sleep(0)  # in which asyncio closes the sockets
 
     def _home(self) -> asyncio.AbstractEventLoop:
         """The event loop that runs, if it is the one that this transport belongs to."""
