@@ -41,7 +41,7 @@ class Body:
         self, response: requests.Response, method: str, limit: int, given_up: List[Any]
     ) -> None:
         raw: Any = response.raw
-        self._raw = raw
+        self._raw: Any = raw
         self._given_up = given_up
         self._process = ForkGuard()
         self._closed = self._ended = False

@@ -134,7 +134,7 @@ def _ready(
     make = getattr(select, "poll", None)
     if make is None:
         reading = [ear] if want is Want.WRITABLE else [ear, *socks]
-        writing = [] if want is Want.READABLE else socks
+        writing: Sequence[socket.socket] = () if want is Want.READABLE else socks
         ready = select.select(reading, writing, writing, seconds)
         return [sock.fileno() for sock in {*ready[0], *ready[1], *ready[2]}]
     poll = make()
