@@ -53,7 +53,7 @@ def test_as_users_run_it_a_failed_run_exits_1_and_names_the_node(flowmaestro):
     fake = FakeFlowMaestro()
     nodes = [Node("fetch", seconds=0.5), Node("pay", name="Charge cards", error="Declined")]
     fake.workflow("wf_bad", nodes=nodes)
-    with running_server(fake, speed=10) as url:
+    with running_server(fake) as url:
         done = flowmaestro.run("run", "wf_bad", "--base-url", url, "--api-key", fake.api_key)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].endswith(" failed at the node Charge cards: Declined")
