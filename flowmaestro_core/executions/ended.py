@@ -29,7 +29,8 @@ class EndedExecution(Dict[str, Any]):
                 said += f", {key} {_SHORT.repr(self[key])}"
         return f"<Execution {name}: {said}>"
 
-    __str__ = dict.__repr__
+    def __str__(self) -> str:
+        return dict.__repr__(self)
 
     def _repr_html_(self) -> str:
         from flowmaestro_core.showing.html import execution_html

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, cast
 
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.http.secrets import API_SECRET, REDACTED, is_secret_member, showable_url
@@ -49,7 +49,9 @@ def reply_html(reply: Mapping[str, Any]) -> Optional[str]:
         page, pages, total = (about.get(key) for key in ("page", "total_pages", "total_count"))
         place = "" if page is None else f"page {page}" + (f" of {pages}" if pages else "")
         whole = "" if total is None else f"{total} in all"
-        return _head("Page", ", ".join(filter(None, (place, whole)))) + _table(data)
+        return _head("Page", ", ".join(filter(None, (place, whole)))) + _table(
+            list_or_empty(cast("Any", data))
+        )
     execution = object_or_empty(data)
     is_execution = {"status", "outputs", "error", "workflow_id"} <= execution.keys()
     return execution_html(execution) if is_execution else None
@@ -132,8 +134,9 @@ def _hidden(name: str, value: Any) -> Any:
         return {str(key): _hidden(str(key), each) for key, each in object_or_empty(value).items()}
     if isinstance(value, list):
         return [_hidden("", each) for each in list_or_empty(value)]
-    is_url = isinstance(value, str) and "://" in value[:16]
-    return showable_url(value) if is_url else value
+    if isinstance(value, str) and "://" in value[:16]:
+        return showable_url(value)
+    return value
 
 
 def _json(value: Any, indent: Optional[int] = 2) -> str:
