@@ -30,7 +30,7 @@ class EndedExecution(Dict[str, Any]):
         return f"<Execution {name}: {said}>"
 
     def __str__(self) -> str:
-        return dict.__repr__(self)
+        return super().__repr__()
 
     def _repr_html_(self) -> str:
         from flowmaestro_core.showing.html import execution_html
