@@ -69,7 +69,7 @@ def _csv_rows(path: str, file: Iterable[str]) -> Iterator[Dict[str, str]]:
 
     lines = csv.reader(take(), strict=True)
     try:
-        names = next(lines, [])
+        names: List[str] = next(lines, [])  # pyright: ignore[reportUnknownArgumentType]
         for column, name in enumerate(names, 1):
             if not name or name in names[: column - 1]:
                 what = "has no name" if not name else f"is named {name!r} like another"
