@@ -52,11 +52,11 @@ BUSY_SUITES = (
     "tests/examples",
     "tests/faults",
     "tests/fuzz",
+    "tests/pytest_plugin",
     "tests/testing/cassettes",
     "tests/testing/conformance",
     "tests/testing/server",
     "tests/testing/test_installed.py",
-    "tests/testing/test_pytest_plugin.py",
     "tests/testing/virtual",
     "tests/transports",
 )
