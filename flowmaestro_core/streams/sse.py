@@ -102,6 +102,7 @@ class SseDecoder:
             if found and "\n" not in content and "\n" not in head and head.startswith("event: "):
                 events.append(_event((head[7:] or "message", content, self.last_event_id, None)))
             else:
+                del head, content  # which take as much as the block
                 self._read(block, events)
         return events
 
@@ -127,8 +128,11 @@ class SseDecoder:
             name, _, value = line.partition(":")
             value = value.removeprefix(" ")
             if name == "data":
-                data = StringIO(newline="") if data is None else data
-                data.write(value + "\n")
+                if data is None:
+                    data = StringIO(newline="")
+                else:
+                    data.write("\n")
+                data.write(value)
             elif name == "event":
                 kind = value
             elif name == "id" and "\0" not in value:
@@ -136,7 +140,7 @@ class SseDecoder:
             elif name == "retry" and value.isascii() and value.isdigit():
                 self._retry = int(value.lstrip("0")[:18] or "0")
         if data is not None:
-            text = data.getvalue()[:-1]
+            text = data.getvalue()
             events.append(_event((kind or "message", text, self.last_event_id, own_id)))
 
 

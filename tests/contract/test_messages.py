@@ -16,6 +16,7 @@ import pytest
 
 import flowmaestro
 from flowmaestro import FlowMaestroClient, StreamTimes, Timeout, webhooks
+from flowmaestro.input_files import read_rows
 from flowmaestro.timeline import timeline_of
 from flowmaestro_core.context import Context
 from flowmaestro_core.http.messages import Request, Response
@@ -61,6 +62,16 @@ def in_environment(name: str, value: str) -> Callable[[], Any]:
             return FlowMaestroClient(KEY if name.endswith("URL") else None)
 
     return make
+
+
+def rows_in(name: str, data: bytes) -> Callable[[], Any]:
+    def read() -> Any:
+        with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            Path(name).write_bytes(data)
+            return read_rows(name)
+
+    return read
 
 
 Row = Tuple[Callable[[], Any], str]
@@ -235,6 +246,22 @@ MESSAGES: List[Row] = [
     (
         lambda: webhooks.verify(ANY, "v1=", "whsec"),
         "payload must be the body's bytes as they came, not NoneType",
+    ),
+    # Files of inputs
+    (lambda: read_rows("rows.txt"), "rows.txt must be a .csv or a .jsonl file"),
+    (rows_in("a.csv", b"\xff"), "a.csv: it is not UTF-8"),
+    (lambda: read_rows("absent/a.csv"), "absent/a.csv: No such file or directory"),
+    (rows_in("a.csv", b"n,\n1,2\n"), "a.csv: column 2 has no name"),
+    (rows_in("a.csv", b"n,m\n1\n"), "a.csv, row 1: 1 cells, but 2 columns: column 2 is missing"),
+    (
+        rows_in("a.csv", b'n\n"1'),
+        "a.csv, line 2: unexpected end of data in column 1",
+    ),
+    (rows_in("a.jsonl", b"[]\n"), "a.jsonl, line 1: it must be a JSON object"),
+    (
+        rows_in("a.jsonl", b"{\n"),
+        "a.jsonl, line 1: this is no JSON: Expecting property name enclosed in double quotes: "
+        "column 2",
     ),
     # A timeline
     (lambda: timeline_of(ANY), "run must be an execution or its stream, not NoneType"),

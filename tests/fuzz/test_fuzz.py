@@ -60,8 +60,11 @@ def test_mutations_begin_with_what_is_valid() -> None:
 
 @pytest.mark.parametrize("name", RUNNERS)
 def test_what_is_valid_passes_over_the_wire_and_nothing_that_is_cut(name: str) -> None:
+    """Each valid one goes to a server of its own: this one hangs up without a word, and a call that
+    takes a connection from the pool at that moment gets no reply.
+    """
     for kind, inputs in (("get", CORPORA["get"][:6]), ("stream", CORPORA["stream"])):
-        assert {repr(outcome) for outcome in feed_all(name, kind, inputs)} == {"'done'"}
+        assert [feed_all(name, kind, [data]) for data in inputs] == [["done"]] * len(inputs)
     cut = [data[:end] for data in CORPORA["get"][:3] for end in range(0, len(data), 21)]
     assert not {"'done'"} & {repr(outcome) for outcome in feed_all(name, "get", cut)}
 

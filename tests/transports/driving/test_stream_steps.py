@@ -25,6 +25,7 @@ class Scripted:
     """A machine that asks for what it is told to ask for."""
 
     finished = False
+    execution_id = None
 
     def __init__(self, *actions):
         self.actions = list(actions)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports.http11.exchange import ReplyError, RequestError, RequestWriter
 
@@ -37,14 +39,15 @@ def unsendable() -> TransportFailure:
 
 
 def check_sendable(request: Request) -> None:
-    """Check the method and the header fields. Raises as `unsendable` says.
+    """Check the method, the host and the header fields. Raises as `unsendable` says.
 
     For libraries that look at them only when a request may have left.
     """
     head = Request(request.method, request.url, request.headers)
     try:
         RequestWriter(Headers({"Host": "any"})).write(head, "/")
-    except UNSENDABLE:
+        (urlsplit(request.url).hostname or "").encode("idna")
+    except (RequestError, ValueError):  # `UnicodeError` is one, and what `urlsplit` raises
         raise unsendable() from None
 
 

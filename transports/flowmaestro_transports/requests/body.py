@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from functools import partial
 from typing import Any, Callable, List
@@ -24,6 +25,8 @@ _SHORTEST = 0.001
 """Seconds: a socket timeout of zero would mean "do not wait", not "the time is up"."""
 
 _BLOCK = 64 * 1024
+_FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
+"""Where the value of a header field went on in the next line: it stands for a space."""
 
 
 class Body:
@@ -46,7 +49,8 @@ class Body:
         self._process = ForkGuard()
         self._closed = self._ended = False
         self.status = response.status_code
-        given = Headers((getattr(raw, "headers", None) or response.headers).items())
+        fields = (getattr(raw, "headers", None) or response.headers).items()
+        given = Headers((name, _FOLD.sub(" ", value)) for name, value in fields)
         self._coding = ContentDecoder(given, limit)
         self.headers = self._coding.headers
         self._receive: Any = _reader(response)
