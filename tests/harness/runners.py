@@ -29,15 +29,26 @@ from flowmaestro_transports.contract import secrets_of
 Call = Callable[..., Any]
 
 
+class OnRequests(RequestsTransport):
+    """On a session that is closed with it."""
+
+    def close(self) -> None:
+        super().close()
+        self._session.close()
+
+
 def on_requests(
-    verify: Any = True, client_cert: Any = None, proxy: Any = None, trust_env: bool = True
+    verify: Any = True, client_cert: Any = None, proxy: Any = None, trust_env: bool = False
 ) -> RequestsTransport:
-    """On a session with these options, as its user would set them."""
+    """On a session with these options, as its user would set them.
+
+    By default it does not trust the environment, whose REQUESTS_CA_BUNDLE would beat `verify`.
+    """
     session = requests.Session()
     session.verify, session.cert, session.trust_env = verify, client_cert, trust_env
     if proxy is not None:
         session.proxies = {"http": proxy, "https": proxy}
-    return RequestsTransport(session)
+    return OnRequests(session)
 
 
 class OnAiohttp(AiohttpTransport):
