@@ -110,8 +110,9 @@ def test_who_pauses(runner: Runner) -> None:
         close(transport)
         with pytest.raises(TransportClosedError):
             pause.result(PROMPT)
+        another = begun(lambda: transport._call(transport._transport.sleep, 60.0))
         with pytest.raises(TransportClosedError):
-            transport._call(transport._transport.sleep, 60.0)
+            another.result(PROMPT)
 
 
 def test_who_is_through_is_not_hurt(runner: Runner, scripted: Any) -> None:

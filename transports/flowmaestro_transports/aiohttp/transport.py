@@ -77,6 +77,8 @@ class AiohttpTransport(NotPicklable):
 
     async def sleep(self, seconds: float) -> None:
         """As `AsyncTransport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
+        if self._closed:
+            raise TransportClosedError
         pause: asyncio.Future[None] = self._home().create_future()
         self._pauses.add(pause)
         try:
