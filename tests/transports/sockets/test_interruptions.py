@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any, Callable, Optional
@@ -65,15 +66,24 @@ def stream(transport: Any, url: str) -> None:
 
 
 def interrupt(number: int, use: Callable[[Any, str], None], transport: Any, url: str) -> bool:
-    """Whether the moment was reached: an interruption came out."""
+    """Whether the moment was reached: an interruption came out.
+
+    In a thread of its own: on Python 3.13, an exception of a trace function may leave behind the
+    one that was handled, as the context of all that are raised later in the thread.
+    """
     tracer = Interruption(number)
-    sys.settrace(tracer)
-    try:
-        use(transport, url)
-    except Interrupted:
-        pass
-    finally:
-        sys.settrace(None)
+
+    def traced() -> None:
+        sys.settrace(tracer)
+        try:
+            use(transport, url)
+        except Interrupted:
+            pass
+        finally:
+            sys.settrace(None)
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(traced).result()
     return tracer.left <= 0
 
 
