@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import deque
 from pathlib import Path
-from typing import Any, Deque, Mapping, cast
+from typing import Any, Mapping, cast
 
 from flowmaestro import FlowMaestroClient, errors
 from flowmaestro.cli import INTERRUPTED, TIMED_OUT, CommandFailed, session
@@ -14,9 +13,6 @@ from flowmaestro.cli.console import console
 from flowmaestro.cli.run_view import RunView, run_view
 from flowmaestro.timeline import timeline_svg
 from flowmaestro.types import Execution
-
-MOST_EVENTS = 10_000
-"""How many events a timeline is drawn from: the last ones."""
 
 
 def run_command(options: argparse.Namespace) -> Any:
@@ -61,25 +57,26 @@ def _follow(
     client: FlowMaestroClient, execution_id: str, view: RunView, options: argparse.Namespace
 ) -> Execution:
     """The ended execution."""
-    events: Deque[Mapping[str, Any]] = deque(maxlen=MOST_EVENTS)
     view.execution_id = execution_id
+    stream = client.executions.stream(execution_id, timeout=options.timeout)
     try:
         with view:
-            for event in client.executions.stream(execution_id, timeout=options.timeout):
+            for event in stream:
                 view.show(event)
-                events.append(cast("Mapping[str, Any]", event))
                 if options.json and options.command == "watch":
                     session.print_json(event)
         execution = client.executions.get(execution_id)["data"]
     except KeyboardInterrupt:
         raise _left(execution_id, "", INTERRUPTED) from None
+    except errors.NotFoundError:
+        raise  # it is gone, and cannot be gone on with
     except errors.FlowMaestroError as error:
         failure = _left(execution_id, f"it did not end within {options.timeout:g} s", TIMED_OUT)
         if not isinstance(error, errors.TimeoutError) or error.attempts:  # not of `--timeout`
             raise
         raise failure from error
     if options.timeline is not None:
-        svg = timeline_svg(events, execution=cast("Mapping[str, Any]", execution))
+        svg = timeline_svg(stream.seen_events, execution=cast("Mapping[str, Any]", execution))
         Path(options.timeline).write_text(svg, "utf-8")
     return execution
 

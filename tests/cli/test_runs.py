@@ -241,6 +241,15 @@ def test_an_execution_that_is_lost_sight_of_is_named(command, fake):
     assert "did not end within" not in done.err
 
 
+def test_an_execution_that_is_gone_is_not_said_to_run(command, fake):
+    fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
+    execution_id = command("run", "wf_slow", "--detach").out.strip()
+    fake.fail_next(1, 404, path="/executions/*/events")
+    done = command("watch", execution_id)
+    assert done.status == 3
+    assert "watch it" not in done.err
+
+
 @pytest.mark.parametrize("fake", [["documented"]], indirect=True)
 def test_a_strict_schema_refuses_inputs_before_anything_is_sent(command, fake):
     done = command("run", "wf_123", "-i", "name:=1")
