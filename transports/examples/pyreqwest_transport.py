@@ -15,10 +15,8 @@ from flowmaestro_transports import Headers, Phase, Request, Response, TransportC
 
 
 class PyreqwestTransport:
-    """Two clients of the caller's.
-
-    `open` ignores its timeout: one of the stack would bound the body, too. The `read_timeout` of
-    `streams` bounds its head, and each read.
+    """Two clients of the caller's. The `read_timeout` of `streams` bounds the head and each read:
+    `open` ignores its timeout, since one of the stack would bound the body, too.
     """
 
     patient = False
