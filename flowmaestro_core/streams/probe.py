@@ -49,8 +49,8 @@ class IdleMonitor:
         self._give_up_after = give_up_after
         self._live = False
         """Whether this connection has brought an event: then the schedule does not count."""
-        self._probes = 0
-        """How many there have been since the last event."""
+        self._first_idle = self._idle = min(times.event_idle, times.event_idle_max)
+        """Seconds from an event to the first probe, and from now to the next."""
         self._due_at = self._latest_at = math.inf
         """When the next probe is due, and when it is due even if events come."""
         self._not_before = self._away_at = -math.inf
@@ -97,7 +97,7 @@ class IdleMonitor:
     def on_event(self, now: float) -> None:
         """An event came that is more than a keepalive or `connected`."""
         self._live = True
-        self._probes = 0
+        self._idle = self._first_idle
         self.give_up_at = now + self._give_up_after
         self._rest(now)
 
@@ -159,18 +159,18 @@ class IdleMonitor:
         self._probed(now)
 
     def _probed(self, now: float) -> None:
-        self._probes += 1
+        self._idle = min(self._idle * PROBE_BACKOFF, self._times.event_idle_max)
         self._latest_at = now + UNPROBED * self._times.event_idle_max
         self.dead_at += now - self._away_at
         self._rest(now)
 
     def _rest(self, now: float) -> None:
         """Put the next probe off: by ever more time, or by the schedule."""
-        delay = self._times.event_idle * PROBE_BACKOFF ** min(self._probes, 64)
+        self._due_at = now + self._idle
         if self._schedule is not None:
-            scheduled = self._schedule.answered(now)
-            delay = delay if self._live else scheduled
-        self._due_at = now + min(delay, self._times.event_idle_max)
+            delay = self._schedule.answered(now)
+            if not self._live:
+                self._due_at = now + delay
 
     def _hold(self, now: float) -> None:
         """Let a new connection bring what was missed before the next probe of no run."""
