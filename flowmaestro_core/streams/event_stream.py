@@ -131,13 +131,14 @@ class EventStreamMachine(StreamMachine):
 
     def _take(self, item: Dict[str, Any]) -> bool:
         """Queue an event, or make it the ending. Returns whether it shows progress."""
-        if item["type"] == "connected":
+        kind = item["type"]
+        if kind == "connected":
             if is_terminal(item):
                 self._monitor.suspect()
             if not self.reconnects:
                 self._queue.append(item)
             return False
-        if item["type"] in self._events.terminal:
+        if kind in self._events.terminal:
             self._ending, self._drains = Emit(item), 0
         else:
             self._queue.append(item)

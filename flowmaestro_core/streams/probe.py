@@ -98,8 +98,10 @@ class IdleMonitor:
         """An event came that is more than a keepalive or `connected`."""
         self._live = True
         self._idle = self._first_idle
+        self._due_at = now + self._idle
         self.give_up_at = now + self._give_up_after
-        self._rest(now)
+        if self._schedule is not None:
+            self._schedule.answered(now)
 
     def suspect(self) -> None:
         """The subject may have ended: a probe is due at once, unless an event comes before."""
