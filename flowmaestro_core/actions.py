@@ -82,7 +82,8 @@ class Wait:
     """Let `seconds` pass.
 
     `because` is the failed attempt that is retried afterwards. With `reconnects`, the next request
-    reopens a lost event stream. Both are for logs and hooks.
+    reopens a lost event stream. Both are for logs and hooks, but for a 429 in `because`: a batch
+    then holds all its requests back.
     """
 
     seconds: float

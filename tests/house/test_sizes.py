@@ -13,7 +13,6 @@ LARGER = {
     "Documented",
     "FakeFlowMaestro",
     "Journal",
-    "RequestsTransport",
     "Scripts",
     "VirtualClock",
     "_Operation",
@@ -29,4 +28,4 @@ def test_no_class_has_more_than_200_lines():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.ClassDef) and (node.end_lineno or 0) - node.lineno >= LIMIT
     }
-    assert larger <= LARGER
+    assert larger == LARGER

@@ -32,10 +32,7 @@ def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
 
 def unsendable() -> TransportFailure:
     """The failure for one of `UNSENDABLE`."""
-    return TransportFailure(
-        Phase.NOT_SENT,
-        "the request cannot be sent: its method, URL or a header field is not valid in HTTP/1.1",
-    )
+    return TransportFailure(Phase.NOT_SENT, f"the request cannot be sent: {RequestError()}")
 
 
 def check_sendable(request: Request) -> None:
