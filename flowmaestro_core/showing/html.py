@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, cast
 
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
-from flowmaestro_core.http.secrets import API_SECRET, REDACTED, is_secret_member, showable_url
+from flowmaestro_core.http.secrets import REDACTED, is_secret_member, showable_url
 from flowmaestro_core.payloads.json_values import list_or_empty, object_or_empty
 from flowmaestro_core.showing.timeline import safe, timeline_svg
 from flowmaestro_core.showing.times import duration_of
@@ -23,7 +22,6 @@ LONGEST_CELL = 80
 LONGEST_VALUE = 2000
 """Characters of outputs, as JSON."""
 
-_KEY = re.compile(API_SECRET.decode())
 _Events = Optional[Iterable[Mapping[str, Any]]]
 
 
@@ -120,9 +118,9 @@ def _table(rows: Sequence[Any]) -> str:
 
 
 def _cell(name: str, row: Mapping[str, Any]) -> str:
-    value = row.get(name)
+    value = _hidden(name, row.get(name))
     if not isinstance(value, (dict, list)):
-        return _text(_hidden(name, value))
+        return _text(value)
     return "..." if name == "headers" else _text(_json(value, indent=None), LONGEST_CELL)
 
 
@@ -147,6 +145,6 @@ def _text(value: Any, longest: int = 200) -> str:
     """A text as HTML shows it: one direction of its own, no markup, no key of the API."""
     if value is None:
         return ""
-    text = _KEY.sub(REDACTED, str(value)[: longest + 1])
+    text = str(value)[: longest + 1]
     cut = text if len(text) <= longest else text[:longest] + "..."
     return "<bdi>" + "\n".join(safe(line) for line in cut.split("\n")) + "</bdi>"

@@ -211,7 +211,7 @@ class TestHtml:
         webhook = {"id": "1", "secret": "hush-3", "url": "https://me:hush-4@host/?token=hush-5"}
         for shown in (
             EndedExecution(execution(outputs=secrets, error=f"no {KEY}")),
-            Reply({"data": [webhook]}),
+            Reply({"data": [webhook, {"secret": ["hush-6"], "password": {"a": "hush-7"}}]}),
             batch_html(
                 BatchProgress(1, 0, 0, 1, None),
                 [RunOutcome(0, execution=execution(outputs=secrets))],

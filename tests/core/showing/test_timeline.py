@@ -124,3 +124,9 @@ def test_hostile_names_are_harmless(name):
     assert "<script" not in svg
     assert "\u202e" not in svg
     assert len(svg) < 5000
+
+
+def test_a_key_in_a_name_is_hidden():
+    svg = timeline_svg([node("started", 1, 0.0, node_name="fm_live_0123456789")])
+    assert "0123456789" not in svg
+    assert "***" in svg
