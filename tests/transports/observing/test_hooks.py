@@ -275,7 +275,7 @@ def test_a_request_hook_adds_header_fields_to_the_request_for_a_stream(runner):
 
 
 @pytest.mark.parametrize(
-    "added", [["a"], "b", 7, {"a b": "c"}, {"a": "b\r\nc"}, {"Content-Length": "1"}]
+    "added", [["a"], "b", 7, {"a b": "c"}, {"a": "b\r\nc"}, {"Content-Length": "1"}, {"Host": "h"}]
 )
 def test_what_is_no_mapping_of_header_fields_counts_as_a_failure_of_the_hook(runner, added, caplog):
     hooks = Hooks(lambda info: added)

@@ -152,6 +152,8 @@ class _Notes:
             return action
         try:
             added = header_fields(fields).pairs
+            if any(name.lower() == "host" for name, _ in added):
+                raise ValueError("headers: leave out 'Host'; a hook replaces none of ours")
             return replace(action, request=with_added_fields(action.request, added))
         except Exception as error:
             self._raised(error)
