@@ -58,7 +58,7 @@ def _follow(
 ) -> Execution:
     """The ended execution."""
     view.execution_id = execution_id
-    stream: Any = client.executions.stream(execution_id, timeout=options.timeout)
+    stream = client.executions.stream(execution_id, timeout=options.timeout)
     try:
         with view:
             for event in stream:

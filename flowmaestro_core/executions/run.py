@@ -12,35 +12,17 @@ from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.executions.ended import ended
 from flowmaestro_core.executions.operation import Run
 from flowmaestro_core.executions.wait import WaitMachine
-from flowmaestro_core.http.messages import ResponseHead
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.reply import Reply, no_usable_id
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.policy.polling import PollSchedule
 from flowmaestro_core.policy.retry import ONCE
-from flowmaestro_core.showing.history import History
 from flowmaestro_core.streams.event_stream import EventStreamMachine
 from flowmaestro_core.types import Execution
 
 LAST_WORD_TIMEOUT = 3.0
 """Seconds for the question after a terminal event, which tells the outcome already."""
-
-
-class _FollowedEvents(EventStreamMachine):
-    """The events of a run, which remembers them."""
-
-    history: History
-
-    def _take(self, item: Dict[str, Any]) -> bool:
-        self.history.note(item)
-        return super()._take(item)
-
-    def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
-        action = super()._opened(head, now, jitter)
-        if self.reconnects:
-            self.history.note({"type": "stream:reconnected"})
-        return action
 
 
 class RunMachine(Machine[Execution]):
@@ -91,7 +73,6 @@ class RunMachine(Machine[Execution]):
         self._context = context
         self._token = token
         self._started = 0.0
-        self._history = History()
 
     @event
     def start(self, now: float, jitter: float) -> Action:
@@ -123,8 +104,7 @@ class RunMachine(Machine[Execution]):
         self._waiting = waiting
         schedule = PollSchedule(now, waiting.poll_interval)
         events = replace(events, timeout=self._started + self._run.timeout - now)
-        self._following = _FollowedEvents(events, self._context, self._token, schedule=schedule)
-        self._following.history = self._history
+        self._following = EventStreamMachine(events, self._context, self._token, schedule=schedule)
         return self._delegate(self._following, now, jitter)
 
     def _followed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
@@ -157,7 +137,7 @@ class RunMachine(Machine[Execution]):
         return self._ended(execution)
 
     def _ended(self, execution: Execution) -> Action:
-        return self._done(ended(cast("Dict[str, Any]", execution), self._history.events))
+        return self._done(ended(cast("Dict[str, Any]", execution), self._following.seen_events))
 
     def _failed(self, error: FlowMaestroError) -> Action:
         error.execution_id = self.execution_id

@@ -10,8 +10,8 @@ from html import escape
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from flowmaestro_core.http.secrets import API_SECRET, REDACTED
-from flowmaestro_core.showing.history import LONGEST_NAME
 from flowmaestro_core.showing.times import event_time, in_words
+from flowmaestro_core.streams.history import LONGEST_NAME
 
 MOST_ROWS = 200
 NO_NODE_EVENTS = "this server sends no node events"

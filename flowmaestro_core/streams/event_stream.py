@@ -150,7 +150,7 @@ class EventStreamMachine(StreamMachine):
         if self._queue:
             self.state = "emitting"
             self._monitor.pause(now)
-            return Emit(self._queue.popleft())
+            return self._emit(self._queue.popleft())
         if self._ending is None and now >= min(self._deadline, self._monitor.give_up_at):
             self._run_out()
             return self._next(now, jitter)
@@ -169,7 +169,7 @@ class EventStreamMachine(StreamMachine):
         if isinstance(ending, Fail):
             return self._fail(ending.error)
         self.state = "ending"
-        return ending
+        return self._emit(ending.item)
 
     def _listen(self, now: float, jitter: float) -> Action:
         monitor = self._monitor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Coroutine, Iterator, Optional, Protocol, TypeVar
+from typing import Any, Coroutine, Iterator, Mapping, Optional, Protocol, Tuple, TypeVar
 
 from flowmaestro_core.types import MessageCompleted, ThreadEvent
 
@@ -47,6 +47,19 @@ class _Progress(Protocol):
     @property
     def request_id(self) -> Optional[str]:
         """`X-Request-ID` of the reply that opened the stream, where a gateway adds one."""
+        ...
+
+    @property
+    def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
+        """What an execution's stream remembers for its timeline; `None` of other streams.
+
+        It keeps the last 1,000 events that a timeline needs, and of each only what that needs.
+        """
+        ...
+
+    @property
+    def last_seen(self) -> Mapping[str, Any]:
+        """The execution of the stream, where it had to be polled; else empty."""
         ...
 
 

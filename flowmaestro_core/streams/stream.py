@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, Deque, Dict, Optional, Union, cast
+from typing import Any, Deque, Dict, Mapping, Optional, Tuple, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail
 from flowmaestro_core.calls.call import Call, CallMachine
@@ -21,6 +21,7 @@ from flowmaestro_core.policy.polling import PollSchedule
 from flowmaestro_core.policy.retry import ONCE, may_pass
 from flowmaestro_core.streams.connection import Connection
 from flowmaestro_core.streams.events import terminal_event
+from flowmaestro_core.streams.history import History
 from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.streams.probe import IdleMonitor
 
@@ -36,7 +37,8 @@ class StreamMachine(Machine[Any]):
     although the ending is known. An error is not final before the last probe has been answered.
     There is none after an error that cannot pass, a 429, or an event that is too large.
 
-    `last_seen` is the execution as the last probe returned it.
+    `last_seen` is the execution as the last probe returned it. The stream of an execution
+    remembers what it has emitted (`seen_events`).
     """
 
     def __init__(
@@ -61,9 +63,20 @@ class StreamMachine(Machine[Any]):
         self._context = context
         self._token = token
         self._in_run = schedule is not None
+        self._history = None if events.execution_id is None else History()
         self.execution_id = events.execution_id
         self.request_id: Optional[str] = None
         self.last_seen: Optional[Dict[str, Any]] = None
+
+    @property
+    def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
+        """What an execution's stream remembers of its events (`History`); `None` of another."""
+        return None if self._history is None else self._history.events
+
+    def _emit(self, item: Dict[str, Any]) -> Action:
+        if self._history is not None:
+            self._history.note(item)
+        return Emit(item)
 
     def _next(self, now: float, jitter: float) -> Action:
         """The one decision: what to do next."""

@@ -1,4 +1,4 @@
-"""What a run remembers for its timeline, and what objects show in a notebook."""
+"""What objects show in a notebook."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from flowmaestro_core.errors import ServerError
 from flowmaestro_core.executions.ended import EndedExecution, ended
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.payloads.reply import Reply
-from flowmaestro_core.showing.history import MOST_REMEMBERED, History
 from flowmaestro_core.showing.html import MOST_ROWS, batch_html, stream_html
 
 HOSTILE = [
@@ -72,24 +71,6 @@ def picture(reader: _Reader) -> str:
     kind, _, data = reader.attributes["src"].partition(";base64,")
     assert kind == "data:image/svg+xml"
     return base64.b64decode(data).decode()
-
-
-class TestHistory:
-    def test_it_keeps_the_last_ones_that_a_timeline_needs(self) -> None:
-        history = History()
-        for number in range(MOST_REMEMBERED + 5):
-            history.note({"type": "node:stream", "node_id": "a"})
-            history.note({"type": "node:started", "node_id": str(number), "outputs": {"x": 1}})
-        assert len(history.events) == MOST_REMEMBERED
-        assert history.events[0] == {"type": "node:started", "node_id": "5"}
-
-    def test_it_keeps_little_of_each(self) -> None:
-        history = History()
-        large = {"a": "x" * 10**6}
-        assert history.note({"type": "node:completed", "node_name": large, "duration_ms": 1}) == (
-            "node:completed"
-        )
-        assert len(json.dumps(history.events)) < 300
 
 
 class TestEndedExecution:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any, Callable, Generic, Mapping, Optional, Tuple, TypeVar
+from typing import Any, Callable, Generic, Mapping, Optional, Tuple, TypeVar
 
 from flowmaestro_core.actions import Done, Emit
 from flowmaestro_core.errors import StreamError
@@ -27,9 +27,6 @@ from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver, stre
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.driving.interrupt import AsyncInterruptibleTransport
 from flowmaestro_transports.observing.observers import Observers
-
-if TYPE_CHECKING:
-    from flowmaestro_core.showing.history import History
 
 E = TypeVar("E")
 Listener = Callable[[Any], Any]
@@ -44,11 +41,6 @@ class _Progress(NotPicklable):
         self._machine = machine
         self._ended = False
         self._last_type: Optional[str] = None
-        self._history: Optional[History] = None
-        if machine.execution_id is not None:
-            from flowmaestro_core.showing.history import History
-
-            self._history = History()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._said()}>"
@@ -64,7 +56,7 @@ class _Progress(NotPicklable):
         return ", ".join(said)
 
     def _repr_html_(self) -> Optional[str]:
-        if self._history is None:
+        if self.seen_events is None:
             return None
         from flowmaestro_core.showing.html import stream_html
 
@@ -73,7 +65,7 @@ class _Progress(NotPicklable):
     @property
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
         """What an execution's stream remembers for its timeline; `None` of other handles."""
-        return None if self._history is None else self._history.events
+        return getattr(self._machine, "seen_events", None)
 
     @property
     def last_seen(self) -> Mapping[str, Any]:
@@ -170,10 +162,7 @@ class SyncStream(_Progress, Generic[E]):
             self._ended = True
             raise StopIteration
         item: E = action.item
-        if self._history is None:
-            self._last_type = _type_of(item)
-        else:
-            self._last_type = self._history.note(action.item)
+        self._last_type = _type_of(item)
         return item
 
     def text(self) -> SyncItems[str]:
@@ -265,10 +254,7 @@ class AsyncStream(_Progress, Generic[E]):
             self._ended = True
             raise StopAsyncIteration
         item: E = action.item
-        if self._history is None:
-            self._last_type = _type_of(item)
-        else:
-            self._last_type = self._history.note(action.item)
+        self._last_type = _type_of(item)
         return item
 
     def text(self) -> AsyncItems[str]:

@@ -1,4 +1,4 @@
-"""What a run remembers of its events, so that its timeline can be drawn."""
+"""What an execution's stream remembers of its events, so that a timeline can be drawn."""
 
 from __future__ import annotations
 
@@ -25,12 +25,10 @@ class History:
     def __init__(self) -> None:
         self._events: Deque[Dict[str, Any]] = deque(maxlen=MOST_REMEMBERED)
 
-    def note(self, event: Mapping[str, Any]) -> str:
-        """One more has come; its type."""
-        kind: str = event["type"]
-        if kind in _KINDS:
+    def note(self, event: Mapping[str, Any]) -> None:
+        """One more is handed over."""
+        if event["type"] in _KINDS:
             self._events.append({key: _short(event[key]) for key in _KEYS if key in event})
-        return kind
 
     @property
     def events(self) -> Tuple[Dict[str, Any], ...]:
