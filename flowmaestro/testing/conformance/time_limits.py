@@ -1,7 +1,7 @@
 """Checks of time limits: each ends what it bounds, and says how far things had come.
 
-Limits are short. Where a check fails that waits for one, it is tried again with longer ones, so
-that a busy machine does not decide the outcome.
+Limits are short. A check that waits for one has a second attempt with longer ones when its result
+is not the declared one, so that a busy machine does not decide the outcome.
 """
 
 from __future__ import annotations

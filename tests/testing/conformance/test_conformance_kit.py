@@ -157,13 +157,14 @@ def test_the_verdict_tells_the_finding_the_rule_and_why() -> None:
 
 
 class TestAMachineThatIsBusy:
-    def attempts(self, name: str, **falls_short: str) -> int:
+    def attempts(self, name: str, *phases: Phase, **falls_short: str) -> int:
         attempts = 0
 
         def late(request: Request, timeout: float) -> Response:
             nonlocal attempts
+            phase = phases[attempts] if phases else Phase.NOT_SENT
             attempts += 1
-            raise TransportFailure(Phase.NOT_SENT, "connect timed out", timed_out=True)
+            raise TransportFailure(phase, "timed out", timed_out=True)
 
         class Suite(TransportConformance):
             def make_transport(self) -> Any:
@@ -182,6 +183,10 @@ class TestAMachineThatIsBusy:
     def test_has_one_at_what_is_not_about_time_and_at_what_is_declared(self) -> None:
         assert self.attempts("whole-reply") == 1
         assert self.attempts("body-timeout", body_timeout="nothing is ever sent") == 1
+
+    def test_has_a_second_attempt_at_a_declared_one_that_passes(self) -> None:
+        phases = Phase.REPLY_BROKEN, Phase.NOT_SENT
+        assert self.attempts("body-timeout", *phases, body_timeout="it may hang") == 2
 
 
 class Asked:
