@@ -27,7 +27,6 @@ from flowmaestro.testing.conformance.runner import TOO_LONG, Runner
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, Handler, Peer, chunk, reply
 from flowmaestro_core.http.messages import Phase, TransportFailure
 
-_TURNS = 3
 _BLOCK = 65536
 _CODED = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
 _CHUNKED = reply(headers=[CHUNKED], length=False)
@@ -171,10 +170,10 @@ async def _expect_turns(runner: Runner, begin: bytes, piece: bytes) -> None:
     server = runner.server(_flooding(begin, piece, work + 0.5, time.process_time))
     job = runner.start(runner.transport().send, ask(server.url), TOO_LONG)
     begun = time.process_time()
-    for _ in range(_TURNS):
+    for turns in range(1, 9):
         await runner.pause(0.01)
-    seconds = time.process_time() - begun
-    expect(seconds <= work, f"{_TURNS} turns beside {piece!r}... took {seconds:.1f} s of work")
+        seconds = time.process_time() - begun
+        expect(seconds <= work, f"{turns} turns beside {piece!r}... took {seconds:.1f} s of work")
     if job.done:  # it was refused
         expect(isinstance(job.error, TransportFailure), f"{job.error or job.value!r} came of it")
         return

@@ -53,8 +53,8 @@ _MODULES: Tuple[ModuleType, ...] = (
     trust,
 )
 
-_PATIENT = 5
-"""The pace of the second attempt at a check of time limits."""
+_PATIENT = 20
+"""The pace of the second attempt at a check of time limits: a tenth of a core is enough for it."""
 _DECLARED = 1.0
 """Seconds that a check waits for what is declared not to come."""
 

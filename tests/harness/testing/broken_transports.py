@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from http.client import HTTPConnection, HTTPException
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
 import requests
@@ -34,6 +34,17 @@ def outcome(runner: Runner, check: Check) -> Optional[Exception]:
         forget_frames(error)
         return error
     return None
+
+
+def finding_of(make: Callable[[], Runner], check: Check) -> Optional[Exception]:
+    """What a check finds, with longer limits if a busy machine may hide it from short ones."""
+    runner = make()
+    found = outcome(runner, check)
+    if found is None and runner.timed:
+        runner = make()
+        runner.pace = 5
+        found = outcome(runner, check)
+    return found
 
 
 class HurriedSyncRunner(SyncRunner):

@@ -60,6 +60,7 @@ from tests.harness.testing.broken_transports import (
     TakesTwiceTheTime,
     TriesAgain,
     TrustsEveryone,
+    finding_of,
     outcome,
 )
 
@@ -132,9 +133,8 @@ BROKEN = [
 )
 def test_a_broken_transport_is_caught(name: str, toy: Any, finding: str) -> None:
     hurried = "flood" in name or "dribbles" in name or toy in (NeverLetsGo, LeavesConnectionsBehind)
-    found = outcome(
-        (HurriedSyncRunner if hurried else SyncRunner)(toy, loopback_site), CHECKS[name]
-    )
+    runner = HurriedSyncRunner if hurried else SyncRunner
+    found = finding_of(lambda: runner(toy, loopback_site), CHECKS[name])
     assert found is not None
     assert not isinstance(found, NotOffered)
     assert re.search(finding, str(found)), found
@@ -164,7 +164,7 @@ def test_a_transport_that_cannot_be_cancelled_is_caught(
     backend: str, toy: Any, finding: str
 ) -> None:
     check = CHECKS["cancelled-before-the-head"]
-    found = outcome(HurriedAsyncRunner(toy, loopback_site, backend), check)
+    found = finding_of(lambda: HurriedAsyncRunner(toy, loopback_site, backend), check)
     assert isinstance(found, CheckFailed)
     assert re.search(finding, str(found)), found
 
@@ -172,9 +172,9 @@ def test_a_transport_that_cannot_be_cancelled_is_caught(
 @pytest.mark.parametrize(
     ("backend", "name", "toy", "finding"),
     [
-        ("asyncio", "floods-of-gzip-members", HoldsUpTheLoop, r"3 turns beside .* took"),
-        ("trio", "floods-of-framing", HoldsUpTheLoop, r"3 turns beside .* took"),
-        ("trio", "floods-of-informational-replies", HoldsUpTheLoop, r"3 turns beside .* took"),
+        ("asyncio", "floods-of-gzip-members", HoldsUpTheLoop, r"turns beside .* took"),
+        ("trio", "floods-of-framing", HoldsUpTheLoop, r"turns beside .* took"),
+        ("trio", "floods-of-informational-replies", HoldsUpTheLoop, r"turns beside .* took"),
         ("asyncio", "whole-reply", CancelsSomebodyElse, "a cancellation came out of nowhere"),
         ("asyncio", "a-cancelled-close-can-be-repeated", IsClosedHalfway, "left after a cancel"),
         ("trio", "a-cancelled-close-can-be-repeated", IsClosedHalfway, "left after a cancel"),
@@ -184,6 +184,6 @@ def test_a_broken_async_transport_is_caught(
     backend: str, name: str, toy: Any, finding: str
 ) -> None:
     (check,) = (each for each in CHECKS.values() if each.name.startswith(name))
-    found = outcome(HurriedAsyncRunner(toy, loopback_site, backend), check)
+    found = finding_of(lambda: HurriedAsyncRunner(toy, loopback_site, backend), check)
     assert isinstance(found, CheckFailed)
     assert re.search(finding, str(found)), found

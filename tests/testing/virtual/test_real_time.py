@@ -91,16 +91,13 @@ def test_a_time_limit_around_a_stream_works(backend):
 
     async def main():
         client = AsyncFlowMaestroClient(fake.api_key, transport=fake.async_transport())
-        workflow = fake.workflow("wf_mine", nodes=["a", "b"], hangs_at="b")
+        workflow = fake.workflow("wf_mine", nodes=["a"], hangs_at="a")
         run = (await client.workflows.execute(workflow))["data"]["execution_id"]
-        seen = []
         with anyio.CancelScope() as limit:
             async for event in client.executions.stream(run):
-                seen.append(event["type"])
-                if len(seen) == 3:
+                if event["type"] == "connected":
                     limit.deadline = anyio.current_time() + 0.1
         assert limit.cancelled_caught
-        assert seen[:3] == ["connected", "execution:started", "node:started"]
 
     anyio.run(main, backend=backend)
     assert not fake.open_streams

@@ -14,6 +14,7 @@ import trio
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import AiohttpTransport
+from flowmaestro_transports.aiohttp.limits import Limits
 from tests.harness.runners import fails
 
 SENT = Headers(
@@ -118,6 +119,14 @@ async def test_garbage_that_nobody_waits_for_breaks_the_reply(scripted: Any) -> 
             with fails(Phase.REPLY_BROKEN):
                 await body.read(5.0)
         await body.close()
+
+
+@pytest.mark.parametrize(("timeout", "connect"), [(20.0, 19.0), (2.0, 1.5)])
+@on_asyncio
+async def test_an_event_loop_held_up_for_less_finds_one_limit_passed(
+    timeout: float, connect: float
+) -> None:
+    assert Limits(timeout).for_aiohttp.connect == connect
 
 
 @on_asyncio

@@ -383,7 +383,7 @@ def test_the_clock_and_sleep(play: Play) -> None:
     async def scenario(transport: AnyioTransport) -> None:
         start = transport.now()
         await transport.sleep(0.02)
-        assert 0.015 < transport.now() - start < 1
+        assert transport.now() - start > 0.015
 
     play(scenario)
 

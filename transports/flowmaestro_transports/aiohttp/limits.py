@@ -22,9 +22,9 @@ else:
 
 __all__ = ["Limits", "timeout_at"]
 
-_MARGIN = 0.1
-"""Seconds by which connecting must end before the attempt as a whole: if both limits ran out
-together, had the request left?"""
+_MARGIN = 1.0
+"""Seconds by which connecting must end before the attempt as a whole: if an event loop that was
+held up found both limits passed, had the request left?"""
 
 
 class Limits:
