@@ -121,6 +121,15 @@ class Agent:
     memories: Dict[str, Memory] = field(default_factory=dict[str, Memory])
     scripted: bool = False
 
+    temperature = 0.7
+    max_tokens = 4096
+    available_tools = ()
+
+    @property
+    def system_prompt(self) -> str:
+        """What it is told before every conversation."""
+        return f"You are {self.name}."
+
 
 @dataclass(frozen=True)
 class Message:
@@ -130,6 +139,8 @@ class Message:
     role: str
     content: str
     created_at: float
+
+    tool_calls = None
 
 
 @dataclass
@@ -141,6 +152,19 @@ class Thread:
     metadata: Dict[str, Any]
     created_at: float
     messages: List[Message] = field(default_factory=list[Message])
+
+    title = None
+    status = "active"
+
+    @property
+    def last_message_at(self) -> Optional[float]:
+        """When something was last said."""
+        return self.messages[-1].created_at if self.messages else None
+
+    @property
+    def updated_at(self) -> float:
+        """When it last changed."""
+        return self.created_at if self.last_message_at is None else self.last_message_at
 
 
 class MemoryHit(NamedTuple):

@@ -61,6 +61,8 @@ class Workflow:
     hangs_at: Optional[str] = None
     plan: Optional[Sequence[Step]] = None
 
+    version = 1
+
     def steps(self, inputs: Inputs) -> Sequence[Step]:
         """The plan of a run with these inputs; what a node's function raises is passed on."""
         if self.plan is not None:

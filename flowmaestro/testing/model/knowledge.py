@@ -89,6 +89,15 @@ class KnowledgeBase:
     chunks: List[Chunk] = field(default_factory=list[Chunk])
     document_count: int = 0
 
+    embedding_model = "text-embedding-3-small"
+    chunk_size = 1000
+    chunk_overlap = 200
+
+    @property
+    def chunk_count(self) -> int:
+        """How many paragraphs its documents have."""
+        return len(self.chunks)
+
     def add_document(self, id: str, name: str, text: str) -> None:
         """Add one document; blank lines part its paragraphs."""
         self.document_count += 1

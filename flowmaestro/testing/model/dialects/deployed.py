@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from http import HTTPStatus
-from typing import Any, Dict, Mapping, Sequence, cast
+from typing import Any, Dict, Mapping, Optional, Sequence, cast
 
 from flowmaestro.testing.model.agents import Message, Thread, Turn
 from flowmaestro.testing.model.call import Call
@@ -13,12 +13,11 @@ from flowmaestro.testing.model.dialects.documented import (
     Documented,
     MessageAnswers,
     filled,
-    milliseconds,
     of_workflow,
     with_status,
 )
-from flowmaestro.testing.model.executions import Execution, Happening, InputField, Trigger, Workflow
-from flowmaestro.testing.model.knowledge import KnowledgeBase
+from flowmaestro.testing.model.dialects.shape import Shape
+from flowmaestro.testing.model.executions import Execution, Happening, InputField, Workflow
 from flowmaestro.testing.model.paging import Page
 from flowmaestro.testing.model.refusals import Refusal
 from flowmaestro.testing.model.replies import Answer, JsonObject
@@ -27,6 +26,30 @@ from flowmaestro.testing.model.webhooks import Delivery
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
 _SNAKE = re.compile(r"_([a-z])")
+_RENAMED = {"duration_ms": "duration", "progress": "percentage"}
+
+
+def _in_camel_case(name: str) -> str:
+    return _SNAKE.sub(lambda found: found[1].upper(), name)
+
+
+def _inputs(workflow: Workflow) -> Optional[JsonObject]:
+    """Keyed by the ids of the input nodes, not by the inputs' names."""
+    inputs = {
+        f"input{number}": {
+            "type": about.type,
+            "label": about.label or name,
+            "required": about.required,
+            "description": about.description,
+        }
+        for number, (name, about) in enumerate(workflow.inputs.items(), 1)
+    }
+    return inputs or None
+
+
+def _end(execution: Execution) -> Optional[float]:
+    """A cancelled execution never gets a `completed_at`."""
+    return None if execution.status == "cancelled" else execution.completed_at
 
 
 class Deployed(Documented):
@@ -122,18 +145,16 @@ class Deployed(Documented):
         """200 and a confirmation."""
         return Answer(200, {"data": {"id": id, "deleted": True}})
 
-    def workflow(self, workflow: Workflow) -> JsonObject:
-        """With `inputs` or null, keyed by the ids of the input nodes, not by the inputs' names."""
-        inputs = {
-            f"input{number}": {
-                "type": about.type,
-                "label": about.label or name,
-                "required": about.required,
-                "description": about.description,
-            }
-            for number, (name, about) in enumerate(workflow.inputs.items(), 1)
-        }
-        return {**self.workflow_row(workflow), "inputs": inputs or None}
+    workflow = Documented.workflow_row.plus(inputs=_inputs)
+    execution = Documented.execution.without("trigger_id", "duration_ms").plus(completed_at=_end)
+    ended = Documented.ended.plus(completed_at=_end)
+    trigger = Documented.trigger.without("type", "workflow_name").plus(trigger_type="type")
+    thread = Documented.thread.without("metadata")
+    new_thread = Shape("id", "status", "created_at", agent_id="agent.id")
+    knowledge_base_row = Documented.knowledge_base.without(
+        "embedding_model", "chunk_size", "chunk_overlap"
+    )
+    delivery = Documented.delivery.without("response_time_ms")
 
     def list_executions(
         self, executions: Sequence[Execution], query: Mapping[str, str]
@@ -153,14 +174,6 @@ class Deployed(Documented):
         found = [self.execution(row) for row in rows]
         return {"data": found, "pagination": self.pagination(page, count)}
 
-    def execution(self, execution: Execution) -> JsonObject:
-        """A cancelled execution never gets a `completed_at`."""
-        return _without_end(execution, self._execution(execution))
-
-    def ended(self, execution: Execution) -> JsonObject:
-        """A cancelled execution never gets a `completed_at`."""
-        return _without_end(execution, super().ended(execution))
-
     def cancelled(self, execution: Execution) -> JsonObject:
         """Id, status and a sentence."""
         message = "Execution cancelled successfully"
@@ -168,39 +181,16 @@ class Deployed(Documented):
 
     def happening(self, happening: Happening) -> JsonObject:
         """Camel case, with a `type` and the time in milliseconds."""
-        name, execution, node = happening.name, happening.execution, happening.about
-        more = {_SNAKE.sub(lambda it: it[1].upper(), key): it for key, it in happening.more.items()}
+        names = (
+            {**_RENAMED, "outputs": "output"} if happening.name == "node:completed" else _RENAMED
+        )
+        data = super().happening(happening)
         return {
-            "type": name,
+            **{names.get(key) or _in_camel_case(key): value for key, value in data.items()},
+            **filled(failedNode=happening.more.get("failed_node_id")),
+            "type": happening.name,
             "timestamp": round(1000 * self._timeline.wall(happening.at)),
-            "executionId": execution.id,
-            **filled(
-                nodeId=node and node.id,
-                nodeName=node and node.name,
-                nodeType=node and node.type,
-                output={} if name == "node:completed" else None,
-                outputs=execution.outputs,
-                duration=milliseconds(happening.seconds),
-                error=happening.error,
-                failedNode=happening.more.get("failed_node_id"),
-                percentage=happening.percentage,
-                currentNode=happening.current_node,
-                **more,
-            ),
         }
-
-    def trigger(self, trigger: Trigger) -> JsonObject:
-        """With a `trigger_type`."""
-        return {**self._trigger(trigger), "trigger_type": trigger.type}
-
-    def new_thread(self, thread: Thread) -> JsonObject:
-        """Four keys."""
-        shown = self._thread(thread)
-        return {key: shown[key] for key in ("id", "agent_id", "status", "created_at")}
-
-    def thread(self, thread: Thread) -> JsonObject:
-        """Without metadata, which this server does not store."""
-        return self._thread(thread)
 
     def list_messages(self, thread: Thread, query: Mapping[str, str]) -> JsonObject:
         """All of them in a wrapper, whatever page was asked for."""
@@ -212,15 +202,10 @@ class Deployed(Documented):
             "execution_id": turn.execution_id,
             "thread_id": turn.thread.id,
             "status": "completed",
-            "message": self._said(answer),
+            "message": {key: it for key, it in self.message(answer).items() if key != "id"},
             "iterations": 1,
             "tool_calls_count": 0,
         }
-
-    def knowledge_base_row(self, base: KnowledgeBase) -> JsonObject:
-        """Without the embedding model and how texts are cut."""
-        hidden = ("embedding_model", "chunk_size", "chunk_overlap")
-        return {key: it for key, it in self.knowledge_base(base).items() if key not in hidden}
 
     def tested(self, delivery: Delivery) -> JsonObject:
         """A status code and a sentence, or an error and a sentence."""
@@ -232,11 +217,3 @@ class Deployed(Documented):
             return {"success": False, "status_code": status, "message": delivery.error}
         message = "Failed to deliver test webhook"
         return {"success": False, "error": delivery.error, "message": message}
-
-    def delivery(self, delivery: Delivery) -> JsonObject:
-        """Five keys."""
-        return self._delivery(delivery)
-
-
-def _without_end(execution: Execution, shown: JsonObject) -> JsonObject:
-    return {**shown, "completed_at": None} if execution.status == "cancelled" else shown

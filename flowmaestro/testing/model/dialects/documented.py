@@ -8,24 +8,17 @@ from __future__ import annotations
 from typing import Any, Dict, List, Literal, Mapping, Optional, Sequence
 
 from flowmaestro.testing.model import refusals
-from flowmaestro.testing.model.agents import (
-    Agent,
-    Memory,
-    MemoryHit,
-    Message,
-    Thread,
-    Turn,
-    Utterance,
-)
+from flowmaestro.testing.model.agents import MemoryHit, Message, Thread, Turn, Utterance
 from flowmaestro.testing.model.agents import tokens as tokens_of
 from flowmaestro.testing.model.call import Call
-from flowmaestro.testing.model.executions import Execution, Happening, InputField, Trigger, Workflow
-from flowmaestro.testing.model.knowledge import Hit, KnowledgeBase
+from flowmaestro.testing.model.dialects.shape import Shape
+from flowmaestro.testing.model.executions import Execution, Happening, InputField, Workflow
+from flowmaestro.testing.model.knowledge import KnowledgeBase
 from flowmaestro.testing.model.paging import Page
 from flowmaestro.testing.model.refusals import Refusal, invalid
 from flowmaestro.testing.model.replies import Answer, JsonObject
 from flowmaestro.testing.model.timeline import Timeline
-from flowmaestro.testing.model.webhooks import Delivery, Webhook
+from flowmaestro.testing.model.webhooks import Delivery
 
 Shapes = Literal["deployed", "documented"]
 """Which description of the API the fake follows."""
@@ -37,6 +30,22 @@ or with JSON and the events on the thread's own stream."""
 
 MEMORY_OWNER = "0fa11000-0000-4000-8000-000000000031"
 """The user whose messages agents remember: the owner of the API key."""
+
+
+def filled(**pairs: Any) -> Dict[str, Any]:
+    """The pairs that have a value."""
+    return {key: value for key, value in pairs.items() if value is not None}
+
+
+def _schema(workflow: Workflow) -> JsonObject:
+    properties = {
+        name: filled(
+            type=about.type, title=about.label or None, description=about.description or None
+        )
+        for name, about in workflow.inputs.items()
+    }
+    required = [name for name, about in workflow.inputs.items() if about.required]
+    return {"type": "object", "properties": properties, "required": required}
 
 
 class Documented:
@@ -129,37 +138,30 @@ class Documented:
 
     # Workflows, executions and triggers.
 
-    def workflow_row(self, workflow: Workflow) -> JsonObject:
-        """A workflow in a list."""
-        return {
-            "id": workflow.id,
-            "name": workflow.name,
-            "description": workflow.description,
-            "version": 1,
-            **self._times(workflow.created_at),
-        }
-
-    def workflow(self, workflow: Workflow) -> JsonObject:
-        """A workflow with the inputs that it takes."""
-        properties = {
-            name: filled(
-                type=about.type, title=about.label or None, description=about.description or None
-            )
-            for name, about in workflow.inputs.items()
-        }
-        required = [name for name, about in workflow.inputs.items() if about.required]
-        schema = {"type": "object", "properties": properties, "required": required}
-        return {**self.workflow_row(workflow), "input_schema": schema}
-
-    def started(self, execution: Execution) -> JsonObject:
-        """The answer to a call that started an execution."""
-        answer = {
-            "execution_id": execution.id,
-            "workflow_id": execution.workflow.id,
-            "status": execution.status,
-            "inputs": execution.inputs,
-        }
-        return {**answer, **filled(trigger_id=execution.trigger_id)}
+    workflow_row = Shape(
+        "id", "name", "description", "version", "created_at", updated_at="created_at"
+    )
+    workflow = workflow_row.plus(input_schema=_schema)
+    started = Shape("status", "inputs", execution_id="id", workflow_id="workflow.id")
+    execution = Shape(
+        *("id", "status", "inputs", "outputs", "error", "trigger_id"),
+        *("created_at", "started_at", "completed_at"),
+        workflow_id="workflow.id",
+        duration_ms=lambda execution: milliseconds(execution.duration),
+    )
+    cancelled = Shape("id", "status", workflow_id="workflow.id", cancelled_at="completed_at")
+    connected = Shape("status", execution_id="id")
+    """The first event of every stream of an execution."""
+    ended = connected.plus("outputs", "error", "completed_at")
+    """The terminal event of a stream that was opened after the end."""
+    trigger = Shape(
+        *("id", "name", "type", "enabled", "created_at"),
+        workflow_id="workflow.id",
+        workflow_name="workflow.name",
+        last_triggered_at="last_fired_at",
+        trigger_count="times_fired",
+        updated_at="created_at",
+    )
 
     def list_executions(
         self, executions: Sequence[Execution], query: Mapping[str, str]
@@ -168,50 +170,6 @@ class Documented:
         matching = of_workflow(executions, query.get("workflow_id"))
         matching = with_status(matching, query.get("status"))
         return self.listed([self.execution(execution) for execution in matching], query)
-
-    def execution(self, execution: Execution) -> JsonObject:
-        """An execution, in a list or by itself."""
-        return {
-            **self._execution(execution),
-            "trigger_id": execution.trigger_id,
-            "duration_ms": milliseconds(execution.duration),
-        }
-
-    def _execution(self, execution: Execution) -> JsonObject:
-        return {
-            "id": execution.id,
-            "workflow_id": execution.workflow.id,
-            "status": execution.status,
-            "inputs": execution.inputs,
-            "outputs": execution.outputs,
-            "error": execution.error,
-            "created_at": self.time(execution.created_at),
-            "started_at": self.time(execution.started_at),
-            "completed_at": self.time(execution.completed_at),
-        }
-
-    def cancelled(self, execution: Execution) -> JsonObject:
-        """The answer to a cancellation."""
-        return {
-            "id": execution.id,
-            "workflow_id": execution.workflow.id,
-            "status": execution.status,
-            "cancelled_at": self.time(execution.completed_at),
-        }
-
-    def connected(self, execution: Execution) -> JsonObject:
-        """The data of the first event of every stream of an execution."""
-        return {"execution_id": execution.id, "status": execution.status}
-
-    def ended(self, execution: Execution) -> JsonObject:
-        """The data of the terminal event of a stream that was opened after the end."""
-        return {
-            "execution_id": execution.id,
-            "status": execution.status,
-            "outputs": execution.outputs,
-            "error": execution.error,
-            "completed_at": self.time(execution.completed_at),
-        }
 
     def happening(self, happening: Happening) -> JsonObject:
         """The data of a live event of an execution; its name is only in the `event:` field."""
@@ -232,97 +190,29 @@ class Documented:
             ),
         }
 
-    def trigger(self, trigger: Trigger) -> JsonObject:
-        """A trigger."""
-        return {
-            **self._trigger(trigger),
-            "type": trigger.type,
-            "workflow_name": trigger.workflow.name,
-        }
-
-    def _trigger(self, trigger: Trigger) -> JsonObject:
-        return {
-            "id": trigger.id,
-            "workflow_id": trigger.workflow.id,
-            "name": trigger.name,
-            "enabled": trigger.enabled,
-            "last_triggered_at": self.time(trigger.last_fired_at),
-            "trigger_count": trigger.times_fired,
-            **self._times(trigger.created_at),
-        }
-
     # Agents, threads and memories.
 
-    def agent_row(self, agent: Agent) -> JsonObject:
-        """An agent in a list."""
-        return {
-            "id": agent.id,
-            "name": agent.name,
-            "description": agent.description,
-            "model": agent.model,
-            "provider": agent.provider,
-            **self._times(agent.created_at),
-        }
-
-    def agent(self, agent: Agent) -> JsonObject:
-        """An agent with its settings."""
-        return {
-            **self.agent_row(agent),
-            "system_prompt": f"You are {agent.name}.",
-            "temperature": 0.7,
-            "max_tokens": 4096,
-            "available_tools": [],
-        }
-
-    def new_thread(self, thread: Thread) -> JsonObject:
-        """A thread as its creation returns it."""
-        return self.thread(thread)
-
-    def thread(self, thread: Thread) -> JsonObject:
-        """A thread."""
-        return {**self._thread(thread), "metadata": thread.metadata}
-
-    def _thread(self, thread: Thread) -> JsonObject:
-        last = thread.messages[-1].created_at if thread.messages else None
-        return {
-            "id": thread.id,
-            "agent_id": thread.agent.id,
-            "title": None,
-            "status": "active",
-            "created_at": self.time(thread.created_at),
-            "updated_at": self.time(thread.created_at if last is None else last),
-            "last_message_at": self.time(last),
-        }
+    agent_row = Shape(
+        *("id", "name", "description", "model", "provider", "created_at"), updated_at="created_at"
+    )
+    agent = agent_row.plus("system_prompt", "temperature", "max_tokens", "available_tools")
+    thread = Shape(
+        *("id", "title", "status", "metadata", "created_at", "updated_at", "last_message_at"),
+        agent_id="agent.id",
+    )
+    new_thread = thread
+    """A thread as its creation returns it."""
+    message = Shape("id", "role", "content", "tool_calls", "created_at")
+    memory = Shape("user_id", "working_memory", "metadata", "created_at", "updated_at")
+    """The working memory of one user."""
 
     def list_messages(self, thread: Thread, query: Mapping[str, str]) -> JsonObject:
         """`data`, and `pagination` if there is one, of a thread's messages."""
         return self.listed([self.message(message) for message in thread.messages], query)
 
-    def message(self, message: Message) -> JsonObject:
-        """One message of a thread."""
-        return {"id": message.id, **self._said(message)}
-
-    def _said(self, message: Message) -> JsonObject:
-        return {
-            "role": message.role,
-            "content": message.content,
-            "tool_calls": None,
-            "created_at": self.time(message.created_at),
-        }
-
     def answered(self, turn: Turn, answer: Message) -> JsonObject:
         """The answer to a message that was sent without streaming."""
-        usage = self.usage(turn, answer)
-        return {**self.message(answer), "thread_id": turn.thread.id, "usage": usage}
-
-    def usage(self, turn: Turn, answer: Message) -> JsonObject:
-        """What a turn cost, in tokens."""
-        asked, answered = len(tokens_of(turn.question)), len(tokens_of(answer.content))
-        return {
-            "prompt_tokens": asked,
-            "completion_tokens": answered,
-            "total_tokens": asked + answered,
-        }
+        return {**self.message(answer), "thread_id": turn.thread.id, "usage": usage(turn, answer)}
 
     def utterance(self, utterance: Utterance) -> JsonObject:
         """The data of an event of a message."""
@@ -331,34 +221,22 @@ class Documented:
         if utterance.name == "message:token":
             data["token"] = utterance.token
         elif turn.answer is not None:
-            data.update(content=turn.answer.content, usage=self.usage(turn, turn.answer))
+            data.update(content=turn.answer.content, usage=usage(turn, turn.answer))
         elif utterance.name == "message:failed":
             data["error"] = turn.error
         return data
 
-    def memory(self, memory: Memory) -> JsonObject:
-        """The working memory of one user."""
-        return {
-            "user_id": memory.user_id,
-            "working_memory": memory.working_memory,
-            "metadata": memory.metadata,
-            "created_at": self.time(memory.created_at),
-            "updated_at": self.time(memory.updated_at),
-        }
-
     def memory_hit(self, hit: MemoryHit) -> JsonObject:
         """One result of a search in an agent's memory, with the messages around it."""
-        thread, index = hit.thread, hit.number
-        message = thread.messages[index]
-        around = [self._embedding(thread, index - 1)] if index else []
-        behind = [self._embedding(thread, index + 1)] if index + 1 < len(thread.messages) else []
+        thread, number = hit.thread, hit.number
+        message, last = thread.messages[number], len(thread.messages) - 1
         return {
             "content": message.content,
             "role": message.role,
             "similarity": hit.score,
             "execution_id": thread.id,
-            "context_before": around,
-            "context_after": behind,
+            "context_before": [self._embedding(thread, number - 1)] if number else [],
+            "context_after": [self._embedding(thread, number + 1)] if number < last else [],
         }
 
     def _embedding(self, thread: Thread, index: int) -> JsonObject:
@@ -373,57 +251,39 @@ class Documented:
             "message_index": index,
             "content": message.content,
             "embedding": "[0,0,0]",
-            "embedding_model": "text-embedding-3-small",
+            "embedding_model": KnowledgeBase.embedding_model,
             "embedding_provider": "openai",
             "created_at": self.time(message.created_at),
         }
 
     # Knowledge bases and webhooks.
 
-    def knowledge_base_row(self, base: KnowledgeBase) -> JsonObject:
-        """A knowledge base in a list."""
-        return self.knowledge_base(base)
-
-    def knowledge_base(self, base: KnowledgeBase) -> JsonObject:
-        """A knowledge base."""
-        return {
-            "id": base.id,
-            "name": base.name,
-            "description": base.description,
-            "embedding_model": "text-embedding-3-small",
-            "chunk_size": 1000,
-            "chunk_overlap": 200,
-            "document_count": base.document_count,
-            "chunk_count": len(base.chunks),
-            **self._times(base.created_at),
-        }
-
-    def hit(self, hit: Hit) -> JsonObject:
-        """One result of a query."""
-        return {
-            "id": hit.chunk.id,
-            "document_id": hit.chunk.document_id,
-            "document_name": hit.chunk.document_name,
-            "content": hit.chunk.content,
-            "score": hit.score,
-            "metadata": {"chunk_index": hit.chunk.position},
-        }
-
-    def webhook_row(self, webhook: Webhook) -> JsonObject:
-        """A webhook in a list, without its secret."""
-        return {
-            "id": webhook.id,
-            "name": webhook.name,
-            "url": webhook.url,
-            "events": webhook.events,
-            "is_active": webhook.active,
-            "created_at": self.time(webhook.created_at),
-            "updated_at": self.time(webhook.updated_at),
-        }
-
-    def webhook(self, webhook: Webhook) -> JsonObject:
-        """A webhook, without its secret."""
-        return {**self.webhook_row(webhook), "headers": webhook.headers or None}
+    knowledge_base = Shape(
+        *("id", "name", "description", "embedding_model", "chunk_size", "chunk_overlap"),
+        *("document_count", "chunk_count", "created_at"),
+        updated_at="created_at",
+    )
+    knowledge_base_row = knowledge_base
+    hit = Shape(
+        "score",
+        id="chunk.id",
+        document_id="chunk.document_id",
+        document_name="chunk.document_name",
+        content="chunk.content",
+        metadata=lambda hit: {"chunk_index": hit.chunk.position},
+    )
+    webhook_row = Shape(
+        *("id", "name", "url", "events", "created_at", "updated_at"), is_active="active"
+    )
+    webhook = webhook_row.plus(headers=lambda webhook: webhook.headers or None)
+    """Without its secret."""
+    delivery = Shape(
+        *("id", "response_time_ms"),
+        event_type="event",
+        response_status="status_code",
+        last_attempt_at="sent_at",
+        error_message="error",
+    )
 
     def tested(self, delivery: Delivery) -> JsonObject:
         """The outcome of a webhook's test."""
@@ -434,27 +294,15 @@ class Documented:
             "error_message": delivery.error,
         }
 
-    def delivery(self, delivery: Delivery) -> JsonObject:
-        """A delivery of a webhook."""
-        return {**self._delivery(delivery), "response_time_ms": delivery.response_time_ms}
 
-    def _delivery(self, delivery: Delivery) -> JsonObject:
-        return {
-            "id": delivery.id,
-            "event_type": delivery.event,
-            "response_status": delivery.status_code,
-            "last_attempt_at": self.time(delivery.sent_at),
-            "error_message": delivery.error,
-        }
-
-    def _times(self, created_at: float) -> JsonObject:
-        created = self.time(created_at)
-        return {"created_at": created, "updated_at": created}
-
-
-def filled(**pairs: Any) -> Dict[str, Any]:
-    """The pairs that have a value."""
-    return {key: value for key, value in pairs.items() if value is not None}
+def usage(turn: Turn, answer: Message) -> JsonObject:
+    """What a turn cost, in tokens."""
+    asked, answered = len(tokens_of(turn.question)), len(tokens_of(answer.content))
+    return {
+        "prompt_tokens": asked,
+        "completion_tokens": answered,
+        "total_tokens": asked + answered,
+    }
 
 
 def milliseconds(seconds: Optional[float]) -> Optional[int]:

@@ -82,7 +82,7 @@ def execute_trigger(service: Service, call: Call) -> Outcome:
     execution = service.start(trigger.workflow, inputs, trigger_id=trigger.id)
     trigger.times_fired += 1
     trigger.last_fired_at = service.timeline.now
-    return Answer(202, {"data": service.dialect.started(execution)})
+    return Answer(202, {"data": {**service.dialect.started(execution), "trigger_id": trigger.id}})
 
 
 _EXECUTION = "/executions/{id}"

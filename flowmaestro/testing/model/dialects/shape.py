@@ -1,0 +1,51 @@
+"""How a resource reads in JSON, as a table. Pure."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any, Callable, Dict, Optional, Union, overload
+
+from flowmaestro.testing.model.replies import JsonObject
+
+Read = Callable[[Any], Any]
+
+
+class Shape:
+    """The members of the JSON object that shows a resource, each with what is read for it.
+
+    A name alone is that of an attribute, too; otherwise give the path of an attribute, or a
+    function of the resource. A member whose name ends in `_at` is a time, which the dialect
+    writes. As an attribute of a dialect, a shape is a function from a resource to its JSON.
+    """
+
+    def __init__(self, *names: str, **others: Union[str, Read]) -> None:
+        sources: Dict[str, Union[str, Read]] = {**dict(zip(names, names)), **others}
+        self._members: Dict[str, Read] = {
+            name: attrgetter(source) if isinstance(source, str) else source
+            for name, source in sources.items()
+        }
+
+    def plus(self, *names: str, **others: Union[str, Read]) -> Shape:
+        """With more members; one of the same name is replaced."""
+        made = Shape(*names, **others)
+        made._members = {**self._members, **made._members}
+        return made
+
+    def without(self, *names: str) -> Shape:
+        """With fewer members."""
+        made = Shape()
+        made._members = {name: it for name, it in self._members.items() if name not in names}
+        return made
+
+    @overload
+    def __get__(self, dialect: None, owner: type) -> Shape: ...
+
+    @overload
+    def __get__(self, dialect: object, owner: type) -> Callable[[Any], JsonObject]: ...
+
+    def __get__(self, dialect: Any, owner: type) -> Union[Shape, Callable[[Any], JsonObject]]:
+        return self if dialect is None else lambda thing: self._show(thing, dialect.time)
+
+    def _show(self, thing: Any, time: Callable[[Optional[float]], Optional[str]]) -> JsonObject:
+        shown = {name: read(thing) for name, read in self._members.items()}
+        return {name: time(it) if name.endswith("_at") else it for name, it in shown.items()}
