@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Callable, Optional
 
 from flowmaestro.testing.conformance.check import CANCELLATION, STREAMS, WIRE, check, expect
-from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, some
+from flowmaestro.testing.conformance.exchange import (
+    LIMIT,
+    ask,
+    beside,
+    echo,
+    expect_echo,
+    expect_piece,
+)
 from flowmaestro.testing.conformance.runner import Job, Runner, Step
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,
     PATIENCE,
-    Handler,
     Peer,
+    ScriptedServer,
+    answering,
     chunk,
     reply,
 )
@@ -33,76 +41,66 @@ async def _expect_cancelled(runner: Runner, job: Job) -> None:
 
 
 async def _expect_usable(runner: Runner, transport: AsyncTransport, url: str) -> None:
-    job = runner.start(transport.send, ask(url, method="POST", body=b"on"), LIMIT)
-    response = await job.outcome()
-    expect(response.body == b"on", f"the next call got {response}")
+    await runner.start(expect_echo, transport, url, b"on").outcome()
+
+
+async def _expect_call_cancelled(
+    runner: Runner,
+    request: Request,
+    server: ScriptedServer,
+    begun: Callable[[], Any],
+    cancelled: Optional[threading.Event] = None,
+) -> None:
+    """A call that is cancelled once it has `begun` leaves its server, and another one succeeds."""
+    url = runner.site(echo)
+    transport = runner.narrow_transport()
+    job = runner.start(transport.send, request, LIMIT)
+    expect(await runner.until(begun, LIMIT), "nothing of the call came")
+    await runner.pause(0.1)  # let it wait
+    await _expect_cancelled(runner, job)
+    if cancelled is not None:
+        cancelled.set()
+    await runner.expect_left(server.is_left)
+    await _expect_usable(runner, transport, url)
 
 
 @check(WIRE, CANCELLATION, why=_WHY)
 async def cancelled_while_connecting(runner: Runner) -> None:
     """A call cancelled while it connects releases the connection and its slot."""
-    begun, gone = threading.Event(), threading.Event()
-
-    def handler(peer: Peer) -> None:
-        begun.set()
-        peer.wait_closed()
-        gone.set()
-
-    url = runner.site(echo)
-    server = runner.server(handler)  # no handshake comes of it
-    transport = runner.narrow_transport()
-    job = runner.start(transport.send, ask(server.url.replace("http:", "https:")), LIMIT)
-    expect(await runner.until(begun.is_set, LIMIT), "no connection came")
-    await _expect_cancelled(runner, job)
-    expect(await runner.until(gone.is_set), "the server still had its client")
-    await _expect_usable(runner, transport, url)
+    server = runner.server(Peer.wait_closed)  # no handshake comes of it
+    request = ask(server.url.replace("http:", "https:"))
+    await _expect_call_cancelled(runner, request, server, lambda: server.connections)
 
 
 @check(WIRE, CANCELLATION, why=_WHY)
 async def cancelled_while_sending(runner: Runner) -> None:
     """A call cancelled while its body goes out releases the connection and its slot."""
+    reached, cancelled = threading.Event(), threading.Event()
 
     def handler(peer: Peer) -> None:
         peer.sock.recv(1000)
         reached.set()
-        let_on.wait(PATIENCE)
+        cancelled.wait(PATIENCE)
         peer.wait_closed()
-        gone.set()
 
-    reached, let_on, gone = threading.Event(), threading.Event(), threading.Event()
-    request = ask(runner.server(handler).url, method="POST", body=bytes(20_000_000))
-    url = runner.site(echo)
-    transport = runner.narrow_transport()
-    job = runner.start(transport.send, request, LIMIT)
-    expect(await runner.until(reached.is_set, LIMIT), "no request came")
-    await runner.pause(0.1)  # fill what lies between
-    await _expect_cancelled(runner, job)
-    let_on.set()
-    expect(await runner.until(gone.is_set), "the server still had its client")
-    await _expect_usable(runner, transport, url)
+    server = runner.server(handler)
+    request = ask(server.url, method="POST", body=bytes(20_000_000))
+    await _expect_call_cancelled(runner, request, server, reached.is_set, cancelled)
 
 
 @check(CANCELLATION, why=_WHY)
 async def cancelled_before_the_head(runner: Runner) -> None:
     """A call cancelled while it waits for its reply releases the connection."""
     live = LiveReply(held=True)
-    asked = threading.Event()
-
-    def respond(request: Request) -> object:
-        if request.method == "POST":
-            return echo(request)
-        asked.set()
-        return live
-
-    url = runner.site(respond)  # type: ignore[arg-type]
+    url = runner.site(beside(live))
     transport = runner.narrow_transport()
     for use in (transport.send, transport.open):
-        asked.clear()
+        live.asked.clear()
         live.hung_up.clear()
         job = runner.start(_insist, use, ask(url))
-        expect(await runner.until(asked.is_set, LIMIT), "no request came")
+        expect(await runner.until(live.asked.is_set, LIMIT), "no request came")
         await _expect_cancelled(runner, job)
-        expect(await runner.until(live.hung_up.is_set), "the server still had its client")
+        await runner.expect_left(live.hung_up.is_set)
         await _expect_usable(runner, transport, url)
 
 
@@ -128,36 +126,18 @@ async def cancelled_within_the_body(runner: Runner) -> None:
 
 
 async def _expect_let_go(runner: Runner, begin_with: bytes) -> None:
-    begun, gone = threading.Event(), threading.Event()
-
-    def handler(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(begin_with)
-        begun.set()
-        peer.wait_closed()
-        gone.set()
-
-    halting: Handler = handler
-    server = runner.server(halting)
-    url = runner.site(echo)
-    transport = runner.narrow_transport()
-    job = runner.start(transport.send, ask(server.url), LIMIT)
-    expect(await runner.until(begun.is_set, LIMIT), "no request came")
-    await runner.pause(0.05)  # let it arrive
-    await _expect_cancelled(runner, job)
-    expect(await runner.until(gone.is_set), "the server still had its client")
-    await _expect_usable(runner, transport, url)
+    server = runner.server(answering(begin_with))
+    await _expect_call_cancelled(runner, ask(server.url), server, lambda: server.requests)
 
 
 @check(CANCELLATION, STREAMS, why="A reader with a time limit of its own cancels.")
 async def cancelled_read(runner: Runner) -> None:
     """A body whose `read` was cancelled can be closed, and then lets its connection go."""
     live = LiveReply()
-    url = runner.site(lambda request: live if request.method == "GET" else echo(request))
+    url = runner.site(beside(live))
     transport = runner.narrow_transport()
     body = await transport.open(ask(url), LIMIT)
-    live.send(b"one")
-    await some(body, 3)
+    await expect_piece(body, b"one", live)
 
     async def read_on() -> None:
         while await body.read(LIMIT) is None:
@@ -167,5 +147,5 @@ async def cancelled_read(runner: Runner) -> None:
     await runner.pause(0.05)  # let it wait
     await _expect_cancelled(runner, job)
     await body.close()
-    expect(await runner.until(live.hung_up.is_set), "the server still had its client")
+    await runner.expect_left(live.hung_up.is_set)
     await _expect_usable(runner, transport, url)

@@ -15,9 +15,25 @@ from flowmaestro.testing.conformance.check import (
     expect,
     expect_failure,
 )
-from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, some
+from flowmaestro.testing.conformance.exchange import (
+    LIMIT,
+    ask,
+    beside,
+    echo,
+    expect_bytes,
+    expect_echo,
+    expect_piece,
+)
 from flowmaestro.testing.conformance.runner import Job, Runner
-from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Peer, chunk, reply
+from flowmaestro.testing.conformance.scripted_server import (
+    CHUNKED,
+    PATIENCE,
+    Peer,
+    answering,
+    chunk,
+    reply,
+)
+from flowmaestro.testing.conformance.scripted_server import echo as echoing
 from flowmaestro.testing.conformance.site import LiveReply
 from flowmaestro_core.http.messages import (
     Phase,
@@ -33,45 +49,34 @@ from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
 async def early_close(runner: Runner) -> None:
     """A body that is closed before its end lets its connection go; the server sees it."""
     live = LiveReply()
-    url = runner.site(lambda request: live if request.url.endswith("/stream") else echo(request))
+    url = runner.site(beside(live))
     transport = runner.narrow_transport()
-    body = await transport.open(ask(url, "/stream"), LIMIT)
-    live.send(b"one")
-    await some(body, 3)
+    body = await transport.open(ask(url), LIMIT)
+    await expect_piece(body, b"one", live)
     await body.close()
-    expect(await runner.until(live.hung_up.is_set), "the server still had its client")
-    response = await transport.send(ask(url, method="POST", body=b"on"), LIMIT)
-    expect(response.body == b"on", f"the next call got {response}")
+    await runner.expect_left(live.hung_up.is_set)
+    await expect_echo(transport, url, b"on")
 
 
 @check(WIRE, STREAMS, why="A loop over events that ends with `break` would hold a connection.")
 async def early_close_over_tls(runner: Runner) -> None:
     """A body under TLS that is closed before its end lets its connection go, too."""
-    gone = threading.Event()
-
-    def handler(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(reply(headers=[CHUNKED], length=False) + chunk(b"one"))
-        peer.wait_closed()
-        gone.set()
-
-    server = runner.server(handler, tls=runner.authority.server_context())
+    data = reply(headers=[CHUNKED], length=False) + chunk(b"one")
+    server = runner.server(answering(data), tls=runner.authority.server_context())
     body = await runner.transport(verify=runner.authority.file).open(ask(server.url), LIMIT)
-    await some(body, 3)
+    await expect_bytes(body, b"one")
     await body.close()
-    expect(await runner.until(gone.is_set), "the server still had its client")
+    await runner.expect_left(server.is_left)
 
 
 @check(WIRE, why="Sockets of clients that are long closed add up.")
 async def close_frees_every_connection(runner: Runner) -> None:
     """A transport that was closed has no connection left: no idle one, and none of a call."""
-    asked = threading.Event()
     go_on = threading.Event()
 
     def handler(peer: Peer) -> None:
         while (request := peer.read_request()) is not None:
             if request.method == "GET":
-                asked.set()
                 go_on.wait(PATIENCE)
             peer.send(reply(b"ok"))
 
@@ -79,11 +84,11 @@ async def close_frees_every_connection(runner: Runner) -> None:
     transport = runner.transport()
     await transport.send(ask(server.url, method="POST"), LIMIT)
     job = runner.start(_reply_or_failure, transport, ask(server.url))
-    await runner.until(asked.is_set)
+    await runner.until(lambda: len(server.requests) == 2)
     await transport.close()
     go_on.set()
     await job.outcome()
-    left = await runner.until(lambda: not server.open_connections)
+    left = await runner.until(server.is_left)
     expect(left, f"{server.open_connections} connections were still open")
 
 
@@ -103,12 +108,7 @@ async def close_twice(runner: Runner) -> None:
 async def a_cancelled_close_can_be_repeated(runner: Runner) -> None:
     """A close of a transport that is cancelled, wherever it is, is finished by another close."""
     for turns in range(8):
-
-        def handler(peer: Peer) -> None:
-            while (request := peer.read_request()) is not None:
-                peer.send(reply(request.body))
-
-        server = runner.server(handler, tls=runner.authority.server_context())
+        server = runner.server(echoing, tls=runner.authority.server_context())
         transport = runner.transport(verify=runner.authority.file)
         body = await transport.open(ask(server.url, method="POST", body=b"x"), LIMIT)
         await transport.send(ask(server.url), LIMIT)  # leaves another connection, which is idle
@@ -119,7 +119,7 @@ async def a_cancelled_close_can_be_repeated(runner: Runner) -> None:
         expect(await runner.until(lambda job=job: job.done), "a cancelled close went on")  # type: ignore[misc]
         await runner.start(transport.close).outcome()
         await body.close()
-        left = await runner.until(lambda server=server: not server.open_connections)  # type: ignore[misc]
+        left = await runner.until(server.is_left)
         expect(left, f"{server.open_connections} connections left after a cancel in turn {turns}")
 
 
@@ -136,13 +136,7 @@ async def read_after_close(runner: Runner) -> None:
 @check(why="A transport that is used by mistake must say so, not connect again and leak.")
 async def use_after_close(runner: Runner) -> None:
     """A transport that was closed raises `TransportClosedError`, and asks for nothing."""
-    asked = threading.Event()
-
-    def respond(_: Request) -> Response:
-        asked.set()
-        return Response(200, {})
-
-    url = runner.site(respond)
+    url = runner.site(echo)
     transport = runner.transport()
     await transport.close()
     for use in (transport.send, transport.open):
@@ -153,7 +147,7 @@ async def use_after_close(runner: Runner) -> None:
         except Exception as error:
             raise CheckFailed(f"{type(error).__name__} came out: {error}") from error
         raise CheckFailed(f"it was used after its close, and gave {given!r}")
-    expect(not asked.is_set(), "a request went out after the close")
+    expect(not runner.asked, "a request went out after the close")
 
 
 @check(STREAMS, why="A stream that somebody closes would hang until its next event.")
@@ -173,14 +167,13 @@ async def _expect_woken(runner: Runner, closes: str) -> None:
     url = runner.site(lambda _: live)
     transport = runner.transport()
     body = await transport.open(ask(url), LIMIT)
-    live.send(b"one")
-    await some(body, 3)
+    await expect_piece(body, b"one", live)
     reader = runner.start(_read_on, body)
     await runner.pause(0.1)  # let it wait
     closer: Any = body if closes == "body" else transport
     await closer.close()
     await expect_failure(reader.outcome(), Phase.REPLY_BROKEN)
-    expect(await runner.until(live.hung_up.is_set), "the server still had its client")
+    await runner.expect_left(live.hung_up.is_set)
 
 
 async def _read_on(body: AsyncOpenResponse) -> Any:
@@ -217,16 +210,10 @@ async def close_wakes_a_call_in_its_body(runner: Runner) -> None:
 
 async def _under_way(runner: Runner, live: LiveReply) -> Tuple[AsyncTransport, Job]:
     """A transport, and a call of its that the server answers with `live`, once it was asked."""
-    asked = threading.Event()
-
-    def respond(_: Request) -> LiveReply:
-        asked.set()
-        return live
-
-    url = runner.site(respond)
+    url = runner.site(lambda _: live)
     transport = runner.transport()
     job = runner.start(_reply_or_failure, transport, ask(url))
-    await runner.until(asked.is_set)
+    await runner.until(live.asked.is_set)
     return transport, job
 
 

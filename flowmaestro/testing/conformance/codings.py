@@ -38,7 +38,6 @@ async def _expect_inflated(runner: Runner, coding: str, packed: bytes) -> None:
     _expect_plain(response.headers, response.body)
     body = await transport.open(ask(server.url), LIMIT)
     _expect_plain(body.headers, await whole(body))
-    await body.close()
 
 
 def _expect_plain(headers: Headers, content: bytes) -> None:

@@ -15,11 +15,20 @@ from flowmaestro.testing.conformance.check import (
     expect,
     expect_failure,
 )
-from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, some
+from flowmaestro.testing.conformance.exchange import (
+    LIMIT,
+    ask,
+    beside,
+    echo,
+    expect_echo,
+    expect_piece,
+    expect_reply,
+)
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import Handler, Peer, answering, reply
 from flowmaestro.testing.conformance.site import LiveReply
-from flowmaestro_core.http.messages import Phase, Request, Response
+from flowmaestro_core.http.messages import Phase, Response
+from flowmaestro_transports.contract import AsyncTransport
 
 BOUND = 10
 """Connections that a crowd has to make do with."""
@@ -37,13 +46,13 @@ async def stale_connection_that_was_reset(runner: Runner) -> None:
     await _expect_renewed(runner, Peer.reset)
 
 
-async def _expect_renewed(runner: Runner, leave: object) -> None:
+async def _expect_renewed(runner: Runner, leave: Handler) -> None:
     left = threading.Semaphore(0)
 
     def handler(peer: Peer) -> None:
         request = peer.read_request()
         peer.send(reply(request.body if request else b""))
-        leave(peer)  # type: ignore[operator]
+        leave(peer)
         left.release()
 
     async def arrival() -> None:
@@ -60,8 +69,7 @@ async def _expect_echoes(
     server = runner.server(handler)
     transport = runner.transport()
     for body in (b"first", b"second"):
-        response = await transport.send(ask(server.url, method="POST", body=body), LIMIT)
-        expect(response.body == body, f"the reply was {response.body!r}, not {body!r}")
+        await expect_echo(transport, server.url, body)
         if body == b"first":
             await arrival()
 
@@ -81,8 +89,7 @@ async def an_unasked_reply(runner: Runner) -> None:
     server = runner.server(handler)
     transport = runner.transport()
     for _ in range(2):
-        response = await transport.send(ask(server.url), LIMIT)
-        expect(response.body == b"asked", f"the reply was {response.body!r}")
+        await expect_reply(transport, ask(server.url), b"asked")
         await runner.until(lambda: sent.acquire(blocking=False))
         await runner.pause(0.05)  # it has to arrive
 
@@ -131,8 +138,7 @@ async def _expect_not_kept(runner: Runner, data: bytes) -> None:
     server = runner.server(answering(data, data))
     transport = runner.transport()
     for number in range(1, 3):
-        response = await transport.send(ask(server.url), LIMIT)
-        expect(response.body == b"ok", f"the reply was {response}")
+        await expect_reply(transport, ask(server.url), b"ok")
         expect(server.connections == number, "the connection was used again")
 
 
@@ -140,7 +146,10 @@ async def _expect_not_kept(runner: Runner, data: bytes) -> None:
 async def many_at_once(runner: Runner) -> None:
     """50 threads, or 200 tasks, that call at once each get their own answer."""
     url = runner.site(echo)
-    transport = runner.transport()
+    await _expect_a_crowd_answered(runner, runner.transport(), url)
+
+
+async def _expect_a_crowd_answered(runner: Runner, transport: AsyncTransport, url: str) -> None:
     jobs = [
         runner.start(transport.send, ask(url, method="POST", body=b"%d" % number), 6 * LIMIT)
         for number in range(runner.crowd)
@@ -175,14 +184,7 @@ async def bounded_connections(runner: Runner) -> None:
             peer.send(reply(request.body))
 
     server = runner.server(handler)
-    transport = runner.transport(max_connections=BOUND)
-    jobs = [
-        runner.start(transport.send, ask(server.url, method="POST", body=b"%d" % number), 6 * LIMIT)
-        for number in range(runner.crowd)
-    ]
-    for number, job in enumerate(jobs):
-        response = await job.outcome(6 * LIMIT)
-        expect(response.body == b"%d" % number, f"call {number} got {response.body!r}")
+    await _expect_a_crowd_answered(runner, runner.transport(max_connections=BOUND), server.url)
     expect(most <= BOUND, f"{most} calls were on their way at a time")
     # One that is being closed may overlap with the one that is made in its place.
     expect(server.most_open <= 2 * BOUND, f"{server.most_open} connections were open at a time")
@@ -192,14 +194,11 @@ async def bounded_connections(runner: Runner) -> None:
 async def open_bodies_take_no_place_of_calls(runner: Runner) -> None:
     """An open body does not count against the limit of connections for calls."""
     live = LiveReply()
-    url = runner.site(lambda request: live if request.url.endswith("/stream") else echo(request))
+    url = runner.site(beside(live))
     transport = runner.transport(max_connections=1)
-    body = await transport.open(ask(url, "/stream"), LIMIT)
-    live.send(b"x")
-    await some(body, 1)
-    job = runner.start(transport.send, ask(url, method="POST", body=b"beside"), LIMIT)
-    response = await job.outcome()
-    expect(response.body == b"beside", f"the reply was {response}")
+    body = await transport.open(ask(url), LIMIT)
+    await expect_piece(body, b"x", live)
+    await runner.start(expect_echo, transport, url, b"beside").outcome()
     await body.close()
 
 
@@ -207,16 +206,10 @@ async def open_bodies_take_no_place_of_calls(runner: Runner) -> None:
 async def waiting_for_a_connection_counts(runner: Runner) -> None:
     """The wait for a free connection counts in `timeout`; when it runs out, nothing was sent."""
     live = LiveReply(held=True)
-    asked = threading.Event()
-
-    def respond(_: Request) -> LiveReply:
-        asked.set()
-        return live
-
-    url = runner.site(respond)
+    url = runner.site(lambda _: live)
     transport = runner.transport(max_connections=1)
     holder = runner.start(transport.send, ask(url), LIMIT)
-    await runner.until(asked.is_set)
+    await runner.until(live.asked.is_set)
     await expect_failure(
         transport.send(ask(url), 0.3), Phase.NOT_SENT, timed_out=True, within=0.3 + AT_ONCE
     )

@@ -28,11 +28,10 @@ from flowmaestro.testing.conformance.check import (
     expect_failure,
     quiet_finalizers,
 )
-from flowmaestro.testing.conformance.exchange import KEY, LIMIT, ask, whole
+from flowmaestro.testing.conformance.exchange import KEY, LIMIT, ask, read_out
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, Peer, reply
-from flowmaestro_core.http.messages import Request, TransportFailure
-from flowmaestro_transports.contract import AsyncTransport
+from flowmaestro_core.http.messages import TransportFailure
 
 SHORT = 0.1
 """Seconds: the time limit for a reply that is late."""
@@ -135,18 +134,10 @@ async def _expect_kept(
         for name, url in places.items():
             limit = SHORT if name == "late" else LIMIT
             transport = runner.transport()
-            for use in (transport.send, partial(_read_out, transport)):
+            for use in (transport.send, partial(read_out, transport)):
                 failure = await expect_failure(use(ask(url), limit), within=5 * AT_ONCE)
                 found = find(failure, KEY)
                 expect(found is None, f"after a reply that is {name}, the key is in {found}")
-
-
-async def _read_out(transport: AsyncTransport, request: Request, timeout: float) -> None:
-    body = await transport.open(request, timeout)
-    try:
-        await whole(body)
-    finally:
-        await body.close()
 
 
 @contextlib.contextmanager

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from pathlib import Path
-from typing import Generator, List
+from typing import Generator
 
 import pytest
 
 from flowmaestro.testing.conformance.check import check, expect
-from flowmaestro.testing.conformance.exchange import LIMIT, ask
+from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo
 from flowmaestro.testing.conformance.runner import Runner
-from flowmaestro_core.http.messages import Request, Response
+from flowmaestro_core.http.messages import Response
 
 _OWN_FIELDS = {"host", "content-length", "connection", "keep-alive", "transfer-encoding"}
 """What a transport may add."""
@@ -21,17 +21,11 @@ _OWN_FIELDS = {"host", "content-length", "connection", "keep-alive", "transfer-e
 @check(why="Signatures, ids and keys are in there; what is normalised is another request.")
 async def the_request_goes_out_as_it_is(runner: Runner) -> None:
     """Method, target, header fields and body arrive as given; only what framing needs is added."""
-    received: List[Request] = []
-
-    def respond(request: Request) -> Response:
-        received.append(request)
-        return Response(200, {})
-
-    url = runner.site(respond)
+    url = runner.site(echo)
     path = "/a%2Fb/%C3%A9?q=%20x&y=a+b"
     sent = ask(url, path, "PUT", b'{"a":1}', **{"X-b": "1", "Content-Type": "application/json"})
     await runner.transport().send(sent, LIMIT)
-    (request,) = received
+    (request,) = runner.asked
     expect(request.method == "PUT", f"the method was {request.method}")
     expect(request.url.endswith(path), f"the target was {request.url}, not {path}")
     expect(request.body == sent.body, f"the body was {request.body!r}")
@@ -48,13 +42,7 @@ async def the_request_goes_out_as_it_is(runner: Runner) -> None:
 @check(why="A redirect leads the key to a stranger; where one is safe, the core follows it.")
 async def no_redirect_is_followed(runner: Runner) -> None:
     """A redirect is a reply like any other."""
-    received: List[str] = []
-
-    def respond(request: Request) -> Response:
-        received.append(request.url)
-        return Response(int(request.url[-3:]), {"Location": "/elsewhere"})
-
-    url = runner.site(respond)
+    url = runner.site(lambda it: Response(int(it.url[-3:]), {"Location": "/elsewhere"}))
     transport = runner.transport()
     for status in (301, 302, 303, 307, 308):
         for use in (transport.send, transport.open):
@@ -62,38 +50,28 @@ async def no_redirect_is_followed(runner: Runner) -> None:
             expect(reply.status == status, f"a {status} came as {reply.status}")
             if not isinstance(reply, Response):
                 await reply.close()
-    expect(len(received) == 10, "the redirect was followed")
+    expect(len(runner.asked) == 10, "the redirect was followed")
 
 
 @check(why="A cookie of one call would speak for the user in the next.")
 async def no_cookie_is_kept(runner: Runner) -> None:
     """A cookie that a reply sets is not sent with the next request."""
-    received: List[Request] = []
-
-    def respond(request: Request) -> Response:
-        received.append(request)
-        return Response(200, {"Set-Cookie": "a=b; Path=/"})
-
-    url = runner.site(respond)
+    url = runner.site(lambda _: Response(200, {"Set-Cookie": "a=b; Path=/"}))
     transport = runner.transport()
     for _ in range(2):
         await transport.send(ask(url), LIMIT)
-    expect(not any("cookie" in request.headers for request in received), "a cookie was sent back")
+    expect(
+        not any("cookie" in request.headers for request in runner.asked), "a cookie was sent back"
+    )
 
 
 @check(why="A password from the user's files would go to a server that did not ask for it.")
 async def no_credential_of_the_environment(runner: Runner) -> None:
     """A password in `.netrc` is not sent."""
-    received: List[Request] = []
-
-    def respond(request: Request) -> Response:
-        received.append(request)
-        return Response(200, {})
-
     with _netrc_at_home():
-        url = runner.site(respond)
+        url = runner.site(echo)
         await runner.transport().send(ask(url), LIMIT)
-    expect("authorization" not in received[0].headers, "it was sent as Authorization")
+    expect("authorization" not in runner.asked[0].headers, "it was sent as Authorization")
 
 
 @contextlib.contextmanager

@@ -20,7 +20,13 @@ from flowmaestro.testing.conformance.check import (
     expect,
     expect_failure,
 )
-from flowmaestro.testing.conformance.exchange import LIMIT, ask, some, whole
+from flowmaestro.testing.conformance.exchange import (
+    LIMIT,
+    ask,
+    expect_bytes,
+    expect_reply,
+    read_out,
+)
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,
@@ -56,21 +62,15 @@ async def truncated_chunked_body(runner: Runner) -> None:
 async def expect_broken(runner: Runner, data: bytes) -> None:
     """A server that sends this and closes has sent no result, read whole or in pieces."""
     server = runner.server(answering(data, then_close=True))
-    transport = runner.transport()
-    await expect_failure(
-        transport.send(ask(server.url), LIMIT), Phase.REPLY_BROKEN, timed_out=False
-    )
-    await expect_failure(
-        _read_out(transport, ask(server.url), LIMIT), Phase.REPLY_BROKEN, timed_out=False
-    )
+    await _expect_failures(runner.transport(), ask(server.url), Phase.REPLY_BROKEN)
 
 
-async def _read_out(transport: AsyncTransport, request: Request, timeout: float) -> bytes:
-    body = await transport.open(request, timeout)
-    try:
-        return await whole(body)
-    finally:
-        await body.close()
+async def _expect_failures(transport: AsyncTransport, request: Request, *phases: Phase) -> None:
+    """Both a call and a body that is read out fail."""
+    for use in (transport.send, partial(read_out, transport)):
+        failure = await expect_failure(use(request, LIMIT), *phases, timed_out=False)
+        chained = phases == (Phase.REPLY_BROKEN,) or failure.__cause__ is not None
+        expect(chained, "the library's own exception is not chained")
 
 
 @check(WIRE, why=_TRUNCATED)
@@ -87,11 +87,8 @@ async def a_body_cut_off_under_tls(runner: Runner) -> None:
 
     url = runner.server(handler, tls=runner.authority.server_context()).url
     verify = runner.authority.file
-    response = await runner.transport(verify=verify).send(ask(url, "/whole"), LIMIT)
-    expect(response.body == b"hello", f"{response.body!r} came, not b'hello'")
-    transport = runner.transport(verify=verify)
-    for use in (transport.send, partial(_read_out, transport)):
-        await expect_failure(use(ask(url, "/half"), LIMIT), Phase.REPLY_BROKEN, timed_out=False)
+    await expect_reply(runner.transport(verify=verify), ask(url, "/whole"), b"hello")
+    await _expect_failures(runner.transport(verify=verify), ask(url, "/half"), Phase.REPLY_BROKEN)
 
 
 @check(WIRE, why=_PHASE)
@@ -100,10 +97,7 @@ async def refused_connection(runner: Runner) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        transport = runner.transport()
-        for use in (transport.send, transport.open):
-            failure = await expect_failure(use(ask(url), LIMIT), Phase.NOT_SENT, timed_out=False)
-            expect(failure.__cause__ is not None, "the library's own exception is not chained")
+        await _expect_failures(runner.transport(), ask(url), Phase.NOT_SENT)
 
 
 @check(WIRE, why=_PHASE)
@@ -152,15 +146,8 @@ async def _expect_maybe_processed(runner: Runner, leave: Handler) -> None:
         peer.read_request()
         leave(peer)
 
-    server = runner.server(handler)
-    transport = runner.transport()
-    for use in (transport.send, transport.open):
-        failure = await expect_failure(
-            use(ask(server.url, method="POST", body=b"{}"), LIMIT),
-            Phase.MAYBE_PROCESSED,
-            timed_out=False,
-        )
-        expect(failure.__cause__ is not None, "the library's own exception is not chained")
+    request = ask(runner.server(handler).url, method="POST", body=b"{}")
+    await _expect_failures(runner.transport(), request, Phase.MAYBE_PROCESSED)
 
 
 @check(WIRE, why=_PHASE)
@@ -193,8 +180,7 @@ async def reset_within_the_body(runner: Runner) -> None:
             peer.reset()
 
         body = await runner.transport().open(ask(runner.server(handler).url), LIMIT)
-        got = await some(body, 5)
-        expect(got == b"hello", f"{got!r} came before the break, not b'hello'")
+        await expect_bytes(body, b"hello")
         go_on.set()
         for _ in range(2):
             await expect_failure(body.read(LIMIT), Phase.REPLY_BROKEN, timed_out=False)
@@ -208,9 +194,7 @@ async def what_is_whole_comes_before_a_failure(runner: Runner) -> None:
         data = _HEAD_CHUNKED + chunk(b"one") + chunk(b"two") + broken
         server = runner.server(answering(data, then_close=True))
         body = await runner.transport().open(ask(server.url), LIMIT)
-        wanted = b"onetwohello" if broken.startswith(b"5") else b"onetwo"
-        got = await some(body, len(wanted))
-        expect(got == wanted, f"{got!r} came before {broken!r}, not {wanted!r}")
+        await expect_bytes(body, b"onetwohello" if broken.startswith(b"5") else b"onetwo")
         await expect_failure(body.read(LIMIT), Phase.REPLY_BROKEN, timed_out=False)
         await body.close()
 

@@ -22,7 +22,7 @@ from flowmaestro.testing.conformance.check import (
     expect,
     quiet_finalizers,
 )
-from flowmaestro.testing.conformance.exchange import LIMIT, ask, whole
+from flowmaestro.testing.conformance.exchange import LIMIT, ask, read_out
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro_core.http.messages import Request, Response, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
@@ -100,11 +100,7 @@ async def _call(transport: AsyncTransport, url: str) -> None:
 
 
 async def _stream(transport: AsyncTransport, url: str) -> None:
-    body = await transport.open(ask(url, method="POST", body=b"interrupted"), LIMIT)
-    try:
-        await whole(body)
-    finally:
-        await body.close()
+    await read_out(transport, ask(url, method="POST", body=b"interrupted"))
 
 
 async def _expect_repaired(runner: Runner, use: Use) -> None:

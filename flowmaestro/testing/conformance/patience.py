@@ -19,7 +19,7 @@ from flowmaestro.testing.conformance.check import (
     check,
     expect,
 )
-from flowmaestro.testing.conformance.exchange import LIMIT, ask, expect_end, some, whole
+from flowmaestro.testing.conformance.exchange import LIMIT, ask, expect_end, expect_piece, whole
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Peer, reply
 from flowmaestro.testing.conformance.site import LiveReply
@@ -66,9 +66,7 @@ async def quiet_body(runner: Runner) -> None:
     for piece in (b"one", b"two"):
         for _ in range(2):
             await expect_quiet(runner, body)
-        live.send(piece)
-        got = await some(body, len(piece))
-        expect(got == piece, f"after a quiet read, {got!r} came instead of {piece!r}")
+        await expect_piece(body, piece, live)
     await expect_quiet(runner, body)
     live.end()
     await expect_end(body)

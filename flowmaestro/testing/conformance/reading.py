@@ -6,15 +6,19 @@ import time
 from typing import List, Tuple
 
 from flowmaestro.testing.conformance.check import STREAMS, WIRE, check, expect
-from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo, expect_end, some, whole
-from flowmaestro.testing.conformance.runner import Runner
-from flowmaestro.testing.conformance.scripted_server import (
-    CHUNKED,
-    Handler,
-    Peer,
-    answering,
-    reply,
+from flowmaestro.testing.conformance.exchange import (
+    LIMIT,
+    ask,
+    echo,
+    expect_echo,
+    expect_end,
+    expect_piece,
+    expect_reply,
+    read_out,
+    whole,
 )
+from flowmaestro.testing.conformance.runner import Runner
+from flowmaestro.testing.conformance.scripted_server import CHUNKED, Peer, answering, reply
 from flowmaestro.testing.conformance.site import LiveReply
 from flowmaestro_core.http.messages import Response
 
@@ -27,10 +31,9 @@ async def whole_reply(runner: Runner) -> None:
     """`send` gives status, header fields and the whole body."""
     headers = [("Content-Type", "text/plain"), ("X-Mark", "a b")]
     url = runner.site(lambda request: Response(201, headers, request.body))
-    response = await runner.transport().send(ask(url, method="POST", body=_TEXT), LIMIT)
-    expect(response.status == 201, f"the status was {response.status}, not 201")
+    request = ask(url, method="POST", body=_TEXT)
+    response = await expect_reply(runner.transport(), request, _TEXT, 201)
     expect(response.headers.get("x-mark") == "a b", "a header field of the reply was lost")
-    expect(response.body == _TEXT, f"{len(response.body)} bytes of {len(_TEXT)} came, or others")
 
 
 @check(why="What 404 or 429 means is judged by the core, which has to see them.")
@@ -38,8 +41,7 @@ async def every_status_is_a_reply(runner: Runner) -> None:
     """A status of 4xx or 5xx is a reply like any other, and no exception."""
     for status in (400, 401, 404, 429, 500, 503):
         url = runner.site(lambda _, status=status: Response(status, {}, b"no"))  # type: ignore[misc]
-        response = await runner.transport().send(ask(url), LIMIT)
-        expect((response.status, response.body) == (status, b"no"), f"{status} came as {response}")
+        await expect_reply(runner.transport(), ask(url), b"no", status)
 
 
 @check(STREAMS, why="Events would come late, or all at once when the stream ends.")
@@ -50,9 +52,7 @@ async def pieces_come_as_they_are_sent(runner: Runner) -> None:
     body = await runner.transport().open(ask(url), LIMIT)
     expect(body.status == 200, f"the status was {body.status}, not 200")
     for piece in (b"one", b"two", b"three"):
-        live.send(piece)
-        got = await some(body, len(piece))
-        expect(got == piece, f"{got!r} came instead of {piece!r}")
+        await expect_piece(body, piece, live)
     live.end()
     await expect_end(body)
     await body.close()
@@ -102,19 +102,15 @@ async def reply_304_with_a_length(runner: Runner) -> None:
     server = runner.server(answering(data, data))
     transport = runner.transport()
     for _ in range(2):
-        response = await transport.send(ask(server.url), LIMIT)
-        expect((response.status, response.body) == (304, b""), f"it came as {response}")
+        await expect_reply(transport, ask(server.url), b"", 304)
 
 
 async def _expect_bodiless(runner: Runner, method: str, given: Response) -> None:
     url = runner.site(lambda request: given if request.method == method else echo(request))
     transport = runner.transport()
     for _ in range(2):
-        response = await transport.send(ask(url, method=method), LIMIT)
-        expect(response.status == given.status, f"the status was {response.status}")
-        expect(response.body == b"", f"a body came: {response.body[:40]!r}")
-        after = await transport.send(ask(url, method="POST", body=b"next"), LIMIT)
-        expect(after.body == b"next", f"the next reply was {after.body[:40]!r}: out of step")
+        await expect_reply(transport, ask(url, method=method), b"", given.status)
+        await expect_echo(transport, url, b"next")
 
 
 @check(why="Documents are uploaded and results downloaded whole, whatever their size.")
@@ -126,9 +122,8 @@ async def twenty_megabytes(runner: Runner) -> None:
     request = ask(url, method="POST", body=content)
     response = await transport.send(request, 6 * LIMIT)
     expect(response.body == content, f"{len(response.body)} bytes came back whole, or others")
-    body = await transport.open(request, 6 * LIMIT)
-    expect(await whole(body) == content, "the bytes that came back in pieces are others")
-    await body.close()
+    pieces = await read_out(transport, request, 6 * LIMIT)
+    expect(pieces == content, "the bytes that came back in pieces are others")
 
 
 @check(WIRE, why="Networks cut replies where they like.")
@@ -162,12 +157,9 @@ async def _expect_text(runner: Runner, data: bytes, *, then_close: bool = False)
 
     server = runner.server(dribble)
     transport = runner.transport()
-    response = await transport.send(ask(server.url), LIMIT)
-    expect(response.body == b"hello world", f"read whole, it was {response.body!r}")
-    body = await transport.open(ask(server.url), LIMIT)
-    pieces = await whole(body)
+    await expect_reply(transport, ask(server.url), b"hello world")
+    pieces = await read_out(transport, ask(server.url))
     expect(pieces == b"hello world", f"read in pieces, it was {pieces!r}")
-    await body.close()
 
 
 @check(WIRE, why="A 103 that is taken for the reply is an empty result; the real one is lost.")
@@ -178,8 +170,7 @@ async def informational_replies(runner: Runner) -> None:
     server = runner.server(answering(data, data))
     transport = runner.transport()
     for _ in range(2):
-        response = await transport.send(ask(server.url), LIMIT)
-        expect((response.status, response.body) == (201, b"ok"), f"the reply was {response}")
+        response = await expect_reply(transport, ask(server.url), b"ok", 201)
         expect("link" not in response.headers, "a field of the 103 is among those of the reply")
 
 
@@ -196,8 +187,7 @@ async def a_header_line_of_60000_bytes(runner: Runner) -> None:
 
 
 async def _expect_fields(runner: Runner, fields: List[Tuple[str, str]]) -> None:
-    handler: Handler = answering(reply(b"ok", headers=fields))
-    response = await runner.transport().send(ask(runner.server(handler).url), LIMIT)
-    expect(response.body == b"ok", "the body is another one")
+    server = runner.server(answering(reply(b"ok", headers=fields)))
+    response = await expect_reply(runner.transport(), ask(server.url), b"ok")
     lost = [name for name, value in fields if response.headers.get(name) != value]
     expect(not lost, f"lost or changed: {', '.join(lost)}")

@@ -14,7 +14,17 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Callable, ContextManager, Coroutine, FrozenSet, List, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Coroutine,
+    FrozenSet,
+    List,
+    Optional,
+    Tuple,
+    Union,
+)
 
 import anyio
 
@@ -30,7 +40,8 @@ from flowmaestro.testing.conformance.check import (
     expect,
 )
 from flowmaestro.testing.conformance.scripted_server import Handler, ScriptedServer
-from flowmaestro.testing.conformance.site import Respond
+from flowmaestro.testing.conformance.site import LiveReply, Respond
+from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_transports.contract import AsyncTransport
 from flowmaestro_transports.functions import (
     AsyncFunctionTransport,
@@ -99,6 +110,8 @@ class Runner(ABC):
     def __init__(self, make_transport: Callable[..., Any], serve_site: ServeSite) -> None:
         self.patient = True
         """Whether the transport claims to survive a quiet read (its attribute `patient`)."""
+        self.asked: List[Request] = []
+        """Every request that came to a site."""
         self._make_transport = make_transport
         self._serve_site = serve_site
         self._servers = contextlib.ExitStack()
@@ -120,7 +133,15 @@ class Runner(ABC):
 
     def site(self, respond: Respond) -> str:
         """The URL of a site that answers as `respond` says, until the check ends."""
-        return self._servers.enter_context(self._serve_site(respond))
+
+        def noted(request: Request) -> Union[Response, LiveReply]:
+            self.asked.append(request)
+            reply = respond(request)
+            if isinstance(reply, LiveReply):
+                reply.asked.set()
+            return reply
+
+        return self._servers.enter_context(self._serve_site(noted))
 
     def server(
         self, handler: Handler, *, tls: Optional[ssl.SSLContext] = None, name: Optional[str] = None
@@ -173,6 +194,10 @@ class Runner(ABC):
                 return False
             await self.pause(_POLL_SECONDS)
         return True
+
+    async def expect_left(self, left: Callable[[], bool]) -> None:
+        """The client leaves a server or a site, as `left` tells."""
+        expect(await self.until(left), "the server still had its client")
 
     async def _carry_out(self, check: Check) -> None:
         self._needs = check.needs

@@ -182,6 +182,10 @@ class ScriptedServer:
         shown = name or (f"[{host}]" if ":" in host else host)
         self.url = f"{scheme}://{shown}:{self.port}"
 
+    def is_left(self) -> bool:
+        """Whether no client is connected."""
+        return not self.open_connections
+
     def __enter__(self) -> ScriptedServer:
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()

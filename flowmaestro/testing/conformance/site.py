@@ -35,6 +35,8 @@ class LiveReply:
         self.headers = Headers(headers)
         self.hung_up = threading.Event()
         """Set when the client has let go before the end."""
+        self.asked = threading.Event()
+        """Set when a request was answered with it."""
         self.woken: Callable[[], None] = lambda: None
         """Called whenever there is more to send."""
         self.pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()

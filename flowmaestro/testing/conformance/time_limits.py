@@ -19,7 +19,7 @@ from flowmaestro.testing.conformance.check import (
     expect,
     expect_failure,
 )
-from flowmaestro.testing.conformance.exchange import ask, echo, expect_end, some
+from flowmaestro.testing.conformance.exchange import ask, echo, expect_end, expect_piece
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Handler, Peer, reply
 from flowmaestro.testing.conformance.site import LiveReply
@@ -169,9 +169,7 @@ async def an_open_body_outlives_the_limit(runner: Runner) -> None:
     transport = runner.transport()
     body = await transport.open(ask(url), runner.limit)
     await transport.sleep(runner.limit * 1.2)
-    live.send(b"late")
-    got = await some(body, 4)
-    expect(got == b"late", f"{got!r} came instead of b'late'")
+    await expect_piece(body, b"late", live)
     live.end()
     await expect_end(body)
     await body.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, List
 
 from flowmaestro.testing.conformance.check import WIRE, check, expect, expect_failure
-from flowmaestro.testing.conformance.exchange import LIMIT, ask
+from flowmaestro.testing.conformance.exchange import LIMIT, ask, expect_echo, expect_reply
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import Peer, echo, reply
 from flowmaestro_core.http.messages import Phase
@@ -53,8 +53,7 @@ async def _expect_accepted(runner: Runner, verify: object) -> None:
     transport = runner.transport(verify=verify)
     content = b"x" * 100_000
     for _ in range(2):
-        response = await transport.send(ask(server.url, method="POST", body=content), LIMIT)
-        expect(response.body == content, f"{len(response.body)} bytes came back, or others")
+        await expect_echo(transport, server.url, content)
 
 
 @check(WIRE, why="Services that ask their clients for a certificate answer nobody else.")
@@ -70,6 +69,5 @@ async def a_client_certificate_is_presented(runner: Runner) -> None:
     server = runner.server(handler, tls=runner.authority.server_context(asks_for_client=True))
     paths = runner.authority.client_certificate("somebody")
     transport = runner.transport(verify=runner.authority.file, client_cert=paths)
-    response = await transport.send(ask(server.url), LIMIT)
-    expect(response.body == b"welcome", f"the reply was {response}")
+    await expect_reply(transport, ask(server.url), b"welcome")
     expect("somebody" in str(shown), f"another certificate was shown: {shown}")
