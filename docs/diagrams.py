@@ -76,8 +76,9 @@ def page() -> str:
     sections = [INTRODUCTION]
     for kind in sorted(machines().values(), key=lambda kind: (kind.__module__, kind.__name__)):
         file = kind.__module__.replace(".", "/") + ".py"
-        drawing = diagram(kind.TRANSITIONS)
-        sections.append(f"## {kind.__name__}\n\n`{file}`\n\n```mermaid\n{drawing}\n```\n")
+        drawing = f"```mermaid\n{diagram(kind.TRANSITIONS)}\n```"
+        scrolled = f'<div class="diagram" markdown>\n\n{drawing}\n\n</div>'
+        sections.append(f"## {kind.__name__}\n\n`{file}`\n\n{scrolled}\n")
     return "\n".join(sections)
 
 

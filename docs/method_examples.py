@@ -2,7 +2,7 @@
 
 # workflows.list
 for workflow in client.workflows.list(per_page=3)["data"]:
-    print(workflow["id"], workflow["name"])
+    print(workflow["id"], workflow["name"])  # 0fa11000-0000-4000-8000-000000000001 Always fails
 
 # workflows.iterate
 print([workflow["name"] for workflow in client.workflows.iterate()][0])  # Hello
@@ -29,7 +29,7 @@ print(len(page["data"]))  # 5
 
 # executions.iterate
 failed = client.executions.iterate(workflow_id="wf_123", status="failed")
-print(sum(1 for _ in failed))
+print(sum(1 for _ in failed))  # 0
 
 # executions.get
 print(client.executions.get("exec_xyz789")["data"]["id"])  # exec_xyz789
@@ -67,11 +67,11 @@ print(thread["data"]["status"])  # active
 
 # agents.list_memory
 for memory in client.agents.list_memory("agent_abc123")["data"]:
-    print(memory["user_id"], memory["working_memory"])
+    print(memory["user_id"], memory["working_memory"])  # user_789 Asked about refunds twice.
 
 # agents.iterate_memory
 for memory in client.agents.iterate_memory("agent_abc123"):
-    print(memory["user_id"], memory["working_memory"])
+    print(memory["user_id"], memory["working_memory"])  # user_789 Asked about refunds twice.
 
 # agents.get_memory
 user = "6f1c2a34-0000-4000-8000-000000000001"
@@ -92,10 +92,10 @@ print(client.agents.delete_memory("agent_abc123", user)["data"]["deleted"])  # T
 # agents.search_memory
 found = client.agents.search_memory("agent_abc123", "order", top_k=3)
 for hit in found["data"]["results"]:
-    print(hit["similarity"], hit["content"])
+    print(f"{hit['similarity']:.2f}", hit["content"])  # 0.08 Hello, I ordered a bicycle last week.
 
 # agents.memory_stats
-print(client.agents.memory_stats("agent_abc123")["data"]["working_memory_count"])
+print(client.agents.memory_stats("agent_abc123")["data"]["working_memory_count"])  # 2
 
 # threads.get
 print(client.threads.get("thread_xyz789")["data"]["status"])  # active
@@ -105,11 +105,11 @@ print(client.threads.delete("thread_xyz789")["data"]["deleted"])  # True
 
 # threads.list_messages
 for message in client.threads.list_messages("thread_xyz789")["data"]:
-    print(message["role"], message["content"])
+    print(message["content"])  # Thank you for your order! How can I help?
 
 # threads.iterate_messages
 for message in client.threads.iterate_messages("thread_xyz789"):
-    print(message["role"], message["content"])
+    print(message["content"])  # Thank you for your order! How can I help?
 
 # threads.send_message
 reply = client.threads.send_message("thread_xyz789", "What is my order status?")
@@ -127,15 +127,15 @@ try:
         print(event["type"])
         break
 except NotFoundError:
-    print("this server does not have the route")
+    print("this server does not have the route")  # this server does not have the route
 
 # triggers.list
 for trigger in client.triggers.list(workflow_id="wf_123")["data"]:
-    print(trigger["name"], trigger["type"])
+    print(trigger["name"], trigger["type"])  # Old form webhook
 
 # triggers.iterate
 enabled = [trigger for trigger in client.triggers.iterate() if trigger["enabled"]]
-print(enabled[0]["name"])
+print(enabled[0]["name"])  # User signed up
 
 # triggers.execute
 fired = client.triggers.execute("trigger_abc123", inputs={"name": "Ada"})
@@ -143,7 +143,7 @@ print(fired["data"]["status"])  # pending
 
 # knowledge_bases.list
 for base in client.knowledge_bases.list()["data"]:
-    print(base["name"], base["document_count"])
+    print(base["name"], base["document_count"])  # Help center 3
 
 # knowledge_bases.iterate
 print(next(client.knowledge_bases.iterate())["id"])  # kb_abc123
@@ -157,10 +157,10 @@ print(found["data"]["results"][0]["document_name"])  # passwords.md
 
 # webhooks.list
 for webhook in client.webhooks.list()["data"]:
-    print(webhook["name"], webhook["url"])
+    print(webhook["name"], webhook["url"])  # Audit https://hooks.example.com/flowmaestro
 
 # webhooks.iterate
-print(sum(1 for _ in client.webhooks.iterate()))
+print(sum(1 for _ in client.webhooks.iterate()))  # 2
 
 # webhooks.get
 print(client.webhooks.get("wh_abc123")["data"]["id"])  # wh_abc123

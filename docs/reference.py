@@ -28,6 +28,7 @@ import flowmaestro_transports
 from flowmaestro.testing import conformance
 from flowmaestro_core.actions import Open, Send
 from flowmaestro_core.calls.call import Call
+from flowmaestro_core.calls.raw import IDEMPOTENT_METHODS
 from flowmaestro_core.context import Context
 from flowmaestro_core.operation import iterating_endpoint, outcomes
 from flowmaestro_core.options import ClientOptions
@@ -42,6 +43,17 @@ UNSAFE = (
     "Retried: only if nothing was sent, after 429, or after 503 with `Retry-After`: "
     "[what is safe](../errors.md#what-is-retried)."
 )
+OF_METHODS = f"Retried: {', '.join(sorted(IDEMPOTENT_METHODS))} yes; other methods {UNSAFE[9:]}"
+NOT_RETRIED = "Request: none. Retried: there is nothing to retry."
+OF_CLIENT = {
+    "with_options": ("**Returns** a client.", NOT_RETRIED),
+    "request": (
+        "**Returns** [`Reply`](types.md#reply) with the keys that the server sent.",
+        f"Request: the one that you name. {OF_METHODS}",
+    ),
+    "close": ("**Returns** `None`.", NOT_RETRIED),
+}
+"""The methods of a client itself, what they return, and what is retried."""
 TOOLS = (
     "timeline.timeline_of",
     "timeline.timeline_svg",
@@ -52,6 +64,7 @@ TOOLS = (
 )
 OPTIONS = ("Hooks", "RequestInfo", "ResponseInfo", "RetryInfo", "StreamTimes", "Timeout")
 
+BAR = r"\|"
 TYPES = {name: getattr(flowmaestro.types, name) for name in sorted(flowmaestro.types.__all__)}
 NAMES = {kind: name for name, kind in TYPES.items()}
 _SECTION = re.compile(r"^(?P<title>\S.*):\n(?P<items>(?=[ ]{4})(?:[ ]{4}.*\n?|\n)+)", re.MULTILINE)
@@ -162,14 +175,15 @@ def client_page(examples: Dict[str, str]) -> str:
         "## AsyncFlowMaestroClient",
         prose(flowmaestro.AsyncFlowMaestroClient.__init__.__doc__),
     ]
-    for name in ("with_options", "request", "close"):
+    for name, facts in OF_CLIENT.items():
         method = getattr(client, name)
         sections += [
             f"## client.{name}",
             signature(method, f"client.{name}"),
             prose(method.__doc__),
+            *facts,
+            f"```python\n{examples.pop(f'client.{name}')}```",
         ]
-        sections.append(f"```python\n{examples.pop(f'client.{name}')}```")
     for name in OPTIONS:
         kind = getattr(flowmaestro, name)
         sections += [f"## {name}", signature(kind, name), prose(kind.__doc__)]
@@ -209,7 +223,7 @@ def types() -> Iterator[str]:
                 yield fields(kind)
             yield from members(kind)
         else:
-            yield f"{shown(kind, name)}."
+            yield details(kind) or f"`{plain(kind, name)}`."
 
 
 def members(kind: Any) -> Iterator[str]:
@@ -254,31 +268,54 @@ def returns(build: Any, entry: Any) -> str:
     """What a sync client returns, field by field."""
     given = outcomes(build)[0]
     if isinstance(entry, iterating_endpoint):
-        item = get_args(given)[0] if get_args(given) else given
+        bases = (given, *getattr(given, "__orig_bases__", ()))
+        item = next(get_args(base)[0] for base in bases if get_args(base))
         handle = get_origin(given) or given
         what = shown(handle) if handle in TYPES.values() else "an iterator"
-        of = "" if item is given else f" of {shown(item)}"
-        return f"{what}{of}. On an async client, use `async for`.{details(item)}"
-    data = get_args(given)[0] if get_origin(given) is flowmaestro.types.Reply else given
-    if data is given:
-        return f"{shown(given)}.{details(given)}"
-    item = get_args(data)[0] if get_origin(data) is list else data
-    where = 'a list of rows in `["data"]`' if item is not data else '`["data"]`'
-    return f"[`Reply`](types.md#reply) with {where}: {shown(item)}.{details(item)}"
+        where = f"{what} of {shown(item)}. On an async client, use `async for`."
+    elif get_origin(given) is flowmaestro.types.Reply:
+        item = get_args(given)[0]
+        where = f'[`Reply`](types.md#reply) with `["data"]`: {shown(item)}.'
+        if get_origin(item) is list:
+            item = get_args(item)[0]
+            page = '`["pagination"]`: [`PaginationInfo`](types.md#paginationinfo)'
+            where = f"{where[:-1]}, and {page}. Each row:"
+    else:
+        item, where = given, f"{shown(given)}."
+    return f"{where}\n\n{details(item)}"
 
 
-def details(item: Any) -> str:
-    """The table of a dict's fields, where it has one."""
-    return f"\n\n{fields(item)}" if hasattr(item, "__total__") else ""
+def details(kind: Any) -> str:
+    """The fields of a type; of a union, those of its members."""
+    if get_origin(kind) is not Union:
+        if hasattr(kind, "__total__") or hasattr(kind, "_fields"):
+            return fields(kind)
+        is_ours = inspect.isclass(kind) and get_origin(kind) is None
+        return "\n\n".join([prose(kind.__doc__), *members(kind)]) if is_ours else ""
+    kinds = get_args(kind)
+    if len({frozenset(get_type_hints(it)) for it in kinds}) == 1:
+        return f"One of {', '.join(map(shown, kinds))}:\n\n{fields(*kinds)}"
+    rows = []
+    for it in kinds:
+        hints = get_type_hints(it)
+        name = shown(hints.pop("type"))
+        always = ", ".join(f"`{key}`" for key in hints if key in it.__required_keys__)
+        maybe = ", ".join(f"`{key}`" for key in hints if key in it.__optional_keys__)
+        rows.append((f"[{name}](types.md#{anchor(it.__name__)})", always, maybe))
+    return table(("`type`", "other keys", "may be absent"), rows)
 
 
-def fields(kind: Any) -> str:
-    """The keys of a `TypedDict`, or the fields of a named tuple."""
-    hints = get_type_hints(kind)
-    optional = getattr(kind, "__optional_keys__", ())
+def fields(*kinds: Any) -> str:
+    """The keys of one or more `TypedDict`s, or the fields of a named tuple."""
+    hints = [get_type_hints(kind) for kind in kinds]
+    optional = getattr(kinds[0], "__optional_keys__", ())
     rows = [
-        (f"`{name}`", shown(hint) + (", may be absent" if name in optional else ""))
-        for name, hint in hints.items()
+        (
+            f"`{name}`",
+            shown(Union[tuple(each[name] for each in hints)])
+            + (", may be absent" if name in optional else ""),
+        )
+        for name in hints[0]
     ]
     return table(("key", "value"), rows)
 
@@ -336,18 +373,11 @@ def linked(text: str) -> str:
     return re.sub(r"(?<!\[)`(\w+)`", link, text)
 
 
-def shown(hint: Any, alias: str = "") -> str:
-    """A type as Markdown, public ones with a link to their description."""
-    text = plain(hint, alias)
+def shown(hint: Any) -> str:
+    """A type as Markdown, a public one with a link to its description."""
+    text = plain(hint)
     links = [name for name in TYPES if re.search(rf"\b{name}\b", text)]
-    if len(links) == 1:
-        return f"[`{text}`](types.md#{anchor(links[0])})"
-    return f"`{text}`" if not links or alias == "" else listing(hint)
-
-
-def listing(union: Any) -> str:
-    """The members of a union of public types."""
-    return ", ".join(shown(member) for member in get_args(union))
+    return f"[`{text}`](types.md#{anchor(links[0])})" if len(links) == 1 else f"`{text}`"
 
 
 def plain(hint: Any, alias: str = "") -> str:
@@ -363,7 +393,7 @@ def plain(hint: Any, alias: str = "") -> str:
             return whole if whole == "Any" else f"{whole} or None"
         return " or ".join(map(plain, rest))
     if str(origin) == "typing.Literal":
-        return " | ".join(map(repr, args))
+        return " or ".join(map(repr, args))
     if hint is type(None):
         return "None"
     name = getattr(origin or hint, "__name__", None) or str(hint).replace("typing.", "")
@@ -382,12 +412,10 @@ def flat(docstring: Any) -> str:
     return linked(" ".join(docstring.split()))
 
 
-def table(headings: Tuple[str, str], rows: Any) -> str:
-    """A table of two columns."""
-    lines: List[Tuple[str, str]] = [headings, ("---", "---"), *rows]
-    return "\n".join(
-        f"| {first} | {second.replace('|', chr(92) + '|')} |" for first, second in lines
-    )
+def table(headings: Tuple[str, ...], rows: Any) -> str:
+    """A table."""
+    lines: List[Tuple[str, ...]] = [headings, ("---",) * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(it.replace('|', BAR) for it in line)} |" for line in lines)
 
 
 def anchor(title: str) -> str:

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Dict
 
+from markdown_it import MarkdownIt
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 ELSEWHERE = {
@@ -23,8 +25,9 @@ ELSEWHERE = {
     "transports/README.md": "transports.md",
 }
 """Pages outside `docs/`, and their places on the site."""
-_LINK = re.compile(r"(?<=\]\()(?P<target>[^)#:]+)(?=[)#])")
-_BLOCK = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(
+    r"""(?P<before>\]\(|^\[[^\]]+\]:\s*|\s(?:href|src)=")(?P<target>[^)#:\s"]+)(?=[)#\s"])"""
+)
 
 
 def gather(target: Path) -> None:
@@ -40,19 +43,29 @@ def gather(target: Path) -> None:
 
 
 def moved(page: Path, place: Path, places: Dict[Path, Path], target: Path) -> str:
-    """A page's text, with links that lead on from its new place."""
+    """A page's text, with links that lead on from its new place.
+
+    Ends the program, naming page and line, for a link to what is not there.
+    """
+    lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
+    blocks = (it for it in MarkdownIt().parse("".join(lines)) if it.type in ("fence", "code_block"))
+    code = {number for block in blocks for number in range(*(block.map or ()))}
 
     def lead(found: re.Match[str]) -> str:
         aim = (page.parent / found["target"]).resolve()
-        if aim.suffix in (".md", ".py"):
-            there = places.get(aim) or source_page(aim, target)
-        else:
+        there = places.get(aim)
+        if there is None and aim.exists() and aim.suffix == ".py":
+            there = source_page(aim, target)
+        elif there is None and aim.exists() and DOCS in aim.parents:
             there = target / aim.relative_to(DOCS)
-        return os.path.relpath(there, place.parent)
+        elif there is None:
+            sys.exit(f"{page.relative_to(ROOT)}:{number + 1}: no {found['target']} for the site")
+        return found["before"] + os.path.relpath(there, place.parent)
 
-    parts = _BLOCK.split(page.read_text(encoding="utf-8"))
-    parts[::2] = [_LINK.sub(lead, part) for part in parts[::2]]
-    return "".join(parts)
+    for number, line in enumerate(lines):
+        if number not in code:
+            lines[number] = _LINK.sub(lead, line)
+    return "".join(lines)
 
 
 def source_page(file: Path, target: Path) -> Path:

@@ -35,12 +35,25 @@ class Agents(Resource[D]):
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[Agent]:
-        """All agents, page after page; `per_page` as in `list`."""
+        """Iterate over all agents, page after page.
+
+        Args:
+            per_page: how many to get with one request, as in `list`.
+
+        """
         return walk(_page, per_page)
 
     @endpoint
     def get(self, agent_id: str) -> Call[Reply[Agent]]:
-        """Get one agent. Raises `NotFoundError` for an unknown id."""
+        """Get one agent.
+
+        Args:
+            agent_id: the agent's id.
+
+        Raises:
+            NotFoundError: there is no such agent.
+
+        """
         where = path("/agents/{agent_id}", agent_id=agent_id)
         return Call("GET", where, shape=partial(shapes.resource, Agent))
 
@@ -55,7 +68,7 @@ class Agents(Resource[D]):
         """Begin a conversation with an agent; `data["id"]` is the thread's id.
 
         Args:
-            agent_id: which agent.
+            agent_id: the agent's id.
             metadata: your own data about the thread (the deployed server does not keep it).
             idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
                 one when left out.
@@ -74,17 +87,36 @@ class Agents(Resource[D]):
     def list_memory(
         self, agent_id: str, *, page: Optional[int] = None, per_page: Optional[int] = None
     ) -> Call[Page[Memory]]:
-        """List what an agent remembers, user by user; `page` and `per_page` as in `list`."""
+        """List what an agent remembers, user by user, one page at a time.
+
+        Args:
+            agent_id: the agent's id.
+            page: which page, from 1.
+            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+
+        """
         return _memory_page(agent_id, page, per_page)
 
     @iterating_endpoint
     def iterate_memory(self, agent_id: str, *, per_page: Optional[int] = None) -> Pages[Memory]:
-        """All that an agent remembers, page after page; arguments as in `list_memory`."""
+        """Iterate over all that an agent remembers, user by user, page after page.
+
+        Args:
+            agent_id: the agent's id.
+            per_page: how many to get with one request, as in `list`.
+
+        """
         return walk(partial(_memory_page, agent_id), per_page)
 
     @endpoint
     def get_memory(self, agent_id: str, user_id: str) -> Call[Reply[Memory]]:
-        """What an agent remembers of one user."""
+        """Get what an agent remembers of one user.
+
+        Args:
+            agent_id: the agent's id.
+            user_id: the user's id, a UUID.
+
+        """
         return Call("GET", _memory_of(agent_id, user_id), shape=_one_memory)
 
     @endpoint
@@ -99,8 +131,8 @@ class Agents(Resource[D]):
         """Set what an agent remembers of one user; what is left out stays as it is.
 
         Args:
-            agent_id: which agent.
-            user_id: which user.
+            agent_id: the agent's id.
+            user_id: the user's id, a UUID.
             working_memory: the text that the agent is given about the user.
             metadata: your own data about the user.
 
@@ -113,7 +145,13 @@ class Agents(Resource[D]):
 
     @endpoint
     def delete_memory(self, agent_id: str, user_id: str) -> Call[Reply[DeletedResource]]:
-        """Forget one user."""
+        """Delete what an agent remembers of one user.
+
+        Args:
+            agent_id: the agent's id.
+            user_id: the user's id, a UUID.
+
+        """
         return Call(
             "DELETE",
             _memory_of(agent_id, user_id),
@@ -135,7 +173,7 @@ class Agents(Resource[D]):
         """Search what an agent remembers; `data["results"]` has the best first.
 
         Args:
-            agent_id: which agent.
+            agent_id: the agent's id.
             query: what to look for.
             top_k: at most so many results.
             similarity_threshold: only results at least so similar, 0 to 1.
@@ -158,7 +196,12 @@ class Agents(Resource[D]):
 
     @endpoint
     def memory_stats(self, agent_id: str) -> Call[Reply[MemoryStats]]:
-        """Figures about an agent's memory."""
+        """Get figures about an agent's memory.
+
+        Args:
+            agent_id: the agent's id.
+
+        """
         where = _memory(agent_id) + "/stats"
         return Call("GET", where, shape=partial(shapes.resource, MemoryStats))
 

@@ -66,13 +66,19 @@ class Executions(Resource[D]):
         workflow_id: Optional[str] = None,
         status: Optional[ExecutionStatus] = None,
     ) -> Pages[Execution]:
-        """All executions, page after page; arguments as in `list`.
+        """Iterate over all executions, page after page.
 
         Pass `workflow_id` to get every row. Without it the deployed server reads the newest rows
         of all its customers and filters yours afterwards: it does not report the total or the
         last page, and rows may be missing. The iteration then continues until an empty page.
         `status` is not sent, because the server would filter after it has cut the list into
         pages. The SDK skips rows in another state.
+
+        Args:
+            per_page: how many to get with one request, as in `list`.
+            workflow_id: only those of this workflow.
+            status: only those in this state.
+
         """
         check_filter("status", status)
 
@@ -92,7 +98,12 @@ class Executions(Resource[D]):
     def get(self, execution_id: str) -> Call[Reply[Execution]]:
         """Get one execution; `outputs` and `error` are `None` until there are any.
 
-        Raises `NotFoundError` for an unknown id.
+        Args:
+            execution_id: the execution's id.
+
+        Raises:
+            NotFoundError: there is no such execution.
+
         """
         return _get(execution_id)
 
@@ -105,7 +116,15 @@ class Executions(Resource[D]):
         When the reply is lost and the retry is refused, the SDK polls the execution to find out
         whether it was cancelled.
 
-        Raises `ValidationError` if it has ended already.
+        Args:
+            execution_id: the execution's id.
+            idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
+                one when left out.
+
+        Raises:
+            ValidationError: it has ended already.
+            NotFoundError: there is no such execution.
+
         """
         return Call(
             "POST",
@@ -131,7 +150,7 @@ class Executions(Resource[D]):
         the key's rate limit is nearly spent.
 
         Args:
-            execution_id: which execution.
+            execution_id: the execution's id.
             poll_interval: longest time in seconds between two polls.
             timeout: seconds to wait in all.
             on_poll: called with the execution after each poll; on an async client it may be a
@@ -160,9 +179,9 @@ class Executions(Resource[D]):
         """Wait for many executions, and get a `RunOutcome` of each as it ends.
 
         Failed and cancelled executions come like completed ones: look at `ok`. What goes wrong
-        with one execution is the `error` of its outcome, and never ends the others. Questions go
-        out one after another, within the key's rate limit; a 429 is waited out. Nothing is asked
-        between two items unless the next one is being waited for.
+        with one execution is the `error` of its outcome, and never ends the others. The SDK polls
+        them one after another, within the key's rate limit, and waits after a 429. It polls only
+        while you wait for the next item.
 
         Args:
             execution_ids: which ones. An id that is there twice is followed once.
@@ -210,7 +229,7 @@ class Executions(Resource[D]):
         SDK polls the execution.
 
         Args:
-            execution_id: which execution.
+            execution_id: the execution's id.
             timeout: seconds that the whole iteration may take; no limit by default.
 
         Raises while iterating:

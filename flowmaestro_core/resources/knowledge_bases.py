@@ -35,12 +35,25 @@ class KnowledgeBases(Resource[D]):
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[KnowledgeBase]:
-        """All knowledge bases, page after page; `per_page` as in `list`."""
+        """Iterate over all knowledge bases, page after page.
+
+        Args:
+            per_page: how many to get with one request, as in `list`.
+
+        """
         return walk(_page, per_page)
 
     @endpoint
     def get(self, knowledge_base_id: str) -> Call[Reply[KnowledgeBase]]:
-        """Get one knowledge base. Raises `NotFoundError` for an unknown id."""
+        """Get one knowledge base.
+
+        Args:
+            knowledge_base_id: the knowledge base's id.
+
+        Raises:
+            NotFoundError: there is no such knowledge base.
+
+        """
         where = _knowledge_base(knowledge_base_id)
         return Call("GET", where, shape=partial(shapes.resource, KnowledgeBase))
 
@@ -56,7 +69,7 @@ class KnowledgeBases(Resource[D]):
         """Search a knowledge base; `data["results"]` has the best first.
 
         Args:
-            knowledge_base_id: which knowledge base.
+            knowledge_base_id: the knowledge base's id.
             query: what to look for.
             top_k: at most so many results; the server's own choice when left out.
             idempotency_key: sent as `Idempotency-Key`; a random one when left out.

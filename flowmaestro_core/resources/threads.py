@@ -33,13 +33,29 @@ class Threads(Resource[D]):
 
     @endpoint
     def get(self, thread_id: str) -> Call[Reply[Thread]]:
-        """Get one thread. Raises `NotFoundError` for an unknown id."""
+        """Get one thread.
+
+        Args:
+            thread_id: the thread's id.
+
+        Raises:
+            NotFoundError: there is no such thread.
+
+        """
         where = path("/threads/{thread_id}", thread_id=thread_id)
         return Call("GET", where, shape=partial(shapes.resource, Thread))
 
     @endpoint
     def delete(self, thread_id: str) -> Call[Reply[DeletedResource]]:
-        """Delete a thread. Raises `NotFoundError` for an unknown id."""
+        """Delete a thread.
+
+        Args:
+            thread_id: the thread's id.
+
+        Raises:
+            NotFoundError: there is no such thread.
+
+        """
         return Call(
             "DELETE",
             path("/threads/{thread_id}", thread_id=thread_id),
@@ -54,7 +70,7 @@ class Threads(Resource[D]):
         """List the messages of a thread, one page at a time.
 
         Args:
-            thread_id: which thread.
+            thread_id: the thread's id.
             page: which page, from 1.
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
@@ -65,7 +81,13 @@ class Threads(Resource[D]):
     def iterate_messages(
         self, thread_id: str, *, per_page: Optional[int] = None
     ) -> Pages[ThreadMessage]:
-        """All messages of a thread, page after page; arguments as in `list_messages`."""
+        """Iterate over all messages of a thread, page after page.
+
+        Args:
+            thread_id: the thread's id.
+            per_page: how many to get with one request, as in `list_messages`.
+
+        """
         return walk(partial(_message_page, thread_id), per_page)
 
     @endpoint
@@ -84,7 +106,7 @@ class Threads(Resource[D]):
         A message that may have been sent is not sent again.
 
         Args:
-            thread_id: which thread.
+            thread_id: the thread's id.
             content: the message.
             stream: ask the server to stream the answer on the thread's own stream, and return
                 at once; `send_message_stream` does both for you.
@@ -110,7 +132,7 @@ class Threads(Resource[D]):
         answer could be listened to. The message is never sent twice.
 
         Args:
-            thread_id: which thread.
+            thread_id: the thread's id.
             content: the message.
             idempotency_key: as in `send_message`.
 
@@ -130,11 +152,18 @@ class Threads(Resource[D]):
 
     @iterating_endpoint
     def stream(self, thread_id: str) -> Events[ThreadEvent]:
-        """The events of a thread as they come, until you leave.
+        """Iterate over the events of a thread as they come, until you leave the loop.
 
-        Older servers have this route; others answer `NotFoundError`. A thread has no end, so a
-        stream that the server ends is opened again, and raises `StreamError` when nothing comes
-        of that.
+        A thread has no end: the SDK reconnects a stream that the server ends.
+
+        Args:
+            thread_id: the thread's id.
+
+        Raises while iterating:
+            NotFoundError: there is no such thread, or the server does not have this route, like
+                the deployed one.
+            StreamError: the stream was lost and could not be resumed.
+
         """
         return Events(_events(thread_id))
 

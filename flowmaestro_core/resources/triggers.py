@@ -44,7 +44,13 @@ class Triggers(Resource[D]):
     def iterate(
         self, *, workflow_id: Optional[str] = None, per_page: Optional[int] = None
     ) -> Pages[Trigger]:
-        """All triggers, page after page; arguments as in `list`."""
+        """Iterate over all triggers, page after page.
+
+        Args:
+            workflow_id: only those of this workflow.
+            per_page: how many to get with one request, as in `list`.
+
+        """
         return walk(partial(_page, workflow_id=workflow_id), per_page)
 
     @endpoint
@@ -61,7 +67,7 @@ class Triggers(Resource[D]):
         nothing was started.
 
         Args:
-            trigger_id: which trigger.
+            trigger_id: the trigger's id.
             inputs: inputs by name; values that JSON can express.
             idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
                 one when left out.

@@ -45,12 +45,25 @@ class Webhooks(Resource[D]):
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[Webhook]:
-        """All webhooks, page after page; `per_page` as in `list`."""
+        """Iterate over all webhooks, page after page.
+
+        Args:
+            per_page: how many to get with one request, as in `list`.
+
+        """
         return walk(_page, per_page)
 
     @endpoint
     def get(self, webhook_id: str) -> Call[Reply[Webhook]]:
-        """Get one webhook. Raises `NotFoundError` for an unknown id."""
+        """Get one webhook.
+
+        Args:
+            webhook_id: the webhook's id.
+
+        Raises:
+            NotFoundError: there is no such webhook.
+
+        """
         return Call("GET", _webhook(webhook_id), shape=_one_webhook)
 
     @endpoint
@@ -102,7 +115,17 @@ class Webhooks(Resource[D]):
         headers: Optional[Mapping[str, str]] = None,
         is_active: Optional[bool] = None,
     ) -> Call[Reply[Webhook]]:
-        """Change a webhook; what is left out stays as it is. Arguments as in `create`."""
+        """Change a webhook; what is left out stays as it is.
+
+        Args:
+            webhook_id: the webhook's id.
+            name: what to call the webhook.
+            url: where to deliver.
+            events: which events, such as `["execution.completed"]`.
+            headers: custom header fields for every delivery.
+            is_active: whether to deliver at all.
+
+        """
         body = json_body(
             name=optional_text("name", name),
             url=optional_text("url", url),
@@ -120,7 +143,15 @@ class Webhooks(Resource[D]):
 
     @endpoint
     def delete(self, webhook_id: str) -> Call[Reply[DeletedResource]]:
-        """Delete a webhook. Raises `NotFoundError` for an unknown id."""
+        """Delete a webhook.
+
+        Args:
+            webhook_id: the webhook's id.
+
+        Raises:
+            NotFoundError: there is no such webhook.
+
+        """
         return Call(
             "DELETE",
             _webhook(webhook_id),
@@ -136,6 +167,12 @@ class Webhooks(Resource[D]):
 
         Each call delivers once, so it is tried again only while it is certain that nothing
         was delivered.
+
+        Args:
+            webhook_id: the webhook's id.
+            idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
+                one when left out.
+
         """
         return Call(
             "POST",
@@ -149,14 +186,27 @@ class Webhooks(Resource[D]):
     def list_deliveries(
         self, webhook_id: str, *, page: Optional[int] = None, per_page: Optional[int] = None
     ) -> Call[Page[WebhookDelivery]]:
-        """List the deliveries to a webhook; `page` and `per_page` as in `list`."""
+        """List the deliveries to a webhook, one page at a time.
+
+        Args:
+            webhook_id: the webhook's id.
+            page: which page, from 1.
+            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+
+        """
         return _delivery_page(webhook_id, page, per_page)
 
     @iterating_endpoint
     def iterate_deliveries(
         self, webhook_id: str, *, per_page: Optional[int] = None
     ) -> Pages[WebhookDelivery]:
-        """All deliveries to a webhook, page after page; arguments as in `list_deliveries`."""
+        """Iterate over all deliveries to a webhook, page after page.
+
+        Args:
+            webhook_id: the webhook's id.
+            per_page: how many to get with one request, as in `list_deliveries`.
+
+        """
         return walk(partial(_delivery_page, webhook_id), per_page)
 
 

@@ -60,14 +60,24 @@ class Workflows(Resource[D]):
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[Workflow]:
-        """All workflows, page after page; `per_page` as in `list`."""
+        """Iterate over all workflows, page after page.
+
+        Args:
+            per_page: how many to get with one request, as in `list`.
+
+        """
         return walk(partial(page_of, "/workflows", shape=_workflow_list), per_page)
 
     @endpoint
     def get(self, workflow_id: str) -> Call[Reply[Workflow]]:
         """Get one workflow. `input_schema` describes its inputs as a JSON Schema object.
 
-        Raises `NotFoundError` for an unknown id.
+        Args:
+            workflow_id: the workflow's id.
+
+        Raises:
+            NotFoundError: there is no such workflow.
+
         """
         where = path("/workflows/{workflow_id}", workflow_id=workflow_id)
         return Call("GET", where, shape=shapes.workflow)
@@ -86,7 +96,7 @@ class Workflows(Resource[D]):
         started.
 
         Args:
-            workflow_id: which workflow.
+            workflow_id: the workflow's id.
             inputs: its inputs by name; values that JSON can express.
             idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
                 one when left out.
@@ -116,7 +126,7 @@ class Workflows(Resource[D]):
         in time.
 
         Args:
-            workflow_id: which workflow.
+            workflow_id: the workflow's id.
             inputs: as in `execute`.
             on_event: called with each event as it comes; on an async client it may be a
                 coroutine function.
@@ -173,7 +183,7 @@ class Workflows(Resource[D]):
         `docs/batches.md`.
 
         Args:
-            workflow_id: which workflow.
+            workflow_id: the workflow's id.
             inputs: the inputs of each run, as in `execute`. It is read only as far as there is
                 room (with a journal a few rows further), so an endless iterator will do.
             concurrency: how many executions may be in flight before another one is started.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import contextlib
 import functools
@@ -14,10 +15,13 @@ import subprocess
 import sys
 import types
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import Optional
 from unittest import mock
 
 import pytest
+from markdown_it import MarkdownIt
 
 import flowmaestro
 import flowmaestro_transports
@@ -25,20 +29,16 @@ from flowmaestro import errors, resources, testing, webhooks
 from flowmaestro import types as flowmaestro_types
 from flowmaestro.testing import FakeFlowMaestro, conformance
 from flowmaestro.testing import running_server as serving
-from flowmaestro_core import machine
-from flowmaestro_transports import causes
 
 PUBLIC = [
     *(flowmaestro, errors, resources, flowmaestro_types, webhooks),
     *(testing, conformance, flowmaestro_transports),
 ]
-HOMES = [*PUBLIC, builtins, causes, machine]
-"""Where the names that pages show are."""
 ROOT = Path(__file__).parents[2]
 CONTRACT = ROOT / "docs" / "python-sdk.md"  # tests/contract runs that one
 PAGES = [
     *sorted(ROOT.glob("*.md")),
-    *sorted(page for page in (ROOT / "docs").glob("**/*.md") if page != CONTRACT),
+    *sorted((ROOT / "docs").glob("**/*.md")),
     ROOT / "transports" / "README.md",
     ROOT / "examples" / "README.md",
 ]
@@ -71,17 +71,32 @@ OTHER_COMMANDS = {
     ".venv/bin/ruff format",
     ".venv/bin/lint-imports",
 }
-NOT_RUN = {"text", "mermaid", "py"}
-"""`py` is a signature."""
+NOT_RUN = {"text", "mermaid"}
+GENERATED = {*(ROOT / "docs" / "reference").glob("*.md"), ROOT / "docs" / "notebook.md"}
+"""Their blocks of `py` are signatures, or the cells of a notebook that is run elsewhere."""
 RECEIVER = re.compile("from (?:fastapi|flask|django.http|aiohttp) import ")
 """How a receiver of webhooks begins: `tests/examples/test_receivers.py` runs these."""
 OUTPUT = "output"
 """What a block of Python prints, in the block that follows it; `...` stands for any lines."""
 
-_BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-_SHOWN = re.compile(r"^ *print\(.*\)  # (?P<output>.*)$", re.MULTILINE)
 _FILE = re.compile(r"# (\w+)\.py\n")
-_LINK = re.compile(r"\]\((?P<target>[^)]+)\)")
+_HTML_LINK = re.compile(r"""\s(?:href|src)=["']?([^"'\s>]+)""")
+_UNDEFINED_LINK = re.compile(r"\]\[|^\[[^\]]+\]:")
+MARKDOWN = MarkdownIt("commonmark").enable("table")
+
+
+@functools.cache
+def tokens_of(page):
+    return MARKDOWN.parse(page.read_text(encoding="utf-8"))
+
+
+def inlines_of(tokens):
+    """The tokens within paragraphs, headings and cells, and the line of each."""
+    for token in tokens:
+        line = token.map[0] + 1 if token.map else 0
+        for child in token.children or ([token] if token.type == "html_block" else []):
+            yield line, child
+            line += child.type in ("softbreak", "hardbreak")
 
 
 @dataclass(frozen=True)
@@ -90,6 +105,8 @@ class Block:
     line: int
     info: str
     text: str
+    output: Optional[str] = None
+    """What the block behind it says that it prints."""
 
     @property
     def file(self):
@@ -102,36 +119,58 @@ class Block:
 
 
 def blocks_of(page):
-    text = page.read_text(encoding="utf-8")
-    for found in _BLOCK.finditer(text):
-        yield Block(
-            page, text.count("\n", 0, found.start("text")) + 1, found["info"], found["text"]
-        )
+    tokens = tokens_of(page)
+    for token, behind in zip_longest(tokens, tokens[1:]):
+        if token.type in ("fence", "code_block"):
+            output = behind.content if behind and behind.info == OUTPUT else None
+            yield Block(page, token.map[0] + 2, token.info, token.content, output)
 
 
-BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+BLOCKS = [block for page in PAGES if page != CONTRACT for block in blocks_of(page)]
 PYTHON = [block for block in BLOCKS if block.info == "python" and not RECEIVER.match(block.text)]
 SHELL = [block for block in BLOCKS if block.info == "sh"]
 
 
 def run(block, namespace):
-    """Execute a block, then the tests that it defines; what it printed."""
-    printed = io.StringIO()
-    code = compile("\n" * (block.line - 1) + block.text, str(block.page), "exec")
-    with contextlib.redirect_stdout(printed):
+    """Execute a block and the tests that it defines, and compare what it prints with the page."""
+    printed = {}
+
+    def record(*values, **options):
+        frame = sys._getframe(1)
+        while frame and frame.f_code.co_filename != str(block.page):
+            frame = frame.f_back
+        text = io.StringIO()
+        print(*values, **{"file": text, **options})
+        line = frame.f_lineno - block.line + 1 if frame else 0
+        printed[line] = printed.get(line, "") + text.getvalue()
+        sys.stdout.write(text.getvalue())
+
+    tree = ast.parse(block.text)
+    code = compile(ast.increment_lineno(tree, block.line - 1), str(block.page), "exec")
+    namespace["print"] = record
+    with contextlib.redirect_stdout(io.StringIO()) as everything:
         exec(code, namespace)
         for name, test in list(namespace.items()):
             if name.startswith("test_") and not inspect.signature(test).parameters:
                 test()
-    return printed.getvalue()
-
-
-def outputs_of(block):
-    """The lines that a block says it prints, be it in the block behind it."""
-    yield from (found["output"] for found in _SHOWN.finditer(block.text))
-    behind = BLOCKS[BLOCKS.index(block) + 1 :][:1]
-    if behind and behind[0].info == OUTPUT:
-        yield from behind[0].text.splitlines()
+    if block.output is not None:
+        lines = block.output.splitlines(keepends=True)
+        shown = "".join(r"(?:.*\n)*?" if it == "...\n" else re.escape(it) for it in lines)
+        assert re.fullmatch(shown, everything.getvalue()), f"{block} prints {everything.getvalue()}"
+        return
+    lines = block.text.splitlines()
+    for node in ast.walk(ast.parse(block.text)):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "print"
+        ):
+            came = "".join(
+                printed.get(line, "") for line in range(node.lineno, node.end_lineno + 1)
+            )
+            shown = lines[node.end_lineno - 1].partition(")  # ")[2]
+            last = came.rstrip("\n").rpartition("\n")[2]
+            assert last == shown, f"{block.page}:{block.line + node.lineno - 1} prints {came!r}"
 
 
 @pytest.mark.parametrize("block", [it for it in PYTHON if it.page != PROJECT], ids=str)
@@ -141,15 +180,25 @@ def test_python_blocks_run_and_print_what_they_say(block, flowmaestro_client, mo
         if block.page in OVER_SOCKETS:
             url = stack.enter_context(serving(FakeFlowMaestro()))
             monkeypatch.setenv("FLOWMAESTRO_BASE_URL", url)
-        printed = run(block, {"client": flowmaestro_client, "__name__": "documentation"})
-    assert_printed(printed, outputs_of(block))
+        run(block, {"client": flowmaestro_client, "__name__": "documentation"})
 
 
-def assert_printed(printed, lines):
-    """All of `lines` were printed, in this order."""
-    came = iter(printed.splitlines())
-    for line in lines:
-        assert line == "..." or line in came, f"{line!r} is not in what came: {printed}"
+@pytest.mark.parametrize(
+    ("text", "output"),
+    [
+        ("print(1)\n", None),
+        ("print(1)  # 2\n", None),
+        ("print(1)  # 1\nprint(2)\n", None),
+        ("for i in range(2):\n    print(i)  # 0\n", None),
+        ("if False:\n    print(1)  # 1\n", None),
+        ("print(1)\nprint(2)\n", "1\n"),
+        ("print(1)\nprint(2)\n", "2\n1\n"),
+        ("print(1)\nprint(2)\n", "1\n...\n3\n"),
+    ],
+)
+def test_a_block_that_prints_something_else_is_noticed(text, output):
+    with pytest.raises(AssertionError, match=r"README.md:\d+ prints"):
+        run(Block(ROOT / "README.md", 1, "python", text, output), {})
 
 
 @pytest.mark.parametrize("block", [it for it in PYTHON if it.page == PROJECT], ids=str)
@@ -159,7 +208,7 @@ def test_blocks_of_a_project_run_and_print_what_they_say(block, monkeypatch):
             module = types.ModuleType(file.file)
             exec(file.text, vars(module))
             monkeypatch.setitem(sys.modules, file.file, module)
-    assert_printed(run(block, {"__name__": "documentation"}), outputs_of(block))
+    run(block, {"__name__": "documentation"})
 
 
 @pytest.mark.parametrize("configured", [False, True])
@@ -183,9 +232,32 @@ def test_shell_blocks_hold_known_commands(block):
     assert set(block.text.splitlines()) <= {DEMO, CHECK, *OTHER_COMMANDS}
 
 
+def escaping(blocks):
+    """Blocks that nothing runs and that are not known to be for reading only."""
+    for block in blocks:
+        known = {"python", "sh", OUTPUT, *NOT_RUN} | ({"py"} if block.page in GENERATED else set())
+        if block.info not in known:
+            yield str(block)
+
+
 def test_no_block_escapes():
-    known = {"python", "sh", OUTPUT, *NOT_RUN}
-    assert [str(block) for block in BLOCKS if block.info not in known] == []
+    assert list(escaping(BLOCKS)) == []
+
+
+def test_blocks_in_lists_with_tildes_and_without_a_fence_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text(
+        "* one\n\n  ```python\n  1\n  ```\n\n~~~python\n2\n~~~\n\n```py\n3\n```\n\n    4\n"
+    )
+    blocks = list(blocks_of(page))
+    assert [(it.line, it.info, it.text) for it in blocks] == [
+        (4, "python", "1\n"),
+        (8, "python", "2\n"),
+        (12, "py", "3\n"),
+        (16, "", "4\n"),
+    ]
+    assert list(escaping(blocks)) == ["page.md:12", "page.md:16"]
 
 
 def test_the_readme_shows_the_two_commands():
@@ -200,22 +272,59 @@ def test_continuous_integration_runs_the_command_for_the_tests_and_nothing_else(
     assert commands == ["set -eu", 'cd "$(dirname "$0")/.."', CHECK]
 
 
-@pytest.mark.parametrize("page", [*PAGES, CONTRACT], ids=lambda page: str(page.relative_to(ROOT)))
+def links_of(page):
+    """Where a page links to, in Markdown or HTML, and the line; `None` for what is not defined."""
+    for line, token in inlines_of(tokens_of(page)):
+        if token.type.startswith("html"):
+            yield from ((line, target) for target in _HTML_LINK.findall(token.content))
+        elif token.type == "text" and _UNDEFINED_LINK.search(token.content):
+            yield line, None
+        target = token.attrGet("href") or token.attrGet("src")
+        if target:
+            yield line, target
+
+
+def lost_links(page):
+    """The links within the project that lead nowhere, by page and line."""
+    for line, link in links_of(page):
+        target, _, fragment = (link or "undefined").partition("#")
+        if not target.startswith(("http:", "https:", "data:")):
+            aim = (page.parent / target).resolve() if target else page
+            if not aim.exists() or (fragment and fragment not in headings_of(aim)):
+                yield f"{page.relative_to(ROOT)}:{line}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_within_the_project_lead_somewhere(page):
-    text = _BLOCK.sub("", page.read_text(encoding="utf-8"))
-    for found in _LINK.finditer(text):
-        target, _, fragment = found["target"].partition("#")
-        if target.startswith(("http:", "https:")):
-            continue
-        destination = (page.parent / target).resolve() if target else page
-        assert destination.exists(), found["target"]
-        if fragment:
-            assert fragment in headings_of(destination), found["target"]
+    assert list(lost_links(page)) == []
 
 
+def test_a_lost_link_is_reported_with_page_and_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Top\n\n```python\n# Code\n```\n\n[a](#top) [b](#code)\n[c](none.md)\n\n[d][x] [e][y]\n\n"
+        '<img src="none.svg">\n\n* <a href="#lost">f</a>\n\n[x]: none.md#top\n'
+    )
+    assert [lost.partition("page.md:")[2] for lost in lost_links(page)] == [
+        "7: #code",
+        "8: none.md",
+        "10: none.md#top",
+        "10: None",
+        "12: none.svg",
+        "14: #lost",
+    ]
+
+
+@functools.cache
 def headings_of(page):
     """The anchors that a page's headings have where it is shown."""
-    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    tokens = tokens_of(page)
+    titles = (
+        "".join(part.content for part in inline.children)
+        for heading, inline in zip(tokens, tokens[1:])
+        if heading.type == "heading_open"
+    )
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
@@ -229,11 +338,30 @@ def script(name):
     return module
 
 
-NAMED = re.compile(
-    r"`(?:await )?(?:client\.)?(?P<name>[\w.]+)(?=[`(])|^::: (?P<shown>[\w.]+)", re.MULTILINE
-)
-"""What a page names: code that begins with a dotted name, or what mkdocstrings shows."""
 PACKAGES = {"flowmaestro", "flowmaestro_core", "flowmaestro_transports"}
+FOREIGN = {"AbortController", "ClientSession"}
+
+
+def names_in(code):
+    """What can be told to be a name: a dotted one, one in camel case, a call and its keywords."""
+    found = re.match(r"(?:await )?([\w.]+)(\(|$)", code)
+    if found and ("." in found[1] or found[2] or re.match(r"[A-Z][a-z]+[A-Z]", found[1])):
+        yield found[1]
+    if re.match(r"[\w.]+[(=]", code):
+        yield from re.findall(r"\b([a-z_]+)=", code)
+
+
+@functools.cache
+def vocabulary():
+    """The names of our classes, functions, parameters and attributes, and Python's own."""
+    folders = [
+        ROOT / name for name in ("flowmaestro_core", "transports", "flowmaestro", "examples")
+    ]
+    source = "\n".join(
+        file.read_text(encoding="utf-8") for folder in folders for file in folder.rglob("*.py")
+    )
+    found = re.findall(r"\b(?:class|def) (\w+)|\b(\w+)(?=: |=| = )", source)
+    return {*dir(builtins), *FOREIGN, *(name for pair in found for name in pair)}
 
 
 def has(owner, name):
@@ -246,29 +374,35 @@ def has(owner, name):
 
 
 def exists(name, parts):
-    """Whether a name of ours is there; a name that is not ours counts as there."""
+    """Whether a name of ours is there; a dotted name that is not ours counts as there."""
     root, _, rest = name.partition(".")
-    if rest in {"", "md", "py"}:
-        ours = re.fullmatch(r"[A-Z]\w+(Error|Transport)", root)
-        return not ours or any(hasattr(home, root) for home in HOMES)
+    if not rest:
+        return root in vocabulary()
+    if rest in ("md", "py"):
+        return True
     if root in PACKAGES:
         try:
             return pkgutil.resolve_name(name) is not None
         except (AttributeError, ImportError):
             return False
+    if root == "client":
+        root, _, rest = rest.partition(".")
+        if root not in parts:
+            return hasattr(flowmaestro.FlowMaestroClient, root)
     owners = [parts[root]] if root in parts else []
     owners += [webhooks] if root == "webhooks" else []
     owners += [FakeFlowMaestro()] if root == "fake" else []
-    return not owners or any(has(owner, rest) for owner in owners)
+    return not (owners and rest) or any(has(owner, rest) for owner in owners)
 
 
-def missing_names(page, text):
+def missing_names(page, tokens):
     """What a page names that a client, a package or the fake does not have, by page and line."""
     parts = script("reference").resources()
-    for found in NAMED.finditer(text):
-        name = found["name"] or found["shown"]
-        if not exists(name, parts):
-            yield f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, found.start()) + 1}: {name}"
+    for line, token in inlines_of(tokens):
+        shown = re.findall(r"^::: ([\w.]+)", token.content)
+        for name in names_in(token.content) if token.type == "code_inline" else shown:
+            if not exists(name, parts):
+                yield f"{page.relative_to(ROOT)}:{line}: {name}"
 
 
 class TestReference:
@@ -296,19 +430,43 @@ class TestReference:
         assert public - described == set()
         assert methods - described == set()
 
+    def test_each_method_has_its_parameters_its_fields_and_its_retries(self):
+        text = "\n".join(script("reference").pages().values())
+        sections = re.findall(
+            r"^## ((?:\w+|client)\.\w+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL
+        )
+        assert len(sections) > 45
+        for name, section in sections:
+            signature, _, rest = section.partition("\n)\n```\n")
+            parameters = set(re.findall(r"^    (\w+):", signature, re.MULTILINE)) if rest else set()
+            described = re.findall(r"^\* (`.*?): ", rest.partition("**Returns**")[0], re.MULTILINE)
+            assert parameters <= set(re.findall(r"\w+", " ".join(described))), name
+            returned = section.partition("**Returns**")[2].partition("Request: ")
+            assert "\n| " in returned[0] or name.startswith("client."), name
+            assert "Retried: " in returned[2], name
+
     @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
     def test_a_page_names_only_what_exists(self, page):
-        text = _BLOCK.sub(
-            lambda found: "\n" * found[0].count("\n"), page.read_text(encoding="utf-8")
-        )
-        assert list(missing_names(page, text)) == []
+        assert list(missing_names(page, tokens_of(page))) == []
 
     def test_a_name_that_does_not_exist_is_reported_with_page_and_line(self):
-        page = ROOT / "README.md"
-        text = "Call `client.workflows.start(...)`,\n`workflows.run`, or\ncatch `LostError`."
-        assert list(missing_names(page, text)) == [
-            "README.md:1: workflows.start",
-            "README.md:3: LostError",
+        text = (
+            "Call `client.workflows.start(...)`,\n`workflows.begin`, or\ncatch `GoneError`.\n\n"
+            "* `client.clone`\n* `clone(timeout=1)`, `run(patience_of=2)`, `flowmaestro.lost`\n\n"
+            "| `LostThing` | `close()` `RunOutcome` `client.agents` `journal=` |\n|---|---|\n\n"
+            "::: flowmaestro.nothing\n"
+        )
+        missing = list(missing_names(ROOT / "README.md", MARKDOWN.parse(text)))
+        assert [it.partition("README.md:")[2] for it in missing] == [
+            "1: client.workflows.start",
+            "2: workflows.begin",
+            "3: GoneError",
+            "5: client.clone",
+            "6: clone",
+            "6: patience_of",
+            "6: flowmaestro.lost",
+            "8: LostThing",
+            "11: flowmaestro.nothing",
         ]
 
 
@@ -321,6 +479,36 @@ def test_the_site_leads_to_every_page():
     pages |= {place for here, place in script("site").ELSEWHERE.items() if here != "README.md"}
     named = set(re.findall(r'"([\w/-]+\.md)"', navigation))
     assert named == pages
+
+
+class TestSite:
+    @pytest.fixture
+    def move(self, tmp_path, monkeypatch):
+        """What becomes of a text as a page of the site, beside a source file and a picture."""
+        site, docs = script("site"), tmp_path / "docs"
+        monkeypatch.setattr(site, "ROOT", tmp_path)
+        monkeypatch.setattr(site, "DOCS", docs)
+        docs.mkdir()
+        (tmp_path / "code.py").write_text("1\n")
+        (docs / "picture.svg").touch()
+
+        def moved(text):
+            page, target = tmp_path / "page.md", tmp_path / "site"
+            page.write_text(text)
+            return site.moved(page, target / "page.md", {}, target)
+
+        return moved
+
+    def test_every_kind_of_link_leads_on(self, move):
+        text = (
+            'See [a](code.py), <img src="docs/picture.svg">.\n\n~~~\n[b](c)\n~~~\n\n[d]: code.py\n'
+        )
+        moved = move(text)
+        assert moved == text.replace("code.py", "source/code.md").replace("docs/", "")
+
+    def test_a_lost_link_is_reported_with_page_and_line(self, move):
+        with pytest.raises(SystemExit, match=r"^page.md:2: no lost.md for the site$"):
+            move("One\n[two](lost.md)\n")
 
 
 class TestDiagrams:
