@@ -80,19 +80,7 @@ class Executions(Resource[D]):
             status: only those in this state.
 
         """
-        check_filter("status", status)
-
-        def in_that_status(execution: Any) -> bool:
-            return object_or_empty(execution).get("status") == status
-
-        build = partial(
-            page_of,
-            "/executions",
-            shape=_execution_list,
-            keep=None if status is None else in_that_status,
-            workflow_id=workflow_id,
-        )
-        return walk(build, per_page, partial(PageCursor, until_empty=workflow_id is None))
+        return _walk(per_page, workflow_id, status)
 
     @endpoint
     def get(self, execution_id: str) -> Call[Reply[Execution]]:
@@ -295,6 +283,24 @@ def _page(
         workflow_id=workflow_id,
         status=status,
     )
+
+
+def _walk(
+    per_page: Optional[int], workflow_id: Optional[str], status: Optional[str]
+) -> Pages[Execution]:
+    check_filter("status", status)
+
+    def in_that_status(execution: Any) -> bool:
+        return object_or_empty(execution).get("status") == status
+
+    build = partial(
+        page_of,
+        "/executions",
+        shape=_execution_list,
+        keep=None if status is None else in_that_status,
+        workflow_id=workflow_id,
+    )
+    return walk(build, per_page, partial(PageCursor, until_empty=workflow_id is None))
 
 
 def _execution_list(body: Dict[str, Any]) -> None:
