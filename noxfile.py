@@ -249,7 +249,8 @@ def build_site(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """The site, in `build/site`: what a page shows is run, every link and name is checked."""
     session.install("--editable", ".[test,docs]")
-    session.run("pytest", "tests/house/test_docs.py", "--numprocesses=2")
+    pages = ("tests/house/test_docs.py", "tests/house/test_pages.py")
+    session.run("pytest", *pages, "--numprocesses=2")
     session.run("python", "docs/notebook.py", "--check")
     build_site(session)
 
