@@ -9,7 +9,6 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("flowmaestro_core", "transports/flowmaestro_transports", "flowmaestro")
 LIMIT = 200
 LARGER = {
-    "Deployed",
     "Documented",
     "FakeFlowMaestro",
     "Journal",
