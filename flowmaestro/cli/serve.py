@@ -20,6 +20,7 @@ from flowmaestro.testing import serve as serve_fake
 from flowmaestro.testing.model.seeds import DOCUMENTED_KEYS, TEST_KEY
 from flowmaestro.testing.server.inspector import Inspector
 from flowmaestro.testing.server.seed_file import SeedFile
+from flowmaestro.testing.server.serve import is_loopback
 from flowmaestro_core.arguments import check_token
 
 _ADVICE = {
@@ -46,9 +47,9 @@ def serve_command(options: argparse.Namespace) -> None:
     key = fake.add_key(options.api_key or f"fm_live_{secrets.token_hex(20)}")
     said = console(sys.stderr)
     inspector = Inspector(fake, log=said.copyable)
-    seeds = None if options.seed is None else SeedFile(options.seed, fake, inspector.troubled)
-    if seeds is not None and not seeds.load():
-        raise CommandFailed(inspector.trouble, USAGE)
+    seeds = None if options.seed is None else SeedFile(options.seed, fake)
+    if seeds is not None and (trouble := seeds.load()):
+        raise CommandFailed(trouble, USAGE)
     where = f"{options.host} port {options.port}"
     listen = partial(
         serve_fake,
@@ -62,13 +63,13 @@ def serve_command(options: argparse.Namespace) -> None:
     async def serve() -> Optional[OSError]:
         async with anyio.create_task_group() as tasks:
             if seeds is not None and options.reload:
-                tasks.start_soon(seeds.watch)
+                tasks.start_soon(seeds.watch, inspector.troubled)
             try:
                 url = await tasks.start(listen)
             except OSError as error:
                 tasks.cancel_scope.cancel()
                 return error
-            _announce(url, f"{options.shapes} shapes, {options.events} events", key)
+            _announce(url, options, key)
         return None
 
     try:
@@ -81,13 +82,14 @@ def serve_command(options: argparse.Namespace) -> None:
         raise CommandFailed(f"cannot listen on {where}: {reason}; {advice}") from error
 
 
-def _announce(url: str, about: str, api_key: str) -> None:
-    screen = console(sys.stdout)
+def _announce(url: str, options: argparse.Namespace, api_key: str) -> None:
+    screen, about = console(sys.stdout), f"{options.shapes} shapes, {options.events} events"
     screen.copyable(f"FlowMaestro ({about}) listens on {url}")
     screen.copyable(f"A key that may do everything: {api_key}")
     screen.line()
     screen.copyable(f"  export FLOWMAESTRO_BASE_URL={url}")
     screen.copyable(f"  export FLOWMAESTRO_API_KEY={api_key}")
     screen.line()
-    screen.copyable(f"A browser shows what it is asked: {url}/")
+    if is_loopback(options.host):
+        screen.copyable(f"A browser shows what it is asked: {url}/")
     screen.line("Ctrl-C ends it.")

@@ -13,6 +13,7 @@ import random
 import re
 import threading
 import warnings
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import (
@@ -289,6 +290,41 @@ class FakeFlowMaestro(Scripts, Assertions):
             check_count("executions", executions, 0)
         with self.lock:
             self._service.credits = executions
+
+    @contextmanager
+    def all_or_nothing(self) -> Generator[None, None, None]:
+        """A `with` block that, if it raises, leaves no new resource, key, limit or fault behind.
+
+        Time that has passed in it stays, and what it changed within a resource. Other threads
+        wait for its end.
+        """
+        with self.lock:
+            parts = (self, self._service, self._service.desk, self._keys, self._faults)
+            before = [
+                {
+                    name: copy.copy(value) if isinstance(value, (dict, list, set, deque)) else value
+                    for name, value in vars(part).items()
+                }
+                for part in parts
+            ]
+            try:
+                yield
+            except BaseException:
+                for part, state in zip(parts, before):
+                    vars(part).update(state)
+                self._keys.limit(None, None)  # keys that were there before have their limits again
+                raise
+
+    def keep_last(self, most: int) -> None:
+        """From now on, keep only the last `most` of `requests`, `executions` and `deliveries`.
+
+        For a fake that serves for days. The API's own lists stay whole.
+        """
+        check_count("most", most)
+        with self.lock:
+            self._journal.keep_last(most)
+            self._service.started = deque(self._service.started, most)
+            self._service.desk.finished = deque(self._service.desk.finished, most)
 
     def _catch_up(self) -> None:
         if isinstance(self.clock, RealClock):

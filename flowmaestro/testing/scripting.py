@@ -16,6 +16,7 @@ from flowmaestro.testing.checks import (
     whole,
 )
 from flowmaestro.testing.model.agents import Agent, AgentReply, Replies, Utterances, echo
+from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.executions import InputField, Outputs, Trigger, Workflow, greeting
 from flowmaestro.testing.model.faults import Fault, Faults
 from flowmaestro.testing.model.journal import pattern
@@ -305,6 +306,9 @@ class Scripts(ABC):
         return id
 
     def _expect(self, fault: Fault) -> Fault:
+        anyhow = fault.pattern._replace(method=None)
+        if not any(anyhow.fits_route(route.method, route.template) for route in ROUTES):
+            raise ValueError(f"path must be one of the API's, not {anyhow.path!r}")
         with self._service.timeline.lock:
             self._faults.expect(fault)
         return fault

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -68,6 +69,7 @@ def served(flowmaestro, tmp_path_factory):
 
 
 def test_a_client_reaches_it_with_what_it_prints(served):
+    assert f"A browser shows what it is asked: {served.url}/\n" in served.printed
     assert served.printed.startswith(
         f"FlowMaestro (deployed shapes, live events) listens on {served.url}\n"
         f"A key that may do everything: {served.api_key}\n"
@@ -154,18 +156,25 @@ def test_a_seed_file_adds_resources_and_is_read_again_when_it_changes(flowmaestr
         os.utime(seeds, (2, 2))
         while not inspect(served, "state")["trouble"]:
             pass
-        assert f"{seeds}, line 2: AttributeError" in inspect(served, "state")["trouble"]
+        trouble = inspect(served, "state")["trouble"]
+        assert trouble.startswith(f"{seeds}, line 2: AttributeError: ")
+        assert trouble in served.log
         assert client.workflows.run("wf_mine")["outputs"] == {"n": 2}
 
 
 def test_it_goes_quietly_with_a_stream_open_and_its_next_key_is_new(served, flowmaestro, tmp_path):
-    with serving(flowmaestro, tmp_path) as other, other.client() as client:
+    anywhere = ("--host", "0.0.0.0")  # where the inspector is off
+    with serving(flowmaestro, tmp_path, *anywhere) as other, other.client() as client:
+        assert "browser" not in other.printed
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            inspect(other, "state")
         assert other.api_key != served.api_key
         run = client.workflows.execute("wf_abc123")["data"]
         with client.executions.stream(run["execution_id"]) as events:
             assert next(events)["type"] == "connected"
             other.process.send_signal(signal.SIGINT)
             other.process.wait(10)
+    assert other.log[1].startswith("POST /api/v1/workflows/wf_abc123/execute 202 ")
     assert [line for line in other.log if "Traceback" in line] == []
 
 

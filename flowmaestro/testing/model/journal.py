@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from dataclasses import dataclass, replace
-from typing import Any, List, Mapping, NamedTuple, Optional
+from typing import Any, Deque, List, Mapping, NamedTuple, Optional
 from urllib.parse import urlsplit
 
 from flowmaestro.testing.model.routing import API_VERSION, query_of
@@ -73,10 +74,10 @@ class Entry:
 
 
 class Journal:
-    """Every request, in the order in which they came."""
+    """Every request, in the order in which they came, or the last of them."""
 
     def __init__(self) -> None:
-        self._entries: List[Entry] = []
+        self._entries: Deque[Entry] = deque()
 
     def note(self, request: Request, time: float) -> Entry:
         """One more has come."""
@@ -84,8 +85,12 @@ class Journal:
         self._entries.append(entry)
         return entry
 
+    def keep_last(self, most: int) -> None:
+        """From now on, keep no more than the last `most`."""
+        self._entries = deque(self._entries, most)
+
     def recorded(self) -> List[RecordedRequest]:
-        """All that have come."""
+        """All that are kept."""
         return [entry.recorded() for entry in self._entries]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections import defaultdict
-from typing import Callable, DefaultDict, Dict, List, Mapping, Optional, Set, Tuple, TypeVar
+from collections import defaultdict, deque
+from typing import Callable, DefaultDict, Deque, Dict, List, Mapping, Optional, Set, Tuple, TypeVar
 
 from flowmaestro.testing.model.agents import (
     Agent,
@@ -70,7 +70,7 @@ class Service:
         self.knowledge_bases: Dict[str, KnowledgeBase] = {}
         self.triggers: Dict[str, Trigger] = {}
         self.webhooks: Dict[str, Webhook] = {}
-        self.started: List[Execution] = []
+        self.started: Deque[Execution] = deque()
         self.listener: Callable[[str, JsonObject, Execution], None] = _nobody_listens
         self.used: Set[Tuple[str, str]] = set()
         self.missed: Dict[Tuple[str, str], List[str]] = {}

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import itertools
+from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Literal, Optional, Tuple, cast
+from typing import Any, Callable, Deque, Dict, List, Literal, Optional, Tuple, cast
 
 from flowmaestro.testing.model.replies import JsonObject, encode
 from flowmaestro.testing.model.timeline import Timeline
@@ -99,7 +100,7 @@ class DeliveryDesk:
     """Makes deliveries, hands out those that are due, and learns how they went."""
 
     def __init__(self, timeline: Timeline, new_id: Callable[[], str]) -> None:
-        self.finished: List[Delivery] = []
+        self.finished: Deque[Delivery] = deque()
         self._timeline = timeline
         self._new_id = new_id
         self._numbers = itertools.count(1)

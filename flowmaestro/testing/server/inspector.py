@@ -18,6 +18,7 @@ from flowmaestro.testing.fake import FakeFlowMaestro
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.executions import Execution
 from flowmaestro.testing.model.replies import EventStream, FakeReply, StreamChunk
+from flowmaestro.testing.model.webhooks import Delivery
 from flowmaestro.testing.redaction import hidden_text
 from flowmaestro.timeline import timeline_svg
 from flowmaestro_core.http.messages import Headers, Request
@@ -26,7 +27,7 @@ from flowmaestro_core.payloads.reply import decode_json
 from flowmaestro_core.payloads.shapes import snake_case_keys
 
 MOST_EXCHANGES = 10_000
-MOST_EXECUTIONS = 1_000
+MOST_EXECUTIONS = MOST_DELIVERIES = 1_000
 LONGEST_BODY = 64 * 1024
 """Bytes kept of each body and of each event stream."""
 
@@ -85,7 +86,10 @@ class Exchange:
 
 
 class Inspector:
-    """Watches one fake; `now` is a clock in seconds. `log` gets one line for each reply."""
+    """Watches one fake; `now` is a clock in seconds. `log` gets one line for each reply.
+
+    The fake then keeps only its last 10,000 requests, executions and deliveries.
+    """
 
     def __init__(
         self,
@@ -98,18 +102,21 @@ class Inspector:
         self._log = log
         self._exchanges: OrderedDict[int, Exchange] = OrderedDict()
         self._events: OrderedDict[str, Deque[Mapping[str, Any]]] = OrderedDict()
+        self._deliveries: OrderedDict[str, Delivery] = OrderedDict()
         self._feeds: Set[Feed] = set()
         self._count = 0
-        self._deliveries = 0
+        self.has_page = True
+        """Whether it answers a browser; the API answers all that comes otherwise."""
         self.trouble = ""
         """What is wrong with the seed file, if anything."""
         fake.listen(self._happened)
+        fake.keep_last(MOST_EXCHANGES)
 
     # What the server tells
 
     def asked(self, request: Request) -> Optional[Exchange]:
         """A request has come; `None` if it is for the inspector itself."""
-        if _is_own(request):
+        if self._is_own(request):
             return None
         self._count += 1
         body = request.body[:LONGEST_BODY]
@@ -130,17 +137,24 @@ class Inspector:
         self._publish(exchange.summary())
         if self._log is not None:
             self._log(exchange.line())
-        self._publish_deliveries()
 
     def streamed(self, exchange: Exchange, data: bytes) -> None:
         """Some bytes of its event stream were sent."""
         exchange.body += data[: LONGEST_BODY - len(exchange.body)]
         self._publish({"kind": "stream", "id": exchange.number, "text": _text(data)})
-        self._publish_deliveries()
+
+    def delivered(self, delivery: Delivery) -> None:
+        """A webhook delivery was attempted."""
+        self._deliveries[delivery.id] = delivery
+        if len(self._deliveries) > MOST_DELIVERIES:
+            self._deliveries.popitem(last=False)
+        self._publish(_delivery(delivery))
 
     def troubled(self, trouble: str) -> None:
         """Something is wrong with the seed file; `""` when it is right again."""
         self.trouble = trouble
+        if trouble and self._log is not None:
+            self._log(trouble)
         self._publish({"kind": "trouble", "text": trouble})
 
     def _happened(self, name: str, data: Mapping[str, Any], execution: Execution) -> None:
@@ -151,12 +165,6 @@ class Inspector:
         if len(self._events) > MOST_EXECUTIONS:
             self._events.popitem(last=False)
         self._publish({"kind": "execution", **_execution(execution)})
-
-    def _publish_deliveries(self) -> None:
-        finished = self._fake.deliveries
-        for delivery in finished[self._deliveries :]:
-            self._publish(_delivery(delivery))
-        self._deliveries = len(finished)
 
     def _publish(self, message: Mapping[str, Any]) -> None:
         for feed in list(self._feeds):
@@ -169,12 +177,16 @@ class Inspector:
 
     def answer(self, request: Request) -> Optional[FakeReply]:
         """The reply to a request for the inspector; `None` for one for the API."""
-        if not _is_own(request):
+        if not self._is_own(request):
             return None
         try:
             return self._answer(request)
         except ValueError as error:  # an `Origin` or an `after` that cannot be read
             return _reply(400, {"error": str(error)})
+
+    def _is_own(self, request: Request) -> bool:
+        path = urlsplit(request.url).path
+        return self.has_page and (path == "/" or path.startswith("/_inspect/"))
 
     def _answer(self, request: Request) -> FakeReply:
         target = urlsplit(request.url)
@@ -206,7 +218,7 @@ class Inspector:
         if parts == ["routes"]:
             return _reply(200, [f"{route.method} {route.template}" for route in ROUTES])
         if parts == ["state"]:
-            deliveries = [_delivery(delivery) for delivery in self._fake.deliveries[-1000:]]
+            deliveries = [_delivery(delivery) for delivery in self._deliveries.values()]
             executions = [_execution(each) for each in self._fake.executions[-MOST_EXECUTIONS:]]
             state = {"executions": executions, "deliveries": deliveries, "trouble": self.trouble}
             return _reply(200, {**state, "open_streams": self._fake.open_streams})
@@ -283,21 +295,17 @@ def _execution(execution: Execution) -> Dict[str, Any]:
     }
 
 
-def _delivery(delivery: Any) -> Dict[str, Any]:
+def _delivery(delivery: Delivery) -> Dict[str, Any]:
     return {
         "kind": "delivery",
         "id": delivery.id,
         "event": delivery.event,
         "url": showable_url(delivery.request.url),
+        "state": delivery.state,
         "status": delivery.status_code,
         "attempts": delivery.attempts,
         "body": _text(delivery.request.body[:LONGEST_BODY]),
     }
-
-
-def _is_own(request: Request) -> bool:
-    path = urlsplit(request.url).path
-    return path == "/" or path.startswith("/_inspect/")
 
 
 def _is_from_itself(headers: Headers) -> bool:

@@ -1,14 +1,19 @@
 """A seed file: Python that gives the embedded server resources of one's own.
 
-May touch: the file, which it runs.
+May touch: the file, which it runs; `SIGALRM`, while the file runs.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import runpy
+import signal
+import sys
+import threading
 import traceback
-from typing import Callable
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, Callable, Generator
 
 import anyio
 
@@ -16,42 +21,51 @@ from flowmaestro.testing.fake import FakeFlowMaestro
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the file."""
+LONGEST_RUN = 5.0
+"""Seconds that the file may run, on systems with `SIGALRM`. Nothing is served meanwhile."""
+
+
+class SeedTimeout(BaseException):
+    """The file ran too long. It is no `Exception`, so that no loop in the file swallows it."""
 
 
 class SeedFile:
-    """Calls `seed(fake)` of a file, again after each change; `tell` hears what is wrong, or `""`.
+    """Calls `seed(fake)` of a file, again after each change.
 
-    What the file adds replaces what had the same id; running executions keep what they had. It is
-    tried on another fake first: when it fails, the resources stay as they are.
+    What the file adds replaces what had the same id; running executions keep what they had. A file
+    that fails changes nothing. What it prints goes to standard error.
     """
 
-    def __init__(self, path: str, fake: FakeFlowMaestro, tell: Callable[[str], None]) -> None:
+    def __init__(self, path: str, fake: FakeFlowMaestro) -> None:
         self._path = path
         self._fake = fake
-        self._tell = tell
         self._seen = -1.0
 
-    def load(self) -> bool:
-        """Read the file and seed the fake; whether that went well."""
-        self._seen = self._changed_at()
-        try:
-            seed = runpy.run_path(self._path).get("seed")
-            if not callable(seed):
-                raise TypeError("it has no function seed(fake)")
-            seed(FakeFlowMaestro())  # a file that fails half-way leaves nothing behind
-            seed(self._fake)
-        except (Exception, SystemExit) as error:
-            self._tell(f"{self._place_of(error)}: {type(error).__name__}: {error}")
-            return False
-        self._tell("")
-        return True
+    def load(self) -> str:
+        """Read the file and seed the fake; what is wrong with the file, or `""`.
 
-    async def watch(self) -> None:
-        """Load it again whenever it has changed, until cancelled."""
+        Ctrl-C is passed on.
+        """
+        self._seen = self._changed_at()
+        seed: Any = None
+        try:
+            with redirect_stdout(sys.stderr), _at_most(LONGEST_RUN), self._fake.all_or_nothing():
+                seed = runpy.run_path(self._path).get("seed")
+                if not callable(seed):
+                    raise TypeError("it has no function seed(fake)")
+                _refuse_unrun(seed(self._fake))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return f"{self._place_of(error, seed)}: {type(error).__name__}: {error}"
+        return ""
+
+    async def watch(self, tell: Callable[[str], None]) -> None:
+        """Load it again whenever it has changed, until cancelled; `tell` gets what `load` says."""
         while True:
             await anyio.sleep(LOOK_EVERY)
             if self._changed_at() != self._seen:
-                self.load()
+                tell(self.load())
 
     def _changed_at(self) -> float:
         try:
@@ -59,10 +73,42 @@ class SeedFile:
         except OSError:
             return 0.0
 
-    def _place_of(self, error: BaseException) -> str:
+    def _place_of(self, error: BaseException, seed: Any) -> str:
         """The file, and the line of it where that is known."""
         if isinstance(error, SyntaxError):
             return f"{error.filename or self._path}, line {error.lineno}"
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == self._path]
+        if not lines and inspect.isfunction(seed):
+            lines = [seed.__code__.co_firstlineno]
         return f"{self._path}, line {lines[-1]}" if lines else self._path
+
+
+def _refuse_unrun(returned: object) -> None:
+    """Raise `TypeError` for what `async def seed`, or a `seed` with a `yield`, returns."""
+    kinds = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen)
+    if any(is_one(returned) for is_one in kinds):
+        getattr(returned, "close", lambda: None)()
+        raise TypeError("seed(fake) must be a plain function, without async and yield")
+
+
+@contextmanager
+def _at_most(seconds: float) -> Generator[None, None, None]:
+    """Raise `SeedTimeout` in the block when it lasts longer, where the system can do that."""
+    if (
+        not hasattr(signal, "setitimer")
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise SeedTimeout(f"it took longer than {seconds:g} s")
+
+    handler = signal.signal(signal.SIGALRM, end)
+    others = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *others)
+        signal.signal(signal.SIGALRM, handler)

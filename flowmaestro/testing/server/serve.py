@@ -55,7 +55,7 @@ async def serve(
     a URL, webhooks go to those and to loopback only; every other delivery fails with a warning in
     the log.
 
-    With an `inspector`, a loopback server also shows a browser what it was asked: at `/`.
+    An `inspector` is told of all that happens; on a loopback `host` it also answers a browser.
     On a loopback `host`, a request whose `Host` is no loopback name is answered with 400.
     """
     if isinstance(allow_webhooks_to, str):
@@ -66,8 +66,9 @@ async def serve(
     try:
         async with anyio.create_task_group() as tasks:
             server = _Server(fake, tasks, outside, speed)
-            server.answers_to_loopback_only = _is_loopback(host)
-            server.inspector = inspector if _is_loopback(host) else None
+            server.answers_to_loopback_only = is_loopback(host)
+            if inspector is not None:
+                server.inspector, inspector.has_page = inspector, is_loopback(host)
             if allow_webhooks_to is not None:
                 server.subscribers = {name.lower() for name in allow_webhooks_to}
             tasks.start_soon(server.keep_time)
@@ -137,7 +138,7 @@ class _Server:
 
     def _handle(self, request: Request) -> FakeReply:
         name = request.headers.get("host")
-        if self.answers_to_loopback_only and name and not _is_loopback(_hostname(name)):
+        if self.answers_to_loopback_only and name and not is_loopback(_hostname(name)):
             return _misdirected(name)
         own = None if self.inspector is None else self.inspector.answer(request)
         if own is not None:
@@ -149,13 +150,15 @@ class _Server:
     async def _deliver(self, delivery: Delivery) -> None:
         status = await self._post(delivery.request)
         self._fake.delivered(delivery, status, self.now())
+        if self.inspector is not None:
+            self.inspector.delivered(delivery)
         self._plans_changed.set()
 
     async def _post(self, request: Request) -> Optional[int]:
         host = _hostname(urlsplit(request.url).netloc)
         if _DOCUMENTATION_HOST.fullmatch(host):
             return 200
-        if self.subscribers is not None and not (_is_loopback(host) or host in self.subscribers):
+        if self.subscribers is not None and not (is_loopback(host) or host in self.subscribers):
             _LOG.warning("webhook not sent to %s: it is not loopback, and not allowed", host)
             return None
         try:
@@ -173,7 +176,7 @@ def _hostname(authority: str) -> str:
         return ""
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Whether a name or an address stands for this machine alone (RFC 6761, 6.3)."""
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):

@@ -106,9 +106,10 @@ class TestFailNext:
             ({"path": "/api/v1/workflows"}, "path must be below the API root"),
             ({"path": "/workflows/*/exe*"}, "path: '\\*' stands for one whole segment"),
             ({"path": "/workflows?page=1"}, "without a query"),
+            ({"path": "/workflow/*"}, "path must be one of the API's, not '/workflow/\\*'"),
             ({"retry_after": -1}, "retry_after must be from 0 up"),
         ],
-        ids=range(11),
+        ids=range(12),
     )
     def test_bad_input(self, fake, arguments, message):
         with pytest.raises(ValueError, match=message):

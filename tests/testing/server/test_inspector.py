@@ -90,6 +90,37 @@ def test_a_feed_tells_of_what_is_new():
     assert feed.poll(0.0).data == b""
 
 
+def test_a_delivery_is_told_when_it_is_attempted_and_kept_for_pages_that_open_later():
+    world = World()
+    with world.client() as client:
+        client.webhooks.create(
+            name="Mine", url="https://me:pw@host.test/?token=hush", events=["execution.completed"]
+        )
+        client.workflows.execute("wf_123")
+    world.fake.advance(10.0)
+    feed = world.send("GET", "/_inspect/feed").stream
+    for delivery in world.fake.due(10.0):
+        world.fake.delivered(delivery, 503, 10.0)
+        world.inspector.delivered(delivery)
+    assert b'"state": "pending", "status": 503, "attempts": 1' in feed.poll(0.0).data
+    kept = world.look("state")["deliveries"][-1]
+    assert kept["event"] == "execution.completed"
+    assert "hush" not in json.dumps(kept)
+
+
+def test_the_fake_keeps_no_more_than_the_inspector_needs():
+    world = World()
+    world.fake.keep_last(3)
+    with world.client() as client:
+        for _ in range(5):
+            client.workflows.execute("wf_123")
+        assert len(client.executions.list()["data"]) > 5
+    assert [it.json for it in world.fake.requests] == [{"inputs": {}}] * 2 + [None]
+    assert len(world.fake.executions) == 3
+    with pytest.raises(ValueError, match="most must be a whole number from 1"):
+        world.fake.keep_last(0)
+
+
 def test_an_execution_has_a_timeline_even_on_a_silent_server():
     world = World()
     with world.client() as client:

@@ -2,35 +2,110 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 
-from flowmaestro import FlowMaestroClient
+from flowmaestro import FlowMaestroClient, NotFoundError
 from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro.testing.server import seed_file
 from flowmaestro.testing.server.seed_file import SeedFile
 
 GOOD = 'def seed(fake):\n    fake.workflow("wf_mine", outputs={"n": 1})\n'
+HALF = (
+    GOOD.replace("1}", "2}")
+    + """    fake.workflow("wf_new")
+    fake.add_key("fm_live_half_done")
+    fake.fail_next(9)
+    fake.rate_limit(per_minute=1)
+    if "exec_abc" in [it.id for it in fake.executions] or fake.executions:
+"""
+)
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A fake, and a function that loads a text as its seed file."""
+    path, fake = tmp_path / "my_flows.py", FakeFlowMaestro()
+    seeds = SeedFile(str(path), fake)
+
+    def load(text):
+        path.write_text(text)
+        return seeds.load().replace(str(path), "FILE")
+
+    return fake, load
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (GOOD.replace("1}", "2}") + "    1 / 0\n", "{path}, line 3: ZeroDivisionError: "),
-        ("import sys\nsys.exit(3)\n", "{path}, line 2: SystemExit: 3"),
+        (HALF + "        1 / 0\n", "FILE, line 8: ZeroDivisionError: "),
+        (HALF + "        raise BaseException('no')\n", "FILE, line 8: BaseException: no"),
+        ("import sys\nsys.exit(3)\n", "FILE, line 2: SystemExit: 3"),
         ("import wrong_helper\n", "{helper}, line 1: SyntaxError: "),
-        (GOOD + "    fake.workflow(7)\n", "{path}, line 3: "),
+        (GOOD + "    fake.workflow(7)\n", "FILE, line 3: "),
+        (GOOD + '    fake.fail_next(path="/workflow")\n', "FILE, line 3: ValueError: path must be"),
+        ("async " + GOOD, "FILE, line 1: TypeError: seed(fake) must be a plain function"),
+        ("\n" + GOOD + "    yield\n", "FILE, line 2: TypeError: seed(fake) must be a plain"),
+        ("def seed():\n    pass\n", "FILE, line 1: TypeError: seed() takes 0 positional arguments"),
+        ("seed = 1\n", "FILE: TypeError: it has no function seed(fake)"),
     ],
-    ids=["half-way", "exit", "helper", "bad-call"],
 )
-def test_a_file_that_fails_leaves_the_last_good_seeds(tmp_path, monkeypatch, text, said):
-    path, helper = tmp_path / "my_flows.py", tmp_path / "wrong_helper.py"
+def test_a_file_that_fails_leaves_the_last_good_seeds(world, tmp_path, monkeypatch, text, said):
+    helper = tmp_path / "wrong_helper.py"
     helper.write_text("def x(\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    fake, told = FakeFlowMaestro(), []
-    seeds = SeedFile(str(path), fake, told.append)
-    path.write_text(GOOD)
-    assert seeds.load()
-    path.write_text(text)
-    assert not seeds.load()
-    assert told[-1].startswith(said.format(path=path, helper=helper))
+    fake, load = world
+    assert load(GOOD) == ""
     with FlowMaestroClient(fake.api_key, transport=fake.transport()) as client:
+        client.workflows.run("wf_mine")  # an execution, which only this fake has
+        assert load(text).startswith(said.format(helper=helper))
         assert client.workflows.run("wf_mine")["outputs"] == {"n": 1}
+        with pytest.raises(NotFoundError):
+            client.workflows.get("wf_new")
+        assert client.workflows.list().rate_limit.limit > 1
+
+
+def test_a_running_execution_keeps_its_workflow_when_that_is_replaced(world):
+    fake, load = world
+    load(GOOD)
+    with FlowMaestroClient(fake.api_key, transport=fake.transport()) as client:
+        execution_id = client.workflows.execute("wf_mine")["data"]["execution_id"]
+        assert load(GOOD.replace("1}", "2}")) == ""
+        ended = client.executions.wait_for_completion(execution_id)
+        assert ended["outputs"] == {"n": 1}
+        assert client.workflows.run("wf_mine")["outputs"] == {"n": 2}
+
+
+def test_a_file_runs_once_and_what_it_prints_goes_to_standard_error(world, capsys):
+    _, load = world
+    assert load(GOOD + '    print("seeded")\n') == ""
+    assert capsys.readouterr() == ("", "seeded\n")
+
+
+def test_ctrl_c_is_passed_on_and_leaves_nothing_behind(world):
+    fake, load = world
+    with pytest.raises(KeyboardInterrupt):
+        load(GOOD + "    raise KeyboardInterrupt\n")
+    with pytest.raises(KeyError):
+        fake._service.workflows["wf_mine"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGALRM")
+def test_a_file_that_does_not_end_is_interrupted_whatever_it_catches(world, monkeypatch):
+    _, load = world
+    monkeypatch.setattr(seed_file, "LONGEST_RUN", 0.05)
+    endless = "    while True:\n        try:\n            pass\n        except Exception:\n            pass\n"
+    said = load(GOOD + endless)
+    assert said.startswith("FILE, line ")
+    assert said.endswith(": SeedTimeout: it took longer than 0.05 s")
+
+
+def test_in_another_thread_a_file_is_loaded_without_a_limit(world):
+    _, load = world
+    said = []
+    thread = threading.Thread(target=lambda: said.append(load(GOOD)))
+    thread.start()
+    thread.join()
+    assert said == [""]
