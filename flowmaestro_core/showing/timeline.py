@@ -15,16 +15,17 @@ from flowmaestro_core.streams.history import LONGEST_NAME
 
 MOST_ROWS = 200
 NO_NODE_EVENTS = "this server sends no node events"
+_ENDED = ("completed", "failed", "cancelled")
 _KEY = re.compile(API_SECRET.decode())
 _ROW, _BAR, _TOP = 22, 14, 34
 _MARGIN, _LEFT, _PLOT, _WIDTH = 12, 216, 520, 828
 _STYLE = """svg{font:12px ui-monospace,Menlo,Consolas,monospace;direction:ltr}
 .page{fill:#fff}text{fill:#1f2328}.dim{fill:#656d76}.axis{stroke:#d0d7de}
 .completed{fill:#2da44e}.failed{fill:#cf222e}.cancelled{fill:#9a6700}.running{fill:#0969da}
-.retry{stroke:#9a6700;stroke-width:2}.lost{stroke:#cf222e;stroke-dasharray:3 3}
+.retry{stroke:#1f2328;stroke-width:2}.lost{stroke:#cf222e;stroke-dasharray:3 3}
 @media(prefers-color-scheme:dark){.page{fill:#0d1117}text{fill:#e6edf3}.dim{fill:#8d96a0}
 .axis{stroke:#30363d}.completed{fill:#3fb950}.failed{fill:#f85149}.cancelled{fill:#d29922}
-.running{fill:#4493f8}.retry{stroke:#d29922}.lost{stroke:#f85149}}"""
+.running{fill:#4493f8}.retry{stroke:#e6edf3}.lost{stroke:#f85149}}"""
 
 
 class _Row:
@@ -52,11 +53,15 @@ def timeline_svg(
             came, its `started_at` and `completed_at` give the one bar that is drawn.
 
     """
-    rows, lost, begin, end = _read(events or ())
+    about = execution or {}
+    status = about["status"] if about.get("status") in _ENDED else "running"
+    rows, lost, begin, end, status = _read(events or (), status)
     note = f"and {len(rows) - MOST_ROWS} more nodes" if len(rows) > MOST_ROWS else ""
     if not rows:
-        row, begin, end = _whole(execution or {}, begin, end)
-        rows, note = [row], "" if events is None else NO_NODE_EVENTS
+        begin = event_time(about.get("started_at") or about.get("created_at")) or begin
+        end = max(event_time(about.get("completed_at")) or end, begin)
+        rows = [_Row("execution", (begin, end, status))]
+        note = "" if events is None or status == "running" else NO_NODE_EVENTS
     span, shown = max(end - begin, 0.001), rows[:MOST_ROWS]
     bottom = _TOP + len(shown) * _ROW
 
@@ -71,40 +76,50 @@ def timeline_svg(
         y = _TOP + index * _ROW
         label = _text(0, 12, row.label)  # an inner `svg` cuts off what is too long
         parts.append(f'<svg x="{_MARGIN}" y="{y}" width="196" height="{_ROW}">{label}</svg>')
-        for start, stop, status in row.bars:
+        for start, stop, what in row.bars:
             size = f'width="{max(x(stop) - x(start), 2):.1f}" height="{_BAR}"'
-            title = f"<title>{safe(row.label)}: {status}</title>"
-            parts.append(f'<rect class="{status}" x="{x(start):.1f}" y="{y}" {size}>{title}</rect>')
+            title = f"<title>{safe(row.label)}: {what}</title>"
+            parts.append(f'<rect class="{what}" x="{x(start):.1f}" y="{y}" {size}>{title}</rect>')
         parts += [_line("retry", x(at), y - 2, y + _BAR + 2) for at in row.retries]
-        took = sum((end if stop is None else stop) - start for start, stop, _ in row.bars)
+        took = sum(max((end if stop is None else stop) - at, 0.0) for at, stop, _ in row.bars)
         parts.append(_text(_LEFT + _PLOT + 10, y + 12, in_words(took), "dim"))
     parts += [_line("lost", x(at), _TOP - 6, bottom) for at in lost]
-    resumed = f", stream lost and resumed {len(lost)} x" if lost else ""
-    said = f"total {in_words(span)}{resumed}{', ' if note else ''}{note}"
+    total = "" if note and end == begin else f"total {in_words(end - begin)}"
+    ended = status if status in ("failed", "cancelled") else ""
+    resumed = f"stream lost and resumed {len(lost)} x" if lost else ""
+    said = ", ".join(filter(None, (total, ended, resumed, note)))
     parts.append(_text(_MARGIN, bottom + 18, said, "dim"))
     size = f'viewBox="0 0 {_WIDTH} {bottom + 30}" width="{_WIDTH}" height="{bottom + 30}"'
     page = f'<style>{_STYLE}</style><rect class="page" width="100%" height="100%"/>'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">{page}{"".join(parts)}</svg>'
 
 
-def _read(events: Iterable[Mapping[str, Any]]) -> Tuple[List[_Row], List[float], float, float]:
-    """Rows, when the stream was lost, and when all began and ended."""
+def _read(
+    events: Iterable[Mapping[str, Any]], status: str
+) -> Tuple[List[_Row], List[float], float, float, str]:
+    """Rows, when the stream was lost, when all began and ended, and the status at the end."""
     rows: Dict[str, _Row] = {}
     lost: List[float] = []
     times: List[float] = []
     for event in events:
+        kind, _, what = str(event.get("type")).rpartition(":")
+        status = what if kind == "execution" and what in _ENDED else status
         at = event_time(event.get("timestamp"))
         if at is None and not times:
             continue
         times.append(times[-1] if at is None else at)
-        kind, _, what = str(event.get("type")).rpartition(":")
         if kind == "stream":
             lost.append(times[-1])
         elif kind == "node" and event.get("node_id") is not None:
             row = rows.setdefault(str(event["node_id"]), _Row(str(event["node_id"])))
             row.label = str(event.get("node_name") or row.label)[:LONGEST_NAME]
             _take(row, event, what, times[-1])
-    return list(rows.values()), lost, min(times, default=0.0), max(times, default=0.0)
+    bars = [bar for row in rows.values() for bar in row.bars]
+    stopped = "cancelled" if any(bar[2] == "failed" for bar in bars) else status
+    for row in rows.values():  # what ran when the execution ended does not go on
+        if row.bars and row.bars[-1][1] is None and status != "running":
+            row.bars.append((row.bars.pop()[0], times[-1], stopped))
+    return list(rows.values()), lost, min(times, default=0.0), max(times, default=0.0), status
 
 
 def _take(row: _Row, event: Mapping[str, Any], what: str, at: float) -> None:
@@ -119,15 +134,6 @@ def _take(row: _Row, event: Mapping[str, Any], what: str, at: float) -> None:
         is_time = isinstance(took, (int, float)) and 0 <= took < 1e14
         before = at - took / 1000 if is_time else at
         row.bars.append((row.bars.pop()[0] if is_open else before, at, what))
-
-
-def _whole(execution: Mapping[str, Any], begin: float, end: float) -> Tuple[_Row, float, float]:
-    """The single row of an execution whose events name no nodes."""
-    started = event_time(execution.get("started_at") or execution.get("created_at")) or begin
-    ended = max(event_time(execution.get("completed_at")) or end, started)
-    is_known = execution.get("status") in ("completed", "failed", "cancelled")
-    status = execution["status"] if is_known else "running"
-    return _Row("execution", (started, ended, status)), started, ended
 
 
 def _line(kind: str, x: float, top: float, bottom: float) -> str:

@@ -25,4 +25,9 @@ def duration_of(execution: Mapping[str, Any]) -> Optional[str]:
 
 def in_words(seconds: float) -> str:
     """A duration, such as `0.30 s`."""
-    return f"{seconds:.2f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
+    if 0 < seconds < 0.01:
+        return f"{seconds * 1000:.1f} ms"
+    for unit, size, least in (("d", 86_400, 172_800), ("h", 3600, 7200), ("min", 60, 60)):
+        if seconds >= least:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.2f} s"

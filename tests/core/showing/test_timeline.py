@@ -74,6 +74,68 @@ def test_what_nobody_knows_the_times_of_is_a_bar_too():
         assert [kind for kind, _, _ in bars(timeline_svg(None, execution=execution))] == ["running"]
 
 
+@pytest.mark.parametrize(
+    ("events", "status", "kinds", "said"),
+    [
+        ([("execution:cancelled", 3000)], None, ["completed", "cancelled"], "3.00 s, cancelled"),
+        ([("execution:failed", 3000)], None, ["completed", "failed"], "3.00 s, failed"),
+        ([("execution:completed", 3000)], None, ["completed", "completed"], "3.00 s"),
+        ([("execution:failed", None)], "x", ["completed", "failed"], "1.00 s, failed"),
+        ([], "cancelled", ["completed", "cancelled"], "1.00 s, cancelled"),
+        ([], "running", ["completed", "running"], "1.00 s"),
+    ],
+)
+def test_what_ran_when_the_execution_ended_does_not_go_on(events, status, kinds, said):
+    svg = timeline_svg(
+        [
+            node("started", "a", 0),
+            node("completed", "a", 1000),
+            node("started", "b", 1000),
+            *({"type": kind, "timestamp": at} for kind, at in events),
+        ],
+        execution={"status": status},
+    )
+    assert [kind for kind, _, _ in bars(svg)] == kinds
+    assert texts(svg)[-1] == f"total {said}"
+
+
+def test_a_node_that_another_one_failed_beside_was_stopped():
+    events = [
+        node("started", "a", 0),
+        node("started", "b", 0),
+        node("failed", "a", 1000),
+        {"type": "execution:failed", "timestamp": 2000},
+    ]
+    svg = timeline_svg(events)
+    assert [kind for kind, _, _ in bars(svg)] == ["failed", "cancelled"]
+    assert texts(svg)[-1] == "total 2.00 s, failed"
+
+
+def test_an_execution_that_failed_before_any_node_did_not_go_on():
+    events = [
+        {"type": "execution:started", "timestamp": 1000},
+        {"type": "execution:failed", "timestamp": 3000},
+    ]
+    svg = timeline_svg(events)
+    assert [kind for kind, _, _ in bars(svg)] == ["failed"]
+    assert texts(svg)[-1] == f"total 2.00 s, failed, {NO_NODE_EVENTS}"
+
+
+def test_a_clock_that_goes_back_makes_no_time_negative():
+    svg = timeline_svg([node("started", "a", 5000), node("completed", "a", 1000)])
+    assert "0.00 s" in texts(svg)
+    assert not any("-" in text for text in texts(svg))
+
+
+def test_a_total_that_nobody_knows_is_not_said():
+    gone = {"status": "cancelled", "started_at": "2026-01-01T00:00:00Z", "completed_at": None}
+    assert texts(timeline_svg([], execution=gone))[-1] == f"cancelled, {NO_NODE_EVENTS}"
+
+
+def test_as_long_as_it_runs_node_events_may_still_come():
+    assert texts(timeline_svg([], execution={"status": "running"}))[-1] == "total 0.00 s"
+
+
 def test_an_event_without_a_time_stands_where_the_one_before_it_does():
     untimed = {"type": "node:completed", "node_id": "a"}
     svg = timeline_svg([untimed, node("started", "a", 1000), untimed, node("started", "a", 2000)])

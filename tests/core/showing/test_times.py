@@ -29,6 +29,12 @@ def test_a_time_in_milliseconds_or_in_iso_8601_is_seconds(
     assert event_time(value) == seconds
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0, "0.00 s"), (59.99, "59.99 s"), (90, "1.5 min")])
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        *((0, "0.00 s"), (0.0071, "7.1 ms"), (0.05, "0.05 s"), (59.99, "59.99 s"), (90, "1.5 min")),
+        *((7200, "2.0 h"), (172_800, "2.0 d"), (1e11, "1157407.4 d")),
+    ],
+)
 def test_a_duration_in_words(seconds: float, said: str) -> None:
     assert in_words(seconds) == said
