@@ -7,6 +7,9 @@
 | `node NAME` | INTERNAL | below that, one for each node in the events, at their times |
 | `GET /workflows/{workflow_id}`, ... | CLIENT | one for each attempt, by the HTTP conventions |
 
+NAME is the workflow's name where an event tells it, else its id: both are as few as the workflows,
+as the conventions want of the name of a span. Where the server tells neither, it is left out.
+
 A batch has a span `invoke_workflow` for each execution that it saw end, made at that moment. An
 execution that failed has the `error.type` `execution_failed`, although the call raises nothing.
 
@@ -23,7 +26,7 @@ import json
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
 
 from flowmaestro_core import __version__
@@ -31,7 +34,10 @@ from flowmaestro_core.arguments import flag
 from flowmaestro_core.errors import Attempt
 from flowmaestro_core.executions.outcome import RunOutcome
 from flowmaestro_core.http.messages import Phase, TransportFailure
-from flowmaestro_core.payloads.reply import RateLimit
+from flowmaestro_core.http.secrets import without_keys
+from flowmaestro_core.payloads.json_values import hidden_member
+from flowmaestro_core.payloads.reply import RateLimit, decode_json
+from flowmaestro_core.showing.timeline import printable
 from flowmaestro_core.showing.times import event_time
 from flowmaestro_transports.contract import wall_clock_of
 from flowmaestro_transports.observing.hooks import Hooks
@@ -66,7 +72,8 @@ class OpenTelemetryHooks(Hooks):
     They work for both clients, on any transport. A trace belongs to where the operation was asked
     for: a stream that another thread reads stays below the span in which it was made. No context
     stays attached while you hold an event. Spans hold no secret, and no input or output unless
-    `content` says so. Raises `TypeError`, naming the argument, as `Hooks` does.
+    `content` says so; in those, values under secret names such as `password`, and what looks like
+    a key of the API, are `***`. Raises `TypeError`, naming the argument, as `Hooks` does.
 
     Attributes:
         tracer_provider: where spans go, `None` for the global provider.
@@ -162,14 +169,15 @@ class _Operation:
         self._began = 0.0
         self._failed = False
         self._attempt: Optional[_Attempt] = None
-        self._nodes: Dict[str, Tuple[int, Attributes]] = {}
+        self._nodes = _Nodes(self._start, instruments.content)
+        self._named = False
 
     def attempting(self, info: AttemptInfo) -> Mapping[str, str]:
         """As `Trace.attempting`."""
         request, to = info.request, self._to
         span = self._span or self._begin(info)
         if to.content and request.body and self._operation in RUNS:
-            span.set_attribute("flowmaestro.inputs", _content(request.body.decode()))
+            span.set_attribute("flowmaestro.inputs", _content(decode_json(request.body)))
         address, port = _server(request.url[: request.url.find("/", 8)])
         attributes: Attributes = {
             "http.request.method": request.method,
@@ -203,30 +211,9 @@ class _Operation:
     def attempted(self, outcome: AttemptOutcome) -> None:
         """As `Trace.attempted`."""
         attempt, self._attempt = self._attempt, None
-        if attempt is None:
-            return
-        attempt.detach()
-        to, failure = self._to, None
-        if isinstance(outcome, TransportFailure):
-            failure = "timeout" if outcome.timed_out else outcome.phase.name.lower()
-        elif isinstance(outcome, BaseException):
-            failure = _type_of(outcome)
-        else:
-            attempt.attributes["http.response.status_code"] = outcome.status
-            attempt.span.set_attribute("http.response.status_code", outcome.status)
-            failure = str(outcome.status) if outcome.status >= 400 else None
-            headers = outcome.headers
-            if "x-ratelimit-remaining" in headers or "x-ratelimit-remaining-day" in headers:
-                limits = RateLimit.from_headers(headers)
-                for window, left in (("minute", limits.remaining), ("day", limits.remaining_day)):
-                    if left is not None:
-                        to.rate_limit.set(left, {"window": window})
-        if failure is not None:
-            attempt.attributes["error.type"] = failure
-            _fail(attempt.span, failure)
-        if self._traced:
-            attempt.span.end(self._now())
-        to.requests.record(self._clock() - attempt.began, attempt.attributes)
+        if attempt is not None:
+            ended = self._now() if self._traced else None
+            attempt.end(outcome, self._to, self._clock(), ended)
 
     def retrying(self, failed: Attempt, seconds: float, reconnects: bool) -> None:
         """As `Trace.retrying`."""
@@ -248,10 +235,13 @@ class _Operation:
             self._ran(item)
         elif self._span is not None and self._operation in RUNS:
             kind, _, what = str(item.get("type")).partition(":")
-            if kind == "node":
-                self._node(what, item)
+            if kind == "node" and what == "retry":
+                details = {"flowmaestro.node.id": _name(item.get("node_id"))}
+                self._span.add_event("node retry", details, self._at(item))
+            elif kind == "node":
+                self._nodes.take(what, item, self._at(item))
             elif what == "started" and item.get("workflow_name"):
-                self._span.update_name(f"invoke_workflow {_name(item['workflow_name'])}")
+                self._name(self._span, item["workflow_name"])
             elif what in ("completed", "failed", "cancelled"):
                 self._failed = what == "failed"
                 self._settled(self._span, {**item, "status": what})
@@ -262,11 +252,11 @@ class _Operation:
         if span is None:
             return
         now = self._now() if self._traced else 0
-        for start, attributes in self._nodes.values():
-            self._node_span(attributes, start).end(now)
-        self._nodes.clear()
-        if value is not None and self._operation == "workflows.run":
-            execution: Mapping[str, Any] = value
+        self._nodes.end(now)
+        execution: Mapping[str, Any] = value if self._operation in RUNS and value else {}
+        if execution.get("workflow_id") and not self._named:
+            self._name(span, execution["workflow_id"])
+        if execution and self._operation == "workflows.run":
             self._failed = execution.get("status") == "failed"
             self._settled(span, execution)
         attributes = {"flowmaestro.operation": self._operation}
@@ -288,6 +278,8 @@ class _Operation:
             name = attributes["gen_ai.operation.name"] = "invoke_workflow"
         self._began = self._clock()
         span = self._span = self._start(name, attributes)
+        if name == "invoke_workflow" and "workflow_id" in info.ids:
+            self._name(span, info.ids["workflow_id"])
         if span.get_span_context().is_valid:
             self._context = trace.set_span_in_context(span, self._parent)
         return span
@@ -305,6 +297,12 @@ class _Operation:
         began = self._now() if at is None else at
         return self._to.tracer.start_span(name, self._context, kind, attributes, start_time=began)
 
+    def _name(self, span: trace.Span, workflow: Any) -> None:
+        """Name a run's span after its workflow: by its id until an event tells its name."""
+        self._named = True
+        span.update_name(f"invoke_workflow {_name(workflow)}")
+        span.set_attribute("gen_ai.workflow.name", _name(workflow))
+
     def _settled(self, span: trace.Span, execution: Mapping[str, Any]) -> None:
         """What is known of an execution, its outputs and how it ended."""
         status = str(execution.get("status"))
@@ -317,7 +315,7 @@ class _Operation:
     def _ran(self, outcome: RunOutcome) -> None:
         """A row of a batch has ended."""
         execution: Mapping[str, Any] = outcome.execution or {}
-        start = self._ns(execution.get("started_at") or execution.get("created_at"))
+        start = _ns(execution.get("started_at") or execution.get("created_at"))
         if outcome.replayed or outcome.execution_id is None or start is None:
             return
         attributes: Attributes = {
@@ -326,51 +324,63 @@ class _Operation:
             "flowmaestro.row": outcome.index,
         }
         span = self._start("invoke_workflow", attributes, at=start)
+        if execution.get("workflow_id"):
+            self._name(span, execution["workflow_id"])
+        if self._to.content and outcome.inputs is not None:
+            span.set_attribute("flowmaestro.inputs", _content({"inputs": outcome.inputs}))
         self._settled(span, execution)
-        span.end(self._ns(execution.get("completed_at")) or self._now())
+        span.end(_ns(execution.get("completed_at")) or self._now())
 
-    def _node(self, what: str, item: Mapping[str, Any]) -> None:
-        """An event of a node."""
-        node_id = _name(item.get("node_id"))
-        at = self._ns(item.get("timestamp")) or self._now()
-        if what == "retry" and self._span is not None:
-            self._span.add_event("node retry", {"flowmaestro.node.id": node_id}, timestamp=at)
+    def _at(self, item: Mapping[str, Any]) -> int:
+        """When an event happened."""
+        return _ns(item.get("timestamp")) or self._now()
+
+    def _now(self) -> int:
+        """The time in nanoseconds since 1970, by the transport's wall clock."""
+        return int(self._wall_clock() * 1e9)
+
+
+class _Nodes:
+    """The spans of a run's nodes, from its events; `start` is `_Operation._start`."""
+
+    def __init__(self, start: Callable[..., trace.Span], content: bool) -> None:
+        self._start = start
+        self._content = content
+        self._open: Dict[str, Tuple[int, Attributes]] = {}
+
+    def take(self, what: str, item: Mapping[str, Any], at: int) -> None:
+        """An event of a node, at a time in nanoseconds since 1970."""
         if what not in ("started", "completed", "failed"):
             return
-        known = self._nodes.pop(node_id, None)
+        node_id = _name(item.get("node_id"))
+        known = self._open.pop(node_id, None)
         attributes: Attributes = {} if known is None else known[1]
         attributes["flowmaestro.node.id"] = node_id
         for key in ("name", "type"):
             if item.get(f"node_{key}"):
                 attributes[f"flowmaestro.node.{key}"] = _name(item[f"node_{key}"])
         if what == "started":
-            if len(self._nodes) < MOST_OPEN_NODES:
-                self._nodes[node_id] = at, attributes
+            if len(self._open) < MOST_OPEN_NODES:
+                self._open[node_id] = at, attributes
             return
         took = item.get("duration_ms")
         before = int(took * 1e6) if isinstance(took, (int, float)) and 0 <= took < 1e11 else 0
-        span = self._node_span(attributes, at - before if known is None else known[0])
-        if self._to.content and item.get("outputs") is not None:
+        span = self._span(attributes, at - before if known is None else known[0])
+        if self._content and item.get("outputs") is not None:
             span.set_attribute("flowmaestro.outputs", _content(item["outputs"]))
         if what == "failed":
             _fail(span, "node_failed")
         span.end(at)
 
-    def _node_span(self, attributes: Attributes, start: int) -> trace.Span:
+    def end(self, at: int) -> None:
+        """The run is over: no more events come."""
+        for start, attributes in self._open.values():
+            self._span(attributes, start).end(at)
+        self._open.clear()
+
+    def _span(self, attributes: Attributes, start: int) -> trace.Span:
         shown = attributes.get("flowmaestro.node.name", attributes["flowmaestro.node.id"])
         return self._start(f"node {shown}", attributes, at=start)
-
-    def _now(self) -> int:
-        """The time in nanoseconds since 1970, by the transport's wall clock."""
-        return int(self._wall_clock() * 1e9)
-
-    @staticmethod
-    def _ns(value: Any) -> Optional[int]:
-        """A time of the server's in nanoseconds since 1970."""
-        seconds = None if value is None else event_time(value)
-        if seconds is None or not 0 <= seconds < 1e11:
-            return None
-        return round(seconds * 1e6) * 1000  # no finer than a float of this size is
 
 
 class _Attempt:
@@ -391,12 +401,35 @@ class _Attempt:
             self._suppressing = instrumentation.suppress_http_instrumentation()
             self._suppressing.__enter__()
 
-    def detach(self) -> None:
-        """Undo `attach`."""
+    def end(
+        self, outcome: AttemptOutcome, to: _Instruments, now: float, ended: Optional[int]
+    ) -> None:
+        """It is over, at `now`: undo `attach`, end the span at `ended`, record what is measured."""
         if self._suppressing is not None:
             self._suppressing.__exit__(None, None, None)
         if self._token is not None:
             contexts.detach(self._token)
+        failure = None
+        if isinstance(outcome, TransportFailure):
+            failure = "timeout" if outcome.timed_out else outcome.phase.name.lower()
+        elif isinstance(outcome, BaseException):
+            failure = _type_of(outcome)
+        else:
+            self.attributes["http.response.status_code"] = outcome.status
+            self.span.set_attribute("http.response.status_code", outcome.status)
+            failure = str(outcome.status) if outcome.status >= 400 else None
+            headers = outcome.headers
+            if "x-ratelimit-remaining" in headers or "x-ratelimit-remaining-day" in headers:
+                limits = RateLimit.from_headers(headers)
+                for window, left in (("minute", limits.remaining), ("day", limits.remaining_day)):
+                    if left is not None:
+                        to.rate_limit.set(left, {"window": window})
+        if failure is not None:
+            self.attributes["error.type"] = failure
+            _fail(self.span, failure)
+        if ended is not None:
+            self.span.end(ended)
+        to.requests.record(now - self.began, self.attributes)
 
 
 def _fail(span: trace.Span, failure: str) -> None:
@@ -414,15 +447,24 @@ def _type_of(error: BaseException) -> str:
     )
 
 
+def _ns(value: Any) -> Optional[int]:
+    """A time of the server's in nanoseconds since 1970."""
+    seconds = None if value is None else event_time(value)
+    if seconds is None or not 0 <= seconds < 1e11:
+        return None
+    return round(seconds * 1e6) * 1000  # no finer than a float of this size is
+
+
 def _name(value: Any) -> str:
-    """A name of the server's as one printable line, not too long."""
-    return "".join(
-        s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in str(value)[:LONGEST_NAME]
-    )
+    """A name of the server's as one printable line, not too long, and without a key."""
+    return printable(without_keys(str(value)[:LONGEST_NAME]))
 
 
 def _content(value: Any) -> str:
-    return (value if isinstance(value, str) else json.dumps(value, default=str))[:LONGEST_CONTENT]
+    """Inputs or outputs as JSON, without what may be a credential."""
+    shown = hidden_member("", value)
+    text = json.dumps(shown, ensure_ascii=False, separators=(",", ":"), default=str)
+    return text[:LONGEST_CONTENT].encode("utf-8", "replace").decode()
 
 
 @lru_cache(maxsize=64)

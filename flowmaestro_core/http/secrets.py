@@ -47,6 +47,7 @@ HARMLESS_MEMBERS = (
 
 _WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z]+")
 _CREDENTIALS = re.compile(r"^([^:/]+://)([^/]*)@")
+_KEY = re.compile(API_SECRET.decode())
 _QUERY_VALUE = re.compile(r"=[^&]*|(?<![^&])[^=&]+(?![^&])")
 
 
@@ -78,6 +79,11 @@ def _is_secret(words: str, secret: Tuple[str, ...], harmless: Tuple[str, ...]) -
 def showable_value(name: str, value: T) -> Union[T, str]:
     """The value of the header field `name`, or `***` where that may be a credential."""
     return REDACTED if is_secret_field(name) else value
+
+
+def without_keys(text: str) -> str:
+    """The text with `***` for what looks like a key of the API or a webhook's secret."""
+    return _KEY.sub(REDACTED, text)
 
 
 def credentials_in(url: str) -> List[Tuple[str, str]]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional
 
+from flowmaestro_core.http.secrets import REDACTED, is_secret_member, showable_url, without_keys
+
 JsonObject = Dict[str, Any]
 
 
@@ -29,3 +31,16 @@ def text_or_empty(value: Any) -> str:
 def count_or_none(value: Any) -> Optional[int]:
     """`value` itself if it is a whole number of at least zero, else `None`."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def hidden_member(name: str, value: Any) -> Any:
+    """The member `name` of an object, or any value, without what may be a credential."""
+    if value is not None and is_secret_member(name):
+        return REDACTED
+    if isinstance(value, dict):
+        return {str(key): hidden_member(str(key), each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [hidden_member("", each) for each in value]
+    if isinstance(value, str):
+        return without_keys(showable_url(value) if "://" in value[:16] else value)
+    return value

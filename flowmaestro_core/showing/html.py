@@ -11,8 +11,7 @@ import json
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, cast
 
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
-from flowmaestro_core.http.secrets import REDACTED, is_secret_member, showable_url
-from flowmaestro_core.payloads.json_values import list_or_empty, object_or_empty
+from flowmaestro_core.payloads.json_values import hidden_member, list_or_empty, object_or_empty
 from flowmaestro_core.showing.timeline import safe, timeline_svg
 from flowmaestro_core.showing.times import duration_of
 
@@ -118,27 +117,14 @@ def _table(rows: Sequence[Any]) -> str:
 
 
 def _cell(name: str, row: Mapping[str, Any]) -> str:
-    value = _hidden(name, row.get(name))
+    value = hidden_member(name, row.get(name))
     if not isinstance(value, (dict, list)):
         return _text(value)
     return "..." if name == "headers" else _text(_json(value, indent=None), LONGEST_CELL)
 
 
-def _hidden(name: str, value: Any) -> Any:
-    """The value of a member, without what may be a credential."""
-    if value is not None and is_secret_member(name):
-        return REDACTED
-    if isinstance(value, dict):
-        return {str(key): _hidden(str(key), each) for key, each in object_or_empty(value).items()}
-    if isinstance(value, list):
-        return [_hidden("", each) for each in list_or_empty(value)]
-    if isinstance(value, str) and "://" in value[:16]:
-        return showable_url(value)
-    return value
-
-
 def _json(value: Any, indent: Optional[int] = 2) -> str:
-    return json.dumps(_hidden("", value), indent=indent, ensure_ascii=False, default=str)
+    return json.dumps(hidden_member("", value), indent=indent, ensure_ascii=False, default=str)
 
 
 def _text(value: Any, longest: int = 200) -> str:

@@ -5,18 +5,16 @@ The picture is readable in light and dark, alone or in an `<img>`. All times are
 
 from __future__ import annotations
 
-import re
 from html import escape
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from flowmaestro_core.http.secrets import API_SECRET, REDACTED
+from flowmaestro_core.http.secrets import without_keys
 from flowmaestro_core.showing.times import event_time, in_words
 from flowmaestro_core.streams.history import LONGEST_NAME
 
 MOST_ROWS = 200
 NO_NODE_EVENTS = "this server sends no node events"
 _ENDED = ("completed", "failed", "cancelled")
-_KEY = re.compile(API_SECRET.decode())
 _ROW, _BAR, _TOP = 22, 14, 34
 _MARGIN, _LEFT, _PLOT, _WIDTH = 12, 216, 520, 828
 _STYLE = """svg{font:12px ui-monospace,Menlo,Consolas,monospace;direction:ltr}
@@ -146,5 +144,9 @@ def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") 
 
 def safe(text: str) -> str:
     """A text that XML takes, without a key, and that cannot turn the direction of what follows."""
-    text = _KEY.sub(REDACTED, text)
-    return escape("".join(s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in text))
+    return escape(printable(without_keys(text)))
+
+
+def printable(text: str) -> str:
+    """A text as one line, with a sign for each character that has none."""
+    return "".join(s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in text)

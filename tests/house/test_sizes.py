@@ -14,7 +14,6 @@ LARGER = {
     "Journal",
     "Scripts",
     "VirtualClock",
-    "_Operation",
 }
 """Classes that are still to be made smaller. None is added."""
 

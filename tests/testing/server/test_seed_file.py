@@ -96,8 +96,8 @@ def test_ctrl_c_is_passed_on_and_leaves_nothing_behind(world):
 def test_a_file_that_does_not_end_is_interrupted_whatever_it_catches(world, monkeypatch):
     _, load = world
     monkeypatch.setattr(seed_file, "LONGEST_RUN", 0.05)
-    endless = "    while True:\n        try:\n            pass\n        except Exception:\n            pass\n"
-    said = load(GOOD + endless)
+    loop = ("while True:", "    try:", "        pass", "    except Exception:", "        pass")
+    said = load(GOOD + "".join(f"    {line}\n" for line in loop))
     assert said.startswith("FILE, line ")
     assert said.endswith(": SeedTimeout: it took longer than 0.05 s")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import threading
 from typing import Any
 
@@ -17,9 +18,15 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, NotFoundError, StreamTimes
+from flowmaestro import (
+    AsyncFlowMaestroClient,
+    FlowMaestroClient,
+    Hooks,
+    NotFoundError,
+    StreamTimes,
+)
 from flowmaestro.opentelemetry import OpenTelemetryHooks
-from flowmaestro.testing import AsyncScriptedTransport, FakeFlowMaestro, ScriptedTransport
+from flowmaestro.testing import AsyncScriptedTransport, FakeFlowMaestro, Node, ScriptedTransport
 from flowmaestro_transports import Phase, Response, TransportFailure
 from tests.harness.runners import RUNNERS, Runner
 
@@ -136,6 +143,24 @@ def test_a_server_without_node_events_gives_no_spans_of_nodes(
     assert run.attributes["flowmaestro.execution.status"] == "completed"
 
 
+@pytest.mark.parametrize("events", ["live", "silent"])
+def test_a_run_is_named_after_its_workflow_as_far_as_that_is_known(
+    play: Any, telemetry: Telemetry, events: Any
+) -> None:
+    fake = FakeFlowMaestro(events=events)
+    play(fake, lambda client: client.workflows.run("wf_123"), telemetry.hooks())
+    execution_id = fake.executions[0].id
+    play(fake, lambda c: c.executions.wait_many([execution_id]), telemetry.hooks())
+    started: Any = play(fake, lambda c: c.workflows.execute("wf_abc123"), Hooks())
+    execution_id = started["data"]["execution_id"]
+    play(fake, lambda c: c.executions.stream(execution_id), telemetry.hooks())
+    names = [span.name for span in telemetry.named("invoke_workflow")]
+    told = {"live": ("Hello", "Welcome a customer"), "silent": ("wf_123", "wf_abc123")}[events]
+    assert names == [f"invoke_workflow {it}" for it in (told[0], "wf_123", told[1])]
+    shown = [it.attributes["gen_ai.workflow.name"] for it in telemetry.named("invoke_workflow")]
+    assert shown == [told[0], "wf_123", told[1]]
+
+
 def test_inputs_and_outputs_are_in_spans_that_were_asked_to_hold_them(
     play: Any, telemetry: Telemetry
 ) -> None:
@@ -147,6 +172,24 @@ def test_inputs_and_outputs_are_in_spans_that_were_asked_to_hold_them(
     (run,) = telemetry.named("invoke_workflow")
     assert run.attributes["flowmaestro.inputs"] == '{"inputs":{"name":"Ada"}}'
     assert "Ada" in run.attributes["flowmaestro.outputs"]
+
+
+def test_no_span_holds_a_secret_even_with_content(play: Any, telemetry: Telemetry) -> None:
+    fake = FakeFlowMaestro()
+    key = "fm_live_0123456789abcdef"
+    secret = {"password": "hush-1", "list": [{"api_key": "hush-2"}], "said": f"it is {key}."}
+    secret["url"] = "https://me:hush-3@host.test/?token=hush-4"
+    work = Node("work", name=f"Work {key}")
+    fake.workflow("wf_123", name=f"Named {key}", nodes=[work], outputs=secret)
+    hooks = telemetry.hooks(content=True)
+    play(fake, lambda client: client.workflows.run("wf_123", secret), hooks)
+    play(fake, lambda client: client.workflows.run_many("wf_123", [secret]), hooks)
+    told = "".join(span.to_json() for span in telemetry.spans)
+    assert "hush" not in told
+    assert key not in told
+    rows = [json.loads(it.attributes["flowmaestro.inputs"]) for it in telemetry.named("invoke")]
+    assert [row["inputs"]["password"] for row in rows] == ["***", "***"]
+    assert hooks.failures == 0
 
 
 def test_an_attempt_by_the_http_conventions_and_its_retry(play: Any, telemetry: Telemetry) -> None:

@@ -106,7 +106,7 @@ class _Notes:
 
     def ended(self, error: Optional[BaseException] = None) -> None:
         """The operation has ended; only the first time counts."""
-        self._tell_trace("ended", None, error)
+        self._tell_trace("ended", getattr(self._machine, "last_seen", None), error)
 
     def begin_attempt(self, request: Request) -> Request:
         """A request is carried out now; it, with the header fields that its trace adds."""

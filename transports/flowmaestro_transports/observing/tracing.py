@@ -77,7 +77,8 @@ class Trace(Protocol):
     def ended(self, value: Any, error: Optional[BaseException]) -> None:
         """The operation has returned `value`, failed with `error`, or was closed.
 
-        It may be called again, by any thread; only the first time counts.
+        Of a stream, `value` is the execution, where it was polled. It may be called again, by
+        any thread; only the first time counts.
         """
         ...
 
