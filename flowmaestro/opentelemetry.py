@@ -37,7 +37,6 @@ from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.http.secrets import without_keys
 from flowmaestro_core.payloads.json_values import hidden_member
 from flowmaestro_core.payloads.reply import RateLimit, decode_json
-from flowmaestro_core.showing.timeline import printable
 from flowmaestro_core.showing.times import event_time
 from flowmaestro_transports.contract import wall_clock_of
 from flowmaestro_transports.observing.hooks import Hooks
@@ -457,7 +456,8 @@ def _ns(value: Any) -> Optional[int]:
 
 def _name(value: Any) -> str:
     """A name of the server's as one printable line, not too long, and without a key."""
-    return printable(without_keys(str(value)[:LONGEST_NAME]))
+    text = without_keys(str(value)[:LONGEST_NAME])
+    return "".join(s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in text)
 
 
 def _content(value: Any) -> str:

@@ -144,9 +144,5 @@ def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") 
 
 def safe(text: str) -> str:
     """A text that XML takes, without a key, and that cannot turn the direction of what follows."""
-    return escape(printable(without_keys(text)))
-
-
-def printable(text: str) -> str:
-    """A text as one line, with a sign for each character that has none."""
-    return "".join(s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in text)
+    text = without_keys(text)
+    return escape("".join(s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in text))
