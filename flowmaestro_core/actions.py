@@ -130,7 +130,10 @@ class Done:
 
 @dataclass(frozen=True)
 class Fail:
-    """The machine has ended with `error`, to be raised as it is (its cause is already chained)."""
+    """The machine has ended with `error`, to be raised as it is (its cause is already chained).
+
+    A batch may fail with an exception of the caller's own, which ended the reading of its rows.
+    """
 
     error: FlowMaestroError
 

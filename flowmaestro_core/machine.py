@@ -80,14 +80,15 @@ class Machine(Generic[T]):
     runs_callers_code: bool = False
     """Whether a step may run code of the caller's, which may wait for another call."""
 
-    _context: Context
-
-    _proceed: Optional[Callable[[float, float], Action]] = None
-    """What is done once the open body is released."""
-
-    def __init__(self) -> None:
+    def __init__(self, context: Context, token: str) -> None:
+        """`token` becomes the `Idempotency-Key` of a POST that was not given one."""
         self.state = "ready"
+        self._context = context
+        self._token = token
         self._inner: Optional[Machine[Any]] = None
+        """The owned machine, which gets the events."""
+        self._proceed: Optional[Callable[[float, float], Action]] = None
+        """What is done once the open body is released."""
 
     @property
     def finished(self) -> bool:

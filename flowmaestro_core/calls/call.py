@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Coroutine, Dict, Optional, Tuple, Type, TypeVar, Union, cast
 
@@ -211,16 +212,22 @@ class CallMachine(Machine[Any]):
         deadline: Optional[float] = None,
         headers: Tuple[Tuple[str, str], ...] = (),
     ) -> None:
-        super().__init__()
+        super().__init__(context, token)
         self._call = call
-        self._context = context
-        self._token = token
         self._stream = stream
         self._retries = Retries(policy or context.retry_policy, context.budget)
         self._deadline = deadline
         self._request = call.request(context.options, token, *headers, stream=stream)
         self._redirects = 0
         self._maybe_done = False
+        """Whether an attempt that failed may have been processed."""
+        self._limit = self._until = math.inf
+        """How many seconds the present attempt may take, and when they are over."""
+        self._head: ResponseHead
+        self._collected: bytearray
+        """A reply to `Open` that is no event stream, as far as it was read."""
+        self._refused: FlowMaestroError
+        """The refusal that is being confirmed."""
 
     @event
     def start(self, now: float, jitter: float) -> Action:

@@ -115,11 +115,9 @@ class PagesMachine(Machine[None]):
     def __init__(
         self, page: Callable[[int], Call[Any]], cursor: PageCursor, context: Context, token: str
     ) -> None:
-        super().__init__()
+        super().__init__(context, token)
         self._page = page
         self._cursor = cursor
-        self._context = context
-        self._token = token
         self._items: Deque[Any] = deque()
         self._more = True
         self._keep: Optional[Callable[[Any], bool]] = None

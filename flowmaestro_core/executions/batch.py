@@ -34,12 +34,14 @@ _ON = ("recording", "starting", "asking", "pausing", "emitting")
 """Where a batch may be after nearly everything that happens."""
 
 
-class _Told(Machine[None]):
-    """What a batch tells its handle."""
+class _ReportingBatch(Machine[None]):
+    """The parts of a batch, and what it reports to its handle."""
 
-    _batch: Batch
-    _known: BatchState
-    _pace: Pace
+    def __init__(self, batch: Batch, context: Context, token: str) -> None:
+        super().__init__(context, token)
+        self._batch = batch
+        self._known = BatchState(batch, context.scrubber)
+        self._pace = Pace()
 
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
@@ -75,7 +77,7 @@ class _Told(Machine[None]):
         return Record(tuple(rows))
 
 
-class BatchMachine(_Told):
+class BatchMachine(_ReportingBatch):
     """Starts executions while there is room, asks for each in its turn, emits what has ended.
 
     Events update what is known (`BatchState`), and `_next` alone decides: record what is to be
@@ -93,7 +95,7 @@ class BatchMachine(_Told):
     """
 
     TRANSITIONS = {
-        "ready": {"start": ("recording", "starting", "asking", "emitting", "done")},
+        "ready": {"start": ("recording", "starting", "asking", "emitting", "done", "failed")},
         "recording": {"recorded": (*_ON, "anchoring", "dating", "done", "failed")},
         "anchoring": {
             "response_received": ("anchoring", "recording", "pausing"),
@@ -116,14 +118,9 @@ class BatchMachine(_Told):
     }
 
     def __init__(self, batch: Batch, context: Context, token: str) -> None:
-        super().__init__()
+        super().__init__(batch, context, token)
         self.runs_callers_code = batch.runs_callers_code
-        self._batch = batch
-        self._context = context
-        self._token = token
-        self._known = BatchState(batch, context.scrubber)
         self._page_of = cast("PageOf", batch.page_of)
-        self._pace = Pace()
 
     # What happens
 
@@ -270,7 +267,7 @@ class BatchMachine(_Told):
         if isinstance(ending, FlowMaestroError):
             return self._fail(ending)
         self.state = "failed"
-        raise ending  # the caller's own
+        return Fail(cast("Any", ending))  # the caller's own
 
 
 def _is_refused(outcome: Union[Done, Fail]) -> bool:

@@ -10,7 +10,8 @@ from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.executions.ended import ended
-from flowmaestro_core.executions.operation import Run
+from flowmaestro_core.executions.operation import Poll, Run
+from flowmaestro_core.executions.run_monitor import RunMonitor
 from flowmaestro_core.executions.wait import WaitMachine
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.payloads import shapes
@@ -68,11 +69,14 @@ class RunMachine(Machine[Execution]):
     }
 
     def __init__(self, run: Run, context: Context, token: str) -> None:
-        super().__init__()
+        super().__init__(context, token)
         self._run = run
-        self._context = context
-        self._token = token
         self._started = 0.0
+        self._waiting: Poll
+        self._following: EventStreamMachine
+        """How to poll the execution that was started, and its events."""
+        self._terminal: Dict[str, Any]
+        """The terminal event, until the ended execution is known."""
 
     @event
     def start(self, now: float, jitter: float) -> Action:
@@ -104,7 +108,10 @@ class RunMachine(Machine[Execution]):
         self._waiting = waiting
         schedule = PollSchedule(now, waiting.poll_interval)
         events = replace(events, timeout=self._started + self._run.timeout - now)
-        self._following = EventStreamMachine(events, self._context, self._token, schedule=schedule)
+        monitor = RunMonitor(self._context.stream_times, schedule)
+        self._following = EventStreamMachine(
+            events, self._context, self._token, monitor=monitor, in_run=True
+        )
         return self._delegate(self._following, now, jitter)
 
     def _followed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:

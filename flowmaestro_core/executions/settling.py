@@ -76,11 +76,9 @@ class LookUpMachine(Machine[LookUp]):
     }
 
     def __init__(self, page_of: PageOf, since: int, context: Context, token: str) -> None:
-        super().__init__()
+        super().__init__(context, token)
         self._page_of = page_of
         self._since = since
-        self._context = context
-        self._token = token
         self._size = FIRST_PAGE_SIZE
         self._cursor = PageCursor(self._size)
         self._page: Reply[Any] = Reply()

@@ -132,11 +132,11 @@ class WaitMachine(Machine[Execution]):
         started: Optional[float] = None,
         last: Optional[Execution] = None,
     ) -> None:
-        super().__init__()
+        super().__init__(context, token)
         self._waiting = waiting
-        self._context = context
-        self._token = token
         self._started = started
+        self._watch: PollState
+        """What is known of the execution; from `start` on."""
         self._last = last
         self._answer: Union[Done, Fail] = Done(None)
 

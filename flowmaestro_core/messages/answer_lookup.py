@@ -65,11 +65,9 @@ class AnswerLookup(Machine[Reply[Any]]):
         token: str,
         until: Optional[float] = None,
     ) -> None:
-        super().__init__()
+        super().__init__(context, token)
         self._page = page
         self._message_id = message_id
-        self._context = context
-        self._token = token
         self._until = until
         self._cursor = PageCursor(MAX_PER_PAGE)
         self._rows: List[Any] = []

@@ -11,7 +11,7 @@ No text is made up: if the messages do not show it, the error that came first is
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Optional, Sequence
+from typing import Any, Optional, Sequence, cast
 
 from flowmaestro_core.actions import Action, Emit, Fail
 from flowmaestro_core.context import Context
@@ -22,6 +22,7 @@ from flowmaestro_core.messages.answer_lookup import AnswerLookup
 from flowmaestro_core.messages.operation import MessageStream
 from flowmaestro_core.payloads.json_values import JsonObject, text_or_empty
 from flowmaestro_core.policy.polling import PollSchedule
+from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.event_stream import EventStreamMachine
 from flowmaestro_core.streams.events import MESSAGE_TERMINAL
 from flowmaestro_core.streams.operation import Events
@@ -43,6 +44,38 @@ def completed_event(ids: JsonObject, content: Any, usage: Any) -> JsonObject:
 def token_event(ids: JsonObject, text: str) -> JsonObject:
     """`message:token`, made from an answer that came another way."""
     return {"type": "message:token", **ids, "token": text}
+
+
+class AnswerMonitor(IdleMonitor):
+    """Gives the stream up after `patience` seconds without an event."""
+
+    def __init__(self, times: StreamTimes, patience: float) -> None:
+        super().__init__(times, can_probe=False)
+        self._patience = patience
+        self._schedule: Optional[PollSchedule] = None
+
+    def begin(self, now: float) -> None:
+        super().begin(now)
+        self.give_up_at = now + self._patience
+
+    def on_event(self, now: float) -> None:
+        super().on_event(now)
+        self.give_up_at = now + self._patience
+
+    def resume(self, now: float) -> None:
+        super().resume(now)
+        self.give_up_at += now - self.away_at
+
+    def poll(self, now: float) -> None:
+        """There will be no connection: only probes, on a schedule, can bring the ending now."""
+        self._schedule = PollSchedule(now, self._times.event_idle)
+        self._due_at = now
+        self.give_up_at = now + self._patience
+
+    def _rest(self, now: float) -> None:
+        super()._rest(now)
+        if self._schedule is not None:
+            self._due_at = now + self._schedule.answered(now)
 
 
 class AnswerStreamMachine(EventStreamMachine):
@@ -92,11 +125,15 @@ class AnswerStreamMachine(EventStreamMachine):
             times = replace(times, bytes_idle=max(times.bytes_idle, patience))
         source = message.streaming if self._own else message.events
         stream: Events[Any] = Events(source, MESSAGE_TERMINAL, resumable=not self._own)
-        super().__init__(stream, replace(context, stream_times=times), token, opened=self._own)
-        self._ids = ids_of(answer or {})
-        self._monitor = IdleMonitor(
-            times, can_probe=self._message_id is not None, give_up_after=patience
+        super().__init__(
+            stream,
+            replace(context, stream_times=times),
+            token,
+            opened=self._own,
+            monitor=AnswerMonitor(times, patience),
         )
+        self._ids = ids_of(answer or {})
+        self._monitor.can_probe = self._message_id is not None
         self._message = message
         self._text = ""
         self._missed = not self._own
@@ -209,7 +246,7 @@ class AnswerStreamMachine(EventStreamMachine):
         else:
             self._lost = error
             self._connection.abandon()
-            self._monitor.poll(PollSchedule(now, self._context.stream_times.event_idle), now)
+            cast("AnswerMonitor", self._monitor).poll(now)
         return self._next(now, jitter)
 
     def _probe_refused(self, error: FlowMaestroError) -> None:

@@ -73,10 +73,8 @@ class MessageStreamMachine(Machine[None]):
     }
 
     def __init__(self, stream: MessageStream, context: Context, token: str) -> None:
-        super().__init__()
+        super().__init__(context, token)
         self._stream = stream
-        self._context = context
-        self._token = token
         self._following: Optional[AnswerStreamMachine] = None
         self.request_id: Optional[str] = None
 

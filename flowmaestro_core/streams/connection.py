@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import List, Optional, Tuple
+from typing import Optional, Tuple
 
 from flowmaestro_core.errors import Attempt, FlowMaestroError, StreamError
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.retry import asked_pause
 from flowmaestro_core.policy.stream_times import StreamTimes
-from flowmaestro_core.streams.sse import ServerSentEvent, SseDecoder
+from flowmaestro_core.streams.sse import SseDecoder
 
 LONGEST_PAUSE = 600.0
 """Seconds; the SDK reconnects after that even if the server asks for a longer pause."""
@@ -25,6 +25,7 @@ class Connection:
     connection that held for so long.
 
     Attributes:
+        decoder: decodes the body that is open, or was open last.
         is_open: whether a body is open.
         openings: how many connections have been made.
         reopen_at: when the next one is due; infinity if there will be none.
@@ -44,12 +45,12 @@ class Connection:
         self._times = times
         self._opened_at = -math.inf
         self._failures = 0
-        self._decoder = SseDecoder()
+        self.decoder = SseDecoder()
 
     @property
     def last_event_id(self) -> str:
         """The id that a reconnection resumes from; `""` when the server sends none."""
-        return self._decoder.last_event_id
+        return self.decoder.last_event_id
 
     @property
     def headers(self) -> Tuple[Tuple[str, str], ...]:
@@ -58,16 +59,12 @@ class Connection:
         fits = sent.isascii() and sent.isprintable() and sent == sent.strip()
         return (("Last-Event-ID", sent),) if sent and fits else ()
 
-    def feed(self, data: bytes) -> List[ServerSentEvent]:
-        """The events that `data` completes. Raises `StreamError` for one that is too large."""
-        return self._decoder.feed(data)
-
     def opened(self, now: float) -> None:
         """A connection was made."""
         self.is_open = True
         self._opened_at = now
         self.openings += 1
-        self._decoder = SseDecoder(self.last_event_id, retry=self._decoder.retry)
+        self.decoder = SseDecoder(self.last_event_id, retry=self.decoder.retry)
 
     def abandon(self) -> None:
         """There will be no other connection."""
@@ -88,7 +85,7 @@ class Connection:
         self.give_up_at = min(self.give_up_at, now + times.reconnect_for)
         bound = min(times.reconnect_base * 2.0 ** min(self._failures, 64), times.reconnect_max)
         delay = bound * max(jitter, LEAST_JITTER)
-        asked = min(max(asked_pause(cause), (self._decoder.retry or 0) / 1000), LONGEST_PAUSE)
+        asked = min(max(asked_pause(cause), (self.decoder.retry or 0) / 1000), LONGEST_PAUSE)
         if now < self.give_up_at:
             delay = max(min(delay, self.give_up_at - now), asked)
             self.give_up_at = max(self.give_up_at, now + asked)

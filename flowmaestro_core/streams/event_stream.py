@@ -91,16 +91,23 @@ class EventStreamMachine(StreamMachine):
 
     @event
     def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
-        self._monitor.on_bytes(now)
         try:
-            decoded = self._connection.feed(data)
+            decoded = self._connection.decoder.feed(data)
         except StreamError as error:
             self._ending, self._drains = self._ending or Fail(error), 0
             return self._next(now, jitter)
+        if not decoded:
+            self._monitor.on_bytes(now)
         for sse in decoded:
-            if (self._ending is None or self._drains) and self._take(event_from_sse(sse)):
-                self._connection.progressed()
-                self._monitor.on_event(now)
+            if self._ending is None or self._drains:
+                event = event_from_sse(sse)
+                if self._history is not None:
+                    self._history.note(event, sse)
+                if self._take(event):
+                    self._connection.progressed()
+                    self._monitor.on_event(now)
+                else:
+                    self._monitor.on_bytes(now)
         if self._drains:
             self._drains -= 1
         return self._next(now, jitter)
@@ -149,16 +156,24 @@ class EventStreamMachine(StreamMachine):
     def _next(self, now: float, jitter: float) -> Action:
         if self._queue:
             self.state = "emitting"
-            self._monitor.pause(now)
-            return self._emit(self._queue.popleft())
-        if self._ending is None and now >= min(self._deadline, self._monitor.give_up_at):
+            self._monitor.away_at = now
+            return Emit(self._queue.popleft())
+        monitor = self._monitor
+        if self._ending is None and (now >= self._deadline or now >= monitor.give_up_at):
             self._run_out()
             return self._next(now, jitter)
         if self._ending is not None:
             return self._end(self._ending)
-        if self._connection.is_open:
-            return self._listen(now, jitter)
-        return self._reconnect(now, jitter)
+        if not self._connection.is_open:
+            return self._reconnect(now, jitter)
+        if now >= monitor.dead_at:
+            return self._close_then(self._closed)
+        probe_at = monitor.probe_at
+        if now >= probe_at:
+            return self._probe(now, jitter)
+        self.state = "streaming"
+        left = min(monitor.dead_at, monitor.give_up_at, self._deadline) - now
+        return Read(min(left, probe_at - now), min(left, LEAST_PATIENCE))
 
     def _end(self, ending: Union[Emit, Fail]) -> Action:
         if self._connection.is_open and self._drains:
@@ -169,18 +184,7 @@ class EventStreamMachine(StreamMachine):
         if isinstance(ending, Fail):
             return self._fail(ending.error)
         self.state = "ending"
-        return self._emit(ending.item)
-
-    def _listen(self, now: float, jitter: float) -> Action:
-        monitor = self._monitor
-        if now >= monitor.dead_at:
-            return self._close_then(self._closed)
-        probe_at = monitor.probe_at
-        if now >= probe_at:
-            return self._probe(now, jitter)
-        self.state = "streaming"
-        left = min(monitor.dead_at, monitor.give_up_at, self._deadline) - now
-        return Read(min(left, probe_at - now), min(left, LEAST_PATIENCE))
+        return ending
 
     def _reconnect(self, now: float, jitter: float) -> Action:
         connection, monitor = self._connection, self._monitor

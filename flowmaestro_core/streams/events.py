@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, cast
+from typing import Any, Dict
 
 from flowmaestro_core.payloads.json_values import JsonObject
 from flowmaestro_core.payloads.reply import decode_json
@@ -20,11 +20,12 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
     documented snake_case keys are added beside camelCase ones. Data that is no JSON object becomes
     `{"type": ..., "data": ...}`, with the value or the text.
     """
+    event: JsonObject
     try:
         data = decode_json(sse.data)
     except ValueError:
         data = sse.data
-    event = cast("JsonObject", data if isinstance(data, dict) else {"data": data})
+    event = data if isinstance(data, dict) else {"data": data}  # pyright: ignore[reportUnknownVariableType]
     if sse.type != "message" or not isinstance(event.get("type"), str):
         event["type"] = sse.type
     snake_case_keys(event)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Optional
 
 from flowmaestro_core.errors import FlowMaestroError, TimeoutError
 from flowmaestro_core.payloads.reply import RateLimit
-from flowmaestro_core.policy.polling import AdaptiveTimeout, PollSchedule, paced
+from flowmaestro_core.policy.polling import AdaptiveTimeout, paced
 from flowmaestro_core.policy.retry import asked_pause
 from flowmaestro_core.policy.stream_times import StreamTimes
 
@@ -15,8 +14,6 @@ PROBE_BACKOFF = 1.5
 UNPROBED = 10
 """A probe is due after this many times `event_idle_max` even while events come: they may be only a
 heartbeat, or the same event on each connection."""
-RUN_PATIENCE = 2.0
-"""The least seconds that an answer may take in a run."""
 GRACE = 1.0
 """Seconds by which a probe is late, so that a new connection can bring what was missed."""
 
@@ -27,33 +24,23 @@ class IdleMonitor:
     A connection without a byte for `bytes_idle` seconds is dead (`dead_at`). Without an event for
     `event_idle` seconds a probe is due (`probe_at`), which asks whether the stream's subject has
     ended. The time between probes grows until there is an event, and is never shorter than the
-    server allows. A stream without an event for `give_up_after` seconds is given up (`give_up_at`).
+    server allows. A stream is given up at `give_up_at`.
 
-    With a `schedule`, probes are due on it while the connection has brought no event.
+    `away_at` is when the caller got an event, or a probe was sent: since then nobody listens.
 
     All times are in seconds, those called `..._at` and `now` on the clock of the machine.
     """
 
-    def __init__(
-        self,
-        times: StreamTimes,
-        *,
-        can_probe: bool,
-        schedule: Optional[PollSchedule] = None,
-        give_up_after: float = math.inf,
-    ) -> None:
+    def __init__(self, times: StreamTimes, *, can_probe: bool) -> None:
         self.can_probe = can_probe
         self.dead_at = self.give_up_at = math.inf
         self._times = times
-        self._schedule = schedule
-        self._give_up_after = give_up_after
-        self._live = False
-        """Whether this connection has brought an event: then the schedule does not count."""
-        self._first_idle = self._idle = min(times.event_idle, times.event_idle_max)
-        """Seconds from an event to the first probe, and from now to the next."""
+        self._idle = times.event_idle
+        """Seconds from now to the next probe."""
         self._due_at = self._latest_at = math.inf
         """When the next probe is due, and when it is due even if events come."""
-        self._not_before = self._away_at = -math.inf
+        self._not_before = -math.inf
+        self.away_at = -math.inf
         self._timeout = AdaptiveTimeout()
 
     @property
@@ -68,26 +55,21 @@ class IdleMonitor:
         return self.can_probe and now >= self._not_before
 
     def lets_open(self, at: float) -> bool:
-        """Whether there is time for an opening at that time before the next probe of a run."""
-        if self._schedule is None:
-            return True
-        return at + min(self._timeout.took, 0.9 * self._schedule.interval) <= self.probe_at
+        """Whether an opening at that time leaves the next probe its time."""
+        return True
 
     def opening_until(self, now: float, *, again: bool) -> float:
         """When an opening that begins now is given up, so that a probe does not wait for it.
 
-        Outside a run it has `GRACE`, since it may bring what the probe would tell. The first one
-        of a run has a whole interval.
+        It has `GRACE`, since it may bring what the probe would tell. `again` if it is not the
+        first.
         """
-        if self._schedule is None:
-            return max(self.probe_at, now + GRACE)
-        return self.probe_at if again else max(self.probe_at, now + self._schedule.interval)
+        return max(self.probe_at, now + GRACE)
 
     def begin(self, now: float) -> None:
         """The stream begins."""
         self._latest_at = now + UNPROBED * self._times.event_idle_max
         self.on_bytes(now)
-        self.give_up_at = now + self._give_up_after
         self._rest(now)
 
     def on_bytes(self, now: float) -> None:
@@ -96,12 +78,9 @@ class IdleMonitor:
 
     def on_event(self, now: float) -> None:
         """An event came that is more than a keepalive or `connected`."""
-        self._live = True
-        self._idle = self._first_idle
+        self.dead_at = now + self._times.bytes_idle
+        self._idle = self._times.event_idle
         self._due_at = now + self._idle
-        self.give_up_at = now + self._give_up_after
-        if self._schedule is not None:
-            self._schedule.answered(now)
 
     def suspect(self) -> None:
         """The subject may have ended: a probe is due at once, unless an event comes before."""
@@ -112,31 +91,17 @@ class IdleMonitor:
         self.on_bytes(now)
         if again:
             self._hold(now)
-        elif self._schedule is None:
+        else:
             self._rest(now)
 
     def on_lost(self, now: float) -> None:
         """The connection is gone."""
-        self._live = False
-        if self._schedule is not None:
-            self._due_at = self._schedule.next_at
         self._hold(now)
 
-    def poll(self, schedule: PollSchedule, now: float) -> None:
-        """There will be no connection: only probes can bring the ending now."""
-        self._schedule, self._live = schedule, False
-        self._due_at = now
-        self.give_up_at = now + self._give_up_after
-
-    def pause(self, now: float) -> None:
-        """The caller has an event. Until `resume`, nobody listens and the clocks stand still."""
-        self._away_at = now
-
     def resume(self, now: float) -> None:
-        """The caller listens again."""
-        away = now - self._away_at
+        """The caller listens again; the clocks stood still meanwhile."""
+        away = now - self.away_at
         self.dead_at += away
-        self.give_up_at += away
         self._due_at += away
         self._latest_at += away
 
@@ -144,12 +109,12 @@ class IdleMonitor:
 
     def probe_sent(self, now: float) -> float:
         """A probe is sent. Returns how many seconds its answer may take."""
-        self._away_at = now
-        return max(self._timeout.seconds(), 0.0 if self._schedule is None else RUN_PATIENCE)
+        self.away_at = now
+        return self._timeout.seconds()
 
     def probe_answered(self, limit: RateLimit, now: float) -> None:
         """The probe was answered; `limit` is what the answer said of the key."""
-        self._timeout.answered(now - self._away_at)
+        self._timeout.answered(now - self.away_at)
         self._not_before = now + paced(0.0, limit)
         self._probed(now)
 
@@ -163,18 +128,14 @@ class IdleMonitor:
     def _probed(self, now: float) -> None:
         self._idle = min(self._idle * PROBE_BACKOFF, self._times.event_idle_max)
         self._latest_at = now + UNPROBED * self._times.event_idle_max
-        self.dead_at += now - self._away_at
+        self.dead_at += now - self.away_at
         self._rest(now)
 
     def _rest(self, now: float) -> None:
-        """Put the next probe off: by ever more time, or by the schedule."""
+        """Put the next probe off."""
         self._due_at = now + self._idle
-        if self._schedule is not None:
-            delay = self._schedule.answered(now)
-            if not self._live:
-                self._due_at = now + delay
 
     def _hold(self, now: float) -> None:
-        """Let a new connection bring what was missed before the next probe of no run."""
-        if self._schedule is None and now < self._due_at:
+        """Let a new connection bring what was missed before the next probe."""
+        if now < self._due_at:
             self._due_at = max(self._due_at, now + min(GRACE, self._times.event_idle))

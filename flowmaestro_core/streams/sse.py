@@ -68,10 +68,12 @@ class SseDecoder:
 
         It counts from its own line on, whether or not its block has ended.
         """
-        lines = self._held.split(b"\n")[:-1]
-        fields = b"\n".join(line for line in lines if line.startswith(b"retry"))
-        self._read(fields.decode("utf-8", "replace"), [])
-        return self._retry
+        retry = self._retry
+        for line in self._held.split(b"\n")[:-1]:
+            if line.startswith(b"retry:"):
+                value = line[6:].decode("utf-8", "replace").removeprefix(" ")
+                retry = _milliseconds(value, retry)
+        return retry
 
     def feed(self, data: bytes) -> List[ServerSentEvent]:
         """The events that `data` completes, in order.
@@ -137,11 +139,16 @@ class SseDecoder:
                 kind = value
             elif name == "id" and "\0" not in value:
                 self.last_event_id = own_id = value
-            elif name == "retry" and value.isascii() and value.isdigit():
-                self._retry = int(value.lstrip("0")[:18] or "0")
+            elif name == "retry":
+                self._retry = _milliseconds(value, self._retry)
         if data is not None:
             text = data.getvalue()
             events.append(_event((kind or "message", text, self.last_event_id, own_id)))
+
+
+def _milliseconds(value: str, before: Optional[int]) -> Optional[int]:
+    """The reconnection time after a `retry` field; one that is not all ASCII digits is ignored."""
+    return int(value.lstrip("0")[:18] or "0") if value.isascii() and value.isdigit() else before
 
 
 def _decoded(data: bytearray, end: int) -> str:

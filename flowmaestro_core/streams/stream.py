@@ -17,7 +17,6 @@ from flowmaestro_core.http.messages import ResponseHead
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow, shown_request_id
 from flowmaestro_core.payloads.shapes import is_terminal
-from flowmaestro_core.policy.polling import PollSchedule
 from flowmaestro_core.policy.retry import ONCE, may_pass
 from flowmaestro_core.streams.connection import Connection
 from flowmaestro_core.streams.events import terminal_event
@@ -38,7 +37,7 @@ class StreamMachine(Machine[Any]):
     There is none after an error that cannot pass, a 429, or an event that is too large.
 
     `last_seen` is the execution as the last probe returned it. The stream of an execution
-    remembers what it has emitted (`seen_events`).
+    remembers its events (`seen_events`).
     """
 
     def __init__(
@@ -48,21 +47,23 @@ class StreamMachine(Machine[Any]):
         token: str,
         *,
         opened: bool = False,
-        schedule: Optional[PollSchedule] = None,
+        monitor: Optional[IdleMonitor] = None,
+        in_run: bool = False,
     ) -> None:
-        """`opened`: the body is open already. `schedule`: that of a run; see `IdleMonitor`."""
-        super().__init__()
-        times, can_probe = context.stream_times, events.reconcile is not None
+        """`opened`: the body is open already. `in_run`: the first opening is not retried, either.
+
+        `monitor`: the idle clocks, if they are not those of any stream.
+        """
+        super().__init__(context, token)
+        times = context.stream_times
         self._queue: Deque[Dict[str, Any]] = deque()
         self._connection = Connection(times, opened=opened)
-        self._monitor = IdleMonitor(times, can_probe=can_probe, schedule=schedule)
+        self._monitor = monitor or IdleMonitor(times, can_probe=events.reconcile is not None)
         self._ending: Union[Emit, Fail, None] = None
         self._drains = 0
         self._deadline = math.inf
         self._events = events
-        self._context = context
-        self._token = token
-        self._in_run = schedule is not None
+        self._in_run = in_run
         self._history = None if events.execution_id is None else History()
         self.execution_id = events.execution_id
         self.request_id: Optional[str] = None
@@ -72,11 +73,6 @@ class StreamMachine(Machine[Any]):
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
         """What an execution's stream remembers of its events (`History`); `None` of another."""
         return None if self._history is None else self._history.events
-
-    def _emit(self, item: Dict[str, Any]) -> Action:
-        if self._history is not None:
-            self._history.note(item)
-        return Emit(item)
 
     def _next(self, now: float, jitter: float) -> Action:
         """The one decision: what to do next."""
@@ -116,7 +112,10 @@ class StreamMachine(Machine[Any]):
         self._monitor.on_opened(now, again=self._connection.openings > 1)
         if self._connection.openings > 1:
             attempt = self._connection.openings - 1
-            self._queue.append({"type": "stream:reconnected", "attempt": attempt})
+            event = {"type": "stream:reconnected", "attempt": attempt}
+            self._queue.append(event)
+            if self._history is not None:
+                self._history.note(event)
         return self._next(now, jitter)
 
     def _not_opened(self, error: FlowMaestroError, now: float, jitter: float) -> Action:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+import ast
+import importlib
+import inspect
+import pkgutil
+import textwrap
+from typing import Any, List, Set, Type, Union
 
 import pytest
 
+import flowmaestro_core
 from flowmaestro_core import actions
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Wait
 from flowmaestro_core.errors import FlowMaestroError
@@ -17,10 +23,9 @@ class Nap(Machine[str]):
     """Waits once."""
 
     TRANSITIONS = {"ready": {"start": ("asleep",)}, "asleep": {"waited": ("done", "failed")}}
-    _context = a_context()
 
     def __init__(self, dream: str) -> None:
-        super().__init__()
+        super().__init__(a_context(), "token")
         self.dream = dream
 
     @event
@@ -41,10 +46,9 @@ class Night(Machine[str]):
         "sleeping": {"waited": ("telling", "failed"), "stream_quiet": ("sleeping",)},
         "telling": {"emitted": ("sleeping",)},
     }
-    _context = a_context()
 
     def __init__(self, dream: str) -> None:
-        super().__init__()
+        super().__init__(a_context(), "token")
         self.dream = dream
 
     @event
@@ -150,7 +154,7 @@ class Evening(Machine[str]):
 
 
 def test_a_machine_that_waits_is_set_aside_and_taken_up_again() -> None:
-    evening = Stepper(Evening())
+    evening = Stepper(Evening(a_context(), "token"))
     assert evening.start() == Emit(0.5)
     evening.refuses(Report("waited"))
     assert evening.takes() == Wait(2.0)
@@ -158,6 +162,39 @@ def test_a_machine_that_waits_is_set_aside_and_taken_up_again() -> None:
     assert evening.waits() == Close()
     assert evening.closes() == Done("sheep")
     assert evening.machine.last_record() is None
+
+
+def set_by(method: Any) -> Set[str]:
+    """The attributes of `self` that a method declares or sets."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
+    stored = (it for it in ast.walk(tree) if isinstance(getattr(it, "ctx", None), ast.Store))
+    found = (it for it in stored if isinstance(it, ast.Attribute))
+    return {it.attr for it in found if isinstance(it.value, ast.Name) and it.value.id == "self"}
+
+
+def late(machine: Type[Any]) -> Set[str]:
+    """The attributes of a machine that neither a class declares nor an `__init__`."""
+    declared: Set[str] = set()
+    used: Set[str] = set()
+    for made in machine.__mro__[:-2]:
+        declared |= {*getattr(made, "__annotations__", ()), *vars(made)}
+        for name, method in vars(made).items():
+            if inspect.isfunction(method):
+                found = set_by(inspect.unwrap(method))
+                used |= found
+                declared |= found if name == "__init__" else set()
+    return used - declared
+
+
+def test_machines_declare_their_attributes_when_they_are_made() -> None:
+    for module in pkgutil.walk_packages(flowmaestro_core.__path__, "flowmaestro_core."):
+        importlib.import_module(module.name)
+    machines: List[Type[Any]] = [Machine]
+    for machine in machines:
+        machines += machine.__subclasses__()
+    core = [it for it in machines if it.__module__.startswith("flowmaestro_core.")]
+    assert len(core) > 10
+    assert {machine.__name__: late(machine) for machine in core if late(machine)} == {}
 
 
 def test_the_vocabulary_is_closed() -> None:

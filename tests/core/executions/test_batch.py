@@ -323,5 +323,15 @@ def test_what_the_callers_iterator_raises_is_the_callers() -> None:
     run = running(broken())
     starts(run, "a")
     assert says(until_asked(run), "completed").item.execution_id == "a"
-    with pytest.raises(TypeError, match="mine"):
-        run.takes()
+    run.foreign = (TypeError,)
+    run.takes()
+    assert isinstance(run.error, TypeError)
+
+
+def test_an_iterator_that_raises_at_once_ends_the_batch_before_a_request() -> None:
+    rows = (1 / 0 for _ in range(1))
+    run = stepping(Workflows.run_many("wf_1", rows))
+    run.foreign = (ZeroDivisionError,)
+    run.start()
+    assert isinstance(run.error, ZeroDivisionError)
+    assert run.sent == []

@@ -77,7 +77,7 @@ def test_a_pause_that_was_asked_for_is_kept_within_reason(
 ) -> None:
     connection = Connection(StreamTimes())
     if retry is not None:
-        connection.feed(b"retry: %d\n\n" % retry)
+        connection.decoder.feed(b"retry: %d\n\n" % retry)
     connection.plan(cause, 100.0, 0.5)
     assert connection.reopen_at == due
     assert connection.give_up_at == max(160.0, due)
@@ -98,13 +98,13 @@ def test_why_it_was_lost_is_reported_once() -> None:
 
 def test_a_new_connection_keeps_the_id_and_the_servers_time_and_forgets_the_rest() -> None:
     connection = Connection(StreamTimes(), opened=True)
-    connection.feed(b"retry: 7000\nid: 1\ndata\n\nid: 2\nda")
+    connection.decoder.feed(b"retry: 7000\nid: 1\ndata\n\nid: 2\nda")
     connection.plan(None, 0.0, 0.5)
     assert not connection.is_open
     connection.opened(0.25)
     assert (connection.is_open, connection.openings) == (True, 2)
     assert connection.headers == (("Last-Event-ID", "1"),)
-    assert [event.data for event in connection.feed(b"data: x\n\n")] == ["x"]
+    assert [event.data for event in connection.decoder.feed(b"data: x\n\n")] == ["x"]
     connection.plan(None, 10.0, 0.5)
     assert connection.reopen_at == 17.0
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from flowmaestro_core.streams.history import MOST_REMEMBERED, History
+from flowmaestro_core.streams.history import MOST_REMEMBERED, SHORT_EVENT, History
 from tests.harness.core.followed import (
+    COMPLETED,
     CONNECTED,
-    ENDED,
     THREAD,
-    asked_after,
     opened,
     reconnected,
 )
@@ -19,7 +18,7 @@ from tests.harness.core.stepping import Stepper, sse
 
 def remembered(stream: Stepper) -> Any:
     machine: Any = stream.machine
-    return [event["type"] for event in machine.seen_events]
+    return machine.seen_events
 
 
 def test_it_keeps_the_last_ones_that_a_timeline_needs() -> None:
@@ -38,20 +37,18 @@ def test_it_keeps_little_of_each() -> None:
     assert len(json.dumps(history.events)) < 300
 
 
-def test_the_stream_of_an_execution_remembers_what_it_handed_over() -> None:
+def test_the_stream_of_an_execution_remembers_its_events() -> None:
     stream = opened()
-    stream.receives(CONNECTED + sse("node:started") + sse("node:completed"))
-    assert remembered(stream) == []
-    for _ in range(3):
-        stream.takes()
-    assert remembered(stream) == ["node:started", "node:completed"]
+    stream.receives(CONNECTED + sse("node:started", {"nodeId": "a"}))
+    stream.takes_all()
     reconnected(stream)
-    asked_after(stream)
-    stream.replies(200, ENDED)
-    stream.stays_quiet()
-    stream.closes()
-    told = ["node:started", "node:completed", "stream:reconnected", "execution:completed"]
-    assert remembered(stream) == told
+    stream.receives(sse("node:completed", {"output": "x" * SHORT_EVENT}) + COMPLETED)
+    assert remembered(stream) == (
+        {"type": "node:started", "node_id": "a"},
+        {"type": "stream:reconnected"},
+        {"type": "node:completed"},
+        {"type": "execution:completed"},
+    )
 
 
 def test_the_stream_of_a_thread_remembers_nothing() -> None:

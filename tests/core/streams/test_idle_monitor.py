@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, List
+from typing import List
 
 import pytest
 
 from flowmaestro_core.errors import ServerError, TimeoutError
+from flowmaestro_core.executions.run_monitor import RunMonitor
+from flowmaestro_core.messages.answer_stream import AnswerMonitor
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.policy.polling import QUESTION_PATIENCE, PollSchedule
 from flowmaestro_core.policy.stream_times import StreamTimes
@@ -16,14 +18,13 @@ from flowmaestro_core.streams.probe import GRACE, IdleMonitor
 SPENT = RateLimit(limit=60, remaining=0, reset_after=40.0)
 
 
-def monitor(**more: Any) -> IdleMonitor:
-    clocks = IdleMonitor(StreamTimes(), **{"can_probe": True, **more})
+def begun(clocks: IdleMonitor) -> IdleMonitor:
     clocks.begin(0.0)
     return clocks
 
 
-def in_a_run() -> IdleMonitor:
-    return monitor(schedule=PollSchedule(0.0, 1.0))
+def monitor(*, can_probe: bool = True) -> IdleMonitor:
+    return begun(IdleMonitor(StreamTimes(), can_probe=can_probe))
 
 
 def probe(clocks: IdleMonitor, at: float, *, took: float = 0.0) -> float:
@@ -41,8 +42,9 @@ def test_any_byte_keeps_a_connection_alive() -> None:
 
 
 def test_while_nobody_listens_no_time_counts() -> None:
-    clocks = monitor(give_up_after=130.0)
-    clocks.pause(1.0)
+    clocks = begun(AnswerMonitor(StreamTimes(), 130.0))
+    clocks.can_probe = True
+    clocks.away_at = 1.0
     clocks.resume(8.0)
     assert (clocks.dead_at, clocks.probe_at, clocks.give_up_at) == (97.0, 12.0, 137.0)
     probe(clocks, 12.0, took=2.0)
@@ -140,7 +142,7 @@ def test_a_probe_that_is_overdue_is_not_put_off() -> None:
 
 
 def test_in_a_run_probes_come_as_in_a_wait_until_there_is_an_event() -> None:
-    clocks = in_a_run()
+    clocks = begun(RunMonitor(StreamTimes(), PollSchedule(0.0, 1.0)))
     assert clocks.probe_at == 0.15
     assert clocks.opening_until(0.0, again=False) == 1.0
     assert clocks.opening_until(0.0, again=True) == 0.15
@@ -155,9 +157,11 @@ def test_in_a_run_probes_come_as_in_a_wait_until_there_is_an_event() -> None:
 
 
 def test_where_only_probes_can_tell_the_first_is_due_at_once() -> None:
-    clocks = monitor(give_up_after=130.0)
+    clocks = AnswerMonitor(StreamTimes(), 130.0)
+    clocks.can_probe = True
+    clocks.begin(0.0)
     clocks.on_event(10.0)
-    clocks.poll(PollSchedule(20.0, 5.0), 20.0)
+    clocks.poll(20.0)
     assert (clocks.probe_at, clocks.give_up_at) == (20.0, 150.0)
     probe(clocks, 20.0)
     assert clocks.probe_at == 20.15

@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any, Dict, Optional
 
 from flowmaestro_core.actions import Read, Send
+from flowmaestro_core.executions.run_monitor import RunMonitor
 from flowmaestro_core.policy.polling import PollSchedule
+from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.streams.event_stream import EventStreamMachine
@@ -28,7 +30,8 @@ def streaming(
 ) -> Stepper:
     """`silent_poll`: as in a run whose wait would ask at this interval."""
     if silent_poll is not None:
-        more["schedule"] = PollSchedule(1000.0, silent_poll)
+        more["monitor"] = RunMonitor(StreamTimes(), PollSchedule(1000.0, silent_poll))
+        more["in_run"] = True
     if "deadline" in more:
         events = replace(events, timeout=more.pop("deadline") - 1000.0)
     machine = EventStreamMachine(events, a_context(**(options or {})), "token", **more)

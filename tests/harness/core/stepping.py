@@ -24,6 +24,7 @@ from typing import (
     Optional,
     Set,
     Tuple,
+    Type,
     Union,
 )
 
@@ -126,7 +127,7 @@ class Stepper:
 
     `once` says which requests must not be sent again once the server may have acted on one;
     `terminal` has the types of the items after which none may come, `None` when the items are
-    no events.
+    no events. `foreign` has the types of the caller's own exceptions that may end it.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Stepper:
         self.machine = machine
         self.once = once
         self.terminal = terminal
+        self.foreign: Tuple[Type[Exception], ...] = ()
         self.ended_by: Optional[str] = None
         self.now = 1000.0
         self.jitter = 0.5
@@ -322,7 +324,7 @@ class Stepper:
         elif isinstance(action, Emit) and self.terminal is not None:
             self._check_event(action.item)
         elif isinstance(action, Fail):
-            assert isinstance(action.error, FlowMaestroError), repr(action.error)
+            assert isinstance(action.error, (FlowMaestroError, *self.foreign)), repr(action.error)
             str(action.error)
 
     def _nothing_is_left(self, action: Action) -> bool:
