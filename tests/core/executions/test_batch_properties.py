@@ -48,6 +48,12 @@ def mixed() -> List[Any]:
     return [{}, {"a": {1}}, {}, {}, {}]
 
 
+def broken() -> Stepper:
+    stepper = stepping(Workflows.run_many("w", (1 / 0 for _ in range(1))))
+    stepper.foreign = (ZeroDivisionError,)
+    return stepper
+
+
 def test_the_table_is_true() -> None:
     world: Any = Possibilities((*REPLIES, STARTED, STARTED, STARTED))
     wanders = [
@@ -58,6 +64,7 @@ def test_the_table_is_true() -> None:
             (30, lambda: stepping(Workflows.run_many("w", mixed(), concurrency=2, timeout=20.0))),
             (120, lambda: stepping(Workflows.run_many("w", mixed()[1:], on_start=print))),
             (30, lambda: stepping(Workflows.run_many("w", mixed()[2:], timeout=20.0))),
+            (1, broken),
         )
     ]
     few = Journaled((STARTED, *REPLIES[:2]))
