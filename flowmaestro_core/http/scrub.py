@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import re
-from functools import cached_property
 from typing import Callable, Iterable, Iterator, List, Optional, Pattern, Tuple, TypeVar
 
 from flowmaestro_core.errors import FlowMaestroError
@@ -34,35 +33,40 @@ class SecretScrubber:
 
     Secret are the values of the header fields `sent` whose names `is_secret_field` knows, with
     and without the scheme before them (RFC 9110, 11.4: `Bearer`), unless they are shorter than
-    `SHORTEST_SECRET`; and what `more` gives, which is called with the first text. A secret is
-    known again as it is, with characters escaped as in JSON (`\"`, `\/`, `\u0026`) or in a URL
-    (`%26`), and in base64.
+    `SHORTEST_SECRET`; and what `more` gives, which is called for each text. A secret is known
+    again as it is, with characters escaped as in JSON (`\"`, `\/`, `\u0026`) or in a URL (`%26`),
+    and in base64.
     """
 
     def __init__(self, sent: Fields = (), more: Callable[[], Iterable[str]] = tuple) -> None:
         self._sent = tuple(sent)
         self._more = more
+        self._compiled: Tuple[List[str], Pattern[bytes]] = [], re.compile(b"(?!)")
 
     def and_of(self, sent: Fields) -> SecretScrubber:
         """A scrubber of these secrets and those of `sent`; itself if there are none in that."""
         more = tuple(sent)
         return SecretScrubber((*self._sent, *more), self._more) if more else self
 
-    @cached_property
+    @property
     def secrets(self) -> List[str]:
         """All of them, the longest first."""
         found = {
             part for name, value in self._sent if is_secret_field(name) for part in _parts(value)
         }
-        return sorted({*found, *self._more()} - {""}, key=len, reverse=True)
+        return sorted({*found, *self._more()} - {""}, key=lambda it: (-len(it), it))
 
-    @cached_property
+    @property
     def pattern(self) -> Pattern[bytes]:
         """Finds the secrets in UTF-8, in time linear to the text."""
-        looks = [look for secret in self.secrets for look in _looks(secret)]
-        return re.compile(b"|".join(looks) or b"(?!)")
+        secrets = self.secrets
+        known, pattern = self._compiled
+        if known != secrets:
+            pattern = re.compile(b"|".join(look for it in secrets for look in _looks(it)))
+            self._compiled = secrets, pattern
+        return pattern
 
-    @cached_property
+    @property
     def _reach(self) -> int:
         """The most bytes that a secret can take in a text."""
         return _LONGEST_CHARACTER * max(map(len, self.secrets), default=0)
@@ -118,7 +122,8 @@ class SecretScrubber:
     def _repeated_by(self, error: BaseException) -> bool:
         """Whether a traceback with `error` would show a secret."""
         texts = (text for each in _chain(error) for text in (str(each), repr(each)))
-        return any(self.pattern.search(text.encode(_ENCODING, _ERRORS)) for text in texts)
+        find = self.pattern.search
+        return any(find(text.encode(_ENCODING, _ERRORS)) for text in texts)
 
 
 def _parts(value: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ import contextlib
 import ssl
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import aiohttp
 import pytest
@@ -98,7 +98,10 @@ class Driven:
 
     def __init__(self, call: Call, transport: Any) -> None:
         self._call, self._transport = call, transport
-        self.secrets = secrets_of(transport)
+
+    @property
+    def secrets(self) -> Tuple[str, ...]:
+        return secrets_of(self._transport)
 
     def send(self, request: Request, timeout: float = 5.0) -> Response:
         response: Response = self._call(self._transport.send, request, timeout)
@@ -106,6 +109,9 @@ class Driven:
 
     def open(self, request: Request, timeout: float = 5.0) -> Body:
         return Body(self._call, self._call(self._transport.open, request, timeout))
+
+    def sleep(self, seconds: float) -> None:
+        self._call(self._transport.sleep, seconds)
 
 
 @dataclass(frozen=True)

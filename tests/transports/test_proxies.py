@@ -14,11 +14,10 @@ import pytest
 import requests
 
 from flowmaestro import FlowMaestroClient, FlowMaestroError, ServerError
-from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_transports import RequestsTransport, SocketTransport
-from flowmaestro_transports.contract import secrets_of
-from tests.harness.runners import OURS, Runner, fails, get, post
+from tests.harness.runners import OURS, RUNNERS, Runner, fails, get, post
 from tests.harness.transports.real_proxy import proxy as proxying
 
 AUTHORIZATION = "Basic dXNlcjpwYSBzcw=="  # of user:pa ss
@@ -387,19 +386,31 @@ def test_each_proxy_gets_its_own_credentials(
 def repeating(peer: Any) -> None:
     request = peer.read_request()
     said = f"bad {request['proxy-authorization']}, secret/password".encode()
-    head = f"HTTP/1.1 407 No\r\nConnection: close\r\nContent-Length: {len(said)}\r\n\r\n"
+    head = f"HTTP/1.1 407 {said.decode()}\r\nConnection: close\r\nContent-Length: {len(said)}\r\n\r\n"
     peer.send(head.encode() + said)
 
 
-def test_a_transport_knows_what_it_sends_to_a_proxy(runner: Runner, scripted: Any) -> None:
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("env", [False, True])
+def test_a_transport_knows_what_it_sends_to_a_proxy(
+    runner: Runner, scripted: Any, scheme: str, monkeypatch: pytest.MonkeyPatch, env: bool
+) -> None:
+    scrubber = SecretScrubber(more=lambda: transport.secrets)
     with scripted.ScriptedServer(repeating) as server:
         url = server.url.replace("//", "//user:secret%2Fpassword@")
-        with runner(proxy=url) as transport:
-            response = transport.send(Request("GET", "http://origin.example/", Headers()))
-            scrubber = SecretScrubber(more=lambda: secrets_of(transport))
-    assert response.status == 407
-    assert b"secret/password" in response.body
-    assert scrubber.beginning(response.body, 1000) == b"bad ***, ***"
+        if env:
+            monkeypatch.setenv(f"{scheme}_proxy", url)
+        with runner(**({} if env else {"proxy": url})) as transport:
+            assert scrubber.text("before") == "before"  # it may be asked before the first call
+            try:
+                response = transport.send(Request("GET", f"{scheme}://o.example/", Headers()))
+                said = response.body
+            except TransportFailure as failure:
+                said = failure.message.encode()
+            shown = scrubber.beginning(said, 1000)
+    assert b"Basic dXNlcjpzZWNyZXQvcGFzc3dvcmQ=" in said or scheme == "https"
+    assert b"secret" not in shown and b"dXNl" not in shown
 
 
 def test_no_error_repeats_what_was_sent_to_a_proxy(

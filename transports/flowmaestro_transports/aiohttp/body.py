@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Optional
+from typing import Any, Optional
 
 import aiohttp
 
@@ -57,6 +57,9 @@ class Body:
                 return self._arrived() or None
         except ERRORS as error:
             failure = failure_of(error, head_came=True)
+        whole = self._before_the_break()
+        if whole:
+            return whole
         raise self._failed(failure)
 
     async def read_whole(self, limits: Limits) -> bytes:
@@ -82,6 +85,20 @@ class Body:
     def _arrived(self) -> bytes:
         arrived = self._response.content.read_nowait()
         return self._coding.feed(arrived) if arrived else b""
+
+    def _before_the_break(self) -> bytes:
+        """What aiohttp has, and gives nobody once the connection is lost."""
+        stream: Any = self._response.content
+        lost = stream.exception()
+        if lost is None or self._closed:
+            return b""
+        stream.set_exception(None)
+        try:
+            return self._arrived()
+        except ERRORS:
+            return b""
+        finally:
+            stream.set_exception(lost)
 
     async def _next(self) -> bytes:
         """Some content as soon as there is any; `b""` is the end."""

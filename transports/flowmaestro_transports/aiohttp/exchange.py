@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from functools import partial
 from http.cookies import SimpleCookie
-from typing import List, Mapping, Optional, Union
+from typing import List, Mapping, Optional, Set, Union
 
 import aiohttp
 from yarl import URL
@@ -17,6 +17,7 @@ from yarl import URL
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_transports.aiohttp.failure import ERRORS, AfterHeadError, LostError
 from flowmaestro_transports.aiohttp.limits import Limits
+from flowmaestro_transports.http11.proxies import basic, secrets_in
 
 _LONGEST_LINE = 64 * 1024
 """Bytes that one line in the head of a reply may have."""
@@ -29,9 +30,12 @@ _LARGE_BODY = 2**20
 
 
 async def head_of(
-    session: aiohttp.ClientSession, request: Request, limits: Limits
+    session: aiohttp.ClientSession, request: Request, limits: Limits, secrets: Set[str]
 ) -> aiohttp.ClientResponse:
-    """Send a request, and give the reply once its head is there. Raises what aiohttp does."""
+    """Send a request, and give the reply once its head is there. Raises what aiohttp does.
+
+    `secrets` gets what is sent to a proxy and nobody is to see.
+    """
     given = request.headers
     came: List[aiohttp.ClientResponse] = []
     try:
@@ -45,7 +49,7 @@ async def head_of(
             allow_redirects=False,
             raise_for_status=False,
             timeout=limits.for_aiohttp,
-            middlewares=(partial(_as_given, given, session.headers, came),),
+            middlewares=(partial(_as_given, given, session.headers, came, secrets),),
             auto_decompress=False,  # ours is bounded
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_LINE,
@@ -62,6 +66,7 @@ async def _as_given(
     given: Headers,
     of_the_session: Mapping[str, str],
     came: List[aiohttp.ClientResponse],
+    secrets: Set[str],
     request: aiohttp.ClientRequest,
     handler: aiohttp.ClientHandlerType,
 ) -> aiohttp.ClientResponse:
@@ -74,6 +79,9 @@ async def _as_given(
         fields["Authorization"] = given["authorization"]
     if "cookie" in given:
         fields["Cookie"] = given["cookie"]
+    if request.proxy is not None:
+        user = request.proxy_auth or (request.proxy.user or "", request.proxy.password or "")
+        secrets.update(secrets_in(basic(*user[:2])) if any(user[:2]) else ())
     try:
         response = await handler(request)
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ValueError) as error:

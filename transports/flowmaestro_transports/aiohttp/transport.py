@@ -58,6 +58,8 @@ class AiohttpTransport(NotPicklable):
     def __init__(self, session: Optional[aiohttp.ClientSession] = None) -> None:
         if session is not None:
             check_session(session, aiohttp.ClientSession)
+        self.secrets: Set[str] = set()
+        """What it has sent to proxies, which nobody is to see."""
         self._session = session
         self._owns_session = session is None
         self._loop: Optional[asyncio.AbstractEventLoop] = None
@@ -147,7 +149,7 @@ class AiohttpTransport(NotPicklable):
         try:
             async with timeout_at(limits.end) as limits.timer:
                 limits.begins()
-                response = await head_of(self._session, request, limits)
+                response = await head_of(self._session, request, limits, self.secrets)
                 body = Body(response, MAX_BODY if whole else sys.maxsize)
                 self._bodies.add(body)
                 if whole:

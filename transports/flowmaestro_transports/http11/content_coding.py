@@ -39,7 +39,7 @@ class ContentDecoder:
             self._unknown = coding
 
     def feed(self, data: bytes) -> bytes:
-        """The decoded bytes of `data`. Raises `InflateError` when it is damaged or too long."""
+        """The decoded bytes of `data`. Raises `InflateError` as `Inflater.feed` does."""
         if self._inflater is not None:
             return self._inflater.feed(data)
         if self._unknown and data:

@@ -220,13 +220,12 @@ class Exchange:
     def _decode(self, data: bytes) -> None:
         framing = self._framing
         try:
-            content = self._coding.feed(data)
+            self._content += self._coding.feed(data)
             if framing.finished:
-                content += self._coding.finish()
+                self._content += self._coding.finish()
         except InflateError as error:
             self._error = str(error)
             return
-        self._content += content
         self._error = framing.error
 
     def _read_head(self, data: bytes) -> bytes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import zlib
-from typing import Any, List
+from contextlib import suppress
+from typing import Any, List, Optional
 
 _GZIP = frozenset({"gzip", "x-gzip"})  # RFC 9110, 8.4.1.3: both names mean the same
 _DEFLATE = "deflate"
@@ -38,7 +39,7 @@ class Inflater:
     name one.
     """
 
-    __slots__ = ("_gzip", "_limit", "_member", "_room", "_wrapped")
+    __slots__ = ("_damage", "_gzip", "_limit", "_member", "_room", "_wrapped")
 
     def __init__(self, coding: str, limit: int) -> None:
         if not self.supports(coding):
@@ -48,6 +49,7 @@ class Inflater:
         self._room = min(limit, sys.maxsize - 1)
         self._member: Any = None  # a decompressor of zlib
         self._wrapped = False  # a whole member lies behind us
+        self._damage: Optional[InflateError] = None
 
     @staticmethod
     def supports(coding: str) -> bool:
@@ -58,32 +60,45 @@ class Inflater:
     def feed(self, data: bytes) -> bytes:
         """The next bytes of the body, inflated; maybe `b""`.
 
-        Raises `InflateError` for bytes that the coding does not allow, `InflateLimitError` as
-        soon as the body exceeds the limit. Either is final.
+        Raises `InflateError` for bytes that the coding does not allow, once what came before them
+        was given; `InflateLimitError` as soon as the body exceeds the limit. Either is final.
         """
+        if self._damage is not None:
+            raise self._damage
         inflated: List[bytes] = []
-        for start in range(0, len(data), _PIECE):
-            piece = data[start : start + _PIECE]
-            while piece:
-                member = self._member
-                if member is None:
-                    piece = self._between_members(piece)
-                    if not piece:
-                        break
-                    member = self._member = self._new_member(piece[0])
-                inflated.append(self._inflate(member, piece))
-                piece = b""
-                if member.eof:
-                    piece = member.unused_data
-                    self._member = None
-                    self._wrapped = True
+        try:
+            for start in range(0, len(data), _PIECE):
+                self._feed(data[start : start + _PIECE], inflated)
+        except InflateLimitError:
+            raise
+        except InflateError as error:
+            if not any(inflated):
+                raise
+            self._damage = error
         return b"".join(inflated)
+
+    def _feed(self, piece: bytes, inflated: List[bytes]) -> None:
+        while piece:
+            member = self._member
+            if member is None:
+                piece = self._between_members(piece)
+                if not piece:
+                    return
+                member = self._member = self._new_member(piece[0])
+            self._inflate(member, piece, inflated)
+            piece = b""
+            if member.eof:
+                piece = member.unused_data
+                self._member = None
+                self._wrapped = True
 
     def finish(self) -> bytes:
         """Says that the body has ended, and gives what was still held back (for now, nothing).
 
-        Raises `InflateError` when the body was cut off.
+        Raises `InflateError` when the body was cut off, or damaged.
         """
+        if self._damage is not None:
+            raise self._damage
         if self._member is not None:
             raise InflateError("compressed body ends too early")
         return b""
@@ -103,12 +118,18 @@ class Inflater:
         zlib_wrapped = first_byte & 0x0F == 8
         return zlib.decompressobj(zlib.MAX_WBITS if zlib_wrapped else -zlib.MAX_WBITS)
 
-    def _inflate(self, member: Any, data: bytes) -> bytes:
+    def _inflate(self, member: Any, data: bytes, inflated: List[bytes]) -> None:
+        before = member.copy()
         try:
             # One byte beyond the limit tells too much from just enough.
-            inflated: bytes = member.decompress(data, self._room + 1)
+            inflated.append(self._counted(member.decompress(data, self._room + 1)))
         except zlib.error as error:
+            with suppress(zlib.error):  # which gave nothing of what came before the damage
+                for at in range(len(data)):
+                    inflated.append(self._counted(before.decompress(data[at : at + 1])))
             raise InflateError(f"compressed body is damaged: {error}") from error
+
+    def _counted(self, inflated: bytes) -> bytes:
         if len(inflated) > self._room:
             raise InflateLimitError(f"body inflates to more than {self._limit} bytes")
         self._room -= len(inflated)

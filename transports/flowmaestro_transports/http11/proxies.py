@@ -95,9 +95,7 @@ class Proxies:
         """The credentials of the proxies: each as it is sent, and its password."""
         proxies = [each for each in self._by_scheme.values() if isinstance(each, Proxy)]
         sent = [proxy.authorization for proxy in proxies if proxy.authorization]
-        tokens = [text.partition(" ")[2] for text in sent]
-        passwords = [base64.b64decode(token).decode().partition(":")[2] for token in tokens]
-        return tuple(text for text in (*sent, *tokens, *passwords) if len(text) >= SHORTEST_SECRET)
+        return tuple(secret for text in sent for secret in secrets_in(text))
 
     def _read_environment(self) -> None:
         settings = {source: _setting(source) for source in (*_PORTS, "all")}
@@ -112,6 +110,22 @@ class Proxies:
         if self._by_scheme:
             found = map(_Exemption, re.split(r"[,\s]+", _setting("no")))
             self._exempt = [each for each in found if each.pattern]
+
+
+def basic(user: str, password: str) -> str:
+    """The value of `Proxy-Authorization` (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+
+
+def secrets_in(authorization: str) -> Tuple[str, ...]:
+    """What nobody is to see of the value of `Proxy-Authorization`: itself, its token, the password.
+
+    A user without a password is the secret.
+    """
+    token = authorization.partition(" ")[2]
+    user, _, password = base64.b64decode(token).decode().partition(":")
+    found = (authorization, token, password or user)
+    return tuple(text for text in found if len(text) >= SHORTEST_SECRET)
 
 
 def _setting(name: str) -> str:
@@ -184,6 +198,5 @@ def _parse(name: str, url: object) -> Proxy:
         user, password = unquote(parts.username), unquote(parts.password or "")
         if ":" in user:
             raise ValueError(f"{name}: a user name cannot hold a colon (RFC 7617, 2)")
-        token = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-        authorization = f"Basic {token}"
+        authorization = basic(user, password)
     return Proxy(parts.scheme, host, port or _PORTS[parts.scheme], authorization)

@@ -12,9 +12,11 @@ import threading
 import time
 import weakref
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple
+from urllib.request import getproxies
 
 import requests
 from requests.structures import CaseInsensitiveDict
+from requests.utils import get_auth_from_url
 from urllib3.util import SKIP_HEADER
 from urllib3.util import Timeout as Urllib3Timeout
 
@@ -31,6 +33,7 @@ from flowmaestro_transports.contract import OpenResponse
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.failures import check_sendable, closed
+from flowmaestro_transports.http11.proxies import basic, secrets_in
 from flowmaestro_transports.requests.body import LONGEST, Body
 from flowmaestro_transports.requests.failure import ERRORS, failure_before_head, failure_within_body
 
@@ -91,6 +94,15 @@ class RequestsTransport(NotPicklable):
         self._callers_session = session
         self._closing = threading.Event()
         self._settle()
+
+    @property
+    def secrets(self) -> Tuple[str, ...]:
+        """What is sent to the proxies of the session and its environment; nobody is to see it."""
+        urls = [*self._session.proxies.values()]
+        if self._session.trust_env:
+            urls += getproxies().values()
+        users = [user for user in map(get_auth_from_url, urls) if any(user)]
+        return tuple(secret for user in users for secret in secrets_in(basic(*user)))
 
     def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`. A body of more than 64 MiB is a failure (*reply broken*)."""
@@ -159,13 +171,11 @@ class RequestsTransport(NotPicklable):
         session, failure = self._session, None
         response: Any = None
         check_sendable(request)
+        limits = _limits(timeout)
         try:
-            settings = self._settings(request.url)
-        except ValueError:
-            raise TransportFailure(Phase.NOT_SENT, "the URL is not valid") from None
-        try:
-            limits = _limits(timeout)
-            response = _answer(session, _prepared(request), timeout=limits, **settings)
+            response = _answer(
+                session, _prepared(request), timeout=limits, **self._settings(request.url)
+            )
         except ERRORS as error:
             failure = failure_before_head(error)
         if failure is not None:

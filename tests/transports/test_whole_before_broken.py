@@ -1,0 +1,63 @@
+"""What came whole is given before what is broken behind it, while its reader was busy, too."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+import zlib
+from typing import Any, Dict, Tuple
+
+import pytest
+
+from flowmaestro_core.http.messages import Phase, TransportFailure
+from tests.harness.runners import Runner, get
+
+EVENTS = b"".join(b"event: node:started\ndata: %d\n\n" % number for number in range(3))
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+GZIP = CHUNKED + b"Content-Encoding: gzip\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def begun() -> bytes:
+    coder = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    return coder.compress(EVENTS) + coder.flush(zlib.Z_SYNC_FLUSH)
+
+
+REPLIES: Dict[str, Tuple[bytes, bytes]] = {
+    "a bad chunk size": (CHUNKED, chunk(EVENTS) + b"zz\r\n"),
+    "half a chunk": (CHUNKED, b"%x\r\n%s" % (1000, EVENTS)),
+    "a body cut off": (b"Content-Length: 1000\r\n", EVENTS),
+    "damage to gzip": (GZIP, chunk(begun() + b"\xff" * 40)),
+    "damage in a chunk of its own": (GZIP, chunk(begun()) + chunk(b"\xff" * 40)),
+    "a wrong checksum": (GZIP, chunk(gzip.compress(EVENTS)[:-8] + bytes(8))),
+    "bytes behind gzip": (GZIP, chunk(gzip.compress(EVENTS) + b"junk")),
+    "gzip cut off": (GZIP, chunk(begun()) + b"0\r\n\r\n"),
+}
+"""Fields and body."""
+
+
+@pytest.mark.parametrize("name", REPLIES)
+def test_what_is_whole_comes_first(runner: Runner, scripted: Any, name: str) -> None:
+    fields, body = REPLIES[name]
+    opened = threading.Event()
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\n%s\r\n" % fields)
+        opened.wait(60)
+        peer.send(body)
+
+    with scripted.ScriptedServer(handler) as server, runner() as transport:
+        reply = transport.open(get(server))
+        opened.set()
+        transport.sleep(0.02)  # in which an event loop sees all of it
+        came = b""
+        with pytest.raises(TransportFailure) as caught:
+            while True:
+                came += reply.read(5.0) or b""
+        reply.close()
+    assert came == EVENTS
+    assert caught.value.phase is Phase.REPLY_BROKEN
