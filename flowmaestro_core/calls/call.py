@@ -131,7 +131,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         try:
             decoded = decode_json(response.body) if response.body else {"data": None}
         except ValueError as error:
-            raise _invalid_response("no JSON", response) from error
+            raise _invalid_response("no JSON", response) from error.with_traceback(None)
         body = cast("JsonObject", decoded if isinstance(decoded, dict) else {"data": decoded})
         if self.shape is not None:
             self.shape(body)
@@ -324,8 +324,8 @@ class CallMachine(Machine[Any]):
             if len(response.body) > self._context.max_reply_size:
                 raise _too_large(response, self._context.max_reply_size)
             return self._done(self._call.reply(response, self._retries.attempt))
-        except ServerError as error:
-            return self._give_up(error, response.status, None)
+        except ServerError as error:  # whose frames hold the reply
+            return self._give_up(error.with_traceback(None), response.status, None)
 
     def _redirect(self, response: Response, now: float) -> Action:
         self._redirects += 1

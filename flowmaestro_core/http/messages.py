@@ -124,6 +124,9 @@ class ResponseHead:
         _set(self, "status", _as_status(status))
         _set(self, "headers", _as_headers(headers))
 
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.status}>"
+
 
 @dataclass(frozen=True, init=False)
 class Response:

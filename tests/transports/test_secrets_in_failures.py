@@ -43,6 +43,31 @@ FAILURES: Dict[str, Callable[[Any], None]] = {
 }
 
 
+def repeating(before: bytes, after: bytes = b"") -> Callable[[Any], None]:
+    """A server that repeats the head of the request, which bears the key."""
+
+    def handler(peer: Any) -> None:
+        said = peer.read_request().head.replace(b"\r\n", b" ")
+        peer.send(before.replace(b"LENGTH", b"%d" % len(said)) + said + after)
+        peer.close()
+
+    return handler
+
+
+JSON = b"\r\nContent-Type: application/json\r\nContent-Length: "
+REPEATED: Dict[str, Callable[[Any], None]] = {
+    "in an error": repeating(
+        b"HTTP/1.1 500 No\r\nX-Request-ID: %s" % KEY.encode() + JSON + b"LENGTH\r\n\r\n"
+    ),
+    "in what is no JSON": repeating(b"HTTP/1.1 200 OK" + JSON + b"LENGTH\r\n\r\n"),
+    "in a body cut off": repeating(b"HTTP/1.1 200 OK" + JSON + b"9999\r\n\r\n"),
+    "in the status line": repeating(b"HTTP/1.1 ", b"\r\n\r\n"),
+    "in a chunk's size": repeating(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"\r\n"
+    ),
+}
+
+
 def request_to(url: str, method: str = "GET") -> Request:
     headers = Headers({"X-API-Key": KEY, "Authorization": f"Bearer {KEY}"})
     return Request(method, f"{url}/a", headers, KEY.encode())
@@ -92,7 +117,7 @@ def test_nobody_vouches(runner: Runner, scripted: Any, server_tls: ssl.SSLContex
         expect_none(runner, server.url)
 
 
-@pytest.mark.parametrize("name", ["a broken status line", "half a body", "silence"])
+@pytest.mark.parametrize("name", ["a broken status line", "half a body", "silence", *REPEATED])
 def test_what_the_user_gets(runner: Runner, scripted: Any, name: str) -> None:
     """With the frames of its traceback, as `pytest -l` prints them."""
     caught: List[BaseException] = []
@@ -109,7 +134,7 @@ def test_what_the_user_gets(runner: Runner, scripted: Any, name: str) -> None:
         ) as client:
             await client.workflows.list()
 
-    with scripted.ScriptedServer(FAILURES[name]) as server:
+    with scripted.ScriptedServer({**FAILURES, **REPEATED}[name]) as server:
         try:
             if runner.backend is None:
                 call(server.url)

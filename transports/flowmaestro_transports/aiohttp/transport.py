@@ -149,8 +149,8 @@ class AiohttpTransport(NotPicklable):
         try:
             async with timeout_at(limits.end) as limits.timer:
                 limits.begins()
-                response = await head_of(self._session, request, limits, self.secrets)
-                body = Body(response, MAX_BODY if whole else sys.maxsize)
+                limit = MAX_BODY if whole else sys.maxsize
+                body = Body(await head_of(self._session, request, limits, self.secrets), limit)
                 self._bodies.add(body)
                 if whole:
                     content = await body.read_whole(limits)

@@ -7,12 +7,13 @@ It is the only place where the core meets the world; the loops differ in `await`
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, Callable, Optional, Protocol, Union
+from dataclasses import replace
+from typing import Any, Callable, Optional, Protocol, TypeVar, Union
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Record, Send
 from flowmaestro_core.errors import ClientClosedError, StreamError
 from flowmaestro_core.executions.records import Recalled
-from flowmaestro_core.http.dates import http_date
+from flowmaestro_core.http.dates import http_date, parse_http_date
 from flowmaestro_core.http.messages import (
     Headers,
     Response,
@@ -34,6 +35,8 @@ from flowmaestro_transports.contract import (
 )
 from flowmaestro_transports.observing.observers import Observers
 
+R = TypeVar("R", Response, ResponseHead)
+
 
 class Keeper(Protocol):
     """What carries out a `Record`: a journal."""
@@ -43,15 +46,18 @@ class Keeper(Protocol):
         ...
 
 
-def with_date(headers: Headers, transport: object) -> Headers:
-    """The header fields of a reply, with the time of its arrival if the server sent no `Date`.
+def dated(reply: R, transport: object) -> R:
+    """An error reply with the time of its arrival, if the server sent no `Date` that can be read.
 
-    RFC 9110, section 6.6.1, requires this of a recipient with a clock. A `Retry-After` that is a
-    date is measured from it.
+    RFC 9110, section 6.6.1, has a recipient with a clock do so. A `Retry-After` that is a date is
+    measured from it.
     """
-    if "date" in headers:
-        return headers
-    return Headers((*headers.pairs, ("Date", http_date(wall_clock_of(transport)()))))
+    given = reply.headers
+    if reply.status < 400 or parse_http_date(given.get("date", "")) is not None:
+        return reply
+    kept = tuple(pair for pair in given.pairs if pair[0].lower() != "date")
+    now = http_date(wall_clock_of(transport)())
+    return replace(reply, headers=Headers((*kept, ("Date", now))))
 
 
 def _in_flight(transport: object, machine: Machine[Any], reporter: object) -> InFlight:
@@ -140,9 +146,7 @@ class SyncDriver:
                     response = transport.send(action.request, action.timeout)
                     if reporter is not None:
                         reporter.note(response, now())
-                    if response.status >= 400:
-                        headers = with_date(response.headers, transport)
-                        response = Response(response.status, headers, response.body)
+                    response = dated(response, transport)
                     action = machine.response_received(response, now(), jitter())
                 elif isinstance(action, Emit):
                     return action
@@ -166,9 +170,7 @@ class SyncDriver:
                     head = ResponseHead(self._body.status, self._body.headers)
                     if reporter is not None:
                         reporter.note(head, now())
-                    if head.status >= 400:
-                        head = ResponseHead(head.status, with_date(head.headers, transport))
-                    action = machine.stream_opened(head, now(), jitter())
+                    action = machine.stream_opened(dated(head, transport), now(), jitter())
                 elif isinstance(action, Close):
                     self._release()
                     action = machine.stream_closed(now(), jitter())
@@ -284,9 +286,7 @@ class AsyncDriver:
                     response = await transport.send(action.request, action.timeout)
                     if reporter is not None:
                         await reporter.note(response, now())
-                    if response.status >= 400:
-                        headers = with_date(response.headers, transport)
-                        response = Response(response.status, headers, response.body)
+                    response = dated(response, transport)
                     action = machine.response_received(response, now(), jitter())
                 elif isinstance(action, Emit):
                     return action
@@ -310,9 +310,7 @@ class AsyncDriver:
                     head = ResponseHead(self._body.status, self._body.headers)
                     if reporter is not None:
                         await reporter.note(head, now())
-                    if head.status >= 400:
-                        head = ResponseHead(head.status, with_date(head.headers, transport))
-                    action = machine.stream_opened(head, now(), jitter())
+                    action = machine.stream_opened(dated(head, transport), now(), jitter())
                 elif isinstance(action, Close):
                     await self._release()
                     action = machine.stream_closed(now(), jitter())

@@ -21,7 +21,13 @@ _DOING = {
 
 
 def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
-    """The failure for one of `NETWORK_ERRORS`; raise it from `error`."""
+    """The failure for one of `NETWORK_ERRORS`; raise it from `error`.
+
+    Its frames are forgotten: they hold what the peer sent, who may have repeated a secret.
+    """
+    for each in (error, error.__cause__, error.__context__):
+        if each is not None:
+            each.__traceback__ = None
     reason = str(error) or type(error).__name__
     # Only `ssl.SSLCertVerificationError` has a `verify_code`. That of a proxy is a cause.
     untrusted = hasattr(error, "verify_code") or hasattr(error.__cause__, "verify_code")

@@ -125,8 +125,8 @@ class Inflater:
             inflated.append(self._counted(member.decompress(data, self._room + 1)))
         except zlib.error as error:
             with suppress(zlib.error):  # which gave nothing of what came before the damage
-                for at in range(len(data)):
-                    inflated.append(self._counted(before.decompress(data[at : at + 1])))
+                bytewise = (data[at : at + 1] for at in range(len(data)))
+                inflated.extend(self._counted(before.decompress(byte)) for byte in bytewise)
             raise InflateError(f"compressed body is damaged: {error}") from error
 
     def _counted(self, inflated: bytes) -> bytes:
