@@ -23,8 +23,9 @@ LONGEST_DETAILS = 500
 """Characters that an error keeps of an error body that is no JSON."""
 
 _MARK = REDACTED.encode()
-_LONGEST_CHARACTER = 12
-"""Bytes of one character as `\\ud83d\\ude00`, the longest way to write it that is known again."""
+_LONGEST_CHARACTER = 26
+"""Bytes of one character as `\\ud83d\\ude00` whose backslashes are doubled three times, the longest
+way to write it that is known again."""
 _ENCODING, _ERRORS = "utf-8", "surrogatepass"
 
 
@@ -146,7 +147,7 @@ def _looks(secret: str) -> Iterator[bytes]:
 def _character(char: str) -> bytes:
     """A pattern of one character, or of a run of backslashes, each of which may be doubled."""
     if char.startswith("\\"):
-        escaped = rb"\\{1,8}u005[Cc]|%5[Cc]|\\"
+        escaped = rb"\\{1,8}u005[Cc]|%(?:25)?5[Cc]|\\"
         return rb"(?:%s){%d,%d}" % (escaped, len(char), 8 * len(char))
     data, code = char.encode(_ENCODING, _ERRORS), ord(char)
     units = [code]  # of UTF-16 (RFC 8259, 7); its codec would be imported here, and read a file
@@ -154,7 +155,7 @@ def _character(char: str) -> bytes:
         units = [0xD7C0 + (code >> 10), 0xDC00 + (code & 0x3FF)]
     return b"(?:%s|%s|%s)" % (
         b"".join(rb"\\{1,8}u(?i:%04x)" % unit for unit in units),
-        b"".join(b"%%(?i:%02x)" % byte for byte in data),
+        b"".join(b"%%(?:25)?(?i:%02x)" % byte for byte in data),
         (rb"\\{0,7}" if char in "\"'/" else b"") + re.escape(data),
     )
 

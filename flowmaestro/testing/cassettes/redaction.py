@@ -97,7 +97,7 @@ def _steps(steps: Iterable[Step], secrets: Set[bytes]) -> Iterator[Step]:
 
 def _headers(headers: Headers, secrets: Set[bytes]) -> Headers:
     return Headers(
-        (name, REDACTED if is_secret_field(name) else _plain(value, secrets))
+        (_plain(name, secrets), REDACTED if is_secret_field(name) else _plain(value, secrets))
         for name, value in headers.pairs
     )
 

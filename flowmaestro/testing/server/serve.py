@@ -56,7 +56,8 @@ async def serve(
     the log.
 
     An `inspector` is told of all that happens; on a loopback `host` it also answers a browser.
-    On a loopback `host`, a request whose `Host` is no loopback name is answered with 400.
+    On a loopback `host`, a request whose `Host` is neither that nor a loopback name is answered
+    with 400.
     """
     if isinstance(allow_webhooks_to, str):
         raise TypeError(f"allow_webhooks_to must be a list of hosts, not {allow_webhooks_to!r}")
@@ -66,7 +67,7 @@ async def serve(
     try:
         async with anyio.create_task_group() as tasks:
             server = _Server(fake, tasks, outside, speed)
-            server.answers_to_loopback_only = is_loopback(host)
+            server.only_name = host.lower() if is_loopback(listener.address) else None
             if inspector is not None:
                 server.inspector, inspector.has_page = inspector, is_loopback(host)
             if allow_webhooks_to is not None:
@@ -110,7 +111,8 @@ class _Server:
         self._outside = outside
         self._speed = speed
         self._plans_changed = anyio.Event()
-        self.answers_to_loopback_only = False
+        self.only_name: Optional[str] = None
+        """The one name it answers to, beside those of loopback; `None` if it answers to any."""
         self.subscribers: Optional[Collection[str]] = None
         self.inspector: Optional[Inspector] = None
         fake.observe(self.now())
@@ -137,9 +139,11 @@ class _Server:
                 self._tasks.start_soon(Connection(peer, self._handle, self.now, self.inspector).run)
 
     def _handle(self, request: Request) -> FakeReply:
-        name = request.headers.get("host")
-        if self.answers_to_loopback_only and name and not is_loopback(_hostname(name)):
-            return _misdirected(name)
+        asked = request.headers.get("host")  # none in HTTP/1.0, which no browser speaks
+        if self.only_name is not None and asked is not None:
+            name = _hostname(asked)
+            if name != self.only_name and not is_loopback(name):
+                return _misdirected(asked)
         own = None if self.inspector is None else self.inspector.answer(request)
         if own is not None:
             return own

@@ -23,11 +23,10 @@ class Listener:
         self._sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
         self._sock.setblocking(False)
 
-    @property
-    def port(self) -> int:
+        self.address: str = self._sock.getsockname()[0]
+        """The address that it listens on."""
+        self.port: int = self._sock.getsockname()[1]
         """The port that it listens on."""
-        port: int = self._sock.getsockname()[1]
-        return port
 
     async def accept(self) -> List[Peer]:
         """Wait for connections; every one that has come."""

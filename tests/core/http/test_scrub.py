@@ -101,6 +101,7 @@ def test_it_is_known_again_however_json_and_urls_escape_it(
     if not re.search("[\x01-\x1f]", secret):  # `\n` and its like are no more than one character
         assert scrubber.text(f"a{written}b") == "a***b"
     assert scrubber.text(f"a{quote(secret, safe='')}b") == "a***b"
+    assert scrubber.text(f"a{quote(quote(secret, safe=''), safe='')}b") == "a***b"
     assert scrubber.text(f"a{secret}b") == "a***b"
 
 

@@ -297,7 +297,7 @@ class TestTheHost:
     @pytest.mark.parametrize(
         "host",
         ["evil.example:8787", "10.0.0.1", "localhost.evil.example", "notlocalhost", "[", "0.0.0.0",
-         "127.0.0.1.evil.example", "evil@127.0.0.1.nip.io", "[::ffff:10.0.0.1]"],
+         "127.0.0.1.evil.example", "evil@127.0.0.1.nip.io", "[::ffff:10.0.0.1]", ""],
     )  # fmt: skip
     def test_any_other_name_is_refused(self, url, fake, host):
         assert self.status(url, fake, host) == 400
@@ -313,6 +313,11 @@ class TestTheHost:
         with running_server(fake, "0.0.0.0") as url:
             local = url.replace("0.0.0.0", "127.0.0.1")
             assert self.status(local, fake, "flowmaestro.test") == 200
+
+    def test_a_loopback_address_in_other_words_is_the_only_other_name(self, fake):
+        with running_server(fake, "127.1") as url:
+            assert self.status(url, fake, "127.1") == self.status(url, fake, "localhost") == 200
+            assert self.status(url, fake, "evil.example") == 400
 
     def request(self, fake, host):
         return head("GET", "/workflows", fake.api_key).replace(
