@@ -5,6 +5,7 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html, sections 9.2.5 a
 
 from __future__ import annotations
 
+import re
 from codecs import iterdecode
 from functools import partial
 from io import StringIO
@@ -17,6 +18,7 @@ MAX_EVENT_SIZE = 16 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 _CR = 0x0D
+_RETRY = re.compile(rb"^retry:(.*)\n", re.MULTILINE)
 _LARGE = 64 * 1024
 """Bytes above which memory counts for more than time."""
 
@@ -69,10 +71,9 @@ class SseDecoder:
         It counts from its own line on, whether or not its block has ended.
         """
         retry = self._retry
-        for line in self._held.split(b"\n")[:-1]:
-            if line.startswith(b"retry:"):
-                value = line[6:].decode("utf-8", "replace").removeprefix(" ")
-                retry = _milliseconds(value, retry)
+        for line in _RETRY.finditer(self._held):  # a list of all lines may take very much
+            value = line[1].decode("utf-8", "replace").removeprefix(" ")
+            retry = _milliseconds(value, retry)
         return retry
 
     def feed(self, data: bytes) -> List[ServerSentEvent]:

@@ -354,6 +354,7 @@ def test_lines_that_are_never_read_cost_no_more_than_their_bytes() -> None:
             assert decoder.feed(piece) == []
         with pytest.raises(StreamError):
             decoder.feed(piece)
+        assert decoder.retry is None  # which is looked for when the stream is lost
         assert tracemalloc.get_traced_memory()[1] < 3 * MAX_EVENT_SIZE
     finally:
         tracemalloc.stop()

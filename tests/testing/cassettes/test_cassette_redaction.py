@@ -280,7 +280,9 @@ def test_a_whole_recording(tmp_path):
 
 def test_an_echoed_key(tmp_path):
     path, key = tmp_path / "echo.jsonl", "my-own-kind-of-key"
-    echo = Response(200, {"X-Saw": key, f"X-{key}": "1"}, b'{"data": [], "saw": "my-own-kind-of-key?"}')
+    echo = Response(
+        200, {"X-Saw": key, f"X-{key}": "1"}, b'{"data": [], "saw": "my-own-kind-of-key?"}'
+    )
     with Cassette(path) as cassette:
         transport = cassette.transport(ScriptedTransport([echo]))
         with FlowMaestroClient(key, transport=transport) as client:
