@@ -10,6 +10,7 @@ from typing import Any, Dict, Tuple
 import pytest
 
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_transports.http11.inflate import AT_ONCE
 from tests.harness.runners import Runner, fails, get
 
 EVENTS = b"".join(b"event: node:started\ndata: %d\n\n" % number for number in range(3))
@@ -61,3 +62,27 @@ def test_what_is_whole_comes_first(runner: Runner, scripted: Any, name: str) -> 
             reply.read(5.0)
         reply.close()
     assert came == EVENTS
+
+
+@pytest.mark.parametrize("framing", ["Transfer-Encoding: chunked", "Connection: close"])
+def test_a_reply_that_inflates_to_very_much_comes_piece_by_piece(
+    runner: Runner, scripted: Any, framing: str
+) -> None:
+    events = EVENTS * 100_000
+    body = gzip.compress(events)
+    if "chunked" in framing:
+        body = chunk(body) + b"0\r\n\r\n"
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n{framing}\r\n\r\n"
+        peer.send(head.encode() + body)
+
+    with scripted.ScriptedServer(handler) as server, runner() as transport:
+        reply = transport.open(get(server))
+        pieces = [reply.read(5.0)]
+        while pieces[-1]:
+            pieces.append(reply.read(5.0))
+        assert transport.send(get(server)).body == events
+    assert b"".join(piece or b"" for piece in pieces) == events
+    assert max(len(piece or b"") for piece in pieces) <= 2 * AT_ONCE

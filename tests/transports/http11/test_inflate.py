@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import tracemalloc
 import zlib
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowmaestro_transports.http11 import inflate as inflating
 from flowmaestro_transports.http11.inflate import InflateError, InflateLimitError, Inflater
 
 LIMIT = 1_000_000
@@ -29,7 +31,12 @@ CODED = {
 
 def inflate(coding: str, *pieces: bytes, limit: int = LIMIT) -> bytes:
     inflater = Inflater(coding, limit)
-    return b"".join(map(inflater.feed, pieces)) + inflater.finish()
+    body = b""
+    for piece in pieces:
+        body += inflater.feed(piece)
+        while inflater.pending:
+            body += inflater.feed(b"")
+    return body + inflater.finish()
 
 
 def cut(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -43,6 +50,37 @@ def test_any_cut_of_the_bytes_gives_the_body_back(
     coding: str, data: bytes, cuts: list[int]
 ) -> None:
     assert inflate(coding, *cut(CODED[coding](data), cuts)) == data
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 100])
+@pytest.mark.parametrize("coding", CODED)
+def test_a_little_at_a_time_is_the_same(
+    coding: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inflating, "AT_ONCE", at_once)
+    data = b"hello " * 50 + bytes(1000)
+    for size in (1, 5, 1000):
+        coded = CODED[coding](data)
+        assert (
+            inflate(coding, *(coded[at : at + size] for at in range(0, len(coded), size))) == data
+        )
+
+
+def test_a_little_at_a_time_takes_little_memory() -> None:
+    coded = gzip.compress(bytes(50_000_000))
+    inflater = Inflater("gzip", sys.maxsize)
+    tracemalloc.start()
+    try:
+        sizes = [len(inflater.feed(coded))]
+        while inflater.pending:
+            sizes.append(len(inflater.feed(b"")))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert inflater.finish() == b""
+    assert sum(sizes) == 50_000_000
+    assert max(sizes) <= 2 * inflating.AT_ONCE
+    assert peak < 5 * inflating.AT_ONCE
 
 
 @pytest.mark.parametrize("coding", CODED)

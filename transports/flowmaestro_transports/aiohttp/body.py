@@ -83,8 +83,11 @@ class Body:
             self._response.close()
 
     def _arrived(self) -> bytes:
-        arrived = self._response.content.read_nowait()
-        return self._coding.feed(arrived) if arrived else b""
+        content = self._coding.feed(b"") if self._coding.pending else b""
+        if not content:
+            arrived = self._response.content.read_nowait()
+            content = self._coding.feed(arrived) if arrived else b""
+        return content
 
     def _before_the_break(self) -> bytes:
         """What aiohttp has, and gives nobody once the connection is lost."""
@@ -104,21 +107,21 @@ class Body:
         """Some content as soon as there is any; `b""` is the end."""
         stream = self._response.content
         while True:
-            data = stream.read_nowait()  # spares a coroutine
-            if not data and not stream.at_eof():
-                try:
-                    data = await stream.readany()
-                except RuntimeError as error:
-                    # aiohttp gave the connection up, over garbage in it, and told nobody why
-                    raise aiohttp.ClientPayloadError(
-                        "the connection was lost within the reply"
-                    ) from error
-            if data:
-                content = self._coding.feed(data)
-                if content:
-                    return content
-            elif stream.at_eof():
+            content = self._arrived()  # spares a coroutine
+            if content:
+                return content
+            if stream.at_eof():
                 return self._coding.finish()
+            try:
+                data = await stream.readany()
+            except RuntimeError as error:
+                # aiohttp gave the connection up, over garbage in it, and told nobody why
+                raise aiohttp.ClientPayloadError(
+                    "the connection was lost within the reply"
+                ) from error
+            content = self._coding.feed(data) if data else b""
+            if content:
+                return content
 
     def _refuse_if_closed(self) -> None:
         if self._process.forked:

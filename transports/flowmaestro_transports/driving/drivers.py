@@ -55,9 +55,9 @@ def dated(reply: R, transport: object) -> R:
     given = reply.headers
     if reply.status < 400 or parse_http_date(given.get("date", "")) is not None:
         return reply
-    kept = tuple(pair for pair in given.pairs if pair[0].lower() != "date")
     now = http_date(wall_clock_of(transport)())
-    return replace(reply, headers=Headers((*kept, ("Date", now))))
+    kept = [pair for pair in given.pairs if pair[0].lower() != "date"]
+    return replace(reply, headers=Headers([*kept, ("Date", now)]))
 
 
 def _in_flight(transport: object, machine: Machine[Any], reporter: object) -> InFlight:

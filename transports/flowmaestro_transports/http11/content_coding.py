@@ -19,10 +19,11 @@ class ContentDecoder:
     body, not before, since replies without content may name one, too.
     """
 
-    __slots__ = ("_inflater", "_limit", "_room", "_unknown", "headers")
+    __slots__ = ("_inflater", "_limit", "_room", "_unknown", "headers", "pending")
 
     def __init__(self, headers: Headers, limit: int) -> None:
         self.headers = headers
+        self.pending = False
         self._limit = limit
         self._room = limit
         self._unknown = ""
@@ -39,9 +40,11 @@ class ContentDecoder:
             self._unknown = coding
 
     def feed(self, data: bytes) -> bytes:
-        """The decoded bytes of `data`. Raises `InflateError` as `Inflater.feed` does."""
+        """The decoded bytes of `data`. Raises, and may leave more `pending`, as `Inflater.feed`."""
         if self._inflater is not None:
-            return self._inflater.feed(data)
+            content = self._inflater.feed(data)
+            self.pending = self._inflater.pending
+            return content
         if self._unknown and data:
             raise InflateError(f"content coding {self._unknown!r} cannot be undone")
         self._room -= len(data)

@@ -209,6 +209,8 @@ class Exchange:
         `b""` is its end; None means that more must be received first. Raises `ReplyError` when
         the body is broken, once all that came before the break has been taken.
         """
+        if not self._content and self._coding.pending:
+            self._decode(b"")
         content = self._content
         if content:
             self._content = b""
@@ -221,12 +223,12 @@ class Exchange:
         framing = self._framing
         try:
             self._content += self._coding.feed(data)
-            if framing.finished:
+            if framing.finished and not self._coding.pending:
                 self._content += self._coding.finish()
         except InflateError as error:
             self._error = str(error)
             return
-        self._error = framing.error
+        self._error = self._error or framing.error
 
     def _read_head(self, data: bytes) -> bytes:
         """Takes `data` as a part of the head; what there is of it behind the head."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import sys
 import zlib
 from contextlib import suppress
-from typing import Any, List, Optional
+from typing import Any, List, Optional, cast
 
 _GZIP = frozenset({"gzip", "x-gzip"})  # RFC 9110, 8.4.1.3: both names mean the same
 _DEFLATE = "deflate"
+AT_ONCE = 1024 * 1024
+"""Bytes that are given at once: of an event stream, each takes many times its memory."""
 _PIECE = 16 * 1024
 """Bytes given to zlib at once. zlib copies what follows the end of a gzip member, so a body of
 very many tiny members would cost quadratic time if it were given whole."""
@@ -39,7 +41,10 @@ class Inflater:
     name one.
     """
 
-    __slots__ = ("_damage", "_gzip", "_limit", "_member", "_room", "_wrapped")
+    __slots__ = (
+        *("_damage", "_gzip", "_limit", "_member", "_room", "_waiting", "_wrapped"),
+        "pending",
+    )
 
     def __init__(self, coding: str, limit: int) -> None:
         if not self.supports(coding):
@@ -50,6 +55,9 @@ class Inflater:
         self._member: Any = None  # a decompressor of zlib
         self._wrapped = False  # a whole member lies behind us
         self._damage: Optional[InflateError] = None
+        self._waiting = b""
+        self.pending = False
+        """Whether `feed(b"")` may give more."""
 
     @staticmethod
     def supports(coding: str) -> bool:
@@ -58,39 +66,50 @@ class Inflater:
         return name in _GZIP or name == _DEFLATE
 
     def feed(self, data: bytes) -> bytes:
-        """The next bytes of the body, inflated; maybe `b""`.
+        """The next bytes of the body, inflated; maybe `b""`. About `AT_ONCE` at most.
 
-        Raises `InflateError` for bytes that the coding does not allow, once what came before them
-        was given; `InflateLimitError` as soon as the body exceeds the limit. Either is final.
+        When there are more, they are `pending`: feed `b""` for them. Raises `InflateError` for
+        bytes that the coding does not allow, once what came before them was given;
+        `InflateLimitError` as soon as the body exceeds the limit. Either is final.
         """
         if self._damage is not None:
             raise self._damage
+        data, more, self.pending = self._waiting + data, self.pending, False
         inflated: List[bytes] = []
+        at, room = 0, self._room
         try:
-            for start in range(0, len(data), _PIECE):
-                self._feed(data[start : start + _PIECE], inflated)
+            while (more or at < len(data)) and room - self._room < AT_ONCE:
+                piece, more = data[at : at + _PIECE], False
+                at += len(piece) - len(self._feed(piece, inflated))
         except InflateLimitError:
             raise
         except InflateError as error:
             if not any(inflated):
                 raise
             self._damage = error
+            at = len(data)
+        self._waiting = data[at:]
+        self.pending = (
+            room - self._room >= AT_ONCE
+            and self._damage is None
+            and (self._member is not None or at < len(data))
+        )
         return b"".join(inflated)
 
-    def _feed(self, piece: bytes, inflated: List[bytes]) -> None:
-        while piece:
-            member = self._member
-            if member is None:
-                piece = self._between_members(piece)
-                if not piece:
-                    return
-                member = self._member = self._new_member(piece[0])
-            self._inflate(member, piece, inflated)
-            piece = b""
-            if member.eof:
-                piece = member.unused_data
-                self._member = None
-                self._wrapped = True
+    def _feed(self, piece: bytes, inflated: List[bytes]) -> bytes:
+        """What of the piece is still to be fed."""
+        member = self._member
+        if member is None:
+            piece = self._between_members(piece)
+            if not piece:
+                return b""
+            member = self._member = self._new_member(piece[0])
+        self._inflate(member, piece, inflated)
+        if not member.eof:
+            return cast("bytes", member.unconsumed_tail)
+        self._member = None
+        self._wrapped = True
+        return cast("bytes", member.unused_data)
 
     def finish(self) -> bytes:
         """Says that the body has ended, and gives what was still held back (for now, nothing).
@@ -122,7 +141,7 @@ class Inflater:
         before = member.copy()
         try:
             # One byte beyond the limit tells too much from just enough.
-            inflated.append(self._counted(member.decompress(data, self._room + 1)))
+            inflated.append(self._counted(member.decompress(data, min(self._room + 1, AT_ONCE))))
         except zlib.error as error:
             with suppress(zlib.error):  # which gave nothing of what came before the damage
                 bytewise = (data[at : at + 1] for at in range(len(data)))

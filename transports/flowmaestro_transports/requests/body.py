@@ -112,15 +112,16 @@ class Body:
             sock = getattr(getattr(self._raw, "connection", None), "sock", None)
             if sock is not None:
                 sock.settimeout(min(max(patience, _SHORTEST), LONGEST))
-            data = self._receive()
-            content = self._coding.feed(data) if data else self._coding.finish()
+            pending = self._coding.pending
+            data = b"" if pending else self._receive()
+            content = self._coding.feed(data) if data or pending else self._coding.finish()
         except Exception as error:
             if not self._closed and not isinstance(error, ERRORS):
                 raise
             failure = failure_within_body(error)
         else:
             if not self._closed:
-                self._ended = not data
+                self._ended = not data and not pending
                 return content
             failure = closed(Phase.REPLY_BROKEN)
         if self._closed:
