@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from functools import partial
 from http.cookies import SimpleCookie
-from typing import List, Mapping, Optional, Set, Union
+from typing import Any, List, Mapping, Optional, Set, Union
 
 import aiohttp
 from yarl import URL
@@ -80,8 +80,10 @@ async def _as_given(
     if "cookie" in given:
         fields["Cookie"] = given["cookie"]
     if request.proxy is not None:
-        user = request.proxy_auth or (request.proxy.user or "", request.proxy.password or "")
-        secrets.update(secrets_in(basic(*user[:2])) if any(user[:2]) else ())
+        auth: Any = request.proxy_auth  # a named tuple, whose parts have no types
+        user, password = auth[:2] if auth else (request.proxy.user, request.proxy.password)
+        if user or password:
+            secrets.update(secrets_in(basic(user or "", password or "")))
     try:
         response = await handler(request)
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ValueError) as error:

@@ -35,7 +35,7 @@ from flowmaestro_transports.contract import (
 )
 from flowmaestro_transports.observing.observers import Observers
 
-R = TypeVar("R", Response, ResponseHead)
+R = TypeVar("R", bound=Union[Response, ResponseHead])
 
 
 class Keeper(Protocol):
