@@ -14,7 +14,7 @@ class MemoryTransport(SyncWire):
     """
 
     def __init__(self, fake: FakeFlowMaestro) -> None:
-        super().__init__(fake)
+        super().__init__(fake, fake.seed)
         self.fake = fake
 
 
@@ -25,5 +25,5 @@ class AsyncMemoryTransport(AsyncWire):
     """
 
     def __init__(self, fake: FakeFlowMaestro) -> None:
-        super().__init__(fake)
+        super().__init__(fake, fake.seed)
         self.fake = fake

@@ -18,15 +18,14 @@ from flowmaestro.testing.cassettes.errors import CassetteMismatch
 from flowmaestro.testing.cassettes.exchange import Exchange
 from flowmaestro.testing.cassettes.redaction import Redaction
 from flowmaestro.testing.model.journal import path_below_root
+from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.virtual.clock import VirtualClock
-from flowmaestro.testing.virtual.playback import PlayedReply
+from flowmaestro.testing.virtual.playback import played
 from flowmaestro_core.http.messages import Request
 
 
 class Player:
     """The exchanges of a cassette, each to be played once; a `Site` on a clock of its own."""
-
-    seed = 0
 
     def __init__(self, path: Path, exchanges: Sequence[Exchange], redaction: Redaction) -> None:
         self.clock = VirtualClock()
@@ -60,12 +59,9 @@ class Player:
             "--flowmaestro-cassettes=all."
         )
 
-    def handle(self, request: Request, now: float) -> PlayedReply:
+    def handle(self, request: Request, now: float) -> FakeReply:
         """Play the exchange for this request."""
-        return PlayedReply(self.clock, self.pop(request).steps)
-
-    def live_until(self, now: float) -> None:
-        """Nothing happens here of itself."""
+        return played(self.clock, self.pop(request).steps)
 
     def _difference(self, shown: List[str]) -> str:
         played = [it for it in self._exchanges if _shown(it.request) == shown]

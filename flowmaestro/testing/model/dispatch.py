@@ -25,9 +25,10 @@ from flowmaestro.testing.model.replies import (
 )
 from flowmaestro.testing.model.routing import Outcome, Router, query_of
 from flowmaestro.testing.model.service import Service
-from flowmaestro_core.http.messages import Headers, Request
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 
 MAX_BODY_BYTES = 1024 * 1024
+_UNANSWERED = "the connection was closed unanswered"
 
 HeaderPairs = List[Tuple[str, str]]
 
@@ -91,7 +92,7 @@ class Dispatcher:
 
         def arrive() -> None:
             if fault is not None and fault.status is None:
-                reply.drop()
+                reply.fail(TransportFailure(Phase.MAYBE_PROCESSED, _UNANSWERED))
             else:
                 settle()
                 entry.status = reply.status

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, NamedTuple, Optional, Protocol, Tuple, Union
 
 from flowmaestro.testing.model.refusals import Refusal
 from flowmaestro.testing.model.timeline import Timeline
-from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
+from flowmaestro_core.http.messages import Headers, TransportFailure
 
 JsonObject = Dict[str, Any]
 
@@ -23,7 +23,7 @@ LINGER_SECONDS = 0.5
 """How long a stream stays open after its last event."""
 
 
-def _asleep() -> None:
+def asleep() -> None:
     """Nobody waits to be woken."""
 
 
@@ -79,7 +79,7 @@ class EventStream:
     """
 
     def __init__(self, timeline: Timeline) -> None:
-        self.wake: Callable[[], None] = _asleep
+        self.wake: Callable[[], None] = asleep
         self.closed = False
         self.broken = False
         """Whether the reader has come to where the connection was to be lost."""
@@ -140,6 +140,21 @@ class EventStream:
         self.wake()
 
 
+class Body(Protocol):
+    """A body that comes piece by piece, as `EventStream`."""
+
+    wake: Callable[[], None]
+    closed: bool
+
+    def poll(self, now: float) -> StreamChunk:
+        """What has come by `now`. Raises `TransportFailure` when the connection is lost."""
+        ...
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        ...
+
+
 class FakeReply:
     """The reply to one request.
 
@@ -154,9 +169,9 @@ class FakeReply:
         self.status = 0
         self.headers = Headers()
         self.body = b""
-        self.stream: Optional[EventStream] = None
+        self.stream: Optional[Body] = None
         self.failure: Optional[TransportFailure] = None
-        self.wake: Callable[[], None] = _asleep
+        self.wake: Callable[[], None] = asleep
         self._abandoned = False
 
     def settle(
@@ -165,7 +180,7 @@ class FakeReply:
         headers: Headers,
         *,
         body: bytes = b"",
-        stream: Optional[EventStream] = None,
+        stream: Optional[Body] = None,
     ) -> None:
         """The model has decided: this is the reply."""
         self.status, self.headers, self.body, self.stream = status, headers, body, stream
@@ -174,10 +189,9 @@ class FakeReply:
             self.abandon()
         self.wake()
 
-    def drop(self) -> None:
-        """The model has decided: the connection is closed instead of a reply."""
-        message = "the connection was closed unanswered"
-        self.failure = TransportFailure(Phase.MAYBE_PROCESSED, message)
+    def fail(self, failure: TransportFailure) -> None:
+        """There is no reply, but this failure."""
+        self.failure = failure
         self.settle(0, Headers())
 
     def abandon(self) -> None:

@@ -9,7 +9,7 @@ import anyio
 import h11
 
 from flowmaestro.testing.model.dispatch import MAX_BODY_BYTES
-from flowmaestro.testing.model.replies import EventStream, FakeReply
+from flowmaestro.testing.model.replies import Body, FakeReply
 from flowmaestro.testing.server.inspector import Exchange, Inspector
 from flowmaestro.testing.server.sockets import Peer
 from flowmaestro_core.http.messages import Headers, Request
@@ -113,7 +113,7 @@ class Connection:
             events.append(h11.Data(data=reply.body))
         await self._send(*events, h11.EndOfMessage())
 
-    async def _send_stream(self, reply: FakeReply, stream: EventStream, *, with_body: bool) -> None:
+    async def _send_stream(self, reply: FakeReply, stream: Body, *, with_body: bool) -> None:
         headers = [*_pairs(reply.headers), (b"Transfer-Encoding", b"chunked")]
         head = h11.Response(status_code=reply.status, headers=headers)
         try:
@@ -128,7 +128,7 @@ class Connection:
         finally:
             stream.close()
 
-    async def _pump(self, stream: EventStream) -> None:
+    async def _pump(self, stream: Body) -> None:
         """Write what the model publishes until it ends the stream or the reader is gone."""
         while True:
             woken = _alarm(stream)

@@ -123,6 +123,11 @@ class VirtualClock:
         with self.lock:
             self._plan(Alarm(self._now + seconds, None, function))
 
+    def catch_up(self) -> None:
+        """Let everything happen in the world that is due."""
+        if self._world is not None:
+            self._world.live_until(self._now)
+
     @contextmanager
     def in_flight(self) -> Generator[None, None, None]:
         """A `with` block in which the calling task or thread has a call in flight.
@@ -245,8 +250,7 @@ class VirtualClock:
             upcoming = None if self._world is None else self._world.next_time()
             self._now = max(self._now, first.at if upcoming is None else min(first.at, upcoming))
             with self._blocking():
-                if self._world is not None:
-                    self._world.live_until(self._now)
+                self.catch_up()
                 self._ring_due()
 
     def _ring_due(self) -> None:

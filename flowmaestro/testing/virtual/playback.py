@@ -10,12 +10,12 @@ import copy
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, Optional, Sequence, Tuple, Union, cast
+from typing import Any, Callable, Deque, Sequence, Tuple, Union, cast
 
 from flowmaestro.testing.checks import check_number
-from flowmaestro.testing.model.replies import StreamChunk
+from flowmaestro.testing.model.replies import FakeReply, StreamChunk, asleep
 from flowmaestro.testing.virtual.clock import VirtualClock
-from flowmaestro_core.http.messages import Headers, Phase, Response, ResponseHead, TransportFailure
+from flowmaestro_core.http.messages import Phase, Response, ResponseHead, TransportFailure
 
 
 @dataclass(frozen=True)
@@ -97,102 +97,56 @@ def _named(value: object) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else repr(value)
 
 
-def _nobody() -> None:
-    """Nobody waits to be woken."""
+def played(clock: VirtualClock, steps: Sequence[Step]) -> FakeReply:
+    """The reply to a request, from now on; `steps` are those of `steps_of`."""
+    reply, left = FakeReply(), deque(steps)
+    seconds = _quiet(left)
+    due = clock.now + seconds
+
+    def arrive() -> None:
+        first = left.popleft()
+        if isinstance(first, ResponseHead):
+            reply.settle(first.status, first.headers, stream=PlayedBody(clock, left, due))
+        else:
+            reply.fail(_anew(cast("TransportFailure", first)))
+
+    if not seconds:
+        arrive()
+    elif seconds < math.inf:
+        clock.call_later(seconds, arrive)
+    return reply
 
 
-class _Playing:
-    """Steps, each of which is there when its time has come.
+def _quiet(left: Deque[Step]) -> float:
+    """Take the quiet before the next step; seconds."""
+    seconds = 0.0
+    while left:
+        step = left[0]
+        if not isinstance(step, Quiet):
+            break
+        seconds += step.seconds
+        left.popleft()
+    return seconds
 
-    The time of a step counts from that of the one before, however late that is taken.
+
+class PlayedBody:
+    """The pieces of a body: each look finds one, with its boundaries, when its time has come.
+
+    The time of a piece counts from that of the one before, however late that is taken.
     """
 
-    def __init__(self, clock: VirtualClock, steps: Sequence[Step], since: float) -> None:
-        self.wake: Callable[[], None] = _nobody
+    def __init__(self, clock: VirtualClock, left: Deque[Step], since: float) -> None:
+        self.wake: Callable[[], None] = asleep
+        self.closed = False
         self._clock = clock
-        self._left: Deque[Step] = deque(steps)
+        self._left = left
         self._due = since
         self._plan()
 
-    def _plan(self) -> None:
-        while self._left:
-            step = self._left[0]
-            if not isinstance(step, Quiet):
-                break
-            self._due += step.seconds
-            self._left.popleft()
-        seconds = self._due - self._clock.now
-        self._here = seconds <= 0
-        if 0 < seconds < math.inf:
-            self._clock.call_later(seconds, self._arrive)
-
-    def _arrive(self) -> None:
-        self._here = True
-        self.wake()
-
-
-class PlayedReply(_Playing):
-    """The reply to a request, from now on, as a `SiteReply`; `steps` are those of `steps_of`."""
-
-    body = b""
-
-    def __init__(self, clock: VirtualClock, steps: Sequence[Step]) -> None:
-        super().__init__(clock, steps, clock.now)
-        self._first = self._left.popleft() if self._left else None
-        self._opened: Optional[PlayedBody] = None
-
-    @property
-    def open(self) -> bool:
-        """Whether its body was opened and not closed."""
-        return self._opened is not None and not self._opened.closed
-
-    @property
-    def ready(self) -> bool:
-        """Whether the head has come, or the failure happened."""
-        return self._here
-
-    @property
-    def failure(self) -> Optional[TransportFailure]:
-        """A failure in the place of the head, once it is ready."""
-        first = self._first if self._here else None
-        return _anew(first) if isinstance(first, TransportFailure) else None
-
-    @property
-    def status(self) -> int:
-        """The status code."""
-        return self._head.status
-
-    @property
-    def headers(self) -> Headers:
-        """The header fields."""
-        return self._head.headers
-
-    @property
-    def stream(self) -> PlayedBody:
-        """The body; its time counts from that of the head."""
-        if self._opened is None:
-            self._opened = PlayedBody(self._clock, self._left, self._due)
-        return self._opened
-
-    def abandon(self) -> None:
-        """Nobody waits for it any more."""
-
-    @property
-    def _head(self) -> ResponseHead:
-        return cast("ResponseHead", self._first)
-
-
-class PlayedBody(_Playing):
-    """The pieces of a body, as a `SiteStream`: each look finds one, with its boundaries."""
-
-    closed = False
-
     def poll(self, now: float) -> StreamChunk:
         """The next piece, if its time has come. Raises `TransportFailure` if that is a failure."""
-        if not self._here:
-            return StreamChunk(b"", None, ended=False)
-        if not self._left:
-            return StreamChunk(b"", None, ended=True)
+        if not self._here or not self._left:
+            return StreamChunk(b"", None, ended=self._here)
         step = self._left[0]
         if isinstance(step, TransportFailure):
             raise _anew(step)
@@ -203,6 +157,17 @@ class PlayedBody(_Playing):
     def close(self) -> None:
         """Nobody reads any more."""
         self.closed = True
+
+    def _plan(self) -> None:
+        self._due += _quiet(self._left)
+        seconds = self._due - self._clock.now
+        self._here = seconds <= 0
+        if 0 < seconds < math.inf:
+            self._clock.call_later(seconds, self._arrive)
+
+    def _arrive(self) -> None:
+        self._here = True
+        self.wake()
 
 
 def _anew(failure: TransportFailure) -> TransportFailure:

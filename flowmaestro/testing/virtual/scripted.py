@@ -6,9 +6,10 @@ import warnings
 from collections import deque
 from typing import Any, Deque, List, Sequence, Tuple, cast
 
+from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.scripting import UnusedScriptWarning
 from flowmaestro.testing.virtual.clock import VirtualClock
-from flowmaestro.testing.virtual.playback import PlayedReply, ScriptedReply, Step, shown, steps_of
+from flowmaestro.testing.virtual.playback import ScriptedReply, Step, played, shown, steps_of
 from flowmaestro.testing.virtual.transport import AsyncWire, SyncWire
 from flowmaestro_core.http.messages import Request
 
@@ -16,12 +17,10 @@ from flowmaestro_core.http.messages import Request
 class _Script:
     """The replies to come, as a `Site`."""
 
-    seed = 0
-
     def __init__(self, replies: Sequence[ScriptedReply]) -> None:
         self.clock = VirtualClock()
         self.requests: List[Request] = []
-        self.replies: List[PlayedReply] = []
+        self.replies: List[FakeReply] = []
         self._left: Deque[Tuple[Step, ...]] = deque()
         given: Any = replies
         if not isinstance(given, (list, tuple)):
@@ -35,7 +34,7 @@ class _Script:
     def __repr__(self) -> str:
         return f"a script with {len(self._left)} replies left"
 
-    def handle(self, request: Request, now: float) -> PlayedReply:
+    def handle(self, request: Request, now: float) -> FakeReply:
         """Answer with the next reply."""
         with self.clock.lock:
             self.requests.append(request)
@@ -44,12 +43,9 @@ class _Script:
                     f"the script has no reply left for {request!r}, "
                     f"the request number {len(self.requests)}"
                 )
-            reply = PlayedReply(self.clock, self._left.popleft())
+            reply = played(self.clock, self._left.popleft())
             self.replies.append(reply)
             return reply
-
-    def live_until(self, now: float) -> None:
-        """Nothing happens here of itself."""
 
     def close(self, *, strict: bool) -> None:
         """Report the replies that were never used, once."""
@@ -76,7 +72,8 @@ class _Scripted:
     @property
     def open_bodies(self) -> int:
         """How many bodies were opened and not closed, read to their end or not."""
-        return sum(reply.open for reply in self._script.replies)
+        bodies = [reply.stream for reply in self._script.replies]
+        return sum(body is not None and not body.closed for body in bodies)
 
 
 class ScriptedTransport(_Scripted, SyncWire):

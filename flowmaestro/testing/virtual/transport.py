@@ -12,8 +12,8 @@ import weakref
 from typing import ContextManager, Generator, Optional, Protocol, TypeVar
 
 from flowmaestro.testing.checks import check_seconds
-from flowmaestro.testing.model.replies import StreamChunk
-from flowmaestro.testing.virtual.clock import Alarm, Source, VirtualClock
+from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.virtual.clock import Alarm, VirtualClock
 from flowmaestro_core.http.messages import (
     Headers,
     Phase,
@@ -28,56 +28,6 @@ T = TypeVar("T")
 Steps = Generator[Alarm, None, T]
 
 
-class SiteStream(Source, Protocol):
-    """A body that comes piece by piece."""
-
-    def poll(self, now: float) -> StreamChunk:
-        """What has come by `now`. Raises `TransportFailure` when the connection is lost."""
-        ...
-
-    def close(self) -> None:
-        """Nobody reads any more."""
-        ...
-
-
-class SiteReply(Source, Protocol):
-    """The reply to one request; all but `ready` counts once it is ready."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether the outcome of the request is known."""
-        ...
-
-    @property
-    def failure(self) -> Optional[TransportFailure]:
-        """What is raised in the place of a reply, if anything."""
-        ...
-
-    @property
-    def status(self) -> int:
-        """The status code."""
-        ...
-
-    @property
-    def headers(self) -> Headers:
-        """The header fields."""
-        ...
-
-    @property
-    def body(self) -> bytes:
-        """The whole body, if it is no stream."""
-        ...
-
-    @property
-    def stream(self) -> Optional[SiteStream]:
-        """The body, if it is one."""
-        ...
-
-    def abandon(self) -> None:
-        """Nobody waits for it any more."""
-        ...
-
-
 class Site(Protocol):
     """What answers requests, on a virtual clock of its own."""
 
@@ -86,26 +36,17 @@ class Site(Protocol):
         """The clock that it lives by."""
         ...
 
-    @property
-    def seed(self) -> int:
-        """Of the dice of a transport that reaches it."""
-        ...
-
-    def handle(self, request: Request, now: float) -> SiteReply:
+    def handle(self, request: Request, now: float) -> FakeReply:
         """Take a request."""
-        ...
-
-    def live_until(self, now: float) -> None:
-        """Let everything happen that is due by `now`."""
         ...
 
 
 class _Wire(NotPicklable):
     """What both transports have: the site, its clock, their dice, and what a call does."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, seed: int = 0) -> None:
         self._site = site
-        self.random = random.Random(site.seed)  # noqa: S311 - repeatable on purpose
+        self.random = random.Random(seed)  # noqa: S311 - repeatable on purpose
         self._closed = False
         self._open: weakref.WeakSet[_OpenReply] = weakref.WeakSet()
 
@@ -155,7 +96,7 @@ class _Wire(NotPicklable):
         try:
             while True:
                 with clock.lock:
-                    self._site.live_until(clock.now)
+                    clock.catch_up()
                     if reply.ready or clock.now >= deadline:
                         break
                     alarm = clock.alarm(deadline, reply)
@@ -187,7 +128,7 @@ class _Wire(NotPicklable):
 class _OpenReply:
     """A reply whose body is still open."""
 
-    def __init__(self, clock: VirtualClock, reply: SiteReply) -> None:
+    def __init__(self, clock: VirtualClock, reply: FakeReply) -> None:
         self.status = reply.status
         self.headers = reply.headers
         self._clock = clock

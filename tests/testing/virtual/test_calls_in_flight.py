@@ -28,6 +28,7 @@ class Watched(MemoryTransport):
         super().__init__(fake)
         self.depth = 0
         self.notes = []
+        self.begun = threading.Event()
         self._chance = chance
 
     @contextlib.contextmanager
@@ -36,6 +37,7 @@ class Watched(MemoryTransport):
         if self.depth == 1:
             self.notes.append("begins")
         with super().in_flight():
+            self.begun.set()
             yield
         self.depth -= 1
         if self.depth == 0:
@@ -59,12 +61,12 @@ class TestOneCall:
         def other():
             with fake.clock.in_flight():
                 gate.wait()
+                transport.begun.wait(PATIENCE)
                 fake.clock.advance(100)
             passed.set()
 
         def call():
-            with fake.clock.in_flight():
-                gate.wait()
+            gate.wait()
             client.workflows.get("wf_123")
             assert fake.requests[-1].time < 10
 
