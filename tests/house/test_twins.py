@@ -28,7 +28,6 @@ TWINS = [
     (FUNCTIONS, "_SyncBody", "_AsyncBody"),
     (f"{CASSETTES}/recorder.py", "RecordingTransport", "AsyncRecordingTransport"),
     (f"{CASSETTES}/recorder.py", "RecordedBody", "AsyncRecordedBody"),
-    (f"{CASSETTES}/episodes.py", "EpisodesTransport", "AsyncEpisodesTransport"),
     (VIRTUAL, "SyncWire", "AsyncWire"),
     (VIRTUAL, "SyncWireBody", "AsyncWireBody"),
     (VIRTUAL, "_carry_out", "_carry_out_async"),

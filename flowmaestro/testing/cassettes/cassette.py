@@ -20,7 +20,6 @@ from typing import (
 )
 
 from flowmaestro.testing.cassettes import jsonlines
-from flowmaestro.testing.cassettes.episodes import AsyncEpisodesTransport, EpisodesTransport
 from flowmaestro.testing.cassettes.errors import CassetteError
 from flowmaestro.testing.cassettes.exchange import Exchange
 from flowmaestro.testing.cassettes.player import Player
@@ -134,8 +133,7 @@ class Cassette:
         if not self.recording:
             return replaying
         inner = DefaultTransport() if through is None else as_transport(through)
-        recording = RecordingTransport(inner, self._recording)
-        return EpisodesTransport(replaying, recording) if self._loaded else recording
+        return RecordingTransport(inner, self._recording, replaying if self._loaded else None)
 
     def async_transport(
         self, through: Union[AsyncTransport, AsyncFunction, None] = None
@@ -145,8 +143,7 @@ class Cassette:
         if not self.recording:
             return replaying
         inner = DefaultAsyncTransport() if through is None else as_async_transport(through)
-        recording = AsyncRecordingTransport(inner, self._recording)
-        return AsyncEpisodesTransport(replaying, recording) if self._loaded else recording
+        return AsyncRecordingTransport(inner, self._recording, replaying if self._loaded else None)
 
     @contextmanager
     def installed(self: C) -> Generator[C, None, None]:

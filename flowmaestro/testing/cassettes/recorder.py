@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import Callable, ContextManager, Generator, List, Optional, Tuple, Union
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Callable, Generator, List, Optional, Tuple, Union
 
+from flowmaestro.testing.cassettes.errors import CassetteMismatch
 from flowmaestro.testing.cassettes.exchange import Exchange, joined, without_framing
 from flowmaestro.testing.virtual.playback import Quiet, Step
+from flowmaestro.testing.virtual.transport import AsyncWire, SyncWire
 from flowmaestro_core.http.messages import (
     Headers,
     Request,
@@ -117,87 +120,133 @@ class RecordedExchange:
 
 
 class _Recorder(NotPicklable):
-    """What both transports pass on that is not recorded."""
+    """What both transports have.
 
-    def __init__(self, inner: object, recording: Recording) -> None:
+    `replaying` replays what a cassette holds; only the rest is recorded. Then time is that of
+    both: what is replayed takes virtual time, what is recorded its own. Between two requests they
+    wait as the first of them was answered.
+    """
+
+    def __init__(
+        self,
+        inner: Union[Transport, AsyncTransport],
+        recording: Recording,
+        replaying: Union[SyncWire, AsyncWire, None],
+    ) -> None:
         self.patient: bool = getattr(inner, "patient", True)
         self.random: Optional[Dice] = getattr(inner, "random", None)
         self.wall_clock = wall_clock_of(inner)
         self._around = in_flight_of(inner)
         self._recording = recording
-        self._recorded = inner
+        self._both = replaying, inner
+        # Of each thread and task its own: others make their calls beside it.
+        self._live = ContextVar("live", default=replaying is None)
         recording.transports.append(inner)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._both[1]!r}>"
 
     @property
     def secrets(self) -> Tuple[str, ...]:
         """Those of the recorded transport."""
-        return secrets_of(self._recorded)
+        return secrets_of(self._both[1])
 
-    def in_flight(self) -> ContextManager[None]:
-        """What the recorded transport does around a call."""
-        return self._around()
+    @contextmanager
+    def in_flight(self) -> Generator[None, None, None]:
+        """What the transports do around a call."""
+        replaying, _ = self._both
+        with self._around(), nullcontext() if replaying is None else replaying.in_flight():
+            yield
+
+    def now(self) -> float:
+        """Seconds on the clock of the recorded transport, or on both."""
+        replaying, inner = self._both
+        return inner.now() + (0.0 if replaying is None else replaying.now())
 
 
 class RecordingTransport(_Recorder):
-    """A sync transport that passes everything on to `inner`, and notes it."""
+    """A sync transport that passes on to `inner` what is not replayed, and notes it."""
 
-    def __init__(self, inner: Transport, recording: Recording) -> None:
-        super().__init__(inner, recording)
-        self._inner = inner
-
-    def __repr__(self) -> str:
-        return f"<RecordingTransport of {self._inner!r}>"
+    def __init__(
+        self, inner: Transport, recording: Recording, replaying: Optional[SyncWire] = None
+    ) -> None:
+        super().__init__(inner, recording, replaying)
+        self._inner, self._replaying = inner, replaying
 
     def send(self, request: Request, timeout: float) -> Response:
-        """As that of `inner`."""
-        exchange = self._recording.begin(request, self.now)
+        """Replay it, or have `inner` send it."""
+        if self._replaying is not None:
+            self._live.set(False)
+            try:
+                return self._replaying.send(request, timeout)
+            except CassetteMismatch:
+                self._live.set(True)
+        exchange = self._recording.begin(request, self._inner.now)
         with exchange.watched():
             response = self._inner.send(request, timeout)
         exchange.whole(response)
         return response
 
-    def open(self, request: Request, timeout: float) -> RecordedBody:
-        """As that of `inner`."""
-        exchange = self._recording.begin(request, self.now)
+    def open(self, request: Request, timeout: float) -> OpenResponse:
+        """As `send`, but the body is kept open."""
+        if self._replaying is not None:
+            self._live.set(False)
+            try:
+                return self._replaying.open(request, timeout)
+            except CassetteMismatch:
+                self._live.set(True)
+        exchange = self._recording.begin(request, self._inner.now)
         with exchange.watched():
             body = self._inner.open(request, timeout)
         exchange.head(body)
         return RecordedBody(body, exchange)
 
     def sleep(self, seconds: float) -> None:
-        """As that of `inner`."""
-        self._inner.sleep(seconds)
-
-    def now(self) -> float:
-        """As that of `inner`."""
-        return self._inner.now()
+        """Let `seconds` pass where the last request was answered."""
+        if self._live.get() or self._replaying is None:
+            self._inner.sleep(seconds)
+        else:
+            self._replaying.sleep(seconds)
 
     def close(self) -> None:
-        """As that of `inner`."""
+        """Close both."""
+        if self._replaying is not None:
+            self._replaying.close()
         self._inner.close()
 
 
 class AsyncRecordingTransport(_Recorder):
     """`RecordingTransport` for an async client."""
 
-    def __init__(self, inner: AsyncTransport, recording: Recording) -> None:
-        super().__init__(inner, recording)
-        self._inner = inner
-
-    def __repr__(self) -> str:
-        return f"<AsyncRecordingTransport of {self._inner!r}>"
+    def __init__(
+        self, inner: AsyncTransport, recording: Recording, replaying: Optional[AsyncWire] = None
+    ) -> None:
+        super().__init__(inner, recording, replaying)
+        self._inner, self._replaying = inner, replaying
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """As that of `inner`."""
-        exchange = self._recording.begin(request, self.now)
+        """As `RecordingTransport.send`."""
+        if self._replaying is not None:
+            self._live.set(False)
+            try:
+                return await self._replaying.send(request, timeout)
+            except CassetteMismatch:
+                self._live.set(True)
+        exchange = self._recording.begin(request, self._inner.now)
         with exchange.watched():
             response = await self._inner.send(request, timeout)
         exchange.whole(response)
         return response
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """As that of `inner`."""
-        exchange = self._recording.begin(request, self.now)
+        """As `send`, but the body is kept open."""
+        if self._replaying is not None:
+            self._live.set(False)
+            try:
+                return await self._replaying.open(request, timeout)
+            except CassetteMismatch:
+                self._live.set(True)
+        exchange = self._recording.begin(request, self._inner.now)
         with exchange.watched():
             body = await self._inner.open(request, timeout)
         exchange.head(body)
@@ -206,15 +255,16 @@ class AsyncRecordingTransport(_Recorder):
         return AsyncRecordedBody(body, exchange)
 
     async def sleep(self, seconds: float) -> None:
-        """As that of `inner`."""
-        await self._inner.sleep(seconds)
-
-    def now(self) -> float:
-        """As that of `inner`."""
-        return self._inner.now()
+        """As `RecordingTransport.sleep`."""
+        if self._live.get() or self._replaying is None:
+            await self._inner.sleep(seconds)
+        else:
+            await self._replaying.sleep(seconds)
 
     async def close(self) -> None:
-        """As that of `inner`."""
+        """Close both."""
+        if self._replaying is not None:
+            await self._replaying.close()
         await self._inner.close()
 
 
