@@ -13,7 +13,6 @@ import random
 import re
 import threading
 import warnings
-from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import (
@@ -41,17 +40,15 @@ from flowmaestro.testing.model.dialects.documented import (
     MessageAnswers,
     Shapes,
 )
-from flowmaestro.testing.model.dispatch import Dispatcher
 from flowmaestro.testing.model.executions import Execution
-from flowmaestro.testing.model.faults import Faults
-from flowmaestro.testing.model.journal import Journal, RecordedRequest, path_below_root
-from flowmaestro.testing.model.keys import ALL_SCOPES, KeyRing, KeyState
+from flowmaestro.testing.model.journal import RecordedRequest, path_below_root
+from flowmaestro.testing.model.keys import ALL_SCOPES, KeyState
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.seeds import furnish
-from flowmaestro.testing.model.service import Service
-from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro.testing.model.webhooks import Delivery
+from flowmaestro.testing.model.world import World
 from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning
+from flowmaestro.testing.troubles import Troubles
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro.testing.virtual.real_clock import RealClock
 from flowmaestro_core.http.messages import Request
@@ -73,7 +70,7 @@ _CHANGES = re.compile("/(executions|threads|webhooks)")
 F = TypeVar("F", bound="FakeFlowMaestro")
 
 
-class FakeFlowMaestro(Scripts, Assertions):
+class FakeFlowMaestro(World, Scripts, Troubles, Assertions):
     """An embedded FlowMaestro.
 
     `shapes` is the description of the API that it follows: the server that answers today, or
@@ -111,108 +108,38 @@ class FakeFlowMaestro(Scripts, Assertions):
         rate_limit_per_day: int = 1_000_000,
         strict: bool = False,
     ) -> None:
-        super().__init__()
         check_number("epoch", epoch)
-        self.seed = seed
-        self._strict = strict
-        self._timeline = Timeline(epoch)
-        self._journal = Journal()
-        self._faults = Faults()
         one_of("time", time, get_args(Time))
-        self.clock = VirtualClock(world=self) if time == "virtual" else RealClock(self)
-        self._polls = Polls()
         one_of("shapes", shapes, get_args(Shapes))
-        self._dialect = (Deployed if shapes == "deployed" else Documented)(self._timeline)
-        self._service = Service(
-            self._timeline,
-            self._dialect,
-            random.Random(seed),  # noqa: S311 - repeatable on purpose
-            live=one_of("events", events, ("live", "silent")) == "live",
-            message_answers=(
-                None if messages is None else one_of("messages", messages, get_args(MessageAnswers))
-            ),
-        )
+        one_of("events", events, get_args(Events))
+        if messages is not None:
+            one_of("messages", messages, get_args(MessageAnswers))
         check_count("rate_limit_per_minute", rate_limit_per_minute)
         check_count("rate_limit_per_day", rate_limit_per_day)
-        self._keys = KeyRing(
-            rate_limit_per_minute,
-            rate_limit_per_day,
-            accepts_test_keys=self._dialect.accepts_test_keys,
+        super().__init__(
+            Deployed if shapes == "deployed" else Documented,
+            dice=random.Random(seed),  # noqa: S311 - repeatable on purpose
+            epoch=epoch,
+            live=events == "live",
+            messages=messages,
+            rate_limits=(rate_limit_per_minute, rate_limit_per_day),
         )
-        self._dispatcher = Dispatcher(
-            self._service, self._dialect, self._keys, self._faults, self._journal
-        )
+        self.seed = seed
+        self.clock = VirtualClock(world=self) if time == "virtual" else RealClock(self)
+        self._strict = strict
+        self._polls = Polls()
         self.api_key = self.add_key()
         furnish(self._service, self._keys)
 
     def __repr__(self) -> str:
         return f"<FakeFlowMaestro {type(self._dialect).__name__.lower()}>"
 
-    # What a driver calls.
-
-    @property
-    def lock(self) -> threading.RLock:
-        """Held while anything here changes."""
-        return self._timeline.lock
-
     def handle(self, request: Request, now: float) -> FakeReply:
-        """Take one request at `now`, in seconds of the driver's monotonic clock.
-
-        The world begins with the first one. The reply may become ready only later: see
-        `FakeReply`.
-        """
+        """As `World.handle`; refuses to be polled without end while virtual time stands still."""
         with self.lock:
             if not isinstance(self.clock, RealClock):
                 self._polls.note(request, now)
-            self._timeline.begin(now)
-            return self._dispatcher.take(request)
-
-    def observe(self, now: float) -> None:
-        """Tie the wall clock to the driver's without beginning: the server is up, and idle."""
-        with self.lock:
-            self._timeline.observe(now)
-
-    def advance(self, now: float) -> None:
-        """Let time pass until `now`."""
-        with self.lock:
-            self._timeline.advance(now)
-
-    def live_until(self, now: float) -> None:
-        """Let time pass until `now`, in memory: make the webhook deliveries that are due."""
-        while True:
-            due = self.due(now)
-            if not due:
-                return
-            for delivery in due:
-                self.delivered(delivery, self._receiver(delivery.request), now)
-
-    def next_time(self) -> Optional[float]:
-        """When, on the driver's clock, something happens of itself; `None` for never."""
-        with self.lock:
-            return self._timeline.next_time()
-
-    @property
-    def now(self) -> float:
-        """Where the driver's clock was when time last passed."""
-        with self.lock:
-            return self._timeline.driver_now()
-
-    def due(self, now: float) -> List[Delivery]:
-        """Let time pass until `now` and take the webhook deliveries to attempt.
-
-        Report on each one with `delivered`; until then it is not handed out again.
-        """
-        with self.lock:
-            self._timeline.advance(now)
-            return self._service.desk.take_due()
-
-    def delivered(self, delivery: Delivery, status: Optional[int], now: float) -> None:
-        """The receiver answered an attempt with `status`; `None`: not within ten seconds."""
-        with self.lock:
-            self._timeline.advance(now)
-            self._service.desk.delivered(delivery, status)
-
-    # What a test arranges and looks at; see also `Scripts` and `Assertions`.
+            return super().handle(request, now)
 
     def add_key(
         self,
@@ -280,51 +207,6 @@ class FakeFlowMaestro(Scripts, Assertions):
     def __exit__(self, kind: Optional[Type[BaseException]], *exc: object) -> None:
         if kind is None:
             self.close()
-
-    def set_credits(self, executions: Optional[int]) -> None:
-        """Set how many executions the account can still pay for; `None` for no limit.
-
-        Further ones fail at their start; with `shapes="documented"` they are refused with 402.
-        """
-        if executions is not None:
-            check_count("executions", executions, 0)
-        with self.lock:
-            self._service.credits = executions
-
-    @contextmanager
-    def all_or_nothing(self) -> Generator[None, None, None]:
-        """A `with` block that, if it raises, leaves no new resource, key, limit or fault behind.
-
-        Time that has passed in it stays, and what it changed within a resource. Other threads
-        wait for its end.
-        """
-        with self.lock:
-            parts = (self, self._service, self._service.desk, self._keys, self._faults)
-            before = [
-                {
-                    name: copy.copy(value) if isinstance(value, (dict, list, set, deque)) else value
-                    for name, value in vars(part).items()
-                }
-                for part in parts
-            ]
-            try:
-                yield
-            except BaseException:
-                for part, state in zip(parts, before):
-                    vars(part).update(state)
-                self._keys.limit(None, None)  # keys that were there before have their limits again
-                raise
-
-    def keep_last(self, most: int) -> None:
-        """From now on, keep only the last `most` of `requests`, `executions` and `deliveries`.
-
-        For a fake that serves for days. The API's own lists stay whole.
-        """
-        check_count("most", most)
-        with self.lock:
-            self._journal.keep_last(most)
-            self._service.started = deque(self._service.started, most)
-            self._service.desk.finished = deque(self._service.desk.finished, most)
 
     def _catch_up(self) -> None:
         if isinstance(self.clock, RealClock):

@@ -1,13 +1,12 @@
-"""What a test arranges: workflows, agents and knowledge bases of its own, faults, limits."""
+"""What a test arranges: workflows, agents and knowledge bases of its own."""
 
 from __future__ import annotations
 
 from abc import ABC
 from copy import deepcopy
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
 
 from flowmaestro.testing.checks import (
-    check_count,
     check_function,
     check_json,
     check_seconds,
@@ -16,11 +15,8 @@ from flowmaestro.testing.checks import (
     whole,
 )
 from flowmaestro.testing.model.agents import Agent, AgentReply, Replies, Utterances, echo
-from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.executions import InputField, Outputs, Trigger, Workflow, greeting
-from flowmaestro.testing.model.faults import Fault, Faults
-from flowmaestro.testing.model.journal import pattern
-from flowmaestro.testing.model.keys import KeyRing
+from flowmaestro.testing.model.faults import Faults
 from flowmaestro.testing.model.knowledge import KnowledgeBase
 from flowmaestro.testing.model.plans import (
     Node,
@@ -30,9 +26,9 @@ from flowmaestro.testing.model.plans import (
     stops,
 )
 from flowmaestro.testing.model.service import Service
+from flowmaestro.testing.model.world import Receiver
 from flowmaestro_core.http.messages import Request
 
-Receiver = Callable[[Request], Optional[int]]
 WORK = (Node("work", "Work"),)
 
 
@@ -48,12 +44,9 @@ class Scripts(ABC):
     """
 
     _service: Service
-    _keys: KeyRing
     _faults: Faults
-
-    def __init__(self) -> None:
-        self._scripts: Dict[Tuple[str, str], Optional[Replies]] = {}
-        self._receiver: Receiver = lambda _: 200
+    _receiver: Receiver
+    _scripts: Dict[Tuple[str, str], Optional[Replies]]
 
     def workflow(
         self,
@@ -102,15 +95,8 @@ class Scripts(ABC):
                 nodes, fails_at=fails_at, error=error, pauses_at=pauses_at, hangs_at=hangs_at
             )
             completes = hangs_at is None and not any(map(stops, made))
-        if outputs is not None and not completes:
-            raise ValueError("outputs are never given: the execution does not get to complete")
         check_text("name", name, or_none=True)
-        if outputs is not None and told is not None and outputs != told:
-            raise ValueError(
-                f"outputs must be those of the last event, {told!r}, or left out, not {outputs!r}"
-            )
-        given = told if outputs is None else outputs
-        produce = greeting if given is None else _producing(given)
+        produce = _producing(outputs, told, completes=completes)
         fields = _input_fields(inputs)
         with self._service.timeline.lock:
             id = self._registered("workflow", id)
@@ -210,74 +196,6 @@ class Scripts(ABC):
             self._service.triggers[id] = Trigger(id, id, type, started, now, enabled)
             return id
 
-    def fail_next(
-        self,
-        times: int = 1,
-        status: int = 503,
-        *,
-        method: Optional[str] = None,
-        path: Optional[str] = None,
-        retry_after: Optional[float] = None,
-    ) -> Fault:
-        """Answer the next `times` requests with an error, and do nothing of what they ask.
-
-        Args:
-            times: how many.
-            status: the HTTP status, from 400 to 599.
-            method: only requests of this method.
-            path: only requests to this path, below the API root; `*` stands for any one segment.
-            retry_after: seconds that the reply asks to wait, in `Retry-After`.
-
-        """
-        if not whole(status) or not 400 <= status <= 599:
-            raise ValueError(f"status must be an error's, from 400 to 599, not {status!r}")
-        if retry_after is not None:
-            check_seconds("retry_after", retry_after)
-        check_count("times", times)
-        return self._expect(Fault(pattern(method, path), times, status, retry_after))
-
-    def drop_connection(
-        self,
-        after_events: Optional[int] = None,
-        *,
-        times: int = 1,
-        method: Optional[str] = None,
-        path: Optional[str] = None,
-    ) -> Fault:
-        """Lose the connection of the next `times` requests.
-
-        With `after_events`, of requests that are answered with an event stream, behind so many
-        events; `connected` is one. Otherwise in the place of the reply: the request has been
-        carried out, and nobody is told. `method` and `path` are as in `fail_next`.
-        """
-        if after_events is not None:
-            check_count("after_events", after_events, 0)
-        check_count("times", times)
-        meant = pattern(method, path)
-        return self._expect(Fault(meant, times, after_events=after_events))
-
-    def rate_limit(
-        self, *, per_minute: Optional[int] = None, per_day: Optional[int] = None
-    ) -> None:
-        """From now on, admit so many requests of each key in a fixed window.
-
-        The windows that are open count on; what is left out stays as it is.
-        """
-        limits = {"per_minute": per_minute, "per_day": per_day}
-        if not any(limit is not None for limit in limits.values()):
-            raise ValueError("give per_minute, per_day or both")
-        for name, limit in limits.items():
-            if limit is not None:
-                check_count(name, limit)
-        with self._service.timeline.lock:
-            self._keys.limit(per_minute, per_day)
-
-    def latency(self, seconds: float) -> None:
-        """From now on, let every reply come `seconds` after its request was carried out."""
-        check_seconds("seconds", seconds)
-        with self._service.timeline.lock:
-            self._faults.latency = seconds
-
     def receive_webhooks(self, receiver: Receiver) -> None:
         """From now on, make each webhook delivery to `receiver`, a function.
 
@@ -305,14 +223,6 @@ class Scripts(ABC):
         self._service.used.discard((kind, id))
         return id
 
-    def _expect(self, fault: Fault) -> Fault:
-        anyhow = fault.pattern._replace(method=None)
-        if not any(anyhow.fits_route(route.method, route.template) for route in ROUTES):
-            raise ValueError(f"path must be one of the API's, not {anyhow.path!r}")
-        with self._service.timeline.lock:
-            self._faults.expect(fault)
-        return fault
-
     def _forget_scripts(self) -> List[str]:
         """The scripts that were never used, in words; each is reported once."""
         unused: List[str] = []
@@ -325,7 +235,19 @@ class Scripts(ABC):
         return unused + self._faults.forget()
 
 
-def _producing(outputs: Union[Mapping[str, Any], Outputs]) -> Outputs:
+def _producing(
+    outputs: Union[Mapping[str, Any], Outputs, None], told: Any, *, completes: bool
+) -> Outputs:
+    """What makes the outputs; `told` are those that the last event tells, if it does."""
+    if outputs is not None and not completes:
+        raise ValueError("outputs are never given: the execution does not get to complete")
+    if outputs is not None and told is not None and outputs != told:
+        raise ValueError(
+            f"outputs must be those of the last event, {told!r}, or left out, not {outputs!r}"
+        )
+    outputs = told if outputs is None else outputs
+    if outputs is None:
+        return greeting
     if callable(outputs):
         check_function("outputs", outputs)
         return outputs

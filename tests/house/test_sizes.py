@@ -9,11 +9,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("flowmaestro_core", "transports/flowmaestro_transports", "flowmaestro")
 LIMIT = 200
 LARGER = {
-    "Documented",
-    "FakeFlowMaestro",
     "Journal",
-    "Scripts",
-    "VirtualClock",
 }
 """Classes that are still to be made smaller. None is added."""
 

@@ -191,6 +191,16 @@ class Turn:
     error: Optional[str] = None
 
 
+def usage(turn: Turn, answer: Message) -> Dict[str, int]:
+    """What a turn cost, in tokens."""
+    asked, answered = len(tokens(turn.question)), len(tokens(answer.content))
+    return {
+        "prompt_tokens": asked,
+        "completion_tokens": answered,
+        "total_tokens": asked + answered,
+    }
+
+
 @dataclass(frozen=True)
 class Utterance:
     """Something that happened in a turn, under the name that the event stream gives it."""
@@ -199,6 +209,19 @@ class Utterance:
     turn: Turn
     at: float
     token: str = ""
+
+    @property
+    def data(self) -> Dict[str, Any]:
+        """The data of its event."""
+        turn = self.turn
+        data: Dict[str, Any] = {"message_id": turn.answer_id, "thread_id": turn.thread.id}
+        if self.name == "message:token":
+            data["token"] = self.token
+        elif turn.answer is not None:
+            data.update(content=turn.answer.content, usage=usage(turn, turn.answer))
+        elif self.name == "message:failed":
+            data["error"] = turn.error
+        return data
 
 
 Hearer = Callable[[Utterance], None]

@@ -124,7 +124,7 @@ class Dispatcher:
         if len(request.body) > MAX_BODY_BYTES:
             raise self._dialect.too_large()
         if not request.body:
-            if media_type == "application/json" and not self._dialect.accepts_empty_json:
+            if media_type == "application/json" and not self._dialect.accepts_any_json:
                 raise self._dialect.malformed_json("the body is empty")
             return {}
         if media_type != "application/json":

@@ -186,7 +186,7 @@ class Service:
 
     def _utterance(self, utterance: Utterance) -> None:
         turn, (_, _, what) = utterance.turn, utterance.name.partition(":")
-        data = self.dialect.utterance(utterance)
+        data = utterance.data
         for stream in self._listening(turn.thread.id):
             stream.publish(utterance.name, data)
         if what == "token":

@@ -7,25 +7,22 @@ sleeps and no timer is set: threads block on a condition, tasks on an event.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 import threading
 from contextlib import contextmanager, suppress
 from typing import (
     TYPE_CHECKING,
     Callable,
-    Counter,
-    Dict,
     Generator,
-    List,
     Optional,
     Protocol,
-    Tuple,
 )
 
 from flowmaestro.testing.checks import check_function, check_seconds
-from flowmaestro_transports.driving.event_loops import EventLoop, current_task, running_loop
+from flowmaestro.testing.model.world import World
+from flowmaestro.testing.virtual.alarms import Alarm, Alarms, nobody
+from flowmaestro.testing.virtual.calls import CallsInFlight
+from flowmaestro_transports.driving.event_loops import EventLoop, running_loop
 
 if TYPE_CHECKING:
     from anyio import Event
@@ -38,30 +35,6 @@ LONGEST_CALL = 30 * 86_400.0
 """Seconds after which a call that goes on asking is taken to wait for what never comes."""
 ROUNDING = 1e-6
 """Seconds by which two ways of adding up the same time may differ."""
-
-_Key = Tuple[int, object]
-
-
-class World(Protocol):
-    """What lives by a clock. `lock` guards both."""
-
-    @property
-    def lock(self) -> threading.RLock:
-        """Held whenever the world or its clock changes."""
-        ...
-
-    @property
-    def now(self) -> float:
-        """Where time last was; later than the clock only if somebody else moves it, too."""
-        ...
-
-    def next_time(self) -> Optional[float]:
-        """When something happens of itself; `None` for never."""
-        ...
-
-    def live_until(self, now: float) -> None:
-        """Let everything happen that is due by `now`."""
-        ...
 
 
 class Source(Protocol):
@@ -86,12 +59,8 @@ class VirtualClock:
         self.lock = threading.RLock() if world is None else world.lock
         self._now = start
         self._world = world
-        self._order = itertools.count()
-        self._agenda: List[Tuple[float, int, Alarm]] = []
-        self._calls: Dict[_Key, _Call] = {}
-        self._running = Counter[int]()
-        self._blocked = Counter[int]()
-        self._activity = 0
+        self._alarms = Alarms()
+        self._calls = CallsInFlight()
 
     def __repr__(self) -> str:
         return f"<VirtualClock at {self._now}>"
@@ -137,24 +106,12 @@ class VirtualClock:
         with self.lock:
             if self._world is not None and self._world.now > self._now + ROUNDING:
                 self._now = self._world.now
-            key = threading.get_ident(), current_task()
-            call = self._calls.get(key)
-            if call is None or not call.running:
-                call = self._calls[key] = _Call(key, call, self._now)
-                self._start(call)
-            call.depth += 1
+            call = self._calls.enter(self._now)
         try:
             yield
         finally:
             with self.lock:
-                call.depth -= 1
-                if call.depth == 0:
-                    if call.running:
-                        self._stop(call)
-                    if call.outer is None:
-                        del self._calls[key]
-                    else:
-                        self._calls[key] = call.outer
+                if self._calls.leave(call):
                     self._nudge()
 
     def alarm(self, at: float, source: Optional[Source] = None) -> Alarm:
@@ -168,7 +125,7 @@ class VirtualClock:
         if not math.isfinite(at):
             raise ValueError(f"a wait must come to an end, not last until {at}")
         with self.lock:
-            call = self._calls[threading.get_ident(), current_task()]
+            call = self._calls.current()
             if self._now - call.began > LONGEST_CALL:
                 raise AssertionError(
                     f"a call has gone on for {LONGEST_CALL / 3600:.0f} hours of virtual time; does "
@@ -177,7 +134,7 @@ class VirtualClock:
             alarm = Alarm(at, call, nobody)
             if source is not None:
                 source.wake = lambda: self._ring(alarm)
-            self._stop(call)
+            self._calls.stop(call)
             self._plan(alarm)
             return alarm
 
@@ -187,7 +144,7 @@ class VirtualClock:
         with self.lock:
             try:
                 alarm.blocks = thread
-                self._blocked[thread] += 1
+                self._calls.block(thread)
                 woken = None
                 while not alarm.rung:
                     if self._idle():
@@ -214,7 +171,7 @@ class VirtualClock:
                     return
                 if not idle:
                     await woken.wait()
-                elif await self._settled(alarm):
+                elif await _settled(self._calls, lambda: not alarm.rung and self._idle()):
                     with self.lock:
                         if self._idle():
                             self._jump(alarm)
@@ -222,62 +179,39 @@ class VirtualClock:
             with self.lock:
                 self._resume(alarm)
 
-    async def _settled(self, alarm: Alarm) -> bool:
-        """Let other tasks run until none of them makes a call; whether time is to jump."""
-        from anyio.lowlevel import checkpoint
-
-        for _ in range(SETTLING_ROUNDS):
-            before = self._activity
-            for _ in range(SETTLING):
-                await checkpoint()
-                if alarm.rung or not self._idle():
-                    return False
-            if self._activity == before:
-                break
-        return True
-
     def _idle(self) -> bool:
         """Whether no call runs, but for those whose thread is blocked by one that waits."""
         with self.lock:
-            return all(thread in self._blocked for thread in self._running)
+            return self._calls.all_wait()
 
     def _jump(self, mine: Alarm) -> None:
         """Let time pass until a call goes on, the one that does this included."""
         while not mine.rung and self._idle():
-            first = self._first()
+            first = self._alarms.first()
             if first is None:
                 return
             upcoming = None if self._world is None else self._world.next_time()
             self._now = max(self._now, first.at if upcoming is None else min(first.at, upcoming))
-            with self._blocking():
+            thread = threading.get_ident()
+            self._calls.block(thread)
+            try:
                 self.catch_up()
-                self._ring_due()
-
-    def _ring_due(self) -> None:
-        while True:
-            alarm = self._first()
-            if alarm is None or alarm.at > self._now:
-                return
-            if alarm.call is None:
-                alarm.rung = True
-                alarm.poke()
-            else:
-                self._ring(alarm)
-
-    def _first(self) -> Optional[Alarm]:
-        """The alarm that is to ring first, those that have rung or were given up put aside."""
-        while self._agenda and self._agenda[0][2].rung:
-            heapq.heappop(self._agenda)
-        return self._agenda[0][2] if self._agenda else None
+                for alarm in self._alarms.due(self._now):
+                    self._ring(alarm)
+            finally:
+                self._calls.unblock(thread)
 
     def _plan(self, alarm: Alarm) -> None:
-        self._activity += 1
-        heapq.heappush(self._agenda, (alarm.at, next(self._order), alarm))
+        self._calls.activity += 1
+        self._alarms.add(alarm)
 
     def _ring(self, alarm: Alarm) -> None:
         """Have the call go on. Of a call on an event loop that is gone, nothing comes any more."""
         with self.lock:
-            if not alarm.rung:
+            if alarm.call is None:
+                alarm.rung = True
+                alarm.poke()
+            elif not alarm.rung:
                 with suppress(RuntimeError):
                     alarm.poke()
                     self._resume(alarm)
@@ -286,28 +220,15 @@ class VirtualClock:
     def _resume(self, alarm: Alarm) -> None:
         alarm.rung = True
         if alarm.call is not None and not alarm.call.running:
-            self._start(alarm.call)
+            self._calls.start(alarm.call)
         if alarm.blocks is not None:
-            _take_one(self._blocked, alarm.blocks)
+            self._calls.unblock(alarm.blocks)
             alarm.blocks = None
-
-    def _start(self, call: _Call) -> None:
-        call.running = True
-        self._activity += 1
-        self._running[call.key[0]] += 1
-
-    def _stop(self, call: _Call) -> None:
-        call.running = False
-        self._activity += 1
-        _take_one(self._running, call.key[0])
 
     def _nudge(self) -> None:
         """A call has ended: if all others wait, have one of them look after the time."""
         while self._idle():
-            waiting = self._first()
-            if waiting is not None and waiting.call is None:
-                others = (entry[2] for entry in self._agenda)
-                waiting = next((alarm for alarm in others if alarm.call and not alarm.rung), None)
+            waiting = self._alarms.waited_for()
             if waiting is None:
                 return
             try:
@@ -317,45 +238,20 @@ class VirtualClock:
             else:
                 return
 
-    @contextmanager
-    def _blocking(self) -> Generator[None, None, None]:
-        """A block that holds up this thread, and with it the tasks of its event loop."""
-        thread = threading.get_ident()
-        self._blocked[thread] += 1
-        try:
-            yield
-        finally:
-            _take_one(self._blocked, thread)
 
+async def _settled(calls: CallsInFlight, still: Callable[[], bool]) -> bool:
+    """Let other tasks run until none of them makes a call; whether time is to jump."""
+    from anyio.lowlevel import checkpoint
 
-class _Call:
-    """A call in flight: whose it is, the waiting call within which it was made, if any."""
-
-    __slots__ = ("began", "depth", "key", "outer", "running")
-
-    def __init__(self, key: _Key, outer: Optional[_Call], began: float) -> None:
-        self.key = key
-        self.outer = outer
-        self.began = began
-        self.depth = 0
-        self.running = False
-
-
-class Alarm:
-    """What a call in flight waits for; without a call, something that is to be done at a time."""
-
-    __slots__ = ("at", "blocks", "call", "poke", "rung")
-
-    def __init__(self, at: float, call: Optional[_Call], poke: Callable[[], object]) -> None:
-        self.at = at
-        self.call = call
-        self.poke = poke
-        self.rung = False
-        self.blocks: Optional[int] = None
-
-
-def nobody() -> None:
-    """Nobody has begun to wait yet."""
+    for _ in range(SETTLING_ROUNDS):
+        before = calls.activity
+        for _ in range(SETTLING):
+            await checkpoint()
+            if not still():
+                return False
+        if calls.activity == before:
+            break
+    return True
 
 
 def setter(woken: Event, loop: Optional[EventLoop]) -> Callable[[], object]:
@@ -369,9 +265,3 @@ def setter(woken: Event, loop: Optional[EventLoop]) -> Callable[[], object]:
             loop.soon(woken.set)
 
     return set_it
-
-
-def _take_one(counter: Counter[int], key: int) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]

@@ -7,7 +7,9 @@ import time
 from contextlib import contextmanager
 from typing import Any, Generator, Optional
 
-from flowmaestro.testing.virtual.clock import Alarm, Source, VirtualClock, World, nobody, setter
+from flowmaestro.testing.model.world import World
+from flowmaestro.testing.virtual.alarms import Alarm, nobody
+from flowmaestro.testing.virtual.clock import Source, VirtualClock, setter
 from flowmaestro_transports.driving.event_loops import asyncio_task, running_loop
 
 
@@ -40,7 +42,7 @@ class RealClock(VirtualClock):
         """As `VirtualClock.alarm`; a wait without an end is allowed."""
         alarm = Alarm(at, None, nobody)
         if source is not None:
-            source.wake = lambda: self._wake(alarm)
+            source.wake = lambda: self._ring(alarm)
         return alarm
 
     def wait(self, alarm: Alarm) -> None:
@@ -83,23 +85,14 @@ class RealClock(VirtualClock):
         with self.lock:
             now = self.now
             self._world.live_until(now)
-            while True:
-                due = self._first()
-                if due is None or due.at > now:
-                    return
-                due.rung = True
-                due.poke()
+            for alarm in self._alarms.due(now):
+                self._ring(alarm)
 
     def _seconds_until(self, alarm: Alarm) -> float:
         """How long to wait until it is worth looking again; 0.0 when the alarm has rung."""
         self.catch_up()
         if alarm.rung or self.now >= alarm.at:
             return 0.0
-        planned = self._first()
+        planned = self._alarms.first()
         times = (alarm.at, self._world.next_time(), None if planned is None else planned.at)
         return max(0.001, min(at for at in times if at is not None) - self.now)
-
-    def _wake(self, alarm: Alarm) -> None:
-        with self.lock:
-            alarm.rung = True
-            alarm.poke()

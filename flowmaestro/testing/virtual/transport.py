@@ -13,7 +13,8 @@ from typing import ContextManager, Generator, Optional, Protocol, TypeVar
 
 from flowmaestro.testing.checks import check_seconds
 from flowmaestro.testing.model.replies import FakeReply
-from flowmaestro.testing.virtual.clock import Alarm, VirtualClock
+from flowmaestro.testing.virtual.alarms import Alarm
+from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro_core.http.messages import (
     Headers,
     Phase,

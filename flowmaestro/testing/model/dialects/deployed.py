@@ -56,7 +56,6 @@ class Deployed(Documented):
     """The shapes of the server that answers today."""
 
     accepts_test_keys = False
-    accepts_empty_json = True
     accepts_any_json = True
     keeps_thread_metadata = False
     memory_needs_text = True

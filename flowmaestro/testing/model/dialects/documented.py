@@ -8,12 +8,10 @@ from __future__ import annotations
 from typing import Any, Dict, List, Literal, Mapping, Optional, Sequence
 
 from flowmaestro.testing.model import refusals
-from flowmaestro.testing.model.agents import MemoryHit, Message, Thread, Turn, Utterance
-from flowmaestro.testing.model.agents import tokens as tokens_of
+from flowmaestro.testing.model.agents import Message, Thread, Turn, usage
 from flowmaestro.testing.model.call import Call
 from flowmaestro.testing.model.dialects.shape import Shape
 from flowmaestro.testing.model.executions import Execution, Happening, InputField, Workflow
-from flowmaestro.testing.model.knowledge import KnowledgeBase
 from flowmaestro.testing.model.paging import Page
 from flowmaestro.testing.model.refusals import Refusal, invalid
 from flowmaestro.testing.model.replies import Answer, JsonObject
@@ -27,9 +25,6 @@ Events = Literal["live", "silent"]
 MessageAnswers = Literal["refused", "sse", "two-connection"]
 """How a message sent with `"stream": true` is answered: with 501, with events on the POST itself,
 or with JSON and the events on the thread's own stream."""
-
-MEMORY_OWNER = "0fa11000-0000-4000-8000-000000000031"
-"""The user whose messages agents remember: the owner of the API key."""
 
 
 def filled(**pairs: Any) -> Dict[str, Any]:
@@ -52,7 +47,6 @@ class Documented:
     """The shapes of the published reference; times come in as model times."""
 
     accepts_test_keys = True
-    accepts_empty_json = False
     accepts_any_json = False
     keeps_thread_metadata = True
     memory_needs_text = False
@@ -204,7 +198,6 @@ class Documented:
     """A thread as its creation returns it."""
     message = Shape("id", "role", "content", "tool_calls", "created_at")
     memory = Shape("user_id", "working_memory", "metadata", "created_at", "updated_at")
-    """The working memory of one user."""
 
     def list_messages(self, thread: Thread, query: Mapping[str, str]) -> JsonObject:
         """`data`, and `pagination` if there is one, of a thread's messages."""
@@ -213,48 +206,6 @@ class Documented:
     def answered(self, turn: Turn, answer: Message) -> JsonObject:
         """The answer to a message that was sent without streaming."""
         return {**self.message(answer), "thread_id": turn.thread.id, "usage": usage(turn, answer)}
-
-    def utterance(self, utterance: Utterance) -> JsonObject:
-        """The data of an event of a message."""
-        turn = utterance.turn
-        data: JsonObject = {"message_id": turn.answer_id, "thread_id": turn.thread.id}
-        if utterance.name == "message:token":
-            data["token"] = utterance.token
-        elif turn.answer is not None:
-            data.update(content=turn.answer.content, usage=usage(turn, turn.answer))
-        elif utterance.name == "message:failed":
-            data["error"] = turn.error
-        return data
-
-    def memory_hit(self, hit: MemoryHit) -> JsonObject:
-        """One result of a search in an agent's memory, with the messages around it."""
-        thread, number = hit.thread, hit.number
-        message, last = thread.messages[number], len(thread.messages) - 1
-        return {
-            "content": message.content,
-            "role": message.role,
-            "similarity": hit.score,
-            "execution_id": thread.id,
-            "context_before": [self._embedding(thread, number - 1)] if number else [],
-            "context_after": [self._embedding(thread, number + 1)] if number < last else [],
-        }
-
-    def _embedding(self, thread: Thread, index: int) -> JsonObject:
-        message = thread.messages[index]
-        return {
-            "id": message.id,
-            "agent_id": thread.agent.id,
-            "user_id": MEMORY_OWNER,
-            "execution_id": thread.id,
-            "message_id": message.id,
-            "message_role": message.role,
-            "message_index": index,
-            "content": message.content,
-            "embedding": "[0,0,0]",
-            "embedding_model": KnowledgeBase.embedding_model,
-            "embedding_provider": "openai",
-            "created_at": self.time(message.created_at),
-        }
 
     # Knowledge bases and webhooks.
 
@@ -276,7 +227,6 @@ class Documented:
         *("id", "name", "url", "events", "created_at", "updated_at"), is_active="active"
     )
     webhook = webhook_row.plus(headers=lambda webhook: webhook.headers or None)
-    """Without its secret."""
     delivery = Shape(
         *("id", "response_time_ms"),
         event_type="event",
@@ -293,16 +243,6 @@ class Documented:
             "response_time_ms": delivery.response_time_ms,
             "error_message": delivery.error,
         }
-
-
-def usage(turn: Turn, answer: Message) -> JsonObject:
-    """What a turn cost, in tokens."""
-    asked, answered = len(tokens_of(turn.question)), len(tokens_of(answer.content))
-    return {
-        "prompt_tokens": asked,
-        "completion_tokens": answered,
-        "total_tokens": asked + answered,
-    }
 
 
 def milliseconds(seconds: Optional[float]) -> Optional[int]:

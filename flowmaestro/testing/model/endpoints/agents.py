@@ -91,7 +91,7 @@ def _answer_as_events(service: Service, thread: Thread, text: str) -> EventStrea
     stream = EventStream(service.timeline)
 
     def hear(utterance: Utterance) -> None:
-        stream.publish(utterance.name, service.dialect.utterance(utterance))
+        stream.publish(utterance.name, utterance.data)
         if utterance.name in ("message:completed", "message:failed"):
             stream.finish()
 

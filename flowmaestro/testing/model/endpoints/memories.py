@@ -6,12 +6,14 @@ from typing import List, Optional, Tuple
 
 from flowmaestro.testing.model.agents import Agent, Memory, MemoryHit, Thread
 from flowmaestro.testing.model.call import Call
-from flowmaestro.testing.model.dialects.documented import MEMORY_OWNER
-from flowmaestro.testing.model.knowledge import LexicalIndex
+from flowmaestro.testing.model.knowledge import KnowledgeBase, LexicalIndex
 from flowmaestro.testing.model.refusals import not_found
 from flowmaestro.testing.model.replies import Answer, JsonObject
 from flowmaestro.testing.model.routing import Outcome, Route
 from flowmaestro.testing.model.service import Service
+
+MEMORY_OWNER = "0fa11000-0000-4000-8000-000000000031"
+"""The user whose messages agents remember: the owner of the API key."""
 
 
 def list_memory(service: Service, call: Call) -> Outcome:
@@ -63,7 +65,7 @@ def search_memory(service: Service, call: Call) -> Outcome:
     hits = [MemoryHit(*it, score) for it, score in zip(said, scores)]
     hits = [hit for hit in hits if hit.score > 0 and hit.score >= threshold]
     best = sorted(hits, key=lambda hit: -hit.score)[:top_k]
-    results = [service.dialect.memory_hit(hit) for hit in best]
+    results = [_hit(service, hit) for hit in best]
     data = {"agent_id": agent.id, "query": query, "results": results}
     return Answer(200, {"data": {**data, "result_count": len(results)}})
 
@@ -97,6 +99,38 @@ def _said(service: Service, agent: Agent) -> List[Tuple[Thread, int]]:
     """Every message of the agent's threads, as a thread and an index into its messages."""
     threads = [thread for thread in service.threads.values() if thread.agent is agent]
     return [(thread, index) for thread in threads for index in range(len(thread.messages))]
+
+
+def _hit(service: Service, hit: MemoryHit) -> JsonObject:
+    """One result of a search, with the messages around it."""
+    messages, number = hit.thread.messages, hit.number
+    last = len(messages) - 1
+    return {
+        "content": messages[number].content,
+        "role": messages[number].role,
+        "similarity": hit.score,
+        "execution_id": hit.thread.id,
+        "context_before": [_embedding(service, hit.thread, number - 1)] if number else [],
+        "context_after": [_embedding(service, hit.thread, number + 1)] if number < last else [],
+    }
+
+
+def _embedding(service: Service, thread: Thread, index: int) -> JsonObject:
+    message = thread.messages[index]
+    return {
+        "id": message.id,
+        "agent_id": thread.agent.id,
+        "user_id": MEMORY_OWNER,
+        "execution_id": thread.id,
+        "message_id": message.id,
+        "message_role": message.role,
+        "message_index": index,
+        "content": message.content,
+        "embedding": "[0,0,0]",
+        "embedding_model": KnowledgeBase.embedding_model,
+        "embedding_provider": "openai",
+        "created_at": service.timeline.iso(message.created_at),
+    }
 
 
 _MEMORY, _OF_USER = "/agents/{id}/memory", "/agents/{id}/memory/{user_id}"

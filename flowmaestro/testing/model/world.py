@@ -1,0 +1,157 @@
+"""The whole service as its drivers see it: requests and times come in, replies go out.
+
+No sockets, clocks or dice here: a driver brings requests and says what time it is, and carries
+out the webhook deliveries that are due.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import threading
+from collections import deque
+from contextlib import contextmanager
+from typing import Callable, Dict, Generator, List, Optional, Tuple, Type
+
+from flowmaestro.testing.checks import check_count
+from flowmaestro.testing.model.agents import Replies
+from flowmaestro.testing.model.dialects.documented import Documented, MessageAnswers
+from flowmaestro.testing.model.dispatch import Dispatcher
+from flowmaestro.testing.model.faults import Faults
+from flowmaestro.testing.model.journal import Journal
+from flowmaestro.testing.model.keys import KeyRing
+from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.model.service import Service
+from flowmaestro.testing.model.timeline import Timeline
+from flowmaestro.testing.model.webhooks import Delivery
+from flowmaestro_core.http.messages import Request
+
+Receiver = Callable[[Request], Optional[int]]
+
+
+class World:
+    """A service that is driven, in memory or over sockets.
+
+    Safe to use from several threads; a driver that needs several steps to be one holds `lock`,
+    which may be taken again by its holder.
+    """
+
+    def __init__(
+        self,
+        dialect: Type[Documented],
+        *,
+        dice: random.Random,
+        epoch: float,
+        live: bool,
+        messages: Optional[MessageAnswers],
+        rate_limits: Tuple[int, int],
+    ) -> None:
+        self._timeline = Timeline(epoch)
+        self._journal = Journal()
+        self._faults = Faults()
+        self._dialect = dialect(self._timeline)
+        self._service = Service(
+            self._timeline, self._dialect, dice, live=live, message_answers=messages
+        )
+        self._keys = KeyRing(*rate_limits, accepts_test_keys=dialect.accepts_test_keys)
+        self._dispatcher = Dispatcher(
+            self._service, self._dialect, self._keys, self._faults, self._journal
+        )
+        self._receiver: Receiver = lambda _: 200
+        self._scripts: Dict[Tuple[str, str], Optional[Replies]] = {}
+        """What a test has arranged, by kind and id; the replies of an agent."""
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held while anything here changes."""
+        return self._timeline.lock
+
+    def handle(self, request: Request, now: float) -> FakeReply:
+        """Take one request at `now`, in seconds of the driver's monotonic clock.
+
+        The world begins with the first one. The reply may become ready only later: see
+        `FakeReply`.
+        """
+        with self.lock:
+            self._timeline.begin(now)
+            return self._dispatcher.take(request)
+
+    def observe(self, now: float) -> None:
+        """Tie the wall clock to the driver's without beginning: the server is up, and idle."""
+        with self.lock:
+            self._timeline.observe(now)
+
+    def advance(self, now: float) -> None:
+        """Let time pass until `now`."""
+        with self.lock:
+            self._timeline.advance(now)
+
+    def live_until(self, now: float) -> None:
+        """Let time pass until `now`, in memory: make the webhook deliveries that are due."""
+        while True:
+            due = self.due(now)
+            if not due:
+                return
+            for delivery in due:
+                self.delivered(delivery, self._receiver(delivery.request), now)
+
+    def next_time(self) -> Optional[float]:
+        """When, on the driver's clock, something happens of itself; `None` for never."""
+        with self.lock:
+            return self._timeline.next_time()
+
+    @property
+    def now(self) -> float:
+        """Where the driver's clock was when time last passed."""
+        with self.lock:
+            return self._timeline.driver_now()
+
+    def due(self, now: float) -> List[Delivery]:
+        """Let time pass until `now` and take the webhook deliveries to attempt.
+
+        Report on each one with `delivered`; until then it is not handed out again.
+        """
+        with self.lock:
+            self._timeline.advance(now)
+            return self._service.desk.take_due()
+
+    def delivered(self, delivery: Delivery, status: Optional[int], now: float) -> None:
+        """The receiver answered an attempt with `status`; `None`: not within ten seconds."""
+        with self.lock:
+            self._timeline.advance(now)
+            self._service.desk.delivered(delivery, status)
+
+    @contextmanager
+    def all_or_nothing(self) -> Generator[None, None, None]:
+        """A `with` block that, if it raises, leaves no new resource, key, limit or fault behind.
+
+        Time that has passed in it stays, and what it changed within a resource. Other threads
+        wait for its end.
+        """
+        with self.lock:
+            parts = (self, self._service, self._service.desk, self._keys, self._faults)
+            before = [
+                {
+                    name: copy.copy(value) if isinstance(value, (dict, list, set, deque)) else value
+                    for name, value in vars(part).items()
+                }
+                for part in parts
+            ]
+            try:
+                yield
+            except BaseException:
+                for part, state in zip(parts, before):
+                    vars(part).update(state)
+                self._keys.limit(None, None)  # keys that were there before have their limits again
+                raise
+
+    def keep_last(self, most: int) -> None:
+        """From now on, keep only the last `most` of `requests`, `executions` and `deliveries`.
+
+        For a fake that serves for days. The API's own lists stay whole.
+        """
+        check_count("most", most)
+        with self.lock:
+            self._journal.keep_last(most)
+            self._service.started = deque(self._service.started, most)
+            self._service.desk.finished = deque(self._service.desk.finished, most)

@@ -1,0 +1,107 @@
+"""What a test has go wrong: replies that are errors, lost connections, limits, slowness."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Optional
+
+from flowmaestro.testing.checks import check_count, check_seconds, whole
+from flowmaestro.testing.model.endpoints import ROUTES
+from flowmaestro.testing.model.faults import Fault, Faults
+from flowmaestro.testing.model.journal import pattern
+from flowmaestro.testing.model.keys import KeyRing
+from flowmaestro.testing.model.service import Service
+
+
+class Troubles(ABC):
+    """The troubles of a fake. One that cannot be meant raises `ValueError`."""
+
+    _service: Service
+    _keys: KeyRing
+    _faults: Faults
+
+    def fail_next(
+        self,
+        times: int = 1,
+        status: int = 503,
+        *,
+        method: Optional[str] = None,
+        path: Optional[str] = None,
+        retry_after: Optional[float] = None,
+    ) -> Fault:
+        """Answer the next `times` requests with an error, and do nothing of what they ask.
+
+        Args:
+            times: how many.
+            status: the HTTP status, from 400 to 599.
+            method: only requests of this method.
+            path: only requests to this path, below the API root; `*` stands for any one segment.
+            retry_after: seconds that the reply asks to wait, in `Retry-After`.
+
+        """
+        if not whole(status) or not 400 <= status <= 599:
+            raise ValueError(f"status must be an error's, from 400 to 599, not {status!r}")
+        if retry_after is not None:
+            check_seconds("retry_after", retry_after)
+        check_count("times", times)
+        return self._expect(Fault(pattern(method, path), times, status, retry_after))
+
+    def drop_connection(
+        self,
+        after_events: Optional[int] = None,
+        *,
+        times: int = 1,
+        method: Optional[str] = None,
+        path: Optional[str] = None,
+    ) -> Fault:
+        """Lose the connection of the next `times` requests.
+
+        With `after_events`, of requests that are answered with an event stream, behind so many
+        events; `connected` is one. Otherwise in the place of the reply: the request has been
+        carried out, and nobody is told. `method` and `path` are as in `fail_next`.
+        """
+        if after_events is not None:
+            check_count("after_events", after_events, 0)
+        check_count("times", times)
+        meant = pattern(method, path)
+        return self._expect(Fault(meant, times, after_events=after_events))
+
+    def rate_limit(
+        self, *, per_minute: Optional[int] = None, per_day: Optional[int] = None
+    ) -> None:
+        """From now on, admit so many requests of each key in a fixed window.
+
+        The windows that are open count on; what is left out stays as it is.
+        """
+        limits = {"per_minute": per_minute, "per_day": per_day}
+        if not any(limit is not None for limit in limits.values()):
+            raise ValueError("give per_minute, per_day or both")
+        for name, limit in limits.items():
+            if limit is not None:
+                check_count(name, limit)
+        with self._service.timeline.lock:
+            self._keys.limit(per_minute, per_day)
+
+    def set_credits(self, executions: Optional[int]) -> None:
+        """Set how many executions the account can still pay for; `None` for no limit.
+
+        Further ones fail at their start; with `shapes="documented"` they are refused with 402.
+        """
+        if executions is not None:
+            check_count("executions", executions, 0)
+        with self._service.timeline.lock:
+            self._service.credits = executions
+
+    def latency(self, seconds: float) -> None:
+        """From now on, let every reply come `seconds` after its request was carried out."""
+        check_seconds("seconds", seconds)
+        with self._service.timeline.lock:
+            self._faults.latency = seconds
+
+    def _expect(self, fault: Fault) -> Fault:
+        anyhow = fault.pattern._replace(method=None)
+        if not any(anyhow.fits_route(route.method, route.template) for route in ROUTES):
+            raise ValueError(f"path must be one of the API's, not {anyhow.path!r}")
+        with self._service.timeline.lock:
+            self._faults.expect(fault)
+        return fault

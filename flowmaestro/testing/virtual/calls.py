@@ -1,0 +1,91 @@
+"""Which calls are in flight: those that run, and those that wait. Guarded by the clock's lock."""
+
+from __future__ import annotations
+
+import threading
+from typing import Counter, Dict, Optional, Tuple
+
+from flowmaestro_transports.driving.event_loops import current_task
+
+_Key = Tuple[int, object]
+
+
+class Call:
+    """A call in flight: whose it is, the waiting call within which it was made, if any."""
+
+    __slots__ = ("began", "depth", "key", "outer", "running")
+
+    def __init__(self, key: _Key, outer: Optional[Call], began: float) -> None:
+        self.key = key
+        self.outer = outer
+        self.began = began
+        self.depth = 0
+        self.running = False
+
+
+class CallsInFlight:
+    """The calls of every thread and task. A call is that of whoever makes it."""
+
+    def __init__(self) -> None:
+        self.activity = 0
+        """Grows with whatever a call does."""
+        self._calls: Dict[_Key, Call] = {}
+        self._running = Counter[int]()
+        self._blocked = Counter[int]()
+
+    def current(self) -> Call:
+        """That of the calling thread or task."""
+        return self._calls[threading.get_ident(), current_task()]
+
+    def enter(self, now: float) -> Call:
+        """Enter a block of the calling thread or task; its first one begins a call."""
+        key = threading.get_ident(), current_task()
+        call = self._calls.get(key)
+        if call is None or not call.running:
+            call = self._calls[key] = Call(key, call, now)
+            self.start(call)
+        call.depth += 1
+        return call
+
+    def leave(self, call: Call) -> bool:
+        """Leave a block; whether the call has ended."""
+        call.depth -= 1
+        if call.depth:
+            return False
+        if call.running:
+            self.stop(call)
+        if call.outer is None:
+            del self._calls[call.key]
+        else:
+            self._calls[call.key] = call.outer
+        return True
+
+    def start(self, call: Call) -> None:
+        """It runs from now on."""
+        call.running = True
+        self.activity += 1
+        self._running[call.key[0]] += 1
+
+    def stop(self, call: Call) -> None:
+        """It waits from now on, or has ended."""
+        call.running = False
+        self.activity += 1
+        _take_one(self._running, call.key[0])
+
+    def block(self, thread: int) -> None:
+        """A call that waits holds up its thread, and with it the tasks of its event loop."""
+        self._blocked[thread] += 1
+
+    def unblock(self, thread: int) -> None:
+        """It does so no longer."""
+        _take_one(self._blocked, thread)
+
+    def all_wait(self) -> bool:
+        """Whether no call runs, but for those whose thread is blocked by one that waits."""
+        return all(thread in self._blocked for thread in self._running)
+
+
+def _take_one(counter: Counter[int], key: int) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
