@@ -24,7 +24,7 @@ class Call:
 
 
 class CallsInFlight:
-    """The calls of every thread and task. A call is that of whoever makes it."""
+    """The calls of every thread and task; each has one of its own at a time."""
 
     def __init__(self) -> None:
         self.activity = 0
