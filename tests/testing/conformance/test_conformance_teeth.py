@@ -134,7 +134,7 @@ BROKEN = [
 def test_a_broken_transport_is_caught(name: str, toy: Any, finding: str) -> None:
     hurried = "flood" in name or "dribbles" in name or toy in (NeverLetsGo, LeavesConnectionsBehind)
     runner = HurriedSyncRunner if hurried else SyncRunner
-    found = finding_of(lambda: runner(toy, loopback_site), CHECKS[name])
+    found = finding_of(lambda: runner(toy, loopback_site), CHECKS[name], finding)
     assert found is not None
     assert not isinstance(found, NotOffered)
     assert re.search(finding, str(found)), found
@@ -164,7 +164,7 @@ def test_a_transport_that_cannot_be_cancelled_is_caught(
     backend: str, toy: Any, finding: str
 ) -> None:
     check = CHECKS["cancelled-before-the-head"]
-    found = finding_of(lambda: HurriedAsyncRunner(toy, loopback_site, backend), check)
+    found = finding_of(lambda: HurriedAsyncRunner(toy, loopback_site, backend), check, finding)
     assert isinstance(found, CheckFailed)
     assert re.search(finding, str(found)), found
 
@@ -184,6 +184,6 @@ def test_a_broken_async_transport_is_caught(
     backend: str, name: str, toy: Any, finding: str
 ) -> None:
     (check,) = (each for each in CHECKS.values() if each.name.startswith(name))
-    found = finding_of(lambda: HurriedAsyncRunner(toy, loopback_site, backend), check)
+    found = finding_of(lambda: HurriedAsyncRunner(toy, loopback_site, backend), check, finding)
     assert isinstance(found, CheckFailed)
     assert re.search(finding, str(found)), found
