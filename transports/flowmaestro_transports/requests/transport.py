@@ -217,7 +217,8 @@ def _close(session: Any) -> None:
     """
     for adapter in session.adapters.values():
         for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
-            for key in manager.pools.keys():  # noqa: SIM118 - which is no dict
+            keys = getattr(manager.pools, "keys", tuple)  # urllib3-future closes them when cleared
+            for key in keys():
                 manager.pools[key].close()
     session.close()
 
