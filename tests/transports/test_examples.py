@@ -65,7 +65,6 @@ SHORTCOMINGS = {
     "an-interrupted-stream-loses-nothing": "hangs",
     "body-until-the-connection-ends": FAILING,
     "connect-timeout": CAUTIOUS,
-    "floods-of-framing-leave-the-event-loop-free": "turns beside",
     "handshake-timeout": CAUTIOUS,
     "informational-replies": FAILING,
     "no-frame-of-a-failure-shows-a-secret": "the key is in",

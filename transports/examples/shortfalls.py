@@ -23,12 +23,7 @@ _HEAD = dict.fromkeys(
     "The stack tells no broken handshake from a lost reply: a POST is not made again.",
 )
 
-ASYNC_HTTPX = {
-    **_TLS_END,
-    **_LONG_LINES,
-    **_REQUEST,
-    "floods-of-framing-leave-the-event-loop-free": "httpx reads what has come without a pause.",
-}
+ASYNC_HTTPX = {**_TLS_END, **_LONG_LINES, **_REQUEST}
 HTTPX = {**_LONG_LINES, **_EACH_READ, **_INTERRUPTS, **_REQUEST}
 URLLIB3 = {
     **_INTERRUPTS,

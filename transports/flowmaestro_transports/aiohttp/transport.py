@@ -20,7 +20,7 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_transports.aiohttp.body import Body
 from flowmaestro_transports.aiohttp.exchange import head_of
 from flowmaestro_transports.aiohttp.failure import ERRORS, failure_of
-from flowmaestro_transports.aiohttp.limits import Limits, timeout_at
+from flowmaestro_transports.aiohttp.limits import Limits
 from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import AsyncOpenResponse
 from flowmaestro_transports.driving.fork_guard import NotPicklable
@@ -147,8 +147,7 @@ class AiohttpTransport(NotPicklable):
         limits = Limits(timeout)
         body = None
         try:
-            async with timeout_at(limits.end) as limits.timer:
-                limits.begins()
+            async with limits:
                 limit = MAX_BODY if whole else sys.maxsize
                 body = Body(await head_of(self._session, request, limits, self.secrets), limit)
                 self._bodies.add(body)
