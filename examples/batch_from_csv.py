@@ -22,16 +22,17 @@ SAMPLE = "name\nAda\nBob\nCyd\n"
 def main(source: Path, target: Path) -> None:
     """Read rows, run them, and write one result for each, in the order of the rows."""
     with source.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        reader = csv.DictReader(file)
+        rows = list(reader)
     results = [["", ""] for _ in rows]
     journal = target.with_suffix(".sqlite3")
     with FlowMaestroClient() as client:
         for outcome in client.workflows.run_many(WORKFLOW, rows, journal=journal):
-            said = outcome.outputs if outcome.ok else outcome.error or "failed"
-            results[outcome.index] = [str(outcome.execution_id), str(said)]
+            said = outcome.outputs if outcome.ok else outcome.error or outcome.execution["error"]
+            results[outcome.index] = [outcome.execution_id or "", str(said)]
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*rows[0], "execution_id", "result"])
+        writer.writerow([*(reader.fieldnames or ()), "execution_id", "result"])
         writer.writerows([*row.values(), *result] for row, result in zip(rows, results))
     print(f"{len(rows)} rows in {target.name}")
 

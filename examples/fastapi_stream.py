@@ -7,14 +7,14 @@ python examples/fastapi_stream.py
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, AsyncIterator
 
 import anyio
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import HTMLResponse, StreamingResponse
 
-from flowmaestro import AsyncFlowMaestroClient, NotFoundError
+from flowmaestro import AsyncFlowMaestroClient, NotFoundError, ValidationError
 
 PAGE = """<!doctype html><title>A run</title><ul id="events"></ul><script>
 const source = new EventSource("/runs/wf_123/Ada");
@@ -45,13 +45,14 @@ class RunResponse(StreamingResponse):
         self.has_ended = True
 
     async def __call__(self, *connection: Any) -> None:
-        """Send the events; this ends, one way or the other, when the browser is gone."""
+        """Send the events; this returns or raises when the browser is gone."""
         try:
             await super().__call__(*connection)
         finally:
             if not self.has_ended:
                 with anyio.CancelScope(shield=True):  # cancel the run even if we are cancelled
-                    await self.client.executions.cancel(self.execution_id)
+                    with suppress(ValidationError):  # the run has ended meanwhile
+                        await self.client.executions.cancel(self.execution_id)
 
 
 @asynccontextmanager
