@@ -55,14 +55,9 @@ async def serve(
     a URL, webhooks go to those and to loopback only; every other delivery fails with a warning in
     the log.
 
-<<<<<<< HEAD
-    An `inspector` is told of all that happens; on a loopback `host` it also answers a browser.
+    An `inspector` sees all that happens; on a loopback `host` it also answers a browser.
     On a loopback `host`, a request whose `Host` is neither that nor a loopback name is answered
     with 400.
-=======
-    An `inspector` sees all that happens; on a loopback `host` it also answers a browser.
-    On a loopback `host`, a request whose `Host` is no loopback name is answered with 400.
->>>>>>> c5735e0 (The notebook and the pictures show how an execution ended)
     """
     if isinstance(allow_webhooks_to, str):
         raise TypeError(f"allow_webhooks_to must be a list of hosts, not {allow_webhooks_to!r}")
