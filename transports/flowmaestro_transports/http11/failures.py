@@ -23,7 +23,7 @@ _DOING = {
 def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
     """The failure for one of `NETWORK_ERRORS`; raise it from `error`.
 
-    Its frames are forgotten: they hold what the peer sent, who may have repeated a secret.
+    Its frames are dropped: they hold what the peer sent, which may repeat a secret.
     """
     for each in (error, error.__cause__, error.__context__):
         if each is not None:
