@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Coroutine, Dict, Optional, Tuple, Type, TypeVar, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Fail, Open, Read, Send
@@ -25,6 +25,7 @@ from flowmaestro_core.http.messages import (
     TransportFailure,
 )
 from flowmaestro_core.http.scrub import SecretScrubber
+from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_core.http.urls import origin, resolve
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
@@ -93,7 +94,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
 
     method: str
     path: str
-    body: bytes = field(default=b"", repr=False)
+    body: bytes = b""
     repeatable: bool = True
     shape: Optional[Shape] = None
     keep: Optional[Callable[[Any], bool]] = None
@@ -102,11 +103,15 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
     confirmation: Optional[Confirmation] = None
     enveloped: bool = True
     data_type: Type[Any] = dict
-    secrets: Tuple[Tuple[str, str], ...] = field(default=(), repr=False)
+    secrets: Tuple[Tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.idempotency_key is not None:
             check_token("idempotency_key", self.idempotency_key)
+
+    def __repr__(self) -> str:
+        """The values in the query are hidden, since those of a raw call may be secret."""
+        return f"<Call {self.method} {showable_url(self.path)}>"
 
     def request(
         self, options: ClientOptions, token: str, *own: Tuple[str, str], stream: bool = False

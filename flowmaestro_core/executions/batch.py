@@ -30,7 +30,7 @@ class RunStarted(NamedTuple):
     outcome: RunOutcome
 
 
-_ON = ("recording", "starting", "asking", "pausing", "emitting")
+_ON = ("recording", "starting", "polling", "pausing", "emitting")
 """Where a batch may be after nearly everything that happens."""
 
 
@@ -78,14 +78,14 @@ class _ReportingBatch(Machine[None]):
 
 
 class BatchMachine(_ReportingBatch):
-    """Starts executions while there is room, asks for each in its turn, emits what has ended.
+    """Starts executions while there is room, polls each in its turn, emits what has ended.
 
     Events update what is known (`BatchState`), and `_next` alone decides: record what is to be
-    recorded; else emit; else read rows; else start or ask what is due; else wait for it; at last
+    recorded; else emit; else read rows; else start or poll what is due; else wait for it; at last
     settle the rows in doubt, and end.
 
     Requests go out one after another, so that a key's rate limit is spent in one place: its
-    headers stretch the pauses, and a 429 holds everything back, but for the last question about
+    headers stretch the pauses, and a 429 holds everything back, but for the last poll of
     an execution, which comes at its deadline. A start that was refused with a 429 has started
     nothing and is tried again; after any other failure it is not. A start that is to be tried
     again is parked, and holds nobody up.
@@ -95,7 +95,7 @@ class BatchMachine(_ReportingBatch):
     """
 
     TRANSITIONS = {
-        "ready": {"start": ("recording", "starting", "asking", "emitting", "done", "failed")},
+        "ready": {"start": ("recording", "starting", "polling", "emitting", "done", "failed")},
         "recording": {"recorded": (*_ON, "anchoring", "dating", "done", "failed")},
         "anchoring": {
             "response_received": ("anchoring", "recording", "pausing"),
@@ -103,9 +103,9 @@ class BatchMachine(_ReportingBatch):
         },
         "starting": {
             "response_received": (*_ON, "dating", "failed"),
-            "transport_failed": ("recording", "asking", "pausing", "emitting", "dating"),
+            "transport_failed": ("recording", "polling", "pausing", "emitting", "dating"),
         },
-        "asking": {"response_received": _ON, "transport_failed": _ON},
+        "polling": {"response_received": _ON, "transport_failed": _ON},
         "pausing": {"waited": (*_ON, "anchoring", "looking")},
         "emitting": {"emitted": (*_ON, "anchoring", "dating", "done", "failed")},
         "dating": {"recorded": ("pausing", "looking")},
@@ -166,7 +166,7 @@ class BatchMachine(_ReportingBatch):
             limit = reply.rate_limit
             self._pace.replied(limit, now)
             known.flights.hold(paced(0.0, limit), now)
-        if self.state == "asking":
+        if self.state == "polling":
             known.answered(outcome, now)
         elif self.state == "looking":
             known.looked_up(outcome, now)
@@ -195,13 +195,13 @@ class BatchMachine(_ReportingBatch):
             if not known.read_on():
                 break
         known.take_turn(now)
-        start_at, ask_at = known.due()
-        if min(start_at, ask_at) == math.inf:
+        start_at, poll_at = known.due()
+        if min(start_at, poll_at) == math.inf:
             return self._settle_or_end(now, jitter)
-        if min(start_at, ask_at) > now:
+        if min(start_at, poll_at) > now:
             self.state = "pausing"
-            return Wait(min(start_at, ask_at) - now)
-        return self._begin(now, jitter) if start_at <= now else self._ask(now, jitter)
+            return Wait(min(start_at, poll_at) - now)
+        return self._begin(now, jitter) if start_at <= now else self._poll(now, jitter)
 
     def _hand_over(self, outcome: RunOutcome, now: float) -> Action:
         if not outcome.replayed:
@@ -213,7 +213,7 @@ class BatchMachine(_ReportingBatch):
         return Emit(item)
 
     def _seek_anchor(self, now: float, jitter: float) -> Action:
-        """Ask for the newest execution: all that are started from now on come before it."""
+        """Get the newest execution: all that are started from now on come before it."""
         self.state = "anchoring"
         call = CallMachine(self._page_of(1, 1), self._context, self._token, policy=ONCE)
         return self._delegate(call, now, jitter)
@@ -236,15 +236,15 @@ class BatchMachine(_ReportingBatch):
         call = CallMachine(row.call, self._context, token, deadline=starts.until)
         return self._delegate(call, now, jitter)
 
-    def _ask(self, now: float, jitter: float) -> Action:
+    def _poll(self, now: float, jitter: float) -> Action:
         known = self._known
         alone = not known.starts.pending
-        question = known.flights.ask(self._context, self._token, now, alone=alone)
-        if question is None:
+        call = known.flights.poll(self._context, self._token, now, alone=alone)
+        if call is None:
             known.answered(None, now)
             return self._next(now, jitter)
-        self.state = "asking"
-        return self._delegate(question, now, jitter)
+        self.state = "polling"
+        return self._delegate(call, now, jitter)
 
     def _settle_or_end(self, now: float, jitter: float) -> Action:
         known, doubts = self._known, self._known.doubts

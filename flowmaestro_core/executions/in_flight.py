@@ -1,4 +1,4 @@
-"""The executions of a batch that run: which of them is asked for next, and when."""
+"""The executions of a batch that run: which of them is polled next, and when."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class InFlight:
     """Polls each execution in its turn, and once more at its deadline.
 
     Requests are held back together, since the rate limit is the key's; but no hold puts off the
-    last question of an execution, which comes at its deadline. While there are others, a
-    question is given up soon and asked again later with more patience.
+    last poll of an execution, which comes at its deadline. While there are others, a poll is given
+    up soon and repeated later with more patience.
     """
 
     def __init__(self) -> None:
@@ -44,27 +44,27 @@ class InFlight:
         self._by_deadline: List[Tuple[float, int]] = []
         """Deadlines and rows; an entry outlives its flight, and so holds none of its outputs."""
         self._tickets = 0
-        self._asked: Optional[Flight] = None
-        self._asked_at = 0.0
+        self._polled: Optional[Flight] = None
+        self._polled_at = 0.0
         self._patience = AdaptiveTimeout(most_doublings=3)
         self._lost: Optional[FlowMaestroError] = None
-        """The failure of the last question, if that got no answer in time."""
+        """The failure of the last poll, if that got no answer in time."""
 
     def __len__(self) -> int:
         return len(self.flights)
 
-    def follow(self, row: Row, waiting: Poll, now: float, ask_at: float) -> None:
+    def follow(self, row: Row, waiting: Poll, now: float, poll_at: float) -> None:
         """One more runs; its time counts from now."""
         flight = self.flights[row.index] = Flight(row, PollState(waiting, now))
-        self._queue(flight, ask_at)
+        self._queue(flight, poll_at)
         heapq.heappush(self._by_deadline, (flight.state.deadline, row.index))
 
     def hold(self, seconds: float, now: float) -> None:
-        """Ask for none for so long, but for those whose time is up."""
+        """Poll none for so long, but for those whose time is up."""
         self.not_before = max(self.not_before, now + seconds)
 
     def due(self) -> float:
-        """When the next question is due; infinite if nothing runs."""
+        """When the next poll is due; infinite if nothing runs."""
         if not self.flights:
             return math.inf
         while self._by_time[0][2].ticket != self._by_time[0][1]:
@@ -73,10 +73,10 @@ class InFlight:
             heapq.heappop(self._by_deadline)
         return min(max(self._by_time[0][0], self.not_before), self._by_deadline[0][0])
 
-    def ask(
+    def poll(
         self, context: Context, token: str, now: float, *, alone: bool
     ) -> Optional[CallMachine]:
-        """The question that is due, if it still has a sense.
+        """The call of the poll that is due, if it still has a sense.
 
         It has none past the deadline once the server has stopped to answer.
         """
@@ -85,22 +85,22 @@ class InFlight:
             flight = heapq.heappop(self._by_time)[2]
         else:
             flight = self.flights[heapq.heappop(self._by_deadline)[1]]
-        self._asked = flight
+        self._polled = flight
         flight.ticket = 0
-        self._asked_at = now
+        self._polled_at = now
         if self._lost is not None and now > flight.state.deadline + LAST_POLL_TIMEOUT:
             return None
         alone = alone and len(self.flights) == 1
         patience = math.inf if alone else self._patience.seconds(flight.state.unanswered)
-        return flight.state.question(context, token, now, patience)
+        return flight.state.call(context, token, now, patience)
 
     def answered(
         self, answer: Optional[Union[Done, Fail]], now: float
     ) -> Tuple[Row, Union[Done, Fail, None]]:
-        """What became of the execution that was asked for; `None` if it goes on."""
-        flight, took, lost = self._asked, now - self._asked_at, 0.0
+        """What became of the execution that was polled; `None` if it goes on."""
+        flight, took, lost = self._polled, now - self._polled_at, 0.0
         assert flight is not None  # noqa: S101 - for type checkers
-        self._asked = None
+        self._polled = None
         if answer is None:
             answer = Fail(copy.copy(self._lost))  # type: ignore[arg-type]
         elif isinstance(answer, Done):
@@ -113,8 +113,8 @@ class InFlight:
         if not isinstance(verdict, Wait):
             del self.flights[flight.row.index]
             return flight.row, verdict
-        ask_at = min(now + max(verdict.seconds, lost), flight.state.deadline)
-        self._queue(flight, ask_at)
+        poll_at = min(now + max(verdict.seconds, lost), flight.state.deadline)
+        self._queue(flight, poll_at)
         if isinstance(answer, Fail) and refused_for(answer.error):
             self.hold(verdict.seconds, now)
         return flight.row, None
@@ -131,10 +131,10 @@ class InFlight:
         self.hold(pause, now)
         return [(flight.row, flight.state.give_up(copy.copy(error))) for flight in ended]
 
-    def _queue(self, flight: Flight, ask_at: float) -> None:
+    def _queue(self, flight: Flight, poll_at: float) -> None:
         self._tickets += 1
         flight.ticket = self._tickets
-        heapq.heappush(self._by_time, (ask_at, flight.ticket, flight))
+        heapq.heappush(self._by_time, (poll_at, flight.ticket, flight))
 
 
 def refused_for(error: FlowMaestroError) -> Optional[float]:

@@ -25,7 +25,7 @@ class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
     """Poll one execution until it has ended."""
 
     execution_id: str
-    ask: Call[Any]
+    call: Call[Any]
     poll_interval: float
     timeout: float
     listener: Optional[Callable[[Execution], Any]] = None

@@ -33,7 +33,7 @@ class JournalRow(NamedTuple):
         key: which row.
         digest: of its inputs, see `digest_of`.
         state: how far it has come.
-        attempt: how often it was started before on the caller's wish.
+        reruns: how often it was started before on the caller's wish.
         execution_id: its execution, once that is known.
         execution: how that ended.
         order: of two starts, the later one has the greater number; the journal counts.
@@ -44,7 +44,7 @@ class JournalRow(NamedTuple):
     key: Key
     digest: bytes
     state: RowState
-    attempt: int = 0
+    reruns: int = 0
     execution_id: Optional[str] = None
     execution: Any = None
     order: int = 0

@@ -18,7 +18,7 @@ Build = Callable[[Any], Call[Any]]
 class Row:
     """One row, and what is known of its execution."""
 
-    __slots__ = ("attempt", "call", "digest", "execution_id", "index", "inputs", "key", "settled")
+    __slots__ = ("call", "digest", "execution_id", "index", "inputs", "key", "reruns", "settled")
 
     def __init__(self, index: int, inputs: Any, key: Key) -> None:
         self.index = index
@@ -26,7 +26,7 @@ class Row:
         self.key = key
         self.call: Optional[Call[Any]] = None
         self.digest = b""
-        self.attempt = 0
+        self.reruns = 0
         self.execution_id: Optional[str] = None
         self.settled = 0
         """How often it was in doubt and a look-up did not find it."""
@@ -44,7 +44,7 @@ class Row:
     def record(self, state: RowState, execution: Optional[Execution] = None) -> JournalRow:
         """What a journal is to keep of it."""
         found = self.execution_id if state in ("started", "ended") else None
-        return JournalRow(self.key, self.digest, state, self.attempt, found, execution)
+        return JournalRow(self.key, self.digest, state, self.reruns, found, execution)
 
     @property
     def token(self) -> str:
@@ -55,7 +55,7 @@ class Row:
             if isinstance(key, int)
             else hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
         )
-        return f"{name}-{self.attempt}" if self.attempt else str(name)
+        return f"{name}-{self.reruns}" if self.reruns else str(name)
 
 
 class RowSource:

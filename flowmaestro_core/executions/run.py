@@ -23,13 +23,13 @@ from flowmaestro_core.streams.event_stream import EventStreamMachine
 from flowmaestro_core.types import Execution
 
 LAST_WORD_TIMEOUT = 3.0
-"""Seconds for the question after a terminal event, which tells the outcome already."""
+"""Seconds for the poll after a terminal event, which tells the outcome already."""
 
 
 class RunMachine(Machine[Execution]):
-    """Executes, follows the events while they come, and asks for the ended execution.
+    """Executes, follows the events while they come, and polls the ended execution.
 
-    After a terminal event that tells the outcome it asks once; where that does not bring the
+    After a terminal event that tells the outcome it polls once; where that does not bring the
     ended execution, the event completes what is known of it. When the stream ends otherwise, a
     `WaitMachine` takes over with what is left of the time. A failure after the start carries
     the `execution_id`; the execution is never cancelled.
@@ -55,10 +55,10 @@ class RunMachine(Machine[Execution]):
             "transport_failed": ("following", "waiting"),
             "response_received": ("following", "waiting"),
             "waited": ("following", "waiting"),
-            "emitted": ("following", "asking", "waiting", "done"),
+            "emitted": ("following", "polling", "waiting", "done"),
         },
-        "asking": {
-            "response_received": ("asking", "done"),
+        "polling": {
+            "response_received": ("polling", "done"),
             "transport_failed": ("done",),
         },
         "waiting": {
@@ -89,8 +89,8 @@ class RunMachine(Machine[Execution]):
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         if self.state == "following":
             return self._followed(outcome, now, jitter)
-        if self.state == "asking":
-            return self._asked(outcome)
+        if self.state == "polling":
+            return self._polled(outcome)
         if isinstance(outcome, Fail):
             return self._failed(outcome.error)
         if self.state == "executing":
@@ -119,11 +119,11 @@ class RunMachine(Machine[Execution]):
         if isinstance(outcome, Done) and is_terminal(execution):
             return self._ended(execution)
         if isinstance(outcome, Done) and _tells_outcome(outcome.value):
-            self.state = "asking"
+            self.state = "polling"
             self._terminal = outcome.value
             deadline = now + LAST_WORD_TIMEOUT
             call = CallMachine(
-                self._waiting.ask, self._context, self._token, policy=ONCE, deadline=deadline
+                self._waiting.call, self._context, self._token, policy=ONCE, deadline=deadline
             )
             return self._delegate(call, now, jitter)
         self.state = "waiting"
@@ -136,7 +136,7 @@ class RunMachine(Machine[Execution]):
         )
         return self._delegate(machine, now, jitter)
 
-    def _asked(self, outcome: Union[Done, Fail]) -> Action:
+    def _polled(self, outcome: Union[Done, Fail]) -> Action:
         execution: Any = outcome.value["data"] if isinstance(outcome, Done) else {}
         if not is_terminal(execution):
             execution.update(_told(self._terminal), id=self.execution_id)

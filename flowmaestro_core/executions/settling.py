@@ -66,13 +66,13 @@ class LookUpMachine(Machine[LookUp]):
     """
 
     TRANSITIONS = {
-        "ready": {"start": ("asking",)},
-        "asking": {
-            "response_received": ("asking", "recalling", "failed"),
-            "transport_failed": ("asking", "failed"),
-            "waited": ("asking",),
+        "ready": {"start": ("reading",)},
+        "reading": {
+            "response_received": ("reading", "recalling", "failed"),
+            "transport_failed": ("reading", "failed"),
+            "waited": ("reading",),
         },
-        "recalling": {"recorded": ("asking", "done")},
+        "recalling": {"recorded": ("reading", "done")},
     }
 
     def __init__(self, page_of: PageOf, since: int, context: Context, token: str) -> None:
@@ -90,10 +90,10 @@ class LookUpMachine(Machine[LookUp]):
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        return self._ask(now, jitter)
+        return self._read(now, jitter)
 
-    def _ask(self, now: float, jitter: float) -> Action:
-        self.state = "asking"
+    def _read(self, now: float, jitter: float) -> Action:
+        self.state = "reading"
         call = self._page_of(self._cursor.page, self._size)
         return self._delegate(call.machine(self._context, self._token), now, jitter)
 
@@ -108,7 +108,7 @@ class LookUpMachine(Machine[LookUp]):
         first, self._size = (self._cursor.page - 1) * self._size, self._size // 2
         self._cursor = PageCursor(self._size)
         self._cursor.page = first // self._size + 1
-        return self._ask(now, jitter)
+        return self._read(now, jitter)
 
     @event
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
@@ -121,7 +121,7 @@ class LookUpMachine(Machine[LookUp]):
             elif self._take_in(execution, known, recalled):
                 self._floor = created_at or ""
         return (
-            self._ask(now, jitter) if more else self._done(LookUp(self._evident, self._unclaimed))
+            self._read(now, jitter) if more else self._done(LookUp(self._evident, self._unclaimed))
         )
 
     def _take_in(
@@ -192,7 +192,7 @@ class Doubts:
 
     Attributes:
         rows: all of them.
-        since: the order of the first of their starts; `None` while the journal was not asked.
+        since: the order of the first of their starts; `None` while the journal has not told it.
         due: when all of them can be relied on to be listed.
 
     """

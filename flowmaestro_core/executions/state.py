@@ -97,7 +97,7 @@ class BatchState:
         if known is None:
             self.starts.backlog.append(row)
             return
-        row.attempt, row.digest = known.attempt, row.digest or known.digest
+        row.reruns, row.digest = known.reruns, row.digest or known.digest
         if known.state == "open":
             self.starts.backlog.append(row)
         elif known.state == "starting":
@@ -106,7 +106,7 @@ class BatchState:
             row.execution_id = known.execution_id
             self.follow(row, now, now)
         elif known.execution["status"] in self._plan.rerun:
-            row.attempt += 1
+            row.reruns += 1
             self.starts.backlog.append(row)
         else:
             row.execution_id = known.execution_id
@@ -120,7 +120,7 @@ class BatchState:
             self.starts.take_turn(now + self._batch.timeout)
 
     def due(self) -> Tuple[float, float]:
-        """When a start and a question are due; never, if there is none."""
+        """When a start and a poll are due; never, if there is none."""
         return self.starts.due(self.flights.not_before), self.flights.due()
 
     def put_off(
@@ -197,14 +197,14 @@ class BatchState:
 
     # Executions end
 
-    def follow(self, row: Row, now: float, ask_at: float) -> None:
+    def follow(self, row: Row, now: float, poll_at: float) -> None:
         """A row's execution runs; its time counts from now."""
-        self.flights.follow(row, self._batch.waiting(row.execution_id or ""), now, ask_at)
+        self.flights.follow(row, self._batch.waiting(row.execution_id or ""), now, poll_at)
         if self._batch.on_start is not None:
             self.begun.append(row.outcome())
 
     def answered(self, answer: Optional[Union[Done, Fail]], now: float) -> None:
-        """An execution was asked for, or needs not be."""
+        """An execution was polled, or needs not be."""
         row, verdict = self.flights.answered(answer, now)
         if isinstance(verdict, Done):
             self._ended(row, verdict.value)

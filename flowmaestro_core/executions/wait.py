@@ -19,7 +19,7 @@ from flowmaestro_core.policy.retry import ONCE, asked_pause, may_pass
 from flowmaestro_core.types import Execution
 
 LAST_POLL_TIMEOUT = 1.0
-"""Seconds that the last question, asked at the deadline, may still take."""
+"""Seconds that the last poll, at the deadline, may still take."""
 NO_TIME_FOR_PAUSE = "the server asks to wait longer than there is time for"
 
 
@@ -44,24 +44,24 @@ class PollState:
         self._schedule = PollSchedule(started, waiting.poll_interval)
         self._pause = 0.0
         self.unanswered = 0
-        """How many questions in a row were given up."""
+        """How many polls in a row were given up."""
         self._last = last
         self._limit = RateLimit()
 
-    def question(
+    def call(
         self, context: Context, token: str, now: float, patience: float = math.inf
     ) -> CallMachine:
-        """A machine that asks once for the execution, at the deadline too.
+        """A machine that polls the execution once, at the deadline too.
 
         `patience`: seconds that the answer may take at most.
         """
         deadline = min(max(self.deadline, now + LAST_POLL_TIMEOUT), now + patience)
-        return CallMachine(self._waiting.ask, context, token, policy=ONCE, deadline=deadline)
+        return CallMachine(self._waiting.call, context, token, policy=ONCE, deadline=deadline)
 
     def judge(self, answer: Union[Done, Fail], now: float) -> Union[Done, Fail, Wait]:
-        """What the answer to a question means.
+        """What the answer to a poll means.
 
-        The execution has ended (`Done`), or the wait has (`Fail`), or it is to be asked again
+        The execution has ended (`Done`), or the wait has (`Fail`), or it is to be polled again
         after a pause (`Wait`) that ends no later than the deadline.
         """
         self._pause = self._schedule.answered(now)
@@ -108,19 +108,19 @@ class PollState:
 
 
 class WaitMachine(Machine[Execution]):
-    """Asks, and asks again, until the execution has ended or the time is up: see `PollState`.
+    """Polls until the execution has ended or the time is up: see `PollState`.
 
     `started`: when the wait began, if that was before; `last`: what was seen since.
     """
 
     TRANSITIONS = {
-        "ready": {"start": ("asking",)},
-        "asking": {
-            "response_received": ("asking", "emitting", "pausing", "done", "failed"),
+        "ready": {"start": ("polling",)},
+        "polling": {
+            "response_received": ("polling", "emitting", "pausing", "done", "failed"),
             "transport_failed": ("pausing", "failed"),
         },
         "emitting": {"emitted": ("pausing", "done", "failed")},
-        "pausing": {"waited": ("asking",)},
+        "pausing": {"waited": ("polling",)},
     }
 
     def __init__(
@@ -135,7 +135,7 @@ class WaitMachine(Machine[Execution]):
         super().__init__(context, token)
         self._waiting = waiting
         self._started = started
-        self._watch: PollState
+        self._known: PollState
         """What is known of the execution; from `start` on."""
         self._last = last
         self._answer: Union[Done, Fail] = Done(None)
@@ -143,21 +143,21 @@ class WaitMachine(Machine[Execution]):
     @event
     def start(self, now: float, jitter: float) -> Action:
         started = now if self._started is None else self._started
-        self._watch = PollState(self._waiting, started, self._last)
-        return self._ask(now, jitter)
+        self._known = PollState(self._waiting, started, self._last)
+        return self._poll(now, jitter)
 
     @event
     def waited(self, now: float, jitter: float) -> Action:
-        return self._ask(now, jitter)
+        return self._poll(now, jitter)
 
     @event
     def emitted(self, now: float, jitter: float) -> Action:
         return self._go_on(now)
 
-    def _ask(self, now: float, jitter: float) -> Action:
-        self.state = "asking"
-        question = self._watch.question(self._context, self._token, now)
-        return self._delegate(question, now, jitter)
+    def _poll(self, now: float, jitter: float) -> Action:
+        self.state = "polling"
+        call = self._known.call(self._context, self._token, now)
+        return self._delegate(call, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         self._answer = outcome
@@ -167,7 +167,7 @@ class WaitMachine(Machine[Execution]):
         return self._go_on(now)
 
     def _go_on(self, now: float) -> Action:
-        verdict = self._watch.judge(self._answer, now)
+        verdict = self._known.judge(self._answer, now)
         if isinstance(verdict, Done):
             return self._done(verdict.value)
         if isinstance(verdict, Fail):

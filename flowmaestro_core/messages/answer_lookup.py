@@ -50,9 +50,9 @@ class AnswerLookup(Machine[Reply[Any]]):
     """
 
     TRANSITIONS = {
-        "ready": {"start": ("asking",)},
-        "asking": {
-            "response_received": ("asking", "done", "failed"),
+        "ready": {"start": ("reading",)},
+        "reading": {
+            "response_received": ("reading", "done", "failed"),
             "transport_failed": ("failed",),
         },
     }
@@ -74,10 +74,10 @@ class AnswerLookup(Machine[Reply[Any]]):
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        return self._ask(now, jitter)
+        return self._read(now, jitter)
 
-    def _ask(self, now: float, jitter: float) -> Action:
-        self.state = "asking"
+    def _read(self, now: float, jitter: float) -> Action:
+        self.state = "reading"
         call = self._page(self._cursor.page)
         machine = CallMachine(call, self._context, self._token, policy=ONCE, deadline=self._until)
         return self._delegate(machine, now, jitter)
@@ -88,7 +88,7 @@ class AnswerLookup(Machine[Reply[Any]]):
         page: Reply[Any] = outcome.value
         self._rows += page["data"]
         if self._cursor.advance(page) and not self._is_told():
-            return self._ask(now, jitter)
+            return self._read(now, jitter)
         page["data"] = answer_in(self._rows, self._message_id)
         return self._done(page)
 

@@ -215,7 +215,7 @@ class AnswerStreamMachine(EventStreamMachine):
             self._queue.append(token_event(ids_of(terminal), content[len(self._text) :]))
         self._ending = Emit(terminal)
 
-    # Asking for the messages
+    # Probing the messages
 
     def _inquiry(self, until: float) -> Machine[Any]:
         page, sought = self._message.messages, self._message_id or ""

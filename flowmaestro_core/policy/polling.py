@@ -9,7 +9,7 @@ RAMP = 0.35
 NEARLY_SPENT = 0.1
 LONGEST_WINDOW = 86_400.0
 """Seconds after which any window of a key has ended, whatever `X-RateLimit-Reset` says."""
-QUESTION_PATIENCE = 1.0
+LEAST_TIMEOUT = 1.0
 """Seconds for an answer that something else waits for, at least."""
 
 
@@ -38,9 +38,9 @@ def paced(delay: float, limit: RateLimit) -> float:
 class AdaptiveTimeout:
     """How long an answer may take where something else waits for it meanwhile.
 
-    Twice as long as the last answer took, at least `QUESTION_PATIENCE`; and twice that each time
-    that an answer stays out, for one question at most `most_doublings` times. Where no question
-    at all is answered, there is no such bound.
+    Twice as long as the last answer took, at least `LEAST_TIMEOUT`; and twice that each time
+    that an answer stays out, for one execution at most `most_doublings` times. Where no poll at all
+    is answered, there is no such bound.
     """
 
     def __init__(self, took: float = 0.0, *, most_doublings: int = 64) -> None:
@@ -49,9 +49,9 @@ class AdaptiveTimeout:
         self._most_doublings = most_doublings
 
     def seconds(self, unanswered: int = 0) -> float:
-        """For a question that itself was not answered so often, one time after another."""
+        """For a poll of what was polled in vain `unanswered` times in a row."""
         doublings = max(min(unanswered, self._most_doublings), min(self.unanswered, 64))
-        return max(QUESTION_PATIENCE, 2 * self.took) * 2.0**doublings
+        return max(LEAST_TIMEOUT, 2 * self.took) * 2.0**doublings
 
     def answered(self, took: float) -> None:
         """An answer took so many seconds."""
@@ -59,7 +59,7 @@ class AdaptiveTimeout:
         self.unanswered = 0
 
     def ran_out(self) -> None:
-        """A question was given up."""
+        """A poll was given up."""
         self.unanswered += 1
 
 

@@ -89,6 +89,9 @@ class RetryBudget:
 
     A transient retry costs 14 tokens, a throttled one 5; a success returns what its call's
     last retry cost, or 1. When too few are left, calls fail without a retry.
+
+    Threads may share one without a lock: `tokens` stays between 0 and `CAPACITY`. When two threads
+    change it at the same moment, one of the changes may be lost.
     """
 
     CAPACITY = 500
@@ -99,9 +102,10 @@ class RetryBudget:
 
     def spend(self, cost: int) -> bool:
         """Take `cost` tokens and say whether there were enough."""
-        if cost > self.tokens:
+        left = self.tokens - cost  # read once, since another thread may change it
+        if left < 0:
             return False
-        self.tokens -= cost
+        self.tokens = left
         return True
 
     def give_back(self, tokens: int) -> None:
@@ -162,11 +166,11 @@ class Retries:
 
 
 ONCE = RetryPolicy(max_retries=0)
-"""For questions that are asked again anyway."""
+"""For polls and probes, which are repeated anyway."""
 
 
 def may_pass(error: Exception, *, known: bool = False) -> bool:
-    """Whether asking again later may well succeed.
+    """Whether a later attempt may well succeed.
 
     A reply unlike any of this API and a refused redirect come from a wrong base URL, which stays
     wrong; from a server that is `known` to speak the API, they are pages of a proxy. What a

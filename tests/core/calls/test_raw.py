@@ -122,3 +122,8 @@ def test_a_parameter_that_is_no_unicode() -> None:
 def test_the_api_root_is_not_part_of_the_path() -> None:
     with pytest.raises(ValueError, match="leave out '/api/v1'"):
         request("GET", "/api/v1/workflows")
+
+
+def test_a_call_does_not_show_what_its_query_and_body_say() -> None:
+    call = raw_call("POST", "/x", {"token": "hush"}, {"password": "hush"})
+    assert repr(call) == "<Call POST /x?token=***>"

@@ -9,12 +9,12 @@ import pytest
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import RateLimitError, ServerError, TimeoutError
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.policy.polling import QUESTION_PATIENCE
+from flowmaestro_core.policy.polling import LEAST_TIMEOUT
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
-MOST_PATIENCE = 8 * QUESTION_PATIENCE
+MOST_PATIENCE = 8 * LEAST_TIMEOUT
 
 
 def stepping(many: Any, **options: Any) -> Stepper:
@@ -144,7 +144,7 @@ def test_a_hung_question_is_asked_at_the_deadline_and_then_given_up() -> None:
         else:
             wait.replies(200, an_envelope({"id": "b", "status": "running"}))
     assert isinstance(wait.action.item.error, TimeoutError)
-    assert wait.now <= 1000.0 + 20.0 + 2 * QUESTION_PATIENCE
+    assert wait.now <= 1000.0 + 20.0 + 2 * LEAST_TIMEOUT
 
 
 # Starts
@@ -294,7 +294,7 @@ def test_no_wait_outlasts_its_deadline_by_much_whatever_the_server_does(told: st
         else:
             wait.takes() if isinstance(wait.action, Emit) else wait.waits()
     assert len(wait.items) == 100
-    assert wait.now <= 1000.0 + 30.0 + 5 * QUESTION_PATIENCE
+    assert wait.now <= 1000.0 + 30.0 + 5 * LEAST_TIMEOUT
 
 
 def test_a_refusal_that_no_retry_mends_is_an_error_at_once() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flowmaestro_core.actions import Close, Done, Emit, Open, Read, Send, Wait
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.policy.polling import QUESTION_PATIENCE
+from flowmaestro_core.policy.polling import LEAST_TIMEOUT
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.stepping import KEEPALIVE, Stepper, a_context, an_envelope, sse
@@ -183,7 +183,7 @@ def test_it_ends_within_one_interval_and_one_round_trip(server: Server) -> None:
 @given(
     server=st.builds(
         Server,
-        latency=st.floats(0.0, QUESTION_PATIENCE - TOLERANCE),
+        latency=st.floats(0.0, LEAST_TIMEOUT - TOLERANCE),
         ends_at=st.floats(5.0, 30.0),
         openings=st.lists(st.sampled_from(KINDS), min_size=1, max_size=6),
         jitter=st.floats(0.0, 1.0, exclude_max=True),

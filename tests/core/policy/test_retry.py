@@ -105,6 +105,27 @@ def test_giving_up_has_a_reason_in_words(verdict: object, reason: str) -> None:
     assert reason in verdict.reason
 
 
+def test_the_budget_stays_within_its_bounds_when_two_threads_spend_at_one_moment() -> None:
+    class Shared(RetryBudget):
+        left, other = 14, True
+
+        @property  # type: ignore[override]
+        def tokens(self) -> int:
+            read, meanwhile, self.other = self.left, self.other, False
+            if meanwhile:
+                self.spend(14)
+            return read
+
+        @tokens.setter
+        def tokens(self, left: int) -> None:
+            self.left = left
+
+    budget = Shared()
+    budget.left, budget.other = 14, True
+    assert budget.spend(14)
+    assert budget.left == 0
+
+
 def test_the_budget_bounds_the_retries_of_an_outage() -> None:
     budget = RetryBudget()
     assert sum(budget.spend(RetryBudget.TRANSIENT) for _ in range(1000)) == 500 // 14

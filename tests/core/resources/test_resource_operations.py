@@ -59,8 +59,8 @@ def test_a_refused_repeat_can_prove_that_it_worked() -> None:
 
 def test_operations_that_are_more_than_a_call() -> None:
     waiting = Executions.wait_for_completion("e", poll_interval=2.0, timeout=9.0, on_poll=print)
-    assert waiting == Poll("e", waiting.ask, 2.0, 9.0, print)
-    assert request(waiting.ask).url == ROOT + "/executions/e"
+    assert waiting == Poll("e", waiting.call, 2.0, 9.0, print)
+    assert request(waiting.call).url == ROOT + "/executions/e"
     defaults = Executions.wait_for_completion("e")
     assert (defaults.poll_interval, defaults.timeout, defaults.listener) == (1.0, 300.0, None)
     events = Executions.stream("e")

@@ -11,7 +11,7 @@ from flowmaestro_core.errors import ServerError, TimeoutError
 from flowmaestro_core.executions.run_monitor import RunMonitor
 from flowmaestro_core.messages.answer_stream import AnswerMonitor
 from flowmaestro_core.payloads.reply import RateLimit
-from flowmaestro_core.policy.polling import QUESTION_PATIENCE, PollSchedule
+from flowmaestro_core.policy.polling import LEAST_TIMEOUT, PollSchedule
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.probe import GRACE, IdleMonitor
 
@@ -114,11 +114,11 @@ def test_a_pause_that_was_asked_for_is_kept() -> None:
 def test_the_time_for_an_answer_grows_while_answers_stay_out() -> None:
     clocks = monitor()
     for doubled in (1, 2, 4):
-        assert clocks.probe_sent(5.0) == QUESTION_PATIENCE * doubled
+        assert clocks.probe_sent(5.0) == LEAST_TIMEOUT * doubled
         clocks.probe_failed(TimeoutError("slow"), 5.0 + doubled)
-    assert probe(clocks, 50.0, took=6.0) == 8 * QUESTION_PATIENCE
+    assert probe(clocks, 50.0, took=6.0) == 8 * LEAST_TIMEOUT
     assert probe(clocks, 100.0, took=0.1) == 12.0
-    assert clocks.probe_sent(150.0) == QUESTION_PATIENCE
+    assert clocks.probe_sent(150.0) == LEAST_TIMEOUT
 
 
 def test_a_reconnection_has_some_time_to_bring_what_was_missed() -> None:

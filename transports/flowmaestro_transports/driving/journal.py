@@ -31,7 +31,7 @@ CREATE TABLE rows (
     key PRIMARY KEY,      -- the row's index, or what `key=` makes of it
     digest BLOB,          -- of its inputs
     state INTEGER,        -- 0 open, 1 starting, 2 started, 3 ended
-    attempt INTEGER,      -- how often it was started again on the caller's wish
+    reruns INTEGER,      -- how often it was started again on the caller's wish
     number INTEGER,       -- of its start, in the order of the starts
     at REAL,              -- when it was recorded as starting, in Unix seconds
     execution_id TEXT,
@@ -40,9 +40,9 @@ CREATE TABLE rows (
 CREATE TABLE executions (number INTEGER PRIMARY KEY, execution TEXT);
 CREATE TABLE past (execution_id TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID;
 """
-_RECALL = "SELECT key, digest, state, attempt, execution_id, NULL, number, at FROM rows WHERE "
+_RECALL = "SELECT key, digest, state, reruns, execution_id, NULL, number, at FROM rows WHERE "
 _RECALL_ALL = """
-SELECT key, digest, state, attempt, rows.execution_id, execution, rows.number, at
+SELECT key, digest, state, reruns, rows.execution_id, execution, rows.number, at
 FROM rows LEFT JOIN executions ON rows.ended = executions.number WHERE """
 
 _MOST_MARKS = 500
@@ -177,11 +177,11 @@ class Journal:
     def _put(self, row: JournalRow) -> None:
         if row.state == "starting":
             self._number += 1
-            if row.attempt:  # else it had no execution
+            if row.reruns:  # else it had no execution
                 self._forget(row)
             self._db.execute(
                 "INSERT OR REPLACE INTO rows VALUES (?, ?, 1, ?, ?, ?, NULL, NULL)",
-                (row.key, row.digest, row.attempt, self._number, self._wall_clock()),
+                (row.key, row.digest, row.reruns, self._number, self._wall_clock()),
             )
         elif row.state == "ended":
             written = "INSERT INTO executions (execution) VALUES (?)"
@@ -232,13 +232,13 @@ class Journal:
                 key,
                 digest,
                 _STATES[state],  # type: ignore[arg-type]
-                attempt,
+                reruns,
                 execution_id,
                 None if execution is None else json.loads(execution),
                 number,
                 max(now - at, 0.0),
             )
-            for key, digest, state, attempt, execution_id, execution, number, at in found
+            for key, digest, state, reruns, execution_id, execution, number, at in found
         )
         return Recalled(tuple(rows), self._known, self._anchor, max(now - self._began_at, 0.0))
 
