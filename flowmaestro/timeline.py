@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping as AnyMapping
 from typing import Any, Mapping, Union, cast
 
+from flowmaestro_core.handles import AsyncEventStream, EventStream
 from flowmaestro_core.showing.timeline import timeline_svg
-from flowmaestro_core.streams.handles import AsyncEventStream, EventStream
 from flowmaestro_core.types import Execution
 
 __all__ = ["timeline_of", "timeline_svg"]

@@ -11,13 +11,13 @@ from flowmaestro_core.executions.outcome import (
     RunOutcome,
     RunOutcomes,
 )
-from flowmaestro_core.payloads.reply import Page, RateLimit, Reply
-from flowmaestro_core.streams.handles import (
+from flowmaestro_core.handles import (
     AsyncEventStream,
     AsyncMessageEventStream,
     EventStream,
     MessageEventStream,
 )
+from flowmaestro_core.payloads.reply import Page, RateLimit, Reply
 from flowmaestro_core.types import *  # noqa: F403
 from flowmaestro_core.webhooks import WebhookEvent
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, Tuple, Union
 
 from flowmaestro_core.errors import Attempt, FlowMaestroError
-from flowmaestro_core.executions.records import JournalRow, Key
 from flowmaestro_core.http.messages import Request
+from flowmaestro_core.records import JournalRow, Key
 
 
 @dataclass(frozen=True)

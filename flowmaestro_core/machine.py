@@ -27,9 +27,9 @@ from typing import Any, Callable, ClassVar, Generic, Mapping, Optional, Tuple, T
 from flowmaestro_core.actions import Action, Close, Done, Fail, Record, Wait
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError
-from flowmaestro_core.executions.records import Recalled
 from flowmaestro_core.http.messages import Response, ResponseHead, TransportFailure
 from flowmaestro_core.http.scrub import SecretScrubber
+from flowmaestro_core.records import Recalled
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Action])

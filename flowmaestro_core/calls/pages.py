@@ -18,10 +18,10 @@ from typing import (
 from flowmaestro_core.actions import Action, Done, Emit, Fail
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
+from flowmaestro_core.handles import AsyncItems, SyncItems
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.payloads.json_values import count_or_none, list_or_empty, object_or_empty
-from flowmaestro_core.streams.handles import AsyncItems, SyncItems
 
 T = TypeVar("T")
 

@@ -13,7 +13,6 @@ from flowmaestro_core.executions.in_flight import refused_for
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.pace import Pace
-from flowmaestro_core.executions.records import Recalled
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.settling import LookUpMachine, PageOf
 from flowmaestro_core.executions.state import BatchState
@@ -22,6 +21,7 @@ from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.policy.polling import paced
 from flowmaestro_core.policy.retry import ONCE
+from flowmaestro_core.records import Recalled
 
 
 class RunStarted(NamedTuple):

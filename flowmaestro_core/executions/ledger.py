@@ -7,8 +7,8 @@ from typing import List, Optional, Tuple
 
 from flowmaestro_core.actions import Record
 from flowmaestro_core.errors import JournalError, ValidationError
-from flowmaestro_core.executions.records import JournalPlan, JournalRow, Recalled
 from flowmaestro_core.executions.rows import Row, RowSource
+from flowmaestro_core.records import JournalPlan, JournalRow, Recalled
 
 CHUNK = 256
 """Rows that are read, and looked up in the journal, at a time."""

@@ -13,9 +13,9 @@ from flowmaestro_core.executions.outcome import (
     RunOutcome,
     RunOutcomes,
 )
-from flowmaestro_core.executions.records import JournalPlan
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import Operation
+from flowmaestro_core.records import JournalPlan
 from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.types import Execution, ExecutionEvent
 

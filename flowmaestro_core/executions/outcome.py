@@ -14,7 +14,7 @@ from typing import (
 )
 
 from flowmaestro_core.errors import FlowMaestroError
-from flowmaestro_core.streams.handles import AsyncItems, SyncItems
+from flowmaestro_core.handles import AsyncItems, SyncItems
 from flowmaestro_core.types import Execution
 
 Self = TypeVar("Self")

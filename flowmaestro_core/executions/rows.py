@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, Optional, cast
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.errors import FlowMaestroError, JournalError, ValidationError
 from flowmaestro_core.executions.outcome import RunOutcome
-from flowmaestro_core.executions.records import JournalRow, Key, RowState, digest_of
+from flowmaestro_core.records import JournalRow, Key, RowState, digest_of
 from flowmaestro_core.types import Execution
 
 Build = Callable[[Any], Call[Any]]

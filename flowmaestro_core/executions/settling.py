@@ -15,12 +15,12 @@ from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import PageCursor
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import StartUnknownError
-from flowmaestro_core.executions.records import Recalled, digest_of
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.http.dates import parse_http_date, parse_timestamp
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
+from flowmaestro_core.records import Recalled, digest_of
 
 FIRST_PAGE_SIZE = 20
 FRESH = 1.0

@@ -19,7 +19,6 @@ from flowmaestro_core.executions.intake import Intake
 from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import Outbox, RunOutcome
-from flowmaestro_core.executions.records import JournalPlan, JournalRow, Recalled
 from flowmaestro_core.executions.rows import Row, RowSource
 from flowmaestro_core.executions.settling import Doubts, LookUp, settle
 from flowmaestro_core.executions.starts import (
@@ -34,6 +33,7 @@ from flowmaestro_core.machine import Machine
 from flowmaestro_core.payloads.json_values import text_or_empty
 from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow, no_usable_id
 from flowmaestro_core.policy.polling import poll_delay
+from flowmaestro_core.records import JournalPlan, JournalRow, Recalled
 from flowmaestro_core.types import Execution
 
 NO_CREDITS = "Insufficient credits"

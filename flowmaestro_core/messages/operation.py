@@ -7,9 +7,9 @@ from typing import Any, Callable
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
+from flowmaestro_core.handles import AsyncMessageEventStream, MessageEventStream
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.streams.handles import AsyncMessageEventStream, MessageEventStream
 
 
 @dataclass(frozen=True)

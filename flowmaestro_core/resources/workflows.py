@@ -17,12 +17,12 @@ from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import Pages
 from flowmaestro_core.executions.operation import Batch, Run
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
-from flowmaestro_core.executions.records import JournalPlan, OnUnknown, PathLike
 from flowmaestro_core.http.urls import Path, path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.encode import json_body
 from flowmaestro_core.payloads.reply import Page, Reply
+from flowmaestro_core.records import JournalPlan, OnUnknown, PathLike
 from flowmaestro_core.resources.executions import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_WAIT_TIMEOUT,

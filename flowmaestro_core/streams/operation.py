@@ -8,9 +8,9 @@ from typing import Any, FrozenSet, Generic, Optional, TypeVar
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
+from flowmaestro_core.handles import AsyncEventStream, EventStream
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.streams.handles import AsyncEventStream, EventStream
 
 E = TypeVar("E")
 

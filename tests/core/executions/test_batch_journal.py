@@ -15,9 +15,9 @@ from flowmaestro_core.errors import (
     StartUnknownError,
 )
 from flowmaestro_core.executions.pace import Pace
-from flowmaestro_core.executions.records import digest_of
 from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_core.payloads.reply import RateLimit
+from flowmaestro_core.records import digest_of
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.journals import MemoryJournal
 from tests.harness.core.stepping import Stepper, a_context, an_envelope

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, Optional
 
 from flowmaestro_core.actions import Action, Record
-from flowmaestro_core.executions.records import JournalRow, Key, Recalled
+from flowmaestro_core.records import JournalRow, Key, Recalled
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.stepping import Possibilities, Report, Stepper, a_context
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from flowmaestro_core.actions import Action
-from flowmaestro_core.executions.records import Recalled
 from flowmaestro_core.http.messages import Headers, Phase, Response, ResponseHead
+from flowmaestro_core.records import Recalled
 from tests.harness.core.stepping import EVENTS_OF, Report, Stepper, a_failure
 
 moments = st.one_of(

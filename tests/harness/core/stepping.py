@@ -42,7 +42,6 @@ from flowmaestro_core.actions import (
 )
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError
-from flowmaestro_core.executions.records import Recalled
 from flowmaestro_core.http.messages import (
     Headers,
     Phase,
@@ -54,6 +53,7 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_core.machine import LocalProtocolError, Machine
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.reply import retry_after
+from flowmaestro_core.records import Recalled
 
 EVENTS_OF = {
     Send: ("response_received", "transport_failed"),

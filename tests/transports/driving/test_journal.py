@@ -25,7 +25,7 @@ from flowmaestro import (
 )
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport, Node
 from flowmaestro_core.actions import Record
-from flowmaestro_core.executions.records import JournalPlan, JournalRow
+from flowmaestro_core.records import JournalPlan, JournalRow
 from flowmaestro_transports.driving.journal import Journal
 
 ROWS = [{"n": number} for number in range(12)]
@@ -128,7 +128,7 @@ def test_a_second_batch_is_refused_at_once(run, path):
         assert caught.value.code == "journal_busy"
         assert str(path) in str(caught.value)
         opened = textwrap.dedent(f"""
-            from flowmaestro_core.executions.records import JournalPlan
+            from flowmaestro_core.records import JournalPlan
             from flowmaestro_transports.driving.journal import Journal
             Journal(JournalPlan({str(path)!r}, "wf_mine"), "r", lambda: 0.0, "t")
         """)

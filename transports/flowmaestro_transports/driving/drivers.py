@@ -12,7 +12,6 @@ from typing import Any, Callable, Optional, Protocol, TypeVar, Union
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Record, Send
 from flowmaestro_core.errors import ClientClosedError, StreamError
-from flowmaestro_core.executions.records import Recalled
 from flowmaestro_core.http.dates import http_date, parse_http_date
 from flowmaestro_core.http.messages import (
     Headers,
@@ -22,6 +21,7 @@ from flowmaestro_core.http.messages import (
     TransportFailure,
 )
 from flowmaestro_core.machine import Machine
+from flowmaestro_core.records import Recalled
 from flowmaestro_transports.contract import (
     AsyncOpenResponse,
     AsyncTransport,

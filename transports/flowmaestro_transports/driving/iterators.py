@@ -19,8 +19,8 @@ from typing import Any, Callable, Generic, Mapping, Optional, Tuple, TypeVar
 
 from flowmaestro_core.actions import Done, Emit
 from flowmaestro_core.errors import StreamError
+from flowmaestro_core.handles import AsyncItems, SyncItems
 from flowmaestro_core.machine import Machine
-from flowmaestro_core.streams.handles import AsyncItems, SyncItems
 from flowmaestro_transports.contract import AsyncTransport, Dice, Interruptible, Transport
 from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver, stream_closed

@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
 
 from flowmaestro_core.actions import Record
 from flowmaestro_core.errors import JournalError
-from flowmaestro_core.executions.records import JournalPlan, JournalRow, Recalled
+from flowmaestro_core.records import JournalPlan, JournalRow, Recalled
 from flowmaestro_transports.driving.fork_guard import ForkGuard
 
 APPLICATION_ID = 0x464D4A31
