@@ -174,6 +174,18 @@ def _invalid_response(what: str, response: Response, code: str = "invalid_respon
     )
 
 
+class _OtherReply:
+    """A reply to `Open` that is no event stream, as far as it was read."""
+
+    def __init__(self, head: ResponseHead) -> None:
+        self.status = head.status
+        self.body = bytearray()
+        self._headers = head.headers
+
+    def response(self) -> Response:
+        return Response(self.status, self._headers, bytes(self.body))
+
+
 class CallMachine(Machine[Any]):
     """Makes one call: sends, follows redirects, retries, and reads the reply.
 
@@ -225,12 +237,9 @@ class CallMachine(Machine[Any]):
         self._request = call.request(context.options, token, *headers, stream=stream)
         self._redirects = 0
         self._maybe_done = False
-        """Whether an attempt that failed may have been processed."""
         self._limit = self._until = math.inf
         """How many seconds the present attempt may take, and when they are over."""
-        self._head: ResponseHead
-        self._collected: bytearray
-        """A reply to `Open` that is no event stream, as far as it was read."""
+        self._other: _OtherReply
         self._refused: FlowMaestroError
         """The refusal that is being confirmed."""
 
@@ -248,13 +257,13 @@ class CallMachine(Machine[Any]):
             self._retries.succeeded()
             return self._done(head)
         self.state = "reading"
-        self._head, self._collected = head, bytearray()
+        self._other = _OtherReply(head)
         return Read(max(self._until - now, 0.001))
 
     @event
     def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
-        self._collected += data
-        if now >= self._until or len(self._collected) > MAX_OTHER_BODY:
+        self._other.body += data
+        if now >= self._until or len(self._other.body) > MAX_OTHER_BODY:
             return self._close_then(self._cut_off)
         return Read(self._until - now)
 
@@ -264,15 +273,15 @@ class CallMachine(Machine[Any]):
 
     def _cut_off(self, now: float, jitter: float) -> Action:
         """A body that is no event stream was closed before its end."""
-        if self._head.status < 300 and len(self._collected) > MAX_OTHER_BODY:
-            error = _invalid_response("no events but a long text", self._whole())
-            return self._give_up(error, self._head.status, None)
+        if self._other.status < 300 and len(self._other.body) > MAX_OTHER_BODY:
+            error = _invalid_response("no events but a long text", self._other.response())
+            return self._give_up(error, self._other.status, None)
         failure = TransportFailure(Phase.REPLY_BROKEN, _CUT_OFF, timed_out=True)
         return self._lost(failure, now, jitter)
 
     @event
     def stream_ended(self, now: float, jitter: float) -> Action:
-        return self._judge(self._whole(), now, jitter)
+        return self._judge(self._other.response(), now, jitter)
 
     @event
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
@@ -296,9 +305,6 @@ class CallMachine(Machine[Any]):
     @property
     def scrubber(self) -> SecretScrubber:
         return self._context.scrubber.and_of(self._call.secrets)
-
-    def _whole(self) -> Response:
-        return Response(self._head.status, self._head.headers, bytes(self._collected))
 
     def _judge(self, response: Response, now: float, jitter: float) -> Action:
         status = response.status
@@ -343,8 +349,8 @@ class CallMachine(Machine[Any]):
     def _lost(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         phase = failure.phase
         if self.state in ("reading", "closing"):  # a body that is no event stream
-            if self._head.status >= 300:
-                return self._judge(self._whole(), now, jitter)
+            if self._other.status >= 300:
+                return self._judge(self._other.response(), now, jitter)
             phase = Phase.REPLY_BROKEN
         kind = TimeoutError if failure.timed_out else ConnectionError
         error = kind(f"{self.scrubber.line(failure.message)} ({phase.value})")
