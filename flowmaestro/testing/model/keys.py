@@ -14,23 +14,13 @@ KeyState = Literal["active", "expired", "revoked"]
 READ_SCOPES = frozenset(
     f"{resource}:read"
     for resource in (
-        "workflows",
-        "executions",
-        "agents",
-        "threads",
-        "triggers",
-        "knowledge-bases",
-        "webhooks",
+        *("workflows", "executions", "agents", "threads", "triggers"),
+        *("knowledge-bases", "webhooks"),
     )
 )
 ALL_SCOPES = READ_SCOPES | {
-    "workflows:execute",
-    "executions:cancel",
-    "agents:execute",
-    "threads:write",
-    "triggers:execute",
-    "knowledge-bases:query",
-    "webhooks:write",
+    *("workflows:execute", "executions:cancel", "agents:execute", "threads:write"),
+    *("triggers:execute", "knowledge-bases:query", "webhooks:write"),
 }
 
 

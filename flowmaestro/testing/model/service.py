@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections import defaultdict, deque
-from typing import Callable, DefaultDict, Deque, Dict, List, Mapping, Optional, Set, Tuple, TypeVar
+from typing import Callable, DefaultDict, Deque, Dict, List, Optional, Set, Tuple, TypeVar
 
 from flowmaestro.testing.model.agents import (
     Agent,
@@ -41,6 +41,30 @@ def _nobody_listens(name: str, data: JsonObject, execution: Execution) -> None:
     pass
 
 
+class Resources(Dict[str, T]):
+    """The resources of one kind by id; the service notes those that somebody looks at."""
+
+    def __init__(self, kind: str, service: Service) -> None:
+        super().__init__()
+        self._kind = kind
+        self._service = service
+
+    def find(self, id: str, code: str = "") -> T:
+        """The resource of that id; raises a refusal, for an impossible id one with `code`."""
+        self._service.used.add((self._kind, id))
+        try:
+            return self[id]
+        except KeyError:
+            self._service.missed[self._kind, id] = list(self)
+            self._service.dialect.check_id(id, code)
+            raise not_found(self._kind, id) from None
+
+    def every(self) -> List[T]:
+        """All of them, in the order in which they came to be."""
+        self._service.used.update((self._kind, id) for id in self)
+        return list(self.values())
+
+
 class Service:
     """Resources by id, and the machinery that moves them through time.
 
@@ -63,13 +87,13 @@ class Service:
         self.dialect = dialect
         self._message_answers: Optional[MessageAnswers] = message_answers
         self.credits: Optional[int] = None
-        self.workflows: Dict[str, Workflow] = {}
-        self.executions: Dict[str, Execution] = {}
-        self.agents: Dict[str, Agent] = {}
-        self.threads: Dict[str, Thread] = {}
-        self.knowledge_bases: Dict[str, KnowledgeBase] = {}
-        self.triggers: Dict[str, Trigger] = {}
-        self.webhooks: Dict[str, Webhook] = {}
+        self.workflows = Resources[Workflow]("workflow", self)
+        self.executions = Resources[Execution]("execution", self)
+        self.agents = Resources[Agent]("agent", self)
+        self.threads = Resources[Thread]("thread", self)
+        self.knowledge_bases = Resources[KnowledgeBase]("knowledge base", self)
+        self.triggers = Resources[Trigger]("trigger", self)
+        self.webhooks = Resources[Webhook]("webhook", self)
         self.started: Deque[Execution] = deque()
         self.listener: Callable[[str, JsonObject, Execution], None] = _nobody_listens
         self.used: Set[Tuple[str, str]] = set()
@@ -88,21 +112,6 @@ class Service:
     def new_secret(self, prefix: str) -> str:
         """A secret from the seeded dice."""
         return f"{prefix}{self._dice.getrandbits(160):040x}"
-
-    def find(self, resources: Mapping[str, T], resource: str, id: str, code: str = "") -> T:
-        """The resource of that id; raises a refusal, for an impossible id one with `code`."""
-        self.used.add((resource, id))
-        try:
-            return resources[id]
-        except KeyError:
-            self.missed[resource, id] = list(resources)
-            self.dialect.check_id(id, code)
-            raise not_found(resource, id) from None
-
-    def every(self, resources: Mapping[str, T], resource: str) -> List[T]:
-        """All of them, in the order in which they came to be."""
-        self.used.update((resource, id) for id in resources)
-        return list(resources.values())
 
     def start(
         self, workflow: Workflow, inputs: Inputs, *, trigger_id: Optional[str] = None

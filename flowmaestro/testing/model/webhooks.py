@@ -10,24 +10,16 @@ import hmac
 import itertools
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Callable, Deque, Dict, List, Literal, Optional, Tuple, cast
+from typing import Any, Callable, Deque, Dict, List, Literal, Optional, Tuple, cast, get_args
 
 from flowmaestro.testing.model.replies import JsonObject, encode
 from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro_core.http.messages import Headers, Request
+from flowmaestro_core.types import WebhookEventType
 
-EVENTS = (
-    "execution.started",
-    "execution.completed",
-    "execution.failed",
-    "execution.cancelled",
-    "thread.message.created",
-    "thread.message.completed",
-    "thread.message.failed",
-    "agent.execution.started",
-    "agent.execution.completed",
-    "agent.execution.failed",
-)
+EVENTS = tuple(event for event in get_args(WebhookEventType) if event != "test")
+"""The events that a webhook can subscribe to."""
+
 RETRY_DELAYS = (120.0, 240.0, 480.0, 960.0)
 """Seconds from a failed attempt to the next one (`api.md`, "Webhooks sent by FlowMaestro").
 

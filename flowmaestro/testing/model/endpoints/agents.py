@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowmaestro.testing.model.agents import Thread, Utterance
 from flowmaestro.testing.model.call import Call
+from flowmaestro.testing.model.endpoints.reading import every, one
 from flowmaestro.testing.model.refusals import Refusal
 from flowmaestro.testing.model.replies import Answer, EventStream, Later
 from flowmaestro.testing.model.routing import Outcome, Route
@@ -12,40 +13,23 @@ from flowmaestro.testing.model.service import Service
 LONGEST_ANSWER_MS = 120_000
 
 
-def list_agents(service: Service, call: Call) -> Outcome:
-    """Every agent."""
-    rows = [service.dialect.agent_row(agent) for agent in service.every(service.agents, "agent")]
-    return Answer(200, service.dialect.listed(rows, call.query))
-
-
-def get_agent(service: Service, call: Call) -> Outcome:
-    """One agent."""
-    agent = service.find(service.agents, "agent", call.id)
-    return Answer(200, {"data": service.dialect.agent(agent)})
-
-
 def create_thread(service: Service, call: Call) -> Outcome:
     """Begin a conversation; not every dialect keeps its metadata."""
-    agent = service.find(service.agents, "agent", call.id)
+    agent = service.agents.find(call.id)
     metadata = call.mapping("metadata") if service.dialect.keeps_thread_metadata else {}
     thread = Thread(service.new_id(), agent, metadata, service.timeline.now)
     service.threads[thread.id] = thread
     return Answer(201, {"data": service.dialect.new_thread(thread)})
 
 
-def get_thread(service: Service, call: Call) -> Outcome:
-    """One thread."""
-    return Answer(200, {"data": service.dialect.thread(_thread(service, call))})
-
-
 def list_messages(service: Service, call: Call) -> Outcome:
     """What has been said in a thread."""
-    return Answer(200, service.dialect.list_messages(_thread(service, call), call.query))
+    return Answer(200, service.dialect.list_messages(service.threads.find(call.id), call.query))
 
 
 def send_message(service: Service, call: Call) -> Outcome:
     """Say something to the agent, and be answered in one of four ways."""
-    thread = _thread(service, call)
+    thread = service.threads.find(call.id)
     text = call.text("content", "Message content is required")
     if not call.flag("stream"):
         return _answer_whole(service, thread, text, call.number("timeout", LONGEST_ANSWER_MS))
@@ -101,7 +85,7 @@ def _answer_as_events(service: Service, thread: Thread, text: str) -> EventStrea
 
 def stream_thread(service: Service, call: Call) -> Outcome:
     """What is said in a thread from now on."""
-    thread = _thread(service, call)
+    thread = service.threads.find(call.id)
     if service.message_answers(thread.agent) == "refused":
         raise service.dialect.no_route("GET", f"/api/v1/threads/{thread.id}/events")
     stream = service.subscribe(thread.id)
@@ -111,21 +95,17 @@ def stream_thread(service: Service, call: Call) -> Outcome:
 
 def delete_thread(service: Service, call: Call) -> Outcome:
     """Forget a thread and all its messages."""
-    thread = _thread(service, call)
+    thread = service.threads.find(call.id)
     del service.threads[thread.id]
     return service.dialect.deleted(thread.id)
 
 
-def _thread(service: Service, call: Call) -> Thread:
-    return service.find(service.threads, "thread", call.id)
-
-
 _MESSAGES = "/threads/{id}/messages"
 ROUTES = (
-    Route("GET", "/agents", list_agents, ("agents:read",)),
-    Route("GET", "/agents/{id}", get_agent, ("agents:read",)),
+    Route("GET", "/agents", every("agents", "agent_row"), ("agents:read",)),
+    Route("GET", "/agents/{id}", one("agents", "agent"), ("agents:read",)),
     Route("POST", "/agents/{id}/threads", create_thread, ("agents:read", "threads:write")),
-    Route("GET", "/threads/{id}", get_thread, ("threads:read",)),
+    Route("GET", "/threads/{id}", one("threads", "thread"), ("threads:read",)),
     Route("GET", _MESSAGES, list_messages, ("threads:read",)),
     Route("POST", _MESSAGES, send_message, ("agents:execute", "threads:write")),
     Route("GET", "/threads/{id}/events", stream_thread, ("threads:read",)),

@@ -83,7 +83,7 @@ def memory_stats(service: Service, call: Call) -> Outcome:
 
 
 def _agent(service: Service, call: Call) -> Agent:
-    return service.find(service.agents, "agent", call.id)
+    return service.agents.find(call.id)
 
 
 def _memory(service: Service, call: Call) -> Memory:

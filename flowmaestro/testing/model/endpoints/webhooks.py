@@ -7,6 +7,7 @@ from typing import Any, Dict, List, cast
 from urllib.parse import urlsplit
 
 from flowmaestro.testing.model.call import Call
+from flowmaestro.testing.model.endpoints.reading import every, one
 from flowmaestro.testing.model.refusals import invalid
 from flowmaestro.testing.model.replies import Answer, Later
 from flowmaestro.testing.model.routing import Outcome, Route
@@ -16,17 +17,6 @@ from flowmaestro.testing.model.webhooks import EVENTS, Delivery, Webhook
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD = re.compile(r"([!-~]([ \t!-~]*[!-~])?)?")
-
-
-def list_webhooks(service: Service, call: Call) -> Outcome:
-    """Every webhook."""
-    rows = [service.dialect.webhook_row(webhook) for webhook in service.webhooks.values()]
-    return Answer(200, service.dialect.listed(rows, call.query))
-
-
-def get_webhook(service: Service, call: Call) -> Outcome:
-    """One webhook, without its secret."""
-    return Answer(200, {"data": service.dialect.webhook(_webhook(service, call))})
 
 
 def create_webhook(service: Service, call: Call) -> Outcome:
@@ -52,7 +42,7 @@ def create_webhook(service: Service, call: Call) -> Outcome:
 
 def update_webhook(service: Service, call: Call) -> Outcome:
     """Change what the body names, and nothing else."""
-    webhook, body = _webhook(service, call), call.body
+    webhook, body = service.webhooks.find(call.id), call.body
     changes: Dict[str, Any] = {}
     if "name" in body:
         changes["name"] = _name(call)
@@ -74,7 +64,7 @@ def update_webhook(service: Service, call: Call) -> Outcome:
 
 def delete_webhook(service: Service, call: Call) -> Outcome:
     """Unsubscribe."""
-    webhook = _webhook(service, call)
+    webhook = service.webhooks.find(call.id)
     del service.webhooks[webhook.id]
     return service.dialect.deleted(webhook.id)
 
@@ -86,19 +76,15 @@ def test_webhook(service: Service, call: Call) -> Outcome:
     def settled(delivery: Delivery) -> None:
         reply.resolve(Answer(200, {"data": service.dialect.tested(delivery)}))
 
-    service.desk.test(_webhook(service, call), settled)
+    service.desk.test(service.webhooks.find(call.id), settled)
     return reply
 
 
 def list_deliveries(service: Service, call: Call) -> Outcome:
     """What was sent to a webhook, the newest first."""
-    deliveries = reversed(_webhook(service, call).deliveries)
+    deliveries = reversed(service.webhooks.find(call.id).deliveries)
     rows = [service.dialect.delivery(delivery) for delivery in deliveries]
     return Answer(200, service.dialect.listed(rows, call.query))
-
-
-def _webhook(service: Service, call: Call) -> Webhook:
-    return service.find(service.webhooks, "webhook", call.id)
 
 
 def _name(call: Call) -> str:
@@ -142,9 +128,9 @@ def _events(call: Call, hint: str = "") -> List[str]:
 _WEBHOOK = "/webhooks/{id}"
 _READ, _WRITE = ("webhooks:read",), ("webhooks:write",)
 ROUTES = (
-    Route("GET", "/webhooks", list_webhooks, _READ),
+    Route("GET", "/webhooks", every("webhooks", "webhook_row"), _READ),
     Route("POST", "/webhooks", create_webhook, _WRITE),
-    Route("GET", _WEBHOOK, get_webhook, _READ),
+    Route("GET", _WEBHOOK, one("webhooks", "webhook"), _READ),
     Route("PATCH", _WEBHOOK, update_webhook, _WRITE),
     Route("DELETE", _WEBHOOK, delete_webhook, _WRITE),
     Route("POST", f"{_WEBHOOK}/test", test_webhook, _WRITE),

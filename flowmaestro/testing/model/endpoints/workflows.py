@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from flowmaestro.testing.model.call import Call
+from flowmaestro.testing.model.endpoints.reading import every, one
 from flowmaestro.testing.model.refusals import Refusal, invalid
 from flowmaestro.testing.model.replies import Answer
 from flowmaestro.testing.model.routing import Outcome, Route
 from flowmaestro.testing.model.service import Service
 
 
-def list_workflows(service: Service, call: Call) -> Outcome:
-    """Every workflow."""
-    workflows = service.every(service.workflows, "workflow")
-    rows = [service.dialect.workflow_row(workflow) for workflow in workflows]
-    return Answer(200, service.dialect.listed(rows, call.query))
-
-
-def get_workflow(service: Service, call: Call) -> Outcome:
-    """One workflow, with what it takes."""
-    workflow = service.find(service.workflows, "workflow", call.id)
-    return Answer(200, {"data": service.dialect.workflow(workflow)})
-
-
 def execute_workflow(service: Service, call: Call) -> Outcome:
     """Start an execution."""
-    workflow = service.find(service.workflows, "workflow", call.id, "execution_failed")
+    workflow = service.workflows.find(call.id, "execution_failed")
     inputs = service.dialect.inputs(call, workflow.inputs)
     return Answer(202, {"data": service.dialect.started(service.start(workflow, inputs))})
 
@@ -37,15 +25,9 @@ def list_executions(service: Service, call: Call) -> Outcome:
     return Answer(200, service.dialect.list_executions(service.newest_executions(), call.query))
 
 
-def get_execution(service: Service, call: Call) -> Outcome:
-    """One execution as it stands."""
-    execution = service.find(service.executions, "execution", call.id)
-    return Answer(200, {"data": service.dialect.execution(execution)})
-
-
 def cancel_execution(service: Service, call: Call) -> Outcome:
     """End an execution, unless it has ended or waits for a human."""
-    execution = service.find(service.executions, "execution", call.id, "internal_error")
+    execution = service.executions.find(call.id, "internal_error")
     if execution.ended or execution.status == "paused":
         raise invalid(f"Execution cannot be cancelled. Current status: {execution.status}")
     service.runner.cancel(execution)
@@ -54,7 +36,7 @@ def cancel_execution(service: Service, call: Call) -> Outcome:
 
 def stream_execution(service: Service, call: Call) -> Outcome:
     """What happens to an execution from now on; at once its end, if it has ended."""
-    execution = service.find(service.executions, "execution", call.id)
+    execution = service.executions.find(call.id)
     stream = service.subscribe(execution.id)
     stream.publish("connected", service.dialect.connected(execution))
     if execution.ended:
@@ -65,7 +47,7 @@ def stream_execution(service: Service, call: Call) -> Outcome:
 
 def list_triggers(service: Service, call: Call) -> Outcome:
     """Triggers; not every dialect heeds the workflow that was asked for."""
-    triggers = service.every(service.triggers, "trigger")
+    triggers = service.triggers.every()
     wanted = call.query.get("workflow_id")
     if wanted is not None and service.dialect.filters_triggers:
         triggers = [trigger for trigger in triggers if trigger.workflow.id == wanted]
@@ -75,7 +57,7 @@ def list_triggers(service: Service, call: Call) -> Outcome:
 
 def execute_trigger(service: Service, call: Call) -> Outcome:
     """Start the trigger's workflow with whatever inputs were given."""
-    trigger = service.find(service.triggers, "trigger", call.id)
+    trigger = service.triggers.find(call.id)
     if not trigger.enabled:
         raise Refusal(400, "validation_error", "Trigger is disabled", {"trigger_id": trigger.id})
     inputs = service.dialect.inputs(call, {})
@@ -87,8 +69,8 @@ def execute_trigger(service: Service, call: Call) -> Outcome:
 
 _EXECUTION = "/executions/{id}"
 ROUTES = (
-    Route("GET", "/workflows", list_workflows, ("workflows:read",)),
-    Route("GET", "/workflows/{id}", get_workflow, ("workflows:read",)),
+    Route("GET", "/workflows", every("workflows", "workflow_row"), ("workflows:read",)),
+    Route("GET", "/workflows/{id}", one("workflows", "workflow"), ("workflows:read",)),
     Route(
         "POST",
         "/workflows/{id}/execute",
@@ -96,7 +78,7 @@ ROUTES = (
         ("workflows:read", "workflows:execute"),
     ),
     Route("GET", "/executions", list_executions, ("executions:read",)),
-    Route("GET", _EXECUTION, get_execution, ("executions:read",)),
+    Route("GET", _EXECUTION, one("executions", "execution"), ("executions:read",)),
     Route(
         "POST", f"{_EXECUTION}/cancel", cancel_execution, ("executions:read", "executions:cancel")
     ),
