@@ -22,9 +22,9 @@ from flowmaestro.testing.memory import AsyncMemoryTransport, MemoryTransport
 from flowmaestro.testing.model.dialects.documented import Events, MessageAnswers, Shapes
 from flowmaestro.testing.model.executions import Execution, InputField
 from flowmaestro.testing.model.faults import Fault
-from flowmaestro.testing.model.journal import RecordedRequest
 from flowmaestro.testing.model.plans import Node, ScriptedEvent
 from flowmaestro.testing.model.replies import EventStream, FakeReply, StreamChunk
+from flowmaestro.testing.model.requests import RecordedRequest
 from flowmaestro.testing.model.webhooks import Delivery
 from flowmaestro.testing.scripting import UnusedScriptWarning
 from flowmaestro.testing.virtual.clock import VirtualClock

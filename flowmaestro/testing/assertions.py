@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, cast,
 from flowmaestro.testing.checks import check_count, check_text, one_of
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.executions import Execution
-from flowmaestro.testing.model.journal import RecordedRequest, pattern
+from flowmaestro.testing.model.requests import RecordedRequest, pattern
 from flowmaestro.testing.model.service import Service
 from flowmaestro.testing.model.webhooks import Delivery
 from flowmaestro.testing.redaction import hidden_text

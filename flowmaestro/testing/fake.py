@@ -41,9 +41,9 @@ from flowmaestro.testing.model.dialects.documented import (
     Shapes,
 )
 from flowmaestro.testing.model.executions import Execution
-from flowmaestro.testing.model.journal import RecordedRequest, path_below_root
 from flowmaestro.testing.model.keys import ALL_SCOPES, KeyState
 from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.model.requests import RecordedRequest, path_below_root
 from flowmaestro.testing.model.seeds import furnish
 from flowmaestro.testing.model.webhooks import Delivery
 from flowmaestro.testing.model.world import World
@@ -225,7 +225,7 @@ class FakeFlowMaestro(World, Scripts, Troubles, Assertions):
     def requests(self) -> List[RecordedRequest]:
         """Every request that came, in order, as values that do not change."""
         with self.lock:
-            return self._journal.recorded()
+            return [request.recorded() for request in self._dispatcher.requests]
 
     @property
     def executions(self) -> List[Execution]:

@@ -8,8 +8,8 @@ from typing import Optional
 from flowmaestro.testing.checks import check_count, check_seconds, whole
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.faults import Fault, Faults
-from flowmaestro.testing.model.journal import pattern
 from flowmaestro.testing.model.keys import KeyRing
+from flowmaestro.testing.model.requests import pattern
 from flowmaestro.testing.model.service import Service
 
 

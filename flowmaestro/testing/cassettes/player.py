@@ -17,8 +17,8 @@ from urllib.parse import parse_qsl, urlsplit
 from flowmaestro.testing.cassettes.errors import CassetteMismatch
 from flowmaestro.testing.cassettes.exchange import Exchange
 from flowmaestro.testing.cassettes.redaction import Redaction
-from flowmaestro.testing.model.journal import path_below_root
 from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.model.requests import path_below_root
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro.testing.virtual.playback import played
 from flowmaestro_core.http.messages import Request

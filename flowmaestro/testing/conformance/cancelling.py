@@ -6,7 +6,7 @@ import threading
 from typing import Any, Callable, Optional
 
 from flowmaestro.testing.conformance.check import CANCELLATION, STREAMS, WIRE, check, expect
-from flowmaestro.testing.conformance.exchange import (
+from flowmaestro.testing.conformance.expectations import (
     LIMIT,
     ask,
     beside,

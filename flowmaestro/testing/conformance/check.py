@@ -95,19 +95,19 @@ def expect(condition: object, otherwise: str) -> None:
 
 
 async def expect_failure(
-    attempt: Awaitable[Any],
+    call: Awaitable[Any],
     *phases: Phase,
     timed_out: Optional[bool] = None,
     within: float = AT_ONCE,
 ) -> TransportFailure:
-    """The `TransportFailure` of an attempt; anything else that comes of it fails the check.
+    """The `TransportFailure` of a call; anything else that comes of it fails the check.
 
     `phases` are those that tell the truth here, all of them if none is given; `within` is how
-    many seconds the attempt may take.
+    many seconds the call may take.
     """
     begun = time.monotonic()
     try:
-        given = await attempt
+        given = await call
     except TransportFailure as failure:
         seconds = time.monotonic() - begun
         truths = " or ".join(f"*{phase.value}*" for phase in phases)

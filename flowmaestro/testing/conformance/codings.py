@@ -6,7 +6,7 @@ import gzip
 import zlib
 
 from flowmaestro.testing.conformance.check import WIRE, NotOffered, check, expect
-from flowmaestro.testing.conformance.exchange import LIMIT, ask, whole
+from flowmaestro.testing.conformance.expectations import LIMIT, ask, whole
 from flowmaestro.testing.conformance.failing import expect_broken
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, answering, chunk, echo, reply

@@ -28,7 +28,7 @@ from flowmaestro.testing.conformance.check import (
     expect_failure,
     quiet_finalizers,
 )
-from flowmaestro.testing.conformance.exchange import KEY, LIMIT, ask, read_out
+from flowmaestro.testing.conformance.expectations import KEY, LIMIT, ask, read_out
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, Peer, reply
 from flowmaestro_core.http.messages import TransportFailure

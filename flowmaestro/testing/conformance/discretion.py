@@ -10,7 +10,7 @@ from typing import Generator
 import pytest
 
 from flowmaestro.testing.conformance.check import check, expect
-from flowmaestro.testing.conformance.exchange import LIMIT, ask, echo
+from flowmaestro.testing.conformance.expectations import LIMIT, ask, echo
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro_core.http.messages import Response
 

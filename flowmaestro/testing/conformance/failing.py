@@ -20,7 +20,7 @@ from flowmaestro.testing.conformance.check import (
     expect,
     expect_failure,
 )
-from flowmaestro.testing.conformance.exchange import (
+from flowmaestro.testing.conformance.expectations import (
     LIMIT,
     ask,
     expect_bytes,

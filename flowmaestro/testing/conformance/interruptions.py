@@ -22,7 +22,7 @@ from flowmaestro.testing.conformance.check import (
     expect,
     quiet_finalizers,
 )
-from flowmaestro.testing.conformance.exchange import LIMIT, ask, read_out
+from flowmaestro.testing.conformance.expectations import LIMIT, ask, read_out
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro_core.http.messages import Request, Response, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport

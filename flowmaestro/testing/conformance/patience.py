@@ -19,7 +19,7 @@ from flowmaestro.testing.conformance.check import (
     check,
     expect,
 )
-from flowmaestro.testing.conformance.exchange import LIMIT, ask, expect_end, expect_piece, whole
+from flowmaestro.testing.conformance.expectations import LIMIT, ask, expect_end, expect_piece, whole
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Peer, reply
 from flowmaestro.testing.conformance.site import LiveReply

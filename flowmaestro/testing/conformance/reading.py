@@ -6,7 +6,7 @@ import time
 from typing import List, Tuple
 
 from flowmaestro.testing.conformance.check import STREAMS, WIRE, check, expect
-from flowmaestro.testing.conformance.exchange import (
+from flowmaestro.testing.conformance.expectations import (
     LIMIT,
     ask,
     echo,

@@ -54,7 +54,7 @@ _MODULES: Tuple[ModuleType, ...] = (
 )
 
 _PATIENT = 20
-"""The pace of the second attempt at a check of time limits: a tenth of a core is enough for it."""
+"""The pace of the second try at a check of time limits: a tenth of a core is enough for it."""
 _DECLARED = 1.0
 """Seconds that a check waits for what is declared not to come."""
 

@@ -1,6 +1,6 @@
 """Checks of time limits: each ends what it bounds, and says how far things had come.
 
-Limits are short. A check that waits for one has a second attempt with longer ones when its result
+Limits are short. A check that waits for one has a second try with longer ones when its result
 is not the declared one, so that a busy machine does not decide the outcome.
 """
 
@@ -19,7 +19,7 @@ from flowmaestro.testing.conformance.check import (
     expect,
     expect_failure,
 )
-from flowmaestro.testing.conformance.exchange import ask, echo, expect_end, expect_piece
+from flowmaestro.testing.conformance.expectations import ask, echo, expect_end, expect_piece
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Handler, Peer, reply
 from flowmaestro.testing.conformance.site import LiveReply

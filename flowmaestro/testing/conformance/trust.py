@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, List
 
 from flowmaestro.testing.conformance.check import WIRE, check, expect, expect_failure
-from flowmaestro.testing.conformance.exchange import LIMIT, ask, expect_echo, expect_reply
+from flowmaestro.testing.conformance.expectations import LIMIT, ask, expect_echo, expect_reply
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import Peer, echo, reply
 from flowmaestro_core.http.messages import Phase

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from decimal import Decimal
-from typing import Any, Callable, List, Optional, Tuple, Union, cast
+from typing import Any, Callable, Deque, List, Optional, Tuple, Union, cast
 from urllib.parse import urlsplit
 
 from flowmaestro.testing.model.call import Call
 from flowmaestro.testing.model.dialects.documented import Documented
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.faults import Fault, Faults
-from flowmaestro.testing.model.journal import Entry, Journal, path_below_root
 from flowmaestro.testing.model.keys import ApiKey, KeyRing
 from flowmaestro.testing.model.refusals import Refusal, invalid
 from flowmaestro.testing.model.replies import (
@@ -23,6 +23,7 @@ from flowmaestro.testing.model.replies import (
     Later,
     encode,
 )
+from flowmaestro.testing.model.requests import LoggedRequest, path_below_root
 from flowmaestro.testing.model.routing import Outcome, Router, query_of
 from flowmaestro.testing.model.service import Service
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
@@ -37,21 +38,23 @@ class Dispatcher:
     """Takes requests, one at a time, and has the service answer them."""
 
     def __init__(
-        self, service: Service, dialect: Documented, keys: KeyRing, faults: Faults, journal: Journal
+        self, service: Service, dialect: Documented, keys: KeyRing, faults: Faults
     ) -> None:
         self._service = service
         self._timeline = service.timeline
         self._dialect = dialect
         self._keys = keys
         self._faults = faults
-        self._journal = journal
+        self.requests: Deque[LoggedRequest] = deque()
+        """Every request, in the order in which they came, or the last of them."""
         self._router = Router(ROUTES)
 
     def take(self, request: Request) -> FakeReply:
         """Answer one request, at once or later."""
         request_id = self._dialect.request_id(self._service.new_id())
         gateway_id = request.headers.get("x-request-id") or self._service.new_id()
-        entry = self._journal.note(request, self._timeline.now)
+        entry = LoggedRequest(request, self._timeline.now)
+        self.requests.append(entry)
         path = path_below_root(request.url)
         fault = self._faults.meet(request.method, path)
         reply = FakeReply()
@@ -86,7 +89,11 @@ class Dispatcher:
         return reply
 
     def _arrive(
-        self, entry: Entry, fault: Optional[Fault], reply: FakeReply, settle: Callable[[], None]
+        self,
+        entry: LoggedRequest,
+        fault: Optional[Fault],
+        reply: FakeReply,
+        settle: Callable[[], None],
     ) -> None:
         """Have the reply arrive after the latency, or get lost."""
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import List, Optional, Tuple
 
-from flowmaestro.testing.model.journal import Pattern
 from flowmaestro.testing.model.refusals import Layer, Refusal
 from flowmaestro.testing.model.replies import EventStream
+from flowmaestro.testing.model.requests import Pattern
 
 _CODES = {
     400: "validation_error",

@@ -18,7 +18,6 @@ from flowmaestro.testing.model.agents import Replies
 from flowmaestro.testing.model.dialects.documented import Documented, MessageAnswers
 from flowmaestro.testing.model.dispatch import Dispatcher
 from flowmaestro.testing.model.faults import Faults
-from flowmaestro.testing.model.journal import Journal
 from flowmaestro.testing.model.keys import KeyRing
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.service import Service
@@ -47,16 +46,13 @@ class World:
         rate_limits: Tuple[int, int],
     ) -> None:
         self._timeline = Timeline(epoch)
-        self._journal = Journal()
         self._faults = Faults()
         self._dialect = dialect(self._timeline)
         self._service = Service(
             self._timeline, self._dialect, dice, live=live, message_answers=messages
         )
         self._keys = KeyRing(*rate_limits, accepts_test_keys=dialect.accepts_test_keys)
-        self._dispatcher = Dispatcher(
-            self._service, self._dialect, self._keys, self._faults, self._journal
-        )
+        self._dispatcher = Dispatcher(self._service, self._dialect, self._keys, self._faults)
         self._receiver: Receiver = lambda _: 200
         self._scripts: Dict[Tuple[str, str], Optional[Replies]] = {}
         """What a test has arranged, by kind and id; the replies of an agent."""
@@ -152,6 +148,6 @@ class World:
         """
         check_count("most", most)
         with self.lock:
-            self._journal.keep_last(most)
+            self._dispatcher.requests = deque(self._dispatcher.requests, most)
             self._service.started = deque(self._service.started, most)
             self._service.desk.finished = deque(self._service.desk.finished, most)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from dataclasses import dataclass, replace
-from typing import Any, Deque, List, Mapping, NamedTuple, Optional
+from typing import Any, Mapping, NamedTuple, Optional
 from urllib.parse import urlsplit
 
 from flowmaestro.testing.model.routing import API_VERSION, query_of
@@ -50,7 +49,7 @@ class RecordedRequest:
         return replace(self, params=params, json=json.loads(hidden_text(json.dumps(self.json))))
 
 
-class Entry:
+class LoggedRequest:
     """A request, and the status that it came to be answered with."""
 
     def __init__(self, request: Request, time: float) -> None:
@@ -71,27 +70,6 @@ class Entry:
             self.status,
             self.time,
         )
-
-
-class Journal:
-    """Every request, in the order in which they came, or the last of them."""
-
-    def __init__(self) -> None:
-        self._entries: Deque[Entry] = deque()
-
-    def note(self, request: Request, time: float) -> Entry:
-        """One more has come."""
-        entry = Entry(request, time)
-        self._entries.append(entry)
-        return entry
-
-    def keep_last(self, most: int) -> None:
-        """From now on, keep no more than the last `most`."""
-        self._entries = deque(self._entries, most)
-
-    def recorded(self) -> List[RecordedRequest]:
-        """All that are kept."""
-        return [entry.recorded() for entry in self._entries]
 
 
 class Pattern(NamedTuple):
