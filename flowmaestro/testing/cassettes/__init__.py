@@ -8,6 +8,6 @@ server (`server.py`).
 from __future__ import annotations
 
 from flowmaestro.testing.cassettes.cassette import Cassette, Mode
-from flowmaestro.testing.cassettes.errors import CassetteError, CassetteMismatch
+from flowmaestro.testing.cassettes.exchange import CassetteError, CassetteMismatch
 
 __all__ = ["Cassette", "CassetteError", "CassetteMismatch", "Mode"]

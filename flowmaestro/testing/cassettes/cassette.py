@@ -20,8 +20,7 @@ from typing import (
 )
 
 from flowmaestro.testing.cassettes import jsonlines
-from flowmaestro.testing.cassettes.errors import CassetteError
-from flowmaestro.testing.cassettes.exchange import Exchange
+from flowmaestro.testing.cassettes.exchange import CassetteError, Exchange
 from flowmaestro.testing.cassettes.player import Player
 from flowmaestro.testing.cassettes.recorder import (
     AsyncRecordingTransport,

@@ -1,4 +1,4 @@
-"""One recorded exchange: a request, and step by step what became of it."""
+"""One recorded exchange: a request, and its reply step by step; and what can be wrong with one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ FRAMING = frozenset(
     {"connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"}
 )
 """Header fields that say how a reply came over its connection, which is not what is recorded."""
+
+
+class CassetteError(ValueError):
+    """The file is no cassette of a known version, or not a whole one; or it is not there."""
+
+
+class CassetteMismatch(AssertionError):
+    """A request was made that is not in the cassette, or not another time."""
 
 
 @dataclass(frozen=True)

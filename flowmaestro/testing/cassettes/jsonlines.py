@@ -15,8 +15,7 @@ import json
 import math
 from typing import Any, Dict, Iterator, List, Sequence, Tuple, cast
 
-from flowmaestro.testing.cassettes.errors import CassetteError
-from flowmaestro.testing.cassettes.exchange import Exchange, joined
+from flowmaestro.testing.cassettes.exchange import CassetteError, Exchange, joined
 from flowmaestro.testing.virtual.playback import Quiet, Step, steps_of
 from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead, TransportFailure
 

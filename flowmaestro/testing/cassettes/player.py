@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, List, Sequence
 from urllib.parse import parse_qsl, urlsplit
 
-from flowmaestro.testing.cassettes.errors import CassetteMismatch
-from flowmaestro.testing.cassettes.exchange import Exchange
+from flowmaestro.testing.cassettes.exchange import CassetteMismatch, Exchange
 from flowmaestro.testing.cassettes.redaction import Redaction
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.requests import path_below_root

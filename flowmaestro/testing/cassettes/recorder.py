@@ -6,8 +6,12 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Callable, Generator, List, Optional, Tuple, Union
 
-from flowmaestro.testing.cassettes.errors import CassetteMismatch
-from flowmaestro.testing.cassettes.exchange import Exchange, joined, without_framing
+from flowmaestro.testing.cassettes.exchange import (
+    CassetteMismatch,
+    Exchange,
+    joined,
+    without_framing,
+)
 from flowmaestro.testing.virtual.playback import Quiet, Step
 from flowmaestro.testing.virtual.transport import AsyncWire, SyncWire
 from flowmaestro_core.http.messages import (

@@ -9,8 +9,7 @@ import socket
 from contextlib import contextmanager
 from typing import ContextManager, Generator, List, Optional
 
-from flowmaestro.testing.cassettes.errors import CassetteError, CassetteMismatch
-from flowmaestro.testing.cassettes.exchange import Exchange
+from flowmaestro.testing.cassettes.exchange import CassetteError, CassetteMismatch, Exchange
 from flowmaestro.testing.cassettes.player import Player
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,

@@ -21,8 +21,8 @@ from flowmaestro.testing.conformance.check import (
     expect,
     expect_failure,
 )
-from flowmaestro.testing.conformance.codings import refuse_unless_asked_for
 from flowmaestro.testing.conformance.expectations import LIMIT, ask
+from flowmaestro.testing.conformance.reading import refuse_unless_asked_for
 from flowmaestro.testing.conformance.runner import TOO_LONG, Runner
 from flowmaestro.testing.conformance.scripted_server import CHUNKED, Handler, Peer, chunk, reply
 from flowmaestro_core.http.messages import Phase, TransportFailure

@@ -12,7 +12,6 @@ from flowmaestro.testing.checks import several
 from flowmaestro.testing.conformance import (
     cancelling,
     closing,
-    codings,
     connections,
     disclosure,
     discretion,
@@ -39,7 +38,6 @@ from flowmaestro.testing.conformance.site import Respond, loopback_site
 
 _MODULES: Tuple[ModuleType, ...] = (
     reading,
-    codings,
     patience,
     closing,
     cancelling,

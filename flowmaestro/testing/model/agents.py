@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import (
     Any,
     Callable,
@@ -227,40 +228,27 @@ class Utterance:
 Hearer = Callable[[Utterance], None]
 
 
-class Conversation:
-    """Carries turns through time and reports each utterance to its listeners."""
+def converse(timeline: Timeline, turn: Turn, hear: Hearer) -> None:
+    """Let the agent answer; the tokens come evenly over the time that it takes."""
+    agent = turn.thread.agent
 
-    def __init__(self, timeline: Timeline) -> None:
-        self._timeline = timeline
+    def utter(name: str, token: str = "") -> None:
+        hear(Utterance(name, turn, timeline.now, token))
 
-    def take(self, turn: Turn, hear: Hearer) -> None:
-        """Let the agent answer; the tokens come evenly over the time that it takes."""
-        agent = turn.thread.agent
-        self._after(0.0, lambda: hear(self._utter("message:started", turn)))
-        pieces: List[str] = []
-        try:
-            answer = agent.reply(turn.question)
-            pieces.extend(tokens(answer) if isinstance(answer, str) else _pieces(answer))
-        except Exception as error:  # whatever a scripted agent raises is its own failure
-            turn.error = f"{type(error).__name__}: {error}"
-        for index, piece in enumerate(pieces):
-            delay = agent.seconds * (index + 1) / (len(pieces) + 1)
-            self._after(delay, self._say(turn, piece, hear))
-        if turn.error is None:
-            self._after(agent.seconds, lambda: self._complete(turn, "".join(pieces), hear))
-        else:
-            self._after(agent.seconds, lambda: hear(self._utter("message:failed", turn)))
-
-    def _after(self, delay: float, step: Callable[[], None]) -> None:
-        self._timeline.schedule(delay, step)
-
-    def _utter(self, name: str, turn: Turn, token: str = "") -> Utterance:
-        return Utterance(name, turn, self._timeline.now, token)
-
-    def _say(self, turn: Turn, token: str, hear: Hearer) -> Callable[[], None]:
-        return lambda: hear(self._utter("message:token", turn, token))
-
-    def _complete(self, turn: Turn, text: str, hear: Hearer) -> None:
-        turn.answer = Message(turn.answer_id, "assistant", text, self._timeline.now)
+    def complete() -> None:
+        turn.answer = Message(turn.answer_id, "assistant", "".join(pieces), timeline.now)
         turn.thread.messages.append(turn.answer)
-        hear(self._utter("message:completed", turn))
+        utter("message:completed")
+
+    timeline.schedule(0.0, partial(utter, "message:started"))
+    pieces: List[str] = []
+    try:
+        answer = agent.reply(turn.question)
+        pieces.extend(tokens(answer) if isinstance(answer, str) else _pieces(answer))
+    except Exception as error:  # whatever a scripted agent raises is its own failure
+        turn.error = f"{type(error).__name__}: {error}"
+    for index, piece in enumerate(pieces):
+        delay = agent.seconds * (index + 1) / (len(pieces) + 1)
+        timeline.schedule(delay, partial(utter, "message:token", piece))
+    failed = partial(utter, "message:failed")
+    timeline.schedule(agent.seconds, complete if turn.error is None else failed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, cast
 
 from flowmaestro.testing.model.plans import Inputs, Node, Step, plan_of
@@ -210,16 +211,13 @@ class ExecutionRunner:
         """Take the steps that come at once, and plan those that follow."""
         for step in steps:
             if step.seconds:
-                self._later(step.seconds, execution, self._taking(execution, step, steps))
+                self._later(step.seconds, execution, partial(self._go_on, execution, step, steps))
                 return
             self._take(execution, step)
 
-    def _taking(self, execution: Execution, step: Step, rest: Iterator[Step]) -> Callable[[], None]:
-        def take() -> None:
-            self._take(execution, step)
-            self._play(execution, rest)
-
-        return take
+    def _go_on(self, execution: Execution, step: Step, rest: Iterator[Step]) -> None:
+        self._take(execution, step)
+        self._play(execution, rest)
 
     def _take(self, execution: Execution, step: Step) -> None:
         execution.error = step.error or execution.error

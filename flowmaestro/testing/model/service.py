@@ -9,12 +9,12 @@ from typing import Callable, DefaultDict, Deque, Dict, List, Optional, Set, Tupl
 
 from flowmaestro.testing.model.agents import (
     Agent,
-    Conversation,
     Hearer,
     Message,
     Thread,
     Turn,
     Utterance,
+    converse,
 )
 from flowmaestro.testing.model.dialects.documented import Documented, MessageAnswers
 from flowmaestro.testing.model.executions import (
@@ -100,7 +100,6 @@ class Service:
         self.missed: Dict[Tuple[str, str], List[str]] = {}
         self.desk = DeliveryDesk(timeline, self.new_id)
         self.runner = ExecutionRunner(timeline, self._execution_happening)
-        self._conversation = Conversation(timeline)
         self._dice = dice
         self._live = live
         self._streams: DefaultDict[str, List[EventStream]] = defaultdict(list)
@@ -151,7 +150,7 @@ class Service:
             if hear is not None:
                 hear(utterance)
 
-        self._conversation.take(turn, tell_all)
+        converse(self.timeline, turn, tell_all)
         return turn
 
     def subscribe(self, topic: str) -> EventStream:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 import random
 import weakref
-from typing import ContextManager, Generator, Optional, Protocol, TypeVar
+from typing import ContextManager, Generator, Optional, Protocol, Type, TypeVar
 
 from flowmaestro.testing.checks import check_seconds
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.virtual.alarms import Alarm
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro_core.http.messages import (
-    Headers,
     Phase,
     Request,
     Response,
@@ -26,6 +25,7 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 T = TypeVar("T")
+B = TypeVar("B", bound="_Body")
 Steps = Generator[Alarm, None, T]
 
 
@@ -49,7 +49,7 @@ class _Wire(NotPicklable):
         self._site = site
         self.random = random.Random(seed)  # noqa: S311 - repeatable on purpose
         self._closed = False
-        self._open: weakref.WeakSet[_OpenReply] = weakref.WeakSet()
+        self._open: weakref.WeakSet[_Body] = weakref.WeakSet()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} to {self._site!r}>"
@@ -73,7 +73,7 @@ class _Wire(NotPicklable):
     def _sending(self, request: Request, timeout: float) -> Steps[Response]:
         deadline = self.clock.now + timeout
         longest_silence = _phase(timeout, "read")
-        reply = yield from self._opening(request, timeout)
+        reply = yield from self._opening(request, timeout, _Body)
         body = bytearray()
         try:
             while True:
@@ -86,9 +86,9 @@ class _Wire(NotPicklable):
                     return Response(reply.status, reply.headers, bytes(body))
                 body += data
         finally:
-            reply.close()
+            reply.break_off()
 
-    def _opening(self, request: Request, timeout: float) -> Steps[_OpenReply]:
+    def _opening(self, request: Request, timeout: float, kind: Type[B]) -> Steps[B]:
         clock = self.clock
         deadline = clock.now + min(timeout, _phase(timeout, "head"))
         if self._closed:
@@ -111,7 +111,7 @@ class _Wire(NotPicklable):
             reply.abandon()
             message = "no reply came in time"
             raise TransportFailure(Phase.MAYBE_PROCESSED, message, timed_out=True)
-        opened = _OpenReply(clock, reply)
+        opened = kind(clock, reply)
         self._open.add(opened)
         return opened
 
@@ -123,10 +123,10 @@ class _Wire(NotPicklable):
         with self.clock.lock:
             self._closed = True
             for reply in list(self._open):
-                reply.close()
+                reply.break_off()
 
 
-class _OpenReply:
+class _Body:
     """A reply whose body is still open."""
 
     def __init__(self, clock: VirtualClock, reply: FakeReply) -> None:
@@ -156,7 +156,7 @@ class _OpenReply:
                 alarm = self._clock.alarm(deadline, self._stream)
             yield alarm
 
-    def close(self) -> None:
+    def break_off(self) -> None:
         with self._clock.lock:
             self._closed = True
             if self._stream is not None:
@@ -177,8 +177,7 @@ class SyncWire(_Wire):
 
     def open(self, request: Request, timeout: float) -> SyncWireBody:
         """As `send`, but the body is kept open."""
-        steps = self._opening(request, timeout)
-        return SyncWireBody(self.clock, _carry_out(self.clock, steps))
+        return _carry_out(self.clock, self._opening(request, timeout, SyncWireBody))
 
     def sleep(self, seconds: float) -> None:
         """Let `seconds` pass; raises `ValueError` if they are negative or without an end."""
@@ -201,8 +200,7 @@ class AsyncWire(_Wire):
 
     async def open(self, request: Request, timeout: float) -> AsyncWireBody:
         """As `SyncWire.open`."""
-        steps = self._opening(request, timeout)
-        return AsyncWireBody(self.clock, await _carry_out_async(self.clock, steps))
+        return await _carry_out_async(self.clock, self._opening(request, timeout, AsyncWireBody))
 
     async def sleep(self, seconds: float) -> None:
         """As `SyncWire.sleep`."""
@@ -213,25 +211,7 @@ class AsyncWire(_Wire):
         self._close()
 
 
-class _WireBody:
-    """What both kinds of an open body have."""
-
-    def __init__(self, clock: VirtualClock, reply: _OpenReply) -> None:
-        self._clock = clock
-        self._reply = reply
-
-    @property
-    def status(self) -> int:
-        """The status code."""
-        return self._reply.status
-
-    @property
-    def headers(self) -> Headers:
-        """The header fields, in the order they came."""
-        return self._reply.headers
-
-
-class SyncWireBody(_WireBody):
+class SyncWireBody(_Body):
     """A reply whose body is still open."""
 
     def read(self, patience: float) -> Optional[bytes]:
@@ -240,19 +220,19 @@ class SyncWireBody(_WireBody):
         `b""` is the end, `None` a quiet body. Raises `TransportFailure` when the connection was
         dropped, or the body was closed before or during the read.
         """
-        return _carry_out(self._clock, self._reply.reading(patience))
+        return _carry_out(self._clock, self.reading(patience))
 
     def close(self) -> None:
         """Stop reading."""
-        self._reply.close()
+        self.break_off()
 
 
-class AsyncWireBody(_WireBody):
+class AsyncWireBody(_Body):
     """`SyncWireBody` for an async client."""
 
     async def read(self, patience: float) -> Optional[bytes]:
         """As `SyncWireBody.read`."""
-        return await _carry_out_async(self._clock, self._reply.reading(patience))
+        return await _carry_out_async(self._clock, self.reading(patience))
 
     async def close(self) -> None:
         """As `SyncWireBody.close`; nothing in it can be cancelled."""
@@ -260,7 +240,7 @@ class AsyncWireBody(_WireBody):
 
     def release(self) -> None:
         """`close`, without awaiting."""
-        self._reply.close()
+        self.break_off()
 
 
 def _phase(timeout: float, name: str) -> float:
