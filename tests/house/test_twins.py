@@ -15,7 +15,6 @@ CASSETTES = "flowmaestro/testing/cassettes"
 VIRTUAL = "flowmaestro/testing/virtual/transport.py"
 FUNCTIONS = "transports/flowmaestro_transports/functions.py"
 CONTRACT = "transports/flowmaestro_transports/contract.py"
-TRACING = "transports/flowmaestro_transports/observing/tracing.py"
 TWINS = [
     (f"{DRIVING}/drivers.py", "SyncDriver", "AsyncDriver"),
     (f"{DRIVING}/executors.py", "SyncExecutor", "AsyncExecutor"),
@@ -23,7 +22,6 @@ TWINS = [
     (f"{DRIVING}/iterators.py", "_Text", "_AsyncText"),
     (f"{DRIVING}/runs.py", "SyncRuns", "AsyncRuns"),
     ("transports/flowmaestro_transports/observing/reporters.py", "SyncReporter", "AsyncReporter"),
-    (TRACING, "SyncTracedTransport", "AsyncTracedTransport"),
     (FUNCTIONS, "FunctionTransport", "AsyncFunctionTransport"),
     (FUNCTIONS, "_SyncBody", "_AsyncBody"),
     (f"{CASSETTES}/recorder.py", "RecordingTransport", "AsyncRecordingTransport"),

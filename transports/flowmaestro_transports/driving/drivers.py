@@ -36,6 +36,7 @@ from flowmaestro_transports.contract import (
 from flowmaestro_transports.observing.observers import Observers
 
 R = TypeVar("R", bound=Union[Response, ResponseHead])
+T = TypeVar("T")
 
 
 class Keeper(Protocol):
@@ -60,12 +61,6 @@ def dated(reply: R, transport: object) -> R:
     return replace(reply, headers=Headers([*kept, ("Date", now)]))
 
 
-def _in_flight(transport: object, machine: Machine[Any], reporter: object) -> InFlight:
-    """As `in_flight_of`, unless code of the caller's may run: it may wait for another call."""
-    held = reporter is None and not machine.runs_callers_code
-    return in_flight_of(transport) if held else nullcontext
-
-
 def stream_closed() -> StreamError:
     """Raised in a reader whose stream was closed, possibly by another thread."""
     return StreamError("This stream is closed; ask for a new one", code="stream_closed")
@@ -78,14 +73,38 @@ def client_closed(machine: Machine[Any]) -> ClientClosedError:
     return error
 
 
-def _patience_of(transport: object) -> Callable[[Read], float]:
-    """How long a read waits on this transport, in seconds."""
-    if getattr(transport, "patient", True):
-        return lambda read: read.patience
-    return lambda read: max(read.patience, read.least)
+class _Driver:
+    """What both drivers have."""
+
+    def __init__(
+        self, machine: Machine[Any], transport: Any, reporter: object, dice: Optional[Dice]
+    ) -> None:
+        self.machine = machine
+        self._transport = transport
+        self._jitter = (dice or dice_of(transport)).random
+        self._is_patient = getattr(transport, "patient", True)
+        # Code of the caller's may wait for another call.
+        alone = reporter is not None or machine.runs_callers_code
+        self.in_flight: InFlight = nullcontext if alone else in_flight_of(transport)
+        """What holds the steps of a call together, for a transport in virtual time."""
+        self._started = False
+        self.closed = False
+        """Whether it has stopped: it was closed, has failed, or has ended."""
+        self.journal: Optional[Keeper] = None
+        """What carries out a `Record`; its opener closes it."""
+
+    def _patience(self, read: Read) -> float:
+        return read.patience if self._is_patient else max(read.patience, read.least)
 
 
-class SyncDriver:
+def _existing(what: Optional[T]) -> T:
+    """The body that is open, or the journal."""
+    if what is None:
+        raise RuntimeError("no body is open, or no journal")
+    return what
+
+
+class SyncDriver(_Driver):
     """Drives one machine over a sync transport."""
 
     def __init__(
@@ -95,24 +114,10 @@ class SyncDriver:
         observers: Optional[Observers] = None,
         dice: Optional[Dice] = None,
     ) -> None:
-        self.machine = machine
-        self._transport = transport
-        self._jitter = (dice or dice_of(transport)).random
+        self._reporter = None if observers is None else observers.reporter(machine, transport)
+        super().__init__(machine, transport, self._reporter, dice)
         self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
-        self._reporter = None if observers is None else observers.reporter(machine)
-        if self._reporter is not None:
-            self._transport = self._reporter.traced(transport)
-            if not self._reporter.is_heard:
-                self._reporter = None
-        self.in_flight = _in_flight(transport, machine, self._reporter)
-        """What holds the steps of a call together, for a transport in virtual time."""
-        self._patience = _patience_of(transport)
         self._body: Optional[OpenResponse] = None
-        self._started = False
-        self.closed = False
-        """Whether it has stopped: it was closed, has failed, or has ended."""
-        self.journal: Optional[Keeper] = None
-        """What carries out a `Record`; its opener closes it."""
 
     def advance(self) -> Union[Emit, Done]:
         """Continue until the machine has an item for the caller, or has ended.
@@ -156,7 +161,7 @@ class SyncDriver:
                 elif isinstance(action, Fail):
                     raise action.error
                 elif isinstance(action, Read):
-                    data = self._open_body().read(self._patience(action))
+                    data = _existing(self._body).read(self._patience(action))
                     if data is None:
                         action = machine.stream_quiet(now(), jitter())
                     elif data:
@@ -175,7 +180,7 @@ class SyncDriver:
                     self._release()
                     action = machine.stream_closed(now(), jitter())
                 elif isinstance(action, Record):
-                    recalled = self._keeper().keep(action)
+                    recalled = _existing(self.journal).keep(action)
                     action = machine.recorded(recalled, now(), jitter())
                 else:
                     transport.sleep(action.seconds)
@@ -212,18 +217,8 @@ class SyncDriver:
         if body is not None:
             body.close()
 
-    def _open_body(self) -> OpenResponse:
-        if self._body is None:
-            raise RuntimeError("no body is open")
-        return self._body
 
-    def _keeper(self) -> Keeper:
-        if self.journal is None:
-            raise RuntimeError("there is no journal")
-        return self.journal
-
-
-class AsyncDriver:
+class AsyncDriver(_Driver):
     """Drives one machine over an async transport."""
 
     def __init__(
@@ -233,23 +228,9 @@ class AsyncDriver:
         observers: Optional[Observers] = None,
         dice: Optional[Dice] = None,
     ) -> None:
-        self.machine = machine
-        self._transport = transport
-        self._jitter = (dice or dice_of(transport)).random
-        self._reporter = None if observers is None else observers.async_reporter(machine)
-        if self._reporter is not None:
-            self._transport = self._reporter.traced(transport)
-            if not self._reporter.is_heard:
-                self._reporter = None
-        self.in_flight = _in_flight(transport, machine, self._reporter)
-        """As `SyncDriver.in_flight`."""
-        self._patience = _patience_of(transport)
+        self._reporter = None if observers is None else observers.async_reporter(machine, transport)
+        super().__init__(machine, transport, self._reporter, dice)
         self._body: Optional[AsyncOpenResponse] = None
-        self._started = False
-        self.closed = False
-        """Whether it has stopped: it was closed, has failed, or has ended."""
-        self.journal: Optional[Keeper] = None
-        """What carries out a `Record`; its opener closes it."""
 
     async def advance(self) -> Union[Emit, Done]:
         """As `SyncDriver.advance`. Cancellation, too, leaves no body open.
@@ -296,7 +277,7 @@ class AsyncDriver:
                 elif isinstance(action, Fail):
                     raise action.error
                 elif isinstance(action, Read):
-                    data = await self._open_body().read(self._patience(action))
+                    data = await _existing(self._body).read(self._patience(action))
                     if data is None:
                         action = machine.stream_quiet(now(), jitter())
                     elif data:
@@ -315,7 +296,7 @@ class AsyncDriver:
                     await self._release()
                     action = machine.stream_closed(now(), jitter())
                 elif isinstance(action, Record):
-                    recalled = self._keeper().keep(action)
+                    recalled = _existing(self.journal).keep(action)
                     action = machine.recorded(recalled, now(), jitter())
                 else:
                     await transport.sleep(action.seconds)
@@ -353,13 +334,3 @@ class AsyncDriver:
         body, self._body = self._body, None
         if body is not None:
             await body.close()
-
-    def _open_body(self) -> AsyncOpenResponse:
-        if self._body is None:
-            raise RuntimeError("no body is open")
-        return self._body
-
-    def _keeper(self) -> Keeper:
-        if self.journal is None:
-            raise RuntimeError("there is no journal")
-        return self.journal

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from logging import Logger
 
     from flowmaestro_core.machine import Machine
+    from flowmaestro_transports.contract import AsyncTransport, Transport
     from flowmaestro_transports.observing.hooks import Hooks
     from flowmaestro_transports.observing.reporters import AsyncReporter, SyncReporter
 
@@ -28,7 +29,7 @@ class Observers:
         self._hooks = None if hooks is None else _checked(hooks)
         self._logger: Optional[Logger] = None
 
-    def reporter(self, machine: Machine[Any]) -> Optional[SyncReporter]:
+    def reporter(self, machine: Machine[Any], transport: Transport) -> Optional[SyncReporter]:
         """A reporter of one operation of a sync client; `None` if nobody wants to know.
 
         It shows nothing that the machine's scrubber knows.
@@ -38,16 +39,20 @@ class Observers:
             return None
         from flowmaestro_transports.observing.reporters import SyncReporter
 
-        return SyncReporter(self._hooks, log, machine)
+        reporter = SyncReporter(self._hooks, log, machine, transport)
+        return reporter if reporter.is_heard else None
 
-    def async_reporter(self, machine: Machine[Any]) -> Optional[AsyncReporter]:
+    def async_reporter(
+        self, machine: Machine[Any], transport: AsyncTransport
+    ) -> Optional[AsyncReporter]:
         """The same for an async client."""
         log = self._log()
         if log is None and self._hooks is None:
             return None
         from flowmaestro_transports.observing.reporters import AsyncReporter
 
-        return AsyncReporter(self._hooks, log, machine)
+        reporter = AsyncReporter(self._hooks, log, machine, transport)
+        return reporter if reporter.is_heard else None
 
     def _log(self) -> Optional[Logger]:
         """The log, if it is read."""

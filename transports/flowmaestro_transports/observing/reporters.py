@@ -29,18 +29,10 @@ from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_core.http.urls import Path
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.payloads.reply import RateLimit, decode_json, shown_request_id
-from flowmaestro_transports.contract import AsyncTransport, Transport
 from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.observing.hooks import Hooks, RequestInfo, ResponseInfo, RetryInfo
 from flowmaestro_transports.observing.observers import sdk_logger
-from flowmaestro_transports.observing.tracing import (
-    AsyncTracedTransport,
-    AttemptInfo,
-    AttemptOutcome,
-    SyncTracedTransport,
-    Trace,
-    with_added_fields,
-)
+from flowmaestro_transports.observing.tracing import AttemptInfo, Trace, with_added_fields
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -57,7 +49,7 @@ class _Notes:
     """What is known of the requests of one operation, and the words for it."""
 
     def __init__(
-        self, hooks: Optional[Hooks], log: Optional[Logger], machine: Machine[Any]
+        self, hooks: Optional[Hooks], log: Optional[Logger], machine: Machine[Any], transport: Any
     ) -> None:
         self._hooks = hooks or Hooks()
         self._log = log
@@ -66,16 +58,18 @@ class _Notes:
         self._request = self._opened = _NO_REQUEST
         self._machine = machine
         self._trace: Optional[Trace] = None
+        self._in_attempt = False
         self._asked: Union[Send, Open, None] = None
         self._resent = 0
         self._scrubber = machine.scrubber
         self._sent_at: Optional[float] = None
         self._reply: Tuple[Headers, bytes] = _NO_FIELDS, b""
-
-    @property
-    def is_heard(self) -> bool:
-        """Whether anybody is told, now that it is known whether a trace follows."""
-        return self._informs or self._trace is not None
+        try:
+            self._trace = self._hooks.trace(machine.operation, transport)
+        except Exception as error:
+            self._note_failure(error)
+        self.is_heard = self._informs or self._trace is not None
+        """Whether anybody is told."""
 
     def _upcoming(self, action: Action, now: float) -> Optional[Info]:
         """Log the action; what its hook is to be told, if anything."""
@@ -97,35 +91,35 @@ class _Notes:
             self._tell_trace("ended", action.value, None)
         return None
 
-    def _begin_trace(self, transport: Any) -> Optional[Trace]:
-        try:
-            return self._hooks.trace(self._machine.operation, transport)
-        except Exception as error:
-            self._note_failure(error)
-            return None
-
     def ended(self, error: Optional[BaseException] = None) -> None:
-        """The operation has ended; only the first time counts."""
+        """The operation has ended, with an `error` of its driver's; only the first time counts."""
+        if error is not None:
+            self._end_attempt(error)
         self._tell_trace("ended", getattr(self._machine, "last_seen", None), error)
 
-    def begin_attempt(self, request: Request) -> Request:
-        """A request is carried out now; it, with the header fields that its trace adds."""
-        path: Any = "" if self._asked is None else self._asked.path
-        ids = getattr(path, "ids", {})
+    def _begin_attempt(self, action: Action) -> Action:
+        """What is carried out now: a request gets the header fields that its trace adds."""
+        if self._trace is None or not isinstance(action, (Send, Open)):
+            return action
+        request, ids = action.request, getattr(action.path, "ids", {})
         info = AttemptInfo(
             request,
-            _route(path),
+            _route(action.path),
             ids,
             ids.get("execution_id") or self._machine.execution_id,
             self._resent,
             partial(self._shown, request.url),
         )
+        self._in_attempt = True
         fields: Optional[Mapping[str, str]] = self._tell_trace("attempting", info)
-        return with_added_fields(request, fields.items()) if fields else request
+        if not fields:
+            return action
+        return replace(action, request=with_added_fields(request, fields.items()))
 
-    def end_attempt(self, outcome: AttemptOutcome) -> None:
-        """The request has been carried out, or was cancelled."""
-        self._tell_trace("attempted", outcome)
+    def _end_attempt(self, outcome: Union[Outcome, BaseException]) -> None:
+        if self._in_attempt:
+            self._in_attempt = False
+            self._tell_trace("attempted", outcome)
 
     def _tell_trace(self, method: str, *args: Any) -> Any:
         try:
@@ -271,17 +265,14 @@ def _quoted(request_id: Optional[str]) -> str:
 class SyncReporter(_Notes):
     """Watches one operation of a sync client."""
 
-    def traced(self, transport: Transport) -> Transport:
-        """The transport that the operation is to use."""
-        self._trace = self._begin_trace(transport)
-        return transport if self._trace is None else SyncTracedTransport(transport, self)
-
     def before(self, action: Action, now: float) -> Action:
         """Report an action; what to carry out: the same, with header fields that a hook adds."""
-        return self._with_fields(action, self._tell(self._upcoming(action, now)))
+        action = self._with_fields(action, self._tell(self._upcoming(action, now)))
+        return self._begin_attempt(action)
 
     def note(self, outcome: Outcome, now: float) -> None:
         """Report the outcome of a request."""
+        self._end_attempt(outcome)
         self._tell(self._over(outcome, now))
 
     def _tell(self, info: Optional[Info]) -> Any:
@@ -300,17 +291,14 @@ class SyncReporter(_Notes):
 class AsyncReporter(_Notes):
     """Watches one operation of an async client."""
 
-    def traced(self, transport: AsyncTransport) -> AsyncTransport:
-        """As `SyncReporter.traced`."""
-        self._trace = self._begin_trace(transport)
-        return transport if self._trace is None else AsyncTracedTransport(transport, self)
-
     async def before(self, action: Action, now: float) -> Action:
         """As `SyncReporter.before`."""
-        return self._with_fields(action, await self._tell(self._upcoming(action, now)))
+        action = self._with_fields(action, await self._tell(self._upcoming(action, now)))
+        return self._begin_attempt(action)
 
     async def note(self, outcome: Outcome, now: float) -> None:
         """As `SyncReporter.note`."""
+        self._end_attempt(outcome)
         await self._tell(self._over(outcome, now))
 
     async def _tell(self, info: Optional[Info]) -> Any:

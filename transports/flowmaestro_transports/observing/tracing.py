@@ -1,4 +1,4 @@
-"""Tracing: what follows one operation of a client, and the transport that its requests go through.
+"""Tracing: what follows one operation of a client.
 
 A hook gets each request and its reply. A trace also learns of an attempt that is cancelled,
 may set context variables while a request is carried out, and sees what the operation yields.
@@ -19,16 +19,9 @@ from typing import (
 )
 
 from flowmaestro_core.errors import Attempt
-from flowmaestro_core.http.messages import Headers, Request, Response
-from flowmaestro_transports.contract import (
-    AsyncOpenResponse,
-    AsyncTransport,
-    OpenResponse,
-    Transport,
-    wall_clock_of,
-)
+from flowmaestro_core.http.messages import Headers, Request, Response, ResponseHead
 
-AttemptOutcome = Union[Response, OpenResponse, AsyncOpenResponse, BaseException]
+AttemptOutcome = Union[Response, ResponseHead, BaseException]
 
 
 class AttemptInfo(NamedTuple):
@@ -83,18 +76,6 @@ class Trace(Protocol):
         ...
 
 
-class Guard(Protocol):
-    """A trace whose methods do not raise."""
-
-    def begin_attempt(self, request: Request) -> Request:
-        """`Trace.attempting`; returns the request with the added fields."""
-        ...
-
-    def end_attempt(self, outcome: AttemptOutcome) -> None:
-        """`Trace.attempted`."""
-        ...
-
-
 def with_added_fields(request: Request, fields: Iterable[Tuple[str, str]]) -> Request:
     """The request with the fields that it does not have yet."""
     kept = tuple(pair for pair in fields if pair[0] not in request.headers)
@@ -102,77 +83,3 @@ def with_added_fields(request: Request, fields: Iterable[Tuple[str, str]]) -> Re
         return request
     headers = Headers(request.headers.pairs + kept)
     return Request(request.method, request.url, headers, request.body)
-
-
-class SyncTracedTransport:
-    """A transport whose attempts a trace follows."""
-
-    def __init__(self, transport: Transport, guard: Guard) -> None:
-        self.now = transport.now
-        self.sleep = transport.sleep
-        self.wall_clock = wall_clock_of(transport)
-        self._transport = transport
-        self._guard = guard
-
-    def send(self, request: Request, timeout: float) -> Response:
-        """As `Transport.send`."""
-        request = self._guard.begin_attempt(request)
-        try:
-            response = self._transport.send(request, timeout)
-        except BaseException as error:
-            self._guard.end_attempt(error)
-            raise
-        self._guard.end_attempt(response)
-        return response
-
-    def open(self, request: Request, timeout: float) -> OpenResponse:
-        """As `Transport.open`."""
-        request = self._guard.begin_attempt(request)
-        try:
-            response = self._transport.open(request, timeout)
-        except BaseException as error:
-            self._guard.end_attempt(error)
-            raise
-        self._guard.end_attempt(response)
-        return response
-
-    def close(self) -> None:
-        """As `Transport.close`."""
-        self._transport.close()
-
-
-class AsyncTracedTransport:
-    """As `SyncTracedTransport`."""
-
-    def __init__(self, transport: AsyncTransport, guard: Guard) -> None:
-        self.now = transport.now
-        self.sleep = transport.sleep
-        self.wall_clock = wall_clock_of(transport)
-        self._transport = transport
-        self._guard = guard
-
-    async def send(self, request: Request, timeout: float) -> Response:
-        """As `AsyncTransport.send`."""
-        request = self._guard.begin_attempt(request)
-        try:
-            response = await self._transport.send(request, timeout)
-        except BaseException as error:
-            self._guard.end_attempt(error)
-            raise
-        self._guard.end_attempt(response)
-        return response
-
-    async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """As `AsyncTransport.open`."""
-        request = self._guard.begin_attempt(request)
-        try:
-            response = await self._transport.open(request, timeout)
-        except BaseException as error:
-            self._guard.end_attempt(error)
-            raise
-        self._guard.end_attempt(response)
-        return response
-
-    async def close(self) -> None:
-        """As `AsyncTransport.close`."""
-        await self._transport.close()
