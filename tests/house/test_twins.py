@@ -66,7 +66,6 @@ DIFFERENT = {
     "SyncStream.aclose": ACLOSE,
     "SyncStream.__del__": LOOP,
     "_Text.__next__": "Python 3.9 has no anext()",
-    "SyncRuns._call_back": CALLBACK,
     "SyncRuns.close": THREADS,
     "SyncRuns.aclose": ACLOSE,
     "SyncRuns.__del__": "AsyncStream.__del__ does not close, so the journal is closed before it",

@@ -1,9 +1,8 @@
 """Clients that were given no transport: which one they take, and when."""
 
 import asyncio
-import os
-import subprocess
-import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
@@ -71,22 +70,16 @@ def test_one_client_in_asyncio_and_then_in_trio(server):
     assert asyncio.run(names()) == trio.run(names_and_close)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_child_that_was_forked_off_during_the_first_call():
-    scene = """if 1:
-        import os, signal
-        from flowmaestro_transports.defaults import DefaultTransport
-        transport = DefaultTransport()
-        transport._lock.acquire()  # as another thread does that makes the first call
-        child = os.fork()
-        if not child:
-            signal.alarm(20)
-            transport.sleep(0)
-            transport.close()
-            os._exit(0)
-        raise SystemExit(os.waitpid(child, 0)[1])
-    """
-    subprocess.run([sys.executable, "-c", scene], check=True, timeout=60)
+def test_threads_that_make_the_first_call_at_once_get_one_transport():
+    transport, start = DefaultTransport(), threading.Barrier(8)
+
+    def first_use(_):
+        start.wait()
+        transport.sleep(0)
+        return transport._chosen
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(first_use, range(8)))) == 1
 
 
 def test_closing_one_that_was_never_used():

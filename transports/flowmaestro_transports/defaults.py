@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Optional, Tuple
 
@@ -12,7 +11,7 @@ from flowmaestro_transports.contract import (
     InterruptibleTransport,
     OpenResponse,
 )
-from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
+from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 if TYPE_CHECKING:
     from flowmaestro_transports.anyio.transport import AnyioTransport
@@ -22,10 +21,8 @@ if TYPE_CHECKING:
 class DefaultTransport(NotPicklable):
     """A `SocketTransport`, imported at the first call."""
 
-    def __init__(self) -> None:
-        self._chosen: Optional[SocketTransport] = None
-        self._closed = False
-        self._settle()
+    _chosen: Optional[SocketTransport] = None
+    _closed = False
 
     def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`."""
@@ -39,9 +36,8 @@ class DefaultTransport(NotPicklable):
         """As `Transport.sleep`."""
         self._choose().sleep(seconds)
 
-    def now(self) -> float:
-        """Seconds on the monotonic clock."""
-        return time.monotonic()
+    now = staticmethod(time.monotonic)
+    """As `Transport.now`."""
 
     def interruptible(self) -> InterruptibleTransport:
         """As `Interruptible.interruptible`; this, too, has it import the transport."""
@@ -54,39 +50,29 @@ class DefaultTransport(NotPicklable):
 
     def close(self) -> None:
         """As `Transport.close`; possibly before the first call."""
-        with self._lock_of_this_process():
-            self._closed = True
+        self._closed = True
         if self._chosen is not None:
             self._chosen.close()
 
-    def _settle(self) -> None:
-        """Begin with a lock that nobody holds."""
-        self._lock = threading.Lock()
-        self._process = ForkGuard()
-
-    def _lock_of_this_process(self) -> threading.Lock:
-        if self._process.forked:
-            self._settle()
-        return self._lock
-
     def _choose(self) -> SocketTransport:
-        if self._chosen is None:
-            with self._lock_of_this_process():
-                if self._closed:
-                    raise TransportClosedError
-                if self._chosen is None:
-                    from flowmaestro_transports.sockets.transport import SocketTransport
+        if self._chosen is not None:
+            return self._chosen
+        if self._closed:
+            raise TransportClosedError
+        from flowmaestro_transports.sockets.transport import SocketTransport
 
-                    self._chosen = SocketTransport()
-        return self._chosen
+        # One step of C: of several threads that come here at once, all get the same.
+        chosen: SocketTransport = vars(self).setdefault("_chosen", SocketTransport())
+        if self._closed:  # meanwhile
+            chosen.close()
+        return chosen
 
 
 class DefaultAsyncTransport(NotPicklable):
     """An `AnyioTransport`, on asyncio and trio, imported at the first call."""
 
-    def __init__(self) -> None:
-        self._chosen: Optional[AnyioTransport] = None
-        self._closed = False
+    _chosen: Optional[AnyioTransport] = None
+    _closed = False
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As `AsyncTransport.send`."""

@@ -169,6 +169,39 @@ def test_a_damaged_reply_is_never_read_as_more_than_h11_reads(
         assert read_by_h11(method, data, ended=ended)[3]
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b" 200 OK\r\nContent-Length: 2\r\ncontent-length: 2",
+        b" 200 OK\r\nContent-Length: 2, 2",
+        b" 200 OK\r\nContent-Length: 2\r\ncontent-length: 3",
+        b" 200 OK\r\nTransfer-Encoding: CHUNKED",
+        b" 200 OK\r\nTransfer-Encoding: gzip",
+        b" 200 OK\r\nA: b\r\n c",
+        b" 200 OK\nA: b",
+        b" 200 \r\nA:\t b \xe9\t",
+        b" 200\r\nA: b\x01c",
+        b" 200\r\nA: b\x7fc",
+        b" 200 O\x01K",
+        b" 200 OK\r\nA: b\x00c",
+        b" 200 OK\r\nA : b",
+        b" 200 OK\r\n: b",
+        b" 200 OK\r\nA",
+        b" 200 OK\r\nA: b\rc",
+        b"200 OK",
+        b"  200 OK",
+        b" 20 OK",
+        b" 99 OK",
+        b" 600 OK",
+    ],
+)
+def test_an_odd_head_is_read_alike_in_one_piece_and_byte_by_byte(lines: bytes) -> None:
+    """h11 has no part in reading a plain head in one piece, but in every other."""
+    data = b"HTTP/1.1" + lines + b"\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    pieces = [bytes([byte]) for byte in data]
+    assert read(begin(), [data], ended=True) == read(begin(), pieces, ended=True)
+
+
 class ExchangeProperties(RuleBasedStateMachine):
     """Any order of what may happen to an exchange."""
 

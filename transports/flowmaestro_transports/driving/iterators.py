@@ -37,10 +37,16 @@ class _Progress(NotPicklable):
 
     _driver: Any = None
 
-    def __init__(self, machine: Machine[Any]) -> None:
+    def __init__(self, machine: Machine[Any], listener: Optional[Listener]) -> None:
         self._machine = machine
+        self._listener = listener
+        self._listens = listener is not None
         self._ended = False
         self._last_type: Optional[str] = None
+
+    def _listen(self, item: Any) -> Any:
+        """Tell the listener of an item, if there is one; what it returns."""
+        return self._listener and self._listener(item)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._said()}>"
@@ -123,8 +129,7 @@ class SyncStream(_Progress, Generic[E]):
         observers: Optional[Observers] = None,
         dice: Optional[Dice] = None,
     ) -> None:
-        super().__init__(machine)
-        self._listener = listener
+        super().__init__(machine, listener)
         self._turn = threading.Lock()
         if isinstance(transport, Interruptible):
             transport = transport.interruptible()
@@ -152,8 +157,8 @@ class SyncStream(_Progress, Generic[E]):
             raise _busy("thread")
         try:
             action = self._driver.advance()
-            if self._listener is not None and isinstance(action, Emit):
-                self._tell(self._listener, action.item)
+            if self._listens and isinstance(action, Emit):
+                self._tell(action.item)
         except StopIteration as stray:  # of a transport or a listener; not the end
             raise RuntimeError("the transport or a callback raised StopIteration") from stray
         finally:
@@ -174,9 +179,9 @@ class SyncStream(_Progress, Generic[E]):
         _ = self.message
         return _Text(self.__iter__())
 
-    def _tell(self, listener: Listener, item: Any) -> None:
+    def _tell(self, item: Any) -> None:
         try:
-            refuse_awaitable("the callback", listener(item))
+            refuse_awaitable("the callback", self._listen(item))
         except BaseException:
             self._driver.close()
             raise
@@ -219,8 +224,7 @@ class AsyncStream(_Progress, Generic[E]):
         observers: Optional[Observers] = None,
         dice: Optional[Dice] = None,
     ) -> None:
-        super().__init__(machine)
-        self._listener = listener
+        super().__init__(machine, listener)
         self._transport = AsyncInterruptibleTransport(transport)
         self._driver = AsyncDriver(machine, self._transport, observers, dice)
         self._busy = False
@@ -244,8 +248,8 @@ class AsyncStream(_Progress, Generic[E]):
         self._busy = True
         try:
             action = await self._driver.advance()
-            if self._listener is not None and isinstance(action, Emit):
-                await self._tell(self._listener, action.item)
+            if self._listens and isinstance(action, Emit):
+                await self._tell(action.item)
         except StopAsyncIteration as stray:  # of a transport or a listener; not the end
             raise RuntimeError("the transport or a callback raised StopAsyncIteration") from stray
         finally:
@@ -262,9 +266,9 @@ class AsyncStream(_Progress, Generic[E]):
         _ = self.message
         return _AsyncText(self.__aiter__())
 
-    async def _tell(self, listener: Listener, item: Any) -> None:
+    async def _tell(self, item: Any) -> None:
         try:
-            heard = listener(item)
+            heard = self._listen(item)
             if inspect.isawaitable(heard):
                 await heard
         except BaseException:

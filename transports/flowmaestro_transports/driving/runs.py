@@ -6,14 +6,12 @@ collected. That touches the disk.
 
 from __future__ import annotations
 
-import inspect
 from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple
 
 from flowmaestro_core.executions.batch import BatchMachine, RunStarted
 from flowmaestro_core.executions.outcome import RunOutcome
 from flowmaestro_transports.contract import AsyncTransport, Dice, Transport
-from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.driving.iterators import AsyncStream, SyncStream
 from flowmaestro_transports.observing.observers import Observers
 
@@ -65,14 +63,15 @@ class _Runs:
         if self._journal is not None:
             self._journal.refuse_fork()
 
-    def _callback(self, item: Any) -> Optional[Tuple[Callable[[Any], Any], Any]]:
+    def _listen(self, item: Any) -> Any:
+        """Call the callback that the caller has for an item; what it returns."""
         if isinstance(item, RunOutcome):
             self._recent.append(item)
         told: Optional[Tuple[Callable[[Any], Any], Any]] = self._machine.heard(item)
-        return told
+        return None if told is None else told[0](told[1])
 
 
-class SyncRuns(_Runs, SyncStream[RunOutcome]):
+class SyncRuns(_Runs, SyncStream[Any]):
     """Outcomes as they come, for `for`. Close it, or use `with`, to leave early."""
 
     def __init__(
@@ -91,6 +90,7 @@ class SyncRuns(_Runs, SyncStream[RunOutcome]):
             self._leave()
             raise
         self._driver.journal = journal
+        self._listens = True
 
     def __next__(self) -> RunOutcome:
         """The next outcome, as `SyncStream.__next__`."""
@@ -98,28 +98,12 @@ class SyncRuns(_Runs, SyncStream[RunOutcome]):
             while True:
                 self._refuse_fork()
                 item: Any = super().__next__()
-                self._call_back(item)
                 if not isinstance(item, RunStarted):
                     outcome: RunOutcome = item
                     return outcome
-        except BaseException:
+        finally:
             if self._driver.closed:
                 self._leave()
-            raise
-
-    def _call_back(self, item: Any) -> None:
-        told = self._callback(item)
-        if told is None:
-            return
-        callback, argument = told
-        try:
-            refuse_awaitable("the callback", callback(argument))
-        except StopIteration as stray:  # which would end a `for`
-            self._driver.close()
-            raise RuntimeError("a callback raised StopIteration") from stray
-        except BaseException:
-            self._driver.close()
-            raise
 
     def close(self) -> None:
         """Stop. Running executions continue, and are in `in_flight`; closing twice is harmless."""
@@ -131,7 +115,7 @@ class SyncRuns(_Runs, SyncStream[RunOutcome]):
                 self._turn.release()
 
 
-class AsyncRuns(_Runs, AsyncStream[RunOutcome]):
+class AsyncRuns(_Runs, AsyncStream[Any]):
     """Outcomes as they come, for `async for`. Close it, or use `async with`, to leave early."""
 
     def __init__(
@@ -150,6 +134,7 @@ class AsyncRuns(_Runs, AsyncStream[RunOutcome]):
             self._leave()
             raise
         self._driver.journal = journal
+        self._listens = True
 
     async def __anext__(self) -> RunOutcome:
         """The next outcome, as `AsyncStream.__anext__`."""
@@ -157,30 +142,12 @@ class AsyncRuns(_Runs, AsyncStream[RunOutcome]):
             while True:
                 self._refuse_fork()
                 item: Any = await super().__anext__()
-                await self._call_back(item)
                 if not isinstance(item, RunStarted):
                     outcome: RunOutcome = item
                     return outcome
-        except BaseException:
+        finally:
             if self._driver.closed:
                 self._leave()
-            raise
-
-    async def _call_back(self, item: Any) -> None:
-        told = self._callback(item)
-        if told is None:
-            return
-        callback, argument = told
-        try:
-            heard = callback(argument)
-            if inspect.isawaitable(heard):
-                await heard
-        except StopAsyncIteration as stray:  # which would end an `async for`
-            await self._driver.close()
-            raise RuntimeError("a callback raised StopAsyncIteration") from stray
-        except BaseException:
-            await self._driver.close()
-            raise
 
     async def close(self) -> None:
         """As `SyncRuns.close`."""

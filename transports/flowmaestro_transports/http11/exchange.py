@@ -10,8 +10,10 @@ Tell it what happened, and it tells what follows:
 * `phase` says at any time whether the server may have acted, and `reusable` at the end whether
   the connection may carry another exchange.
 
-h11 writes the request and reads the head. The framing of the body is ours (`framing`), since h11
-costs several times as much for each chunk, and so for each event of a stream. Work and memory are
+h11 writes the request and reads the head; a plain head that comes in one piece is read by one
+regular expression, at a tenth of the price, and means what h11 would have it mean. The framing of
+the body is ours (`framing`), since h11 costs several times as much for each chunk, and so for each
+event of a stream. Work and memory are
 bounded: a head by `MAX_HEAD`, informational replies by `MAX_INFORMATIONAL`, the rest by `framing`
 and `inflate`. Pure: no I/O, no clock.
 """
@@ -37,6 +39,11 @@ MAX_INFORMATIONAL = 100
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 _ANY_REQUEST = h11.Request(method="GET", target="/", headers=[("Host", "any")])
 _TARGET = re.compile(r"[!-~]+")
+_PLAIN_HEAD = re.compile(
+    rb"HTTP/(1\.[01]) ([2-5][0-9]{2})(?: [^\0-\x08\n-\x1f\x7f]*)?\r\n"
+    rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\0-\x08\n-\x1f\x7f]*\r\n)*)\r\n"
+)
+"""A final head without any of what a server should not send (RFC 9112, 4 and 5)."""
 _QUOTE = re.compile(r":? *(bytearray\(|b['\"]).*", re.DOTALL)
 """Where h11's messages go on to quote the peer, which may have echoed a secret."""
 
@@ -232,6 +239,13 @@ class Exchange:
 
     def _read_head(self, data: bytes) -> bytes:
         """Takes `data` as a part of the head; what there is of it behind the head."""
+        plain = None if self._head_size else _PLAIN_HEAD.match(data, 0, MAX_HEAD)
+        if plain is not None:
+            version, status, lines = plain.groups()
+            headers = _plain_fields(lines)
+            if headers is not None:
+                self._begin_body(ResponseHead(int(status), headers), version)
+                return data[plain.end() :]
         self._head_size += len(data)
         http = self._http
         if http is None:
@@ -288,6 +302,14 @@ class Exchange:
             raise ReplyError(str(error)) from None
         self._coding = coding = ContentDecoder(headers, self._limit)
         self.head = head if coding.headers is headers else ResponseHead(head.status, coding.headers)
+
+
+def _plain_fields(lines: bytes) -> Optional[Headers]:
+    """The header fields; `None` where h11 would change what says how the body ends."""
+    parts = [line.partition(":") for line in lines.decode("latin-1").split("\r\n")[:-1]]
+    headers = Headers(tuple([(name, value.strip(" \t")) for name, _, value in parts]))
+    coded = headers.get("transfer-encoding", "chunked") != "chunked"
+    return None if coded or "," in headers.get("content-length", "") else headers
 
 
 def _says_close(headers: Headers) -> bool:

@@ -20,7 +20,6 @@ from flowmaestro_core.errors import Attempt
 from flowmaestro_core.http.messages import (
     Headers,
     Phase,
-    Request,
     Response,
     ResponseHead,
     TransportFailure,

@@ -1,4 +1,4 @@
-"""`SocketTransport`: HTTP/1.1 for threads.
+"""`SocketTransport`: HTTP/1.1 for threads, each call in a step of its caller's.
 
 May touch: the network. It starts no thread, follows no redirects, keeps no cookies and reads no
 credentials; of the environment, only what `tls` and `proxies` name counts.
@@ -6,11 +6,13 @@ credentials; of the environment, only what `tls` and `proxies` name counts.
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, Callable, Dict, Optional, TypeVar
 
-from flowmaestro_core.http.messages import Request, Response
+from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError
 from flowmaestro_transports.arguments import network_options
 from flowmaestro_transports.contract import (
     InterruptibleTransport,
@@ -19,13 +21,25 @@ from flowmaestro_transports.contract import (
     dice_of,
 )
 from flowmaestro_transports.driving.fork_guard import NotPicklable, warn_unclosed
+from flowmaestro_transports.http11.content_coding import MAX_BODY
+from flowmaestro_transports.http11.exchange import Exchange
+from flowmaestro_transports.http11.failures import (
+    NETWORK_ERRORS,
+    UNSENDABLE,
+    closed,
+    network_failure,
+    too_slow,
+    unsendable,
+)
 from flowmaestro_transports.http11.routes import Routes
 from flowmaestro_transports.http11.tls import ClientCert, Verify
+from flowmaestro_transports.sockets.attempt import Attempt
 from flowmaestro_transports.sockets.body import SocketOpenResponse
-from flowmaestro_transports.sockets.calls import Calls
-from flowmaestro_transports.sockets.steps import Step
+from flowmaestro_transports.sockets.pool import Pool
+from flowmaestro_transports.sockets.steps import Step, StepCut, TimeUp
 
 T = TypeVar("T")
+_Conclude = Callable[[Pool, Step, Attempt, Exchange], T]
 
 
 class SocketTransport(NotPicklable):
@@ -59,27 +73,41 @@ class SocketTransport(NotPicklable):
         trust_env: bool = True,
         max_connections: int = 100,
     ) -> None:
-        tls, proxies = network_options(verify, client_cert, proxy, trust_env, max_connections)
+        self._tls, proxies = network_options(verify, client_cert, proxy, trust_env, max_connections)
         self.secrets = proxies.secrets
         """What it sends to its proxies, which nobody is to see."""
-        self._calls = Calls(max_connections, tls, Routes(proxies))
+        self._routes = Routes(proxies)
+        self._max_connections = max_connections
+        self._pools: Dict[int, Pool] = {}
+        self._closed = False
         self._at_hand = threading.local()
 
     def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`. A body of more than 64 MiB, inflated, is a failure."""
-        return self._calls.send(self._next_step(), request, timeout)
+        return self._attempt(request, timeout, MAX_BODY, _whole)
 
     def open(self, request: Request, timeout: float) -> SocketOpenResponse:
         """As `Transport.open`."""
-        return self._calls.open(self._next_step(), request, timeout)
+        return self._attempt(request, timeout, sys.maxsize, _opened)
 
     def sleep(self, seconds: float) -> None:
         """As `Transport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
-        self._calls.sleep(self._next_step(), seconds)
+        step, pool, until = self._next_step(), self._pool(), time.monotonic() + seconds
+        try:
+            try:
+                pool.begin(step)
+                while step.wait(until):
+                    pass
+            except StepCut:
+                if pool.closed:
+                    raise TransportClosedError from None
+            finally:
+                pool.end(step)
+        finally:
+            pool.end(step)  # once more: an exception may have come into the first time
 
-    def now(self) -> float:
-        """As `Transport.now`."""
-        return time.monotonic()
+    now = staticmethod(time.monotonic)
+    """As `Transport.now`."""
 
     def interruptible(self) -> InterruptibleTransport:
         """As `Interruptible.interruptible`. Nothing cuts short the lookup of a name."""
@@ -87,17 +115,68 @@ class SocketTransport(NotPicklable):
 
     def close(self) -> None:
         """As `Transport.close`. All that is under way wakes, but for the lookup of a name."""
-        self._calls.close()
+        self._closed = True
+        self._pool().close()
+
+    def _attempt(self, request: Request, timeout: float, limit: int, conclude: _Conclude[T]) -> T:
+        step, pool = self._next_step(), self._pool()
+        attempt = Attempt(pool, step, timeout)
+        try:
+            try:
+                pool.begin(step)
+                route, target = self._routes.find(request.url)
+                exchange = attempt.reach_head(route, request, target, limit, self._tls)
+                return conclude(pool, step, attempt, exchange)
+            except StepCut:
+                if pool.closed and attempt.phase is Phase.NOT_SENT:
+                    raise TransportClosedError from None
+                raise closed(attempt.phase) from None
+            except TimeUp:
+                raise too_slow(attempt.phase, attempt.limit) from None
+            except NETWORK_ERRORS as error:
+                raise network_failure(attempt.phase, error) from error
+            except UNSENDABLE:
+                raise unsendable() from None
+            finally:
+                pool.end(step)
+        finally:
+            pool.end(step)  # once more: an exception may have come into the first time
 
     def _next_step(self) -> Step:
         step: Optional[Step] = getattr(self._at_hand, "step", None)
         self._at_hand.step = None  # what a signal handler begins meanwhile is a step of its own
         return step or Step()
 
+    def _pool(self) -> Pool:
+        """The pool of this process: a child after `os.fork` has one of its own."""
+        number = os.getpid()
+        pool = self._pools.get(number)
+        if pool is None:
+            for other in list(self._pools):
+                if other != number:
+                    self._pools.pop(other).idle.close()
+            pool = self._pools.setdefault(number, Pool(self._max_connections))
+            pool.closed = self._closed
+        return pool
+
     def __del__(self) -> None:
-        calls: Optional[Calls] = getattr(self, "_calls", None)
-        if calls is not None and calls.abandon():
-            warn_unclosed(self)
+        for number, pool in getattr(self, "_pools", {}).items():
+            holds_connections = len(pool.idle)
+            pool.idle.close()
+            if holds_connections and number == os.getpid():
+                warn_unclosed(self)
+
+
+def _whole(_pool: Pool, _step: Step, attempt: Attempt, exchange: Exchange) -> Response:
+    content = attempt.body(exchange)
+    return Response(exchange.final_head.status, exchange.final_head.headers, content)
+
+
+def _opened(pool: Pool, step: Step, _attempt: Attempt, exchange: Exchange) -> SocketOpenResponse:
+    body = SocketOpenResponse(pool, step, exchange)
+    if pool.closed:  # at the very moment when the head came
+        raise StepCut
+    return body
 
 
 class InterruptibleSockets:
