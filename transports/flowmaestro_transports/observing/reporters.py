@@ -44,51 +44,20 @@ _NO_REQUEST = RequestInfo("", "", 0)
 _NO_FIELDS = Headers()
 
 
-class _Notes:
-    """What is known of the requests of one operation, and the words for it."""
+class _Follower:
+    """Has a trace follow one operation, if the hooks have one."""
 
-    def __init__(
-        self, hooks: Optional[Hooks], log: Optional[Logger], machine: Machine[Any], transport: Any
-    ) -> None:
-        self._hooks = hooks or Hooks()
-        self._log = log
-        self._in_detail = log is not None and log.isEnabledFor(_DEBUG)
-        self._informs = log is not None or any(self._hooks.functions().values())
-        self._request = self._opened = _NO_REQUEST
+    def __init__(self, hooks: Hooks, machine: Machine[Any], transport: Any) -> None:
+        self._hooks = hooks
         self._machine = machine
-        self._trace: Optional[Trace] = None
-        self._in_attempt = False
-        self._asked: Union[Send, Open, None] = None
-        self._resent = 0
         self._scrubber = machine.scrubber
-        self._sent_at: Optional[float] = None
-        self._reply: Tuple[Headers, bytes] = _NO_FIELDS, b""
+        self._resent = 0
+        self._in_attempt = False
+        self._trace: Optional[Trace] = None
         try:
-            self._trace = self._hooks.trace(machine.operation, transport)
+            self._trace = hooks.trace(machine.operation, transport)
         except Exception as error:
             self._note_failure(error)
-        self.is_heard = self._informs or self._trace is not None
-        """Whether anybody is told."""
-
-    def _upcoming(self, action: Action, now: float) -> Optional[Info]:
-        """Log the action; what its hook is to be told, if anything."""
-        if isinstance(action, (Send, Open)):
-            again = self._asked is not None and action.call is self._asked.call
-            self._resent = self._resent + 1 if again else action.attempt - 1
-            self._asked = action
-            return self._asks(action, now) if self._informs else None
-        if isinstance(action, Wait) and action.because is not None:
-            failed = action.because
-            delay = action.seconds if failed.delay is None else failed.delay
-            self._tell_trace("retrying", failed, delay, action.reconnects)
-            return self._tries_again(failed, delay, action.reconnects) if self._informs else None
-        if self._trace is not None and isinstance(action, Emit):
-            self._tell_trace("emitted", action.item)
-            if self._machine.finished:
-                self.ended()
-        elif self._trace is not None and isinstance(action, Done):
-            self._tell_trace("ended", action.value, None)
-        return None
 
     def ended(self, error: Optional[BaseException] = None) -> None:
         """The operation has ended, with an `error` of its driver's; only the first time counts."""
@@ -126,6 +95,54 @@ class _Notes:
         except Exception as error:
             self._note_failure(error)
 
+    def _note_failure(self, error: Exception) -> None:
+        """Count what a hook has raised, and log it, without what it was raised beside."""
+        self._hooks.count_failure()
+        lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
+        sdk_logger().error("a hook raised\n%s", "".join(lines).rstrip())
+
+    def _shown(self, url: str) -> str:
+        """A URL as it may be shown; that of a redirect may be an echo."""
+        return self._scrubber.line(showable_url(url))
+
+
+class _Notes(_Follower):
+    """What is known of the requests of one operation, and the words for it."""
+
+    def __init__(
+        self, hooks: Optional[Hooks], log: Optional[Logger], machine: Machine[Any], transport: Any
+    ) -> None:
+        super().__init__(hooks or Hooks(), machine, transport)
+        self._log = log
+        self._in_detail = log is not None and log.isEnabledFor(_DEBUG)
+        self._informs = log is not None or any(self._hooks.functions().values())
+        self.is_heard = self._informs or self._trace is not None
+        """Whether anybody is told."""
+        self._request = self._opened = _NO_REQUEST
+        self._last_call: object = self
+        self._sent_at: Optional[float] = None
+        self._reply: Tuple[Headers, bytes] = _NO_FIELDS, b""
+
+    def _upcoming(self, action: Action, now: float) -> Optional[Info]:
+        """Log the action; what its hook is to be told, if anything."""
+        if isinstance(action, (Send, Open)):
+            again = action.call is self._last_call
+            self._resent = self._resent + 1 if again else action.attempt - 1
+            self._last_call = action.call
+            return self._asks(action, now) if self._informs else None
+        if isinstance(action, Wait) and action.because is not None:
+            failed = action.because
+            delay = action.seconds if failed.delay is None else failed.delay
+            self._tell_trace("retrying", failed, delay, action.reconnects)
+            return self._tries_again(failed, delay, action.reconnects) if self._informs else None
+        if self._trace is not None and isinstance(action, Emit):
+            self._tell_trace("emitted", action.item)
+            if self._machine.finished:
+                self.ended()
+        elif self._trace is not None and isinstance(action, Done):
+            self._tell_trace("ended", action.value, None)
+        return None
+
     def _over(self, outcome: Outcome, now: float) -> Optional[Info]:
         """Log the outcome; what its hook is to be told, if anything."""
         sent_at, self._sent_at = self._sent_at, None
@@ -158,12 +175,6 @@ class _Notes:
         if self._hooks.strict:
             raise error
 
-    def _note_failure(self, error: Exception) -> None:
-        """Count what a hook has raised, and log it, without what it was raised beside."""
-        self._hooks.count_failure()
-        lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
-        sdk_logger().error("a hook raised\n%s", "".join(lines).rstrip())
-
     def _asks(self, action: Union[Send, Open], now: float) -> RequestInfo:
         ids = getattr(action.path, "ids", {})
         call_id = self._call_ids.get(action.call or self)
@@ -188,10 +199,6 @@ class _Notes:
     def _call_ids(self) -> WeakKeyDictionary[object, str]:
         """The ids of calls under way."""
         return WeakKeyDictionary()
-
-    def _shown(self, url: str) -> str:
-        """A URL as it may be shown; that of a redirect may be an echo."""
-        return self._scrubber.line(showable_url(url))
 
     def _came(self, outcome: Outcome, seconds: float) -> Optional[ResponseInfo]:
         status, failure = None, None
