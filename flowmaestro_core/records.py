@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from typing import Any, Callable, Literal, NamedTuple, Optional, Protocol, Tuple, Union
@@ -95,9 +94,11 @@ def digest_of(encoded: Union[bytes, str]) -> bytes:
     Keys are sorted and numbers are doubles: the server rounds `12345678901234567890`, and sends
     `1.0` back as `1`. Booleans are no numbers.
     """
+    from hashlib import blake2b  # loads OpenSSL, which only a journal is worth
+
     text = encoded.decode() if isinstance(encoded, bytes) else encoded
     canonical = _CANONICAL.encode(_DOUBLES.raw_decode(text)[0])
-    return hashlib.blake2b(canonical.encode(), digest_size=16).digest()
+    return blake2b(canonical.encode(), digest_size=16).digest()
 
 
 def _double(digits: str) -> Optional[float]:

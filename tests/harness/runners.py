@@ -136,9 +136,12 @@ class Runner:
 
     def needs(self, check: str) -> None:
         """Skip a test of what this transport says that it falls short of."""
-        declared = getattr(self.make, "falls_short", {})
-        if check in declared:
-            pytest.skip(f"{check}: {declared[check]}")
+        if self.declares(check):
+            pytest.skip(f"{check}: {self.make.falls_short[check]}")
+
+    def declares(self, check: str) -> bool:
+        """Whether this transport says that it falls short of a check."""
+        return check in getattr(self.make, "falls_short", {})
 
     def made(self, *args: Any, **options: Any) -> Any:
         return (self.on_session if options and self.on_session else self.make)(*args, **options)

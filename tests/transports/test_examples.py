@@ -57,6 +57,7 @@ SHORTCOMINGS = {
     "a-garbled-status-line": TAKEN_IN,
     "a-head-that-dribbles": LATE,
     "a-header-line-of-60000-bytes": FAILING,
+    "a-last-chunk-cut-short": TAKEN_IN,
     "a-stream-flooded-with-trailers": LATE,
     "a-wrong-host-is-refused": CAUTIOUS,
     "an-unknown-authority-is-refused": CAUTIOUS,
@@ -97,6 +98,7 @@ class TestTheFunctionOfTheReadme(WorkedExample, TransportConformance):
             ["a-garbled-length", "a-garbled-status-line"],
             "http.client takes garbage for a number that int() takes for one",
         ),
+        "a-last-chunk-cut-short": "http.client takes the end of a connection for that of the body",
         "no-frame-of-a-failure-shows-a-secret": "its header fields are in a local variable",
     }
 

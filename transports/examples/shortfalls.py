@@ -35,6 +35,7 @@ URLLIB3 = {
     "a-stream-flooded-with-trailers": "http.client, beneath it, reads all trailers in one go.",
     "a-garbled-length": "http.client, beneath it, reads on until the connection ends.",
     "a-garbled-status-line": "http.client takes for a status what int() takes for a number.",
+    "a-last-chunk-cut-short": "urllib3 takes the end of a connection for that of the body.",
     "informational-replies": "urllib3 takes a 103 for the reply: the call fails.",
 }
 _NO_LENGTH = "A reply without a length fails: it may be cut off."

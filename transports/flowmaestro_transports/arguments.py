@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import Optional
 
 from flowmaestro_core.arguments import check_count
+from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.http11.proxies import Proxies
-from flowmaestro_transports.http11.tls import ClientCert, TlsContext, Verify, tls_when_needed
+from flowmaestro_transports.http11.routes import Routes
+from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_when_needed
 
 
-def network_options(
-    verify: Verify,
-    client_cert: Optional[ClientCert],
-    proxy: Optional[str],
-    trust_env: bool,
-    max_connections: int,
-) -> Tuple[TlsContext, Proxies]:
-    """What a transport without a session goes by. Raises what its constructor raises."""
-    check_count("max_connections", max_connections)
-    tls = tls_when_needed(verify, client_cert, trust_env=trust_env)
-    return tls, Proxies(proxy, trust_env=trust_env)
+class NetworkTransport(NotPicklable):
+    """A transport that makes its own connections, with options of the network."""
+
+    def __init__(
+        self,
+        *,
+        verify: Verify = True,
+        client_cert: Optional[ClientCert] = None,
+        proxy: Optional[str] = None,
+        trust_env: bool = True,
+        max_connections: int = 100,
+    ) -> None:
+        check_count("max_connections", max_connections)
+        self._max_connections = max_connections
+        self._tls = tls_when_needed(verify, client_cert, trust_env=trust_env)
+        proxies = Proxies(proxy, trust_env=trust_env)
+        self._routes = Routes(proxies)
+        self.secrets = proxies.secrets
+        """What it sends to its proxies, which nobody is to see."""
+        self._closed = False
+        self._settle()
+
+    def _settle(self) -> None:
+        """Make what it begins with."""
+        raise NotImplementedError
 
 
 def check_session(session: object, kind: type) -> None:

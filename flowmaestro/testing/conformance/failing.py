@@ -59,6 +59,13 @@ async def truncated_chunked_body(runner: Runner) -> None:
         await expect_broken(runner, _HEAD_CHUNKED + body)
 
 
+@check(WIRE, why=_TRUNCATED)
+async def a_last_chunk_cut_short(runner: Runner) -> None:
+    """A chunked body that breaks off within its last chunk is a failure (RFC 9112, 7.1)."""
+    for end in (b"0", b"0\r\n", b"0\r\n\r"):
+        await expect_broken(runner, _HEAD_CHUNKED + b"5\r\nhello\r\n" + end)
+
+
 async def expect_broken(runner: Runner, data: bytes) -> None:
     """A server that sends this and closes has sent no result, read whole or in pieces."""
     server = runner.server(answering(data, then_close=True))

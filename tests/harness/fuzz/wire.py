@@ -48,6 +48,9 @@ _SSE = (
 )
 
 
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
 def _chunked(*pieces: bytes) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (*pieces, b""))
 
@@ -107,11 +110,12 @@ def _fed(runner: Runner, kind: str, inputs: Sequence[bytes]) -> List[Outcome]:
         return anyio.run(_ask_in_tasks, runner, url, kind, inputs, backend=runner.backend)
 
 
-async def _ask(api: Any, kind: str, number: int, data: bytes) -> Outcome:
+async def _ask(runner: Runner, api: Any, kind: str, number: int, data: bytes) -> Outcome:
     try:
         if kind == GET:
             await api.workflows.get(str(number))
-            assert not is_cut_short(data, CORPORA[GET]), "a cut reply passed for a whole one"
+            if not (runner.declares("a-last-chunk-cut-short") and _lacks_its_end(data)):
+                assert not is_cut_short(data, CORPORA[GET]), "a cut reply passed for a whole one"
         else:
             types = [event["type"] async for event in api.executions.stream(str(number))]
             assert types[-1] in EXECUTION_TERMINAL, "an end without a last event"
@@ -122,12 +126,18 @@ async def _ask(api: Any, kind: str, number: int, data: bytes) -> Outcome:
     return "done"
 
 
+def _lacks_its_end(data: bytes) -> bool:
+    """Whether it is a valid reply but for its last chunk, which breaks off."""
+    missing = (_LAST_CHUNK[begun:] for begun in range(1, len(_LAST_CHUNK)))
+    return any(data + rest in CORPORA[GET] for rest in missing)
+
+
 def _ask_in_threads(runner: Runner, url: str, kind: str, inputs: Sequence[bytes]) -> List[Outcome]:
     client = FlowMaestroClient(base_url=url, transport=runner.make(), **OPTIONS)
     api = Awaited(client)
 
     def ask(number: int, data: bytes) -> Outcome:
-        outcome: Outcome = complete(_ask(api, kind, number, data))
+        outcome: Outcome = complete(_ask(runner, api, kind, number, data))
         return outcome
 
     with client, ThreadPoolExecutor(AT_ONCE) as threads:
@@ -143,7 +153,7 @@ async def _ask_in_tasks(
     async def ask(number: int, data: bytes) -> None:
         async with limiter:
             with anyio.move_on_after(HUNG):
-                outcomes[number] = await _ask(api, kind, number, data)
+                outcomes[number] = await _ask(runner, api, kind, number, data)
 
     client = AsyncFlowMaestroClient(base_url=url, transport=runner.make(), **OPTIONS)
     async with client as api, anyio.create_task_group() as group:

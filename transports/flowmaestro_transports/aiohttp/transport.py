@@ -25,6 +25,7 @@ from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import AsyncOpenResponse
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.http11.content_coding import MAX_BODY
+from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import check_sendable, closed
 
 
@@ -64,6 +65,7 @@ class AiohttpTransport(NotPicklable):
         self._owns_session = session is None
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._bodies: weakref.WeakSet[Body] = weakref.WeakSet()
+        self._writer = RequestWriter(ANY_HOST)
         self._pauses: Set[asyncio.Future[None]] = set()
         self._closed = False
 
@@ -136,7 +138,7 @@ class AiohttpTransport(NotPicklable):
         self._home()
         if self._closed:
             raise TransportClosedError
-        check_sendable(request)
+        check_sendable(request, self._writer)
         if timeout <= 0:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
         if self._session is None:

@@ -17,8 +17,8 @@ from flowmaestro_transports.anyio.attempt import Attempt
 from flowmaestro_transports.anyio.body import AnyioOpenResponse
 from flowmaestro_transports.anyio.pool import Pool
 from flowmaestro_transports.anyio.steps import NETWORK_ERRORS
-from flowmaestro_transports.arguments import network_options
-from flowmaestro_transports.driving.fork_guard import NotPicklable, warn_unclosed
+from flowmaestro_transports.arguments import NetworkTransport
+from flowmaestro_transports.driving.fork_guard import warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import Exchange
 from flowmaestro_transports.http11.failures import (
@@ -28,51 +28,25 @@ from flowmaestro_transports.http11.failures import (
     too_slow,
     unsendable,
 )
-from flowmaestro_transports.http11.routes import Routes
-from flowmaestro_transports.http11.tls import ClientCert, Verify
 
 T = TypeVar("T")
 
 _Conclude = Callable[[Attempt, Exchange, Pool], Awaitable[T]]
 
 
-class AnyioTransport(NotPicklable):
+class AnyioTransport(NetworkTransport):
     """An `AsyncTransport` with a pool of its own, for asyncio and trio.
 
-    `max_connections` bounds the calls in flight; a body that `open` has returned does not
-    count. At most as many idle connections are kept, for 50 seconds each.
-
-    `verify` and `client_cert` are what `tls_context` takes: whom to trust, and what to show.
-    `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
-    `https://...`; without it, the environment names the proxies, as `Proxies` says. With
-    `trust_env=False` nothing of the environment counts, for certificates either. All of it is
-    settled here, once.
+    It takes the arguments of `SocketTransport`, with the same meaning, and raises what that raises.
 
     One event loop at a time: when the loop has changed since the last call (`asyncio.run`
     twice), the connections of the old one are closed and new ones made. A child after `os.fork`
     makes new ones, too, and leaves its parent's alone. On Windows, trio or asyncio's selector
     loop are the better company: under the proactor loop, anyio waits for sockets in a thread.
-
-    Raises `ValueError` for a `max_connections` below 1, `TypeError` for one that is no `int`,
-    and what `tls_context` and `Proxies` raise.
     """
 
-    def __init__(
-        self,
-        *,
-        verify: Verify = True,
-        client_cert: Optional[ClientCert] = None,
-        proxy: Optional[str] = None,
-        trust_env: bool = True,
-        max_connections: int = 100,
-    ) -> None:
-        self._tls, proxies = network_options(verify, client_cert, proxy, trust_env, max_connections)
-        self._max_connections = max_connections
-        self.secrets = proxies.secrets
-        """What it sends to its proxies, which nobody is to see."""
-        self._routes = Routes(proxies)
+    def _settle(self) -> None:
         self._pool: Optional[Pool] = None
-        self._closed = False
 
     async def send(self, request: Request, timeout: float) -> Response:
         """Send the request and read the whole reply, all within `timeout` seconds.

@@ -39,7 +39,6 @@ from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
 from flowmaestro_transports.driving.event_loops import running_loop
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
-from flowmaestro_transports.driving.iterators import AsyncStream, SyncStream
 from flowmaestro_transports.observing.observers import Observers
 
 if TYPE_CHECKING:
@@ -230,8 +229,10 @@ class SyncExecutor(_Lifetime):
             machine, journal = self._batch(operation, name)
             runs = SyncRuns(machine, self.transport, self._observers, self.dice, journal)
             return cast("T", runs)
+        from flowmaestro_transports.driving.iterators import SyncStream
+
         machine, listener = self._machine(operation, name), operation.listener
-        handle = SyncStream[Any](machine, self.transport, listener, self._observers, self.dice)
+        handle: Any = SyncStream(machine, self.transport, listener, self._observers, self.dice)
         return cast("T", handle)
 
     def close(self) -> None:
@@ -300,8 +301,10 @@ class AsyncExecutor(_Lifetime):
             machine, journal = self._batch(operation, name)
             runs = AsyncRuns(machine, self.transport, self._observers, self.dice, journal)
             return cast("T", runs)
+        from flowmaestro_transports.driving.iterators import AsyncStream
+
         machine, listener = self._machine(operation, name), operation.listener
-        handle = AsyncStream[Any](machine, self.transport, listener, self._observers, self.dice)
+        handle: Any = AsyncStream(machine, self.transport, listener, self._observers, self.dice)
         return cast("T", handle)
 
     async def close(self) -> None:

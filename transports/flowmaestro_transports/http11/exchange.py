@@ -37,7 +37,9 @@ MAX_INFORMATIONAL = 100
 """Informational replies (RFC 9110, 15.2) that may come before the final one."""
 
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
-_ANY_REQUEST = h11.Request(method="GET", target="/", headers=[("Host", "any")])
+ANY_HOST = Headers((("Host", "any"),))
+"""What h11 wants a request to have, where another library writes it."""
+_ANY_REQUEST = h11.Request(method="GET", target="/", headers=list(ANY_HOST.pairs))
 _TARGET = re.compile(r"[!-~]+")
 _PLAIN_HEAD = re.compile(
     rb"HTTP/(1\.[01]) ([2-5][0-9]{2})(?: [^\0-\x08\n-\x1f\x7f]*)?\r\n"
@@ -87,40 +89,35 @@ class RequestWriter:
 
         Raises `RequestError`.
         """
-        written = self._written(request, target)
-        if written is None:  # raised where no frame holds the fields
+        fields = self._fields_of(request) if _TARGET.fullmatch(target) else None
+        if fields is None:
             raise RequestError
-        return written
-
-    def _written(self, request: Request, target: str) -> Optional[Tuple[memoryview, bool]]:
-        method, body, fields = request.method, request.body, self._last
-        if not _TARGET.fullmatch(target):
-            return None
-        if (
-            fields is None
-            or fields.given != request.headers.pairs
-            or fields.method != method
-            or fields.length != len(body)
-        ):
-            try:
-                fields = self._last = self._checked(request)
-            except (h11.LocalProtocolError, UnicodeError):
-                return None
-        data = b"%s %s HTTP/1.1\r\n%s%s" % (method.encode(), target.encode(), fields.lines, body)
+        start = b"%s %s HTTP/1.1\r\n" % (request.method.encode(), target.encode())
         # A memoryview: the credentials in it are not printed with the locals of a traceback.
-        return memoryview(data), fields.keep_alive
+        return memoryview(start + fields.lines + request.body), fields.keep_alive
 
-    def _checked(self, request: Request) -> _Fields:
-        method, given, length = request.method, request.headers, len(request.body)
+    def check(self, request: Request) -> None:
+        """Raises `RequestError` for a method or header fields that cannot be written."""
+        if self._fields_of(request) is None:  # raised where no frame holds the fields
+            raise RequestError
+
+    def _fields_of(self, request: Request) -> Optional[_Fields]:
+        given, method, length = request.headers, request.method, len(request.body)
+        last = self._last
+        if last is not None and last[:3] == (method, given.pairs, length):
+            return last
         pairs = [pair for pair in self._fields.pairs if pair[0] not in given]
         pairs += given.pairs
         if (length or method in _BODY_EXPECTED) and "content-length" not in given:
             pairs.append(("Content-Length", str(length)))
-        start = h11.Request(method=method, target=b"/", headers=pairs)
-        lines = h11.Connection(h11.CLIENT).send(start)[
-            len(start.method) + len(b" / HTTP/1.1\r\n") :
-        ]
-        return _Fields(method, given.pairs, length, lines, not _says_close(given))
+        try:
+            start = h11.Request(method=method, target=b"/", headers=pairs)
+            lines = h11.Connection(h11.CLIENT).send(start)
+        except (h11.LocalProtocolError, UnicodeError):
+            return None
+        lines = lines[len(start.method) + len(b" / HTTP/1.1\r\n") :]
+        last = self._last = _Fields(method, given.pairs, length, lines, not _says_close(given))
+        return last
 
 
 class Exchange:

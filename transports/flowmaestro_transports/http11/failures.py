@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
+from flowmaestro_core.http.messages import Phase, Request, TransportFailure
 from flowmaestro_transports.http11.exchange import ReplyError, RequestError, RequestWriter
 
 NETWORK_ERRORS = (OSError, ReplyError)
@@ -41,14 +41,14 @@ def unsendable() -> TransportFailure:
     return TransportFailure(Phase.NOT_SENT, f"the request cannot be sent: {RequestError()}")
 
 
-def check_sendable(request: Request) -> None:
+def check_sendable(request: Request, writer: RequestWriter) -> None:
     """Check the method, the host and the header fields. Raises as `unsendable` says.
 
-    For libraries that look at them only when a request may have left.
+    For libraries that look at them only when a request may have left. `writer` knows what it has
+    checked before.
     """
-    head = Request(request.method, request.url, request.headers)
     try:
-        RequestWriter(Headers({"Host": "any"})).write(head, "/")
+        writer.check(request)
         (urlsplit(request.url).hostname or "").encode("idna")
     except (RequestError, ValueError):  # `UnicodeError` is one, and what `urlsplit` raises
         raise unsendable() from None

@@ -8,6 +8,7 @@ with the bytes behind it.
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import Callable, List, Optional
 
 from flowmaestro_core.http.messages import ResponseHead
@@ -99,14 +100,21 @@ class UntilClose(Framing):
 
 
 class _Line:
-    """One kind of line between chunks: how it reads whole, and how its beginning reads."""
-
-    __slots__ = ("begun", "name", "whole")
+    """One kind of line between chunks; what it reads like is compiled for the first such body."""
 
     def __init__(self, name: str, whole: bytes, begun: bytes) -> None:
         self.name = name
-        self.whole = re.compile(whole).match
-        self.begun = re.compile(begun).fullmatch
+        self._whole, self._begun = whole, begun
+
+    @cached_property
+    def whole(self) -> Callable[[bytes, int], Optional[re.Match[bytes]]]:
+        """Matches one that is whole."""
+        return re.compile(self._whole).match
+
+    @cached_property
+    def begun(self) -> Callable[[bytes], Optional[re.Match[bytes]]]:
+        """Matches a beginning of one."""
+        return re.compile(self._begun).fullmatch
 
 
 _FIRST = _Line("chunk header", _HEADER, _HEADER_BEGUN)

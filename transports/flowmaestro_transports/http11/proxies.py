@@ -9,8 +9,7 @@ import base64
 import ipaddress
 import os
 import re
-from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 from urllib.parse import unquote, urlsplit
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
@@ -22,8 +21,7 @@ _PORTS = {"http": 80, "https": 443}
 _Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 
-@dataclass(frozen=True)
-class Proxy:
+class Proxy(NamedTuple):
     """A proxy to speak HTTP with.
 
     Attributes:
@@ -38,7 +36,10 @@ class Proxy:
     scheme: str
     host: str
     port: int
-    authorization: Optional[str] = field(default=None, repr=False)
+    authorization: Optional[str] = None
+
+    def __repr__(self) -> str:
+        return f"<Proxy {self.url}>"
 
     @property
     def url(self) -> str:

@@ -32,6 +32,7 @@ from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import OpenResponse
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
 from flowmaestro_transports.http11.content_coding import MAX_BODY
+from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import check_sendable, closed
 from flowmaestro_transports.http11.proxies import basic, secrets_in
 from flowmaestro_transports.requests.body import LONGEST, Body
@@ -80,6 +81,7 @@ class RequestsTransport(NotPicklable):
         "a-flood-of-informational-replies": "http.client reads all of them in one go",
         "a-garbled-length": "http.client takes for a chunk's size what int() takes for a number",
         "a-garbled-status-line": "http.client takes for a status what int() takes for a number",
+        "a-last-chunk-cut-short": "http.client takes the end of a connection for that of the body",
         "a-head-that-dribbles": "urllib3 bounds each receive alone: it may keep a call for hours",
         "close-wakes-a-call": "a call waits for the head of its reply until its time is up",
         "handshake-timeout": "it is not told from a lost reply: a POST is not made again",
@@ -93,6 +95,7 @@ class RequestsTransport(NotPicklable):
             check_session(session, requests.Session)
         self._callers_session = session
         self._closing = threading.Event()
+        self._writer = RequestWriter(ANY_HOST)
         self._settle()
 
     @property
@@ -170,7 +173,7 @@ class RequestsTransport(NotPicklable):
         self._make_room()
         session, failure = self._session, None
         response: Any = None
-        check_sendable(request)
+        check_sendable(request, self._writer)
         limits = _limits(timeout)
         try:
             response = _answer(

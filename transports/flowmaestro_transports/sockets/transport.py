@@ -13,14 +13,14 @@ import time
 from typing import Any, Callable, Dict, Optional, TypeVar
 
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError
-from flowmaestro_transports.arguments import network_options
+from flowmaestro_transports.arguments import NetworkTransport
 from flowmaestro_transports.contract import (
     InterruptibleTransport,
     OpenResponse,
     Transport,
     dice_of,
 )
-from flowmaestro_transports.driving.fork_guard import NotPicklable, warn_unclosed
+from flowmaestro_transports.driving.fork_guard import warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import Exchange
 from flowmaestro_transports.http11.failures import (
@@ -31,8 +31,6 @@ from flowmaestro_transports.http11.failures import (
     too_slow,
     unsendable,
 )
-from flowmaestro_transports.http11.routes import Routes
-from flowmaestro_transports.http11.tls import ClientCert, Verify
 from flowmaestro_transports.sockets.attempt import Attempt
 from flowmaestro_transports.sockets.body import SocketOpenResponse
 from flowmaestro_transports.sockets.pool import Pool
@@ -42,7 +40,7 @@ T = TypeVar("T")
 _Conclude = Callable[[Pool, Step, Attempt, Exchange], T]
 
 
-class SocketTransport(NotPicklable):
+class SocketTransport(NetworkTransport):
     """A `Transport` on plain sockets. Safe to use from several threads.
 
     At most `max_connections` calls are on their way at once, and others wait within their own time
@@ -64,22 +62,8 @@ class SocketTransport(NotPicklable):
     and what `tls_context` and `Proxies` raise.
     """
 
-    def __init__(
-        self,
-        *,
-        verify: Verify = True,
-        client_cert: Optional[ClientCert] = None,
-        proxy: Optional[str] = None,
-        trust_env: bool = True,
-        max_connections: int = 100,
-    ) -> None:
-        self._tls, proxies = network_options(verify, client_cert, proxy, trust_env, max_connections)
-        self.secrets = proxies.secrets
-        """What it sends to its proxies, which nobody is to see."""
-        self._routes = Routes(proxies)
-        self._max_connections = max_connections
+    def _settle(self) -> None:
         self._pools: Dict[int, Pool] = {}
-        self._closed = False
         self._at_hand = threading.local()
 
     def send(self, request: Request, timeout: float) -> Response:
