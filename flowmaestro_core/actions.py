@@ -27,8 +27,8 @@ from flowmaestro_core.records import JournalRow, Key
 
 
 @dataclass(frozen=True)
-class Send:
-    """Send one request and read the whole reply, all within `timeout` seconds.
+class _Sending:
+    """What `Send` and `Open` have in common: a request, and seconds for it.
 
     For observers: `attempt` counts the attempts of one call, `path` is the call's (see `Path`),
     and `call` is the same object in all of its attempts.
@@ -41,18 +41,15 @@ class Send:
     call: object = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True)
-class Open:
+class Send(_Sending):
+    """Send one request and read the whole reply, all within `timeout` seconds."""
+
+
+class Open(_Sending):
     """Send one request and read the head of the reply within `timeout` seconds.
 
-    The body stays open for `Read`. The other fields are as in `Send`.
+    The body stays open for `Read`.
     """
-
-    request: Request
-    timeout: float
-    attempt: int = field(default=1, compare=False)
-    path: str = field(default="", compare=False, repr=False)
-    call: object = field(default=None, compare=False, repr=False)
 
 
 LEAST_PATIENCE = 45.0

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Coroutine, Dict, Optional, Tuple, Type, TypeVar, Union, cast
+from typing import (
+    Any,
+    Callable,
+    Coroutine,
+    Dict,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+    cast,
+)
 
 from flowmaestro_core.actions import Action, Done, Fail, Open, Read, Send
 from flowmaestro_core.arguments import check_token
@@ -59,8 +71,7 @@ MAX_OTHER_BODY = 1 << 20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-@dataclass(frozen=True)
-class Confirmation:
+class Confirmation(NamedTuple):
     """How to learn what a call did whose reply was lost and whose repeat was refused.
 
     `refusal` is the status of that refusal. `ask` is the call that tells; its reply is the

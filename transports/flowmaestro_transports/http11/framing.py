@@ -29,10 +29,22 @@ _TRAILER = rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n]*)?\r\n"  # the empty line 
 _HEADER_BEGUN = rb"(?:[0-9A-Fa-f]{1,16}(?:[ \t]*(?:;[^\r\n]*)?\r?)?)?"
 _TRAILER_BEGUN = rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?::[^\r\n]*\r?)?)?|\r"
 
+_NAME = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
 # What may be added without a new look at what is waiting, by the part of the line that it ends in.
-_MORE_TEXT = re.compile(rb"[^\r\n]*").fullmatch
-_MORE_SPACE = re.compile(rb"[ \t]*").fullmatch
-_MORE_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]*").fullmatch
+
+
+def _is_text(more: bytes) -> bool:
+    return b"\r" not in more and b"\n" not in more
+
+
+def _is_space(more: bytes) -> bool:
+    return not more.strip(b" \t")
+
+
+def _is_name(more: bytes) -> bool:
+    return not more.translate(None, _NAME)
 
 
 class FramingError(ValueError):
@@ -138,7 +150,7 @@ class Chunked(Framing):
         self._expected = _FIRST
         self._held: List[bytes] = []  # the beginning of a line
         self._held_size = 0
-        self._more: Optional[Callable[[bytes], object]] = None  # tells what surely continues it
+        self._more: Optional[Callable[[bytes], bool]] = None  # tells what surely continues it
         self._left = 0  # bytes still to come of the chunk that is being read
         self._trailers = 0
 
@@ -202,11 +214,11 @@ class Chunked(Framing):
         if rest.endswith(b"\r"):
             return
         if b";" in rest or b":" in rest:
-            self._more = _MORE_TEXT
+            self._more = _is_text
         elif rest[-1:] in b" \t":
-            self._more = _MORE_SPACE
+            self._more = _is_space
         elif line is _AFTER_LAST:
-            self._more = _MORE_NAME
+            self._more = _is_name
 
     def _keep(self, more: bytes) -> None:
         self._held.append(more)
