@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_core.timeouts import Timeout
 from tests.harness.runners import Runner, fails, get, post
 
 
@@ -125,5 +126,5 @@ def test_a_failed_call_leaves_nothing_to_the_next(runner: Runner, scripted: Any)
     with scripted.ScriptedServer(handler) as server, runner() as transport:
         for _ in range(3):
             with fails(Phase.REPLY_BROKEN, timed_out=True):
-                transport.send(get(server), 0.2)
+                transport.send(get(server), Timeout(30.0, read=0.2))
             assert transport.send(post(server)).body == b"ok"

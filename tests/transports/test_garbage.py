@@ -27,7 +27,7 @@ GARBAGE = {
     "chunked twice": CHUNKED_OK.replace(b"chunked", b"chunked\r\nTransfer-Encoding: chunked"),
     "gzip": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok",
     "an unknown coding": CHUNKED_OK.replace(b"chunked", b"xchunked"),
-    "status 000": b"HTTP/1.1 000 OK\r\nContent-Length: 2\r\n\r\nok",
+    "status 000": b"HTTP/1.1 000 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
     "status 101": b"HTTP/1.1 101 Other\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nok",
     "identity": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nok",
     "nul": b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 2\r\n\r\nok",

@@ -191,7 +191,7 @@ def test_what_goes_wrong_behind_a_proxy(
             with scripted.ScriptedServer(handler) as server:
                 server.url = server.url.replace("http:", "https:")
                 with fails(Phase.NOT_SENT, timed_out=late):
-                    transport.send(post(server), 0.5)
+                    transport.send(post(server), 0.5 if late else 5.0)
         runner.needs("a-body-cut-off-under-tls")
         with (
             scripted.ScriptedServer(saying_no_goodbye, tls=server_tls) as server,
