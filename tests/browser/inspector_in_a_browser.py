@@ -30,10 +30,10 @@ def main(pictures: Path) -> None:
     fake.workflow("wf_two", name=HOSTILE, nodes=nodes)
     with anyio.from_thread.start_blocking_portal() as portal:
 
-        async def served(*, task_status):
-            await serve(fake, inspector=Inspector(fake), task_status=task_status)
+        async def served(fake, port=0, *, task_status):
+            await serve(fake, port=port, inspector=Inspector(fake), task_status=task_status)
 
-        server, url = portal.start_task(served)
+        server, url = portal.start_task(served, fake)
         try:
             with sync_playwright() as playwright:
                 chromium = playwright.chromium.launch(
@@ -42,8 +42,46 @@ def main(pictures: Path) -> None:
                 for width in (1280, 390):
                     look_around(chromium, fake, url, pictures, width)
                 hold_many(chromium, fake, url, pictures)
+                page = chromium.new_page(color_scheme="dark")
+                watch_a_stream(page, fake, url, pictures)
+                server.cancel()
+                page.get_by_text("The server is gone").wait_for()
+                other = FakeFlowMaestro()
+                server, _ = portal.start_task(served, other, int(url.rpartition(":")[2]))
+                with FlowMaestroClient(other.api_key, base_url=url) as client:
+                    client.agents.list()
+                page.locator(".row", has_text="/agents").wait_for()
+                assert page.locator(".row").count() == 1
+                page.screenshot(path=pictures / "restarted.png")
         finally:
             server.cancel()
+
+
+def watch_a_stream(page, fake, url, pictures):
+    """An event stream grows as its events come, and so does the timeline; a delivery is shown."""
+    page.goto(url)
+    with FlowMaestroClient(fake.api_key, base_url=url) as client:
+        client.webhooks.create(
+            name="Mine", url="https://hooks.example.com/x", events=["execution.completed"]
+        )
+        execution_id = client.workflows.execute("wf_two")["data"]["execution_id"]
+        with client.executions.stream(execution_id) as events:
+            next(events)
+            page.locator(".row", has_text="/events").first.click()
+            page.locator("#detail pre", has_text="connected").wait_for()
+            page.screenshot(path=pictures / "stream-open.png")
+            list(events)
+        page.locator("#detail pre", has_text="execution:completed").wait_for()
+        page.screenshot(path=pictures / "stream-ended.png")
+        page.get_by_role("tab", name="Executions").click()
+        page.locator(".row", has_text=execution_id).click()
+        page.locator("#detail img").wait_for()
+        page.screenshot(path=pictures / "executions-dark.png")
+        page.get_by_role("tab", name="Webhooks").click()
+        page.locator(".row", has_text="execution.completed").first.click()
+        page.locator("#detail", has_text="delivered").wait_for()
+        page.screenshot(path=pictures / "webhooks-dark.png")
+        page.get_by_role("tab", name="Requests").click()
 
 
 def hold_many(chromium, fake, url, pictures):
@@ -86,7 +124,7 @@ def look_around(chromium, fake, url, pictures, width):
     page.goto(url)
     with FlowMaestroClient(fake.api_key, base_url=url) as client:
         assert client.workflows.run("wf_two")["status"] == "completed"
-        page.get_by_text("/api/v1/workflows/wf_two/execute").first.click()
+        page.get_by_text("/workflows/wf_two/execute").first.click()
         page.get_by_text("Reply: 202").wait_for()
         page.screenshot(path=pictures / f"requests-{width}.png")
         page.get_by_role("tab", name="Executions").click()

@@ -8,6 +8,7 @@ web page can neither read it nor drive it: the server checks `Host`, this module
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections import OrderedDict, deque
 from pathlib import Path
@@ -105,6 +106,7 @@ class Inspector:
         self._deliveries: OrderedDict[str, Delivery] = OrderedDict()
         self._feeds: Set[Feed] = set()
         self._count = 0
+        self._run = secrets.token_hex(4)  # so that a page notices another server
         self.has_page = True
         """Whether it answers a browser; the API answers all that comes otherwise."""
         self.trouble = ""
@@ -221,7 +223,7 @@ class Inspector:
             deliveries = [_delivery(delivery) for delivery in self._deliveries.values()]
             executions = [_execution(each) for each in self._fake.executions[-MOST_EXECUTIONS:]]
             state = {"executions": executions, "deliveries": deliveries, "trouble": self.trouble}
-            return _reply(200, {**state, "open_streams": self._fake.open_streams})
+            return _reply(200, {**state, "run": self._run, "open_streams": self._fake.open_streams})
         if len(parts) == 2 and parts[0] == "requests" and parts[1].isdecimal():
             exchange = self._exchanges.get(int(parts[1]))
             if exchange is not None:

@@ -44,7 +44,7 @@ class SeedFile:
     def load(self) -> str:
         """Read the file and seed the fake; what is wrong with the file, or `""`.
 
-        Ctrl-C is passed on.
+        Raises `KeyboardInterrupt` for Ctrl-C.
         """
         self._seen = self._changed_at()
         seed: Any = None
@@ -57,15 +57,23 @@ class SeedFile:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            return f"{self._place_of(error, seed)}: {type(error).__name__}: {error}"
+            return f"{self._place_of(error, seed)}: {type(error).__name__}: {error}"[:1000]
         return ""
 
     async def watch(self, tell: Callable[[str], None]) -> None:
-        """Load it again whenever it has changed, until cancelled; `tell` gets what `load` says."""
+        """Load it again whenever it has changed, until cancelled; `tell` gets what `load` says.
+
+        Ctrl-C while the file runs ends the file; the next one ends the server.
+        """
         while True:
             await anyio.sleep(LOOK_EVERY)
-            if self._changed_at() != self._seen:
-                tell(self.load())
+            if self._changed_at() == self._seen:
+                continue
+            try:
+                trouble = self.load()
+            except KeyboardInterrupt:
+                trouble = f"{self._path}: KeyboardInterrupt"
+            tell(trouble)
 
     def _changed_at(self) -> float:
         try:
@@ -75,7 +83,7 @@ class SeedFile:
 
     def _place_of(self, error: BaseException, seed: Any) -> str:
         """The file, and the line of it where that is known."""
-        if isinstance(error, SyntaxError):
+        if isinstance(error, SyntaxError) and error.lineno:
             return f"{error.filename or self._path}, line {error.lineno}"
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == self._path]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 
+import anyio
 import pytest
 
 from flowmaestro import FlowMaestroClient, NotFoundError
@@ -49,6 +51,7 @@ def world(tmp_path):
         ("async " + GOOD, "FILE, line 1: TypeError: seed(fake) must be a plain function"),
         ("\n" + GOOD + "    yield\n", "FILE, line 2: TypeError: seed(fake) must be a plain"),
         ("def seed():\n    pass\n", "FILE, line 1: TypeError: seed() takes 0 positional arguments"),
+        ("\0", "FILE: SyntaxError: "),
         ("seed = 1\n", "FILE: TypeError: it has no function seed(fake)"),
     ],
 )
@@ -84,12 +87,33 @@ def test_a_file_runs_once_and_what_it_prints_goes_to_standard_error(world, capsy
     assert capsys.readouterr() == ("", "seeded\n")
 
 
-def test_ctrl_c_is_passed_on_and_leaves_nothing_behind(world):
-    fake, load = world
+def test_ctrl_c_ends_a_server_that_starts_and_only_the_file_later(tmp_path, monkeypatch):
+    path, fake, told = tmp_path / "my_flows.py", FakeFlowMaestro(), []
+    path.write_text(GOOD + "    raise KeyboardInterrupt\n")
+    seeds = SeedFile(str(path), fake)
     with pytest.raises(KeyboardInterrupt):
-        load(GOOD + "    raise KeyboardInterrupt\n")
-    with pytest.raises(KeyError):
-        fake._service.workflows["wf_mine"]
+        seeds.load()
+    client = FlowMaestroClient(fake.api_key, transport=fake.transport())
+    with client, pytest.raises(NotFoundError):
+        client.workflows.get("wf_mine")
+    os.utime(path, (1, 1))
+
+    def tell(trouble):
+        told.append(trouble)
+        path.write_text(GOOD)
+        os.utime(path, (2, 2))
+        if not trouble:
+            scope.cancel()
+
+    async def main():
+        nonlocal scope
+        with anyio.CancelScope() as scope:
+            await seeds.watch(tell)
+
+    scope = None
+    monkeypatch.setattr(seed_file, "LOOK_EVERY", 0)
+    anyio.run(main)
+    assert told == [f"{path}: KeyboardInterrupt", ""]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGALRM")
