@@ -5,13 +5,15 @@ from __future__ import annotations
 import reprlib
 from typing import Any, Dict, Iterable, Mapping, Optional, Tuple, cast
 
+from flowmaestro_core.payloads.json_values import hidden_member
 from flowmaestro_core.types import Execution
 
 
 class EndedExecution(Dict[str, Any]):
     """An execution as a dict: JSON-serialisable, picklable, equal to the plain dict.
 
-    At a prompt it says its status, how long it took, and its outputs in short; `print` shows all.
+    At a prompt it says its status, how long it took, and its outputs in short, without what may be
+    a credential; `print` shows all.
     A notebook shows its timeline, too.
     """
 
@@ -26,7 +28,7 @@ class EndedExecution(Dict[str, Any]):
         said += "" if took is None else f" in {took}"
         for key in ("outputs", "error"):
             if self.get(key) is not None:
-                said += f", {key} {_SHORT.repr(self[key])}"
+                said += f", {key} {_SHORT.repr(hidden_member(key, self[key]))}"
         return f"<Execution {name}: {said}>"
 
     def __str__(self) -> str:
