@@ -76,9 +76,10 @@ def batch_html(progress: BatchProgress, recent: Iterable[RunOutcome]) -> str:
         outputs = None if outcome.outputs is None else _json(outcome.outputs, indent=None)
         rows.append({**row, "took": duration_of(execution), "outputs": outputs})
         node = {"node_id": f"row {outcome.index}"}
-        ending = "failed" if status == "failed" else "completed"
-        for what, key in (("started", "started_at"), (ending, "completed_at")):
-            spans.append({"type": f"node:{what}", "timestamp": execution.get(key), **node})
+        ending = status if status in ("failed", "cancelled") else "completed"
+        began = execution.get("started_at")
+        for what, at in (("started", began), (ending, execution.get("completed_at") or began)):
+            spans.append({"type": f"node:{what}", "timestamp": at, **node})
     timed = [span for span in spans if span["timestamp"] is not None]
     return _head("Batch", said) + _table(rows) + (image(timeline_svg(timed)) if timed else "")
 

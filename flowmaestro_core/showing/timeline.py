@@ -127,7 +127,7 @@ def _take(row: _Row, event: Mapping[str, Any], what: str, at: float) -> None:
         row.retries.append(at)
     elif what == "started" and not is_open:
         row.bars.append((at, None, "running"))
-    elif what in ("completed", "failed"):
+    elif what in _ENDED:
         took: Any = event.get("duration_ms")
         is_time = isinstance(took, (int, float)) and 0 <= took < 1e14
         before = at - took / 1000 if is_time else at

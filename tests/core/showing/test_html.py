@@ -151,12 +151,14 @@ class TestHtml:
             RunOutcome(0, execution_id="exec_1", execution=execution()),
             RunOutcome(1, execution_id="exec_2", execution=execution(status="failed")),
             RunOutcome(2, error=ServerError("no luck")),
+            RunOutcome(3, execution=execution(status="cancelled", completed_at=None)),
         ]
-        reader = read(batch_html(BatchProgress(3, 2, 1, 9, None), outcomes))
-        assert "3 of 9 done, 2 failed, 1 in flight" in reader.text
+        reader = read(batch_html(BatchProgress(4, 3, 1, 9, None), outcomes))
+        assert "4 of 9 done, 3 failed, 1 in flight" in reader.text
         for part in ("exec_2", '{"n": 1}', "no luck", "0.30 s"):
             assert part in reader.text
-        assert re.findall('rect class="([cf]\\w+)"', picture(reader)) == ["completed", "failed"]
+        drawn = re.findall('rect class="([cfr]\\w+)"', picture(reader))
+        assert drawn == ["completed", "failed", "cancelled"]
         assert "img" not in read(batch_html(BatchProgress(0, 0, 0, None, None), [])).tags
 
     def test_a_stream_shows_how_far_it_is(self) -> None:
