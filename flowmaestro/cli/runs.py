@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Mapping, cast
+from typing import Any, Mapping, Optional, cast
 
 from flowmaestro import FlowMaestroClient, errors
 from flowmaestro.cli import INTERRUPTED, TIMED_OUT, CommandFailed, session
@@ -56,7 +56,8 @@ def fire_command(options: argparse.Namespace) -> Any:
 def _follow(
     client: FlowMaestroClient, execution_id: str, view: RunView, options: argparse.Namespace
 ) -> Execution:
-    """The ended execution."""
+    """The ended execution; its timeline is written also where it is left running."""
+    execution: Optional[Execution] = None
     view.execution_id = execution_id
     stream = client.executions.stream(execution_id, timeout=options.timeout)
     try:
@@ -66,6 +67,7 @@ def _follow(
                 if options.json and options.command == "watch":
                     session.print_json(event)
         execution = client.executions.get(execution_id)["data"]
+        return execution
     except KeyboardInterrupt:
         raise _left(execution_id, "", INTERRUPTED) from None
     except errors.NotFoundError:
@@ -75,10 +77,11 @@ def _follow(
         if not isinstance(error, errors.TimeoutError) or error.attempts:  # not of `--timeout`
             raise
         raise failure from error
-    if options.timeline is not None:
-        svg = timeline_svg(stream.seen_events, execution=cast("Mapping[str, Any]", execution))
-        Path(options.timeline).write_text(svg, "utf-8")
-    return execution
+    finally:
+        if options.timeline is not None:
+            seen = cast("Mapping[str, Any]", execution or stream.last_seen)
+            svg = timeline_svg(stream.seen_events, execution=seen)
+            Path(options.timeline).write_text(svg, "utf-8")
 
 
 def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> Execution:

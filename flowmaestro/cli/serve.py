@@ -51,13 +51,9 @@ def serve_command(options: argparse.Namespace) -> None:
     if seeds is not None and (trouble := seeds.load()):
         raise CommandFailed(trouble, USAGE)
     where = f"{options.host} port {options.port}"
+    allowed = options.allow_webhooks_to
     listen = partial(
-        serve_fake,
-        fake,
-        options.host,
-        options.port,
-        allow_webhooks_to=options.allow_webhooks_to,
-        inspector=inspector,
+        serve_fake, fake, options.host, options.port, allow_webhooks_to=allowed, inspector=inspector
     )
 
     async def serve() -> Optional[OSError]:

@@ -113,11 +113,12 @@ def _read(
             row.label = str(event.get("node_name") or row.label)[:LONGEST_NAME]
             _take(row, event, what, times[-1])
     bars = [bar for row in rows.values() for bar in row.bars]
+    begin = min((*times, *(bar[0] for bar in bars)), default=0.0)  # some began unseen
     stopped = "cancelled" if any(bar[2] == "failed" for bar in bars) else status
     for row in rows.values():  # what ran when the execution ended does not go on
         if row.bars and row.bars[-1][1] is None and status != "running":
             row.bars.append((row.bars.pop()[0], times[-1], stopped))
-    return list(rows.values()), lost, min(times, default=0.0), max(times, default=0.0), status
+    return list(rows.values()), lost, begin, max(times, default=0.0), status
 
 
 def _take(row: _Row, event: Mapping[str, Any], what: str, at: float) -> None:

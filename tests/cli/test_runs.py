@@ -198,7 +198,7 @@ def test_no_key_exits_4_and_no_server_exits_6(here):
 
 
 @pytest.mark.parametrize("command", ["run", "watch"])
-def test_ctrl_c_says_how_to_go_on(flowmaestro, command):
+def test_ctrl_c_says_how_to_go_on(flowmaestro, command, tmp_path):
     fake = FakeFlowMaestro()
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=60)])
     with running_server(fake) as url, FlowMaestroClient(fake.api_key, base_url=url) as client:
@@ -206,7 +206,8 @@ def test_ctrl_c_says_how_to_go_on(flowmaestro, command):
         if command == "watch":
             which = client.workflows.execute("wf_slow")["data"]["execution_id"]
         where = ["--base-url", url, "--api-key", fake.api_key]
-        process = start(flowmaestro, command, which, *where)
+        path = tmp_path / "so_far.svg"
+        process = start(flowmaestro, command, which, *where, "--timeline", str(path))
         process.stderr.readline()
         process.send_signal(signal.SIGINT)
         printed, said = process.communicate(timeout=30)
@@ -218,6 +219,7 @@ def test_ctrl_c_says_how_to_go_on(flowmaestro, command):
         f"  cancel it: flowmaestro cancel {execution.id}",
     ]
     assert execution.status in ("pending", "running")
+    assert path.read_text("utf-8").startswith("<svg ")
 
 
 def start(flowmaestro, *arguments):

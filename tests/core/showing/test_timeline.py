@@ -121,6 +121,12 @@ def test_an_execution_that_failed_before_any_node_did_not_go_on():
     assert texts(svg)[-1] == f"total 2.00 s, failed, {NO_NODE_EVENTS}"
 
 
+def test_a_node_that_began_before_the_first_event_is_drawn_whole():
+    svg = timeline_svg([node("completed", "a", 5000, duration_ms=4000), node("started", "b", 5000)])
+    assert texts(svg)[-1] == "total 4.00 s"
+    assert bars(svg)[0] == ("completed", 216, 520)
+
+
 def test_a_clock_that_goes_back_makes_no_time_negative():
     svg = timeline_svg([node("started", "a", 5000), node("completed", "a", 1000)])
     assert "0.00 s" in texts(svg)
