@@ -13,8 +13,7 @@ class EndedExecution(Dict[str, Any]):
     """An execution as a dict: JSON-serialisable, picklable, equal to the plain dict.
 
     At a prompt it says its status, how long it took, and its outputs in short, without what may be
-    a credential; `print` shows all.
-    A notebook shows its timeline, too.
+    a credential; `print` shows all. A notebook shows its timeline, too.
     """
 
     seen_events: Optional[Tuple[Mapping[str, Any], ...]] = None
