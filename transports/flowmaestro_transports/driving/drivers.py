@@ -107,6 +107,8 @@ def _existing(what: Optional[T]) -> T:
 class SyncDriver(_Driver):
     """Drives one machine over a sync transport."""
 
+    _transport: Transport
+
     def __init__(
         self,
         machine: Machine[Any],
@@ -220,6 +222,8 @@ class SyncDriver(_Driver):
 
 class AsyncDriver(_Driver):
     """Drives one machine over an async transport."""
+
+    _transport: AsyncTransport
 
     def __init__(
         self,

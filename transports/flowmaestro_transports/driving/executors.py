@@ -232,8 +232,10 @@ class SyncExecutor(_Lifetime):
         from flowmaestro_transports.driving.iterators import SyncStream
 
         machine, listener = self._machine(operation, name), operation.listener
-        handle: Any = SyncStream(machine, self.transport, listener, self._observers, self.dice)
-        return cast("T", handle)
+        stream: SyncStream[Any] = SyncStream(
+            machine, self.transport, listener, self._observers, self.dice
+        )
+        return cast("T", stream)
 
     def close(self) -> None:
         """Close the transport, unless it is shared."""
@@ -304,8 +306,10 @@ class AsyncExecutor(_Lifetime):
         from flowmaestro_transports.driving.iterators import AsyncStream
 
         machine, listener = self._machine(operation, name), operation.listener
-        handle: Any = AsyncStream(machine, self.transport, listener, self._observers, self.dice)
-        return cast("T", handle)
+        stream: AsyncStream[Any] = AsyncStream(
+            machine, self.transport, listener, self._observers, self.dice
+        )
+        return cast("T", stream)
 
     async def close(self) -> None:
         """Close the transport, unless it is shared."""
