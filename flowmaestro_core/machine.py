@@ -103,7 +103,7 @@ class Machine(Generic[T]):
     @event
     def start(self, now: float, jitter: float) -> Action:
         """Begin. Call this once, and carry out the action that comes back."""
-        raise NotImplementedError
+        return self._next(now, jitter)
 
     @event
     def response_received(self, response: Response, now: float, jitter: float) -> Action:
@@ -144,12 +144,12 @@ class Machine(Generic[T]):
     @event
     def waited(self, now: float, jitter: float) -> Action:
         """`Wait` was carried out."""
-        raise NotImplementedError
+        return self._next(now, jitter)
 
     @event
     def emitted(self, now: float, jitter: float) -> Action:
-        """The caller took the item of `Emit` and asks for more."""
-        raise NotImplementedError
+        """The caller took the item of `Emit` and wants the next one."""
+        return self._next(now, jitter)
 
     @event
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
@@ -167,12 +167,17 @@ class Machine(Generic[T]):
             f"it can take: {', '.join(expected) or 'nothing, it has ended'}"
         )
 
+    def _next(self, now: float, jitter: float) -> Action:
+        """Pick the next action, after an event that brought nothing to take in."""
+        raise NotImplementedError
+
     def _done(self, value: T) -> Action:
         self.state = "done"
         return Done(value)
 
     def _fail(self, error: FlowMaestroError) -> Action:
         self.state = "failed"
+        error.execution_id = error.execution_id or self.execution_id
         return Fail(self.scrubber.clean(error))
 
     def _close_then(self, proceed: Callable[[float, float], Action]) -> Action:

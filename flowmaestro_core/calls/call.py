@@ -255,10 +255,6 @@ class CallMachine(Machine[Any]):
         """The refusal that is being confirmed."""
 
     @event
-    def start(self, now: float, jitter: float) -> Action:
-        return self._attempt(now)
-
-    @event
     def response_received(self, response: Response, now: float, jitter: float) -> Action:
         return self._judge(response, now, jitter)
 
@@ -298,11 +294,7 @@ class CallMachine(Machine[Any]):
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         return self._lost(failure, now, jitter)
 
-    @event
-    def waited(self, now: float, jitter: float) -> Action:
-        return self._attempt(now)
-
-    def _attempt(self, now: float) -> Action:
+    def _next(self, now: float, jitter: float) -> Action:
         limit = self._context.options.timeout_for(self._call.minimum_timeout)
         if self._deadline is not None:
             limit = _at_most(limit, self._deadline - now)

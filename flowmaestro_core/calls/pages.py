@@ -19,7 +19,7 @@ from flowmaestro_core.actions import Action, Done, Emit, Fail
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
 from flowmaestro_core.handles import AsyncItems, SyncItems
-from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.payloads.json_values import count_or_none, list_or_empty, object_or_empty
 
@@ -121,14 +121,6 @@ class PagesMachine(Machine[None]):
         self._items: Deque[Any] = deque()
         self._more = True
         self._keep: Optional[Callable[[Any], bool]] = None
-
-    @event
-    def start(self, now: float, jitter: float) -> Action:
-        return self._next(now, jitter)
-
-    @event
-    def emitted(self, now: float, jitter: float) -> Action:
-        return self._next(now, jitter)
 
     def _next(self, now: float, jitter: float) -> Action:
         if self._items:

@@ -137,14 +137,6 @@ class BatchMachine(_ReportingBatch):
         return self._next(now, jitter)
 
     @event
-    def waited(self, now: float, jitter: float) -> Action:
-        return self._next(now, jitter)
-
-    @event
-    def emitted(self, now: float, jitter: float) -> Action:
-        return self._next(now, jitter)
-
-    @event
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
         if self.state == "dating":
             self._known.doubts.dated(recalled, now)

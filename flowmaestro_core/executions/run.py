@@ -8,7 +8,6 @@ from typing import Any, Dict, Union, cast
 from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.executions.ended import ended
 from flowmaestro_core.executions.operation import Poll, Run
 from flowmaestro_core.executions.run_monitor import RunMonitor
@@ -92,7 +91,7 @@ class RunMachine(Machine[Execution]):
         if self.state == "polling":
             return self._polled(outcome)
         if isinstance(outcome, Fail):
-            return self._failed(outcome.error)
+            return self._fail(outcome.error)
         if self.state == "executing":
             return self._follow(outcome.value, now, jitter)
         return self._ended(outcome.value)
@@ -102,7 +101,7 @@ class RunMachine(Machine[Execution]):
             execution_id: str = started["data"].get("execution_id")
             events, waiting = self._run.events(execution_id), self._run.waiting(execution_id)
         except (TypeError, ValueError) as cause:
-            return self._failed(no_usable_id(started, cause))
+            return self._fail(no_usable_id(started, cause))
         self.state = "following"
         self.execution_id = execution_id
         self._waiting = waiting
@@ -145,10 +144,6 @@ class RunMachine(Machine[Execution]):
 
     def _ended(self, execution: Execution) -> Action:
         return self._done(ended(cast("Dict[str, Any]", execution), self._following.seen_events))
-
-    def _failed(self, error: FlowMaestroError) -> Action:
-        error.execution_id = self.execution_id
-        return self._fail(error)
 
 
 def _tells_outcome(terminal: Dict[str, Any]) -> bool:

@@ -88,11 +88,7 @@ class LookUpMachine(Machine[LookUp]):
         self._evident = False
         self._unclaimed: DefaultDict[bytes, List[Any]] = defaultdict(list)
 
-    @event
-    def start(self, now: float, jitter: float) -> Action:
-        return self._read(now, jitter)
-
-    def _read(self, now: float, jitter: float) -> Action:
+    def _next(self, now: float, jitter: float) -> Action:
         self.state = "reading"
         call = self._page_of(self._cursor.page, self._size)
         return self._delegate(call.machine(self._context, self._token), now, jitter)
@@ -108,7 +104,7 @@ class LookUpMachine(Machine[LookUp]):
         first, self._size = (self._cursor.page - 1) * self._size, self._size // 2
         self._cursor = PageCursor(self._size)
         self._cursor.page = first // self._size + 1
-        return self._read(now, jitter)
+        return self._next(now, jitter)
 
     @event
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
@@ -121,7 +117,7 @@ class LookUpMachine(Machine[LookUp]):
             elif self._take_in(execution, known, recalled):
                 self._floor = created_at or ""
         return (
-            self._read(now, jitter) if more else self._done(LookUp(self._evident, self._unclaimed))
+            self._next(now, jitter) if more else self._done(LookUp(self._evident, self._unclaimed))
         )
 
     def _take_in(

@@ -144,17 +144,13 @@ class WaitMachine(Machine[Execution]):
     def start(self, now: float, jitter: float) -> Action:
         started = now if self._started is None else self._started
         self._known = PollState(self._waiting, started, self._last)
-        return self._poll(now, jitter)
-
-    @event
-    def waited(self, now: float, jitter: float) -> Action:
-        return self._poll(now, jitter)
+        return self._next(now, jitter)
 
     @event
     def emitted(self, now: float, jitter: float) -> Action:
         return self._go_on(now)
 
-    def _poll(self, now: float, jitter: float) -> Action:
+    def _next(self, now: float, jitter: float) -> Action:
         self.state = "polling"
         call = self._known.call(self._context, self._token, now)
         return self._delegate(call, now, jitter)

@@ -9,7 +9,7 @@ from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.calls.pages import MAX_PER_PAGE, PageCursor
 from flowmaestro_core.context import Context
-from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.machine import Machine
 from flowmaestro_core.payloads.json_values import JsonObject, object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.policy.retry import ONCE
@@ -72,11 +72,7 @@ class AnswerLookup(Machine[Reply[Any]]):
         self._cursor = PageCursor(MAX_PER_PAGE)
         self._rows: List[Any] = []
 
-    @event
-    def start(self, now: float, jitter: float) -> Action:
-        return self._read(now, jitter)
-
-    def _read(self, now: float, jitter: float) -> Action:
+    def _next(self, now: float, jitter: float) -> Action:
         self.state = "reading"
         call = self._page(self._cursor.page)
         machine = CallMachine(call, self._context, self._token, policy=ONCE, deadline=self._until)
@@ -88,7 +84,7 @@ class AnswerLookup(Machine[Reply[Any]]):
         page: Reply[Any] = outcome.value
         self._rows += page["data"]
         if self._cursor.advance(page) and not self._is_told():
-            return self._read(now, jitter)
+            return self._next(now, jitter)
         page["data"] = answer_in(self._rows, self._message_id)
         return self._done(page)
 

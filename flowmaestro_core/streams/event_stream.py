@@ -126,10 +126,6 @@ class EventStreamMachine(StreamMachine):
         return self._lose(failure, now, jitter)
 
     @event
-    def waited(self, now: float, jitter: float) -> Action:
-        return self._next(now, jitter)
-
-    @event
     def emitted(self, now: float, jitter: float) -> Action:
         if self.state == "ending":
             return self._done(cast("Emit", self._ending).item)

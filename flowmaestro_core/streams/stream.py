@@ -74,10 +74,6 @@ class StreamMachine(Machine[Any]):
         """What an execution's stream remembers of its events (`History`); `None` of another."""
         return None if self._history is None else self._history.events
 
-    def _next(self, now: float, jitter: float) -> Action:
-        """The one decision: what to do next."""
-        raise NotImplementedError
-
     # Opening
 
     def _open(self, now: float, jitter: float) -> Action:
@@ -191,7 +187,6 @@ class StreamMachine(Machine[Any]):
     # Errors
 
     def _fail(self, error: FlowMaestroError) -> Action:
-        error.execution_id = self.execution_id
         error.request_id = error.request_id or self.request_id
         return super()._fail(error)
 
