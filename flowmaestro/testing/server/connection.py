@@ -10,7 +10,7 @@ import h11
 
 from flowmaestro.testing.model.dispatch import MAX_BODY_BYTES
 from flowmaestro.testing.model.replies import Body, FakeReply
-from flowmaestro.testing.server.inspector import Exchange, Inspector
+from flowmaestro.testing.server.inspector import InspectedRequest, Inspector
 from flowmaestro.testing.server.sockets import Peer
 from flowmaestro_core.http.messages import Headers, Request
 
@@ -40,7 +40,7 @@ class Connection:
         self._handle = handle
         self._now = now
         self._inspector = inspector
-        self._shown: Optional[Exchange] = None
+        self._shown: Optional[InspectedRequest] = None
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
     async def run(self) -> None:

@@ -43,7 +43,7 @@ _PAGE_HEADERS = [
 ]
 
 
-class Exchange:
+class InspectedRequest:
     """One request and what came of it."""
 
     def __init__(self, number: int, request: Request, at: float) -> None:
@@ -101,7 +101,7 @@ class Inspector:
         self._fake = fake
         self._now = now
         self._log = log
-        self._exchanges: OrderedDict[int, Exchange] = OrderedDict()
+        self._exchanges: OrderedDict[int, InspectedRequest] = OrderedDict()
         self._events: OrderedDict[str, Deque[Mapping[str, Any]]] = OrderedDict()
         self._deliveries: OrderedDict[str, Delivery] = OrderedDict()
         self._feeds: Set[Feed] = set()
@@ -116,20 +116,22 @@ class Inspector:
 
     # What the server tells
 
-    def asked(self, request: Request) -> Optional[Exchange]:
+    def asked(self, request: Request) -> Optional[InspectedRequest]:
         """A request has come; `None` if it is for the inspector itself."""
         if self._is_own(request):
             return None
         self._count += 1
         body = request.body[:LONGEST_BODY]
         request = Request(request.method, request.url, request.headers, body)
-        exchange = self._exchanges[self._count] = Exchange(self._count, request, self._now())
+        exchange = self._exchanges[self._count] = InspectedRequest(
+            self._count, request, self._now()
+        )
         if len(self._exchanges) > MOST_EXCHANGES:
             self._exchanges.popitem(last=False)
         self._publish(exchange.summary())
         return exchange
 
-    def answered(self, exchange: Exchange, reply: FakeReply) -> None:
+    def answered(self, exchange: InspectedRequest, reply: FakeReply) -> None:
         """The reply to it is known: whole, or the head of an event stream."""
         exchange.status = reply.status or None
         exchange.headers = reply.headers
@@ -140,7 +142,7 @@ class Inspector:
         if self._log is not None:
             self._log(exchange.line())
 
-    def streamed(self, exchange: Exchange, data: bytes) -> None:
+    def streamed(self, exchange: InspectedRequest, data: bytes) -> None:
         """Some bytes of its event stream were sent."""
         exchange.body += data[: LONGEST_BODY - len(exchange.body)]
         self._publish({"kind": "stream", "id": exchange.number, "text": _text(data)})
