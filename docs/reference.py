@@ -223,7 +223,15 @@ def types() -> Iterator[str]:
                 yield fields(kind)
             yield from members(kind)
         else:
-            yield details(kind) or f"`{plain(kind, name)}`."
+            yield details(kind) or f"`{plain(kind, name)}`. {said_below(name)}".strip()
+
+
+def said_below(name: str) -> str:
+    """The docstring below an alias in `flowmaestro.types`; `""` if there is none."""
+    lines = inspect.getsource(flowmaestro.types).splitlines()
+    after = {line.partition(" = ")[0]: below for line, below in zip(lines, lines[1:])}
+    below = after.get(name, "")
+    return below.strip('"') if below.startswith('"""') else ""
 
 
 def members(kind: Any) -> Iterator[str]:
