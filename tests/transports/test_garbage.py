@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
-from tests.harness.runners import Runner, fails, get
+from tests.harness.runners import Driven, Runner, fails, get
 
 CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 
@@ -27,7 +27,7 @@ GARBAGE = {
     "chunked twice": CHUNKED_OK.replace(b"chunked", b"chunked\r\nTransfer-Encoding: chunked"),
     "gzip": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok",
     "an unknown coding": CHUNKED_OK.replace(b"chunked", b"xchunked"),
-    "status 000": b"HTTP/1.1 000 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+    "status 000": b"HTTP/1.1 000 OK\r\nContent-Length: 2\r\n\r\nok",
     "status 101": b"HTTP/1.1 101 Other\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nok",
     "identity": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nok",
     "nul": b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 2\r\n\r\nok",
@@ -47,10 +47,10 @@ def test_garbage_is_no_reply(runner: Runner, scripted: Any, name: str) -> None:
     if name in LAX:
         runner.needs("a-garbled-status-line")
     handler = scripted.answering(GARBAGE[name], then_close=True)
-    with scripted.ScriptedServer(handler) as server, runner() as transport:
-        for use in (transport.send, transport.open):
-            with fails(Phase.REPLY_BROKEN):
-                use(get(server))
+    with scripted.ScriptedServer(handler) as server:
+        for use in (Driven.send, Driven.open):
+            with runner() as transport, fails(Phase.REPLY_BROKEN):
+                use(transport, get(server))
     assert server.connections == 2
 
 
