@@ -163,7 +163,7 @@ def test_ctrl_c_says_how_many_run_on_and_the_same_command_goes_on(here, rows):
 
 def test_killed_and_repeated_each_row_is_run_once(flowmaestro, rows):
     fake = FakeFlowMaestro()
-    count = 500
+    count = 200
     lines = "".join(f"row {number}\n" for number in range(count))
     (rows / "rows.csv").write_text("name\n" + lines)
     before = len(fake.executions)
@@ -177,7 +177,7 @@ def test_killed_and_repeated_each_row_is_run_once(flowmaestro, rows):
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        for _ in range(100):
+        for _ in range(60):
             process.stdout.readline()
         process.send_signal(signal.SIGKILL)
         process.communicate()

@@ -15,7 +15,7 @@ from tests.harness.faults.clients import KEY
 from tests.harness.faults.endurance_sources import BATCH, Events, HugeEvent
 from tests.harness.runners import RUNNERS, Runner
 
-EVENTS = 10_000 if EVERY == 1 else 2_000
+EVENTS = 10_000 if EVERY == 1 else 1_000
 MEASURED = EVENTS // 10
 """Events between two looks at the memory in use."""
 GROWTH = 32 * 1024
