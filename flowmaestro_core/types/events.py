@@ -102,6 +102,7 @@ class _Failed(_Ending):
 class ExecutionFailed(_Failed, total=False):
     """Terminal: the execution failed, with `error`."""
 
+    failed_node: str
     failed_node_id: str
 
 
@@ -145,6 +146,7 @@ class NodeFailed(_NodeFailed, total=False):
     """A node of the workflow failed."""
 
     error: Optional[str]
+    duration_ms: float
 
 
 class _NodeRetry(_Node):
@@ -176,6 +178,8 @@ class UserInputRequired(_InputRequired, total=False):
     """The execution asks a human."""
 
     node_id: str
+    node_name: str
+    node_type: str
     prompt: str
 
 

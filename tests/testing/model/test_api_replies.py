@@ -280,6 +280,17 @@ def test_the_types_declare_what_the_servers_send(dialect):
     assert not wrong, "\n".join(sorted(wrong))
 
 
+@pytest.mark.parametrize("dialect", ["deployed", "documented"])
+def test_the_types_declare_every_field_of_the_events(dialect):
+    kinds = {get_args(get_type_hints(it)["type"])[0]: it for it in get_args(types.ExecutionEvent)}
+    for name, shapes in TABLE["events"].items():
+        event = dict(shapes[dialect])
+        sent = set(event)
+        reconciled.snake_case_keys(event)
+        added = {key for key in event if key == key.lower()} - {"duration", "output", "percentage"}
+        assert added <= get_type_hints(kinds[name]).keys(), (name, sent)
+
+
 def undeclared(shape, kind, where):
     """Where a shape of the table does not fit an annotation."""
     options = get_args(kind) if get_origin(kind) is Union else (kind,)
