@@ -72,7 +72,8 @@ class Dispatcher:
 
         try:
             if fault is not None and fault.status is not None:
-                raise fault.refusal(fault.status)
+                asked = self._router.find(request.method, request.url)
+                raise fault.refusal(fault.status, asked)
             outcome = self._answer(request, headers)
         except Refusal as refusal:
             settle(refusal)

@@ -76,6 +76,28 @@ class TestFailNext:
             client.workflows.list()
         assert caught.value.retry_after == seconds
 
+    @pytest.mark.parametrize(
+        ("status", "details"),
+        [
+            (404, {"resource": "Workflow", "id": "wf_123"}),
+            (
+                403,
+                {
+                    "required_scopes": ["workflows:read"],
+                    "missing_scopes": ["workflows:read"],
+                    "your_scopes": [],
+                },
+            ),
+            (429, {"limit": 60, "window": "minute", "retry_after": 90}),
+        ],
+    )
+    def test_an_error_says_what_is_lacking_as_that_of_the_service_does(self, fake, status, details):
+        client = FlowMaestroClient(fake.api_key, transport=fake.transport(), max_retries=0)
+        fake.fail_next(status=status, retry_after=90)
+        with pytest.raises(FlowMaestroError) as caught:
+            client.workflows.get("wf_123")
+        assert caught.value.details == details
+
     def test_only_some_requests(self, fake, client):
         fake.fail_next(status=404, method="post", path="/workflows/*/execute")
         client.workflows.get("wf_123")
