@@ -33,7 +33,8 @@ class Troubles(ABC):
 
         Args:
             times: how many.
-            status: the HTTP status, from 400 to 599.
+            status: the HTTP status, from 400 to 599. The details of 403, 404, and of 429 with
+                `retry_after`, are as the service's.
             method: only requests of this method.
             path: only requests to this path, below the API root; `*` stands for any one segment.
             retry_after: seconds that the reply asks to wait, in `Retry-After`.

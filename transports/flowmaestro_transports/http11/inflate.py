@@ -76,11 +76,11 @@ class Inflater:
             raise self._damage
         data, more, self.pending = self._waiting + data, self.pending, False
         inflated: List[bytes] = []
-        at, room = 0, self._room
+        at, stop = 0, self._room - AT_ONCE
         try:
-            while (more or at < len(data)) and room - self._room < AT_ONCE:
+            while (more or at < len(data)) and self._room > stop:
                 piece, more = data[at : at + _PIECE], False
-                at += len(piece) - len(self._feed(piece, inflated))
+                at += len(piece) - len(self._feed(piece, inflated, stop))
         except InflateLimitError:
             raise
         except InflateError as error:
@@ -90,26 +90,31 @@ class Inflater:
             at = len(data)
         self._waiting = data[at:]
         self.pending = (
-            room - self._room >= AT_ONCE
+            self._room <= stop
             and self._damage is None
             and (self._member is not None or at < len(data))
         )
         return b"".join(inflated)
 
-    def _feed(self, piece: bytes, inflated: List[bytes]) -> bytes:
-        """What of the piece is still to be fed."""
-        member = self._member
-        if member is None:
-            piece = self._between_members(piece)
-            if not piece:
-                return b""
-            member = self._member = self._new_member(piece[0])
-        self._inflate(member, piece, inflated)
-        if not member.eof:
-            return cast("bytes", member.unconsumed_tail)
-        self._member = None
-        self._wrapped = True
-        return cast("bytes", member.unused_data)
+    def _feed(self, piece: bytes, inflated: List[bytes], stop: int) -> bytes:
+        """Inflate until there is room for `stop` only; what of the piece is still to be fed."""
+        while True:
+            member = before = self._member
+            if member is None:
+                piece = self._between_members(piece)
+                if not piece:
+                    return b""
+                member = self._member = self._new_member(piece[0])
+            else:
+                before = member.copy()
+            self._inflate(member, before, piece, inflated)
+            if not member.eof:
+                return cast("bytes", member.unconsumed_tail)
+            self._member = None
+            self._wrapped = True
+            piece = member.unused_data
+            if not piece or self._room <= stop:
+                return piece
 
     def finish(self) -> bytes:
         """Says that the body has ended, and gives what was still held back (for now, nothing).
@@ -137,12 +142,13 @@ class Inflater:
         zlib_wrapped = first_byte & 0x0F == 8
         return zlib.decompressobj(zlib.MAX_WBITS if zlib_wrapped else -zlib.MAX_WBITS)
 
-    def _inflate(self, member: Any, data: bytes, inflated: List[bytes]) -> None:
-        before = member.copy()
+    def _inflate(self, member: Any, before: Any, data: bytes, inflated: List[bytes]) -> None:
+        """Inflate `data`; `before` is the member as it is, `None` for a new one."""
         try:
             # One byte beyond the limit tells too much from just enough.
             inflated.append(self._counted(member.decompress(data, min(self._room + 1, AT_ONCE))))
         except zlib.error as error:
+            before = before or self._new_member(data[0])
             with suppress(zlib.error):  # which gave nothing of what came before the damage
                 bytewise = (data[at : at + 1] for at in range(len(data)))
                 inflated.extend(self._counted(before.decompress(byte)) for byte in bytewise)
