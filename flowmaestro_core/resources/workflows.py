@@ -251,8 +251,11 @@ def _plan(
     on_unknown: OnUnknown,
 ) -> Optional[JournalPlan]:
     """What is said of a journal, checked; `None` without one."""
-    if journal is None and (key is not None or rerun != () or on_unknown != "error"):
-        raise ValueError("key, rerun and on_unknown are for a journal: pass journal= as well")
+    given = (key, rerun, on_unknown, settle_after)
+    if journal is None and given != (None, (), "error", SETTLE_AFTER):
+        raise ValueError(
+            "key, rerun, on_unknown and settle_after are for a journal: pass journal= as well"
+        )
     if on_unknown not in get_args(OnUnknown):
         raise ValueError(f'on_unknown must be "error" or "start", not {on_unknown!r}')
     check_several("rerun", rerun, "statuses")

@@ -200,7 +200,7 @@ MESSAGES: List[Row] = [
     ),
     (
         lambda: run_many([], rerun=["failed"]),
-        "key, rerun and on_unknown are for a journal: pass journal= as well",
+        "key, rerun, on_unknown and settle_after are for a journal: pass journal= as well",
     ),
     (
         lambda: run_many([], journal="j", on_unknown="stop"),

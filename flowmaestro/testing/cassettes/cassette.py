@@ -181,7 +181,7 @@ class Cassette:
         """Write what was recorded; report what was not replayed. Closing twice is harmless."""
         secrets = self._recording.secrets()
         recorded = [self._redaction.exchange(it, secrets) for it in self._recording.exchanges()]
-        if recorded:
+        if recorded or (self.mode == "all" and self._file.exists()):
             self._write(jsonlines.written([*self._loaded, *recorded]))
         unplayed = [] if self.recording else self._player.left
         if unplayed and not self._closed:

@@ -280,6 +280,7 @@ def test_a_callback_is_callable(build: Callable[..., Any], name: str) -> None:
     ("given", "kind", "message"),
     [
         ({"on_unknown": "start"}, ValueError, "are for a journal: pass journal="),
+        ({"settle_after": 5}, ValueError, "settle_after are for a journal: pass journal="),
         ({"journal": "j", "on_unknown": "stop"}, ValueError, '"error" or "start", not \'stop\''),
         ({"journal": "j", "rerun": ["completed"]}, ValueError, '"cancelled" only, not'),
         ({"journal": 7}, TypeError, "journal must be a path, not int"),

@@ -168,6 +168,9 @@ def test_all_records_anew(path, recorded):
     with Cassette(path, mode="all") as cassette:
         ids(cassette, 5, script=[workflow(5)])
     assert requests_in(path) == ["wf_5"]
+    with Cassette(path, mode="all"):
+        pass
+    assert requests_in(path) == []
 
 
 @pytest.mark.parametrize("mode", ["once", "new_episodes", "all"])
