@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from abc import ABC, abstractmethod
 from itertools import groupby
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, cast, get_args
 
 from flowmaestro.testing.checks import check_count, check_text, one_of
 from flowmaestro.testing.model.endpoints import ROUTES
-from flowmaestro.testing.model.executions import Execution
 from flowmaestro.testing.model.requests import RecordedRequest, pattern
-from flowmaestro.testing.model.service import Service
-from flowmaestro.testing.model.webhooks import Delivery
+from flowmaestro.testing.model.world import World
 from flowmaestro.testing.redaction import hidden_text
 from flowmaestro_core.types import WebhookEventType
 
@@ -22,25 +19,8 @@ SHOWN = 20
 """How many lines a failed assertion shows of what was called, the latest."""
 
 
-class Assertions(ABC):
+class Assertions(World):
     """The assertions of a fake; each raises `AssertionError`."""
-
-    _service: Service
-
-    @property
-    @abstractmethod
-    def requests(self) -> List[RecordedRequest]:
-        """Every request that came, in order, as values that do not change."""
-
-    @property
-    @abstractmethod
-    def executions(self) -> List[Execution]:
-        """Every execution that was started, the oldest first, as it stands."""
-
-    @property
-    @abstractmethod
-    def deliveries(self) -> List[Delivery]:
-        """Every webhook delivery that has been delivered or given up, in that order."""
 
     def assert_called(
         self,

@@ -7,22 +7,16 @@ over real sockets.
 
 from __future__ import annotations
 
-import copy
 import math
 import random
 import re
 import threading
 import warnings
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import (
-    Any,
-    Callable,
     Counter,
-    Dict,
     Generator,
     Iterable,
-    List,
     Literal,
     Optional,
     Tuple,
@@ -40,13 +34,10 @@ from flowmaestro.testing.model.dialects.documented import (
     MessageAnswers,
     Shapes,
 )
-from flowmaestro.testing.model.executions import Execution
 from flowmaestro.testing.model.keys import ALL_SCOPES, KeyState
 from flowmaestro.testing.model.replies import FakeReply
-from flowmaestro.testing.model.requests import RecordedRequest, path_below_root
+from flowmaestro.testing.model.requests import path_below_root
 from flowmaestro.testing.model.seeds import furnish
-from flowmaestro.testing.model.webhooks import Delivery
-from flowmaestro.testing.model.world import World
 from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning
 from flowmaestro.testing.troubles import Troubles
 from flowmaestro.testing.virtual.clock import VirtualClock
@@ -70,7 +61,7 @@ _CHANGES = re.compile("/(executions|threads|webhooks)")
 F = TypeVar("F", bound="FakeFlowMaestro")
 
 
-class FakeFlowMaestro(World, Scripts, Troubles, Assertions):
+class FakeFlowMaestro(Scripts, Troubles, Assertions):
     """An embedded FlowMaestro.
 
     `shapes` is the description of the API that it follows: the server that answers today, or
@@ -212,41 +203,6 @@ class FakeFlowMaestro(World, Scripts, Troubles, Assertions):
         if isinstance(self.clock, RealClock):
             self.clock.catch_up()
 
-    def listen(self, listener: Callable[[str, Dict[str, Any], Execution], None]) -> None:
-        """Have `listener` told the name, the data and the execution of every event.
-
-        This includes events that no stream sends. The fake calls it while it holds its `lock`,
-        with its own objects, not copies.
-        """
-        with self.lock:
-            self._service.listener = listener
-
-    @property
-    def requests(self) -> List[RecordedRequest]:
-        """Every request that came, in order, as values that do not change."""
-        with self.lock:
-            return [request.recorded() for request in self._dispatcher.requests]
-
-    @property
-    def executions(self) -> List[Execution]:
-        """Every execution that was started, the oldest first, as it stands."""
-        self._catch_up()
-        with self.lock:
-            return [_snapshot(execution) for execution in self._service.started]
-
-    @property
-    def deliveries(self) -> List[Delivery]:
-        """Every webhook delivery that has been delivered or given up, in that order."""
-        self._catch_up()
-        with self.lock:
-            return list(self._service.desk.finished)
-
-    @property
-    def open_streams(self) -> int:
-        """How many event streams of executions and threads have a reader."""
-        with self.lock:
-            return self._service.open_streams
-
 
 class Polls:
     """Counts the requests that one thread or task repeats while virtual time stands still."""
@@ -272,9 +228,3 @@ class Polls:
                 "with client.executions.wait_for_completion(...), let time pass with "
                 'fake.clock.advance(seconds), or test it with FakeFlowMaestro(time="real")'
             )
-
-
-def _snapshot(execution: Execution) -> Execution:
-    """A value of its own: what is done to it does not reach the fake."""
-    inputs, outputs = copy.deepcopy((execution.inputs, execution.outputs))
-    return replace(execution, inputs=inputs, outputs=outputs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from copy import deepcopy
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
 
@@ -16,7 +15,6 @@ from flowmaestro.testing.checks import (
 )
 from flowmaestro.testing.model.agents import Agent, AgentReply, Replies, Utterances, echo
 from flowmaestro.testing.model.executions import InputField, Outputs, Trigger, Workflow, greeting
-from flowmaestro.testing.model.faults import Faults
 from flowmaestro.testing.model.knowledge import KnowledgeBase
 from flowmaestro.testing.model.plans import (
     Node,
@@ -25,8 +23,7 @@ from flowmaestro.testing.model.plans import (
     scripted_nodes,
     stops,
 )
-from flowmaestro.testing.model.service import Service
-from flowmaestro.testing.model.world import Receiver
+from flowmaestro.testing.model.world import Receiver, World
 from flowmaestro_core.http.messages import Request
 
 WORK = (Node("work", "Work"),)
@@ -36,17 +33,12 @@ class UnusedScriptWarning(UserWarning):
     """A test has ended, and something that it had arranged was never used."""
 
 
-class Scripts(ABC):
+class Scripts(World):
     """The scripts of a fake. One that contradicts itself raises `ValueError`.
 
     A resource replaces the one that had its id, including those that every fake starts with.
     When the fake is closed, it warns of scripts that were never used.
     """
-
-    _service: Service
-    _faults: Faults
-    _receiver: Receiver
-    _scripts: Dict[Tuple[str, str], Optional[Replies]]
 
     def workflow(
         self,
@@ -98,7 +90,7 @@ class Scripts(ABC):
         check_text("name", name, or_none=True)
         produce = _producing(outputs, told, completes=completes)
         fields = _input_fields(inputs)
-        with self._service.timeline.lock:
+        with self.lock:
             id = self._registered("workflow", id)
             self._service.workflows[id] = Workflow(
                 id,
@@ -138,7 +130,7 @@ class Scripts(ABC):
         check_text("model", model)
         check_text("name", name, or_none=True)
         script = Replies(replies or [echo])
-        with self._service.timeline.lock:
+        with self.lock:
             id = self._registered("agent", id, script if replies else None)
             self._service.agents[id] = Agent(
                 id,
@@ -165,7 +157,7 @@ class Scripts(ABC):
         """
         documents = _named_texts(texts)
         check_text("name", name, or_none=True)
-        with self._service.timeline.lock:
+        with self.lock:
             id = self._registered("knowledge base", id)
             base = KnowledgeBase(id, name or id, "", self._service.timeline.now)
             for title, text in documents:
@@ -187,7 +179,7 @@ class Scripts(ABC):
         """
         check_text("workflow", workflow)
         check_text("type", type)
-        with self._service.timeline.lock:
+        with self.lock:
             started = self._service.workflows.get(workflow)
             if started is None:
                 raise ValueError(f"workflow must be the id of a workflow, not {workflow!r}")

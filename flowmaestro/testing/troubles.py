@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from typing import Optional
 
 from flowmaestro.testing.checks import check_count, check_seconds, whole
 from flowmaestro.testing.model.endpoints import ROUTES
-from flowmaestro.testing.model.faults import Fault, Faults
-from flowmaestro.testing.model.keys import KeyRing
+from flowmaestro.testing.model.faults import Fault
 from flowmaestro.testing.model.requests import pattern
-from flowmaestro.testing.model.service import Service
+from flowmaestro.testing.model.world import World
 
 
-class Troubles(ABC):
+class Troubles(World):
     """The troubles of a fake. One that cannot be meant raises `ValueError`."""
-
-    _service: Service
-    _keys: KeyRing
-    _faults: Faults
 
     def fail_next(
         self,
@@ -80,7 +74,7 @@ class Troubles(ABC):
         for name, limit in limits.items():
             if limit is not None:
                 check_count(name, limit)
-        with self._service.timeline.lock:
+        with self.lock:
             self._keys.limit(per_minute, per_day)
 
     def set_credits(self, executions: Optional[int]) -> None:
@@ -90,19 +84,19 @@ class Troubles(ABC):
         """
         if executions is not None:
             check_count("executions", executions, 0)
-        with self._service.timeline.lock:
+        with self.lock:
             self._service.credits = executions
 
     def latency(self, seconds: float) -> None:
         """From now on, let every reply come `seconds` after its request was carried out."""
         check_seconds("seconds", seconds)
-        with self._service.timeline.lock:
+        with self.lock:
             self._faults.latency = seconds
 
     def _expect(self, fault: Fault) -> Fault:
         anyhow = fault.pattern._replace(method=None)
         if not any(anyhow.fits_route(route.method, route.template) for route in ROUTES):
             raise ValueError(f"path must be one of the API's, not {anyhow.path!r}")
-        with self._service.timeline.lock:
+        with self.lock:
             self._faults.expect(fault)
         return fault

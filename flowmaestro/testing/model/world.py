@@ -11,15 +11,18 @@ import random
 import threading
 from collections import deque
 from contextlib import contextmanager
-from typing import Callable, Dict, Generator, List, Optional, Tuple, Type
+from dataclasses import replace
+from typing import Any, Callable, Dict, Generator, List, Optional, Tuple, Type
 
 from flowmaestro.testing.checks import check_count
 from flowmaestro.testing.model.agents import Replies
 from flowmaestro.testing.model.dialects.documented import Documented, MessageAnswers
 from flowmaestro.testing.model.dispatch import Dispatcher
+from flowmaestro.testing.model.executions import Execution
 from flowmaestro.testing.model.faults import Faults
 from flowmaestro.testing.model.keys import KeyRing
 from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.model.requests import RecordedRequest
 from flowmaestro.testing.model.service import Service
 from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro.testing.model.webhooks import Delivery
@@ -151,3 +154,47 @@ class World:
             self._dispatcher.requests = deque(self._dispatcher.requests, most)
             self._service.started = deque(self._service.started, most)
             self._service.desk.finished = deque(self._service.desk.finished, most)
+
+    def _catch_up(self) -> None:
+        """Let everything happen that is due, where time passes by itself."""
+
+    def listen(self, listener: Callable[[str, Dict[str, Any], Execution], None]) -> None:
+        """Have `listener` told the name, the data and the execution of every event.
+
+        This includes events that no stream sends. The fake calls it while it holds its `lock`,
+        with its own objects, not copies.
+        """
+        with self.lock:
+            self._service.listener = listener
+
+    @property
+    def requests(self) -> List[RecordedRequest]:
+        """Every request that came, in order, as values that do not change."""
+        with self.lock:
+            return [request.recorded() for request in self._dispatcher.requests]
+
+    @property
+    def executions(self) -> List[Execution]:
+        """Every execution that was started, the oldest first, as it stands."""
+        self._catch_up()
+        with self.lock:
+            return [_snapshot(execution) for execution in self._service.started]
+
+    @property
+    def deliveries(self) -> List[Delivery]:
+        """Every webhook delivery that has been delivered or given up, in that order."""
+        self._catch_up()
+        with self.lock:
+            return list(self._service.desk.finished)
+
+    @property
+    def open_streams(self) -> int:
+        """How many event streams of executions and threads have a reader."""
+        with self.lock:
+            return self._service.open_streams
+
+
+def _snapshot(execution: Execution) -> Execution:
+    """A value of its own: what is done to it does not reach the fake."""
+    inputs, outputs = copy.deepcopy((execution.inputs, execution.outputs))
+    return replace(execution, inputs=inputs, outputs=outputs)
