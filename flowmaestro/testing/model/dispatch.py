@@ -6,13 +6,13 @@ import json
 import math
 from collections import deque
 from decimal import Decimal
-from typing import Any, Callable, Deque, List, Optional, Tuple, Union, cast
+from functools import partial
+from typing import Any, Deque, List, Optional, Tuple, Union, cast
 from urllib.parse import urlsplit
 
 from flowmaestro.testing.model.call import Call
-from flowmaestro.testing.model.dialects.documented import Documented
 from flowmaestro.testing.model.endpoints import ROUTES
-from flowmaestro.testing.model.faults import Fault, Faults
+from flowmaestro.testing.model.faults import Faults
 from flowmaestro.testing.model.keys import ApiKey, KeyRing
 from flowmaestro.testing.model.refusals import Refusal, invalid
 from flowmaestro.testing.model.replies import (
@@ -37,12 +37,10 @@ HeaderPairs = List[Tuple[str, str]]
 class Dispatcher:
     """Takes requests, one at a time, and has the service answer them."""
 
-    def __init__(
-        self, service: Service, dialect: Documented, keys: KeyRing, faults: Faults
-    ) -> None:
+    def __init__(self, service: Service, keys: KeyRing, faults: Faults) -> None:
         self._service = service
         self._timeline = service.timeline
-        self._dialect = dialect
+        self._dialect = service.dialect
         self._keys = keys
         self._faults = faults
         self.requests: Deque[LoggedRequest] = deque()
@@ -53,22 +51,29 @@ class Dispatcher:
         """Answer one request, at once or later."""
         request_id = self._dialect.request_id(self._service.new_id())
         gateway_id = request.headers.get("x-request-id") or self._service.new_id()
-        entry = LoggedRequest(request, self._timeline.now)
-        self.requests.append(entry)
+        headers: HeaderPairs = [("X-Request-ID", gateway_id)]
+        logged = LoggedRequest(request, self._timeline.now)
+        self.requests.append(logged)
         path = path_below_root(request.url)
         fault = self._faults.meet(request.method, path)
         reply = FakeReply()
-        headers: HeaderPairs = []
 
-        def settle(answer: Union[Answer, Refusal]) -> None:
-            pairs = [("X-Request-ID", gateway_id), *headers]
-            head_only = request.method == "HEAD"
-            self._arrive(
-                entry,
-                fault,
-                reply,
-                lambda: self._settle(reply, answer, pairs, request_id, head_only=head_only),
-            )
+        def arrive(outcome: Union[Answer, Refusal, EventStream]) -> None:
+            if fault is not None and fault.status is None:
+                reply.fail(TransportFailure(Phase.MAYBE_PROCESSED, _UNANSWERED))
+                return
+            if isinstance(outcome, EventStream):
+                reply.settle(200, self._stream_headers(), stream=outcome)
+            else:
+                head_only = request.method == "HEAD"
+                self._settle(reply, outcome, headers, request_id, head_only=head_only)
+            logged.status = reply.status
+
+        def settle(outcome: Union[Answer, Refusal, EventStream]) -> None:
+            if self._faults.latency:
+                self._timeline.schedule(self._faults.latency, partial(arrive, outcome))
+            else:
+                arrive(outcome)
 
         try:
             if fault is not None and fault.status is not None:
@@ -80,35 +85,11 @@ class Dispatcher:
             return reply
         if isinstance(outcome, Later):
             outcome.then(settle)
-        elif isinstance(outcome, EventStream):
-            stream = outcome
-            self._faults.meet_stream(request.method, path, stream)
-            shown = self._stream_headers()
-            self._arrive(entry, fault, reply, lambda: reply.settle(200, shown, stream=stream))
-        else:
-            settle(outcome)
+            return reply
+        if isinstance(outcome, EventStream):
+            self._faults.meet_stream(request.method, path, outcome)
+        settle(outcome)
         return reply
-
-    def _arrive(
-        self,
-        entry: LoggedRequest,
-        fault: Optional[Fault],
-        reply: FakeReply,
-        settle: Callable[[], None],
-    ) -> None:
-        """Have the reply arrive after the latency, or get lost."""
-
-        def arrive() -> None:
-            if fault is not None and fault.status is None:
-                reply.fail(TransportFailure(Phase.MAYBE_PROCESSED, _UNANSWERED))
-            else:
-                settle()
-                entry.status = reply.status
-
-        if self._faults.latency:
-            self._timeline.schedule(self._faults.latency, arrive)
-        else:
-            arrive()
 
     def _answer(self, request: Request, headers: HeaderPairs) -> Outcome:
         found = self._router.find(request.method, request.url)

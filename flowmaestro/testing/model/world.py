@@ -55,7 +55,7 @@ class World:
             self._timeline, self._dialect, dice, live=live, message_answers=messages
         )
         self._keys = KeyRing(*rate_limits, accepts_test_keys=dialect.accepts_test_keys)
-        self._dispatcher = Dispatcher(self._service, self._dialect, self._keys, self._faults)
+        self._dispatcher = Dispatcher(self._service, self._keys, self._faults)
         self._receiver: Receiver = lambda _: 200
         self._scripts: Dict[Tuple[str, str], Optional[Replies]] = {}
         """What a test has arranged, by kind and id; the replies of an agent."""
