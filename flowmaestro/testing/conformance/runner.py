@@ -143,11 +143,9 @@ class Runner(ABC):
 
         return self._servers.enter_context(self._serve_site(noted))
 
-    def server(
-        self, handler: Handler, *, tls: Optional[ssl.SSLContext] = None, name: Optional[str] = None
-    ) -> ScriptedServer:
+    def server(self, handler: Handler, *, tls: Optional[ssl.SSLContext] = None) -> ScriptedServer:
         """A loopback server of scripted bytes, until the check ends."""
-        return self._servers.enter_context(ScriptedServer(handler, tls=tls, name=name))
+        return self._servers.enter_context(ScriptedServer(handler, tls=tls))
 
     @property
     def authority(self) -> Authority:

@@ -26,10 +26,9 @@ from flowmaestro.testing.model.replies import (
 from flowmaestro.testing.model.requests import LoggedRequest, path_below_root
 from flowmaestro.testing.model.routing import Outcome, Router, query_of
 from flowmaestro.testing.model.service import Service
-from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
+from flowmaestro_core.http.messages import Headers, Request
 
 MAX_BODY_BYTES = 1024 * 1024
-_UNANSWERED = "the connection was closed unanswered"
 
 HeaderPairs = List[Tuple[str, str]]
 
@@ -60,7 +59,7 @@ class Dispatcher:
 
         def arrive(outcome: Union[Answer, Refusal, EventStream]) -> None:
             if fault is not None and fault.status is None:
-                reply.fail(TransportFailure(Phase.MAYBE_PROCESSED, _UNANSWERED))
+                reply.drop()
                 return
             if isinstance(outcome, EventStream):
                 reply.settle(200, self._stream_headers(), stream=outcome)

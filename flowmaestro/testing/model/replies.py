@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Protocol, Tuple, U
 
 from flowmaestro.testing.model.refusals import Refusal
 from flowmaestro.testing.model.timeline import Timeline
-from flowmaestro_core.http.messages import Headers, TransportFailure
+from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
 
 JsonObject = Dict[str, Any]
 
@@ -193,6 +193,11 @@ class FakeReply:
         """There is no reply, but this failure."""
         self.failure = failure
         self.settle(0, Headers())
+
+    def drop(self) -> None:
+        """The connection is closed instead of a reply, though the request was carried out."""
+        message = "the connection was closed unanswered"
+        self.fail(TransportFailure(Phase.MAYBE_PROCESSED, message))
 
     def abandon(self) -> None:
         """Nobody waits for this reply any more."""
