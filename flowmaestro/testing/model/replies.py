@@ -140,10 +140,15 @@ class EventStream:
         self.wake()
 
 
-class Body(Protocol):
-    """A body that comes piece by piece, as `EventStream`."""
+class Source(Protocol):
+    """Something to wait for: it calls `wake` when there is news."""
 
     wake: Callable[[], None]
+
+
+class Body(Source, Protocol):
+    """A body that comes piece by piece, as `EventStream`."""
+
     closed: bool
 
     def poll(self, now: float) -> StreamChunk:

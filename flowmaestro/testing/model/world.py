@@ -129,9 +129,10 @@ class World:
         """
         with self.lock:
             parts = (self, self._service, self._service.desk, self._keys, self._faults)
-            before = [
+            kinds: Any = (dict, list, set, deque)
+            before: List[Dict[str, Any]] = [
                 {
-                    name: copy.copy(value) if isinstance(value, (dict, list, set, deque)) else value
+                    name: copy.copy(value) if isinstance(value, kinds) else value
                     for name, value in vars(part).items()
                 }
                 for part in parts

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Callable, List, Optional, Protocol, Tuple, Union
+from typing import Callable, List, Optional, Tuple, Union
 
 import anyio
 import h11
 
 from flowmaestro.testing.model.dispatch import MAX_BODY_BYTES
-from flowmaestro.testing.model.replies import Body, FakeReply
+from flowmaestro.testing.model.replies import Body, FakeReply, Source
 from flowmaestro.testing.server.inspector import InspectedRequest, Inspector
 from flowmaestro.testing.server.sockets import Peer
 from flowmaestro_core.http.messages import Headers, Request
@@ -19,12 +19,6 @@ MAX_HEAD_BYTES = 128 * 1024
 Handle = Callable[[Request], FakeReply]
 Clock = Callable[[], float]
 Event = Union[h11.Request, h11.InformationalResponse, h11.Response, h11.Data, h11.EndOfMessage]
-
-
-class _Source(Protocol):
-    """A reply or a stream: whatever the model wakes its reader for."""
-
-    wake: Callable[[], None]
 
 
 class Connection:
@@ -163,7 +157,7 @@ class Connection:
             await self._send(head, h11.EndOfMessage())
 
 
-def _alarm(source: _Source) -> anyio.Event:
+def _alarm(source: Source) -> anyio.Event:
     """An event that the model sets when it next has something."""
     woken = anyio.Event()
     source.wake = woken.set

@@ -15,10 +15,10 @@ from typing import (
     Callable,
     Generator,
     Optional,
-    Protocol,
 )
 
 from flowmaestro.testing.checks import check_function, check_seconds
+from flowmaestro.testing.model.replies import Source
 from flowmaestro.testing.model.world import World
 from flowmaestro.testing.virtual.alarms import Alarm, Alarms, nobody
 from flowmaestro.testing.virtual.calls import CallsInFlight
@@ -35,12 +35,6 @@ LONGEST_CALL = 30 * 86_400.0
 """Seconds after which a call that goes on asking is taken to wait for what never comes."""
 ROUNDING = 1e-6
 """Seconds by which two ways of adding up the same time may differ."""
-
-
-class Source(Protocol):
-    """Something to wait for: it calls `wake` when there is news."""
-
-    wake: Callable[[], None]
 
 
 class VirtualClock:
