@@ -38,9 +38,11 @@ def hidden_member(name: str, value: Any) -> Any:
     if value is not None and is_secret_member(name):
         return REDACTED
     if isinstance(value, dict):
-        return {str(key): hidden_member(str(key), each) for key, each in value.items()}
+        return {
+            str(key): hidden_member(str(key), each) for key, each in object_or_empty(value).items()
+        }
     if isinstance(value, list):
-        return [hidden_member("", each) for each in value]
+        return [hidden_member("", each) for each in list_or_empty(value)]
     if isinstance(value, str):
         return without_keys(showable_url(value) if "://" in value[:16] else value)
     return value
