@@ -114,6 +114,8 @@ def peak_of(runner: Runner, server: HugeEvent) -> int:
         if event["type"] == "node:stream":
             lengths.append(len(event["output"]))
 
+    with HugeEvent(1000) as first:  # what is loaded at the first use is no part of it
+        follow(runner, first.url, str)
     with server:
         tracemalloc.start()
         try:

@@ -55,6 +55,7 @@ def test_hundreds_of_tasks(runner: Runner, quiet_url: str, capsys: Any) -> None:
     with capsys.disabled():
         count = room_for(STREAMS) // 4 * 4
     assert runner.backend
+    gc.collect()
     before = open_files()
     crowd = Crowd(quiet_url, count, TASKS[runner.backend])
     assert anyio.run(crowd.run, runner.make, backend=runner.backend) == {
@@ -150,6 +151,7 @@ class Crowd:
 
 
 def test_a_hundred_threads(quiet_url: str) -> None:
+    gc.collect()
     descriptors, threads_before = open_files(), threading.active_count()
     endings: Counter[str] = Counter()
     all_open = threading.Barrier(THREADS + 1, timeout=PATIENCE)
