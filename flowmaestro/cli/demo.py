@@ -44,15 +44,16 @@ def demo_command(options: argparse.Namespace) -> None:
     screen.line(f"All as it should be, in {time.monotonic() - began:.1f} s.")
 
 
-def last_delivery(fake: FakeFlowMaestro) -> Tuple[bytes, str]:
-    """The body and the signature of the webhook that the fake sent last, within 5 s."""
+def last_delivery(fake: FakeFlowMaestro, webhook_id: str) -> Tuple[bytes, str]:
+    """The body and the signature of what the fake last sent to a webhook, within 5 s."""
     deadline = time.monotonic() + 5
-    while not fake.deliveries:
+    while True:
+        sent = [it.request for it in fake.deliveries if it.webhook_id == webhook_id]
+        if sent:
+            return sent[-1].body, sent[-1].headers.get(SIGNATURE_HEADER) or ""
         if time.monotonic() > deadline:
             raise CommandFailed("no webhook delivery was made within 5 s")
         time.sleep(0.01)
-    sent = fake.deliveries[-1].request
-    return sent.body, sent.headers.get(SIGNATURE_HEADER) or ""
 
 
 @contextmanager

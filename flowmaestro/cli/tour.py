@@ -11,7 +11,7 @@ from flowmaestro.cli.session import written
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 from flowmaestro.types import Execution, ExecutionEvent, ExecutionStatus
 
-Delivery = Callable[[], Tuple[bytes, str]]
+Delivery = Callable[[str], Tuple[bytes, str]]
 """The body and the signature of a webhook, as they came."""
 _RECEIVER = "https://receiver.example.com/webhook"
 _MARGIN = "  "
@@ -149,7 +149,7 @@ def fire_a_trigger(client: FlowMaestroClient, delivery: Delivery, tell: Narrator
     tell.started(execution_id)
     tell.ended(client.executions.wait_for_completion(execution_id), "completed")
 
-    body, signature = delivery()
+    body, signature = delivery(webhook["id"])
     event = webhooks.parse(body, signature, webhook["secret"], tolerance=300)
     about = f"{event['event']}, execution {event['data'].get('execution_id')}"
     tell.good(f"delivery verified: {about}")

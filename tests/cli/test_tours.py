@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import pytest
 
-from flowmaestro import FlowMaestroClient
+from flowmaestro import FlowMaestroClient, webhooks
 from flowmaestro.cli import CommandFailed, tour
 from flowmaestro.cli.console import Console
 from flowmaestro.cli.demo import last_delivery
@@ -18,7 +19,7 @@ def take_tour(fake, out):
     transport = MemoryTransport(fake)
     tell = tour.Narrator(Console(out), transport.now)
     with FlowMaestroClient(fake.api_key, transport=transport) as client:
-        tour.take_tour(client, lambda: last_delivery(fake), tell)
+        tour.take_tour(client, partial(last_delivery, fake), tell)
 
 
 def test_a_run_that_ends_as_it_should_not_fails_the_tour(tmp_path):
@@ -43,3 +44,16 @@ def test_an_agent_that_fails_fails_the_tour(tmp_path):
     with (tmp_path / "out").open("w") as out, pytest.raises(CommandFailed) as caught:
         take_tour(fake, out)
     assert "the agent failed: RuntimeError: no model" in str(caught.value)
+
+
+def test_a_delivery_is_that_of_its_own_webhook_whatever_comes_before_and_after():
+    fake = FakeFlowMaestro(epoch=time.time())
+    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+        made = [
+            client.webhooks.create(name, "https://example.com", ["execution.completed"])["data"]
+            for name in ("One", "Two", "Three")
+        ]
+        client.workflows.run("wf_123", inputs={"name": "Ada"})
+        for webhook in made:
+            body, signature = last_delivery(fake, webhook["id"])
+            assert webhooks.parse(body, signature, webhook["secret"], tolerance=300)
