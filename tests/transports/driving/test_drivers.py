@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import anyio
 import pytest
 
@@ -191,12 +193,14 @@ def test_opening_again_releases_the_body_before(drive):
     assert run.transport.open_bodies == 0
 
 
-@pytest.mark.parametrize("ending", [Done(None), Fail(ValueError("no"))])
+@pytest.mark.parametrize("ending", [Done(None), Fail(ValueError("no")), Fail(LOST)])
 def test_an_ending_leaves_no_body_open(drive, ending):
+    """Of whatever type its error is: a caller's rows may raise a transport's."""
     run = drive(Scripted(Open(REQUEST, 3.0), ending), None)
     if isinstance(ending, Fail):
-        with pytest.raises(ValueError, match="no"):
+        with pytest.raises(type(ending.error)) as caught:
             run.advance()
+        assert caught.value is ending.error
     else:
         run.advance()
     assert run.transport.open_bodies == 0
@@ -252,6 +256,24 @@ def test_a_refusal_without_a_date_is_given_the_time_of_its_arrival(drive, status
     (_, response), (_, head) = machine.heard[1:]
     assert (response.status, response.body, head.status) == (status, b"body", status)
     assert response.headers.get_list("date") == head.headers.get_list("date") == expected
+
+
+class OwnResponse(Response):
+    def __init__(self, status):
+        super().__init__(status, Headers(), b"body")
+
+
+@pytest.mark.parametrize(
+    "reply", [OwnResponse(503), SimpleNamespace(status=503, headers=Headers(), body=b"body")]
+)
+def test_a_refusal_of_a_class_of_the_callers_is_given_a_date(drive, reply):
+    machine = Scripted(Send(REQUEST, 3.0), Done(None))
+    run = drive(machine, reply)
+    run.transport.wall_clock = lambda: 784111777.5
+    run.advance()
+    _, heard = machine.heard[1]
+    assert heard.headers.pairs == (("Date", "Sun, 06 Nov 1994 08:49:37 GMT"),)
+    assert (heard.status, heard.body) == (503, b"body")
 
 
 def test_cancellation_leaves_no_body_open():

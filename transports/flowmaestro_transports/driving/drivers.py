@@ -7,8 +7,7 @@ It is the only place where the core meets the world; the loops differ in `await`
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
-from typing import Any, Callable, Optional, Protocol, TypeVar, Union
+from typing import Any, Callable, Optional, Protocol, TypeVar, Union, cast
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Record, Send
 from flowmaestro_core.errors import ClientClosedError, StreamError
@@ -58,7 +57,11 @@ def dated(reply: R, transport: object) -> R:
         return reply
     now = http_date(wall_clock_of(transport)())
     kept = [pair for pair in given.pairs if pair[0].lower() != "date"]
-    return replace(reply, headers=Headers([*kept, ("Date", now)]))
+    headers = Headers([*kept, ("Date", now)])
+    # Made from its values: the reply may be of a class of the caller's.
+    if isinstance(reply, ResponseHead):
+        return cast("R", ResponseHead(reply.status, headers))
+    return cast("R", Response(reply.status, headers, reply.body))
 
 
 def stream_closed() -> StreamError:
@@ -161,7 +164,7 @@ class SyncDriver(_Driver):
                     self.close()
                     return action
                 elif isinstance(action, Fail):
-                    raise action.error
+                    break
                 elif isinstance(action, Read):
                     data = _existing(self._body).read(self._patience(action))
                     if data is None:
@@ -198,7 +201,9 @@ class SyncDriver(_Driver):
             except Exception:
                 if not self.closed:
                     raise
-        raise stream_closed()
+        else:
+            raise stream_closed()
+        raise action.error  # out here, since it may be a `TransportFailure` of the caller's rows
 
     def close(self) -> None:
         """Stop, and release the open body. Closing twice is harmless.
@@ -279,7 +284,7 @@ class AsyncDriver(_Driver):
                     await self.close()
                     return action
                 elif isinstance(action, Fail):
-                    raise action.error
+                    break
                 elif isinstance(action, Read):
                     data = await _existing(self._body).read(self._patience(action))
                     if data is None:
@@ -316,7 +321,9 @@ class AsyncDriver(_Driver):
             except Exception:
                 if not self.closed:
                     raise
-        raise stream_closed()
+        else:
+            raise stream_closed()
+        raise action.error  # out here, since it may be a `TransportFailure` of the caller's rows
 
     async def close(self) -> None:
         """As `SyncDriver.close`, for an `advance` in another task."""
