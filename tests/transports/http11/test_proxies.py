@@ -64,6 +64,8 @@ class TestPolicy:
             "http://user:secret@proxy..example",
             "http://us%3Aer:secret@proxy.example",
             "http://user:secret@[::1",
+            "http://user:secret@proxy.example:secret",
+            "http://user:secret\udc80@proxy.example",
             "socks5://user:secret@proxy.example",
             "socks5h://user:secret@proxy.example",
         ],
@@ -72,6 +74,7 @@ class TestPolicy:
         with pytest.raises(ValueError, match=r"^proxy") as caught:
             Proxies(url)
         assert "secret" not in str(caught.value)
+        assert caught.value.__context__ is None
         assert ("SOCKS" in str(caught.value)) is url.startswith("socks")
 
     def test_another_type(self) -> None:

@@ -248,6 +248,20 @@ def test_a_refusal_says_that_it_is_the_proxys_but_not_who_goes_there(
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["http://user:hunter22@[::1", "http://user:hunter\udc8022@proxy"])
+def test_a_proxy_that_is_none_has_no_secret(
+    session: requests.Session, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """The secrets are asked for at each error, which another error must not replace."""
+    session.proxies = {"http": url, "https": "http://user:password@proxy.example"}
+    monkeypatch.setattr(
+        "flowmaestro_transports.requests.transport.getproxies", lambda: {"all": url}
+    )
+    with transport(session) as made:
+        assert "password" in made.secrets
+        assert "hunter" not in "".join(made.secrets)
+
+
 def test_a_stream_is_read_by_one_thread_and_closed_by_another(scripted: Any) -> None:
     with scripted.ScriptedServer(scripts(HEAD_CHUNKED)) as server, transport() as made:
         body = made.open(get(server.url), 5.0)

@@ -9,6 +9,7 @@ import base64
 import ipaddress
 import os
 import re
+from contextlib import suppress
 from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 from urllib.parse import unquote, urlsplit
 
@@ -179,11 +180,14 @@ def _parse(name: str, url: object) -> Proxy:
     if not isinstance(url, str):
         raise TypeError(f"{name} must be the URL of a proxy as a str, not {type(url).__name__}")
     bad = ValueError(f"{name} must be the URL of a proxy such as http://user:password@host:3128")
-    try:
+    found = None
+    with suppress(ValueError):  # not to be chained: it may quote the password
+        url.encode()
         parts = urlsplit(url.strip() if "://" in url else f"http://{url.strip()}")
-        port = parts.port
-    except ValueError:
-        raise bad from None
+        found = parts, parts.port
+    if found is None:
+        raise bad
+    parts, port = found
     if parts.scheme not in _PORTS:
         if parts.scheme.startswith("socks"):
             raise _SocksError(f"{name}: SOCKS is not supported, only http:// and https:// proxies")

@@ -104,8 +104,12 @@ class RequestsTransport(NotPicklable):
         urls = [*self._session.proxies.values()]
         if self._session.trust_env:
             urls += getproxies().values()
-        users = [user for user in map(get_auth_from_url, urls) if any(user)]
-        return tuple(secret for user in users for secret in secrets_in(basic(*user)))
+        found: List[str] = []
+        for url in urls:
+            with contextlib.suppress(ValueError):  # no URL: nothing is sent to that proxy
+                user = get_auth_from_url(url)
+                found += secrets_in(basic(*user)) if any(user) else ()
+        return tuple(found)
 
     def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`. A body of more than 64 MiB is a failure (*reply broken*)."""
