@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Optional
 import anyio
 import pytest
 
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError
 from flowmaestro_core.http.messages import Headers, Request, TransportFailure
 from tests.harness.runners import Runner
 from tests.harness.transports.secret_walker import traces_of
@@ -64,6 +64,10 @@ REPEATED: Dict[str, Callable[[Any], None]] = {
     "in the status line": repeating(b"HTTP/1.1 ", b"\r\n\r\n"),
     "in a chunk's size": repeating(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"\r\n"
+    ),
+    "beside a length and chunks": repeating(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\nX: ",
+        b"\r\n\r\n",
     ),
 }
 
@@ -143,6 +147,38 @@ def test_what_the_user_gets(runner: Runner, scripted: Any, name: str) -> None:
         except Exception as error:
             caught.append(error)
     assert traces_of(KEY, caught[0]) == []
+
+
+def test_the_callers_own_exception_keeps_its_traceback(runner: Runner) -> None:
+    """A call that is made in an `except` block has the caller's exception as its context."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    options: Any = {"base_url": url, "max_retries": 0}
+    kept: List[Any] = []
+
+    def call() -> None:
+        with FlowMaestroClient(KEY, transport=runner.make(), **options) as client:
+            try:
+                int("the caller's own")
+            except ValueError as own:
+                with pytest.raises(FlowMaestroError):
+                    client.workflows.list()
+                kept.append(own.__traceback__)
+
+    async def call_async() -> None:
+        async with AsyncFlowMaestroClient(KEY, transport=runner.make(), **options) as client:
+            try:
+                int("the caller's own")
+            except ValueError as own:
+                with pytest.raises(FlowMaestroError):
+                    await client.workflows.list()
+                kept.append(own.__traceback__)
+
+    if runner.backend is None:
+        call()
+    else:
+        anyio.run(call_async, backend=runner.backend)
+    assert kept[0] is not None
 
 
 def test_the_walker_finds_what_is_hidden() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_transports.http11.connection import exchange_heads
 from flowmaestro_transports.http11.exchange import (
     MAX_HEAD,
     MAX_INFORMATIONAL,
@@ -200,6 +201,45 @@ def test_an_odd_head_is_read_alike_in_one_piece_and_byte_by_byte(lines: bytes) -
     data = b"HTTP/1.1" + lines + b"\r\n\r\n2\r\nok\r\n0\r\n\r\n"
     pieces = [bytes([byte]) for byte in data]
     assert read(begin(), [data], ended=True) == read(begin(), pieces, ended=True)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "x", "+3", "3\xa0", "\xb2", "3, 3", "9" * 20, "9" * 21, "03"]
+)
+@pytest.mark.parametrize(
+    ("method", "status"), [("HEAD", 200), ("CONNECT", 200), ("GET", 204), ("GET", 304)]
+)
+def test_an_odd_length_is_read_alike_where_no_body_follows(
+    method: str, status: int, value: str
+) -> None:
+    data = f"HTTP/1.1 {status} OK\r\nContent-Length: {value}\r\n\r\n".encode("latin-1")
+    request = Request(method, "http://api.test/a", {})
+    whole = read(begin(request), [data])
+    assert whole == read(begin(request), [bytes([byte]) for byte in data])
+    assert (whole[2] == "error") is (not value.replace(", ", "").isdecimal() or len(value) > 20)
+
+
+class HungUp:
+    """A wire whose peer has answered and hung up."""
+
+    def __init__(self, said: bytes) -> None:
+        self._said = said
+
+    def send(self, data: memoryview) -> int:
+        raise ConnectionResetError
+
+    def receive(self) -> bytes:
+        return self._said
+
+
+@pytest.mark.parametrize("hung_up", [False, True])
+def test_a_refused_head_leads_to_no_frame_that_holds_it(hung_up: bool) -> None:
+    said = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n"
+    exchange = Exchange(RequestWriter(HOST), Request("GET", "http://api.test/a", {}), "/a")
+    wire: Any = HungUp(said)
+    with pytest.raises(ReplyError) as caught:
+        list(exchange_heads(wire, exchange)) if hung_up else exchange.bytes_received(said)
+    assert caught.value.__context__ is None
 
 
 class ExchangeProperties(RuleBasedStateMachine):

@@ -80,6 +80,7 @@ def exchange_heads(wire: Wire, exchange: Exchange) -> Steps:
     Raises `OSError`, and `ReplyError` for a head that is none.
     """
     while exchange.unsent:
+        count, early = 0, None
         try:
             count = wire.send(exchange.unsent)
         except OSError:
@@ -87,6 +88,7 @@ def exchange_heads(wire: Wire, exchange: Exchange) -> Steps:
             early = wire.receive()
             if not early:
                 raise
+        if early:  # read here, so that no frame that holds it comes along with a `ReplyError`
             exchange.bytes_received(early)
             break
         exchange.bytes_sent(count)

@@ -293,20 +293,25 @@ class Exchange:
         headers = head.headers
         if version < b"1.1" or _says_close(headers):
             self._keep_alive = False
+        refusal = None
         try:
             self._framing = framing_of(self._method, head)
         except FramingError as error:
-            raise ReplyError(str(error)) from None
+            refusal = str(error)
+        if refusal is not None:  # raised here, so that no frame with the head comes along
+            raise ReplyError(refusal)
         self._coding = coding = ContentDecoder(headers, self._limit)
         self.head = head if coding.headers is headers else ResponseHead(head.status, coding.headers)
 
 
 def _plain_fields(lines: bytes) -> Optional[Headers]:
-    """The header fields; `None` where h11 would change what says how the body ends."""
+    """The header fields; `None` where h11 changes or refuses what says how the body ends."""
     parts = [line.partition(":") for line in lines.decode("latin-1").split("\r\n")[:-1]]
     headers = Headers(tuple([(name, value.strip(" \t")) for name, _, value in parts]))
     coded = headers.get("transfer-encoding", "chunked") != "chunked"
-    return None if coded or "," in headers.get("content-length", "") else headers
+    length = headers.get("content-length", "0")
+    counted = length.isascii() and length.isdigit() and len(length) <= 20
+    return None if coded or not counted else headers
 
 
 def _says_close(headers: Headers) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Optional
 from urllib.parse import urlsplit
 
 from flowmaestro_core.http.messages import Phase, Request, TransportFailure
@@ -23,11 +24,13 @@ _DOING = {
 def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
     """The failure for one of `NETWORK_ERRORS`; raise it from `error`.
 
-    Its frames are dropped: they hold what the peer sent, which may repeat a secret.
+    Its frames are dropped: they hold what the peer sent, which may repeat a secret. Those of its
+    context stay: that is the caller's own exception, if the call was made in an `except` block.
     """
-    for each in (error, error.__cause__, error.__context__):
-        if each is not None:
-            each.__traceback__ = None
+    each: Optional[BaseException] = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__
     reason = str(error) or type(error).__name__
     # Only `ssl.SSLCertVerificationError` has a `verify_code`. That of a proxy is a cause.
     untrusted = hasattr(error, "verify_code") or hasattr(error.__cause__, "verify_code")

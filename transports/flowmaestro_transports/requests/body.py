@@ -7,7 +7,7 @@ import io
 import re
 import time
 from functools import partial
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Optional, Tuple
 
 import requests
 import urllib3
@@ -50,18 +50,12 @@ class Body:
         self._process = ForkGuard()
         self._closed = self._ended = False
         self.status = response.status_code
-        fields = (getattr(raw, "headers", None) or response.headers).items()
-        given = Headers((name, _FOLD.sub(" ", value)) for name, value in fields)
-        self._coding = ContentDecoder(given, limit)
+        self._coding, refusal = _read_head(response, method, limit)
         self.headers = self._coding.headers
         self._receive: Any = _reader(response)
-        try:
-            if 100 <= self.status < 200:
-                raise FramingError(f"an informational reply ({self.status}) came as the final one")
-            framing_of(method, ResponseHead(self.status, given))  # where http.client would guess
-        except FramingError as error:
+        if refusal is not None:  # raised here, so that no frame with the head comes along
             self.close()
-            raise TransportFailure(Phase.REPLY_BROKEN, str(error)) from None
+            raise TransportFailure(Phase.REPLY_BROKEN, refusal)
 
     def read(self, patience: float) -> bytes:
         """As `OpenResponse.read`, but a quiet body is a failure: it cannot be read on."""
@@ -132,6 +126,22 @@ class Body:
     def _late(self, what: str) -> TransportFailure:
         self.close()
         return TransportFailure(Phase.REPLY_BROKEN, what, timed_out=True)
+
+
+def _read_head(
+    response: requests.Response, method: str, limit: int
+) -> Tuple[ContentDecoder, Optional[str]]:
+    """What undoes the content coding of a reply, and why the reply is refused."""
+    fields = (getattr(response.raw, "headers", None) or response.headers).items()
+    given = Headers((name, _FOLD.sub(" ", value)) for name, value in fields)
+    coding = ContentDecoder(given, limit)
+    if 100 <= response.status_code < 200:
+        return coding, f"an informational reply ({response.status_code}) came as the final one"
+    try:
+        framing_of(method, ResponseHead(response.status_code, given))  # http.client would guess
+    except FramingError as error:
+        return coding, str(error)
+    return coding, None
 
 
 def _reader(response: requests.Response) -> Callable[[], bytes]:
