@@ -179,6 +179,8 @@ class EventStreamMachine(StreamMachine):
             return self._close_then(self._closed)
         if isinstance(ending, Fail):
             return self._fail(ending.error)
+        if self._history is not None and not self._history.ended:
+            self._history.note(ending.item)  # a probe told it
         self.state = "ending"
         return ending
 

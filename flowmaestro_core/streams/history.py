@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Deque, Dict, Mapping, Optional, Tuple, Union
 
-from flowmaestro_core.streams.events import event_from_sse
+from flowmaestro_core.streams.events import EXECUTION_TERMINAL, event_from_sse
 from flowmaestro_core.streams.sse import ServerSentEvent
 
 MOST_REMEMBERED = 1000
@@ -29,10 +29,13 @@ class History:
 
     def __init__(self) -> None:
         self._events: Deque[Union[ServerSentEvent, Dict[str, Any]]] = deque(maxlen=MOST_REMEMBERED)
+        self.ended = False
+        """Whether the last event is a terminal one."""
 
     def note(self, event: Mapping[str, Any], came_as: Optional[ServerSentEvent] = None) -> None:
         """One more has come."""
         if event["type"] in _KINDS:
+            self.ended = event["type"] in EXECUTION_TERMINAL
             if came_as is None or len(came_as.data) > SHORT_EVENT:
                 self._events.append(_needed(event))
             else:
@@ -43,7 +46,7 @@ class History:
         """Those that are remembered, in the order in which they came: what a timeline needs."""
         return tuple(
             _needed(event_from_sse(it) if isinstance(it, ServerSentEvent) else it)
-            for it in self._events
+            for it in self._events.copy()  # another thread may read the stream
         )
 
 

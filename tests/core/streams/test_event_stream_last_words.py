@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from flowmaestro_core.actions import Close, Done, Read
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.showing.timeline import NO_NODE_EVENTS, timeline_svg
 from flowmaestro_core.streams.event_stream import DRAIN_IDLE
 from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
 from flowmaestro_core.streams.stream import DRAIN_READS
@@ -42,6 +47,19 @@ def test_the_terminal_event_itself_is_better_than_one_that_is_made() -> None:
     assert isinstance(stream.takes(), Done)
     assert kinds(stream) == ["node:completed", "execution:completed"]
     assert stream.items[-1]["own"] is True
+
+
+@pytest.mark.parametrize("last_words", [b"", COMPLETED])
+def test_the_stream_remembers_one_end(last_words: bytes) -> None:
+    stream: Any = told_that_it_has_ended()
+    if last_words:
+        stream.receives(last_words)
+    else:
+        stream.stays_quiet()
+    stream.closes()
+    assert stream.machine.seen_events == ({"type": "execution:completed"},)
+    assert NO_NODE_EVENTS in timeline_svg(stream.machine.seen_events)
+    assert "total" not in timeline_svg(stream.machine.seen_events)
 
 
 def test_a_connection_that_is_lost_meanwhile_is_not_made_anew() -> None:

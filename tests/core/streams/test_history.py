@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest import mock
 
+from flowmaestro_core.streams.events import event_from_sse
 from flowmaestro_core.streams.history import MOST_REMEMBERED, SHORT_EVENT, History
+from flowmaestro_core.streams.sse import ServerSentEvent
 from tests.harness.core.followed import (
     COMPLETED,
     CONNECTED,
@@ -28,6 +31,20 @@ def test_it_keeps_the_last_ones_that_a_timeline_needs() -> None:
         history.note({"type": "node:started", "node_id": str(number), "outputs": {"x": 1}})
     assert len(history.events) == MOST_REMEMBERED
     assert history.events[0] == {"type": "node:started", "node_id": "5"}
+
+
+def test_events_may_come_while_they_are_read() -> None:
+    history = History()
+    came = ServerSentEvent("node:started", "{}")
+    history.note({"type": "node:started"}, came)
+
+    def read(sse: ServerSentEvent) -> Any:
+        history.note({"type": "node:completed"})
+        return event_from_sse(sse)
+
+    with mock.patch("flowmaestro_core.streams.history.event_from_sse", read):
+        assert history.events == ({"type": "node:started"},)
+    assert len(history.events) == 2
 
 
 def test_it_keeps_little_of_each() -> None:
