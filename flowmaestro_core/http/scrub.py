@@ -63,7 +63,8 @@ class SecretScrubber:
         secrets = self.secrets
         known, pattern = self._compiled
         if known != secrets:
-            pattern = re.compile(b"|".join(look for it in secrets for look in _looks(it)))
+            looks = b"|".join(look for it in secrets for look in _looks(it))
+            pattern = re.compile(looks or b"(?!)")
             self._compiled = secrets, pattern
         return pattern
 

@@ -67,6 +67,14 @@ def test_echoes_are_blotted_out(said: str, shown: str) -> None:
     assert ECHOES.text(said) == shown
 
 
+def test_without_secrets_any_more_it_changes_nothing() -> None:
+    secrets = [OWN]
+    scrubber = SecretScrubber(more=lambda: secrets)
+    assert scrubber.text(OWN) == "***"
+    secrets.clear()
+    assert scrubber.text("no secret") == "no secret"
+
+
 def test_the_credentials_behind_a_scheme_are_known_by_themselves() -> None:
     scrubber = SecretScrubber([("Authorization", "Basic c2VjcmV0OnB3")])
     assert scrubber.text("bad c2VjcmV0OnB3, Basic c2VjcmV0OnB3") == "bad ***, ***"
