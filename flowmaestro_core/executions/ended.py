@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import reprlib
+from heapq import nsmallest
 from typing import Any, Dict, Iterable, Mapping, Optional, Tuple, cast
 
+from flowmaestro_core.http.secrets import REDACTED, is_secret_member
 from flowmaestro_core.payloads.json_values import hidden_member
 from flowmaestro_core.types import Execution
 
@@ -27,7 +29,7 @@ class EndedExecution(Dict[str, Any]):
         said += "" if took is None else f" in {took}"
         for key in ("outputs", "error"):
             if self.get(key) is not None:
-                said += f", {key} {_SHORT.repr(hidden_member(key, self[key]))}"
+                said += f", {key} {_SHORT.repr(self[key])}"
         return f"<Execution {name}: {said}>"
 
     def __str__(self) -> str:
@@ -39,7 +41,20 @@ class EndedExecution(Dict[str, Any]):
         return execution_html(self, self.seen_events)
 
 
-_SHORT = reprlib.Repr()
+class _Short(reprlib.Repr):
+    """A short repr without what may be a credential. It visits no value that it does not show."""
+
+    def repr_dict(self, x: Dict[Any, Any], level: int) -> str:
+        first = nsmallest(self.maxdict + 1, x, key=str)
+        hides = {key for key in first if x[key] is not None and is_secret_member(str(key))}
+        shown = {str(key): REDACTED if key in hides else x[key] for key in first}
+        return super().repr_dict(shown, level)
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(hidden_member("", x), level)
+
+
+_SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = 80
 
 

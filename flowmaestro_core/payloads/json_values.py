@@ -10,6 +10,9 @@ from flowmaestro_core.http.secrets import REDACTED, is_secret_member, showable_u
 
 JsonObject = Dict[str, Any]
 
+MOST_LEVELS = 100
+"""Objects and arrays inside each other that are shown."""
+
 
 def object_or_empty(value: Any) -> JsonObject:
     """`value` itself if it is a JSON object, else a new empty one."""
@@ -33,16 +36,22 @@ def count_or_none(value: Any) -> Optional[int]:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def hidden_member(name: str, value: Any) -> Any:
-    """The member `name` of an object, or any value, without what may be a credential."""
+def hidden_member(name: str, value: Any, levels: int = MOST_LEVELS) -> Any:
+    """The member `name` of an object, or any value, without what may be a credential.
+
+    Objects and arrays below so many `levels` are `...`.
+    """
     if value is not None and is_secret_member(name):
         return REDACTED
+    if isinstance(value, (dict, list, tuple)) and levels == 0:
+        return "..."
     if isinstance(value, dict):
         return {
-            str(key): hidden_member(str(key), each) for key, each in object_or_empty(value).items()
+            str(key): hidden_member(str(key), each, levels - 1)
+            for key, each in object_or_empty(value).items()
         }
-    if isinstance(value, list):
-        return [hidden_member("", each) for each in list_or_empty(value)]
+    if isinstance(value, (list, tuple)):
+        return [hidden_member("", each, levels - 1) for each in list(value)]
     if isinstance(value, str):
         return without_keys(showable_url(value) if "://" in value[:16] else value)
     return value

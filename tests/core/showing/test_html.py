@@ -9,12 +9,15 @@ import pickle
 import re
 from html.parser import HTMLParser
 from typing import Any, Dict, List
+from unittest import mock
 
 import pytest
 
 from flowmaestro_core.errors import ServerError
 from flowmaestro_core.executions.ended import EndedExecution, ended
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
+from flowmaestro_core.http.secrets import is_secret_member
+from flowmaestro_core.payloads.json_values import hidden_member
 from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.showing.html import MOST_ROWS, batch_html, stream_html
 
@@ -97,6 +100,23 @@ class TestEndedExecution:
     def test_what_it_says_is_short(self) -> None:
         outputs = {f"key {number}": "x" * 1000 for number in range(1000)}
         assert len(repr(EndedExecution(execution(outputs=outputs)))) < 500
+
+    def test_it_looks_only_at_what_it_shows(self) -> None:
+        made = EndedExecution(execution(outputs={"rows": [{"n": "x"}] * 1000}))
+        looks = mock.Mock(wraps=is_secret_member)
+        with mock.patch("flowmaestro_core.payloads.json_values.is_secret_member", looks):
+            assert "'n': 'x'}, ..." in repr(made)
+        assert looks.call_count < 100
+
+    @pytest.mark.parametrize("kind", ["list", "dict", "tuple"])
+    def test_what_is_nested_deep_can_be_shown(self, kind: str) -> None:
+        deep: Any = "x"
+        for _ in range(5000):
+            deep = {"list": [deep], "dict": {"a": deep}, "tuple": (deep,)}[kind]
+        made = EndedExecution(execution(outputs={"a": deep}))
+        assert "..." in repr(made)
+        assert "completed" in read(made).text
+        assert "..." in str(hidden_member("", deep))
 
     @pytest.mark.parametrize("hostile", [*HOSTILE, "\x1b[2J"])
     def test_what_it_says_is_one_line_that_a_terminal_can_show(self, hostile: str) -> None:
@@ -191,6 +211,7 @@ class TestHtml:
 
     def test_no_secret_is_shown(self) -> None:
         secrets = {"api_key": "hush-1", "list": [{"password": "hush-2"}], "said": f"it is {KEY}."}
+        assert "hush" not in str(hidden_member("", ({"password": "hush-0"},)))
         webhook = {"id": "1", "secret": "hush-3", "url": "https://me:hush-4@host/?token=hush-5"}
         for shown in (
             EndedExecution(execution(outputs=secrets, error=f"no {KEY}")),

@@ -192,6 +192,17 @@ def test_no_span_holds_a_secret_even_with_content(play: Any, telemetry: Telemetr
     assert hooks.failures == 0
 
 
+def test_a_value_that_is_nested_deep_breaks_no_hook(play: Any, telemetry: Telemetry) -> None:
+    fake, deep = FakeFlowMaestro(), "[" * 400 + "]" * 400
+    fake.workflow("wf_123", outputs={"deep": json.loads(deep)})
+    hooks = telemetry.hooks(content=True)
+    play(fake, lambda client: client.workflows.run("wf_123", {"deep": json.loads(deep)}), hooks)
+    (run,) = telemetry.named("invoke_workflow")
+    for name in ("inputs", "outputs"):
+        assert '["..."]' in run.attributes[f"flowmaestro.{name}"]
+    assert hooks.failures == 0
+
+
 def test_an_attempt_by_the_http_conventions_and_its_retry(play: Any, telemetry: Telemetry) -> None:
     lost = TransportFailure(Phase.NOT_SENT, "no route")
     moved = Response(302, {"Location": "/api/v1/workflows/wf_2?key=hush"}, b"")
