@@ -89,8 +89,7 @@ def _iterate(client: FlowMaestroClient, options: argparse.Namespace) -> Iterable
     resource: Any = getattr(client, options.resource.replace("-", "_"))
     filters = {"workflow_id": options.workflow, "status": options.status}
     given = {name: value for name, value in filters.items() if value is not None}
-    # One page is enough for a short list.
-    per_page = 100 if options.all else min(options.limit, 100)
+    per_page = 100 if options.all else min(options.limit, 100)  # one page for a short list
     found: Iterable[Mapping[str, Any]] = resource.iterate(per_page=per_page, **given)
     return found
 

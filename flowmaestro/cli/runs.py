@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Mapping, Optional, cast
+from typing import Any, Optional
 
 from flowmaestro import FlowMaestroClient, errors
 from flowmaestro.cli import INTERRUPTED, TIMED_OUT, CommandFailed, session
@@ -79,9 +79,13 @@ def _follow(
         raise failure from error
     finally:
         if options.timeline is not None:
-            seen = cast("Mapping[str, Any]", execution or stream.last_seen)
-            svg = timeline_svg(stream.seen_events, execution=seen)
-            Path(options.timeline).write_text(svg, "utf-8")
+            svg = timeline_svg(stream.seen_events, execution=execution or stream.last_seen)
+            try:
+                Path(options.timeline).write_text(svg, "utf-8")
+            except OSError as problem:
+                if execution is not None:
+                    raise
+                console(sys.stderr).line(f"{options.timeline}: {problem.strerror or problem}")
 
 
 def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> Execution:

@@ -51,11 +51,10 @@ def check_workflow_inputs(
     """
     if options.no_check:
         return
-    if options.schema is not None:
-        workflow: Mapping[str, Any]
-        workflow = {"input_schema": read_object(options.schema, f"--schema {options.schema}")}
+    if options.schema is None:
+        workflow: Mapping[str, Any] = client.workflows.get(options.workflow)["data"]
     else:
-        workflow = client.workflows.get(options.workflow)["data"]
+        workflow = {"input_schema": read_object(options.schema, f"--schema {options.schema}")}
     for lead, inputs in given:
         problems = check_inputs(workflow, inputs)
         if problems:

@@ -7,6 +7,8 @@ import json
 import signal
 import socket
 import subprocess
+from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -231,6 +233,26 @@ def start(flowmaestro, *arguments):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "interrupted", "status"), [(1, False, 1), (3600, False, 124), (3600, True, 130)]
+)
+def test_a_picture_that_cannot_be_written_replaces_no_other_failure(
+    command, fake, tmp_path, seconds, interrupted, status
+):
+    fake.workflow("wf_slow", nodes=[Node("wait", seconds=seconds)])
+    shown = KeyboardInterrupt if interrupted else None
+    with (
+        mock.patch.object(Path, "write_text", side_effect=OSError(28, "No space")),
+        mock.patch.object(RunView, "show", side_effect=shown),
+    ):
+        path = str(tmp_path / "out.svg")
+        done = command("run", "wf_slow", "--timeout", "9", "--json", "--timeline", path)
+    document = json.loads(done.out)
+    assert (done.status, document["exit_status"]) == (status, status)
+    assert "execution_id" in document or status == 1
+    assert "No space" in done.err
 
 
 def test_an_execution_that_is_lost_sight_of_is_named(command, fake):
