@@ -113,7 +113,8 @@ class _Runs(Protocol):
 class RunOutcomes(_Runs, SyncItems[RunOutcome], Protocol):
     """Outcomes as they come. Iterate over it; close it, or use `with`, to leave early.
 
-    What runs when it is closed goes on, and is in `in_flight`.
+    What runs when it is closed goes on, and is in `in_flight`. Where another thread closes it
+    during a callback, the journal is free when the callback has returned.
     """
 
     def __enter__(self: Self) -> Self: ...

@@ -106,7 +106,11 @@ class SyncRuns(_Runs, SyncStream[Any]):
                 self._leave()
 
     def close(self) -> None:
-        """Stop. Running executions continue, and are in `in_flight`; closing twice is harmless."""
+        """Stop. Running executions continue, and are in `in_flight`; closing twice is harmless.
+
+        Beside another thread that is in `next` or in a callback, it returns at once: the journal
+        is free when that thread has come back.
+        """
         super().close()
         if self._turn.acquire(False):  # else the thread that advances releases the journal
             try:
