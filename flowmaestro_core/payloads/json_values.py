@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterable, List, Optional, cast
 
 from flowmaestro_core.http.secrets import REDACTED, is_secret_member, showable_url, without_keys
 
@@ -51,7 +51,7 @@ def hidden_member(name: str, value: Any, levels: int = MOST_LEVELS) -> Any:
             for key, each in object_or_empty(value).items()
         }
     if isinstance(value, (list, tuple)):
-        return [hidden_member("", each, levels - 1) for each in list(value)]
+        return [hidden_member("", each, levels - 1) for each in cast("Iterable[object]", value)]
     if isinstance(value, str):
         return without_keys(showable_url(value) if "://" in value[:16] else value)
     return value
