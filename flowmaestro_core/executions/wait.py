@@ -12,6 +12,7 @@ from flowmaestro_core.errors import FlowMaestroError, RateLimitError, TimeoutErr
 from flowmaestro_core.executions.ended import ended
 from flowmaestro_core.executions.operation import Poll
 from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.payloads.json_values import object_or_empty
 from flowmaestro_core.payloads.reply import RateLimit, asks_for_tomorrow
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.policy.polling import PollSchedule, paced
@@ -100,8 +101,10 @@ class PollState:
         remaining = self.deadline - now
         if remaining > 0:
             return Wait(min(delay, remaining), cause.attempts[-1] if cause else None)
+        paused = object_or_empty(self._last).get("status") == "paused"
         error = TimeoutError(
             f"Execution {self.execution_id} did not complete within {self._waiting.timeout:g}s"
+            + "; it is paused" * paused
         )
         error.__cause__ = cause
         return self.give_up(error)

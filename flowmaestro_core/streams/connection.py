@@ -6,7 +6,8 @@ import math
 from typing import Optional, Tuple
 
 from flowmaestro_core.errors import Attempt, FlowMaestroError, StreamError
-from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.http.messages import Phase, TransportFailure
+from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.policy.retry import asked_pause
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.sse import SseDecoder
@@ -101,14 +102,15 @@ class Connection:
         lost, self.lost = self.lost, None
         return lost
 
-    def broken(self, reason: str) -> StreamError:
-        """The error of a stream that was lost and will not be reconnected."""
-        error = StreamError(
-            f"The event stream was lost before its end and could not be resumed: {reason}"
-        )
+    def broken(self, reason: str, scrubber: SecretScrubber) -> StreamError:
+        """The error of a stream that was lost and will not be reconnected; it names the cause."""
+        said = f"The event stream was lost before its end and could not be resumed: {reason}"
+        if isinstance(self.cause, (FlowMaestroError, TransportFailure)):
+            said += f"; the last failure: {scrubber.line(self.cause.message)}"
+        error = StreamError(said)
         error.__cause__ = self.cause
         return error
 
-    def absent(self) -> StreamError:
+    def absent(self, scrubber: SecretScrubber) -> StreamError:
         """The error of a stream that was reconnected in vain for `reconnect_for` seconds."""
-        return self.broken(f"no progress for {self._times.reconnect_for:g} s")
+        return self.broken(f"no progress for {self._times.reconnect_for:g} s", scrubber)

@@ -192,7 +192,7 @@ class EventStreamMachine(StreamMachine):
         if now >= reopen_at:
             return self._open(now, jitter)
         if now >= connection.give_up_at:
-            return self._give_up(connection.absent(), now, jitter)
+            return self._give_up(connection.absent(self.scrubber), now, jitter)
         if now >= monitor.probe_at:
             return self._probe(now, jitter)
         self.state = "backing off"

@@ -134,7 +134,7 @@ class StreamMachine(Machine[Any]):
         self._connection.plan(cause, now, jitter)
         if self._ending is None and not self._events.resumable:
             self._connection.abandon()
-            error = self._connection.broken("it cannot be opened twice")
+            error = self._connection.broken("it cannot be opened twice", self.scrubber)
             return self._give_up(error, now, jitter)
         return self._next(now, jitter)
 

@@ -150,6 +150,13 @@ def test_the_wait_ends_at_its_deadline_with_what_was_seen_last() -> None:
     assert "3s" in wait.error.message
 
 
+def test_the_error_says_that_the_execution_is_paused() -> None:
+    wait = started(timeout=3.0)
+    while not isinstance(wait.replies(200, an_envelope({"status": "paused"})), Fail):
+        wait.waits()
+    assert wait.error.message == "Execution ex_1 did not complete within 3s; it is paused"
+
+
 def test_the_last_question_is_asked_at_the_deadline() -> None:
     wait = started(timeout=3.0)
     while elapsed(wait) < 3.0:
