@@ -126,8 +126,9 @@ class Shown(NamedTuple):
 
 CUT = Session(
     "Watch an execution",
-    "`watch` follows an execution that somebody else started. It outlives a cut connection: here\n"
-    "the server drops the stream after two events, and `watch` says that it went on.",
+    "`run --detach` starts an execution and leaves. `watch` follows an execution that somebody\n"
+    "started, and outlives a cut connection: the server of this page drops its first stream after\n"
+    "two events, and `watch` says that it went on.",
     (Command("run wf_audit --detach"), Command("watch {id}")),
 )
 SESSIONS = (
@@ -149,6 +150,7 @@ SESSIONS = (
             Command("list threads"),
         ),
     ),
+    CUT,
     Session(
         "Run a workflow",
         "Outputs go to stdout, everything else to stderr. `-i name=Ada` is text, `-i count:=3` is\n"
@@ -159,7 +161,6 @@ SESSIONS = (
             Command("run wf_report --schema schema.json"),
         ),
     ),
-    CUT,
     Session(
         "Leave an execution running",
         "`--detach` prints the id and leaves. Ctrl-C and `--timeout` leave it running, too.",
