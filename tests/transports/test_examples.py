@@ -99,7 +99,6 @@ class TestTheFunctionOfTheReadme(WorkedExample, TransportConformance):
             "http.client takes garbage for a number that int() takes for one",
         ),
         "a-last-chunk-cut-short": "http.client takes the end of a connection for that of the body",
-        "no-frame-of-a-failure-shows-a-secret": "its header fields are in a local variable",
     }
 
     def make_transport(self) -> Callable[[Request], Response]:
