@@ -60,7 +60,7 @@ def build_parser(only: Optional[str] = None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, (what, examples, arguments) in COMMANDS.items():
         about = what[0].upper() + what[1:] + "."
-        shown = "examples:\n" + "".join(f"  flowmaestro {name} {each}\n" for each in examples)
+        shown = "examples:" + "".join(f"\n  flowmaestro {name} {it}".rstrip() for it in examples)
         command = commands.add_parser(name, help=what, description=about, epilog=shown, **common)
         for flags, settings in arguments if only in (None, name) else ():
             command.add_argument(*flags, **settings)

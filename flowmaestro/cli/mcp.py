@@ -13,8 +13,8 @@ def mcp_command(options: argparse.Namespace) -> None:
     """Serve until the client leaves; an unknown workflow is told before."""
     try:
         from flowmaestro.mcp_server import serve_on_stdio, workflow_server
-    except ImportError as error:
-        text = f"mcp needs {error.name} and Python 3.10: pip install 'flowmaestro[mcp]'"
+    except ImportError:
+        text = "mcp needs the package mcp, from Python 3.10 on: pip install 'flowmaestro[mcp]'"
         raise CommandFailed(text) from None
     import anyio
 

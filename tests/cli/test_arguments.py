@@ -6,6 +6,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -43,6 +44,15 @@ def test_help(here, command, words):
     assert (done.status, done.err) == (0, "")
     assert [word for word in words if word not in done.out] == []
     assert max(map(len, done.out.splitlines())) <= 80
+    assert [line for line in done.out.splitlines() if line.endswith(" ")] == []
+
+
+def test_a_missing_extra_is_named(here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "flowmaestro.mcp_server", None)  # as if mcp were not installed
+    done = here("mcp", "--workflow", "wf_123")
+    assert done.status == 1
+    assert "mcp needs the package mcp" in done.err
+    assert "pip install 'flowmaestro[mcp]'" in " ".join(done.err.split())
 
 
 def test_no_command_is_answered_with_the_help(here):

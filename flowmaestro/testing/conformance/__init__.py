@@ -10,12 +10,23 @@ Point it at a factory of your transport, and run it with pytest:
 
 It starts servers of its own on loopback, plain, with TLS and with scripted bytes. A check that
 fails says what is wrong, and why that matters; one that the transport does not offer is skipped,
-with the consequence for users. Needs `pip install flowmaestro[testing]`.
+with the consequence for users. Needs `pip install 'flowmaestro[testing]'`.
 
 `pytest -p flowmaestro.testing.conformance.grid` prints which check passed on which transport.
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+
+try:
+    import_module("pytest")
+    import_module("trustme")
+except ImportError as error:
+    raise ImportError(
+        f"flowmaestro.testing.conformance needs {error.name}: pip install 'flowmaestro[testing]'",
+        name=error.name,
+    ) from error
 
 from flowmaestro.testing.conformance.check import CheckFailed, NotOffered
 from flowmaestro.testing.conformance.site import LiveReply

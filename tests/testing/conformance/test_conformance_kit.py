@@ -351,6 +351,21 @@ def test_the_testing_package_loads_without_pytest() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("module", ["pytest", "trustme"])
+def test_a_package_that_the_kit_needs_is_named_with_its_extra(module: str) -> None:
+    scene = f"""if 1:
+        import sys
+        sys.modules["{module}"] = None  # as if it were not installed
+        try:
+            import flowmaestro.testing.conformance
+        except ImportError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", scene], check=True, capture_output=True, text=True)
+    needs = f"flowmaestro.testing.conformance needs {module}: pip install 'flowmaestro[testing]'"
+    assert done.stdout.strip() == needs
+
+
 def test_an_event_loop_that_is_not_installed_is_skipped() -> None:
     class Suite(AsyncTransportConformance):
         make_transport = AnyioTransport
