@@ -1,8 +1,8 @@
 """An example of each method, for the reference: `python docs/reference.py` reads this file."""
 
 # workflows.list
-for workflow in client.workflows.list(per_page=3)["data"]:
-    print(workflow["id"], workflow["name"])  # 0fa11000-0000-4000-8000-000000000001 Always fails
+workflows = client.workflows.list(per_page=2)["data"]
+print([workflow["id"] for workflow in workflows])  # ['wf_123', 'wf_abc123']
 
 # workflows.iterate
 print([workflow["name"] for workflow in client.workflows.iterate()][0])  # Hello
@@ -20,8 +20,8 @@ print(run["outputs"])  # {'message': 'Hello, Ada!'}
 
 # workflows.run_many
 rows = [{"name": "Ada"}, {"name": "Bob"}]
-for outcome in client.workflows.run_many("wf_123", rows, ordered=True):
-    print(outcome.index, outcome.outputs["message"])  # 1 Hello, Bob!
+outcomes = client.workflows.run_many("wf_123", rows, ordered=True)
+print([outcome.outputs["message"] for outcome in outcomes])  # ['Hello, Ada!', 'Hello, Bob!']
 
 # executions.list
 page = client.executions.list(workflow_id="wf_123", per_page=5)
@@ -45,12 +45,12 @@ print(execution["status"])  # completed
 
 # executions.wait_many
 ids = [client.workflows.execute("wf_123")["data"]["execution_id"] for _ in range(3)]
-for outcome in client.executions.wait_many(ids):
-    print(outcome.ok)  # True
+print([outcome.ok for outcome in client.executions.wait_many(ids)])  # [True, True, True]
 
 # executions.stream
 for event in client.executions.stream("exec_xyz789"):
-    print(event["type"])  # execution:completed
+    if event["type"] == "execution:completed":
+        print(event["execution_id"])  # exec_xyz789
 
 # agents.list
 print([agent["id"] for agent in client.agents.list()["data"]][0])  # agent_abc123
@@ -66,12 +66,12 @@ thread = client.agents.create_thread("agent_abc123", metadata={"ticket": "T-1"})
 print(thread["data"]["status"])  # active
 
 # agents.list_memory
-for memory in client.agents.list_memory("agent_abc123")["data"]:
-    print(memory["user_id"], memory["working_memory"])  # user_789 Asked about refunds twice.
+memories = client.agents.list_memory("agent_abc123")["data"]
+print([memory["user_id"] for memory in memories])  # ['user_456', 'user_789']
 
 # agents.iterate_memory
-for memory in client.agents.iterate_memory("agent_abc123"):
-    print(memory["user_id"], memory["working_memory"])  # user_789 Asked about refunds twice.
+memories = client.agents.iterate_memory("agent_abc123")
+print([memory["user_id"] for memory in memories])  # ['user_456', 'user_789']
 
 # agents.get_memory
 user = "6f1c2a34-0000-4000-8000-000000000001"
@@ -90,9 +90,8 @@ client.agents.update_memory("agent_abc123", user, working_memory="Speaks French.
 print(client.agents.delete_memory("agent_abc123", user)["data"]["deleted"])  # True
 
 # agents.search_memory
-found = client.agents.search_memory("agent_abc123", "order", top_k=3)
-for hit in found["data"]["results"]:
-    print(f"{hit['similarity']:.2f}", hit["content"])  # 0.08 Hello, I ordered a bicycle last week.
+found = client.agents.search_memory("agent_abc123", "order", top_k=1)
+print(found["data"]["results"][0]["content"])  # Thank you for your order! How can I help?
 
 # agents.memory_stats
 print(client.agents.memory_stats("agent_abc123")["data"]["working_memory_count"])  # 2
@@ -104,12 +103,12 @@ print(client.threads.get("thread_xyz789")["data"]["status"])  # active
 print(client.threads.delete("thread_xyz789")["data"]["deleted"])  # True
 
 # threads.list_messages
-for message in client.threads.list_messages("thread_xyz789")["data"]:
-    print(message["content"])  # Thank you for your order! How can I help?
+messages = client.threads.list_messages("thread_xyz789")["data"]
+print([message["role"] for message in messages])  # ['user', 'assistant']
 
 # threads.iterate_messages
-for message in client.threads.iterate_messages("thread_xyz789"):
-    print(message["content"])  # Thank you for your order! How can I help?
+messages = client.threads.iterate_messages("thread_xyz789")
+print([message["role"] for message in messages])  # ['user', 'assistant']
 
 # threads.send_message
 reply = client.threads.send_message("thread_xyz789", "What is my order status?")
@@ -130,8 +129,8 @@ except NotFoundError:
     print("this server does not have the route")  # this server does not have the route
 
 # triggers.list
-for trigger in client.triggers.list(workflow_id="wf_123")["data"]:
-    print(trigger["name"], trigger["type"])  # Old form webhook
+triggers = client.triggers.list(workflow_id="wf_123")["data"]
+print([trigger["name"] for trigger in triggers])  # ['Order placed', 'Every morning', 'Old form']
 
 # triggers.iterate
 enabled = [trigger for trigger in client.triggers.iterate() if trigger["enabled"]]
@@ -142,8 +141,8 @@ fired = client.triggers.execute("trigger_abc123", inputs={"name": "Ada"})
 print(fired["data"]["status"])  # pending
 
 # knowledge_bases.list
-for base in client.knowledge_bases.list()["data"]:
-    print(base["name"], base["document_count"])  # Help center 3
+bases = client.knowledge_bases.list()["data"]
+print([base["id"] for base in bases])  # ['kb_abc123', 'kb_123']
 
 # knowledge_bases.iterate
 print(next(client.knowledge_bases.iterate())["id"])  # kb_abc123
@@ -156,8 +155,7 @@ found = client.knowledge_bases.query("kb_abc123", "How do I reset my password?",
 print(found["data"]["results"][0]["document_name"])  # passwords.md
 
 # webhooks.list
-for webhook in client.webhooks.list()["data"]:
-    print(webhook["name"], webhook["url"])  # Audit https://hooks.example.com/flowmaestro
+print([webhook["name"] for webhook in client.webhooks.list()["data"]])  # ['Order desk', 'Audit']
 
 # webhooks.iterate
 print(sum(1 for _ in client.webhooks.iterate()))  # 2
