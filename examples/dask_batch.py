@@ -1,5 +1,8 @@
 """Rows prepared and results handled on Dask; starts and journal in one process.
 
+pip install 'flowmaestro[dask]'
+python examples/dask_batch.py
+
 Run by itself it brings a service and a cluster of its own, kills a worker in the middle, and looks
 into the service's ledger: each row was started once.
 """

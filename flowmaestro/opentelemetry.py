@@ -1,4 +1,4 @@
-"""OpenTelemetry: spans and metrics of what a client does. Needs `pip install flowmaestro[otel]`.
+"""OpenTelemetry: spans and metrics of what a client does. Needs `pip install 'flowmaestro[otel]'`.
 
 | span | kind | when |
 |---|---|---|
@@ -47,7 +47,7 @@ try:
     from opentelemetry import context as contexts
 except ImportError as error:
     raise ImportError(
-        "flowmaestro.opentelemetry needs opentelemetry-api: pip install flowmaestro[otel]"
+        "flowmaestro.opentelemetry needs opentelemetry-api: pip install 'flowmaestro[otel]'"
     ) from error
 
 RUNS = frozenset({"workflows.run", "executions.stream"})

@@ -26,7 +26,7 @@ CHECK = "python3 -m venv .venv && .venv/bin/pip install nox && .venv/bin/nox"
 OTHER_COMMANDS = {
     "pip install flowmaestro",
     "python -m flowmaestro demo",
-    "pip install flowmaestro[testing]",
+    "pip install 'flowmaestro[testing]'",
     "pytest -p flowmaestro.testing.conformance.grid",
     "pytest --flowmaestro-cassettes=once",
     "pytest --flowmaestro-cassettes=none",
@@ -94,8 +94,8 @@ def run(block, namespace):
                 printed.get(line, "") for line in range(node.lineno, node.end_lineno + 1)
             )
             shown = lines[node.end_lineno - 1].partition(")  # ")[2]
-            last = came.rstrip("\n").rpartition("\n")[2]
-            assert last == shown, f"{block.page}:{block.line + node.lineno - 1} prints {came!r}"
+            place = f"{block.page}:{block.line + node.lineno - 1}"
+            assert came.rstrip("\n") == shown, f"{place} prints {came!r}"
 
 
 @pytest.mark.parametrize("block", [it for it in PYTHON if it.page != PROJECT], ids=str)
@@ -115,6 +115,7 @@ def test_python_blocks_run_and_print_what_they_say(block, flowmaestro_client, mo
         ("print(1)  # 2\n", None),
         ("print(1)  # 1\nprint(2)\n", None),
         ("for i in range(2):\n    print(i)  # 0\n", None),
+        ("for i in range(2):\n    print(i)  # 1\n", None),
         ("if False:\n    print(1)  # 1\n", None),
         ("print(1)\nprint(2)\n", "1\n"),
         ("print(1)\nprint(2)\n", "2\n1\n"),
@@ -155,6 +156,16 @@ def test_tests_of_a_project_pass(configured, tmp_path):
 @pytest.mark.parametrize("block", SHELL, ids=str)
 def test_shell_blocks_hold_known_commands(block):
     assert set(block.text.splitlines()) <= {DEMO, CHECK, *OTHER_COMMANDS}
+
+
+def test_extras_are_quoted():
+    """Without quotes, `[` is a pattern of file names in zsh."""
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    for folder in ("flowmaestro", "transports", "examples"):
+        texts += (file.read_text(encoding="utf-8") for file in (ROOT / folder).rglob("*.py"))
+    installs = [line for line in "\n".join(texts).splitlines() if "pip install" in line]
+    assert [line for line in installs if re.search(r"install [\w.]+\[", line)] == []
+    assert any("'flowmaestro[testing]'" in line for line in installs)
 
 
 def escaping(blocks):
@@ -235,3 +246,6 @@ def test_the_command_line_says_what_its_page_shows():
     check = [sys.executable, ROOT / "docs" / "sessions.py", "--check"]
     done = subprocess.run(check, capture_output=True, text=True)
     assert done.returncode == 0, f"run `python docs/sessions.py`\n{done.stdout}{done.stderr}"
+    sessions = script("sessions")
+    streaming = [session for session in sessions.SESSIONS if session.has_streams]
+    assert streaming[0] is sessions.CUT, "a reader's first stream is the one that is cut"

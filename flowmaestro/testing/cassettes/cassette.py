@@ -159,7 +159,7 @@ class Cassette:
         For clients with a transport over sockets: give them the URL as `base_url`. Pieces of a
         body are sent as the chunks they were. Time is real, `speed` times as fast. A request
         that is not in the cassette is answered with status 501, and raises `CassetteMismatch`
-        at the end of the block. Needs `pip install flowmaestro[testing]`.
+        at the end of the block. Needs `pip install 'flowmaestro[testing]'`.
 
         Raises `ValueError` when this cassette records, and `CassetteError` when it holds what
         no server can do: a failure before anything was sent.
