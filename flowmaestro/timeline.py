@@ -21,7 +21,7 @@ def timeline_of(run: Union[Execution, EventStream[Any], AsyncEventStream[Any]]) 
         run: what `workflows.run` returned, any other execution, or the handle of an execution's
             stream, which may still be read.
 
-    Raises `TypeError` for anything else.
+    A reply with an execution in it will do, too. Raises `TypeError` for anything else.
 
     """
     given: Any = run
@@ -30,4 +30,8 @@ def timeline_of(run: Union[Execution, EventStream[Any], AsyncEventStream[Any]]) 
             raise TypeError(f"run must be an execution or its stream, not {type(run).__name__}")
         return timeline_svg(given.seen_events, execution=given.last_seen)
     execution = cast("Mapping[str, Any]", given)
+    if "status" not in execution and isinstance(execution.get("data"), AnyMapping):
+        execution = execution["data"]
+    if "status" not in execution:
+        raise TypeError("run must be an execution or its stream, not a mapping without a status")
     return timeline_svg(getattr(execution, "seen_events", None), execution=execution)

@@ -5,15 +5,14 @@ The picture is readable in light and dark, alone or in an `<img>`. All times are
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from flowmaestro_core.http.secrets import without_keys
+from flowmaestro_core.showing.followed import list_of, why_no_nodes
+from flowmaestro_core.showing.texts import safe
 from flowmaestro_core.showing.times import event_time, in_words
 from flowmaestro_core.streams.history import LONGEST_NAME
 
 MOST_ROWS = 200
-NO_NODE_EVENTS = "this server sends no node events"
 _ENDED = ("completed", "failed", "cancelled")
 _ROW, _BAR, _TOP = 22, 14, 34
 _MARGIN, _LEFT, _PLOT, _WIDTH = 12, 216, 520, 828
@@ -37,6 +36,7 @@ def timeline_svg(
     events: Optional[Iterable[Mapping[str, Any]]] = None,
     *,
     execution: Optional[Mapping[str, Any]] = None,
+    now: Optional[float] = None,
 ) -> str:
     """The timeline of one execution, as the text of an SVG document.
 
@@ -49,17 +49,22 @@ def timeline_svg(
             where nobody followed them.
         execution: the execution itself, as `executions.get` returns it. Where no node events
             came, its `started_at` and `completed_at` give the one bar that is drawn.
+        now: the server's time, in seconds since 1970: until then runs what has not ended.
+
+    Raises `TypeError` for events that are no iterable of mappings.
 
     """
-    about = execution or {}
+    about, events = execution or {}, None if events is None else list_of(events)
     status = about["status"] if about.get("status") in _ENDED else "running"
     rows, lost, begin, end, status = _read(events or (), status)
     note = f"and {len(rows) - MOST_ROWS} more nodes" if len(rows) > MOST_ROWS else ""
     if not rows:
         begin = event_time(about.get("started_at") or about.get("created_at")) or begin
         end = max(event_time(about.get("completed_at")) or end, begin)
-        rows = [_Row("execution", (begin, end, status))]
-        note = "" if events is None or status == "running" else NO_NODE_EVENTS
+        rows = [_Row("execution", (begin, None if status == "running" else end, status))]
+        now = None if not begin or about.get("status") == "pending" else now
+        note = "" if events is None or status == "running" else why_no_nodes(events)
+    end = max(end, now or end) if status == "running" else end
     span, shown = max(end - begin, 0.001), rows[:MOST_ROWS]
     bottom = _TOP + len(shown) * _ROW
 
@@ -67,7 +72,7 @@ def timeline_svg(
         return _LEFT + (_PLOT if at is None else _PLOT * min(max(at - begin, 0.0), span) / span)
 
     parts: List[str] = []
-    for after in (span * step / 4 for step in range(5)):
+    for after in (span * step / 4 for step in range(5 if end > begin else 0)):
         parts.append(_line("axis", x(begin + after), _TOP - 6, bottom))
         parts.append(_text(x(begin + after), 20, in_words(after), "dim", "middle"))
     for index, row in enumerate(shown):
@@ -141,9 +146,3 @@ def _line(kind: str, x: float, top: float, bottom: float) -> str:
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
     return f'<text class="{kind}" x="{x:.1f}" y="{y}" text-anchor="{anchor}">{safe(text)}</text>'
-
-
-def safe(text: str) -> str:
-    """A text that XML takes, without a key, and that cannot turn the direction of what follows."""
-    text = without_keys(text)
-    return escape("".join(s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in text))

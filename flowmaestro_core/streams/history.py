@@ -18,10 +18,10 @@ _KINDS = frozenset(
     {
         *(f"node:{what}" for what in ("started", "completed", "failed", "retry")),
         *(f"execution:{what}" for what in ("started", "completed", "failed", "cancelled")),
-        "stream:reconnected",
+        *("connected", "stream:reconnected"),
     }
 )
-_KEYS = ("type", "timestamp", "node_id", "node_name", "duration_ms")
+_KEYS = ("type", "status", "timestamp", "node_id", "node_name", "duration_ms")
 
 
 class History:

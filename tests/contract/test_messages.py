@@ -17,7 +17,7 @@ import pytest
 import flowmaestro
 from flowmaestro import FlowMaestroClient, StreamTimes, Timeout, webhooks
 from flowmaestro.input_files import read_rows
-from flowmaestro.timeline import timeline_of
+from flowmaestro.timeline import timeline_of, timeline_svg
 from flowmaestro_core.context import Context
 from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_core.options import ClientOptions
@@ -265,6 +265,14 @@ MESSAGES: List[Row] = [
     ),
     # A timeline
     (lambda: timeline_of(ANY), "run must be an execution or its stream, not NoneType"),
+    (
+        lambda: timeline_of({}),  # type: ignore[typeddict-item]
+        "run must be an execution or its stream, not a mapping without a status",
+    ),
+    (
+        lambda: timeline_svg([1]),  # type: ignore[list-item]
+        "events must be mappings; one of them is int",
+    ),
     # A transport of one's own
     (
         lambda: Request("GET", "https://h", "A: b"),  # type: ignore[arg-type]

@@ -143,11 +143,29 @@ def test_a_run_on_a_silent_server_says_that_there_were_no_node_events() -> None:
         )
 
 
+def test_an_execution_that_was_followed_late_blames_no_server(
+    ask: Any, flowmaestro_fake: FakeFlowMaestro
+) -> None:
+    with FlowMaestroClient() as client:
+        run: Any = client.workflows.run("wf_123", inputs={"name": "Ada"})
+    stream = ask(lambda client: client.executions.stream(run["id"]))
+    assert "its events were not followed" in shown(stream)
+
+
 def test_other_handles_have_no_picture(ask: Any) -> None:
     assert ask(lambda client: client.workflows.iterate())._repr_html_() is None
 
 
 def test_a_timeline_is_of_a_run(flowmaestro_client: FlowMaestroClient) -> None:
-    for other in (7, "exec_1", flowmaestro_client.workflows.iterate(), flowmaestro_client):
+    page, reply = flowmaestro_client.workflows.list(), {"data": {"id": "wf_123"}}
+    handle = flowmaestro_client.workflows.iterate()
+    for other in (7, "exec_1", handle, flowmaestro_client, page, reply, {}):
         with pytest.raises(TypeError, match="run must be an execution or its stream, not "):
             timeline_of(other)  # type: ignore[arg-type]
+
+
+def test_a_reply_with_an_execution_has_its_timeline(flowmaestro_client: FlowMaestroClient) -> None:
+    run = flowmaestro_client.workflows.run("wf_123", inputs={"name": "Ada"})
+    reply: Any = flowmaestro_client.executions.get(run["id"])
+    assert timeline_of(reply) == timeline_of(reply["data"])
+    assert "total 0.30 s" in timeline_of(reply)

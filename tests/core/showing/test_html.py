@@ -135,7 +135,9 @@ class TestHtml:
         assert "node events" not in svg
 
     def test_a_run_whose_server_sends_no_node_events_says_so(self) -> None:
-        assert "sends no node events" in picture(read(ended(execution(), [])))
+        assert "sends no node events" in picture(
+            read(ended(execution(), [{"type": "execution:started"}]))
+        )
 
     def test_a_reply_shows_the_execution_in_it(self) -> None:
         reader = read(Reply({"data": execution(status="failed", outputs=None, error="no way")}))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmaestro_core.showing.timeline import MOST_ROWS, NO_NODE_EVENTS, timeline_svg
+from flowmaestro_core.showing.followed import NO_NODE_EVENTS, NOT_FOLLOWED
+from flowmaestro_core.showing.timeline import MOST_ROWS, timeline_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -60,7 +61,16 @@ def test_retries_and_lost_streams_are_marked():
 
 
 @pytest.mark.parametrize(
-    ("events", "said"), [([], f"total 90.0 s, {NO_NODE_EVENTS}"), (None, "total 90.0 s")]
+    ("events", "said"),
+    [
+        ([{"type": "connected", "status": "pending"}], f"total 90.0 s, {NO_NODE_EVENTS}"),
+        ([{"type": "connected", "status": "running"}], f"total 90.0 s, {NO_NODE_EVENTS}"),
+        ([{"type": "execution:started"}], f"total 90.0 s, {NO_NODE_EVENTS}"),
+        ([{"type": "connected", "status": "completed"}], f"total 90.0 s, {NOT_FOLLOWED}"),
+        ([{"type": "connected"}], f"total 90.0 s, {NOT_FOLLOWED}"),
+        ([], f"total 90.0 s, {NOT_FOLLOWED}"),
+        (None, "total 90.0 s"),
+    ],
 )
 def test_without_node_events_the_execution_is_one_bar(events, said):
     times = {"started_at": "2026-01-01T00:00:00Z", "completed_at": "2026-01-01T00:01:30.0Z"}
@@ -135,7 +145,34 @@ def test_a_clock_that_goes_back_makes_no_time_negative():
 
 def test_a_total_that_nobody_knows_is_not_said():
     gone = {"status": "cancelled", "started_at": "2026-01-01T00:00:00Z", "completed_at": None}
-    assert texts(timeline_svg([], execution=gone))[-1] == f"cancelled, {NO_NODE_EVENTS}"
+    assert texts(timeline_svg([], execution=gone))[-1] == f"cancelled, {NOT_FOLLOWED}"
+
+
+def test_what_runs_is_drawn_until_now():
+    svg = timeline_svg([node("started", "a", 1000)], now=3.5)
+    assert bars(svg) == [("running", 216, 520)]
+    assert "2.50 s" in texts(svg)
+    assert texts(svg)[-1] == "total 2.50 s"
+    started = {"status": "running", "started_at": 1000}
+    assert texts(timeline_svg([], execution=started, now=3.5))[-1] == "total 2.50 s"
+    assert texts(timeline_svg([], execution={"status": "running"}, now=3.5))[-1] == "total 0.00 s"
+    ended = [node("started", "a", 1000), {"type": "execution:completed", "timestamp": 2000}]
+    assert texts(timeline_svg(ended, now=3.5))[-1] == "total 1.00 s"
+
+
+def test_what_has_not_begun_has_no_axis():
+    waiting = {"status": "pending", "created_at": 1000, "started_at": None}
+    assert texts(timeline_svg(None, execution=waiting, now=3.5)) == [
+        "execution",
+        "0.00 s",
+        "total 0.00 s",
+    ]
+
+
+@pytest.mark.parametrize("events", [[1], 7, "ab", {"type": "connected"}, [{}, None]])
+def test_events_are_mappings(events):
+    with pytest.raises(TypeError, match=r"^events must "):
+        timeline_svg(events)
 
 
 def test_as_long_as_it_runs_node_events_may_still_come():

@@ -61,6 +61,7 @@ def test_the_stream_of_an_execution_remembers_its_events() -> None:
     reconnected(stream)
     stream.receives(sse("node:completed", {"output": "x" * SHORT_EVENT}) + COMPLETED)
     assert remembered(stream) == (
+        {"type": "connected", "status": "running"},
         {"type": "node:started", "node_id": "a"},
         {"type": "stream:reconnected"},
         {"type": "node:completed"},
