@@ -6,7 +6,7 @@ it is asked for, so that `--help` loads nothing heavy.
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 DONE, FAILED, USAGE, NOT_FOUND, AUTHENTICATION, RATE_LIMIT, NETWORK = range(7)
 TIMED_OUT = 124
@@ -22,9 +22,7 @@ class CommandFailed(Exception):
     prints, by default the text and the status.
     """
 
-    def __init__(
-        self, text: Optional[str] = None, status: int = FAILED, document: Any = None
-    ) -> None:
-        super().__init__(text or "")
+    def __init__(self, text: str = "", status: int = FAILED, document: Any = None) -> None:
+        super().__init__(text)
         self.status = status
         self.document = document

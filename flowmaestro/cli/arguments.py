@@ -48,15 +48,12 @@ def build_parser(only: Optional[str] = None) -> argparse.ArgumentParser:
 
     It is made faster for `only` one command: the others then have no arguments.
     """
-    shape = partial(
-        argparse.RawDescriptionHelpFormatter, width=(Console(sys.stdout).width or 80) - 2
-    )
+    width = (Console(sys.stdout).width or 80) - 2
+    shape = partial(argparse.RawDescriptionHelpFormatter, width=width)
     common: Any = {"formatter_class": shape, "allow_abbrev": False}
     parser = _Parser(prog="flowmaestro", description=_ABOUT, epilog=_EXAMPLES, **common)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.add_argument(
-        "--print-completion", metavar="SHELL", help="for bash, zsh, fish and others"
-    )
+    parser.add_argument("--print-completion", metavar="SHELL", help="for bash, zsh and others")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, (what, examples, arguments) in COMMANDS.items():
         about = what[0].upper() + what[1:] + "."
@@ -105,8 +102,7 @@ def _choice(name: str, help: str, *choices: str, default: str) -> _Argument:
 def _resource(text: str) -> str:
     if text in _KINDS:
         return text
-    close = suggestion(text, _KINDS)
-    raise argparse.ArgumentTypeError(f"{text!r} is not {_CHOICES}{close}")
+    raise argparse.ArgumentTypeError(f"{text!r} is not {_CHOICES}{suggestion(text, _KINDS)}")
 
 
 def _checked(is_right: Callable[[str], bool], kind: Callable[[str], Any], what: str) -> Any:

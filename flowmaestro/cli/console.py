@@ -46,8 +46,7 @@ class Console:
 
             self.width = min(shutil.get_terminal_size().columns, WIDEST)
         self._out = out
-        self._streams = False
-        self._column = 0
+        self._streams, self._column = False, 0
         self._word = self._gap = ""
 
     def line(self, *texts: Text, indent: int = 0) -> None:

@@ -27,7 +27,6 @@ from flowmaestro_transports.override import default_transport
 
 LARGEST_SKEW = 60.0
 """Seconds that this machine's clock may be off before it is worth a word."""
-_PACKAGES = ("h11", "anyio", "certifi")
 _PROXY_ADVICE = "Does the proxy ask for a password? Write http://user:password@host:port."
 _CHECK_THE_WAY = "Check the host name, the network, the proxy and the firewall."
 
@@ -54,23 +53,22 @@ def doctor_command(options: argparse.Namespace) -> Any:
             if not options.json:
                 good, symbols = finding.good, screen.symbols
                 lead = f"{symbols.good if good else symbols.bad} {finding.check:12}"
-                style, indent = "green" if good else "red", len(lead)
-                screen.line((lead, style), finding.found, indent=indent)
+                screen.line((lead, "green" if good else "red"), finding.found, indent=len(lead))
                 if finding.advice:
-                    screen.line(" " * indent, finding.advice, indent=indent)
+                    screen.line(" " * len(lead), finding.advice, indent=len(lead))
             if not finding.good and finding.status == NETWORK:
                 break  # nothing else can be asked
     document = [finding._asdict() for finding in findings]
-    if not all(finding.good for finding in findings):
-        status = max(finding.status for finding in findings if not finding.good)
-        raise CommandFailed(status=status, document=document)
+    bad = [finding.status for finding in findings if not finding.good]
+    if bad:
+        raise CommandFailed(status=max(bad), document=document)
     return document
 
 
 def _findings(
     options: argparse.Namespace, client: FlowMaestroClient, url: str, key: str
 ) -> Iterator[Finding]:
-    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    packages = ", ".join(f"{name} {version(name)}" for name in ("h11", "anyio", "certifi"))
     yield Finding("python", True, f"{platform.python_version()}, {packages}")
     origin = "--base-url" if options.base_url else "FLOWMAESTRO_BASE_URL"
     origin = "default" if url == DEFAULT_BASE_URL else origin

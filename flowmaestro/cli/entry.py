@@ -54,8 +54,7 @@ def _run(command: str, words: Sequence[str]) -> Tuple[int, Any]:
     """The exit status, and what the command returned for `--json`."""
     parser = build_parser(command)
     if command and command not in COMMANDS:
-        close = suggestion(command, tuple(COMMANDS))
-        parser.error(f"there is no command {command!r}{close}")
+        parser.error(f"there is no command {command!r}{suggestion(command, tuple(COMMANDS))}")
     options = parser.parse_args(words)
     if options.print_completion is not None:
         return _print_completion(options.print_completion), None

@@ -12,6 +12,7 @@ from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed
 from flowmaestro.cli.console import console
 from flowmaestro.cli.session import client_for, written
 from flowmaestro_core.http.secrets import showable_value
+from flowmaestro_core.streams.history import LONGEST_NAME
 
 _COLUMNS: Dict[str, Tuple[str, ...]] = {
     "workflows": ("id", "name", "description"),
@@ -34,7 +35,7 @@ def list_command(options: argparse.Namespace) -> Any:
             print("none", file=sys.stderr)
         return rows
     names = _COLUMNS[options.resource]
-    cells = [[written(row.get(name)) for name in names] for row in rows]
+    cells = [[written(row.get(name))[:LONGEST_NAME] for name in names] for row in rows]
     console(sys.stdout).table([name.replace("_", " ") for name in names], cells)
     if not options.all and len(rows) == options.limit:
         print(f"the first {options.limit}; --all shows all", file=sys.stderr)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, cast
+from typing import Any, Dict, List, Mapping, Optional, Sequence, cast
 
-from flowmaestro.cli.console import Console, RichConsole, Span, Text, console, rich_text
-from flowmaestro.types import ExecutionEvent
+from flowmaestro.cli.console import Console, RichConsole, Text, console, rich_text
+from flowmaestro.types import Execution, ExecutionEvent
+from flowmaestro_core.showing.followed import why_no_nodes
+from flowmaestro_core.showing.times import duration_of, event_time
+from flowmaestro_core.streams.history import LONGEST_NAME
 
 _STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "started": "cyan"}
 
@@ -32,12 +35,11 @@ class RunView:
 
     def __init__(self, screen: Console) -> None:
         self.screen = screen
-        self.execution_id = ""
-        self.began = 0.0
+        self.execution_id = self.note = self.took = self.why_no_nodes = ""
+        self.began = self.ahead = 0.0  # `ahead` of our clock is the server's time since 1970
         self.status = "pending"
         self.progress: Optional[float] = None
         self.nodes: Dict[str, Node] = {}
-        self.note = ""
 
     @property
     def failed(self) -> List[str]:
@@ -50,11 +52,21 @@ class RunView:
 
     def __exit__(self, *exc: object) -> None:
         """End the drawing."""
+        if self.why_no_nodes:
+            took = f"; the execution took {self.took}" if self.took else ""
+            self.screen.line(" " * 11, self.why_no_nodes + took, indent=11)
+
+    def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
+        """Take in the ended execution and the events that came of it."""
+        self.took = duration_of(cast("Mapping[str, Any]", execution)) or ""
+        self.why_no_nodes = why_no_nodes(events)
 
     def show(self, event: ExecutionEvent) -> None:
         """Take in one event, and show it."""
         told = cast("Mapping[str, Any]", event)
         kind, _, what = event["type"].rpartition(":")
+        at = event_time(told.get("timestamp"))
+        self.ahead = self.ahead if at is None else at - time.monotonic()
         if kind == "node":
             self._take_node(told, what)
         elif kind == "execution":
@@ -88,7 +100,8 @@ class RunView:
                 node.note = str(event.get("error") or "")
 
     def _node(self, node_id: str, name: Any) -> Node:
-        return self.nodes.setdefault(node_id, Node(str(name or node_id), time.monotonic()))
+        short = str(name or node_id)[:LONGEST_NAME]
+        return self.nodes.setdefault(node_id, Node(short, time.monotonic()))
 
     def _draw(self, event: Mapping[str, Any]) -> None:
         texts: List[Text] = [(f"{time.monotonic() - self.began:7.2f} s  ", "dim"), event["type"]]
@@ -135,22 +148,20 @@ class LiveRunView(RunView):
         head: List[Text] = [
             (f"execution {self.execution_id}  ", "bold"),
             (self.status, _STYLES.get(self.status, "cyan")),
-            (f"  {time.monotonic() - self.began:.1f} s", "dim"),
+            (f"  {self.took or f'{time.monotonic() - self.began:.1f} s'}", "dim"),
         ]
         tree = Tree(rich_text(*head))
+        signs = {"completed": self._symbols.good, "failed": self._symbols.bad}
         for node in self.nodes.values():
             took = time.monotonic() - node.began if node.seconds is None else node.seconds
             note = (f"  {node.note}", "dim") if node.note else ""
-            tree.add(rich_text(self._sign(node), f" {node.name}", (f"  {took:.2f} s", "dim"), note))
+            sign = signs.get(node.status, self._symbols.running), _STYLES[node.status]
+            tree.add(rich_text(sign, f" {node.name}", (f"  {took:.2f} s", "dim"), note))
         if self.progress is not None and self.status == "running":
             tree.add(ProgressBar(total=100, completed=self.progress, width=40))
-        if self.note:
-            tree.add(rich_text((self.note, "yellow")))
+        for note in filter(None, (self.note, self.why_no_nodes)):
+            tree.add(rich_text((note, "yellow")))
         return tree
-
-    def _sign(self, node: Node) -> Span:
-        signs = {"completed": self._symbols.good, "failed": self._symbols.bad}
-        return signs.get(node.status, self._symbols.running), _STYLES[node.status]
 
 
 def run_view() -> RunView:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import Any, Optional
 
@@ -66,7 +67,8 @@ def _follow(
                 view.show(event)
                 if options.json and options.command == "watch":
                     session.print_json(event)
-        execution = client.executions.get(execution_id)["data"]
+            execution = client.executions.get(execution_id)["data"]
+            view.end(execution, stream.seen_events or ())
         return execution
     except KeyboardInterrupt:
         raise _left(execution_id, "", INTERRUPTED) from None
@@ -79,7 +81,8 @@ def _follow(
         raise failure from error
     finally:
         if options.timeline is not None:
-            svg = timeline_svg(stream.seen_events, execution=execution or stream.last_seen)
+            now, seen = time.monotonic() + view.ahead, execution or stream.last_seen
+            svg = timeline_svg(stream.seen_events, execution=seen, now=now)
             try:
                 Path(options.timeline).write_text(svg, "utf-8")
             except OSError as problem:

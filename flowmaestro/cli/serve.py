@@ -45,8 +45,7 @@ def serve_command(options: argparse.Namespace) -> None:
     for known in (fake.api_key, TEST_KEY, *DOCUMENTED_KEYS):
         fake.add_key(known, state="revoked")
     key = fake.add_key(options.api_key or f"fm_live_{secrets.token_hex(20)}")
-    said = console(sys.stderr)
-    inspector = Inspector(fake, log=said.copyable)
+    inspector = Inspector(fake, log=console(sys.stderr).copyable)
     seeds = None if options.seed is None else SeedFile(options.seed, fake)
     if seeds is not None and (trouble := seeds.load()):
         raise CommandFailed(trouble, USAGE)

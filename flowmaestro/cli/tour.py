@@ -141,14 +141,12 @@ def fire_a_trigger(client: FlowMaestroClient, delivery: Delivery, tell: Narrator
     """Fire a trigger, wait for its execution, and verify the webhook that reports its end."""
     tell.step("Fire a trigger, verify the webhook", "triggers.execute, webhooks.parse")
     webhook = client.webhooks.create("Demo", _RECEIVER, ["execution.completed"])["data"]
-
     triggers = client.triggers.list(workflow_id="wf_123")["data"]
     enabled = [trigger for trigger in triggers if trigger["enabled"]]
     fired = client.triggers.execute(enabled[0]["id"], inputs={"name": "Ada"})
     execution_id = fired["data"]["execution_id"]
     tell.started(execution_id)
     tell.ended(client.executions.wait_for_completion(execution_id), "completed")
-
     body, signature = delivery(webhook["id"])
     event = webhooks.parse(body, signature, webhook["secret"], tolerance=300)
     about = f"{event['event']}, execution {event['data'].get('execution_id')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, List
+from typing import Any
 
 from flowmaestro.cli import USAGE, CommandFailed
 from flowmaestro.cli.session import client_for
@@ -20,7 +20,7 @@ def types_command(options: argparse.Namespace) -> Any:
     if options.schema is not None and len(options.workflow) > 1:
         raise CommandFailed("--schema is for one workflow", USAGE)
     with client_for(options) as client:
-        workflows: List[Any] = [dict(client.workflows.get(it)["data"]) for it in options.workflow]
+        workflows = [dict(client.workflows.get(each)["data"]) for each in options.workflow]
     if options.schema is not None:
         workflows[0]["input_schema"] = read_object(options.schema, f"--schema {options.schema}")
     source = typed_module(workflows)

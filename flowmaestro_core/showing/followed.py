@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, List, Mapping
+from typing import Any, Iterable, List, Mapping, Sequence
 
 from flowmaestro_core.arguments import check_several
 
@@ -20,8 +20,10 @@ def list_of(events: Iterable[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
     return listed
 
 
-def why_no_nodes(events: Iterable[Mapping[str, Any]]) -> str:
-    """Why there are no node events among these, which were seen of an ended execution."""
+def why_no_nodes(events: Sequence[Mapping[str, Any]]) -> str:
+    """Why there are no node events among these, of an ended execution; `""` if there are."""
+    if any(str(event.get("type")).startswith("node:") for event in events):
+        return ""
     live = any(
         event.get("type") == "execution:started"
         or (event.get("type") == "connected" and event.get("status") in ("pending", "running"))

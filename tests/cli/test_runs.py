@@ -7,17 +7,30 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 
 from flowmaestro import FlowMaestroClient
-from flowmaestro.cli.console import Console
-from flowmaestro.cli.run_view import RunView
+from flowmaestro.cli import run_view, runs
+from flowmaestro.cli.console import Console, RichConsole
+from flowmaestro.cli.run_view import LiveRunView, RunView
 from flowmaestro.cli.session import print_json, print_result
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Have executions drawn by rich; of its pictures only the last one is written."""
+
+    def draw():
+        monkeypatch.setattr(runs, "run_view", lambda: LiveRunView(RichConsole(sys.stderr)))
+
+    return draw
 
 
 def test_run_prints_the_outputs_and_tells_the_events_on_stderr(command):
@@ -119,9 +132,46 @@ def test_watch_tells_of_a_connection_that_was_lost(command, fake):
 
 
 @pytest.mark.parametrize("fake", [["documented", "silent"]], indirect=True)
-def test_a_silent_server_is_watched_to_the_end(command):
-    done = command("run", "wf_123", "-i", "name=Ada")
-    assert (done.status, done.out) == (0, '{"message": "Hello, Ada!"}\n')
+@pytest.mark.parametrize("live", [False, True])
+def test_a_silent_server_is_watched_to_the_end(command, fake, drawn, live):
+    if live:
+        drawn()
+    fake.workflow("wf_1", nodes=[Node("wait", seconds=90)], outputs={"a": 1})
+    words = "this server sends no node events"
+    execution_id = command("run", "wf_1", "--detach").out.strip()
+    for done in (command("watch", execution_id), command("run", "wf_1")):
+        assert (done.status, done.out) == (0, '{"a": 1}\n')
+        last = done.err.splitlines()[-2:]
+        if live:
+            assert last[0].endswith(" completed  1.5 min")
+            assert last[1].endswith(words)
+        else:
+            assert last[1].strip() == f"{words}; the execution took 1.5 min"
+        assert "%" not in done.err  # it has no progress, either
+
+
+def test_who_comes_late_sees_how_long_it_took(command, drawn):
+    execution_id = command("run", "wf_123", "--detach").out.strip()
+    command("watch", execution_id)
+    drawn()
+    last = command("watch", execution_id).err.splitlines()[-2:]
+    assert last[0].endswith(" completed  0.30 s")
+    assert last[1].endswith("its events were not followed")
+
+
+def test_a_timeline_runs_until_the_timeout(command, fake, monkeypatch, tmp_path):
+    clock = SimpleNamespace(monotonic=lambda: fake.clock.now)
+    for module in (run_view, runs):
+        monkeypatch.setattr(module, "time", clock)
+    fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
+    command("run", "wf_slow", "--timeout", "2", "--timeline", str(tmp_path / "a.svg"))
+    assert ">total 1.95 s<" in (tmp_path / "a.svg").read_text()
+
+
+def test_a_long_name_floods_nothing(command, fake):
+    fake.workflow("wf_long", name="x" * 10_000, nodes=[Node("a", name="y" * 10_000)])
+    assert len(command("run", "wf_long").err) < 1000
+    assert len(command("list", "workflows").out) < 5000
 
 
 def test_what_outlasts_the_timeout_exits_124_and_runs_on(command, fake):

@@ -69,6 +69,7 @@ def test_retries_and_lost_streams_are_marked():
         ([{"type": "connected", "status": "completed"}], f"total 90.0 s, {NOT_FOLLOWED}"),
         ([{"type": "connected"}], f"total 90.0 s, {NOT_FOLLOWED}"),
         ([], f"total 90.0 s, {NOT_FOLLOWED}"),
+        ([{"type": "node:started"}], "total 90.0 s"),
         (None, "total 90.0 s"),
     ],
 )
