@@ -18,6 +18,7 @@ from flowmaestro.testing import FakeFlowMaestro, Node
 from flowmaestro.testing.server.inspector import MOST_EXCHANGES, Inspector
 from flowmaestro.testing.server.serve import serve
 
+TURNED = "Turned \N{RIGHT-TO-LEFT OVERRIDE}" + "x" * 10_000
 HOSTILE = '<script>document.title = "broken"</script> \N{GRINNING FACE} \N{HEBREW LETTER ALEF}'
 
 
@@ -28,6 +29,7 @@ def main(pictures: Path) -> None:
     fake = FakeFlowMaestro()
     nodes = [Node("a", name="Fetch", seconds=0.5), Node("b", name=HOSTILE, seconds=0.5)]
     fake.workflow("wf_two", name=HOSTILE, nodes=nodes)
+    fake.workflow("wf_turned", name=TURNED, nodes=["a"])
     with anyio.from_thread.start_blocking_portal() as portal:
 
         async def served(fake, port=0, *, task_status):
@@ -111,6 +113,10 @@ def hold_many(chromium, fake, url, pictures):
         assert page.locator(".row").count() < 100
         assert page.evaluate("lists.requests.size") == MOST_EXCHANGES
         page.screenshot(path=pictures / "requests-10000.png")
+        page.evaluate("document.getElementById('list').scrollTop = 1e9")
+        page.wait_for_timeout(200)
+        page.get_by_role("tab", name="Executions").click()
+        assert page.locator(".row").count() > 0  # at once
         page.close()
     print(f"10,000 requests, 200 streams: loaded in {loaded:.1f} s, a click in {answered:.2f} s")
     assert answered < 5, answered
@@ -131,6 +137,19 @@ def look_around(chromium, fake, url, pictures, width):
         page.locator(".row", has_text="completed").first.click()
         page.locator("#detail img").wait_for()
         page.screenshot(path=pictures / f"executions-{width}.png")
+        client.workflows.run("wf_turned")
+        turned = page.locator(".row", has_text="Turned \ufffdx")
+        turned.first.click()
+        page.locator("#detail h2", has_text="Turned \ufffdx").wait_for()
+        page.screenshot(path=pictures / f"turned-{width}.png")
+        detail = "document.getElementById('detail')"
+        assert page.evaluate(f"{detail}.querySelector('h2').scrollWidth <= {detail}.clientWidth")
+        assert page.locator(".row bdi").count() == page.locator(".row").count()
+        page.get_by_role("button", name="drop it").click()
+        page.get_by_text("The next request gets it.").wait_for()
+        client.workflows.list()
+        page.get_by_role("tab", name="Requests").click()
+        page.locator(".row .bad", has_text="dropped").first.wait_for()
         page.get_by_role("button", name="503").click()
         page.get_by_text("The next request gets it.").wait_for()
         client.workflows.list()

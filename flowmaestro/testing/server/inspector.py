@@ -26,6 +26,7 @@ from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.http.secrets import showable_url, showable_value
 from flowmaestro_core.payloads.reply import decode_json
 from flowmaestro_core.payloads.shapes import snake_case_keys
+from flowmaestro_core.showing.times import event_time
 
 MOST_EXCHANGES = 10_000
 MOST_EXECUTIONS = MOST_DELIVERIES = 1_000
@@ -106,6 +107,7 @@ class Inspector:
         self._deliveries: OrderedDict[str, Delivery] = OrderedDict()
         self._feeds: Set[Feed] = set()
         self._count = 0
+        self._ahead = 0.0  # of our clock, the server's time since 1970
         self._run = secrets.token_hex(4)  # so that a page notices another server
         self.has_page = True
         """Whether it answers a browser; the API answers all that comes otherwise."""
@@ -166,6 +168,8 @@ class Inspector:
         event = {**data, "type": name}
         snake_case_keys(event)
         events.append(event)
+        at = event_time(event.get("timestamp"))
+        self._ahead = self._ahead if at is None else at - self._now()
         if len(self._events) > MOST_EXECUTIONS:
             self._events.popitem(last=False)
         self._publish({"kind": "execution", **_execution(execution)})
@@ -235,7 +239,8 @@ class Inspector:
         return _reply(404, {"error": f"there is nothing at /_inspect/{'/'.join(parts)}"})
 
     def _timeline(self, execution_id: str) -> FakeReply:
-        svg = timeline_svg(self._events.get(execution_id, ()))
+        now = self._now() + self._ahead
+        svg = timeline_svg(self._events.get(execution_id, ()), now=now)
         reply = FakeReply()
         reply.settle(200, Headers({"Content-Type": "image/svg+xml"}), body=svg.encode())
         return reply

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from flowmaestro import FlowMaestroClient, ServerError
-from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro.testing import FakeFlowMaestro, Node
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.server.inspector import LONGEST_BODY, MOST_EXCHANGES, Inspector
 from flowmaestro_core.http.messages import Request, Response
@@ -18,7 +18,8 @@ class World:
 
     def __init__(self):
         self.fake = FakeFlowMaestro()
-        self.inspector = Inspector(self.fake, now=lambda: 0.0)
+        self.time = 0.0
+        self.inspector = Inspector(self.fake, now=lambda: self.time)
 
     def send(self, method, path, body=b"", **headers) -> FakeReply:
         fields = {"Host": "localhost:8787", "X-API-Key": self.fake.api_key, **headers}
@@ -130,6 +131,20 @@ def test_an_execution_has_a_timeline_even_on_a_silent_server():
     assert "Compose greeting" in svg
     (ended,) = [each for each in world.look("state")["executions"] if each["id"] == execution_id]
     assert ended["status"] == "completed"
+
+
+def test_the_timeline_of_what_runs_grows():
+    world = World()
+    world.fake.workflow("wf_slow", nodes=[Node("a", seconds=60)])
+    with world.client() as client:
+        execution_id = client.workflows.execute("wf_slow")["data"]["execution_id"]
+    world.time = 1.0
+    world.fake.advance(1.0)
+    began = world.send("GET", f"/_inspect/timelines/{execution_id}").body.decode()
+    assert ">total 0.75 s<" in began
+    world.time = 3.5
+    grown = world.send("GET", f"/_inspect/timelines/{execution_id}").body.decode()
+    assert ">total 3.25 s<" in grown
 
 
 def test_the_next_request_is_broken_on_demand():
