@@ -48,7 +48,10 @@ HARMLESS_MEMBERS = (
 _WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z]+")
 _CREDENTIALS = re.compile(r"^([^:/]+://)([^/]*)@")
 _KEY = re.compile(API_SECRET.decode())
-_QUERY_VALUE = re.compile(r"=[^&]*|(?<![^&])[^=&]+(?![^&])")
+_SHOWN_PARAMETER = re.compile(
+    r"(page|per_page|limit|offset)=\d{1,9}|status=[a-z]{1,20}|workflow_id=[\w-]{1,40}", re.ASCII
+)
+"""What a query shows; all other values are hidden."""
 
 
 @lru_cache(maxsize=128)
@@ -100,14 +103,17 @@ def credentials_in(url: str) -> List[Tuple[str, str]]:
 
 
 def showable_url(url: str) -> str:
-    """`url` without credentials, fragment and the values in its query, whose names are kept."""
+    """`url` without credentials, fragment and most values in its query, whose names are kept."""
     if not any(mark in url for mark in "?@#"):
         return url
     sent, fragment_mark, _ = url.partition("#")
     location, query_mark, query = sent.partition("?")
-    shown = _CREDENTIALS.sub(r"\1", location) + query_mark + _QUERY_VALUE.sub(_hidden, query)
+    shown = _CREDENTIALS.sub(r"\1", location) + query_mark + "&".join(map(_shown, query.split("&")))
     return shown + fragment_mark + (REDACTED if fragment_mark else "")
 
 
-def _hidden(value: re.Match[str]) -> str:
-    return "=" + REDACTED if value[0].startswith("=") else REDACTED
+def _shown(parameter: str) -> str:
+    if not parameter or _SHOWN_PARAMETER.fullmatch(parameter):
+        return without_keys(parameter)
+    name, equals, _ = parameter.partition("=")
+    return name + equals + REDACTED if equals else REDACTED
