@@ -101,8 +101,7 @@ def execute_and_follow(client: FlowMaestroClient, tell: Narrator) -> None:
     """Start an execution, see its events as they come, and get its result."""
     tell.step("Execute one, follow its events", "workflows.execute, executions.stream")
     inputs = {"customer_name": "Ada Lovelace", "customer_email": "ada@example.com"}
-    response = client.workflows.execute("wf_abc123", inputs=inputs)
-    execution_id = response["data"]["execution_id"]
+    execution_id = client.workflows.execute("wf_abc123", inputs=inputs)["data"]["execution_id"]
     tell.started(execution_id)
     for event in client.executions.stream(execution_id):
         tell.event(event)

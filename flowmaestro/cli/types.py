@@ -29,8 +29,7 @@ def types_command(options: argparse.Namespace) -> Any:
         file = Path(options.output)
         said["is_up_to_date"] = file.exists() and file.read_text("utf-8") == source
         if not said["is_up_to_date"]:
-            text = f"{file} is out of date; run this without --check"
-            raise CommandFailed(text, document=said)
+            raise CommandFailed(f"{file} is out of date; run this without --check", document=said)
     elif options.output is not None:
         Path(options.output).write_text(source, "utf-8")
     elif options.json:
