@@ -8,7 +8,8 @@ import pytest
 
 from flowmaestro_core.actions import Close, Done, Read
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.showing.timeline import NO_NODE_EVENTS, timeline_svg
+from flowmaestro_core.showing.followed import NOT_FOLLOWED
+from flowmaestro_core.showing.timeline import timeline_svg
 from flowmaestro_core.streams.event_stream import DRAIN_IDLE
 from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
 from flowmaestro_core.streams.stream import DRAIN_READS
@@ -57,8 +58,8 @@ def test_the_stream_remembers_one_end(last_words: bytes) -> None:
     else:
         stream.stays_quiet()
     stream.closes()
-    assert stream.machine.seen_events == ({"type": "execution:completed"},)
-    assert NO_NODE_EVENTS in timeline_svg(stream.machine.seen_events)
+    assert [event["type"] for event in stream.machine.seen_events] == ["execution:completed"]
+    assert NOT_FOLLOWED in timeline_svg(stream.machine.seen_events)
     assert "total" not in timeline_svg(stream.machine.seen_events)
 
 
