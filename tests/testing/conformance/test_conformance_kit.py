@@ -29,6 +29,7 @@ from flowmaestro.testing.conformance.site import loopback_site
 from flowmaestro.testing.conformance.suite import all_checks
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportFailure
 from flowmaestro_transports import AnyioTransport, RequestsTransport, SocketTransport
+from tests.harness.missing import import_error_without
 from tests.harness.testing.broken_transports import (
     CHECKS,
     HurriedSyncRunner,
@@ -353,17 +354,8 @@ def test_the_testing_package_loads_without_pytest() -> None:
 
 @pytest.mark.parametrize("module", ["pytest", "trustme"])
 def test_a_package_that_the_kit_needs_is_named_with_its_extra(module: str) -> None:
-    scene = f"""if 1:
-        import sys
-        sys.modules["{module}"] = None  # as if it were not installed
-        try:
-            import flowmaestro.testing.conformance
-        except ImportError as error:
-            print(error)
-    """
-    done = subprocess.run([sys.executable, "-c", scene], check=True, capture_output=True, text=True)
     needs = f"flowmaestro.testing.conformance needs {module}: pip install 'flowmaestro[testing]'"
-    assert done.stdout.strip() == needs
+    assert import_error_without(module, "import flowmaestro.testing.conformance") == needs
 
 
 def test_an_event_loop_that_is_not_installed_is_skipped() -> None:
