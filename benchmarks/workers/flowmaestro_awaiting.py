@@ -28,8 +28,9 @@ def new_client(url=URL, limit=100, **options):
     if TRANSPORT:
         import flowmaestro_transports
 
-        transport = getattr(flowmaestro_transports, TRANSPORT)
-        options["transport"] = transport(max_connections=limit)
+        make = getattr(flowmaestro_transports, TRANSPORT)
+        limited = TRANSPORT != "AiohttpTransport"  # which has no limit
+        options["transport"] = make(max_connections=limit) if limited else make()
     return flowmaestro.AsyncFlowMaestroClient(api_key=KEY, base_url=url, **options)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
@@ -62,7 +63,9 @@ class OnAiohttp(AiohttpTransport):
             context = ssl.create_default_context(cafile=verify)
         if client_cert is not None:
             context.load_cert_chain(*client_cert)
-        connector = aiohttp.TCPConnector(ssl=context)
+        connector = aiohttp.TCPConnector(
+            ssl=context, enable_cleanup_closed=sys.version_info < (3, 11)
+        )
         session = aiohttp.ClientSession(connector=connector, proxy=proxy, trust_env=trust_env)
         super().__init__(session)
         self._owns_session = True

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import socket
+import sys
 import threading
 import time
 from contextlib import asynccontextmanager
@@ -15,7 +18,7 @@ import trio
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import AiohttpTransport
-from tests.harness.runners import fails
+from tests.harness.runners import OnAiohttp, fails
 
 SENT = Headers(
     [("X-API-Key", "k"), ("accept", "*/*"), ("Accept-Encoding", "gzip"), ("User-Agent", "test/1")]
@@ -265,3 +268,45 @@ def test_without_asyncio_it_says_so() -> None:
         await made.close()
 
     trio.run(call)
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "read",
+        "closed",
+        pytest.param(
+            "late",
+            marks=pytest.mark.skipif(
+                sys.version_info >= (3, 11), reason="asyncio waits 30 s for TLS there"
+            ),
+        ),
+    ],
+)
+@on_asyncio
+async def test_no_goodbye_under_tls_keeps_a_connection_open(
+    scripted: Any, server_tls: Any, ca_file: str, when: str
+) -> None:
+    """A peer that does not answer the end of TLS holds nothing once the transport has closed."""
+    left = threading.Event()
+
+    def silent(peer: Any) -> None:
+        peer.read_request()
+        if when != "late":
+            peer.send(HEAD_CHUNKED)
+        with contextlib.suppress(OSError):
+            while socket.socket.recv(peer.sock, 1024):  # below TLS, which would answer
+                pass
+        left.set()
+
+    with scripted.ScriptedServer(silent, tls=server_tls) as server:
+        transport = OnAiohttp(verify=ca_file)
+        if when == "late":
+            with fails(Phase.MAYBE_PROCESSED, timed_out=True):
+                await transport.send(get(server.url), 0.5)
+        else:
+            body = await transport.open(get(server.url), 5.0)
+            if when == "closed":
+                await body.close()
+        await transport.close()
+        assert await asyncio.get_running_loop().run_in_executor(None, left.wait, 10.0)

@@ -79,8 +79,12 @@ class Body:
     def release(self) -> None:
         """As `Releasable.release`: aiohttp needs not wait to drop a connection."""
         self._closed = True
-        if not self._process.forked:
-            self._response.close()
+        if self._process.forked:
+            return
+        connection = self._response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()  # whose TLS would wait for a goodbye
+        self._response.close()
 
     def _arrived(self) -> bytes:
         content = self._coding.feed(b"") if self._coding.pending else b""

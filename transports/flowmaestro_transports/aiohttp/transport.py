@@ -142,8 +142,10 @@ class AiohttpTransport(NotPicklable):
         if timeout <= 0:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
         if self._session is None:
+            # before Python 3.11, nothing else ends the wait for a goodbye under TLS
+            abort_later = sys.version_info < (3, 11)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, enable_cleanup_closed=abort_later),
                 trust_env=True,
             )
         limits = Limits(timeout)
