@@ -310,3 +310,14 @@ async def test_no_goodbye_under_tls_keeps_a_connection_open(
                 await body.close()
         await transport.close()
         assert await asyncio.get_running_loop().run_in_executor(None, left.wait, 10.0)
+
+
+@on_asyncio
+async def test_a_session_of_its_own_takes_the_proxies_of_the_environment(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(scripted, scripted.echo) as (server, transport):
+        monkeypatch.setenv("HTTP_PROXY", server.url)
+        reply = await transport.send(get("http://service.test"), 5.0)
+        assert reply.status == 200
+        assert server.requests[0].target == "http://service.test/"

@@ -7,6 +7,7 @@ import sys
 import time
 import weakref
 from typing import Any, ClassVar, Mapping, Optional, Set
+from urllib.request import getproxies
 
 import aiohttp
 
@@ -146,7 +147,7 @@ class AiohttpTransport(NotPicklable):
             abort_later = sys.version_info < (3, 11)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, enable_cleanup_closed=abort_later),
-                trust_env=True,
+                trust_env=bool(getproxies()),  # with it, each call reads the .netrc from disk
             )
         limits = Limits(timeout)
         body = None
