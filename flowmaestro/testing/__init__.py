@@ -7,8 +7,8 @@
         fake.workflow("wf_invoice", outputs={"total": 7})
         client = FlowMaestroClient()
 
-The fake is imported at once; cassettes, scripted transports and the server when they are asked
-for. Nothing but the server loads an HTTP stack or an event loop.
+Cassettes and the server are imported when they are asked for, the rest at once. Nothing but the
+server loads an HTTP stack or an event loop.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 
 from flowmaestro.testing.explain import Explanation, explain
 from flowmaestro.testing.fake import FakeFlowMaestro
-from flowmaestro.testing.memory import AsyncMemoryTransport, MemoryTransport
-from flowmaestro.testing.model.dialects.documented import Events, MessageAnswers, Shapes
+from flowmaestro.testing.model.dialects import Events, MessageAnswers, Shapes
 from flowmaestro.testing.model.executions import Execution, InputField
 from flowmaestro.testing.model.faults import Fault
 from flowmaestro.testing.model.plans import Node, ScriptedEvent
@@ -28,12 +27,13 @@ from flowmaestro.testing.model.requests import RecordedRequest
 from flowmaestro.testing.model.webhooks import Delivery
 from flowmaestro.testing.scripting import UnusedScriptWarning
 from flowmaestro.testing.virtual.clock import VirtualClock
+from flowmaestro.testing.virtual.playback import Quiet
+from flowmaestro.testing.virtual.scripted import AsyncScriptedTransport, ScriptedTransport
+from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTransport
 
 if TYPE_CHECKING:
     from flowmaestro.testing.cassettes import Cassette, CassetteError, CassetteMismatch
     from flowmaestro.testing.server.serve import running_server, serve
-    from flowmaestro.testing.virtual.playback import Quiet
-    from flowmaestro.testing.virtual.scripted import AsyncScriptedTransport, ScriptedTransport
 
 __all__ = [
     "AsyncMemoryTransport",
@@ -68,12 +68,9 @@ __all__ = [
 
 
 _LATER = {
-    "AsyncScriptedTransport": "virtual.scripted",
     "Cassette": "cassettes",
     "CassetteError": "cassettes",
     "CassetteMismatch": "cassettes",
-    "Quiet": "virtual.playback",
-    "ScriptedTransport": "virtual.scripted",
     "running_server": "server.serve",
     "serve": "server.serve",
 }

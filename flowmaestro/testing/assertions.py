@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import json
 from itertools import groupby
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, cast, get_args
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, get_args
 
 from flowmaestro.testing.checks import check_count, check_text, one_of
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.requests import RecordedRequest, pattern
 from flowmaestro.testing.model.world import World
 from flowmaestro.testing.redaction import hidden_text
+from flowmaestro_core.records import digest_of
 from flowmaestro_core.types import WebhookEventType
 
 _PLURALS = {"delivery": "deliveries", "execution": "executions", "request": "requests"}
@@ -154,14 +155,8 @@ def _check(
 
 def _same(one: Any, other: Any) -> bool:
     """Whether two values are the same in JSON, which tells `true` from 1."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        here: Mapping[Any, Any] = one  # pyright: ignore[reportUnknownVariableType]
-        there: Mapping[Any, Any] = other  # pyright: ignore[reportUnknownVariableType]
-        return here.keys() == there.keys() and all(_same(here[it], there[it]) for it in here)
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        given, found = cast("List[Any]", one), cast("List[Any]", other)
-        return len(given) == len(found) and all(map(_same, given, found))
-    return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
+    first, second = (digest_of(json.dumps(value, default=repr)) for value in (one, other))
+    return first == second
 
 
 def _number(times: Optional[int], what: str) -> str:

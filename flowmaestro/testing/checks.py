@@ -29,11 +29,12 @@ def check_count(name: str, value: Any, at_least: int = 1) -> None:
         raise ValueError(f"{name} must be a whole number from {at_least}, not {value!r}")
 
 
-def check_seconds(name: str, value: Any) -> None:
+def check_seconds(name: str, value: Any, *, or_endless: bool = False) -> None:
     """Refuse what is no time to wait for."""
     check_number(name, value)
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be from 0 up and finite, not {value!r}: time runs forwards")
+    if not (0 <= value < math.inf or (or_endless and value == math.inf)):
+        finite = "" if or_endless else " and finite"
+        raise ValueError(f"{name} must be from 0 up{finite}, not {value!r}: time runs forwards")
 
 
 def check_number(name: str, value: Any) -> None:

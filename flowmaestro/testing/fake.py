@@ -1,8 +1,8 @@
 """`FakeFlowMaestro`: the whole service as one pure model, a request and a time in, a reply out.
 
 No sockets, clocks or dice here: a driver brings requests and says what time it is, and carries
-out the webhook deliveries that are due. `memory.py` drives it on a virtual clock, `server/`
-over real sockets.
+out the webhook deliveries that are due. `virtual/` drives it on a virtual clock, `server/` over
+real sockets.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import (
 
 from flowmaestro.testing.assertions import Assertions
 from flowmaestro.testing.checks import check_count, check_number, check_text, one_of, several
-from flowmaestro.testing.model.dialects.deployed import Deployed
-from flowmaestro.testing.model.dialects.documented import (
+from flowmaestro.testing.model.dialects import (
+    Deployed,
     Documented,
     Events,
     MessageAnswers,
@@ -42,13 +42,14 @@ from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning
 from flowmaestro.testing.troubles import Troubles
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro.testing.virtual.real_clock import RealClock
+from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTransport
 from flowmaestro_core.http.messages import Request
 from flowmaestro_transports.contract import AsyncTransport, Transport
 from flowmaestro_transports.driving.event_loops import current_task
 from flowmaestro_transports.override import override_transport
 
 TEST_EPOCH = 1_700_000_000.0
-"""The wall clock at the start, in Unix seconds, unless a driver brings a real one."""
+"""The wall clock at the start, in Unix seconds."""
 
 Time = Literal["virtual", "real"]
 """Whether time jumps when every call waits, or passes as it does outside."""
@@ -70,10 +71,10 @@ class FakeFlowMaestro(Scripts, Troubles, Assertions):
     sent with `"stream": true` is answered; by default token by token where a test scripted the
     agent, otherwise as the description has it (the server of today refuses to stream).
 
-    Ids and secrets come from `seed`; timestamps from `epoch` (Unix seconds) and the driver's
-    clock. The limits are each key's, in fixed windows. In memory its time is that of `clock`,
-    which jumps when every call waits; with `time="real"` it passes as it does outside, for an
-    application that sleeps by itself or sets a time limit around a call.
+    Ids and secrets come from `seed`; timestamps count from `epoch` (Unix seconds) on. The limits
+    are each key's, in fixed windows. In memory its time is that of `clock`, which jumps when every
+    call waits; with `time="real"` it passes as it does outside, for an application that sleeps by
+    itself or sets a time limit around a call.
 
     In virtual time a GET that one thread or task repeats over and over at one instant raises
     `AssertionError`: a hundred times for executions, threads and webhooks, a thousand for others.
@@ -166,14 +167,10 @@ class FakeFlowMaestro(Scripts, Troubles, Assertions):
 
     def transport(self) -> Transport:
         """A new transport that reaches this fake, for a sync client."""
-        from flowmaestro.testing.memory import MemoryTransport
-
         return MemoryTransport(self)
 
     def async_transport(self) -> AsyncTransport:
         """A new transport that reaches this fake, for an async client."""
-        from flowmaestro.testing.memory import AsyncMemoryTransport
-
         return AsyncMemoryTransport(self)
 
     def close(self) -> None:

@@ -86,7 +86,7 @@ class Scripts(World):
             made = scripted_nodes(
                 nodes, fails_at=fails_at, error=error, pauses_at=pauses_at, hangs_at=hangs_at
             )
-            completes = hangs_at is None and not any(map(stops, made))
+            completes = not any(map(stops, made))
         check_text("name", name, or_none=True)
         produce = _producing(outputs, told, completes=completes)
         fields = _input_fields(inputs)
@@ -99,7 +99,6 @@ class Scripts(World):
                 inputs=fields,
                 nodes=made,
                 outputs=produce,
-                hangs_at=hangs_at,
                 plan=plan,
             )
             return id

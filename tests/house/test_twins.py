@@ -26,10 +26,9 @@ TWINS = [
     (FUNCTIONS, "_SyncBody", "_AsyncBody"),
     (f"{CASSETTES}/recorder.py", "RecordingTransport", "AsyncRecordingTransport"),
     (f"{CASSETTES}/recorder.py", "RecordedBody", "AsyncRecordedBody"),
-    (VIRTUAL, "SyncWire", "AsyncWire"),
-    (VIRTUAL, "SyncWireBody", "AsyncWireBody"),
+    (VIRTUAL, "MemoryTransport", "AsyncMemoryTransport"),
+    (VIRTUAL, "MemoryBody", "AsyncMemoryBody"),
     (VIRTUAL, "_carry_out", "_carry_out_async"),
-    ("flowmaestro/testing/memory.py", "MemoryTransport", "AsyncMemoryTransport"),
     ("flowmaestro/testing/virtual/scripted.py", "ScriptedTransport", "AsyncScriptedTransport"),
     ("flowmaestro/client.py", "FlowMaestroClient", "AsyncFlowMaestroClient"),
     (CONTRACT, "OpenResponse", "AsyncOpenResponse"),
@@ -73,8 +72,8 @@ DIFFERENT = {
     "FunctionTransport.send": "an async client takes a coroutine function and a plain one",
     "FunctionTransport.sleep": "each has the sleep of its world",
     "RecordingTransport.open": "only an async body may have to be released without waiting",
-    "SyncWireBody.close": "only an async body may have to be released without waiting",
-    "SyncWireBody.release": "only an async body may have to be released without waiting",
+    "MemoryBody.close": "only an async body may have to be released without waiting",
+    "MemoryBody.release": "only an async body may have to be released without waiting",
     "_carry_out.": "an async call lets other tasks run once",
 }
 """Methods that differ all the same, and why they must."""

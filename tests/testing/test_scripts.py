@@ -107,8 +107,15 @@ class TestWorkflows:
         fake.clock.advance(3600)
         assert client.executions.get(run)["data"]["status"] == "paused"
 
-    def test_a_hang(self, fake, client):
-        workflow = fake.workflow(nodes=["fetch", "wait"], hangs_at="wait")
+    @pytest.mark.parametrize(
+        "script",
+        [
+            {"nodes": ["fetch", "wait"], "hangs_at": "wait"},
+            {"nodes": ["fetch", Node("wait", seconds=math.inf)]},
+        ],
+    )
+    def test_a_hang(self, fake, client, script):
+        workflow = fake.workflow(**script)
         run = client.workflows.execute(workflow)["data"]["execution_id"]
         fake.clock.advance(86_400)
         (execution,) = fake.executions
@@ -191,7 +198,7 @@ class TestWorkflows:
         with pytest.raises(ValueError, match=message):
             fake.workflow(**script)
 
-    @pytest.mark.parametrize("seconds", [-1, -0.001, math.inf, math.nan])
+    @pytest.mark.parametrize("seconds", [-1, -0.001, -math.inf, math.nan])
     def test_durations(self, seconds):
         with pytest.raises(ValueError, match="seconds of node 'a' must be from 0 up"):
             Node("a", seconds=seconds)

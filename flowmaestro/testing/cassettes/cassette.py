@@ -30,7 +30,7 @@ from flowmaestro.testing.cassettes.recorder import (
 from flowmaestro.testing.cassettes.redaction import Redact, Redaction
 from flowmaestro.testing.scripting import UnusedScriptWarning
 from flowmaestro.testing.virtual.clock import VirtualClock
-from flowmaestro.testing.virtual.transport import AsyncWire, SyncWire
+from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTransport
 from flowmaestro_transports.contract import (
     AsyncFunction,
     AsyncTransport,
@@ -128,7 +128,7 @@ class Cassette:
         It records what goes through the transport `through`, which it closes; by default, through
         the one that clients use. That is not touched when all is replayed.
         """
-        replaying = SyncWire(self._player)
+        replaying = MemoryTransport(self._player)
         if not self.recording:
             return replaying
         inner = DefaultTransport() if through is None else as_transport(through)
@@ -138,7 +138,7 @@ class Cassette:
         self, through: Union[AsyncTransport, AsyncFunction, None] = None
     ) -> AsyncTransport:
         """As `transport`, for an async client, on asyncio and trio alike."""
-        replaying = AsyncWire(self._player)
+        replaying = AsyncMemoryTransport(self._player)
         if not self.recording:
             return replaying
         inner = DefaultAsyncTransport() if through is None else as_async_transport(through)

@@ -26,6 +26,8 @@ from flowmaestro_core.http.messages import Request
 class Player:
     """The exchanges of a cassette, each to be played once; a `Site` on a clock of its own."""
 
+    seed = 0
+
     def __init__(self, path: Path, exchanges: Sequence[Exchange], redaction: Redaction) -> None:
         self.clock = VirtualClock()
         self.name = path.name

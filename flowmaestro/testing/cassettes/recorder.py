@@ -13,7 +13,7 @@ from flowmaestro.testing.cassettes.exchange import (
     without_framing,
 )
 from flowmaestro.testing.virtual.playback import Quiet, Step
-from flowmaestro.testing.virtual.transport import AsyncWire, SyncWire
+from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTransport
 from flowmaestro_core.http.messages import (
     Headers,
     Request,
@@ -135,7 +135,7 @@ class _Recorder(NotPicklable):
         self,
         inner: Union[Transport, AsyncTransport],
         recording: Recording,
-        replaying: Union[SyncWire, AsyncWire, None],
+        replaying: Union[MemoryTransport, AsyncMemoryTransport, None],
     ) -> None:
         self.patient: bool = getattr(inner, "patient", True)
         self.random: Optional[Dice] = getattr(inner, "random", None)
@@ -172,7 +172,7 @@ class RecordingTransport(_Recorder):
     """A sync transport that passes on to `inner` what is not replayed, and notes it."""
 
     def __init__(
-        self, inner: Transport, recording: Recording, replaying: Optional[SyncWire] = None
+        self, inner: Transport, recording: Recording, replaying: Optional[MemoryTransport] = None
     ) -> None:
         super().__init__(inner, recording, replaying)
         self._inner, self._replaying = inner, replaying
@@ -223,7 +223,10 @@ class AsyncRecordingTransport(_Recorder):
     """`RecordingTransport` for an async client."""
 
     def __init__(
-        self, inner: AsyncTransport, recording: Recording, replaying: Optional[AsyncWire] = None
+        self,
+        inner: AsyncTransport,
+        recording: Recording,
+        replaying: Optional[AsyncMemoryTransport] = None,
     ) -> None:
         super().__init__(inner, recording, replaying)
         self._inner, self._replaying = inner, replaying

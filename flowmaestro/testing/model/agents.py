@@ -13,7 +13,6 @@ from typing import (
     Iterator,
     List,
     Mapping,
-    NamedTuple,
     Optional,
     Sequence,
     Tuple,
@@ -168,14 +167,6 @@ class Thread:
         return self.created_at if self.last_message_at is None else self.last_message_at
 
 
-class MemoryHit(NamedTuple):
-    """A message that a search in an agent's memory found, and how well it fits (0 to 1)."""
-
-    thread: Thread
-    number: int
-    score: float
-
-
 @dataclass
 class Turn:
     """One message of a user and the agent's answer to it, while it is being given.
@@ -187,7 +178,6 @@ class Turn:
     thread: Thread
     question: str
     answer_id: str
-    began_at: float
     answer: Optional[Message] = None
     error: Optional[str] = None
 
@@ -202,53 +192,32 @@ def usage(turn: Turn, answer: Message) -> Dict[str, int]:
     }
 
 
-@dataclass(frozen=True)
-class Utterance:
-    """Something that happened in a turn, under the name that the event stream gives it."""
-
-    name: str
-    turn: Turn
-    at: float
-    token: str = ""
-
-    @property
-    def data(self) -> Dict[str, Any]:
-        """The data of its event."""
-        turn = self.turn
-        data: Dict[str, Any] = {"message_id": turn.answer_id, "thread_id": turn.thread.id}
-        if self.name == "message:token":
-            data["token"] = self.token
-        elif turn.answer is not None:
-            data.update(content=turn.answer.content, usage=usage(turn, turn.answer))
-        elif self.name == "message:failed":
-            data["error"] = turn.error
-        return data
-
-
-Hearer = Callable[[Utterance], None]
+Hearer = Callable[[Turn, str, Dict[str, Any]], None]
+"""Told the name and the data of each event of a turn."""
 
 
 def converse(timeline: Timeline, turn: Turn, hear: Hearer) -> None:
     """Let the agent answer; the tokens come evenly over the time that it takes."""
     agent = turn.thread.agent
 
-    def utter(name: str, token: str = "") -> None:
-        hear(Utterance(name, turn, timeline.now, token))
+    def utter(name: str, **more: Any) -> None:
+        hear(turn, name, {"message_id": turn.answer_id, "thread_id": turn.thread.id, **more})
 
     def complete() -> None:
-        turn.answer = Message(turn.answer_id, "assistant", "".join(pieces), timeline.now)
-        turn.thread.messages.append(turn.answer)
-        utter("message:completed")
+        text = "".join(pieces)
+        answer = turn.answer = Message(turn.answer_id, "assistant", text, timeline.now)
+        turn.thread.messages.append(answer)
+        utter("message:completed", content=text, usage=usage(turn, answer))
 
     timeline.schedule(0.0, partial(utter, "message:started"))
     pieces: List[str] = []
     try:
-        answer = agent.reply(turn.question)
-        pieces.extend(tokens(answer) if isinstance(answer, str) else _pieces(answer))
+        said = agent.reply(turn.question)
+        pieces.extend(tokens(said) if isinstance(said, str) else _pieces(said))
     except Exception as error:  # whatever a scripted agent raises is its own failure
         turn.error = f"{type(error).__name__}: {error}"
     for index, piece in enumerate(pieces):
         delay = agent.seconds * (index + 1) / (len(pieces) + 1)
-        timeline.schedule(delay, partial(utter, "message:token", piece))
-    failed = partial(utter, "message:failed")
+        timeline.schedule(delay, partial(utter, "message:token", token=piece))
+    failed = partial(utter, "message:failed", error=turn.error)
     timeline.schedule(agent.seconds, complete if turn.error is None else failed)

@@ -60,10 +60,6 @@ class Call:
             raise _is_not(name, "a whole number from 1")
         return int(value)
 
-    def flag(self, name: str) -> bool:
-        """Whether the body says `true`."""
-        return self.body.get(name) is True
-
 
 def _is_not(name: str, wanted: str) -> Refusal:
     return invalid(f"{name} is not {wanted}", **{name: f"must be {wanted}"})

@@ -14,13 +14,12 @@ from flowmaestro.testing.model.call import Call
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.faults import Faults
 from flowmaestro.testing.model.keys import ApiKey, KeyRing
-from flowmaestro.testing.model.refusals import Refusal, invalid
+from flowmaestro.testing.model.refusals import Refusal, invalid, no_route, unreadable
 from flowmaestro.testing.model.replies import (
     Answer,
     EventStream,
     FakeReply,
     JsonObject,
-    Later,
     encode,
 )
 from flowmaestro.testing.model.requests import LoggedRequest, path_below_root
@@ -48,7 +47,7 @@ class Dispatcher:
 
     def take(self, request: Request) -> FakeReply:
         """Answer one request, at once or later."""
-        request_id = self._dialect.request_id(self._service.new_id())
+        request_id = self._dialect.request_ids + self._service.new_id()
         gateway_id = request.headers.get("x-request-id") or self._service.new_id()
         headers: HeaderPairs = [("X-Request-ID", gateway_id)]
         logged = LoggedRequest(request, self._timeline.now)
@@ -58,6 +57,8 @@ class Dispatcher:
         reply = FakeReply()
 
         def arrive(outcome: Union[Answer, Refusal, EventStream]) -> None:
+            if reply.ready:
+                return
             if fault is not None and fault.status is None:
                 reply.drop()
                 return
@@ -82,8 +83,8 @@ class Dispatcher:
         except Refusal as refusal:
             settle(refusal)
             return reply
-        if isinstance(outcome, Later):
-            outcome.then(settle)
+        if callable(outcome):
+            outcome(settle)
             return reply
         if isinstance(outcome, EventStream):
             self._faults.meet_stream(request.method, path, outcome)
@@ -93,7 +94,7 @@ class Dispatcher:
     def _answer(self, request: Request, headers: HeaderPairs) -> Outcome:
         found = self._router.find(request.method, request.url)
         if found is None:
-            raise self._dialect.no_route(request.method, urlsplit(request.url).path)
+            raise no_route(request.method, urlsplit(request.url).path)
         route, ids = found
         key = self._keys.identify(request.headers)
         self._admit(key, headers)
@@ -110,13 +111,18 @@ class Dispatcher:
     def _json(self, request: Request) -> JsonObject:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if len(request.body) > MAX_BODY_BYTES:
-            raise self._dialect.too_large()
+            message, code = "Request body is too large", "FST_ERR_CTP_BODY_TOO_LARGE"
+            raise unreadable(413, message, code)
         if not request.body:
             if media_type == "application/json" and not self._dialect.accepts_any_json:
-                raise self._dialect.malformed_json("the body is empty")
+                raise invalid("Request body must be an object")
             return {}
         if media_type != "application/json":
-            raise self._dialect.wrong_media_type(media_type)
+            message, code = (
+                f"Unsupported Media Type: {media_type}",
+                "FST_ERR_CTP_INVALID_MEDIA_TYPE",
+            )
+            raise unreadable(415, message, code)
         try:
             value: object = json.loads(
                 request.body,
@@ -125,7 +131,7 @@ class Dispatcher:
                 parse_float=_as_in_javascript,
             )
         except (ValueError, RecursionError) as error:
-            raise self._dialect.malformed_json(str(error)) from None
+            raise unreadable(500, str(error)) from None
         if isinstance(value, dict):
             return cast("JsonObject", value)
         if not self._dialect.accepts_any_json:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, cast
+from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, cast
 
-from flowmaestro.testing.model.plans import Inputs, Node, Step, plan_of
+from flowmaestro.testing.model.plans import ENDINGS, Inputs, Node, Step, plan_of
 from flowmaestro.testing.model.timeline import Timeline
 
 Outputs = Callable[[Inputs], Dict[str, Any]]
@@ -24,9 +23,8 @@ _STATUS_AFTER = {
     "execution:started": "running",
     "execution:paused": "paused",
     "execution:resumed": "running",
+    **ENDINGS,
 }
-TERMINAL = frozenset({"completed", "failed", "cancelled"})
-ENDINGS = frozenset(f"execution:{status}" for status in TERMINAL)
 
 
 def greeting(inputs: Inputs) -> Dict[str, Any]:
@@ -48,8 +46,7 @@ class InputField:
 class Workflow:
     """A definition: `outputs` makes the result from the inputs; if it raises, the run fails.
 
-    What happens in between is the `plan`, by default that of the `nodes`, which never leaves
-    the node `hangs_at`.
+    What happens in between is the `plan`, by default that of the `nodes`.
     """
 
     id: str
@@ -59,7 +56,6 @@ class Workflow:
     inputs: Mapping[str, InputField] = field(default_factory=dict[str, InputField])
     nodes: Sequence[Node] = ()
     outputs: Outputs = greeting
-    hangs_at: Optional[str] = None
     plan: Optional[Sequence[Step]] = None
 
     version = 1
@@ -68,7 +64,7 @@ class Workflow:
         """The plan of a run with these inputs; what a node's function raises is passed on."""
         if self.plan is not None:
             return self.plan
-        return plan_of(self.nodes, deepcopy(inputs), hangs_at=self.hangs_at)
+        return plan_of(self.nodes, deepcopy(inputs))
 
     @property
     def node_count(self) -> int:
@@ -92,7 +88,7 @@ class Trigger:
 
 @dataclass
 class Execution:
-    """One run of a workflow; times are model times, `None` until they come."""
+    """One run of a workflow; times are `None` until they come."""
 
     id: str
     workflow: Workflow
@@ -109,7 +105,7 @@ class Execution:
     @property
     def ended(self) -> bool:
         """Whether nothing can happen to it any more."""
-        return self.status in TERMINAL
+        return self.status in ENDINGS.values()
 
     @property
     def duration(self) -> Optional[float]:
@@ -119,46 +115,37 @@ class Execution:
         return self.completed_at - self.started_at
 
 
-@dataclass(frozen=True)
-class Happening:
-    """Something that happened to an execution, under the name that the event stream gives it."""
+class Happening(NamedTuple):
+    """A step that an execution has taken, as the event stream and the webhooks tell it."""
 
-    name: str
+    step: Step
     execution: Execution
     at: float
-    node: Optional[Node] = None
-    percentage: Optional[int] = None
-    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def seconds(self) -> Optional[float]:
         """How long the node, or the whole execution, took; `None` for what is not an end."""
-        if self.name in ("node:completed", "node:failed") and self.node is not None:
-            return cast("float", self.node.seconds)  # the plan has called a function
-        return self.execution.duration if self.name in ENDINGS else None
+        if self.step.event in ("node:completed", "node:failed") and self.step.node is not None:
+            return cast("float", self.step.node.seconds)  # the plan has called a function
+        return self.execution.duration if self.step.event in ENDINGS else None
 
     @property
     def about(self) -> Optional[Node]:
         """The node that an event of a node is about."""
-        return None if self.name.startswith("execution:") else self.node
-
-    @property
-    def current_node(self) -> Optional[str]:
-        """The id of the node that an event of progress names."""
-        return self.node.id if self.node is not None and self.percentage else None
+        return None if self.step.event.startswith("execution:") else self.step.node
 
     @property
     def more(self) -> Dict[str, Any]:
         """Fields of one kind of event, by their documented names."""
-        workflow, node = self.execution.workflow, self.node
-        if self.name == "execution:started":
+        workflow, node, event = self.execution.workflow, self.step.node, self.step.event
+        if event == "execution:started":
             return {"workflow_name": workflow.name, "total_nodes": workflow.node_count}
-        if self.name == "execution:progress" and self.percentage is not None:
+        if event == "execution:progress" and self.step.percentage is not None:
             total = workflow.node_count
-            return {"completed": round(self.percentage * total / 100), "total": total}
-        if self.name == "execution:failed" and node is not None:
+            return {"completed": round(self.step.percentage * total / 100), "total": total}
+        if event == "execution:failed" and node is not None:
             return {"failed_node_id": node.id}
-        if self.name == "execution:paused" and node is not None:
+        if event == "execution:paused" and node is not None:
             return {
                 "status": "paused",
                 "reason": "user_input",
@@ -171,16 +158,13 @@ class Happening:
     @property
     def error(self) -> Optional[str]:
         """Why the node or the execution failed, for an event that says that it did."""
-        return self.execution.error if self.name in ("node:failed", "execution:failed") else None
-
-
-Listener = Callable[[Happening], None]
+        return self.execution.error if self.step.event.endswith(":failed") else None
 
 
 class ExecutionRunner:
     """Runs executions on a timeline and tells `listener` what happens to them."""
 
-    def __init__(self, timeline: Timeline, listener: Listener) -> None:
+    def __init__(self, timeline: Timeline, listener: Callable[[Happening], None]) -> None:
         self._timeline = timeline
         self._listener = listener
 
@@ -198,61 +182,49 @@ class ExecutionRunner:
             error = f"{type(raised).__name__}: {raised}"
         if error is not None:
             plan = [Step("execution:started"), Step("execution:failed", error=error)]
-        self._later(pickup, execution, lambda: self._play(execution, iter(plan)))
+        self._follow(execution, iter(plan), pickup)
 
     def cancel(self, execution: Execution) -> None:
         """End an execution where it stands."""
-        self._end(execution, "cancelled")
+        self._take(execution, Step("execution:cancelled"))
 
-    def _later(self, delay: float, execution: Execution, play: Callable[[], None]) -> None:
-        self._timeline.schedule(delay, lambda: None if execution.ended else play())
+    def _follow(self, execution: Execution, plan: Iterator[Step], delay: float = 0.0) -> None:
+        """Take the next step of the plan when its time has come, and so on until the end."""
+        step = next(plan, None)
+        if step is None:
+            return
 
-    def _play(self, execution: Execution, steps: Iterator[Step]) -> None:
-        """Take the steps that come at once, and plan those that follow."""
-        for step in steps:
-            if step.seconds:
-                self._later(step.seconds, execution, partial(self._go_on, execution, step, steps))
-                return
-            self._take(execution, step)
+        def take(step: Step = step) -> None:
+            if not execution.ended:
+                self._take(execution, step)
+                self._follow(execution, plan)
 
-    def _go_on(self, execution: Execution, step: Step, rest: Iterator[Step]) -> None:
-        self._take(execution, step)
-        self._play(execution, rest)
+        self._timeline.schedule(delay + step.seconds, take)
 
     def _take(self, execution: Execution, step: Step) -> None:
-        execution.error = step.error or execution.error
-        if step.event == "execution:completed":
-            self._succeed(execution, step.data)
-            return
-        if step.event in ENDINGS:
-            self._end(execution, step.event.partition(":")[2], step.data)
-            return
-        if step.event == "execution:started":
-            execution.started_at = self._timeline.now
-        if step.event in _STATUS_AFTER:
-            execution.status = _STATUS_AFTER[step.event]
-        if step.event == "node:started":
-            execution.current_node = step.node
         now = self._timeline.now
-        self._listener(Happening(step.event, execution, now, step.node, step.percentage, step.data))
+        if step.event == "execution:completed":
+            step = _outcome(execution, step)
+        execution.error = step.error or execution.error
+        execution.status = _STATUS_AFTER.get(step.event, execution.status)
+        if step.event == "execution:started":
+            execution.started_at = now
+        elif step.event == "node:started":
+            execution.current_node = step.node
+        elif execution.ended:
+            execution.completed_at = now
+            step = step._replace(node=execution.current_node)
+        self._listener(Happening(step, execution, now))
 
-    def _succeed(self, execution: Execution, data: Mapping[str, Any]) -> None:
-        try:
-            execution.outputs = _checked(execution.workflow.outputs(deepcopy(execution.inputs)))
-        except Exception as error:  # whatever a scripted workflow raises is its own failure
-            execution.error = f"{type(error).__name__}: {error}"
-            self._end(execution, "failed")
-        else:
-            execution.current_node, execution.error = None, None
-            self._end(execution, "completed", data)
 
-    def _end(
-        self, execution: Execution, status: str, data: Optional[Mapping[str, Any]] = None
-    ) -> None:
-        execution.status = status
-        execution.completed_at = now = self._timeline.now
-        node = execution.current_node
-        self._listener(Happening(f"execution:{status}", execution, now, node, data=data or {}))
+def _outcome(execution: Execution, step: Step) -> Step:
+    """Work out the outputs. Whatever a scripted workflow raises is its own failure."""
+    try:
+        execution.outputs = _checked(execution.workflow.outputs(deepcopy(execution.inputs)))
+    except Exception as error:
+        return Step("execution:failed", error=f"{type(error).__name__}: {error}")
+    execution.current_node, execution.error = None, None
+    return step
 
 
 def _checked(outputs: Any) -> Dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from flowmaestro.testing.model.refusals import Layer, Refusal, lacking_scopes, not_found
 from flowmaestro.testing.model.replies import EventStream
@@ -115,6 +115,15 @@ class Faults:
         ]
         self._pending, self._breaking = [], []
         return missed
+
+    def undo(self) -> Callable[[], None]:
+        """What brings back the faults and the latency of now."""
+        pending, latency = list(self._pending), self.latency
+
+        def restore() -> None:
+            self._pending, self.latency = pending, latency
+
+        return restore
 
     def _next(self, method: str, path: str, *, of_streams: bool) -> Optional[Fault]:
         for fault in self._pending:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, Iterable, List, Literal, Optional, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, List, Literal, Optional, Tuple
 
-from flowmaestro.testing.model import refusals
+from flowmaestro.testing.model.refusals import Refusal, lacking_scopes, rate_limited
 from flowmaestro_core.http.messages import Headers
 
 KeyState = Literal["active", "expired", "revoked"]
@@ -57,14 +57,14 @@ class ApiKey:
     day: Window
 
     def admit(self, now: float) -> None:
-        """Count one request at model time `now`; raises a 429 refusal when a window is full."""
+        """Count one request at `now`; raises a 429 refusal when a window is full."""
         windows = (self.day, self.minute)
         for window in windows:
             window.roll(now)
         for window in windows:
             if window.remaining <= 0:
                 retry_after = max(1, math.ceil(window.ends - now))
-                raise refusals.rate_limited(window.limit, window.name, retry_after)
+                raise rate_limited(window.limit, window.name, retry_after)
         for window in windows:
             window.used += 1
 
@@ -72,7 +72,7 @@ class ApiKey:
         """Raises a 403 refusal unless the key holds every one of `scopes`."""
         needed = frozenset(scopes)
         if not needed <= self.scopes:
-            raise refusals.lacking_scopes(needed, self.scopes)
+            raise lacking_scopes(needed, self.scopes)
 
     def limit_headers(self, resets_at: float) -> List[Tuple[str, str]]:
         """The rate limit headers of every authenticated reply; `resets_at` in Unix seconds."""
@@ -113,6 +113,16 @@ class KeyRing:
         for key in self._keys.values():
             key.minute.limit, key.day.limit = self._limits
 
+    def undo(self) -> Callable[[], None]:
+        """What brings back the keys and the limits of now, and only those."""
+        keys, limits = dict(self._keys), self._limits
+
+        def restore() -> None:
+            self._keys = keys
+            self.limit(*limits)
+
+        return restore
+
     def adopt_strangers(self) -> None:
         """From now on, take a key that is not known for one that may do everything."""
         self._adopts = True
@@ -121,15 +131,15 @@ class KeyRing:
         """The key that a request bears; raises a 401 refusal when it bears no good one."""
         secret = _presented(headers)
         if secret is None:
-            raise refusals.bad_key("invalid_api_key", "API key is required")
+            raise Refusal(401, "invalid_api_key", "API key is required")
         if self._adopts and secret not in self._keys:
             self.add(secret)
         key = self._keys.get(secret)
         takes_tests = self._accepts_test_keys or self._adopts
         if key is None or (secret.startswith("fm_test_") and not takes_tests):
-            raise refusals.bad_key("invalid_api_key", "Invalid API key")
+            raise Refusal(401, "invalid_api_key", "Invalid API key")
         if key.state != "active":
-            raise refusals.bad_key(f"{key.state}_api_key", f"API key has been {key.state}")
+            raise Refusal(401, f"{key.state}_api_key", f"API key has been {key.state}")
         return key
 
 

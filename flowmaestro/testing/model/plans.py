@@ -6,6 +6,7 @@ Whatever contradicts itself is refused here. Pure.
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import (
@@ -34,7 +35,8 @@ from flowmaestro_core.types import ExecutionEventType
 Inputs = Dict[str, Any]
 Seconds = Union[float, Callable[[Inputs], float]]
 
-_TERMINAL = ("execution:completed", "execution:failed", "execution:cancelled")
+ENDINGS = {f"execution:{status}": status for status in ("completed", "failed", "cancelled")}
+"""The status that each terminal event brings."""
 _OF_NODES = ("node:started", "node:completed", "node:failed", "node:retry", "node:stream")
 _PAUSES = {"execution:paused": True, "execution:resumed": False}
 _NOT_OF_EXECUTIONS = ("connected", "stream:reconnected")
@@ -47,9 +49,9 @@ class Node:
     """One step of a workflow, taking `seconds`; its name is its id unless it has another.
 
     `seconds` may be a function of the execution's inputs; if it raises, the execution fails at
-    its start. With an `error` the execution fails here when the time is up. A node of type
-    `user_input` pauses the execution and nothing follows, since the API has no call that resumes
-    one. Raises `ValueError` for seconds that are negative or infinite.
+    its start. Of `math.inf` seconds there is no end. With an `error` the execution fails here when
+    the time is up. A node of type `user_input` pauses the execution and nothing follows, since the
+    API has no call that resumes one. Raises `ValueError` for seconds that are negative.
     """
 
     id: str
@@ -66,7 +68,7 @@ class Node:
         if callable(self.seconds):
             check_function(f"seconds of node {self.id!r}", self.seconds)
         else:
-            check_seconds(f"seconds of node {self.id!r}", self.seconds)
+            check_seconds(f"seconds of node {self.id!r}", self.seconds, or_endless=True)
         check_text(f"error of node {self.id!r}", self.error, or_none=True)
         object.__setattr__(self, "name", self.name or self.id)
 
@@ -106,8 +108,8 @@ class Step(NamedTuple):
     data: Mapping[str, Any] = {}
 
 
-def plan_of(nodes: Sequence[Node], inputs: Inputs, *, hangs_at: Optional[str] = None) -> List[Step]:
-    """The plan of nodes that follow one another; it never leaves the node `hangs_at`."""
+def plan_of(nodes: Sequence[Node], inputs: Inputs) -> List[Step]:
+    """The plan of nodes that follow one another."""
     plan = [Step("execution:started")]
     for number, node in enumerate([node.timed(inputs) for node in nodes], 1):
         seconds = cast("float", node.seconds)
@@ -116,7 +118,7 @@ def plan_of(nodes: Sequence[Node], inputs: Inputs, *, hangs_at: Optional[str] = 
             plan.append(Step("execution:paused", node=node))
             plan.append(Step("user:input:required", node=node))
             return plan
-        if node.id == hangs_at:
+        if seconds == math.inf:
             return plan
         if node.error is not None:
             plan.append(Step("node:failed", seconds, node, error=node.error))
@@ -129,7 +131,7 @@ def plan_of(nodes: Sequence[Node], inputs: Inputs, *, hangs_at: Optional[str] = 
 
 def stops(node: Node) -> bool:
     """Whether no execution gets beyond this node."""
-    return node.error is not None or node.type == "user_input"
+    return node.error is not None or node.type == "user_input" or node.seconds == math.inf
 
 
 def scripted_nodes(
@@ -168,6 +170,8 @@ def scripted_nodes(
             made[index] = replace(node, error=error or node.error or f"Node {node.id} failed")
         elif node.id == pauses_at:
             made[index] = replace(node, type="user_input")
+        elif node.id == hangs_at:
+            made[index] = replace(node, seconds=math.inf)
     _all_reached(made, named)
     return made
 
@@ -194,7 +198,7 @@ def plan_by_events(events: Sequence[ScriptedEvent]) -> List[Step]:
     for index, event in enumerate(several("events", events, "ScriptedEvent")):
         where = f"events[{index}]"
         _check_event(where, event)
-        if plan and plan[-1].event in _TERMINAL:
+        if plan and plan[-1].event in ENDINGS:
             raise ValueError(
                 f"{where} is {event.type} and follows {plan[-1].event}, which ends an execution"
             )

@@ -48,9 +48,14 @@ def not_found(resource: str, id: str) -> Refusal:
     return Refusal(404, "resource_not_found", message, {"resource": resource, "id": id})
 
 
-def bad_key(code: str, message: str) -> Refusal:
-    """401: the key is missing, unknown, expired or revoked."""
-    return Refusal(401, code, message)
+def unreadable(status: int, message: str, code: str = "") -> Refusal:
+    """The web framework refuses a request before any endpoint sees it."""
+    return Refusal(status, code, message, layer="framework")
+
+
+def no_route(method: str, path: str) -> Refusal:
+    """404: no endpoint has that method and path."""
+    return unreadable(404, f"Route {method}:{path} not found")
 
 
 def lacking_scopes(required: Iterable[str], held: Iterable[str]) -> Refusal:
@@ -74,9 +79,3 @@ def rate_limited(limit: int, window: str, retry_after: int) -> Refusal:
         {"limit": limit, "window": window, "retry_after": retry_after},
         headers=[("Retry-After", str(retry_after))],
     )
-
-
-def out_of_credits() -> Refusal:
-    """402: an execution cannot be paid for; said by the outer handler."""
-    details = {"required": 1, "available": 0}
-    return Refusal(402, "insufficient_credits", "Insufficient credits", details, layer="outer")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, NamedTuple, Optional, Protocol, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Tuple, Union
 
 from flowmaestro.testing.model.refusals import Refusal
 from flowmaestro.testing.model.timeline import Timeline
@@ -18,7 +18,6 @@ from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
 JsonObject = Dict[str, Any]
 
 KEEPALIVE_SECONDS = 30.0
-_BLANK_LINE = b"\n\n"
 LINGER_SECONDS = 0.5
 """How long a stream stays open after its last event."""
 
@@ -36,25 +35,9 @@ class Answer:
     headers: Tuple[Tuple[str, str], ...] = ()
 
 
-class Later:
-    """An answer that is not known yet. The first to resolve it wins; later ones are ignored."""
-
-    def __init__(self) -> None:
-        self._answer: Union[Answer, Refusal, None] = None
-        self._listener: Optional[Callable[[Union[Answer, Refusal]], None]] = None
-
-    def resolve(self, answer: Union[Answer, Refusal]) -> None:
-        """Here it is."""
-        if self._answer is None:
-            self._answer = answer
-            if self._listener is not None:
-                self._listener(answer)
-
-    def then(self, listener: Callable[[Union[Answer, Refusal]], None]) -> None:
-        """Tell `listener`, at once if the answer is known."""
-        self._listener = listener
-        if self._answer is not None:
-            listener(self._answer)
+Settle = Callable[[Union[Answer, Refusal]], None]
+Later = Callable[[Settle], None]
+"""An answer that is not known yet: called with what takes it. Only the first answer counts."""
 
 
 class StreamChunk(NamedTuple):
@@ -84,7 +67,7 @@ class EventStream:
         self.broken = False
         """Whether the reader has come to where the connection was to be lost."""
         self._timeline = timeline
-        self._outbox = bytearray()
+        self._outbox: List[bytes] = []
         self._finishing = False
         self._ended = False
         self._events_left = math.inf
@@ -104,15 +87,14 @@ class EventStream:
 
     def break_after(self, events: int) -> None:
         """Lose the connection behind so many events, those before the first look included."""
-        sent = bytes(self._outbox).split(_BLANK_LINE)[:-1]
-        self._outbox[:] = b"".join(event + _BLANK_LINE for event in sent[:events])
-        self._events_left = max(0, events - len(sent))
+        self._events_left = max(0, events - len(self._outbox))
+        del self._outbox[events:]
 
     def poll(self, now: float) -> StreamChunk:
         """Let time pass until `now` on the driver's clock and take what has come."""
         with self._timeline.lock:
             self._timeline.advance(now)
-            data = bytes(self._outbox)
+            data = b"".join(self._outbox)
             self._outbox.clear()
             self.broken = not self._events_left
             self.closed = self.closed or self._ended or self.broken
@@ -127,7 +109,7 @@ class EventStream:
 
     def _write(self, data: bytes) -> None:
         if not self.closed:
-            self._outbox += data
+            self._outbox.append(data)
             self.wake()
 
     def _keep_alive(self) -> None:

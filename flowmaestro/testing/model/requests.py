@@ -26,7 +26,7 @@ class RecordedRequest:
         json: the body, `None` without one, or when it is not JSON.
         headers: the header fields; credentials are replaced by `***`.
         status: what was answered; `None` while it is not, or when the connection was dropped.
-        time: seconds since the first request.
+        time: seconds on the fake's clock.
 
     """
 

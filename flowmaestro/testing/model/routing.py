@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Callable, DefaultDict, Dict, Iterable, List, Optional, Tuple, Union
+from typing import Any, Callable, DefaultDict, Dict, Iterable, List, Optional, Tuple, Union
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from flowmaestro.testing.model.call import Call
 from flowmaestro.testing.model.replies import Answer, EventStream, Later
-from flowmaestro.testing.model.service import Service
+from flowmaestro.testing.model.service import Resources, Service
 
 API_VERSION = "/v1/"
 
@@ -62,6 +62,34 @@ class Router:
             if ids is not None:
                 return route, ids
         return None
+
+
+def every(resources: str, shape: str) -> Handler:
+    """A call that reads a page of all resources of a kind; `shape` is that of each in a dialect."""
+
+    def handler(service: Service, call: Call) -> Answer:
+        found: Resources[Any] = getattr(service, resources)
+        rows = [getattr(service.dialect, shape)(it) for it in found.every()]
+        return Answer(200, service.dialect.listed(rows, call.query))
+
+    return handler
+
+
+def one(resources: str, shape: str) -> Handler:
+    """A call that reads the resource that the path names."""
+
+    def handler(service: Service, call: Call) -> Answer:
+        found: Resources[Any] = getattr(service, resources)
+        return Answer(200, {"data": getattr(service.dialect, shape)(found.find(call.id))})
+
+    return handler
+
+
+def deleted(service: Service, id: str) -> Answer:
+    """The answer to a deletion."""
+    if not service.dialect.confirms_deletions:
+        return Answer(204)
+    return Answer(200, {"data": {"id": id, "deleted": True}})
 
 
 def query_of(url: str) -> Dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections import defaultdict, deque
-from typing import Callable, DefaultDict, Deque, Dict, List, Optional, Set, Tuple, TypeVar
+from typing import Any, Callable, DefaultDict, Deque, Dict, List, Optional, Set, Tuple, TypeVar
 
 from flowmaestro.testing.model.agents import (
     Agent,
@@ -13,10 +13,9 @@ from flowmaestro.testing.model.agents import (
     Message,
     Thread,
     Turn,
-    Utterance,
     converse,
 )
-from flowmaestro.testing.model.dialects.documented import Documented, MessageAnswers
+from flowmaestro.testing.model.dialects import Documented, MessageAnswers
 from flowmaestro.testing.model.executions import (
     Execution,
     ExecutionRunner,
@@ -26,7 +25,7 @@ from flowmaestro.testing.model.executions import (
 )
 from flowmaestro.testing.model.knowledge import KnowledgeBase
 from flowmaestro.testing.model.plans import Inputs
-from flowmaestro.testing.model.refusals import not_found, out_of_credits
+from flowmaestro.testing.model.refusals import Refusal, not_found
 from flowmaestro.testing.model.replies import EventStream, JsonObject
 from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro.testing.model.webhooks import DeliveryDesk, Webhook
@@ -104,6 +103,22 @@ class Service:
         self._live = live
         self._streams: DefaultDict[str, List[EventStream]] = defaultdict(list)
 
+    def undo(self) -> Callable[[], None]:
+        """What brings back the resources of now, and only those."""
+        kinds: Tuple[Resources[Any], ...] = (
+            *(self.workflows, self.executions, self.agents, self.threads),
+            *(self.knowledge_bases, self.triggers, self.webhooks),
+        )
+        before, started, credits = [dict(kind) for kind in kinds], self.started.copy(), self.credits
+
+        def restore() -> None:
+            for kind, resources in zip(kinds, before):
+                kind.clear()
+                kind.update(resources)
+            self.started, self.credits = started, credits
+
+        return restore
+
     def new_id(self) -> str:
         """A UUID from the seeded dice."""
         return str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
@@ -118,7 +133,8 @@ class Service:
         """Start an execution; one that cannot be paid for is refused with 402, or fails."""
         unpaid = self.credits is not None and self.credits <= 0
         if unpaid and self.dialect.refuses_for_credits:
-            raise out_of_credits()
+            code, message = "insufficient_credits", "Insufficient credits"
+            raise Refusal(402, code, message, {"required": 1, "available": 0}, layer="outer")
         if self.credits:
             self.credits -= 1
         execution = Execution(self.new_id(), workflow, inputs, self.timeline.now, trigger_id)
@@ -143,12 +159,12 @@ class Service:
         question = Message(self.new_id(), "user", text, self.timeline.now)
         thread.messages.append(question)
         self.announce("thread.message.created", self._message_data(thread, question))
-        turn = Turn(self.new_id(), thread, text, self.new_id(), self.timeline.now)
+        turn = Turn(self.new_id(), thread, text, self.new_id())
 
-        def tell_all(utterance: Utterance) -> None:
-            self._utterance(utterance)
+        def tell_all(turn: Turn, name: str, data: JsonObject) -> None:
+            self._uttered(turn, name, data)
             if hear is not None:
-                hear(utterance)
+                hear(turn, name, data)
 
         converse(self.timeline, turn, tell_all)
         return turn
@@ -179,8 +195,8 @@ class Service:
         return listening
 
     def _execution_happening(self, happening: Happening) -> None:
-        execution, name = happening.execution, happening.name
-        data = {**self.dialect.happening(happening), **happening.data}
+        execution, name = happening.execution, happening.step.event
+        data = {**self.dialect.happening(happening), **happening.step.data}
         self.listener(name, data, execution)
         if self._live and name != "execution:cancelled":
             for stream in self._listening(execution.id):
@@ -192,11 +208,10 @@ class Service:
             data = self.dialect.execution(execution)
             self.announce(f"execution.{what}", {"execution_id": execution.id, **data})
 
-    def _utterance(self, utterance: Utterance) -> None:
-        turn, (_, _, what) = utterance.turn, utterance.name.partition(":")
-        data = utterance.data
+    def _uttered(self, turn: Turn, name: str, data: JsonObject) -> None:
+        what = name.partition(":")[2]
         for stream in self._listening(turn.thread.id):
-            stream.publish(utterance.name, data)
+            stream.publish(name, data)
         if what == "token":
             return
         ids = {"execution_id": turn.execution_id, "agent_id": turn.thread.agent.id}
@@ -204,7 +219,7 @@ class Service:
         if what == "completed" and turn.answer is not None:
             self.announce("thread.message.completed", self._message_data(turn.thread, turn.answer))
         elif what == "failed":
-            self.announce("thread.message.failed", {**data, "error": turn.error})
+            self.announce("thread.message.failed", data)
 
     def _message_data(self, thread: Thread, message: Message) -> JsonObject:
         return {"thread_id": thread.id, **self.dialect.message(message)}

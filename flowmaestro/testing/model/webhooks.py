@@ -43,7 +43,7 @@ class Delivery:
     `request` is the signed POST of the last attempt, or of the first one while there was none.
     A retry has the same delivery id and `created_at`, the keys of its body in another order, and
     so another signature. `status_code` is what the receiver last said, `None` for nothing;
-    `error` what was wrong with the last attempt that failed. Times are model times.
+    `error` what was wrong with the last attempt that failed.
     """
 
     id: str

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Generator, List, Optional, Tuple, Type
 
 from flowmaestro.testing.checks import check_count
 from flowmaestro.testing.model.agents import Replies
-from flowmaestro.testing.model.dialects.documented import Documented, MessageAnswers
+from flowmaestro.testing.model.dialects import Documented, MessageAnswers
 from flowmaestro.testing.model.dispatch import Dispatcher
 from flowmaestro.testing.model.executions import Execution
 from flowmaestro.testing.model.faults import Faults
@@ -66,7 +66,7 @@ class World:
         return self._timeline.lock
 
     def handle(self, request: Request, now: float) -> FakeReply:
-        """Take one request at `now`, in seconds of the driver's monotonic clock.
+        """Take one request at `now`, in seconds of the driver's clock.
 
         The world begins with the first one. The reply may become ready only later: see
         `FakeReply`.
@@ -74,11 +74,6 @@ class World:
         with self.lock:
             self._timeline.begin(now)
             return self._dispatcher.take(request)
-
-    def observe(self, now: float) -> None:
-        """Tie the wall clock to the driver's without beginning: the server is up, and idle."""
-        with self.lock:
-            self._timeline.observe(now)
 
     def advance(self, now: float) -> None:
         """Let time pass until `now`."""
@@ -103,7 +98,7 @@ class World:
     def now(self) -> float:
         """Where the driver's clock was when time last passed."""
         with self.lock:
-            return self._timeline.driver_now()
+            return self._timeline.now
 
     def due(self, now: float) -> List[Delivery]:
         """Let time pass until `now` and take the webhook deliveries to attempt.
@@ -128,21 +123,14 @@ class World:
         wait for its end.
         """
         with self.lock:
-            parts = (self, self._service, self._service.desk, self._keys, self._faults)
-            kinds: Any = (dict, list, set, deque)
-            before: List[Dict[str, Any]] = [
-                {
-                    name: copy.copy(value) if isinstance(value, kinds) else value
-                    for name, value in vars(part).items()
-                }
-                for part in parts
-            ]
+            undo = [part.undo() for part in (self._service, self._keys, self._faults)]
+            scripts, receiver = dict(self._scripts), self._receiver
             try:
                 yield
             except BaseException:
-                for part, state in zip(parts, before):
-                    vars(part).update(state)
-                self._keys.limit(None, None)  # keys that were there before have their limits again
+                self._scripts, self._receiver = scripts, receiver
+                for restore in undo:
+                    restore()
                 raise
 
     def keep_last(self, most: int) -> None:

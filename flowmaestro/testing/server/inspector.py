@@ -190,7 +190,7 @@ class Inspector:
         try:
             return self._answer(request)
         except ValueError as error:  # an `Origin` or an `after` that cannot be read
-            return _reply(400, {"error": str(error)})
+            return json_reply(400, {"error": str(error)})
 
     def _is_own(self, request: Request) -> bool:
         path = urlsplit(request.url).path
@@ -199,7 +199,7 @@ class Inspector:
     def _answer(self, request: Request) -> FakeReply:
         target = urlsplit(request.url)
         if not _is_from_itself(request.headers):
-            return _reply(403, {"error": "the inspector answers its own page only"})
+            return json_reply(403, {"error": "the inspector answers its own page only"})
         if target.path == "/":
             reply = FakeReply()
             reply.settle(200, Headers(_PAGE_HEADERS), body=_PAGE.read_bytes())
@@ -209,7 +209,7 @@ class Inspector:
             return self._inject(request.body)
         if request.method == "GET":
             return self._look(parts, parse_qs(target.query))
-        return _reply(405, {"error": f"{request.method} is not for {target.path}"})
+        return json_reply(405, {"error": f"{request.method} is not for {target.path}"})
 
     def _look(self, parts: List[str], query: Mapping[str, List[str]]) -> FakeReply:
         if parts == ["feed"]:
@@ -219,24 +219,26 @@ class Inspector:
         if parts == ["requests"]:
             number = query.get("after", ["0"])[0]
             if not number.isdecimal():
-                return _reply(400, {"error": "after is the number of a request"})
+                return json_reply(400, {"error": "after is the number of a request"})
             after = int(number)
             rows = [each.summary() for each in self._exchanges.values() if each.number > after]
-            return _reply(200, rows)
+            return json_reply(200, rows)
         if parts == ["routes"]:
-            return _reply(200, [f"{route.method} {route.template}" for route in ROUTES])
+            return json_reply(200, [f"{route.method} {route.template}" for route in ROUTES])
         if parts == ["state"]:
             deliveries = [_delivery(delivery) for delivery in self._deliveries.values()]
             executions = [_execution(each) for each in self._fake.executions[-MOST_EXECUTIONS:]]
             state = {"executions": executions, "deliveries": deliveries, "trouble": self.trouble}
-            return _reply(200, {**state, "run": self._run, "open_streams": self._fake.open_streams})
+            return json_reply(
+                200, {**state, "run": self._run, "open_streams": self._fake.open_streams}
+            )
         if len(parts) == 2 and parts[0] == "requests" and parts[1].isdecimal():
             exchange = self._exchanges.get(int(parts[1]))
             if exchange is not None:
-                return _reply(200, exchange.details())
+                return json_reply(200, exchange.details())
         if len(parts) == 2 and parts[0] == "timelines":
             return self._timeline(parts[1])
-        return _reply(404, {"error": f"there is nothing at /_inspect/{'/'.join(parts)}"})
+        return json_reply(404, {"error": f"there is nothing at /_inspect/{'/'.join(parts)}"})
 
     def _timeline(self, execution_id: str) -> FakeReply:
         now = self._now() + self._ahead
@@ -257,8 +259,8 @@ class Inspector:
             else:
                 raise ValueError(kind)
         except (KeyError, TypeError, ValueError) as error:
-            return _reply(400, {"error": f"no such fault: {error}"})
-        return _reply(200, {"fault": str(fault)})
+            return json_reply(400, {"error": f"no such fault: {error}"})
+        return json_reply(200, {"fault": str(fault)})
 
 
 class Feed:
@@ -339,7 +341,8 @@ def _text(data: bytes) -> str:
     return hidden_text(text) if text else ""
 
 
-def _reply(status: int, value: Any) -> FakeReply:
+def json_reply(status: int, value: Any) -> FakeReply:
+    """A whole reply that is JSON."""
     reply = FakeReply()
     body = json.dumps(value).encode()
     reply.settle(status, Headers({"Content-Type": "application/json"}), body=body)

@@ -10,7 +10,6 @@ is made to point at this machine (DNS rebinding) could talk to it through the us
 from __future__ import annotations
 
 import ipaddress
-import json
 import logging
 import math
 import re
@@ -27,9 +26,9 @@ from flowmaestro.testing.fake import FakeFlowMaestro
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.webhooks import RECEIVER_SECONDS, Delivery
 from flowmaestro.testing.server.connection import Connection
-from flowmaestro.testing.server.inspector import Inspector
+from flowmaestro.testing.server.inspector import Inspector, json_reply
 from flowmaestro.testing.server.sockets import Listener
-from flowmaestro_core.http.messages import Headers, Request, TransportFailure
+from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
 _LOG = logging.getLogger(__name__)
@@ -115,11 +114,11 @@ class _Server:
         """The one name it answers to, beside those of loopback; `None` if it answers to any."""
         self.subscribers: Optional[Collection[str]] = None
         self.inspector: Optional[Inspector] = None
-        fake.observe(self.now())
+        self._ahead = fake.now - time.monotonic() * speed
 
     def now(self) -> float:
-        """Seconds on the clock that the model lives by."""
-        return time.monotonic() * self._speed
+        """Seconds on the clock that the model lives by; they go on from where it is."""
+        return self._ahead + time.monotonic() * self._speed
 
     async def keep_time(self) -> None:
         """Let the model's time pass as it does outside, and send what is due."""
@@ -143,7 +142,9 @@ class _Server:
         if self.only_name is not None and asked is not None:
             name = _hostname(asked)
             if name != self.only_name and not is_loopback(name):
-                return _misdirected(asked)
+                why = "this server answers to loopback names only, such as localhost"
+                error = {"code": "validation_error", "message": f"Host is {asked!r}: {why}"}
+                return json_reply(400, {"success": False, "error": error})
         own = None if self.inspector is None else self.inspector.answer(request)
         if own is not None:
             return own
@@ -189,13 +190,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def _misdirected(host: str) -> FakeReply:
-    message = f"Host is {host!r}: this server answers to loopback names only, such as localhost"
-    error = {"success": False, "error": {"code": "validation_error", "message": message}}
-    reply = FakeReply()
-    reply.settle(
-        400, Headers({"Content-Type": "application/json"}), body=json.dumps(error).encode()
-    )
-    return reply

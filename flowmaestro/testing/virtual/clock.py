@@ -20,8 +20,7 @@ from typing import (
 from flowmaestro.testing.checks import check_function, check_seconds
 from flowmaestro.testing.model.replies import Source
 from flowmaestro.testing.model.world import World
-from flowmaestro.testing.virtual.alarms import Alarm, Alarms, nobody
-from flowmaestro.testing.virtual.calls import CallsInFlight
+from flowmaestro.testing.virtual.calls import Alarm, Alarms, CallsInFlight, nobody
 from flowmaestro_transports.driving.event_loops import EventLoop, running_loop
 
 if TYPE_CHECKING:
@@ -33,8 +32,6 @@ SETTLING_ROUNDS = 20
 """How often that starts again because one of them did make a call."""
 LONGEST_CALL = 30 * 86_400.0
 """Seconds after which a call that goes on asking is taken to wait for what never comes."""
-ROUNDING = 1e-6
-"""Seconds by which two ways of adding up the same time may differ."""
 
 
 class VirtualClock:
@@ -98,8 +95,8 @@ class VirtualClock:
         Blocks of one task or thread may lie within each other; they are one call.
         """
         with self.lock:
-            if self._world is not None and self._world.now > self._now + ROUNDING:
-                self._now = self._world.now
+            if self._world is not None:
+                self._now = max(self._now, self._world.now)
             call = self._calls.enter(self._now)
         try:
             yield

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Callable, Deque, Sequence, Tuple, Union, cast
 
-from flowmaestro.testing.checks import check_number
+from flowmaestro.testing.checks import check_seconds
 from flowmaestro.testing.model.replies import FakeReply, StreamChunk, asleep
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro_core.http.messages import Phase, Response, ResponseHead, TransportFailure
@@ -28,10 +28,7 @@ class Quiet:
     seconds: float = math.inf
 
     def __post_init__(self) -> None:
-        seconds = cast("Any", self.seconds)
-        check_number("seconds", seconds)
-        if not seconds >= 0:
-            raise ValueError(f"seconds must be from 0 up, not {seconds!r}: time runs forwards")
+        check_seconds("seconds", self.seconds, or_endless=True)
 
 
 Step = Union[Quiet, ResponseHead, bytes, TransportFailure]

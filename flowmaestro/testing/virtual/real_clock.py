@@ -9,7 +9,7 @@ from typing import Any, Generator, Optional
 
 from flowmaestro.testing.model.replies import Source
 from flowmaestro.testing.model.world import World
-from flowmaestro.testing.virtual.alarms import Alarm, nobody
+from flowmaestro.testing.virtual.calls import Alarm, nobody
 from flowmaestro.testing.virtual.clock import VirtualClock, setter
 from flowmaestro_transports.driving.event_loops import asyncio_task, running_loop
 

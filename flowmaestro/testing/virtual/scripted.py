@@ -10,15 +10,18 @@ from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.scripting import UnusedScriptWarning
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro.testing.virtual.playback import ScriptedReply, Step, played, shown, steps_of
-from flowmaestro.testing.virtual.transport import AsyncWire, SyncWire
+from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTransport
 from flowmaestro_core.http.messages import Request
 
 
 class _Script:
     """The replies to come, as a `Site`."""
 
-    def __init__(self, replies: Sequence[ScriptedReply]) -> None:
+    seed = 0
+
+    def __init__(self, replies: Sequence[ScriptedReply], *, strict: bool) -> None:
         self.clock = VirtualClock()
+        self._strict = strict
         self.requests: List[Request] = []
         self.replies: List[FakeReply] = []
         self._left: Deque[Tuple[Step, ...]] = deque()
@@ -47,14 +50,14 @@ class _Script:
             self.replies.append(reply)
             return reply
 
-    def close(self, *, strict: bool) -> None:
+    def close(self) -> None:
         """Report the replies that were never used, once."""
         with self.clock.lock:
             unused = [shown(steps) for steps in self._left]
             self._left.clear()
         if unused:
             message = f"never asked for in this test: {', '.join(unused)}"
-            if strict:
+            if self._strict:
                 raise AssertionError(message)
             warnings.warn(message, UnusedScriptWarning, stacklevel=3)
 
@@ -76,7 +79,7 @@ class _Scripted:
         return sum(body is not None and not body.closed for body in bodies)
 
 
-class ScriptedTransport(_Scripted, SyncWire):
+class ScriptedTransport(_Scripted, MemoryTransport):
     """A sync transport that answers one request after another from a script.
 
         ScriptedTransport(
@@ -99,25 +102,23 @@ class ScriptedTransport(_Scripted, SyncWire):
     """
 
     def __init__(self, replies: Sequence[ScriptedReply], *, strict: bool = False) -> None:
-        self._script = _Script(replies)
-        self._strict = strict
+        self._script = _Script(replies, strict=strict)
         super().__init__(self._script)
 
     def close(self) -> None:
         """As `Transport.close`; reports replies that are left."""
         super().close()
-        self._script.close(strict=self._strict)
+        self._script.close()
 
 
-class AsyncScriptedTransport(_Scripted, AsyncWire):
+class AsyncScriptedTransport(_Scripted, AsyncMemoryTransport):
     """`ScriptedTransport` for an async client, on asyncio and trio alike."""
 
     def __init__(self, replies: Sequence[ScriptedReply], *, strict: bool = False) -> None:
-        self._script = _Script(replies)
-        self._strict = strict
+        self._script = _Script(replies, strict=strict)
         super().__init__(self._script)
 
     async def close(self) -> None:
         """As `ScriptedTransport.close`."""
         await super().close()
-        self._script.close(strict=self._strict)
+        self._script.close()

@@ -13,7 +13,7 @@ from typing import ContextManager, Generator, Optional, Protocol, Type, TypeVar
 
 from flowmaestro.testing.checks import check_seconds
 from flowmaestro.testing.model.replies import FakeReply
-from flowmaestro.testing.virtual.alarms import Alarm
+from flowmaestro.testing.virtual.calls import Alarm
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro_core.http.messages import (
     Phase,
@@ -37,17 +37,22 @@ class Site(Protocol):
         """The clock that it lives by."""
         ...
 
+    @property
+    def seed(self) -> int:
+        """What the jitter of its clients comes from."""
+        ...
+
     def handle(self, request: Request, now: float) -> FakeReply:
         """Take a request."""
         ...
 
 
-class _Wire(NotPicklable):
+class _InMemory(NotPicklable):
     """What both transports have: the site, its clock, their dice, and what a call does."""
 
-    def __init__(self, site: Site, seed: int = 0) -> None:
+    def __init__(self, site: Site) -> None:
         self._site = site
-        self.random = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self.random = random.Random(site.seed)  # noqa: S311 - repeatable on purpose
         self._closed = False
         self._open: weakref.WeakSet[_Body] = weakref.WeakSet()
 
@@ -164,8 +169,12 @@ class _Body:
                 self._stream.wake()
 
 
-class SyncWire(_Wire):
-    """A sync transport to a `Site`, in virtual time."""
+class MemoryTransport(_InMemory):
+    """A sync transport to a `site`, such as a fake, whose time is that of the site's `clock`.
+
+    `random` are the dice for a client that wants its jitter repeatable. Webhook deliveries that
+    come due while time passes are made to the fake's receiver; find them in `fake.deliveries`.
+    """
 
     def send(self, request: Request, timeout: float) -> Response:
         """Have the site answer, letting as much time pass as the answer takes.
@@ -175,9 +184,9 @@ class SyncWire(_Wire):
         """
         return _carry_out(self.clock, self._sending(request, timeout))
 
-    def open(self, request: Request, timeout: float) -> SyncWireBody:
+    def open(self, request: Request, timeout: float) -> MemoryBody:
         """As `send`, but the body is kept open."""
-        return _carry_out(self.clock, self._opening(request, timeout, SyncWireBody))
+        return _carry_out(self.clock, self._opening(request, timeout, MemoryBody))
 
     def sleep(self, seconds: float) -> None:
         """Let `seconds` pass; raises `ValueError` if they are negative or without an end."""
@@ -188,30 +197,30 @@ class SyncWire(_Wire):
         self._close()
 
 
-class AsyncWire(_Wire):
-    """`SyncWire` for an async client, on asyncio and trio alike.
+class AsyncMemoryTransport(_InMemory):
+    """`MemoryTransport` for an async client, on asyncio and trio alike.
 
     Every call lets the event loop run other tasks once, and none really waits.
     """
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """As `SyncWire.send`."""
+        """As `MemoryTransport.send`."""
         return await _carry_out_async(self.clock, self._sending(request, timeout))
 
-    async def open(self, request: Request, timeout: float) -> AsyncWireBody:
-        """As `SyncWire.open`."""
-        return await _carry_out_async(self.clock, self._opening(request, timeout, AsyncWireBody))
+    async def open(self, request: Request, timeout: float) -> AsyncMemoryBody:
+        """As `MemoryTransport.open`."""
+        return await _carry_out_async(self.clock, self._opening(request, timeout, AsyncMemoryBody))
 
     async def sleep(self, seconds: float) -> None:
-        """As `SyncWire.sleep`."""
+        """As `MemoryTransport.sleep`."""
         await _carry_out_async(self.clock, self._sleeping(seconds))
 
     async def close(self) -> None:
-        """As `SyncWire.close`."""
+        """As `MemoryTransport.close`."""
         self._close()
 
 
-class SyncWireBody(_Body):
+class MemoryBody(_Body):
     """A reply whose body is still open."""
 
     def read(self, patience: float) -> Optional[bytes]:
@@ -227,15 +236,15 @@ class SyncWireBody(_Body):
         self.break_off()
 
 
-class AsyncWireBody(_Body):
-    """`SyncWireBody` for an async client."""
+class AsyncMemoryBody(_Body):
+    """`MemoryBody` for an async client."""
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """As `SyncWireBody.read`."""
+        """As `MemoryBody.read`."""
         return await _carry_out_async(self._clock, self.reading(patience))
 
     async def close(self) -> None:
-        """As `SyncWireBody.close`; nothing in it can be cancelled."""
+        """As `MemoryBody.close`; nothing in it can be cancelled."""
         self.release()
 
     def release(self) -> None:

@@ -36,7 +36,7 @@ def test_a_whole_execution(caller, shapes):
     events = caller.events(open_stream(caller, execution_id))
     assert events[0] == (0.0, "connected", {"execution_id": execution_id, "status": "pending"})
     assert [event[:2] for event in events[1:]] == LIVE
-    assert caller.elapsed == pytest.approx(0.85), "closed half a second after the end"
+    assert caller.now == pytest.approx(0.85), "closed half a second after the end"
     by_name = {name: data for _, name, data in events}
     if shapes == "deployed":
         assert by_name["node:completed"] == {
@@ -107,7 +107,7 @@ def test_a_latecomer_gets_the_end_at_once(make_caller, shapes, events):
         "error": None,
         "completed_at": "2023-11-14T22:13:20.350Z",
     }
-    assert caller.elapsed == pytest.approx(10.5)
+    assert caller.now == pytest.approx(10.5)
 
 
 def test_silent_streams_only_stay_alive(make_caller, shapes):
@@ -149,7 +149,7 @@ def test_a_driver_is_woken(caller):
     reply = open_stream(caller, start(caller))
     reply.stream.poll(caller.now)
     woken = []
-    reply.stream.wake = lambda: woken.append(caller.elapsed)
+    reply.stream.wake = lambda: woken.append(caller.now)
     caller.pass_time(0.06)
     assert woken == [pytest.approx(0.06)] * 2
 
@@ -188,7 +188,7 @@ def test_a_message_streamed_on_its_own_connection(make_caller):
     assert text == events[-1][2]["content"]
     assert events[-1][2]["usage"]["total_tokens"] > 0
     assert events[-1][0] == pytest.approx(0.4)
-    assert caller.elapsed == pytest.approx(0.9)
+    assert caller.now == pytest.approx(0.9)
 
 
 def test_a_streamed_message_that_fails(make_caller):

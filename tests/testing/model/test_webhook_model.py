@@ -90,7 +90,7 @@ def attempts_of(caller, hook, answers):
     attempts = []
     (ours,) = [it for it in caller.fake.due(caller.now) if it.webhook_id == hook["id"]]
     while ours.state == "pending":
-        attempts.append((caller.elapsed - 1.0, ours.request))
+        attempts.append((caller.now - 1.0, ours.request))
         caller.fake.delivered(ours, answers[len(attempts) - 1], caller.now)
         while ours.state == "pending" and ours not in caller.fake.due(caller.now):
             caller.now = caller.fake.next_time()

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from typing import Tuple
 
-from flowmaestro.testing.model.endpoints import (
-    agents,
-    knowledge_bases,
-    memories,
-    webhooks,
-    workflows,
-)
+from flowmaestro.testing.model.endpoints import agents, knowledge_bases, webhooks, workflows
 from flowmaestro.testing.model.routing import Route
 
 ROUTES: Tuple[Route, ...] = (
     *workflows.ROUTES,
     *agents.ROUTES,
-    *memories.ROUTES,
     *knowledge_bases.ROUTES,
     *webhooks.ROUTES,
 )

@@ -1,16 +1,20 @@
-"""Agents, their threads, and the messages in them."""
+"""Agents, their threads with the messages in them, and what they remember of users."""
 
 from __future__ import annotations
 
-from flowmaestro.testing.model.agents import Thread, Utterance
+from typing import List, Tuple
+
+from flowmaestro.testing.model.agents import Agent, Memory, Thread, Turn
 from flowmaestro.testing.model.call import Call
-from flowmaestro.testing.model.endpoints.reading import every, one
-from flowmaestro.testing.model.refusals import Refusal
-from flowmaestro.testing.model.replies import Answer, EventStream, Later
-from flowmaestro.testing.model.routing import Outcome, Route
+from flowmaestro.testing.model.knowledge import KnowledgeBase, similarity
+from flowmaestro.testing.model.refusals import Refusal, no_route, not_found
+from flowmaestro.testing.model.replies import Answer, EventStream, JsonObject, Later, Settle
+from flowmaestro.testing.model.routing import Outcome, Route, deleted, every, one
 from flowmaestro.testing.model.service import Service
 
 LONGEST_ANSWER_MS = 120_000
+MEMORY_OWNER = "0fa11000-0000-4000-8000-000000000031"
+"""The user whose messages agents remember: the owner of the API key."""
 
 
 def create_thread(service: Service, call: Call) -> Outcome:
@@ -31,7 +35,7 @@ def send_message(service: Service, call: Call) -> Outcome:
     """Say something to the agent, and be answered in one of four ways."""
     thread = service.threads.find(call.id)
     text = call.text("content", "Message content is required")
-    if not call.flag("stream"):
+    if call.body.get("stream") is not True:
         return _answer_whole(service, thread, text, call.number("timeout", LONGEST_ANSWER_MS))
     answers = service.message_answers(thread.agent)
     if answers == "refused":
@@ -49,34 +53,34 @@ def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) 
 
     Not every dialect notices that an agent failed: it waits on, and stores nothing.
     """
-    reply = Later()
 
-    def hear(utterance: Utterance) -> None:
-        turn = utterance.turn
-        if turn.answer is not None:
-            reply.resolve(Answer(200, {"data": service.dialect.answered(turn, turn.answer)}))
-        elif utterance.name == "message:failed" and not service.dialect.misses_failed_agents:
-            reply.resolve(Refusal(500, "execution_failed", str(turn.error)))
+    def later(settle: Settle) -> None:
+        def hear(turn: Turn, name: str, _: JsonObject) -> None:
+            if turn.answer is not None:
+                settle(Answer(200, {"data": service.dialect.answered(turn, turn.answer)}))
+            elif name == "message:failed" and not service.dialect.misses_failed_agents:
+                settle(Refusal(500, "execution_failed", str(turn.error)))
 
-    turn = service.ask(thread, text, hear)
-    if turn.error is not None and service.dialect.misses_failed_agents:
-        thread.messages.pop()
-    limit = max(0, min(limit_ms, LONGEST_ANSWER_MS))
-    message = (
-        f"Execution did not complete within {limit}ms. "
-        f"Use GET /api/v1/threads/{thread.id}/messages to check for new messages."
-    )
-    too_slow = Refusal(408, "timeout", message)
-    service.timeline.schedule(limit / 1000, lambda: reply.resolve(too_slow))
-    return reply
+        turn = service.ask(thread, text, hear)
+        if turn.error is not None and service.dialect.misses_failed_agents:
+            thread.messages.pop()
+        limit = max(0, min(limit_ms, LONGEST_ANSWER_MS))
+        message = (
+            f"Execution did not complete within {limit}ms. "
+            f"Use GET /api/v1/threads/{thread.id}/messages to check for new messages."
+        )
+        too_slow = Refusal(408, "timeout", message)
+        service.timeline.schedule(limit / 1000, lambda: settle(too_slow))
+
+    return later
 
 
 def _answer_as_events(service: Service, thread: Thread, text: str) -> EventStream:
     stream = EventStream(service.timeline)
 
-    def hear(utterance: Utterance) -> None:
-        stream.publish(utterance.name, utterance.data)
-        if utterance.name in ("message:completed", "message:failed"):
+    def hear(_: Turn, name: str, data: JsonObject) -> None:
+        stream.publish(name, data)
+        if name in ("message:completed", "message:failed"):
             stream.finish()
 
     service.ask(thread, text, hear)
@@ -87,7 +91,7 @@ def stream_thread(service: Service, call: Call) -> Outcome:
     """What is said in a thread from now on."""
     thread = service.threads.find(call.id)
     if service.message_answers(thread.agent) == "refused":
-        raise service.dialect.no_route("GET", f"/api/v1/threads/{thread.id}/events")
+        raise no_route("GET", f"/api/v1/threads/{thread.id}/events")
     stream = service.subscribe(thread.id)
     stream.publish("connected", {"thread_id": thread.id, "status": "active"})
     return stream
@@ -97,17 +101,132 @@ def delete_thread(service: Service, call: Call) -> Outcome:
     """Forget a thread and all its messages."""
     thread = service.threads.find(call.id)
     del service.threads[thread.id]
-    return service.dialect.deleted(thread.id)
+    return deleted(service, thread.id)
+
+
+def list_memory(service: Service, call: Call) -> Outcome:
+    """Everything that one agent remembers."""
+    memories = service.agents.find(call.id).memories.values()
+    rows = [service.dialect.memory(memory) for memory in memories]
+    return Answer(200, service.dialect.listed(rows, call.query))
+
+
+def get_memory(service: Service, call: Call) -> Outcome:
+    """What it remembers of one user."""
+    memory = service.dialect.memory(_memory(service, call))
+    return Answer(200, {"data": {"agent_id": call.id, **memory}})
+
+
+def update_memory(service: Service, call: Call) -> Outcome:
+    """Remember this of that user."""
+    agent, user_id, now = service.agents.find(call.id), call.ids["user_id"], service.timeline.now
+    refusal = "working_memory is required and must be a non-empty string"
+    text, metadata = call.text("working_memory", refusal), call.mapping("metadata")
+    if user_id not in agent.memories:
+        service.dialect.check_id(user_id)
+    memory = agent.memories.setdefault(user_id, Memory(user_id, text, {}, now, now))
+    memory.working_memory, memory.updated_at = text, now
+    memory.metadata = {**memory.metadata, **metadata}
+    return Answer(200, {"data": {"agent_id": agent.id, **service.dialect.memory(memory)}})
+
+
+def delete_memory(service: Service, call: Call) -> Outcome:
+    """Forget that user."""
+    memory = _memory(service, call)
+    del service.agents.find(call.id).memories[memory.user_id]
+    ids = {"agent_id": call.id, "user_id": memory.user_id}
+    return Answer(200, {"data": {**ids, "deleted": True}})
+
+
+def search_memory(service: Service, call: Call) -> Outcome:
+    """The messages of an agent's threads that fit a query best; all are of one user."""
+    agent = service.agents.find(call.id)
+    query = call.text("query", "query is required and must be a non-empty string")
+    top_k, threshold = call.count("top_k", 10), call.number("similarity_threshold", 0.0)
+    said = _said(service, agent) if call.body.get("user_id") in (None, MEMORY_OWNER) else []
+    found = [(similarity(query, thread.messages[at].content), thread, at) for thread, at in said]
+    fitting = [hit for hit in found if hit[0] > 0 and hit[0] >= threshold]
+    best = sorted(fitting, key=lambda hit: -hit[0])[:top_k]
+    results = [
+        {
+            "content": thread.messages[at].content,
+            "role": thread.messages[at].role,
+            "similarity": score,
+            "execution_id": thread.id,
+            "context_before": _embedded(service, thread, at - 1),
+            "context_after": _embedded(service, thread, at + 1),
+        }
+        for score, thread, at in best
+    ]
+    data = {"agent_id": agent.id, "query": query, "results": results}
+    return Answer(200, {"data": {**data, "result_count": len(results)}})
+
+
+def memory_stats(service: Service, call: Call) -> Outcome:
+    """How much it remembers."""
+    agent = service.agents.find(call.id)
+    stats: JsonObject = {
+        "agent_id": agent.id,
+        "working_memory_count": len(agent.memories),
+        "embedding_count": len(_said(service, agent)),
+        "memory_config": {},
+    }
+    return Answer(200, {"data": stats})
+
+
+def _memory(service: Service, call: Call) -> Memory:
+    user_id = call.ids["user_id"]
+    memory = service.agents.find(call.id).memories.get(user_id)
+    if memory is None:
+        service.dialect.check_id(user_id)
+        raise not_found("working memory", f"{call.id}/{user_id}")
+    return memory
+
+
+def _said(service: Service, agent: Agent) -> List[Tuple[Thread, int]]:
+    """Every message of the agent's threads, as a thread and an index into its messages."""
+    threads = [thread for thread in service.threads.values() if thread.agent is agent]
+    return [(thread, at) for thread in threads for at in range(len(thread.messages))]
+
+
+def _embedded(service: Service, thread: Thread, index: int) -> List[JsonObject]:
+    """The message with that index, as it is remembered; none where there is none."""
+    if not 0 <= index < len(thread.messages):
+        return []
+    message = thread.messages[index]
+    shown = {
+        "id": message.id,
+        "agent_id": thread.agent.id,
+        "user_id": MEMORY_OWNER,
+        "execution_id": thread.id,
+        "message_id": message.id,
+        "message_role": message.role,
+        "message_index": index,
+        "content": message.content,
+        "embedding": "[0,0,0]",
+        "embedding_model": KnowledgeBase.embedding_model,
+        "embedding_provider": "openai",
+        "created_at": service.timeline.iso(message.created_at),
+    }
+    return [shown]
 
 
 _MESSAGES = "/threads/{id}/messages"
+_MEMORY, _OF_USER = "/agents/{id}/memory", "/agents/{id}/memory/{user_id}"
+_READ = ("agents:read",)
 ROUTES = (
-    Route("GET", "/agents", every("agents", "agent_row"), ("agents:read",)),
-    Route("GET", "/agents/{id}", one("agents", "agent"), ("agents:read",)),
+    Route("GET", "/agents", every("agents", "agent_row"), _READ),
+    Route("GET", "/agents/{id}", one("agents", "agent"), _READ),
     Route("POST", "/agents/{id}/threads", create_thread, ("agents:read", "threads:write")),
     Route("GET", "/threads/{id}", one("threads", "thread"), ("threads:read",)),
     Route("GET", _MESSAGES, list_messages, ("threads:read",)),
     Route("POST", _MESSAGES, send_message, ("agents:execute", "threads:write")),
     Route("GET", "/threads/{id}/events", stream_thread, ("threads:read",)),
     Route("DELETE", "/threads/{id}", delete_thread, ("threads:write",)),
+    Route("GET", _MEMORY, list_memory, _READ),
+    Route("GET", f"{_MEMORY}/stats", memory_stats, _READ),
+    Route("POST", f"{_MEMORY}/search", search_memory, _READ),
+    Route("GET", _OF_USER, get_memory, _READ),
+    Route("PUT", _OF_USER, update_memory, _READ),
+    Route("DELETE", _OF_USER, delete_memory, _READ),
 )

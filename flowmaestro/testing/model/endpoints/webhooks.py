@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, cast
+from typing import Any, Callable, Dict, List, cast
 from urllib.parse import urlsplit
 
 from flowmaestro.testing.model.call import Call
-from flowmaestro.testing.model.endpoints.reading import every, one
 from flowmaestro.testing.model.refusals import invalid
-from flowmaestro.testing.model.replies import Answer, Later
-from flowmaestro.testing.model.routing import Outcome, Route
+from flowmaestro.testing.model.replies import Answer, Settle
+from flowmaestro.testing.model.routing import Outcome, Route, deleted, every, one
 from flowmaestro.testing.model.service import Service
 from flowmaestro.testing.model.webhooks import EVENTS, Delivery, Webhook
 
@@ -42,18 +41,12 @@ def create_webhook(service: Service, call: Call) -> Outcome:
 
 def update_webhook(service: Service, call: Call) -> Outcome:
     """Change what the body names, and nothing else."""
-    webhook, body = service.webhooks.find(call.id), call.body
-    changes: Dict[str, Any] = {}
-    if "name" in body:
-        changes["name"] = _name(call)
-    if "url" in body:
-        changes["url"] = _url(call)
-    if "events" in body:
-        changes["events"] = _events(call)
-    if "headers" in body:
-        changes["headers"] = _headers(call)
-    if "is_active" in body:
-        changes["active"] = call.flag("is_active")
+    webhook = service.webhooks.find(call.id)
+    changes: Dict[str, Any] = {
+        name: read(call) for name, read in _CHANGEABLE.items() if name in call.body
+    }
+    if "is_active" in call.body:
+        changes["active"] = call.body["is_active"] is True
     for name, value in changes.items():
         setattr(webhook, name, value)
     webhook.updated_at = service.timeline.now
@@ -66,18 +59,20 @@ def delete_webhook(service: Service, call: Call) -> Outcome:
     """Unsubscribe."""
     webhook = service.webhooks.find(call.id)
     del service.webhooks[webhook.id]
-    return service.dialect.deleted(webhook.id)
+    return deleted(service, webhook.id)
 
 
 def test_webhook(service: Service, call: Call) -> Outcome:
     """Send a test event, and tell how that went: 200 even when it did not go well."""
-    reply = Later()
+    webhook = service.webhooks.find(call.id)
 
-    def settled(delivery: Delivery) -> None:
-        reply.resolve(Answer(200, {"data": service.dialect.tested(delivery)}))
+    def later(settle: Settle) -> None:
+        def settled(delivery: Delivery) -> None:
+            settle(Answer(200, {"data": service.dialect.tested(delivery)}))
 
-    service.desk.test(service.webhooks.find(call.id), settled)
-    return reply
+        service.desk.test(webhook, settled)
+
+    return later
 
 
 def list_deliveries(service: Service, call: Call) -> Outcome:
@@ -125,6 +120,12 @@ def _events(call: Call, hint: str = "") -> List[str]:
     return cast("List[str]", events)
 
 
+_CHANGEABLE: Dict[str, Callable[[Call], Any]] = {
+    "name": _name,
+    "url": _url,
+    "events": _events,
+    "headers": _headers,
+}
 _WEBHOOK = "/webhooks/{id}"
 _READ, _WRITE = ("webhooks:read",), ("webhooks:write",)
 ROUTES = (

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from flowmaestro.testing.model.call import Call
-from flowmaestro.testing.model.endpoints.reading import every, one
 from flowmaestro.testing.model.refusals import Refusal, invalid
 from flowmaestro.testing.model.replies import Answer
-from flowmaestro.testing.model.routing import Outcome, Route
+from flowmaestro.testing.model.routing import Outcome, Route, every, one
 from flowmaestro.testing.model.service import Service
 
 

@@ -1,0 +1,404 @@
+"""How the service speaks: as its published reference has it, and as the server of today does.
+
+A dialect tells what each resource shows, what a request may hold, and how lists and errors read.
+`Deployed` holds what differs from `Documented`, oddities included. Where the reference says
+nothing, both are as the deployed server. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from http import HTTPStatus
+from typing import Any, Dict, List, Literal, Mapping, Optional, Sequence, Tuple, cast
+
+from flowmaestro.testing.model.agents import Message, Thread, Turn, usage
+from flowmaestro.testing.model.call import Call
+from flowmaestro.testing.model.executions import Execution, Happening, InputField, Workflow
+from flowmaestro.testing.model.refusals import Refusal, invalid
+from flowmaestro.testing.model.replies import JsonObject
+from flowmaestro.testing.model.shape import Shape
+from flowmaestro.testing.model.timeline import Timeline
+from flowmaestro.testing.model.webhooks import Delivery
+
+Shapes = Literal["deployed", "documented"]
+"""Which description of the API the fake follows."""
+Events = Literal["live", "silent"]
+"""Whether the stream of an execution sends more than `connected` and keepalives."""
+MessageAnswers = Literal["refused", "sse", "two-connection"]
+"""How a message sent with `"stream": true` is answered: with 501, with events on the POST itself,
+or with JSON and the events on the thread's own stream."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
+_SNAKE = re.compile(r"_([a-z])")
+_CAMEL_CASE = {"duration_ms": "duration", "progress": "percentage"}
+
+
+def filled(**pairs: Any) -> Dict[str, Any]:
+    """The pairs that have a value."""
+    return {key: value for key, value in pairs.items() if value is not None}
+
+
+def _milliseconds(seconds: Optional[float]) -> Optional[int]:
+    return None if seconds is None else round(1000 * seconds)
+
+
+def _schema(workflow: Workflow) -> JsonObject:
+    properties = {
+        name: filled(
+            type=about.type, title=about.label or None, description=about.description or None
+        )
+        for name, about in workflow.inputs.items()
+    }
+    required = [name for name, about in workflow.inputs.items() if about.required]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+class Documented:
+    """What the published reference says."""
+
+    accepts_test_keys = True
+    accepts_any_json = False
+    accepts_any_id = True
+    keeps_thread_metadata = True
+    filters_triggers = True
+    misses_failed_agents = False
+    refuses_for_credits = True
+    confirms_deletions = False
+    message_answers: MessageAnswers = "sse"
+    request_ids = "req_"
+    """What every `meta.request_id` begins with."""
+    page_keys: Tuple[str, ...] = ("page", "per_page", "total_count", "has_more")
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+
+    # Requests.
+
+    def check_id(self, id: str, code: str = "") -> None:
+        """Refuse an id that no resource can have; `code` is that of the refusal."""
+        if not self.accepts_any_id and not _UUID.fullmatch(id):
+            message = f'invalid input syntax for type uuid: "{id}"'
+            raise Refusal(500, code or "22P02", message, layer="api" if code else "framework")
+
+    def inputs(self, call: Call, declared: Mapping[str, InputField]) -> Dict[str, Any]:
+        """The inputs of a run; raises a 400 refusal for those that are missing."""
+        inputs = call.mapping("inputs")
+        missing = [name for name, it in declared.items() if it.required and name not in inputs]
+        if missing:
+            raise invalid("Missing required inputs", **dict.fromkeys(missing, "is required"))
+        return inputs
+
+    def top_k(self, call: Call) -> int:
+        """How many results a query of a knowledge base asks for."""
+        return call.count("top_k", 5)
+
+    # Errors and envelopes.
+
+    def refusal(self, refusal: Refusal, request_id: str) -> JsonObject:
+        """The body of an error reply."""
+        code, message, details = refusal.code or None, refusal.message, refusal.details
+        if refusal.layer == "outer":
+            return {"success": False, "error": message, "details": details}
+        if refusal.layer == "framework":
+            status, phrase = refusal.status, HTTPStatus(refusal.status).phrase
+            return filled(statusCode=status, code=code, error=phrase, message=message)
+        error = filled(code=code, message=message, details=details)
+        return {"error": error, "meta": self.meta(request_id)}
+
+    def meta(self, request_id: str) -> JsonObject:
+        """The `meta` of an envelope."""
+        return {"request_id": request_id, "timestamp": self.time(self._timeline.now)}
+
+    def time(self, moment: Optional[float]) -> Optional[str]:
+        """A time as the API writes it."""
+        return None if moment is None else self._timeline.iso(moment)
+
+    def listed(self, rows: Sequence[JsonObject], query: Mapping[str, str]) -> JsonObject:
+        """`data` and `pagination` of the page of `rows` that the query asks for."""
+        return self._page(_cut(rows, query), len(rows), query)
+
+    def _page(self, rows: List[JsonObject], total: int, query: Mapping[str, str]) -> JsonObject:
+        number, size = _page_of(query)
+        more = number * size < total
+        pagination = {
+            "page": number,
+            "per_page": size,
+            "total_count": total,
+            "total_pages": -(-total // size),
+            "has_more": more,
+            "has_next": more,
+            "has_prev": number > 1,
+        }
+        return {"data": rows, "pagination": {key: pagination[key] for key in self.page_keys}}
+
+    # Workflows, executions and triggers.
+
+    workflow_row = Shape(
+        "id", "name", "description", "version", "created_at", updated_at="created_at"
+    )
+    workflow = workflow_row.plus(input_schema=_schema)
+    started = Shape("status", "inputs", execution_id="id", workflow_id="workflow.id")
+    execution = Shape(
+        *("id", "status", "inputs", "outputs", "error", "trigger_id"),
+        *("created_at", "started_at", "completed_at"),
+        workflow_id="workflow.id",
+        duration_ms=lambda execution: _milliseconds(execution.duration),
+    )
+    cancelled = Shape("id", "status", workflow_id="workflow.id", cancelled_at="completed_at")
+    connected = Shape("status", execution_id="id")
+    """The first event of every stream of an execution."""
+    ended = connected.plus("outputs", "error", "completed_at")
+    """The terminal event of a stream that was opened after the end."""
+    trigger = Shape(
+        *("id", "name", "type", "enabled", "created_at"),
+        workflow_id="workflow.id",
+        workflow_name="workflow.name",
+        last_triggered_at="last_fired_at",
+        trigger_count="times_fired",
+        updated_at="created_at",
+    )
+
+    def list_executions(
+        self, executions: Sequence[Execution], query: Mapping[str, str]
+    ) -> JsonObject:
+        """`data` and `pagination` of a list of executions, newest first."""
+        matching = _with_status(_of_workflow(executions, query), query)
+        return self.listed([self.execution(execution) for execution in matching], query)
+
+    def happening(self, happening: Happening) -> JsonObject:
+        """The data of a live event of an execution; its name is only in the `event:` field."""
+        step, execution, about = happening.step, happening.execution, happening.about
+        return {
+            "execution_id": execution.id,
+            "timestamp": self.time(happening.at),
+            **filled(
+                node_id=about and about.id,
+                node_name=about and about.name,
+                node_type=about and about.type,
+                outputs={} if step.event == "node:completed" else execution.outputs,
+                duration_ms=_milliseconds(happening.seconds),
+                error=happening.error,
+                progress=step.percentage,
+                current_node=step.node.id if step.node and step.percentage else None,
+                **happening.more,
+            ),
+        }
+
+    # Agents, threads and memories.
+
+    agent_row = Shape(
+        *("id", "name", "description", "model", "provider", "created_at"), updated_at="created_at"
+    )
+    agent = agent_row.plus("system_prompt", "temperature", "max_tokens", "available_tools")
+    thread = Shape(
+        *("id", "title", "status", "metadata", "created_at", "updated_at", "last_message_at"),
+        agent_id="agent.id",
+    )
+    new_thread = thread
+    """A thread as its creation returns it."""
+    message = Shape("id", "role", "content", "tool_calls", "created_at")
+    memory = Shape("user_id", "working_memory", "metadata", "created_at", "updated_at")
+
+    def list_messages(self, thread: Thread, query: Mapping[str, str]) -> JsonObject:
+        """`data`, and `pagination` if there is one, of a thread's messages."""
+        return self.listed([self.message(message) for message in thread.messages], query)
+
+    def answered(self, turn: Turn, answer: Message) -> JsonObject:
+        """The answer to a message that was sent without streaming."""
+        return {**self.message(answer), "thread_id": turn.thread.id, "usage": usage(turn, answer)}
+
+    # Knowledge bases and webhooks.
+
+    knowledge_base = Shape(
+        *("id", "name", "description", "embedding_model", "chunk_size", "chunk_overlap"),
+        *("document_count", "chunk_count", "created_at"),
+        updated_at="created_at",
+    )
+    knowledge_base_row = knowledge_base
+    hit = Shape(
+        "score",
+        id="chunk.id",
+        document_id="chunk.document_id",
+        document_name="chunk.document_name",
+        content="chunk.content",
+        metadata=lambda hit: {"chunk_index": hit.chunk.position},
+    )
+    webhook_row = Shape(
+        *("id", "name", "url", "events", "created_at", "updated_at"), is_active="active"
+    )
+    webhook = webhook_row.plus(headers=lambda webhook: webhook.headers or None)
+    delivery = Shape(
+        *("id", "response_time_ms"),
+        event_type="event",
+        response_status="status_code",
+        last_attempt_at="sent_at",
+        error_message="error",
+    )
+    tested = Shape(
+        *("status_code", "response_time_ms"),
+        success=lambda delivery: delivery.state == "delivered",
+        error_message="error",
+    )
+    """The outcome of a webhook's test."""
+
+
+def _inputs(workflow: Workflow) -> Optional[JsonObject]:
+    """Keyed by the ids of the input nodes, not by the inputs' names."""
+    inputs = {
+        f"input{number}": {
+            "type": about.type,
+            "label": about.label or name,
+            "required": about.required,
+            "description": about.description,
+        }
+        for number, (name, about) in enumerate(workflow.inputs.items(), 1)
+    }
+    return inputs or None
+
+
+def _end(execution: Execution) -> Optional[float]:
+    """A cancelled execution never gets a `completed_at`."""
+    return None if execution.status == "cancelled" else execution.completed_at
+
+
+class Deployed(Documented):
+    """What the server of today does."""
+
+    accepts_test_keys = False
+    accepts_any_json = True
+    accepts_any_id = False
+    keeps_thread_metadata = False
+    filters_triggers = False
+    misses_failed_agents = True
+    refuses_for_credits = False
+    confirms_deletions = True
+    message_answers: MessageAnswers = "refused"
+    request_ids = ""
+    page_keys = ("page", "per_page", "total_count", "total_pages", "has_next", "has_prev")
+
+    workflow = Documented.workflow_row.plus(inputs=_inputs)
+    execution = Documented.execution.without("trigger_id", "duration_ms").plus(completed_at=_end)
+    cancelled = Shape("id", "status", message=lambda _: "Execution cancelled successfully")
+    ended = Documented.ended.plus(completed_at=_end)
+    trigger = Documented.trigger.without("type", "workflow_name").plus(trigger_type="type")
+    thread = Documented.thread.without("metadata")
+    new_thread = Shape("id", "status", "created_at", agent_id="agent.id")
+    knowledge_base_row = Documented.knowledge_base.without(
+        "embedding_model", "chunk_size", "chunk_overlap"
+    )
+    delivery = Documented.delivery.without("response_time_ms")
+
+    def inputs(self, call: Call, declared: Mapping[str, InputField]) -> Dict[str, Any]:
+        """Any object or list; what is missing is not noticed."""
+        inputs: object = call.body.get("inputs")
+        if inputs is None:
+            return {}
+        text = json.dumps(inputs)
+        if not isinstance(inputs, (dict, list)):
+            message = f"Unexpected token '{str(inputs)[:1]}', {text} is not valid JSON"
+            raise Refusal(500, "execution_failed", message)
+        if _NUL.search(text):
+            raise Refusal(500, "execution_failed", "unsupported Unicode escape sequence")
+        return cast("Dict[str, Any]", inputs)
+
+    def top_k(self, call: Call) -> int:
+        """Read as JavaScript reads a number: null is 0, and finds nothing."""
+        try:
+            top_k = int(float(call.body.get("top_k", 5) or 0))
+        except (OverflowError, TypeError, ValueError):
+            message = 'invalid input syntax for type bigint: "NaN"'
+            raise Refusal(500, "internal_error", message) from None
+        if top_k < 0:
+            raise Refusal(500, "internal_error", "LIMIT must not be negative")
+        return top_k
+
+    def list_executions(
+        self, executions: Sequence[Execution], query: Mapping[str, str]
+    ) -> JsonObject:
+        """The count is of what was fetched; with `workflow_id`, of what `status` leaves of a page.
+
+        `status` is applied after paging where `workflow_id` is given.
+        """
+        if "workflow_id" in query:
+            matching = _of_workflow(executions, query)
+            rows = _with_status(_cut(matching, query), query)
+            count = len(rows) if "status" in query else len(matching)
+        else:
+            number, size = _page_of(query)
+            matching = _with_status(executions[: number * size], query)
+            rows, count = _cut(matching, query), len(matching)
+        return self._page([self.execution(row) for row in rows], count, query)
+
+    def happening(self, happening: Happening) -> JsonObject:
+        """Camel case, with a `type` and the time in milliseconds."""
+        event = happening.step.event
+        names = {**_CAMEL_CASE, "outputs": "output"} if event == "node:completed" else _CAMEL_CASE
+        data = super().happening(happening)
+        return {
+            **{
+                names.get(key) or _SNAKE.sub(lambda found: found[1].upper(), key): value
+                for key, value in data.items()
+            },
+            **filled(failedNode=happening.more.get("failed_node_id")),
+            "type": event,
+            "timestamp": round(1000 * self._timeline.wall(happening.at)),
+        }
+
+    def list_messages(self, thread: Thread, query: Mapping[str, str]) -> JsonObject:
+        """All of them in a wrapper, whatever page was asked for."""
+        return {"data": {"messages": [self.message(message) for message in thread.messages]}}
+
+    def answered(self, turn: Turn, answer: Message) -> JsonObject:
+        """An execution that holds a message; it does not say what it cost."""
+        return {
+            "execution_id": turn.execution_id,
+            "thread_id": turn.thread.id,
+            "status": "completed",
+            "message": {key: it for key, it in self.message(answer).items() if key != "id"},
+            "iterations": 1,
+            "tool_calls_count": 0,
+        }
+
+    def tested(self, delivery: Delivery) -> JsonObject:
+        """A status code and a sentence, or an error and a sentence."""
+        status = delivery.status_code
+        if delivery.state == "delivered":
+            message = "Test webhook delivered successfully"
+            return {"success": True, "status_code": status, "message": message}
+        if status is not None:
+            return {"success": False, "status_code": status, "message": delivery.error}
+        message = "Failed to deliver test webhook"
+        return {"success": False, "error": delivery.error, "message": message}
+
+
+def _with_status(executions: Sequence[Execution], query: Mapping[str, str]) -> List[Execution]:
+    """The executions of the status that the query asks for, or all of them."""
+    return [run for run in executions if query.get("status", run.status) == run.status]
+
+
+def _of_workflow(executions: Sequence[Execution], query: Mapping[str, str]) -> List[Execution]:
+    """The executions of the workflow that the query asks for, or all of them."""
+    asked = query.get("workflow_id")
+    return [run for run in executions if asked in (None, run.workflow.id)]
+
+
+def _cut(rows: Sequence[Any], query: Mapping[str, str]) -> List[Any]:
+    """The rows of the page that the query asks for."""
+    number, size = _page_of(query)
+    return list(rows[(number - 1) * size : number * size])
+
+
+def _page_of(query: Mapping[str, str]) -> Tuple[int, int]:
+    """The number and the size of the page that the query asks for; bad numbers are ignored."""
+    number = _whole_number(query.get("page"), 1)
+    size = _whole_number(query.get("per_page"), 20)
+    return max(1, number), min(100, max(1, size))
+
+
+def _whole_number(text: object, default: int) -> int:
+    try:
+        return int(str(text))
+    except ValueError:
+        return default

@@ -1,1 +1,0 @@
-"""The two dialects of the API: as documented, and as deployed where that differs."""
