@@ -161,9 +161,9 @@ def _is_too_deep(text: str, value: Any) -> bool:
     """Whether `value` is nested deeper than `MAX_JSON_DEPTH`.
 
     The decoder's own limit depends on the version of Python and on the caller's stack. Most
-    texts have fewer brackets than that, and those are counted fast.
+    texts have fewer brackets than that, and those are found fast.
     """
-    if text.count("[") + text.count("{") <= MAX_JSON_DEPTH:
+    if not _has_more(text, MAX_JSON_DEPTH):
         return False
     level: List[Any] = [[value]]
     for _ in range(MAX_JSON_DEPTH + 1):
@@ -172,6 +172,18 @@ def _is_too_deep(text: str, value: Any) -> bool:
         if not level:
             return False
     return True
+
+
+def _has_more(text: str, brackets: int) -> bool:
+    """Whether so many opening brackets are not all of `text`; `count` would read all of it."""
+    for bracket in "[{":
+        at = text.find(bracket)
+        while at >= 0:
+            brackets -= 1
+            if brackets < 0:
+                return True
+            at = text.find(bracket, at + 1)
+    return False
 
 
 def request_id_of(body: Any, headers: Headers) -> Optional[str]:

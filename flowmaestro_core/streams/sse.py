@@ -17,7 +17,7 @@ MAX_EVENT_SIZE = 16 * 1024 * 1024
 """Bytes that are held of one event, with its comments and line ends, until it ends."""
 
 _BOM = b"\xef\xbb\xbf"
-_CR = 0x0D
+_CR, _LF = b"\r\n"
 _RETRY = re.compile(rb"^retry:(.*)\n", re.MULTILINE)
 _LARGE = 64 * 1024
 """Bytes above which memory counts for more than time."""
@@ -92,7 +92,7 @@ class SseDecoder:
             new = 0
             if held.startswith(_BOM):
                 del held[: len(_BOM)]
-        end = held.rfind(b"\n\n", new and new - 1)
+        end = held.rfind(b"\n\n", new and new - 1) if _LF in data else -1
         if end < 0:
             if len(held) > self._max_event_size:
                 raise self._too_large()
@@ -100,7 +100,7 @@ class SseDecoder:
         text = held[:end].decode("utf-8", "replace") if end < _LARGE else _decoded(held, end)
         del held[: end + 2]
         events: List[ServerSentEvent] = []
-        for block in text.split("\n\n"):
+        for block in _blocks_of(text):
             head, found, content = block.partition("\ndata: ")
             if found and "\n" not in content and "\n" not in head and head.startswith("event: "):
                 events.append(_event((head[7:] or "message", content, self.last_event_id, None)))
@@ -159,6 +159,13 @@ def _decoded(data: bytearray, end: int) -> str:
     """
     cuts = (bytes(data[at : min(at + _LARGE, end)]) for at in range(0, end, _LARGE))
     return "".join(iterdecode(cuts, "utf-8", "replace"))
+
+
+def _blocks_of(text: str) -> List[str]:
+    """What blank lines separate. Two line feeds are looked for, slowly, if there are so many."""
+    if text.find("\n", text.find("\n") + 1) < 0:
+        return [text]
+    return text.split("\n\n")
 
 
 def _lines_of(text: str) -> Iterator[str]:
