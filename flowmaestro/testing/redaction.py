@@ -67,7 +67,7 @@ def _members(data: bytes, secrets: Set[bytes]) -> Iterator[_Span]:
     name, secret, depth = "", False, 0
     secret_from = fields_at = 0
     value: Optional[re.Match[bytes]] = None
-    for token in _TOKEN.finditer(data):
+    for token in _TOKEN.finditer(data + b"\n,"):  # a mark behind the last value
         mark = token[0][:1]
         if mark not in b"{}[],:":
             if value is None:
@@ -92,8 +92,6 @@ def _members(data: bytes, secrets: Set[bytes]) -> Iterator[_Span]:
             fields_at = 0 if depth <= fields_at else fields_at
             depth = max(0, depth - 1)
         name, secret = "", False
-    if value is not None:
-        yield from _value(value) if secret or secret_from else _document(value, secrets)
 
 
 def _value(found: re.Match[bytes]) -> Iterator[_Span]:

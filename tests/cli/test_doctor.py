@@ -8,8 +8,12 @@ import time
 import pytest
 
 from flowmaestro.testing import FakeFlowMaestro, running_server
-from flowmaestro.testing.conformance.certificates import Authority
-from flowmaestro.testing.conformance.scripted_server import ScriptedServer, answering, reply
+from flowmaestro.testing.conformance.scripted_server import (
+    Authority,
+    ScriptedServer,
+    answering,
+    reply,
+)
 from flowmaestro.testing.model.seeds import READ_ONLY_KEY
 
 

@@ -42,7 +42,7 @@ class TestRequests(TransportConformance):
         if verify is True and client_cert is None:
             return RequestsTransport()
         if isinstance(verify, ssl.SSLContext):
-            return NotImplemented  # which requests takes by a mounted adapter alone
+            raise NotOffered("verify=", "requests takes a context by a mounted adapter alone")
         return on_requests(verify, client_cert)
 
 

@@ -13,7 +13,11 @@ from pyreqwest.client import ClientBuilder, SyncClientBuilder
 from pyreqwest_async_transport import AsyncPyreqwestTransport
 from pyreqwest_transport import PyreqwestTransport
 
-from flowmaestro.testing.conformance import AsyncTransportConformance, TransportConformance
+from flowmaestro.testing.conformance import (
+    AsyncTransportConformance,
+    NotOffered,
+    TransportConformance,
+)
 from flowmaestro.testing.conformance.check import Check
 
 
@@ -41,7 +45,7 @@ class TestPyreqwest(TransportConformance):
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
     ) -> Any:
         if not isinstance(verify, (str, bool)):
-            return NotImplemented  # it has TLS of its own
+            raise NotOffered("verify=", "it has TLS of its own")
         calls, streams = (configured(SyncClientBuilder(), verify, client_cert) for _ in range(2))
         streams.read_timeout(self.patience)
         return PyreqwestTransport(calls.max_connections(max_connections).build(), streams.build())
@@ -55,7 +59,7 @@ class TestAsyncPyreqwest(AsyncTransportConformance):
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
     ) -> Any:
         if not isinstance(verify, (str, bool)):
-            return NotImplemented
+            raise NotOffered("verify=", "it has TLS of its own")
         calls, streams = (configured(ClientBuilder(), verify, client_cert) for _ in range(2))
         return AsyncPyreqwestTransport(
             calls.max_connections(max_connections).build(), streams.build()

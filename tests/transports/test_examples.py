@@ -29,6 +29,7 @@ from flowmaestro import NotFoundError
 from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro.testing.conformance import (
     AsyncTransportConformance,
+    NotOffered,
     TransportConformance,
 )
 from flowmaestro.testing.conformance.check import Check
@@ -220,7 +221,7 @@ class TestTwisted(WorkedExample, TransportConformance):
 
     def make_transport(self, verify: Any = True) -> Any:
         if isinstance(verify, SSLContext):  # Twisted's are those of pyOpenSSL
-            return NotImplemented
+            raise NotOffered("verify=")
         trusted = None
         if verify is not True:
             authority = Certificate.loadPEM(Path(verify).read_bytes())

@@ -46,7 +46,7 @@ LAX = {
 def test_garbage_is_no_reply(runner: Runner, scripted: Any, name: str) -> None:
     if name in LAX:
         runner.needs("a-garbled-status-line")
-    handler = scripted.answering(GARBAGE[name], then_close=True)
+    handler = scripted.answering(GARBAGE[name], then=scripted.Peer.close)
     with scripted.ScriptedServer(handler) as server:
         for use in (Driven.send, Driven.open):
             with runner() as transport, fails(Phase.REPLY_BROKEN):
@@ -59,7 +59,7 @@ def test_a_garbled_chunk_is_no_body(runner: Runner, scripted: Any, size: bytes) 
     if size in {b"+2", b"0x2", b"0_2", b" 2"}:  # what int() takes for a number
         runner.needs("a-garbled-length")
     data = CHUNKED_OK.replace(b"2\r\nok", size + b"\r\nok")
-    handler = scripted.answering(data, then_close=True)
+    handler = scripted.answering(data, then=scripted.Peer.close)
     with scripted.ScriptedServer(handler) as server, runner() as transport:
         with fails(Phase.REPLY_BROKEN):
             transport.send(get(server))

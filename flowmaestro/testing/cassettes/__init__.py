@@ -8,6 +8,7 @@ server (`server.py`).
 from __future__ import annotations
 
 from flowmaestro.testing.cassettes.cassette import Cassette, Mode
-from flowmaestro.testing.cassettes.exchange import CassetteError, CassetteMismatch
+from flowmaestro.testing.cassettes.jsonlines import CassetteError
+from flowmaestro.testing.cassettes.player import CassetteMismatch
 
 __all__ = ["Cassette", "CassetteError", "CassetteMismatch", "Mode"]

@@ -20,7 +20,7 @@ from typing import (
 )
 
 from flowmaestro.testing.cassettes import jsonlines
-from flowmaestro.testing.cassettes.exchange import CassetteError, Exchange
+from flowmaestro.testing.cassettes.jsonlines import CassetteError, RecordedExchange
 from flowmaestro.testing.cassettes.player import Player
 from flowmaestro.testing.cassettes.recorder import (
     AsyncRecordingTransport,
@@ -199,7 +199,7 @@ class Cassette:
         if kind is None:
             self.close()
 
-    def _load(self) -> List[Exchange]:
+    def _load(self) -> List[RecordedExchange]:
         try:
             data = self._file.read_bytes()
         except FileNotFoundError:

@@ -13,21 +13,37 @@ from __future__ import annotations
 import base64
 import json
 import math
-from typing import Any, Dict, Iterator, List, Sequence, Tuple, cast
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, cast
 
-from flowmaestro.testing.cassettes.exchange import CassetteError, Exchange, joined
+from flowmaestro.testing.checks import check_seconds, one_of
 from flowmaestro.testing.virtual.playback import Quiet, Step, steps_of
-from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead, TransportFailure
+from flowmaestro_core.http.messages import Phase, Request, ResponseHead, TransportFailure
 
 VERSION = 1
 _DIGITS = 6
-_PHASES = {phase.value: phase for phase in Phase}
 
 Line = Dict[str, Any]
-_NOTHING: Tuple[int, Line] = (1, {})
 
 
-def written(exchanges: Sequence[Exchange]) -> bytes:
+class CassetteError(ValueError):
+    """The file is no cassette of a known version, or not a whole one; or it is not there."""
+
+
+@dataclass(frozen=True)
+class RecordedExchange:
+    """A request, and the steps of its reply (see `ScriptedReply`).
+
+    `Quiet()` at the end, which never ends, is where the reader closed the body. `line` is where the
+    exchange begins in its file, 0 for nowhere.
+    """
+
+    request: Request
+    steps: Tuple[Step, ...]
+    line: int = 0
+
+
+def written(exchanges: Sequence[RecordedExchange]) -> bytes:
     """A cassette of these exchanges; times are written to the microsecond."""
     lines: List[Line] = [
         {"kind": "cassette", "version": VERSION},
@@ -37,56 +53,68 @@ def written(exchanges: Sequence[Exchange]) -> bytes:
     return b"".join(_encoded(line) + b"\n" for line in lines)
 
 
-def read(name: str, data: bytes) -> List[Exchange]:
+def read(name: str, data: bytes) -> List[RecordedExchange]:
     """The exchanges of a cassette. Raises `CassetteError`, with `name` and the line's number."""
-    lines = _parsed(name, data)
-    number, first = next(lines, _NOTHING)
-    if first.get("kind") != "cassette":
-        raise _wrong(name, number, "this is no cassette")
-    if first.get("version") != VERSION:
-        version = json.dumps(first.get("version"))
-        raise _wrong(name, number, f"version {version} is unknown; this SDK reads {VERSION}")
-    exchanges: List[Exchange] = []
-    parts: List[Tuple[int, Line]] = []
-    for number, line in lines:
-        kind = line.get("kind")
-        if kind in ("request", "end of cassette") and parts:
-            exchanges.append(_exchange(name, parts))
-            parts = []
-        if kind == "end of cassette":
-            for what, count in (("exchanges", len(exchanges)), ("lines", number - 1)):
-                if line.get(what) != count:
-                    counted = f"{line.get(what)} {what} were written before this one, not {count}"
-                    raise _wrong(name, number, counted)
-            extra = next(lines, None)
-            if extra is not None:
-                raise _wrong(name, extra[0], "something stands behind the end of the cassette")
-            return exchanges
-        if kind != "request" and not parts:
-            raise _wrong(name, number, f"a request must come first, not {json.dumps(kind)}")
-        parts.append((number, line))
-    raise _wrong(name, number, "the cassette is cut off behind this line")
+    exchanges: List[RecordedExchange] = []
+    request: Optional[Request] = None  # of an exchange that has not ended
+    begun, steps = 0, cast("List[Step]", [])
+    texts, number = data.splitlines(), 1
+    try:
+        for number, text in enumerate(texts, 1):
+            line = _parsed(text, is_last=number == len(texts))
+            kind = line.get("kind")
+            if number == 1:
+                _check_version(line)
+            elif request is not None:
+                if kind in ("request", "end of cassette"):
+                    number -= 1  # the one that the error is about
+                    raise ValueError("the exchange is cut off behind this line")
+                steps += _steps(line)
+                if kind in ("end", "failure", "silence"):
+                    exchanges.append(RecordedExchange(request, steps_of(steps), begun))
+                    request = None
+            elif kind == "request":
+                request, begun, steps = _request(line), number, []
+            elif kind != "end of cassette":
+                first = f"a request must come first, not {json.dumps(kind)}"
+                raise ValueError("the exchange has ended before this line" if exchanges else first)
+            else:
+                _check_count(line, "exchanges", len(exchanges))
+                _check_count(line, "lines", number - 1)
+                if number < len(texts):
+                    number += 1  # the one that the error is about
+                    raise ValueError("something stands behind the end of the cassette")
+                return exchanges
+        raise ValueError("the cassette is cut off behind this line")
+    except (TypeError, ValueError) as error:
+        raise CassetteError(f"{name}, line {number}: {error}") from error
 
 
-def _parsed(name: str, data: bytes) -> Iterator[Tuple[int, Line]]:
-    *whole, rest = data.split(b"\n")
-    for number, text in enumerate([*whole, rest] if rest else whole, 1):
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            if number > len(whole):
-                raise _wrong(name, number, "the cassette is cut off in this line") from error
-            raise _wrong(name, number, f"this is no JSON: {error}") from error
-        if not isinstance(line, dict):
-            raise _wrong(name, number, "a line must be a JSON object")
-        yield number, cast("Line", line)
+def _parsed(text: bytes, *, is_last: bool) -> Line:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        what = "the cassette is cut off in this line" if is_last else f"this is no JSON: {error}"
+        raise ValueError(what) from error
+    if not isinstance(line, dict):
+        raise TypeError("a line must be a JSON object")
+    return cast("Line", line)
 
 
-def _wrong(name: str, number: int, what: str) -> CassetteError:
-    return CassetteError(f"{name}, line {number}: {what}")
+def _check_version(line: Line) -> None:
+    if line.get("kind") != "cassette":
+        raise ValueError("this is no cassette")
+    if line.get("version") != VERSION:
+        version = json.dumps(line.get("version"))
+        raise ValueError(f"version {version} is unknown; this SDK reads {VERSION}")
 
 
-def _lines(exchange: Exchange) -> Iterator[Line]:
+def _check_count(line: Line, what: str, count: int) -> None:
+    if line.get(what) != count:
+        raise ValueError(f"{line.get(what)} {what} were written before this one, not {count}")
+
+
+def _lines(exchange: RecordedExchange) -> Iterator[Line]:
     request = exchange.request
     yield {
         "kind": "request",
@@ -95,88 +123,70 @@ def _lines(exchange: Exchange) -> Iterator[Line]:
         "headers": request.headers.pairs,
         **_body(request.body),
     }
-    after: Dict[str, float] = {"after": 0.0}
-    for step in joined(exchange.steps):
-        if isinstance(step, Quiet) and step.seconds < math.inf:
-            after = {"after": round(step.seconds, _DIGITS)}
-            continue
+    after = 0.0
+    for step in exchange.steps:
         if isinstance(step, Quiet):
-            yield {"kind": "silence"}
-            return
+            after += step.seconds
+            continue
+        timed = {"after": round(after, _DIGITS)}
+        after = 0.0
         if isinstance(step, ResponseHead):
             yield {
                 "kind": "head",
-                **after,
+                **timed,
                 "status": step.status,
                 "headers": step.headers.pairs,
             }
         elif isinstance(step, bytes):
-            yield {"kind": "chunk", **after, **_body(step)}
+            yield {"kind": "chunk", **timed, **_body(step)}
         else:
             yield {
                 "kind": "failure",
-                **after,
+                **timed,
                 "phase": step.phase.value,
                 "message": step.message,
                 "timed_out": step.timed_out,
                 "permanent": step.permanent,
             }
             return
-        after = {"after": 0.0}
-    yield {"kind": "end", **after}
+    if after < math.inf:
+        yield {"kind": "end", "after": round(after, _DIGITS)}
+    else:
+        yield {"kind": "silence"}
 
 
-def _exchange(name: str, parts: List[Tuple[int, Line]]) -> Exchange:
-    first, line = parts[0]
-    number = first
-    try:
-        request = Request(
-            _member(line, "method", str), _member(line, "url", str), _headers(line), _bytes(line)
-        )
-        steps: List[Step] = []
-        ended = False
-        for number, line in parts[1:]:  # noqa: B007 - the one that an error is about
-            if ended:
-                raise ValueError("the exchange has ended before this line")
-            steps += _steps(line)
-            ended = line["kind"] in ("end", "failure", "silence")
-        if not ended:
-            raise ValueError("the exchange is cut off behind this line")
-        return Exchange(request, joined(steps_of(steps)), first)
-    except (TypeError, ValueError) as error:
-        raise _wrong(name, number, str(error)) from error
+def _request(line: Line) -> Request:
+    return Request(
+        _member(line, "method", str), _member(line, "url", str), _headers(line), _bytes(line)
+    )
 
 
 def _steps(line: Line) -> List[Step]:
+    """What a line of a reply stands for, with the time before it."""
     kind = line.get("kind")
     if kind == "silence":
         return [Quiet()]
     if kind == "end":
-        return [_after(line)]
+        return _after(line)
     if kind == "head":
-        return [_after(line), ResponseHead(_member(line, "status", int), _headers(line))]
+        return [*_after(line), ResponseHead(_member(line, "status", int), _headers(line))]
     if kind == "chunk":
-        return [_after(line), _bytes(line)]
+        return [*_after(line), _bytes(line)]
     if kind == "failure":
-        return [_after(line), _failure(line)]
+        return [*_after(line), _failure(line)]
     raise ValueError(f"the kind {json.dumps(kind)} is unknown")
 
 
-def _after(line: Line) -> Quiet:
+def _after(line: Line) -> List[Step]:
     seconds = line.get("after", 0.0)
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise TypeError(f"after must be a number of seconds, not {json.dumps(seconds)}")
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"after must be from 0 up and finite, not {seconds}")
-    return Quiet(seconds)
+    check_seconds("after", seconds)
+    return [Quiet(seconds)] if seconds else []
 
 
 def _failure(line: Line) -> TransportFailure:
-    phase = _PHASES.get(_member(line, "phase", str))
-    if phase is None:
-        raise ValueError(f"phase must be one of {', '.join(map(json.dumps, _PHASES))}")
+    phase = one_of("phase", _member(line, "phase", str), [phase.value for phase in Phase])
     return TransportFailure(
-        phase,
+        Phase(phase),
         _member(line, "message", str),
         timed_out=_member(line, "timed_out", bool),
         permanent=_member({"permanent": False, **line}, "permanent", bool),
@@ -190,12 +200,8 @@ def _member(line: Line, name: str, kind: type) -> Any:
     return value
 
 
-def _headers(line: Line) -> Headers:
-    pairs: List[Any] = _member(line, "headers", list)
-    lists = all(isinstance(pair, list) for pair in pairs)
-    if not lists or any([type(text) for text in pair] != [str, str] for pair in pairs):
-        raise TypeError("headers must be pairs of name and value")
-    return Headers((name, value) for name, value in pairs)
+def _headers(line: Line) -> List[Any]:
+    return [tuple(pair) for pair in _member(line, "headers", list)]
 
 
 def _body(data: bytes) -> Line:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, List, Sequence
 from urllib.parse import parse_qsl, urlsplit
 
-from flowmaestro.testing.cassettes.exchange import CassetteMismatch, Exchange
+from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
 from flowmaestro.testing.cassettes.redaction import Redaction
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.requests import path_below_root
@@ -23,12 +23,18 @@ from flowmaestro.testing.virtual.playback import played
 from flowmaestro_core.http.messages import Request
 
 
+class CassetteMismatch(AssertionError):
+    """A request was made that is not in the cassette, or not another time."""
+
+
 class Player:
     """The exchanges of a cassette, each to be played once; a `Site` on a clock of its own."""
 
     seed = 0
 
-    def __init__(self, path: Path, exchanges: Sequence[Exchange], redaction: Redaction) -> None:
+    def __init__(
+        self, path: Path, exchanges: Sequence[RecordedExchange], redaction: Redaction
+    ) -> None:
         self.clock = VirtualClock()
         self.name = path.name
         self._path = path
@@ -41,12 +47,12 @@ class Player:
         return f"the cassette {self.name}"
 
     @property
-    def left(self) -> List[Exchange]:
+    def left(self) -> List[RecordedExchange]:
         """What was not played yet."""
         with self._lock:
             return list(self._left)
 
-    def pop(self, request: Request) -> Exchange:
+    def pop(self, request: Request) -> RecordedExchange:
         """The exchange to play. Raises `CassetteMismatch` when there is none."""
         shown = _shown(self._redaction.request(request))
         with self._lock:

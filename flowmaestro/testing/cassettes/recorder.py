@@ -6,12 +6,8 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Callable, Generator, List, Optional, Tuple, Union
 
-from flowmaestro.testing.cassettes.exchange import (
-    CassetteMismatch,
-    Exchange,
-    joined,
-    without_framing,
-)
+from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
+from flowmaestro.testing.cassettes.player import CassetteMismatch
 from flowmaestro.testing.virtual.playback import Quiet, Step
 from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTransport
 from flowmaestro_core.http.messages import (
@@ -37,22 +33,27 @@ from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 Clock = Callable[[], float]
 
+_FRAMING = frozenset(
+    {"connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"}
+)
+"""Header fields that say how a reply came over its connection, which is not what is recorded."""
+
 
 class Recording:
     """The exchanges that are being recorded, in the order in which their requests were made."""
 
     def __init__(self) -> None:
-        self.begun: List[RecordedExchange] = []
+        self.begun: List[ExchangeRecorder] = []
         self.transports: List[object] = []
         """What the exchanges go through."""
 
-    def begin(self, request: Request, clock: Clock) -> RecordedExchange:
+    def begin(self, request: Request, clock: Clock) -> ExchangeRecorder:
         """A request is about to be made."""
-        exchange = RecordedExchange(request, clock)
+        exchange = ExchangeRecorder(request, clock)
         self.begun.append(exchange)
         return exchange
 
-    def exchanges(self) -> List[Exchange]:
+    def exchanges(self) -> List[RecordedExchange]:
         """All exchanges so far; an unfinished one counts as closed by its reader."""
         return [it.exchange() for it in self.begun if not it.void]
 
@@ -61,7 +62,7 @@ class Recording:
         return [secret for transport in self.transports for secret in secrets_of(transport)]
 
 
-class RecordedExchange:
+class ExchangeRecorder:
     """One exchange that is being recorded."""
 
     def __init__(self, request: Request, clock: Clock) -> None:
@@ -74,17 +75,18 @@ class RecordedExchange:
         self._ended = False
         self._let_go = False
 
-    def exchange(self) -> Exchange:
+    def exchange(self) -> RecordedExchange:
         """What came so far."""
         silence = () if self._ended else (Quiet(),)
-        return Exchange(self._request, joined([*self._steps, *silence]))
+        return RecordedExchange(self._request, (*self._steps, *silence))
 
     def note(self, step: Optional[Step]) -> None:
         """Something has just come; `None` is the end."""
         if self._ended or self._let_go:
             return
         now = self._clock()
-        self._steps.append(Quiet(max(0.0, now - self._time)))
+        if now > self._time:
+            self._steps.append(Quiet(now - self._time))
         self._time = now
         if step is not None:
             self._steps.append(step)
@@ -96,7 +98,8 @@ class RecordedExchange:
 
     def head(self, reply: Union[Response, OpenResponse, AsyncOpenResponse]) -> None:
         """The head of the reply has come."""
-        self.note(ResponseHead(reply.status, without_framing(reply.headers)))
+        fields = [pair for pair in reply.headers.pairs if pair[0].lower() not in _FRAMING]
+        self.note(ResponseHead(reply.status, fields))
 
     def whole(self, response: Response) -> None:
         """The whole reply has come."""
@@ -278,7 +281,7 @@ class AsyncRecordingTransport(_Recorder):
 class RecordedBody:
     """An open body that is noted as it is read."""
 
-    def __init__(self, inner: OpenResponse, exchange: RecordedExchange) -> None:
+    def __init__(self, inner: OpenResponse, exchange: ExchangeRecorder) -> None:
         self.status: int = inner.status
         self.headers: Headers = inner.headers
         self._inner = inner
@@ -300,7 +303,7 @@ class RecordedBody:
 class AsyncRecordedBody:
     """`RecordedBody` for an async client."""
 
-    def __init__(self, inner: AsyncOpenResponse, exchange: RecordedExchange) -> None:
+    def __init__(self, inner: AsyncOpenResponse, exchange: ExchangeRecorder) -> None:
         self.status: int = inner.status
         self.headers: Headers = inner.headers
         self._inner = inner
@@ -323,7 +326,7 @@ class ReleasableRecordedBody(AsyncRecordedBody):
     """A recorded body that can be released without waiting."""
 
     def __init__(
-        self, inner: AsyncOpenResponse, exchange: RecordedExchange, release: Callable[[], None]
+        self, inner: AsyncOpenResponse, exchange: ExchangeRecorder, release: Callable[[], None]
     ) -> None:
         super().__init__(inner, exchange)
         self._release = release

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Set, Tuple, cast
 
-from flowmaestro.testing.cassettes.exchange import Exchange
+from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
 from flowmaestro.testing.redaction import cut_out, hidden, known
 from flowmaestro.testing.virtual.playback import Quiet, Step
 from flowmaestro_core.http.messages import Headers, Request, ResponseHead, TransportFailure
@@ -41,7 +41,9 @@ class Redaction:
         headers = _headers(request.headers, secrets)
         return Request(request.method, _plain(request.url, secrets), headers, body)
 
-    def exchange(self, exchange: Exchange, sent_beside: Iterable[str] = ()) -> Exchange:
+    def exchange(
+        self, exchange: RecordedExchange, sent_beside: Iterable[str] = ()
+    ) -> RecordedExchange:
         """The exchange as it may be seen; pieces of a body keep their boundaries.
 
         `sent_beside` are secrets that the transport sent and the request does not hold.
@@ -54,7 +56,7 @@ class Redaction:
         secrets = self._secrets([request.headers, *(head.headers for head in heads)], texts)
         secrets.update(map(_bytes, sent_beside))
         # By its own secrets alone, as when it is made again.
-        return Exchange(self.request(request), tuple(_steps(steps, secrets)))
+        return RecordedExchange(self.request(request), tuple(_steps(steps, secrets)))
 
     def _secrets(self, headers: Iterable[Headers], texts: Iterable[str]) -> Set[bytes]:
         """The secrets that are known by what they are, not by where they stand."""

@@ -7,10 +7,10 @@ import math
 import select
 import socket
 from contextlib import contextmanager
-from typing import ContextManager, Generator, List, Optional
+from typing import ContextManager, Generator, List, Sequence
 
-from flowmaestro.testing.cassettes.exchange import CassetteError, CassetteMismatch, Exchange
-from flowmaestro.testing.cassettes.player import Player
+from flowmaestro.testing.cassettes.jsonlines import CassetteError
+from flowmaestro.testing.cassettes.player import CassetteMismatch, Player
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,
     Peer,
@@ -18,12 +18,11 @@ from flowmaestro.testing.conformance.scripted_server import (
     chunk,
     reply,
 )
-from flowmaestro.testing.virtual.playback import Quiet
+from flowmaestro.testing.virtual.playback import Quiet, Step
 from flowmaestro_core.http.messages import Phase, Request, ResponseHead, TransportFailure
 
 APART = 0.01
 """Seconds between two pieces, so that a reader that reads at once gets one at a time."""
-_NO_BODY = (204, 304)
 
 
 def replaying_server(player: Player, speed: float) -> ContextManager[str]:
@@ -46,20 +45,17 @@ def _serving(player: Player, speed: float) -> Generator[str, None, None]:
 
     def converse(peer: Peer) -> None:
         peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while True:
-            received = peer.read_request()
-            if received is None:
-                return
+        keeps = True
+        while keeps and (received := peer.read_request()) is not None:
             url = peer.server.url + received.target
             request = Request(received.method, url, received.headers, received.body)
             try:
-                exchange = player.pop(request)
+                steps = player.pop(request).steps
             except CassetteMismatch as mismatch:
                 unknown.append(mismatch)
                 peer.send(_refusal(mismatch))
-                continue
-            if not _Replay(peer, speed, with_body=received.method != "HEAD").play(exchange):
-                return
+            else:
+                keeps = _replay(peer, steps, speed, with_body=received.method != "HEAD")
 
     with ScriptedServer(converse) as server:
         yield server.url
@@ -73,57 +69,41 @@ def _refusal(mismatch: CassetteMismatch) -> bytes:
     return reply(json.dumps(error).encode(), status="501 Not In The Cassette", headers=headers)
 
 
-class _Replay:
-    """Plays one exchange over one connection."""
+def _replay(peer: Peer, steps: Sequence[Step], speed: float, *, with_body: bool) -> bool:
+    """Play the steps of a reply; whether the connection can be used for more.
 
-    def __init__(self, peer: Peer, speed: float, *, with_body: bool) -> None:
-        self._peer = peer
-        self._speed = speed
-        self._with_body = with_body
-        self._head: Optional[ResponseHead] = None
-
-    def play(self, exchange: Exchange) -> bool:
-        """Whether the connection can be used for more."""
-        pieces = 0
-        for step in exchange.steps:
-            if isinstance(step, Quiet):
-                if not self._wait(step.seconds / self._speed):
-                    return False
-            elif isinstance(step, ResponseHead):
-                self._begin(step)
-            elif isinstance(step, TransportFailure):
-                self._fail(step)
+    A failure is replayed by leaving the client, or by being silent until its time is up.
+    """
+    has_begun = has_piece = False
+    for step in steps:
+        if isinstance(step, ResponseHead):
+            has_begun, with_body = True, with_body and step.status not in (204, 304)
+            peer.send(_head(step, with_body=with_body))
+        elif isinstance(step, TransportFailure):
+            if not has_begun and step.phase is Phase.REPLY_BROKEN:
+                peer.send(_head(ResponseHead(200, {}), with_body=with_body))
+            if step.timed_out:
+                _is_left(peer, math.inf)
+            return False
+        elif isinstance(step, Quiet):
+            if _is_left(peer, step.seconds / speed):
                 return False
-            elif self._with_body:
-                if pieces and not self._wait(APART):
-                    return False
-                pieces += 1
-                self._peer.send(chunk(step))
-        if self._with_body:
-            self._peer.send(chunk(b""))
-        return True
+        elif with_body:
+            if has_piece and _is_left(peer, APART):
+                return False
+            has_piece = True
+            peer.send(chunk(step))
+    if with_body:
+        peer.send(chunk(b""))
+    return True
 
-    def _begin(self, head: ResponseHead) -> None:
-        self._head = head
-        self._with_body = self._with_body and head.status not in _NO_BODY
-        framing = [CHUNKED] if self._with_body else []
-        self._peer.send(
-            reply(
-                status=f"{head.status} Recorded",
-                headers=[*head.headers.pairs, *framing],
-                length=False,
-            )
-        )
 
-    def _fail(self, failure: TransportFailure) -> None:
-        """Have the client come to the same failure, by leaving it or by being silent."""
-        if self._head is None and failure.phase is Phase.REPLY_BROKEN:
-            self._begin(ResponseHead(200, {}))
-        if failure.timed_out:
-            self._wait(math.inf)
+def _head(head: ResponseHead, *, with_body: bool) -> bytes:
+    headers = [*head.headers.pairs, *([CHUNKED] if with_body else [])]
+    return reply(status=f"{head.status} Recorded", headers=headers, length=False)
 
-    def _wait(self, seconds: float) -> bool:
-        """Whether the client was still there at the end."""
-        limit = None if seconds == math.inf else seconds
-        gone, _, _ = select.select([self._peer.sock], [], [], limit)
-        return not gone
+
+def _is_left(peer: Peer, seconds: float) -> bool:
+    """Wait; whether the client has left, or asks for more, before so many seconds have passed."""
+    left, _, _ = select.select([peer.sock], [], [], None if seconds == math.inf else seconds)
+    return bool(left)

@@ -1,7 +1,8 @@
 """A check: a name, the rule that must hold, why that matters, and how it is tried.
 
 Checks are coroutine functions, written once: under a sync transport nothing in them ever
-waits for an event loop, so they run to their end in one go.
+waits for an event loop, so they run to their end in one go. What most of them have in common
+stands here, too: requests as the core makes them, bodies read out, and failures.
 """
 
 from __future__ import annotations
@@ -13,18 +14,40 @@ import time
 import traceback
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Awaitable, Callable, FrozenSet, Generator, Optional
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Awaitable,
+    Callable,
+    FrozenSet,
+    Generator,
+    List,
+    Mapping,
+    Optional,
+    Tuple,
+    TypeVar,
+    Union,
+)
 
-from flowmaestro_core.http.messages import Phase, TransportFailure
+from flowmaestro.testing.conformance.site import LiveReply
+from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
+from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
 
 if TYPE_CHECKING:
     from flowmaestro.testing.conformance.runner import Runner
+
+T = TypeVar("T")
 
 AT_ONCE = 5.0
 """Seconds within which that has to happen which need not wait for anything.
 
 Most of it takes a millisecond; a busy machine may take longer.
 """
+
+KEY = "fm_live_conformance"
+"""The key of every request."""
+LIMIT = 10.0
+"""Seconds: the time limit, or the patience, of what is not about time."""
 
 WIRE = "a wire"
 """The check looks at bytes on a socket; a transport without sockets has none."""
@@ -68,6 +91,22 @@ def check(*needs: str, why: str) -> Callable[[Callable[[Runner], Awaitable[None]
     def make(run: Callable[[Runner], Awaitable[None]]) -> Check:
         name = run.__name__.replace("_", "-")
         return Check(name, run.__doc__ or "", why, frozenset(needs), run)
+
+    return make
+
+
+def checks_of(
+    cases: Mapping[str, T], *needs: str, why: str
+) -> Callable[[Callable[[Runner, T], Awaitable[None]]], Tuple[Check, ...]]:
+    """As `check`, one for each case: its words end the name, and replace `{}` in the rule."""
+
+    def make(run: Callable[[Runner, T], Awaitable[None]]) -> Tuple[Check, ...]:
+        def of(words: str, case: T) -> Check:
+            name = f"{run.__name__}_{words}".replace("_", "-").replace(" ", "-")
+            rule = (run.__doc__ or "").format(words)
+            return Check(name, rule, why, frozenset(needs), lambda runner: run(runner, case))
+
+        return tuple(of(words, case) for words, case in cases.items())
 
     return make
 
@@ -127,12 +166,97 @@ async def expect_failure(
         raise CheckFailed(
             f"{type(error).__name__} came out ({error}) where only TransportFailure may"
         ) from error
-    raise CheckFailed(f"there was a result, {_shown(given)}, where only a failure is true")
+    raise CheckFailed(f"there was a result, {given!r:.80}, where only a failure is true")
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."
+def ask(
+    url: str, path: str = "/", method: str = "GET", body: bytes = b"", **headers: str
+) -> Request:
+    """A request such as the core makes."""
+    fields = {
+        "X-API-Key": KEY,
+        "User-Agent": "conformance/1",
+        "Accept": "*/*",
+        "Accept-Encoding": "gzip, deflate",
+        **headers,
+    }
+    return Request(method, url + path, Headers(fields), body)
+
+
+def echo_body(request: Request) -> Response:
+    """What a site answers that gives each request its own body back."""
+    return Response(200, {}, request.body)
+
+
+def beside(live: LiveReply) -> Callable[[Request], Union[Response, LiveReply]]:
+    """What a site answers that gives `live` to GET, and any other request its own body back."""
+    return lambda request: live if request.method == "GET" else echo_body(request)
+
+
+async def expect_reply(
+    transport: AsyncTransport, request: Request, body: bytes, status: int = 200
+) -> Response:
+    """A call gets this reply."""
+    reply = await transport.send(request, LIMIT)
+    expect(reply.status == status, f"the reply was {reply}, not one with status {status}")
+    expect(reply.body == body, f"the reply was {reply.body[:40]!r}, not {body[:40]!r}")
+    return reply
+
+
+async def expect_echo(transport: AsyncTransport, url: str, body: bytes) -> None:
+    """A call gets its own body back."""
+    await expect_reply(transport, ask(url, method="POST", body=body), body)
+
+
+async def read_out(transport: AsyncTransport, request: Request, timeout: float = LIMIT) -> bytes:
+    """The body of a reply, read piece by piece to its end."""
+    body = await transport.open(request, timeout)
+    try:
+        return await whole(body)
+    finally:
+        await body.close()
+
+
+async def live_body(runner: Runner) -> Tuple[LiveReply, AsyncOpenResponse]:
+    """A reply that goes on when it is told to, and its body, open on a new transport."""
+    live = LiveReply()
+    url = runner.site(lambda _: live)
+    return live, await runner.transport().open(ask(url), LIMIT)
+
+
+async def whole(body: AsyncOpenResponse) -> bytes:
+    """The rest of a body, read to its end."""
+    pieces: List[bytes] = []
+    while True:
+        piece = await body.read(LIMIT)
+        if piece is None:
+            raise CheckFailed("a body that was all there came to a halt")
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+
+
+async def expect_piece(body: AsyncOpenResponse, wanted: bytes, live: LiveReply) -> None:
+    """What `live` sends now is what comes."""
+    live.send(wanted)
+    await expect_bytes(body, wanted)
+
+
+async def expect_bytes(body: AsyncOpenResponse, wanted: bytes) -> None:
+    """These bytes of a body come, in however many pieces."""
+    got = b""
+    while len(got) < len(wanted):
+        piece = await body.read(LIMIT)
+        if not piece:
+            raise CheckFailed(f"{piece!r} came behind {got!r}, instead of bytes that were there")
+        got += piece
+    expect(got == wanted, f"{got!r} came instead of {wanted!r}")
+
+
+async def expect_end(body: AsyncOpenResponse) -> None:
+    """The body has come to its end."""
+    data: Any = await body.read(LIMIT)
+    expect(data == b"", f"{data!r} came where the body ends")
 
 
 @contextlib.contextmanager

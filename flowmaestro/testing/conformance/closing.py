@@ -1,39 +1,42 @@
-"""Checks of letting go: of a body, of a transport, early, twice, and while others are at it."""
+"""Checks of letting go: of a body, a call, a transport; early, twice, and while others are at it.
+
+Cancellation lets go in every phase: it is quick, and leaves the transport usable.
+"""
 
 from __future__ import annotations
 
 import threading
-from typing import Any, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 from flowmaestro.testing.conformance.check import (
     CANCELLATION,
+    LIMIT,
     STREAMS,
     WIRE,
     CheckFailed,
     NotOffered,
-    check,
-    expect,
-    expect_failure,
-)
-from flowmaestro.testing.conformance.expectations import (
-    LIMIT,
     ask,
     beside,
-    echo,
+    check,
+    echo_body,
+    expect,
     expect_bytes,
     expect_echo,
+    expect_failure,
     expect_piece,
+    live_body,
 )
-from flowmaestro.testing.conformance.runner import Job, Runner
+from flowmaestro.testing.conformance.runner import Job, Runner, Step
 from flowmaestro.testing.conformance.scripted_server import (
-    CHUNKED,
+    HEAD_CHUNKED,
     PATIENCE,
     Peer,
+    ScriptedServer,
     answering,
     chunk,
+    echo,
     reply,
 )
-from flowmaestro.testing.conformance.scripted_server import echo as echoing
 from flowmaestro.testing.conformance.site import LiveReply
 from flowmaestro_core.http.messages import (
     Phase,
@@ -44,15 +47,23 @@ from flowmaestro_core.http.messages import (
 )
 from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
 
+_CANCELS = "Time limits and Ctrl-C cancel; a connection lost with each would use up the pool."
 
-@check(STREAMS, why="A loop over events that ends with `break` would hold a connection for good.")
-async def early_close(runner: Runner) -> None:
-    """A body that is closed before its end lets its connection go; the server sees it."""
+
+async def _begun(runner: Runner) -> Tuple[LiveReply, AsyncTransport, str, AsyncOpenResponse]:
+    """A body of which a piece has come, on a transport with one connection."""
     live = LiveReply()
     url = runner.site(beside(live))
     transport = runner.narrow_transport()
     body = await transport.open(ask(url), LIMIT)
     await expect_piece(body, b"one", live)
+    return live, transport, url, body
+
+
+@check(STREAMS, why="A loop over events that ends with `break` would hold a connection for good.")
+async def early_close(runner: Runner) -> None:
+    """A body that is closed before its end lets its connection go; the server sees it."""
+    live, transport, url, body = await _begun(runner)
     await body.close()
     await runner.expect_left(live.hung_up.is_set)
     await expect_echo(transport, url, b"on")
@@ -61,8 +72,8 @@ async def early_close(runner: Runner) -> None:
 @check(WIRE, STREAMS, why="A loop over events that ends with `break` would hold a connection.")
 async def early_close_over_tls(runner: Runner) -> None:
     """A body under TLS that is closed before its end lets its connection go, too."""
-    data = reply(headers=[CHUNKED], length=False) + chunk(b"one")
-    server = runner.server(answering(data), tls=runner.authority.server_context())
+    handler = answering(HEAD_CHUNKED + chunk(b"one"))
+    server = runner.server(handler, tls=runner.authority.server_context())
     body = await runner.transport(verify=runner.authority.file).open(ask(server.url), LIMIT)
     await expect_bytes(body, b"one")
     await body.close()
@@ -95,7 +106,7 @@ async def close_frees_every_connection(runner: Runner) -> None:
 @check(why="`with` blocks, collectors and users all close; the last one must not fail.")
 async def close_twice(runner: Runner) -> None:
     """Closing a body twice, or a transport, is harmless."""
-    url = runner.site(echo)
+    url = runner.site(echo_body)
     transport = runner.transport()
     body = await transport.open(ask(url, method="POST", body=b"x"), LIMIT)
     for _ in range(2):
@@ -108,7 +119,7 @@ async def close_twice(runner: Runner) -> None:
 async def a_cancelled_close_can_be_repeated(runner: Runner) -> None:
     """A close of a transport that is cancelled, wherever it is, is finished by another close."""
     for turns in range(8):
-        server = runner.server(echoing, tls=runner.authority.server_context())
+        server = runner.server(echo, tls=runner.authority.server_context())
         transport = runner.transport(verify=runner.authority.file)
         body = await transport.open(ask(server.url, method="POST", body=b"x"), LIMIT)
         await transport.send(ask(server.url), LIMIT)  # leaves another connection, which is idle
@@ -126,9 +137,7 @@ async def a_cancelled_close_can_be_repeated(runner: Runner) -> None:
 @check(STREAMS, why="Half of a body must not look like all of it.")
 async def read_after_close(runner: Runner) -> None:
     """A body that was closed before its end cannot be read: that is a failure, not an end."""
-    live = LiveReply()
-    url = runner.site(lambda _: live)
-    body = await runner.transport().open(ask(url), LIMIT)
+    _, body = await live_body(runner)
     await body.close()
     await expect_failure(body.read(0.5), Phase.REPLY_BROKEN)
 
@@ -136,7 +145,7 @@ async def read_after_close(runner: Runner) -> None:
 @check(why="A transport that is used by mistake must say so, not connect again and leak.")
 async def use_after_close(runner: Runner) -> None:
     """A transport that was closed raises `TransportClosedError`, and asks for nothing."""
-    url = runner.site(echo)
+    url = runner.site(echo_body)
     transport = runner.transport()
     await transport.close()
     for use in (transport.send, transport.open):
@@ -150,30 +159,16 @@ async def use_after_close(runner: Runner) -> None:
     expect(not runner.asked, "a request went out after the close")
 
 
-@check(STREAMS, why="A stream that somebody closes would hang until its next event.")
-async def close_while_reading(runner: Runner) -> None:
-    """Closing a body wakes its reader, and that read fails."""
-    await _expect_woken(runner, closes="body")
-
-
 @check(STREAMS, why="A program that shuts down would hang in its streams.")
-async def close_of_the_transport_while_reading(runner: Runner) -> None:
-    """Closing a transport wakes the reader of its body, and that read fails."""
-    await _expect_woken(runner, closes="transport")
-
-
-async def _expect_woken(runner: Runner, closes: str) -> None:
-    live = LiveReply()
-    url = runner.site(lambda _: live)
-    transport = runner.transport()
-    body = await transport.open(ask(url), LIMIT)
-    await expect_piece(body, b"one", live)
-    reader = runner.start(_read_on, body)
-    await runner.pause(0.1)  # let it wait
-    closer: Any = body if closes == "body" else transport
-    await closer.close()
-    await expect_failure(reader.outcome(), Phase.REPLY_BROKEN)
-    await runner.expect_left(live.hung_up.is_set)
+async def close_while_reading(runner: Runner) -> None:
+    """Closing a body, or its transport, wakes the body's reader, and that read fails."""
+    for closes_transport in (False, True):
+        live, transport, _, body = await _begun(runner)
+        reader = runner.start(_read_on, body)
+        await runner.pause(0.1)  # let it wait
+        await (transport if closes_transport else body).close()
+        await expect_failure(reader.outcome(), Phase.REPLY_BROKEN)
+        await runner.expect_left(live.hung_up.is_set)
 
 
 async def _read_on(body: AsyncOpenResponse) -> Any:
@@ -238,3 +233,114 @@ async def _reply_or_failure(transport: AsyncTransport, request: Request) -> Any:
         return await transport.send(request, LIMIT)
     except (TransportFailure, TransportClosedError) as ended:
         return ended
+
+
+async def _expect_cancelled(runner: Runner, job: Job) -> None:
+    job.cancel()
+    expect(await runner.until(lambda: job.done), "what was cancelled went on")
+    expect(
+        job.cancelled,
+        f"the cancellation was swallowed; {job.error or job.value!r} came instead",
+    )
+
+
+async def _expect_usable(runner: Runner, transport: AsyncTransport, url: str) -> None:
+    await runner.start(expect_echo, transport, url, b"on").outcome()
+
+
+async def _expect_call_cancelled(
+    runner: Runner,
+    request: Request,
+    server: ScriptedServer,
+    begun: Callable[[], Any],
+    cancelled: Optional[threading.Event] = None,
+) -> None:
+    """A call that is cancelled once it has `begun` leaves its server, and another one succeeds."""
+    url = runner.site(echo_body)
+    transport = runner.narrow_transport()
+    job = runner.start(transport.send, request, LIMIT)
+    expect(await runner.until(begun, LIMIT), "nothing of the call came")
+    await runner.pause(0.1)  # let it wait
+    await _expect_cancelled(runner, job)
+    if cancelled is not None:
+        cancelled.set()
+    await runner.expect_left(server.is_left)
+    await _expect_usable(runner, transport, url)
+
+
+@check(WIRE, CANCELLATION, why=_CANCELS)
+async def cancelled_while_connecting(runner: Runner) -> None:
+    """A call cancelled while it connects releases the connection and its slot."""
+    server = runner.server(Peer.wait_closed)  # no handshake comes of it
+    request = ask(server.url.replace("http:", "https:"))
+    await _expect_call_cancelled(runner, request, server, lambda: server.connections)
+
+
+@check(WIRE, CANCELLATION, why=_CANCELS)
+async def cancelled_while_sending(runner: Runner) -> None:
+    """A call cancelled while its body goes out releases the connection and its slot."""
+    reached, cancelled = threading.Event(), threading.Event()
+
+    def handler(peer: Peer) -> None:
+        peer.sock.recv(1000)
+        reached.set()
+        cancelled.wait(PATIENCE)
+        peer.wait_closed()
+
+    server = runner.server(handler)
+    request = ask(server.url, method="POST", body=bytes(20_000_000))
+    await _expect_call_cancelled(runner, request, server, reached.is_set, cancelled)
+
+
+@check(CANCELLATION, why=_CANCELS)
+async def cancelled_before_the_head(runner: Runner) -> None:
+    """A call cancelled while it waits for its reply releases the connection."""
+    live = LiveReply(held=True)
+    url = runner.site(beside(live))
+    transport = runner.narrow_transport()
+    for use in (transport.send, transport.open):
+        live.asked.clear()
+        live.hung_up.clear()
+        job = runner.start(_insist, use, ask(url))
+        expect(await runner.until(live.asked.is_set, LIMIT), "no request came")
+        await _expect_cancelled(runner, job)
+        await runner.expect_left(live.hung_up.is_set)
+        await _expect_usable(runner, transport, url)
+
+
+async def _insist(use: Step, request: Request) -> Any:
+    while True:
+        try:
+            return await use(request, LIMIT)
+        except TransportFailure as failure:  # where time is virtual, waiting takes none
+            if not failure.timed_out:
+                raise
+
+
+@check(WIRE, CANCELLATION, why=_CANCELS)
+async def cancelled_within_the_head(runner: Runner) -> None:
+    """A call cancelled while the head comes in releases the connection."""
+    await _expect_let_go(runner, b"HTTP/1.1 200 OK\r\nX: ")
+
+
+@check(WIRE, CANCELLATION, why=_CANCELS)
+async def cancelled_within_the_body(runner: Runner) -> None:
+    """A call cancelled while the body comes in releases the connection."""
+    await _expect_let_go(runner, HEAD_CHUNKED + chunk(b"one"))
+
+
+async def _expect_let_go(runner: Runner, begin_with: bytes) -> None:
+    server = runner.server(answering(begin_with))
+    await _expect_call_cancelled(runner, ask(server.url), server, lambda: server.requests)
+
+
+@check(CANCELLATION, STREAMS, why="A reader with a time limit of its own cancels.")
+async def cancelled_read(runner: Runner) -> None:
+    """A body whose `read` was cancelled can be closed, and then lets its connection go."""
+    live, transport, url, body = await _begun(runner)
+    job = runner.start(_read_on, body)
+    await runner.pause(0.05)  # let it wait
+    await _expect_cancelled(runner, job)
+    await body.close()
+    await runner.expect_left(live.hung_up.is_set)
+    await _expect_usable(runner, transport, url)

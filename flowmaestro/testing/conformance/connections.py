@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Awaitable, Callable
 
 from flowmaestro.testing.conformance.check import (
     AT_ONCE,
+    LIMIT,
     STREAMS,
     TIME_LIMITS,
     WIRE,
-    check,
-    expect,
-    expect_failure,
-)
-from flowmaestro.testing.conformance.expectations import (
-    LIMIT,
     ask,
     beside,
-    echo,
+    check,
+    echo_body,
+    expect,
     expect_echo,
+    expect_failure,
     expect_piece,
     expect_reply,
 )
@@ -36,89 +33,49 @@ BOUND = 10
 
 @check(WIRE, why="A POST on a dead connection may not be repeated, so the user gets an error.")
 async def stale_connection(runner: Runner) -> None:
-    """A kept connection that the server has closed meanwhile is not used again."""
-    await _expect_renewed(runner, Peer.close)
-
-
-@check(WIRE, why="A POST on a dead connection may not be repeated, so the user gets an error.")
-async def stale_connection_that_was_reset(runner: Runner) -> None:
-    """A kept connection that was reset meanwhile is not used again."""
-    await _expect_renewed(runner, Peer.reset)
-
-
-async def _expect_renewed(runner: Runner, leave: Handler) -> None:
-    left = threading.Semaphore(0)
-
-    def handler(peer: Peer) -> None:
-        request = peer.read_request()
-        peer.send(reply(request.body if request else b""))
-        leave(peer)
-        left.release()
-
-    async def arrival() -> None:
-        await runner.until(lambda: left.acquire(blocking=False))
-        await runner.pause(0.05)  # the goodbye has to arrive
-
-    await _expect_echoes(runner, handler, arrival)
-
-
-async def _expect_echoes(
-    runner: Runner, handler: Handler, arrival: Callable[[], Awaitable[None]]
-) -> None:
-    """Each of two calls gets its own body back, whatever the server does between them."""
-    server = runner.server(handler)
-    transport = runner.transport()
-    for body in (b"first", b"second"):
-        await expect_echo(transport, server.url, body)
-        if body == b"first":
-            await arrival()
+    """A kept connection that the server has closed or reset meanwhile is not used again."""
+    for leave in (Peer.close, Peer.reset):
+        await _expect_echoes(runner, leave)
 
 
 @check(WIRE, why="A caller would get the answer to somebody else's question.")
 async def an_unasked_reply(runner: Runner) -> None:
     """What comes on a kept connection unasked is not taken for the reply to the next request."""
-    sent = threading.Semaphore(0)
-
-    def handler(peer: Peer) -> None:
-        while peer.read_request() is not None:
-            peer.send(reply(b"asked"))
-            time.sleep(0.1)  # until the connection has been put by
-            peer.send(reply(b"unasked"))
-            sent.release()
-
-    server = runner.server(handler)
-    transport = runner.transport()
-    for _ in range(2):
-        await expect_reply(transport, ask(server.url), b"asked")
-        await runner.until(lambda: sent.acquire(blocking=False))
-        await runner.pause(0.05)  # it has to arrive
+    await _expect_echoes(runner, _reply_unasked)
 
 
 @check(WIRE, why="A program that computes between its calls has not looked at its sockets since.")
 async def a_busy_program_looks_first(runner: Runner) -> None:
     """What came on a kept connection while the program was busy is seen before it is used."""
-    for farewell in (reply(b"unasked"), b""):
-        left = threading.Semaphore(0)
+    for farewell in (_reply_unasked, Peer.close):
+        await _expect_echoes(runner, farewell, busy=True)
 
-        def handler(
-            peer: Peer, farewell: bytes = farewell, left: threading.Semaphore = left
-        ) -> None:
-            while (request := peer.read_request()) is not None:
-                peer.send(reply(request.body))
-                time.sleep(0.1)  # until the connection has been put by, and the program is busy
-                if farewell:
-                    peer.send(farewell)
-                else:
-                    peer.close()
-                left.release()
-                if not farewell:
-                    return
 
-        async def arrival(left: threading.Semaphore = left) -> None:
-            left.acquire(timeout=AT_ONCE)  # no event loop runs meanwhile
-            time.sleep(0.05)  # noqa: ASYNC251 - nor while it arrives
+def _reply_unasked(peer: Peer) -> None:
+    peer.send(reply(b"unasked"))
 
-        await _expect_echoes(runner, handler, arrival)
+
+async def _expect_echoes(runner: Runner, farewell: Handler, *, busy: bool = False) -> None:
+    """Each of two calls gets its own body back, though `farewell` comes behind the first reply."""
+    came = threading.Semaphore(0)
+
+    def handler(peer: Peer) -> None:
+        while (request := peer.read_request()) is not None:
+            peer.send(reply(request.body))
+            time.sleep(0.1)  # until the connection has been put by
+            farewell(peer)
+            came.release()
+
+    server = runner.server(handler)
+    transport = runner.transport()
+    await expect_echo(transport, server.url, b"first")
+    if busy:
+        came.acquire(timeout=AT_ONCE)  # no event loop runs meanwhile
+        time.sleep(0.05)  # noqa: ASYNC251 - nor while it arrives
+    else:
+        await runner.until(lambda: came.acquire(blocking=False))
+        await runner.pause(0.05)  # it has to arrive
+    await expect_echo(transport, server.url, b"second")
 
 
 @check(WIRE, why="The next call would wait for a server that has said goodbye.")
@@ -145,7 +102,7 @@ async def _expect_not_kept(runner: Runner, data: bytes) -> None:
 @check(why="Answers that reach the wrong caller are worse than none.")
 async def many_at_once(runner: Runner) -> None:
     """50 threads, or 200 tasks, that call at once each get their own answer."""
-    url = runner.site(echo)
+    url = runner.site(echo_body)
     await _expect_a_crowd_answered(runner, runner.transport(), url)
 
 

@@ -1,18 +1,55 @@
-"""Checks of what a transport does not do: it adds, keeps and follows nothing."""
+"""Checks of what a transport adds, keeps and follows, of whom it trusts, and of what it discloses.
+
+Reports of errors walk through an exception's attributes, and print the locals of its frames:
+neither may show a key.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import socket
 import tempfile
+import time
+from collections import abc
+from functools import partial
 from pathlib import Path
-from typing import Generator
+from types import (
+    BuiltinFunctionType,
+    FrameType,
+    FunctionType,
+    MethodType,
+    ModuleType,
+    TracebackType,
+)
+from typing import Any, Callable, Dict, Generator, Iterator, List, Optional, Set, Tuple
 
 import pytest
 
-from flowmaestro.testing.conformance.check import check, expect
-from flowmaestro.testing.conformance.expectations import LIMIT, ask, echo
+from flowmaestro.testing.conformance.check import (
+    AT_ONCE,
+    KEY,
+    LIMIT,
+    WIRE,
+    ask,
+    check,
+    echo_body,
+    expect,
+    expect_echo,
+    expect_failure,
+    expect_reply,
+    quiet_finalizers,
+    read_out,
+)
 from flowmaestro.testing.conformance.runner import Runner
-from flowmaestro_core.http.messages import Response
+from flowmaestro.testing.conformance.scripted_server import (
+    HEAD_CHUNKED,
+    Handler,
+    Peer,
+    answering,
+    echo,
+    reply,
+)
+from flowmaestro_core.http.messages import Phase, Response, TransportFailure
 
 _OWN_FIELDS = {"host", "content-length", "connection", "keep-alive", "transfer-encoding"}
 """What a transport may add."""
@@ -21,7 +58,7 @@ _OWN_FIELDS = {"host", "content-length", "connection", "keep-alive", "transfer-e
 @check(why="Signatures, ids and keys are in there; what is normalised is another request.")
 async def the_request_goes_out_as_it_is(runner: Runner) -> None:
     """Method, target, header fields and body arrive as given; only what framing needs is added."""
-    url = runner.site(echo)
+    url = runner.site(echo_body)
     path = "/a%2Fb/%C3%A9?q=%20x&y=a+b"
     sent = ask(url, path, "PUT", b'{"a":1}', **{"X-b": "1", "Content-Type": "application/json"})
     await runner.transport().send(sent, LIMIT)
@@ -60,16 +97,15 @@ async def no_cookie_is_kept(runner: Runner) -> None:
     transport = runner.transport()
     for _ in range(2):
         await transport.send(ask(url), LIMIT)
-    expect(
-        not any("cookie" in request.headers for request in runner.asked), "a cookie was sent back"
-    )
+    returned = any("cookie" in request.headers for request in runner.asked)
+    expect(not returned, "a cookie was sent back")
 
 
 @check(why="A password from the user's files would go to a server that did not ask for it.")
 async def no_credential_of_the_environment(runner: Runner) -> None:
     """A password in `.netrc` is not sent."""
     with _netrc_at_home():
-        url = runner.site(echo)
+        url = runner.site(echo_body)
         await runner.transport().send(ask(url), LIMIT)
     expect("authorization" not in runner.asked[0].headers, "it was sent as Authorization")
 
@@ -86,3 +122,194 @@ def _netrc_at_home() -> Generator[None, None, None]:
         patch.setenv("HOME", home)
         patch.setenv("USERPROFILE", home)
         yield
+
+
+_STRANGER = "The key would go to any attacker on the line."
+_PRIVATE = "Private servers have private certificate authorities."
+
+
+@check(WIRE, why=_STRANGER)
+async def an_unknown_authority_is_refused(runner: Runner) -> None:
+    """A certificate of an authority that nobody vouches for is refused, and nothing is sent."""
+    await _expect_refused(runner, "127.0.0.1")
+
+
+@check(WIRE, why=_STRANGER)
+async def a_wrong_host_is_refused(runner: Runner) -> None:
+    """A good certificate for another host is refused, and nothing is sent."""
+    await _expect_refused(runner, "example.org", verify=runner.authority.file)
+
+
+async def _expect_refused(runner: Runner, host: str, **options: Any) -> None:
+    server = runner.server(echo, tls=runner.authority.server_context(host))
+    transport = runner.transport(**options)
+    request = ask(server.url, method="POST", body=b"{}")
+    for use in (transport.send, transport.open):
+        await expect_failure(use(request, LIMIT), Phase.NOT_SENT, timed_out=False)
+    expect(not server.requests, "the request went out")
+
+
+@check(WIRE, why=_PRIVATE)
+async def an_authority_of_the_user_s_is_accepted(runner: Runner) -> None:
+    """`verify=` with the path of a CA file makes its servers believed."""
+    await _expect_accepted(runner, runner.authority.file)
+
+
+@check(WIRE, why=_PRIVATE)
+async def a_context_of_the_user_s_is_accepted(runner: Runner) -> None:
+    """`verify=` with an `ssl.SSLContext` decides whom to believe."""
+    await _expect_accepted(runner, runner.authority.client_context())
+
+
+async def _expect_accepted(runner: Runner, verify: object) -> None:
+    server = runner.server(echo, tls=runner.authority.server_context())
+    transport = runner.transport(verify=verify)
+    content = b"x" * 100_000
+    for _ in range(2):
+        await expect_echo(transport, server.url, content)
+
+
+@check(WIRE, why="Services that ask their clients for a certificate answer nobody else.")
+async def a_client_certificate_is_presented(runner: Runner) -> None:
+    """`client_cert=`, the paths of a certificate and its key, is shown to a server that asks."""
+    shown: List[Any] = []
+
+    def handler(peer: Peer) -> None:
+        shown.append(peer.sock.getpeercert())  # type: ignore[attr-defined]
+        peer.read_request()
+        peer.send(reply(b"welcome"))
+
+    server = runner.server(handler, tls=runner.authority.server_context(asks_for_client=True))
+    paths = runner.authority.client_certificate("somebody")
+    transport = runner.transport(verify=runner.authority.file, client_cert=paths)
+    await expect_reply(transport, ask(server.url), b"welcome")
+    expect("somebody" in str(shown), f"another certificate was shown: {shown}")
+
+
+_SHORT = 0.1
+"""Seconds: the time limit for a reply that is late."""
+
+_DEPTH = 12
+_OPAQUE = (
+    *(BuiltinFunctionType, FrameType, FunctionType, MethodType, ModuleType, TracebackType),
+    *(type, int, float, bool, type(None)),
+)
+_LOGGED = "Keys would get into logs, crash reports and the output of tests."
+
+
+def where_found(thing: Any, secret: str) -> Optional[str]:
+    """How `secret` is reached from `thing`: a path of attributes and items; None if it is not.
+
+    Looks into exceptions and what they are chained to, containers and the attributes of objects,
+    twelve steps deep at most; not into functions, modules, classes and tracebacks.
+    """
+    seen: Set[int] = set()
+    # Whatever is met is kept, so that no `id` is used again.
+    left: List[Tuple[Any, str]] = [(thing, type(thing).__name__)]
+    for value, path in left:
+        if id(value) in seen or isinstance(value, _OPAQUE):
+            continue
+        seen.add(id(value))
+        if secret in _text(value):
+            return path
+        if path.count(" -> ") < _DEPTH:
+            left.extend((each, f"{path} -> {name}") for name, each in _parts(value))
+    return None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bytes, bytearray)):
+        return str(value, "latin-1")
+    try:
+        return repr(value)
+    except Exception:  # nobody else can print it, either
+        return ""
+
+
+def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
+    if isinstance(value, BaseException):
+        yield from (("__cause__", value.__cause__), ("__context__", value.__context__))
+        yield "args", value.args
+    thing: Any = value
+    if isinstance(value, abc.Mapping):
+        for key, item in list(thing.items()):
+            yield from ((f"key {key!r}", key), (f"[{key!r}]", item))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        yield from ((f"[{number}]", item) for number, item in enumerate(thing))
+    yield from list(getattr(thing, "__dict__", {}).items())
+    for kind in type(thing).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            with contextlib.suppress(Exception):
+                yield name, getattr(thing, name)
+
+
+def frame_that_shows(error: Optional[BaseException], secret: str) -> Optional[str]:
+    """The local variable, of a frame in a chain of tracebacks, whose repr has `secret`.
+
+    Frames of this kit do not count.
+    """
+    seen: Set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        trace = error.__traceback__
+        while trace is not None:
+            frame, trace = trace.tb_frame, trace.tb_next
+            module = frame.f_globals.get("__name__", "")
+            if module.startswith("flowmaestro.testing.conformance."):
+                continue
+            for name, value in list(frame.f_locals.items()):
+                if not isinstance(value, _OPAQUE) and secret in _text(value):
+                    return f"{name} in {frame.f_code.co_name} of {module}"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@check(WIRE, why=_LOGGED)
+async def no_secret_is_reachable_from_a_failure(runner: Runner) -> None:
+    """No exception of a failure's chain holds the request's key, in text or in an attribute."""
+    await _expect_kept(runner, where_found)
+
+
+@check(WIRE, why=_LOGGED)
+async def no_frame_of_a_failure_shows_a_secret(runner: Runner) -> None:
+    """No local variable in a failure's tracebacks has the request's key in its repr."""
+    await _expect_kept(runner, frame_that_shows)
+
+
+async def _expect_kept(
+    runner: Runner, find: Callable[[TransportFailure, str], Optional[str]]
+) -> None:
+    # Before Python 3.13, ssl leaves a socket that was reset before its handshake to the collector.
+    with _failing(runner) as places, quiet_finalizers():
+        for name, url in places.items():
+            limit = _SHORT if name == "late" else LIMIT
+            transport = runner.transport()
+            for use in (transport.send, partial(read_out, transport)):
+                failure = await expect_failure(use(ask(url), limit), within=5 * AT_ONCE)
+                found = find(failure, KEY)
+                expect(found is None, f"after a reply that is {name}, the key is in {found}")
+
+
+@contextlib.contextmanager
+def _failing(runner: Runner) -> Generator[Dict[str, str], None, None]:
+    """What is wrong with a reply, and the URL of a server that gives it."""
+
+    def giving(data: bytes, leave: Handler = Peer.close) -> str:
+        return runner.server(answering(data, then=leave)).url
+
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield {
+            "refused": f"http://127.0.0.1:{bound.getsockname()[1]}",
+            "reset in the handshake": runner.server(Peer.reset).url.replace("http:", "https:"),
+            "garbled": giving(b"HTTP/1.1 2x0 OK\r\nContent-Length: 2\r\n\r\nok"),
+            "no HTTP": giving(b"SSH-2.0-OpenSSH\r\n\r\n"),
+            "broken in a chunk": giving(HEAD_CHUNKED + b"zz\r\n"),
+            "cut off": giving(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello"),
+            "missing": giving(b""),
+            "reset": giving(b"", Peer.reset),
+            "late": giving(b"", lambda _: time.sleep(3 * _SHORT)),
+        }

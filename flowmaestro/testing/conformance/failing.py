@@ -13,25 +13,22 @@ import time
 from functools import partial
 
 from flowmaestro.testing.conformance.check import (
+    LIMIT,
     STREAMS,
     WIRE,
     CheckFailed,
+    ask,
     check,
     expect,
-    expect_failure,
-)
-from flowmaestro.testing.conformance.expectations import (
-    LIMIT,
-    ask,
     expect_bytes,
+    expect_failure,
     expect_reply,
     read_out,
 )
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import (
-    CHUNKED,
+    HEAD_CHUNKED,
     PATIENCE,
-    Handler,
     Peer,
     answering,
     chunk,
@@ -42,7 +39,7 @@ from flowmaestro_transports.contract import AsyncTransport
 
 _TRUNCATED = "A body cut short that passes for a whole one is half a result, taken for true."
 _PHASE = "A wrong phase makes the core repeat what has run, or not repeat what has not."
-_HEAD_CHUNKED = reply(headers=[CHUNKED], length=False)
+_NO_HEAD = Phase.REPLY_BROKEN, Phase.MAYBE_PROCESSED
 
 
 @check(WIRE, why=_TRUNCATED)
@@ -56,19 +53,19 @@ async def truncated_counted_body(runner: Runner) -> None:
 async def truncated_chunked_body(runner: Runner) -> None:
     """A chunked body without its last chunk is a failure (*reply broken*), wherever it ends."""
     for body in (b"", b"5", b"5\r\nhel", b"5\r\nhello", b"5\r\nhello\r\n"):
-        await expect_broken(runner, _HEAD_CHUNKED + body)
+        await expect_broken(runner, HEAD_CHUNKED + body)
 
 
 @check(WIRE, why=_TRUNCATED)
 async def a_last_chunk_cut_short(runner: Runner) -> None:
     """A chunked body that breaks off within its last chunk is a failure (RFC 9112, 7.1)."""
     for end in (b"0", b"0\r\n", b"0\r\n\r"):
-        await expect_broken(runner, _HEAD_CHUNKED + b"5\r\nhello\r\n" + end)
+        await expect_broken(runner, HEAD_CHUNKED + b"5\r\nhello\r\n" + end)
 
 
 async def expect_broken(runner: Runner, data: bytes) -> None:
     """A server that sends this and closes has sent no result, read whole or in pieces."""
-    server = runner.server(answering(data, then_close=True))
+    server = runner.server(answering(data, then=Peer.close))
     await _expect_failures(runner.transport(), ask(server.url), Phase.REPLY_BROKEN)
 
 
@@ -116,10 +113,7 @@ async def reset_in_the_handshake(runner: Runner) -> None:
         peer.reset()
 
     url = runner.server(handler).url.replace("http:", "https:")
-    transport = runner.transport()
-    await expect_failure(
-        transport.send(ask(url, method="POST", body=b"{}"), LIMIT), Phase.NOT_SENT, timed_out=False
-    )
+    await _expect_lost(runner, ask(url, method="POST", body=b"{}"), Phase.NOT_SENT)
 
 
 @check(WIRE, why=_PHASE)
@@ -131,62 +125,41 @@ async def reset_while_sending(runner: Runner) -> None:
         peer.reset()
 
     request = ask(runner.server(handler).url, method="POST", body=bytes(20_000_000))
-    await expect_failure(
-        runner.transport().send(request, LIMIT), Phase.MAYBE_PROCESSED, timed_out=False
-    )
+    await _expect_lost(runner, request, Phase.MAYBE_PROCESSED)
 
 
 @check(WIRE, why=_PHASE)
-async def reset_before_the_head(runner: Runner) -> None:
-    """A request that went out, without any reply, is *maybe processed*, its cause chained."""
-    await _expect_maybe_processed(runner, Peer.reset)
-
-
-@check(WIRE, why=_PHASE)
-async def closed_before_the_head(runner: Runner) -> None:
-    """A request that is answered with a goodbye is *maybe processed*, its cause chained."""
-    await _expect_maybe_processed(runner, Peer.close)
-
-
-async def _expect_maybe_processed(runner: Runner, leave: Handler) -> None:
-    def handler(peer: Peer) -> None:
-        peer.read_request()
-        leave(peer)
-
-    request = ask(runner.server(handler).url, method="POST", body=b"{}")
-    await _expect_failures(runner.transport(), request, Phase.MAYBE_PROCESSED)
+async def no_reply(runner: Runner) -> None:
+    """A request that is answered with a goodbye or a reset is *maybe processed*."""
+    for leave in (Peer.close, Peer.reset):
+        server = runner.server(answering(b"", then=leave))
+        request = ask(server.url, method="POST", body=b"{}")
+        await _expect_failures(runner.transport(), request, Phase.MAYBE_PROCESSED)
 
 
 @check(WIRE, why=_PHASE)
 async def reset_within_the_head(runner: Runner) -> None:
     """A head that breaks off is no reply, and never *not sent*."""
+    server = runner.server(answering(b"HTTP/1.1 200 OK\r\nContent-Le", then=Peer.reset))
+    await _expect_lost(runner, ask(server.url), *_NO_HEAD)
 
-    def handler(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(b"HTTP/1.1 200 OK\r\nContent-Le")
-        peer.reset()
 
-    await expect_failure(
-        runner.transport().send(ask(runner.server(handler).url), LIMIT),
-        Phase.REPLY_BROKEN,
-        Phase.MAYBE_PROCESSED,
-        timed_out=False,
-    )
+async def _expect_lost(runner: Runner, request: Request, *phases: Phase) -> None:
+    await expect_failure(runner.transport().send(request, LIMIT), *phases, timed_out=False)
 
 
 @check(WIRE, STREAMS, why=_PHASE)
 async def reset_within_the_body(runner: Runner) -> None:
     """A body that breaks off fails (*reply broken*), and goes on failing, whatever ends it."""
-    for head in (_HEAD_CHUNKED + b"9\r\n", b"HTTP/1.1 200 OK\r\n\r\n"):
+    for head in (HEAD_CHUNKED + b"9\r\n", b"HTTP/1.1 200 OK\r\n\r\n"):
         go_on = threading.Event()
 
-        def handler(peer: Peer, head: bytes = head, go_on: threading.Event = go_on) -> None:
-            peer.read_request()
-            peer.send(head + b"hello")
+        def leave(peer: Peer, go_on: threading.Event = go_on) -> None:
             go_on.wait(PATIENCE)
             peer.reset()
 
-        body = await runner.transport().open(ask(runner.server(handler).url), LIMIT)
+        server = runner.server(answering(head + b"hello", then=leave))
+        body = await runner.transport().open(ask(server.url), LIMIT)
         await expect_bytes(body, b"hello")
         go_on.set()
         for _ in range(2):
@@ -198,8 +171,8 @@ async def reset_within_the_body(runner: Runner) -> None:
 async def what_is_whole_comes_before_a_failure(runner: Runner) -> None:
     """Chunks that came whole are given before the failure of a broken one behind them."""
     for broken in (b"zz\r\nok\r\n", b"5\r\nhelloX", b"-1\r\n"):
-        data = _HEAD_CHUNKED + chunk(b"one") + chunk(b"two") + broken
-        server = runner.server(answering(data, then_close=True))
+        data = HEAD_CHUNKED + chunk(b"one") + chunk(b"two") + broken
+        server = runner.server(answering(data, then=Peer.close))
         body = await runner.transport().open(ask(server.url), LIMIT)
         await expect_bytes(body, b"onetwohello" if broken.startswith(b"5") else b"onetwo")
         await expect_failure(body.read(LIMIT), Phase.REPLY_BROKEN, timed_out=False)
@@ -209,15 +182,8 @@ async def what_is_whole_comes_before_a_failure(runner: Runner) -> None:
 @check(WIRE, why="A stack that repeats by itself runs a workflow twice, and charges for both.")
 async def nothing_is_sent_twice(runner: Runner) -> None:
     """A request whose kept connection breaks is not repeated by the transport: not even a GET."""
-
-    def handler(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(reply(b"ok"))
-        peer.read_request()
-        peer.reset()
-
     for method in ("GET", "DELETE", "POST"):
-        server = runner.server(handler)
+        server = runner.server(answering(reply(b"ok"), b"", then=Peer.reset))
         transport = runner.transport()
         await transport.send(ask(server.url, "/first"), LIMIT)
         with contextlib.suppress(TransportFailure):
@@ -248,15 +214,14 @@ async def a_garbled_length(runner: Runner) -> None:
         data = reply(b"ok").replace(b": 2", f": {length}".encode())
         await _expect_no_reply(runner, data, f"Content-Length: {length}")
     for size in ("+2", "2x", "0x2", ""):
-        data = _HEAD_CHUNKED + f"{size}\r\nok\r\n0\r\n\r\n".encode()
+        data = HEAD_CHUNKED + f"{size}\r\nok\r\n0\r\n\r\n".encode()
         await _expect_no_reply(runner, data, size)
 
 
 async def _expect_no_reply(runner: Runner, data: bytes, line: str) -> None:
-    server = runner.server(answering(data, then_close=True))
-    sending = runner.transport().send(ask(server.url), LIMIT)
+    server = runner.server(answering(data, then=Peer.close))
     try:
-        await expect_failure(sending, Phase.REPLY_BROKEN, Phase.MAYBE_PROCESSED)
+        await expect_failure(runner.transport().send(ask(server.url), LIMIT), *_NO_HEAD)
     except CheckFailed as error:
         raise CheckFailed(f"{error}; the line sent was {line!r}") from error.__cause__
 
@@ -274,9 +239,4 @@ async def an_endless_header_line(runner: Runner) -> None:
         peer.wait_closed()
 
     for handler in (answering(data), in_two_parts):
-        await expect_failure(
-            runner.transport().send(ask(runner.server(handler).url), LIMIT),
-            Phase.REPLY_BROKEN,
-            Phase.MAYBE_PROCESSED,
-            timed_out=False,
-        )
+        await _expect_lost(runner, ask(runner.server(handler).url), *_NO_HEAD)

@@ -16,13 +16,15 @@ from types import CodeType, FrameType
 from typing import Any, Awaitable, Callable, Dict, List, Tuple
 
 from flowmaestro.testing.conformance.check import (
+    LIMIT,
     SIGNALS,
     CheckFailed,
+    ask,
     check,
     expect,
     quiet_finalizers,
+    read_out,
 )
-from flowmaestro.testing.conformance.expectations import LIMIT, ask, read_out
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro_core.http.messages import Request, Response, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
@@ -43,31 +45,30 @@ Place = Tuple[CodeType, int, str]
 """Where a call can be interrupted: a function, a line in it, and an event of the interpreter."""
 
 
-class _Tracer:
-    """Knows the places that were reached."""
+def _noting(places: Dict[Place, None]) -> Any:
+    """A trace function that notes the places that are reached."""
 
-    def __init__(self) -> None:
-        self.places: Dict[Place, None] = {}
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        places[frame.f_code, frame.f_lineno, event] = None
+        return trace
 
-    def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
-        self.places[frame.f_code, frame.f_lineno, event] = None
-        return self
+    return trace
 
 
-class _Interruption:
-    """Raises at one place, the first time that it is reached."""
+def _raising_at(place: Place) -> Any:
+    """A trace function that raises at one place, the first time that it is reached."""
+    over = False
 
-    def __init__(self, place: Place) -> None:
-        self._code, self._line, self._event = place
-        self._over = False
-
-    def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
-        if frame.f_code is not self._code or self._over:
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal over
+        if over or frame.f_code is not place[0]:
             return None  # no line of any other function counts
-        if frame.f_lineno == self._line and event == self._event:
-            self._over = True
+        if (frame.f_lineno, event) == place[1:]:
+            over = True
             raise _Interrupt
-        return self
+        return trace
+
+    return trace
 
 
 def _release_conditions() -> None:
@@ -126,15 +127,15 @@ async def _expect_repaired_at(runner: Runner, use: Use, url: str) -> None:
 
     async def at_each_place() -> None:
         await use(transport, url)  # what is loaded at the first use is no part of it
-        calm = _Tracer()
-        await traced(calm)
-        step = 1 if runner.exhaustive else 1 + len(calm.places) // _PLACES
-        for place in list(calm.places)[::step]:
+        places: Dict[Place, None] = {}
+        await traced(_noting(places))
+        step = 1 if runner.exhaustive else 1 + len(places) // _PLACES
+        for place in list(places)[::step]:
             if given_up.is_set():
                 return
             seen.append(place)
             with contextlib.suppress(_Interrupt, TransportFailure):
-                await traced(_Interruption(place))
+                await traced(_raising_at(place))
             body = str(place).encode()
             response = await transport.send(ask(url, method="POST", body=body), limit)
             expect(response.body == body, f"the next call got {response.body!r}")

@@ -1,24 +1,34 @@
-"""Checks of replies that come as they should: whole, in pieces, without a body, compressed.
+"""Checks of replies that come as they should: whole, in pieces, without a body, compressed, late.
 
-A transport has to undo the content codings that it asks for.
+A transport has to undo the content codings that it asks for. A quiet body is neither an end nor
+a failure; a transport that cannot do that declares `patient = False`. Then a quiet read has to be a
+failure: never an end, and never a hang. An event stream reconnects upon it.
 """
 
 from __future__ import annotations
 
 import gzip
+import threading
 import time
 import zlib
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
-from flowmaestro.testing.conformance.check import STREAMS, WIRE, NotOffered, check, expect
-from flowmaestro.testing.conformance.expectations import (
+from flowmaestro.testing.conformance.check import (
+    AT_ONCE,
     LIMIT,
+    STREAMS,
+    WIRE,
+    CheckFailed,
+    NotOffered,
     ask,
-    echo,
+    check,
+    echo_body,
+    expect,
     expect_echo,
     expect_end,
     expect_piece,
     expect_reply,
+    live_body,
     read_out,
     whole,
 )
@@ -26,16 +36,17 @@ from flowmaestro.testing.conformance.failing import expect_broken
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,
+    HEAD_CHUNKED,
+    PATIENCE,
     Peer,
     answering,
     chunk,
+    echo,
     reply,
 )
-from flowmaestro.testing.conformance.scripted_server import echo as echoing
-from flowmaestro.testing.conformance.site import LiveReply
-from flowmaestro_core.http.messages import Headers, Response
+from flowmaestro_core.http.messages import Headers, Phase, Response, TransportFailure
+from flowmaestro_transports.contract import AsyncOpenResponse
 
-_HEAD_CHUNKED = reply(headers=[CHUNKED], length=False)
 _TEXT = b"hello world, " * 20
 
 
@@ -52,17 +63,16 @@ async def whole_reply(runner: Runner) -> None:
 @check(why="What 404 or 429 means is judged by the core, which has to see them.")
 async def every_status_is_a_reply(runner: Runner) -> None:
     """A status of 4xx or 5xx is a reply like any other, and no exception."""
+    url = runner.site(lambda request: Response(int(request.url[-3:]), {}, b"no"))
+    transport = runner.transport()
     for status in (400, 401, 404, 429, 500, 503):
-        url = runner.site(lambda _, status=status: Response(status, {}, b"no"))  # type: ignore[misc]
-        await expect_reply(runner.transport(), ask(url), b"no", status)
+        await expect_reply(transport, ask(url, f"/{status}"), b"no", status)
 
 
 @check(STREAMS, why="Events would come late, or all at once when the stream ends.")
 async def pieces_come_as_they_are_sent(runner: Runner) -> None:
     """`read` gives bytes as soon as there are any, though more are to come."""
-    live = LiveReply()
-    url = runner.site(lambda _: live)
-    body = await runner.transport().open(ask(url), LIMIT)
+    live, body = await live_body(runner)
     expect(body.status == 200, f"the status was {body.status}, not 200")
     for piece in (b"one", b"two", b"three"):
         await expect_piece(body, piece, live)
@@ -74,7 +84,7 @@ async def pieces_come_as_they_are_sent(runner: Runner) -> None:
 @check(why="A caller that reads once more would wait, or take it for more.")
 async def the_end_stays_the_end(runner: Runner) -> None:
     """After `b""`, another `read` gives `b""` again."""
-    url = runner.site(echo)
+    url = runner.site(echo_body)
     body = await runner.transport().open(ask(url, method="POST", body=_TEXT), LIMIT)
     expect(await whole(body) == _TEXT, "the body, read in pieces, is another one")
     await expect_end(body)
@@ -91,21 +101,19 @@ async def repeated_header_fields(runner: Runner) -> None:
 
 
 @check(why="Waiting for a body that never comes ends in a time-out.")
-async def reply_to_head(runner: Runner) -> None:
-    """The reply to HEAD has no body, whatever its Content-Length says."""
-    await _expect_bodiless(runner, "HEAD", Response(200, {}, _TEXT))
-
-
-@check(why="Waiting for a body that never comes ends in a time-out.")
-async def reply_204(runner: Runner) -> None:
-    """A reply with status 204 has no body."""
-    await _expect_bodiless(runner, "DELETE", Response(204, {}))
-
-
-@check(why="Waiting for a body that never comes ends in a time-out.")
-async def reply_304(runner: Runner) -> None:
-    """A reply with status 304 has no body."""
-    await _expect_bodiless(runner, "GET", Response(304, {"ETag": '"x"'}))
+async def replies_without_a_body(runner: Runner) -> None:
+    """A reply to HEAD, or with status 204 or 304, has no body."""
+    replies = {
+        "HEAD": Response(200, {}, _TEXT),
+        "DELETE": Response(204, {}),
+        "GET": Response(304, {"ETag": '"x"'}),
+    }
+    url = runner.site(lambda request: replies.get(request.method) or echo_body(request))
+    transport = runner.transport()
+    for method, given in replies.items():
+        for _ in range(2):
+            await expect_reply(transport, ask(url, method=method), b"", given.status)
+            await expect_echo(transport, url, b"next")
 
 
 @check(WIRE, why="A 304 tells the length of what it does not send; a wait for that is in vain.")
@@ -118,19 +126,11 @@ async def reply_304_with_a_length(runner: Runner) -> None:
         await expect_reply(transport, ask(server.url), b"", 304)
 
 
-async def _expect_bodiless(runner: Runner, method: str, given: Response) -> None:
-    url = runner.site(lambda request: given if request.method == method else echo(request))
-    transport = runner.transport()
-    for _ in range(2):
-        await expect_reply(transport, ask(url, method=method), b"", given.status)
-        await expect_echo(transport, url, b"next")
-
-
 @check(why="Documents are uploaded and results downloaded whole, whatever their size.")
 async def twenty_megabytes(runner: Runner) -> None:
     """20 MB go out and come back unharmed, read whole and in pieces."""
     content = bytes(range(256)) * 4096 * 20
-    url = runner.site(echo)
+    url = runner.site(echo_body)
     transport = runner.transport()
     request = ask(url, method="POST", body=content)
     response = await transport.send(request, 6 * LIMIT)
@@ -149,7 +149,7 @@ async def counted_body(runner: Runner) -> None:
 async def chunks_with_extensions_and_trailers(runner: Runner) -> None:
     """A chunked body is read whole, without its extensions and trailers, byte by byte."""
     await _expect_text(
-        runner, _HEAD_CHUNKED + b"6;x=y\r\nhello \r\n5;z\r\nworld\r\n0\r\nT: x\r\nU: y\r\n\r\n"
+        runner, HEAD_CHUNKED + b"6;x=y\r\nhello \r\n5;z\r\nworld\r\n0\r\nT: x\r\nU: y\r\n\r\n"
     )
 
 
@@ -247,8 +247,115 @@ async def truncated_coded_body(runner: Runner) -> None:
 
 async def refuse_unless_asked_for(runner: Runner, coding: str) -> None:
     """Raise `NotOffered` for a transport that does not pass this coding on to the server."""
-    server = runner.server(echoing)
+    server = runner.server(echo)
     await runner.transport().send(ask(server.url), LIMIT)
     (request,) = server.requests
     if "accept-encoding" not in request or coding not in request["accept-encoding"]:
         raise NotOffered(coding, "replies come uncompressed, and are larger")
+
+
+_QUIET = 0.05
+"""Seconds that a quiet body is waited for."""
+
+_IMPATIENT = "every quiet spell costs a reconnection, and events may be lost meanwhile"
+_QUIET_WHY = "Streams are quiet while a workflow works; that must neither end nor break them."
+
+
+async def _read_or_quiet(
+    runner: Runner, body: AsyncOpenResponse, patience: float
+) -> Optional[bytes]:
+    """What `read` gives; raises `NotOffered` if the transport takes quiet for a failure."""
+    begun = time.monotonic()
+    try:
+        data = await body.read(patience)
+    except TransportFailure as failure:
+        if runner.patient:
+            raise CheckFailed(f"a quiet read failed: {failure}") from failure
+        expect(failure.phase is Phase.REPLY_BROKEN, f"a quiet read said *{failure.phase.value}*")
+        raise NotOffered("patience", _IMPATIENT) from failure
+    seconds = time.monotonic() - begun
+    expect(data != b"", 'a quiet read gave b"", which is the end, though the body goes on')
+    expect(seconds <= patience + AT_ONCE, f"a read with {patience} s of patience took {seconds} s")
+    return data
+
+
+async def _expect_quiet(runner: Runner, body: AsyncOpenResponse, patience: float = _QUIET) -> None:
+    """Nothing comes within `patience` seconds."""
+    data = await _read_or_quiet(runner, body, patience)
+    expect(data is None, f"{data!r} came of a body that was quiet")
+
+
+@check(STREAMS, why=_QUIET_WHY)
+async def quiet_body(runner: Runner) -> None:
+    """Where nothing comes within the time, `read` gives None, and the body can be read on."""
+    live, body = await live_body(runner)
+    for piece in (b"one", b"two"):
+        for _ in range(2):
+            await _expect_quiet(runner, body)
+        await expect_piece(body, piece, live)
+    await _expect_quiet(runner, body)
+    live.end()
+    await expect_end(body)
+    await body.close()
+
+
+@check(STREAMS, why="A time limit of zero that means none would hang.")
+async def no_patience_at_all(runner: Runner) -> None:
+    """With a patience of 0, `read` gives what there is, or None at once."""
+    live, body = await live_body(runner)
+    await _expect_quiet(runner, body, 0.0)
+    live.send(b"one")
+    got = b""
+    deadline = time.monotonic() + AT_ONCE
+    while len(got) < len(b"one") and time.monotonic() < deadline:
+        got += await _read_or_quiet(runner, body, 0.0) or b""
+        await runner.pause(0.01)
+    expect(got == b"one", f"{got!r} came instead of b'one'")
+    await body.close()
+
+
+@check(WIRE, STREAMS, why=_QUIET_WHY)
+async def quiet_within_a_chunk_header(runner: Runner) -> None:
+    """Patience that runs out inside a chunk's header loses none of it."""
+    await _expect_resumed(runner, b"0", b"5;x", b"=y\r", b"\nhello", b"\r\n0", b"\r\n\r\n")
+
+
+@check(WIRE, STREAMS, why=_QUIET_WHY)
+async def quiet_within_a_chunk(runner: Runner) -> None:
+    """Patience that runs out inside a chunk, or at the line end behind it, loses none of it."""
+    await _expect_resumed(runner, b"5\r\nhe", b"ll", b"o", b"\r", b"\n0\r\n\r", b"\n")
+
+
+@check(WIRE, STREAMS, why=_QUIET_WHY)
+async def quiet_over_tls(runner: Runner) -> None:
+    """Patience is no less over TLS, where bytes may lie ready behind a quiet socket."""
+    await _expect_resumed(runner, b"5\r\nhe", b"llo\r\n", b"0\r\n\r\n", tls=True)
+
+
+async def _expect_resumed(runner: Runner, *parts: bytes, tls: bool = False) -> None:
+    go_on = threading.Semaphore(0)
+
+    def handler(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(HEAD_CHUNKED)
+        peer.send(parts[0])
+        for part in parts[1:]:
+            go_on.acquire(timeout=PATIENCE)
+            peer.send(part)
+        peer.wait_closed()
+
+    server = runner.server(handler, tls=runner.authority.server_context() if tls else None)
+    transport = runner.transport(verify=runner.authority.file) if tls else runner.transport()
+    body = await transport.open(ask(server.url), LIMIT)
+    try:
+        got = b""
+        for _ in parts[1:]:
+            while (data := await _read_or_quiet(runner, body, _QUIET)) is not None:
+                got += data
+            go_on.release()
+        got += await whole(body)
+        expect(got == b"hello", f"the body was {got!r}, not b'hello'")
+    finally:
+        for _ in parts:
+            go_on.release()  # the server must not wait for us
+        await body.close()

@@ -1,7 +1,8 @@
 """What a check is given: servers, transports, and a way to do several things at once.
 
-Both kinds of transport look alike to a check. A blocking one is made to look awaiting; what
-goes on beside the check is a thread there, and a task here.
+Both kinds of transport look alike to a check. A sync one is made to look async: no coroutine over
+it ever waits for an event loop, so each runs to its end in one go. What goes on beside the check
+is a thread there, and a task here.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ from typing import (
 
 import anyio
 
-from flowmaestro.testing.conformance.blocking import Disguised, run_to_its_end
-from flowmaestro.testing.conformance.certificates import Authority
 from flowmaestro.testing.conformance.check import (
     AT_ONCE,
     STREAMS,
@@ -39,10 +38,15 @@ from flowmaestro.testing.conformance.check import (
     NotOffered,
     expect,
 )
-from flowmaestro.testing.conformance.scripted_server import Handler, ScriptedServer
+from flowmaestro.testing.conformance.scripted_server import Authority, Handler, ScriptedServer
 from flowmaestro.testing.conformance.site import LiveReply, Respond
 from flowmaestro_core.http.messages import Request, Response
-from flowmaestro_transports.contract import AsyncTransport
+from flowmaestro_transports.contract import (
+    AsyncOpenResponse,
+    AsyncTransport,
+    OpenResponse,
+    Transport,
+)
 from flowmaestro_transports.functions import (
     AsyncFunctionTransport,
     FunctionTransport,
@@ -77,7 +81,8 @@ class Job:
         self.cancelled = False
         self.value: Any = None
         self.error: Optional[BaseException] = None
-        self.cancel: Callable[[], None] = _cannot_cancel
+        self.cancel: Callable[[], None]
+        """Of a task; a thread has none."""
         self._runner = runner
 
     async def outcome(self, within: Optional[float] = None) -> Any:
@@ -166,9 +171,8 @@ class Runner(ABC):
         try:
             made = self._make_transport(**options)
         except NotOffered as error:
-            raise NotOffered(error.what, error.consequence or _consequence(options)) from error
-        if made is NotImplemented:
-            raise NotOffered(_written(options), _consequence(options))
+            consequence = error.consequence or "; ".join(_CONSEQUENCES[name] for name in options)
+            raise NotOffered(error.what, consequence) from error
         transport, whole_only = self._adapted(made)
         self._transports.append(transport)
         self.patient = getattr(made, "patient", True)
@@ -236,14 +240,14 @@ class SyncRunner(Runner):
 
     def run(self, check: Check) -> None:
         with self._servers:  # in a thread, since what hangs there holds up nobody
-            run_to_its_end(self.start(self._carry_out, check).outcome(TOO_LONG))
+            _run_to_its_end(self.start(self._carry_out, check).outcome(TOO_LONG))
 
     def start(self, step: Step, *args: Any) -> Job:
         job = Job(self)
 
         def run() -> None:
             try:
-                job.value = run_to_its_end(step(*args))
+                job.value = _run_to_its_end(step(*args))
             except BaseException as error:
                 job.error = error
             finally:
@@ -257,7 +261,50 @@ class SyncRunner(Runner):
 
     def _adapted(self, made: Any) -> Tuple[AsyncTransport, bool]:
         transport = as_transport(made)
-        return Disguised(transport), isinstance(transport, FunctionTransport)
+        return _Awaiting(transport), isinstance(transport, FunctionTransport)
+
+
+class _Awaiting:
+    """A sync transport as an `AsyncTransport` that blocks."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        return self._transport.send(request, timeout)
+
+    async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
+        return _Body(self._transport.open(request, timeout))
+
+    async def sleep(self, seconds: float) -> None:
+        self._transport.sleep(seconds)
+
+    def now(self) -> float:
+        return self._transport.now()
+
+    async def close(self) -> None:
+        self._transport.close()
+
+
+class _Body:
+    def __init__(self, body: OpenResponse) -> None:
+        self.status, self.headers = body.status, body.headers
+        self._body = body
+
+    async def read(self, patience: float) -> Optional[bytes]:
+        return self._body.read(patience)
+
+    async def close(self) -> None:
+        self._body.close()
+
+
+def _run_to_its_end(steps: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine returns that waits for nothing but sync calls."""
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        return end.value
+    raise CheckFailed("the transport is sync, and yet something in it awaits")
 
 
 class AsyncRunner(Runner):
@@ -321,15 +368,3 @@ def _takes(factory: Callable[..., Any], name: str) -> bool:
     return name in parameters or any(
         parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()
     )
-
-
-def _written(options: Any) -> str:
-    return ", ".join(f"{name}=" for name in options) or "a transport"
-
-
-def _consequence(options: Any) -> str:
-    return "; ".join(_CONSEQUENCES[name] for name in options)
-
-
-def _cannot_cancel() -> None:
-    raise CheckFailed("a sync call cannot be cancelled")

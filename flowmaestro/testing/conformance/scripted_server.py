@@ -1,4 +1,4 @@
-"""A loopback server that sends scripted bytes: sockets and threads, no HTTP library.
+"""A loopback server that sends scripted bytes: sockets and threads, no HTTP library; and its TLS.
 
 `handler(peer)` runs in a thread of its own for each connection. What it raises is raised again
 by the `with` block of the server, so an assertion inside a handler fails the test.
@@ -20,7 +20,10 @@ import ssl
 import struct
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import trustme
 
 PATIENCE = 60.0
 """Seconds after which a handler gives up on its client."""
@@ -60,58 +63,53 @@ class Peer:
 
     def read_request(self) -> Optional[ReceivedRequest]:
         """The next whole request, or None when the client has closed the connection."""
-        while self._buffer.find(b"\r\n\r\n") < 0:
-            if not self._receive():
-                return None
-        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-        start, *lines = head.decode("latin-1").split("\r\n")
-        method, target, _ = start.split(" ")
-        headers = [(name, value.strip()) for name, _, value in (x.partition(":") for x in lines)]
-        request = ReceivedRequest(method, target, headers, b"", bytes(head))
-        body = self._read_chunks() if CHUNKED[0] in request else self._read_counted(request)
-        if body is None:
+        try:
+            head = self._until(b"\r\n\r\n")
+            start, *lines = head.decode("latin-1").split("\r\n")
+            method, target, _ = start.split(" ")
+            fields = [(name, value.strip()) for name, _, value in (x.partition(":") for x in lines)]
+            request = ReceivedRequest(method, target, fields, b"", head)
+            request.body = self._body(request)
+        except EOFError:
             return None
-        request.body = body
         with self.server.lock:
             self.server.requests.append(request)
         return request
 
-    def _read_counted(self, request: ReceivedRequest) -> Optional[bytes]:
-        return self._take(int(request["content-length"]) if "content-length" in request else 0)
-
-    def _read_chunks(self) -> Optional[bytes]:
+    def _body(self, request: ReceivedRequest) -> bytes:
+        if CHUNKED[0] not in request:
+            return self._take(int(request["content-length"]) if "content-length" in request else 0)
         body = bytearray()
-        while True:
-            while self._buffer.find(b"\r\n") < 0:
-                if not self._receive():
-                    return None
-            size, _, self._buffer = self._buffer.partition(b"\r\n")
-            data = self._take(int(size.partition(b";")[0], 16) + 2)
-            if data is None:
-                return None
-            if data == b"\r\n":
-                return bytes(body)
-            body += data[:-2]
+        while size := int(self._until(b"\r\n").partition(b";")[0], 16):
+            body += self._take(size)
+            self._until(b"\r\n")
+        self._until(b"\r\n")
+        return bytes(body)
 
-    def _take(self, length: int) -> Optional[bytes]:
+    def _until(self, end: bytes) -> bytes:
+        while (length := self._buffer.find(end)) < 0:
+            self._receive()
+        return self._take(length + len(end))[:length]
+
+    def _take(self, length: int) -> bytes:
         while len(self._buffer) < length:
-            if not self._receive():
-                return None
+            self._receive()
         taken = bytes(self._buffer[:length])
         del self._buffer[:length]
         return taken
 
-    def _receive(self) -> bool:
+    def _receive(self) -> None:
+        """Read on. Raises `EOFError` when the client has left."""
         try:
             data = self.sock.recv(65536)
-        except ConnectionError:
-            return False
-        except (OSError, ValueError):
-            if self.server.leaving:  # the socket was shut down under our hands
-                return False
+        except (OSError, ValueError) as error:
+            shut_down = self.sock.fileno() == -1 or self.server.leaving
+            if shut_down or isinstance(error, ConnectionError):
+                raise EOFError from error
             raise
+        if not data:
+            raise EOFError
         self._buffer += data
-        return bool(data)
 
     def send(self, data: bytes) -> None:
         """Send all of `data`."""
@@ -141,8 +139,9 @@ class Peer:
 
     def wait_closed(self) -> None:
         """Return when the connection is closed; fail after PATIENCE seconds."""
-        while self.sock.fileno() != -1 and self._receive():
-            pass
+        with contextlib.suppress(EOFError):
+            while True:
+                self._receive()
 
 
 Handler = Callable[[Peer], Any]
@@ -255,6 +254,10 @@ def reply(
     return f"HTTP/1.1 {status}\r\n{lines}\r\n".encode("latin-1") + body
 
 
+HEAD_CHUNKED = reply(headers=[CHUNKED], length=False)
+"""The head of a reply with a chunked body."""
+
+
 def chunk(data: bytes) -> bytes:
     """One chunk of a chunked body; `chunk(b"")` ends the body."""
     return b"%x\r\n%s\r\n" % (len(data), data)
@@ -262,17 +265,14 @@ def chunk(data: bytes) -> bytes:
 
 def echo(peer: Peer) -> None:
     """A handler that keeps the connection alive and answers each request with its own body."""
-    while True:
-        request = peer.read_request()
-        if request is None:
-            return
+    while (request := peer.read_request()) is not None:
         peer.send(reply(request.body))
 
 
-def answering(*replies: bytes, then_close: bool = False) -> Handler:
+def answering(*replies: bytes, then: Handler = Peer.wait_closed) -> Handler:
     """A handler that answers one request after another with these bytes.
 
-    After the last one it waits for the client to leave, or closes.
+    What it does after the last one, `then` says: by default, it waits for the client to leave.
     """
 
     def handler(peer: Peer) -> None:
@@ -280,7 +280,48 @@ def answering(*replies: bytes, then_close: bool = False) -> Handler:
             if peer.read_request() is None:
                 return
             peer.send(data)
-        if not then_close:
-            peer.wait_closed()
+        then(peer)
 
     return handler
+
+
+class Authority:
+    """A certificate authority to throw away: what it issues is for loopback servers and clients.
+
+    It keeps its files in `folder`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._authority: Any = trustme.CA()  # its annotations name types that may not be there
+        self.file = str(folder / "authority.pem")
+        """The path of the certificate that a client has to trust."""
+        self._authority.cert_pem.write_to_path(self.file)
+
+    def server_context(
+        self, host: str = "127.0.0.1", *, asks_for_client: bool = False
+    ) -> ssl.SSLContext:
+        """A context for a server that shows a certificate for `host`.
+
+        With `asks_for_client`, it talks only to clients with a certificate of this authority.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._authority.issue_cert(host).configure_cert(context)
+        if asks_for_client:
+            context.verify_mode = ssl.CERT_REQUIRED
+            self._authority.configure_trust(context)
+        return context
+
+    def client_context(self) -> ssl.SSLContext:
+        """A context for a client that trusts this authority."""
+        context = ssl.create_default_context()
+        self._authority.configure_trust(context)
+        return context
+
+    def client_certificate(self, name: str) -> Tuple[str, str]:
+        """The paths of a certificate for a client, and of its key."""
+        issued = self._authority.issue_cert(common_name=name)
+        certificate, key = self._folder / "client.pem", self._folder / "client.key"
+        issued.cert_chain_pems[0].write_to_path(str(certificate))
+        issued.private_key_pem.write_to_path(str(key))
+        return str(certificate), str(key)

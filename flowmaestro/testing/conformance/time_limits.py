@@ -1,30 +1,46 @@
 """Checks of time limits: each ends what it bounds, and says how far things had come.
 
 Limits are short. A check that waits for one has a second try with longer ones when its result
-is not the declared one, so that a busy machine does not decide the outcome.
+is not the declared one, so that a busy machine does not decide the outcome. A server that sends
+without end holds up neither a time limit nor an event loop.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import socket
 import threading
 import time
+from typing import Callable, NamedTuple
 
 from flowmaestro.testing.conformance.check import (
     AT_ONCE,
+    CANCELLATION,
+    LIMIT,
     STREAMS,
     TIME_LIMITS,
     WIRE,
+    ask,
     check,
+    checks_of,
+    echo_body,
     expect,
+    expect_end,
     expect_failure,
+    expect_piece,
 )
-from flowmaestro.testing.conformance.expectations import ask, echo, expect_end, expect_piece
-from flowmaestro.testing.conformance.runner import Runner
-from flowmaestro.testing.conformance.scripted_server import CHUNKED, PATIENCE, Handler, Peer, reply
+from flowmaestro.testing.conformance.reading import refuse_unless_asked_for
+from flowmaestro.testing.conformance.runner import TOO_LONG, Runner
+from flowmaestro.testing.conformance.scripted_server import (
+    HEAD_CHUNKED,
+    PATIENCE,
+    Handler,
+    Peer,
+    chunk,
+)
 from flowmaestro.testing.conformance.site import LiveReply
-from flowmaestro_core.http.messages import Phase, Request
-from flowmaestro_transports.contract import AsyncTransport
+from flowmaestro_core.http.messages import Phase, Request, TransportFailure
 
 _HANGS = "A call would hang although its user has said how long it may take."
 
@@ -32,7 +48,7 @@ _HANGS = "A call would hang although its user has said how long it may take."
 @check(why="Retries, polls and deadlines are measured on it.")
 async def clock(runner: Runner) -> None:
     """`sleep` lets as much time pass as `now` then shows."""
-    runner.site(echo)  # made before the transport, whose clock may be the site's
+    runner.site(echo_body)  # made before the transport, whose clock may be the site's
     transport = runner.transport()
     begun = transport.now()
     await transport.sleep(0.05)
@@ -64,10 +80,7 @@ async def handshake_timeout(runner: Runner) -> None:
 
 
 async def _expect_not_sent(runner: Runner, url: str) -> None:
-    transport = runner.transport()
-    await _expect_both_in_time(
-        runner, transport, ask(url, method="POST", body=b"{}"), Phase.NOT_SENT
-    )
+    await _expect_both_in_time(runner, ask(url, method="POST", body=b"{}"), Phase.NOT_SENT)
 
 
 @check(WIRE, TIME_LIMITS, why=_HANGS)
@@ -98,10 +111,7 @@ async def sending_timeout(runner: Runner) -> None:
 async def head_timeout(runner: Runner) -> None:
     """When no reply comes in time, the request is *maybe processed*."""
     url = runner.site(lambda _: LiveReply(held=True))
-    transport = runner.transport()
-    await _expect_both_in_time(
-        runner, transport, ask(url, method="POST", body=b"{}"), Phase.MAYBE_PROCESSED
-    )
+    await _expect_both_in_time(runner, ask(url, method="POST", body=b"{}"), Phase.MAYBE_PROCESSED)
 
 
 @check(TIME_LIMITS, why=_HANGS)
@@ -122,17 +132,15 @@ async def body_timeout(runner: Runner) -> None:
 async def a_head_that_dribbles(runner: Runner) -> None:
     """A head that comes one byte at a time is bounded by the whole limit, not by each byte."""
     server = runner.server(_dribbling(b"HTTP/1.1 200 OK\r\nX: "))
-    transport = runner.transport()
-    await _expect_both_in_time(
-        runner, transport, ask(server.url), Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN
-    )
+    phases = Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN
+    await _expect_both_in_time(runner, ask(server.url), *phases)
 
 
 @check(WIRE, TIME_LIMITS, why="A server that dribbles would keep a call for hours.")
 async def a_body_that_dribbles(runner: Runner) -> None:
     """A body that comes one byte at a time is bounded by the whole limit, not by each byte."""
     counted = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
-    chunked = reply(headers=[CHUNKED], length=False) + b"1;"
+    chunked = HEAD_CHUNKED + b"1;"
     servers = [runner.server(_dribbling(each)) for each in (counted, chunked)]
     transport, within = runner.transport(), runner.limit + runner.margin
     asks = [ask(server.url) for server in servers]
@@ -140,10 +148,9 @@ async def a_body_that_dribbles(runner: Runner) -> None:
         await expect_failure(job.outcome(within), Phase.REPLY_BROKEN, timed_out=True, within=within)
 
 
-async def _expect_both_in_time(
-    runner: Runner, transport: AsyncTransport, request: Request, *phases: Phase
-) -> None:
+async def _expect_both_in_time(runner: Runner, request: Request, *phases: Phase) -> None:
     """`send` and `open` both run out of time, side by side."""
+    transport = runner.transport()
     limit, within = runner.limit, runner.limit + runner.margin
     jobs = [runner.start(use, request, limit) for use in (transport.send, transport.open)]
     for job in jobs:
@@ -173,3 +180,114 @@ async def an_open_body_outlives_the_limit(runner: Runner) -> None:
     live.end()
     await expect_end(body)
     await body.close()
+
+
+class Flood(NamedTuple):
+    """What a server sends without end: a beginning, and a piece over and over.
+
+    It is cheap for the server and long for a naive reader: no byte of content comes of it, or one
+    at a time. It lasts longer than the check waits, so a reader that never looks at its clock comes
+    back when the flood ends.
+    """
+
+    begin: bytes
+    piece: bytes
+
+    def sent(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> Handler:
+        """A handler that sends it for so many seconds."""
+        block = self.piece * (65536 // len(self.piece))
+
+        def handler(peer: Peer) -> None:
+            peer.read_request()
+            peer.send(self.begin)
+            end = clock() + seconds
+            while clock() < end and not peer.server.leaving:
+                peer.send(block)
+
+        return handler
+
+
+_CODED = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
+_BODIES = {
+    "empty gzip members": Flood(_CODED, gzip.compress(b"")),
+    "small gzip members": Flood(_CODED, gzip.compress(b"x")),
+    "small chunks": Flood(HEAD_CHUNKED, chunk(b"x")),
+    "trailers": Flood(HEAD_CHUNKED + b"0\r\n", b"T: x\r\n"),
+}
+_FLOODS = {
+    **_BODIES,
+    "informational replies": Flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+}
+
+
+async def _sending(runner: Runner, flood: Flood) -> None:
+    """Raise `NotOffered` where the flood is of a coding that the transport does not ask for."""
+    if flood.begin == _CODED:
+        await refuse_unless_asked_for(runner, "gzip")
+
+
+@checks_of(
+    _FLOODS,
+    WIRE,
+    TIME_LIMITS,
+    why="One hostile or broken server would hold a call up for good, whatever its `timeout`.",
+)
+async def a_flood_of(runner: Runner, flood: Flood) -> None:
+    """A call that meets endless {} ends with its time limit, or sooner."""
+    await _sending(runner, flood)
+    within = runner.limit + runner.margin
+    for use in ("send",) if flood.begin else ("send", "open"):  # `open` waits for a head alone
+        server = runner.server(flood.sent(within + 1))
+        step = getattr(runner.transport(), use)
+        job = runner.start(step, ask(server.url), runner.limit)
+        await expect_failure(
+            job.outcome(within), Phase.REPLY_BROKEN, Phase.MAYBE_PROCESSED, within=within
+        )
+
+
+@checks_of(
+    _BODIES,
+    WIRE,
+    STREAMS,
+    why="One hostile or broken server would hold a stream up; nobody could close it.",
+)
+async def a_stream_flooded_with(runner: Runner, flood: Flood) -> None:
+    """A read of a body with endless {} comes back within its patience."""
+    await _sending(runner, flood)
+    patience, within = runner.limit, runner.limit + runner.margin
+    server = runner.server(flood.sent(LIMIT))
+    with contextlib.suppress(TransportFailure):  # a flood may be refused
+        body = await runner.transport().open(ask(server.url), LIMIT)
+        for _ in range(2):
+            begun = time.monotonic()
+            await runner.start(body.read, patience).outcome(within)
+            seconds = time.monotonic() - begun
+            text = f"a read with {patience} s of patience took {seconds:.1f} s"
+            expect(seconds <= within, text)
+        await body.close()
+
+
+@checks_of(
+    _FLOODS,
+    WIRE,
+    CANCELLATION,
+    why="Nothing else in the program would run, its time limits included.",
+)
+async def other_tasks_run_beside(runner: Runner, flood: Flood) -> None:
+    """While a call reads endless {}, other tasks run, and the call can be cancelled."""
+    await _sending(runner, flood)
+    # In seconds of this process's work, so that what else the machine does counts for nothing.
+    work = 6 * runner.margin
+    server = runner.server(flood.sent(work + 0.5, time.process_time))
+    job = runner.start(runner.transport().send, ask(server.url), TOO_LONG)
+    begun = time.process_time()
+    for turns in range(1, 4):
+        await runner.pause(0.01)
+        seconds = time.process_time() - begun
+        expect(seconds <= work, f"{turns} turns beside the flood took {seconds:.1f} s of work")
+    if job.done:  # it was refused
+        expect(isinstance(job.error, TransportFailure), f"{job.error or job.value!r} came of it")
+        return
+    job.cancel()
+    ended = await runner.until(lambda: job.done, TOO_LONG / 4)
+    expect(ended, f"what was cancelled went on for {TOO_LONG / 4:.0f} s")

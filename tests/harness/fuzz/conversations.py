@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
-from flowmaestro.testing.cassettes.exchange import Exchange
+from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
 from flowmaestro.testing.cassettes.recorder import Recording, RecordingTransport
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.calls.call import Call
@@ -109,8 +109,8 @@ def recorded() -> Dict[str, List[bytes]]:
     for world in WORLDS:
         fake = FakeFlowMaestro(**world)
         for name, build in OPERATIONS.items():
-            reel = Recording()
-            transport = RecordingTransport(MemoryTransport(fake), reel)
+            recording = Recording()
+            transport = RecordingTransport(MemoryTransport(fake), recording)
             client = FlowMaestroClient(api_key=fake.api_key, transport=transport)
             operation = build()
             perform = client._executor.iterate if _iterates(name) else client._executor.perform
@@ -118,11 +118,11 @@ def recorded() -> Dict[str, List[bytes]]:
                 value = perform(operation)
                 if _iterates(name):
                     list(value)
-            corpus[name].append(SEPARATOR.join(map(_reply, reel.exchanges())))
+            corpus[name].append(SEPARATOR.join(map(_reply, recording.exchanges())))
     return corpus
 
 
-def _reply(exchange: Exchange) -> bytes:
+def _reply(exchange: RecordedExchange) -> bytes:
     head = next(step for step in exchange.steps if isinstance(step, ResponseHead))
     lines = "".join(f"{name}: {value}\n" for name, value in head.headers.pairs)
     body = b"".join(step for step in exchange.steps if isinstance(step, bytes))

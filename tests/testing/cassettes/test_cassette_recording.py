@@ -1,13 +1,12 @@
-"""What is recorded of a client on in-memory transports is what is replayed."""
+"""What is recorded of replies: pieces, failures, silence where a reader let go."""
 
 from __future__ import annotations
 
 import anyio
 import pytest
 
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError
+from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import (
-    AsyncMemoryTransport,
     AsyncScriptedTransport,
     Cassette,
     FakeFlowMaestro,
@@ -17,7 +16,6 @@ from flowmaestro.testing import (
     UnusedScriptWarning,
 )
 from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
-from flowmaestro_transports import AsyncTransport, Transport
 from flowmaestro_transports.contract import Releasable
 from tests.harness.testing.side_by_side import BACKENDS
 
@@ -31,71 +29,6 @@ def get(path, **fields):
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "a.jsonl"
-
-
-def story(client):
-    run = client.workflows.execute("wf_123", inputs={"name": "Grüße"})
-    with client.executions.stream(run["data"]["execution_id"]) as stream:
-        events = [(event["type"], event.get("outputs")) for event in stream]
-    done = client.executions.wait_for_completion(run["data"]["execution_id"])
-    names = [item["name"] for item in client.workflows.iterate(per_page=1)]
-    with pytest.raises(FlowMaestroError) as caught:
-        client.workflows.get("wf_none")
-    return run, events, done, names, str(caught.value)
-
-
-async def async_story(client):
-    run = await client.workflows.execute("wf_123", inputs={"name": "Grüße"})
-    async with client.executions.stream(run["data"]["execution_id"]) as stream:
-        events = [(event["type"], event.get("outputs")) async for event in stream]
-    done = await client.executions.wait_for_completion(run["data"]["execution_id"])
-    names = [item["name"] async for item in client.workflows.iterate(per_page=1)]
-    with pytest.raises(FlowMaestroError) as caught:
-        await client.workflows.get("wf_none")
-    return run, events, done, names, str(caught.value)
-
-
-@pytest.fixture
-def told(path):
-    fake = FakeFlowMaestro()
-    with Cassette(path) as cassette:
-        transport = cassette.transport(MemoryTransport(fake))
-        assert isinstance(transport, Transport)
-        with FlowMaestroClient(fake.api_key, transport=transport) as client:
-            return story(client), fake.clock.now
-
-
-def test_a_story_is_replayed_with_its_time(path, told):
-    with Cassette(path, mode="none") as cassette:
-        with FlowMaestroClient(KEY, transport=cassette.transport()) as client:
-            assert story(client) == told[0]
-        assert cassette.clock.now == pytest.approx(told[1], abs=1e-3)
-
-
-@BACKENDS
-def test_and_for_an_awaiting_client(path, told, backend):
-    async def main():
-        with Cassette(path, mode="none") as cassette:
-            transport = cassette.async_transport()
-            assert isinstance(transport, AsyncTransport)
-            async with AsyncFlowMaestroClient(KEY, transport=transport) as client:
-                assert await async_story(client) == told[0]
-
-    anyio.run(main, backend=backend)
-
-
-@BACKENDS
-def test_an_awaiting_client_records_the_same(path, told, backend):
-    async def main():
-        fake = FakeFlowMaestro()
-        other = path.with_name("b.jsonl")
-        with Cassette(other) as cassette:
-            transport = cassette.async_transport(AsyncMemoryTransport(fake))
-            async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as client:
-                assert await async_story(client) == told[0]
-        assert other.read_bytes() == path.read_bytes()
-
-    anyio.run(main, backend=backend)
 
 
 def test_a_stream_has_its_pieces_and_a_failure_its_phase(path):

