@@ -16,7 +16,7 @@ from flowmaestro.testing.conformance import (
     TransportConformance,
 )
 from flowmaestro.testing.model.replies import EventStream, FakeReply, StreamChunk
-from flowmaestro_core.http.messages import Request, Response
+from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports import (
     AiohttpTransport,
     AnyioTransport,
@@ -93,7 +93,7 @@ class Ongoing(FakeReply):
 
     def _look(self) -> None:
         if self._live.begun.is_set() and not self.ready:
-            self.settle(200, self._live.headers, stream=cast("EventStream", self))
+            self.settle(200, Headers(), stream=cast("EventStream", self))
         self.wake()
 
     def poll(self, now: float) -> StreamChunk:

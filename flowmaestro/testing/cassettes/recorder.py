@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Callable, Generator, List, Optional, Tuple, Union
+from typing import Callable, Generator, Generic, List, Optional, Tuple, TypeVar, Union, cast
 
 from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
 from flowmaestro.testing.cassettes.player import CassetteMismatch
@@ -32,6 +32,9 @@ from flowmaestro_transports.contract import (
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 Clock = Callable[[], float]
+T = TypeVar("T", Transport, AsyncTransport)
+W = TypeVar("W", MemoryTransport, AsyncMemoryTransport)
+B = TypeVar("B", OpenResponse, AsyncOpenResponse)
 
 _FRAMING = frozenset(
     {"connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"}
@@ -126,7 +129,7 @@ class ExchangeRecorder:
             raise
 
 
-class _Recorder(NotPicklable):
+class _Recorder(NotPicklable, Generic[T, W]):
     """What both transports have.
 
     `replaying` replays what a cassette holds; only the rest is recorded. Then time is that of
@@ -134,51 +137,39 @@ class _Recorder(NotPicklable):
     wait as the first of them was answered.
     """
 
-    def __init__(
-        self,
-        inner: Union[Transport, AsyncTransport],
-        recording: Recording,
-        replaying: Union[MemoryTransport, AsyncMemoryTransport, None],
-    ) -> None:
+    def __init__(self, inner: T, recording: Recording, replaying: Optional[W] = None) -> None:
         self.patient: bool = getattr(inner, "patient", True)
         self.random: Optional[Dice] = getattr(inner, "random", None)
         self.wall_clock = wall_clock_of(inner)
         self._around = in_flight_of(inner)
         self._recording = recording
-        self._both = replaying, inner
+        self._inner, self._replaying = inner, replaying
         # Of each thread and task its own: others make their calls beside it.
         self._live = ContextVar("live", default=replaying is None)
         recording.transports.append(inner)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self._both[1]!r}>"
+        return f"<{type(self).__name__} of {self._inner!r}>"
 
     @property
     def secrets(self) -> Tuple[str, ...]:
         """Those of the recorded transport."""
-        return secrets_of(self._both[1])
+        return secrets_of(self._inner)
 
     @contextmanager
     def in_flight(self) -> Generator[None, None, None]:
         """What the transports do around a call."""
-        replaying, _ = self._both
+        replaying = self._replaying
         with self._around(), nullcontext() if replaying is None else replaying.in_flight():
             yield
 
     def now(self) -> float:
         """Seconds on the clock of the recorded transport, or on both."""
-        replaying, inner = self._both
-        return inner.now() + (0.0 if replaying is None else replaying.now())
+        return self._inner.now() + (0.0 if self._replaying is None else self._replaying.now())
 
 
-class RecordingTransport(_Recorder):
+class RecordingTransport(_Recorder[Transport, MemoryTransport]):
     """A sync transport that passes on to `inner` what is not replayed, and notes it."""
-
-    def __init__(
-        self, inner: Transport, recording: Recording, replaying: Optional[MemoryTransport] = None
-    ) -> None:
-        super().__init__(inner, recording, replaying)
-        self._inner, self._replaying = inner, replaying
 
     def send(self, request: Request, timeout: float) -> Response:
         """Replay it, or have `inner` send it."""
@@ -222,17 +213,8 @@ class RecordingTransport(_Recorder):
         self._inner.close()
 
 
-class AsyncRecordingTransport(_Recorder):
+class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
     """`RecordingTransport` for an async client."""
-
-    def __init__(
-        self,
-        inner: AsyncTransport,
-        recording: Recording,
-        replaying: Optional[AsyncMemoryTransport] = None,
-    ) -> None:
-        super().__init__(inner, recording, replaying)
-        self._inner, self._replaying = inner, replaying
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As `RecordingTransport.send`."""
@@ -261,7 +243,7 @@ class AsyncRecordingTransport(_Recorder):
             body = await self._inner.open(request, timeout)
         exchange.head(body)
         if isinstance(body, Releasable):
-            return ReleasableRecordedBody(body, exchange, body.release)
+            return ReleasableRecordedBody(body, exchange)
         return AsyncRecordedBody(body, exchange)
 
     async def sleep(self, seconds: float) -> None:
@@ -278,14 +260,18 @@ class AsyncRecordingTransport(_Recorder):
         await self._inner.close()
 
 
-class RecordedBody:
-    """An open body that is noted as it is read."""
+class _RecordedBody(Generic[B]):
+    """What both bodies have."""
 
-    def __init__(self, inner: OpenResponse, exchange: ExchangeRecorder) -> None:
+    def __init__(self, inner: B, exchange: ExchangeRecorder) -> None:
         self.status: int = inner.status
         self.headers: Headers = inner.headers
         self._inner = inner
         self._exchange = exchange
+
+
+class RecordedBody(_RecordedBody[OpenResponse]):
+    """An open body that is noted as it is read."""
 
     def read(self, patience: float) -> Optional[bytes]:
         """As that of the recorded body."""
@@ -300,14 +286,8 @@ class RecordedBody:
         self._inner.close()
 
 
-class AsyncRecordedBody:
+class AsyncRecordedBody(_RecordedBody[AsyncOpenResponse]):
     """`RecordedBody` for an async client."""
-
-    def __init__(self, inner: AsyncOpenResponse, exchange: ExchangeRecorder) -> None:
-        self.status: int = inner.status
-        self.headers: Headers = inner.headers
-        self._inner = inner
-        self._exchange = exchange
 
     async def read(self, patience: float) -> Optional[bytes]:
         """As that of the recorded body."""
@@ -325,13 +305,7 @@ class AsyncRecordedBody:
 class ReleasableRecordedBody(AsyncRecordedBody):
     """A recorded body that can be released without waiting."""
 
-    def __init__(
-        self, inner: AsyncOpenResponse, exchange: ExchangeRecorder, release: Callable[[], None]
-    ) -> None:
-        super().__init__(inner, exchange)
-        self._release = release
-
     def release(self) -> None:
         """As that of the recorded body."""
         self._exchange.let_go()
-        self._release()
+        cast("Releasable", self._inner).release()

@@ -9,10 +9,10 @@ import contextlib
 import queue
 import threading
 import time
-from typing import Callable, Generator, Sequence, Tuple, Union
+from typing import Callable, Generator, Union
 
 from flowmaestro.testing.conformance.scripted_server import (
-    CHUNKED,
+    HEAD_CHUNKED,
     PATIENCE,
     Peer,
     ReceivedRequest,
@@ -20,19 +20,18 @@ from flowmaestro.testing.conformance.scripted_server import (
     chunk,
     reply,
 )
-from flowmaestro_core.http.messages import Headers, Request, Response
+from flowmaestro_core.http.messages import Request, Response
 
 _POLL_SECONDS = 0.02
 
 
 class LiveReply:
-    """A reply that goes on when it is told to: `begin`, `send`, `end`.
+    """A reply with status 200 that goes on when it is told to: `begin`, `send`, `end`.
 
     With `held`, its head is held back until `begin`. Safe to use from several threads.
     """
 
-    def __init__(self, headers: Sequence[Tuple[str, str]] = (), *, held: bool = False) -> None:
-        self.headers = Headers(headers)
+    def __init__(self, *, held: bool = False) -> None:
         self.hung_up = threading.Event()
         """Set when the client has let go before the end."""
         self.asked = threading.Event()
@@ -102,7 +101,7 @@ def _whole(method: str, response: Response) -> bytes:
 def _play(live: LiveReply, peer: Peer) -> bool:
     """Send what comes; whether the client was there to the end."""
     deadline = time.monotonic() + PATIENCE
-    head = reply(headers=[*live.headers.pairs, CHUNKED], length=False)
+    head = HEAD_CHUNKED
     while time.monotonic() < deadline and not peer.has_hung_up():
         if not live.begun.wait(_POLL_SECONDS):
             continue

@@ -12,7 +12,7 @@ import gzip
 import socket
 import threading
 import time
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional, Sequence
 
 from flowmaestro.testing.conformance.check import (
     AT_ONCE,
@@ -42,6 +42,7 @@ from flowmaestro.testing.conformance.scripted_server import (
 from flowmaestro.testing.conformance.site import LiveReply
 from flowmaestro_core.http.messages import Phase, Request, TransportFailure
 
+_NO_TELLING = Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN
 _HANGS = "A call would hang although its user has said how long it may take."
 
 
@@ -80,7 +81,7 @@ async def handshake_timeout(runner: Runner) -> None:
 
 
 async def _expect_not_sent(runner: Runner, url: str) -> None:
-    await _expect_both_in_time(runner, ask(url, method="POST", body=b"{}"), Phase.NOT_SENT)
+    await _expect_in_time(runner, ask(url, method="POST", body=b"{}"), Phase.NOT_SENT)
 
 
 @check(WIRE, TIME_LIMITS, why=_HANGS)
@@ -95,12 +96,7 @@ async def sending_timeout(runner: Runner) -> None:
     server = runner.server(handler)
     request = ask(server.url, method="POST", body=bytes(20_000_000))
     try:
-        await expect_failure(
-            runner.transport().send(request, runner.limit),
-            Phase.MAYBE_PROCESSED,
-            timed_out=True,
-            within=runner.limit + runner.margin,
-        )
+        await _expect_in_time(runner, request, Phase.MAYBE_PROCESSED, uses=("send",))
     finally:
         seen.set()
     await runner.until(lambda: not server.open_connections)
@@ -111,7 +107,7 @@ async def sending_timeout(runner: Runner) -> None:
 async def head_timeout(runner: Runner) -> None:
     """When no reply comes in time, the request is *maybe processed*."""
     url = runner.site(lambda _: LiveReply(held=True))
-    await _expect_both_in_time(runner, ask(url, method="POST", body=b"{}"), Phase.MAYBE_PROCESSED)
+    await _expect_in_time(runner, ask(url, method="POST", body=b"{}"), Phase.MAYBE_PROCESSED)
 
 
 @check(TIME_LIMITS, why=_HANGS)
@@ -120,52 +116,37 @@ async def body_timeout(runner: Runner) -> None:
     live = LiveReply()
     live.send(b"a part")
     url = runner.site(lambda _: live)
-    await expect_failure(
-        runner.transport().send(ask(url), runner.limit),
-        Phase.REPLY_BROKEN,
-        timed_out=True,
-        within=runner.limit + runner.margin,
-    )
+    await _expect_in_time(runner, ask(url), Phase.REPLY_BROKEN, uses=("send",))
 
 
 @check(WIRE, TIME_LIMITS, why="A server that dribbles would keep a call for hours.")
 async def a_head_that_dribbles(runner: Runner) -> None:
     """A head that comes one byte at a time is bounded by the whole limit, not by each byte."""
-    server = runner.server(_dribbling(b"HTTP/1.1 200 OK\r\nX: "))
-    phases = Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN
-    await _expect_both_in_time(runner, ask(server.url), *phases)
+    server = runner.server(Flood(b"HTTP/1.1 200 OK\r\nX: ", b"x").dribbled)
+    await _expect_in_time(runner, ask(server.url), *_NO_TELLING)
 
 
 @check(WIRE, TIME_LIMITS, why="A server that dribbles would keep a call for hours.")
 async def a_body_that_dribbles(runner: Runner) -> None:
     """A body that comes one byte at a time is bounded by the whole limit, not by each byte."""
     counted = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
-    chunked = HEAD_CHUNKED + b"1;"
-    servers = [runner.server(_dribbling(each)) for each in (counted, chunked)]
-    transport, within = runner.transport(), runner.limit + runner.margin
-    asks = [ask(server.url) for server in servers]
-    for job in [runner.start(transport.send, each, runner.limit) for each in asks]:
-        await expect_failure(job.outcome(within), Phase.REPLY_BROKEN, timed_out=True, within=within)
+    for begin in (counted, HEAD_CHUNKED + b"1;"):
+        server = runner.server(Flood(begin, b"x").dribbled)
+        await _expect_in_time(runner, ask(server.url), Phase.REPLY_BROKEN, uses=("send",))
 
 
-async def _expect_both_in_time(runner: Runner, request: Request, *phases: Phase) -> None:
-    """`send` and `open` both run out of time, side by side."""
+async def _expect_in_time(
+    runner: Runner,
+    request: Request,
+    *phases: Phase,
+    uses: Sequence[str] = ("send", "open"),
+    timed_out: Optional[bool] = True,
+) -> None:
+    """Calls, side by side, end with their time limit, or sooner if they need not have timed out."""
     transport = runner.transport()
     limit, within = runner.limit, runner.limit + runner.margin
-    jobs = [runner.start(use, request, limit) for use in (transport.send, transport.open)]
-    for job in jobs:
-        await expect_failure(job.outcome(within), *phases, timed_out=True, within=within)
-
-
-def _dribbling(begin_with: bytes) -> Handler:
-    def handler(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(begin_with)
-        while not peer.server.leaving:
-            peer.send(b"x")
-            time.sleep(0.02)
-
-    return handler
+    for job in [runner.start(getattr(transport, use), request, limit) for use in uses]:
+        await expect_failure(job.outcome(within), *phases, timed_out=timed_out, within=within)
 
 
 @check(STREAMS, TIME_LIMITS, why="Streams last for hours; no limit of a call may end them.")
@@ -206,6 +187,14 @@ class Flood(NamedTuple):
 
         return handler
 
+    def dribbled(self, peer: Peer) -> None:
+        """Send it piece by piece, slowly."""
+        peer.read_request()
+        peer.send(self.begin)
+        while not peer.server.leaving:
+            peer.send(self.piece)
+            time.sleep(0.02)
+
 
 _CODED = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
 _BODIES = {
@@ -235,14 +224,9 @@ async def _sending(runner: Runner, flood: Flood) -> None:
 async def a_flood_of(runner: Runner, flood: Flood) -> None:
     """A call that meets endless {} ends with its time limit, or sooner."""
     await _sending(runner, flood)
-    within = runner.limit + runner.margin
-    for use in ("send",) if flood.begin else ("send", "open"):  # `open` waits for a head alone
-        server = runner.server(flood.sent(within + 1))
-        step = getattr(runner.transport(), use)
-        job = runner.start(step, ask(server.url), runner.limit)
-        await expect_failure(
-            job.outcome(within), Phase.REPLY_BROKEN, Phase.MAYBE_PROCESSED, within=within
-        )
+    server = runner.server(flood.sent(runner.limit + runner.margin + 1))
+    uses = ("send",) if flood.begin else ("send", "open")  # `open` waits for a head alone
+    await _expect_in_time(runner, ask(server.url), *_NO_TELLING, uses=uses, timed_out=None)
 
 
 @checks_of(
