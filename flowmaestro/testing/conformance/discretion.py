@@ -10,6 +10,7 @@ import contextlib
 import socket
 import tempfile
 import time
+import traceback
 from collections import abc
 from functools import partial
 from pathlib import Path
@@ -254,9 +255,7 @@ def frame_that_shows(error: Optional[BaseException], secret: str) -> Optional[st
     seen: Set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        trace = error.__traceback__
-        while trace is not None:
-            frame, trace = trace.tb_frame, trace.tb_next
+        for frame, _ in traceback.walk_tb(error.__traceback__):
             module = frame.f_globals.get("__name__", "")
             if module.startswith("flowmaestro.testing.conformance."):
                 continue
