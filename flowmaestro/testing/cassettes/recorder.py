@@ -32,9 +32,9 @@ from flowmaestro_transports.contract import (
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 Clock = Callable[[], float]
-T = TypeVar("T", Transport, AsyncTransport)
-W = TypeVar("W", MemoryTransport, AsyncMemoryTransport)
-B = TypeVar("B", OpenResponse, AsyncOpenResponse)
+T = TypeVar("T", bound=Union[Transport, AsyncTransport])
+W = TypeVar("W", bound=Union[MemoryTransport, AsyncMemoryTransport])
+B = TypeVar("B", bound=Union[OpenResponse, AsyncOpenResponse])
 
 _FRAMING = frozenset(
     {"connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"}
@@ -143,7 +143,8 @@ class _Recorder(NotPicklable, Generic[T, W]):
         self.wall_clock = wall_clock_of(inner)
         self._around = in_flight_of(inner)
         self._recording = recording
-        self._inner, self._replaying = inner, replaying
+        self._inner: T = inner
+        self._replaying: Optional[W] = replaying
         # Of each thread and task its own: others make their calls beside it.
         self._live = ContextVar("live", default=replaying is None)
         recording.transports.append(inner)
@@ -266,7 +267,7 @@ class _RecordedBody(Generic[B]):
     def __init__(self, inner: B, exchange: ExchangeRecorder) -> None:
         self.status: int = inner.status
         self.headers: Headers = inner.headers
-        self._inner = inner
+        self._inner: B = inner
         self._exchange = exchange
 
 
