@@ -62,7 +62,7 @@ def _decode(case: str, other: str, limit: float) -> Target:
 
 
 ROWS = "100,000 rows"
-OURS = ("ours-requests", "ours-aiohttp", "ours-anyio-asyncio")
+DEFAULTS = ("ours-sockets", "ours-anyio-asyncio")
 
 TARGETS = (
     *_ratio(
@@ -70,21 +70,24 @@ TARGETS = (
         {"bare-requests": 0.28, "bare-urllib3": 0.75, "peer": 0.40},
     ),
     *_ratio("calls", "call", "ours-requests", {"bare-requests": 0.95}),
-    *_ratio("calls-async", "call", "ours-aiohttp", {"bare-aiohttp": 1.15, "peer-async": 0.28}),
-    *_ratio("calls-async", "call", "ours-anyio-asyncio", {"bare-anyio-asyncio": 1.1}),
+    *_ratio(
+        *("calls-async", "call", "ours-anyio-asyncio"),
+        {"bare-anyio-asyncio": 1.1, "ours-aiohttp": 1.05, "peer-async": 0.28},
+    ),
     *_ratio("calls-async", "call", "ours-anyio-trio", {"bare-anyio-trio": 1.3}),
-    *_ratio("in-flight", "64 in flight", "ours-aiohttp", {"bare-aiohttp": 1.2}),
-    Target(
-        "512 in flight: ours-aiohttp / ours at 64",
-        *(1.2, "in-flight", "512 in flight", "ours-aiohttp", ("64 in flight", "ours-aiohttp")),
+    *(
+        target
+        for case in ("64 in flight", "512 in flight")
+        for target in _ratio("in-flight", case, "ours-anyio-asyncio", {"ours-aiohttp": 1.15})
     ),
     _decode("small events, 16384-byte chunks", "httpx-sse", 0.45),
     _decode("small events, 64-byte chunks", "httpx-sse", 0.40),
     _decode("50 KB events, 16384-byte chunks", "bare-split", 1.1),
     _decode("50 KB events, 64-byte chunks", "httpx-sse", 0.20),
     *_ratio("streams", "event", "ours-sockets", {"peer": 0.40}),
-    *_ratio("streams", "event", "ours-aiohttp", {"peer-async": 0.40}),
-    *_ratio("streams", "event", "ours-anyio-asyncio", {"peer-async": 0.45}),
+    *_ratio(
+        *("streams", "event", "ours-anyio-asyncio"), {"peer-async": 0.45, "ours-aiohttp": 1.15}
+    ),
     Target("the core's share of a call, µs", 25, "core", "call", "ours"),
     *_ratio("imports", "import", "ours", {"peer": 0.40}),
     *_ratio("imports", "import", "ours-anyio-made", {"peer": 0.75}),
@@ -93,26 +96,21 @@ TARGETS = (
         Target(
             f"a client and its first call: {row}, {unit}", limit, "clients", case, row, None, key
         )
-        for case, limit, key, unit in (
-            ("time", 60, "cpu_us", "µs"),
-            ("memory", 12, "held_kb", "KB"),
+        for row, case, limit, key, unit in (
+            ("ours-sockets", "time", 50, "cpu_us", "µs"),
+            ("ours-sockets", "memory", 8, "held_kb", "KB"),
+            ("ours-anyio-asyncio", "time", 60, "cpu_us", "µs"),
+            ("ours-anyio-asyncio", "memory", 12, "held_kb", "KB"),
         )
-        for row in OURS
     ),
-    Target("a client and its first call: ours-sockets, µs", 50, "clients", "time", "ours-sockets"),
     Target(
-        "a client and its first call: ours-sockets, KB",
-        *(8, "clients", "memory", "ours-sockets", None, "held_kb"),
+        "an idle stream: ours-anyio-asyncio, KB",
+        *(18, "idle-streams", "open 500", "ours-anyio-asyncio", None, "held_kb"),
     ),
-    *(
-        Target(f"an idle stream: {row}, KB", most, "idle-streams", "open 500", row, None, "held_kb")
-        for row, most in (("ours-aiohttp", 25), ("ours-anyio-asyncio", 18))
-    ),
-    *_ratio("idle-streams", "open 500", "ours-aiohttp", {"bare-aiohttp": 1.3}),
     *_ratio("idle-streams", "open 500", "ours-anyio-asyncio", {"bare-anyio-asyncio": 1.3}),
     *(
         Target(f"after the end of a run: {row}, ms", 20, "overshoot", "run", row, None, "late_ms")
-        for row in OURS
+        for row in DEFAULTS
     ),
     *(
         Target(f"{case}: late, of what is allowed", 1, "waiting", case, "ours", None, "of_allowed")
@@ -141,6 +139,6 @@ TARGETS = (
             ("growth-pages", "10 pages", "10,000 pages"),
         )
         for what, metric in (("cost", "cpu_us"), ("peak memory", "peak_kb"))
-        for row in OURS
+        for row in DEFAULTS
     ),
 )
