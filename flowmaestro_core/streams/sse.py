@@ -100,7 +100,8 @@ class SseDecoder:
         text = held[:end].decode("utf-8", "replace") if end < _LARGE else _decoded(held, end)
         del held[: end + 2]
         events: List[ServerSentEvent] = []
-        for block in _blocks_of(text):
+        several = text.find("\n", text.find("\n") + 1) >= 0  # two at once are found slowly
+        for block in text.split("\n\n") if several else (text,):
             head, found, content = block.partition("\ndata: ")
             if found and "\n" not in content and "\n" not in head and head.startswith("event: "):
                 events.append(_event((head[7:] or "message", content, self.last_event_id, None)))
@@ -159,13 +160,6 @@ def _decoded(data: bytearray, end: int) -> str:
     """
     cuts = (bytes(data[at : min(at + _LARGE, end)]) for at in range(0, end, _LARGE))
     return "".join(iterdecode(cuts, "utf-8", "replace"))
-
-
-def _blocks_of(text: str) -> List[str]:
-    """What blank lines separate. Two line feeds are looked for, slowly, if there are so many."""
-    if text.find("\n", text.find("\n") + 1) < 0:
-        return [text]
-    return text.split("\n\n")
 
 
 def _lines_of(text: str) -> Iterator[str]:
