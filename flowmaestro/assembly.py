@@ -6,8 +6,7 @@ Apart from the clients, so that to import one is not to import all that it will 
 from __future__ import annotations
 
 import os
-from functools import partial
-from typing import TYPE_CHECKING, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Union
 
 from flowmaestro_core.arguments import check_token
 from flowmaestro_core.context import Context
@@ -24,14 +23,14 @@ from flowmaestro_transports.contract import (
     AsyncTransport,
     SyncFunction,
     Transport,
-    secrets_of,
 )
-from flowmaestro_transports.driving.executors import AsyncExecutor, SyncExecutor
-from flowmaestro_transports.override import (
+from flowmaestro_transports.defaults import (
     current_override,
     default_async_transport,
     default_transport,
 )
+from flowmaestro_transports.driving.callbacks import refuse_coroutine_functions
+from flowmaestro_transports.driving.executors import AsyncExecutor, ClientTransport, SyncExecutor
 
 if TYPE_CHECKING:
     from flowmaestro_core.policy.stream_times import StreamTimes
@@ -51,9 +50,13 @@ def sync_executor(
     else:
         from flowmaestro_transports.functions import as_transport
 
-        chosen = as_transport(transport)
+        chosen = ClientTransport(as_transport(transport))
     context = _context(options, chosen, stream_times, max_reply_size)
-    return SyncExecutor(chosen, context, hooks=hooks)
+    executor = SyncExecutor(chosen, context, hooks=hooks)
+    if hooks is not None:
+        given = hooks.functions()
+        refuse_coroutine_functions({f"hooks.{name}": hook for name, hook in given.items()})
+    return executor
 
 
 def async_executor(
@@ -69,14 +72,14 @@ def async_executor(
     else:
         from flowmaestro_transports.functions import as_async_transport
 
-        chosen = as_async_transport(transport)
+        chosen = ClientTransport(as_async_transport(transport))
     context = _context(options, chosen, stream_times, max_reply_size)
     return AsyncExecutor(chosen, context, hooks=hooks)
 
 
 def _context(
     options: ClientOptions,
-    transport: object,
+    transport: ClientTransport[Any],
     stream_times: Optional[StreamTimes],
     max_reply_size: Optional[int],
 ) -> Context:
@@ -84,7 +87,7 @@ def _context(
         options,
         stream_times=stream_times or Context.stream_times,
         max_reply_size=MAX_REPLY_SIZE if max_reply_size is None else max_reply_size,
-        secrets=partial(secrets_of, transport),
+        secrets=transport.secrets,
     )
 
 

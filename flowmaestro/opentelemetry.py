@@ -26,21 +26,25 @@ import json
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
 from flowmaestro_core import __version__
 from flowmaestro_core.arguments import flag
-from flowmaestro_core.errors import Attempt
 from flowmaestro_core.executions.outcome import RunOutcome
-from flowmaestro_core.http.messages import Phase, TransportFailure
+from flowmaestro_core.http.messages import (
+    Phase,
+    Request,
+    Response,
+    ResponseHead,
+    TransportFailure,
+)
 from flowmaestro_core.http.secrets import without_keys
 from flowmaestro_core.payloads.json_values import hidden_member
 from flowmaestro_core.payloads.reply import RateLimit, decode_json
 from flowmaestro_core.showing.times import event_time
 from flowmaestro_transports.contract import wall_clock_of
-from flowmaestro_transports.observing.hooks import Hooks
-from flowmaestro_transports.observing.tracing import AttemptInfo, AttemptOutcome
+from flowmaestro_transports.observing.hooks import Hooks, RequestInfo, RetryInfo
 
 try:
     from opentelemetry import baggage, metrics, propagate, trace
@@ -62,6 +66,7 @@ LONGEST_CONTENT = 8192
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _ERROR = trace.Status(trace.StatusCode.ERROR)
 Attributes = Dict[str, Any]
+AttemptOutcome = Union[Response, ResponseHead, BaseException]
 
 
 @dataclass(frozen=True)
@@ -167,13 +172,13 @@ class _Operation:
         self._context = self._parent
         self._began = 0.0
         self._failed = False
-        self._attempt: Optional[_Attempt] = None
+        self._attempt: Optional[_AttemptSpan] = None
         self._nodes = _Nodes(self._start, instruments.content)
         self._named = False
 
-    def attempting(self, info: AttemptInfo) -> Mapping[str, str]:
+    def attempting(self, info: RequestInfo, request: Request, resent: int) -> Mapping[str, str]:
         """As `Trace.attempting`."""
-        request, to = info.request, self._to
+        to = self._to
         span = self._span or self._begin(info)
         if to.content and request.body and self._operation in RUNS:
             span.set_attribute("flowmaestro.inputs", _content(decode_json(request.body)))
@@ -188,12 +193,12 @@ class _Operation:
             attributes["url.template"] = info.route
             name = f"{name} {info.route}"
         made = self._start(name, attributes, trace.SpanKind.CLIENT)
-        attempt = self._attempt = _Attempt(made, attributes, self._clock())
+        attempt = self._attempt = _AttemptSpan(made, attributes, self._clock())
         fields: Dict[str, str] = {}
         if made.is_recording():
-            made.set_attribute("url.full", info.shown_url())
-            if info.resent:
-                made.set_attribute("http.request.resend_count", info.resent)
+            made.set_attribute("url.full", info.url)
+            if resent:
+                made.set_attribute("http.request.resend_count", resent)
             if info.execution_id is not None:
                 made.set_attribute("flowmaestro.execution.id", info.execution_id)
                 if self._operation not in BATCHES:
@@ -214,18 +219,18 @@ class _Operation:
             ended = self._now() if self._traced else None
             attempt.end(outcome, self._to, self._clock(), ended)
 
-    def retrying(self, failed: Attempt, seconds: float, reconnects: bool) -> None:
+    def retrying(self, info: RetryInfo) -> None:
         """As `Trace.retrying`."""
-        outcome = failed.outcome
+        outcome = info.outcome
         attributes: Attributes = {
             "flowmaestro.operation": self._operation,
             "error.type": outcome.name.lower() if isinstance(outcome, Phase) else str(outcome),
         }
-        counter = self._to.reconnections if reconnects else self._to.retries
+        counter = self._to.reconnections if info.reconnects else self._to.retries
         counter.add(1, attributes)
         if self._span is not None:
-            name = "reconnect" if reconnects else "retry"
-            details = {**attributes, "flowmaestro.delay": seconds}
+            name = "reconnect" if info.reconnects else "retry"
+            details = {**attributes, "flowmaestro.delay": info.delay}
             self._span.add_event(name, details, self._now())
 
     def emitted(self, item: Any) -> None:
@@ -267,18 +272,18 @@ class _Operation:
         span.end(now)
         self._to.operations.record(self._clock() - self._began, attributes)
 
-    def _begin(self, info: AttemptInfo) -> trace.Span:
+    def _begin(self, info: RequestInfo) -> trace.Span:
         """The first request goes out: begin the span of the operation."""
         attributes: Attributes = {"flowmaestro.operation": self._operation}
-        if "workflow_id" in info.ids:
-            attributes["flowmaestro.workflow.id"] = info.ids["workflow_id"]
+        if info.workflow_id is not None:
+            attributes["flowmaestro.workflow.id"] = info.workflow_id
         name = self._operation
         if name in RUNS:
             name = attributes["gen_ai.operation.name"] = "invoke_workflow"
         self._began = self._clock()
         span = self._span = self._start(name, attributes)
-        if name == "invoke_workflow" and "workflow_id" in info.ids:
-            self._name(span, info.ids["workflow_id"])
+        if name == "invoke_workflow" and info.workflow_id is not None:
+            self._name(span, info.workflow_id)
         if span.get_span_context().is_valid:
             self._context = trace.set_span_in_context(span, self._parent)
         return span
@@ -382,7 +387,7 @@ class _Nodes:
         return self._start(f"node {shown}", attributes, at=start)
 
 
-class _Attempt:
+class _AttemptSpan:
     """The span of an attempt under way, and what stays attached until it is over."""
 
     def __init__(self, span: trace.Span, attributes: Attributes, began: float) -> None:

@@ -22,8 +22,8 @@ from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_TIMEOUT
 from flowmaestro_core.http.dates import parse_http_date
 from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_core.http.secrets import showable_url
+from flowmaestro_transports.defaults import default_transport
 from flowmaestro_transports.http11.proxies import Proxies
-from flowmaestro_transports.override import default_transport
 
 LARGEST_SKEW = 60.0
 """Seconds that this machine's clock may be off before it is worth a word."""
@@ -104,7 +104,7 @@ def _key(key: str, source: str) -> Finding:
 def _connection(url: str, peer: str) -> Iterator[Finding]:
     """Whether there is a way to the server, and its clock: it is asked without the key."""
     began = time.monotonic()
-    transport = default_transport()
+    transport = default_transport().get()
     try:
         reply = transport.send(Request("GET", f"{url.rstrip('/')}/api/v1", {}), DEFAULT_TIMEOUT)
     except TransportFailure as failure:

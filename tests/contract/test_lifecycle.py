@@ -28,17 +28,17 @@ from flowmaestro_transports import (
     Response,
     SocketTransport,
 )
-from flowmaestro_transports.defaults import DefaultAsyncTransport, DefaultTransport
 from flowmaestro_transports.functions import AsyncFunctionTransport, FunctionTransport
 from tests.harness.contract.worlds import in_loop
 
-BLOCKING = [SocketTransport, RequestsTransport, DefaultTransport]
+DEFAULT = pytest.param(lambda: None, id="default")
+BLOCKING = [SocketTransport, RequestsTransport, DEFAULT]
 AWAITING = [
     pytest.param(AiohttpTransport, "asyncio", id="aiohttp"),
     pytest.param(AnyioTransport, "asyncio", id="anyio-asyncio"),
     pytest.param(AnyioTransport, "trio", id="anyio-trio"),
-    pytest.param(DefaultAsyncTransport, "asyncio", id="default-asyncio"),
-    pytest.param(DefaultAsyncTransport, "trio", id="default-trio"),
+    pytest.param(lambda: None, "asyncio", id="default-asyncio"),
+    pytest.param(lambda: None, "trio", id="default-trio"),
 ]
 ON_ANYIO = AWAITING[1:]
 """AiohttpTransport belongs to one event loop."""
@@ -133,7 +133,7 @@ class TestDroppedWithoutClose:
 
         assert collected(use_and_drop) == []
 
-    @pytest.mark.parametrize("transport", [SocketTransport, DefaultTransport])
+    @pytest.mark.parametrize("transport", [SocketTransport, DEFAULT])
     def test_a_blocking_client(self, server, transport, collected):
         def use_and_drop():
             FlowMaestroClient(transport=transport(), **server).workflows.list()
@@ -202,8 +202,8 @@ def holders():
         found += [client.executions.stream("e"), client.workflows.iterate()]
         found.append(client.threads.send_message_stream("t", "hello"))
     found += [SocketTransport(), RequestsTransport(), AiohttpTransport(), AnyioTransport()]
-    found += [DefaultTransport(), DefaultAsyncTransport(), MemoryTransport(fake)]
-    found += [AsyncMemoryTransport(fake), FunctionTransport(print), AsyncFunctionTransport(print)]
+    found += [MemoryTransport(fake), AsyncMemoryTransport(fake)]
+    found += [FunctionTransport(print), AsyncFunctionTransport(print)]
     return found
 
 

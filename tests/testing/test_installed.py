@@ -11,7 +11,7 @@ import pytest
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
-from flowmaestro_transports.override import current_override
+from flowmaestro_transports.defaults import current_override
 from tests.harness.testing.side_by_side import BACKENDS
 
 
@@ -88,11 +88,11 @@ def test_outside_of_the_block_nothing_is_changed():
     fake = FakeFlowMaestro()
     with fake.installed():
         inside = FlowMaestroClient()
-        assert type(before._executor.transport).__name__ == "DefaultTransport"
+        assert type(before._executor.transport).__name__ == "SocketTransport"
     with pytest.raises(ValueError, match="no API key"):
         FlowMaestroClient()
     after = FlowMaestroClient("fm_live_mine")
-    assert type(after._executor.transport).__name__ == "DefaultTransport"
+    assert type(after._executor.transport).__name__ == "SocketTransport"
     assert inside.workflows.run("wf_123")["status"] == "completed", "it keeps to its fake"
 
 

@@ -17,7 +17,7 @@ from flowmaestro import (
 )
 from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro_transports import AnyioTransport, SocketTransport
-from flowmaestro_transports.defaults import DefaultAsyncTransport, DefaultTransport
+from flowmaestro_transports.driving.executors import ClientTransport
 
 
 @pytest.fixture
@@ -71,20 +71,32 @@ def test_one_client_in_asyncio_and_then_in_trio(server):
 
 
 def test_threads_that_make_the_first_call_at_once_get_one_transport():
-    transport, start = DefaultTransport(), threading.Barrier(8)
+    made = threading.Barrier(8)
 
-    def first_use(_):
-        start.wait()
-        transport.sleep(0)
-        return transport._chosen
+    def make():
+        made.wait()
+        return object()
 
+    transport = ClientTransport(None, make)
     with ThreadPoolExecutor(8) as threads:
-        assert len(set(threads.map(first_use, range(8)))) == 1
+        assert len(set(threads.map(lambda _: transport.get(), range(8)))) == 1
 
 
-def test_closing_one_that_was_never_used():
-    DefaultTransport().close()
-    asyncio.run(DefaultAsyncTransport().close())
+def test_a_client_that_is_closed_while_its_transport_is_made_sends_nothing(server, monkeypatch):
+    client = FlowMaestroClient()
+
+    def closing(*args, **kwargs):
+        client.close()
+        return SocketTransport(*args, **kwargs)
+
+    monkeypatch.setattr("flowmaestro_transports.sockets.transport.SocketTransport", closing)
+    with pytest.raises(ClientClosedError):
+        client.workflows.list()
+
+
+def test_closing_one_that_was_never_used(server):
+    FlowMaestroClient().close()
+    asyncio.run(AsyncFlowMaestroClient().close())
 
 
 @pytest.mark.parametrize("used", [True, False])

@@ -59,17 +59,23 @@ __all__ = [
 ]
 
 _STACKS = {
-    "AiohttpTransport": "flowmaestro_transports.aiohttp.transport",
-    "AnyioTransport": "flowmaestro_transports.anyio.transport",
-    "RequestsTransport": "flowmaestro_transports.requests.transport",
-    "SocketTransport": "flowmaestro_transports.sockets.transport",
+    "AiohttpTransport": "aiohttp",
+    "AnyioTransport": "anyio",
+    "RequestsTransport": "requests",
+    "SocketTransport": "sockets",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _STACKS:
-        return getattr(import_module(_STACKS[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _STACKS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    stack = _STACKS[name]
+    try:
+        return getattr(import_module(f"{__name__}.{stack}.transport"), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{name} needs {error.name}: pip install 'flowmaestro[{stack}]'", name=error.name
+        ) from error
 
 
 def __dir__() -> List[str]:

@@ -1,114 +1,72 @@
-"""The transports of clients created without one. Each is made at the first call."""
+"""The transports of clients created without one, and an override of them.
+
+A testing kit installs itself here, to test an application that creates its own clients without
+patching it.
+"""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Optional, Tuple
+from contextlib import contextmanager
+from typing import Generator, List, Optional, Protocol
 
-from flowmaestro_core.http.messages import Request, Response, TransportClosedError
-from flowmaestro_transports.contract import (
-    AsyncOpenResponse,
-    InterruptibleTransport,
-    OpenResponse,
-)
-from flowmaestro_transports.driving.fork_guard import NotPicklable
-
-if TYPE_CHECKING:
-    from flowmaestro_transports.anyio.transport import AnyioTransport
-    from flowmaestro_transports.sockets.transport import SocketTransport
+import flowmaestro_transports
+from flowmaestro_transports.contract import AsyncTransport, Transport
+from flowmaestro_transports.driving.executors import ClientTransport
 
 
-class DefaultTransport(NotPicklable):
-    """A `SocketTransport`, imported at the first call."""
-
-    _chosen: Optional[SocketTransport] = None
-    _closed = False
-
-    def send(self, request: Request, timeout: float) -> Response:
-        """As `Transport.send`."""
-        return self._choose().send(request, timeout)
-
-    def open(self, request: Request, timeout: float) -> OpenResponse:
-        """As `Transport.open`."""
-        return self._choose().open(request, timeout)
-
-    def sleep(self, seconds: float) -> None:
-        """As `Transport.sleep`."""
-        self._choose().sleep(seconds)
-
-    now = staticmethod(time.monotonic)
-    """As `Transport.now`."""
-
-    def interruptible(self) -> InterruptibleTransport:
-        """As `Interruptible.interruptible`; this, too, has it import the transport."""
-        return self._choose().interruptible()
+class TransportOverride(Protocol):
+    """What clients use instead of the network if they were created without a transport."""
 
     @property
-    def secrets(self) -> Tuple[str, ...]:
-        """Those of the transport; this, too, has it imported."""
-        return () if self._closed and self._chosen is None else self._choose().secrets
+    def api_key(self) -> str:
+        """The key of a client that has none."""
+        ...
 
-    def close(self) -> None:
-        """As `Transport.close`; possibly before the first call."""
-        self._closed = True
-        if self._chosen is not None:
-            self._chosen.close()
+    def transport(self) -> Transport:
+        """A new transport for a sync client."""
+        ...
 
-    def _choose(self) -> SocketTransport:
-        if self._chosen is not None:
-            return self._chosen
-        if self._closed:
-            raise TransportClosedError
-        from flowmaestro_transports.sockets.transport import SocketTransport
-
-        # One step of C: of several threads that come here at once, all get the same.
-        chosen: SocketTransport = vars(self).setdefault("_chosen", SocketTransport())
-        if self._closed:  # meanwhile
-            chosen.close()
-        return chosen
+    def async_transport(self) -> AsyncTransport:
+        """A new transport for an async client."""
+        ...
 
 
-class DefaultAsyncTransport(NotPicklable):
-    """An `AnyioTransport`, on asyncio and trio, imported at the first call."""
+# State of the module, on purpose: a context variable would not reach the threads that an
+# application starts, nor a test from its fixture.
+_overrides: List[TransportOverride] = []
 
-    _chosen: Optional[AnyioTransport] = None
-    _closed = False
 
-    async def send(self, request: Request, timeout: float) -> Response:
-        """As `AsyncTransport.send`."""
-        return await self._choose().send(request, timeout)
+@contextmanager
+def override_transport(override: TransportOverride) -> Generator[None, None, None]:
+    """A `with` block in which clients created without a transport use the override's.
 
-    async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """As `AsyncTransport.open`."""
-        return await self._choose().open(request, timeout)
+    It applies to the whole process. Of several overrides, the last one counts.
+    """
+    _overrides.append(override)
+    try:
+        yield
+    finally:
+        _overrides.reverse()
+        _overrides.remove(override)
+        _overrides.reverse()
 
-    async def sleep(self, seconds: float) -> None:
-        """As `AsyncTransport.sleep`."""
-        await self._choose().sleep(seconds)
 
-    def now(self) -> float:
-        """As `AsyncTransport.now`."""
-        return self._made().now()
+def current_override() -> Optional[TransportOverride]:
+    """The override in force now, or `None`."""
+    return _overrides[-1] if _overrides else None
 
-    @property
-    def secrets(self) -> Tuple[str, ...]:
-        """Those of the transport; this, too, has it imported."""
-        return self._made().secrets
 
-    async def close(self) -> None:
-        """As `AsyncTransport.close`; possibly before the first call."""
-        self._closed = True
-        if self._chosen is not None:
-            await self._chosen.close()
+def default_transport() -> ClientTransport[Transport]:
+    """The transport of a sync client created without one: an override's, or `SocketTransport`."""
+    override = current_override()
+    if override is not None:
+        return ClientTransport(override.transport())
+    return ClientTransport(None, lambda: flowmaestro_transports.SocketTransport())
 
-    def _choose(self) -> AnyioTransport:
-        if self._closed:
-            raise TransportClosedError
-        return self._made()
 
-    def _made(self) -> AnyioTransport:
-        if self._chosen is None:
-            from flowmaestro_transports.anyio.transport import AnyioTransport
-
-            self._chosen = AnyioTransport()
-        return self._chosen
+def default_async_transport() -> ClientTransport[AsyncTransport]:
+    """The same for an async client: an override's, or `AnyioTransport`."""
+    override = current_override()
+    if override is not None:
+        return ClientTransport(override.async_transport())
+    return ClientTransport(None, lambda: flowmaestro_transports.AnyioTransport())

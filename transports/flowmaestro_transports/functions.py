@@ -10,7 +10,6 @@ import time
 from typing import Any, List, Optional, Union, cast
 
 from flowmaestro_core.http.messages import (
-    Headers,
     Phase,
     Request,
     Response,
@@ -23,6 +22,7 @@ from flowmaestro_transports.contract import (
     SyncFunction,
     Transport,
 )
+from flowmaestro_transports.driving.callbacks import is_coroutine_function
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 
@@ -31,15 +31,13 @@ def as_transport(given: Union[Transport, SyncFunction]) -> Transport:
 
     Raises `TypeError` for anything else.
     """
-    _refuse_class(given)
-    lacking = _lacking(given)
-    if not lacking and not inspect.iscoroutinefunction(cast("Transport", given).send):
+    if _is_transport(given, awaits=False):
         return cast("Transport", given)
-    if _is_function(given) and not _is_coroutine_function(given):
+    if _is_function(given) and not is_coroutine_function(given):
         return FunctionTransport(cast("SyncFunction", given))
     raise TypeError(
         "transport must be a Transport or a function from Request to Response, "
-        f"neither with coroutines, not {given!r}{_why(lacking)}"
+        f"neither with coroutines, not {given!r}{_why(given)}"
     )
 
 
@@ -48,21 +46,24 @@ def as_async_transport(given: Union[AsyncTransport, AsyncFunction]) -> AsyncTran
 
     Raises `TypeError` for anything else.
     """
-    _refuse_class(given)
-    lacking = _lacking(given)
-    if not lacking and inspect.iscoroutinefunction(cast("AsyncTransport", given).send):
+    if _is_transport(given, awaits=True):
         return cast("AsyncTransport", given)
     if _is_function(given):
         return AsyncFunctionTransport(cast("AsyncFunction", given))
     raise TypeError(
         "transport must be an AsyncTransport, with coroutines, or a function from Request to "
-        f"Response, not {given!r}{_why(lacking)}"
+        f"Response, not {given!r}{_why(given)}"
     )
 
 
-def _refuse_class(given: Any) -> None:
+def _is_transport(given: Any, *, awaits: bool) -> bool:
     if isinstance(given, type):
         raise TypeError(f"transport must be an instance: {given.__name__}(), not {given.__name__}")
+    return not _lacking(given) and inspect.iscoroutinefunction(given.send) is awaits
+
+
+def _is_function(given: Any) -> bool:
+    return callable(given) and not hasattr(given, "send")
 
 
 def _lacking(given: Any) -> List[str]:
@@ -71,18 +72,9 @@ def _lacking(given: Any) -> List[str]:
     return [name for name in methods if not callable(getattr(given, name, None))]
 
 
-def _why(lacking: List[str]) -> str:
+def _why(given: Any) -> str:
+    lacking = _lacking(given)
     return "" if not lacking or "send" in lacking else f", which lacks {', '.join(lacking)}"
-
-
-def _is_function(given: Any) -> bool:
-    return callable(given) and not hasattr(given, "send")
-
-
-def _is_coroutine_function(given: Any) -> bool:
-    return inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(
-        getattr(given, "__call__", None)  # noqa: B004 - the method itself is wanted
-    )
 
 
 def _checked(response: Any) -> Response:
@@ -91,8 +83,8 @@ def _checked(response: Any) -> Response:
     return response
 
 
-def _failure(error: Exception) -> Optional[TransportFailure]:
-    """The failure that an error of the function means, if it is of the operating system's kind.
+def _failure(error: Exception) -> TransportFailure:
+    """The failure that an error of the function means; raises one that means none.
 
     Most HTTP libraries derive theirs from `OSError`, requests among them. Nobody knows how far
     the request had come.
@@ -106,23 +98,16 @@ def _failure(error: Exception) -> Optional[TransportFailure]:
     if isinstance(error, OSError):
         reason = error.strerror or str(error) or type(error).__name__
         return TransportFailure(Phase.MAYBE_PROCESSED, f"the function failed: {reason}")
-    return None
+    raise error
 
 
 class _WholeBody:
     """The open body of a reply that is all there."""
 
     def __init__(self, response: Response) -> None:
-        self._response = response
+        self.status = response.status
+        self.headers = response.headers
         self._rest = response.body
-
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def headers(self) -> Headers:
-        return self._response.headers
 
     def take(self) -> bytes:
         rest, self._rest = self._rest, b""
@@ -167,10 +152,7 @@ class FunctionTransport(NotPicklable):
         try:
             return _checked(self._function(request))
         except Exception as error:
-            failure = _failure(error)
-            if failure is None:
-                raise
-            raise failure from error
+            raise _failure(error) from error
 
     def open(self, request: Request, timeout: float) -> _SyncBody:
         """What the function returns, its body still to be read."""
@@ -210,10 +192,7 @@ class AsyncFunctionTransport(NotPicklable):
             response = self._function(request)
             return _checked(await response if inspect.isawaitable(response) else response)
         except Exception as error:
-            failure = _failure(error)
-            if failure is None:
-                raise
-            raise failure from error
+            raise _failure(error) from error
 
     async def open(self, request: Request, timeout: float) -> _AsyncBody:
         """What the function returns, its body still to be read."""

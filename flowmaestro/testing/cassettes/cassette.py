@@ -37,9 +37,8 @@ from flowmaestro_transports.contract import (
     SyncFunction,
     Transport,
 )
-from flowmaestro_transports.defaults import DefaultAsyncTransport, DefaultTransport
+from flowmaestro_transports.defaults import override_transport
 from flowmaestro_transports.functions import as_async_transport, as_transport
-from flowmaestro_transports.override import override_transport
 
 Mode = Literal["none", "once", "new_episodes", "all"]
 C = TypeVar("C", bound="Cassette")
@@ -131,7 +130,9 @@ class Cassette:
         replaying = MemoryTransport(self._player)
         if not self.recording:
             return replaying
-        inner = DefaultTransport() if through is None else as_transport(through)
+        from flowmaestro_transports import SocketTransport
+
+        inner = SocketTransport() if through is None else as_transport(through)
         return RecordingTransport(inner, self._recording, replaying if self._loaded else None)
 
     def async_transport(
@@ -141,7 +142,9 @@ class Cassette:
         replaying = AsyncMemoryTransport(self._player)
         if not self.recording:
             return replaying
-        inner = DefaultAsyncTransport() if through is None else as_async_transport(through)
+        from flowmaestro_transports import AnyioTransport
+
+        inner = AnyioTransport() if through is None else as_async_transport(through)
         return AsyncRecordingTransport(inner, self._recording, replaying if self._loaded else None)
 
     @contextmanager

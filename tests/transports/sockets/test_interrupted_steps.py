@@ -16,7 +16,6 @@ from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import RequestsTransport, SocketTransport
 from flowmaestro_transports.contract import Interruptible
-from flowmaestro_transports.defaults import DefaultTransport
 
 PROMPT = 30.0
 """Seconds within which a reader must have been woken; what it waits for takes longer."""
@@ -224,6 +223,5 @@ def test_what_a_subclass_does_otherwise_is_done_by_a_stream_too(kind: Any) -> No
 
 def test_who_offers_it() -> None:
     assert isinstance(SocketTransport(), Interruptible)
-    assert isinstance(DefaultTransport(), Interruptible)
     assert not isinstance(RequestsTransport(), Interruptible)
     assert not isinstance(MemoryTransport(FakeFlowMaestro()), Interruptible)

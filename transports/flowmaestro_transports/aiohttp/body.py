@@ -8,8 +8,8 @@ from typing import Any, Optional
 import aiohttp
 
 from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
+from flowmaestro_transports.aiohttp.exchange import Limits, timeout_at
 from flowmaestro_transports.aiohttp.failure import ERRORS, failure_of
-from flowmaestro_transports.aiohttp.limits import Limits, timeout_at
 from flowmaestro_transports.driving.fork_guard import ForkGuard, of_the_parent
 from flowmaestro_transports.http11.content_coding import ContentDecoder
 from flowmaestro_transports.http11.failures import closed

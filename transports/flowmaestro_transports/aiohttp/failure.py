@@ -9,7 +9,7 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
-from flowmaestro_transports.causes import caused
+from flowmaestro_transports.sessions import caused
 
 ERRORS = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
 """All that aiohttp may raise for a failure of the network."""

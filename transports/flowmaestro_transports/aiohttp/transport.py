@@ -19,15 +19,14 @@ from flowmaestro_core.http.messages import (
     TransportFailure,
 )
 from flowmaestro_transports.aiohttp.body import Body
-from flowmaestro_transports.aiohttp.exchange import head_of
+from flowmaestro_transports.aiohttp.exchange import Limits, head_of
 from flowmaestro_transports.aiohttp.failure import ERRORS, failure_of
-from flowmaestro_transports.aiohttp.limits import Limits
-from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import AsyncOpenResponse
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import check_sendable, closed
+from flowmaestro_transports.sessions import check_session
 
 
 class AiohttpTransport(NotPicklable):
@@ -64,10 +63,10 @@ class AiohttpTransport(NotPicklable):
         """What it has sent to proxies, which nobody is to see."""
         self._session = session
         self._owns_session = session is None
-        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._closing: Optional[asyncio.Future[None]] = None
+        """Has a result when `close` is called, on the event loop of the first call."""
         self._bodies: weakref.WeakSet[Body] = weakref.WeakSet()
         self._writer = RequestWriter(ANY_HOST)
-        self._pauses: Set[asyncio.Future[None]] = set()
         self._closed = False
 
     async def send(self, request: Request, timeout: float) -> Response:
@@ -84,12 +83,7 @@ class AiohttpTransport(NotPicklable):
         """As `AsyncTransport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
         if self._closed:
             raise TransportClosedError
-        pause: asyncio.Future[None] = self._home().create_future()
-        self._pauses.add(pause)
-        try:
-            await asyncio.wait((pause,), timeout=seconds)
-        finally:
-            self._pauses.discard(pause)
+        await asyncio.wait((self._home(),), timeout=seconds)
         if self._closed:
             raise TransportClosedError
 
@@ -104,11 +98,8 @@ class AiohttpTransport(NotPicklable):
         cancelled can be repeated.
         """
         self._closed = True
-        if self._loop is not None:
-            self._home()
-        for pause in self._pauses:
-            if not pause.done():
-                pause.set_result(None)
+        if self._closing is not None and not self._home().done():
+            self._closing.set_result(None)
         for body in list(self._bodies):
             body.release()
         if self._owns_session and self._session is not None:
@@ -117,8 +108,8 @@ class AiohttpTransport(NotPicklable):
             await self._session.close()
             await asyncio.sleep(0)  # in which asyncio closes the sockets
 
-    def _home(self) -> asyncio.AbstractEventLoop:
-        """The event loop that runs, if it is the one that this transport belongs to."""
+    def _home(self) -> asyncio.Future[None]:
+        """`_closing`, if the event loop that runs is the one that this transport belongs to."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -126,13 +117,14 @@ class AiohttpTransport(NotPicklable):
                 "AiohttpTransport runs on asyncio, and no asyncio event loop is running; "
                 "AnyioTransport runs on trio, too"
             ) from None
-        if self._loop not in (None, loop):
+        if self._closing is None:
+            self._closing = loop.create_future()
+        if self._closing.get_loop() is not loop:
             raise RuntimeError(
                 "this transport belongs to another event loop, that of its first call: make one "
                 "for each"
             )
-        self._loop = loop
-        return loop
+        return self._closing
 
     async def _attempt(self, request: Request, timeout: float, *, whole: bool) -> Any:
         """The whole reply, or its body as soon as the head is there."""

@@ -7,7 +7,7 @@ It is the only place where the core meets the world; the loops differ in `await`
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, Callable, Optional, Protocol, TypeVar, Union, cast
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union, cast
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Record, Send
 from flowmaestro_core.errors import ClientClosedError, StreamError
@@ -20,7 +20,6 @@ from flowmaestro_core.http.messages import (
     TransportFailure,
 )
 from flowmaestro_core.machine import Machine
-from flowmaestro_core.records import Recalled
 from flowmaestro_transports.contract import (
     AsyncOpenResponse,
     AsyncTransport,
@@ -34,16 +33,12 @@ from flowmaestro_transports.contract import (
 )
 from flowmaestro_transports.observing.observers import Observers
 
+if TYPE_CHECKING:
+    from flowmaestro_transports.driving.journal import Journal
+    from flowmaestro_transports.observing.reporters import AsyncReporter, SyncReporter
+
 R = TypeVar("R", bound=Union[Response, ResponseHead])
 T = TypeVar("T")
-
-
-class Keeper(Protocol):
-    """What carries out a `Record`: a journal."""
-
-    def keep(self, record: Record, /) -> Recalled:
-        """Keep what is to be kept, and tell what is known."""
-        ...
 
 
 def dated(reply: R, transport: object) -> R:
@@ -79,21 +74,35 @@ def client_closed(machine: Machine[Any]) -> ClientClosedError:
 class _Driver:
     """What both drivers have."""
 
+    _transport: Any
+    _body: Any
+    _reporter: Any
+
     def __init__(
-        self, machine: Machine[Any], transport: Any, reporter: object, dice: Optional[Dice]
+        self,
+        machine: Machine[Any],
+        transport: object,
+        observers: Optional[Observers] = None,
+        dice: Optional[Dice] = None,
     ) -> None:
         self.machine = machine
         self._transport = transport
+        self._body = None
+        self._reporter = None
+        if observers is not None:
+            awaits = isinstance(self, AsyncDriver)
+            self._reporter = observers.reporter(machine, transport, awaits=awaits)
         self._jitter = (dice or dice_of(transport)).random
         self._is_patient = getattr(transport, "patient", True)
+        self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
         # Code of the caller's may wait for another call.
-        alone = reporter is not None or machine.runs_callers_code
+        alone = self._reporter is not None or machine.runs_callers_code
         self.in_flight: InFlight = nullcontext if alone else in_flight_of(transport)
         """What holds the steps of a call together, for a transport in virtual time."""
         self._started = False
         self.closed = False
         """Whether it has stopped: it was closed, has failed, or has ended."""
-        self.journal: Optional[Keeper] = None
+        self.journal: Optional[Journal] = None
         """What carries out a `Record`; its opener closes it."""
 
     def _patience(self, read: Read) -> float:
@@ -111,18 +120,8 @@ class SyncDriver(_Driver):
     """Drives one machine over a sync transport."""
 
     _transport: Transport
-
-    def __init__(
-        self,
-        machine: Machine[Any],
-        transport: Transport,
-        observers: Optional[Observers] = None,
-        dice: Optional[Dice] = None,
-    ) -> None:
-        self._reporter = None if observers is None else observers.reporter(machine, transport)
-        super().__init__(machine, transport, self._reporter, dice)
-        self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
-        self._body: Optional[OpenResponse] = None
+    _body: Optional[OpenResponse]
+    _reporter: Optional[SyncReporter]
 
     def advance(self) -> Union[Emit, Done]:
         """Continue until the machine has an item for the caller, or has ended.
@@ -229,17 +228,8 @@ class AsyncDriver(_Driver):
     """Drives one machine over an async transport."""
 
     _transport: AsyncTransport
-
-    def __init__(
-        self,
-        machine: Machine[Any],
-        transport: AsyncTransport,
-        observers: Optional[Observers] = None,
-        dice: Optional[Dice] = None,
-    ) -> None:
-        self._reporter = None if observers is None else observers.async_reporter(machine, transport)
-        super().__init__(machine, transport, self._reporter, dice)
-        self._body: Optional[AsyncOpenResponse] = None
+    _body: Optional[AsyncOpenResponse]
+    _reporter: Optional[AsyncReporter]
 
     async def advance(self) -> Union[Emit, Done]:
         """As `SyncDriver.advance`. Cancellation, too, leaves no body open.
@@ -330,8 +320,9 @@ class AsyncDriver(_Driver):
         self.closed = True
         if self._reporter is not None:
             self._reporter.ended()
-        if self._body is not None:
-            await self._release()
+        if self._interrupt is not None:
+            self._interrupt()
+        await self._release()
 
     def detach(self) -> Optional[AsyncOpenResponse]:
         """Stop; the caller has to release the open body, if there is one."""

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import Any, Callable, Coroutine, NamedTuple, Optional, Set
 
 from flowmaestro_transports.contract import AsyncOpenResponse, Releasable
-
-Start = Callable[[Callable[[AsyncOpenResponse], Coroutine[Any, Any, None]], AsyncOpenResponse], Any]
-
 
 # State of the module, on purpose: asyncio keeps only weak references to tasks, and nothing of the
 # stream that was dropped is left to keep them.
@@ -31,7 +29,7 @@ class EventLoop(NamedTuple):
 
     token: object
     soon: Callable[..., object]
-    start: Start
+    start: Callable[..., object]
 
     def release(self, body: AsyncOpenResponse) -> bool:
         """Release a body that was opened here and that has no owner any more.
@@ -72,7 +70,7 @@ def running_loop() -> Optional[EventLoop]:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return None
-    return EventLoop(loop, loop.call_soon_threadsafe, _starter(loop))
+    return EventLoop(loop, loop.call_soon_threadsafe, partial(_start_task, loop))
 
 
 def current_task() -> Any:
@@ -99,17 +97,15 @@ def asyncio_task() -> Any:
         return None
 
 
-def _starter(loop: Any) -> Start:
-    """Starts coroutine functions on an event loop of asyncio."""
-
-    def start(
-        close: Callable[[AsyncOpenResponse], Coroutine[Any, Any, None]], body: AsyncOpenResponse
-    ) -> None:
-        task = loop.create_task(close(body))
-        _closing.add(task)
-        task.add_done_callback(_closing.discard)
-
-    return start
+def _start_task(
+    loop: Any,
+    close: Callable[[AsyncOpenResponse], Coroutine[Any, Any, None]],
+    body: AsyncOpenResponse,
+) -> None:
+    """Start a coroutine function on an event loop of asyncio."""
+    task = loop.create_task(close(body))
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
 
 
 async def _close(body: AsyncOpenResponse) -> None:

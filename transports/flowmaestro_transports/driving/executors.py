@@ -13,29 +13,30 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Callable,
-    ContextManager,
+    Generic,
+    List,
     Mapping,
     Optional,
     Tuple,
     TypeVar,
-    Union,
     cast,
 )
 
 from flowmaestro_core.actions import Emit
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import ClientClosedError
-from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import Operation, outcomes
 from flowmaestro_transports.contract import (
-    AsyncTransport,
     Dice,
-    Transport,
     dice_of,
     new_token,
+    secrets_of,
     wall_clock_of,
 )
-from flowmaestro_transports.driving.callbacks import refuse_awaitable
+from flowmaestro_transports.driving.callbacks import (
+    refuse_awaitable,
+    refuse_coroutine_functions,
+)
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
 from flowmaestro_transports.driving.event_loops import running_loop
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
@@ -46,7 +47,30 @@ if TYPE_CHECKING:
     from flowmaestro_transports.observing.hooks import Hooks
 
 T = TypeVar("T")
+X = TypeVar("X")
 L = TypeVar("L", bound="_Lifetime")
+
+
+class ClientTransport(Generic[X]):
+    """The transport of a client and of those derived from it.
+
+    Without a `given` one, `make` makes it when it is first needed.
+    """
+
+    def __init__(self, given: Optional[X], make: Optional[Callable[[], X]] = None) -> None:
+        self.made: List[X] = [] if given is None else [given]
+        """It comes first, once there is one."""
+        self._make = make
+
+    def get(self) -> X:
+        """The transport; of several threads that have it made at once, all get the same."""
+        if not self.made and self._make is not None:
+            self.made.append(self._make())
+        return self.made[0]
+
+    def secrets(self) -> Tuple[str, ...]:
+        """What it sends beside the requests, which no error shows."""
+        return secrets_of(self.made[0]) if self.made else ()
 
 
 class _Lifetime(NotPicklable):
@@ -54,18 +78,23 @@ class _Lifetime(NotPicklable):
 
     def __init__(
         self,
-        transport: Any,
+        transport: ClientTransport[Any],
         context: Context,
         parent: Optional[_Lifetime] = None,
         hooks: Optional[Hooks] = None,
     ) -> None:
-        self.transport = transport
+        self._transport = transport
         self.context = context
         self._parent = parent
         self._observers: Observers = Observers(hooks) if parent is None else parent._observers
         self._closed = False
         self._process = ForkGuard()
         self._dice: Optional[Dice] = None
+
+    @property
+    def transport(self) -> Any:
+        """The transport, made now if it is not there yet."""
+        return self._transport.get()
 
     @property
     def closed(self) -> bool:
@@ -80,38 +109,31 @@ class _Lifetime(NotPicklable):
     ) -> L:
         """An executor with other options over the same transport, and with the same hooks."""
         options = self.context.options.with_changes(timeout, max_retries, headers)
-        return type(self)(self.transport, self.context.with_options(options), self)
+        return type(self)(self._transport, self.context.with_options(options), self)
 
-    def _end(self) -> bool:
-        """Note that it is closed; `True` if the transport is to be closed with it."""
+    def _end(self) -> List[Any]:
+        """Note that it is closed; the transport, if it is to be closed with it."""
         self._closed = True
-        return self._parent is None
+        return self._transport.made[:1] if self._parent is None else []
 
-    def _machine(self, operation: Operation[Any, Any], name: str) -> Machine[Any]:
-        if self.closed:
+    def _machine(self, operation: Any, name: str) -> Tuple[Any, Optional[Journal]]:
+        """The machine of an operation, and the journal that it keeps."""
+        transport = self.transport
+        if self.closed:  # looked at last, since another thread may close it as it is made
             raise ClientClosedError
-        machine = operation.machine(self.context, new_token(self.transport))
-        machine.operation = name
-        return machine
+        token, journal = new_token(transport), None
+        plan = getattr(operation, "journal", None)
+        if plan is not None:
+            from flowmaestro_transports.driving.journal import Journal
 
-    def _batch(self, operation: Any, name: str) -> Tuple[Any, Optional[Journal]]:
-        """The machine of a batch, and the journal that it keeps."""
-        if operation.journal is None:
-            return self._machine(operation, name), None
-        if self.closed:
-            raise ClientClosedError
-        from flowmaestro_transports.driving.journal import Journal
-
-        journal = Journal(
-            operation.journal,
-            self.context.options.api_root,
-            wall_clock_of(self.transport),
-            new_token(self.transport),
-        )
+            root = self.context.options.api_root
+            journal = Journal(plan, root, wall_clock_of(transport), token)
+            token = journal.token
         try:
-            machine = operation.machine(self.context, journal.token)
-        except BaseException:  # of the rows, which are a caller's object
-            journal.close()
+            machine = operation.machine(self.context, token)
+        except BaseException:  # of the rows of a batch, which are a caller's object
+            if journal is not None:
+                journal.close()
             raise
         machine.operation = name
         return machine, journal
@@ -139,51 +161,8 @@ def _show(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> 
     shown.__annotations__ = {**build.__annotations__, "return": given}
 
 
-def is_coroutine_function(value: Any) -> bool:
-    """Whether a call of `value` has to be awaited, as far as can be told without calling it.
-
-    So it has with a coroutine function, an object whose `__call__` is one, and a
-    `functools.partial` of either.
-    """
-    while isinstance(value, functools.partial):
-        value = value.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    calls = (value, type(value).__call__) if callable(value) else ()
-    return any(map(inspect.iscoroutinefunction, calls))
-
-
-def _refuse_coroutine_functions(arguments: Mapping[str, Any]) -> None:
-    for name, value in arguments.items():
-        if is_coroutine_function(value):
-            raise TypeError(
-                f"a sync client cannot await the coroutine function given as {name}; "
-                "pass a plain function, or use AsyncFlowMaestroClient"
-            )
-
-
-def _in_flight(
-    operation: Operation[Any, Any], driver: Union[SyncDriver, AsyncDriver]
-) -> ContextManager[None]:
-    """A block for a whole operation, unless a listener is called in between: it may wait."""
-    return driver.in_flight() if operation.listener is None else nullcontext()
-
-
 class SyncExecutor(_Lifetime):
     """Performs operations over a sync transport."""
-
-    transport: Transport
-
-    def __init__(
-        self,
-        transport: Transport,
-        context: Context,
-        parent: Optional[_Lifetime] = None,
-        hooks: Optional[Hooks] = None,
-    ) -> None:
-        super().__init__(transport, context, parent, hooks)
-        if hooks is not None:
-            _refuse_coroutine_functions(
-                {f"hooks.{name}": hook for name, hook in hooks.functions().items()}
-            )
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
         """A function of a resource and the builder's arguments that performs what it builds."""
@@ -194,7 +173,7 @@ class SyncExecutor(_Lifetime):
         def method(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
             operation: Operation[Any, Any] = build(resource, *args, **kwargs)
             if operation.listener is not None:
-                _refuse_coroutine_functions(signature.bind(resource, *args, **kwargs).arguments)
+                refuse_coroutine_functions(signature.bind(resource, *args, **kwargs).arguments)
             return perform(resource.executor, operation, name)
 
         _show(method, build, outcomes(build)[0])
@@ -205,9 +184,11 @@ class SyncExecutor(_Lifetime):
 
         Items that the machine emits on the way go to the operation's listener.
         """
-        driver = self._driver(operation, name)
+        machine, _ = self._machine(operation, name)
+        driver = SyncDriver(machine, self.transport, self._observers, self.dice)
         try:
-            with _in_flight(operation, driver):
+            # A listener may wait, so that each step is in flight by itself.
+            with driver.in_flight() if operation.listener is None else nullcontext():
                 action = driver.advance()
                 while isinstance(action, Emit):
                     if operation.listener is not None:
@@ -223,34 +204,27 @@ class SyncExecutor(_Lifetime):
 
         Its items go to the operation's listener, too, before they are handed over.
         """
+        machine, journal = self._machine(operation, name)
+        made: Any
         if operation.is_batch:
             from flowmaestro_transports.driving.runs import SyncRuns
 
-            machine, journal = self._batch(operation, name)
-            runs = SyncRuns(machine, self.transport, self._observers, self.dice, journal)
-            return cast("T", runs)
-        from flowmaestro_transports.driving.iterators import SyncStream
+            made = SyncRuns(machine, self.transport, self._observers, self.dice, journal)
+        else:
+            from flowmaestro_transports.driving.iterators import SyncStream
 
-        machine, listener = self._machine(operation, name), operation.listener
-        stream: SyncStream[Any] = SyncStream(
-            machine, self.transport, listener, self._observers, self.dice
-        )
-        return cast("T", stream)
+            told = operation.listener
+            made = SyncStream(machine, self.transport, told, self._observers, self.dice)
+        return cast("T", made)
 
     def close(self) -> None:
         """Close the transport, unless it is shared."""
-        if self._end():
-            self.transport.close()
-
-    def _driver(self, operation: Operation[Any, Any], name: str) -> SyncDriver:
-        machine = self._machine(operation, name)
-        return SyncDriver(machine, self.transport, self._observers, self.dice)
+        for transport in self._end():
+            transport.close()
 
 
 class AsyncExecutor(_Lifetime):
     """Performs operations over an async transport."""
-
-    transport: AsyncTransport
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
         """As `SyncExecutor.method`; a coroutine function unless it iterates."""
@@ -275,9 +249,11 @@ class AsyncExecutor(_Lifetime):
 
     async def perform(self, operation: Operation[Any, Any], name: str = "request") -> Any:
         """As `SyncExecutor.perform`; the listener may be a coroutine function."""
-        driver = self._driver(operation, name)
+        machine, _ = self._machine(operation, name)
+        driver = AsyncDriver(machine, self.transport, self._observers, self.dice)
         try:
-            with _in_flight(operation, driver):
+            # A listener may wait, so that each step is in flight by itself.
+            with driver.in_flight() if operation.listener is None else nullcontext():
                 action = await driver.advance()
                 while isinstance(action, Emit):
                     if operation.listener is not None:
@@ -297,25 +273,20 @@ class AsyncExecutor(_Lifetime):
 
     def iterate(self, operation: Operation[Any, T], name: str = "request") -> T:
         """As `SyncExecutor.iterate`, for `async for`."""
+        machine, journal = self._machine(operation, name)
+        made: Any
         if operation.is_batch:
             from flowmaestro_transports.driving.runs import AsyncRuns
 
-            machine, journal = self._batch(operation, name)
-            runs = AsyncRuns(machine, self.transport, self._observers, self.dice, journal)
-            return cast("T", runs)
-        from flowmaestro_transports.driving.iterators import AsyncStream
+            made = AsyncRuns(machine, self.transport, self._observers, self.dice, journal)
+        else:
+            from flowmaestro_transports.driving.iterators import AsyncStream
 
-        machine, listener = self._machine(operation, name), operation.listener
-        stream: AsyncStream[Any] = AsyncStream(
-            machine, self.transport, listener, self._observers, self.dice
-        )
-        return cast("T", stream)
+            told = operation.listener
+            made = AsyncStream(machine, self.transport, told, self._observers, self.dice)
+        return cast("T", made)
 
     async def close(self) -> None:
         """Close the transport, unless it is shared."""
-        if self._end():
-            await self.transport.close()
-
-    def _driver(self, operation: Operation[Any, Any], name: str) -> AsyncDriver:
-        machine = self._machine(operation, name)
-        return AsyncDriver(machine, self.transport, self._observers, self.dice)
+        for transport in self._end():
+            await transport.close()

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from functools import partial
 from typing import Any, Awaitable, Callable, Optional, TypeVar
 
 from flowmaestro_core.http.messages import Request, Response
-from flowmaestro_transports.contract import (
-    AsyncOpenResponse,
-    AsyncTransport,
-    in_flight_of,
-    wall_clock_of,
-)
+from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
 from flowmaestro_transports.driving.drivers import stream_closed
-from flowmaestro_transports.driving.event_loops import (
-    EventLoop,
-    asyncio_task,
-    running_loop,
-    trio_task,
-)
+from flowmaestro_transports.driving.event_loops import EventLoop, current_task, running_loop
 
 T = TypeVar("T")
 
@@ -32,22 +20,20 @@ class AsyncInterruptibleTransport:
     """
 
     def __init__(self, transport: AsyncTransport) -> None:
-        self.random = getattr(transport, "random", None)
-        self.patient: bool = getattr(transport, "patient", True)
-        self.in_flight = in_flight_of(transport)
-        self.wall_clock = wall_clock_of(transport)
-        self.home: Optional[EventLoop] = None
-        """Where the last body was opened."""
-        self.now = transport.now
-        """As `AsyncTransport.now`."""
         self._transport = transport
         self._cut: Optional[Callable[[], object]] = None
+        self.now = transport.now  # each item asks for it
+        """As `AsyncTransport.now`."""
+        self.home: Optional[EventLoop] = None
+        """Where the last body was opened."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
     def interrupt(self) -> None:
         """Cut short what is under way; the task that waits for it gets `StreamError`."""
-        cut, self._cut = self._cut, None
-        if cut is not None:
-            cut()
+        if self._cut is not None:
+            self._cut()
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As `AsyncTransport.send`."""
@@ -62,16 +48,9 @@ class AsyncInterruptibleTransport:
         """As `AsyncTransport.sleep`."""
         await self._until_interrupted(self._transport.sleep(seconds))
 
-    async def close(self) -> None:
-        """As `AsyncTransport.close`."""
-        await self._transport.close()
-
     async def _until_interrupted(self, step: Awaitable[T]) -> T:
-        if trio_task() is None:
-            if asyncio_task() is None:
-                return await step
-            if sys.version_info >= (3, 11):
-                return await self._until_cut_on_asyncio(step)
+        if current_task() is None:
+            return await step
         from anyio import CancelScope
 
         with CancelScope() as scope:
@@ -81,19 +60,3 @@ class AsyncInterruptibleTransport:
             finally:
                 self._cut = None
         raise stream_closed()
-
-    async def _until_cut_on_asyncio(self, step: Awaitable[T]) -> T:
-        """The same at a fifth of the price, as every stream that is opened comes by here."""
-        asyncio: Any = sys.modules["asyncio"]
-        scope = asyncio.timeout(None)
-        try:
-            async with scope:
-                self._cut = partial(scope.reschedule, 0.0)
-                try:
-                    return await step
-                finally:
-                    self._cut = None
-        except TimeoutError:
-            if scope.expired():
-                raise stream_closed() from None
-            raise

@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
-from typing import Any, Callable, Generic, Mapping, Optional, Tuple, TypeVar
+from typing import Any, Callable, Generic, Mapping, Optional, TypeVar
 
 from flowmaestro_core.actions import Done, Emit
 from flowmaestro_core.errors import StreamError
@@ -30,6 +30,15 @@ from flowmaestro_transports.observing.observers import Observers
 
 E = TypeVar("E")
 Listener = Callable[[Any], Any]
+
+
+def _of_machine(name: str, default: Any) -> Any:
+    """A property of a handle that its machine knows, else `default`."""
+
+    def known(handle: _Progress) -> Any:
+        return getattr(handle._machine, name, default)
+
+    return property(known, doc=f"As `EventStream.{name}`.")
 
 
 class _Progress(NotPicklable):
@@ -68,30 +77,15 @@ class _Progress(NotPicklable):
 
         return stream_html(self._said(), self.last_seen, self.seen_events)
 
-    @property
-    def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
-        """What an execution's stream remembers for its timeline; `None` of other handles."""
-        return getattr(self._machine, "seen_events", None)
+    seen_events = _of_machine("seen_events", None)
+    last_event_id = _of_machine("last_event_id", "")
+    reconnects = _of_machine("reconnects", 0)
+    request_id = _of_machine("request_id", None)
 
     @property
     def last_seen(self) -> Mapping[str, Any]:
-        """The execution of the stream, where it had to be polled; else empty."""
+        """As `EventStream.last_seen`."""
         return getattr(self._machine, "last_seen", None) or {}
-
-    @property
-    def last_event_id(self) -> str:
-        """The id that a reconnection resumes from; `""` when the server sends none."""
-        return getattr(self._machine, "last_event_id", "")
-
-    @property
-    def reconnects(self) -> int:
-        """How often the stream was reconnected."""
-        return getattr(self._machine, "reconnects", 0)
-
-    @property
-    def request_id(self) -> Optional[str]:
-        """`X-Request-ID` of the reply that opened the stream, where a gateway adds one."""
-        return getattr(self._machine, "request_id", None)
 
     @property
     def message(self) -> Any:
@@ -194,8 +188,7 @@ class SyncStream(_Progress, Generic[E]):
         as the default one is, also while it connects, polls the execution or pauses before
         it reconnects; otherwise as soon as that step has ended.
         """
-        if self._driver is not None:  # else the transport refused to make a view
-            self._driver.close()
+        self._driver.close()
 
     def __enter__(self) -> SyncStream[E]:
         return self
@@ -204,7 +197,8 @@ class SyncStream(_Progress, Generic[E]):
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        if self._driver is not None:  # else the transport refused to make a view
+            self.close()
 
 
 class AsyncStream(_Progress, Generic[E]):
@@ -230,11 +224,7 @@ class AsyncStream(_Progress, Generic[E]):
         self._busy = False
 
     def __aiter__(self) -> AsyncStream[E]:
-        """Itself.
-
-        Raises `StreamError` (code `stream_closed`) when it was closed early or has failed, and
-        for a stream of events also when it has ended; a list at its end is empty.
-        """
+        """Itself, as `SyncStream.__iter__`."""
         if (self._driver.closed or self._machine.finished) and not self._is_empty:
             raise stream_closed()
         return self
@@ -281,7 +271,6 @@ class AsyncStream(_Progress, Generic[E]):
         From another task, this wakes an `anext`, whatever it waits for but a callback of yours,
         and it raises `StreamError` (code `stream_closed`).
         """
-        self._transport.interrupt()
         await self._driver.close()
 
     aclose = close

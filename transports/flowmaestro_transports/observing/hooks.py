@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Optional, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Union
 
 from flowmaestro_core.arguments import check_callback, flag
-from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead
 from flowmaestro_core.payloads.reply import RateLimit
-from flowmaestro_transports.observing.tracing import Trace
 
 _counting = threading.Lock()
 
@@ -86,6 +85,43 @@ class RetryInfo:
     delay: float
     request_id: Optional[str]
     reconnects: bool
+
+
+class Trace(Protocol):
+    """Follows one operation from its first request to its end; `Hooks.trace` makes it.
+
+    A hook gets each request and its reply. A trace also learns of an attempt that is cancelled,
+    may set context variables while a request is carried out, and sees what the operation yields.
+    What a method raises is logged and counted as that of a hook, and changes nothing.
+    """
+
+    def attempting(self, info: RequestInfo, request: Request, resent: int) -> Mapping[str, str]:
+        """A request goes out now; what is returned is added to its header fields.
+
+        `request` holds secrets, `info` none. The call was sent `resent` times before, redirects
+        included.
+        """
+        ...
+
+    def attempted(self, outcome: Union[Response, ResponseHead, BaseException]) -> None:
+        """It is over, in the same thread or task: a reply, the head of one, or an exception."""
+        ...
+
+    def retrying(self, info: RetryInfo) -> None:
+        """A pause begins before a retry, or before a lost stream is reconnected."""
+        ...
+
+    def emitted(self, item: Any) -> None:
+        """The operation yields an item to its caller or listener."""
+        ...
+
+    def ended(self, value: Any, error: Optional[BaseException]) -> None:
+        """The operation has returned `value`, failed with `error`, or was closed.
+
+        Of a stream, `value` is the execution, where it was polled. It may be called again, by
+        any thread; only the first time counts.
+        """
+        ...
 
 
 @dataclass(frozen=True)

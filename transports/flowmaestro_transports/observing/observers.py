@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from logging import Logger
 
     from flowmaestro_core.machine import Machine
-    from flowmaestro_transports.contract import AsyncTransport, Transport
     from flowmaestro_transports.observing.hooks import Hooks
-    from flowmaestro_transports.observing.reporters import AsyncReporter, SyncReporter
 
 LOGGER = "flowmaestro"
 
@@ -29,29 +27,19 @@ class Observers:
         self._hooks = None if hooks is None else _checked(hooks)
         self._logger: Optional[Logger] = None
 
-    def reporter(self, machine: Machine[Any], transport: Transport) -> Optional[SyncReporter]:
-        """A reporter of one operation of a sync client; `None` if nobody wants to know.
+    def reporter(self, machine: Machine[Any], transport: object, *, awaits: bool) -> Any:
+        """A reporter of one operation; `None` if nobody wants to know.
 
-        It shows nothing that the machine's scrubber knows.
+        It shows nothing that the machine's scrubber knows. With `awaits`, it is an
+        `AsyncReporter`.
         """
         log = self._log()
         if log is None and self._hooks is None:
             return None
-        from flowmaestro_transports.observing.reporters import SyncReporter
+        from flowmaestro_transports.observing.reporters import AsyncReporter, SyncReporter
 
-        reporter = SyncReporter(self._hooks, log, machine, transport)
-        return reporter if reporter.is_heard else None
-
-    def async_reporter(
-        self, machine: Machine[Any], transport: AsyncTransport
-    ) -> Optional[AsyncReporter]:
-        """The same for an async client."""
-        log = self._log()
-        if log is None and self._hooks is None:
-            return None
-        from flowmaestro_transports.observing.reporters import AsyncReporter
-
-        reporter = AsyncReporter(self._hooks, log, machine, transport)
+        kind = AsyncReporter if awaits else SyncReporter
+        reporter = kind(self._hooks, log, machine, transport)
         return reporter if reporter.is_heard else None
 
     def _log(self) -> Optional[Logger]:

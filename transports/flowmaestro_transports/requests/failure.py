@@ -11,7 +11,7 @@ import requests
 import urllib3.exceptions as urllib3_errors
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
-from flowmaestro_transports.causes import caused
+from flowmaestro_transports.sessions import caused
 
 ERRORS = (
     requests.RequestException,

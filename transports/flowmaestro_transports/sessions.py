@@ -1,4 +1,4 @@
-"""What an HTTP library raised, as text: its own exceptions hold the request, key included."""
+"""What the transports on somebody's session share: requests and aiohttp."""
 
 from __future__ import annotations
 
@@ -18,3 +18,10 @@ def caused(failure: TransportFailure, error: BaseException, reason: str) -> Tran
     kind = type(error)
     failure.__cause__ = LibraryError(f"{kind.__module__}.{kind.__qualname__}: {reason}")
     return failure
+
+
+def check_session(session: object, kind: type) -> None:
+    """Raise `TypeError`, naming the argument, for a session that is not of this `kind`."""
+    if not isinstance(session, kind):
+        expected = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+        raise TypeError(f"session must be an instance of {expected}, not {type(session).__name__}")
