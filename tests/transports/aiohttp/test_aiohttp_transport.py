@@ -8,7 +8,6 @@ import functools
 import socket
 import sys
 import threading
-import time
 from contextlib import asynccontextmanager
 from typing import Any, AsyncIterator, Callable, List
 
@@ -122,25 +121,6 @@ async def test_garbage_that_nobody_waits_for_breaks_the_reply(scripted: Any) -> 
             with fails(Phase.REPLY_BROKEN):
                 await body.read(5.0)
         await body.close()
-
-
-@on_asyncio
-async def test_nothing_was_sent_when_both_limits_passed_while_the_loop_was_held_up(
-    scripted: Any,
-) -> None:
-    accepted = threading.Event()
-
-    def handler(peer: Any) -> None:
-        accepted.set()
-        peer.wait_closed()
-
-    async with serving(scripted, handler) as (server, made):
-        silent = server.url.replace("http:", "https:")
-        call = asyncio.ensure_future(made.send(post(silent), 0.2))
-        await asyncio.to_thread(accepted.wait)
-        time.sleep(0.25)  # noqa: ASYNC251 - holds up the loop
-        with fails(Phase.NOT_SENT, timed_out=True):
-            await call
 
 
 @on_asyncio

@@ -66,8 +66,8 @@ class Body:
         """The rest of the body. Raises what aiohttp does, and `ValueError`."""
         content = bytearray()
         while True:
-            limits.received()
-            piece = await self._next()
+            async with timeout_at(limits.piece):
+                piece = await self._next()
             if not piece:
                 return bytes(content)
             content += piece

@@ -19,7 +19,7 @@ from flowmaestro_core.http.messages import (
     TransportFailure,
 )
 from flowmaestro_transports.aiohttp.body import Body
-from flowmaestro_transports.aiohttp.exchange import Limits, head_of
+from flowmaestro_transports.aiohttp.exchange import Limits, head_of, timeout_at
 from flowmaestro_transports.aiohttp.failure import ERRORS, failure_of
 from flowmaestro_transports.contract import AsyncOpenResponse
 from flowmaestro_transports.driving.fork_guard import NotPicklable
@@ -144,9 +144,10 @@ class AiohttpTransport(NotPicklable):
         limits = Limits(timeout)
         body = None
         try:
-            async with limits:
-                limit = MAX_BODY if whole else sys.maxsize
-                body = Body(await head_of(self._session, request, limits, self.secrets), limit)
+            async with timeout_at(limits.end):
+                async with timeout_at(limits.head):
+                    response = await head_of(self._session, request, limits, self.secrets)
+                body = Body(response, MAX_BODY if whole else sys.maxsize)
                 self._bodies.add(body)
                 if whole:
                     content = await body.read_whole(limits)
