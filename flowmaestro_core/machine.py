@@ -11,7 +11,7 @@ The rules, which `Machine` enforces for every machine of this package:
 4. A machine may own a smaller one (`_delegate`). While it does, events go to the smaller one and
    its actions come out. What it ends with comes back as `_inner_ended`, and the owner goes on. When
    it wants to wait, the owner may set it aside (`_park`) and go on with it later (`_resume`).
-5. A machine that has to release an open body first does so with `_close_then`.
+5. A machine that has to release an open body first does so with `_close`.
 
 `docs/diagrams.py` writes `docs/state-diagrams.md` from the tables.
 
@@ -87,8 +87,6 @@ class Machine(Generic[T]):
         self._token = token
         self._inner: Optional[Machine[Any]] = None
         """The owned machine, which gets the events."""
-        self._proceed: Optional[Callable[[float, float], Action]] = None
-        """What is done once the open body is released."""
 
     @property
     def finished(self) -> bool:
@@ -138,8 +136,7 @@ class Machine(Generic[T]):
     @event
     def stream_closed(self, now: float, jitter: float) -> Action:
         """`Close` was carried out."""
-        proceed, self._proceed = self._proceed, None
-        return cast("Callable[[float, float], Action]", proceed)(now, jitter)
+        raise NotImplementedError
 
     @event
     def waited(self, now: float, jitter: float) -> Action:
@@ -180,10 +177,9 @@ class Machine(Generic[T]):
         error.execution_id = error.execution_id or self.execution_id
         return Fail(self.scrubber.clean(error))
 
-    def _close_then(self, proceed: Callable[[float, float], Action]) -> Action:
-        """Release the open body, then go on with `proceed`, which is given `now` and `jitter`."""
+    def _close(self) -> Action:
+        """Release the open body; `stream_closed` goes on."""
         self.state = "closing"
-        self._proceed = proceed
         return Close()
 
     # A machine inside a machine

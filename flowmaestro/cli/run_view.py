@@ -11,7 +11,7 @@ from flowmaestro.cli.console import Console, RichConsole, Text, console, rich_te
 from flowmaestro.types import Execution, ExecutionEvent
 from flowmaestro_core.showing.followed import why_no_nodes
 from flowmaestro_core.showing.times import duration_of, event_time
-from flowmaestro_core.streams.history import LONGEST_NAME
+from flowmaestro_core.streams.events import LONGEST_NAME
 
 _STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "started": "cyan"}
 

@@ -29,7 +29,6 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.http.messages import (
-    Headers,
     Phase,
     Request,
     Response,
@@ -63,10 +62,7 @@ from flowmaestro_core.timeouts import with_total
 R = TypeVar("R")
 Shape = Callable[[Dict[str, Any]], None]
 
-EVENT_STREAM = "text/event-stream"
 MAX_REDIRECTS = 5
-MAX_OTHER_BODY = 1 << 20
-"""Bytes; of a reply that is no event stream though one was asked for, no more is read."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -166,7 +162,6 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         return CallMachine(self, context, token)
 
 
-_CUT_OFF = "the reply's body did not come to its end in time"
 _NOT_RETRIED = "not retried: the server may have processed this non-idempotent request"
 _ACCEPT_JSON = (("Accept", "application/json"), ("Accept-Encoding", "gzip, deflate"))
 _ACCEPT_EVENTS = (
@@ -185,16 +180,9 @@ def _invalid_response(what: str, response: Response, code: str = "invalid_respon
     )
 
 
-class _OtherReply:
-    """A reply to `Open` that is no event stream, as far as it was read."""
-
-    def __init__(self, head: ResponseHead) -> None:
-        self.status = head.status
-        self.body = bytearray()
-        self._headers = head.headers
-
-    def response(self) -> Response:
-        return Response(self.status, self._headers, bytes(self.body))
+def _too_large(response: Response, limit: int) -> ServerError:
+    said = f"{len(response.body)} bytes, and max_reply_size of this client is {limit}"
+    return _invalid_response(said, response, "reply_too_large")
 
 
 class CallMachine(Machine[Any]):
@@ -237,7 +225,7 @@ class CallMachine(Machine[Any]):
         *,
         stream: bool = False,
         policy: Optional[RetryPolicy] = None,
-        deadline: Optional[float] = None,
+        deadline: float = math.inf,
         headers: Tuple[Tuple[str, str], ...] = (),
     ) -> None:
         super().__init__(context, token)
@@ -250,7 +238,9 @@ class CallMachine(Machine[Any]):
         self._maybe_done = False
         self._limit = self._until = math.inf
         """How many seconds the present attempt may take, and when they are over."""
-        self._other: _OtherReply
+        self._head: ResponseHead
+        self._body: bytearray
+        """Of a reply to `Open` that is no event stream: its head, and what was read of its body."""
         self._refused: FlowMaestroError
         """The refusal that is being confirmed."""
 
@@ -260,35 +250,39 @@ class CallMachine(Machine[Any]):
 
     @event
     def stream_opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
-        if head.status == 200 and media_type(head.headers) == EVENT_STREAM:
+        kind = head.headers.get("content-type", "").partition(";")[0].strip()
+        if head.status == 200 and kind.lower() == "text/event-stream":
             self._retries.succeeded()
             return self._done(head)
         self.state = "reading"
-        self._other = _OtherReply(head)
+        self._head, self._body = head, bytearray()
         return Read(max(self._until - now, 0.001))
 
     @event
     def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
-        self._other.body += data
-        if now >= self._until or len(self._other.body) > MAX_OTHER_BODY:
-            return self._close_then(self._cut_off)
+        self._body += data
+        if now >= self._until or len(self._body) > self._context.max_reply_size:
+            return self._close()
         return Read(self._until - now)
 
     @event
     def stream_quiet(self, now: float, jitter: float) -> Action:
-        return self._close_then(self._cut_off)
+        return self._close()
 
-    def _cut_off(self, now: float, jitter: float) -> Action:
+    @event
+    def stream_closed(self, now: float, jitter: float) -> Action:
         """A body that is no event stream was closed before its end."""
-        if self._other.status < 300 and len(self._other.body) > MAX_OTHER_BODY:
-            error = _invalid_response("no events but a long text", self._other.response())
-            return self._give_up(error, self._other.status, None)
-        failure = TransportFailure(Phase.REPLY_BROKEN, _CUT_OFF, timed_out=True)
-        return self._lost(failure, now, jitter)
+        if len(self._body) > self._context.max_reply_size:
+            return self._judge(self._read(), now, jitter)
+        said = "the reply's body did not come to its end in time"
+        return self._lost(TransportFailure(Phase.REPLY_BROKEN, said, timed_out=True), now, jitter)
 
     @event
     def stream_ended(self, now: float, jitter: float) -> Action:
-        return self._judge(self._other.response(), now, jitter)
+        return self._judge(self._read(), now, jitter)
+
+    def _read(self) -> Response:
+        return Response(self._head.status, self._head.headers, bytes(self._body))
 
     @event
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
@@ -296,8 +290,7 @@ class CallMachine(Machine[Any]):
 
     def _next(self, now: float, jitter: float) -> Action:
         limit = self._context.options.timeout_for(self._call.minimum_timeout)
-        if self._deadline is not None:
-            limit = _at_most(limit, self._deadline - now)
+        limit = _at_most(limit, self._deadline - now)
         self._limit, self._until = limit, now + limit
         return self._send(limit)
 
@@ -327,9 +320,12 @@ class CallMachine(Machine[Any]):
             return self._delegate(ask, now, jitter)
         if (status >= 500 or status == 408) and not turned_away(error, status):
             self._maybe_done = True
-        final, reason = _is_final(error, status, self._call.repeatable)
-        if final:
-            return self._give_up(error, status, reason)
+        if status not in RETRYABLE_STATUSES or isinstance(error, NotFoundError):
+            return self._give_up(error, status)
+        if asks_for_tomorrow(error):
+            return self._give_up(error, status, "the day's allowance is spent")
+        if not self._call.repeatable and not turned_away(error, status):
+            return self._give_up(error, status, _NOT_RETRIED)
         return self._retry(error, status, now, jitter)
 
     def _succeed(self, response: Response) -> Action:
@@ -339,7 +335,7 @@ class CallMachine(Machine[Any]):
                 raise _too_large(response, self._context.max_reply_size)
             return self._done(self._call.reply(response, self._retries.attempt))
         except ServerError as error:  # whose frames hold the reply
-            return self._give_up(error.with_traceback(None), response.status, None)
+            return self._give_up(error.with_traceback(None), response.status)
 
     def _redirect(self, response: Response, now: float) -> Action:
         self._redirects += 1
@@ -347,13 +343,13 @@ class CallMachine(Machine[Any]):
         if target is not None and self._redirects <= MAX_REDIRECTS:
             self._request = target
             return self._send(_at_most(self._limit, self._until - now))
-        return self._give_up(_redirect_refused(response), response.status, None)
+        return self._give_up(_redirect_refused(response), response.status)
 
     def _lost(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         phase = failure.phase
         if self.state in ("reading", "closing"):  # a body that is no event stream
-            if self._other.status >= 300:
-                return self._judge(self._other.response(), now, jitter)
+            if self._head.status >= 300:
+                return self._judge(self._read(), now, jitter)
             phase = Phase.REPLY_BROKEN
         kind = TimeoutError if failure.timed_out else ConnectionError
         error = kind(f"{self.scrubber.line(failure.message)} ({phase.value})")
@@ -369,15 +365,14 @@ class CallMachine(Machine[Any]):
     def _retry(
         self, error: FlowMaestroError, outcome: Union[int, Phase], now: float, jitter: float
     ) -> Action:
-        remaining = None if self._deadline is None else self._deadline - now
-        verdict = self._retries.after(error, outcome, remaining, jitter)
+        verdict = self._retries.after(error, outcome, self._deadline - now, jitter)
         if isinstance(verdict, GiveUp):
             return self._give_up(error, outcome, verdict.reason)
         self.state = "waiting"
         return verdict
 
     def _give_up(
-        self, error: FlowMaestroError, outcome: Union[int, Phase], reason: Optional[str]
+        self, error: FlowMaestroError, outcome: Union[int, Phase], reason: Optional[str] = None
     ) -> Action:
         error.attempts = self._retries.all_with(error, outcome)
         error.gave_up = reason
@@ -388,17 +383,7 @@ class CallMachine(Machine[Any]):
         if isinstance(outcome, Done) and confirmation.confirms(outcome.value):
             outcome.value.attempts += self._retries.attempt
             return self._done(outcome.value)
-        return self._give_up(self._refused, confirmation.refusal, None)
-
-
-def _is_final(error: FlowMaestroError, status: int, repeatable: bool) -> Tuple[bool, Optional[str]]:
-    """Whether a refusal ends the call, and why; `None` where no retry came into question."""
-    if status not in RETRYABLE_STATUSES or isinstance(error, NotFoundError):
-        return True, None
-    if asks_for_tomorrow(error):
-        return True, "the day's allowance is spent"
-    may_pass = repeatable or turned_away(error, status)
-    return (False, None) if may_pass else (True, _NOT_RETRIED)
+        return self._give_up(self._refused, confirmation.refusal)
 
 
 def _redirected(request: Request, response: Response) -> Optional[Request]:
@@ -420,16 +405,6 @@ def _redirect_refused(response: Response) -> FlowMaestroError:
     )
 
 
-def _too_large(response: Response, limit: int) -> ServerError:
-    said = f"{len(response.body)} bytes, and max_reply_size of this client is {limit}"
-    return _invalid_response(said, response, "reply_too_large")
-
-
 def _at_most(limit: float, left: float) -> float:
     """A time limit, cut down to what is left, with the phases of the limit."""
     return limit if limit <= left else with_total(limit, max(left, 0.001))
-
-
-def media_type(headers: Headers) -> str:
-    """The media type of a reply in lower case, without its parameters; `""` when it has none."""
-    return headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -11,6 +11,7 @@ from typing import (
     Dict,
     List,
     Optional,
+    Set,
     TypeVar,
     Union,
 )
@@ -38,8 +39,7 @@ class PageCursor:
     It trusts `has_more` and `has_next`, true or false. With `until_empty` it does not trust a false
     one, and a short page is not the last one: the deployed server gets both wrong in
     `GET /executions` without `workflow_id`. An empty page ends every walk. A page that repeats an
-    earlier one ends it, too: a cycle of pages is noticed within three rounds (Brent's algorithm),
-    however long it is, without storing the pages.
+    earlier one ends it, too, however long the cycle of pages is. It keeps a number of each page.
 
     `page` is the number of the page to ask for; `repeated` says whether the last one repeated an
     earlier one, so that its rows are known.
@@ -50,29 +50,18 @@ class PageCursor:
         self.repeated = False
         self._per_page = min(per_page or DEFAULT_PER_PAGE, MAX_PER_PAGE)
         self._until_empty = until_empty
-        self._previous: List[Any] = []
-        self._landmark: List[Any] = []
-        self._steps_left = 1
-        self._stride = 1
+        self._seen: Set[int] = set()
 
     def advance(self, body: Dict[str, Any]) -> bool:
         """Take in the reply for the present page; `True` if `page` is now one to ask for."""
         rows = list_or_empty(body.get("data"))
-        self.repeated = bool(rows) and self._was_seen(list(map(_identity, rows)))
+        page = hash(repr([object_or_empty(row).get("id") or row for row in rows]))
+        self.repeated = page in self._seen
+        self._seen.add(page)
         if self.repeated or not self._has_more(rows, object_or_empty(body.get("pagination"))):
             return False
         self.page += 1
         return True
-
-    def _was_seen(self, ids: List[Any]) -> bool:
-        seen = ids in (self._previous, self._landmark)
-        self._previous = ids
-        self._steps_left -= 1
-        if not self._steps_left:
-            self._landmark = ids
-            self._stride *= 2
-            self._steps_left = self._stride
-        return seen
 
     def _has_more(self, rows: List[Any], info: Dict[str, Any]) -> bool:
         if not rows:
@@ -143,8 +132,3 @@ class PagesMachine(Machine[None]):
             rows: List[Any] = outcome.value["data"]
             self._items.extend(rows if self._keep is None else filter(self._keep, rows))
         return self._next(now, jitter)
-
-
-def _identity(row: Any) -> Any:
-    """What tells a row from another: its id, or all of it where it has none."""
-    return object_or_empty(row).get("id") or row

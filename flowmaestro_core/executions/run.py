@@ -108,9 +108,7 @@ class RunMachine(Machine[Execution]):
         schedule = PollSchedule(now, waiting.poll_interval)
         events = replace(events, timeout=self._started + self._run.timeout - now)
         monitor = RunMonitor(self._context.stream_times, schedule)
-        self._following = EventStreamMachine(
-            events, self._context, self._token, monitor=monitor, in_run=True
-        )
+        self._following = EventStreamMachine(events, self._context, self._token, monitor)
         return self._delegate(self._following, now, jitter)
 
     def _followed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:

@@ -16,6 +16,8 @@ class RunMonitor(IdleMonitor):
     An opening is not to make a probe late. Only the first one has a whole interval.
     """
 
+    in_run = True
+
     def __init__(self, times: StreamTimes, schedule: PollSchedule) -> None:
         super().__init__(times, can_probe=True)
         self._schedule = schedule
@@ -33,7 +35,7 @@ class RunMonitor(IdleMonitor):
         self._live = True
         self._schedule.answered(now)
 
-    def on_opened(self, now: float, *, again: bool) -> None:
+    def on_opened(self, now: float) -> None:
         self.on_bytes(now)
 
     def on_lost(self, now: float) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
-from typing import Any, Callable, List, Optional, Union
+from typing import Any, Callable, Union
 
 from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.calls.call import Call, CallMachine
@@ -15,38 +14,12 @@ from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.policy.retry import ONCE
 
 
-def answer_in(messages: List[Any], message_id: str) -> Optional[JsonObject]:
-    """The agent's whole answer, or `None` if the messages do not show it for certain.
-
-    `message_id` is the id in the reply to the POST: that of the answer to come, or of the question.
-    An answer is later than its question, and earlier than the next one.
-    """
-    rows = [object_or_empty(message) for message in messages]
-    ours = next((row for row in rows if row.get("id") == message_id), None)
-    if ours is None:
-        return None
-    if ours.get("role") != "user":
-        return ours if _is_whole(ours) else None
-    times = [text_or_empty(row.get("created_at")) for row in rows]
-    if not all(times):
-        return None
-    rows.sort(key=lambda row: str(row["created_at"]))
-    later = rows[next(at for at, row in enumerate(rows) if row is ours) + 1 :]
-    turn = list(takewhile(lambda row: row.get("role") != "user", later))
-    answer = turn[-1] if turn else ours
-    return answer if _is_whole(answer) else None
-
-
-def _is_whole(row: JsonObject) -> bool:
-    written = row.get("status") in (None, "completed") and not row.get("tool_calls")
-    return written and row.get("role") == "assistant" and bool(text_or_empty(row.get("content")))
-
-
 class AnswerLookup(Machine[Reply[Any]]):
-    """Reads the messages of a thread, page after page, up to the time `until`.
+    """Reads the messages of a thread up to the answer, page after page, until the time `until`.
 
-    It ends with the last page, whose `data` is then the answer or `None`. `page` builds the call
-    for one page of `MAX_PER_PAGE` rows. There are no retries, because the owner polls again.
+    It ends with the last page that it read, whose `data` is then the answer; `None` if there is
+    none with that id, or it is not whole. `page` builds the call for one page of `MAX_PER_PAGE`
+    rows. There are no retries, because the owner polls again.
     """
 
     TRANSITIONS = {
@@ -63,14 +36,13 @@ class AnswerLookup(Machine[Reply[Any]]):
         message_id: str,
         context: Context,
         token: str,
-        until: Optional[float] = None,
+        until: float,
     ) -> None:
         super().__init__(context, token)
         self._page = page
         self._message_id = message_id
         self._until = until
         self._cursor = PageCursor(MAX_PER_PAGE)
-        self._rows: List[Any] = []
 
     def _next(self, now: float, jitter: float) -> Action:
         self.state = "reading"
@@ -82,14 +54,14 @@ class AnswerLookup(Machine[Reply[Any]]):
         if isinstance(outcome, Fail):
             return self._fail(outcome.error)
         page: Reply[Any] = outcome.value
-        self._rows += page["data"]
-        if self._cursor.advance(page) and not self._is_told():
+        rows = map(object_or_empty, page["data"])
+        found = next((row for row in rows if row.get("id") == self._message_id), None)
+        if found is None and self._cursor.advance(page):
             return self._next(now, jitter)
-        page["data"] = answer_in(self._rows, self._message_id)
+        page["data"] = found if _is_whole(found or {}) else None
         return self._done(page)
 
-    def _is_told(self) -> bool:
-        """Whether the id is that of the answer, and it has been read."""
-        rows = map(object_or_empty, self._rows)
-        ours = [row.get("role") for row in rows if row.get("id") == self._message_id]
-        return bool(ours) and ours[0] not in (None, "user")
+
+def _is_whole(row: JsonObject) -> bool:
+    written = row.get("status") in (None, "completed") and not row.get("tool_calls")
+    return written and row.get("role") == "assistant" and bool(text_or_empty(row.get("content")))

@@ -5,167 +5,196 @@
 3. It answers 501: nothing was sent. The message is then sent without streaming, and the events
    are made from the answer, or followed as in 2 if the answer is still to come.
 
-The message is never sent twice.
+The message is never sent twice, and no text is made up.
+
+* After a gap (the thread's stream was opened late, or opened again without ids to resume from)
+  tokens are left out until the end brings the whole text, so that the caller never reads a text
+  with a hole in it.
+* When the stream goes quiet or is lost for good, the thread's messages are polled. If they do not
+  show the answer, the error that came first is raised.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Union, cast
+from dataclasses import replace
+from typing import Any, Optional
 
-from flowmaestro_core.actions import Action, Done, Fail
+from flowmaestro_core.actions import Action, Emit, Fail
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import ServerError
+from flowmaestro_core.errors import FlowMaestroError, ServerError, StreamError, TimeoutError
 from flowmaestro_core.http.messages import ResponseHead
-from flowmaestro_core.machine import Machine, event
-from flowmaestro_core.messages.answer_stream import (
-    AnswerStreamMachine,
+from flowmaestro_core.machine import Machine
+from flowmaestro_core.messages.answer import (
     completed_event,
+    events_of,
     ids_of,
+    is_to_come,
     token_event,
 )
+from flowmaestro_core.messages.answer_lookup import AnswerLookup
 from flowmaestro_core.messages.operation import MessageStream
 from flowmaestro_core.payloads.json_values import JsonObject, text_or_empty
 from flowmaestro_core.payloads.reply import Reply, shown_request_id
-from flowmaestro_core.types import MessageCompleted
-
-ANSWER_TO_COME = frozenset({"pending", "processing", "queued", "running", "in_progress"})
-"""The statuses of a reply to a POST that say that the agent has not finished."""
-WITHOUT_ANSWER: Dict[str, Optional[str]] = {
-    "failed": None,
-    "error": None,
-    "cancelled": "the answer was cancelled",
-    "timeout": "the answer timed out",
-}
-"""Those that say that there will be none, and what is said of it where the reply does not."""
+from flowmaestro_core.streams.event_stream import EventStreamMachine
+from flowmaestro_core.streams.events import MESSAGE_TERMINAL
+from flowmaestro_core.streams.operation import Events
+from flowmaestro_core.streams.probe import IdleMonitor
 
 
-class MessageStreamMachine(Machine[None]):
-    """Sends the message once and emits events up to `message:completed` or `message:failed`."""
+class MessageStreamMachine(EventStreamMachine):
+    """Sends the message once and emits events up to `message:completed` or `message:failed`.
 
-    TRANSITIONS = {
-        "ready": {"start": ("sending",)},
-        "sending": {
-            "stream_opened": ("sending", "following"),
-            "bytes_received": ("sending",),
-            "stream_quiet": ("sending",),
-            "stream_ended": ("sending", "sending whole", "following", "failed"),
-            "stream_closed": ("sending", "sending whole", "failed"),
-            "transport_failed": ("sending", "sending whole", "failed"),
-            "waited": ("sending",),
-        },
-        "sending whole": {
-            "response_received": ("sending whole", "following", "failed"),
-            "transport_failed": ("sending whole", "failed"),
-            "waited": ("sending whole",),
-        },
-        "following": {
-            "stream_opened": ("following",),
-            "bytes_received": ("following",),
-            "stream_quiet": ("following",),
-            "stream_ended": ("following", "failed"),
-            "stream_closed": ("following", "failed"),
-            "transport_failed": ("following", "failed"),
-            "response_received": ("following", "failed"),
-            "waited": ("following", "failed"),
-            "emitted": ("following", "done"),
-        },
-    }
+    An event stream with another beginning, and another ending: probes look for the answer among
+    the thread's messages. The source of its events is the call that is made: the message with
+    streaming, without, then the thread's stream. Any stream may be quiet for as long as the answer
+    may take, and is then given up. The POST's own stream is not opened twice.
 
-    def __init__(self, stream: MessageStream, context: Context, token: str) -> None:
-        super().__init__(context, token)
-        self._stream = stream
-        self._following: Optional[AnswerStreamMachine] = None
-        self.request_id: Optional[str] = None
+    State beside the table and the parts: the answer's ids, its text so far, and whether text was
+    missed.
+    """
+
+    _polls_on = True
+
+    def __init__(self, message: MessageStream, context: Context, token: str) -> None:
+        super().__init__(Events(message.streaming, MESSAGE_TERMINAL), context, token)
+        self._message = message
+        self._ids: JsonObject = {}
+        self._text = ""
+        self._missed = False
 
     @property
-    def last_event_id(self) -> str:
-        """As `EventStreamMachine.last_event_id`."""
-        return self._following.last_event_id if self._following else ""
-
-    @property
-    def reconnects(self) -> int:
-        """As `EventStreamMachine.reconnects`."""
-        return self._following.reconnects if self._following else 0
-
-    @property
-    def message(self) -> Optional[MessageCompleted]:
+    def message(self) -> Optional[JsonObject]:
         """The `message:completed` event once it was emitted; `None` before."""
-        return cast("Any", self._following.message) if self._following else None
+        if not self.finished or not isinstance(self._ending, Emit):
+            return None
+        last: JsonObject = self._ending.item
+        return last if last["type"] == "message:completed" else None
 
     @property
-    def finished(self) -> bool:
-        """Whether the answer's last event has been emitted."""
-        return self._following is not None and self._following.finished
+    def _message_id(self) -> Optional[str]:
+        return text_or_empty(self._ids.get("message_id")) or None
 
-    @event
-    def start(self, now: float, jitter: float) -> Action:
-        self.state = "sending"
-        call = CallMachine(self._stream.streaming, self._context, self._token, stream=True)
-        return self._delegate(call, now, jitter)
+    @property
+    def _is_own(self) -> bool:
+        """Whether the events are those of the POST's own reply."""
+        return self._events.source is self._message.streaming
 
-    def _send_whole(self, now: float, jitter: float) -> Action:
-        self.state = "sending whole"
-        # Another body than the refused one's, so another idempotency key.
-        call = CallMachine(self._stream.whole, self._context, self._token + "-whole")
-        return self._delegate(call, now, jitter)
+    # Sending
 
-    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        if isinstance(outcome, Fail):
-            if self.state == "sending" and _not_offered(outcome.error):
-                return self._send_whole(now, jitter)
-            return self._fail(outcome.error)
-        if self.state == "following":
-            return self._done(None)
-        if isinstance(outcome.value, ResponseHead):
-            self.request_id = shown_request_id(None, outcome.value.headers, self._context.scrubber)
-            return self._follow(now, jitter)
-        return self._answered(outcome.value, now, jitter)
+    def _not_opened(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        if self._is_own and isinstance(error, ServerError) and error.status_code == 501:
+            self._events = replace(self._events, source=self._message.whole)
+            # Another body than the refused one's, so another idempotency key.
+            whole = CallMachine(self._message.whole, self._context, self._token + "-whole")
+            return self._delegate(whole, now, jitter)
+        return super()._not_opened(error, now, jitter)
 
-    def _answered(self, reply: Reply[Any], now: float, jitter: float) -> Action:
-        self.request_id = shown_request_id(reply, reply.headers, self._context.scrubber)
+    def _replied(self, reply: Reply[Any], now: float, jitter: float) -> Action:
+        if self._events.source is self._message.events:
+            return super()._replied(reply, now, jitter)
+        self.request_id = shown_request_id(reply, reply.headers, self.scrubber)
+        self._events = replace(self._events, source=self._message.events)
         answer: JsonObject = reply["data"]
-        events = [] if _is_to_come(answer) else _events_of(answer)
-        return self._follow(now, jitter, answer=answer, events=events)
+        self._ids, self._missed = ids_of(answer), True
+        self._follow(now)
+        if not is_to_come(answer):
+            *events, last = events_of(answer)
+            self._queue.extend(events)
+            self._ending = Emit(last)
+        return self._next(now, jitter)
 
-    def _follow(self, now: float, jitter: float, **known: Any) -> Action:
-        self.state = "following"
-        self._following = AnswerStreamMachine(self._stream, self._context, self._token, **known)
-        return self._delegate(self._following, now, jitter)
+    def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
+        if self._is_own:
+            self._follow(now)
+        self._missed = self._missed or (self._connection.openings > 0 and not self.last_event_id)
+        return super()._opened(head, now, jitter)
 
+    def _follow(self, now: float) -> None:
+        """The message was answered; the answer may take as long as the call."""
+        times = self._context.stream_times
+        patience = self._context.options.timeout_for(self._message.streaming.minimum_timeout)
+        if self._is_own:
+            times = replace(times, bytes_idle=max(times.bytes_idle, patience))
+        can_probe = self._message_id is not None
+        self._monitor = IdleMonitor(times, can_probe=can_probe, patience=patience)
+        self._monitor.begin(now)
 
-def _not_offered(error: Exception) -> bool:
-    """Whether the server refused to stream before anything was sent."""
-    return isinstance(error, ServerError) and error.status_code == 501
+    # Events as they come
 
-
-def _status_of(answer: JsonObject) -> str:
-    return text_or_empty(answer.get("status")).lower()
-
-
-def _has_failed(answer: JsonObject) -> bool:
-    says_why = bool(answer.get("error")) and not answer.get("content")
-    return says_why or _status_of(answer) in WITHOUT_ANSWER
-
-
-def _is_to_come(answer: JsonObject) -> bool:
-    """Whether the answer is still to come: a reply without one, of a status that ends nothing."""
-    status = _status_of(answer)
-    if status in ANSWER_TO_COME:
+    def _take(self, item: JsonObject) -> bool:
+        kind = item["type"]
+        if kind == "connected":
+            return super()._take(item)
+        if self._is_own:
+            self._ids = {**self._ids, **ids_of(item)}
+            self._monitor.can_probe = self._message_id is not None
+        elif self._is_foreign(item):
+            return False
+        if kind in MESSAGE_TERMINAL:
+            self._finish(item)
+        elif kind != "message:token":
+            self._missed = self._missed and (kind != "message:started" or bool(self._text))
+            self._queue.append(item)
+        elif not self._missed:
+            self._text += text_or_empty(item.get("token"))
+            self._queue.append(item)
         return True
-    ended = status in ("", "completed") or _has_failed(answer)
-    return not ended and not answer.get("content") and answer.get("message_id") is not None
 
+    def _is_foreign(self, item: JsonObject) -> bool:
+        """Whether an event belongs to another message of the thread, as its id shows."""
+        ours, its = self._message_id, item.get("message_id")
+        return ours is not None and isinstance(its, str) and ours != its
 
-def _events_of(answer: JsonObject) -> list[JsonObject]:
-    """The events that a whole answer stands for."""
-    ids, content = ids_of(answer), answer.get("content")
-    events: list[JsonObject] = [{"type": "message:started", **ids}]
-    if _has_failed(answer):
-        error = answer.get("error")
-        if error is None:
-            error = WITHOUT_ANSWER[_status_of(answer)]
-        return [*events, {"type": "message:failed", **ids, "error": error}]
-    if isinstance(content, str) and content:
-        events.append(token_event(ids, content))
-    return [*events, completed_event(ids, content, answer.get("usage"))]
+    def _finish(self, terminal: JsonObject) -> None:
+        """Emit the part of the text that was missed, then the end."""
+        content, completed = terminal.get("content"), terminal["type"] == "message:completed"
+        if self._missed and completed and not isinstance(content, str):
+            said = "A part of the answer was missed, and the server does not tell it"
+            self._ending = Fail(StreamError(said, code="stream_lost"))
+            return
+        text = text_or_empty(content)
+        untold = self._missed or not self._text
+        if untold and text.startswith(self._text) and text != self._text:
+            self._queue.append(token_event(ids_of(terminal), text[len(self._text) :]))
+        self._ending = Emit(terminal)
+
+    # Probing the messages
+
+    def _inquiry(self, until: float) -> Machine[Any]:
+        page, sought = self._message.messages, self._message_id or ""
+        return AnswerLookup(page, sought, self._context, self._token, until)
+
+    def _learn(self, data: Any) -> None:
+        """Use the answer to a probe: a row of the thread, or `None`.
+
+        While there is a stream, a row that tells no more than the stream did may be what the agent
+        said before it uses a tool, unless it is marked as completed.
+        """
+        if data is None:
+            return
+        tells_more = not self._text.startswith(data["content"])
+        if self._lost is not None or tells_more or data.get("status") == "completed":
+            self._missed = True
+            self._finish(completed_event(self._ids, data["content"], data.get("usage")))
+
+    def _probe_refused(self, error: FlowMaestroError) -> None:
+        """There are no more probes, but a refusal does not end an open stream."""
+        self._monitor.can_probe = False
+
+    # Endings
+
+    def _lose(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
+        if self._ending is not None or not self._is_own:
+            return super()._lose(cause, now, jitter)
+        self._connection.plan(cause, now, jitter)
+        error = self._connection.broken("it cannot be opened twice", self.scrubber)
+        return self._give_up(error, now, jitter)
+
+    def _give_up(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        """There will be no connection; poll the messages for the rest of the answer."""
+        self._monitor.poll(now)
+        return super()._give_up(error, now, jitter)
+
+    def _too_late(self) -> FlowMaestroError:
+        return self._lost or TimeoutError("The agent has not answered in time; it may still")

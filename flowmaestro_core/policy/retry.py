@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Optional, Tuple, Union
 
 from flowmaestro_core.actions import Wait
@@ -21,12 +22,6 @@ RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 def turned_away(error: FlowMaestroError, status: int) -> bool:
     """Whether the server refused the request unread: a 429, or a 503 with `Retry-After`."""
     return status == 429 or (status == 503 and error.retry_after is not None)
-
-
-class Retry(NamedTuple):
-    """Try again once `delay` seconds have passed."""
-
-    delay: float
 
 
 class GiveUp(NamedTuple):
@@ -60,13 +55,13 @@ class RetryPolicy(NamedTuple):
         *,
         throttled: bool = False,
         retry_after: Optional[float] = None,
-        remaining: Optional[float] = None,
-    ) -> Union[Retry, GiveUp]:
-        """What to do after an attempt that may be repeated has failed.
+        remaining: float = math.inf,
+    ) -> Union[float, GiveUp]:
+        """In how many seconds to repeat an attempt that failed, `retries` of which were made.
 
-        `retries` have been made so far. The delay is drawn with full jitter from
-        `[0, min(max_delay, base * 2**retries))`, and is never shorter than `retry_after`, what
-        the server asked for. `remaining` is what is left until a deadline; all in seconds.
+        The delay is drawn with full jitter from `[0, min(max_delay, base * 2**retries))`, and is
+        never shorter than `retry_after`, what the server asked for. `remaining` is what is left
+        until a deadline; all in seconds.
         """
         if retries >= self.max_retries:
             return GiveUp(f"max_retries={self.max_retries} is used up")
@@ -75,9 +70,9 @@ class RetryPolicy(NamedTuple):
                 f"the server asks to wait {retry_after:g} s, longer than {self.max_retry_after:g} s"
             )
         delay = max(self._bound(retries, throttled) * jitter, retry_after or 0.0)
-        if remaining is not None and delay >= remaining:
+        if delay >= remaining:
             return GiveUp(f"a retry in {delay:.3g} s would come after the deadline")
-        return Retry(delay)
+        return delay
 
     def _bound(self, retries: int, throttled: bool) -> float:
         base = self.throttled_base_delay if throttled else self.base_delay
@@ -135,7 +130,7 @@ class Retries:
         self,
         error: FlowMaestroError,
         outcome: Union[int, Phase],
-        remaining: Optional[float],
+        remaining: float,
         jitter: float,
     ) -> Union[Wait, GiveUp]:
         """What to do now that the present attempt, which may be repeated, has failed.
@@ -143,22 +138,22 @@ class Retries:
         `remaining` is the number of seconds until a deadline.
         """
         throttled = isinstance(error, RateLimitError)
-        verdict = self._policy.decide(
+        delay = self._policy.decide(
             len(self._failures),
             jitter,
             throttled=throttled,
             retry_after=error.retry_after,
             remaining=remaining,
         )
-        if isinstance(verdict, GiveUp):
-            return verdict
+        if isinstance(delay, GiveUp):
+            return delay
         cost = RetryBudget.THROTTLED if throttled else RetryBudget.TRANSIENT
         if not self._budget.spend(cost):
             return GiveUp("the client's retry budget is spent")
         self._cost = cost
-        attempt = Attempt(self.attempt, outcome, error.code, verdict.delay)
+        attempt = Attempt(self.attempt, outcome, error.code, delay)
         self._failures += (attempt,)
-        return Wait(verdict.delay, attempt)
+        return Wait(delay, attempt)
 
     def all_with(self, error: FlowMaestroError, outcome: Union[int, Phase]) -> Tuple[Attempt, ...]:
         """All attempts, of which the present one is the last and failed with `error`."""

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 from flowmaestro_core.showing.followed import list_of, why_no_nodes
 from flowmaestro_core.showing.texts import safe
 from flowmaestro_core.showing.times import event_time, in_words
-from flowmaestro_core.streams.history import LONGEST_NAME
+from flowmaestro_core.streams.events import LONGEST_NAME
 
 MOST_ROWS = 200
 _ENDED = ("completed", "failed", "cancelled")

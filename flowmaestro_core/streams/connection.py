@@ -32,13 +32,14 @@ class Connection:
         reopen_at: when the next one is due; infinity if there will be none.
         give_up_at: when a lost stream is given up; infinity while there is progress.
         cause: why the last one was lost or could not be made; `None` for a clean end.
-        lost: the attempt that failed, until it has been reported (`report`).
+        lost: the attempt that failed, until it has been reported.
 
     """
 
-    def __init__(self, times: StreamTimes, *, opened: bool = False) -> None:
-        self.is_open = opened
-        self.openings = int(opened)
+    def __init__(self, times: StreamTimes) -> None:
+        self.decoder = SseDecoder()
+        self.is_open = False
+        self.openings = 0
         self.reopen_at = -math.inf
         self.give_up_at = math.inf
         self.cause: Optional[Exception] = None
@@ -46,17 +47,11 @@ class Connection:
         self._times = times
         self._opened_at = -math.inf
         self._failures = 0
-        self.decoder = SseDecoder()
-
-    @property
-    def last_event_id(self) -> str:
-        """The id that a reconnection resumes from; `""` when the server sends none."""
-        return self.decoder.last_event_id
 
     @property
     def headers(self) -> Tuple[Tuple[str, str], ...]:
         """`Last-Event-ID`, if there is one that a header field can hold: printable ASCII."""
-        sent = self.last_event_id
+        sent = self.decoder.last_event_id
         fits = sent.isascii() and sent.isprintable() and sent == sent.strip()
         return (("Last-Event-ID", sent),) if sent and fits else ()
 
@@ -65,11 +60,7 @@ class Connection:
         self.is_open = True
         self._opened_at = now
         self.openings += 1
-        self.decoder = SseDecoder(self.last_event_id, retry=self.decoder.retry)
-
-    def abandon(self) -> None:
-        """There will be no other connection."""
-        self.reopen_at = self.give_up_at = math.inf
+        self.decoder = SseDecoder(self.decoder.last_event_id, retry=self.decoder.retry)
 
     def progressed(self) -> None:
         """The server has sent an event or an answer; the backoff of an open one begins again."""
@@ -97,11 +88,6 @@ class Connection:
             refused = cause.attempts[-1]
             self.lost = self.lost._replace(outcome=refused.outcome, code=refused.code)
 
-    def report(self) -> Optional[Attempt]:
-        """The attempt that failed, once."""
-        lost, self.lost = self.lost, None
-        return lost
-
     def broken(self, reason: str, scrubber: SecretScrubber) -> StreamError:
         """The error of a stream that was lost and will not be reconnected; it names the cause."""
         said = f"The event stream was lost before its end and could not be resumed: {reason}"
@@ -110,7 +96,3 @@ class Connection:
         error = StreamError(said)
         error.__cause__ = self.cause
         return error
-
-    def absent(self, scrubber: SecretScrubber) -> StreamError:
-        """The error of a stream that was reconnected in vain for `reconnect_for` seconds."""
-        return self.broken(f"no progress for {self._times.reconnect_for:g} s", scrubber)

@@ -7,43 +7,222 @@ Each event updates the parts. Then `_next` picks the action. The first rule that
 3. The time is up: fail.
 4. A body is open. It is dead: close it and count it as lost. A probe is due: probe. Else read until
    the first of these times.
-5. No body is open. Reopening is due: open. The server has been away for too long: probe once more,
-   then fail. A probe is due: probe. Else wait for the first of these times.
+5. No body is open. Reopening is due: open. A probe is due: probe. It is lost for good: fail. The
+   server has been away for too long: it is lost for good. Else wait for the first of these times.
+
+Openings and probes are calls, each a `CallMachine` that the stream owns.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Union, cast
+from collections import deque
+from typing import Any, Deque, Dict, Mapping, Optional, Tuple, Union, cast
 
-from flowmaestro_core.actions import LEAST_PATIENCE, Action, Emit, Fail, Read, Wait
-from flowmaestro_core.errors import StreamError
-from flowmaestro_core.http.messages import TransportFailure
-from flowmaestro_core.machine import event
+from flowmaestro_core.actions import LEAST_PATIENCE, Action, Done, Emit, Fail, Read, Wait
+from flowmaestro_core.calls.call import Call, CallMachine
+from flowmaestro_core.context import Context
+from flowmaestro_core.errors import FlowMaestroError, RateLimitError, StreamError, TimeoutError
+from flowmaestro_core.http.messages import ResponseHead, TransportFailure
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow, shown_request_id
 from flowmaestro_core.payloads.shapes import is_terminal
-from flowmaestro_core.streams.events import event_from_sse
-from flowmaestro_core.streams.stream import StreamMachine
+from flowmaestro_core.policy.retry import ONCE, may_pass
+from flowmaestro_core.streams.connection import Connection
+from flowmaestro_core.streams.events import event_from_sse, terminal_event, timeline_part
+from flowmaestro_core.streams.operation import Events
+from flowmaestro_core.streams.probe import IdleMonitor
 
 DRAIN_IDLE = 0.02
 """Seconds without a byte after which the drained body of what has ended is closed."""
+DRAIN_READS = 100
+"""How many pieces are read of an open body whose execution has ended."""
+MOST_REMEMBERED = 1000
+
+
+class StreamMachine(Machine[Any]):
+    """Opens connections, sends probes, and keeps what an event stream knows.
+
+    Its parts are the queue of events to emit, the connection, the idle clocks, and the ending: the
+    last event or an error. While `_drains` reads are left, an open body may bring more events
+    although the ending is known. Of a stream that is lost for good, `_lost` is the error, unless a
+    last probe finds another ending. `last_seen` is the execution as the last probe returned it.
+    """
+
+    _polls_on = False
+    """Whether a stream that is lost for good is polled until its time is up, not once."""
+
+    def __init__(
+        self,
+        events: Events[Any],
+        context: Context,
+        token: str,
+        monitor: Optional[IdleMonitor] = None,
+    ) -> None:
+        """`monitor`: the idle clocks, if they are not those of any stream."""
+        super().__init__(context, token)
+        times = context.stream_times
+        self._queue: Deque[Dict[str, Any]] = deque()
+        self._connection = Connection(times)
+        self._monitor = monitor or IdleMonitor(times, can_probe=events.reconcile is not None)
+        self._ending: Union[Emit, Fail, None] = None
+        self._drains = 0
+        self._lost: Optional[FlowMaestroError] = None
+        self._deadline = math.inf
+        self._events = events
+        self._seen: Deque[Dict[str, Any]] = deque(maxlen=MOST_REMEMBERED)
+        self.execution_id = events.execution_id
+        self.request_id: Optional[str] = None
+        self.last_seen: Optional[Dict[str, Any]] = None
+
+    @property
+    def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
+        """What a timeline needs of the last 1,000 events; `None` unless they are an execution's."""
+        if self.execution_id is None:
+            return None
+        return tuple(self._seen.copy())  # another thread may read the stream
+
+    def _remember(self, item: Dict[str, Any]) -> None:
+        part = timeline_part(item)
+        if part is not None:
+            self._seen.append(part)
+
+    # Opening
+
+    def _open(self, now: float, jitter: float) -> Action:
+        self.state = "opening"
+        again = self._connection.reopen_at > -math.inf
+        until = self._monitor.opening_until(now, again=again)
+        call = CallMachine(
+            self._events.source,
+            self._context,
+            self._token,
+            stream=True,
+            policy=ONCE if again or self._monitor.in_run else None,
+            deadline=min(self._deadline, until),
+            headers=self._connection.headers,
+        )
+        return self._delegate(call, now, jitter)
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        if self.state == "probing":
+            return self._probed(outcome, now, jitter)
+        if isinstance(outcome, Fail):
+            return self._not_opened(outcome.error, now, jitter)
+        if isinstance(outcome.value, ResponseHead):
+            return self._opened(outcome.value, now, jitter)
+        return self._replied(outcome.value, now, jitter)
+
+    def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
+        self.request_id = shown_request_id(None, head.headers, self.scrubber)
+        self._connection.opened(now)
+        self._monitor.on_opened(now)
+        if self._connection.openings > 1:
+            attempt = self._connection.openings - 1
+            self._queue.append({"type": "stream:reconnected", "attempt": attempt})
+        return self._next(now, jitter)
+
+    def _replied(self, reply: Reply[Any], now: float, jitter: float) -> Action:
+        """The server has no event stream, and says so with a reply that is no error."""
+        error = StreamError(
+            f"The server answered with status {reply.status_code} and no event stream",
+            status_code=reply.status_code,
+            request_id=reply.request_id,
+        )
+        return self._give_up(error, now, jitter)
+
+    def _not_opened(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        if now >= self._deadline:
+            return self._next(now, jitter)
+        passes = self._may_pass(error) and not asks_for_tomorrow(error)
+        if passes and (self._monitor.in_run or self._connection.openings):
+            return self._lose(error, now, jitter)
+        return self._give_up(error, now, jitter)
+
+    def _may_pass(self, error: FlowMaestroError) -> bool:
+        known = self._connection.openings > 0 or self.last_seen is not None
+        return may_pass(error, known=known)
+
+    def _lose(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
+        """No body is open any more, or none could be opened."""
+        if self._connection.is_open:
+            self._monitor.on_lost(now)
+        self._connection.plan(cause, now, jitter)
+        return self._next(now, jitter)
+
+    def _give_up(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        """There will be no other connection; a last probe may tell more than a passing error."""
+        passes = isinstance(error, StreamError) or self._may_pass(error)
+        if not self._polls_on and (not passes or isinstance(error, RateLimitError)):
+            self._ending = Fail(error)
+        self._lost = error
+        self._connection.reopen_at = self._connection.give_up_at = math.inf
+        self._monitor.suspect()
+        return self._next(now, jitter)
+
+    # Probing
+
+    def _probe(self, now: float, jitter: float) -> Action:
+        self.state = "probing"
+        until = now + self._monitor.probe_sent(now)
+        return self._delegate(self._inquiry(min(until, self._deadline)), now, jitter)
+
+    def _inquiry(self, until: float) -> Machine[Any]:
+        """The machine of a probe, whose answer may take up to the time `until`."""
+        call = cast("Call[Any]", self._events.reconcile)
+        return CallMachine(call, self._context, self._token, policy=ONCE, deadline=until)
+
+    def _probed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        if isinstance(outcome, Fail):
+            self._monitor.probe_failed(outcome.error, now)
+            if not self._may_pass(outcome.error):
+                self._probe_refused(outcome.error)
+        else:
+            self._monitor.probe_answered(outcome.value.rate_limit, now)
+            self._connection.progressed()
+            self._learn(outcome.value["data"])
+        return self._next(now, jitter)
+
+    def _probe_refused(self, error: FlowMaestroError) -> None:
+        """No probe will be answered."""
+        self._ending = Fail(error)
+
+    def _learn(self, data: Any) -> None:
+        """Use the answer to a probe: the execution."""
+        self.last_seen = data
+        if is_terminal(data):
+            self._ending, self._drains = Emit(terminal_event(data)), DRAIN_READS
+
+    # Errors
+
+    def _fail(self, error: FlowMaestroError) -> Action:
+        error.request_id = error.request_id or self.request_id
+        return super()._fail(error)
+
+    def _too_late(self) -> FlowMaestroError:
+        """The error of a stream whose time is up."""
+        whose = f" of execution {self.execution_id}" if self.execution_id else ""
+        return TimeoutError(f"The event stream{whose} did not end in time")
 
 
 class EventStreamMachine(StreamMachine):
     """Emits events until a terminal one; otherwise it ends with an error.
 
-    A lost connection is made again.
+    A lost connection is made again. The table is also that of the stream of an answer, which may
+    begin by sending a message and end while it opens.
     """
 
-    _LEFT = ("opening", "backing off", "streaming", "closing", "failed")
+    _LEFT = ("opening", "backing off", "streaming", "probing", "closing", "failed")
     TRANSITIONS = {
-        "ready": {"start": ("opening", "streaming", "failed")},
+        "ready": {"start": ("opening", "failed")},
         "opening": {
+            "response_received": ("opening", "emitting", "failed"),
             "stream_opened": ("opening", "streaming", "emitting", "probing", "closing"),
             "transport_failed": ("opening", "probing", "backing off", "failed"),
             "waited": ("opening",),
             "bytes_received": ("opening",),
             "stream_quiet": ("opening",),
-            "stream_ended": ("opening", "probing", "backing off", "failed"),
+            "stream_ended": ("opening", "emitting", "probing", "backing off", "failed"),
             "stream_closed": ("opening", "probing", "backing off", "failed"),
         },
         "streaming": {
@@ -52,7 +231,9 @@ class EventStreamMachine(StreamMachine):
             "stream_ended": ("probing", "backing off", "failed"),
             "transport_failed": ("probing", "backing off", "failed"),
         },
-        "emitting": {"emitted": ("emitting", "streaming", "draining", "probing", "closing")},
+        "emitting": {
+            "emitted": ("emitting", "streaming", "draining", "probing", "closing", "ending"),
+        },
         "draining": {
             "bytes_received": ("draining", "emitting", "closing"),
             "stream_quiet": ("closing",),
@@ -60,7 +241,7 @@ class EventStreamMachine(StreamMachine):
             "transport_failed": ("ending",),
         },
         "probing": {
-            "response_received": (*_LEFT, "probing", "draining", "ending"),
+            "response_received": (*_LEFT, "emitting", "draining", "ending"),
             "transport_failed": _LEFT,
         },
         "closing": {"stream_closed": ("ending", "probing", "backing off", "failed")},
@@ -71,7 +252,7 @@ class EventStreamMachine(StreamMachine):
     @property
     def last_event_id(self) -> str:
         """The id that a reconnection resumes from; `""` when the server sends none."""
-        return self._connection.last_event_id
+        return self._connection.decoder.last_event_id
 
     @property
     def reconnects(self) -> int:
@@ -91,23 +272,16 @@ class EventStreamMachine(StreamMachine):
 
     @event
     def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
+        self._monitor.on_bytes(now)
         try:
             decoded = self._connection.decoder.feed(data)
         except StreamError as error:
             self._ending, self._drains = self._ending or Fail(error), 0
             return self._next(now, jitter)
-        if not decoded:
-            self._monitor.on_bytes(now)
         for sse in decoded:
-            if self._ending is None or self._drains:
-                event = event_from_sse(sse)
-                if self._history is not None:
-                    self._history.note(event, sse)
-                if self._take(event):
-                    self._connection.progressed()
-                    self._monitor.on_event(now)
-                else:
-                    self._monitor.on_bytes(now)
+            if (self._ending is None or self._drains) and self._take(event_from_sse(sse)):
+                self._connection.progressed()
+                self._monitor.on_event(now)
         if self._drains:
             self._drains -= 1
         return self._next(now, jitter)
@@ -119,6 +293,10 @@ class EventStreamMachine(StreamMachine):
 
     @event
     def stream_ended(self, now: float, jitter: float) -> Action:
+        return self._lose(None, now, jitter)
+
+    @event
+    def stream_closed(self, now: float, jitter: float) -> Action:
         return self._lose(None, now, jitter)
 
     @event
@@ -153,17 +331,18 @@ class EventStreamMachine(StreamMachine):
         if self._queue:
             self.state = "emitting"
             self._monitor.away_at = now
-            return Emit(self._queue.popleft())
+            item = self._queue.popleft()
+            self._remember(item)
+            return Emit(item)
         monitor = self._monitor
         if self._ending is None and (now >= self._deadline or now >= monitor.give_up_at):
-            self._run_out()
-            return self._next(now, jitter)
+            self._ending = Fail(self._too_late())
         if self._ending is not None:
             return self._end(self._ending)
         if not self._connection.is_open:
             return self._reconnect(now, jitter)
         if now >= monitor.dead_at:
-            return self._close_then(self._closed)
+            return self._close()
         probe_at = monitor.probe_at
         if now >= probe_at:
             return self._probe(now, jitter)
@@ -176,12 +355,11 @@ class EventStreamMachine(StreamMachine):
             self.state = "draining"
             return Read(DRAIN_IDLE)
         if self._connection.is_open:
-            return self._close_then(self._closed)
+            return self._close()
         if isinstance(ending, Fail):
             return self._fail(ending.error)
-        if self._history is not None and not self._history.ended:
-            self._history.note(ending.item)  # a probe told it
         self.state = "ending"
+        self._remember(ending.item)
         return ending
 
     def _reconnect(self, now: float, jitter: float) -> Action:
@@ -191,14 +369,15 @@ class EventStreamMachine(StreamMachine):
             reopen_at = math.inf
         if now >= reopen_at:
             return self._open(now, jitter)
-        if now >= connection.give_up_at:
-            return self._give_up(connection.absent(self.scrubber), now, jitter)
         if now >= monitor.probe_at:
             return self._probe(now, jitter)
+        if self._lost is not None and not (self._polls_on and monitor.can_probe):
+            return self._fail(self._lost)
+        if now >= connection.give_up_at:
+            reason = f"no progress for {self._context.stream_times.reconnect_for:g} s"
+            return self._give_up(connection.broken(reason, self.scrubber), now, jitter)
         self.state = "backing off"
         until = min(reopen_at, connection.give_up_at, monitor.probe_at)
         until = min(until, monitor.give_up_at, self._deadline)
-        return Wait(until - now, connection.report(), reconnects=True)
-
-    def _closed(self, now: float, jitter: float) -> Action:
-        return self._lose(None, now, jitter)
+        lost, connection.lost = connection.lost, None
+        return Wait(until - now, lost, reconnects=True)

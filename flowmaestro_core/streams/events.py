@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Mapping, Optional, Union
 
 from flowmaestro_core.payloads.json_values import JsonObject
 from flowmaestro_core.payloads.reply import decode_json
@@ -11,6 +11,14 @@ from flowmaestro_core.streams.sse import ServerSentEvent
 
 EXECUTION_TERMINAL = frozenset({"execution:completed", "execution:failed", "execution:cancelled"})
 MESSAGE_TERMINAL = frozenset({"message:completed", "message:failed"})
+
+LONGEST_NAME = 200
+"""Characters of a node's id or name in a timeline."""
+_TIMELINE_TYPES = EXECUTION_TERMINAL | {
+    *("execution:started", "connected", "stream:reconnected"),
+    *(f"node:{what}" for what in ("started", "completed", "failed", "retry")),
+}
+_TIMELINE_KEYS = ("type", "status", "timestamp", "node_id", "node_name", "duration_ms")
 
 
 def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
@@ -47,3 +55,14 @@ def terminal_event(execution: Dict[str, Any]) -> Dict[str, Any]:
         "error": execution.get("error"),
         "completed_at": execution.get("completed_at"),
     }
+
+
+def timeline_part(event: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    """What a timeline needs of an event; `None` of an event that it does not need."""
+    if event["type"] not in _TIMELINE_TYPES:
+        return None
+    return {key: _short(event[key]) for key in _TIMELINE_KEYS if key in event}
+
+
+def _short(value: Any) -> Union[int, float, str]:
+    return value if isinstance(value, (int, float)) else str(value)[:LONGEST_NAME]

@@ -23,7 +23,6 @@ class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
         source: the call that opens the stream.
         terminal: the types of the events that end the stream.
         reconcile: the call that polls the execution, if there is one.
-        resumable: whether opening the source again does no harm.
         execution_id: the execution whose events they are; an error names it.
         timeout: seconds from the first request to the end of the stream.
 
@@ -32,7 +31,6 @@ class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
     source: Call[Any]
     terminal: FrozenSet[str] = frozenset()
     reconcile: Optional[Call[Any]] = None
-    resumable: bool = True
     execution_id: Optional[str] = None
     timeout: float = math.inf
 

@@ -6,7 +6,7 @@ import math
 
 from flowmaestro_core.errors import FlowMaestroError, TimeoutError
 from flowmaestro_core.payloads.reply import RateLimit
-from flowmaestro_core.policy.polling import AdaptiveTimeout, paced
+from flowmaestro_core.policy.polling import FIRST_POLL, AdaptiveTimeout, paced
 from flowmaestro_core.policy.retry import asked_pause
 from flowmaestro_core.policy.stream_times import StreamTimes
 
@@ -24,19 +24,23 @@ class IdleMonitor:
     A connection without a byte for `bytes_idle` seconds is dead (`dead_at`). Without an event for
     `event_idle` seconds a probe is due (`probe_at`), which asks whether the stream's subject has
     ended. The time between probes grows until there is an event, and is never shorter than the
-    server allows. A stream is given up at `give_up_at`.
+    server allows. A stream is given up at `give_up_at`: `patience` seconds without an event.
 
     `away_at` is when the caller got an event, or a probe was sent: since then nobody listens.
 
     All times are in seconds, those called `..._at` and `now` on the clock of the machine.
     """
 
-    def __init__(self, times: StreamTimes, *, can_probe: bool) -> None:
+    in_run = False
+    """Whether the stream is part of a run, whose first opening is not retried either."""
+
+    def __init__(self, times: StreamTimes, *, can_probe: bool, patience: float = math.inf) -> None:
         self.can_probe = can_probe
         self.dead_at = self.give_up_at = math.inf
         self._times = times
-        self._idle = times.event_idle
-        """Seconds from now to the next probe."""
+        self._patience = patience
+        self._idle, self._longest_idle = times.event_idle, times.event_idle_max
+        """Seconds from now to the next probe, and the most that they grow to."""
         self._due_at = self._latest_at = math.inf
         """When the next probe is due, and when it is due even if events come."""
         self._not_before = -math.inf
@@ -50,10 +54,6 @@ class IdleMonitor:
             return math.inf
         return max(min(self._due_at, self._latest_at), self._not_before)
 
-    def allows_probe(self, now: float) -> bool:
-        """Whether there is something to poll, and the server allows it now."""
-        return self.can_probe and now >= self._not_before
-
     def lets_open(self, at: float) -> bool:
         """Whether an opening at that time leaves the next probe its time."""
         return True
@@ -61,16 +61,23 @@ class IdleMonitor:
     def opening_until(self, now: float, *, again: bool) -> float:
         """When an opening that begins now is given up, so that a probe does not wait for it.
 
-        It has `GRACE`, since it may bring what the probe would tell. `again` if it is not the
-        first.
+        It has `GRACE`, since it may bring what the probe would tell. The first one may take as long
+        as any call, unless `again` is true.
         """
-        return max(self.probe_at, now + GRACE)
+        return max(self.probe_at, now + GRACE) if again else math.inf
 
     def begin(self, now: float) -> None:
         """The stream begins."""
         self._latest_at = now + UNPROBED * self._times.event_idle_max
+        self.give_up_at = now + self._patience
         self.on_bytes(now)
         self._rest(now)
+
+    def poll(self, now: float) -> None:
+        """There will be no connection: only probes can bring the ending, and one is due now."""
+        self._idle, self._longest_idle = FIRST_POLL, self._times.event_idle
+        self._due_at = now
+        self.give_up_at = now + self._patience
 
     def on_bytes(self, now: float) -> None:
         """Something came, if only a keepalive."""
@@ -78,21 +85,18 @@ class IdleMonitor:
 
     def on_event(self, now: float) -> None:
         """An event came that is more than a keepalive or `connected`."""
-        self.dead_at = now + self._times.bytes_idle
         self._idle = self._times.event_idle
         self._due_at = now + self._idle
+        self.give_up_at = now + self._patience
 
     def suspect(self) -> None:
         """The subject may have ended: a probe is due at once, unless an event comes before."""
         self._due_at = -math.inf
 
-    def on_opened(self, now: float, *, again: bool) -> None:
-        """The connection stands; `again` if it may bring what was missed."""
+    def on_opened(self, now: float) -> None:
+        """The connection stands."""
         self.on_bytes(now)
-        if again:
-            self._hold(now)
-        else:
-            self._rest(now)
+        self._hold(now)
 
     def on_lost(self, now: float) -> None:
         """The connection is gone."""
@@ -104,6 +108,7 @@ class IdleMonitor:
         self.dead_at += away
         self._due_at += away
         self._latest_at += away
+        self.give_up_at += away
 
     # Probes
 
@@ -126,7 +131,7 @@ class IdleMonitor:
         self._probed(now)
 
     def _probed(self, now: float) -> None:
-        self._idle = min(self._idle * PROBE_BACKOFF, self._times.event_idle_max)
+        self._idle = min(self._idle * PROBE_BACKOFF, self._longest_idle)
         self._latest_at = now + UNPROBED * self._times.event_idle_max
         self.dead_at += now - self.away_at
         self._rest(now)

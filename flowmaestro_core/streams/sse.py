@@ -9,7 +9,7 @@ import re
 from codecs import iterdecode
 from functools import partial
 from io import StringIO
-from typing import Any, Iterator, List, NamedTuple, Optional, cast
+from typing import Any, List, NamedTuple, Optional, cast
 
 from flowmaestro_core.errors import StreamError
 
@@ -18,22 +18,17 @@ MAX_EVENT_SIZE = 16 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 _CR, _LF = b"\r\n"
+_LINE = re.compile(".+")
 _RETRY = re.compile(rb"^retry:(.*)\n", re.MULTILINE)
 _LARGE = 64 * 1024
 """Bytes above which memory counts for more than time."""
 
 
 class ServerSentEvent(NamedTuple):
-    """One dispatched event.
-
-    `last_event_id` is the stream's id at that moment, which outlives the event that brought it;
-    `id` is the one that this very event brought, `None` if it brought none.
-    """
+    """One dispatched event."""
 
     type: str
     data: str
-    last_event_id: str = ""
-    id: Optional[str] = None
 
 
 _event = partial(cast("Any", tuple).__new__, ServerSentEvent)
@@ -71,7 +66,7 @@ class SseDecoder:
         It counts from its own line on, whether or not its block has ended.
         """
         retry = self._retry
-        for line in _RETRY.finditer(self._held):  # a list of all lines may take very much
+        for line in _RETRY.finditer(self._held):
             value = line[1].decode("utf-8", "replace").removeprefix(" ")
             retry = _milliseconds(value, retry)
         return retry
@@ -95,7 +90,10 @@ class SseDecoder:
         end = held.rfind(b"\n\n", new and new - 1) if _LF in data else -1
         if end < 0:
             if len(held) > self._max_event_size:
-                raise self._too_large()
+                raise StreamError(
+                    f"One event of the stream is larger than {self._max_event_size} bytes",
+                    code="event_too_large",
+                )
             return []
         text = held[:end].decode("utf-8", "replace") if end < _LARGE else _decoded(held, end)
         del held[: end + 2]
@@ -104,7 +102,7 @@ class SseDecoder:
         for block in text.split("\n\n") if several else (text,):
             head, found, content = block.partition("\ndata: ")
             if found and "\n" not in content and "\n" not in head and head.startswith("event: "):
-                events.append(_event((head[7:] or "message", content, self.last_event_id, None)))
+                events.append(_event((head[7:] or "message", content)))
             else:
                 del head, content  # which take as much as the block
                 self._read(block, events)
@@ -119,17 +117,11 @@ class SseDecoder:
         self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _too_large(self) -> StreamError:
-        return StreamError(
-            f"One event of the stream is larger than {self._max_event_size} bytes",
-            code="event_too_large",
-        )
-
     def _read(self, block: str, events: List[ServerSentEvent]) -> None:
         """Take each line of a block as the specification says, then dispatch its event."""
-        kind, own_id, data = "", None, None
-        for line in _lines_of(block):
-            name, _, value = line.partition(":")
+        kind, data = "", None
+        for line in _LINE.finditer(block):  # a list of all lines may take very much
+            name, _, value = line[0].partition(":")
             value = value.removeprefix(" ")
             if name == "data":
                 if data is None:
@@ -140,12 +132,11 @@ class SseDecoder:
             elif name == "event":
                 kind = value
             elif name == "id" and "\0" not in value:
-                self.last_event_id = own_id = value
+                self.last_event_id = value
             elif name == "retry":
                 self._retry = _milliseconds(value, self._retry)
         if data is not None:
-            text = data.getvalue()
-            events.append(_event((kind or "message", text, self.last_event_id, own_id)))
+            events.append(_event((kind or "message", data.getvalue())))
 
 
 def _milliseconds(value: str, before: Optional[int]) -> Optional[int]:
@@ -160,11 +151,3 @@ def _decoded(data: bytearray, end: int) -> str:
     """
     cuts = (bytes(data[at : min(at + _LARGE, end)]) for at in range(0, end, _LARGE))
     return "".join(iterdecode(cuts, "utf-8", "replace"))
-
-
-def _lines_of(text: str) -> Iterator[str]:
-    start = 0
-    while (end := text.find("\n", start)) >= 0:
-        yield text[start:end]
-        start = end + 1
-    yield text[start:]

@@ -150,7 +150,12 @@ class Evening(Machine[str]):
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         assert isinstance(outcome, Done)
-        return self._close_then(lambda now, jitter: self._done(outcome.value))
+        self.told = outcome.value
+        return self._close()
+
+    @event
+    def stream_closed(self, now: float, jitter: float) -> Action:
+        return self._done(self.told)
 
 
 def test_a_machine_that_waits_is_set_aside_and_taken_up_again() -> None:

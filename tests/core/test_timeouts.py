@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -96,7 +97,7 @@ class TestAnotherTotal:
     def test_a_call_with_a_deadline(self) -> None:
         call = Call("GET", "/x", repeatable=True)
         options = ClientOptions("k", timeout=Timeout(30, connect=5))
-        for deadline, total in ((None, 30.0), (100.0, 30.0), (3.0, 3.0)):
+        for deadline, total in ((math.inf, 30.0), (100.0, 30.0), (3.0, 3.0)):
             machine = CallMachine(call, Context(options), "t", deadline=deadline)
             action = machine.start(0.0, 0.5)
             assert isinstance(action, Send)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowmaestro_core.actions import Close, Done, Fail, Open, Read, Wait
-from flowmaestro_core.calls.call import MAX_OTHER_BODY
+from flowmaestro_core.defaults import MAX_REPLY_SIZE
 from flowmaestro_core.errors import (
     AuthenticationError,
     ConnectionError,
@@ -139,14 +139,15 @@ def test_a_reply_that_breaks_off_is_lost() -> None:
 
 
 def test_a_long_text_instead_of_events_is_not_read_to_its_end() -> None:
+    long = b"x" * (MAX_REPLY_SIZE + 1)
     call = opening()
     call.opens(200, "text/html")
-    assert call.receives(b"x" * (MAX_OTHER_BODY + 1)) == Close()
+    assert call.receives(long) == Close()
     call.closes()
-    assert call.error.code == "invalid_response"
+    assert call.error.code == "reply_too_large"
     call = opening()
     call.opens(500, "text/html")
-    call.receives(b"x" * (MAX_OTHER_BODY + 1))
+    call.receives(long)
     assert isinstance(call.closes(), Wait)
 
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmaestro_core.actions import Fail, Wait
+from flowmaestro_core.defaults import MAX_REPLY_SIZE
 from flowmaestro_core.errors import AuthenticationError, FlowMaestroError
 from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.http.scrub import LONGEST_TEXT, SecretScrubber
@@ -249,9 +250,9 @@ def test_of_a_reply_that_is_not_what_was_asked_for() -> None:
         assert_hushed(call.error)
     stream = opening()
     stream.opens(content_type="text/plain", headers=headers)
-    stream.receives(bytes(2 << 20))
+    stream.receives(bytes(MAX_REPLY_SIZE + 1))
     stream.closes()
-    assert stream.error.code == "invalid_response"
+    assert stream.error.code == "reply_too_large"
     assert stream.error.request_id == "***"
 
 

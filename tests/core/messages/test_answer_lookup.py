@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Dict
 
 import pytest
 
-from flowmaestro_core.actions import Send
 from flowmaestro_core.errors import ConnectionError, ServerError
-from flowmaestro_core.messages.answer_lookup import AnswerLookup, answer_in
+from flowmaestro_core.messages.answer_lookup import AnswerLookup
 from flowmaestro_core.resources.threads import Threads
 from tests.harness.core.stepping import (
     Possibilities,
@@ -33,33 +33,25 @@ EARLIER = [row("q0", "user", 1), row("a0", "assistant", 2)]
 LATER = [row("q2", "user", 6), row("a2", "assistant", 7)]
 
 
-def searching(message_id: str = "a") -> Stepper:
-    return Stepper(AnswerLookup(CALLS.messages, message_id, a_context(), "token"))
+def searching() -> Stepper:
+    return Stepper(AnswerLookup(CALLS.messages, "a", a_context(), "token", math.inf))
 
 
-@pytest.mark.parametrize("message_id", ["a", "q"])
-@pytest.mark.parametrize("turned", [False, True])
-def test_the_id_may_be_the_answers_or_the_questions(message_id: str, turned: bool) -> None:
-    rows = [*EARLIER, QUESTION, row("x", "tool", 4), ANSWER, *LATER]
-    assert answer_in(rows[::-1] if turned else rows, message_id) == ANSWER
+def found_in(*rows: Any) -> Any:
+    search = searching()
+    search.start()
+    search.replies(200, an_envelope(rows))
+    return search.value["data"]
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [],
-        [None, 1, {}],
-        EARLIER,
-        [*EARLIER, QUESTION],
-        [*EARLIER, QUESTION, *LATER],
-        [QUESTION, row("x", "assistant", 4), row("y", "tool", 5)],
-        [QUESTION, row("x", "assistant", 4, tool_calls=[{}])],
-        [{**QUESTION, "created_at": None}, row("x", "assistant", 4)],
-    ],
-)
+def test_it_is_known_by_its_id() -> None:
+    found = found_in(*EARLIER, QUESTION, row("x", "tool", 4), ANSWER, *LATER)
+    assert found["content"] == "Hello"
+
+
+@pytest.mark.parametrize("rows", [[], [None, 1, {}], [*EARLIER, QUESTION, *LATER]])
 def test_what_the_messages_do_not_tell_is_not_made_up(rows: Any) -> None:
-    assert answer_in(rows, "q") is None
-    assert answer_in(rows, "a") is None
+    assert found_in(*rows) is None
 
 
 @pytest.mark.parametrize(
@@ -68,13 +60,13 @@ def test_what_the_messages_do_not_tell_is_not_made_up(rows: Any) -> None:
         row("a", "assistant", 5, ""),
         row("a", "assistant", 5, None),
         row("a", "tool", 5),
+        row("a", "user", 5),
         row("a", "assistant", 5, status="processing"),
         row("a", "assistant", 5, tool_calls=[{}]),
     ],
 )
 def test_an_answer_that_is_not_whole_is_none_yet(answer: Any) -> None:
-    assert answer_in([QUESTION, answer], "a") is None
-    assert answer_in([QUESTION, answer], "q") is None
+    assert found_in(QUESTION, answer) is None
 
 
 def test_every_page_is_read() -> None:
@@ -94,10 +86,6 @@ def test_once_the_answer_has_been_read_no_more_is() -> None:
     search.start()
     search.replies(200, an_envelope([ANSWER], pagination={"has_next": True}))
     assert search.value["data"]["content"] == "Hello"
-    search = searching("q")
-    search.start()
-    more = {"has_next": True}
-    assert isinstance(search.replies(200, an_envelope([QUESTION], pagination=more)), Send)
 
 
 def test_nothing_is_asked_twice() -> None:

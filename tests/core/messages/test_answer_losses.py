@@ -13,24 +13,20 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.messages.answer_stream import AnswerStreamMachine
 from flowmaestro_core.policy.stream_times import StreamTimes
-from flowmaestro_core.streams.events import MESSAGE_TERMINAL
 from tests.harness.core.answers import (
-    ANSWER,
-    CALLS,
     NOT_YET,
     STARTED,
     WRITTEN,
+    accepted,
     completed,
     finishes,
-    following,
     own,
+    started,
     token,
 )
 from tests.harness.core.stepping import (
     KEEPALIVE,
-    Stepper,
     a_context,
     sse,
 )
@@ -42,7 +38,7 @@ def test_the_rest_of_a_lost_answer_is_in_the_messages() -> None:
     stream.takes_all()
     stream.fails(Phase.REPLY_BROKEN)
     stream.replies(200, NOT_YET)
-    assert stream.action == Wait(pytest.approx(0.15))
+    assert stream.action == Wait(pytest.approx(0.225))
     stream.waits()
     stream.replies(200, WRITTEN)
     finishes(stream, "message:started", "Hello", " you", "message:completed")
@@ -71,8 +67,7 @@ def test_messages_that_cannot_be_read_leave_the_first_error(status: int) -> None
 
 
 def test_a_route_that_is_not_there_is_made_up_for_by_the_messages() -> None:
-    stream = following(answer=ANSWER)
-    stream.start()
+    stream = accepted()
     stream.opens(404, "application/json")
     stream.ends()
     stream.replies(200, WRITTEN)
@@ -85,7 +80,7 @@ def test_without_an_id_the_messages_cannot_tell() -> None:
     stream.takes()
     stream.ends()
     assert isinstance(stream.error, StreamError)
-    assert stream.sent == []
+    assert len(stream.sent) == 1
 
 
 def test_keepalives_alone_do_not_keep_the_posts_own_stream() -> None:
@@ -132,10 +127,9 @@ def test_that_silence_is_as_long_as_the_call_may_take(
 ) -> None:
     times = StreamTimes(bytes_idle=bytes_idle)
     context = replace(a_context(**options), stream_times=times)
-    machine = AnswerStreamMachine(CALLS, context, "token")
-    stream = Stepper(machine, body_open=True, terminal=MESSAGE_TERMINAL)
-    assert stream.start() == Read(limit)
+    stream = started(context)
+    assert stream.opens() == Read(limit)
     assert stream.stays_quiet() == Close()
     stream.closes()
     assert isinstance(stream.error, TimeoutError)
-    assert stream.sent == []
+    assert len(stream.sent) == 1

@@ -65,7 +65,7 @@ def test_operations_that_are_more_than_a_call() -> None:
     assert (defaults.poll_interval, defaults.timeout, defaults.listener) == (1.0, 300.0, None)
     events = Executions.stream("e")
     assert isinstance(events, Events)
-    assert (events.terminal, events.resumable) == (EXECUTION_TERMINAL, True)
+    assert events.terminal == EXECUTION_TERMINAL
     assert events.reconcile is not None
     assert request(events.reconcile).url == ROOT + "/executions/e"
     endless = Threads.stream("t")

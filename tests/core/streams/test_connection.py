@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, List
 
 import pytest
@@ -83,21 +82,21 @@ def test_a_pause_that_was_asked_for_is_kept_within_reason(
     assert connection.give_up_at == max(160.0, due)
 
 
-def test_why_it_was_lost_is_reported_once() -> None:
+def test_it_knows_which_attempt_failed() -> None:
     connection = Connection(StreamTimes())
-    assert connection.report() is None
+    assert connection.lost is None
     connection.plan(None, 100.0, 0.5)
-    assert connection.report() == Attempt(1, Phase.REPLY_BROKEN, None, 0.25)
-    assert connection.report() is None
+    assert connection.lost == Attempt(1, Phase.REPLY_BROKEN, None, 0.25)
     refused = ConnectionError("no")
     refused.attempts = (Attempt(1, Phase.NOT_SENT, "connection_error", None),)
     connection.plan(refused, 101.0, 0.5)
-    assert connection.report() == Attempt(2, Phase.NOT_SENT, "connection_error", 0.5)
+    assert connection.lost == Attempt(2, Phase.NOT_SENT, "connection_error", 0.5)
     assert connection.cause is refused
 
 
 def test_a_new_connection_keeps_the_id_and_the_servers_time_and_forgets_the_rest() -> None:
-    connection = Connection(StreamTimes(), opened=True)
+    connection = Connection(StreamTimes())
+    connection.opened(-1.0)
     connection.decoder.feed(b"retry: 7000\nid: 1\ndata\n\nid: 2\nda")
     connection.plan(None, 0.0, 0.5)
     assert not connection.is_open
@@ -107,10 +106,3 @@ def test_a_new_connection_keeps_the_id_and_the_servers_time_and_forgets_the_rest
     assert [event.data for event in connection.decoder.feed(b"data: x\n\n")] == ["x"]
     connection.plan(None, 10.0, 0.5)
     assert connection.reopen_at == 17.0
-
-
-def test_an_abandoned_one_is_never_due() -> None:
-    connection = Connection(StreamTimes())
-    connection.plan(None, 0.0, 0.5)
-    connection.abandon()
-    assert (connection.reopen_at, connection.give_up_at) == (math.inf, math.inf)

@@ -12,9 +12,9 @@ from flowmaestro_core.errors import (
     AuthorizationError,
     ConnectionError,
     NotFoundError,
-    RateLimitError,
     StreamError,
 )
+from flowmaestro_core.streams.event_stream import MOST_REMEMBERED
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 from tests.harness.core.followed import (
     COMPLETED,
@@ -25,6 +25,7 @@ from tests.harness.core.followed import (
     THREAD,
     kinds,
     opened,
+    reconnected,
     streaming,
 )
 from tests.harness.core.stepping import Stepper, a_context, sse
@@ -90,6 +91,41 @@ def test_the_handle_knows_its_request_id() -> None:
     assert opened().machine.request_id == "req_7"  # type: ignore[attr-defined]
 
 
+# What it remembers
+
+
+def test_the_stream_of_an_execution_remembers_what_was_handed_over() -> None:
+    stream: Any = opened()
+    stream.receives(CONNECTED + sse("node:started", {"nodeId": "a", "outputs": {"x": 1}}))
+    stream.takes_all()
+    reconnected(stream)
+    stream.receives(sse("node:stream") + sse("node:completed") + COMPLETED)
+    stream.takes_all()
+    stream.closes()
+    assert stream.machine.seen_events == (
+        {"type": "connected", "status": "running"},
+        {"type": "node:started", "node_id": "a"},
+        {"type": "stream:reconnected"},
+        {"type": "node:completed"},
+        {"type": "execution:completed"},
+    )
+
+
+def test_it_remembers_the_last_ones() -> None:
+    stream: Any = opened()
+    for number in range(MOST_REMEMBERED + 5):
+        stream.receives(sse("node:started", {"node_id": str(number)}))
+        stream.takes()
+    assert len(stream.machine.seen_events) == MOST_REMEMBERED
+    assert stream.machine.seen_events[0] == {"type": "node:started", "node_id": "5"}
+
+
+def test_the_stream_of_a_thread_remembers_nothing() -> None:
+    stream: Any = opened(THREAD)
+    stream.receives(CONNECTED)
+    assert stream.machine.seen_events is None
+
+
 # Opening
 
 
@@ -128,14 +164,6 @@ def test_where_no_stream_can_be_opened_the_execution_is_asked() -> None:
     assert isinstance(stream.fails(timed_out=True, after=30.0), Send)
     assert isinstance(stream.replies(200, ENDED), Emit)
     assert isinstance(stream.takes(), Done)
-
-
-def test_a_stream_refused_by_the_rate_limit_is_not_asked_about() -> None:
-    stream = streaming(options={"max_retries": 0})
-    stream.start()
-    stream.opens(429, "text/html")
-    stream.ends()
-    assert isinstance(stream.error, RateLimitError)
 
 
 def test_a_page_of_a_proxy_is_no_stream() -> None:

@@ -10,9 +10,8 @@ from flowmaestro_core.actions import Close, Done, Read
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.showing.followed import NOT_FOLLOWED
 from flowmaestro_core.showing.timeline import timeline_svg
-from flowmaestro_core.streams.event_stream import DRAIN_IDLE
+from flowmaestro_core.streams.event_stream import DRAIN_IDLE, DRAIN_READS
 from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
-from flowmaestro_core.streams.stream import DRAIN_READS
 from tests.harness.core.followed import COMPLETED, CONNECTED, ENDED, asked_after, kinds, opened
 from tests.harness.core.stepping import KEEPALIVE, Stepper, an_envelope, sse
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any, Optional
 
 import pytest
 
-from flowmaestro_core.actions import Close, Done, Fail, Open, Read, Send, Wait
+from flowmaestro_core.actions import Close, Fail, Open, Read, Send, Wait
 from flowmaestro_core.errors import (
     Attempt,
     ConnectionError,
@@ -20,22 +19,20 @@ from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
 from tests.harness.core.followed import (
     CONNECTED,
-    ENDED,
+    EVENTS,
     RUNNING,
     THREAD,
     kinds,
     opened,
     reconnected,
-    streaming,
 )
 from tests.harness.core.stepping import KEEPALIVE, Stepper, an_error, sse
 
 
 def tried_in_vain(stream: Stepper, status: int = 200) -> Stepper:
-    """A stream that was lost, after a minute in which each opening came to nothing."""
-    lost_at = stream.now
+    """A lost stream that has failed, after a minute in which each opening came to nothing."""
     stream.ends()
-    while stream.now < lost_at + 60.0 or isinstance(stream.action, Open):
+    while not isinstance(stream.action, Fail):
         if isinstance(stream.action, Send):
             stream.replies(503)
             continue
@@ -214,26 +211,6 @@ def test_an_endless_reconnection_time_is_not_waited_out() -> None:
     assert stream.ends() == Wait(600.0)
 
 
-def test_before_a_stream_is_given_up_the_execution_is_asked() -> None:
-    stream = tried_in_vain(opened())
-    assert isinstance(stream.action, Send)
-    stream.replies(body=ENDED)
-    assert stream.items[-1]["type"] == "execution:completed"
-    assert isinstance(stream.takes(), Done)
-
-
-def test_while_the_execution_runs_a_stream_is_not_given_up() -> None:
-    stream = tried_in_vain(opened())
-    assert isinstance(stream.replies(body=RUNNING), Wait)
-    while isinstance(stream.action, Wait):
-        stream.waits()
-    stream.opens()
-    stream.takes()
-    stream.receives(sse("execution:completed"))
-    stream.closes()
-    assert isinstance(stream.takes(), Done)
-
-
 def test_a_proxys_pages_are_no_reason_to_give_a_lost_stream_up() -> None:
     stream = opened()
     stream.ends()
@@ -249,9 +226,12 @@ def test_a_proxys_pages_are_no_reason_to_give_a_lost_stream_up() -> None:
     assert kinds(stream) == ["stream:reconnected"]
 
 
-def test_a_stream_that_nothing_can_be_asked_about_is_given_up() -> None:
-    stream = tried_in_vain(opened(THREAD))
+@pytest.mark.parametrize("events", [EVENTS, THREAD])
+def test_a_stream_is_given_up_where_no_answer_comes_at_all(events: Any) -> None:
+    lost_at = opened(events).now
+    stream = tried_in_vain(opened(events))
     assert isinstance(stream.error, StreamError)
+    assert stream.now == lost_at + 60.0
 
 
 @pytest.mark.parametrize(
@@ -266,14 +246,6 @@ def test_an_id_is_sent_where_a_header_field_can_bear_it(event_id: str, sent: Any
     stream.ends()
     stream.waits()
     assert stream.sent[-1].headers.get("last-event-id") == sent
-
-
-def test_a_stream_that_cannot_be_opened_twice_is_not() -> None:
-    stream = streaming(replace(THREAD, resumable=False), opened=True)
-    assert stream.start() == Read(90.0)
-    stream.fails(Phase.REPLY_BROKEN)
-    assert isinstance(stream.error, StreamError)
-    assert len(stream.sent) == 0
 
 
 def test_an_event_too_large_closes_the_stream_with_a_typed_error() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 from hypothesis import strategies as st
 
 from flowmaestro_core.actions import Done, Emit, Open, Read, Send
 from flowmaestro_core.http.messages import Headers, ResponseHead
 from flowmaestro_core.streams.event_stream import EventStreamMachine
+from tests.harness.core.answers import completed, token, unsent
 from tests.harness.core.followed import (
     COMPLETED,
     CONNECTED,
@@ -64,6 +64,7 @@ CHUNKS = (
 
 
 def test_the_table_is_true() -> None:
+    """What an execution's stream and an answer's do together."""
     world = Possibilities(REPLIES, HEADS, CHUNKS)
     ending = Possibilities((a_response(200, ENDED),), (SSE_HEAD,), (STARTED, GARBLED))
     patient = Possibilities(REPLIES, (SSE_HEAD,), (b"retry: 20000\n\n",))
@@ -71,13 +72,28 @@ def test_the_table_is_true() -> None:
         EventStreamMachine,
         wander(streaming, world, walks=1500),
         wander(lambda: streaming(deadline=1060.0), world, walks=1500),
-        wander(lambda: streaming(replace(EVENTS, resumable=False), opened=True), world, walks=200),
         wander(lambda: streaming(THREAD), world, walks=200),
         wander(lambda: streaming(deadline=1000.0), world, walks=1),
         wander(lambda: streaming(deadline=1060.0, silent_poll=1.0), world, walks=50),
         wander(streaming, ending, walks=300),
         wander(streaming, patient, walks=300),
+        *(wander(unsent, sent, walks=1500) for sent in answering_worlds()),
     )
+
+
+def answering_worlds() -> List[Possibilities]:
+    """Worlds in which the POST is the stream, has the answer, names its thread, or gets a 501."""
+    whole = a_response(body=an_envelope({"message_id": "m", "content": "Hello"}))
+    pending = a_response(body=an_envelope({"message_id": "m", "status": "pending"}))
+    rows = [{"id": "m", "role": "assistant", "content": "Hello"}]
+    replies = (whole, pending, a_response(429), a_response(body=an_envelope(rows)))
+    ended = (token("He"), completed())
+    return [
+        Possibilities(replies, (SSE_HEAD,), ended),
+        Possibilities(replies, HEADS, (KEEPALIVE, whole.body, *ended)),
+        Possibilities(replies, (SSE_HEAD, HEADS[-1]), (pending.body, *ended)),
+        Possibilities(replies, (ResponseHead(501, Headers()), SSE_HEAD), ended),
+    ]
 
 
 event_blocks = st.builds(
@@ -136,15 +152,10 @@ class DeadlineProperties(EventStreamProperties):
     more = (EVENTS, {"deadline": 1060.0, "silent_poll": 1.0})
 
 
-class UnresumableProperties(EventStreamProperties):
-    more = (replace(EVENTS, resumable=False), {"opened": True})
-
-
 class ThreadProperties(EventStreamProperties):
     more = (THREAD, {})
 
 
 TestEventStreamProperties = collected(EventStreamProperties)
 TestDeadlineProperties = collected(DeadlineProperties)
-TestUnresumableProperties = collected(UnresumableProperties)
 TestThreadProperties = collected(ThreadProperties)

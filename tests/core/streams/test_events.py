@@ -12,6 +12,7 @@ from flowmaestro_core.streams.events import (
     MESSAGE_TERMINAL,
     event_from_sse,
     terminal_event,
+    timeline_part,
 )
 from flowmaestro_core.streams.sse import ServerSentEvent
 
@@ -111,3 +112,12 @@ def test_an_ended_execution_stands_for_its_terminal_event(status: str) -> None:
         "completed_at": "now",
     }
     assert terminal_event({"status": status})["outputs"] is None
+
+
+def test_a_timeline_needs_little_of_an_event() -> None:
+    large = {"a": "x" * 10**6}
+    part = timeline_part({"type": "node:completed", "node_name": large, "duration_ms": 1, "x": 2})
+    assert part is not None
+    assert sorted(part) == ["duration_ms", "node_name", "type"]
+    assert len(json.dumps(part)) < 300
+    assert timeline_part({"type": "node:stream"}) is None

@@ -9,7 +9,6 @@ import pytest
 
 from flowmaestro_core.errors import ServerError, TimeoutError
 from flowmaestro_core.executions.run_monitor import RunMonitor
-from flowmaestro_core.messages.answer_stream import AnswerMonitor
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.policy.polling import LEAST_TIMEOUT, PollSchedule
 from flowmaestro_core.policy.stream_times import StreamTimes
@@ -42,8 +41,7 @@ def test_any_byte_keeps_a_connection_alive() -> None:
 
 
 def test_while_nobody_listens_no_time_counts() -> None:
-    clocks = begun(AnswerMonitor(StreamTimes(), 130.0))
-    clocks.can_probe = True
+    clocks = begun(IdleMonitor(StreamTimes(), can_probe=True, patience=130.0))
     clocks.away_at = 1.0
     clocks.resume(8.0)
     assert (clocks.dead_at, clocks.probe_at, clocks.give_up_at) == (97.0, 12.0, 137.0)
@@ -78,7 +76,6 @@ def test_where_nothing_can_be_asked_nothing_is() -> None:
     clocks = monitor(can_probe=False)
     clocks.suspect()
     assert clocks.probe_at == math.inf
-    assert not clocks.allows_probe(1.0)
 
 
 def test_a_suspicion_is_a_probe_at_once_and_only_one() -> None:
@@ -98,8 +95,6 @@ def test_the_server_says_when_it_may_be_asked() -> None:
     clocks.probe_answered(SPENT, 5.0)
     clocks.suspect()
     assert clocks.probe_at == 45.0
-    assert not clocks.allows_probe(44.0)
-    assert clocks.allows_probe(45.0)
 
 
 def test_a_pause_that_was_asked_for_is_kept() -> None:
@@ -123,21 +118,20 @@ def test_the_time_for_an_answer_grows_while_answers_stay_out() -> None:
 
 def test_a_reconnection_has_some_time_to_bring_what_was_missed() -> None:
     clocks = monitor()
+    assert clocks.opening_until(1.0, again=False) == math.inf
     assert clocks.opening_until(1.0, again=True) == 5.0
     clocks.on_lost(4.9)
     assert clocks.probe_at == 4.9 + GRACE
     assert clocks.opening_until(5.5, again=True) == 5.5 + GRACE
-    clocks.on_opened(5.8, again=True)
+    clocks.on_opened(5.8)
     assert (clocks.probe_at, clocks.dead_at) == (5.8 + GRACE, 95.8)
-    clocks.on_opened(9.0, again=False)
-    assert clocks.probe_at == 14.0
 
 
 def test_a_probe_that_is_overdue_is_not_put_off() -> None:
     """As over a transport that is read for longer, and loses the quiet connection by that."""
     clocks = monitor()
     clocks.on_lost(45.0)
-    clocks.on_opened(45.2, again=True)
+    clocks.on_opened(45.2)
     assert clocks.probe_at == 5.0
 
 
@@ -157,11 +151,9 @@ def test_in_a_run_probes_come_as_in_a_wait_until_there_is_an_event() -> None:
 
 
 def test_where_only_probes_can_tell_the_first_is_due_at_once() -> None:
-    clocks = AnswerMonitor(StreamTimes(), 130.0)
-    clocks.can_probe = True
-    clocks.begin(0.0)
+    clocks = begun(IdleMonitor(StreamTimes(), can_probe=True, patience=130.0))
     clocks.on_event(10.0)
     clocks.poll(20.0)
     assert (clocks.probe_at, clocks.give_up_at) == (20.0, 150.0)
     probe(clocks, 20.0)
-    assert clocks.probe_at == 20.15
+    assert clocks.probe_at == 20.225

@@ -1,11 +1,13 @@
-"""The answers that the tests of `AnswerStreamMachine` follow, and how they begin."""
+"""The answers that the tests of `MessageStreamMachine` follow, and how they begin."""
 
 from __future__ import annotations
 
-from typing import Any, Dict
+import json
+from typing import Any, Dict, Optional
 
 from flowmaestro_core.actions import Close, Done, Emit
-from flowmaestro_core.messages.answer_stream import AnswerStreamMachine
+from flowmaestro_core.context import Context
+from flowmaestro_core.messages.message_stream import MessageStreamMachine
 from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.streams.events import MESSAGE_TERMINAL
 from tests.harness.core.stepping import (
@@ -36,15 +38,30 @@ NOT_YET = an_envelope([{"id": "q", "role": "user", "content": "Hi"}])
 WRITTEN = an_envelope([{"id": "m", "role": "assistant", "content": "Hello you"}])
 
 
-def following(**more: Any) -> Stepper:
-    machine = AnswerStreamMachine(CALLS, a_context(), "token", **more)
-    return Stepper(machine, body_open="answer" not in more, terminal=MESSAGE_TERMINAL)
+def unsent(context: Optional[Context] = None) -> Stepper:
+    machine = MessageStreamMachine(CALLS, context or a_context(), "token")
+    return Stepper(machine, terminal=MESSAGE_TERMINAL)
+
+
+def started(context: Optional[Context] = None) -> Stepper:
+    """The message is being sent."""
+    stream = unsent(context)
+    stream.start()
+    return stream
+
+
+def accepted(answer: Dict[str, Any] = ANSWER) -> Stepper:
+    """The POST was answered with JSON."""
+    stream = started()
+    stream.opens(200, "application/json")
+    stream.receives(json.dumps({"data": answer}).encode())
+    stream.ends()
+    return stream
 
 
 def late(answer: Dict[str, Any] = ANSWER) -> Stepper:
     """A subscription to the thread that began after the message was sent."""
-    stream = following(answer=answer)
-    stream.start()
+    stream = accepted(answer)
     stream.opens()
     return stream
 
@@ -59,8 +76,8 @@ def early() -> Stepper:
 
 def own() -> Stepper:
     """The POST's own stream."""
-    stream = following()
-    stream.start()
+    stream = started()
+    stream.opens()
     return stream
 
 

@@ -31,11 +31,10 @@ def streaming(
     """`silent_poll`: as in a run whose wait would ask at this interval."""
     if silent_poll is not None:
         more["monitor"] = RunMonitor(StreamTimes(), PollSchedule(1000.0, silent_poll))
-        more["in_run"] = True
     if "deadline" in more:
         events = replace(events, timeout=more.pop("deadline") - 1000.0)
     machine = EventStreamMachine(events, a_context(**(options or {})), "token", **more)
-    return Stepper(machine, body_open=more.get("opened", False), terminal=events.terminal)
+    return Stepper(machine, terminal=events.terminal)
 
 
 def opened(events: Any = EVENTS, **more: Any) -> Stepper:

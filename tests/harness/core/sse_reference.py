@@ -15,7 +15,7 @@ REPLACEMENT = "\ufffd"
 class Interpreted(NamedTuple):
     """What a whole stream means: `(type, data, last event id, own id)` tuples, and what is left."""
 
-    events: List[Tuple[str, str, str, Optional[str]]]
+    events: List[Tuple[str, str]]
     last_event_id: str
     retry: Optional[int]
 
@@ -88,16 +88,16 @@ def split_field(line: str) -> Tuple[str, str]:
 
 def interpret(stream: bytes) -> Interpreted:
     """Process the lines of a whole stream."""
-    events: List[Tuple[str, str, str, Optional[str]]] = []
+    events: List[Tuple[str, str]] = []
     last_event_id, retry = "", None
-    data, event_type, id_buffer, own_id = "", "", "", None
+    data, event_type, id_buffer = "", "", ""
     for line in complete_lines(utf8_decode(stream)):
         if line == "":
             last_event_id = id_buffer
             if data != "":
                 content = data[:-1] if data[-1] == "\n" else data
-                events.append((event_type or "message", content, last_event_id, own_id))
-            data, event_type, own_id = "", "", None
+                events.append((event_type or "message", content))
+            data, event_type = "", ""
             continue
         if line[0] == ":":
             continue
@@ -108,7 +108,7 @@ def interpret(stream: bytes) -> Interpreted:
             data += value + "\n"
         elif field == "id":
             if "\0" not in value:
-                id_buffer = own_id = value
+                id_buffer = value
         elif field == "retry" and value and all(digit in "0123456789" for digit in value):
             retry = int(value)
     return Interpreted(events, last_event_id, retry)

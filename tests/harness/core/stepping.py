@@ -281,12 +281,11 @@ class Stepper:
 
     def _note(self, event: str, before: List[Tuple[Machine[Any], str]]) -> None:
         for machine, state in before:
-            self.transitions.add((type(machine).__name__, state, event, machine.state))
+            self.transitions.add((_of_table(machine), state, event, machine.state))
         owned = [machine for machine, _ in before]
         for machine in chain(self.machine):
             if not any(machine is known for known in owned):
-                name = type(machine).__name__
-                self.transitions.add((name, "ready", "start", machine.state))
+                self.transitions.add((_of_table(machine), "ready", "start", machine.state))
 
     def _note_effect(self, report: Report) -> None:
         """Note whether the server may now have acted on a request that must not come twice."""
@@ -351,6 +350,11 @@ def may_have_acted(report: Report) -> bool:
     if reply.status == 503:
         return retry_after(reply.headers) is None
     return reply.status < 400 or reply.status in (408, 500, 502, 504)
+
+
+def _of_table(machine: Machine[Any]) -> str:
+    """The name of the class that its table is of: machines may share one."""
+    return next(kind.__name__ for kind in type(machine).__mro__ if "TRANSITIONS" in vars(kind))
 
 
 def chain(machine: Optional[Machine[Any]]) -> List[Machine[Any]]:

@@ -48,14 +48,9 @@ class _Progress(NotPicklable):
 
     def __init__(self, machine: Machine[Any], listener: Optional[Listener]) -> None:
         self._machine = machine
-        self._listener = listener
-        self._listens = listener is not None
+        self._listener: Any = listener
         self._ended = False
         self._last_type: Optional[str] = None
-
-    def _listen(self, item: Any) -> Any:
-        """Tell the listener of an item, if there is one; what it returns."""
-        return self._listener and self._listener(item)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._said()}>"
@@ -151,7 +146,7 @@ class SyncStream(_Progress, Generic[E]):
             raise _busy("thread")
         try:
             action = self._driver.advance()
-            if self._listens and isinstance(action, Emit):
+            if self._listener is not None and isinstance(action, Emit):
                 self._tell(action.item)
         except StopIteration as stray:  # of a transport or a listener; not the end
             raise RuntimeError("the transport or a callback raised StopIteration") from stray
@@ -175,7 +170,7 @@ class SyncStream(_Progress, Generic[E]):
 
     def _tell(self, item: Any) -> None:
         try:
-            refuse_awaitable("the callback", self._listen(item))
+            refuse_awaitable("the callback", self._listener(item))
         except BaseException:
             self._driver.close()
             raise
@@ -238,7 +233,7 @@ class AsyncStream(_Progress, Generic[E]):
         self._busy = True
         try:
             action = await self._driver.advance()
-            if self._listens and isinstance(action, Emit):
+            if self._listener is not None and isinstance(action, Emit):
                 await self._tell(action.item)
         except StopAsyncIteration as stray:  # of a transport or a listener; not the end
             raise RuntimeError("the transport or a callback raised StopAsyncIteration") from stray
@@ -258,7 +253,7 @@ class AsyncStream(_Progress, Generic[E]):
 
     async def _tell(self, item: Any) -> None:
         try:
-            heard = self._listen(item)
+            heard = self._listener(item)
             if inspect.isawaitable(heard):
                 await heard
         except BaseException:

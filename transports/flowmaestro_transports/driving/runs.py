@@ -63,12 +63,17 @@ class _Runs:
         if self._journal is not None:
             self._journal.refuse_fork()
 
-    def _listen(self, item: Any) -> Any:
-        """Call the callback that the caller has for an item; what it returns."""
+
+def _hearing(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any], Any]:
+    """What calls the callback that the caller has for an item."""
+
+    def hear(item: Any) -> Any:
         if isinstance(item, RunOutcome):
-            self._recent.append(item)
-        told: Optional[Tuple[Callable[[Any], Any], Any]] = self._machine.heard(item)
+            recent.append(item)
+        told = machine.heard(item)
         return None if told is None else told[0](told[1])
+
+    return hear
 
 
 class SyncRuns(_Runs, SyncStream[Any]):
@@ -85,12 +90,12 @@ class SyncRuns(_Runs, SyncStream[Any]):
         self._journal = journal
         self._recent = deque(maxlen=MOST_RECENT)
         try:
-            super().__init__(machine, transport, None, observers, dice)
+            hearing = _hearing(machine, self._recent)
+            super().__init__(machine, transport, hearing, observers, dice)
         except BaseException:
             self._leave()
             raise
         self._driver.journal = journal
-        self._listens = True
 
     def __next__(self) -> RunOutcome:
         """The next outcome, as `SyncStream.__next__`."""
@@ -133,12 +138,12 @@ class AsyncRuns(_Runs, AsyncStream[Any]):
         self._journal = journal
         self._recent = deque(maxlen=MOST_RECENT)
         try:
-            super().__init__(machine, transport, None, observers, dice)
+            hearing = _hearing(machine, self._recent)
+            super().__init__(machine, transport, hearing, observers, dice)
         except BaseException:
             self._leave()
             raise
         self._driver.journal = journal
-        self._listens = True
 
     async def __anext__(self) -> RunOutcome:
         """The next outcome, as `AsyncStream.__anext__`."""

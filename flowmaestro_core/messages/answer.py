@@ -1,0 +1,65 @@
+"""What the reply to a message says of the answer, and the events that a whole answer stands for."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional
+
+from flowmaestro_core.payloads.json_values import JsonObject, text_or_empty
+
+ANSWER_TO_COME = frozenset({"pending", "processing", "queued", "running", "in_progress"})
+"""The statuses of a reply to a POST that say that the agent has not finished."""
+WITHOUT_ANSWER: Dict[str, Optional[str]] = {
+    "failed": None,
+    "error": None,
+    "cancelled": "the answer was cancelled",
+    "timeout": "the answer timed out",
+}
+"""Those that say that there will be none, and what is said of it where the reply does not."""
+IDS = ("thread_id", "message_id", "execution_id")
+
+
+def ids_of(message: JsonObject) -> JsonObject:
+    """The ids that an answer or an event bears."""
+    return {key: message[key] for key in IDS if message.get(key) is not None}
+
+
+def completed_event(ids: JsonObject, content: Any, usage: Any) -> JsonObject:
+    """`message:completed`, made from an answer that came another way."""
+    return {"type": "message:completed", **ids, "content": content, "usage": usage}
+
+
+def token_event(ids: JsonObject, text: str) -> JsonObject:
+    """`message:token`, made from an answer that came another way."""
+    return {"type": "message:token", **ids, "token": text}
+
+
+def events_of(answer: JsonObject) -> List[JsonObject]:
+    """The events that a whole answer stands for."""
+    ids, content = ids_of(answer), answer.get("content")
+    events: List[JsonObject] = [{"type": "message:started", **ids}]
+    if _has_failed(answer):
+        error = answer.get("error")
+        if error is None:
+            error = WITHOUT_ANSWER[_status_of(answer)]
+        return [*events, {"type": "message:failed", **ids, "error": error}]
+    if isinstance(content, str) and content:
+        events.append(token_event(ids, content))
+    return [*events, completed_event(ids, content, answer.get("usage"))]
+
+
+def is_to_come(answer: JsonObject) -> bool:
+    """Whether the answer is still to come: a reply without one, of a status that ends nothing."""
+    status = _status_of(answer)
+    if status in ANSWER_TO_COME:
+        return True
+    ended = status in ("", "completed") or _has_failed(answer)
+    return not ended and not answer.get("content") and answer.get("message_id") is not None
+
+
+def _status_of(answer: JsonObject) -> str:
+    return text_or_empty(answer.get("status")).lower()
+
+
+def _has_failed(answer: JsonObject) -> bool:
+    says_why = bool(answer.get("error")) and not answer.get("content")
+    return says_why or _status_of(answer) in WITHOUT_ANSWER
