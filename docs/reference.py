@@ -38,6 +38,7 @@ EXAMPLES = Path(__file__).with_name("method_examples.py")
 NOTE = "<!-- This page is generated: run `python docs/reference.py` after a change. -->"
 GIVEN = {"events": ["test"], "execution_ids": ["ID"], "inputs": [{}], "url": "https://example.com"}
 """Required arguments for which `"ID"` will not do."""
+PER_PAGE = "how many to get with one request; the server clamps it to 1-100, its default is 20."
 SAFE = "Retried: yes, it can be repeated without harm."
 UNSAFE = (
     "Retried: only if nothing was sent, after 429, or after 503 with `Retry-After`: "
@@ -154,7 +155,7 @@ def resource_page(name: str, resource: Any, examples: Dict[str, str]) -> str:
     for method, entry in methods_of(resource):
         build = getattr(resource, method)
         facts = [f"## {name}.{method}", signature(build, f"client.{name}.{method}")]
-        facts.append(prose(entry.__doc__))
+        facts.append(prose(described(build)))
         facts.append(f"**Returns** {returns(build, entry)}")
         facts.append(request(build))
         facts.append("Raises what is named above, and any [error of a call](../errors.md).")
@@ -162,6 +163,20 @@ def resource_page(name: str, resource: Any, examples: Dict[str, str]) -> str:
         sections.append("\n\n".join(facts))
     about = resource.__doc__.replace(f"`client.{name}`. ", "")
     return page(f"client.{name}", prose(about), sections)
+
+
+def described(build: Any) -> str:
+    """The docstring of a builder, with the parameters that need no words there: ids, `per_page`."""
+    text, *sections = re.split(r"\n\n(?=[A-Z].*:\n    )", inspect.cleandoc(build.__doc__))
+    own = "".join(it for it in sections if it.startswith("Args:"))
+    lines = {"per_page": f"    per_page: {PER_PAGE}"}
+    for name in inspect.signature(build).parameters:
+        if name.endswith("_id"):
+            lines[name] = f"    {name}: the {name[:-3].replace('_', ' ')}'s id."
+    lines.update((it[1], it[0]) for it in re.finditer(r"    (\w+): .*(?:\n     .*)*", own))
+    args = [lines[name] for name in inspect.signature(build).parameters if name in lines]
+    rest = [it for it in sections if it != own]
+    return "\n\n".join([text, "\n".join(["Args:", *args]), *rest])
 
 
 def client_page(examples: Dict[str, str]) -> str:

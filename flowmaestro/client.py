@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Mapping, Optional, TypeVar, Union
 
 import flowmaestro
 from flowmaestro import resources
@@ -20,21 +20,48 @@ from flowmaestro_transports.driving.fork_guard import NotPicklable
 if TYPE_CHECKING:
     from flowmaestro_transports.driving.executors import AsyncExecutor, SyncExecutor
 
-C = TypeVar("C", bound="FlowMaestroClient")
-A = TypeVar("A", bound="AsyncFlowMaestroClient")
+C = TypeVar("C", bound="_Client")
 
 
-def _without_resources(client: object) -> Dict[str, Any]:
-    """The attributes of a client but those made on demand, which belong to its executor."""
-    kind = type(client)
-    return {
-        name: value
-        for name, value in vars(client).copy().items()  # another thread may be adding one
-        if not isinstance(getattr(kind, name, None), cached_property)
-    }
+class _Client(NotPicklable):
+    """What both clients have."""
+
+    _executor: Any
+
+    def with_options(
+        self: C,
+        *,
+        timeout: Optional[float] = None,
+        max_retries: Optional[int] = None,
+        headers: Optional[Mapping[str, str]] = None,
+    ) -> C:
+        """A client with other options that shares this one's connections.
+
+        Args:
+            timeout: seconds that one attempt may take, or a `Timeout`. It also replaces the longer
+                default limit of `threads.send_message`.
+            max_retries: how often a call may be tried again.
+            headers: header fields to send beside this client's.
+
+        Closing it leaves this client open; closing this client closes it too.
+
+        """
+        derived = object.__new__(type(self))
+        for name, value in vars(self).copy().items():  # another thread may be adding one
+            if not isinstance(getattr(type(self), name, None), cached_property):
+                derived.__dict__[name] = value  # a resource is made on demand, for its executor
+        derived._executor = self._executor.derive(timeout, max_retries, headers)
+        return derived
+
+    def __copy__(self: C) -> C:
+        """As `with_options()`."""
+        return self.with_options()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._executor.context.options.base_url}>"
 
 
-class FlowMaestroClient(NotPicklable):
+class FlowMaestroClient(_Client):
     """The sync client. Safe to use from several threads.
 
     ```python
@@ -127,29 +154,6 @@ class FlowMaestroClient(NotPicklable):
         """Webhooks and their deliveries."""
         return resources.SyncWebhooks(self._executor)
 
-    def with_options(
-        self: C,
-        *,
-        timeout: Optional[float] = None,
-        max_retries: Optional[int] = None,
-        headers: Optional[Mapping[str, str]] = None,
-    ) -> C:
-        """A client with other options that shares this one's connections.
-
-        Args:
-            timeout: seconds that one attempt may take, or a `Timeout`. It also replaces the longer
-                default limit of `threads.send_message`.
-            max_retries: how often a call may be tried again.
-            headers: header fields to send beside this client's.
-
-        Closing it leaves this client open; closing this client closes it too.
-
-        """
-        derived = object.__new__(type(self))
-        derived.__dict__.update(_without_resources(self))
-        derived._executor = self._executor.derive(timeout, max_retries, headers)
-        return derived
-
     def request(
         self,
         method: str,
@@ -184,15 +188,8 @@ class FlowMaestroClient(NotPicklable):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def __copy__(self: C) -> C:
-        """As `with_options()`."""
-        return self.with_options()
 
-    def __repr__(self) -> str:
-        return f"<FlowMaestroClient of {self._executor.context.options.base_url}>"
-
-
-class AsyncFlowMaestroClient(NotPicklable):
+class AsyncFlowMaestroClient(_Client):
     """The async client, on asyncio and trio.
 
     ```python
@@ -264,19 +261,6 @@ class AsyncFlowMaestroClient(NotPicklable):
         """As `FlowMaestroClient.webhooks`."""
         return resources.AsyncWebhooks(self._executor)
 
-    def with_options(
-        self: A,
-        *,
-        timeout: Optional[float] = None,
-        max_retries: Optional[int] = None,
-        headers: Optional[Mapping[str, str]] = None,
-    ) -> A:
-        """As `FlowMaestroClient.with_options`."""
-        derived = object.__new__(type(self))
-        derived.__dict__.update(_without_resources(self))
-        derived._executor = self._executor.derive(timeout, max_retries, headers)
-        return derived
-
     async def request(
         self,
         method: str,
@@ -295,15 +279,8 @@ class AsyncFlowMaestroClient(NotPicklable):
         """As `FlowMaestroClient.close`."""
         await self._executor.close()
 
-    async def __aenter__(self: A) -> A:
+    async def __aenter__(self: C) -> C:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
-
-    def __copy__(self: A) -> A:
-        """As `with_options()`."""
-        return self.with_options()
-
-    def __repr__(self) -> str:
-        return f"<AsyncFlowMaestroClient of {self._executor.context.options.base_url}>"

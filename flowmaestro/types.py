@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from flowmaestro_core import types as _core_types
 from flowmaestro_core.executions.outcome import (
     AsyncRunOutcomes,
     BatchProgress,
@@ -18,7 +17,10 @@ from flowmaestro_core.handles import (
     MessageEventStream,
 )
 from flowmaestro_core.payloads.reply import Page, RateLimit, Reply
-from flowmaestro_core.types import *  # noqa: F403
+from flowmaestro_core.types import events as _events
+from flowmaestro_core.types import resources as _resources
+from flowmaestro_core.types.events import *  # noqa: F403
+from flowmaestro_core.types.resources import *  # noqa: F403
 from flowmaestro_core.webhooks import WebhookEvent
 
 OnEventCallback = Callable[[Any], None]
@@ -48,4 +50,5 @@ __all__ = [
     "RunOutcomes",
     "WebhookEvent",
 ]
-__all__ += _core_types.__all__
+__all__ += _events.__all__
+__all__ += _resources.__all__

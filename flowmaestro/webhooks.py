@@ -54,11 +54,10 @@ def verify(
         ValueError: the secret is empty, or the tolerance is not positive.
 
     """
-    if tolerance is not None:
-        check_seconds("tolerance", tolerance)
-    raw = check_signature(payload, signature, secret)
-    if tolerance is not None:
-        check_fresh(read_event(raw), time.time(), tolerance)
+    if tolerance is None:
+        check_signature(payload, signature, secret)
+    else:
+        parse(payload, signature, secret, tolerance)
 
 
 def parse(

@@ -40,11 +40,10 @@ class ClientOptions:
     base_url: str
     timeout: float
     max_retries: int
-    headers: Mapping[str, str]
+    headers: Headers
     call_timeout: Optional[float]
     api_root: str = field(init=False, repr=False)
     _own: Headers = field(init=False, repr=False)
-    _custom: Headers = field(init=False, repr=False)
     _standing: Dict[Fields, Headers] = field(init=False, repr=False, compare=False)
 
     def __init__(
@@ -66,8 +65,7 @@ class ClientOptions:
         _set(self, "call_timeout", call_timeout)
         check_count("max_retries", max_retries, at_least=0)
         _set(self, "max_retries", max_retries)
-        _set(self, "_custom", header_fields(headers))
-        _set(self, "headers", self._custom)
+        _set(self, "headers", header_fields(headers))
         key_fields = (("X-API-Key", api_key), ("Authorization", f"Bearer {api_key}"))
         _set(self, "_own", Headers((*key_fields, ("User-Agent", USER_AGENT))))
         _set(self, "_standing", {})
@@ -84,8 +82,8 @@ class ClientOptions:
         headers: Optional[Mapping[str, str]] = None,
     ) -> ClientOptions:
         """A copy with what is not `None` changed; `headers` are added to those that are there."""
-        added = self._custom if headers is None else header_fields(headers)
-        kept = tuple(pair for pair in self._custom.pairs if pair[0] not in added)
+        added = self.headers if headers is None else header_fields(headers)
+        kept = tuple(pair for pair in self.headers.pairs if pair[0] not in added)
         return ClientOptions(
             self.api_key,
             self.base_url,
@@ -107,7 +105,7 @@ class ClientOptions:
     def request_headers(self, *own: Tuple[str, str]) -> Headers:
         """The key, our own fields, those of the call, and the caller's, which win."""
         fields = self._own.pairs + own
-        custom = self._custom
+        custom = self.headers
         if not custom.pairs:
             return Headers(fields)
         return Headers(tuple(pair for pair in fields if pair[0] not in custom) + custom.pairs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Optional, Tuple
 
 from flowmaestro_core.arguments import check_seconds
@@ -63,17 +64,12 @@ class Timeout(float):
         return f"Timeout({float(self)}{''.join(given)})"
 
     def __reduce__(self) -> Tuple[object, ...]:
-        return _timeout, (float(self), self.connect, self.head, self.read)
+        made = partial(Timeout, connect=self.connect, head=self.head, read=self.read)
+        return made, (float(self),)
 
 
 def with_total(timeout: float, total: float) -> float:
     """A limit of `total` seconds, with the phases of `timeout` if it has any."""
     if isinstance(timeout, Timeout):
-        return _timeout(total, timeout.connect, timeout.head, timeout.read)
+        return Timeout(total, connect=timeout.connect, head=timeout.head, read=timeout.read)
     return total
-
-
-def _timeout(
-    total: float, connect: Optional[float], head: Optional[float], read: Optional[float]
-) -> Timeout:
-    return Timeout(total, connect=connect, head=head, read=read)

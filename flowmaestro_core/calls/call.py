@@ -48,7 +48,6 @@ from flowmaestro_core.payloads.reply import (
     decode_json,
     error_from_response,
     request_id_of,
-    retry_after,
 )
 from flowmaestro_core.policy.retry import (
     RETRYABLE_STATUSES,
@@ -309,8 +308,6 @@ class CallMachine(Machine[Any]):
         if status in _REDIRECTS:
             return self._redirect(response, now)
         error = error_from_response(response, self.scrubber)
-        if error.retry_after is None:
-            error.retry_after = retry_after(response.headers)
         confirmation = self._call.confirmation
         if self._maybe_done and confirmation is not None and status == confirmation.refusal:
             if confirmation.ask is None:

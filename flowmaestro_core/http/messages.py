@@ -183,21 +183,14 @@ class TransportFailure(Exception):
         return f"<TransportFailure {self.phase.value}: {self.message}{limit}{lasting}>"
 
     def __reduce__(self) -> Tuple[object, ...]:
-        return _failure, (self.phase, self.message, self.timed_out, self.permanent)
+        return type(self), (self.phase, self.message), self.__dict__
 
 
 class TransportClosedError(RuntimeError):
     """What a transport raises when it is used after `close`."""
 
-    def __init__(self) -> None:
-        super().__init__("this transport is closed")
-
-    def __reduce__(self) -> Tuple[object, ...]:
-        return type(self), ()
-
-
-def _failure(phase: Phase, message: str, timed_out: bool, permanent: bool) -> TransportFailure:
-    return TransportFailure(phase, message, timed_out=timed_out, permanent=permanent)
+    def __init__(self, message: str = "this transport is closed") -> None:
+        super().__init__(message)
 
 
 def _as_headers(given: Any) -> Headers:

@@ -17,6 +17,7 @@ from typing import (
     NamedTuple,
     Optional,
     Tuple,
+    Type,
     TypeVar,
     Union,
     cast,
@@ -24,6 +25,7 @@ from typing import (
 )
 
 from flowmaestro_core import errors
+from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.http.dates import parse_http_date
 from flowmaestro_core.http.messages import Headers, Response
 from flowmaestro_core.http.scrub import LONGEST_DETAILS, LONGEST_TEXT, SecretScrubber
@@ -218,7 +220,7 @@ def retry_after(headers: Headers) -> Optional[float]:
 
 def error_from_response(
     response: Response, scrubber: SecretScrubber = _NO_SECRETS
-) -> errors.FlowMaestroError:
+) -> FlowMaestroError:
     """The error that a reply with a status of 400 or more stands for, whatever its shape.
 
     `scrubber` takes the secrets out of the body before it is read. Of a body longer than
@@ -238,20 +240,17 @@ def error_from_response(
     code, message, details = _read_error(object_or_empty(body))
     if not message:
         message, details = _unknown_error(status, data, body, details)
-    code, message = code[:LONGEST_TEXT], message[:LONGEST_TEXT]
-    request_id = request_id_of(body, headers)
+    kind = _BY_STATUS.get(status) or (errors.ServerError if status >= 500 else FlowMaestroError)
     if status >= 500 and _INVALID_ID in message.lower():
-        return errors.NotFoundError(message, code, request_id, details, status)
-    if status == 429:
-        return errors.RateLimitError(
-            message, code, request_id, details, _retry_after_of(headers, details)
-        )
-    if status == 408:
-        return errors.TimeoutError(message, code, status, request_id, details)
-    if status in _BY_STATUS:
-        return _BY_STATUS[status](message, code, request_id, details, status)
-    kind = errors.ServerError if status >= 500 else errors.FlowMaestroError
-    return kind(message, code, status, request_id, details)
+        kind = errors.NotFoundError
+    error = kind(message[:LONGEST_TEXT], code[:LONGEST_TEXT])
+    error.status_code = status
+    error.request_id = request_id_of(body, headers)
+    error.details = details
+    error.retry_after = retry_after(headers)
+    if status == 429 and error.retry_after is None:
+        error.retry_after = _duration(object_or_empty(details).get("retry_after"))
+    return error
 
 
 def asks_for_tomorrow(error: Exception) -> bool:
@@ -264,14 +263,16 @@ def asks_for_tomorrow(error: Exception) -> bool:
 _INVALID_ID = "invalid input syntax for type uuid"
 """A caller's mistake that the deployed server reports as a 5xx; no retry mends it."""
 
-_BY_STATUS = {
+_BY_STATUS: Dict[int, Type[FlowMaestroError]] = {
     400: errors.ValidationError,
     401: errors.AuthenticationError,
     402: errors.InsufficientCreditsError,
     403: errors.AuthorizationError,
     404: errors.NotFoundError,
+    408: errors.TimeoutError,
     409: errors.ConflictError,
     422: errors.ValidationError,
+    429: errors.RateLimitError,
 }
 
 
@@ -311,11 +312,6 @@ _QUOTED = 120
 """Characters of an unknown error body in an error's message."""
 
 _MARKUP = re.compile(r"<[/!a-zA-Z][^<>]*>")
-
-
-def _retry_after_of(headers: Headers, details: Any) -> Optional[float]:
-    wait = retry_after(headers)
-    return _duration(object_or_empty(details).get("retry_after")) if wait is None else wait
 
 
 def _duration(value: Any) -> Optional[float]:

@@ -1,15 +1,16 @@
 """Reply shapes: every key that the types declare is there, whichever server answered.
 
-Every function takes a decoded reply and only *adds* keys to it; what the server sent is kept
-under its own name. Where the documented and the deployed API disagree, a function of its own
-knows how to fill a key; a key without a source becomes `None`. The one exception is
-`thread_messages`, which unwraps `data`. None of them raises, whatever the server sent.
+A shape takes a decoded reply and only *adds* keys to it; what the server sent is kept under its
+own name. Where the documented and the deployed API disagree, a function of its own knows how to
+fill a key; a key without a source becomes `None`. The one exception is `thread_messages`, which
+unwraps `data`. None of them raises, whatever the server sent.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, List, Optional, Tuple, Type
+from functools import partial
+from typing import Any, Callable, List, Optional, Tuple, Type
 
 from flowmaestro_core.payloads.json_values import (
     JsonObject,
@@ -20,7 +21,6 @@ from flowmaestro_core.payloads.json_values import (
 )
 from flowmaestro_core.payloads.reply import MessageList
 from flowmaestro_core.types import (
-    CancelledExecution,
     CompletedExecution,
     DeletedResource,
     ExecuteTriggerResponse,
@@ -39,57 +39,91 @@ from flowmaestro_core.types import (
 )
 
 JSON = JsonObject
+Shape = Callable[[JSON], None]
 
 TERMINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
 
 
-def resource(kind: Type[Any], body: JSON) -> None:
-    """The required keys of `kind`, a `TypedDict`, in `data` or in its rows; those of `meta`."""
-    _complete(kind, body.get("data"))
-    if body.get("meta") is None:
-        body["meta"] = {}
-    _complete(ResponseMeta, body["meta"])
+def resource(kind: Type[Any], *fills: Shape) -> Shape:
+    """The required keys of `kind`, a `TypedDict`, in `data` or in its rows; those of `meta`.
+
+    Each of `fills` is called with each row before that.
+    """
+
+    def shape(body: JSON) -> None:
+        rows = _dicts(body.get("data"))
+        for fill in fills:
+            for row in rows:
+                fill(row)
+        _complete(kind, rows)
+        if body.get("meta") is None:
+            body["meta"] = {}
+        _complete(ResponseMeta, _dicts(body["meta"]))
+
+    return shape
 
 
-def page(kind: Type[Any], body: JSON) -> None:
-    """A page of resources: their required keys, and those of `pagination`."""
-    resource(kind, body)
-    pagination(body)
-
-
-def started_execution(body: JSON) -> None:
+def _execution_id(data: JSON) -> None:
     """`execution_id`, from an `id` if need be."""
-    _execution_id(body)
-    resource(ExecuteWorkflowResponse, body)
+    data.setdefault("execution_id", data.get("id"))
 
 
-def fired_trigger(body: JSON) -> None:
-    """`execution_id`, from an `id` if need be."""
-    _execution_id(body)
-    resource(ExecuteTriggerResponse, body)
-
-
-def workflow(body: JSON) -> None:
+def _input_schema(data: JSON) -> None:
     """`input_schema` from the deployed server's `inputs`, as a JSON Schema object.
 
     It says `x-unverified: true`: the server keys `inputs` by the ids of the input nodes, which
     need not be the names that a run reads.
     """
-    for data in _dicts(body.get("data")):
-        inputs = data.setdefault("inputs", None)
-        declared = isinstance(inputs, dict)
-        data.setdefault("input_schema", _json_schema(object_or_empty(inputs)) if declared else None)
-    resource(Workflow, body)
+    inputs = data.setdefault("inputs", None)
+    declared = isinstance(inputs, dict)
+    data.setdefault("input_schema", _json_schema(object_or_empty(inputs)) if declared else None)
 
 
-def execution(body: JSON) -> None:
-    """`outputs` and `error` are there before the execution has ended, too."""
-    resource(CompletedExecution, body)  # all executions have the same keys
+def _answer(data: JSON) -> None:
+    """The answer's parts out of the deployed server's `message`; `usage` with all its keys.
+
+    The documented server calls the message's id `id`, an older reference `message_id`.
+    """
+    nested = object_or_empty(data.get("message"))
+    for key in ("role", "content", "tool_calls", "created_at"):
+        data.setdefault(key, nested.get(key))
+    data.setdefault("message_id", data.get("id"))
+    data["usage"] = object_or_empty(data.get("usage"))
+    _complete(TokenUsage, [data["usage"]])
 
 
-def execution_status(body: JSON) -> None:
-    """What a cancellation says; `status` is always there."""
-    resource(CancelledExecution, body)
+def _results(kind: Type[Any], data: JSON) -> None:
+    """Of each result `similarity` and `score`, `id` and `chunk_id`: each from the other."""
+    results = _dicts(data.get("results"))
+    for result in results:
+        _alias(result, "similarity", "score")
+        _alias(result, "id", "chunk_id")
+    _complete(kind, results)
+
+
+def _trigger_type(data: JSON) -> None:
+    """`type` and `trigger_type`: each from the other."""
+    _alias(data, "type", "trigger_type")
+
+
+def _error_message(data: JSON) -> None:
+    """`error_message` from `error`, or from `message` when the test failed."""
+    failed = data.get("success") is False
+    fallback = data.get("message") if failed else None
+    data.setdefault("error_message", data.get("error") or fallback)
+
+
+started_execution = resource(ExecuteWorkflowResponse, _execution_id)
+fired_trigger = resource(ExecuteTriggerResponse, _execution_id)
+workflow = resource(Workflow, _input_schema)
+execution = resource(CompletedExecution)  # all executions have the same keys
+sent_message = resource(SendMessageResponse, _answer)
+knowledge_search = resource(QueryKnowledgeBaseResponse, partial(_results, KnowledgeBaseResult))
+memory_search = resource(MemorySearch, partial(_results, MemoryResult))
+trigger = resource(Trigger, _trigger_type)
+tested_webhook = resource(TestWebhookResponse, _error_message)
+_thread_message = resource(ThreadMessage)
+_deleted = resource(DeletedResource)
 
 
 def thread_messages(body: JSON) -> None:
@@ -103,55 +137,17 @@ def thread_messages(body: JSON) -> None:
         body.setdefault("pagination", only)
     if isinstance(body.get("data"), list):
         body["data"] = MessageList(body["data"])
-    page(ThreadMessage, body)
+    _thread_message(body)
 
 
-def sent_message(body: JSON) -> None:
-    """The answer's parts out of the deployed server's `message`; `usage` with all its keys.
-
-    The documented server calls the message's id `id`, an older reference `message_id`.
-    """
-    for data in _dicts(body.get("data")):
-        nested = object_or_empty(data.get("message"))
-        for key in ("role", "content", "tool_calls", "created_at"):
-            data.setdefault(key, nested.get(key))
-        data.setdefault("message_id", data.get("id"))
-        data["usage"] = complete_usage(object_or_empty(data.get("usage")))
-    resource(SendMessageResponse, body)
-
-
-def complete_usage(usage: JSON) -> JSON:
-    """Token counts, each `None` where the server did not send it."""
-    _complete(TokenUsage, [usage])
-    return usage
-
-
-def knowledge_search(body: JSON) -> None:
-    """Of each result `similarity` and `score`, `id` and `chunk_id`: each from the other."""
-    _search_results(KnowledgeBaseResult, body)
-    resource(QueryKnowledgeBaseResponse, body)
-
-
-def memory_search(body: JSON) -> None:
-    """As `knowledge_search`."""
-    _search_results(MemoryResult, body)
-    resource(MemorySearch, body)
-
-
-def trigger_list(body: JSON) -> None:
-    """`type` and `trigger_type`: each from the other."""
-    for trigger in _dicts(body.get("data")):
-        _alias(trigger, "type", "trigger_type")
-    page(Trigger, body)
-
-
-def tested_webhook(body: JSON) -> None:
-    """`error_message` from `error`, or from `message` when the test failed."""
-    for data in _dicts(body.get("data")):
-        failed = data.get("success") is False
-        fallback = data.get("message") if failed else None
-        data.setdefault("error_message", data.get("error") or fallback)
-    resource(TestWebhookResponse, body)
+def deleted(resource_id: str, body: JSON) -> None:
+    """What a deletion says, from a server that says it by status alone (204) as well."""
+    if body.get("data") is None:
+        said = {key: body[key] for key in ("id", "deleted") if key in body}
+        body["data"] = {"id": resource_id, "deleted": True, **said}
+    for data in _dicts(body["data"]):
+        data.setdefault("id", resource_id)
+    _deleted(body)
 
 
 def pagination(body: JSON) -> None:
@@ -178,16 +174,6 @@ def pagination(body: JSON) -> None:
     for key, value in derived:
         if info.get(key) is None:
             info[key] = value
-
-
-def deleted(resource_id: str, body: JSON) -> None:
-    """What a deletion says, from a server that says it by status alone (204) as well."""
-    if body.get("data") is None:
-        said = {key: body[key] for key in ("id", "deleted") if key in body}
-        body["data"] = {"id": resource_id, "deleted": True, **said}
-    for data in _dicts(body["data"]):
-        data.setdefault("id", resource_id)
-    resource(DeletedResource, body)
 
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
@@ -225,29 +211,14 @@ def _dicts(value: Any) -> List[JSON]:
     return [row for row in list_or_empty(value) if isinstance(row, dict)]
 
 
-def _complete(kind: Type[Any], value: Any) -> None:
-    """Every required key of `kind` is in each dict."""
+def _complete(kind: Type[Any], rows: List[JSON]) -> None:
+    """Every required key of `kind` is in each row."""
     required = kind.__required_keys__
-    rows: List[JSON] = [value] if type(value) is dict else _dicts(value)
     for row in rows:
         if not required <= row.keys():
             for key in kind.__annotations__:  # in the order in which they are declared
                 if key in required:
                     row.setdefault(key, None)
-
-
-def _execution_id(body: JSON) -> None:
-    for data in _dicts(body.get("data")):
-        data.setdefault("execution_id", data.get("id"))
-
-
-def _search_results(kind: Type[Any], body: JSON) -> None:
-    for data in _dicts(body.get("data")):
-        results = _dicts(data.get("results"))
-        for result in results:
-            _alias(result, "similarity", "score")
-            _alias(result, "id", "chunk_id")
-        _complete(kind, results)
 
 
 def _alias(data: JSON, one: str, other: str) -> None:
@@ -276,14 +247,9 @@ def _json_schema(inputs: JSON) -> JSON:
 
 
 _JSON_TYPES = {
-    "string": "string",
+    **{name: name for name in ("string", "number", "integer", "boolean", "object", "array")},
     "text": "string",
-    "number": "number",
-    "integer": "integer",
-    "boolean": "boolean",
-    "object": "object",
     "json": "object",
-    "array": "array",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Mapping, Optional
 
 from flowmaestro_core.arguments import count, mapping, number, optional_text, text
 from flowmaestro_core.calls.call import Call, Confirmation
@@ -31,31 +31,18 @@ class Agents(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return _page(page, per_page)
+        return page_of("/agents", page, per_page, shapes.resource(Agent))
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[Agent]:
-        """Iterate over all agents, page after page.
-
-        Args:
-            per_page: how many to get with one request, as in `list`.
-
-        """
-        return walk(_page, per_page)
+        """Iterate over all agents, page after page."""
+        return walk(Agents.list, per_page)
 
     @endpoint
     def get(self, agent_id: str) -> Call[Reply[Agent]]:
-        """Get one agent.
-
-        Args:
-            agent_id: the agent's id.
-
-        Raises:
-            NotFoundError: there is no such agent.
-
-        """
+        """Get one agent. Raises `NotFoundError` if there is none."""
         where = path("/agents/{agent_id}", agent_id=agent_id)
-        return Call("GET", where, shape=partial(shapes.resource, Agent))
+        return Call("GET", where, shape=shapes.resource(Agent))
 
     @endpoint
     def create_thread(
@@ -68,10 +55,8 @@ class Agents(Resource[D]):
         """Begin a conversation with an agent; `data["id"]` is the thread's id.
 
         Args:
-            agent_id: the agent's id.
             metadata: your own data about the thread (the deployed server does not keep it).
-            idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
-                one when left out.
+            idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         """
         return Call(
@@ -79,7 +64,7 @@ class Agents(Resource[D]):
             path("/agents/{agent_id}/threads", agent_id=agent_id),
             json_body(metadata=mapping("metadata", metadata) or {}),
             repeatable=False,
-            shape=partial(shapes.resource, Thread),
+            shape=shapes.resource(Thread),
             idempotency_key=idempotency_key,
         )
 
@@ -90,34 +75,26 @@ class Agents(Resource[D]):
         """List what an agent remembers, user by user, one page at a time.
 
         Args:
-            agent_id: the agent's id.
             page: which page, from 1.
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return _memory_page(agent_id, page, per_page)
+        return page_of(_memory(agent_id), page, per_page, _MEMORY)
 
     @iterating_endpoint
     def iterate_memory(self, agent_id: str, *, per_page: Optional[int] = None) -> Pages[Memory]:
-        """Iterate over all that an agent remembers, user by user, page after page.
-
-        Args:
-            agent_id: the agent's id.
-            per_page: how many to get with one request, as in `list`.
-
-        """
-        return walk(partial(_memory_page, agent_id), per_page)
+        """Iterate over all that an agent remembers, user by user, page after page."""
+        return walk(partial(Agents.list_memory, agent_id), per_page)
 
     @endpoint
     def get_memory(self, agent_id: str, user_id: str) -> Call[Reply[Memory]]:
         """Get what an agent remembers of one user.
 
         Args:
-            agent_id: the agent's id.
             user_id: the user's id, a UUID.
 
         """
-        return Call("GET", _memory_of(agent_id, user_id), shape=_one_memory)
+        return Call("GET", _memory_of(agent_id, user_id), shape=_MEMORY)
 
     @endpoint
     def update_memory(
@@ -131,7 +108,6 @@ class Agents(Resource[D]):
         """Set what an agent remembers of one user; what is left out stays as it is.
 
         Args:
-            agent_id: the agent's id.
             user_id: the user's id, a UUID.
             working_memory: the text that the agent is given about the user.
             metadata: your own data about the user.
@@ -141,14 +117,13 @@ class Agents(Resource[D]):
             working_memory=optional_text("working_memory", working_memory),
             metadata=mapping("metadata", metadata),
         )
-        return Call("PUT", _memory_of(agent_id, user_id), body, shape=_one_memory)
+        return Call("PUT", _memory_of(agent_id, user_id), body, shape=_MEMORY)
 
     @endpoint
     def delete_memory(self, agent_id: str, user_id: str) -> Call[Reply[DeletedResource]]:
         """Delete what an agent remembers of one user.
 
         Args:
-            agent_id: the agent's id.
             user_id: the user's id, a UUID.
 
         """
@@ -173,12 +148,11 @@ class Agents(Resource[D]):
         """Search what an agent remembers; `data["results"]` has the best first.
 
         Args:
-            agent_id: the agent's id.
             query: what to look for.
             top_k: at most so many results.
             similarity_threshold: only results at least so similar, 0 to 1.
             user_id: only what is remembered of this user.
-            idempotency_key: sent as `Idempotency-Key`; a random one when left out.
+            idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         """
         return Call(
@@ -196,26 +170,12 @@ class Agents(Resource[D]):
 
     @endpoint
     def memory_stats(self, agent_id: str) -> Call[Reply[MemoryStats]]:
-        """Get figures about an agent's memory.
-
-        Args:
-            agent_id: the agent's id.
-
-        """
+        """Get figures about an agent's memory."""
         where = _memory(agent_id) + "/stats"
-        return Call("GET", where, shape=partial(shapes.resource, MemoryStats))
+        return Call("GET", where, shape=shapes.resource(MemoryStats))
 
 
-def _page(page: Optional[int], per_page: Optional[int]) -> Call[Page[Agent]]:
-    return page_of("/agents", page, per_page, shape=partial(shapes.page, Agent))
-
-
-def _memory_page(agent_id: str, page: Optional[int], per_page: Optional[int]) -> Call[Page[Memory]]:
-    return page_of(_memory(agent_id), page, per_page, shape=partial(shapes.page, Memory))
-
-
-def _one_memory(body: Dict[str, Any]) -> None:
-    shapes.resource(Memory, body)
+_MEMORY = shapes.resource(Memory)
 
 
 def _memory(agent_id: str) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, Optional, cast
+from typing import Any, Callable, Iterable, Optional, cast
 
 from flowmaestro_core.arguments import (
     check_callback,
-    check_filter,
     check_seconds,
     check_several,
     flag,
@@ -20,9 +19,8 @@ from flowmaestro_core.executions.outcome import BatchProgress
 from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.json_values import object_or_empty
 from flowmaestro_core.payloads.reply import Page, Reply
-from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.resources.listing import page_of, rows_with, walk
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.types import CancelledExecution, Execution, ExecutionEvent, ExecutionStatus
@@ -56,7 +54,9 @@ class Executions(Resource[D]):
             status: only those in this state.
 
         """
-        return _page(page, per_page, workflow_id, status)
+        return page_of(
+            "/executions", page, per_page, shapes.execution, workflow_id=workflow_id, status=status
+        )
 
     @iterating_endpoint
     def iterate(
@@ -75,23 +75,21 @@ class Executions(Resource[D]):
         pages. The SDK skips rows in another state.
 
         Args:
-            per_page: how many to get with one request, as in `list`.
             workflow_id: only those of this workflow.
             status: only those in this state.
 
         """
-        return _walk(per_page, workflow_id, status)
+        keep = rows_with("status", status)
+        build = partial(
+            page_of, "/executions", shape=shapes.execution, keep=keep, workflow_id=workflow_id
+        )
+        return walk(build, per_page, partial(PageCursor, until_empty=workflow_id is None))
 
     @endpoint
     def get(self, execution_id: str) -> Call[Reply[Execution]]:
         """Get one execution; `outputs` and `error` are `None` until there are any.
 
-        Args:
-            execution_id: the execution's id.
-
-        Raises:
-            NotFoundError: there is no such execution.
-
+        Raises `NotFoundError` if there is none.
         """
         return _get(execution_id)
 
@@ -105,9 +103,7 @@ class Executions(Resource[D]):
         whether it was cancelled.
 
         Args:
-            execution_id: the execution's id.
-            idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
-                one when left out.
+            idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         Raises:
             ValidationError: it has ended already.
@@ -117,7 +113,7 @@ class Executions(Resource[D]):
         return Call(
             "POST",
             path("/executions/{execution_id}/cancel", execution_id=execution_id),
-            shape=shapes.execution_status,
+            shape=shapes.resource(CancelledExecution),
             confirmation=Confirmation(400, ask=_get(execution_id), confirms=_is_cancelled),
             idempotency_key=idempotency_key,
         )
@@ -138,7 +134,6 @@ class Executions(Resource[D]):
         the key's rate limit is nearly spent.
 
         Args:
-            execution_id: the execution's id.
             poll_interval: longest time in seconds between two polls.
             timeout: seconds to wait in all.
             on_poll: called with the execution after each poll; on an async client it may be a
@@ -150,9 +145,10 @@ class Executions(Resource[D]):
             RateLimitError: the server demands a longer pause than `timeout` allows.
 
         """
-        return waiting_for(
-            execution_id, poll_interval=poll_interval, timeout=timeout, on_poll=on_poll
-        )
+        check_seconds("poll_interval", poll_interval)
+        check_seconds("timeout", timeout)
+        check_callback("on_poll", on_poll)
+        return Poll(execution_id, _get(execution_id), poll_interval, timeout, on_poll)
 
     @iterating_endpoint
     def wait_many(
@@ -180,10 +176,7 @@ class Executions(Resource[D]):
             progress: called with a `BatchProgress` before each outcome is handed over; on an
                 async client it may be a coroutine function.
 
-        An outcome's `error` may be:
-            TimeoutError: it did not end in time; `error.last_execution` is its last known state.
-            NotFoundError: there is no such execution.
-            RateLimitError: the server demands a longer pause than `timeout` allows.
+        An outcome's `error` may be any that `wait_for_completion` raises.
 
         """
         check_several("execution_ids", execution_ids, of="ids")
@@ -191,12 +184,12 @@ class Executions(Resource[D]):
         check_seconds("timeout", timeout)
         check_callback("progress", progress)
         ids = tuple(execution_ids)
-        waiting = partial(waiting_for, poll_interval=poll_interval, timeout=timeout, on_poll=None)
+        wait = partial(Executions.wait_for_completion, poll_interval=poll_interval, timeout=timeout)
         for execution_id in ids:
-            waiting(execution_id)
+            wait(execution_id)
         distinct = tuple(dict.fromkeys(ids))
         return Batch(
-            waiting,
+            wait,
             timeout,
             distinct,
             ordered=cast("bool", flag("ordered", ordered)),
@@ -217,7 +210,6 @@ class Executions(Resource[D]):
         SDK polls the execution.
 
         Args:
-            execution_id: the execution's id.
             timeout: seconds that the whole iteration may take; no limit by default.
 
         Raises while iterating:
@@ -227,85 +219,21 @@ class Executions(Resource[D]):
             NotFoundError: there is no such execution.
 
         """
-        if timeout is None:
-            return execution_events(execution_id)
-        check_seconds("timeout", timeout)
-        return execution_events(execution_id, timeout)
-
-
-def execution_events(execution_id: str, timeout: float = math.inf) -> Events[ExecutionEvent]:
-    """The events of one execution; when the stream goes quiet, the SDK polls the execution."""
-    return Events(
-        Call(
-            "GET",
-            path("/executions/{execution_id}/events", execution_id=execution_id),
-            enveloped=False,
-        ),
-        EXECUTION_TERMINAL,
-        reconcile=_get(execution_id),
-        execution_id=execution_id,
-        timeout=timeout,
-    )
-
-
-def waiting_for(
-    execution_id: str,
-    *,
-    poll_interval: float,
-    timeout: float,
-    on_poll: Optional[Callable[[Execution], Any]],
-) -> Poll:
-    """The wait for one execution."""
-    check_seconds("poll_interval", poll_interval)
-    check_seconds("timeout", timeout)
-    check_callback("on_poll", on_poll)
-    return Poll(execution_id, _get(execution_id), poll_interval, timeout, on_poll)
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        where = path("/executions/{execution_id}/events", execution_id=execution_id)
+        return Events(
+            Call("GET", where, enveloped=False),
+            EXECUTION_TERMINAL,
+            reconcile=_get(execution_id),
+            execution_id=execution_id,
+            timeout=math.inf if timeout is None else timeout,
+        )
 
 
 def _get(execution_id: str) -> Call[Reply[Execution]]:
     where = path("/executions/{execution_id}", execution_id=execution_id)
     return Call("GET", where, shape=shapes.execution)
-
-
-def executions_of(workflow_id: str, page: int, per_page: int) -> Call[Page[Execution]]:
-    """One page of a workflow's executions, the newest first."""
-    return _page(page, per_page, workflow_id, None)
-
-
-def _page(
-    page: Optional[int], per_page: Optional[int], workflow_id: Optional[str], status: Optional[str]
-) -> Call[Page[Execution]]:
-    return page_of(
-        "/executions",
-        page,
-        per_page,
-        shape=_execution_list,
-        workflow_id=workflow_id,
-        status=status,
-    )
-
-
-def _walk(
-    per_page: Optional[int], workflow_id: Optional[str], status: Optional[str]
-) -> Pages[Execution]:
-    check_filter("status", status)
-
-    def in_that_status(execution: Any) -> bool:
-        return object_or_empty(execution).get("status") == status
-
-    build = partial(
-        page_of,
-        "/executions",
-        shape=_execution_list,
-        keep=None if status is None else in_that_status,
-        workflow_id=workflow_id,
-    )
-    return walk(build, per_page, partial(PageCursor, until_empty=workflow_id is None))
-
-
-def _execution_list(body: Dict[str, Any]) -> None:
-    shapes.execution(body)
-    shapes.pagination(body)
 
 
 def _is_cancelled(reply: Reply[Execution]) -> bool:

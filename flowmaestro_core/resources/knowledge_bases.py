@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Optional
 
 from flowmaestro_core.arguments import count, text
@@ -31,31 +30,18 @@ class KnowledgeBases(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return _page(page, per_page)
+        return page_of("/knowledge-bases", page, per_page, shapes.resource(KnowledgeBase))
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[KnowledgeBase]:
-        """Iterate over all knowledge bases, page after page.
-
-        Args:
-            per_page: how many to get with one request, as in `list`.
-
-        """
-        return walk(_page, per_page)
+        """Iterate over all knowledge bases, page after page."""
+        return walk(KnowledgeBases.list, per_page)
 
     @endpoint
     def get(self, knowledge_base_id: str) -> Call[Reply[KnowledgeBase]]:
-        """Get one knowledge base.
-
-        Args:
-            knowledge_base_id: the knowledge base's id.
-
-        Raises:
-            NotFoundError: there is no such knowledge base.
-
-        """
+        """Get one knowledge base. Raises `NotFoundError` if there is none."""
         where = _knowledge_base(knowledge_base_id)
-        return Call("GET", where, shape=partial(shapes.resource, KnowledgeBase))
+        return Call("GET", where, shape=shapes.resource(KnowledgeBase))
 
     @endpoint
     def query(
@@ -69,10 +55,9 @@ class KnowledgeBases(Resource[D]):
         """Search a knowledge base; `data["results"]` has the best first.
 
         Args:
-            knowledge_base_id: the knowledge base's id.
             query: what to look for.
             top_k: at most so many results; the server's own choice when left out.
-            idempotency_key: sent as `Idempotency-Key`; a random one when left out.
+            idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         """
         return Call(
@@ -82,10 +67,6 @@ class KnowledgeBases(Resource[D]):
             shape=shapes.knowledge_search,
             idempotency_key=idempotency_key,
         )
-
-
-def _page(page: Optional[int], per_page: Optional[int]) -> Call[Page[KnowledgeBase]]:
-    return page_of("/knowledge-bases", page, per_page, shape=partial(shapes.page, KnowledgeBase))
 
 
 def _knowledge_base(knowledge_base_id: str) -> str:

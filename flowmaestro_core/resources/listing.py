@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Dict, Optional, TypeVar
+from typing import Any, Callable, Optional, TypeVar
 
 from flowmaestro_core.arguments import check_filter, count
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import PageCursor, Pages
 from flowmaestro_core.http.urls import query
 from flowmaestro_core.payloads import shapes
+from flowmaestro_core.payloads.json_values import object_or_empty
 from flowmaestro_core.payloads.reply import Page
 
 T = TypeVar("T")
@@ -19,16 +20,26 @@ def page_of(
     where: str,
     page: Optional[int],
     per_page: Optional[int],
-    *,
-    shape: Callable[[Dict[str, Any]], None] = shapes.pagination,
+    shape: shapes.Shape,
     keep: Optional[Callable[[Any], bool]] = None,
     **filters: Optional[str],
 ) -> Call[Page[T]]:
-    """The call for one page of the list at the path `where`."""
+    """The call for one page of the list at the path `where`; `shape` is that of its rows."""
+
+    def paged(body: shapes.JSON) -> None:
+        shape(body)
+        shapes.pagination(body)
+
     for name, value in filters.items():
         check_filter(name, value)
     found = query({"page": count("page", page), "per_page": count("per_page", per_page), **filters})
-    return Call("GET", where + found, shape=shape, keep=keep, data_type=list)
+    return Call("GET", where + found, shape=paged, keep=keep, data_type=list)
+
+
+def rows_with(key: str, value: Optional[str]) -> Optional[Callable[[Any], bool]]:
+    """Which rows of a list to keep if the server ignores a filter; `None` for all."""
+    check_filter(key, value)
+    return None if value is None else lambda row: object_or_empty(row).get(key) == value
 
 
 def walk(

@@ -33,29 +33,13 @@ class Threads(Resource[D]):
 
     @endpoint
     def get(self, thread_id: str) -> Call[Reply[Thread]]:
-        """Get one thread.
-
-        Args:
-            thread_id: the thread's id.
-
-        Raises:
-            NotFoundError: there is no such thread.
-
-        """
+        """Get one thread. Raises `NotFoundError` if there is none."""
         where = path("/threads/{thread_id}", thread_id=thread_id)
-        return Call("GET", where, shape=partial(shapes.resource, Thread))
+        return Call("GET", where, shape=shapes.resource(Thread))
 
     @endpoint
     def delete(self, thread_id: str) -> Call[Reply[DeletedResource]]:
-        """Delete a thread.
-
-        Args:
-            thread_id: the thread's id.
-
-        Raises:
-            NotFoundError: there is no such thread.
-
-        """
+        """Delete a thread. Raises `NotFoundError` if there is none."""
         return Call(
             "DELETE",
             path("/threads/{thread_id}", thread_id=thread_id),
@@ -70,25 +54,18 @@ class Threads(Resource[D]):
         """List the messages of a thread, one page at a time.
 
         Args:
-            thread_id: the thread's id.
             page: which page, from 1.
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return _message_page(thread_id, page, per_page)
+        return page_of(_messages(thread_id), page, per_page, shapes.thread_messages)
 
     @iterating_endpoint
     def iterate_messages(
         self, thread_id: str, *, per_page: Optional[int] = None
     ) -> Pages[ThreadMessage]:
-        """Iterate over all messages of a thread, page after page.
-
-        Args:
-            thread_id: the thread's id.
-            per_page: how many to get with one request, as in `list_messages`.
-
-        """
-        return walk(partial(_message_page, thread_id), per_page)
+        """Iterate over all messages of a thread, page after page."""
+        return walk(partial(Threads.list_messages, thread_id), per_page)
 
     @endpoint
     def send_message(
@@ -106,12 +83,10 @@ class Threads(Resource[D]):
         A message that may have been sent is not sent again.
 
         Args:
-            thread_id: the thread's id.
             content: the message.
             stream: ask the server to stream the answer on the thread's own stream, and return
                 at once; `send_message_stream` does both for you.
-            idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
-                one when left out.
+            idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         Raises:
             TimeoutError: the agent takes longer; the message was accepted and is worked on.
@@ -132,7 +107,6 @@ class Threads(Resource[D]):
         answer could be listened to. The message is never sent twice.
 
         Args:
-            thread_id: the thread's id.
             content: the message.
             idempotency_key: as in `send_message`.
 
@@ -147,7 +121,9 @@ class Threads(Resource[D]):
             streaming=_send(thread_id, content, True, idempotency_key),
             whole=_send(thread_id, content, False, idempotency_key),
             events=_events(thread_id),
-            messages=partial(_message_page, thread_id),
+            messages=lambda page: Threads.list_messages(
+                thread_id, page=page, per_page=MAX_PER_PAGE
+            ),
         )
 
     @iterating_endpoint
@@ -155,9 +131,6 @@ class Threads(Resource[D]):
         """Iterate over the events of a thread as they come, until you leave the loop.
 
         A thread has no end: the SDK reconnects a stream that the server ends.
-
-        Args:
-            thread_id: the thread's id.
 
         Raises while iterating:
             NotFoundError: there is no such thread, or the server does not have this route, like
@@ -170,12 +143,6 @@ class Threads(Resource[D]):
 
 def _messages(thread_id: str) -> str:
     return path("/threads/{thread_id}/messages", thread_id=thread_id)
-
-
-def _message_page(
-    thread_id: str, page: Optional[int], per_page: Optional[int] = MAX_PER_PAGE
-) -> Call[Page[ThreadMessage]]:
-    return page_of(_messages(thread_id), page, per_page, shape=shapes.thread_messages)
 
 
 def _events(thread_id: str) -> Call[Any]:

@@ -12,9 +12,8 @@ from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.encode import json_body
-from flowmaestro_core.payloads.json_values import object_or_empty
 from flowmaestro_core.payloads.reply import Page, Reply
-from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.resources.listing import page_of, rows_with, walk
 from flowmaestro_core.types import ExecuteTriggerResponse, Trigger
 
 
@@ -38,7 +37,8 @@ class Triggers(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return _page(page, per_page, workflow_id)
+        keep = rows_with("workflow_id", workflow_id)
+        return page_of("/triggers", page, per_page, shapes.trigger, keep, workflow_id=workflow_id)
 
     @iterating_endpoint
     def iterate(
@@ -48,10 +48,9 @@ class Triggers(Resource[D]):
 
         Args:
             workflow_id: only those of this workflow.
-            per_page: how many to get with one request, as in `list`.
 
         """
-        return walk(partial(_page, workflow_id=workflow_id), per_page)
+        return walk(partial(Triggers.list, workflow_id=workflow_id), per_page)
 
     @endpoint
     def execute(
@@ -67,10 +66,8 @@ class Triggers(Resource[D]):
         nothing was started.
 
         Args:
-            trigger_id: the trigger's id.
             inputs: inputs by name; values that JSON can express.
-            idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
-                one when left out.
+            idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         Raises:
             ValidationError: the trigger is disabled, or the inputs are refused.
@@ -84,19 +81,3 @@ class Triggers(Resource[D]):
             shape=shapes.fired_trigger,
             idempotency_key=idempotency_key,
         )
-
-
-def _page(
-    page: Optional[int], per_page: Optional[int], workflow_id: Optional[str]
-) -> Call[Page[Trigger]]:
-    def of_this_workflow(trigger: Any) -> bool:
-        return object_or_empty(trigger).get("workflow_id") == workflow_id
-
-    return page_of(
-        "/triggers",
-        page,
-        per_page,
-        shape=shapes.trigger_list,
-        keep=None if workflow_id is None else of_this_workflow,
-        workflow_id=workflow_id,
-    )

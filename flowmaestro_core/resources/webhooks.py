@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
 from flowmaestro_core.arguments import check_several, flag, header_fields, optional_text, text
 from flowmaestro_core.calls.call import Call, Confirmation
@@ -41,30 +41,17 @@ class Webhooks(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return _page(page, per_page)
+        return page_of("/webhooks", page, per_page, _WEBHOOK)
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[Webhook]:
-        """Iterate over all webhooks, page after page.
-
-        Args:
-            per_page: how many to get with one request, as in `list`.
-
-        """
-        return walk(_page, per_page)
+        """Iterate over all webhooks, page after page."""
+        return walk(Webhooks.list, per_page)
 
     @endpoint
     def get(self, webhook_id: str) -> Call[Reply[Webhook]]:
-        """Get one webhook.
-
-        Args:
-            webhook_id: the webhook's id.
-
-        Raises:
-            NotFoundError: there is no such webhook.
-
-        """
-        return Call("GET", _webhook(webhook_id), shape=_one_webhook)
+        """Get one webhook. Raises `NotFoundError` if there is none."""
+        return Call("GET", _webhook(webhook_id), shape=_WEBHOOK)
 
     @endpoint
     def create(
@@ -85,8 +72,7 @@ class Webhooks(Resource[D]):
             url: where to deliver.
             events: which events, such as `["execution.completed"]`.
             headers: custom header fields for every delivery.
-            idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
-                one when left out.
+            idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         """
         return Call(
@@ -99,7 +85,7 @@ class Webhooks(Resource[D]):
                 headers=_delivery_headers(headers),
             ),
             repeatable=False,
-            shape=partial(_guarded, partial(shapes.resource, WebhookWithSecret)),
+            shape=_guarded(WebhookWithSecret),
             idempotency_key=idempotency_key,
             secrets=_secrets(url, headers),
         )
@@ -118,7 +104,6 @@ class Webhooks(Resource[D]):
         """Change a webhook; what is left out stays as it is.
 
         Args:
-            webhook_id: the webhook's id.
             name: what to call the webhook.
             url: where to deliver.
             events: which events, such as `["execution.completed"]`.
@@ -137,21 +122,13 @@ class Webhooks(Resource[D]):
             "PATCH",
             _webhook(webhook_id),
             body,
-            shape=_one_webhook,
+            shape=_WEBHOOK,
             secrets=_secrets(url or "", headers),
         )
 
     @endpoint
     def delete(self, webhook_id: str) -> Call[Reply[DeletedResource]]:
-        """Delete a webhook.
-
-        Args:
-            webhook_id: the webhook's id.
-
-        Raises:
-            NotFoundError: there is no such webhook.
-
-        """
+        """Delete a webhook. Raises `NotFoundError` if there is none."""
         return Call(
             "DELETE",
             _webhook(webhook_id),
@@ -169,9 +146,7 @@ class Webhooks(Resource[D]):
         was delivered.
 
         Args:
-            webhook_id: the webhook's id.
-            idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
-                one when left out.
+            idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         """
         return Call(
@@ -189,54 +164,39 @@ class Webhooks(Resource[D]):
         """List the deliveries to a webhook, one page at a time.
 
         Args:
-            webhook_id: the webhook's id.
             page: which page, from 1.
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return _delivery_page(webhook_id, page, per_page)
+        where = _webhook(webhook_id) + "/deliveries"
+        return page_of(where, page, per_page, shapes.resource(WebhookDelivery))
 
     @iterating_endpoint
     def iterate_deliveries(
         self, webhook_id: str, *, per_page: Optional[int] = None
     ) -> Pages[WebhookDelivery]:
-        """Iterate over all deliveries to a webhook, page after page.
-
-        Args:
-            webhook_id: the webhook's id.
-            per_page: how many to get with one request, as in `list_deliveries`.
-
-        """
-        return walk(partial(_delivery_page, webhook_id), per_page)
+        """Iterate over all deliveries to a webhook, page after page."""
+        return walk(partial(Webhooks.list_deliveries, webhook_id), per_page)
 
 
-def _page(page: Optional[int], per_page: Optional[int]) -> Call[Page[Webhook]]:
-    return page_of("/webhooks", page, per_page, shape=_webhooks)
+def _guarded(kind: Type[Any]) -> shapes.Shape:
+    """The shape of a webhook, or of a list of them, whose repr does not show its secrets."""
+    complete = shapes.resource(kind)
 
+    def shape(body: shapes.JSON) -> None:
+        complete(body)
+        data = body.get("data")
+        is_list = isinstance(data, list)
+        body["data"] = list(map(_guard, list_or_empty(data))) if is_list else _guard(data)
 
-def _delivery_page(
-    webhook_id: str, page: Optional[int], per_page: Optional[int]
-) -> Call[Page[WebhookDelivery]]:
-    where = _webhook(webhook_id) + "/deliveries"
-    return page_of(where, page, per_page, shape=partial(shapes.page, WebhookDelivery))
-
-
-def _guarded(shape: Callable[[Dict[str, Any]], None], body: Dict[str, Any]) -> None:
-    """`shape`, and no webhook shows its secrets."""
-    shape(body)
-    data = body.get("data")
-    if isinstance(data, list):
-        body["data"] = list(map(_guard, list_or_empty(data)))
-    else:
-        body["data"] = _guard(data)
+    return shape
 
 
 def _guard(webhook: Any) -> Any:
     return SecretDict(object_or_empty(webhook)) if isinstance(webhook, dict) else webhook
 
 
-_one_webhook = partial(_guarded, partial(shapes.resource, Webhook))
-_webhooks = partial(_guarded, partial(shapes.page, Webhook))
+_WEBHOOK = _guarded(Webhook)
 
 
 def _secrets(url: str, headers: Optional[Mapping[str, str]]) -> Tuple[Tuple[str, str], ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Sized, Union, cast, get_args
+from typing import Any, Callable, Iterable, Mapping, Optional, Sized, Union, cast, get_args
 
 from flowmaestro_core.arguments import (
     check_callback,
@@ -26,9 +26,7 @@ from flowmaestro_core.records import JournalPlan, OnUnknown, PathLike
 from flowmaestro_core.resources.executions import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_WAIT_TIMEOUT,
-    execution_events,
-    executions_of,
-    waiting_for,
+    Executions,
 )
 from flowmaestro_core.resources.listing import page_of, walk
 from flowmaestro_core.types import (
@@ -56,28 +54,18 @@ class Workflows(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return page_of("/workflows", page, per_page, shape=_workflow_list)
+        return page_of("/workflows", page, per_page, shapes.workflow)
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[Workflow]:
-        """Iterate over all workflows, page after page.
-
-        Args:
-            per_page: how many to get with one request, as in `list`.
-
-        """
-        return walk(partial(page_of, "/workflows", shape=_workflow_list), per_page)
+        """Iterate over all workflows, page after page."""
+        return walk(Workflows.list, per_page)
 
     @endpoint
     def get(self, workflow_id: str) -> Call[Reply[Workflow]]:
         """Get one workflow. `input_schema` describes its inputs as a JSON Schema object.
 
-        Args:
-            workflow_id: the workflow's id.
-
-        Raises:
-            NotFoundError: there is no such workflow.
-
+        Raises `NotFoundError` if there is none.
         """
         where = path("/workflows/{workflow_id}", workflow_id=workflow_id)
         return Call("GET", where, shape=shapes.workflow)
@@ -96,10 +84,8 @@ class Workflows(Resource[D]):
         started.
 
         Args:
-            workflow_id: the workflow's id.
             inputs: its inputs by name; values that JSON can express.
-            idempotency_key: sent as `Idempotency-Key`, the same on every attempt; a random
-                one when left out.
+            idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         Raises:
             NotFoundError: there is no such workflow.
@@ -126,7 +112,6 @@ class Workflows(Resource[D]):
         in time.
 
         Args:
-            workflow_id: the workflow's id.
             inputs: as in `execute`.
             on_event: called with each event as it comes; on an async client it may be a
                 coroutine function.
@@ -141,10 +126,8 @@ class Workflows(Resource[D]):
         check_callback("on_event", on_event)
         return Run(
             execute=_execute(_path_of_runs(workflow_id), inputs, idempotency_key),
-            events=execution_events,
-            waiting=partial(
-                waiting_for, poll_interval=DEFAULT_POLL_INTERVAL, timeout=timeout, on_poll=None
-            ),
+            events=Executions.stream,
+            waiting=partial(Executions.wait_for_completion, timeout=timeout),
             timeout=timeout,
             listener=on_event,
         )
@@ -183,7 +166,6 @@ class Workflows(Resource[D]):
         `docs/batches.md`.
 
         Args:
-            workflow_id: the workflow's id.
             inputs: the inputs of each run, as in `execute`. It is read only as far as there is
                 room (with a journal a few rows further), so an endless iterator will do.
             concurrency: how many executions may be in flight before another one is started.
@@ -227,11 +209,13 @@ class Workflows(Resource[D]):
         check_callback("key", key)
         check_seconds("settle_after", settle_after)
         return Batch(
-            partial(waiting_for, poll_interval=poll_interval, timeout=timeout, on_poll=None),
+            partial(Executions.wait_for_completion, poll_interval=poll_interval, timeout=timeout),
             timeout,
             inputs=inputs,
             build=lambda row: _execute(where, row, None),
-            page_of=partial(executions_of, workflow_id),
+            page_of=lambda page, per_page: Executions.list(
+                page=page, per_page=per_page, workflow_id=workflow_id
+            ),
             concurrency=concurrency,
             ordered=cast("bool", flag("ordered", ordered)),
             total=len(inputs) if isinstance(inputs, Sized) else None,
@@ -287,8 +271,3 @@ def _execute(
         shape=shapes.started_execution,
         idempotency_key=idempotency_key,
     )
-
-
-def _workflow_list(body: Dict[str, Any]) -> None:
-    shapes.workflow(body)
-    shapes.pagination(body)

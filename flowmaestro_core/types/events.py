@@ -8,6 +8,34 @@ from typing import Any, Dict, Literal, Optional, TypedDict, Union
 
 from flowmaestro_core.types.resources import ExecutionStatus, TokenUsage
 
+__all__ = [
+    "Connected",
+    "ExecutionCancelled",
+    "ExecutionCompleted",
+    "ExecutionEvent",
+    "ExecutionEventType",
+    "ExecutionFailed",
+    "ExecutionPaused",
+    "ExecutionProgress",
+    "ExecutionResumed",
+    "ExecutionStarted",
+    "MessageCompleted",
+    "MessageFailed",
+    "MessageStarted",
+    "MessageToken",
+    "NodeCompleted",
+    "NodeFailed",
+    "NodeRetry",
+    "NodeStarted",
+    "NodeStream",
+    "StreamReconnected",
+    "ThreadConnected",
+    "ThreadEvent",
+    "ThreadEventType",
+    "UserInputRequired",
+    "UserInputResponse",
+]
+
 
 class StreamReconnected(TypedDict):
     """The SDK reconnected a lost stream; events in between may be missing."""

@@ -2,6 +2,42 @@
 
 from typing import Any, Dict, List, Literal, Optional, TypedDict, Union
 
+__all__ = [
+    "Agent",
+    "ApiError",
+    "CancelledExecution",
+    "CompletedExecution",
+    "DeletedResource",
+    "ExecuteTriggerResponse",
+    "ExecuteWorkflowResponse",
+    "Execution",
+    "ExecutionStatus",
+    "FailedExecution",
+    "KnowledgeBase",
+    "KnowledgeBaseResult",
+    "Memory",
+    "MemoryResult",
+    "MemorySearch",
+    "MemoryStats",
+    "PaginationInfo",
+    "QueryKnowledgeBaseResponse",
+    "ResponseMeta",
+    "SendMessageResponse",
+    "TestWebhookResponse",
+    "Thread",
+    "ThreadMessage",
+    "ThreadStatus",
+    "TokenUsage",
+    "Trigger",
+    "UnfinishedExecution",
+    "Webhook",
+    "WebhookDelivery",
+    "WebhookEventType",
+    "WebhookWithSecret",
+    "Workflow",
+    "WorkflowInput",
+]
+
 ExecutionStatus = Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
 """`completed`, `failed` and `cancelled` are final. `paused` awaits a human's input."""
 
@@ -265,14 +301,10 @@ class Trigger(TypedDict):
     updated_at: Optional[str]
 
 
-class ExecuteTriggerResponse(TypedDict):
+class ExecuteTriggerResponse(ExecuteWorkflowResponse):
     """An execution that a trigger started."""
 
-    execution_id: str
-    workflow_id: str
     trigger_id: str
-    status: ExecutionStatus
-    inputs: Dict[str, Any]
 
 
 class KnowledgeBase(TypedDict):

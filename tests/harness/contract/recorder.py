@@ -11,8 +11,9 @@ import random
 from typing import Any, List, Optional, Tuple
 from urllib.parse import urlsplit
 
-from flowmaestro_core.http.messages import Headers, Request, Response
+from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_transports import AsyncOpenResponse, AsyncTransport, OpenResponse, Transport
+from tests.harness.contract.worlds import Hurried, HurriedAsync, HurriedAsyncBody, HurriedBody
 
 Entry = Tuple[Any, ...]
 
@@ -52,17 +53,17 @@ class Trace:
         self.entries.append(("ended", value))
 
 
-class Recorder:
+class Recorder(Hurried):
     """A sync transport with a trace."""
 
     def __init__(self, inner: Transport, trace: Trace) -> None:
-        self._inner = inner
+        super().__init__(inner, 1.0)
         self._trace = trace
         self.random = trace.random
 
     def send(self, request: Request, timeout: float) -> Response:
         self._trace.asked("send", request, timeout)
-        return self._inner.send(request, timeout)
+        return super().send(request, timeout)
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
         self._trace.asked("open", request, timeout)
@@ -74,43 +75,32 @@ class Recorder:
     def now(self) -> float:
         return self._trace.clock
 
-    def close(self) -> None:
-        self._inner.close()
 
-
-class _Body:
+class _Body(HurriedBody):
     def __init__(self, inner: OpenResponse, trace: Trace) -> None:
-        self._inner = inner
+        super().__init__(inner, 1.0)
         self._trace = trace
-
-    @property
-    def status(self) -> int:
-        return self._inner.status
-
-    @property
-    def headers(self) -> Headers:
-        return self._inner.headers
 
     def read(self, patience: float) -> Optional[bytes]:
         self._trace.read(patience)
-        return self._inner.read(patience)
+        return super().read(patience)
 
     def close(self) -> None:
         self._trace.closed()
-        self._inner.close()
+        super().close()
 
 
-class AsyncRecorder:
+class AsyncRecorder(HurriedAsync):
     """`Recorder` for an async transport."""
 
     def __init__(self, inner: AsyncTransport, trace: Trace) -> None:
-        self._inner = inner
+        super().__init__(inner, 1.0)
         self._trace = trace
         self.random = trace.random
 
     async def send(self, request: Request, timeout: float) -> Response:
         self._trace.asked("send", request, timeout)
-        return await self._inner.send(request, timeout)
+        return await super().send(request, timeout)
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
         self._trace.asked("open", request, timeout)
@@ -122,27 +112,16 @@ class AsyncRecorder:
     def now(self) -> float:
         return self._trace.clock
 
-    async def close(self) -> None:
-        await self._inner.close()
 
-
-class _AsyncBody:
+class _AsyncBody(HurriedAsyncBody):
     def __init__(self, inner: AsyncOpenResponse, trace: Trace) -> None:
-        self._inner = inner
+        super().__init__(inner, 1.0)
         self._trace = trace
-
-    @property
-    def status(self) -> int:
-        return self._inner.status
-
-    @property
-    def headers(self) -> Headers:
-        return self._inner.headers
 
     async def read(self, patience: float) -> Optional[bytes]:
         self._trace.read(patience)
-        return await self._inner.read(patience)
+        return await super().read(patience)
 
     async def close(self) -> None:
         self._trace.closed()
-        await self._inner.close()
+        await super().close()
