@@ -74,7 +74,7 @@ class Cassette:
     Raises:
         CassetteError: the file is not whole, or of an unknown version, or with the mode `none`
             not there.
-        TypeError, ValueError: an argument that cannot be meant.
+        TypeError, ValueError: an argument has another type, or a value that is not allowed.
         OSError: the file cannot be read.
 
     """

@@ -1,4 +1,4 @@
-"""What plays a cassette: it finds for each request the exchange to play, or says why there is none.
+"""Finds for each request the recorded exchange to play, or says why there is none.
 
 A request is recognised by its method, its path below the API root, its query and its body, all of
 them redacted, not by its host or its header fields; JSON bodies are compared as values. Of

@@ -132,9 +132,9 @@ class ExchangeRecorder:
 class _Recorder(NotPicklable, Generic[T, W]):
     """What both transports have.
 
-    `replaying` replays what a cassette holds; only the rest is recorded. Then time is that of
-    both: what is replayed takes virtual time, what is recorded its own. Between two requests they
-    wait as the first of them was answered.
+    `replaying` replays what a cassette holds; only the rest is recorded. Time is then the sum of
+    both clocks. A pause after a replayed reply takes virtual time; after a recorded one, it takes
+    time on the clock of `inner`.
     """
 
     def __init__(self, inner: T, recording: Recording, replaying: Optional[W] = None) -> None:
@@ -159,7 +159,7 @@ class _Recorder(NotPicklable, Generic[T, W]):
 
     @contextmanager
     def in_flight(self) -> Generator[None, None, None]:
-        """What the transports do around a call."""
+        """A `with` block around a call, as both transports have it."""
         replaying = self._replaying
         with self._around(), nullcontext() if replaying is None else replaying.in_flight():
             yield

@@ -39,15 +39,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AT_ONCE = 5.0
-"""Seconds within which that has to happen which need not wait for anything.
-
-Most of it takes a millisecond; a busy machine may take longer.
-"""
+"""Seconds for what waits for nothing: a millisecond as a rule, more on a busy machine."""
 
 KEY = "fm_live_conformance"
 """The key of every request."""
 LIMIT = 10.0
 """Seconds: the time limit, or the patience, of what is not about time."""
+NO_HEAD = (Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN)
+"""What a failure may say of a head that broke off.
+
+Not every stack tells the two apart, and neither is repeated blindly.
+"""
 
 WIRE = "a wire"
 """The check looks at bytes on a socket; a transport without sockets has none."""

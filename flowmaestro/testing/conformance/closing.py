@@ -204,7 +204,7 @@ async def close_wakes_a_call_in_its_body(runner: Runner) -> None:
 
 
 async def _under_way(runner: Runner, live: LiveReply) -> Tuple[AsyncTransport, Job]:
-    """A transport, and a call of its that the server answers with `live`, once it was asked."""
+    """A transport, and a call under way on it, which the server answers with `live`."""
     url = runner.site(lambda _: live)
     transport = runner.transport()
     job = runner.start(_reply_or_failure, transport, ask(url))

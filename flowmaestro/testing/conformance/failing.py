@@ -1,7 +1,6 @@
 """Checks of what goes wrong: it is a failure, never a result, and tells how far things had come.
 
-The phase decides whether a call may be made again. A head that broke off may count as *maybe
-processed* or *reply broken*: not every stack tells the two apart, and neither is repeated blindly.
+The phase decides whether a call may be made again.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from functools import partial
 
 from flowmaestro.testing.conformance.check import (
     LIMIT,
+    NO_HEAD,
     STREAMS,
     WIRE,
     CheckFailed,
@@ -39,7 +39,6 @@ from flowmaestro_transports.contract import AsyncTransport
 
 _TRUNCATED = "A body cut short that passes for a whole one is half a result, taken for true."
 _PHASE = "A wrong phase makes the core repeat what has run, or not repeat what has not."
-_NO_HEAD = Phase.REPLY_BROKEN, Phase.MAYBE_PROCESSED
 
 
 @check(WIRE, why=_TRUNCATED)
@@ -141,7 +140,7 @@ async def no_reply(runner: Runner) -> None:
 async def reset_within_the_head(runner: Runner) -> None:
     """A head that breaks off is no reply, and never *not sent*."""
     server = runner.server(answering(b"HTTP/1.1 200 OK\r\nContent-Le", then=Peer.reset))
-    await _expect_lost(runner, ask(server.url), *_NO_HEAD)
+    await _expect_lost(runner, ask(server.url), *NO_HEAD)
 
 
 async def _expect_lost(runner: Runner, request: Request, *phases: Phase) -> None:
@@ -221,7 +220,7 @@ async def a_garbled_length(runner: Runner) -> None:
 async def _expect_no_reply(runner: Runner, data: bytes, line: str) -> None:
     server = runner.server(answering(data, then=Peer.close))
     try:
-        await expect_failure(runner.transport().send(ask(server.url), LIMIT), *_NO_HEAD)
+        await expect_failure(runner.transport().send(ask(server.url), LIMIT), *NO_HEAD)
     except CheckFailed as error:
         raise CheckFailed(f"{error}; the line sent was {line!r}") from error.__cause__
 
@@ -239,4 +238,4 @@ async def an_endless_header_line(runner: Runner) -> None:
         peer.wait_closed()
 
     for handler in (answering(data), in_two_parts):
-        await _expect_lost(runner, ask(runner.server(handler).url), *_NO_HEAD)
+        await _expect_lost(runner, ask(runner.server(handler).url), *NO_HEAD)

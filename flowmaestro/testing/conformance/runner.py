@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import (
     Any,
@@ -122,8 +123,6 @@ class Runner(ABC):
         self._servers = contextlib.ExitStack()
         self._transports: List[AsyncTransport] = []
         self._needs: FrozenSet[str] = frozenset()
-        self._authority: Optional[Authority] = None
-        self._came_to_its_end = False
 
     @property
     def limit(self) -> float:
@@ -152,13 +151,10 @@ class Runner(ABC):
         """A loopback server of scripted bytes, until the check ends."""
         return self._servers.enter_context(ScriptedServer(handler, tls=tls))
 
-    @property
+    @cached_property
     def authority(self) -> Authority:
         """A certificate authority of this check's own."""
-        if self._authority is None:
-            folder = self._servers.enter_context(tempfile.TemporaryDirectory())
-            self._authority = Authority(Path(folder))
-        return self._authority
+        return Authority(Path(self._servers.enter_context(tempfile.TemporaryDirectory())))
 
     def transport(self, **options: Any) -> AsyncTransport:
         """A new transport with these options, closed when the check ends.
@@ -201,7 +197,8 @@ class Runner(ABC):
         """The client leaves a server or a site, as `left` tells."""
         expect(await self.until(left), "the server still had its client")
 
-    async def _carry_out(self, check: Check) -> None:
+    async def _carry_out(self, check: Check) -> bool:
+        """Try the check; true, as a step that is cancelled from outside has no value."""
         self._needs = check.needs
         try:
             await check.run(self)
@@ -210,7 +207,7 @@ class Runner(ABC):
                 await self._close_all(self.margin)
             raise
         await self._close_all(5 * AT_ONCE)
-        self._came_to_its_end = True
+        return True
 
     async def _close_all(self, within: float) -> None:
         while self._transports:
@@ -261,11 +258,11 @@ class SyncRunner(Runner):
 
     def _adapted(self, made: Any) -> Tuple[AsyncTransport, bool]:
         transport = as_transport(made)
-        return _Awaiting(transport), isinstance(transport, FunctionTransport)
+        return _SyncAsAsync(transport), isinstance(transport, FunctionTransport)
 
 
-class _Awaiting:
-    """A sync transport as an `AsyncTransport` that blocks."""
+class _SyncAsAsync:
+    """A sync transport as an `AsyncTransport` whose coroutines wait for no event loop."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -274,7 +271,7 @@ class _Awaiting:
         return self._transport.send(request, timeout)
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        return _Body(self._transport.open(request, timeout))
+        return _SyncAsAsyncBody(self._transport.open(request, timeout))
 
     async def sleep(self, seconds: float) -> None:
         self._transport.sleep(seconds)
@@ -286,7 +283,7 @@ class _Awaiting:
         self._transport.close()
 
 
-class _Body:
+class _SyncAsAsyncBody:
     def __init__(self, body: OpenResponse) -> None:
         self.status, self.headers = body.status, body.headers
         self._body = body
@@ -326,16 +323,16 @@ class AsyncRunner(Runner):
             raise failure
 
     async def _with_tasks(self, check: Check) -> Optional[BaseException]:
-        error: Optional[BaseException] = CheckFailed("a cancellation came out of nowhere")
+        """What failed: had it been raised, the task group would have wrapped it up."""
         async with anyio.create_task_group() as self._tasks:
             job = self.start(self._carry_out, check)
             ended = await self.until(lambda: job.done, TOO_LONG)
-            if not ended:
-                error = CheckFailed(f"it had not ended {TOO_LONG:.0f} s later")
-            elif job.error is not None or self._came_to_its_end:
-                error = job.error
             self._tasks.cancel_scope.cancel()
-        return error  # had it been raised, the task group would have wrapped it up
+        if not ended:
+            return CheckFailed(f"it had not ended {TOO_LONG:.0f} s later")
+        if job.error is None and not job.value:
+            return CheckFailed("a cancellation came out of nowhere")
+        return job.error
 
     def start(self, step: Step, *args: Any) -> Job:
         job = Job(self)

@@ -64,8 +64,8 @@ class _Conformance:
     falls_short: Mapping[str, str] = {}
     """The checks that the transport is known to fail: their names, and why, in plain English.
 
-    Such a check is reported as an expected failure (`xfail`). One that the transport passes all
-    the same fails: the declaration is out of date. A name that no check has raises `ValueError`.
+    Such a check is reported as an expected failure (`xfail`). If the transport passes it, the test
+    fails: the declaration is out of date. A name that no check has raises `ValueError`.
     """
 
     make_transport: Callable[..., Any]

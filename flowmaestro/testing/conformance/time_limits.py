@@ -18,6 +18,7 @@ from flowmaestro.testing.conformance.check import (
     AT_ONCE,
     CANCELLATION,
     LIMIT,
+    NO_HEAD,
     STREAMS,
     TIME_LIMITS,
     WIRE,
@@ -42,7 +43,6 @@ from flowmaestro.testing.conformance.scripted_server import (
 from flowmaestro.testing.conformance.site import LiveReply
 from flowmaestro_core.http.messages import Phase, Request, TransportFailure
 
-_NO_TELLING = Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN
 _HANGS = "A call would hang although its user has said how long it may take."
 
 
@@ -123,7 +123,7 @@ async def body_timeout(runner: Runner) -> None:
 async def a_head_that_dribbles(runner: Runner) -> None:
     """A head that comes one byte at a time is bounded by the whole limit, not by each byte."""
     server = runner.server(Flood(b"HTTP/1.1 200 OK\r\nX: ", b"x").dribbled)
-    await _expect_in_time(runner, ask(server.url), *_NO_TELLING)
+    await _expect_in_time(runner, ask(server.url), *NO_HEAD)
 
 
 @check(WIRE, TIME_LIMITS, why="A server that dribbles would keep a call for hours.")
@@ -209,7 +209,7 @@ _FLOODS = {
 }
 
 
-async def _sending(runner: Runner, flood: Flood) -> None:
+async def _refuse_unasked(runner: Runner, flood: Flood) -> None:
     """Raise `NotOffered` where the flood is of a coding that the transport does not ask for."""
     if flood.begin == _CODED:
         await refuse_unless_asked_for(runner, "gzip")
@@ -223,10 +223,10 @@ async def _sending(runner: Runner, flood: Flood) -> None:
 )
 async def a_flood_of(runner: Runner, flood: Flood) -> None:
     """A call that meets endless {} ends with its time limit, or sooner."""
-    await _sending(runner, flood)
+    await _refuse_unasked(runner, flood)
     server = runner.server(flood.sent(runner.limit + runner.margin + 1))
     uses = ("send",) if flood.begin else ("send", "open")  # `open` waits for a head alone
-    await _expect_in_time(runner, ask(server.url), *_NO_TELLING, uses=uses, timed_out=None)
+    await _expect_in_time(runner, ask(server.url), *NO_HEAD, uses=uses, timed_out=None)
 
 
 @checks_of(
@@ -237,7 +237,7 @@ async def a_flood_of(runner: Runner, flood: Flood) -> None:
 )
 async def a_stream_flooded_with(runner: Runner, flood: Flood) -> None:
     """A read of a body with endless {} comes back within its patience."""
-    await _sending(runner, flood)
+    await _refuse_unasked(runner, flood)
     patience, within = runner.limit, runner.limit + runner.margin
     server = runner.server(flood.sent(LIMIT))
     with contextlib.suppress(TransportFailure):  # a flood may be refused
@@ -259,7 +259,7 @@ async def a_stream_flooded_with(runner: Runner, flood: Flood) -> None:
 )
 async def other_tasks_run_beside(runner: Runner, flood: Flood) -> None:
     """While a call reads endless {}, other tasks run, and the call can be cancelled."""
-    await _sending(runner, flood)
+    await _refuse_unasked(runner, flood)
     # In seconds of this process's work, so that what else the machine does counts for nothing.
     work = 6 * runner.margin
     server = runner.server(flood.sent(work + 0.5, time.process_time))

@@ -121,44 +121,28 @@ def told(request, tmp_path_factory):
     return path, RECORDED[request.param][0](path)
 
 
-def replayed(runner, cassette, again, blocking, awaiting):
+def replayed(runner, cassette, again, *stories):
     """What a client does on a runner that replays `cassette`, recorded once more to `again`."""
     if not runner.wired:
-        return in_memory(runner.backend, cassette, again, blocking, awaiting)
+        through = cassette.async_transport if runner.backend else cassette.transport
+        return told_again(runner, through, again, *stories)
     with cassette.server(SPEED) as url:
-        return over_sockets(runner, url, again, blocking, awaiting)
+        return told_again(runner, runner.make, again, *stories, base_url=url)
 
 
-def in_memory(backend, cassette, again, blocking, awaiting):
+def told_again(runner, through, again, sync_story, async_story, **options):
     async def main():
         with Cassette(again) as second:
-            transport = second.async_transport(cassette.async_transport())
-            async with AsyncFlowMaestroClient(KEY, transport=transport) as client:
-                return await awaiting(client)
-
-    if backend is not None:
-        return anyio.run(main, backend=backend)
-    with Cassette(again) as second:
-        transport = second.transport(cassette.transport())
-        with FlowMaestroClient(KEY, transport=transport) as client:
-            return blocking(client)
-
-
-def over_sockets(runner, url, again, blocking, awaiting, **options):
-    async def main():
-        with Cassette(again) as second:
-            transport = second.async_transport(runner.make())
-            async with AsyncFlowMaestroClient(
-                KEY, base_url=url, transport=transport, **options
-            ) as client:
-                return await awaiting(client)
+            options["transport"] = second.async_transport(through())
+            async with AsyncFlowMaestroClient(KEY, **options) as client:
+                return await async_story(client)
 
     if runner.backend is not None:
         return anyio.run(main, backend=runner.backend)
     with Cassette(again) as second:
-        transport = second.transport(runner.make())
-        with FlowMaestroClient(KEY, base_url=url, transport=transport, **options) as client:
-            return blocking(client)
+        options["transport"] = second.transport(through())
+        with FlowMaestroClient(KEY, **options) as client:
+            return sync_story(client)
 
 
 def trace(path, *, pieces):
@@ -313,7 +297,8 @@ def test_failures_come_to_the_same_over_sockets(runner, tmp_path):
             kinds = failing(client)
     assert kinds == [ConnectionError, TimeoutError, ConnectionError, TimeoutError]
     with Cassette(path, strict=True) as cassette, cassette.server(SPEED) as url:
-        found = over_sockets(runner, url, again, failing, async_failing, max_retries=0)
+        options = {"base_url": url, "max_retries": 0}
+        found = told_again(runner, runner.make, again, failing, async_failing, **options)
     assert found == kinds
     assert trace(again, pieces=False) == trace(path, pieces=False)
 

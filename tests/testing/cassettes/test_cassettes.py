@@ -138,7 +138,7 @@ def test_new_episodes_of_bodies_that_are_kept_open(path, recorded):
 
 
 @BACKENDS
-def test_new_episodes_for_an_awaiting_client(path, recorded, backend):
+def test_new_episodes_for_an_async_client(path, recorded, backend):
     async def main():
         live = AsyncScriptedTransport(
             [TransportFailure(Phase.NOT_SENT, "x"), workflow(3), [ResponseHead(200, {}), b"{}"]]

@@ -95,7 +95,7 @@ def answer(request: Request) -> Response:
     return Response(got.status_code, dict(got.headers), got.content)
 
 
-async def answer_awaiting(request: Request) -> Response:
+async def answer_async(request: Request) -> Response:
     transport = AnyioTransport()
     try:
         return await transport.send(request, 5.0)
@@ -107,7 +107,7 @@ def test_a_plain_function_is_a_transport() -> None:
     check = CHECKS["whole-reply"]
     assert outcome(SyncRunner(lambda: answer, loopback_site), check) is None
     for backend in ("asyncio", "trio"):
-        runner = AsyncRunner(lambda: answer_awaiting, loopback_site, backend)
+        runner = AsyncRunner(lambda: answer_async, loopback_site, backend)
         assert outcome(runner, check) is None
 
 
@@ -157,25 +157,30 @@ def test_the_verdict_tells_the_finding_the_rule_and_why() -> None:
     assert properties == {"x": ["truncated-counted-body", "Suite"]}
 
 
+def ending(name: str, factory: Any, **declared: str) -> BaseException:
+    """What pytest is told of a check on a transport that declares what it falls short of."""
+
+    class Suite(TransportConformance):
+        make_transport = factory
+
+    Suite.falls_short = {key.replace("_", "-"): why for key, why in declared.items()}
+    with pytest.raises((CheckFailed, pytest.xfail.Exception, pytest.skip.Exception)) as caught:
+        Suite().test_conformance(CHECKS[name], "", lambda *_: None)
+    return caught.value
+
+
 class TestAMachineThatIsBusy:
-    def attempts(self, name: str, *phases: Phase, **falls_short: str) -> int:
+    def attempts(self, name: str, *phases: Phase, **declared: str) -> int:
         attempts = 0
 
-        def late(request: Request, timeout: float) -> Response:
-            nonlocal attempts
-            phase = phases[attempts] if phases else Phase.NOT_SENT
-            attempts += 1
-            raise TransportFailure(phase, "timed out", timed_out=True)
+        class Late(RequestsTransport):
+            def send(self, request: Request, timeout: float) -> Response:
+                nonlocal attempts
+                phase = phases[attempts] if phases else Phase.NOT_SENT
+                attempts += 1
+                raise TransportFailure(phase, "timed out", timed_out=True)
 
-        class Suite(TransportConformance):
-            def make_transport(self) -> Any:
-                made = RequestsTransport()
-                made.send = late  # type: ignore[method-assign]
-                return made
-
-        Suite.falls_short = {key.replace("_", "-"): why for key, why in falls_short.items()}
-        with pytest.raises((CheckFailed, pytest.xfail.Exception)):
-            Suite().test_conformance(CHECKS[name], "", lambda *_: None)
+        ending(name, Late, **declared)
         return attempts
 
     def test_has_a_second_attempt_at_a_time_limit_with_longer_ones(self) -> None:
@@ -204,33 +209,24 @@ class Asked:
 
 
 class TestADeclaredShortfall:
-    def outcome(self, name: str, factory: Any, **falls_short: str) -> BaseException:
-        class Suite(TransportConformance):
-            make_transport = factory
-
-        Suite.falls_short = {key.replace("_", "-"): why for key, why in falls_short.items()}
-        with pytest.raises((CheckFailed, pytest.xfail.Exception, pytest.skip.Exception)) as caught:
-            Suite().test_conformance(CHECKS[name], "", lambda *_: None)
-        return caught.value
-
     def test_is_an_expected_failure(self) -> None:
-        ended = self.outcome(
+        ended = ending(
             "truncated-counted-body", TakesABreakForTheEnd, truncated_counted_body="the end is lost"
         )
         assert isinstance(ended, pytest.xfail.Exception)
         assert str(ended) == "falls short: truncated-counted-body: the end is lost"
 
     def test_may_be_something_not_offered(self) -> None:
-        ended = self.outcome("quiet-body", Impatient, quiet_body="a read that ran out ends it")
+        ended = ending("quiet-body", Impatient, quiet_body="a read that ran out ends it")
         assert isinstance(ended, pytest.xfail.Exception)
 
     def test_that_is_no_longer_true_fails(self) -> None:
-        ended = self.outcome("clock", RequestsTransport, clock="time stands still")
+        ended = ending("clock", RequestsTransport, clock="time stands still")
         assert isinstance(ended, CheckFailed)
         assert str(ended).startswith("clock: the transport passes, but falls_short says")
 
     def test_of_another_check_excuses_nothing(self) -> None:
-        ended = self.outcome("truncated-counted-body", TakesABreakForTheEnd, clock="it stands")
+        ended = ending("truncated-counted-body", TakesABreakForTheEnd, clock="it stands")
         assert isinstance(ended, CheckFailed)
 
     def test_of_no_check_is_refused(self) -> None:
@@ -243,20 +239,20 @@ class TestADeclaredShortfall:
 
 
 def test_only_what_applies_is_tried() -> None:
-    class Awaiting(AsyncTransportConformance):
+    class OnLoops(AsyncTransportConformance):
         wire = False
         make_transport = AnyioTransport
 
-    class Blocking(TransportConformance):
+    class OnThreads(TransportConformance):
         make_transport = RequestsTransport
 
-    blocking, awaiting = Asked(), Asked()
-    Blocking().pytest_generate_tests(blocking)  # type: ignore[arg-type]
-    Awaiting().pytest_generate_tests(awaiting)  # type: ignore[arg-type]
-    assert "whole-reply" in blocking.ids
-    assert CANCELLATION not in blocking.needs
-    assert {"asyncio-cancelled-read", "trio-cancelled-read"} <= set(awaiting.ids)
-    assert "asyncio-counted-body" not in awaiting.ids
+    on_threads, on_loops = Asked(), Asked()
+    OnThreads().pytest_generate_tests(on_threads)  # type: ignore[arg-type]
+    OnLoops().pytest_generate_tests(on_loops)  # type: ignore[arg-type]
+    assert "whole-reply" in on_threads.ids
+    assert CANCELLATION not in on_threads.needs
+    assert {"asyncio-cancelled-read", "trio-cancelled-read"} <= set(on_loops.ids)
+    assert "asyncio-counted-body" not in on_loops.ids
 
 
 def test_a_suite_without_a_factory_is_told_so() -> None:
@@ -373,9 +369,8 @@ def test_the_line_that_got_through_is_told() -> None:
     def lenient(request: Request) -> Response:
         return Response(200, {}, b"ok")
 
-    garbled = next(it for it in all_checks() if it.name == "a-garbled-status-line")
     with pytest.raises(CheckFailed, match=r"the line sent was 'HTTP/1\.1 \+200 OK'"):
-        SyncRunner(lambda: lenient, loopback_site).run(garbled)
+        SyncRunner(lambda: lenient, loopback_site).run(CHECKS["a-garbled-status-line"])
 
 
 def test_the_clock_has_a_site_as_every_check_without_a_wire_has() -> None:
@@ -389,7 +384,5 @@ def test_the_clock_has_a_site_as_every_check_without_a_wire_has() -> None:
         order.append("transport")
         return RequestsTransport()
 
-    SyncRunner(make_transport, serve_site).run(
-        next(it for it in all_checks() if it.name == "clock")
-    )
+    SyncRunner(make_transport, serve_site).run(CHECKS["clock"])
     assert order == ["site", "transport"]
