@@ -104,7 +104,7 @@ def checks_of(
 
     def make(run: Callable[[Runner, T], Awaitable[None]]) -> Tuple[Check, ...]:
         def of(words: str, case: T) -> Check:
-            name = f"{run.__name__}_{words}".replace("_", "-").replace(" ", "-")
+            name = f"{run.__name__}_{words}".replace("_", "-").replace(" ", "-").lower()
             rule = (run.__doc__ or "").format(words)
             return Check(name, rule, why, frozenset(needs), lambda runner: run(runner, case))
 

@@ -18,6 +18,7 @@ from flowmaestro.testing.conformance.check import (
     ask,
     beside,
     check,
+    checks_of,
     echo_body,
     expect,
     expect_bytes,
@@ -189,30 +190,16 @@ async def close_in_flight(runner: Runner) -> None:
     await job.outcome()
 
 
-@check(STREAMS, why="A program that shuts down would hang in its calls until their time is up.")
-async def close_wakes_a_call(runner: Runner) -> None:
-    """Closing a transport wakes a call that waits for a reply, and that call fails."""
-    await _expect_cut_short(runner, LiveReply(held=True))
-
-
-@check(STREAMS, why="A program that shuts down would hang in its calls until their time is up.")
-async def close_wakes_a_call_in_its_body(runner: Runner) -> None:
-    """Closing a transport wakes a call that waits for the rest of a reply, which fails."""
-    live = LiveReply()
-    live.send(b"one")
-    await _expect_cut_short(runner, live)
-
-
-async def _under_way(runner: Runner, live: LiveReply) -> Tuple[AsyncTransport, Job]:
-    """A transport, and a call under way on it, which the server answers with `live`."""
-    url = runner.site(lambda _: live)
-    transport = runner.transport()
-    job = runner.start(_reply_or_failure, transport, ask(url))
-    await runner.until(live.asked.is_set)
-    return transport, job
-
-
-async def _expect_cut_short(runner: Runner, live: LiveReply) -> None:
+@checks_of(
+    {"a call": b"", "a call in its body": b"one"},
+    STREAMS,
+    why="A program that shuts down would hang in its calls until their time is up.",
+)
+async def close_wakes(runner: Runner, begun: bytes) -> None:
+    """Closing a transport wakes {}, which then fails."""
+    live = LiveReply(held=not begun)
+    if begun:
+        live.send(begun)
     transport, job = await _under_way(runner, live)
     await runner.pause(0.1)  # let it wait
     await transport.close()
@@ -226,6 +213,15 @@ async def _expect_cut_short(runner: Runner, live: LiveReply) -> None:
         )
     given = await job.outcome()
     expect(not isinstance(given, Response), f"half a reply passed for a whole one: {given}")
+
+
+async def _under_way(runner: Runner, live: LiveReply) -> Tuple[AsyncTransport, Job]:
+    """A transport, and a call under way on it, which the server answers with `live`."""
+    url = runner.site(lambda _: live)
+    transport = runner.transport()
+    job = runner.start(_reply_or_failure, transport, ask(url))
+    await runner.until(live.asked.is_set)
+    return transport, job
 
 
 async def _reply_or_failure(transport: AsyncTransport, request: Request) -> Any:
@@ -317,20 +313,15 @@ async def _insist(use: Step, request: Request) -> Any:
                 raise
 
 
-@check(WIRE, CANCELLATION, why=_CANCELS)
-async def cancelled_within_the_head(runner: Runner) -> None:
-    """A call cancelled while the head comes in releases the connection."""
-    await _expect_let_go(runner, b"HTTP/1.1 200 OK\r\nX: ")
-
-
-@check(WIRE, CANCELLATION, why=_CANCELS)
-async def cancelled_within_the_body(runner: Runner) -> None:
-    """A call cancelled while the body comes in releases the connection."""
-    await _expect_let_go(runner, HEAD_CHUNKED + chunk(b"one"))
-
-
-async def _expect_let_go(runner: Runner, begin_with: bytes) -> None:
-    server = runner.server(answering(begin_with))
+@checks_of(
+    {"the head": b"HTTP/1.1 200 OK\r\nX: ", "the body": HEAD_CHUNKED + chunk(b"one")},
+    WIRE,
+    CANCELLATION,
+    why=_CANCELS,
+)
+async def cancelled_within(runner: Runner, begin: bytes) -> None:
+    """A call cancelled while {} comes in releases the connection."""
+    server = runner.server(answering(begin))
     await _expect_call_cancelled(runner, ask(server.url), server, lambda: server.requests)
 
 

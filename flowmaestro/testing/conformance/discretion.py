@@ -33,6 +33,7 @@ from flowmaestro.testing.conformance.check import (
     WIRE,
     ask,
     check,
+    checks_of,
     echo_body,
     expect,
     expect_echo,
@@ -44,6 +45,7 @@ from flowmaestro.testing.conformance.check import (
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import (
     HEAD_CHUNKED,
+    Authority,
     Handler,
     Peer,
     answering,
@@ -126,7 +128,6 @@ def _netrc_at_home() -> Generator[None, None, None]:
 
 
 _STRANGER = "The key would go to any attacker on the line."
-_PRIVATE = "Private servers have private certificate authorities."
 
 
 @check(WIRE, why=_STRANGER)
@@ -150,21 +151,15 @@ async def _expect_refused(runner: Runner, host: str, **options: Any) -> None:
     expect(not server.requests, "the request went out")
 
 
-@check(WIRE, why=_PRIVATE)
-async def an_authority_of_the_user_s_is_accepted(runner: Runner) -> None:
-    """`verify=` with the path of a CA file makes its servers believed."""
-    await _expect_accepted(runner, runner.authority.file)
-
-
-@check(WIRE, why=_PRIVATE)
-async def a_context_of_the_user_s_is_accepted(runner: Runner) -> None:
-    """`verify=` with an `ssl.SSLContext` decides whom to believe."""
-    await _expect_accepted(runner, runner.authority.client_context())
-
-
-async def _expect_accepted(runner: Runner, verify: object) -> None:
+@checks_of(
+    {"a CA file": lambda it: it.file, "an SSLContext": lambda it: it.client_context()},
+    WIRE,
+    why="Private servers have private certificate authorities.",
+)
+async def verify_takes(runner: Runner, verify: Callable[[Authority], object]) -> None:
+    """With `verify=`, {} says which servers are trusted."""
     server = runner.server(echo, tls=runner.authority.server_context())
-    transport = runner.transport(verify=verify)
+    transport = runner.transport(verify=verify(runner.authority))
     content = b"x" * 100_000
     for _ in range(2):
         await expect_echo(transport, server.url, content)

@@ -11,7 +11,7 @@ import gzip
 import threading
 import time
 import zlib
-from typing import List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from flowmaestro.testing.conformance.check import (
     AT_ONCE,
@@ -22,6 +22,7 @@ from flowmaestro.testing.conformance.check import (
     NotOffered,
     ask,
     check,
+    checks_of,
     echo_body,
     expect,
     expect_echo,
@@ -206,19 +207,14 @@ async def _expect_fields(runner: Runner, fields: List[Tuple[str, str]]) -> None:
     expect(not lost, f"lost or changed: {', '.join(lost)}")
 
 
-@check(WIRE, why="JSON that is still compressed cannot be read.")
-async def gzip_is_undone(runner: Runner) -> None:
-    """A body that was compressed with gzip comes inflated, and without Content-Encoding."""
-    await _expect_inflated(runner, "gzip", gzip.compress(_TEXT))
-
-
-@check(WIRE, why="JSON that is still compressed cannot be read.")
-async def deflate_is_undone(runner: Runner) -> None:
-    """A body that was compressed with deflate comes inflated, and without Content-Encoding."""
-    await _expect_inflated(runner, "deflate", zlib.compress(_TEXT))
-
-
-async def _expect_inflated(runner: Runner, coding: str, packed: bytes) -> None:
+@checks_of(
+    {"gzip": ("gzip", gzip.compress(_TEXT)), "deflate": ("deflate", zlib.compress(_TEXT))},
+    WIRE,
+    why="JSON that is still compressed cannot be read.",
+)
+async def a_body_in(runner: Runner, coded: Tuple[str, bytes]) -> None:
+    """A body that was compressed with {} comes inflated, and without Content-Encoding."""
+    coding, packed = coded
     await refuse_unless_asked_for(runner, coding)
     pieces = [packed[at : at + 7] for at in range(0, len(packed), 7)]
     head = reply(headers=[CHUNKED, ("Content-Encoding", coding)], length=False)
@@ -314,16 +310,18 @@ async def no_patience_at_all(runner: Runner) -> None:
     await body.close()
 
 
-@check(WIRE, STREAMS, why=_QUIET_WHY)
-async def quiet_within_a_chunk_header(runner: Runner) -> None:
-    """Patience that runs out inside a chunk's header loses none of it."""
-    await _expect_resumed(runner, b"0", b"5;x", b"=y\r", b"\nhello", b"\r\n0", b"\r\n\r\n")
-
-
-@check(WIRE, STREAMS, why=_QUIET_WHY)
-async def quiet_within_a_chunk(runner: Runner) -> None:
-    """Patience that runs out inside a chunk, or at the line end behind it, loses none of it."""
-    await _expect_resumed(runner, b"5\r\nhe", b"ll", b"o", b"\r", b"\n0\r\n\r", b"\n")
+@checks_of(
+    {
+        "a chunk header": (b"0", b"5;x", b"=y\r", b"\nhello", b"\r\n0", b"\r\n\r\n"),
+        "a chunk": (b"5\r\nhe", b"ll", b"o", b"\r", b"\n0\r\n\r", b"\n"),
+    },
+    WIRE,
+    STREAMS,
+    why=_QUIET_WHY,
+)
+async def quiet_within(runner: Runner, parts: Sequence[bytes]) -> None:
+    """Patience that runs out inside {}, or at a line end behind it, loses none of it."""
+    await _expect_resumed(runner, *parts)
 
 
 @check(WIRE, STREAMS, why=_QUIET_WHY)

@@ -53,7 +53,7 @@ class TestWhatIsNotOffered:
             assert not_offered(Impatient, name).startswith("patience: every quiet spell costs")
 
     def test_an_option_that_the_factory_does_not_take(self) -> None:
-        for name in ("an-authority-of-the-user-s-is-accepted", "a-wrong-host-is-refused"):
+        for name in ("verify-takes-a-ca-file", "a-wrong-host-is-refused"):
             assert not_offered(lambda: RequestsTransport(), name).startswith("verify=: nobody can")
         assert "client_cert=: " in not_offered(
             lambda verify: SocketTransport(verify=verify), "a-client-certificate-is-presented"
