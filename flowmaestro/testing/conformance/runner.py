@@ -323,7 +323,8 @@ class AsyncRunner(Runner):
             raise failure
 
     async def _with_tasks(self, check: Check) -> Optional[BaseException]:
-        """What failed: had it been raised, the task group would have wrapped it up."""
+        """What has failed, which the task group would wrap up if it were raised."""
+        ended = True  # a cancellation that nobody asked for ends the wait, too
         async with anyio.create_task_group() as self._tasks:
             job = self.start(self._carry_out, check)
             ended = await self.until(lambda: job.done, TOO_LONG)

@@ -51,6 +51,7 @@ class CancelsSomebodyElse(Shielded):
     """One whose calls end with a cancellation that nobody has asked for, as a stack in Rust."""
 
     async def send(self, request: Request, timeout: float) -> Response:
+        await anyio.sleep(0.02)  # until the runner waits
         raise asyncio.CancelledError
 
 
