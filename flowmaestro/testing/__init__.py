@@ -22,7 +22,7 @@ from flowmaestro.testing.model.dialects import Events, MessageAnswers, Shapes
 from flowmaestro.testing.model.executions import Execution, InputField
 from flowmaestro.testing.model.faults import Fault
 from flowmaestro.testing.model.plans import Node, ScriptedEvent
-from flowmaestro.testing.model.replies import EventStream, FakeReply, StreamChunk
+from flowmaestro.testing.model.replies import EventStream, FakeReply
 from flowmaestro.testing.model.requests import RecordedRequest
 from flowmaestro.testing.model.webhooks import Delivery
 from flowmaestro.testing.scripting import UnusedScriptWarning
@@ -58,7 +58,6 @@ __all__ = [
     "ScriptedEvent",
     "ScriptedTransport",
     "Shapes",
-    "StreamChunk",
     "UnusedScriptWarning",
     "VirtualClock",
     "explain",

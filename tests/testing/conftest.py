@@ -58,17 +58,18 @@ class Caller:
         """`(seconds since the start, name, data)` of each event up to the stream's end."""
         seen = []
         while True:
-            chunk = reply.stream.poll(self.now)
-            for block in chunk.data.decode().split("\n\n")[:-1]:
+            data = reply.stream.poll(self.now)
+            for block in (data or b"").decode().split("\n\n")[:-1]:
                 lines = block.split("\n")
                 if lines[0].startswith(":"):
                     seen.append((round(self.now, 3), lines[0], None))
                 else:
-                    name, data = lines[0][len("event: ") :], lines[1][len("data: ") :]
-                    seen.append((round(self.now, 3), name, json.loads(data)))
-            if chunk.ended or chunk.next_time is None or chunk.next_time > until:
+                    name, value = lines[0][len("event: ") :], lines[1][len("data: ") :]
+                    seen.append((round(self.now, 3), name, json.loads(value)))
+            if data is None:
+                self.now = self.fake.next_time()
+            if data == b"" or self.now > until:
                 return seen
-            self.now = max(self.now, chunk.next_time)
 
 
 @pytest.fixture

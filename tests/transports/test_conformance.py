@@ -15,7 +15,7 @@ from flowmaestro.testing.conformance import (
     NotOffered,
     TransportConformance,
 )
-from flowmaestro.testing.model.replies import EventStream, FakeReply, StreamChunk
+from flowmaestro.testing.model.replies import EventStream, FakeReply
 from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports import (
     AiohttpTransport,
@@ -96,13 +96,13 @@ class Ongoing(FakeReply):
             self.settle(200, Headers(), stream=cast("EventStream", self))
         self.wake()
 
-    def poll(self, now: float) -> StreamChunk:
+    def poll(self, now: float) -> Optional[bytes]:
         pieces: List[bytes] = []
         while not (self._ended or self._live.pieces.empty()):
             pieces.append(self._live.pieces.get())
             self._ended = not pieces[-1]
         data = b"".join(pieces)
-        return StreamChunk(data, None, self._ended and not data)
+        return data if data or self._ended else None
 
     def close(self) -> None:
         if not self._ended:

@@ -1,7 +1,7 @@
 """What the model returns: a whole answer, now or later, or a stream of events.
 
-A driver never waits inside the model. It looks (`FakeReply.ready`, `EventStream.poll`), lets
-its own clock run to the time it is told, and looks again; or it is woken through `wake`.
+A driver never waits inside the model. It looks (`FakeReply.ready`, `EventStream.poll`), and looks
+again when it is woken through `wake`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Protocol, Tuple, Union
 
 from flowmaestro.testing.model.refusals import Refusal
 from flowmaestro.testing.model.timeline import Timeline
@@ -38,19 +38,6 @@ class Answer:
 Settle = Callable[[Union[Answer, Refusal]], None]
 Later = Callable[[Settle], None]
 """An answer that is not known yet: called with what takes it. Only the first answer counts."""
-
-
-class StreamChunk(NamedTuple):
-    """What one look at an event stream found."""
-
-    data: bytes
-    """The bytes that have come since the last look."""
-    next_time: Optional[float]
-    """When, on the driver's clock, it is worth looking again; `None` when nothing is planned."""
-    ended: bool
-    """Whether the body is complete; true only once every byte has been handed out."""
-    broken: bool = False
-    """Whether the connection is lost behind these bytes, so that no end will come."""
 
 
 class EventStream:
@@ -90,16 +77,17 @@ class EventStream:
         self._events_left = max(0, events - len(self._outbox))
         del self._outbox[events:]
 
-    def poll(self, now: float) -> StreamChunk:
-        """Let time pass until `now` on the driver's clock and take what has come."""
+    def poll(self, now: float) -> Optional[bytes]:
+        """Let time pass until `now` and take what has come, as `Body.poll`."""
         with self._timeline.lock:
             self._timeline.advance(now)
             data = b"".join(self._outbox)
             self._outbox.clear()
             self.broken = not self._events_left
             self.closed = self.closed or self._ended or self.broken
-            ended = self._ended and not self.broken
-            return StreamChunk(data, self._timeline.next_time(), ended, self.broken)
+            if self.broken and not data:
+                raise TransportFailure(Phase.REPLY_BROKEN, "the connection was lost")
+            return data if data or self._ended else None
 
     def close(self) -> None:
         """Nobody reads this stream any more."""
@@ -133,8 +121,11 @@ class Body(Source, Protocol):
 
     closed: bool
 
-    def poll(self, now: float) -> StreamChunk:
-        """What has come by `now`. Raises `TransportFailure` when the connection is lost."""
+    def poll(self, now: float) -> Optional[bytes]:
+        """The bytes that have come by `now` since the last look, `None` if there are none.
+
+        `b""` is the end. Raises `TransportFailure` when the connection is lost.
+        """
         ...
 
     def close(self) -> None:

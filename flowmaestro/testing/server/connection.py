@@ -12,7 +12,7 @@ from flowmaestro.testing.model.dispatch import MAX_BODY_BYTES
 from flowmaestro.testing.model.replies import Body, FakeReply, Source
 from flowmaestro.testing.server.inspector import InspectedRequest, Inspector
 from flowmaestro.testing.server.sockets import Peer
-from flowmaestro_core.http.messages import Headers, Request
+from flowmaestro_core.http.messages import Headers, Request, TransportFailure
 
 MAX_HEAD_BYTES = 128 * 1024
 
@@ -126,19 +126,18 @@ class Connection:
         """Write what the model publishes until it ends the stream or the reader is gone."""
         while True:
             woken = _alarm(stream)
-            chunk = stream.poll(self._now())
-            events: List[Event] = [h11.Data(data=chunk.data)] if chunk.data else []
-            if self._inspector is not None and self._shown is not None and chunk.data:
-                self._inspector.streamed(self._shown, chunk.data)
-            if chunk.ended:
-                events.append(h11.EndOfMessage())
             try:
-                await self._send(*events)
-            except OSError:
+                data = stream.poll(self._now())
+                if data is None:
+                    await woken.wait()
+                    continue
+                await self._send(h11.Data(data=data) if data else h11.EndOfMessage())
+            except (TransportFailure, OSError):
                 return
-            if chunk.ended or chunk.broken:
+            if not data:
                 return
-            await woken.wait()
+            if self._inspector is not None and self._shown is not None:
+                self._inspector.streamed(self._shown, data)
 
     async def _watch(self, streaming: anyio.CancelScope) -> None:
         """Notice that the client has hung up; keep what it sends early for the next exchange."""

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from flowmaestro.testing.fake import FakeFlowMaestro
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.executions import Execution
-from flowmaestro.testing.model.replies import EventStream, FakeReply, StreamChunk
+from flowmaestro.testing.model.replies import EventStream, FakeReply
 from flowmaestro.testing.model.webhooks import Delivery
 from flowmaestro.testing.redaction import hidden_text
 from flowmaestro.timeline import timeline_svg
@@ -284,12 +284,12 @@ class Feed:
             self._outbox += b"data: %s\n\n" % json.dumps(message).encode()
             self.wake()
 
-    def poll(self, now: float) -> StreamChunk:
+    def poll(self, now: float) -> Optional[bytes]:
         """As `EventStream.poll`."""
         del now
         data = bytes(self._outbox)
         self._outbox.clear()
-        return StreamChunk(data, None, ended=False)
+        return data or None
 
     def close(self) -> None:
         """As `EventStream.close`."""

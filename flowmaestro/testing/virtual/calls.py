@@ -75,7 +75,7 @@ class CallsInFlight:
         """It waits from now on, or has ended."""
         call.running = False
         self.activity += 1
-        _take_one(self._running, call.key[0])
+        self._running[call.key[0]] -= 1
 
     def block(self, thread: int) -> None:
         """A call that waits holds up its thread, and with it the tasks of its event loop."""
@@ -83,17 +83,11 @@ class CallsInFlight:
 
     def unblock(self, thread: int) -> None:
         """It does so no longer."""
-        _take_one(self._blocked, thread)
+        self._blocked[thread] -= 1
 
     def all_wait(self) -> bool:
         """Whether no call runs, but for those whose thread is blocked by one that waits."""
-        return all(thread in self._blocked for thread in self._running)
-
-
-def _take_one(counter: Counter[int], key: int) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]
+        return all(self._blocked[thread] for thread, calls in self._running.items() if calls)
 
 
 class Alarm:

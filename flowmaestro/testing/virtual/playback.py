@@ -10,10 +10,10 @@ import copy
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, Sequence, Tuple, Union, cast
+from typing import Any, Callable, Deque, Optional, Sequence, Tuple, Union, cast
 
 from flowmaestro.testing.checks import check_seconds
-from flowmaestro.testing.model.replies import FakeReply, StreamChunk, asleep
+from flowmaestro.testing.model.replies import FakeReply, asleep
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro_core.http.messages import Phase, Response, ResponseHead, TransportFailure
 
@@ -140,16 +140,18 @@ class PlayedBody:
         self._due = since
         self._plan()
 
-    def poll(self, now: float) -> StreamChunk:
+    def poll(self, now: float) -> Optional[bytes]:
         """The next piece, if its time has come. Raises `TransportFailure` if that is a failure."""
-        if not self._here or not self._left:
-            return StreamChunk(b"", None, ended=self._here)
+        if not self._here:
+            return None
+        if not self._left:
+            return b""
         step = self._left[0]
         if isinstance(step, TransportFailure):
             raise _anew(step)
         self._left.popleft()
         self._plan()
-        return StreamChunk(cast("bytes", step), None, ended=False)
+        return cast("bytes", step)
 
     def close(self) -> None:
         """Nobody reads any more."""
@@ -173,13 +175,3 @@ def _anew(failure: TransportFailure) -> TransportFailure:
     if failure.__cause__ is not None:
         raised.__cause__ = failure.__cause__
     return raised
-
-
-def shown(steps: Sequence[Step]) -> str:
-    """What a reply comes to, in a few words."""
-    for step in steps:
-        if isinstance(step, ResponseHead):
-            return f"a reply with status {step.status}"
-        if isinstance(step, TransportFailure):
-            return f"a failure ({step.phase.value})"
-    return "no reply"

@@ -149,13 +149,11 @@ class _Body:
                 if self._closed:
                     raise TransportFailure(Phase.REPLY_BROKEN, "this response is closed")
                 if self._stream is None:
-                    data, self._unread = self._unread, b""
+                    unread, self._unread = self._unread, b""
+                    return unread
+                data = self._stream.poll(self._clock.now)
+                if data is not None:
                     return data
-                found = self._stream.poll(self._clock.now)
-                if found.data or found.ended:
-                    return found.data
-                if found.broken:
-                    raise TransportFailure(Phase.REPLY_BROKEN, "the connection was lost")
                 if self._clock.now >= deadline:
                     return None
                 alarm = self._clock.alarm(deadline, self._stream)
