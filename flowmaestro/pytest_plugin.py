@@ -11,11 +11,9 @@ from contextlib import suppress
 from typing import (
     TYPE_CHECKING,
     Any,
-    Callable,
     ContextManager,
     Generator,
     List,
-    Optional,
     Protocol,
     TypeVar,
     cast,
@@ -143,50 +141,44 @@ class _NotPassed(Exception):
     """A test has not passed, so that what it was given knows."""
 
 
-class _Verdict:
-    """Whether a test has passed; one that was skipped or has failed as expected has not.
-
-    What `report` says of the test's kit is shown with a failure.
-    """
-
-    def __init__(self, report: Callable[[], str]) -> None:
-        self.passed: Optional[bool] = None
-        self.report = report
-
-
-_VERDICTS = pytest.StashKey[List[_Verdict]]()
+_KITS = pytest.StashKey[List["Kit"]]()
+_PASSED = pytest.StashKey[List[bool]]()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """See what has come of a test that uses a kit.
+    """See what has come of a test that uses a kit; with a failure, show what the kit reports.
 
     Only the finished report knows: what is wrong in a `unittest.TestCase` is never raised, and
     marks turn outcomes round. With subtests there are several reports, and all must have passed.
     """
     report = yield
-    if report.when == "call" and _VERDICTS in item.stash:
-        for verdict in item.stash[_VERDICTS]:
-            verdict.passed = report.passed and verdict.passed is not False
-            if not report.passed:
-                report.sections.append(("Captured flowmaestro call", verdict.report()))
+    if report.when == "call" and _KITS in item.stash:
+        item.stash[_PASSED].append(report.passed)
+        if not report.passed:
+            for kit in item.stash[_KITS]:
+                report.sections.append(("Captured flowmaestro call", kit.report()))
     return report
 
 
 def _during_the_test(
     request: pytest.FixtureRequest, block: ContextManager[K]
 ) -> Generator[K, None, None]:
-    """Install a kit for the test, and leave its block with an error unless the test has passed."""
+    """Install a kit for the test, and leave its block with an error unless the test has passed.
+
+    A test that was skipped or has failed as expected has not.
+    """
+    item: pytest.Item = cast("Any", request).node
     with suppress(_NotPassed), block as kit, kit.installed():
-        verdict = _Verdict(kit.report)
-        item: pytest.Item = cast("Any", request).node
-        verdicts = item.stash.setdefault(_VERDICTS, [])
-        verdicts.append(verdict)
+        kits = item.stash.setdefault(_KITS, [])
+        kits.append(kit)
+        passed = item.stash.setdefault(_PASSED, [])
+        passed.clear()  # a plugin may have run the same test before
         try:
             yield kit
         finally:
-            verdicts.remove(verdict)  # pytest keeps the item, which must not keep the kit
-        if not verdict.passed:
+            kits.remove(kit)  # pytest keeps the item, which must not keep the kit
+        if not (passed and all(passed)):
             raise _NotPassed

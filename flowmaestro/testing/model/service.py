@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import uuid
 from collections import defaultdict, deque
+from functools import partial
 from typing import Any, Callable, DefaultDict, Deque, Dict, List, Optional, Set, Tuple, TypeVar
 
 from flowmaestro.testing.model.agents import (
     Agent,
-    Hearer,
     Message,
     Thread,
     Turn,
@@ -37,6 +37,10 @@ NO_CREDITS = "Insufficient credits for workflow execution. Estimated need: 1 cre
 
 
 def _nobody_listens(name: str, data: JsonObject, execution: Execution) -> None:
+    pass
+
+
+def _nobody_waits(turn: Turn) -> None:
     pass
 
 
@@ -154,19 +158,17 @@ class Service:
             return "sse"
         return self._message_answers or self.dialect.message_answers
 
-    def ask(self, thread: Thread, text: str, hear: Optional[Hearer] = None) -> Turn:
-        """Post a user's message; `hear` is told everything that its answer brings."""
+    def ask(self, thread: Thread, text: str, ended: Callable[[Turn], None] = _nobody_waits) -> Turn:
+        """Post a user's message; `ended` is told when its answer is there, or has failed.
+
+        What its answer brings is heard by subscribers of the thread, and of the turn's execution.
+        """
         question = Message(self.new_id(), "user", text, self.timeline.now)
         thread.messages.append(question)
         self.announce("thread.message.created", self._message_data(thread, question))
         turn = Turn(self.new_id(), thread, text, self.new_id())
 
-        def tell_all(turn: Turn, name: str, data: JsonObject) -> None:
-            self._uttered(turn, name, data)
-            if hear is not None:
-                hear(turn, name, data)
-
-        converse(self.timeline, turn, tell_all)
+        converse(self.timeline, turn, partial(self._uttered, ended))
         return turn
 
     def subscribe(self, topic: str) -> EventStream:
@@ -194,24 +196,30 @@ class Service:
             del self._streams[topic]
         return listening
 
+    def _publish(self, topic: str, name: str, data: JsonObject, *, is_last: bool = False) -> None:
+        for stream in self._listening(topic):
+            stream.publish(name, data)
+            if is_last:
+                stream.finish()
+
     def _execution_happening(self, happening: Happening) -> None:
         execution, name = happening.execution, happening.step.event
         data = {**self.dialect.happening(happening), **happening.step.data}
         self.listener(name, data, execution)
         if self._live and name != "execution:cancelled":
-            for stream in self._listening(execution.id):
-                stream.publish(name, data)
-                if execution.ended:
-                    stream.finish()
+            self._publish(execution.id, name, data, is_last=execution.ended)
         topic, _, what = name.partition(":")
         if topic == "execution" and what in ("started", "completed", "failed", "cancelled"):
             data = self.dialect.execution(execution)
             self.announce(f"execution.{what}", {"execution_id": execution.id, **data})
 
-    def _uttered(self, turn: Turn, name: str, data: JsonObject) -> None:
+    def _uttered(
+        self, ended: Callable[[Turn], None], turn: Turn, name: str, data: JsonObject
+    ) -> None:
         what = name.partition(":")[2]
-        for stream in self._listening(turn.thread.id):
-            stream.publish(name, data)
+        is_last = what in ("completed", "failed")
+        self._publish(turn.thread.id, name, data)
+        self._publish(turn.execution_id, name, data, is_last=is_last)
         if what == "token":
             return
         ids = {"execution_id": turn.execution_id, "agent_id": turn.thread.agent.id}
@@ -220,6 +228,8 @@ class Service:
             self.announce("thread.message.completed", self._message_data(turn.thread, turn.answer))
         elif what == "failed":
             self.announce("thread.message.failed", data)
+        if is_last:
+            ended(turn)
 
     def _message_data(self, thread: Thread, message: Message) -> JsonObject:
         return {"thread_id": thread.id, **self.dialect.message(message)}

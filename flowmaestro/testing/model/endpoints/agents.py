@@ -8,7 +8,7 @@ from flowmaestro.testing.model.agents import Agent, Memory, Thread, Turn
 from flowmaestro.testing.model.call import Call
 from flowmaestro.testing.model.knowledge import KnowledgeBase, similarity
 from flowmaestro.testing.model.refusals import Refusal, no_route, not_found
-from flowmaestro.testing.model.replies import Answer, EventStream, JsonObject, Later, Settle
+from flowmaestro.testing.model.replies import Answer, JsonObject, Later, Settle
 from flowmaestro.testing.model.routing import Outcome, Route, deleted, every, one
 from flowmaestro.testing.model.service import Service
 
@@ -41,11 +41,11 @@ def send_message(service: Service, call: Call) -> Outcome:
     if answers == "refused":
         message = "Streaming messages not yet implemented in public API. Use stream=false."
         raise Refusal(501, "not_implemented", message)
-    if answers == "two-connection":
-        turn = service.ask(thread, text)
-        ids = {"message_id": turn.answer_id, "thread_id": thread.id}
-        return Answer(200, {"data": {**ids, "status": "processing"}})
-    return _answer_as_events(service, thread, text)
+    turn = service.ask(thread, text)
+    if answers == "sse":
+        return service.subscribe(turn.execution_id)
+    ids = {"message_id": turn.answer_id, "thread_id": thread.id}
+    return Answer(200, {"data": {**ids, "status": "processing"}})
 
 
 def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) -> Later:
@@ -55,13 +55,13 @@ def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) 
     """
 
     def later(settle: Settle) -> None:
-        def hear(turn: Turn, name: str, _: JsonObject) -> None:
+        def ended(turn: Turn) -> None:
             if turn.answer is not None:
                 settle(Answer(200, {"data": service.dialect.answered(turn, turn.answer)}))
-            elif name == "message:failed" and not service.dialect.misses_failed_agents:
+            elif not service.dialect.misses_failed_agents:
                 settle(Refusal(500, "execution_failed", str(turn.error)))
 
-        turn = service.ask(thread, text, hear)
+        turn = service.ask(thread, text, ended)
         if turn.error is not None and service.dialect.misses_failed_agents:
             thread.messages.pop()
         limit = max(0, min(limit_ms, LONGEST_ANSWER_MS))
@@ -73,18 +73,6 @@ def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) 
         service.timeline.schedule(limit / 1000, lambda: settle(too_slow))
 
     return later
-
-
-def _answer_as_events(service: Service, thread: Thread, text: str) -> EventStream:
-    stream = EventStream(service.timeline)
-
-    def hear(_: Turn, name: str, data: JsonObject) -> None:
-        stream.publish(name, data)
-        if name in ("message:completed", "message:failed"):
-            stream.finish()
-
-    service.ask(thread, text, hear)
-    return stream
 
 
 def stream_thread(service: Service, call: Call) -> Outcome:
