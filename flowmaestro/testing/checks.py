@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import sys
 from typing import Any, Iterable, List, Mapping, Sequence, TypeVar
 
 N = TypeVar("N")
@@ -32,7 +33,7 @@ def check_count(name: str, value: Any, at_least: int = 1) -> None:
 def check_seconds(name: str, value: Any, *, or_endless: bool = False) -> None:
     """Refuse what is no time to wait for."""
     check_number(name, value)
-    if not (0 <= value < math.inf or (or_endless and value == math.inf)):
+    if not (0 <= value <= sys.float_info.max or (or_endless and value == math.inf)):
         finite = "" if or_endless else " and finite"
         raise ValueError(f"{name} must be from 0 up{finite}, not {value!r}: time runs forwards")
 

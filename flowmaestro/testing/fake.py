@@ -77,7 +77,8 @@ class FakeFlowMaestro(Scripts, Troubles, Assertions):
     itself or sets a time limit around a call.
 
     In virtual time a GET that one thread or task repeats over and over at one instant raises
-    `AssertionError`: a hundred times for executions, threads and webhooks, a thousand for others.
+    `AssertionError`: a hundred times for executions, threads and webhooks, a thousand for others,
+    or if each is asked in a task of its own.
 
     It holds resources to try things on, among them every id that the documentation names;
     `api_key` is a key that may do everything. Close it at the end of a test, or use it in a
@@ -206,7 +207,7 @@ class Polls:
 
     def __init__(self) -> None:
         self._time = -math.inf
-        self._counts = Counter[Tuple[int, object, str]]()
+        self._counts = Counter[Tuple[object, ...]]()
 
     def note(self, request: Request, now: float) -> None:
         """One more request; raises `AssertionError` for one of a loop that never ends."""
@@ -215,13 +216,18 @@ class Polls:
             self._counts.clear()
         if request.method != "GET":
             return
-        path = path_below_root(request.url)
-        caller = threading.get_ident(), current_task(), request.url
-        self._counts[caller] += 1
-        if self._counts[caller] > (MOST_POLLS if _CHANGES.match(path) else MOST_REPEATED):
+        path, thread = path_below_root(request.url), threading.get_ident()
+        changes = _CHANGES.match(path)
+        asked = self._count(thread, current_task(), request.url)
+        by_all = self._count(thread, self, request.url) if changes else 0
+        if asked > (MOST_POLLS if changes else MOST_REPEATED) or by_all > MOST_REPEATED:
             raise AssertionError(
-                f"GET {path} was asked {self._counts[caller]} times while virtual time stood still "
+                f"GET {path} was asked {max(asked, by_all)} times while virtual time stood still "
                 f"at {now:g} s: a loop that polls and sleeps by itself never sees the end. Wait "
                 "with client.executions.wait_for_completion(...), let time pass with "
                 'fake.clock.advance(seconds), or test it with FakeFlowMaestro(time="real")'
             )
+
+    def _count(self, *caller: object) -> int:
+        self._counts[caller] += 1
+        return self._counts[caller]

@@ -9,12 +9,11 @@ from typing import Any, Deque, List, Optional
 from flowmaestro_core.errors import (
     AuthenticationError,
     AuthorizationError,
-    ConnectionError,
     FlowMaestroError,
     InsufficientCreditsError,
     NotFoundError,
-    ServerError,
-    TimeoutError,
+    RateLimitError,
+    ValidationError,
 )
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.http.messages import Phase
@@ -96,7 +95,7 @@ class Starts:
 
     def failed(self, error: FlowMaestroError, now: float) -> None:
         """Nothing was achieved: the more often in a row, the longer the pause before the next."""
-        if isinstance(error, (ConnectionError, TimeoutError, ServerError)):
+        if not isinstance(error, (RateLimitError, ValidationError)):
             bound = RetryPolicy().base_delay * 2.0 ** min(self._failures, 64)
             self._failures += 1
             self.not_before = max(self.not_before, now + min(bound, RetryPolicy().max_delay))

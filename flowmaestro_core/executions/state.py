@@ -133,14 +133,16 @@ class BatchState:
 
     def started(self, reply: Reply[Any], now: float) -> None:
         """A start was accepted."""
-        self.starts.succeeded()
         row = self.starts.end()
         execution_id: Any = reply["data"].get("execution_id")
         try:
             waiting = self._batch.waiting(execution_id)
         except (TypeError, ValueError) as cause:
-            self._lost(row, self._scrubber.clean(no_usable_id(reply, cause)))
+            error = self._scrubber.clean(no_usable_id(reply, cause))
+            self.starts.failed(error, now)
+            self._lost(row, error)
         else:
+            self.starts.succeeded()
             row.execution_id = execution_id
             self.ledger.note(row.record("started"))
             self.follow(row, now, now + poll_delay(0.0, waiting.poll_interval))

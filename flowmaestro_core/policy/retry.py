@@ -10,6 +10,7 @@ from flowmaestro_core.errors import (
     Attempt,
     ConnectionError,
     FlowMaestroError,
+    NotFoundError,
     RateLimitError,
     ServerError,
     TimeoutError,
@@ -176,6 +177,8 @@ def may_pass(error: Exception, *, known: bool = False) -> bool:
         return False
     if isinstance(error, FlowMaestroError) and 300 <= (error.status_code or 0) < 400:
         return known
+    if isinstance(error, NotFoundError) and isinstance(error.details, str):  # it was no JSON
+        return known and error.code == NotFoundError().code
     if isinstance(error, ServerError):
         return error.status_code != 501 and (known or error.code != "invalid_response")
     return isinstance(error, (ConnectionError, TimeoutError, RateLimitError))

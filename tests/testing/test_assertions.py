@@ -156,6 +156,12 @@ class TestAssertCalled:
         with pytest.raises(ValueError, match=message):
             fake.assert_called(method, path, times=0)
 
+    @pytest.mark.parametrize("written", ["my wf%2f1", "my%20wf%2F1"])
+    def test_an_id_may_be_written_in_more_than_one_way(self, fake, client, written):
+        client.workflows.execute(fake.workflow("my wf/1"))
+        fake.assert_called("POST", f"/workflows/{written}/execute")
+        told(fake.assert_not_called, "POST", f"/workflows/{written}/execute")
+
     def test_a_request_to_no_route_can_be_asserted(self, fake, client):
         with pytest.raises(NotFoundError):
             client.request("GET", "/nowhere")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from typing import Any, Callable, Dict, List, Optional
 
 import anyio
+import anyio.to_thread
 import pytest
+import requests
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError
 from flowmaestro_core.http.messages import Headers, Request, TransportFailure
-from tests.harness.runners import Runner
+from flowmaestro_transports import RequestsTransport
+from tests.harness.runners import ASYNC, OURS, Runner
 from tests.harness.transports.secret_walker import traces_of
 
 KEY = "fm_live_0123456789abcdef"
@@ -147,6 +151,59 @@ def test_what_the_user_gets(runner: Runner, scripted: Any, name: str) -> None:
         except Exception as error:
             caught.append(error)
     assert traces_of(KEY, caught[0]) == []
+
+
+@pytest.mark.parametrize("runner", ASYNC, ids=str, indirect=True)
+def test_a_call_that_is_cancelled(runner: Runner, scripted: Any) -> None:
+    asked, caught = threading.Event(), list[BaseException]()
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        asked.set()
+        peer.wait_closed()
+
+    async def call(url: str) -> None:
+        transport = runner.make()
+        async with AsyncFlowMaestroClient(KEY, base_url=url, transport=transport) as client:
+            try:
+                await client.workflows.list()
+            except BaseException as error:
+                caught.append(error)
+                raise
+
+    async def main(url: str) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, url)
+            await anyio.to_thread.run_sync(asked.wait)
+            tasks.cancel_scope.cancel()
+
+    with scripted.ScriptedServer(handler) as server:
+        anyio.run(main, server.url, backend=runner.backend)
+    assert traces_of(KEY, caught[0]) == []
+
+
+def test_a_call_on_requests_that_is_interrupted(scripted: Any) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    session = requests.Session()
+    session.hooks["response"] = [interrupt]
+    with (
+        session,
+        scripted.ScriptedServer(scripted.echo) as server,
+        FlowMaestroClient(KEY, base_url=server.url, transport=RequestsTransport(session)) as client,
+        pytest.raises(KeyboardInterrupt) as caught,
+    ):
+        client.workflows.list()
+    assert traces_of(KEY, caught.value) == []
+
+
+@pytest.mark.parametrize("runner", OURS, ids=str, indirect=True)
+@pytest.mark.parametrize("given", [("no.pem", "no.pem", KEY), ("no.pem", "no.pem", KEY, "more")])
+def test_the_password_of_a_client_certificate(runner: Runner, given: Any) -> None:
+    with pytest.raises((OSError, TypeError), match="client_cert") as caught:
+        runner.made(client_cert=given)
+    assert traces_of(KEY, caught.value) == []
 
 
 def test_the_callers_own_exception_keeps_its_traceback(runner: Runner) -> None:

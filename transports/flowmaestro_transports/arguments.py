@@ -25,7 +25,11 @@ class NetworkTransport(NotPicklable):
     ) -> None:
         check_count("max_connections", max_connections)
         self._max_connections = max_connections
-        self._tls = tls_when_needed(verify, client_cert, trust_env=trust_env)
+        try:
+            self._tls = tls_when_needed(verify, client_cert, trust_env=trust_env)
+        except Exception as error:
+            client_cert = None  # its password would be shown with the locals of the frames
+            raise error.with_traceback(None) from error.__cause__
         proxies = Proxies(proxy, trust_env=trust_env)
         self._routes = Routes(proxies)
         self.secrets = proxies.secrets

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from typing import Any, Mapping, NamedTuple, Optional
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from flowmaestro.testing.model.routing import API_VERSION, query_of
 from flowmaestro.testing.redaction import hidden_text
@@ -93,7 +93,10 @@ class Pattern(NamedTuple):
         wanted, found = (self.path or "").split("/"), path.split("/")
         if len(wanted) != len(found):
             return False
-        return all("*" in (one, other) or one == other for one, other in zip(wanted, found))
+        return all(
+            "*" in (one, other) or unquote(one) == unquote(other)
+            for one, other in zip(wanted, found)
+        )
 
 
 def pattern(method: Optional[str], path: Optional[str]) -> Pattern:

@@ -272,6 +272,19 @@ def test_starts_that_fail_make_the_next_one_wait_longer() -> None:
     assert len(errors(run)) == 10
 
 
+@pytest.mark.parametrize("reply", [(409, {}), (302, {}), (405, {}), (202, {"data": {}})])
+def test_no_reply_that_achieves_nothing_is_asked_for_at_once_again(reply: Any) -> None:
+    run = running([{}] * 3, options={"max_retries": 0})
+    run.replies(*reply, headers={"retry-after-ms": "1"})
+    assert run.takes_all() == Wait(0.5)
+
+
+def test_a_row_that_is_refused_for_its_inputs_holds_up_no_other() -> None:
+    run = running([{}, {}])
+    run.replies(400)
+    assert isinstance(run.takes_all(), Send)
+
+
 @pytest.mark.parametrize("data", [{}, {"execution_id": ""}, {"execution_id": 7}])
 def test_a_start_without_a_usable_id_is_an_error(data: Any) -> None:
     run = running([{}])

@@ -69,10 +69,12 @@ def test_the_table_is_true() -> None:
     ]
     few = Journaled((STARTED, *REPLIES[:2]))
     rare = Journaled((*REPLIES, *[STARTED] * 3, *[LAST_PAGE] * 3))
+    throttled = Journaled((REPLIES[5], LAST_PAGE))
     doubted = partial(rare.journaling, rows=[{}], on_unknown="start", settle_after=0.2)
     journaled: List[Any] = [
         (partial(few.journaling, rows=mixed(), settle_after=1.0), few, 400),
         (doubted, rare, 400),
+        (partial(throttled.journaling, rows=[{}]), throttled, 30),
     ]
     for page, more in itertools.product(
         (PAGE, LAST_PAGE),

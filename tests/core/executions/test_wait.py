@@ -209,6 +209,16 @@ def test_what_may_pass_does_not_end_the_wait(status: int) -> None:
     assert isinstance(wait.action, Done)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_404_that_is_a_page_comes_from_a_proxy_if_the_server_is_known(known: bool) -> None:
+    wait = started()
+    if known:
+        wait.replies(200, RUNNING)
+        wait.waits()
+    wait.replies(404, raw=b"<html>404 page not found</html>")
+    assert isinstance(wait.action, Wait if known else Fail)
+
+
 def test_a_permanent_failure_ends_the_wait() -> None:
     wait = started()
     wait.replies(200, RUNNING)

@@ -37,6 +37,7 @@ class TestNodesTakeTheirTime:
         [
             (lambda inputs: inputs["n"], "KeyError: 'n'"),
             (lambda inputs: -1, "ValueError: seconds of node 'a' must be from 0 up"),
+            (lambda inputs: 10**400, "ValueError: seconds of node 'a' must be from 0 up"),
             (lambda inputs: "1", "TypeError: seconds of node 'a' must be a number of seconds"),
         ],
     )

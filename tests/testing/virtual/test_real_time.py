@@ -45,6 +45,19 @@ def test_what_time_does_not_change_may_be_asked_more_often():
         client.workflows.get("wf_123")
 
 
+def test_a_loop_whose_polls_are_tasks_is_told_the_way_out():
+    """As `asyncio.gather` makes them, a web server, and `asyncio.wait_for` before Python 3.12."""
+    fake = FakeFlowMaestro()
+
+    async def main():
+        client = AsyncFlowMaestroClient(fake.api_key, transport=fake.async_transport())
+        while True:
+            await asyncio.gather(client.executions.get("exec_123"))
+
+    with pytest.raises(AssertionError, match="1001 times while virtual time stood still"):
+        asyncio.run(main())
+
+
 def test_many_threads_may_ask_at_one_instant():
     fake = FakeFlowMaestro()
     client, failures = connected(fake), []

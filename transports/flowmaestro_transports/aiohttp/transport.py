@@ -155,6 +155,9 @@ class AiohttpTransport(NotPicklable):
         except BaseException as error:
             if body is not None:
                 body.release()
+            if not isinstance(error, Exception):
+                # A cancellation, without the frames of aiohttp, which hold the headers.
+                raise error.with_traceback(None)  # noqa: B904
             if not isinstance(error, ERRORS):
                 raise
             failure = failure_of(error, head_came=body is not None)

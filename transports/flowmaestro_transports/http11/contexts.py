@@ -123,4 +123,4 @@ def _load_chain(context: ssl.SSLContext, chain: Chain) -> None:
     except (OSError, ValueError) as error:
         raise OSError(
             f"client_cert: {certificate!r} cannot be read as certificate and key: {error}"
-        ) from error
+        ) from error.with_traceback(None)

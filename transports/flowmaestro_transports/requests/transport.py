@@ -282,6 +282,9 @@ def _answer(
     except BaseException as error:  # of a hook of the caller's, if the reply came
         for reply in came:
             reply.close()
+        if not isinstance(error, Exception):
+            # An interruption, without the frames of requests, which hold the headers.
+            raise error.with_traceback(None)  # noqa: B904
         if not came or not isinstance(error, ERRORS):
             raise
         failure = failure_within_body(error)
