@@ -54,9 +54,7 @@ def secrets_of(transport: object) -> Tuple[str, ...]:
     return tuple(getattr(transport, "secrets", ()))
 
 
-class OpenResponse(Protocol):
-    """A reply whose head has come and whose body is still open."""
-
+class _OpenHead(Protocol):
     @property
     def status(self) -> int:
         """The status code."""
@@ -66,6 +64,10 @@ class OpenResponse(Protocol):
     def headers(self) -> Headers:
         """The header fields, in the order they came."""
         ...
+
+
+class OpenResponse(_OpenHead, Protocol):
+    """A reply whose head has come and whose body is still open."""
 
     def read(self, patience: float) -> Optional[bytes]:
         """Some bytes of the body as soon as there are any.
@@ -149,18 +151,8 @@ class Interruptible(Protocol):
         ...
 
 
-class AsyncOpenResponse(Protocol):
+class AsyncOpenResponse(_OpenHead, Protocol):
     """`OpenResponse` for an async client."""
-
-    @property
-    def status(self) -> int:
-        """The status code."""
-        ...
-
-    @property
-    def headers(self) -> Headers:
-        """The header fields, in the order they came."""
-        ...
 
     async def read(self, patience: float) -> Optional[bytes]:
         """As `OpenResponse.read`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from typing import Any, List, Optional, Union, cast
+from typing import Any, Callable, List, Optional, Union, cast
 
 from flowmaestro_core.http.messages import (
     Phase,
@@ -130,20 +130,28 @@ class _AsyncBody(_WholeBody):
         self.take()
 
 
-class FunctionTransport(NotPicklable):
+class _OnFunction(NotPicklable):
+    """What both transports on functions have."""
+
+    patient = False
+    """A reply comes whole, or not at all: no part of it can be waited for."""
+
+    def __init__(self, function: Callable[[Request], Any]) -> None:
+        self._function = function
+        self._closed = False
+
+    def now(self) -> float:
+        """Seconds on the monotonic clock."""
+        return time.monotonic()
+
+
+class FunctionTransport(_OnFunction):
     """A `Transport` that asks a function; time limits are the function's own affair.
 
     An `OSError` of the function, and a `TimeoutError` of whatever kind, is a failure of the
     network (*maybe processed*); a `TransportFailure` says for itself what it is. Any other
     exception reaches the caller as it is.
     """
-
-    patient = False
-    """A reply comes whole, or not at all: no part of it can be waited for."""
-
-    def __init__(self, function: SyncFunction) -> None:
-        self._function = function
-        self._closed = False
 
     def send(self, request: Request, timeout: float) -> Response:
         """What the function returns."""
@@ -162,27 +170,16 @@ class FunctionTransport(NotPicklable):
         """Really sleep."""
         time.sleep(seconds)
 
-    def now(self) -> float:
-        """Seconds on the monotonic clock."""
-        return time.monotonic()
-
     def close(self) -> None:
         """Ask the function no more."""
         self._closed = True
 
 
-class AsyncFunctionTransport(NotPicklable):
+class AsyncFunctionTransport(_OnFunction):
     """An `AsyncTransport` that asks a function, coroutine or plain, on asyncio or trio.
 
     Its exceptions count as those of `FunctionTransport`'s function.
     """
-
-    patient = False
-    """As that of `FunctionTransport`."""
-
-    def __init__(self, function: AsyncFunction) -> None:
-        self._function = function
-        self._closed = False
 
     async def send(self, request: Request, timeout: float) -> Response:
         """What the function returns."""
@@ -203,10 +200,6 @@ class AsyncFunctionTransport(NotPicklable):
         import anyio
 
         await anyio.sleep(seconds)
-
-    def now(self) -> float:
-        """Seconds on the monotonic clock."""
-        return time.monotonic()
 
     async def close(self) -> None:
         """Ask the function no more."""

@@ -75,15 +75,10 @@ def running_loop() -> Optional[EventLoop]:
 
 def current_task() -> Any:
     """The task of asyncio or trio that runs in this thread; None outside of one."""
-    return trio_task() or asyncio_task()
-
-
-def trio_task() -> Any:
-    """The task of trio that runs in this thread; None outside of one."""
     trio: Any = sys.modules.get("trio")
-    if trio is None or not trio.lowlevel.in_trio_task():
-        return None
-    return trio.lowlevel.current_task()
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return trio.lowlevel.current_task()
+    return asyncio_task()
 
 
 def asyncio_task() -> Any:

@@ -154,11 +154,12 @@ def _name_of(build: Callable[..., Any]) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", build.__qualname__).lower()
 
 
-def _show(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> None:
-    """Have `help` and `inspect` show the builder's parameters, and what a caller is given."""
-    shown: Any = method
+def _shown(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> Any:
+    """`method`, with the builder's parameters and what a caller is given, as `help` shows them."""
+    shown: Any = functools.update_wrapper(method, build)
     shown.__signature__ = inspect.signature(build).replace(return_annotation=given)
     shown.__annotations__ = {**build.__annotations__, "return": given}
+    return shown
 
 
 class SyncExecutor(_Lifetime):
@@ -169,15 +170,13 @@ class SyncExecutor(_Lifetime):
         perform = SyncExecutor.iterate if iterates else SyncExecutor.perform
         signature, name = inspect.signature(build), _name_of(build)
 
-        @functools.wraps(build)
         def method(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
             operation: Operation[Any, Any] = build(resource, *args, **kwargs)
             if operation.listener is not None:
                 refuse_coroutine_functions(signature.bind(resource, *args, **kwargs).arguments)
             return perform(resource.executor, operation, name)
 
-        _show(method, build, outcomes(build)[0])
-        return method
+        return _shown(method, build, outcomes(build)[0])
 
     def perform(self, operation: Operation[T, Any], name: str = "request") -> T:
         """Carry out one operation to its end and return its value; observers know it by `name`.
@@ -229,23 +228,14 @@ class AsyncExecutor(_Lifetime):
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
         """As `SyncExecutor.method`; a coroutine function unless it iterates."""
         name = _name_of(build)
-        if iterates:
 
-            @functools.wraps(build)
-            def iterating(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
-                executor: AsyncExecutor = resource.executor
-                return executor.iterate(build(resource, *args, **kwargs), name)
+        def iterate(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return resource.executor.iterate(build(resource, *args, **kwargs), name)
 
-            _show(iterating, build, outcomes(build)[1])
-            return iterating
+        async def perform(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return await resource.executor.perform(build(resource, *args, **kwargs), name)
 
-        @functools.wraps(build)
-        async def method(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
-            executor: AsyncExecutor = resource.executor
-            return await executor.perform(build(resource, *args, **kwargs), name)
-
-        _show(method, build, outcomes(build)[1])
-        return method
+        return _shown(iterate if iterates else perform, build, outcomes(build)[1])
 
     async def perform(self, operation: Operation[Any, Any], name: str = "request") -> Any:
         """As `SyncExecutor.perform`; the listener may be a coroutine function."""
