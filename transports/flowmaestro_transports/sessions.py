@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowmaestro_core.http.messages import TransportFailure
+from flowmaestro_core.http.messages import Phase, TransportFailure
 
 
 class LibraryError(Exception):
@@ -13,8 +13,27 @@ class LibraryError(Exception):
     """
 
 
-def caused(failure: TransportFailure, error: BaseException, reason: str) -> TransportFailure:
-    """`failure`, with what can be shown of `error` as its cause. Raise it outside of `except`."""
+_WORDS = {
+    Phase.NOT_SENT: ("cannot connect", "not connected in time"),
+    Phase.MAYBE_PROCESSED: ("the connection was lost before the reply", "no reply in time"),
+    Phase.REPLY_BROKEN: ("the reply broke off", "the reply did not end in time"),
+}
+"""What went wrong in each phase, and what it is called when a time limit was the reason."""
+
+
+def library_failure(
+    phase: Phase, error: BaseException, reason: str, *, timed_out: bool, untrusted: bool = False
+) -> TransportFailure:
+    """The failure for an `error` of a library, with a `reason` that can be shown.
+
+    `untrusted` says that the certificate of the server was not trusted. Raise the failure outside
+    of `except`.
+    """
+    if untrusted:
+        reason += " (verify= says whom to trust)"
+    what, late = _WORDS[phase]
+    message = late if timed_out else f"{what}: {reason}"
+    failure = TransportFailure(phase, message, timed_out=timed_out, permanent=untrusted)
     kind = type(error)
     failure.__cause__ = LibraryError(f"{kind.__module__}.{kind.__qualname__}: {reason}")
     return failure

@@ -9,7 +9,7 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
-from flowmaestro_transports.sessions import caused
+from flowmaestro_transports.sessions import library_failure
 
 ERRORS = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
 """All that aiohttp may raise for a failure of the network."""
@@ -49,21 +49,16 @@ def failure_of(error: BaseException, *, head_came: bool) -> TransportFailure:
         error = error.lost
     elif isinstance(error, AfterHeadError):
         error, head_came = error.raised, True
-    reason = reason_of(error)
     timed_out = isinstance(error, asyncio.TimeoutError)
-    if head_came:
-        phase, late, what = Phase.REPLY_BROKEN, "the reply did not end in time", reason
-    elif not leaving and _is_not_sent(error):
-        phase, late, what = Phase.NOT_SENT, "not connected in time", reason
-    elif not timed_out and _is_of_the_head(error):
-        phase, late, what = Phase.REPLY_BROKEN, "", f"the head of the reply is broken: {reason}"
+    if not (head_came or leaving) and _is_not_sent(error):
+        phase = Phase.NOT_SENT
+    elif head_came or (not timed_out and _is_of_the_head(error)):
+        phase = Phase.REPLY_BROKEN
     else:
-        phase, late = Phase.MAYBE_PROCESSED, "no reply in time"
-        what = f"the connection was lost before the reply: {reason}"
-    message = late if timed_out else what
+        phase = Phase.MAYBE_PROCESSED
     untrusted = isinstance(error, aiohttp.ClientConnectorCertificateError)
-    failure = TransportFailure(phase, message, timed_out=timed_out, permanent=untrusted)
-    return caused(failure, error, reason)
+    reason = _reason(error)
+    return library_failure(phase, error, reason, timed_out=timed_out, untrusted=untrusted)
 
 
 def _is_not_sent(error: BaseException) -> bool:
@@ -78,7 +73,7 @@ def _is_of_the_head(error: BaseException) -> bool:
     return isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError))
 
 
-def reason_of(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """What happened, in one line, without the URL's query or any header's value."""
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         return "the URL is not valid"
@@ -90,7 +85,4 @@ def reason_of(error: BaseException) -> str:
         text = error.message
     else:
         text = str(error)
-    reason = _AFTER_THE_REASON.split(text.strip(), maxsplit=1)[0] or type(error).__name__
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        reason += " (verify= says whom to trust)"
-    return reason
+    return _AFTER_THE_REASON.split(text.strip(), maxsplit=1)[0] or type(error).__name__

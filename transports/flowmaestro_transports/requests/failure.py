@@ -11,7 +11,7 @@ import requests
 import urllib3.exceptions as urllib3_errors
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
-from flowmaestro_transports.sessions import caused
+from flowmaestro_transports.sessions import library_failure
 
 ERRORS = (
     requests.RequestException,
@@ -45,31 +45,26 @@ def failure_before_head(error: BaseException) -> TransportFailure:
     What is not known to have happened before the request was sent is *maybe processed*.
     """
     causes = list(_causes(error))
-    timed_out = any(map(_is_time_limit, causes))
-    reason = _reason(causes[-1])
     if any(map(_is_not_sent, causes)):
-        by = " by the proxy" if any(map(_is_of_proxy, causes)) else ""
-        phase, what = Phase.NOT_SENT, f"cannot connect{by}: {reason}"
-        late = "not connected in time"
-    elif any(map(_is_garbage, causes)):
-        phase, what = Phase.REPLY_BROKEN, f"the head of the reply is broken: {reason}"
-        late = "the head of the reply did not end in time"
+        phase = Phase.NOT_SENT
     else:
-        phase, what = Phase.MAYBE_PROCESSED, f"the connection was lost before the reply: {reason}"
-        late = "no reply in time"
-    message = late if timed_out else what
-    untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
-    failure = TransportFailure(phase, message, timed_out=timed_out, permanent=untrusted)
-    return caused(failure, error, reason)
+        garbage = any(map(_is_garbage, causes))
+        phase = Phase.REPLY_BROKEN if garbage else Phase.MAYBE_PROCESSED
+    return library_failure(
+        phase,
+        error,
+        _reason(causes[-1]) + (" (by the proxy)" if any(map(_is_of_proxy, causes)) else ""),
+        timed_out=any(map(_is_time_limit, causes)),
+        untrusted=any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes),
+    )
 
 
 def failure_within_body(error: BaseException) -> TransportFailure:
     """The failure for an `error` that came in place of a piece of the body."""
     causes = list(_causes(error))
-    timed_out = any(map(_is_time_limit, causes))
     reason = str(error) if isinstance(error, ValueError) else _reason(causes[-1])
-    what = "nothing came in time" if timed_out else f"the reply broke off: {reason}"
-    return caused(TransportFailure(Phase.REPLY_BROKEN, what, timed_out=timed_out), error, reason)
+    timed_out = any(map(_is_time_limit, causes))
+    return library_failure(Phase.REPLY_BROKEN, error, reason, timed_out=timed_out)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -113,8 +108,6 @@ def _is_garbage(cause: BaseException) -> bool:
 
 def _reason(cause: BaseException) -> str:
     """What happened, without anything that an exception may quote of the request or the reply."""
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"{cause} (verify= says whom to trust)"
     if isinstance(cause, ssl.SSLError) or _is_no_tunnel(cause):
         return str(cause)
     return (isinstance(cause, OSError) and cause.strerror) or type(cause).__name__
