@@ -154,12 +154,12 @@ def _name_of(build: Callable[..., Any]) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", build.__qualname__).lower()
 
 
-def _shown(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> Any:
+def _shown(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> Callable[..., Any]:
     """`method`, with the builder's parameters and what a caller is given, as `help` shows them."""
     shown: Any = functools.update_wrapper(method, build)
     shown.__signature__ = inspect.signature(build).replace(return_annotation=given)
     shown.__annotations__ = {**build.__annotations__, "return": given}
-    return shown
+    return method
 
 
 class SyncExecutor(_Lifetime):
