@@ -11,8 +11,8 @@ import pytest
 
 from flowmaestro_core.payloads import shapes
 from flowmaestro_transports import AnyioTransport
+from flowmaestro_transports.http11.content_coding import ContentDecoder
 from flowmaestro_transports.http11.framing import Chunked
-from flowmaestro_transports.http11.inflate import Inflater
 from tests.harness.fuzz.conversations import recorded
 from tests.harness.fuzz.regressions import REGRESSIONS
 from tests.harness.fuzz.soak import Finding, Results, fuzz_core, fuzz_wire, judged, replay, shrunk
@@ -89,7 +89,7 @@ def test_a_shape_that_trusts_the_server_is_found(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_body_that_was_cut_and_passes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Inflater, "finish", lambda self: b"")
+    monkeypatch.setattr(ContentDecoder, "finish", lambda self: b"")
     assert any("cut body passed" in str(finding.error) for finding in findings_of("inflate"))
 
 
@@ -99,7 +99,7 @@ def test_a_decoder_that_minds_where_bytes_are_cut_is_found(
     feed = Chunked.feed
 
     def forgetful(self: Chunked, data: bytes) -> bytes:
-        del self._held[:-1]
+        del self._begun[:-1]
         return feed(self, data)
 
     monkeypatch.setattr(Chunked, "feed", forgetful)

@@ -38,7 +38,7 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.resources.workflows import Workflows
 from flowmaestro_transports import Request, Response
-from flowmaestro_transports.http11.tls import tls_context
+from flowmaestro_transports.http11.tls import tls_when_needed
 from tests.harness.transports.fake_fetch import AbortController, fake_fetch
 
 EXAMPLES = Path(__file__).parents[2] / "transports" / "examples"
@@ -117,7 +117,7 @@ class TestHttpx(WorkedExample, TransportConformance):
     def make_transport(
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
     ) -> HttpxTransport:
-        context = tls_context(verify, client_cert)
+        context = tls_when_needed(verify, client_cert)()
         bound = httpx.Limits(max_connections=max_connections)
         return HttpxTransport(
             httpx.Client(verify=context, limits=bound), httpx.Client(verify=context)
@@ -131,7 +131,7 @@ class TestAsyncHttpx(WorkedExample, AsyncTransportConformance):
     def make_transport(
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
     ) -> AsyncHttpxTransport:
-        context = tls_context(verify, client_cert)
+        context = tls_when_needed(verify, client_cert)()
         bound = httpx.Limits(max_connections=max_connections)
         return AsyncHttpxTransport(
             httpx.AsyncClient(verify=context, limits=bound), httpx.AsyncClient(verify=context)
@@ -146,7 +146,7 @@ class TestUrllib3(WorkedExample, TransportConformance):
     def make_transport(
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
     ) -> Urllib3Transport:
-        context = tls_context(verify, client_cert)
+        context = tls_when_needed(verify, client_cert)()
         return Urllib3Transport(
             urllib3.PoolManager(ssl_context=context, maxsize=max_connections, block=True),
             urllib3.PoolManager(ssl_context=context),

@@ -14,8 +14,12 @@ import trustme
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_transports.http11.contexts import context_for
-from flowmaestro_transports.http11.tls import tls_context, tls_when_needed
+from flowmaestro_transports.http11.tls import tls_when_needed
 from tests.harness.runners import OURS, Runner, fails, post
+
+
+def tls_context(*args: Any, **options: Any) -> ssl.SSLContext:
+    return tls_when_needed(*args, **options)()
 
 
 @pytest.fixture
@@ -160,10 +164,10 @@ class TestContext:
 
     def test_another_types(self) -> None:
         with pytest.raises(TypeError, match="verify must be True, False"):
-            tls_context(None)  # type: ignore[arg-type]
+            tls_context(None)
         for wrong in (5, (), ("a", 5), ("a", "b", "c", "d"), ["a", "b"], b"a"):
             with pytest.raises(TypeError, match="client_cert must be"):
-                tls_context(True, wrong)  # type: ignore[arg-type]
+                tls_context(True, wrong)
 
     def test_a_context_has_its_own_certificate(self, client_pem: Path) -> None:
         with pytest.raises(ValueError, match="client_cert belongs to the SSLContext"):
@@ -191,7 +195,7 @@ class TestContext:
         tls_context(True, (certificate, key, "open sesame"))
         for password in (("wrong secret",), ()):  # without one, nobody is asked on a terminal
             with pytest.raises(OSError, match="client_cert") as caught:
-                tls_context(True, (certificate, key, *password))  # type: ignore[arg-type]
+                tls_context(True, (certificate, key, *password))
             assert "secret" not in str(caught.value)
 
     @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])

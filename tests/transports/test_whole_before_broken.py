@@ -10,7 +10,7 @@ from typing import Any, Dict, Tuple
 import pytest
 
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_transports.http11.inflate import AT_ONCE
+from flowmaestro_transports.http11.content_coding import AT_ONCE
 from tests.harness.runners import Runner, fails, get
 
 EVENTS = b"".join(b"event: node:started\ndata: %d\n\n" % number for number in range(3))

@@ -16,12 +16,12 @@ from flowmaestro import FlowMaestroError, WebhookVerificationError, webhooks
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.errors import StreamError
 from flowmaestro_core.http.dates import parse_http_date
-from flowmaestro_core.http.messages import Response
+from flowmaestro_core.http.messages import Headers, Response
 from flowmaestro_core.payloads.reply import RateLimit, error_from_response, retry_after
 from flowmaestro_core.streams.sse import SseDecoder
 from flowmaestro_core.webhooks import sign
+from flowmaestro_transports.http11.content_coding import CodingError, ContentDecoder
 from flowmaestro_transports.http11.framing import Chunked
-from flowmaestro_transports.http11.inflate import InflateError, Inflater
 from tests.harness.core import sse_reference
 from tests.harness.fuzz.conversations import OPERATIONS, Reply, recorded, step
 
@@ -90,7 +90,7 @@ def _unchunked(pieces: Sequence[bytes]) -> Optional[Tuple[bytes, bool, bytes]]:
 def inflate(corpus: Sequence[bytes], data: bytes) -> str:
     name, _, body = data.partition(b"\n")
     coding = name.decode("latin-1")
-    if not Inflater.supports(coding):
+    if "content-encoding" in _decoder(coding).headers:
         return "unsupported"
     whole = _inflated(coding, [body])
     if len(body) <= SLOW:
@@ -102,11 +102,15 @@ def inflate(corpus: Sequence[bytes], data: bytes) -> str:
     return "whole"
 
 
+def _decoder(coding: str) -> ContentDecoder:
+    return ContentDecoder(Headers({"Content-Encoding": coding}), INFLATED_LIMIT)
+
+
 def _inflated(coding: str, pieces: Sequence[bytes]) -> Optional[bytes]:
-    inflater = Inflater(coding, INFLATED_LIMIT)
+    inflater = _decoder(coding)
     try:
         return b"".join(map(inflater.feed, pieces)) + inflater.finish()
-    except InflateError:
+    except CodingError:
         return None
 
 

@@ -227,7 +227,7 @@ def test_a_connection_reset_in_the_very_moment(
 ) -> None:
     """Nothing could be sent, so nothing was processed."""
     monkeypatch.setattr(
-        "flowmaestro_transports.http11.connection.Connection.dropped", lambda self: False
+        "flowmaestro_transports.http11.round_trip.Connection.dropped", lambda self: False
     )
 
     def handler(peer: Any) -> None:

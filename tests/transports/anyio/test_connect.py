@@ -11,10 +11,9 @@ import anyio
 import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request
-from flowmaestro_transports.anyio import dialing
 from flowmaestro_transports.anyio.transport import AnyioTransport
-from flowmaestro_transports.http11.addresses import Address, in_turn
-from flowmaestro_transports.http11.tls import tls_context
+from flowmaestro_transports.http11 import dialing
+from flowmaestro_transports.http11.dialing import Address, in_turn
 from tests.harness.transports.anyio_scenes import (
     Play,
     failure,
@@ -212,12 +211,3 @@ def test_names_race_their_addresses(play: Play, scripted: Any) -> None:
     with scripted.ScriptedServer(scripted.echo, name="localhost") as server:
         assert play(lambda t: t.send(get(server), 5)).status == 200
     assert server.requests[0]["host"] == f"localhost:{server.port}"
-
-
-def test_contexts_are_made_once(ca_file: str) -> None:
-    assert tls_context() is tls_context(True)
-    assert tls_context(ca_file) is tls_context(ca_file)
-    assert tls_context(False).verify_mode is ssl.CERT_NONE
-    assert tls_context(False) is not tls_context(True)
-    own = ssl.create_default_context()
-    assert tls_context(own) is own

@@ -11,7 +11,7 @@ import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request
 from flowmaestro_transports.anyio.transport import AnyioTransport
-from flowmaestro_transports.http11.exchange import ReplyError
+from flowmaestro_transports.http11.failures import ReplyError
 from tests.harness.transports.anyio_scenes import (
     Play,
     failure,

@@ -11,16 +11,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from flowmaestro_core.http.messages import Headers, Phase, Request
-from flowmaestro_transports.http11.connection import exchange_heads
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports.http11.exchange import (
     MAX_HEAD,
     MAX_INFORMATIONAL,
     Exchange,
-    ReplyError,
-    RequestError,
     RequestWriter,
 )
+from flowmaestro_transports.http11.failures import ReplyError
+from flowmaestro_transports.http11.round_trip import exchange_heads
 
 HOST = Headers({"Host": "api.test"})
 KEY = "fm_live_secret"
@@ -365,11 +364,12 @@ def test_the_fields_of_the_route_give_way_to_those_of_the_request() -> None:
 def test_what_http_cannot_express_is_refused_without_a_word_of_it(
     method: str, target: str, fields: Any
 ) -> None:
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(TransportFailure) as caught:
         Exchange(RequestWriter(HOST), Request(method, "http://api.test/", fields), target)
     error: Optional[BaseException] = caught.value
     assert error is not None
     assert error.__cause__ is error.__context__ is None
+    assert KEY not in str(error)
     traceback = error.__traceback__
     while traceback is not None:
         if "flowmaestro_transports" in traceback.tb_frame.f_code.co_filename:

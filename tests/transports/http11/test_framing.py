@@ -109,7 +109,7 @@ def test_bytes_after_the_end_are_kept_apart() -> None:
 @pytest.mark.parametrize(
     "coded",
     [
-        b"<html>",
+        b"<html>\n",
         b"g\r\n",
         b"-5\r\nhello\r\n",
         b"+5\r\nhello\r\n",
@@ -119,10 +119,10 @@ def test_bytes_after_the_end_are_kept_apart() -> None:
         b"\r\n5\r\nhello\r\n",
         b";ext\r\n",
         b"5\nhello\r\n",
-        b"5\rhello",
+        b"5\rhello\n",
         b"5\r\nhello\n",
-        b"5\r\nhello!!",
-        b"5\r\nhello\r\r",
+        b"5\r\nhello!!\n",
+        b"5\r\nhello\r\r\n",
         b"5\r\nhello\r\n\r\n",
         b"00000000000000005\r\n",
         b"5 5\r\n",
@@ -184,7 +184,7 @@ def test_the_work_is_linear_in_the_bytes_of_a_line(
 
 
 @pytest.mark.parametrize(
-    "coded", [b"5\r\nhello\r\nx\r\n", b"5\r\nhello!", b"5\r\nhello\r\n0\r\n\n"]
+    "coded", [b"5\r\nhello\r\nx\r\n", b"5\r\nhello!\n", b"5\r\nhello\r\n0\r\n\n"]
 )
 def test_what_came_whole_is_handed_over_before_the_error(coded: bytes) -> None:
     body = Chunked()

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmaestro_transports.http11.tls import tls_context
+from flowmaestro_transports.http11.tls import tls_when_needed
 from flowmaestro_transports.http11.tls_wire import TlsWire
-from flowmaestro_transports.http11.wire import Want
+from flowmaestro_transports.http11.wire import Wait
 
 SCHEDULE = st.lists(st.sampled_from([0, 0, 1, 5, 100, 3000, 20_000]), min_size=1, max_size=40)
 
@@ -85,12 +85,12 @@ def contexts(authority: Any) -> Any:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("inner.example").configure_cert(server)
     with authority.cert_pem.tempfile() as path:
-        return tls_context(path), server
+        return tls_when_needed(path)(), server
 
 
 def shake_hands(tls: TlsWire, server: Server) -> None:
-    for want in tls.handshake():
-        assert isinstance(want, Want)
+    for wait in tls.handshake():
+        assert isinstance(wait, Wait)
         server.step()
     server.step()
 

@@ -6,24 +6,26 @@ from typing import Any
 
 import pytest
 
-from flowmaestro_core.http.messages import Request
-from flowmaestro_transports.sockets.attempt import Attempt
-from flowmaestro_transports.sockets.pool import Pool
-from flowmaestro_transports.sockets.steps import Step, StepCut
+from flowmaestro_core.http.messages import Request, TransportClosedError
+from flowmaestro_transports import SocketTransport
+from flowmaestro_transports.sockets.pool import Pool, Slots
 
 
 def test_a_turn_that_comes_while_the_pool_is_closed_is_not_taken(monkeypatch: Any) -> None:
     """`close` cuts one step after another, and another may get what the first one frees."""
-    pool, step = Pool(1), Step()
-    pool.begin(step)
-    take = pool.slots.take
+    pools = []
 
-    def take_late(step: Step, until: float) -> bool:
-        pool.closed = True
-        return take(step, until)
+    class LateSlots(Slots):
+        def take(self, *args: Any) -> bool:
+            pools[0].closed = True
+            return super().take(*args)
 
-    monkeypatch.setattr(pool.slots, "take", take_late)
-    unused: Any = None  # no route, no certificates: it does not come to that
-    with pytest.raises(StepCut):
-        Attempt(pool, step, 5.0).reach_head(unused, Request("GET", "", {}), "/", 0, unused)
-    pool.end(step)
+    class NotedPool(Pool):
+        def __init__(self, max_connections: int) -> None:
+            super().__init__(max_connections)
+            self.slots = LateSlots(max_connections)
+            pools.append(self)
+
+    monkeypatch.setattr("flowmaestro_transports.sockets.transport.Pool", NotedPool)
+    with pytest.raises(TransportClosedError):
+        SocketTransport().send(Request("GET", "http://127.0.0.1:9", {}), 5.0)

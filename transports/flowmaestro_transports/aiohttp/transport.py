@@ -25,7 +25,7 @@ from flowmaestro_transports.contract import AsyncOpenResponse
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
-from flowmaestro_transports.http11.failures import check_sendable, closed
+from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.sessions import check_session
 
 
@@ -131,7 +131,7 @@ class AiohttpTransport(NotPicklable):
         self._home()
         if self._closed:
             raise TransportClosedError
-        check_sendable(request, self._writer)
+        self._writer.check(request)
         if timeout <= 0:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
         if self._session is None:

@@ -13,25 +13,19 @@ import anyio
 from anyio.lowlevel import current_token
 
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError
-from flowmaestro_transports.anyio.attempt import Attempt
 from flowmaestro_transports.anyio.body import AnyioOpenResponse
 from flowmaestro_transports.anyio.pool import Pool
-from flowmaestro_transports.anyio.steps import NETWORK_ERRORS
+from flowmaestro_transports.anyio.waiting import NETWORK_ERRORS, carry_out, look_up
 from flowmaestro_transports.arguments import NetworkTransport
 from flowmaestro_transports.driving.fork_guard import warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import Exchange
-from flowmaestro_transports.http11.failures import (
-    UNSENDABLE,
-    closed,
-    network_failure,
-    too_slow,
-    unsendable,
-)
+from flowmaestro_transports.http11.failures import closed, network_failure, too_slow
+from flowmaestro_transports.http11.round_trip import RoundTrip, blaming_the_proxy
 
 T = TypeVar("T")
 
-_Conclude = Callable[[Attempt, Exchange, Pool], Awaitable[T]]
+_Conclude = Callable[[Pool, RoundTrip, anyio.CancelScope], Awaitable[T]]
 
 
 class AnyioTransport(NetworkTransport):
@@ -54,14 +48,14 @@ class AnyioTransport(NetworkTransport):
         Waiting for one of the `max_connections` slots counts. A reply of more than 64 MiB,
         inflated, is refused. Raises `TransportFailure`, and `TransportClosedError` once closed.
         """
-        return await self._attempt(request, timeout, MAX_BODY, _whole)
+        return await self._round_trip(request, timeout, MAX_BODY, _whole)
 
     async def open(self, request: Request, timeout: float) -> AnyioOpenResponse:
         """Send the request and read the head of the reply within `timeout` seconds.
 
         Takes a slot only until the head has come. Raises as `send` does.
         """
-        return await self._attempt(request, timeout, sys.maxsize, _opened)
+        return await self._round_trip(request, timeout, sys.maxsize, _opened)
 
     async def sleep(self, seconds: float) -> None:
         """Let `seconds` pass on the event loop's clock.
@@ -104,30 +98,38 @@ class AnyioTransport(NetworkTransport):
             if not pool.process.forked:
                 warn_unclosed(self)
 
-    async def _attempt(
+    async def _round_trip(
         self, request: Request, timeout: float, limit: int, conclude: _Conclude[T]
     ) -> T:
         pool = self._pool_of_this_loop()
         route, target = self._routes.find(request.url)
-        attempt = Attempt(pool, timeout)
-        with attempt.scope:
-            pool.calls.add(attempt.scope)
+        exchange = Exchange(route.writer, request, target, limit)
+        trip = RoundTrip(route, exchange, timeout, anyio.current_time)
+        with anyio.CancelScope(deadline=trip.deadline.at) as scope:
+            pool.calls.add(scope)
             try:
                 async with pool.slots:
-                    exchange = await attempt.reach_head(route, request, target, limit, self._tls)
-                    return await conclude(attempt, exchange, pool)
+                    await self._reach_head(pool, trip, scope)
+                    return await conclude(pool, trip, scope)
             except NETWORK_ERRORS as error:
-                raise network_failure(attempt.phase, error) from error
-            except UNSENDABLE:
-                raise unsendable() from None
+                raise network_failure(exchange.phase, error) from error
             finally:
-                pool.calls.discard(attempt.scope)
-                pool.give_back(attempt.held, attempt.exchange)
+                pool.calls.discard(scope)
+                pool.end(trip)
         if not pool.closed:
-            raise too_slow(attempt.phase, attempt.limit)
-        if attempt.phase is Phase.NOT_SENT:
+            raise too_slow(exchange.phase, trip.deadline.seconds)
+        if exchange.phase is Phase.NOT_SENT:
             raise TransportClosedError
-        raise closed(attempt.phase)
+        raise closed(exchange.phase)
+
+    async def _reach_head(self, pool: Pool, trip: RoundTrip, scope: anyio.CancelScope) -> None:
+        route = trip.route
+        if not pool.idle.take(route.key, trip.connections):
+            _, host, port = route.first_hop
+            with blaming_the_proxy(route):
+                found = await look_up(host, port)
+            await carry_out(trip.connect(found, self._tls), trip.deadline, scope)
+        await carry_out(trip.reach_head(), trip.deadline, scope)
 
     def _pool_of_this_loop(self) -> Pool:
         if self._closed:
@@ -141,13 +143,9 @@ class AnyioTransport(NetworkTransport):
         return pool
 
 
-async def _whole(attempt: Attempt, exchange: Exchange, _pool: Pool) -> Response:
-    content = await attempt.body(exchange)
-    head = exchange.final_head
-    return Response(head.status, head.headers, content)
+async def _whole(_pool: Pool, trip: RoundTrip, scope: anyio.CancelScope) -> Response:
+    return await carry_out(trip.read_body(), trip.deadline, scope)
 
 
-async def _opened(attempt: Attempt, exchange: Exchange, pool: Pool) -> AnyioOpenResponse:
-    if pool.closed:  # at the very moment when the head came
-        raise closed(Phase.REPLY_BROKEN)
-    return AnyioOpenResponse(attempt.held.pop(), exchange, pool)
+async def _opened(pool: Pool, trip: RoundTrip, _scope: anyio.CancelScope) -> AnyioOpenResponse:
+    return AnyioOpenResponse(pool, trip)

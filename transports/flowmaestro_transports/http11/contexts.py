@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import ssl
 import sys
+from contextlib import suppress
 from functools import lru_cache
 from typing import Optional, Tuple
 
-from flowmaestro_transports.http11.tls import KEY_LOG, OPENSSL, Chain, Stamp
+from flowmaestro_transports.http11.tls import KEY_LOG, Chain, Stamp
 
 
 @lru_cache(maxsize=32)
@@ -24,19 +25,17 @@ def context_for(
     key_log: Optional[str],
     stamps: Tuple[Stamp, ...],  # noqa: ARG001 - part of the key
 ) -> ssl.SSLContext:
-    """The context for what `tls_context` has found out; `stamps` tell when its files change."""
-    if bundle is not None:
-        context = _trusting(*bundle)
-    elif environment != tuple(map(os.environ.get, OPENSSL)):  # OpenSSL reads them
-        context = _trusting_the_system(*environment)
-    else:
-        context = _new_context()
-        context.load_default_certs()
+    """The context for what `tls_when_needed` found; `stamps` tell when its files change."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if sys.version_info >= (3, 13):  # as `ssl.create_default_context`
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
     if key_log:
         _log_keys(context, key_log)
-    if verified and bundle is None and _trusts_nobody(context, environment[1]):
-        _trust_certifi(context)
-    if not verified:
+    if bundle is not None:
+        _trust_bundle(context, *bundle)
+    elif verified:
+        _trust_the_system(context, *environment)
+    else:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if chain is not None:
@@ -44,14 +43,6 @@ def context_for(
     # Python 3.9 has OpenSSL hide that a connection was cut: a body cut short would pass for whole.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", ssl.Options(0))
     context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def _new_context() -> ssl.SSLContext:
-    """As `ssl.create_default_context`, which would open the file of `SSLKEYLOGFILE`."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if sys.version_info >= (3, 13):
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
     return context
 
 
@@ -65,21 +56,22 @@ def _log_keys(context: ssl.SSLContext, path: str) -> None:
         logging.getLogger("flowmaestro").warning("%s: %r: %s", KEY_LOG, path, reason)
 
 
-def _trusting(source: str, path: str) -> ssl.SSLContext:
+def _trust_bundle(context: ssl.SSLContext, source: str, path: str) -> None:
     folder = os.path.isdir(path)
-    context = _new_context()
     try:
         context.load_verify_locations(
             cafile=None if folder else path, capath=path if folder else None
         )
-        return context
     except (OSError, ValueError) as error:
         raise OSError(f"{source}: {path!r} cannot be read as CA certificates: {error}") from error
 
 
-def _trusting_the_system(file: Optional[str], folder: Optional[str]) -> ssl.SSLContext:
-    """As `ssl.create_default_context`; what is None, from where OpenSSL was built to look."""
-    context = _new_context()
+def _trust_the_system(context: ssl.SSLContext, file: Optional[str], folder: Optional[str]) -> None:
+    """As `SSLContext.load_default_certs`, which would read the environment as it is by now.
+
+    What is None is where OpenSSL was built to look. Where there is nothing, as in some containers,
+    certifi is trusted.
+    """
     places = ssl.get_default_verify_paths()
     file, folder = file or places.openssl_cafile, folder or places.openssl_capath
     if os.path.isfile(file):
@@ -96,23 +88,12 @@ def _trusting_the_system(file: Optional[str], folder: Optional[str]) -> ssl.SSLC
                 and (trust is True or ssl.Purpose.SERVER_AUTH.oid in trust)
             )
         )
-    return context
-
-
-def _trusts_nobody(context: ssl.SSLContext, folder: Optional[str]) -> bool:
-    """Whether Python knows of no trust store, as in some containers and builds of their own."""
-    folder = folder or ssl.get_default_verify_paths().openssl_capath
-    filled = os.path.isdir(folder) and os.listdir(folder)
-    # A folder is looked into with each handshake.
-    return not context.cert_store_stats()["x509_ca"] and not filled
-
-
-def _trust_certifi(context: ssl.SSLContext) -> None:
-    try:
+    if context.cert_store_stats()["x509_ca"] or (os.path.isdir(folder) and os.listdir(folder)):
+        return  # OpenSSL looks into the folder with each handshake
+    with suppress(ImportError):
         import certifi
-    except ImportError:
-        return
-    context.load_verify_locations(certifi.where())
+
+        context.load_verify_locations(certifi.where())
 
 
 def _load_chain(context: ssl.SSLContext, chain: Chain) -> None:

@@ -15,7 +15,7 @@ regular expression, at a tenth of the price, and means what h11 would have it me
 the body is ours (`framing`), since h11 costs several times as much for each chunk, and so for each
 event of a stream. Work and memory are
 bounded: a head by `MAX_HEAD`, informational replies by `MAX_INFORMATIONAL`, the rest by `framing`
-and `inflate`. Pure: no I/O, no clock.
+and `content_coding`. Pure: no I/O, no clock.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from __future__ import annotations
 import re
 import sys
 from typing import NamedTuple, Optional, Tuple
+from urllib.parse import urlsplit
 
 import h11
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
-from flowmaestro_transports.http11.content_coding import ContentDecoder
+from flowmaestro_transports.http11.content_coding import CodingError, ContentDecoder
+from flowmaestro_transports.http11.failures import ReplyError, unsendable
 from flowmaestro_transports.http11.framing import Framing, FramingError, framing_of
-from flowmaestro_transports.http11.inflate import InflateError
 
 MAX_HEAD = 100 * 1024
 """Bytes that the head of a reply may have."""
@@ -48,17 +49,6 @@ _PLAIN_HEAD = re.compile(
 """A final head without any of what a server should not send (RFC 9112, 4 and 5)."""
 _QUOTE = re.compile(r":? *(bytearray\(|b['\"]).*", re.DOTALL)
 """Where h11's messages go on to quote the peer, which may have echoed a secret."""
-
-
-class RequestError(ValueError):
-    """HTTP/1.1 cannot express the request. Says nothing of its content."""
-
-    def __init__(self) -> None:
-        super().__init__("its method, URL or a header field is not valid in HTTP/1.1")
-
-
-class ReplyError(ValueError):
-    """The reply breaks a rule of HTTP/1.1 or a limit of ours, or it broke off."""
 
 
 class _Fields(NamedTuple):
@@ -87,19 +77,27 @@ class RequestWriter:
     def write(self, request: Request, target: str) -> Tuple[memoryview, bool]:
         """The bytes of `request` for `target` (RFC 9112, 3.2), and whether it keeps alive.
 
-        Raises `RequestError`.
+        Raises `TransportFailure` for what HTTP/1.1 cannot express.
         """
         fields = self._fields_of(request) if _TARGET.fullmatch(target) else None
-        if fields is None:
-            raise RequestError
+        if fields is None:  # raised where no frame holds the fields
+            raise unsendable() from None
         start = b"%s %s HTTP/1.1\r\n" % (request.method.encode(), target.encode())
         # A memoryview: the credentials in it are not printed with the locals of a traceback.
         return memoryview(start + fields.lines + request.body), fields.keep_alive
 
     def check(self, request: Request) -> None:
-        """Raises `RequestError` for a method or header fields that cannot be written."""
-        if self._fields_of(request) is None:  # raised where no frame holds the fields
-            raise RequestError
+        """Check the method, the host and the header fields. Raises as `write` does.
+
+        For libraries that look at them only when a request may have left.
+        """
+        try:
+            (urlsplit(request.url).hostname or "").encode("idna")
+            fields = self._fields_of(request)
+        except ValueError:  # `UnicodeError` is one, and what `urlsplit` raises
+            fields = None
+        if fields is None:
+            raise unsendable() from None
 
     def _fields_of(self, request: Request) -> Optional[_Fields]:
         given, method, length = request.headers, request.method, len(request.body)
@@ -123,7 +121,7 @@ class RequestWriter:
 class Exchange:
     """One request and its reply. `limit` is the most bytes that the body may have, inflated.
 
-    Raises `RequestError` for a request that HTTP/1.1 cannot express.
+    Raises `TransportFailure` for a request that HTTP/1.1 cannot express.
     """
 
     __slots__ = (
@@ -228,8 +226,8 @@ class Exchange:
         try:
             self._content += self._coding.feed(data)
             if framing.finished and not self._coding.pending:
-                self._content += self._coding.finish()
-        except InflateError as error:
+                self._coding.finish()
+        except CodingError as error:
             self._error = str(error)
             return
         self._error = self._error or framing.error

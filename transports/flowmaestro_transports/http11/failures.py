@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from typing import Optional
-from urllib.parse import urlsplit
 
-from flowmaestro_core.http.messages import Phase, Request, TransportFailure
-from flowmaestro_transports.http11.exchange import ReplyError, RequestError, RequestWriter
+from flowmaestro_core.http.messages import Phase, TransportFailure
+
+
+class ReplyError(ValueError):
+    """The reply breaks a rule of HTTP/1.1 or a limit of ours, or it broke off."""
+
 
 NETWORK_ERRORS = (OSError, ReplyError)
 """What the peer and the network between can cause; `ssl.SSLError` is an `OSError`."""
-
-UNSENDABLE = (RequestError, UnicodeError)
-"""What a request causes that HTTP/1.1 cannot express, or whose host can have no name."""
 
 _DOING = {
     Phase.NOT_SENT: "could not send the request",
@@ -40,21 +40,11 @@ def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
 
 
 def unsendable() -> TransportFailure:
-    """The failure for one of `UNSENDABLE`."""
-    return TransportFailure(Phase.NOT_SENT, f"the request cannot be sent: {RequestError()}")
-
-
-def check_sendable(request: Request, writer: RequestWriter) -> None:
-    """Check the method, the host and the header fields. Raises as `unsendable` says.
-
-    For libraries that look at them only when a request may have left. `writer` knows what it has
-    checked before.
-    """
-    try:
-        writer.check(request)
-        (urlsplit(request.url).hostname or "").encode("idna")
-    except (RequestError, ValueError):  # `UnicodeError` is one, and what `urlsplit` raises
-        raise unsendable() from None
+    """The failure of a request that HTTP/1.1 cannot express. Says nothing of its content."""
+    return TransportFailure(
+        Phase.NOT_SENT,
+        "the request cannot be sent: its method, URL or a header field is not valid in HTTP/1.1",
+    )
 
 
 def too_slow(phase: Phase, seconds: float) -> TransportFailure:

@@ -23,28 +23,6 @@ _SPACE = " \t"
 _NO_CONTENT = frozenset({204, 304})
 
 _HEADER = rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n"
-_TRAILER = rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n]*)?\r\n"  # the empty line ends them all
-
-# What may be waiting for its rest: any beginning of the line.
-_HEADER_BEGUN = rb"(?:[0-9A-Fa-f]{1,16}(?:[ \t]*(?:;[^\r\n]*)?\r?)?)?"
-_TRAILER_BEGUN = rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?::[^\r\n]*\r?)?)?|\r"
-
-_NAME = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-
-# What may be added without a new look at what is waiting, by the part of the line that it ends in.
-
-
-def _is_text(more: bytes) -> bool:
-    return b"\r" not in more and b"\n" not in more
-
-
-def _is_space(more: bytes) -> bool:
-    return not more.strip(b" \t")
-
-
-def _is_name(more: bytes) -> bool:
-    return not more.translate(None, _NAME)
 
 
 class FramingError(ValueError):
@@ -112,45 +90,40 @@ class UntilClose(Framing):
 
 
 class _Line:
-    """One kind of line between chunks; what it reads like is compiled for the first such body."""
+    """One kind of line between chunks; its pattern is compiled for the first such body."""
 
-    def __init__(self, name: str, whole: bytes, begun: bytes) -> None:
+    def __init__(self, name: str, pattern: bytes) -> None:
         self.name = name
-        self._whole, self._begun = whole, begun
+        self._pattern = pattern
 
     @cached_property
-    def whole(self) -> Callable[[bytes, int], Optional[re.Match[bytes]]]:
-        """Matches one that is whole."""
-        return re.compile(self._whole).match
-
-    @cached_property
-    def begun(self) -> Callable[[bytes], Optional[re.Match[bytes]]]:
-        """Matches a beginning of one."""
-        return re.compile(self._begun).fullmatch
+    def match(self) -> Callable[[bytes, int], Optional[re.Match[bytes]]]:
+        """Matches a whole one at a position."""
+        return re.compile(self._pattern).match
 
 
-_FIRST = _Line("chunk header", _HEADER, _HEADER_BEGUN)
+_FIRST = _Line("chunk header", _HEADER)
 # The line end that closes a chunk's data is read as part of the next header: one step a chunk.
-_NEXT = _Line("chunk header", rb"\r\n" + _HEADER, rb"\r?|\r\n" + _HEADER_BEGUN)
-_AFTER_LAST = _Line("trailer", _TRAILER, _TRAILER_BEGUN)
+_NEXT = _Line("chunk header", rb"\r\n" + _HEADER)
+# An empty line ends the trailers.
+_TRAILER = _Line("trailer", rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n]*)?\r\n")
 
 
 class Chunked(Framing):
     """A chunked body (RFC 9112, 7.1).
 
     Chunk extensions and trailers are skipped. Lines end with CRLF and nothing else. What the
-    grammar does not allow is an error as soon as it is seen, like a line of more than 16 KiB
-    and a body with more than 64 KiB of trailers.
+    grammar does not allow is an error, like a line of more than 16 KiB and a body with more than
+    64 KiB of trailers.
     """
 
-    __slots__ = ("_expected", "_held", "_held_size", "_left", "_more", "_trailers")
+    __slots__ = ("_begun", "_begun_size", "_expected", "_left", "_trailers")
 
     def __init__(self) -> None:
         super().__init__()
         self._expected = _FIRST
-        self._held: List[bytes] = []  # the beginning of a line
-        self._held_size = 0
-        self._more: Optional[Callable[[bytes], bool]] = None  # tells what surely continues it
+        self._begun: List[bytes] = []  # a line whose end has not come
+        self._begun_size = 0
         self._left = 0  # bytes still to come of the chunk that is being read
         self._trailers = 0
 
@@ -163,28 +136,27 @@ class Chunked(Framing):
         if position:
             content.append(data[:position])
             self._left = 0
-        elif self._more is not None and self._more(data):
-            self._keep(data)
-            return b""
-        elif self._held:
-            data = b"".join((*self._held, data))
-            self._held.clear()
-            self._held_size = 0
-            self._more = None
+        elif self._begun:
+            if b"\n" not in data:
+                self._begin_line(data)
+                return b""
+            data = b"".join((*self._begun, data))
+            self._begun.clear()
+            self._begun_size = 0
         end = len(data)
         while position < end and not self.finished and self.error is None:
-            line = self._expected.whole(data, position)
+            line = self._expected.match(data, position)
             if line is None or line.end() - position > MAX_LINE:
-                self._hold(data[position:])
+                self._refuse_or_begin(data[position:])
                 break
-            if self._expected is _AFTER_LAST:
+            if self._expected is _TRAILER:
                 self._end_of_trailer(line.end() - position)
                 position = line.end()
                 continue
             position = line.end()
             size = int(line[1], 16)
             if not size:
-                self._expected = _AFTER_LAST
+                self._expected = _TRAILER
                 continue
             self._expected = _NEXT
             content.append(data[position : position + size])
@@ -204,26 +176,19 @@ class Chunked(Framing):
         if self._trailers > MAX_TRAILERS:
             self.error = f"trailers of more than {MAX_TRAILERS} bytes"
 
-    def _hold(self, rest: bytes) -> None:
-        """Keep an unfinished line for later, if it can still become a good one."""
-        line = self._expected
-        if len(rest) <= MAX_LINE and not line.begun(rest):
-            self.error = f"bad {line.name}"  # not quoted: it may be an echo of a secret
-            return
-        self._keep(rest)
-        if rest.endswith(b"\r"):
-            return
-        if b";" in rest or b":" in rest:
-            self._more = _is_text
-        elif rest[-1:] in b" \t":
-            self._more = _is_space
-        elif line is _AFTER_LAST:
-            self._more = _is_name
+    def _refuse_or_begin(self, rest: bytes) -> None:
+        """`rest` begins with no good line: it is a bad one, unless its end has not come."""
+        of_chunk = self._expected is _NEXT and rest.startswith(b"\r\n")
+        end = rest.find(b"\n", 2 if of_chunk else 0)
+        if 0 <= end < MAX_LINE:
+            self.error = f"bad {self._expected.name}"  # not quoted: it may be an echo of a secret
+        else:
+            self._begin_line(rest)
 
-    def _keep(self, more: bytes) -> None:
-        self._held.append(more)
-        self._held_size += len(more)
-        if self._held_size > MAX_LINE:
+    def _begin_line(self, more: bytes) -> None:
+        self._begun.append(more)
+        self._begun_size += len(more)
+        if self._begun_size > MAX_LINE:
             self.error = f"{self._expected.name} of more than {MAX_LINE} bytes"
 
 

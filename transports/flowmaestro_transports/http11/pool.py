@@ -1,16 +1,21 @@
-"""The connections that wait for their next exchange: newest first, none kept for long.
+"""What the round trips of one process share: idle connections, and bodies that are open.
 
 A connection moves from one list to another in a single step of C, so an exception that a signal
-handler raises never loses one between the two: it stays where it was, or has arrived.
+handler raises never loses one between the two: it stays where it was, or has arrived. May touch:
+sockets, the monotonic clock.
 """
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
-from typing import Dict, Hashable, List, Optional, TypeVar
+from typing import Dict, Hashable, List, Tuple, TypeVar
+from weakref import ReferenceType
 
-from flowmaestro_transports.contract import IDLE_SECONDS
-from flowmaestro_transports.http11.connection import Connection
+from flowmaestro_transports.contract import IDLE_SECONDS, Releasable
+from flowmaestro_transports.driving.fork_guard import ForkGuard
+from flowmaestro_transports.http11.exchange import Exchange
+from flowmaestro_transports.http11.round_trip import Connection, RoundTrip
 
 T = TypeVar("T")
 
@@ -28,7 +33,10 @@ def move_last(source: List[T], to: List[T]) -> bool:
 
 
 class IdleConnections:
-    """At most `limit` connections, each for up to `IDLE_SECONDS`. Threads may share them."""
+    """At most `limit` connections that wait for their next exchange, each for `IDLE_SECONDS`.
+
+    Threads may share them.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -37,23 +45,24 @@ class IdleConnections:
     def __len__(self) -> int:
         return sum(map(len, list(self._by_key.values())))
 
-    def take(self, key: Hashable, now: float, into: List[Connection]) -> Optional[Connection]:
-        """The connection for `key` that was used last, if one is still good; it is in `into`."""
+    def take(self, key: Hashable, into: List[Connection]) -> bool:
+        """Move the connection for `key` that was used last, if one is still good."""
         stack = self._by_key.get(key)
         while stack and move_last(stack, into):
             connection = into[-1]
-            if now - connection.idle_since <= IDLE_SECONDS and not connection.dropped():
-                return connection
+            expired = time.monotonic() - connection.idle_since > IDLE_SECONDS
+            if not expired and not connection.dropped():
+                return True
             connection.close()
             into.pop()
-        return None
+        return False
 
-    def keep(self, held: List[Connection], now: float) -> None:
+    def keep(self, held: List[Connection]) -> None:
         """Keep the last of `held`, whose user is done with it."""
         if len(self) >= self._limit:
             self._close_oldest()
         connection = held[-1]
-        connection.idle_since = now
+        connection.idle_since = time.monotonic()
         move_last(held, self._by_key.setdefault(connection.key, []))
 
     def close(self) -> None:
@@ -71,3 +80,45 @@ class IdleConnections:
             taken.extend(map(oldest.pop, (0,)))
         for connection in taken:
             connection.close()
+
+
+class ConnectionPool:
+    """At most `max_connections` idle connections, and all bodies that are open.
+
+    A connection in use belongs to its user, who gives it back.
+    """
+
+    def __init__(self, max_connections: int) -> None:
+        self.process = ForkGuard()
+        self.idle = IdleConnections(max_connections)
+        self.bodies: Dict[int, Tuple[ReferenceType[Releasable], List[Connection]]] = {}
+        """The bodies that are open, by `id`, with their connections: these would else be garbage
+        together with a body that nobody closed, and their sockets would warn before it is
+        collected."""
+        self.closed = False
+
+    def end(self, trip: RoundTrip) -> None:
+        """A round trip is over, whether it brought a reply or not. Twice is harmless."""
+        self.give_back(trip.connections, trip.exchange)
+        while trip.sockets:
+            trip.sockets[-1].close()
+            trip.sockets.pop()
+
+    def give_back(self, held: List[Connection], exchange: Exchange) -> None:
+        """Keep the connection that is held if its last exchange allows that; else close it."""
+        if held and exchange.reusable and not self.process.forked:
+            self.idle.keep(held)
+            if self.closed:
+                self.idle.close()
+        while held:
+            held[-1].close()
+            held.pop()
+
+    def close(self) -> None:
+        """Close what is idle or open."""
+        self.closed = True
+        for reference, _ in list(self.bodies.values()):
+            body = reference()
+            if body is not None:
+                body.release()
+        self.idle.close()

@@ -38,7 +38,8 @@ class Origin(NamedTuple):
 
     @property
     def _ascii_host(self) -> str:
-        return f"[{self.host}]" if ":" in self.host else self.host.encode("idna").decode()
+        host = self.host.encode("idna").decode()
+        return f"[{host}]" if ":" in host else host
 
 
 class Route:

@@ -33,10 +33,14 @@ TlsContext = Callable[[], SSLContext]
 """Gives the context for origins and proxies; it is asked when the first one needs TLS."""
 
 
-def tls_context(
+def tls_when_needed(
     verify: Verify = True, client_cert: Optional[ClientCert] = None, *, trust_env: bool = True
-) -> SSLContext:
+) -> TlsContext:
     """The client-side context for these options; the same options give the same context.
+
+    The trust store is loaded when the context is first asked for. What the arguments name is read
+    now, so that a mistake in it is an error of the call that made it. What the environment names
+    need only be readable.
 
     Args:
         verify: True for the system's trust store, or certifi's where there is none and certifi
@@ -58,46 +62,18 @@ def tls_context(
     variable, for a path that cannot be read as certificates.
 
     """
-    import ssl
-
-    if isinstance(verify, ssl.SSLContext):
-        if _checked_chain(client_cert) is not None:
-            raise ValueError("client_cert belongs to the SSLContext that verify is: load it there")
-        return verify
-    if not isinstance(verify, (bool, str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(
-            "verify must be True, False, the path of a CA file, or an ssl.SSLContext, "
-            f"not {type(verify).__name__}"
-        )
-    return _settled(verify, client_cert, trust_env)()
-
-
-def tls_when_needed(
-    verify: Verify = True, client_cert: Optional[ClientCert] = None, *, trust_env: bool = True
-) -> TlsContext:
-    """As `tls_context`, but the trust store is loaded when the context is first asked for.
-
-    What the arguments name is read now, so that a mistake in it is an error of the call that made
-    it. What the environment names need only be readable.
-    """
-    bundle = _bundle(True, trust_env)
-    if verify is True and client_cert is None and (bundle is None or os.access(bundle[1], os.R_OK)):
-        return _settled(True, None, trust_env)
-    context = tls_context(verify, client_cert, trust_env=trust_env)
-    return lambda: context
-
-
-def _settled(
-    verify: Union[bool, Path], client_cert: Optional[ClientCert], trust_env: bool
-) -> TlsContext:
-    """Gives the context for these options, and for what the environment says now."""
     chain = _checked_chain(client_cert)
+    if not isinstance(verify, (bool, str, os.PathLike)):
+        return _checked_context(verify, chain)
     bundle = _bundle(verify, trust_env)
     environment = tuple(os.environ.get(name) if trust_env else None for name in OPENSSL)
     files = (*(chain[:2] if chain else ()), bundle and bundle[1], *environment)
     stamps = tuple(_stamp(path) for path in files if path)
     key_log = os.environ.get(KEY_LOG) if trust_env else None
-    return partial(_context, verify is not False, bundle, chain, environment, key_log, stamps)
+    context = partial(_context, verify is not False, bundle, chain, environment, key_log, stamps)
+    if chain or (bundle and not (verify is True and os.access(bundle[1], os.R_OK))):
+        context()
+    return context
 
 
 def _context(*settled: Any) -> SSLContext:
@@ -118,6 +94,19 @@ def _bundle(verify: Union[bool, Path], trust_env: bool) -> Optional[Tuple[str, s
             if os.environ.get(name):
                 return name, os.environ[name]
     return None
+
+
+def _checked_context(verify: SSLContext, chain: Optional[Chain]) -> TlsContext:
+    import ssl
+
+    if not isinstance(verify, ssl.SSLContext):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            "verify must be True, False, the path of a CA file, or an ssl.SSLContext, "
+            f"not {type(verify).__name__}"
+        )
+    if chain is not None:
+        raise ValueError("client_cert belongs to the SSLContext that verify is: load it there")
+    return lambda: verify
 
 
 def _checked_chain(client_cert: Optional[ClientCert]) -> Optional[Chain]:

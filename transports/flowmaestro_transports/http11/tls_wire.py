@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from typing import List, Optional
 
-from flowmaestro_transports.http11.wire import READ_SIZE, Steps, Want, Wire
+from flowmaestro_transports.http11.wire import READ_SIZE, Steps, Wait, Want, Wire
 
 _RECORD = 16 * 1024
 """Bytes that a TLS record holds at most (RFC 8446, 5.1)."""
@@ -32,7 +32,7 @@ class TlsWire:
         self._end: Optional[OSError] = None
         self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=host)
 
-    def handshake(self) -> Steps:
+    def handshake(self) -> Steps[None]:
         """Shake hands. Raises `OSError`; `ssl.SSLError` is one."""
         while True:
             try:
@@ -44,11 +44,11 @@ class TlsWire:
                 self._flush()  # the peer is told why
                 raise
             while not self._flush():
-                yield Want.WRITABLE
+                yield Wait(Want.WRITABLE, (self.sock,))
             if done:
                 return
             while not self._fill():
-                yield Want.READABLE
+                yield Wait(Want.READABLE, (self.sock,))
 
     @property
     def end(self) -> Optional[str]:

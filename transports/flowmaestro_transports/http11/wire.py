@@ -1,4 +1,4 @@
-"""Connected sockets that never wait. Those with TLS are in `tls_wire`.
+"""Connected sockets that never wait, and what their users wait for. TLS is in `tls_wire`.
 
 `receive` gives None until the socket is readable, `send` gives 0 until it is writable. A thread or
 a task does the waiting, and may stop waiting at any time: nothing is lost. May touch: the sockets
@@ -8,22 +8,36 @@ that it is given.
 from __future__ import annotations
 
 import enum
+import math
 import socket
-from typing import Generator, Optional, Protocol
+from typing import Generator, NamedTuple, Optional, Protocol, Tuple, TypeVar
 
 READ_SIZE = 64 * 1024
 
+T = TypeVar("T")
+
 
 class Want(enum.Enum):
-    """What has to become of a socket before the next step."""
+    """What has to become of a socket."""
 
     READABLE = "readable"
     WRITABLE = "writable"
     EITHER = "readable or writable"
 
 
-Steps = Generator[Want, None, None]
-"""Work on one socket: each item says what to wait for before the next step is asked for."""
+class Wait(NamedTuple):
+    """What to wait for: one of `socks` to be as wanted, or so many `seconds` to pass."""
+
+    want: Want
+    socks: Tuple[socket.socket, ...]
+    seconds: float = math.inf
+
+
+Steps = Generator[Wait, None, T]
+"""Work on sockets: each item says what to wait for before the next step is asked for.
+
+Going on too early does no harm.
+"""
 
 
 class Wire(Protocol):
@@ -58,7 +72,7 @@ class Wire(Protocol):
 
 
 class TcpWire:
-    """A connected TCP socket that does not block."""
+    """A connected TCP socket that does not block: a `Wire`."""
 
     __slots__ = ("sock",)
 

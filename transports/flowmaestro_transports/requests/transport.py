@@ -32,7 +32,7 @@ from flowmaestro_transports.contract import OpenResponse
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
-from flowmaestro_transports.http11.failures import check_sendable, closed
+from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.http11.proxies import basic, secrets_in
 from flowmaestro_transports.requests.body import LONGEST, Body
 from flowmaestro_transports.requests.failure import ERRORS, failure_before_head, failure_within_body
@@ -177,7 +177,7 @@ class RequestsTransport(NotPicklable):
         self._make_room()
         session, failure = self._session, None
         response: Any = None
-        check_sendable(request, self._writer)
+        self._writer.check(request)
         limits = _limits(timeout)
         try:
             response = _answer(

@@ -1,90 +1,99 @@
-"""What the calls of one process share: slots, idle connections, and the steps under way."""
+"""What the calls of one process share: slots, wakers, and the steps under way.
+
+There is no lock, as an exception that a signal handler raises may come between any two bytecodes:
+a lock whose owner dies of one would stop all others for good.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import Dict, List, Optional, Protocol, Set, Tuple, TypeVar
-from weakref import ReferenceType
+from contextlib import suppress
+from typing import List, Optional, Set
 
 from flowmaestro_core.http.messages import TransportClosedError
-from flowmaestro_transports.driving.fork_guard import ForkGuard
-from flowmaestro_transports.http11.connection import Connection
-from flowmaestro_transports.http11.exchange import Exchange
-from flowmaestro_transports.http11.pool import IdleConnections
-from flowmaestro_transports.sockets.slots import Slots
+from flowmaestro_transports.http11.pool import ConnectionPool, move_last
+from flowmaestro_transports.http11.round_trip import RoundTrip
 from flowmaestro_transports.sockets.steps import Step, Waker
 
+_LOOK_AGAIN = 0.5
+"""Seconds after which a waiting step looks by itself, should nobody have woken it."""
 
-class Pool:
+
+class Slots:
+    """How many calls may be under way at once: first come, first served.
+
+    A slot is always in one of two lists, the free ones or its step's own.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free: List[object] = [None] * count
+        self._waiting: List[Step] = []
+
+    def take(self, step: Step, until: float) -> bool:
+        """Wait for a slot; False at the time `until`. `give_back` it even then.
+
+        Raises `StepCut`.
+        """
+        if not self._waiting and move_last(self._free, step.slot):
+            return True
+        step.get_ready_to_wait()
+        self._waiting.append(step)
+        while self._waiting[0] is not step or not move_last(self._free, step.slot):
+            if time.monotonic() >= until:
+                return False
+            step.wait(min(until, time.monotonic() + _LOOK_AGAIN))
+        self._leave_queue(step)
+        return True
+
+    def give_back(self, step: Step) -> None:
+        """Release the step's slot, or its place in the queue. Twice is harmless."""
+        move_last(step.slot, self._free)
+        if self._waiting:
+            self._leave_queue(step)
+
+    def _leave_queue(self, step: Step) -> None:
+        with suppress(ValueError):
+            self._waiting.remove(step)
+        for first in self._waiting[:1]:  # it looks whether there is another free one
+            first.wake()
+
+
+class Pool(ConnectionPool):
     """At most `max_connections` calls at once, and at most as many idle connections.
 
-    There is no lock. Whatever a thread is at is a `Step`, which `begin` notes and `end` clears.
+    Whatever a thread is at is a `Step`, which `begin` notes and `end_step` clears.
     """
 
     def __init__(self, max_connections: int) -> None:
-        self.process = ForkGuard()
+        super().__init__(max_connections)
         self.slots = Slots(max_connections)
-        self.idle = IdleConnections(max_connections)
         self.wakers: List[Waker] = []
         """Those that no step uses just now."""
-        self.bodies: Dict[int, Tuple[ReferenceType[Closable], List[Connection]]] = {}
-        """The bodies that are open, by `id`; `close` closes them. With their connections: these
-        would else be garbage together with a body that nobody closed, and their sockets would
-        warn before it is collected."""
-        self.closed = False
         self._steps: Set[Step] = set()
 
     def begin(self, step: Step) -> None:
         """A thread begins a step. Raises `TransportClosedError`."""
         step.free_wakers = self.wakers
-        step.exchange = None
         self._steps.add(step)
         if self.closed:  # only now: what is noted later, no `close` cuts short
             raise TransportClosedError
 
-    def end(self, step: Step) -> None:
+    def end_step(self, step: Step, trip: Optional[RoundTrip] = None) -> None:
         """A step is over, whether it did what it should or not. Twice is harmless."""
         if step not in self._steps:
             return
-        self.give_back(step.connections, step.exchange)
-        _close_all(step.sockets)
+        if trip is not None:
+            self.end(trip)
         self.slots.give_back(step)
         step.let_go_of_waker()
         if self.closed:
             self.wakers.clear()
         self._steps.discard(step)
 
-    def give_back(self, held: List[Connection], exchange: Optional[Exchange]) -> None:
-        """Keep the connection that is held if its last exchange allows that; else close it."""
-        if held and exchange is not None and exchange.reusable and not self.process.forked:
-            self.idle.keep(held, time.monotonic())
-            if self.closed:
-                self.idle.close()
-        _close_all(held)
-
     def close(self) -> None:
         """Close what is idle or open, and cut short every step."""
         self.closed = True
         for step in list(self._steps):
             step.cut()
-        for reference, _ in list(self.bodies.values()):
-            body = reference()
-            if body is not None:
-                body.close()
-        self.idle.close()
+        super().close()
         self.wakers.clear()
-
-
-class Closable(Protocol):
-    """What `Pool` closes."""
-
-    def close(self) -> None: ...
-
-
-C = TypeVar("C", bound=Closable)
-
-
-def _close_all(owned: List[C]) -> None:
-    while owned:
-        owned[-1].close()
-        owned.pop()

@@ -12,14 +12,13 @@ import select
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, List, Optional, Sequence
+from typing import List, Sequence, TypeVar
 
 from flowmaestro_transports.http11.pool import move_last
-from flowmaestro_transports.http11.wire import Want
+from flowmaestro_transports.http11.round_trip import AttemptDeadline
+from flowmaestro_transports.http11.wire import Steps, Want
 
-if TYPE_CHECKING:
-    from flowmaestro_transports.http11.connection import Connection
-    from flowmaestro_transports.http11.exchange import Exchange
+T = TypeVar("T")
 
 _LONGEST = 1e6
 """Seconds: the longest wait that `poll` takes on every platform."""
@@ -64,24 +63,18 @@ class Step:
     signal handler interrupts always has one owner, which releases it when the step ends.
 
     Attributes:
-        connections: the connection that it uses.
-        sockets: sockets that are connecting.
         free_wakers: those of the process that it is in, which it may take one of.
         slot: its place among the calls that may be under way at once.
-        exchange: what goes on on the connection.
 
     """
 
-    __slots__ = ("_waker", "connections", "exchange", "free_wakers", "slot", "sockets", "was_cut")
+    __slots__ = ("_waker", "free_wakers", "slot", "was_cut")
 
     def __init__(self) -> None:
         self.was_cut = False
         """Whether it was cut short. That is final, and true of whatever is begun later."""
-        self.connections: List[Connection] = []
-        self.sockets: List[socket.socket] = []
         self.slot: List[object] = []
         self.free_wakers: List[Waker] = []
-        self.exchange: Optional[Exchange] = None
         self._waker: List[Waker] = []
 
     def cut(self) -> None:
@@ -99,27 +92,40 @@ class Step:
         if not self._waker and not move_last(self.free_wakers, self._waker):
             self._waker.append(Waker())
 
-    def wait(
-        self, until: float, *socks: socket.socket, want: Want = Want.READABLE
-    ) -> Optional[List[int]]:
-        """Wait for one of the sockets, or to be woken.
+    def carry_out(self, steps: Steps[T], deadline: AttemptDeadline) -> T:
+        """Carry out steps, waiting as they say; what they return. Raises `StepCut`, `TimeUp`."""
+        try:
+            while True:
+                want, socks, seconds = next(steps)
+                until = deadline.at
+                if seconds != math.inf:
+                    until = min(until, time.monotonic() + seconds)
+                if not self.wait(until, socks, want) and time.monotonic() >= deadline.at:
+                    raise TimeUp
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
-        Gives the file numbers of those that are ready, the waker's own among them; None at the time
-        `until`. Raises `StepCut`.
+    def wait(
+        self, until: float, socks: Sequence[socket.socket] = (), want: Want = Want.READABLE
+    ) -> bool:
+        """Wait for one of the sockets, or to be woken; False at the time `until`.
+
+        Raises `StepCut`.
         """
         self.get_ready_to_wait()
         if self.was_cut:  # only now: a cut after this look wakes the poll
             raise StepCut
         seconds = until - time.monotonic()
         if seconds <= 0:
-            return None
+            return False
         waker = self._waker[0]
         ready = _ready(waker.ear, socks, want, min(seconds, _LONGEST))
         if waker.ear.fileno() in ready:
             waker.heard()
         if self.was_cut:
             raise StepCut
-        return ready or None
+        return bool(ready)
 
     def let_go_of_waker(self) -> None:
         """It waits no more, for now."""

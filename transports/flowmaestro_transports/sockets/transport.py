@@ -7,6 +7,7 @@ credentials; of the environment, only what `tls` and `proxies` name counts.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -25,19 +26,17 @@ from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import Exchange
 from flowmaestro_transports.http11.failures import (
     NETWORK_ERRORS,
-    UNSENDABLE,
     closed,
     network_failure,
     too_slow,
-    unsendable,
 )
-from flowmaestro_transports.sockets.attempt import Attempt
+from flowmaestro_transports.http11.round_trip import RoundTrip, blaming_the_proxy
 from flowmaestro_transports.sockets.body import SocketOpenResponse
 from flowmaestro_transports.sockets.pool import Pool
 from flowmaestro_transports.sockets.steps import Step, StepCut, TimeUp
 
 T = TypeVar("T")
-_Conclude = Callable[[Pool, Step, Attempt, Exchange], T]
+_Conclude = Callable[[Pool, Step, RoundTrip], T]
 
 
 class SocketTransport(NetworkTransport):
@@ -47,7 +46,7 @@ class SocketTransport(NetworkTransport):
     limits; a body that `open` has returned does not count. At most as many idle connections are
     kept, for 50 seconds each.
 
-    `verify` and `client_cert` are what `tls_context` takes: whom to trust, and what to show.
+    `verify` and `client_cert` are what `tls_when_needed` takes: whom to trust, and what to show.
     `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
     `https://...`; without it, the environment names the proxies, as `Proxies` says. With
     `trust_env=False` nothing of the environment counts, for certificates either. All of it is
@@ -59,7 +58,7 @@ class SocketTransport(NetworkTransport):
     nothing.
 
     Raises `ValueError` for a `max_connections` below 1, `TypeError` for one that is no `int`,
-    and what `tls_context` and `Proxies` raise.
+    and what `tls_when_needed` and `Proxies` raise.
     """
 
     def _settle(self) -> None:
@@ -68,11 +67,11 @@ class SocketTransport(NetworkTransport):
 
     def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`. A body of more than 64 MiB, inflated, is a failure."""
-        return self._attempt(request, timeout, MAX_BODY, _whole)
+        return self._round_trip(request, timeout, MAX_BODY, _whole)
 
     def open(self, request: Request, timeout: float) -> SocketOpenResponse:
         """As `Transport.open`."""
-        return self._attempt(request, timeout, sys.maxsize, _opened)
+        return self._round_trip(request, timeout, sys.maxsize, _opened)
 
     def sleep(self, seconds: float) -> None:
         """As `Transport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
@@ -86,9 +85,9 @@ class SocketTransport(NetworkTransport):
                 if pool.closed:
                     raise TransportClosedError from None
             finally:
-                pool.end(step)
+                pool.end_step(step)
         finally:
-            pool.end(step)  # once more: an exception may have come into the first time
+            pool.end_step(step)  # once more: an exception may have come into the first time
 
     now = staticmethod(time.monotonic)
     """As `Transport.now`."""
@@ -102,29 +101,45 @@ class SocketTransport(NetworkTransport):
         self._closed = True
         self._pool().close()
 
-    def _attempt(self, request: Request, timeout: float, limit: int, conclude: _Conclude[T]) -> T:
+    def _round_trip(
+        self, request: Request, timeout: float, limit: int, conclude: _Conclude[T]
+    ) -> T:
         step, pool = self._next_step(), self._pool()
-        attempt = Attempt(pool, step, timeout)
+        route, target = self._routes.find(request.url)
+        exchange = Exchange(route.writer, request, target, limit)
+        trip = RoundTrip(route, exchange, timeout, time.monotonic)
         try:
             try:
                 pool.begin(step)
-                route, target = self._routes.find(request.url)
-                exchange = attempt.reach_head(route, request, target, limit, self._tls)
-                return conclude(pool, step, attempt, exchange)
+                self._reach_head(pool, step, trip)
+                return conclude(pool, step, trip)
             except StepCut:
-                if pool.closed and attempt.phase is Phase.NOT_SENT:
+                if pool.closed and exchange.phase is Phase.NOT_SENT:
                     raise TransportClosedError from None
-                raise closed(attempt.phase) from None
+                raise closed(exchange.phase) from None
             except TimeUp:
-                raise too_slow(attempt.phase, attempt.limit) from None
+                raise too_slow(exchange.phase, trip.deadline.seconds) from None
             except NETWORK_ERRORS as error:
-                raise network_failure(attempt.phase, error) from error
-            except UNSENDABLE:
-                raise unsendable() from None
+                raise network_failure(exchange.phase, error) from error
             finally:
-                pool.end(step)
+                pool.end_step(step, trip)
         finally:
-            pool.end(step)  # once more: an exception may have come into the first time
+            pool.end_step(step, trip)  # once more: an exception may have come into the first time
+
+    def _reach_head(self, pool: Pool, step: Step, trip: RoundTrip) -> None:
+        route, deadline = trip.route, trip.deadline
+        if not pool.slots.take(step, deadline.at):
+            raise TimeUp
+        if step.was_cut or pool.closed:  # before it was this step's turn to be cut
+            raise StepCut
+        if not pool.idle.take(route.key, trip.connections):
+            _, host, port = route.first_hop
+            with blaming_the_proxy(route):
+                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            step.carry_out(trip.connect(found, self._tls), deadline)
+        if time.monotonic() >= deadline.at:  # a kept connection has made nobody wait
+            raise TimeUp
+        step.carry_out(trip.reach_head(), deadline)
 
     def _next_step(self) -> Step:
         step: Optional[Step] = getattr(self._at_hand, "step", None)
@@ -151,16 +166,12 @@ class SocketTransport(NetworkTransport):
                 warn_unclosed(self)
 
 
-def _whole(_pool: Pool, _step: Step, attempt: Attempt, exchange: Exchange) -> Response:
-    content = attempt.body(exchange)
-    return Response(exchange.final_head.status, exchange.final_head.headers, content)
+def _whole(_pool: Pool, step: Step, trip: RoundTrip) -> Response:
+    return step.carry_out(trip.read_body(), trip.deadline)
 
 
-def _opened(pool: Pool, step: Step, _attempt: Attempt, exchange: Exchange) -> SocketOpenResponse:
-    body = SocketOpenResponse(pool, step, exchange)
-    if pool.closed:  # at the very moment when the head came
-        raise StepCut
-    return body
+def _opened(pool: Pool, _step: Step, trip: RoundTrip) -> SocketOpenResponse:
+    return SocketOpenResponse(pool, trip)
 
 
 class InterruptibleSockets:

@@ -1,0 +1,68 @@
+"""Carries out the steps of `http11` on the running event loop: asyncio's or trio's.
+
+anyio does the waiting alone. The bytes move straight between the operating system and us, so a
+wait that is cancelled has consumed nothing, and a socket is closed in one step: from a cancelled
+task, or when its event loop is long gone. May touch: the network.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from typing import Any, Awaitable, Callable, List, TypeVar
+
+import anyio
+
+from flowmaestro_transports.http11 import failures
+from flowmaestro_transports.http11.round_trip import AttemptDeadline
+from flowmaestro_transports.http11.wire import Steps, Wait, Want
+
+T = TypeVar("T")
+
+NETWORK_ERRORS = (*failures.NETWORK_ERRORS, anyio.ClosedResourceError)
+"""What the peer and the network between can cause."""
+
+
+async def look_up(host: str, port: int) -> List[Any]:
+    """The addresses of a host. Raises `OSError`."""
+    try:  # an address needs no resolver, which would cost a thread
+        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except socket.gaierror:
+        return await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+async def carry_out(steps: Steps[T], deadline: AttemptDeadline, scope: anyio.CancelScope) -> T:
+    """Carry out steps, waiting as they say; gives what they return.
+
+    The scope is cancelled at the deadline.
+    """
+    try:
+        while True:
+            want, (sock, *others), seconds = wait = next(steps)
+            if scope.deadline != deadline.at:
+                scope.deadline = deadline.at
+            if others or seconds != math.inf or want is Want.EITHER:
+                await _wait_for_any(wait)
+            elif want is Want.READABLE:
+                await anyio.wait_readable(sock)
+            else:
+                await anyio.wait_writable(sock)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def _wait_for_any(wait: Wait) -> None:
+    async with anyio.create_task_group() as waits:
+        waits.cancel_scope.deadline = anyio.current_time() + wait.seconds
+
+        async def until(ready: Callable[[socket.socket], Awaitable[None]], sock: Any) -> None:
+            await ready(sock)
+            waits.cancel_scope.cancel()
+
+        for sock in wait.socks:
+            if wait.want is not Want.WRITABLE:
+                waits.start_soon(until, anyio.wait_readable, sock)
+            if wait.want is not Want.READABLE:
+                waits.start_soon(until, anyio.wait_writable, sock)

@@ -1,0 +1,101 @@
+"""How a TCP connection comes about: a race between the addresses of a host (RFC 8305).
+
+Nothing here waits. May touch: sockets that it makes.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import socket
+from itertools import chain, zip_longest
+from typing import Any, List, NamedTuple, Sequence
+
+from flowmaestro_transports.http11.wire import Steps, Wait, Want
+
+ATTEMPT_DELAY = 0.25
+"""Seconds before the next address is tried beside the one under way (RFC 8305, 8)."""
+
+_UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
+
+
+class Address(NamedTuple):
+    """Where a host can be reached: `where` is what `socket.connect` takes."""
+
+    family: int
+    where: Any
+
+
+def in_turn(found: Sequence[Any]) -> List[Address]:
+    """The addresses that `getaddrinfo` has found: each family in turn (RFC 8305, 4).
+
+    The resolver's order within a family stays, and its favourite family begins.
+    """
+    addresses = [Address(entry[0], entry[4]) for entry in found]
+    first = [each for each in addresses if each.family == addresses[0].family]
+    others = [each for each in addresses if each.family != addresses[0].family]
+    return [each for each in chain.from_iterable(zip_longest(first, others)) if each is not None]
+
+
+def dial(found: Sequence[Any], connecting: List[socket.socket]) -> Steps[socket.socket]:
+    """A socket connected to one of the addresses that `getaddrinfo` has found.
+
+    Each address gets a head start over the next, and the first to answer wins (RFC 8305, 5). All
+    sockets are in `connecting` until they have lost. Raises `OSError`.
+    """
+    addresses = in_turn(found)
+    errors: List[OSError] = []
+    while addresses or connecting:
+        if addresses:
+            try:
+                connecting.append(_begin_to_connect(addresses.pop(0)))
+            except OSError as error:
+                errors.append(error)
+        if connecting:
+            head_start = ATTEMPT_DELAY if addresses else math.inf
+            yield Wait(Want.WRITABLE, tuple(connecting), head_start)
+        for sock in tuple(connecting):
+            try:
+                won = _is_connected(sock)
+            except OSError as error:
+                errors.append(error)
+                sock.close()
+                connecting.remove(sock)
+                continue
+            if won:
+                for loser in connecting:
+                    if loser is not sock:
+                        loser.close()
+                connecting[:] = [sock]
+                return sock
+    raise errors[0]
+
+
+def _begin_to_connect(address: Address) -> socket.socket:
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _raise_unless(sock.connect_ex(address.where), _UNDER_WAY)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    """False while it is under way. Raises `OSError` if it could not connect."""
+    _raise_unless(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), (0,))
+    try:
+        sock.getpeername()
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        return False
+    return True
+
+
+def _raise_unless(code: int, fine: Sequence[int]) -> None:
+    if code not in fine:
+        raise OSError(code, os.strerror(code))
