@@ -39,4 +39,3 @@ class NetworkTransport(NotPicklable):
 
     def _settle(self) -> None:
         """Make what it begins with."""
-        raise NotImplementedError

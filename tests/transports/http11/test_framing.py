@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmaestro_core.http.messages import ResponseHead
-from flowmaestro_transports.http11.framing import Chunked, FramingError, framing_of
+from flowmaestro_transports.http11.failures import ReplyError
+from flowmaestro_transports.http11.framing import Chunked, framing_of
 
 PLAIN = b"5\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\n\r\n"
 ORNATE = (
@@ -254,5 +255,5 @@ def test_a_body_that_ends_with_its_connection() -> None:
     ],
 )
 def test_a_head_that_leaves_the_end_open_is_refused(fields: list[tuple[str, str]]) -> None:
-    with pytest.raises(FramingError):
+    with pytest.raises(ReplyError):
         framing_of("GET", head(*fields))

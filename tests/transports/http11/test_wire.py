@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from flowmaestro_transports.http11.tls import tls_when_needed
 from flowmaestro_transports.http11.tls_wire import TlsWire
-from flowmaestro_transports.http11.wire import Wait
+from flowmaestro_transports.http11.wire import Wait, Wire
 
 SCHEDULE = st.lists(st.sampled_from([0, 0, 1, 5, 100, 3000, 20_000]), min_size=1, max_size=40)
 
 
-class Outer:
+class Outer(Wire):
     """The outer layer: takes and gives as many bytes at a time as `steps` say, 0 for not now."""
 
     def __init__(self, steps: List[int]) -> None:

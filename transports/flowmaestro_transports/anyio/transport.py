@@ -7,23 +7,53 @@ credentials; of the environment, only what `tls` and `proxies` name counts.
 from __future__ import annotations
 
 import sys
-from typing import Awaitable, Callable, Optional, TypeVar
+from typing import Awaitable, Callable, Optional, Set, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
 
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError
 from flowmaestro_transports.anyio.body import AnyioOpenResponse
-from flowmaestro_transports.anyio.pool import Pool
 from flowmaestro_transports.anyio.waiting import NETWORK_ERRORS, carry_out, look_up
 from flowmaestro_transports.arguments import NetworkTransport
 from flowmaestro_transports.driving.fork_guard import warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import Exchange
 from flowmaestro_transports.http11.failures import closed, network_failure, too_slow
+from flowmaestro_transports.http11.pool import ConnectionPool
 from flowmaestro_transports.http11.round_trip import RoundTrip, blaming_the_proxy
 
 T = TypeVar("T")
+
+
+class Pool(ConnectionPool):
+    """At most `max_connections` calls at once, and at most as many idle connections.
+
+    `loop` is the event loop it belongs to, whatever anyio's backend takes for one.
+    """
+
+    def __init__(self, loop: object, max_connections: int) -> None:
+        super().__init__(max_connections)
+        self.slots = anyio.Semaphore(max_connections, fast_acquire=True)
+        self.calls: Set[anyio.CancelScope] = set()
+        """The scopes of the calls in flight, and of pauses; `close` cancels them."""
+        self._loop = loop
+
+    def serves(self, loop: object) -> bool:
+        """Whether it belongs to `loop`, and to this process."""
+        return self._loop is loop and not self.process.forked
+
+    def close(self) -> None:
+        """Close what is idle or open, and wake the calls, to close what they use."""
+        super().close()
+        for scope in list(self.calls):
+            scope.cancel()
+
+    def abandon(self) -> None:
+        """Close what is idle without touching the event loop, which may be gone or another's."""
+        self.closed = True
+        self.idle.close()
+
 
 _Conclude = Callable[[Pool, RoundTrip, anyio.CancelScope], Awaitable[T]]
 
@@ -39,8 +69,7 @@ class AnyioTransport(NetworkTransport):
     loop are the better company: under the proactor loop, anyio waits for sockets in a thread.
     """
 
-    def _settle(self) -> None:
-        self._pool: Optional[Pool] = None
+    _pool: Optional[Pool] = None
 
     async def send(self, request: Request, timeout: float) -> Response:
         """Send the request and read the whole reply, all within `timeout` seconds.
@@ -92,7 +121,7 @@ class AnyioTransport(NetworkTransport):
             pool.abandon()
 
     def __del__(self) -> None:
-        pool: Optional[Pool] = getattr(self, "_pool", None)
+        pool = self._pool
         if pool is not None and len(pool.idle):
             pool.abandon()
             if not pool.process.forked:

@@ -10,7 +10,7 @@ import math
 import os
 import socket
 from itertools import chain, zip_longest
-from typing import Any, List, NamedTuple, Sequence
+from typing import Any, List, Sequence
 
 from flowmaestro_transports.http11.wire import Steps, Wait, Want
 
@@ -20,21 +20,13 @@ ATTEMPT_DELAY = 0.25
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
 
 
-class Address(NamedTuple):
-    """Where a host can be reached: `where` is what `socket.connect` takes."""
-
-    family: int
-    where: Any
-
-
-def in_turn(found: Sequence[Any]) -> List[Address]:
-    """The addresses that `getaddrinfo` has found: each family in turn (RFC 8305, 4).
+def in_turn(found: Sequence[Any]) -> List[Any]:
+    """What `getaddrinfo` has found, each family in turn (RFC 8305, 4).
 
     The resolver's order within a family stays, and its favourite family begins.
     """
-    addresses = [Address(entry[0], entry[4]) for entry in found]
-    first = [each for each in addresses if each.family == addresses[0].family]
-    others = [each for each in addresses if each.family != addresses[0].family]
+    first = [each for each in found if each[0] == found[0][0]]
+    others = [each for each in found if each[0] != found[0][0]]
     return [each for each in chain.from_iterable(zip_longest(first, others)) if each is not None]
 
 
@@ -49,7 +41,7 @@ def dial(found: Sequence[Any], connecting: List[socket.socket]) -> Steps[socket.
     while addresses or connecting:
         if addresses:
             try:
-                connecting.append(_begin_to_connect(addresses.pop(0)))
+                connecting.append(_begin_to_connect(*addresses.pop(0)))
             except OSError as error:
                 errors.append(error)
         if connecting:
@@ -72,12 +64,14 @@ def dial(found: Sequence[Any], connecting: List[socket.socket]) -> Steps[socket.
     raise errors[0]
 
 
-def _begin_to_connect(address: Address) -> socket.socket:
-    sock = socket.socket(address.family, socket.SOCK_STREAM)
+def _begin_to_connect(
+    family: int, kind: int, protocol: int, _name: str, address: Any
+) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _raise_unless(sock.connect_ex(address.where), _UNDER_WAY)
+        _raise_unless(sock.connect_ex(address), _UNDER_WAY)
     except BaseException:
         sock.close()
         raise

@@ -14,7 +14,7 @@ h11 writes the request and reads the head; a plain head that comes in one piece 
 regular expression, at a tenth of the price, and means what h11 would have it mean. The framing of
 the body is ours (`framing`), since h11 costs several times as much for each chunk, and so for each
 event of a stream. Work and memory are
-bounded: a head by `MAX_HEAD`, informational replies by `MAX_INFORMATIONAL`, the rest by `framing`
+bounded: heads by `MAX_HEAD`, the rest by `framing`
 and `content_coding`. Pure: no I/O, no clock.
 """
 
@@ -30,12 +30,10 @@ import h11
 from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
 from flowmaestro_transports.http11.content_coding import CodingError, ContentDecoder
 from flowmaestro_transports.http11.failures import ReplyError, unsendable
-from flowmaestro_transports.http11.framing import Framing, FramingError, framing_of
+from flowmaestro_transports.http11.framing import Framing, framing_of
 
 MAX_HEAD = 100 * 1024
-"""Bytes that the head of a reply may have."""
-MAX_INFORMATIONAL = 100
-"""Informational replies (RFC 9110, 15.2) that may come before the final one."""
+"""Bytes that the head of a reply may have, with all informational replies that come before."""
 
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 ANY_HOST = Headers((("Host", "any"),))
@@ -125,16 +123,7 @@ class Exchange:
     """
 
     __slots__ = (
-        *(
-            "_begun",
-            "_coding",
-            "_content",
-            "_error",
-            "_framing",
-            "_head_size",
-            "_http",
-            "_informational",
-        ),
+        *("_coding", "_content", "_error", "_framing", "_head_size", "_http"),
         *("_keep_alive", "_limit", "_method", "head", "phase", "unsent"),
     )
 
@@ -153,9 +142,7 @@ class Exchange:
         self._method = request.method
         self._limit = limit
         self._http: Optional[h11.Connection] = None
-        self._begun = b""
         self._head_size = 0
-        self._informational = 0
         self._content = b""
         self._error: Optional[str] = None
 
@@ -234,7 +221,8 @@ class Exchange:
 
     def _read_head(self, data: bytes) -> bytes:
         """Takes `data` as a part of the head; what there is of it behind the head."""
-        plain = None if self._head_size else _PLAIN_HEAD.match(data, 0, MAX_HEAD)
+        http = self._http
+        plain = _PLAIN_HEAD.match(data, 0, MAX_HEAD) if http is None else None
         if plain is not None:
             version, status, lines = plain.groups()
             headers = _plain_fields(lines)
@@ -242,19 +230,16 @@ class Exchange:
                 self._begin_body(ResponseHead(int(status), headers), version)
                 return data[plain.end() :]
         self._head_size += len(data)
-        http = self._http
         if http is None:
-            self._begun = data = self._begun + data
-            if len(data) < len(b"HTTP/1.1 2") and b"HTTP/".startswith(data[:5]):
-                return b""
             self._http = http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-            # h11 takes a final reply even if it has seen no request, which spares writing one.
-            if data.startswith(b"1", len(b"HTTP/1.1 ")):
-                http.send(_ANY_REQUEST)
+            http.send(_ANY_REQUEST)
         http.receive_data(data)
         event, refusal = self._next_event(http)
         if refusal is not None:  # raised here, so that h11's own error does not come along
             raise ReplyError(refusal)
+        rest = b"" if event is None else http.trailing_data[0]
+        if self._head_size - len(rest) > MAX_HEAD:
+            raise ReplyError("the head of the reply is too long")
         if event is None:
             return b""
         if not event.http_version.startswith(b"1."):
@@ -263,14 +248,12 @@ class Exchange:
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in event.headers.raw_items()
         ]
-        # h11 looks at its limit only when a head is still incomplete.
-        if self._head_size > MAX_HEAD and sum(len(n) + len(v) + 4 for n, v in fields) > MAX_HEAD:
-            raise ReplyError("the head of the reply is too long")
         self._begin_body(ResponseHead(event.status_code, Headers(fields)), event.http_version)
         self._http = None
-        return http.trailing_data[0]
+        return rest
 
-    def _next_event(self, http: h11.Connection) -> Tuple[Optional[h11.Response], Optional[str]]:
+    @staticmethod
+    def _next_event(http: h11.Connection) -> Tuple[Optional[h11.Response], Optional[str]]:
         """The final head, if it is whole, or why it is refused."""
         try:
             while True:
@@ -281,9 +264,6 @@ class Exchange:
                     return None, None
                 if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
                     return None, "the server switched to another protocol"
-                self._informational += 1
-                if self._informational > MAX_INFORMATIONAL:
-                    return None, f"more than {MAX_INFORMATIONAL} informational replies"
         except h11.RemoteProtocolError as error:
             return None, _QUOTE.sub("", str(error)) or "it is not HTTP"
 
@@ -291,13 +271,7 @@ class Exchange:
         headers = head.headers
         if version < b"1.1" or _says_close(headers):
             self._keep_alive = False
-        refusal = None
-        try:
-            self._framing = framing_of(self._method, head)
-        except FramingError as error:
-            refusal = str(error)
-        if refusal is not None:  # raised here, so that no frame with the head comes along
-            raise ReplyError(refusal)
+        self._framing = framing_of(self._method, head)
         self._coding = coding = ContentDecoder(headers, self._limit)
         self.head = head if coding.headers is headers else ResponseHead(head.status, coding.headers)
 

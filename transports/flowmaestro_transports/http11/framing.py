@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Callable, List, Optional
 
 from flowmaestro_core.http.messages import ResponseHead
+from flowmaestro_transports.http11.failures import ReplyError
 
 MAX_LINE = 16 * 1024
 """Bytes that one chunk header or trailer line may have."""
@@ -23,10 +24,6 @@ _SPACE = " \t"
 _NO_CONTENT = frozenset({204, 304})
 
 _HEADER = rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n"
-
-
-class FramingError(ValueError):
-    """The head of a reply does not say where its body ends."""
 
 
 class Framing:
@@ -195,7 +192,7 @@ class Chunked(Framing):
 def framing_of(method: str, head: ResponseHead) -> Framing:
     """How the body behind `head`, the reply to a request with `method`, ends.
 
-    Raises `FramingError` for what RFC 9112, 6.3, leaves open, and for a reply with both a length
+    Raises `ReplyError` for what RFC 9112, 6.3, leaves open, and for a reply with both a length
     and a transfer coding: it may be an attempt to smuggle a reply in (6.1).
     """
     status, headers = head.status, head.headers
@@ -206,9 +203,9 @@ def framing_of(method: str, head: ResponseHead) -> Framing:
     length = headers.get("content-length")
     if transfer is not None:
         if length is not None:
-            raise FramingError("the reply has a length and a transfer coding")
+            raise ReplyError("the reply has a length and a transfer coding")
         if transfer.strip(_SPACE).lower() != "chunked":
-            raise FramingError("the transfer coding of the reply is not chunked")
+            raise ReplyError("the transfer coding of the reply is not chunked")
         return Chunked()
     if length is None:
         return UntilClose()
@@ -217,5 +214,5 @@ def framing_of(method: str, head: ResponseHead) -> Framing:
         value, *others = {each.strip(_SPACE) for each in length.split(",")}
         value = "" if others else value
     if not (value.isascii() and value.isdigit()) or len(value) > 18:
-        raise FramingError("the content length of the reply is not one number of bytes")
+        raise ReplyError("the content length of the reply is not one number of bytes")
     return Counted(int(value))

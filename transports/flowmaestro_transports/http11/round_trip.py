@@ -15,7 +15,7 @@ from flowmaestro_transports.http11.dialing import dial
 from flowmaestro_transports.http11.exchange import Exchange, RequestWriter
 from flowmaestro_transports.http11.routes import Route
 from flowmaestro_transports.http11.tls import TlsContext
-from flowmaestro_transports.http11.wire import Steps, TcpWire, Wait, Want, Wire
+from flowmaestro_transports.http11.wire import Steps, Wait, Want, Wire
 
 
 class Connection:
@@ -116,8 +116,7 @@ class RoundTrip:
         route = self.route
         scheme, host, _ = route.first_hop
         with blaming_the_proxy(route):
-            sock = yield from dial(found, self.sockets)
-            wire: Wire = TcpWire(sock)
+            wire = Wire((yield from dial(found, self.sockets)))
             if scheme == "https":
                 wire = yield from _start_tls(wire, tls, host)
             if route.is_tunnel:

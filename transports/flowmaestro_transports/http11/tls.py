@@ -7,7 +7,6 @@ options name, and the environment variables below.
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union
 
 if TYPE_CHECKING:
@@ -70,16 +69,15 @@ def tls_when_needed(
     files = (*(chain[:2] if chain else ()), bundle and bundle[1], *environment)
     stamps = tuple(_stamp(path) for path in files if path)
     key_log = os.environ.get(KEY_LOG) if trust_env else None
-    context = partial(_context, verify is not False, bundle, chain, environment, key_log, stamps)
+
+    def context() -> SSLContext:
+        from flowmaestro_transports.http11.contexts import context_for
+
+        return context_for(verify is not False, bundle, chain, environment, key_log, stamps)
+
     if chain or (bundle and not (verify is True and os.access(bundle[1], os.R_OK))):
         context()
     return context
-
-
-def _context(*settled: Any) -> SSLContext:
-    from flowmaestro_transports.http11.contexts import context_for
-
-    return context_for(*settled)
 
 
 def _bundle(verify: Union[bool, Path], trust_env: bool) -> Optional[Tuple[str, str]]:

@@ -14,22 +14,26 @@ _RECORD = 16 * 1024
 """Bytes that a TLS record holds at most (RFC 8446, 5.1)."""
 
 
-class TlsWire:
+class TlsWire(Wire):
     """TLS with `host` over another wire, which may be TLS itself. `handshake` comes first.
 
     Raises `ValueError` for a name that cannot be one of a host.
     """
 
-    __slots__ = ("_accepted", "_arrived", "_end", "_leaving", "_outer", "_tls", "_unsent", "sock")
+    __slots__ = (
+        *("_accepted", "_arrived", "_failure", "_leaving", "_outer", "_tls", "_unsent"),
+        "end",
+    )
 
     def __init__(self, outer: Wire, context: ssl.SSLContext, host: str) -> None:
-        self.sock = outer.sock
+        super().__init__(outer.sock)
         self._outer = outer
         self._arrived = ssl.MemoryBIO()
         self._leaving = ssl.MemoryBIO()
         self._unsent = memoryview(b"")
         self._accepted = 0
-        self._end: Optional[OSError] = None
+        self.end: Optional[str] = None  # TLS may end while its connection stays
+        self._failure: Optional[OSError] = None
         self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=host)
 
     def handshake(self) -> Steps[None]:
@@ -50,32 +54,26 @@ class TlsWire:
             while not self._fill():
                 yield Wait(Want.READABLE, (self.sock,))
 
-    @property
-    def end(self) -> Optional[str]:
-        """As `Wire.end`: TLS may end while its connection stays."""
-        return None if self._end is None else str(self._end)
-
     def receive(self) -> Optional[bytes]:
         """As `Wire.receive`. An end without TLS's own goodbye is an `ssl.SSLError`."""
-        if self._end is None and not self._fill():
+        if self.end is None and not self._fill():
             return None
         records: List[bytes] = []
-        while self._end is None:
+        while self.end is None:
             try:
                 record = self._tls.read(READ_SIZE)
             except ssl.SSLWantReadError:
                 self._flush()
                 return b"".join(records) or None
             except OSError as error:
-                self._end = error
+                self._failure, self.end = error, str(error)
             else:
                 if not record:
-                    self._end = _Goodbye()
+                    self.end = ""  # the peer has ended TLS as it should
                 records.append(record)
-        content = b"".join(records)
-        if content or isinstance(self._end, _Goodbye):
-            return content
-        raise self._end
+        if self._failure is not None and not records:
+            raise self._failure
+        return b"".join(records)
 
     def send(self, data: memoryview) -> int:
         """As `Wire.send`."""
@@ -109,7 +107,3 @@ class TlsWire:
                 return False
             self._unsent = self._unsent[count:]
         return True
-
-
-class _Goodbye(OSError):
-    """The peer has ended TLS as it should."""

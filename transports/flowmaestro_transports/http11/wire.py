@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import math
 import socket
-from typing import Generator, NamedTuple, Optional, Protocol, Tuple, TypeVar
+from typing import Generator, NamedTuple, Optional, Tuple, TypeVar
 
 READ_SIZE = 64 * 1024
 
@@ -40,39 +40,17 @@ Going on too early does no harm.
 """
 
 
-class Wire(Protocol):
-    """What moves the bytes. What the operating system reports is raised as it is: `OSError`."""
+class Wire:
+    """A connected TCP socket that does not block.
 
-    @property
-    def sock(self) -> socket.socket:
-        """What to wait on."""
-        ...
+    What the operating system reports is raised as it is: `OSError`.
 
-    @property
-    def end(self) -> Optional[str]:
-        """Known once the peer sends no more, though the socket may not tell: what went wrong,
-        `""` for nothing.
-        """
-        ...
+    Attributes:
+        sock: what to wait on.
+        end: known once the peer sends no more, though the socket may not tell: what went wrong,
+            `""` for nothing.
 
-    def receive(self) -> Optional[bytes]:
-        """What has arrived, about 64 KiB at most; `b""` once the peer has ended."""
-        ...
-
-    def send(self, data: memoryview) -> int:
-        """Send a first part of `data`; how many bytes that was.
-
-        After 0, call it with the same data again.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close at once. Closing twice is harmless."""
-        ...
-
-
-class TcpWire:
-    """A connected TCP socket that does not block: a `Wire`."""
+    """
 
     __slots__ = ("sock",)
 
@@ -82,19 +60,22 @@ class TcpWire:
         self.sock = sock
 
     def receive(self) -> Optional[bytes]:
-        """As `Wire.receive`."""
+        """What has arrived, about 64 KiB at most; `b""` once the peer has ended."""
         try:
             return self.sock.recv(READ_SIZE)
         except BlockingIOError:
             return None
 
     def send(self, data: memoryview) -> int:
-        """As `Wire.send`."""
+        """Send a first part of `data`; how many bytes that was.
+
+        After 0, call it with the same data again.
+        """
         try:
             return self.sock.send(data)
         except BlockingIOError:
             return 0
 
     def close(self) -> None:
-        """As `Wire.close`."""
+        """Close at once. Closing twice is harmless."""
         self.sock.close()

@@ -15,8 +15,8 @@ import urllib3
 from flowmaestro_core.http.messages import Headers, Phase, ResponseHead, TransportFailure
 from flowmaestro_transports.driving.fork_guard import ForkGuard, of_the_parent
 from flowmaestro_transports.http11.content_coding import ContentDecoder
-from flowmaestro_transports.http11.failures import closed
-from flowmaestro_transports.http11.framing import FramingError, framing_of
+from flowmaestro_transports.http11.failures import ReplyError, closed
+from flowmaestro_transports.http11.framing import framing_of
 from flowmaestro_transports.requests.failure import ERRORS, failure_within_body
 
 LONGEST = 1e6
@@ -139,7 +139,7 @@ def _read_head(
         return coding, f"an informational reply ({response.status_code}) came as the final one"
     try:
         framing_of(method, ResponseHead(response.status_code, given))  # http.client would guess
-    except FramingError as error:
+    except ReplyError as error:
         return coding, str(error)
     return coding, None
 
