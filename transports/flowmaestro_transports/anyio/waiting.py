@@ -29,7 +29,8 @@ async def look_up(host: str, port: int) -> List[Any]:
         flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except socket.gaierror:
-        return await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        name = host.encode("idna")  # as sockets read it; anyio would refuse more
+        return await anyio.getaddrinfo(name, port, type=socket.SOCK_STREAM)
 
 
 async def carry_out(steps: Steps[T], deadline: AttemptDeadline, scope: anyio.CancelScope) -> T:
