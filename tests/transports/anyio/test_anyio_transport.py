@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import socket
 import threading
 import time
-import zlib
 from typing import Any
 
 import anyio
@@ -115,37 +113,6 @@ def test_replies_without_body(
     assert server.connections == 1
 
 
-def test_informational_replies_are_skipped(play: Play, scripted: Any) -> None:
-    answer = (
-        b"HTTP/1.1 100 Continue\r\n\r\n"
-        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + scripted.reply(b"real")
-    )
-    with scripted.ScriptedServer(replies(answer)) as server:
-        reply = play(lambda t: t.send(get(server), 5))
-    assert (reply.status, reply.body) == (200, b"real")
-
-
-def test_chunks_with_extensions_and_trailers(play: Play, scripted: Any) -> None:
-    answer = scripted.reply(headers=[scripted.CHUNKED], length=False)
-    answer += b'5;name="v"\r\nhello\r\n6\r\n world\r\n0\r\nX-Trailer: 1\r\n\r\n'
-
-    async def scenario(transport: AnyioTransport) -> None:
-        for _ in range(2):
-            assert (await transport.send(get(server), 5)).body == b"hello world"
-
-    with scripted.ScriptedServer(replies(answer)) as server:
-        play(scenario)
-    assert server.connections == 1
-
-
-def test_a_head_as_long_as_allowed(play: Play, scripted: Any) -> None:
-    fields = [(f"X-{n}", "v") for n in range(89)] + [("X-Long", "x" * 60_000)]
-    with scripted.ScriptedServer(replies(scripted.reply(b"ok", headers=fields))) as server:
-        reply = play(lambda t: t.send(get(server), 5))
-    assert reply.body == b"ok"
-    assert len(reply.headers["x-long"]) == 60_000
-
-
 @pytest.mark.parametrize("pause_after", [0, 100, 100_000])
 def test_a_head_that_is_too_long(play: Play, scripted: Any, pause_after: int) -> None:
     answer = scripted.reply(headers=[("X-Long", "x" * 131_072)])
@@ -161,40 +128,6 @@ def test_a_head_that_is_too_long(play: Play, scripted: Any, pause_after: int) ->
         error = play(lambda t: failure(t.send(get(server), 5)))
     assert error.phase is Phase.REPLY_BROKEN
     assert not error.timed_out
-
-
-@pytest.mark.parametrize("method", ["send", "open"])
-@pytest.mark.parametrize("coding", ["gzip", "X-GZIP", "deflate"])
-def test_content_codings_are_undone(play: Play, scripted: Any, method: str, coding: str) -> None:
-    plain = b"compress me " * 1000
-    packed = zlib.compress(plain) if coding == "deflate" else gzip.compress(plain)
-    answer = scripted.reply(packed, headers=[("Content-Encoding", coding), ("X-Kept", "1")])
-
-    async def scenario(transport: AnyioTransport) -> None:
-        if method == "send":
-            reply: Any = await transport.send(get(server), 5)
-            body = reply.body
-        else:
-            reply = await transport.open(get(server), 5)
-            body = await read_all(reply)
-        assert body == plain
-        assert "content-encoding" not in reply.headers
-        assert reply.headers["x-kept"] == "1"
-
-    with scripted.ScriptedServer(replies(answer)) as server:
-        play(scenario)
-
-
-def test_an_unknown_coding_is_refused(play: Play, scripted: Any) -> None:
-    answer = scripted.reply(b"\x01\x02", headers=[("Content-Encoding", "br")])
-
-    async def scenario(transport: AnyioTransport) -> None:
-        error = await failure(transport.send(get(server), 5))
-        assert error.phase is Phase.REPLY_BROKEN
-        assert "'br' cannot be undone" in error.message
-
-    with scripted.ScriptedServer(replies(answer)) as server:
-        play(scenario)
 
 
 def test_20_megabytes_both_ways(play: Play, scripted: Any) -> None:

@@ -11,15 +11,12 @@ import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request
 from flowmaestro_transports.anyio.transport import AnyioTransport
-from flowmaestro_transports.http11.failures import ReplyError
 from tests.harness.transports.anyio_scenes import (
     Play,
     failure,
     get,
     post,
     read_all,
-    replies,
-    replies_once,
 )
 
 # --- Failures and their phases --------------------------------------------------------------
@@ -105,106 +102,6 @@ def test_a_reply_that_breaks_off(
         assert error.__cause__ is not None
 
     with scripted.ScriptedServer(handler) as server:
-        play(scenario)
-
-
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"HTTP/1.1 OK\r\n",
-        b"HTTP/1.1 20 OK\r\n",
-        b"HTTP/1.1 2000 OK\r\n",
-        b"HTTP/1.1 -20 OK\r\n",
-        b"HTTP/2 200 OK\r\n",
-        b"HTTP/1.1200 OK\r\n",
-        b"ICY 200 OK\r\n",
-        b"\x00\r\n",
-        b"<html>\r\n",
-        b" HTTP/1.1 200 OK\r\n",
-        b"HTTP/1.1 200 OK\r\nno colon\r\n",
-        b"HTTP/1.1 200 OK\r\n: no name\r\n",
-        b"HTTP/1.1 200 OK\r\nX-Space : 1\r\n",
-        b"HTTP/1.1 200 OK\r\n folded: 1\r\n",
-        b"HTTP/1.1 200 OK\r\nX-Null: a\x00b\r\n",
-        b"HTTP/1.1 200 OK\r\nX-Return: a\rb\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2x\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999999\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n",
-    ],
-    ids=repr,
-)
-def test_garbage_for_a_head(play: Play, scripted: Any, head: bytes) -> None:
-    with scripted.ScriptedServer(replies_once(head + b"\r\nok")) as server:
-        error = play(lambda t: failure(t.send(get(server), 5)))
-    assert error.phase is Phase.REPLY_BROKEN
-    assert not error.timed_out
-    assert isinstance(error.__cause__, ReplyError)
-
-
-@pytest.mark.parametrize("method", ["send", "open"])
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"zz\r\nok\r\n0\r\n\r\n",
-        b"-2\r\nok\r\n0\r\n\r\n",
-        b"0x2\r\nok\r\n0\r\n\r\n",
-        b"\r\n2\r\nok\r\n0\r\n\r\n",
-        b"2\r\nokay\r\n0\r\n\r\n",
-        b"2" * 30 + b"\r\nok",
-        b"2;" + b"x" * 200_000,
-        b"2\r\nok\r\n0\r\nno colon\r\n\r\n",
-        b"2\r\nok\r\n0\r\nX-Long: " + b"x" * 200_000,
-    ],
-    ids=["word", "negative", "prefixed", "empty", "longer", "huge", "extension", "trailer", "tail"],
-)
-def test_garbage_for_chunks(play: Play, scripted: Any, method: str, body: bytes) -> None:
-    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
-
-    async def scenario(transport: AnyioTransport) -> None:
-        async def attempt() -> None:
-            if method == "send":
-                await transport.send(get(server), 5)
-            else:
-                await read_all(await transport.open(get(server), 5))
-
-        error = await failure(attempt())
-        assert error.phase is Phase.REPLY_BROKEN
-        assert not error.timed_out
-
-    with scripted.ScriptedServer(replies_once(answer)) as server:
-        play(scenario)
-
-
-def test_the_text_of_an_error_is_short(play: Play, scripted: Any) -> None:
-    answer = b"HTTP/1.1 200 OK\r\n" + b"x" * 50_000 + b"\r\n\r\n"
-    with scripted.ScriptedServer(replies_once(answer)) as server:
-        error = play(lambda t: failure(t.send(get(server), 5)))
-    assert len(error.message) < 300
-    assert "xxxx" not in error.message
-
-
-def test_an_upgrade_is_no_reply(play: Play, scripted: Any) -> None:
-    asked = Headers([("Connection", "upgrade"), ("Upgrade", "x")])
-    answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
-    with scripted.ScriptedServer(replies(answer)) as server:
-        error = play(lambda t: failure(t.send(Request("GET", server.url, asked), 5)))
-    assert error.phase is Phase.REPLY_BROKEN
-
-
-def test_bytes_before_a_break_are_handed_over(play: Play, scripted: Any) -> None:
-    broken = scripted.reply(headers=[scripted.CHUNKED], length=False)
-    broken += scripted.chunk(b"good") + b"garbage\r\n"
-
-    async def scenario(transport: AnyioTransport) -> None:
-        body = await transport.open(get(server), 5)
-        assert await body.read(5) == b"good"
-        assert (await failure(body.read(5))).phase is Phase.REPLY_BROKEN
-        assert (await failure(body.read(5))).phase is Phase.REPLY_BROKEN
-
-    with scripted.ScriptedServer(replies(broken)) as server:
         play(scenario)
 
 

@@ -389,9 +389,10 @@ def test_informational_replies_are_bounded() -> None:
 
 @pytest.mark.parametrize("size", [1000, 60_000, 200_000])
 def test_a_head_is_bounded(size: int) -> None:
-    line = b"HTTP/1.1 200 OK\r\nX: " + b"x" * (MAX_HEAD + 10) + b"\r\n\r\n"
-    pieces = [line[start : start + size] for start in range(0, len(line), size)]
-    assert read(begin(), pieces) == (None, b"", "error", False)
+    for length, end in ((MAX_HEAD - 100, "end"), (MAX_HEAD + 10, "error")):
+        line = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: " + b"x" * length + b"\r\n\r\n"
+        pieces = [line[start : start + size] for start in range(0, len(line), size)]
+        assert read(begin(), pieces)[2] == end
 
 
 def test_a_body_is_bounded() -> None:
@@ -405,17 +406,26 @@ def test_a_body_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    "lines",
     [
-        b"HTTP/2.0 200 OK\r\n\r\n",
-        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"\x16\x03\x01",
+        *(b"HTTP/2.0 200 OK", b"HTTP/2 200 OK", b"HTTP/1.1200 OK", b"ICY 200 OK", b"<html>"),
+        *(b"HTTP/1.1 OK", b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1 -20 OK"),
+        *(b"\x16\x03\x01", b"\x00", b" HTTP/1.1 200 OK", b"HTTP/1.1 101 Switching Protocols"),
+        *(b"HTTP/1.1 200 OK\r\nno colon", b"HTTP/1.1 200 OK\r\n: no name"),
+        *(b"HTTP/1.1 200 OK\r\nX-Space : 1", b"HTTP/1.1 200 OK\r\n folded: 1"),
+        *(b"HTTP/1.1 200 OK\r\nX-Null: a\0b", b"HTTP/1.1 200 OK\r\nX-Return: a\rb"),
+        *(b"HTTP/1.1 200 OK\r\nContent-Length: %s" % value for value in (b"-2", b"2x", b"9" * 26)),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked",
+        b"HTTP/1.1 200 OK\r\n" + b"x" * 50_000,
     ],
 )
-def test_a_head_that_is_refused(data: bytes) -> None:
-    with pytest.raises(ReplyError):
-        begin().bytes_received(data + b"\r\n\r\n")
+def test_a_head_that_is_refused(lines: bytes) -> None:
+    with pytest.raises(ReplyError) as caught:
+        begin().bytes_received(lines + b"\r\n\r\nok")
+    assert len(str(caught.value)) < 100
 
 
 def test_an_error_quotes_nothing_of_the_reply() -> None:
