@@ -21,11 +21,11 @@ class Outer(Wire):
     """The outer layer: takes and gives as many bytes at a time as `steps` say, 0 for not now."""
 
     def __init__(self, steps: List[int]) -> None:
+        super().__init__(None)  # type: ignore[arg-type]
         self.there = bytearray()
         self.here = bytearray()
         self.ended_by_peer = False
         self.end: Optional[str] = None
-        self.sock: Any = None
         self.closed = False
         self._steps = [*steps, 1000]
         self._turn = 0

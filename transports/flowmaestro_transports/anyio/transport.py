@@ -138,7 +138,8 @@ class AnyioTransport(NetworkTransport):
             pool.calls.add(scope)
             try:
                 async with pool.slots:
-                    await self._reach_head(pool, trip, scope)
+                    if not pool.idle.take(route.key, trip.connections):
+                        await self._connect(trip, scope)
                     return await conclude(pool, trip, scope)
             except NETWORK_ERRORS as error:
                 raise network_failure(exchange.phase, error) from error
@@ -151,14 +152,11 @@ class AnyioTransport(NetworkTransport):
             raise TransportClosedError
         raise closed(exchange.phase)
 
-    async def _reach_head(self, pool: Pool, trip: RoundTrip, scope: anyio.CancelScope) -> None:
-        route = trip.route
-        if not pool.idle.take(route.key, trip.connections):
-            _, host, port = route.first_hop
-            with blaming_the_proxy(route):
-                found = await look_up(host, port)
-            await carry_out(trip.connect(found, self._tls), trip.deadline, scope)
-        await carry_out(trip.reach_head(), trip.deadline, scope)
+    async def _connect(self, trip: RoundTrip, scope: anyio.CancelScope) -> None:
+        _, host, port = trip.route.first_hop
+        with blaming_the_proxy(trip.route):
+            found = await look_up(host, port)
+        await carry_out(trip.connect(found, self._tls), trip.deadline, scope)
 
     def _pool_of_this_loop(self) -> Pool:
         if self._closed:
@@ -173,8 +171,9 @@ class AnyioTransport(NetworkTransport):
 
 
 async def _whole(_pool: Pool, trip: RoundTrip, scope: anyio.CancelScope) -> Response:
-    return await carry_out(trip.read_body(), trip.deadline, scope)
+    return await carry_out(trip.bring_reply(), trip.deadline, scope)
 
 
-async def _opened(pool: Pool, trip: RoundTrip, _scope: anyio.CancelScope) -> AnyioOpenResponse:
+async def _opened(pool: Pool, trip: RoundTrip, scope: anyio.CancelScope) -> AnyioOpenResponse:
+    await carry_out(trip.reach_head(), trip.deadline, scope)
     return AnyioOpenResponse(pool, trip)

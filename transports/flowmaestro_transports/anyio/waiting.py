@@ -41,7 +41,7 @@ async def carry_out(steps: Steps[T], deadline: AttemptDeadline, scope: anyio.Can
     try:
         while True:
             want, (sock, *others), seconds = wait = next(steps)
-            if scope.deadline != deadline.at:
+            if deadline.phases is not None:
                 scope.deadline = deadline.at
             if others or seconds != math.inf or want is Want.EITHER:
                 await _wait_for_any(wait)

@@ -53,28 +53,28 @@ class AttemptDeadline:
     `timeout` is a number of seconds or a `Timeout`. Tell it of each phase as it begins.
     """
 
-    __slots__ = ("_clock", "_phases", "_whole", "at", "seconds")
+    __slots__ = ("_clock", "_whole", "at", "phases", "seconds")
 
     def __init__(self, timeout: float, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._phases = timeout if isinstance(timeout, Timeout) else None
+        self.phases = timeout if isinstance(timeout, Timeout) else None
         self.at = clock() + timeout
         """When the phase under way has to end."""
         self.seconds = float(timeout)
         """The limit that runs out then, for the error."""
         self._whole = self.at, self.seconds
-        if self._phases is not None:
-            self._begin_phase(self._phases.connect)
+        if self.phases is not None:
+            self._begin_phase(self.phases.connect)
 
     def connected(self) -> None:
         """There is a connection."""
-        if self._phases is not None:
-            self._begin_phase(self._phases.head)
+        if self.phases is not None:
+            self._begin_phase(self.phases.head)
 
     def received(self) -> None:
         """The head has come, or a piece of the body."""
-        if self._phases is not None:
-            self._begin_phase(self._phases.read)
+        if self.phases is not None:
+            self._begin_phase(self.phases.read)
 
     def _begin_phase(self, seconds: Optional[float]) -> None:
         limits = [self._whole]
@@ -87,8 +87,8 @@ class RoundTrip:
     """A request on its way to the server, and the reply on its way back.
 
     If the driver has no connection for it in `connections`, it looks up the host that comes first
-    on the route, and carries out `connect`. Then it carries out `reach_head` and `read_body`,
-    until the time of the `deadline`. They raise `NETWORK_ERRORS`.
+    on the route, and carries out `connect`. Then it carries out `bring_reply`, or `reach_head` if
+    the body is to stay open, until the time of the `deadline`. They raise `NETWORK_ERRORS`.
 
     Attributes:
         route: how it gets to the server.
@@ -131,15 +131,16 @@ class RoundTrip:
         self.deadline.connected()
         return exchange_heads(self.connections[0].wire, self.exchange)
 
-    def read_body(self) -> Steps[Response]:
-        """Receive the rest of the reply."""
+    def bring_reply(self) -> Steps[Response]:
+        """Send the request, and receive the whole reply."""
+        yield from self.reach_head()
         wire, exchange = self.connections[0].wire, self.exchange
         parts: List[bytes] = []
         while True:
             data = exchange.take()
             if data is None:
                 self.deadline.received()
-                yield Wait(Want.READABLE, (wire.sock,))
+                yield wire.readable
                 receive(wire, exchange)
             elif data:
                 parts.append(data)
@@ -178,14 +179,15 @@ def exchange_heads(wire: Wire, exchange: Exchange) -> Steps[None]:
             break
         exchange.bytes_sent(count)
         if not count:
-            want = Want.EITHER if exchange.head is None else Want.WRITABLE
-            yield Wait(want, (wire.sock,))
             if exchange.head is None:
+                yield Wait(Want.EITHER, (wire.sock,))
                 receive(wire, exchange)
+            else:
+                yield wire.writable
             if exchange.head is not None and exchange.head.status >= 300:
                 return  # the rest is not wanted (RFC 9112, 9.3)
     while exchange.head is None:
-        yield Wait(Want.READABLE, (wire.sock,))
+        yield wire.readable
         receive(wire, exchange)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from typing import List, Optional
 
-from flowmaestro_transports.http11.wire import READ_SIZE, Steps, Wait, Want, Wire
+from flowmaestro_transports.http11.wire import READ_SIZE, Steps, Wire
 
 _RECORD = 16 * 1024
 """Bytes that a TLS record holds at most (RFC 8446, 5.1)."""
@@ -48,11 +48,11 @@ class TlsWire(Wire):
                 self._flush()  # the peer is told why
                 raise
             while not self._flush():
-                yield Wait(Want.WRITABLE, (self.sock,))
+                yield self.writable
             if done:
                 return
             while not self._fill():
-                yield Wait(Want.READABLE, (self.sock,))
+                yield self.readable
 
     def receive(self) -> Optional[bytes]:
         """As `Wire.receive`. An end without TLS's own goodbye is an `ssl.SSLError`."""

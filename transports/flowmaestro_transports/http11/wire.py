@@ -47,17 +47,21 @@ class Wire:
 
     Attributes:
         sock: what to wait on.
+        readable: what to wait for if nothing has arrived.
+        writable: what to wait for if nothing can be sent.
         end: known once the peer sends no more, though the socket may not tell: what went wrong,
             `""` for nothing.
 
     """
 
-    __slots__ = ("sock",)
+    __slots__ = ("readable", "sock", "writable")
 
     end: Optional[str] = None  # the socket tells
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.readable = Wait(Want.READABLE, (sock,))
+        self.writable = Wait(Want.WRITABLE, (sock,))
 
     def receive(self) -> Optional[bytes]:
         """What has arrived, about 64 KiB at most; `b""` once the peer has ended."""

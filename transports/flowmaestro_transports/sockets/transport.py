@@ -111,7 +111,7 @@ class SocketTransport(NetworkTransport):
         try:
             try:
                 pool.begin(step)
-                self._reach_head(pool, step, trip)
+                self._prepare(pool, step, trip)
                 return conclude(pool, step, trip)
             except StepCut:
                 if pool.closed and exchange.phase is Phase.NOT_SENT:
@@ -126,7 +126,8 @@ class SocketTransport(NetworkTransport):
         finally:
             pool.end_step(step, trip)  # once more: an exception may have come into the first time
 
-    def _reach_head(self, pool: Pool, step: Step, trip: RoundTrip) -> None:
+    def _prepare(self, pool: Pool, step: Step, trip: RoundTrip) -> None:
+        """Wait for a slot and a connection."""
         route, deadline = trip.route, trip.deadline
         if not pool.slots.take(step, deadline.at):
             raise TimeUp
@@ -139,7 +140,6 @@ class SocketTransport(NetworkTransport):
             step.carry_out(trip.connect(found, self._tls), deadline)
         if time.monotonic() >= deadline.at:  # a kept connection has made nobody wait
             raise TimeUp
-        step.carry_out(trip.reach_head(), deadline)
 
     def _next_step(self) -> Step:
         step: Optional[Step] = getattr(self._at_hand, "step", None)
@@ -167,10 +167,11 @@ class SocketTransport(NetworkTransport):
 
 
 def _whole(_pool: Pool, step: Step, trip: RoundTrip) -> Response:
-    return step.carry_out(trip.read_body(), trip.deadline)
+    return step.carry_out(trip.bring_reply(), trip.deadline)
 
 
-def _opened(pool: Pool, _step: Step, trip: RoundTrip) -> SocketOpenResponse:
+def _opened(pool: Pool, step: Step, trip: RoundTrip) -> SocketOpenResponse:
+    step.carry_out(trip.reach_head(), trip.deadline)
     return SocketOpenResponse(pool, trip)
 
 
