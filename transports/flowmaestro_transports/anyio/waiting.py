@@ -29,7 +29,7 @@ async def look_up(host: str, port: int) -> List[Any]:
         flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except socket.gaierror:
-        name = host.encode("idna")  # as sockets read it; anyio would refuse more
+        name = host.encode("idna").decode()  # as sockets read it; anyio would refuse more
         return await anyio.getaddrinfo(name, port, type=socket.SOCK_STREAM)
 
 
