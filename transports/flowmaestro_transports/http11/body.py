@@ -89,5 +89,6 @@ class OpenBody:
                 self._let_go(held)
 
     def _let_go(self, held: List[Connection]) -> None:
-        self._pool.give_back(held, self._exchange)
-        self._pool.bodies.pop(id(self), None)
+        pool = self._pool
+        pool.give_back(held, self._exchange.reusable and not pool.process.forked)
+        pool.bodies.pop(id(self), None)

@@ -14,7 +14,6 @@ from weakref import ReferenceType
 
 from flowmaestro_transports.contract import IDLE_SECONDS, Releasable
 from flowmaestro_transports.driving.fork_guard import ForkGuard
-from flowmaestro_transports.http11.exchange import Exchange
 from flowmaestro_transports.http11.round_trip import Connection, RoundTrip
 
 T = TypeVar("T")
@@ -99,14 +98,14 @@ class ConnectionPool:
 
     def end(self, trip: RoundTrip) -> None:
         """A round trip is over, whether it brought a reply or not. Twice is harmless."""
-        self.give_back(trip.connections, trip.exchange)
+        self.give_back(trip.connections, trip.exchange.reusable)
         while trip.sockets:
             trip.sockets[-1].close()
             trip.sockets.pop()
 
-    def give_back(self, held: List[Connection], exchange: Exchange) -> None:
-        """Keep the connection that is held if its last exchange allows that; else close it."""
-        if held and exchange.reusable and not self.process.forked:
+    def give_back(self, held: List[Connection], reusable: bool) -> None:
+        """Keep the connection that is held if it may be used again; else close it."""
+        if held and reusable:
             self.idle.keep(held)
             if self.closed:
                 self.idle.close()
