@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from contextlib import suppress
-from typing import Any, List, Optional, cast
+from typing import Any, List, Optional
 
 from flowmaestro_core.http.messages import Headers
 
@@ -85,18 +85,14 @@ class ContentDecoder:
         try:
             while (more or at < len(data)) and self._room > stop:
                 piece, more = data[at : at + _PIECE], False
-                at += len(piece) - len(self._feed(piece, inflated, stop))
+                at += len(piece) - self._inflate(piece, inflated)
         except CodingError as error:
             self._damage = error
-            at = len(data)
             if not any(inflated):
                 raise
-        self._waiting = data[at:]
-        self.pending = (
-            self._room <= stop
-            and self._damage is None
-            and (self._member is not None or at < len(data))
-        )
+        else:
+            self._waiting = data[at:]
+            self.pending = self._room <= stop and (self._member is not None or at < len(data))
         return b"".join(inflated)
 
     def finish(self) -> bytes:
@@ -108,32 +104,33 @@ class ContentDecoder:
                 raise CodingError("compressed body ends too early")
         return b""
 
-    def _feed(self, piece: bytes, inflated: List[bytes], stop: int) -> bytes:
-        """Inflate until there is room for `stop` only; what of the piece is still to be fed."""
-        while True:
-            member = before = self._member
-            if member is None:
-                piece = self._between_members(piece)
+    def _inflate(self, piece: bytes, inflated: List[bytes]) -> int:
+        """Inflate a piece as far as one member goes; how many bytes of it are left."""
+        member, before = self._member, None
+        if member is not None:
+            before = member.copy()
+        else:
+            if self._wrapped:
+                if self._coding == _DEFLATE:
+                    raise CodingError("compressed body goes on after its end")
+                piece = piece.lstrip(b"\0")
                 if not piece:
-                    return b""
-                member = self._member = self._new_member(piece[0])
-            else:
-                before = member.copy()
-            self._inflate(member, before, piece, inflated)
-            if not member.eof:
-                return cast("bytes", member.unconsumed_tail)
-            self._member = None
-            self._wrapped = True
-            piece = member.unused_data
-            if not piece or self._room <= stop:
-                return piece
-
-    def _between_members(self, data: bytes) -> bytes:
-        if not self._wrapped:
-            return data
-        if self._coding in _GZIP:
-            return data.lstrip(b"\0")
-        raise CodingError("compressed body goes on after its end")
+                    return 0
+            member = self._member = self._new_member(piece[0])
+        try:
+            # One byte beyond the limit tells too much from just enough.
+            inflated.append(self._counted(member.decompress(piece, min(self._room + 1, AT_ONCE))))
+        except zlib.error as error:
+            before = before or self._new_member(piece[0])
+            with suppress(zlib.error):  # which gave nothing of what came before the damage
+                bytewise = (piece[at : at + 1] for at in range(len(piece)))
+                inflated.extend(self._counted(before.decompress(byte)) for byte in bytewise)
+            raise CodingError(f"compressed body is damaged: {error}") from error
+        if not member.eof:
+            return len(member.unconsumed_tail)
+        self._member = None
+        self._wrapped = True
+        return len(member.unused_data)
 
     def _new_member(self, first_byte: int) -> Any:
         if self._coding in _GZIP:
@@ -144,18 +141,6 @@ class ContentDecoder:
         # deflate data never does: it would be a stored block with padding that is not zero.
         zlib_wrapped = first_byte & 0x0F == 8
         return zlib.decompressobj(zlib.MAX_WBITS if zlib_wrapped else -zlib.MAX_WBITS)
-
-    def _inflate(self, member: Any, before: Any, data: bytes, inflated: List[bytes]) -> None:
-        """Inflate `data`; `before` is the member as it is, `None` for a new one."""
-        try:
-            # One byte beyond the limit tells too much from just enough.
-            inflated.append(self._counted(member.decompress(data, min(self._room + 1, AT_ONCE))))
-        except zlib.error as error:
-            before = before or self._new_member(data[0])
-            with suppress(zlib.error):  # which gave nothing of what came before the damage
-                bytewise = (data[at : at + 1] for at in range(len(data)))
-                inflated.extend(self._counted(before.decompress(byte)) for byte in bytewise)
-            raise CodingError(f"compressed body is damaged: {error}") from error
 
     def _counted(self, decoded: bytes) -> bytes:
         self._room -= len(decoded)
