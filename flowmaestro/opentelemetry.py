@@ -42,7 +42,7 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_core.http.secrets import without_keys
 from flowmaestro_core.payloads.json_values import hidden_member
 from flowmaestro_core.payloads.reply import RateLimit, decode_json
-from flowmaestro_core.showing.times import event_time
+from flowmaestro_core.showing.texts import event_time
 from flowmaestro_transports.contract import wall_clock_of
 from flowmaestro_transports.observing.hooks import Hooks, RequestInfo, RetryInfo
 

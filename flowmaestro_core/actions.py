@@ -100,22 +100,19 @@ class Record:
     """Keep `rows` in the journal, all of them or none, then report what it holds.
 
     Attributes:
-        rows: each takes the place of what was recorded of that row before.
-        durable: whether they must survive a power loss before the machine continues; otherwise it
-            is enough that they survive the end of the process.
+        rows: each takes the place of what was recorded of that row before. A row that is `starting`
+            must survive a power loss; for the others it is enough that they survive the end of
+            the process.
         keys: which rows to return.
-        brief: whether to return these rows without their executions.
-        execution_ids: the executions whose rows to return.
-        anchor: an execution that is older than the batch.
+        brief: whether to return of these rows no more than their digests and whether they are open.
+        execution_ids: the executions whose starts to return.
 
     """
 
     rows: Tuple[JournalRow, ...] = ()
-    durable: bool = False
     keys: Tuple[Key, ...] = ()
     brief: bool = False
     execution_ids: Tuple[str, ...] = ()
-    anchor: Optional[str] = None
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,9 @@ class JournalRow(NamedTuple):
         digest: of its inputs, see `digest_of`.
         state: how far it has come.
         reruns: how often it was started before on the caller's wish.
+        order: of its start; of two starts, the later one has the greater number.
         execution_id: its execution, once that is known.
         execution: how that ended.
-        order: of two starts, the later one has the greater number; the journal counts.
         age: seconds since it was recorded as `starting`, by the wall clock of the journal.
 
     """
@@ -44,9 +44,9 @@ class JournalRow(NamedTuple):
     digest: bytes
     state: RowState
     reruns: int = 0
+    order: int = 0
     execution_id: Optional[str] = None
     execution: Any = None
-    order: int = 0
     age: float = 0.0
 
 
@@ -54,16 +54,18 @@ class Recalled(NamedTuple):
     """What a journal tells after each `Record`.
 
     Attributes:
-        rows: those that were asked for, as far as there are any.
-        known: how many rows it holds; without a key function, up to which index.
-        anchor: an execution of the workflow that is older than the batch.
+        rows: those with the `keys` of the `Record`, as far as there are any.
+        orders: of the starts of its `execution_ids`, as far as the journal knows them.
+        known: how many rows it held when it was opened; without a key function, up to which index.
+        last_order: the greatest `order` that it held then.
         age: seconds since the batch began.
 
     """
 
     rows: Tuple[JournalRow, ...] = ()
+    orders: Tuple[Tuple[str, int], ...] = ()
     known: int = 0
-    anchor: Optional[str] = None
+    last_order: int = 0
     age: float = 0.0
 
 

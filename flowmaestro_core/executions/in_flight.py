@@ -38,7 +38,7 @@ class InFlight:
     """
 
     def __init__(self) -> None:
-        self.flights: Dict[int, Flight] = {}
+        self.by_row: Dict[int, Flight] = {}
         self.not_before = -math.inf
         self._by_time: List[Tuple[float, int, Flight]] = []
         self._by_deadline: List[Tuple[float, int]] = []
@@ -51,11 +51,11 @@ class InFlight:
         """The failure of the last poll, if that got no answer in time."""
 
     def __len__(self) -> int:
-        return len(self.flights)
+        return len(self.by_row)
 
     def follow(self, row: Row, waiting: Poll, now: float, poll_at: float) -> None:
         """One more runs; its time counts from now."""
-        flight = self.flights[row.index] = Flight(row, PollState(waiting, now))
+        flight = self.by_row[row.index] = Flight(row, PollState(waiting, now))
         self._queue(flight, poll_at)
         heapq.heappush(self._by_deadline, (flight.state.deadline, row.index))
 
@@ -65,11 +65,11 @@ class InFlight:
 
     def due(self) -> float:
         """When the next poll is due; infinite if nothing runs."""
-        if not self.flights:
+        if not self.by_row:
             return math.inf
         while self._by_time[0][2].ticket != self._by_time[0][1]:
             heapq.heappop(self._by_time)
-        while self._by_deadline[0][1] not in self.flights:
+        while self._by_deadline[0][1] not in self.by_row:
             heapq.heappop(self._by_deadline)
         return min(max(self._by_time[0][0], self.not_before), self._by_deadline[0][0])
 
@@ -84,20 +84,23 @@ class InFlight:
         if in_turn:
             flight = heapq.heappop(self._by_time)[2]
         else:
-            flight = self.flights[heapq.heappop(self._by_deadline)[1]]
+            flight = self.by_row[heapq.heappop(self._by_deadline)[1]]
         self._polled = flight
         flight.ticket = 0
         self._polled_at = now
         if self._lost is not None and now > flight.state.deadline + LAST_POLL_TIMEOUT:
             return None
-        alone = alone and len(self.flights) == 1
+        alone = alone and len(self.by_row) == 1
         patience = math.inf if alone else self._patience.seconds(flight.state.unanswered)
         return flight.state.call(context, token, now, patience)
 
     def answered(
         self, answer: Optional[Union[Done, Fail]], now: float
-    ) -> Tuple[Row, Union[Done, Fail, None]]:
-        """What became of the execution that was polled; `None` if it goes on."""
+    ) -> List[Tuple[Row, Union[Done, Fail]]]:
+        """What became of the execution that was polled, and what ends with it.
+
+        `None` for an answer: what the last poll that was lost has failed with.
+        """
         flight, took, lost = self._polled, now - self._polled_at, 0.0
         assert flight is not None  # noqa: S101 - for type checkers
         self._polled = None
@@ -110,25 +113,25 @@ class InFlight:
             self._patience.ran_out()
             self._lost, lost = answer.error, took  # others come first for as long
         verdict = flight.state.judge(answer, now)
-        if not isinstance(verdict, Wait):
-            del self.flights[flight.row.index]
-            return flight.row, verdict
-        poll_at = min(now + max(verdict.seconds, lost), flight.state.deadline)
-        self._queue(flight, poll_at)
-        if isinstance(answer, Fail) and refused_for(answer.error):
-            self.hold(verdict.seconds, now)
-        return flight.row, None
+        if isinstance(answer, Fail):
+            self.hold(refused_for(answer.error) or 0.0, now)
+        if isinstance(verdict, Wait):
+            poll_at = min(now + max(verdict.seconds, lost), flight.state.deadline)
+            self._queue(flight, poll_at)
+            return []
+        del self.by_row[flight.row.index]
+        others = self._without_time(verdict.error, now) if isinstance(verdict, Fail) else []
+        return [(flight.row, verdict), *others]
 
-    def without_time(self, error: FlowMaestroError, now: float) -> List[Tuple[Row, Fail]]:
+    def _without_time(self, error: FlowMaestroError, now: float) -> List[Tuple[Row, Fail]]:
         """Those that a 429, which is about the key, leaves no time for; they end with it."""
         pause = refused_for(error)
         if not pause:
             return []
-        ended = [flight for flight in self.flights.values() if now + pause > flight.state.deadline]
+        ended = [flight for flight in self.by_row.values() if now + pause > flight.state.deadline]
         for flight in ended:
             flight.ticket = 0
-            del self.flights[flight.row.index]
-        self.hold(pause, now)
+            del self.by_row[flight.row.index]
         return [(flight.row, flight.state.give_up(copy.copy(error))) for flight in ended]
 
     def _queue(self, flight: Flight, poll_at: float) -> None:

@@ -1,23 +1,87 @@
-"""What a batch hands over: one outcome for each row, and how far it has come."""
+"""What callers get: the ended execution, and the outcomes and the progress of a batch."""
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import (
     Any,
     Coroutine,
     Dict,
+    Iterable,
+    Mapping,
     Optional,
     Protocol,
     Tuple,
     TypeVar,
+    cast,
 )
 
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.handles import AsyncItems, SyncItems
+from flowmaestro_core.http.secrets import REDACTED, is_secret_member
+from flowmaestro_core.payloads.json_values import hidden_member
 from flowmaestro_core.types import Execution
 
 Self = TypeVar("Self")
+
+
+class EndedExecution(Dict[str, Any]):
+    """An execution as a dict: JSON-serialisable, picklable, equal to the plain dict.
+
+    At a prompt it says its status, how long it took, and its outputs in short, without what may be
+    a credential; `print` shows all. A notebook shows its timeline, too.
+    """
+
+    seen_events: Optional[Tuple[Mapping[str, Any], ...]] = None
+    """What its run remembers of its events; `None` where nobody followed them."""
+
+    def __repr__(self) -> str:
+        from flowmaestro_core.showing.texts import duration_of
+
+        took = duration_of(self)
+        name, said = (_SHORT.repr(str(self.get(key)))[1:-1] for key in ("id", "status"))
+        said += "" if took is None else f" in {took}"
+        for key in ("outputs", "error"):
+            if self.get(key) is not None:
+                said += f", {key} {_SHORT.repr(self[key])}"
+        return f"<Execution {name}: {said}>"
+
+    def __str__(self) -> str:
+        return super().__repr__()
+
+    def _repr_html_(self) -> str:
+        from flowmaestro_core.showing.html import execution_html
+
+        return execution_html(self, self.seen_events)
+
+
+class _Short(reprlib.Repr):
+    """A short repr without what may be a credential. It visits no value that it does not show."""
+
+    def repr_dict(self, x: Dict[Any, Any], level: int) -> str:
+        first = nsmallest(self.maxdict + 1, x, key=str)
+        hides = {key for key in first if x[key] is not None and is_secret_member(str(key))}
+        shown = {str(key): REDACTED if key in hides else x[key] for key in first}
+        return super().repr_dict(shown, level)
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(hidden_member("", x), level)
+
+
+_SHORT = _Short()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+def ended(
+    execution: Mapping[str, Any], seen_events: Optional[Iterable[Mapping[str, Any]]] = None
+) -> Execution:
+    """An execution that has ended, as its caller gets it."""
+    made = EndedExecution(execution)
+    if seen_events is not None:
+        made.seen_events = tuple(seen_events)
+    return cast("Execution", made)
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,42 +196,3 @@ class AsyncRunOutcomes(_Runs, AsyncItems[RunOutcome], Protocol):
     def close(self) -> Coroutine[Any, Any, None]:
         """As `aclose`."""
         ...
-
-
-class Outbox:
-    """Outcomes that have come, until they are handed over: as they come, or `ordered`."""
-
-    def __init__(self, ordered: bool) -> None:
-        self._ordered = ordered
-        self._waiting: Dict[int, RunOutcome] = {}
-        self.next_index = 0
-        """Of an ordered batch: which row is handed over next."""
-        self.done = 0
-        self.failed = 0
-
-    def put(self, outcome: RunOutcome) -> None:
-        """An outcome has come."""
-        self._waiting[outcome.index] = outcome
-
-    def take(self, *, all_have_come: bool = False) -> Optional[RunOutcome]:
-        """The next one to hand over, if it is there.
-
-        When `all_have_come`, rows without an outcome are passed over.
-        """
-        if not self._waiting:
-            return None
-        index = next(iter(self._waiting))
-        if self._ordered:
-            index = min(self._waiting) if all_have_come else self.next_index
-            if index not in self._waiting:
-                return None
-            self.next_index = index + 1
-        outcome = self._waiting.pop(index)
-        self.done += 1
-        self.failed += not outcome.ok
-        return outcome
-
-    @property
-    def kept(self) -> Tuple[RunOutcome, ...]:
-        """Those that have not been handed over."""
-        return tuple(self._waiting.values())

@@ -1,35 +1,56 @@
-"""The rows of a batch, as they are read from what the caller gave."""
+"""The rows of a batch: as they are read, and as its journal knows them."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Callable, Dict, Iterable, Iterator, Optional, cast
+import math
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple, cast
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.errors import FlowMaestroError, JournalError, ValidationError
+from flowmaestro_core.executions.operation import Batch
+from flowmaestro_core.executions.outbox import Outbox
 from flowmaestro_core.executions.outcome import RunOutcome
 from flowmaestro_core.records import JournalRow, Key, RowState, digest_of
 from flowmaestro_core.types import Execution
+
+CHUNK = 256
+"""Rows that are read, and looked up in the journal, at a time."""
+LOOK_AHEAD = 4
+"""Of an ordered batch: how many rows per place in flight may be ahead of the one awaited."""
+LARGEST_BACKLOG = 1024
+"""Of an iterator: rows to be started that are kept while those that the journal knows are read."""
 
 Build = Callable[[Any], Call[Any]]
 """Makes the call that starts an execution from a row; raises where the row cannot be sent."""
 
 
+@dataclass(eq=False)
 class Row:
-    """One row, and what is known of its execution."""
+    """One row, and what is known of its execution.
 
-    __slots__ = ("call", "digest", "execution_id", "index", "inputs", "key", "reruns", "settled")
+    Attributes:
+        digest: of its inputs, once its call was made or the journal has told.
+        order: of its last start among all starts, as the journal has it.
+        recorded_at: when it was last recorded as `starting`.
+        settled: how often it was in doubt and a look-up did not find it.
 
-    def __init__(self, index: int, inputs: Any, key: Key) -> None:
-        self.index = index
-        self.inputs = inputs
-        self.key = key
-        self.call: Optional[Call[Any]] = None
-        self.digest = b""
-        self.reruns = 0
-        self.execution_id: Optional[str] = None
-        self.settled = 0
-        """How often it was in doubt and a look-up did not find it."""
+    """
+
+    index: int
+    inputs: Any
+    key: Key
+    call: Optional[Call[Any]] = None
+    digest: bytes = b""
+    reruns: int = 0
+    order: int = 0
+    recorded_at: float = -math.inf
+    execution_id: Optional[str] = None
+    settled: int = 0
 
     def outcome(
         self,
@@ -44,30 +65,41 @@ class Row:
     def record(self, state: RowState, execution: Optional[Execution] = None) -> JournalRow:
         """What a journal is to keep of it."""
         found = self.execution_id if state in ("started", "ended") else None
-        return JournalRow(self.key, self.digest, state, self.reruns, found, execution)
+        return JournalRow(self.key, self.digest, state, self.reruns, self.order, found, execution)
 
     @property
     def token(self) -> str:
         """What tells its start from all others of the batch."""
-        key = self.key
-        name = (
-            key
-            if isinstance(key, int)
-            else hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
-        )
-        return f"{name}-{self.reruns}" if self.reruns else str(name)
+        name = str(self.key)
+        if isinstance(self.key, str):
+            name = hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
+        return f"{name}-{self.reruns}" if self.reruns else name
+
+
+class Notes:
+    """What the journal is to keep next. Where there is none, nothing is noted."""
+
+    def __init__(self, *, journaled: bool) -> None:
+        self.journaled = journaled
+        self._rows: List[JournalRow] = []
+
+    def add(self, row: Row, state: RowState, execution: Optional[Execution] = None) -> None:
+        """Have this recorded before anything else happens."""
+        if self.journaled:
+            self._rows.append(row.record(state, execution))
+
+    def take(self) -> Tuple[JournalRow, ...]:
+        """All that was noted."""
+        rows, self._rows = tuple(self._rows), []
+        return rows
 
 
 class RowSource:
     """Reads rows one after another.
 
     Attributes:
-        inputs: what the caller gave.
-        build: makes a row's call.
         read: how many rows were read.
         exhausted: whether there are no more.
-        broken: what ended the reading early: an exception of the caller's own, or a key that is
-            there twice.
 
     """
 
@@ -77,37 +109,36 @@ class RowSource:
         build: Optional[Build],
         key: Optional[Callable[[Any], Key]] = None,
     ) -> None:
-        self.inputs = inputs
-        self.build = build
         self._iterator: Iterator[Any] = iter(inputs)
+        self._build = build
         self._key = key
         self._seen: Dict[str, int] = {}
         self.read = 0
         self.exhausted = False
-        self.broken: Optional[Exception] = None
 
     def next(self) -> Optional[Row]:
-        """The next row, if there is one."""
-        if self.exhausted:
-            return None
-        try:
-            for inputs in self._iterator:
-                index = self.read
-                key = index if self._key is None else self._key_of(index, inputs, self._key)
-                self.read += 1
-                return Row(index, inputs, key)
-        except Exception as error:  # of the caller's own iterator or key function
-            self.broken = error
+        """The next row, if there is one.
+
+        Raises what the caller's iterator or key function raises, and `JournalError` for a key
+        that is there twice.
+        """
+        for inputs in self._iterator:
+            index = self.read
+            key = index if self._key is None else self._key_of(index, inputs, self._key)
+            self.read += 1
+            return Row(index, inputs, key)
         self.exhausted = True
         return None
 
     def prepare(self, row: Row) -> None:
         """Make a row's call and its digest.
 
-        Raises `ValidationError` (code `invalid_input`), naming the row.
+        Raises `ValidationError` (code `invalid_input`), naming the row, whose digest then is
+        no other's.
         """
+        row.digest = b"cannot be sent"
         try:
-            row.call = cast("Build", self.build)(row.inputs)
+            row.call = cast("Build", self._build)(row.inputs)
             row.digest = digest_of(row.call.body)
         except Exception as cause:  # of a mapping of the caller's own, too
             said = cause if isinstance(cause, (TypeError, ValueError)) else repr(cause)
@@ -129,3 +160,130 @@ class RowSource:
             )
         self._seen[text] = index
         return text
+
+
+class Intake:
+    """Reads rows, no more than there is room for, and compares them with the journal.
+
+    Rows of a sequence are all compared before anything is started (`checking`); those of an
+    iterator as they are read. Without a journal there is nothing to compare.
+
+    Attributes:
+        source: where the rows come from.
+        backlog: rows of which it is known that they are to be started.
+        chunk: rows that are read and are to be looked up in the journal.
+        outbox: the outcomes of the batch.
+        checking: a second source of the rows, which are still to be compared; `None` when all are.
+
+    """
+
+    def __init__(self, batch: Batch, outbox: Outbox) -> None:
+        journal, inputs = batch.journal, batch.inputs
+        key = None if journal is None else journal.key
+        self._is_sequence = isinstance(inputs, Sequence)
+        self.source = RowSource(inputs, batch.build, key)
+        self.backlog: Deque[Row] = deque()
+        self.chunk: List[Row] = []
+        self.checking: Optional[RowSource] = None
+        if journal is not None and self._is_sequence:
+            self.checking = RowSource(inputs, batch.build, key)
+        self._most = math.inf if self._is_sequence else LARGEST_BACKLOG
+        self._look_ahead = LOOK_AHEAD * batch.concurrency if batch.ordered else math.inf
+        self._by_index = key is None
+        self._rerun = () if journal is None else journal.rerun
+        self._known = self._met = 0
+        self.outbox = outbox
+
+    def opened(self, known: int) -> None:
+        """The journal tells how many rows it holds, or up to which index."""
+        self._known = known
+        if not known and self._by_index:
+            self.checking = None
+
+    def look_up(self) -> bool:
+        """Read the rows that are to be looked up next, if there are any; whether it read.
+
+        Raises `JournalError` for rows that are not those of the journal.
+        """
+        source = self.checking or self.source
+        if self.checking is None and not (self._replaying and self._may_read):
+            return False
+        while len(self.chunk) < CHUNK:
+            row = source.next()
+            if row is None:
+                break
+            self.chunk.append(row)
+            if source is self.checking or not self._is_sequence:
+                with suppress(ValidationError):  # told when it is this row's turn
+                    source.prepare(row)
+                row.call = None
+        if not self.chunk:
+            self._refuse_missing(source)
+            self.checking = None
+        return True
+
+    def looked_up(
+        self, found: Iterable[JournalRow], now: float
+    ) -> Iterator[Tuple[Row, JournalRow]]:
+        """The rows of the chunk that are not to be started, with what the journal holds of them.
+
+        Raises `JournalError` for a row that has other contents than it had.
+        """
+        chunk, self.chunk = self.chunk, []
+        in_journal = {row.key: row for row in found}
+        for row in chunk:
+            had = in_journal.get(row.key)
+            if had and had.state != "open" and row.digest not in (b"", had.digest):
+                under = "" if self._by_index else f" under the key {row.key!r}"
+                raise _mismatch(f"inputs[{row.index}] is not what the journal has{under}")
+        if self.checking is not None or not chunk:
+            return
+        if self.source.exhausted:
+            self._refuse_missing(self.source)
+        self._met += len(chunk if self._by_index else in_journal)
+        for row in chunk:
+            had = in_journal.get(row.key)
+            if had is not None and self._is_done(row, had, now):
+                yield row, had
+            else:
+                self.backlog.append(row)
+
+    def _is_done(self, row: Row, had: JournalRow, now: float) -> bool:
+        """Take in what the journal holds of a row; whether it is not to be started."""
+        row.digest, row.reruns, row.order = row.digest or had.digest, had.reruns, had.order
+        row.recorded_at = now - had.age
+        if had.state == "ended" and had.execution["status"] in self._rerun:
+            row.reruns += 1
+            return False
+        row.execution_id = had.execution_id
+        return had.state != "open"
+
+    def take(self, most: int) -> List[Row]:
+        """The next rows that are to be started, as far as they may be read."""
+        while len(self.backlog) < most and self._may_read and not self._replaying:
+            row = self.source.next()
+            if row is None:
+                break
+            self.backlog.append(row)
+        return [self.backlog.popleft() for _ in range(min(most, len(self.backlog)))]
+
+    @property
+    def _replaying(self) -> bool:
+        """Whether the journal holds rows that were not met yet."""
+        return self._met < self._known and not self.source.exhausted
+
+    @property
+    def _may_read(self) -> bool:
+        ahead = self.source.read - self.outbox.next_index
+        return ahead < self._look_ahead and len(self.backlog) < self._most
+
+    def _refuse_missing(self, source: RowSource) -> None:
+        """The rows are at their end: so must be the journal."""
+        known, read = self._known, source.read
+        if self._by_index and read < known:
+            end = f"these rows end with inputs[{read - 1}]" if read else "there are no rows"
+            raise _mismatch(f"it has inputs[{known - 1}], and {end}")
+
+
+def _mismatch(what: str) -> JournalError:
+    return JournalError(f"The journal belongs to other rows: {what}", "journal_mismatch")

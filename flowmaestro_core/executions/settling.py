@@ -8,13 +8,26 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from typing import Any, Callable, DefaultDict, Dict, List, NamedTuple, Optional, Set, Tuple, Union
+from itertools import zip_longest
+from typing import (
+    Any,
+    Callable,
+    DefaultDict,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Union,
+)
 
 from flowmaestro_core.actions import Action, Done, Fail, Record
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import PageCursor
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import StartUnknownError
+from flowmaestro_core.errors import FlowMaestroError, StartUnknownError
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.http.dates import parse_http_date, parse_timestamp
 from flowmaestro_core.machine import Machine, event
@@ -23,17 +36,11 @@ from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.records import Recalled, digest_of
 
 FIRST_PAGE_SIZE = 20
-FRESH = 1.0
 MOST_SETTLINGS = 3
 """How often one row is started again after a look-up that did not find it."""
 
 PageOf = Callable[[int, int], Call[Any]]
 """The call for one page of the workflow's executions: its number, and how many are on one."""
-
-
-def fresh_for(settle_after: float) -> float:
-    """Seconds within which a request goes out after it was recorded; else it is recorded again."""
-    return min(FRESH, settle_after)
 
 
 class LookUp(NamedTuple):
@@ -42,34 +49,27 @@ class LookUp(NamedTuple):
     Attributes:
         evident: whether what it did not find was not started: it met an execution that the
             journal knows, or came to one that is older than the batch.
-        unclaimed: the executions that the journal does not know, by the digest of their inputs,
-            the newest first.
+        unclaimed: the executions that the journal does not know, by their ids, the newest first.
+        failure: what the walk has failed with; then nothing is evident.
 
     """
 
-    evident: bool
-    unclaimed: Dict[bytes, List[Any]]
-
-
-class Verdict(NamedTuple):
-    """The decision about a row in doubt: follow it, start it again, or leave it unknown."""
-
-    row: Row
-    execution_id: Optional[str] = None
-    unknown: Optional[StartUnknownError] = None
+    evident: bool = False
+    unclaimed: Mapping[str, Dict[str, Any]] = {}
+    failure: Optional[FlowMaestroError] = None
 
 
 class LookUpMachine(Machine[LookUp]):
     """Walks through a workflow's executions, the newest first, down to one that is old enough.
 
-    That is one that the journal knows to have been started before `since`, or its anchor.
+    That is one that the journal knows to have been started before `since`.
     """
 
     TRANSITIONS = {
         "ready": {"start": ("reading",)},
         "reading": {
-            "response_received": ("reading", "recalling", "failed"),
-            "transport_failed": ("reading", "failed"),
+            "response_received": ("reading", "recalling", "done"),
+            "transport_failed": ("reading", "done"),
             "waited": ("reading",),
         },
         "recalling": {"recorded": ("reading", "done")},
@@ -82,11 +82,10 @@ class LookUpMachine(Machine[LookUp]):
         self._size = FIRST_PAGE_SIZE
         self._cursor = PageCursor(self._size)
         self._page: Reply[Any] = Reply()
-        self._seen: Set[str] = set()
         self._floor: Optional[str] = None
         """When the first one was created that is old enough; others of that time may follow."""
         self._evident = False
-        self._unclaimed: DefaultDict[bytes, List[Any]] = defaultdict(list)
+        self._unclaimed: Dict[str, Dict[str, Any]] = {}
 
     def _next(self, now: float, jitter: float) -> Action:
         self.state = "reading"
@@ -100,7 +99,7 @@ class LookUpMachine(Machine[LookUp]):
             self.state = "recalling"
             return Record(execution_ids=tuple(filter(None, ids)))
         if outcome.error.code != "reply_too_large" or self._size == 1:
-            return self._fail(outcome.error)
+            return self._done(LookUp(failure=outcome.error))
         first, self._size = (self._cursor.page - 1) * self._size, self._size // 2
         self._cursor = PageCursor(self._size)
         self._cursor.page = first // self._size + 1
@@ -108,31 +107,27 @@ class LookUpMachine(Machine[LookUp]):
 
     @event
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
-        known = {row.execution_id: row.order for row in recalled.rows}
+        orders = dict(recalled.orders)
         more = self._cursor.advance(self._page)
         for execution in map(object_or_empty, self._page["data"]):
             created_at = execution.get("created_at")
             if self._floor is not None and created_at != self._floor:
                 more = False
-            elif self._take_in(execution, known, recalled):
+            elif self._take_in(execution, orders, recalled.age):
                 self._floor = created_at or ""
-        return (
-            self._next(now, jitter) if more else self._done(LookUp(self._evident, self._unclaimed))
-        )
+        if more:
+            return self._next(now, jitter)
+        return self._done(LookUp(self._evident, self._unclaimed))
 
-    def _take_in(
-        self, execution: Dict[str, Any], known: Dict[Optional[str], int], recalled: Recalled
-    ) -> bool:
+    def _take_in(self, execution: Dict[str, Any], orders: Dict[str, int], age: float) -> bool:
         """Note one execution; whether the journal knows it to be older than any row in doubt."""
         found = text_or_empty(execution.get("id"))
-        if found in known or found == recalled.anchor:
+        if found in orders:
             self._evident = True
-            return known.get(found, 0) < self._since
-        if found and found not in self._seen:
-            self._seen.add(found)
-            self._evident = self._evident or self._is_older(execution, recalled.age)
-            digest = digest_of(json.dumps({"inputs": execution.get("inputs")}))
-            self._unclaimed[digest].append(execution)
+            return orders[found] < self._since
+        if found:
+            self._evident = self._evident or self._is_older(execution, age)
+            self._unclaimed.setdefault(found, execution)
         return False
 
     def _is_older(self, execution: Dict[str, Any], age: float) -> bool:
@@ -145,77 +140,40 @@ class LookUpMachine(Machine[LookUp]):
         return sent_at is not None and created_at < sent_at - age
 
 
-def settle(rows: List[Row], found: Optional[LookUp], *, start_unknown: bool) -> List[Verdict]:
-    """Decide about the rows in doubt, given what was found; `None`: the look-up failed.
+def settle(
+    rows: List[Row], found: LookUp, *, start_unknown: bool
+) -> Iterator[Tuple[Row, Optional[str], Optional[StartUnknownError]]]:
+    """What is to be done with each row in doubt: follow this execution, leave it, or start it.
 
     Of rows with equal inputs as many are taken as there are executions that nobody claims, and
     the others are started. Where there are more executions than rows, some are not ours, and
     nobody can tell which: the rows stay unknown, and are started only with `start_unknown`.
     """
-    alike: DefaultDict[bytes, List[Row]] = defaultdict(list)
-    for row in rows:
-        alike[row.digest].append(row)
-    verdicts: List[Verdict] = []
-    for digest, group in alike.items():
-        matches = [] if found is None else found.unclaimed.get(digest, [])
-        if found is not None and found.evident and len(matches) <= len(group):
-            oldest_first = [match["id"] for match in reversed(matches)]
-            verdicts += map(Verdict, group, oldest_first)
-            verdicts += [_again(row, tuple(matches)) for row in group[len(matches) :]]
-        elif start_unknown:
-            verdicts += [_again(row, tuple(matches)) for row in group]
-        else:
-            verdicts += [Verdict(row, unknown=_unknown(row, tuple(matches))) for row in group]
-    return verdicts
+    alike: DefaultDict[bytes, Tuple[List[Row], List[Any]]] = defaultdict(lambda: ([], []))
+    for row in sorted(rows, key=lambda row: row.order):
+        alike[row.digest][0].append(row)
+    for execution in found.unclaimed.values():
+        digest = digest_of(json.dumps({"inputs": execution.get("inputs")}))
+        alike[digest][1].append(execution)
+    for group, matches in alike.values():
+        certain = found.evident and len(matches) <= len(group)
+        ids = [match["id"] for match in reversed(matches)] if certain else []
+        for row, execution_id in zip_longest(group, ids):
+            unknown = None
+            if execution_id is None:
+                row.settled += 1
+                if not (certain or start_unknown) or row.settled > MOST_SETTLINGS:
+                    unknown = _unknown(row, tuple(matches), found.failure)
+            yield row, execution_id, unknown
 
 
-def _again(row: Row, matches: Tuple[Any, ...]) -> Verdict:
-    row.settled += 1
-    return Verdict(row, unknown=_unknown(row, matches) if row.settled > MOST_SETTLINGS else None)
-
-
-def _unknown(row: Row, candidates: Tuple[Any, ...]) -> StartUnknownError:
+def _unknown(
+    row: Row, candidates: Tuple[Any, ...], cause: Optional[FlowMaestroError]
+) -> StartUnknownError:
     error = StartUnknownError(
         f"It is not known whether inputs[{row.index}] was started: "
         f"{len(candidates)} executions could be it"
     )
     error.candidates = candidates
+    error.__cause__ = cause
     return error
-
-
-class Doubts:
-    """Rows of which it is not known whether they were started.
-
-    Attributes:
-        rows: all of them.
-        since: the order of the first of their starts; `None` while the journal has not told it.
-        due: when all of them can be relied on to be listed.
-
-    """
-
-    def __init__(self, settle_after: float) -> None:
-        self._settle_after = settle_after
-        self.rows: List[Row] = []
-        self.since: Optional[int] = None
-        self.due = 0.0
-
-    def add(self, row: Row) -> None:
-        """One more; its start was recorded."""
-        self.rows.append(row)
-        self.since = None
-
-    def dated(self, recalled: Recalled, now: float) -> None:
-        """The journal tells when they were recorded as starting.
-
-        The requests went out within `fresh_for(settle_after)` seconds from then.
-        """
-        order = {row.key: row.order for row in recalled.rows}
-        self.rows.sort(key=lambda row: order[row.key])
-        self.since = min(order.values())
-        listed_after = self._settle_after + fresh_for(self._settle_after)
-        self.due = now + max(listed_after - row.age for row in recalled.rows)
-
-    def take(self) -> List[Row]:
-        """All of them; none is left."""
-        rows, self.rows, self.since = self.rows, [], None
-        return rows

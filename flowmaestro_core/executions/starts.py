@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, Deque, List, Optional
+from itertools import count
+from typing import Any, Deque, Iterator, Optional
 
 from flowmaestro_core.errors import (
     AuthenticationError,
@@ -15,79 +16,107 @@ from flowmaestro_core.errors import (
     RateLimitError,
     ValidationError,
 )
-from flowmaestro_core.executions.rows import Row
+from flowmaestro_core.executions.in_flight import InFlight
+from flowmaestro_core.executions.operation import Batch
+from flowmaestro_core.executions.rows import Intake, Notes, Row
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.policy.retry import RetryPolicy, turned_away
+from flowmaestro_core.records import JournalPlan
 
 PAUSE_AFTER_REFUSAL = RetryPolicy().throttled_base_delay
 """Seconds until a start that was refused with a 429 is tried again, at least."""
-POINTLESS = (
-    AuthenticationError,
-    AuthorizationError,
-    InsufficientCreditsError,
-    NotFoundError,
-)
+AHEAD = 16
+"""Rows that are recorded as `starting` at a time: each such record waits for the disk."""
+FRESH = 1.0
+OF_THE_KEY = (AuthenticationError, AuthorizationError, InsufficientCreditsError)
+POINTLESS = (*OF_THE_KEY, NotFoundError)
 """What a start is refused with that every other start would be refused with, too."""
+
+
+def fresh_for(journal: JournalPlan) -> float:
+    """Seconds within which a request goes out after it was recorded; else it is recorded again."""
+    return min(FRESH, journal.settle_after)
 
 
 class Starts:
     """Rows that are to be started, one after another.
 
     Attributes:
-        backlog: rows of which it is known that they are to be started.
-        announced: those whose turn comes next; a journal records all of them at once.
-        row: the one under way, until its call has ended.
-        parked: its call, if it is to be tried again later.
-        not_before: when the next request may go out.
-        until: when the time of the one under way is up.
-        recorded_at: when the announced ones were last recorded as `starting`.
+        queue: the row whose turn it is, if it is one's, and those that come next. A journal
+            records all of them at once.
+        orders: the numbers of the starts to come.
+        parked: the call of the first row, if it is to be tried again later.
+        until: when the time of the first row is up; infinite while it is nobody's turn.
 
     """
 
-    def __init__(self) -> None:
-        self.backlog: Deque[Row] = deque()
-        self.announced: Deque[Row] = deque()
-        self.row: Optional[Row] = None
+    def __init__(self, batch: Batch, intake: Intake, flights: InFlight, notes: Notes) -> None:
+        self.queue: Deque[Row] = deque()
+        self.orders: Iterator[int] = count(1)
         self.parked: Optional[Machine[Any]] = None
-        self.not_before = -math.inf
         self.until = math.inf
-        self.recorded_at = -math.inf
+        self._batch = batch
+        self._fresh_for = 0.0 if batch.journal is None else fresh_for(batch.journal)
+        self._intake = intake
+        self._flights = flights
+        self._notes = notes
+        self._not_before = -math.inf
         self._failures = 0
 
     @property
-    def pending(self) -> bool:
-        """Whether a start is to be made, or made again."""
-        return self.row is not None or bool(self.announced)
+    def _has_room(self) -> bool:
+        return len(self._flights) < self._batch.concurrency
 
-    def due(self, not_before: float) -> float:
+    def announce(self) -> bool:
+        """Make the next rows ready to be started, if there is room; whether there were any."""
+        if self.queue or not self._has_room:
+            return False
+        rows = self._intake.take(AHEAD if self._notes.journaled else 1)
+        for row in rows:
+            try:
+                self._intake.source.prepare(row)
+            except ValidationError as error:
+                self._intake.outbox.put(row.outcome(error=error))
+            else:
+                row.order, row.recorded_at = next(self.orders), -math.inf
+                self.queue.append(row)
+        return bool(rows)
+
+    def take_turn(self, now: float) -> None:
+        """If there is room, it is the first row's turn; its time counts from now."""
+        if self.queue and self.until == math.inf and self._has_room:
+            self.until = now + self._batch.timeout
+
+    def due(self) -> float:
         """When the start whose turn it is is due: no later than its time is up."""
-        if self.row is None:
+        if self.until == math.inf:
             return math.inf
-        return min(max(self.not_before, not_before), self.until)
+        return min(max(self._not_before, self._flights.not_before), self.until)
 
-    def announce(self, row: Row) -> None:
-        """One more is to be started; that is not recorded yet."""
-        self.announced.append(row)
-        self.recorded_at = -math.inf
+    def record(self, now: float) -> bool:
+        """Have the queue recorded, unless it was lately; whether that is to be done."""
+        if not self._notes.journaled or now - self.queue[0].recorded_at <= self._fresh_for:
+            return False
+        for row in self.queue:
+            row.recorded_at = now
+            self._notes.add(row, "starting")
+        return True
 
-    def take_turn(self, until: float) -> None:
-        """It is the next row's turn, up to that time."""
-        if self.row is None and self.announced:
-            self.row = self.announced.popleft()
-            self.until = until
-
-    def park(self, call: Optional[Machine[Any]], seconds: float, now: float) -> None:
-        """The row under way is to be tried again: with `call`, or from the beginning."""
+    def put_off(
+        self, call: Optional[Machine[Any]], seconds: float, now: float, *, throttled: bool
+    ) -> None:
+        """The first row is to be tried again later: with `call`, or from the beginning."""
         self.parked = call
-        self.not_before = max(self.not_before, now + seconds)
+        self._not_before = max(self._not_before, now + seconds)
+        if throttled:
+            self._flights.hold(seconds, now)
 
     def end(self) -> Row:
-        """The row under way is started, or will not be; which it was."""
-        row, self.row, self.parked = self.row, None, None
+        """The first row is started, or will not be; which it was."""
+        self.parked = None
         self.until = math.inf
-        assert row is not None  # noqa: S101 - for type checkers
-        return row
+        return self.queue.popleft()
 
     def succeeded(self) -> None:
         """The server accepted a start."""
@@ -98,21 +127,7 @@ class Starts:
         if not isinstance(error, (RateLimitError, ValidationError)):
             bound = RetryPolicy().base_delay * 2.0 ** min(self._failures, 64)
             self._failures += 1
-            self.not_before = max(self.not_before, now + min(bound, RetryPolicy().max_delay))
-
-    @property
-    def unsent(self) -> List[Row]:
-        """The row whose turn it is, and those that are announced, in the order of their turns."""
-        return [*([] if self.row is None else [self.row]), *self.announced]
-
-    def abandon(self) -> List[Row]:
-        """Start no more; the rows that were announced for nothing."""
-        rows = self.unsent
-        self.backlog.clear()
-        self.announced.clear()
-        if self.row is not None:
-            self.end()
-        return rows
+            self._not_before = max(self._not_before, now + min(bound, RetryPolicy().max_delay))
 
 
 def may_have_acted(error: FlowMaestroError) -> bool:

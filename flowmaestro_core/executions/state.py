@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Deque, Optional, Tuple, Union
+from itertools import count
+from typing import Any, Deque, List, Optional, Union
 
-from flowmaestro_core.actions import Done, Fail
+from flowmaestro_core.actions import Done, Fail, Record
 from flowmaestro_core.errors import (
-    AuthenticationError,
-    AuthorizationError,
     FlowMaestroError,
     InsufficientCreditsError,
     JournalError,
+    RateLimitError,
     TimeoutError,
 )
 from flowmaestro_core.executions.in_flight import InFlight, refused_for
-from flowmaestro_core.executions.intake import Intake
-from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.operation import Batch
-from flowmaestro_core.executions.outcome import Outbox, RunOutcome
-from flowmaestro_core.executions.rows import Row, RowSource
-from flowmaestro_core.executions.settling import Doubts, LookUp, settle
+from flowmaestro_core.executions.outbox import Outbox
+from flowmaestro_core.executions.outcome import RunOutcome
+from flowmaestro_core.executions.rows import Intake, Notes, Row
+from flowmaestro_core.executions.settling import LookUp, settle
 from flowmaestro_core.executions.starts import (
+    OF_THE_KEY,
     PAUSE_AFTER_REFUSAL,
     POINTLESS,
     Starts,
+    fresh_for,
     may_have_acted,
 )
 from flowmaestro_core.executions.wait import NO_TIME_FOR_PAUSE
 from flowmaestro_core.http.scrub import SecretScrubber
-from flowmaestro_core.machine import Machine
-from flowmaestro_core.payloads.json_values import text_or_empty
-from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow, no_usable_id
-from flowmaestro_core.policy.polling import poll_delay
-from flowmaestro_core.records import JournalPlan, JournalRow, Recalled
+from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
+from flowmaestro_core.payloads.reply import RateLimit, Reply, asks_for_tomorrow, no_usable_id
+from flowmaestro_core.policy.polling import paced, poll_delay
+from flowmaestro_core.records import JournalPlan, Recalled
 from flowmaestro_core.types import Execution
 
 NO_CREDITS = "Insufficient credits"
@@ -44,14 +44,11 @@ class BatchState:
     """All that a batch knows. Its methods take in what has happened, and decide nothing.
 
     Attributes:
-        source: where rows come from.
-        intake: reads them, and announces those that are to be started.
-        starts: those that are to be started.
-        flights: those that run.
-        doubts: those of which it is not known.
         outbox: the outcomes to hand over.
+        intake, starts, flights: the rows that are read, that are to be started, and that run.
+        doubts: the rows of which it is not known.
         begun: executions that got an id, for the callback.
-        ledger: what is to be recorded.
+        lacks_anchor: whether the journal is new, and knows no execution that is older.
         ending: what the batch ends with, once nothing is in flight.
 
     """
@@ -60,76 +57,68 @@ class BatchState:
         self._batch = batch
         self._scrubber = scrubber
         self._plan = batch.journal or JournalPlan("", "")
-        self.source = RowSource(batch.inputs, batch.build, self._plan.key)
-        self.starts = Starts()
-        self.flights = InFlight()
-        self.doubts = Doubts(self._plan.settle_after)
+        self._notes = Notes(journaled=batch.journal is not None)
         self.outbox = Outbox(batch.ordered)
+        self.intake = Intake(batch, self.outbox)
+        self.flights = InFlight()
+        self.starts = Starts(batch, self.intake, self.flights, self._notes)
+        self.doubts: List[Row] = []
         self.begun: Deque[RunOutcome] = deque()
-        self.ledger = Ledger(batch.journal, self.source)
-        self.intake = Intake(batch, self.source, self.ledger, self.starts, self.outbox)
-        self.ending: Optional[FlowMaestroError] = None
+        self.lacks_anchor = False
+        self.ending: Optional[Exception] = None
 
-    # Rows are read
+    # The journal
 
-    def read_on(self) -> bool:
-        """Read rows, if there is a reason to; whether anything came of it."""
-        try:
-            return self.ending is None and self.intake.read_on(has_room=self._has_room)
-        except JournalError as error:
-            self.stop(error)
-            return True
+    def opened(self, recalled: Recalled) -> None:
+        """The journal was opened."""
+        self.starts.orders = count(recalled.last_order + 1)
+        self.lacks_anchor = not recalled.last_order
+        self.intake.opened(recalled.known)
 
-    @property
-    def _has_room(self) -> bool:
-        return len(self.flights) < self._batch.concurrency
+    def anchored(self, page: Optional[Reply[Any]]) -> None:
+        """The workflow's newest execution is older than all that are to come.
+
+        The journal keeps it as a start before the first. There may be none.
+        """
+        self.lacks_anchor = False
+        for newest in [] if page is None else page["data"][:1]:
+            anchor = Row(0, None, "", execution_id=text_or_empty(object_or_empty(newest).get("id")))
+            self._notes.add(anchor, "started")
+
+    def record(self) -> Optional[Record]:
+        """What there is to record, or to look up."""
+        rows, keys = self._notes.take(), tuple(row.key for row in self.intake.chunk)
+        return Record(rows, keys, self.intake.checking is not None) if rows or keys else None
 
     def recalled(self, recalled: Recalled, now: float) -> None:
         """The journal has answered."""
         try:
-            for row, known in self.ledger.recalled(recalled):
-                self._met(row, known, now)
+            for row, known in self.intake.looked_up(recalled.rows, now):
+                if known.state == "starting":
+                    self.doubts.append(row)
+                elif known.state == "started":
+                    self.follow(row, now, now)
+                else:
+                    self.outbox.put(row.outcome(known.execution, replayed=True))
         except JournalError as error:
             self.stop(error)
 
-    def _met(self, row: Row, known: Optional[JournalRow], now: float) -> None:
-        """A row was read that the journal knows."""
-        if known is None:
-            self.starts.backlog.append(row)
-            return
-        row.reruns, row.digest = known.reruns, row.digest or known.digest
-        if known.state == "open":
-            self.starts.backlog.append(row)
-        elif known.state == "starting":
-            self.doubts.add(row)
-        elif known.state == "started":
-            row.execution_id = known.execution_id
-            self.follow(row, now, now)
-        elif known.execution["status"] in self._plan.rerun:
-            row.reruns += 1
-            self.starts.backlog.append(row)
-        else:
-            row.execution_id = known.execution_id
-            self.outbox.put(row.outcome(known.execution, replayed=True))
+    # Rows are read and started
 
-    # Rows are started
+    def read_on(self) -> bool:
+        """Read rows, if there is a reason to; whether anything came of it."""
+        if self.ending is not None:
+            return False
+        try:
+            return self.intake.look_up() or self.starts.announce()
+        except Exception as error:  # of the caller's own iterator or key function, too
+            self.stop(error)
+            return True
 
-    def take_turn(self, now: float) -> None:
-        """If there is room, it is the next row's turn; its time counts from now."""
-        if self._has_room:
-            self.starts.take_turn(now + self._batch.timeout)
-
-    def due(self) -> Tuple[float, float]:
-        """When a start and a poll are due; never, if there is none."""
-        return self.starts.due(self.flights.not_before), self.flights.due()
-
-    def put_off(
-        self, call: Optional[Machine[Any]], seconds: float, now: float, *, throttled: bool
-    ) -> None:
-        """A start is to be tried again later: with `call`, or from the beginning."""
-        self.starts.park(call, seconds, now)
-        if throttled:
-            self.flights.hold(seconds, now)
+    def replied(self, limit: RateLimit, now: float) -> None:
+        """A request was answered, with what the key is allowed."""
+        self.outbox.replied(limit, now)
+        self.flights.hold(paced(0.0, limit), now)
 
     def started(self, reply: Reply[Any], now: float) -> None:
         """A start was accepted."""
@@ -143,9 +132,13 @@ class BatchState:
             self._lost(row, error)
         else:
             self.starts.succeeded()
-            row.execution_id = execution_id
-            self.ledger.note(row.record("started"))
-            self.follow(row, now, now + poll_delay(0.0, waiting.poll_interval))
+            self._found(row, execution_id, now, now + poll_delay(0.0, waiting.poll_interval))
+
+    def _found(self, row: Row, execution_id: str, now: float, poll_at: float) -> None:
+        """The execution of a row is known."""
+        row.execution_id = execution_id
+        self._notes.add(row, "started")
+        self.follow(row, now, poll_at)
 
     def not_started(self, error: FlowMaestroError, now: float) -> None:
         """A start has failed, and its call would try it no more."""
@@ -154,12 +147,12 @@ class BatchState:
         if refused is not None:
             pause = max(refused, PAUSE_AFTER_REFUSAL)
             if now + pause < self.starts.until:
-                self.put_off(None, pause, now, throttled=True)
+                self.starts.put_off(None, pause, now, throttled=True)
                 return
             error.gave_up = error.gave_up if asks_for_tomorrow(error) else NO_TIME_FOR_PAUSE
         row = self.starts.end()
         if refused is not None or isinstance(error, POINTLESS):
-            self.ledger.note(row.record("open"))
+            self._notes.add(row, "open")
             self.stop(error)
         elif may_have_acted(error):
             self._lost(row, error)
@@ -172,30 +165,40 @@ class BatchState:
         self._refused(self.starts.end(), TimeoutError(message))
 
     def _refused(self, row: Row, error: FlowMaestroError) -> None:
-        self.ledger.note(row.record("open"))
+        self._notes.add(row, "open")
         self.outbox.put(row.outcome(error=error))
 
     def _lost(self, row: Row, error: FlowMaestroError) -> None:
         """The server may have started this row."""
-        if self.ledger.plan is None:
+        if not self._notes.journaled:
             self.outbox.put(row.outcome(error=error))
         else:
-            self.doubts.add(row)
+            self.doubts.append(row)
 
-    def looked_up(self, outcome: Union[Done, Fail], now: float) -> None:
+    # Rows in doubt
+
+    @property
+    def settles_at(self) -> float:
+        """When the executions of all rows in doubt are listed, if there are any."""
+        last = max(row.recorded_at for row in self.doubts)
+        return last + fresh_for(self._plan) + self._plan.settle_after
+
+    def looked_up(self, found: LookUp, now: float) -> None:
         """The rows in doubt were looked up."""
-        found: Optional[LookUp] = outcome.value if isinstance(outcome, Done) else None
         start = self._plan.on_unknown == "start"
-        for row, execution_id, unknown in settle(self.doubts.take(), found, start_unknown=start):
-            if unknown is not None:
-                unknown.__cause__ = outcome.error if isinstance(outcome, Fail) else None
-                self.outbox.put(row.outcome(error=unknown))
-            elif execution_id is None:
-                self.starts.backlog.append(row)
+        if start and isinstance(found.failure, RateLimitError):  # the starts are refused, too
+            if self._is_of_the_key(found.failure):
+                self.stop(found.failure)
+                return
+            self.flights.hold(max(refused_for(found.failure) or 0.0, PAUSE_AFTER_REFUSAL), now)
+        rows, self.doubts = self.doubts, []
+        for row, execution_id, unknown in settle(rows, found, start_unknown=start):
+            if execution_id is not None:
+                self._found(row, execution_id, now, now)
+            elif unknown is None:
+                self.intake.backlog.append(row)
             else:
-                row.execution_id = execution_id
-                self.ledger.note(row.record("started"))
-                self.follow(row, now, now)
+                self.outbox.put(row.outcome(error=unknown))
 
     # Executions end
 
@@ -207,31 +210,25 @@ class BatchState:
 
     def answered(self, answer: Optional[Union[Done, Fail]], now: float) -> None:
         """An execution was polled, or needs not be."""
-        row, verdict = self.flights.answered(answer, now)
-        if isinstance(verdict, Done):
-            self._ended(row, verdict.value)
-        elif isinstance(verdict, Fail):
-            self._missed(row, verdict.error)
-            for other, failure in self.flights.without_time(verdict.error, now):
-                self._missed(other, failure.error)
-
-    def _missed(self, row: Row, error: FlowMaestroError) -> None:
-        self.outbox.put(row.outcome(error=error))
-        too_long = (refused_for(error) or 0.0) > self._batch.timeout
-        if too_long or isinstance(error, (AuthenticationError, AuthorizationError)):
-            self.stop(error)
-
-    def _ended(self, row: Row, execution: Execution) -> None:
-        error = _lack_of_credits(execution, row.execution_id)
-        if error is not None:
-            self.ledger.note(row.record("open"))
+        for row, verdict in self.flights.answered(answer, now):
+            execution: Optional[Execution] = None
+            error: Optional[FlowMaestroError] = None
+            if isinstance(verdict, Done):
+                execution = verdict.value
+                error = _lack_of_credits(verdict.value, row.execution_id)
+                self._notes.add(row, "ended" if error is None else "open", execution)
+            else:
+                error = verdict.error
             self.outbox.put(row.outcome(execution, error))
-            self.stop(error)
-        else:
-            self.ledger.note(row.record("ended", execution))
-            self.outbox.put(row.outcome(execution))
+            if error is not None and self._is_of_the_key(error):
+                self.stop(error)
 
-    def stop(self, error: FlowMaestroError) -> None:
+    def _is_of_the_key(self, error: FlowMaestroError) -> bool:
+        """Whether every other start would fail with it, too, for longer than a start may wait."""
+        too_long = (refused_for(error) or 0.0) > self._batch.timeout
+        return too_long or isinstance(error, OF_THE_KEY)
+
+    def stop(self, error: Exception) -> None:
         """Start no more; what is in flight arrives, then this error is raised.
 
         Where there is nothing to start, each execution has an outcome, and nothing is raised.
@@ -239,9 +236,8 @@ class BatchState:
         if self._batch.build is None:
             return
         self.ending = self.ending or error
-        for row in self.starts.abandon():
-            self.ledger.note(row.record("open"))
-        self.source.exhausted = True
+        while self.starts.queue:
+            self._notes.add(self.starts.end(), "open")
 
 
 def _lack_of_credits(

@@ -9,8 +9,8 @@ from flowmaestro_core.actions import Action, Done, Emit, Fail, Wait
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, RateLimitError, TimeoutError
-from flowmaestro_core.executions.ended import ended
 from flowmaestro_core.executions.operation import Poll
+from flowmaestro_core.executions.outcome import ended
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.payloads.json_values import object_or_empty
 from flowmaestro_core.payloads.reply import RateLimit, asks_for_tomorrow
@@ -32,18 +32,12 @@ class PollState:
     ends it at once.
     """
 
-    def __init__(
-        self,
-        waiting: Poll,
-        started: float,
-        last: Optional[Execution] = None,
-    ) -> None:
+    def __init__(self, waiting: Poll, started: float, last: Optional[Execution] = None) -> None:
         """`last`: what was seen of the execution before."""
         self.execution_id = waiting.execution_id
         self.deadline = started + waiting.timeout
         self._waiting = waiting
         self._schedule = PollSchedule(started, waiting.poll_interval)
-        self._pause = 0.0
         self.unanswered = 0
         """How many polls in a row were given up."""
         self._last = last
@@ -65,16 +59,25 @@ class PollState:
         The execution has ended (`Done`), or the wait has (`Fail`), or it is to be polled again
         after a pause (`Wait`) that ends no later than the deadline.
         """
-        self._pause = self._schedule.answered(now)
-        if isinstance(answer, Fail):
-            self.unanswered += isinstance(answer.error, TimeoutError)
-            return self._judge_failure(answer.error, now)
-        self.unanswered = 0
-        self._last = answer.value["data"]
-        self._limit = answer.value.rate_limit
-        if is_terminal(self._last):
-            return Done(ended(self._last))
-        return self._again(now, self._next_delay())
+        delay, cause = self._schedule.answered(now), None
+        if isinstance(answer, Done):
+            self.unanswered = 0
+            self._last = answer.value["data"]
+            self._limit = answer.value.rate_limit
+            if is_terminal(self._last):
+                return Done(ended(self._last))
+            delay = paced(delay, self._limit)
+        else:
+            cause = answer.error
+            self.unanswered += isinstance(cause, TimeoutError)
+            if not may_pass(cause, known=self._last is not None) or asks_for_tomorrow(cause):
+                return self.give_up(cause)
+            pause = asked_pause(cause)
+            if isinstance(cause, RateLimitError) and pause and now + pause > self.deadline:
+                cause.gave_up = NO_TIME_FOR_PAUSE
+                return self.give_up(cause)
+            delay = max(pause, paced(delay, self._limit))
+        return self._again(now, delay, cause)
 
     def give_up(self, error: FlowMaestroError) -> Fail:
         """The end of the wait in `error`, which now knows what was waited for."""
@@ -83,20 +86,8 @@ class PollState:
             error.last_execution = self._last
         return Fail(error)
 
-    def _judge_failure(self, error: FlowMaestroError, now: float) -> Union[Fail, Wait]:
-        if not may_pass(error, known=self._last is not None) or asks_for_tomorrow(error):
-            return self.give_up(error)
-        pause = asked_pause(error)
-        if isinstance(error, RateLimitError) and pause and now + pause > self.deadline:
-            error.gave_up = NO_TIME_FOR_PAUSE
-            return self.give_up(error)
-        return self._again(now, max(pause, self._next_delay()), error)
-
-    def _next_delay(self) -> float:
-        return paced(self._pause, self._limit)
-
     def _again(
-        self, now: float, delay: float, cause: Optional[FlowMaestroError] = None
+        self, now: float, delay: float, cause: Optional[FlowMaestroError]
     ) -> Union[Fail, Wait]:
         remaining = self.deadline - now
         if remaining > 0:

@@ -12,9 +12,8 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.payloads.json_values import hidden_member, list_or_empty, object_or_empty
-from flowmaestro_core.showing.texts import safe
+from flowmaestro_core.showing.texts import duration_of, safe
 from flowmaestro_core.showing.timeline import timeline_svg
-from flowmaestro_core.showing.times import duration_of
 
 MOST_ROWS = 100
 MOST_COLUMNS = 8

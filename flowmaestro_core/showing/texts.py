@@ -1,9 +1,11 @@
-"""Texts of others in a picture or a page."""
+"""Texts of others and times of the server, as a picture or a page shows them."""
 
 from __future__ import annotations
 
 from html import escape
+from typing import Any, Mapping, Optional
 
+from flowmaestro_core.http.dates import parse_timestamp
 from flowmaestro_core.http.secrets import without_keys
 
 
@@ -11,3 +13,29 @@ def safe(text: str) -> str:
     """A text that XML takes, without a key, and that cannot turn the direction of what follows."""
     text = without_keys(text)
     return escape("".join(s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in text))
+
+
+def event_time(value: Any) -> Optional[float]:
+    """Seconds since 1970, of milliseconds or an ISO 8601 text; `None` for anything else."""
+    try:
+        if isinstance(value, (int, float)):
+            return value / 1000 if 0 <= value < 1e14 else None
+        return parse_timestamp(str(value)[:40])
+    except (ValueError, OverflowError):
+        return None
+
+
+def duration_of(execution: Mapping[str, Any]) -> Optional[str]:
+    """How long an execution took, by the server's times; `None` where they are not known."""
+    started, ended = (event_time(execution.get(key)) for key in ("started_at", "completed_at"))
+    return None if started is None or ended is None else in_words(max(ended - started, 0.0))
+
+
+def in_words(seconds: float) -> str:
+    """A duration, such as `0.30 s`."""
+    if 0 < seconds < 0.01:
+        return f"{seconds * 1000:.1f} ms"
+    for unit, size, least in (("d", 86_400, 172_800), ("h", 3600, 7200), ("min", 60, 60)):
+        if seconds >= least:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.2f} s"

@@ -5,14 +5,15 @@ The picture is readable in light and dark, alone or in an `<img>`. All times are
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from flowmaestro_core.showing.followed import list_of, why_no_nodes
-from flowmaestro_core.showing.texts import safe
-from flowmaestro_core.showing.times import event_time, in_words
+from flowmaestro_core.arguments import check_several
+from flowmaestro_core.showing.texts import event_time, in_words, safe
 from flowmaestro_core.streams.events import LONGEST_NAME
 
 MOST_ROWS = 200
+NO_NODE_EVENTS = "this server sends no node events"
+NOT_FOLLOWED = "its events were not followed"
 _ENDED = ("completed", "failed", "cancelled")
 _ROW, _BAR, _TOP = 22, 14, 34
 _MARGIN, _LEFT, _PLOT, _WIDTH = 12, 216, 520, 828
@@ -54,7 +55,7 @@ def timeline_svg(
     Raises `TypeError` for events that are no iterable of mappings.
 
     """
-    about, events = execution or {}, None if events is None else list_of(events)
+    about, events = execution or {}, None if events is None else _list_of(events)
     status = about["status"] if about.get("status") in _ENDED else "running"
     rows, lost, begin, end, status = _read(events or (), status)
     note = f"and {len(rows) - MOST_ROWS} more nodes" if len(rows) > MOST_ROWS else ""
@@ -146,3 +147,25 @@ def _line(kind: str, x: float, top: float, bottom: float) -> str:
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
     return f'<text class="{kind}" x="{x:.1f}" y="{y}" text-anchor="{anchor}">{safe(text)}</text>'
+
+
+def _list_of(events: Iterable[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
+    """The events, or `TypeError`."""
+    check_several("events", events, "mappings")
+    listed: List[Any] = list(events)
+    for event in listed:
+        if not isinstance(event, Mapping):
+            raise TypeError(f"events must be mappings; one of them is {type(event).__name__}")
+    return listed
+
+
+def why_no_nodes(events: Sequence[Mapping[str, Any]]) -> str:
+    """Why there are no node events among these, of an ended execution; `""` if there are."""
+    if any(str(event.get("type")).startswith("node:") for event in events):
+        return ""
+    live = any(
+        event.get("type") == "execution:started"
+        or (event.get("type") == "connected" and event.get("status") in ("pending", "running"))
+        for event in events
+    )
+    return NO_NODE_EVENTS if live else NOT_FOLLOWED

@@ -87,7 +87,7 @@ from flowmaestro.testing import FakeFlowMaestro
 fake = FakeFlowMaestro()
 run = FlowMaestroClient(fake.api_key, transport=fake.transport()).workflows.run("wf_123")
 """
-    needed = {f"flowmaestro_core.showing.{name}" for name in ("html", "timeline", "times")}
+    needed = {f"flowmaestro_core.showing.{name}" for name in ("html", "timeline", "texts")}
     assert not loaded(run) & needed
     assert loaded(f"{run}run._repr_html_()") >= needed
 

@@ -26,7 +26,7 @@ from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.http.secrets import showable_url, showable_value
 from flowmaestro_core.payloads.reply import decode_json
 from flowmaestro_core.payloads.shapes import snake_case_keys
-from flowmaestro_core.showing.times import event_time
+from flowmaestro_core.showing.texts import event_time
 
 MOST_EXCHANGES = 10_000
 MOST_EXECUTIONS = MOST_DELIVERIES = 1_000

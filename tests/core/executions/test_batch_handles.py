@@ -26,11 +26,10 @@ from tests.harness.core.stepping import a_context
 
 def test_progress_tells_how_far_the_batch_has_come() -> None:
     told: List[BatchProgress] = []
-    run = running([{}, {"a": {1}}, {}], concurrency=1, progress=told.append)
+    run = running([{}, {"a": {1}}, {}], concurrency=1)
     while not isinstance(run.action, Done):
         if isinstance(run.action, Emit):
-            callback, progress = run.machine.heard(run.action.item)
-            callback(progress)
+            told.append(run.machine.progress)
             run.takes(after=1.0)
         elif asked(until_asked(run)) == "execute":
             starts(run, f"ex_{len(run.sent)}")
@@ -47,13 +46,12 @@ def test_progress_tells_how_far_the_batch_has_come() -> None:
 
 def test_the_rate_limit_is_part_of_the_estimate() -> None:
     """Two requests a row, sixty a minute."""
-    told: List[BatchProgress] = []
-    run = running([{}] * 121, concurrency=1, progress=told.append)
+    run = running([{}] * 121, concurrency=1)
     limit = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "40", "Date": EPOCH}
     limit["X-RateLimit-Reset"] = str(784111777 + 30)
     starts(run, "a", **limit)
     says(until_asked(run), "completed", **limit)
-    estimate = run.machine.heard(run.action.item)[1].seconds_left
+    estimate = run.machine.progress.seconds_left
     assert estimate == pytest.approx(30.0 + ((240 - 40) / 60 - 1) * 60)
 
 
@@ -64,15 +62,13 @@ def test_how_many_there_are_is_known_where_the_rows_have_a_length() -> None:
 
 
 def test_a_start_is_told_as_soon_as_it_has_an_id() -> None:
-    told: List[RunOutcome] = []
-    run = running([{"n": 1}], on_start=told.append)
+    run = running([{"n": 1}], on_start=print)
     started = starts(run, "a").item
     assert isinstance(started, RunStarted)
-    assert run.machine.heard(started) == (told.append, RunOutcome(0, {"n": 1}, "a"))
+    assert started.outcome == RunOutcome(0, {"n": 1}, "a")
     assert run.machine.in_flight == (started.outcome,)
     run.takes()
     says(until_asked(run), "completed")
-    assert run.machine.heard(run.action.item) is None
     assert run.takes() == Done(None)
 
 

@@ -14,7 +14,8 @@ from flowmaestro_core.errors import (
     RateLimitError,
     StartUnknownError,
 )
-from flowmaestro_core.executions.pace import Pace
+from flowmaestro_core.executions.outbox import Outbox
+from flowmaestro_core.executions.outcome import RunOutcome
 from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.records import digest_of
@@ -109,7 +110,7 @@ def test_a_429_about_the_newest_execution_holds_the_starts_back(seconds: str, wa
     )
     if waits:
         assert Wait(float(seconds or 1)) in run.trace
-        assert world.journal.anchor == "old"
+        assert world.journal.orders["old"] == 0
         assert len(run.items) == 3
     else:
         assert isinstance(run.error, RateLimitError)
@@ -169,7 +170,7 @@ def test_many_rows_are_looked_up_in_chunks() -> None:
     world = World()
     rows = [{"n": n} for n in range(600)]
     started = world.run(iter(rows), concurrency=50)
-    assert started.machine.total is None
+    assert started.machine.batch.total is None
     again = world.run(iter(rows))
     assert indexes(again) == list(range(600))
     looked_up = [len(it.keys) for it in again.trace if isinstance(it, Record) and it.keys]
@@ -292,11 +293,12 @@ def test_the_pages_in_halves_begin_where_the_large_one_did() -> None:
 
 
 def test_a_batch_without_a_start_or_an_estimate_says_nothing() -> None:
-    pace = Pace()
+    pace = Outbox(ordered=False)
     pace.begin(0.0)
     assert pace.seconds_for(5) is None
     pace.replied(RateLimit(60, 0, None, 100, 10), 1.0)
-    pace.ended(1.0)
+    pace.put(RunOutcome(0))
+    pace.take(1.0)
     assert pace.seconds_for(None) is None
     assert pace.seconds_for(20) == pytest.approx(10 / 100 * 86_400)
 

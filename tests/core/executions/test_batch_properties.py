@@ -76,6 +76,9 @@ def test_the_table_is_true() -> None:
         (doubted, rare, 400),
         (partial(throttled.journaling, rows=[{}]), throttled, 30),
     ]
+    ends = Journaled(())
+    ends.foreign = (ZeroDivisionError,)
+    journaled.append((partial(ends.journaling, rows=(1 / 0 for _ in range(1))), ends, 1))
     for page, more in itertools.product(
         (PAGE, LAST_PAGE),
         (
@@ -83,6 +86,7 @@ def test_the_table_is_true() -> None:
             {"rows": [{}], "settle_after": 30.0},
             {"rows": [{}], "on_unknown": "start", "settle_after": 0.2},
             {"rows": []},
+            {"rows": [{}], "key": str},
             {"rows": [{"a": {1}}] * 16 + [{}]},
         ),
     ):

@@ -14,8 +14,12 @@ from unittest import mock
 import pytest
 
 from flowmaestro_core.errors import ServerError
-from flowmaestro_core.executions.ended import EndedExecution, ended
-from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
+from flowmaestro_core.executions.outcome import (
+    BatchProgress,
+    EndedExecution,
+    RunOutcome,
+    ended,
+)
 from flowmaestro_core.http.secrets import is_secret_member
 from flowmaestro_core.payloads.json_values import hidden_member
 from flowmaestro_core.payloads.reply import Reply

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmaestro_core.showing.followed import NO_NODE_EVENTS, NOT_FOLLOWED
-from flowmaestro_core.showing.timeline import MOST_ROWS, timeline_svg
+from flowmaestro_core.showing.timeline import MOST_ROWS, NO_NODE_EVENTS, NOT_FOLLOWED, timeline_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

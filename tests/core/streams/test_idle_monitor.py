@@ -8,7 +8,7 @@ from typing import List
 import pytest
 
 from flowmaestro_core.errors import ServerError, TimeoutError
-from flowmaestro_core.executions.run_monitor import RunMonitor
+from flowmaestro_core.executions.run import RunMonitor
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.policy.polling import LEAST_TIMEOUT, PollSchedule
 from flowmaestro_core.policy.stream_times import StreamTimes

@@ -93,10 +93,15 @@ def killed_and_finished(
     return outcomes
 
 
+_STARTING = (
+    "SELECT key FROM rows LEFT JOIN started USING (start) WHERE start AND execution_id IS NULL"
+)
+
+
 def in_doubt(journal: Path) -> Set[int]:
     """The rows that were being started when the process died."""
     with closing(sqlite3.connect(journal)) as db:
-        return {key for (key,) in db.execute("SELECT key FROM rows WHERE state = 1")}
+        return {key for (key,) in db.execute(_STARTING)}
 
 
 def main(arguments: List[str]) -> None:

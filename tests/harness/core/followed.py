@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Dict, Optional
 
 from flowmaestro_core.actions import Read, Send
-from flowmaestro_core.executions.run_monitor import RunMonitor
+from flowmaestro_core.executions.run import RunMonitor
 from flowmaestro_core.policy.polling import PollSchedule
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.resources.executions import Executions

@@ -293,7 +293,8 @@ class AsyncStream(_Progress, Generic[E]):
 
 def _busy(reader: str) -> StreamError:
     return StreamError(
-        f"Another {reader} is waiting for the next item; a stream has one reader at a time",
+        f"The next item is awaited already, by another {reader} or by the code that called this "
+        "callback; a stream has one reader at a time",
         code="stream_busy",
     )
 

@@ -1,9 +1,9 @@
 """The journal of a batch: an SQLite file, and a lock beside it.
 
 Touches the disk, in the thread of the driver, and reads a wall clock that it is given. A power
-loss cannot undo what was recorded as durable; the end of the process cannot undo anything. While
-it is open the journal is up to three files that belong together (`-wal`, `-shm`), and anybody may
-read it; the lock is a file of its own, that stays.
+loss cannot undo a record of a row that is `starting`; the end of the process cannot undo anything.
+While it is open the journal is up to three files that belong together (`-wal`, `-shm`), and anybody
+may read it; the lock is a file of its own, that stays.
 """
 
 from __future__ import annotations
@@ -13,40 +13,38 @@ import os
 import sqlite3
 import sys
 import threading
-from contextlib import contextmanager, suppress
-from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Callable, Dict, Generator, Optional, Tuple
 
 from flowmaestro_core.actions import Record
 from flowmaestro_core.errors import JournalError
 from flowmaestro_core.records import JournalPlan, JournalRow, Recalled
 from flowmaestro_transports.driving.fork_guard import ForkGuard
 
-APPLICATION_ID = 0x464D4A31
+APPLICATION_ID = 0x464D4A32
 """In the header of the SQLite file: this is a journal of ours, of this format."""
-_STATES = ("open", "starting", "started", "ended")
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
 CREATE TABLE header (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE rows (
     key PRIMARY KEY,      -- the row's index, or what `key=` makes of it
     digest BLOB,          -- of its inputs
-    state INTEGER,        -- 0 open, 1 starting, 2 started, 3 ended
-    reruns INTEGER,      -- how often it was started again on the caller's wish
-    number INTEGER,       -- of its start, in the order of the starts
-    at REAL,              -- when it was recorded as starting, in Unix seconds
-    execution_id TEXT,
-    ended INTEGER         -- which row of `executions` says how it ended
+    reruns INTEGER,       -- how often it was started again on the caller's wish
+    start INTEGER,        -- the number of its start, in the order of the starts; NULL: none
+    at REAL               -- when that was recorded, in Unix seconds
 ) WITHOUT ROWID;
-CREATE TABLE executions (number INTEGER PRIMARY KEY, execution TEXT);
-CREATE TABLE past (execution_id TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID;
+CREATE TABLE started (start INTEGER PRIMARY KEY, execution_id TEXT);
+CREATE TABLE ended (start INTEGER PRIMARY KEY, execution TEXT);
 """
-_RECALL = "SELECT key, digest, state, reruns, execution_id, NULL, number, at FROM rows WHERE "
-_RECALL_ALL = """
-SELECT key, digest, state, reruns, rows.execution_id, execution, rows.number, at
-FROM rows LEFT JOIN executions ON rows.ended = executions.number WHERE """
-
-_MOST_MARKS = 500
-"""Parameters of one statement: SQLite was long built for 999 at most."""
+_BRIEF = """
+SELECT key, digest, CASE WHEN start IS NULL THEN 'open' ELSE 'starting' END,
+    reruns, coalesce(start, 0), NULL, NULL, at
+FROM rows WHERE """
+_WHOLE = """
+SELECT key, digest, CASE WHEN start IS NULL THEN 'open' WHEN execution_id IS NULL THEN 'starting'
+    WHEN execution IS NULL THEN 'started' ELSE 'ended' END,
+    reruns, coalesce(start, 0), execution_id, execution, at
+FROM rows LEFT JOIN started USING (start) LEFT JOIN ended USING (start) WHERE """
 
 
 class Journal:
@@ -69,26 +67,27 @@ class Journal:
         self._process = ForkGuard()
         self._turn = threading.Lock()
         self._durable: Optional[bool] = None
-        self._closed = False
-        with self._told():
-            self._lock = _locked(f"{self._path}.lock")
-        try:
-            with self._told():
-                self._open(plan, api_root)
-        except BaseException:
-            os.close(self._lock)
-            raise
-
-    def refuse_fork(self) -> None:
-        """Raise `JournalError` in a child after `os.fork`: its parent goes on with the batch."""
-        if self._process.forked:
-            raise self._error("is the parent process's, which goes on with it", "journal_busy")
+        with self._told(), ExitStack() as opened:
+            opened.callback(os.close, _locked(f"{self._path}.lock"))
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            with suppress(PermissionError):  # where it is another user's
+                os.chmod(self._path, 0o600)
+            self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            opened.callback(self._db.close)
+            self._check_file()
+            self._read_header(plan, api_root)
+            self._opened = opened.pop_all()
 
     def keep(self, record: Record) -> Recalled:
-        """Carry out a `Record`: all of it is in the file when this returns, or nothing is."""
+        """Carry out a `Record`: all of it is in the file when this returns, or nothing is.
+
+        Raises `JournalError` in a child after `os.fork`: its parent goes on with the batch.
+        """
+        if self._process.forked:
+            raise self._error("is the parent process's, which goes on with it", "journal_busy")
         with self._turn, self._told():
-            if record.rows or record.anchor:
-                self._write(record)
+            if record.rows:
+                self._write(record.rows)
             return self._recall(record)
 
     def close(self, last: Optional[Record] = None) -> None:
@@ -96,42 +95,25 @@ class Journal:
 
         Closing twice is harmless.
         """
-        with self._turn:
-            if self._closed or self._process.forked:
-                return
-            self._closed = True
-            with suppress(JournalError), self._told():
-                try:
-                    if last is not None and last.rows:
-                        self._write(last)
-                finally:
-                    self._db.close()
-            os.close(self._lock)
+        if self._process.forked:
+            return
+        with self._turn, suppress(JournalError), self._told(), self._opened:
+            if last is not None and last.rows:
+                self._write(last.rows)
 
-    # Opening
-
-    def _open(self, plan: JournalPlan, api_root: str) -> None:
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        with suppress(PermissionError):  # where it is another user's
-            os.chmod(self._path, 0o600)
-        self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        try:
-            ours = self._db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
-            empty = self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None
-            if not ours and not empty:
-                raise self._error("is no journal: an SQLite file of something else")
-            damage = self._db.execute("PRAGMA quick_check(1)").fetchone()
-            if damage != ("ok",):
-                raise self._error(f"is damaged: {damage[0]}")
-            if self._db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
-                raise self._error("is on a file system that cannot hold one")
-            self._db.execute("PRAGMA fullfsync = ON")  # for macOS
-            if empty:
-                self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT")
-            self._read_header(plan, api_root)
-        except BaseException:
-            self._db.close()
-            raise
+    def _check_file(self) -> None:
+        ours = self._db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+        empty = self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+        if not ours and not empty:
+            raise self._error("is no journal: an SQLite file of something else")
+        damage = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if damage != ("ok",):
+            raise self._error(f"is damaged: {damage[0]}")
+        if self._db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+            raise self._error("is on a file system that cannot hold one")
+        self._db.execute("PRAGMA fullfsync = ON")  # for macOS
+        if empty:
+            self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT")
 
     def _read_header(self, plan: JournalPlan, api_root: str) -> None:
         header: Dict[str, Any] = dict(self._db.execute("SELECT name, value FROM header"))
@@ -153,96 +135,58 @@ class Journal:
                 self._db.executemany("INSERT INTO header VALUES (?, ?)", header.items())
         self.token = header["token"]
         self._began_at: float = header["began_at"]
-        self._anchor: Optional[str] = header.get("anchor")
         count = "count(*)" if plan.key is not None else "coalesce(max(key) + 1, 0)"
-        (self._known,) = self._db.execute(f"SELECT {count} FROM rows").fetchone()  # noqa: S608
-        (self._number,) = self._db.execute("SELECT coalesce(max(number), 0) FROM rows").fetchone()
+        self._known, last = self._db.execute(
+            f"SELECT {count}, coalesce(max(start), 0) FROM rows"  # noqa: S608
+        ).fetchone()
+        (met,) = self._db.execute("SELECT coalesce(max(start), 0) FROM started").fetchone()
+        self._last_order = max(last, met)
 
-    # Writing
-
-    def _write(self, record: Record) -> None:
-        if record.durable is not self._durable:
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if record.durable else 'NORMAL'}")
-            self._durable = record.durable
-        rows = record.rows
+    def _write(self, rows: Tuple[JournalRow, ...]) -> None:
+        durable = any(row.state == "starting" for row in rows)
+        if durable is not self._durable:
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
         with self._db:  # which commits, or takes all of it back
-            if len(rows) != 1 or rows[0].state != "started":  # that is one statement
+            if len(rows) > 1:
                 self._db.execute("BEGIN IMMEDIATE")
             for row in rows:
                 self._put(row)
-            if record.anchor is not None:
-                self._anchor = record.anchor
-                self._db.execute("INSERT INTO header VALUES ('anchor', ?)", (record.anchor,))
 
     def _put(self, row: JournalRow) -> None:
         if row.state == "starting":
-            self._number += 1
-            if row.reruns:  # else it had no execution
-                self._forget(row)
             self._db.execute(
-                "INSERT OR REPLACE INTO rows VALUES (?, ?, 1, ?, ?, ?, NULL, NULL)",
-                (row.key, row.digest, row.reruns, self._number, self._wall_clock()),
+                "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?)",
+                (row.key, row.digest, row.reruns, row.order, self._wall_clock()),
             )
+        elif row.state == "started":
+            known = (row.order, row.execution_id)
+            self._db.execute("INSERT OR REPLACE INTO started VALUES (?, ?)", known)
         elif row.state == "ended":
-            written = "INSERT INTO executions (execution) VALUES (?)"
-            ended = self._db.execute(written, (_encoded(row.execution),)).lastrowid
-            self._db.execute("UPDATE rows SET state = 3, ended = ? WHERE key = ?", (ended, row.key))
+            ended = (row.order, _encoded(row.execution))
+            self._db.execute("INSERT INTO ended VALUES (?, ?)", ended)
         else:
-            if row.state == "open":
-                self._forget(row)
-            self._db.execute(
-                "UPDATE rows SET state = ?, execution_id = ? WHERE key = ?",
-                (_STATES.index(row.state), row.execution_id, row.key),
-            )
-
-    def _forget(self, row: JournalRow) -> None:
-        """The execution that the row had is its no more, but stays known."""
-        self._db.execute(
-            "INSERT OR IGNORE INTO past SELECT execution_id, number FROM rows "
-            "WHERE key = ? AND execution_id IS NOT NULL",
-            (row.key,),
-        )
-        old = "SELECT ended FROM rows WHERE key = ? AND ended IS NOT NULL"
-        self._db.execute(f"DELETE FROM executions WHERE number IN ({old})", (row.key,))  # noqa: S608
-
-    # Reading
+            self._db.execute("UPDATE rows SET start = NULL WHERE key = ?", (row.key,))
 
     def _recall(self, record: Record) -> Recalled:
-        now = self._wall_clock()
-        if not (record.keys or record.execution_ids):
-            return Recalled((), self._known, self._anchor, max(now - self._began_at, 0.0))
-        found: List[Tuple[Any, ...]] = []
-        recall, ids = _RECALL if record.brief else _RECALL_ALL, record.execution_ids
-        for at in range(0, len(record.keys), _MOST_MARKS):
-            keys = record.keys[at : at + _MOST_MARKS]
-            first = keys[0]
-            if isinstance(first, int) and keys == tuple(range(first, first + len(keys))):
-                found += self._db.execute(recall + "key BETWEEN ? AND ?", (first, keys[-1]))
-            else:
-                found += self._db.execute(f"{recall} key IN ({_marks(keys)})", keys)
+        now, keys, ids = self._wall_clock(), record.keys, record.execution_ids
+        rows: Tuple[JournalRow, ...] = ()
+        orders: Tuple[Tuple[str, int], ...] = ()
+        if keys:
+            which, values = f"key IN ({_marks(keys)})", keys
+            if isinstance(keys[0], int):  # then they are in order, which is read faster
+                which, values = "key BETWEEN ? AND ?", (keys[0], keys[-1])
+            found = self._db.execute((_BRIEF if record.brief else _WHOLE) + which, values)
+            rows = tuple(
+                JournalRow(*row[:6], row[6] and json.loads(row[6]), max(now - row[7], 0.0))
+                for row in found
+            )
         if ids:
-            found += self._db.execute(f"{_RECALL} execution_id IN ({_marks(ids)})", ids)
-            found += self._db.execute(
-                "SELECT NULL, NULL, 0, 0, execution_id, NULL, number, 0 FROM past "  # noqa: S608
-                f"WHERE execution_id IN ({_marks(ids)})",
-                ids,
-            )
-        rows = (
-            JournalRow(
-                key,
-                digest,
-                _STATES[state],  # type: ignore[arg-type]
-                reruns,
-                execution_id,
-                None if execution is None else json.loads(execution),
-                number,
-                max(now - at, 0.0),
-            )
-            for key, digest, state, reruns, execution_id, execution, number, at in found
-        )
-        return Recalled(tuple(rows), self._known, self._anchor, max(now - self._began_at, 0.0))
-
-    # All of it
+            marks = _marks(ids)
+            starts = f"SELECT execution_id, start FROM started WHERE execution_id IN ({marks})"  # noqa: S608
+            orders = tuple(self._db.execute(starts, ids))
+        age = max(now - self._began_at, 0.0)
+        return Recalled(rows, orders, self._known, self._last_order, age)
 
     @contextmanager
     def _told(self) -> Generator[None, None, None]:

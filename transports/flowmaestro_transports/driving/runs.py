@@ -7,11 +7,11 @@ collected. That touches the disk.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple, cast
 
 from flowmaestro_core.executions.batch import BatchMachine, RunStarted
 from flowmaestro_core.executions.outcome import RunOutcome
-from flowmaestro_transports.contract import AsyncTransport, Dice, Transport
+from flowmaestro_transports.contract import Dice
 from flowmaestro_transports.driving.iterators import AsyncStream, SyncStream
 from flowmaestro_transports.observing.observers import Observers
 
@@ -26,9 +26,25 @@ class _Runs:
     """What a handle reports about its batch."""
 
     _machine: Any
-    _recent: Deque[RunOutcome]
-    """The last outcomes that were handed over, at most 20."""
-    _journal: Optional[Journal]
+    _driver: Any
+
+    def __init__(
+        self,
+        machine: BatchMachine,
+        transport: Any,
+        observers: Optional[Observers],
+        dice: Optional[Dice],
+        journal: Optional[Journal],
+    ) -> None:
+        self._journal = journal
+        self._recent: Deque[RunOutcome] = deque(maxlen=MOST_RECENT)
+        try:
+            hearing: Any = _hearing(machine, self._recent)
+            super().__init__(machine, transport, hearing, observers, dice)  # type: ignore[call-arg]
+        except BaseException:
+            self._leave()
+            raise
+        self._driver.journal = journal
 
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
@@ -41,7 +57,7 @@ class _Runs:
 
     def __len__(self) -> int:
         """How many rows there are in all; `TypeError` where that is not known."""
-        total: Optional[int] = self._machine.total
+        total: Optional[int] = self._machine.batch.total
         if total is None:
             raise TypeError("how many rows there are is not known: what was given has no length")
         return total
@@ -59,19 +75,16 @@ class _Runs:
         if self._journal is not None:
             self._journal.close(self._machine.last_record())
 
-    def _refuse_fork(self) -> None:
-        if self._journal is not None:
-            self._journal.refuse_fork()
-
 
 def _hearing(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any], Any]:
     """What calls the callback that the caller has for an item."""
+    batch = machine.batch
 
     def hear(item: Any) -> Any:
-        if isinstance(item, RunOutcome):
-            recent.append(item)
-        told = machine.heard(item)
-        return None if told is None else told[0](told[1])
+        if isinstance(item, RunStarted):
+            return batch.on_start and batch.on_start(item.outcome)
+        recent.append(item)
+        return batch.progress and batch.progress(machine.progress)
 
     return hear
 
@@ -79,33 +92,13 @@ def _hearing(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any]
 class SyncRuns(_Runs, SyncStream[Any]):
     """Outcomes as they come, for `for`. Close it, or use `with`, to leave early."""
 
-    def __init__(
-        self,
-        machine: BatchMachine,
-        transport: Transport,
-        observers: Optional[Observers],
-        dice: Optional[Dice],
-        journal: Optional[Journal],
-    ) -> None:
-        self._journal = journal
-        self._recent = deque(maxlen=MOST_RECENT)
-        try:
-            hearing = _hearing(machine, self._recent)
-            super().__init__(machine, transport, hearing, observers, dice)
-        except BaseException:
-            self._leave()
-            raise
-        self._driver.journal = journal
-
     def __next__(self) -> RunOutcome:
         """The next outcome, as `SyncStream.__next__`."""
         try:
-            while True:
-                self._refuse_fork()
-                item: Any = super().__next__()
-                if not isinstance(item, RunStarted):
-                    outcome: RunOutcome = item
-                    return outcome
+            item: Any = super().__next__()
+            while isinstance(item, RunStarted):
+                item = super().__next__()
+            return cast("RunOutcome", item)
         finally:
             if self._driver.closed:
                 self._leave()
@@ -127,33 +120,13 @@ class SyncRuns(_Runs, SyncStream[Any]):
 class AsyncRuns(_Runs, AsyncStream[Any]):
     """Outcomes as they come, for `async for`. Close it, or use `async with`, to leave early."""
 
-    def __init__(
-        self,
-        machine: BatchMachine,
-        transport: AsyncTransport,
-        observers: Optional[Observers],
-        dice: Optional[Dice],
-        journal: Optional[Journal],
-    ) -> None:
-        self._journal = journal
-        self._recent = deque(maxlen=MOST_RECENT)
-        try:
-            hearing = _hearing(machine, self._recent)
-            super().__init__(machine, transport, hearing, observers, dice)
-        except BaseException:
-            self._leave()
-            raise
-        self._driver.journal = journal
-
     async def __anext__(self) -> RunOutcome:
         """The next outcome, as `AsyncStream.__anext__`."""
         try:
-            while True:
-                self._refuse_fork()
-                item: Any = await super().__anext__()
-                if not isinstance(item, RunStarted):
-                    outcome: RunOutcome = item
-                    return outcome
+            item: Any = await super().__anext__()
+            while isinstance(item, RunStarted):
+                item = await super().__anext__()
+            return cast("RunOutcome", item)
         finally:
             if self._driver.closed:
                 self._leave()

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import pytest
 
-from flowmaestro_core.showing.times import event_time, in_words
+from flowmaestro_core.showing.texts import event_time, in_words
 
 
 @pytest.mark.parametrize(
