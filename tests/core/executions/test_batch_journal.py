@@ -117,6 +117,27 @@ def test_a_429_about_the_newest_execution_holds_the_starts_back(seconds: str, wa
         assert run.error.retry_after == 400.0
 
 
+@pytest.mark.parametrize(("seconds", "waits"), [("90", True), ("400", False)])
+def test_a_look_up_that_the_key_is_refused_for_holds_the_starts_back(
+    seconds: str, waits: bool
+) -> None:
+    replies: Iterator[Any] = iter(["lost"])
+
+    def answer(request: Request) -> Any:
+        if "per_page=20" in request.url:
+            return (429, None, {"Retry-After": seconds})
+        return next(replies, None) if is_start(request) else None
+
+    run = World().run(ROWS[:1], answer, on_unknown="start")
+    assert sum(map(is_start, run.sent)) == (2 if waits else 1)
+    if waits:
+        assert Wait(90.0) in run.trace
+        assert run.items[0].ok
+    else:
+        assert run.items == []
+        assert isinstance(run.error, RateLimitError)
+
+
 @pytest.mark.parametrize("kind", [list, iter])
 def test_keys_and_rows_that_do_not_fit_are_named(kind: Any) -> None:
     def error(world: World, rows: Any, key: Any) -> Any:

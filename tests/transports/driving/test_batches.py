@@ -276,6 +276,13 @@ def test_what_an_awaiting_callback_raises_ends_the_iteration(run_async, kind):
     run_async(main)
 
 
+def test_a_callback_that_takes_the_next_outcome_is_told_so(client):
+    runs = client.workflows.run_many("wf_123", INPUTS, progress=lambda it: next(runs))
+    with pytest.raises(StreamError, match="by the code that called this callback") as caught:
+        next(runs)
+    assert caught.value.code == "stream_busy"
+
+
 @pytest.mark.parametrize("stray", [StopIteration, StopAsyncIteration])
 def test_a_callback_cannot_end_the_iteration_silently(client, run_async, stray):
     def progress(it):
