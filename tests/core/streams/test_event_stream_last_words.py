@@ -8,8 +8,7 @@ import pytest
 
 from flowmaestro_core.actions import Close, Done, Read
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.showing.timeline import NOT_FOLLOWED
-from flowmaestro_core.showing.timeline import timeline_svg
+from flowmaestro_core.showing.timeline import NOT_FOLLOWED, timeline_svg
 from flowmaestro_core.streams.event_stream import DRAIN_IDLE, DRAIN_READS
 from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
 from tests.harness.core.followed import COMPLETED, CONNECTED, ENDED, asked_after, kinds, opened

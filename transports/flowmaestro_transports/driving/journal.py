@@ -174,11 +174,11 @@ class Journal:
         orders: Tuple[Tuple[str, int], ...] = ()
         if keys:
             which, values = f"key IN ({_marks(keys)})", keys
-            if isinstance(keys[0], int):  # then they are in order, which is read faster
+            if isinstance(keys[0], int):  # consecutive ones, which are read faster so
                 which, values = "key BETWEEN ? AND ?", (keys[0], keys[-1])
             found = self._db.execute((_BRIEF if record.brief else _WHOLE) + which, values)
             rows = tuple(
-                JournalRow(*row[:6], row[6] and json.loads(row[6]), max(now - row[7], 0.0))
+                JournalRow._make((*row[:6], row[6] and json.loads(row[6]), max(now - row[7], 0.0)))
                 for row in found
             )
         if ids:
