@@ -144,6 +144,10 @@ def test_a_free_keys_rate_limit_is_kept():
 class InterruptedTransport(MemoryTransport):
     """Ctrl-C is pressed when the third row has been started."""
 
+    def __init__(self, fake):
+        super().__init__(fake)
+        self.fake = fake
+
     def send(self, request, timeout):
         if request.method == "GET" and len(started(self.fake)) == 3:
             raise KeyboardInterrupt
