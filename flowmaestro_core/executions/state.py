@@ -81,7 +81,8 @@ class BatchState:
         The journal keeps it as a start before the first. There may be none.
         """
         self.lacks_anchor = False
-        for newest in [] if page is None else page["data"][:1]:
+        rows: List[Any] = [] if page is None else page["data"]
+        for newest in rows[:1]:
             anchor = Row(0, None, "", execution_id=text_or_empty(object_or_empty(newest).get("id")))
             self._notes.add(anchor, "started")
 
