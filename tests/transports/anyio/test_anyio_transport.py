@@ -184,32 +184,6 @@ def test_a_connection_reset_in_the_very_moment(
         play(scenario)
 
 
-@pytest.mark.parametrize("how", ["close", "reset", "speak"])
-def test_a_stale_connection_is_not_used(play: Play, scripted: Any, how: str) -> None:
-    gone = threading.Event()
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(scripted.reply(b"%d" % peer.number))
-        if peer.number == 0:
-            if how == "speak":
-                peer.send(scripted.reply(b"unasked", status="408 Request Timeout"))
-            else:
-                getattr(peer, how)()
-            gone.set()
-        peer.wait_closed()
-
-    async def scenario(transport: AnyioTransport) -> None:
-        assert (await transport.send(post(server, b"1"), 5)).body == b"0"
-        gone.wait(5)
-        await anyio.sleep(0.05)
-        assert (await transport.send(post(server, b"2"), 5)).body == b"1"
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario)
-    assert len(server.requests) == 2
-
-
 @pytest.mark.parametrize(
     "answer",
     [

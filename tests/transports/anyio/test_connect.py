@@ -19,56 +19,8 @@ from tests.harness.transports.anyio_scenes import (
     failure,
     full_listener,
     get,
-    post,
     read_all,
 )
-
-
-@pytest.mark.parametrize("trust", ["file", "context", "environment", "none"])
-def test_tls(
-    play: Play,
-    scripted: Any,
-    server_tls: ssl.SSLContext,
-    ca_file: str,
-    trust: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    verify: Any = {"file": ca_file, "environment": True, "none": False}.get(trust)
-    if trust == "context":
-        verify = ssl.create_default_context(cafile=ca_file)
-    if trust == "environment":
-        monkeypatch.setenv("SSL_CERT_FILE", ca_file)
-    big = b"x" * 1_000_000
-
-    async def scenario(transport: AnyioTransport) -> None:
-        for _ in range(3):
-            assert (await transport.send(post(server, b"small"), 5)).body == b"small"
-        assert (await transport.send(post(server, big), 10)).body == big
-        body = await transport.open(post(server, big), 5)
-        assert await read_all(body) == big
-
-    with scripted.ScriptedServer(scripted.echo, tls=server_tls) as server:
-        play(scenario, verify=verify)
-    assert server.connections == 1
-
-
-def test_an_unknown_authority_is_refused(
-    play: Play, scripted: Any, server_tls: ssl.SSLContext
-) -> None:
-    with scripted.ScriptedServer(scripted.echo, tls=server_tls) as server:
-        error = play(lambda t: failure(t.send(get(server), 5)))
-    assert error.phase is Phase.NOT_SENT
-    assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
-    assert server.requests == []
-
-
-def test_a_wrong_host_is_refused(play: Play, scripted: Any, authority: Any, ca_file: str) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("elsewhere.example").configure_cert(context)
-    with scripted.ScriptedServer(scripted.echo, tls=context) as server:
-        error = play(lambda t: failure(t.send(get(server), 5)), verify=ca_file)
-    assert error.phase is Phase.NOT_SENT
-    assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
 
 
 def test_tls_patience_and_stale_connections(
@@ -101,22 +53,6 @@ def test_tls_patience_and_stale_connections(
 
     with scripted.ScriptedServer(handler, tls=server_tls) as server:
         play(scenario, verify=ca_file)
-
-
-def test_a_tls_body_cut_short(
-    play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_file: str
-) -> None:
-    """Without TLS's own goodbye, the end of the connection is not the end of a body."""
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nsome of it")
-        raw = peer.sock.detach()
-        socket.close(raw)
-
-    with scripted.ScriptedServer(handler, tls=server_tls) as server:
-        error = play(lambda t: failure(t.send(get(server), 5)), verify=ca_file)
-    assert error.phase is Phase.REPLY_BROKEN
 
 
 def test_ipv6(play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_file: str) -> None:

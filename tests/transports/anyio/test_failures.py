@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
 from typing import Any
 
@@ -15,20 +13,8 @@ from tests.harness.transports.anyio_scenes import (
     Play,
     failure,
     get,
-    post,
     read_all,
 )
-
-# --- Failures and their phases --------------------------------------------------------------
-
-
-def test_refused(play: Play) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    request = Request("GET", f"http://127.0.0.1:{port}/", Headers())
-    error = play(lambda t: failure(t.send(request, 5)))
-    assert error.phase is Phase.NOT_SENT
-    assert isinstance(error.__cause__, ConnectionRefusedError)
 
 
 @pytest.mark.parametrize(
@@ -102,69 +88,4 @@ def test_a_reply_that_breaks_off(
         assert error.__cause__ is not None
 
     with scripted.ScriptedServer(handler) as server:
-        play(scenario)
-
-
-# --- Time limits ----------------------------------------------------------------------------
-
-
-def dribble(peer: Any, data: bytes, pause: float = 0.02) -> None:
-    for n in range(len(data)):
-        peer.send(data[n : n + 1])
-        time.sleep(pause)
-
-
-@pytest.mark.parametrize(
-    ("sent", "phase"),
-    [
-        (b"", Phase.MAYBE_PROCESSED),
-        (b"HTTP/1.1 2", Phase.REPLY_BROKEN),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n12345", Phase.REPLY_BROKEN),
-    ],
-)
-def test_too_slow(play: Play, scripted: Any, sent: bytes, phase: Phase) -> None:
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(sent)
-        peer.wait_closed()
-
-    async def scenario(transport: AnyioTransport) -> None:
-        start = transport.now()
-        error = await failure(transport.send(get(server), 0.5))
-        assert 0.49 < transport.now() - start < 10
-        assert error.phase is phase
-        assert error.timed_out
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario)
-
-
-@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n"])
-def test_dribbling_does_not_stretch_the_limit(play: Play, scripted: Any, start: bytes) -> None:
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(start)
-        dribble(peer, b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000)
-
-    async def scenario(transport: AnyioTransport) -> None:
-        start = transport.now()
-        error = await failure(transport.send(get(server), 0.5))
-        assert transport.now() - start < 10
-        assert error.timed_out
-        assert error.phase is Phase.REPLY_BROKEN
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario)
-
-
-def test_a_request_that_is_not_read_times_out(play: Play, scripted: Any) -> None:
-    release = threading.Event()
-
-    async def scenario(transport: AnyioTransport) -> None:
-        error = await failure(transport.send(post(server, b"x" * 20_000_000), 0.5))
-        release.set()
-        assert error.timed_out
-        assert error.phase is Phase.MAYBE_PROCESSED
-
-    with scripted.ScriptedServer(lambda peer: release.wait(5)) as server:
         play(scenario)

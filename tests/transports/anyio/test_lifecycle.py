@@ -24,7 +24,6 @@ from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.anyio.transport import AnyioTransport
 from tests.harness.transports.anyio_scenes import (
     Play,
-    failure,
     full_listener,
     get,
     post,
@@ -67,40 +66,6 @@ def test_calls_in_flight_are_bounded(play: Play, scripted: Any) -> None:
         play(scenario, max_connections=2)
     assert most == 2
     assert server.connections == 2
-
-
-def test_open_bodies_take_no_slot(play: Play, scripted: Any) -> None:
-    def handler(peer: Any) -> None:
-        request = peer.read_request()
-        if request.target == "/events":
-            peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
-            peer.wait_closed()
-        else:
-            peer.send(scripted.reply(b"call"))
-
-    async def scenario(transport: AnyioTransport) -> None:
-        bodies = [await transport.open(get(server, "/events"), 5) for _ in range(5)]
-        assert (await transport.send(get(server), 5)).body == b"call"
-        for body in bodies:
-            assert await body.read(0) is None
-            await body.close()
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario, max_connections=2)
-
-
-def test_waiting_for_a_slot_counts(play: Play, scripted: Any) -> None:
-    async def scenario(transport: AnyioTransport) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(transport.send, get(server), 60)
-            await anyio.sleep(0.02)
-            error = await failure(transport.send(get(server), 0.05))
-            assert error.timed_out
-            assert error.phase is Phase.NOT_SENT
-            tasks.cancel_scope.cancel()
-
-    with scripted.ScriptedServer(silent) as server:
-        play(scenario, max_connections=1)
 
 
 # --- Cancelling -----------------------------------------------------------------------------
@@ -377,15 +342,6 @@ def test_collected_without_close(play: Play, scripted: Any) -> None:
         anyio.run(use, backend=play.backend)  # type: ignore[attr-defined]
         gc.collect()
     assert [warning.category for warning in caught] == [ResourceWarning]
-
-
-def test_the_clock_and_sleep(play: Play) -> None:
-    async def scenario(transport: AnyioTransport) -> None:
-        start = transport.now()
-        await transport.sleep(0.02)
-        assert transport.now() - start > 0.015
-
-    play(scenario)
 
 
 @pytest.mark.parametrize("number", [0, -1])

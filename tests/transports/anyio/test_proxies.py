@@ -227,29 +227,3 @@ def test_a_tunnel_that_went_stale(
     with scripted.ScriptedServer(handler, tls=server_tls) as origin:
         play(scenario, proxy=proxy.url, verify=ca_file)
     assert len(origin.requests) == 2
-
-
-def test_a_quiet_body_in_a_tunnel(
-    play: Play, scripted: Any, server_tls: ssl.SSLContext, proxy: Any, ca_file: str
-) -> None:
-    go = threading.Event()
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False) + b"4")
-        assert go.wait(5)
-        peer.send(b"\r\nab")
-        peer.send(b"cd\r\n")
-        peer.sock.close()  # neither the end of the body nor TLS's goodbye
-
-    async def scenario(transport: AnyioTransport) -> None:
-        body = await transport.open(get(origin), 5)
-        assert await body.read(0.03) is None
-        go.set()
-        text = b""
-        while text != b"abcd":
-            text += await body.read(5) or b""
-        assert (await failure(body.read(5))).phase is Phase.REPLY_BROKEN
-
-    with scripted.ScriptedServer(handler, tls=server_tls) as origin:
-        play(scenario, proxy=proxy.url, verify=ca_file)
