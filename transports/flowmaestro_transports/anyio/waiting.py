@@ -40,15 +40,15 @@ async def carry_out(steps: Steps[T], deadline: AttemptDeadline, scope: anyio.Can
     """
     try:
         while True:
-            want, (sock, *others), seconds = wait = next(steps)
+            want, socks, seconds = wait = next(steps)
             if deadline.phases is not None:
                 scope.deadline = deadline.at
-            if others or seconds != math.inf or want is Want.EITHER:
+            if len(socks) > 1 or seconds != math.inf or want is Want.EITHER:
                 await _wait_for_any(wait)
             elif want is Want.READABLE:
-                await anyio.wait_readable(sock)
+                await anyio.wait_readable(socks[0])
             else:
-                await anyio.wait_writable(sock)
+                await anyio.wait_writable(socks[0])
     except StopIteration as end:
         result: T = end.value
         return result

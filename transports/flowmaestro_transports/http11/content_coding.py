@@ -66,7 +66,7 @@ class ContentDecoder:
         self._member: Any = None  # a decompressor of zlib
         self._wrapped = False  # a whole member lies behind us
         self._damage: Optional[CodingError] = None
-        self._waiting = b""
+        self._waiting: bytes = b""
 
     def feed(self, data: bytes) -> bytes:
         """The next bytes of the body, decoded; maybe `b""`. About `AT_ONCE` at most, if inflated.

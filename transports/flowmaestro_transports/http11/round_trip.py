@@ -58,9 +58,9 @@ class AttemptDeadline:
     def __init__(self, timeout: float, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.phases = timeout if isinstance(timeout, Timeout) else None
-        self.at = clock() + timeout
+        self.at: float = clock() + timeout
         """When the phase under way has to end."""
-        self.seconds = float(timeout)
+        self.seconds: float = float(timeout)
         """The limit that runs out then, for the error."""
         self._whole = self.at, self.seconds
         if self.phases is not None:
