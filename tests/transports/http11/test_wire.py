@@ -34,7 +34,7 @@ class Outer(Wire):
         self._turn += 1
         return self._steps[self._turn % len(self._steps)]
 
-    def send(self, data: memoryview, /) -> int:
+    def send(self, data: memoryview) -> int:
         count = self._step()
         self.there += data[:count]
         return min(count, len(data))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import math
 import socket
-from typing import Generator, NamedTuple, Optional, Tuple, TypeVar
+from typing import Generator, NamedTuple, Optional, Sequence, TypeVar
 
 READ_SIZE = 64 * 1024
 
@@ -29,7 +29,7 @@ class Wait(NamedTuple):
     """What to wait for: one of `socks` to be as wanted, or so many `seconds` to pass."""
 
     want: Want
-    socks: Tuple[socket.socket, ...]
+    socks: Sequence[socket.socket]
     seconds: float = math.inf
 
 
