@@ -84,7 +84,7 @@ class IdleConnections:
 class ConnectionPool:
     """At most `max_connections` idle connections, and all bodies that are open.
 
-    A connection in use belongs to its user, who gives it back.
+    A connection in use belongs to its user, which gives it back.
     """
 
     def __init__(self, max_connections: int) -> None:
