@@ -3,7 +3,8 @@
 It listens to the interpreter's audit events (`sys.addaudithook`), which cover `socket`, `_socket`
 and everything on top of them, and the start of other programs. uvloop's own C code sends none, so
 the methods of its event loop are replaced. Not seen: other C code that opens sockets by itself,
-and processes that `multiprocessing` spawns.
+connections that were made before, and processes that `multiprocessing` spawns. A forked child is
+refused all this, too, but the test's own process does not hear of it.
 """
 
 from __future__ import annotations
