@@ -76,8 +76,8 @@ class _Notes:
     @property
     def is_heard(self) -> bool:
         """Whether anybody is told."""
-        listeners = self._log, self._trace, *self._hooks.functions().values()
-        return any(listener is not None for listener in listeners)
+        told = self._log is not None or self._trace is not None
+        return told or any(self._hooks.functions().values())
 
     def ended(self, error: Optional[BaseException] = None) -> None:
         """The operation has ended, with an `error` of its driver's; only the first time counts."""
