@@ -14,7 +14,10 @@ import flowmaestro_core.resources
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, resources
 
 CLIENTS = "from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient\n"
-STACKS = {"aiohttp", "anyio", "asyncio", "h11", "http.client", "requests", "ssl", "trio", "urllib3"}
+STACKS = {
+    *("aiohttp", "anyio", "asyncio", "encodings.idna", "h11", "http.client", "requests", "ssl"),
+    *("trio", "urllib3"),
+}
 MACHINERY = {
     "flowmaestro.assembly",
     "flowmaestro_core.machine",

@@ -13,7 +13,7 @@ import pytest
 from flowmaestro_core.http.messages import Headers, Phase, Request
 from flowmaestro_transports.anyio.transport import AnyioTransport
 from flowmaestro_transports.http11 import dialing
-from flowmaestro_transports.http11.dialing import in_turn
+from flowmaestro_transports.http11.dialing import in_turn, literal
 from tests.harness.transports.anyio_scenes import (
     Play,
     failure,
@@ -137,6 +137,19 @@ def test_families_take_turns() -> None:
     found = [(six, 1), (six, 2), (six, 3), (four, 4), (four, 5)]
     assert in_turn(found) == [(six, 1), (four, 4), (six, 2), (four, 5), (six, 3)]
     assert in_turn([]) == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_address_needs_no_resolver(host: str) -> None:
+    found = socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM)
+    assert [(*each[:3], each[4][:2]) for each in found] == [
+        (*each[:3], each[4]) for each in literal(host, 80)
+    ]
+
+
+@pytest.mark.parametrize("host", ["localhost", "1.2.3", "", "a\0b", "\udc80"])
+def test_a_name_needs_one(host: str) -> None:
+    assert literal(host, 80) == []
 
 
 def test_names_race_their_addresses(play: Play, scripted: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Awaitable, Callable, List, TypeVar
 import anyio
 
 from flowmaestro_transports.http11 import failures
+from flowmaestro_transports.http11.dialing import literal
 from flowmaestro_transports.http11.round_trip import AttemptDeadline
 from flowmaestro_transports.http11.wire import Steps, Wait, Want
 
@@ -25,12 +26,11 @@ NETWORK_ERRORS = (*failures.NETWORK_ERRORS, anyio.ClosedResourceError)
 
 async def look_up(host: str, port: int) -> List[Any]:
     """The addresses of a host. Raises `OSError`."""
-    try:  # an address needs no resolver, which would cost a thread
-        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    except socket.gaierror:
+    found = literal(host, port)
+    if not found:  # else a resolver would cost a thread
         name = host.encode("idna").decode()  # as sockets read it; anyio would refuse more
-        return await anyio.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        found = await anyio.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    return found
 
 
 async def carry_out(steps: Steps[T], deadline: AttemptDeadline, scope: anyio.CancelScope) -> T:

@@ -9,6 +9,7 @@ import errno
 import math
 import os
 import socket
+from contextlib import suppress
 from itertools import chain, zip_longest
 from typing import Any, List, Sequence
 
@@ -18,6 +19,15 @@ ATTEMPT_DELAY = 0.25
 """Seconds before the next address is tried beside the one under way (RFC 8305, 8)."""
 
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
+
+
+def literal(host: str, port: int) -> List[Any]:
+    """What `getaddrinfo` finds for an IP address, without a resolver; nothing for a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError, ValueError):
+            socket.inet_pton(family, host)
+            return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
+    return []
 
 
 def in_turn(found: Sequence[Any]) -> List[Any]:

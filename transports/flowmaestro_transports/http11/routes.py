@@ -38,7 +38,9 @@ class Origin(NamedTuple):
 
     @property
     def _ascii_host(self) -> str:
-        host = self.host.encode("idna").decode()
+        host = self.host
+        if not (host.isascii() and all(0 < len(label) < 64 for label in host.split("."))):
+            host = host.encode("idna").decode()  # the tables of IDNA take a while to load
         return f"[{host}]" if ":" in host else host
 
 

@@ -23,6 +23,7 @@ from flowmaestro_transports.contract import (
 )
 from flowmaestro_transports.driving.fork_guard import warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
+from flowmaestro_transports.http11.dialing import literal
 from flowmaestro_transports.http11.exchange import Exchange
 from flowmaestro_transports.http11.failures import (
     NETWORK_ERRORS,
@@ -136,7 +137,9 @@ class SocketTransport(NetworkTransport):
         if not pool.idle.take(route.key, trip.connections):
             _, host, port = route.first_hop
             with blaming_the_proxy(route):
-                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                found = literal(host, port) or socket.getaddrinfo(
+                    host, port, type=socket.SOCK_STREAM
+                )
             step.carry_out(trip.connect(found, self._tls), deadline)
         if time.monotonic() >= deadline.at:  # a kept connection has made nobody wait
             raise TimeUp
