@@ -54,6 +54,7 @@ class _Progress(Protocol):
         """What an execution's stream remembers for its timeline; `None` of other streams.
 
         It keeps the last 1,000 events that a timeline needs, and of each only what that needs.
+        They may include events that have come and were not handed over yet.
         """
         ...
 

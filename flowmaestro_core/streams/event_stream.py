@@ -29,15 +29,23 @@ from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow, shown_requ
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.policy.retry import ONCE, may_pass
 from flowmaestro_core.streams.connection import Connection
-from flowmaestro_core.streams.events import event_from_sse, terminal_event, timeline_part
+from flowmaestro_core.streams.events import (
+    REMEMBERED,
+    event_from_sse,
+    terminal_event,
+    timeline_part,
+)
 from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.streams.probe import IdleMonitor
+from flowmaestro_core.streams.sse import ServerSentEvent
 
 DRAIN_IDLE = 0.02
 """Seconds without a byte after which the drained body of what has ended is closed."""
 DRAIN_READS = 100
 """How many pieces are read of an open body whose execution has ended."""
 MOST_REMEMBERED = 1000
+SHORT_EVENT = 1000
+"""Characters of an event that is remembered as it came."""
 
 
 class StreamMachine(Machine[Any]):
@@ -70,7 +78,7 @@ class StreamMachine(Machine[Any]):
         self._lost: Optional[FlowMaestroError] = None
         self._deadline = math.inf
         self._events = events
-        self._seen: Deque[Dict[str, Any]] = deque(maxlen=MOST_REMEMBERED)
+        self._seen: Deque[Union[ServerSentEvent, Dict[str, Any]]] = deque(maxlen=MOST_REMEMBERED)
         self.execution_id = events.execution_id
         self.request_id: Optional[str] = None
         self.last_seen: Optional[Dict[str, Any]] = None
@@ -80,12 +88,10 @@ class StreamMachine(Machine[Any]):
         """What a timeline needs of the last 1,000 events; `None` unless they are an execution's."""
         if self.execution_id is None:
             return None
-        return tuple(self._seen.copy())  # another thread may read the stream
-
-    def _remember(self, item: Dict[str, Any]) -> None:
-        part = timeline_part(item)
-        if part is not None:
-            self._seen.append(part)
+        seen = self._seen.copy()  # another thread may read the stream
+        if self.finished and isinstance(self._ending, Emit):
+            seen.append(self._ending.item)
+        return tuple(map(timeline_part, seen))
 
     # Opening
 
@@ -119,7 +125,9 @@ class StreamMachine(Machine[Any]):
         self._monitor.on_opened(now)
         if self._connection.openings > 1:
             attempt = self._connection.openings - 1
-            self._queue.append({"type": "stream:reconnected", "attempt": attempt})
+            item = {"type": "stream:reconnected", "attempt": attempt}
+            self._queue.append(item)
+            self._seen.append(timeline_part(item))
         return self._next(now, jitter)
 
     def _replied(self, reply: Reply[Any], now: float, jitter: float) -> Action:
@@ -279,9 +287,13 @@ class EventStreamMachine(StreamMachine):
             self._ending, self._drains = self._ending or Fail(error), 0
             return self._next(now, jitter)
         for sse in decoded:
-            if (self._ending is None or self._drains) and self._take(event_from_sse(sse)):
-                self._connection.progressed()
-                self._monitor.on_event(now)
+            if self._ending is None or self._drains:
+                item = event_from_sse(sse)
+                if item["type"] in REMEMBERED:  # reading it later costs less than a part now
+                    self._seen.append(sse if len(sse.data) <= SHORT_EVENT else timeline_part(item))
+                if self._take(item):
+                    self._connection.progressed()
+                    self._monitor.on_event(now)
         if self._drains:
             self._drains -= 1
         return self._next(now, jitter)
@@ -331,9 +343,7 @@ class EventStreamMachine(StreamMachine):
         if self._queue:
             self.state = "emitting"
             self._monitor.away_at = now
-            item = self._queue.popleft()
-            self._remember(item)
-            return Emit(item)
+            return Emit(self._queue.popleft())
         monitor = self._monitor
         if self._ending is None and (now >= self._deadline or now >= monitor.give_up_at):
             self._ending = Fail(self._too_late())
@@ -359,7 +369,6 @@ class EventStreamMachine(StreamMachine):
         if isinstance(ending, Fail):
             return self._fail(ending.error)
         self.state = "ending"
-        self._remember(ending.item)
         return ending
 
     def _reconnect(self, now: float, jitter: float) -> Action:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional, Union
+from typing import Any, Dict, Mapping, Union
 
 from flowmaestro_core.payloads.json_values import JsonObject
 from flowmaestro_core.payloads.reply import decode_json
@@ -14,10 +14,13 @@ MESSAGE_TERMINAL = frozenset({"message:completed", "message:failed"})
 
 LONGEST_NAME = 200
 """Characters of a node's id or name in a timeline."""
-_TIMELINE_TYPES = EXECUTION_TERMINAL | {
-    *("execution:started", "connected", "stream:reconnected"),
-    *(f"node:{what}" for what in ("started", "completed", "failed", "retry")),
-}
+REMEMBERED = frozenset(
+    {
+        *("connected", "execution:started", "stream:reconnected"),
+        *(f"node:{what}" for what in ("started", "completed", "failed", "retry")),
+    }
+)
+"""The types of the events that a timeline needs, but for the last one."""
 _TIMELINE_KEYS = ("type", "status", "timestamp", "node_id", "node_name", "duration_ms")
 
 
@@ -57,11 +60,10 @@ def terminal_event(execution: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def timeline_part(event: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
-    """What a timeline needs of an event; `None` of an event that it does not need."""
-    if event["type"] not in _TIMELINE_TYPES:
-        return None
-    return {key: _short(event[key]) for key in _TIMELINE_KEYS if key in event}
+def timeline_part(event: Union[ServerSentEvent, Mapping[str, Any]]) -> Dict[str, Any]:
+    """What a timeline needs of an event, which may still be as it came."""
+    read = event_from_sse(event) if isinstance(event, ServerSentEvent) else event
+    return {key: _short(read[key]) for key in _TIMELINE_KEYS if key in read}
 
 
 def _short(value: Any) -> Union[int, float, str]:

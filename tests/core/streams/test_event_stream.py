@@ -14,7 +14,7 @@ from flowmaestro_core.errors import (
     NotFoundError,
     StreamError,
 )
-from flowmaestro_core.streams.event_stream import MOST_REMEMBERED
+from flowmaestro_core.streams.event_stream import MOST_REMEMBERED, SHORT_EVENT
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 from tests.harness.core.followed import (
     COMPLETED,
@@ -94,12 +94,13 @@ def test_the_handle_knows_its_request_id() -> None:
 # What it remembers
 
 
-def test_the_stream_of_an_execution_remembers_what_was_handed_over() -> None:
+def test_the_stream_of_an_execution_remembers_its_events() -> None:
     stream: Any = opened()
     stream.receives(CONNECTED + sse("node:started", {"nodeId": "a", "outputs": {"x": 1}}))
     stream.takes_all()
     reconnected(stream)
-    stream.receives(sse("node:stream") + sse("node:completed") + COMPLETED)
+    long = sse("node:completed", {"output": "x" * SHORT_EVENT})
+    stream.receives(sse("node:stream") + long + COMPLETED)
     stream.takes_all()
     stream.closes()
     assert stream.machine.seen_events == (
