@@ -34,10 +34,12 @@ from flowmaestro.testing.model.dialects import (
     MessageAnswers,
     Shapes,
 )
-from flowmaestro.testing.model.keys import ALL_SCOPES, KeyState
+from flowmaestro.testing.model.keys import ALL_SCOPES, KeyRing, KeyState
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.requests import path_below_root
 from flowmaestro.testing.model.seeds import furnish
+from flowmaestro.testing.model.service import Service
+from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning
 from flowmaestro.testing.troubles import Troubles
 from flowmaestro.testing.virtual.clock import VirtualClock
@@ -109,14 +111,17 @@ class FakeFlowMaestro(Scripts, Troubles, Assertions):
             one_of("messages", messages, get_args(MessageAnswers))
         check_count("rate_limit_per_minute", rate_limit_per_minute)
         check_count("rate_limit_per_day", rate_limit_per_day)
-        super().__init__(
-            Deployed if shapes == "deployed" else Documented,
-            dice=random.Random(seed),  # noqa: S311 - repeatable on purpose
-            epoch=epoch,
-            live=events == "live",
-            messages=messages,
-            rate_limits=(rate_limit_per_minute, rate_limit_per_day),
+        timeline = Timeline(epoch)
+        dialect = Deployed(timeline) if shapes == "deployed" else Documented(timeline)
+        dice = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        keys = KeyRing(
+            rate_limit_per_minute,
+            rate_limit_per_day,
+            accepts_test_keys=dialect.accepts_test_keys,
         )
+        live = events == "live"
+        service = Service(timeline, dialect, dice, live=live, message_answers=messages)
+        super().__init__(service, keys)
         self.seed = seed
         self.clock = VirtualClock(world=self) if time == "virtual" else RealClock(self)
         self._strict = strict

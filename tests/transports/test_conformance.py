@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import Any, Callable, Generator, List, Optional, Union, cast
+from typing import Any, Callable, Generator, List, Optional, Union
 
 import pytest
 
@@ -15,7 +15,7 @@ from flowmaestro.testing.conformance import (
     NotOffered,
     TransportConformance,
 )
-from flowmaestro.testing.model.replies import EventStream, FakeReply
+from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports import (
     AiohttpTransport,
@@ -86,6 +86,7 @@ class Ongoing(FakeReply):
 
     def __init__(self, live: LiveReply) -> None:
         super().__init__()
+        self.closed = False
         self._live = live
         self._ended = False
         live.woken = self._look
@@ -93,7 +94,7 @@ class Ongoing(FakeReply):
 
     def _look(self) -> None:
         if self._live.begun.is_set() and not self.ready:
-            self.settle(200, Headers(), stream=cast("EventStream", self))
+            self.settle(200, Headers(), stream=self)
         self.wake()
 
     def poll(self, now: float) -> Optional[bytes]:

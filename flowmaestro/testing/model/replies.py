@@ -22,10 +22,6 @@ LINGER_SECONDS = 0.5
 """How long a stream stays open after its last event."""
 
 
-def asleep() -> None:
-    """Nobody waits to be woken."""
-
-
 @dataclass(frozen=True)
 class Answer:
     """A whole reply without the header fields that every reply has; `body` `None` sends none."""
@@ -49,7 +45,7 @@ class EventStream:
     """
 
     def __init__(self, timeline: Timeline) -> None:
-        self.wake: Callable[[], None] = asleep
+        self.wake: Callable[[], None] = lambda: None
         self.closed = False
         self.broken = False
         """Whether the reader has come to where the connection was to be lost."""
@@ -149,7 +145,7 @@ class FakeReply:
         self.body = b""
         self.stream: Optional[Body] = None
         self.failure: Optional[TransportFailure] = None
-        self.wake: Callable[[], None] = asleep
+        self.wake: Callable[[], None] = lambda: None
         self._abandoned = False
 
     def settle(

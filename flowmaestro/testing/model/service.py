@@ -6,7 +6,7 @@ import random
 import uuid
 from collections import defaultdict, deque
 from functools import partial
-from typing import Any, Callable, DefaultDict, Deque, Dict, List, Optional, Set, Tuple, TypeVar
+from typing import Callable, DefaultDict, Deque, Dict, List, Optional, Set, Tuple, TypeVar
 
 from flowmaestro.testing.model.agents import (
     Agent,
@@ -36,14 +36,6 @@ NO_CREDITS = "Insufficient credits for workflow execution. Estimated need: 1 cre
 """Why an execution fails that cannot be paid for (`api.md`, row 402)."""
 
 
-def _nobody_listens(name: str, data: JsonObject, execution: Execution) -> None:
-    pass
-
-
-def _nobody_waits(turn: Turn) -> None:
-    pass
-
-
 class Resources(Dict[str, T]):
     """The resources of one kind by id; the service notes those that somebody looks at."""
 
@@ -61,6 +53,16 @@ class Resources(Dict[str, T]):
             self._service.missed[self._kind, id] = list(self)
             self._service.dialect.check_id(id, code)
             raise not_found(self._kind, id) from None
+
+    def undo(self) -> Callable[[], None]:
+        """What brings back the resources of now, and only those."""
+        held = dict(self)
+
+        def restore() -> None:
+            self.clear()
+            self.update(held)
+
+        return restore
 
     def every(self) -> List[T]:
         """All of them, in the order in which they came to be."""
@@ -98,7 +100,9 @@ class Service:
         self.triggers = Resources[Trigger]("trigger", self)
         self.webhooks = Resources[Webhook]("webhook", self)
         self.started: Deque[Execution] = deque()
-        self.listener: Callable[[str, JsonObject, Execution], None] = _nobody_listens
+        self.listener: Callable[[str, JsonObject, Execution], None] = lambda _name, _data, _run: (
+            None
+        )
         self.used: Set[Tuple[str, str]] = set()
         self.missed: Dict[Tuple[str, str], List[str]] = {}
         self.desk = DeliveryDesk(timeline, self.new_id)
@@ -109,16 +113,16 @@ class Service:
 
     def undo(self) -> Callable[[], None]:
         """What brings back the resources of now, and only those."""
-        kinds: Tuple[Resources[Any], ...] = (
-            *(self.workflows, self.executions, self.agents, self.threads),
-            *(self.knowledge_bases, self.triggers, self.webhooks),
-        )
-        before, started, credits = [dict(kind) for kind in kinds], self.started.copy(), self.credits
+        undo = [
+            *(self.workflows.undo(), self.executions.undo(), self.agents.undo()),
+            *(self.threads.undo(), self.knowledge_bases.undo()),
+            *(self.triggers.undo(), self.webhooks.undo()),
+        ]
+        started, credits = self.started.copy(), self.credits
 
         def restore() -> None:
-            for kind, resources in zip(kinds, before):
-                kind.clear()
-                kind.update(resources)
+            for restore_kind in undo:
+                restore_kind()
             self.started, self.credits = started, credits
 
         return restore
@@ -158,7 +162,9 @@ class Service:
             return "sse"
         return self._message_answers or self.dialect.message_answers
 
-    def ask(self, thread: Thread, text: str, ended: Callable[[Turn], None] = _nobody_waits) -> Turn:
+    def ask(
+        self, thread: Thread, text: str, ended: Callable[[Turn], None] = lambda _: None
+    ) -> Turn:
         """Post a user's message; `ended` is told when its answer is there, or has failed.
 
         What its answer brings is heard by subscribers of the thread, and of the turn's execution.

@@ -7,16 +7,14 @@ out the webhook deliveries that are due.
 from __future__ import annotations
 
 import copy
-import random
 import threading
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Callable, Dict, Generator, List, Optional, Tuple, Type
+from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
 
 from flowmaestro.testing.checks import check_count
 from flowmaestro.testing.model.agents import Replies
-from flowmaestro.testing.model.dialects import Documented, MessageAnswers
 from flowmaestro.testing.model.dispatch import Dispatcher
 from flowmaestro.testing.model.executions import Execution
 from flowmaestro.testing.model.faults import Faults
@@ -24,7 +22,6 @@ from flowmaestro.testing.model.keys import KeyRing
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.requests import RecordedRequest
 from flowmaestro.testing.model.service import Service
-from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro.testing.model.webhooks import Delivery
 from flowmaestro_core.http.messages import Request
 
@@ -38,24 +35,13 @@ class World:
     which may be taken again by its holder.
     """
 
-    def __init__(
-        self,
-        dialect: Type[Documented],
-        *,
-        dice: random.Random,
-        epoch: float,
-        live: bool,
-        messages: Optional[MessageAnswers],
-        rate_limits: Tuple[int, int],
-    ) -> None:
-        self._timeline = Timeline(epoch)
+    def __init__(self, service: Service, keys: KeyRing) -> None:
+        self._timeline = service.timeline
+        self._dialect = service.dialect
+        self._service = service
+        self._keys = keys
         self._faults = Faults()
-        self._dialect = dialect(self._timeline)
-        self._service = Service(
-            self._timeline, self._dialect, dice, live=live, message_answers=messages
-        )
-        self._keys = KeyRing(*rate_limits, accepts_test_keys=dialect.accepts_test_keys)
-        self._dispatcher = Dispatcher(self._service, self._keys, self._faults)
+        self._dispatcher = Dispatcher(service, keys, self._faults)
         self._receiver: Receiver = lambda _: 200
         self._scripts: Dict[Tuple[str, str], Optional[Replies]] = {}
         """What a test has arranged, by kind and id; the replies of an agent."""

@@ -12,13 +12,13 @@ import secrets
 import time
 from collections import OrderedDict, deque
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Set, cast
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Set
 from urllib.parse import parse_qs, urlsplit
 
 from flowmaestro.testing.fake import FakeFlowMaestro
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.executions import Execution
-from flowmaestro.testing.model.replies import EventStream, FakeReply
+from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.webhooks import Delivery
 from flowmaestro.testing.redaction import hidden_text
 from flowmaestro.timeline import timeline_svg
@@ -275,7 +275,7 @@ class Feed:
         """The reply that opens it."""
         reply = FakeReply()
         head = Headers([("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache")])
-        reply.settle(200, head, stream=cast("EventStream", self))
+        reply.settle(200, head, stream=self)
         return reply
 
     def publish(self, message: Mapping[str, Any]) -> None:

@@ -95,7 +95,9 @@ class Alarm:
 
     __slots__ = ("at", "blocks", "call", "poke", "rung")
 
-    def __init__(self, at: float, call: Optional[Call], poke: Callable[[], object]) -> None:
+    def __init__(
+        self, at: float, call: Optional[Call], poke: Callable[[], object] = lambda: None
+    ) -> None:
         self.at = at
         self.call = call
         self.poke = poke
@@ -132,7 +134,3 @@ class Alarms:
         """One that a call waits for."""
         alarms = (alarm for _, _, alarm in self._agenda)
         return next((alarm for alarm in alarms if alarm.call and not alarm.rung), None)
-
-
-def nobody() -> None:
-    """Nobody has begun to wait yet."""

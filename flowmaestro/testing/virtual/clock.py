@@ -20,7 +20,7 @@ from typing import (
 from flowmaestro.testing.checks import check_function, check_seconds
 from flowmaestro.testing.model.replies import Source
 from flowmaestro.testing.model.world import World
-from flowmaestro.testing.virtual.calls import Alarm, Alarms, CallsInFlight, nobody
+from flowmaestro.testing.virtual.calls import Alarm, Alarms, CallsInFlight
 from flowmaestro_transports.driving.event_loops import EventLoop, running_loop
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class VirtualClock:
                     f"a call has gone on for {LONGEST_CALL / 3600:.0f} hours of virtual time; does "
                     "it wait, without a time limit, for something that never comes?"
                 )
-            alarm = Alarm(at, call, nobody)
+            alarm = Alarm(at, call)
             if source is not None:
                 source.wake = lambda: self._ring(alarm)
             self._calls.stop(call)

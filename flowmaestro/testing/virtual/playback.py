@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Deque, Optional, Sequence, Tuple, Union, cast
 
 from flowmaestro.testing.checks import check_seconds
-from flowmaestro.testing.model.replies import FakeReply, asleep
+from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro_core.http.messages import Phase, Response, ResponseHead, TransportFailure
 
@@ -133,7 +133,7 @@ class PlayedBody:
     """
 
     def __init__(self, clock: VirtualClock, left: Deque[Step], since: float) -> None:
-        self.wake: Callable[[], None] = asleep
+        self.wake: Callable[[], None] = lambda: None
         self.closed = False
         self._clock = clock
         self._left = left

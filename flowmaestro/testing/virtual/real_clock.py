@@ -9,7 +9,7 @@ from typing import Any, Generator, Optional
 
 from flowmaestro.testing.model.replies import Source
 from flowmaestro.testing.model.world import World
-from flowmaestro.testing.virtual.calls import Alarm, nobody
+from flowmaestro.testing.virtual.calls import Alarm
 from flowmaestro.testing.virtual.clock import VirtualClock, setter
 from flowmaestro_transports.driving.event_loops import asyncio_task, running_loop
 
@@ -41,7 +41,7 @@ class RealClock(VirtualClock):
 
     def alarm(self, at: float, source: Optional[Source] = None) -> Alarm:
         """As `VirtualClock.alarm`; a wait without an end is allowed."""
-        alarm = Alarm(at, None, nobody)
+        alarm = Alarm(at, None)
         if source is not None:
             source.wake = lambda: self._ring(alarm)
         return alarm
