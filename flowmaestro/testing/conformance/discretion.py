@@ -13,6 +13,7 @@ import time
 import traceback
 from collections import abc
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from types import (
     BuiltinFunctionType,
@@ -22,7 +23,7 @@ from types import (
     ModuleType,
     TracebackType,
 )
-from typing import Any, Callable, Dict, Generator, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Generator, Iterator, List, Mapping, Optional, Set, Tuple
 
 import pytest
 
@@ -151,11 +152,13 @@ async def _expect_refused(runner: Runner, host: str, **options: Any) -> None:
     expect(not server.requests, "the request went out")
 
 
-@checks_of(
-    {"a CA file": lambda it: it.file, "an SSLContext": lambda it: it.client_context()},
-    WIRE,
-    why="Private servers have private certificate authorities.",
-)
+_TRUSTS: Mapping[str, Callable[[Authority], object]] = {
+    "a CA file": attrgetter("file"),
+    "an SSLContext": Authority.client_context,
+}
+
+
+@checks_of(_TRUSTS, WIRE, why="Private servers have private certificate authorities.")
 async def verify_takes(runner: Runner, verify: Callable[[Authority], object]) -> None:
     """With `verify=`, {} says which servers are trusted."""
     server = runner.server(echo, tls=runner.authority.server_context())

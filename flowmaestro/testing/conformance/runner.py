@@ -324,16 +324,16 @@ class AsyncRunner(Runner):
 
     async def _with_tasks(self, check: Check) -> Optional[BaseException]:
         """What has failed, which the task group would wrap up if it were raised."""
-        ended = True  # a cancellation that nobody asked for ends the wait, too
+        # If the step is cancelled from outside, so is this block.
+        error: Optional[BaseException] = CheckFailed("a cancellation came out of nowhere")
         async with anyio.create_task_group() as self._tasks:
             job = self.start(self._carry_out, check)
-            ended = await self.until(lambda: job.done, TOO_LONG)
+            if not await self.until(lambda: job.done, TOO_LONG):
+                error = CheckFailed(f"it had not ended {TOO_LONG:.0f} s later")
+            elif job.error is not None or job.value:
+                error = job.error
             self._tasks.cancel_scope.cancel()
-        if not ended:
-            return CheckFailed(f"it had not ended {TOO_LONG:.0f} s later")
-        if job.error is None and not job.value:
-            return CheckFailed("a cancellation came out of nowhere")
-        return job.error
+        return error
 
     def start(self, step: Step, *args: Any) -> Job:
         job = Job(self)

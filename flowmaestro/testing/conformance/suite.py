@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Callable, ContextManager, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Callable, ContextManager, List, Mapping, Sequence, Set, Tuple, cast
 
 import pytest
 
@@ -52,8 +52,8 @@ def all_checks() -> List[Check]:
     found: List[Check] = []
     for module in _MODULES:
         for value in vars(module).values():
-            several_or_one = value if isinstance(value, tuple) else (value,)
-            found += [each for each in several_or_one if isinstance(each, Check)]
+            some = cast("Tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
+            found += [each for each in some if isinstance(each, Check)]
     return found
 
 

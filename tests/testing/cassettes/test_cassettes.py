@@ -37,7 +37,7 @@ def get(path, **fields):
     return Request("GET", f"https://h/api/v1{path}", fields)
 
 
-def ids(cassette, *numbers, script=(), body=None):
+def ids(cassette, *numbers, script=()):
     """Ask for workflows through the cassette; what came of each."""
     through = ScriptedTransport(script) if script else unreachable
     with FlowMaestroClient(KEY, transport=cassette.transport(through)) as client:
