@@ -87,6 +87,10 @@ class Check:
         return f"{self.name}: {finding}\nThe rule: {self.rule}\nWhy it matters: {self.why}"
 
 
+class Checks(List[Check]):
+    """Checks of one rule, each of a case of its own."""
+
+
 def check(*needs: str, why: str) -> Callable[[Callable[[Runner], Awaitable[None]]], Check]:
     """Make a check of a coroutine function: its docstring is the rule, its name the name."""
 
@@ -99,16 +103,16 @@ def check(*needs: str, why: str) -> Callable[[Callable[[Runner], Awaitable[None]
 
 def checks_of(
     cases: Mapping[str, T], *needs: str, why: str
-) -> Callable[[Callable[[Runner, T], Awaitable[None]]], Tuple[Check, ...]]:
+) -> Callable[[Callable[[Runner, T], Awaitable[None]]], Checks]:
     """As `check`, one for each case: its words end the name, and replace `{}` in the rule."""
 
-    def make(run: Callable[[Runner, T], Awaitable[None]]) -> Tuple[Check, ...]:
+    def make(run: Callable[[Runner, T], Awaitable[None]]) -> Checks:
         def of(words: str, case: T) -> Check:
             name = f"{run.__name__}_{words}".replace("_", "-").replace(" ", "-").lower()
             rule = (run.__doc__ or "").format(words)
             return Check(name, rule, why, frozenset(needs), lambda runner: run(runner, case))
 
-        return tuple(of(words, case) for words, case in cases.items())
+        return Checks(of(words, case) for words, case in cases.items())
 
     return make
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Callable, ContextManager, List, Mapping, Sequence, Set, Tuple, cast
+from typing import Any, Callable, ContextManager, List, Mapping, Sequence, Set, Tuple
 
 import pytest
 
@@ -24,6 +24,7 @@ from flowmaestro.testing.conformance.check import (
     WIRE,
     Check,
     CheckFailed,
+    Checks,
     NotOffered,
     forget_frames,
 )
@@ -52,8 +53,10 @@ def all_checks() -> List[Check]:
     found: List[Check] = []
     for module in _MODULES:
         for value in vars(module).values():
-            some = cast("Tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
-            found += [each for each in some if isinstance(each, Check)]
+            if isinstance(value, Check):
+                found.append(value)
+            elif isinstance(value, Checks):
+                found += value
     return found
 
 
