@@ -324,7 +324,7 @@ class AsyncRunner(Runner):
 
     async def _with_tasks(self, check: Check) -> Optional[BaseException]:
         """What has failed, which the task group would wrap up if it were raised."""
-        # If the step is cancelled from outside, so is this block.
+        # A step that is cancelled from outside cancels this block, too.
         error: Optional[BaseException] = CheckFailed("a cancellation came out of nowhere")
         async with anyio.create_task_group() as self._tasks:
             job = self.start(self._carry_out, check)
