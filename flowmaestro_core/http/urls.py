@@ -35,9 +35,10 @@ def api_root(base_url: str) -> str:
 
 
 class Path(str):
-    """A path that remembers its template and the ids in it, for metrics; a query may follow it.
+    """A path that remembers its template and the ids in it, for metrics.
 
-    `route` is the template: `/workflows/{workflow_id}`; `""` where none is known.
+    `route` is the template: `/workflows/{workflow_id}`; `""` where none is known. What is added
+    to a path is added to its template, too, but for a query.
     """
 
     __slots__ = ("ids", "route")
@@ -49,8 +50,8 @@ class Path(str):
         made.route, made.ids = route, ids
         return made
 
-    def __add__(self, query: str) -> Path:
-        return Path(super().__add__(query), self.route, self.ids)
+    def __add__(self, more: str) -> Path:
+        return Path(super().__add__(more), self.route + more.partition("?")[0], self.ids)
 
 
 def path(template: str, **ids: str) -> Path:

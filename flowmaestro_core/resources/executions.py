@@ -6,14 +6,9 @@ import math
 from functools import partial
 from typing import Any, Callable, Iterable, Optional, cast
 
-from flowmaestro_core.arguments import (
-    check_callback,
-    check_seconds,
-    check_several,
-    flag,
-)
+from flowmaestro_core.arguments import check_callback, check_seconds, check_several, flag
 from flowmaestro_core.calls.call import Call, Confirmation
-from flowmaestro_core.calls.pages import PageCursor, Pages
+from flowmaestro_core.calls.pages import Pages
 from flowmaestro_core.executions.operation import Batch, Poll
 from flowmaestro_core.executions.outcome import BatchProgress
 from flowmaestro_core.http.urls import path
@@ -83,7 +78,7 @@ class Executions(Resource[D]):
         build = partial(
             page_of, "/executions", shape=shapes.execution, keep=keep, workflow_id=workflow_id
         )
-        return walk(build, per_page, partial(PageCursor, until_empty=workflow_id is None))
+        return walk(build, per_page, until_empty=workflow_id is None)
 
     @endpoint
     def get(self, execution_id: str) -> Call[Reply[Execution]]:
@@ -91,7 +86,7 @@ class Executions(Resource[D]):
 
         Raises `NotFoundError` if there is none.
         """
-        return _get(execution_id)
+        return Call("GET", _execution(execution_id), shape=shapes.execution)
 
     @endpoint
     def cancel(
@@ -112,9 +107,11 @@ class Executions(Resource[D]):
         """
         return Call(
             "POST",
-            path("/executions/{execution_id}/cancel", execution_id=execution_id),
+            _execution(execution_id) + "/cancel",
             shape=shapes.resource(CancelledExecution),
-            confirmation=Confirmation(400, ask=_get(execution_id), confirms=_is_cancelled),
+            confirmation=Confirmation(
+                400, ask=Executions.get(execution_id), confirms=_is_cancelled
+            ),
             idempotency_key=idempotency_key,
         )
 
@@ -148,7 +145,7 @@ class Executions(Resource[D]):
         check_seconds("poll_interval", poll_interval)
         check_seconds("timeout", timeout)
         check_callback("on_poll", on_poll)
-        return Poll(execution_id, _get(execution_id), poll_interval, timeout, on_poll)
+        return Poll(execution_id, Executions.get(execution_id), poll_interval, timeout, on_poll)
 
     @iterating_endpoint
     def wait_many(
@@ -183,17 +180,14 @@ class Executions(Resource[D]):
         check_seconds("poll_interval", poll_interval)
         check_seconds("timeout", timeout)
         check_callback("progress", progress)
-        ids = tuple(execution_ids)
         wait = partial(Executions.wait_for_completion, poll_interval=poll_interval, timeout=timeout)
-        for execution_id in ids:
-            wait(execution_id)
-        distinct = tuple(dict.fromkeys(ids))
+        ids = tuple({each: wait(each) for each in execution_ids})  # checked; each is there once
         return Batch(
             wait,
             timeout,
-            distinct,
+            ids,
             ordered=cast("bool", flag("ordered", ordered)),
-            total=len(distinct),
+            total=len(ids),
             progress=progress,
             listener=progress,
         )
@@ -221,19 +215,17 @@ class Executions(Resource[D]):
         """
         if timeout is not None:
             check_seconds("timeout", timeout)
-        where = path("/executions/{execution_id}/events", execution_id=execution_id)
         return Events(
-            Call("GET", where, enveloped=False),
+            Call("GET", _execution(execution_id) + "/events", enveloped=False),
             EXECUTION_TERMINAL,
-            reconcile=_get(execution_id),
+            reconcile=Executions.get(execution_id),
             execution_id=execution_id,
             timeout=math.inf if timeout is None else timeout,
         )
 
 
-def _get(execution_id: str) -> Call[Reply[Execution]]:
-    where = path("/executions/{execution_id}", execution_id=execution_id)
-    return Call("GET", where, shape=shapes.execution)
+def _execution(execution_id: str) -> str:
+    return path("/executions/{execution_id}", execution_id=execution_id)
 
 
 def _is_cancelled(reply: Reply[Execution]) -> bool:

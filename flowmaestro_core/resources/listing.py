@@ -45,8 +45,9 @@ def rows_with(key: str, value: Optional[str]) -> Optional[Callable[[Any], bool]]
 def walk(
     build: Callable[..., Call[Page[T]]],
     per_page: Optional[int],
-    cursor: Callable[..., PageCursor] = PageCursor,
+    until_empty: bool = False,
 ) -> Pages[T]:
     """All items of a list; `build` takes `page` and `per_page`. Bad arguments fail here."""
     build(page=1, per_page=per_page)
-    return Pages(lambda page: build(page=page, per_page=per_page), partial(cursor, per_page))
+    cursor = partial(PageCursor, per_page, until_empty=until_empty)
+    return Pages(lambda page: build(page=page, per_page=per_page), cursor)

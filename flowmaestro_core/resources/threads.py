@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Optional
+from typing import Optional
 
 from flowmaestro_core.arguments import flag, text
 from flowmaestro_core.calls.call import Call, Confirmation
@@ -92,7 +92,15 @@ class Threads(Resource[D]):
             TimeoutError: the agent takes longer; the message was accepted and is worked on.
 
         """
-        return _send(thread_id, content, stream, idempotency_key)
+        return Call(
+            "POST",
+            _messages(thread_id),
+            json_body(content=text("content", content), stream=flag("stream", stream)),
+            repeatable=False,
+            shape=shapes.sent_message,
+            minimum_timeout=ANSWER_TIMEOUT,
+            idempotency_key=idempotency_key,
+        )
 
     @iterating_endpoint
     def send_message_stream(
@@ -117,10 +125,11 @@ class Threads(Resource[D]):
                 for one; the message was accepted and is worked on.
 
         """
+        send = partial(Threads.send_message, thread_id, content, idempotency_key=idempotency_key)
         return MessageStream(
-            streaming=_send(thread_id, content, True, idempotency_key),
-            whole=_send(thread_id, content, False, idempotency_key),
-            events=_events(thread_id),
+            streaming=send(stream=True),
+            whole=send(),
+            events=Threads.stream(thread_id).source,
             messages=lambda page: Threads.list_messages(
                 thread_id, page=page, per_page=MAX_PER_PAGE
             ),
@@ -138,27 +147,9 @@ class Threads(Resource[D]):
             StreamError: the stream was lost and could not be resumed.
 
         """
-        return Events(_events(thread_id))
+        where = path("/threads/{thread_id}/events", thread_id=thread_id)
+        return Events(Call("GET", where, enveloped=False))
 
 
 def _messages(thread_id: str) -> str:
     return path("/threads/{thread_id}/messages", thread_id=thread_id)
-
-
-def _events(thread_id: str) -> Call[Any]:
-    where = path("/threads/{thread_id}/events", thread_id=thread_id)
-    return Call("GET", where, enveloped=False)
-
-
-def _send(
-    thread_id: str, content: str, stream: bool, idempotency_key: Optional[str]
-) -> Call[Reply[SendMessageResponse]]:
-    return Call(
-        "POST",
-        _messages(thread_id),
-        json_body(content=text("content", content), stream=flag("stream", stream)),
-        repeatable=False,
-        shape=shapes.sent_message,
-        minimum_timeout=ANSWER_TIMEOUT,
-        idempotency_key=idempotency_key,
-    )

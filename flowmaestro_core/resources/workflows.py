@@ -17,7 +17,7 @@ from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import Pages
 from flowmaestro_core.executions.operation import Batch, Run
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
-from flowmaestro_core.http.urls import Path, path
+from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.encode import json_body
@@ -92,7 +92,14 @@ class Workflows(Resource[D]):
             ValidationError: the server refuses the inputs.
 
         """
-        return _execute(_path_of_runs(workflow_id), inputs, idempotency_key)
+        return Call(
+            "POST",
+            path("/workflows/{workflow_id}/execute", workflow_id=workflow_id),
+            json_body(inputs=mapping("inputs", inputs) or {}),
+            repeatable=False,
+            shape=shapes.started_execution,
+            idempotency_key=idempotency_key,
+        )
 
     @endpoint
     def run(
@@ -125,7 +132,7 @@ class Workflows(Resource[D]):
         check_seconds("timeout", timeout)
         check_callback("on_event", on_event)
         return Run(
-            execute=_execute(_path_of_runs(workflow_id), inputs, idempotency_key),
+            execute=Workflows.execute(workflow_id, inputs=inputs, idempotency_key=idempotency_key),
             events=Executions.stream,
             waiting=partial(Executions.wait_for_completion, timeout=timeout),
             timeout=timeout,
@@ -199,7 +206,7 @@ class Workflows(Resource[D]):
             StartUnknownError: see `on_unknown`.
 
         """
-        where = _path_of_runs(workflow_id)
+        Workflows.execute(workflow_id)  # raises for a bad id
         check_several("inputs", inputs, of="dicts")
         check_count("concurrency", concurrency)
         check_seconds("poll_interval", poll_interval)
@@ -212,7 +219,7 @@ class Workflows(Resource[D]):
             partial(Executions.wait_for_completion, poll_interval=poll_interval, timeout=timeout),
             timeout,
             inputs=inputs,
-            build=lambda row: _execute(where, row, None),
+            build=lambda row: Workflows.execute(workflow_id, inputs=row),
             page_of=lambda page, per_page: Executions.list(
                 page=page, per_page=per_page, workflow_id=workflow_id
             ),
@@ -254,20 +261,3 @@ def _plan(
     if not journal:
         raise ValueError("journal must not be empty")
     return JournalPlan(journal, workflow_id, key, statuses, settle_after, on_unknown)
-
-
-def _path_of_runs(workflow_id: str) -> Path:
-    return path("/workflows/{workflow_id}/execute", workflow_id=workflow_id)
-
-
-def _execute(
-    where: Path, inputs: Optional[Mapping[str, Any]], idempotency_key: Optional[str]
-) -> Call[Reply[ExecuteWorkflowResponse]]:
-    return Call(
-        "POST",
-        where,
-        json_body(inputs=mapping("inputs", inputs) or {}),
-        repeatable=False,
-        shape=shapes.started_execution,
-        idempotency_key=idempotency_key,
-    )

@@ -232,7 +232,8 @@ def test_a_resolved_url_can_be_sent(location: str) -> None:
         origin(url)
 
 
-def test_a_path_keeps_its_template_and_its_ids_before_a_query() -> None:
-    found = path("/threads/{thread_id}", thread_id="a/b") + "?page=1"
-    assert found == "/threads/a%2Fb?page=1"
-    assert (found.route, found.ids) == ("/threads/{thread_id}", {"thread_id": "a/b"})
+@pytest.mark.parametrize("more", ["", "/messages"])
+def test_a_path_keeps_its_template_and_its_ids_before_a_query(more: str) -> None:
+    found = path("/threads/{thread_id}", thread_id="a/b") + f"{more}?page=1"
+    assert found == f"/threads/a%2Fb{more}?page=1"
+    assert (found.route, found.ids) == (f"/threads/{{thread_id}}{more}", {"thread_id": "a/b"})

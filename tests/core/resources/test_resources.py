@@ -12,6 +12,7 @@ from flowmaestro_core import resources
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
 from flowmaestro_core.http.messages import Request
+from flowmaestro_core.http.urls import Path
 from flowmaestro_core.operation import _Endpoint, iterating_endpoint
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.resources import (
@@ -182,6 +183,9 @@ def test_the_request(row: Row) -> None:
     assert sent.headers.get("Content-Type") == (None if row.body is None else "application/json")
     assert sent.headers.get("Idempotency-Key") == ("token" if row.method == "POST" else None)
     assert row.call.repeatable is row.repeatable
+    if isinstance(row.call.path, Path):
+        route, ids = row.call.path.route, row.call.path.ids
+        assert route.format_map(ids) == row.path.partition("?")[0]
 
 
 def test_the_table_is_whole() -> None:
