@@ -204,14 +204,14 @@ class SyncExecutor(_Lifetime):
         Its items go to the operation's listener, too, before they are handed over.
         """
         machine, journal = self._machine(operation, name)
-        made: Any
+        from flowmaestro_transports.driving.iterators import SyncStream
+
+        made: SyncStream[Any]
         if operation.is_batch:
             from flowmaestro_transports.driving.runs import SyncRuns
 
             made = SyncRuns(machine, self.transport, self._observers, self.dice, journal)
         else:
-            from flowmaestro_transports.driving.iterators import SyncStream
-
             told = operation.listener
             made = SyncStream(machine, self.transport, told, self._observers, self.dice)
         return cast("T", made)
@@ -264,14 +264,14 @@ class AsyncExecutor(_Lifetime):
     def iterate(self, operation: Operation[Any, T], name: str = "request") -> T:
         """As `SyncExecutor.iterate`, for `async for`."""
         machine, journal = self._machine(operation, name)
-        made: Any
+        from flowmaestro_transports.driving.iterators import AsyncStream
+
+        made: AsyncStream[Any]
         if operation.is_batch:
             from flowmaestro_transports.driving.runs import AsyncRuns
 
             made = AsyncRuns(machine, self.transport, self._observers, self.dice, journal)
         else:
-            from flowmaestro_transports.driving.iterators import AsyncStream
-
             told = operation.listener
             made = AsyncStream(machine, self.transport, told, self._observers, self.dice)
         return cast("T", made)

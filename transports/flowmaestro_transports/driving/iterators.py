@@ -35,7 +35,7 @@ Listener = Callable[[Any], Any]
 def _of_machine(name: str, default: Any) -> Any:
     """A property of a handle that its machine knows, else `default`."""
 
-    def known(handle: _Progress) -> Any:
+    def known(handle: Any) -> Any:
         return getattr(handle._machine, name, default)
 
     return property(known, doc=f"As `EventStream.{name}`.")
