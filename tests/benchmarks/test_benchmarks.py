@@ -129,7 +129,7 @@ def test_ratios_are_of_the_same_round() -> None:
 @pytest.mark.parametrize(("us", "verdict"), [(60.0, "met"), (90.0, "**50.0% above**")])
 def test_a_target_is_met_or_missed_by_so_much(us: float, verdict: str) -> None:
     results: Dict[str, Results] = {
-        "clients": {("time", "ours-requests"): [{"cpu_us": us, "wall_us": 1.0}]}
+        "clients": {("time", "ours-anyio-asyncio"): [{"cpu_us": us, "wall_us": 1.0}]}
     }
     (line,) = report.targets(results).splitlines()[2:]
     assert line.endswith(f"| {verdict} |")
