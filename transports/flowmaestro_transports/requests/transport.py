@@ -154,7 +154,7 @@ class RequestsTransport(NotPicklable):
         self._bodies.clear()
         self._make_room()
         if self._callers_session is None:
-            self._session.close()
+            _close(self._session)
 
     def _settle(self) -> None:
         self._session = self._callers_session or requests.Session()
@@ -215,6 +215,19 @@ class RequestsTransport(NotPicklable):
         while self._given_up:
             with contextlib.suppress(IndexError, AttributeError):  # another thread was faster
                 self._given_up.pop().release_conn()
+
+
+def _close(session: Any) -> None:
+    """Close a session and its pools, which it leaves to their collection.
+
+    An exception that somebody keeps may keep a reply in its frames, and the reply its pool.
+    """
+    for adapter in session.adapters.values():
+        for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
+            keys = getattr(manager.pools, "keys", tuple)  # urllib3-future closes them when cleared
+            for key in keys():
+                manager.pools[key].close()
+    session.close()
 
 
 def _limits(timeout: float) -> Urllib3Timeout:
