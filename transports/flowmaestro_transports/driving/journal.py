@@ -14,7 +14,7 @@ import sqlite3
 import sys
 import threading
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, Callable, Dict, Generator, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
 
 from flowmaestro_core.actions import Record
 from flowmaestro_core.errors import JournalError
@@ -170,23 +170,22 @@ class Journal:
 
     def _recall(self, record: Record) -> Recalled:
         now, keys, ids = self._wall_clock(), record.keys, record.execution_ids
-        rows: Tuple[JournalRow, ...] = ()
+        rows: List[JournalRow] = []
         orders: Tuple[Tuple[str, int], ...] = ()
         if keys:
             which, values = f"key IN ({_marks(keys)})", keys
             if isinstance(keys[0], int):  # consecutive ones, which are read faster so
                 which, values = "key BETWEEN ? AND ?", (keys[0], keys[-1])
             found = self._db.execute((_BRIEF if record.brief else _WHOLE) + which, values)
-            rows = tuple(
-                JournalRow._make((*row[:6], row[6] and json.loads(row[6]), max(now - row[7], 0.0)))
-                for row in found
-            )
+            for *known, execution, written in found:
+                row: Any = (*known, execution and json.loads(execution), max(now - written, 0.0))
+                rows.append(JournalRow(*row))
         if ids:
             marks = _marks(ids)
             starts = f"SELECT execution_id, start FROM started WHERE execution_id IN ({marks})"  # noqa: S608
             orders = tuple(self._db.execute(starts, ids))
         age = max(now - self._began_at, 0.0)
-        return Recalled(rows, orders, self._known, self._last_order, age)
+        return Recalled(tuple(rows), orders, self._known, self._last_order, age)
 
     @contextmanager
     def _told(self) -> Generator[None, None, None]:
