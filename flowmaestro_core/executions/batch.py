@@ -60,7 +60,10 @@ class BatchMachine(Machine[None]):
             "response_received": (*_ON, "looking", "failed"),
             "transport_failed": ("recording", "polling", "pausing", "emitting", "looking"),
         },
-        "polling": {"response_received": _ON, "transport_failed": _ON},
+        "polling": {
+            "response_received": (*_ON, "looking"),
+            "transport_failed": (*_ON, "looking"),
+        },
         "pausing": {"waited": (*_ON, "anchoring", "looking")},
         "emitting": {"emitted": (*_ON, "anchoring", "looking", "done", "failed")},
         "looking": {

@@ -53,7 +53,7 @@ class RunMonitor(IdleMonitor):
         self._live = True
         self._schedule.answered(now)
 
-    def on_opened(self, now: float) -> None:
+    def on_opened(self, now: float, *, again: bool) -> None:
         self.on_bytes(now)
 
     def on_lost(self, now: float) -> None:

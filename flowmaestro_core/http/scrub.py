@@ -104,7 +104,7 @@ class SecretScrubber:
         error.code = self.text(error.code)
         error.request_id = error.request_id and self.line(error.request_id)
         if isinstance(error.details, str):
-            error.details = self.text(error.details, LONGEST_DETAILS)
+            error.details = type(error.details)(self.text(error.details, LONGEST_DETAILS))
         cause = error.__cause__
         if isinstance(cause, TransportFailure):
             error.__cause__ = self.showable(cause)

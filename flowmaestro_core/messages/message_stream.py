@@ -127,13 +127,15 @@ class MessageStreamMachine(EventStreamMachine):
         if kind == "connected":
             return super()._take(item)
         if self._is_own:
+            known = self._message_id
             self._ids = {**self._ids, **ids_of(item)}
-            self._monitor.can_probe = self._message_id is not None
+            self._monitor.can_probe |= known is None and self._message_id is not None
         elif self._is_foreign(item):
             return False
         if kind in MESSAGE_TERMINAL:
             self._finish(item)
-        elif kind != "message:token":
+            return self._ending is not None
+        if kind != "message:token":
             self._missed = self._missed and (kind != "message:started" or bool(self._text))
             self._queue.append(item)
         elif not self._missed:
@@ -151,7 +153,10 @@ class MessageStreamMachine(EventStreamMachine):
         content, completed = terminal.get("content"), terminal["type"] == "message:completed"
         if self._missed and completed and not isinstance(content, str):
             said = "A part of the answer was missed, and the server does not tell it"
-            self._ending = Fail(StreamError(said, code="stream_lost"))
+            self._lost = StreamError(said, code="stream_lost")
+            self._monitor.suspect()
+            if not self._monitor.can_probe:
+                self._ending = Fail(self._lost)
             return
         text = text_or_empty(content)
         untold = self._missed or not self._text
@@ -179,8 +184,10 @@ class MessageStreamMachine(EventStreamMachine):
             self._finish(completed_event(self._ids, data["content"], data.get("usage")))
 
     def _probe_refused(self, error: FlowMaestroError) -> None:
-        """There are no more probes, but a refusal does not end an open stream."""
+        """There are no more probes. A refusal does not end an open stream that may tell more."""
         self._monitor.can_probe = False
+        if self._lost is not None:
+            self._ending = Fail(self._lost)
 
     # Endings
 

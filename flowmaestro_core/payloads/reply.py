@@ -218,6 +218,12 @@ def retry_after(headers: Headers) -> Optional[float]:
     return None if until is None or sent_at is None else max(0.0, until - sent_at)
 
 
+class PageText(str):
+    """The beginning of an error body that is no JSON: not the API's, but a proxy's page."""
+
+    __slots__ = ()
+
+
 def error_from_response(
     response: Response, scrubber: SecretScrubber = _NO_SECRETS
 ) -> FlowMaestroError:
@@ -292,7 +298,7 @@ def _unknown_error(status: int, data: bytes, body: Any, details: Any) -> Tuple[s
     """Message and details of an error body of which no message is known."""
     text = data.decode("utf-8", "replace").removeprefix(_BOM)[:LONGEST_DETAILS]
     if details is None:
-        details = (text or None) if body is None else body
+        details = (PageText(text) if text else None) if body is None else body
     said = _snippet(text) or "no readable error"
     return f"The server answered with status {status}: {said}", details
 

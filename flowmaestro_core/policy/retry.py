@@ -16,6 +16,7 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.http.messages import Phase, TransportFailure
+from flowmaestro_core.payloads.reply import PageText
 
 RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -177,8 +178,8 @@ def may_pass(error: Exception, *, known: bool = False) -> bool:
         return False
     if isinstance(error, FlowMaestroError) and 300 <= (error.status_code or 0) < 400:
         return known
-    if isinstance(error, NotFoundError) and isinstance(error.details, str):  # it was no JSON
-        return known and error.code == NotFoundError().code
+    if isinstance(error, NotFoundError):
+        return known and isinstance(error.details, PageText)
     if isinstance(error, ServerError):
         return error.status_code != 501 and (known or error.code != "invalid_response")
     return isinstance(error, (ConnectionError, TimeoutError, RateLimitError))

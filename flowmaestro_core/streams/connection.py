@@ -33,6 +33,7 @@ class Connection:
         give_up_at: when a lost stream is given up; infinity while there is progress.
         cause: why the last one was lost or could not be made; `None` for a clean end.
         lost: the attempt that failed, until it has been reported.
+        absent: whether it was given up since the server was away; an answer takes that back.
 
     """
 
@@ -44,6 +45,7 @@ class Connection:
         self.give_up_at = math.inf
         self.cause: Optional[Exception] = None
         self.lost: Optional[Attempt] = None
+        self.absent = False
         self._times = times
         self._opened_at = -math.inf
         self._failures = 0

@@ -122,7 +122,7 @@ class StreamMachine(Machine[Any]):
     def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
         self.request_id = shown_request_id(None, head.headers, self.scrubber)
         self._connection.opened(now)
-        self._monitor.on_opened(now)
+        self._monitor.on_opened(now, again=self._connection.openings > 1)
         if self._connection.openings > 1:
             attempt = self._connection.openings - 1
             item = {"type": "stream:reconnected", "attempt": attempt}
@@ -165,6 +165,7 @@ class StreamMachine(Machine[Any]):
             self._ending = Fail(error)
         self._lost = error
         self._connection.reopen_at = self._connection.give_up_at = math.inf
+        self._connection.lost = None
         self._monitor.suspect()
         return self._next(now, jitter)
 
@@ -188,6 +189,9 @@ class StreamMachine(Machine[Any]):
         else:
             self._monitor.probe_answered(outcome.value.rate_limit, now)
             self._connection.progressed()
+            if self._connection.absent:
+                self._connection.absent, self._connection.reopen_at = False, now
+                self._lost = None
             self._learn(outcome.value["data"])
         return self._next(now, jitter)
 
@@ -383,6 +387,7 @@ class EventStreamMachine(StreamMachine):
         if self._lost is not None and not (self._polls_on and monitor.can_probe):
             return self._fail(self._lost)
         if now >= connection.give_up_at:
+            connection.absent = not self._polls_on
             reason = f"no progress for {self._context.stream_times.reconnect_for:g} s"
             return self._give_up(connection.broken(reason, self.scrubber), now, jitter)
         self.state = "backing off"

@@ -17,6 +17,9 @@ heartbeat, or the same event on each connection."""
 GRACE = 1.0
 """Seconds by which a probe is late, so that a new connection can bring what was missed."""
 
+MOST_HELD = 3 * GRACE
+"""Seconds by which connections that come and go may make a probe late."""
+
 
 class IdleMonitor:
     """The clocks of a stream, and when its next probe is due.
@@ -43,6 +46,8 @@ class IdleMonitor:
         """Seconds from now to the next probe, and the most that they grow to."""
         self._due_at = self._latest_at = math.inf
         """When the next probe is due, and when it is due even if events come."""
+        self._held_until = math.inf
+        """Until when new connections may put it off."""
         self._not_before = -math.inf
         self.away_at = -math.inf
         self._timeout = AdaptiveTimeout()
@@ -86,17 +91,20 @@ class IdleMonitor:
     def on_event(self, now: float) -> None:
         """An event came that is more than a keepalive or `connected`."""
         self._idle = self._times.event_idle
-        self._due_at = now + self._idle
+        IdleMonitor._rest(self, now)
         self.give_up_at = now + self._patience
 
     def suspect(self) -> None:
         """The subject may have ended: a probe is due at once, unless an event comes before."""
         self._due_at = -math.inf
 
-    def on_opened(self, now: float) -> None:
-        """The connection stands."""
+    def on_opened(self, now: float, *, again: bool) -> None:
+        """The connection stands; `again` if it may bring what was missed."""
         self.on_bytes(now)
-        self._hold(now)
+        if again:
+            self._hold(now)
+        else:
+            self._rest(now)
 
     def on_lost(self, now: float) -> None:
         """The connection is gone."""
@@ -107,6 +115,7 @@ class IdleMonitor:
         away = now - self.away_at
         self.dead_at += away
         self._due_at += away
+        self._held_until += away
         self._latest_at += away
         self.give_up_at += away
 
@@ -139,8 +148,10 @@ class IdleMonitor:
     def _rest(self, now: float) -> None:
         """Put the next probe off."""
         self._due_at = now + self._idle
+        self._held_until = self._due_at + MOST_HELD
 
     def _hold(self, now: float) -> None:
         """Let a new connection bring what was missed before the next probe."""
         if now < self._due_at:
-            self._due_at = max(self._due_at, now + min(GRACE, self._times.event_idle))
+            held = min(now + min(GRACE, self._times.event_idle), self._held_until)
+            self._due_at = max(self._due_at, held)

@@ -70,11 +70,13 @@ def test_the_table_is_true() -> None:
     few = Journaled((STARTED, *REPLIES[:2]))
     rare = Journaled((*REPLIES, *[STARTED] * 3, *[LAST_PAGE] * 3))
     throttled = Journaled((REPLIES[5], LAST_PAGE))
+    slow = Journaled((STARTED, REPLIES[0], LAST_PAGE))
     doubted = partial(rare.journaling, rows=[{}], on_unknown="start", settle_after=0.2)
     journaled: List[Any] = [
         (partial(few.journaling, rows=mixed(), settle_after=1.0), few, 400),
         (doubted, rare, 400),
         (partial(throttled.journaling, rows=[{}]), throttled, 30),
+        (partial(slow.journaling, rows=[{}, {}], ordered=True, timeout=3.0), slow, 200),
     ]
     ends = Journaled(())
     ends.foreign = (ZeroDivisionError,)

@@ -219,6 +219,14 @@ def test_a_404_that_is_a_page_comes_from_a_proxy_if_the_server_is_known(known: b
     assert isinstance(wait.action, Wait if known else Fail)
 
 
+def test_a_404_in_json_is_the_apis_own_whatever_its_shape() -> None:
+    wait = started()
+    wait.replies(200, RUNNING)
+    wait.waits()
+    wait.replies(404, {"success": False, "error": "Execution not found", "details": "gone"})
+    assert isinstance(wait.error, NotFoundError)
+
+
 def test_a_permanent_failure_ends_the_wait() -> None:
     wait = started()
     wait.replies(200, RUNNING)

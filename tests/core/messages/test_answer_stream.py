@@ -54,12 +54,40 @@ def test_a_late_subscription_that_missed_nothing_is_read_as_it_comes() -> None:
 
 
 @pytest.mark.parametrize("content", [None, 7])
-def test_an_end_without_the_text_that_was_missed_is_an_error(content: Any) -> None:
+def test_an_end_without_the_text_that_was_missed_has_it_looked_up(content: Any) -> None:
     stream = late()
-    assert stream.receives(token("lo ") + token("you") + completed(content)) == Close()
+    assert isinstance(stream.receives(token("lo ") + token("you") + completed(content)), Send)
+    stream.replies(200, WRITTEN)
+    finishes(stream, "Hello you", "message:completed")
+
+
+def test_a_text_that_was_missed_and_cannot_be_looked_up_is_an_error() -> None:
+    stream = late()
+    stream.receives(token("lo you") + completed(None))
+    stream.replies(403)
     stream.closes()
     assert isinstance(stream.error, StreamError)
     assert stream.error.code == "stream_lost"
+
+
+def test_so_is_one_of_an_answer_without_an_id() -> None:
+    stream = late({"thread_id": "th_1", "status": "processing"})
+    assert stream.receives(token("lo you") + completed(None)) == Close()
+    stream.closes()
+    assert isinstance(stream.error, StreamError)
+
+
+def test_a_refusal_of_the_messages_is_asked_for_once() -> None:
+    stream = own()
+    stream.receives(STARTED)
+    stream.takes_all()
+    stream.stays_quiet()
+    assert isinstance(stream.action, Send)
+    stream.replies(403)
+    stream.receives(token("Hello"))
+    reading = stream.takes_all()
+    assert isinstance(reading, Read)
+    assert reading.patience > 60.0
 
 
 def test_an_end_without_its_text_is_believed_where_all_was_heard() -> None:

@@ -12,7 +12,7 @@ from flowmaestro_core.executions.run import RunMonitor
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.policy.polling import LEAST_TIMEOUT, PollSchedule
 from flowmaestro_core.policy.stream_times import StreamTimes
-from flowmaestro_core.streams.probe import GRACE, IdleMonitor
+from flowmaestro_core.streams.probe import GRACE, MOST_HELD, IdleMonitor
 
 SPENT = RateLimit(limit=60, remaining=0, reset_after=40.0)
 
@@ -123,15 +123,29 @@ def test_a_reconnection_has_some_time_to_bring_what_was_missed() -> None:
     clocks.on_lost(4.9)
     assert clocks.probe_at == 4.9 + GRACE
     assert clocks.opening_until(5.5, again=True) == 5.5 + GRACE
-    clocks.on_opened(5.8)
+    clocks.on_opened(5.8, again=True)
     assert (clocks.probe_at, clocks.dead_at) == (5.8 + GRACE, 95.8)
+
+
+def test_connections_that_come_and_go_do_not_put_a_probe_off_for_long() -> None:
+    clocks = monitor()
+    for tenth in range(40, 90):
+        clocks.on_lost(tenth / 10)
+        clocks.on_opened(tenth / 10 + 0.05, again=True)
+    assert clocks.probe_at == 5.0 + MOST_HELD
+
+
+def test_the_first_connection_may_take_its_time() -> None:
+    clocks = monitor()
+    clocks.on_opened(8.0, again=False)
+    assert clocks.probe_at == 8.0 + 5.0
 
 
 def test_a_probe_that_is_overdue_is_not_put_off() -> None:
     """As over a transport that is read for longer, and loses the quiet connection by that."""
     clocks = monitor()
     clocks.on_lost(45.0)
-    clocks.on_opened(45.2)
+    clocks.on_opened(45.2, again=True)
     assert clocks.probe_at == 5.0
 
 

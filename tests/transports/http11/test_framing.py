@@ -134,6 +134,8 @@ def test_bytes_after_the_end_are_kept_apart() -> None:
         b"0\r\nname only\r\n",
         b"0\r\n\n",
         b"0\r\nA: b\n",
+        b"0\r\nA: \0b\r\n",
+        b"0\r\nA: b\x0bc\r\n",
     ],
 )
 def test_what_the_grammar_does_not_allow_is_refused(coded: bytes) -> None:

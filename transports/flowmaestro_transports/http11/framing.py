@@ -103,7 +103,7 @@ _FIRST = _Line("chunk header", _HEADER)
 # The line end that closes a chunk's data is read as part of the next header: one step a chunk.
 _NEXT = _Line("chunk header", rb"\r\n" + _HEADER)
 # An empty line ends the trailers.
-_TRAILER = _Line("trailer", rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n]*)?\r\n")
+_TRAILER = _Line("trailer", rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\0\n\v\f\r]*)?\r\n")
 
 
 class Chunked(Framing):
