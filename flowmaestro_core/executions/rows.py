@@ -153,6 +153,11 @@ class RowSource:
             kind = type(made).__name__  # pyright: ignore[reportUnreachable]
             raise TypeError(f"key must make a str or an int of inputs[{index}], not {kind}")
         text = str(made)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            said = f"the key of inputs[{index}] holds a lone surrogate, which UTF-8 cannot express"
+            raise ValueError(said) from None
         if text in self._seen:
             raise JournalError(
                 f"inputs[{self._seen[text]}] and inputs[{index}] have the same key {text!r}",

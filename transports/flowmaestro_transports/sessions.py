@@ -16,7 +16,7 @@ class LibraryError(Exception):
 _WORDS = {
     Phase.NOT_SENT: ("cannot connect", "not connected in time"),
     Phase.MAYBE_PROCESSED: ("the connection was lost before the reply", "no reply in time"),
-    Phase.REPLY_BROKEN: ("the reply broke off", "the reply did not end in time"),
+    Phase.REPLY_BROKEN: ("the reply is broken", "the reply did not end in time"),
 }
 """What went wrong in each phase, and what it is called when a time limit was the reason."""
 

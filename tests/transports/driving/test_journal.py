@@ -313,7 +313,7 @@ def test_a_failed_look_up_leaves_its_rows_unknown_and_the_batch_goes_on(run, fak
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"no database at all, but long enough" * 9, "not a database"), ("other", "something else")],
+    [(b"no database at all, but long enough" * 9, "not a database"), ("other", "another version")],
 )
 def test_a_file_that_is_no_journal_is_refused_and_kept(run, fake, path, content, reason):
     if content == "other":

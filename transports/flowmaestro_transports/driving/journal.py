@@ -105,7 +105,7 @@ class Journal:
         ours = self._db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
         empty = self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None
         if not ours and not empty:
-            raise self._error("is no journal: an SQLite file of something else")
+            raise self._error("is no journal, or one of another version")
         damage = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if damage != ("ok",):
             raise self._error(f"is damaged: {damage[0]}")
