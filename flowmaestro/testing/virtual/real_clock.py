@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Generator, Optional
 
 from flowmaestro.testing.model.replies import Source
@@ -42,8 +42,13 @@ class RealClock(VirtualClock):
     def alarm(self, at: float, source: Optional[Source] = None) -> Alarm:
         """As `VirtualClock.alarm`; a wait without an end is allowed."""
         alarm = Alarm(at, None)
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # its event loop is gone, and the call with it
+                self._ring(alarm)
+
         if source is not None:
-            source.wake = lambda: self._ring(alarm)
+            source.wake = wake
         return alarm
 
     def wait(self, alarm: Alarm) -> None:

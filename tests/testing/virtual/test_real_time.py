@@ -128,6 +128,19 @@ def test_an_event_loop_is_not_held_up():
     assert asyncio.run(main()) == ["completed"] * 5
 
 
+def test_a_call_that_was_given_up_does_not_disturb_the_next_event_loop():
+    fake = FakeFlowMaestro(time="real")
+    fake.latency(0.02)
+
+    async def list_workflows(seconds):
+        client = AsyncFlowMaestroClient(fake.api_key, transport=fake.async_transport())
+        return await asyncio.wait_for(client.workflows.list(), seconds)
+
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(list_workflows(0.001))
+    assert "data" in asyncio.run(list_workflows(30))
+
+
 def test_an_unknown_time_is_refused():
     with pytest.raises(ValueError, match="time must be one of virtual, real"):
         FakeFlowMaestro(time="fast")
