@@ -64,6 +64,33 @@ def test_what_is_whole_comes_first(runner: Runner, scripted: Any, name: str) -> 
     assert came == EVENTS
 
 
+@pytest.mark.parametrize("way", ["send", "open"])
+def test_damage_is_told_though_the_server_is_silent(
+    runner: Runner, scripted: Any, way: str
+) -> None:
+    done = threading.Event()
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\n%s\r\n" % GZIP)
+        peer.send(chunk(begun() + b"\xff" * 40))
+        done.wait(60)
+
+    with scripted.ScriptedServer(handler) as server, runner() as transport:
+        try:
+            if way == "send":
+                with fails(Phase.REPLY_BROKEN, "damaged"):
+                    transport.send(get(server), 5.0)
+                return
+            reply = transport.open(get(server))
+            assert reply.read(5.0) == EVENTS
+            with fails(Phase.REPLY_BROKEN, "damaged"):
+                reply.read(5.0)
+            reply.close()
+        finally:
+            done.set()
+
+
 @pytest.mark.parametrize("framing", ["Transfer-Encoding: chunked", "Connection: close"])
 def test_a_reply_that_inflates_to_very_much_comes_piece_by_piece(
     runner: Runner, scripted: Any, framing: str

@@ -135,6 +135,15 @@ def test_damage_is_an_error_with_its_cause(coding: str) -> None:
     assert isinstance(caught.value.__cause__, zlib.error)
 
 
+def test_damage_behind_content_is_pending() -> None:
+    coded = gzip.compress(b"hello")
+    inflater = decoder("gzip")
+    assert inflater.feed(coded + b"junk") == b"hello"
+    assert inflater.pending
+    with pytest.raises(CodingError, match="damaged"):
+        inflater.feed(b"")
+
+
 def test_a_wrong_checksum_is_damage() -> None:
     coded = bytearray(gzip.compress(b"hello"))
     coded[-5] ^= 1

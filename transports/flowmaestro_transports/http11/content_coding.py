@@ -88,7 +88,8 @@ class ContentDecoder:
                 at += len(piece) - self._inflate(piece, inflated)
         except CodingError as error:
             self._damage = error
-            if not any(inflated):
+            self.pending = any(inflated)  # then the next `feed` raises
+            if not self.pending:
                 raise
         else:
             self._waiting = data[at:]
