@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowmaestro_core import http
 from flowmaestro_core.http.messages import (
     Headers,
     Phase,
@@ -23,6 +24,15 @@ from flowmaestro_core.http.messages import (
 
 NAMES = st.text("abcXYZ-", min_size=1, max_size=4)
 PAIRS = st.lists(st.tuples(NAMES, st.text("12 ", max_size=3)), max_size=8)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Headers, Phase, Request, Response, ResponseHead, TransportClosedError, TransportFailure],
+)
+def test_messages_are_names_of_the_package(kind: Any) -> None:
+    assert getattr(http, kind.__name__) is kind
+    assert kind.__name__ in http.__all__
 
 
 def test_headers_are_looked_up_without_regard_to_case() -> None:
