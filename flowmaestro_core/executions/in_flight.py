@@ -76,9 +76,10 @@ class InFlight:
     def poll(
         self, context: Context, token: str, now: float, *, alone: bool
     ) -> Optional[CallMachine]:
-        """The call of the poll that is due, if it still has a sense.
+        """The call of the poll that is due.
 
-        It has none past the deadline once the server has stopped to answer.
+        `None` if its deadline passed more than `LAST_POLL_TIMEOUT` ago and the server did not
+        answer the last poll.
         """
         in_turn = max(self._by_time[0][0], self.not_before) <= now
         if in_turn:

@@ -29,7 +29,7 @@ class IdleMonitor:
     ended. The time between probes grows until there is an event, and is never shorter than the
     server allows. A stream is given up at `give_up_at`: `patience` seconds without an event.
 
-    `away_at` is when the caller got an event, or a probe was sent: since then nobody listens.
+    `away_at` is when the machine last stopped reading, to emit an event or to send a probe.
 
     All times are in seconds, those called `..._at` and `now` on the clock of the machine.
     """
@@ -60,7 +60,7 @@ class IdleMonitor:
         return max(min(self._due_at, self._latest_at), self._not_before)
 
     def lets_open(self, at: float) -> bool:
-        """Whether an opening at that time leaves the next probe its time."""
+        """Whether an opening at that time does not make the next probe late."""
         return True
 
     def opening_until(self, now: float, *, again: bool) -> float:

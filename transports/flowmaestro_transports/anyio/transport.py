@@ -65,8 +65,8 @@ class AnyioTransport(NetworkTransport):
 
     One event loop at a time: when the loop has changed since the last call (`asyncio.run`
     twice), the connections of the old one are closed and new ones made. A child after `os.fork`
-    makes new ones, too, and leaves its parent's alone. On Windows, trio or asyncio's selector
-    loop are the better company: under the proactor loop, anyio waits for sockets in a thread.
+    makes new ones, too, and leaves its parent's alone. On Windows, prefer trio or asyncio's
+    selector loop: under the proactor loop, anyio waits for sockets in a thread.
     """
 
     _pool: Optional[Pool] = None

@@ -33,7 +33,7 @@ def literal(host: str, port: int) -> List[Any]:
 def in_turn(found: Sequence[Any]) -> List[Any]:
     """What `getaddrinfo` has found, each family in turn (RFC 8305, 4).
 
-    The resolver's order within a family stays, and its favourite family begins.
+    The family of the first address comes first. Within a family, the order stays.
     """
     first = [each for each in found if each[0] == found[0][0]]
     others = [each for each in found if each[0] != found[0][0]]

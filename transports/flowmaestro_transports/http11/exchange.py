@@ -13,9 +13,8 @@ Tell it what happened, and it tells what follows:
 h11 writes the request and reads the head; a plain head that comes in one piece is read by one
 regular expression, at a tenth of the price, and means what h11 would have it mean. The framing of
 the body is ours (`framing`), since h11 costs several times as much for each chunk, and so for each
-event of a stream. Work and memory are
-bounded: heads by `MAX_HEAD`, the rest by `framing`
-and `content_coding`. Pure: no I/O, no clock.
+event of a stream. Work and memory are bounded: heads by `MAX_HEAD`, the rest by `framing` and
+`content_coding`. Pure: no I/O, no clock.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Want(enum.Enum):
-    """What has to become of a socket."""
+    """The state of a socket to wait for."""
 
     READABLE = "readable"
     WRITABLE = "writable"
