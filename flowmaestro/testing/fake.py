@@ -221,7 +221,7 @@ class Polls:
             self._counts.clear()
         if request.method != "GET":
             return
-        path, thread = path_below_root(request.url), threading.get_ident()
+        path, thread = path_below_root(request.url), threading.current_thread()
         changes = _CHANGES.match(path)
         asked = self._count(thread, current_task(), request.url)
         by_all = self._count(thread, self, request.url) if changes else 0

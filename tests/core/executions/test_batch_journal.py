@@ -44,7 +44,7 @@ class World:
         batch = Workflows.run_many("w", rows, journal="unused", **more)
         stepper = Stepper(batch.machine(context, "token"))
         stepper.now = self.now
-        stepper.foreign = (TypeError, LookupError)
+        stepper.foreign = (TypeError, ValueError, LookupError)
         stepper.start()
         while not isinstance(stepper.action, (Done, Fail)):
             self.now = stepper.now
@@ -148,6 +148,8 @@ def test_keys_and_rows_that_do_not_fit_are_named(kind: Any) -> None:
     assert "inputs[0] and inputs[1] have the same key 'same'" in found.message
     found = error(World(keyed=True), ROWS, lambda row: None)
     assert "key must make a str or an int of inputs[0], not NoneType" in str(found)
+    found = error(World(keyed=True), ROWS, lambda row: "\ud800")
+    assert "the key of inputs[0] holds a lone surrogate" in str(found)
     world = World(keyed=True)
     world.run(ROWS, key=lambda row: "a" if row["n"] == 0 else str(row["n"]))
     found = error(world, [{"n": 9}], lambda row: "a")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
@@ -75,6 +76,14 @@ def test_many_threads_may_ask_at_one_instant():
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def test_threads_that_follow_each_other_are_told_apart():
+    """A new thread may have the number of one that has ended."""
+    client = connected(FakeFlowMaestro())
+    for _ in range(8):
+        with ThreadPoolExecutor(1) as one:
+            one.submit(lambda: [client.executions.get("exec_123") for _ in range(30)]).result()
 
 
 def test_a_loop_that_polls_by_itself_ends_in_real_time():
