@@ -29,6 +29,7 @@ class RunStarted(NamedTuple):
 
 _ON = ("recording", "starting", "polling", "pausing", "emitting")
 """Where a batch may be after nearly everything that happens."""
+_POLLED = (*_ON, "looking")
 
 
 class BatchMachine(Machine[None]):
@@ -60,10 +61,7 @@ class BatchMachine(Machine[None]):
             "response_received": (*_ON, "looking", "failed"),
             "transport_failed": ("recording", "polling", "pausing", "emitting", "looking"),
         },
-        "polling": {
-            "response_received": (*_ON, "looking"),
-            "transport_failed": (*_ON, "looking"),
-        },
+        "polling": {"response_received": _POLLED, "transport_failed": _POLLED},
         "pausing": {"waited": (*_ON, "anchoring", "looking")},
         "emitting": {"emitted": (*_ON, "anchoring", "looking", "done", "failed")},
         "looking": {

@@ -10,8 +10,8 @@ The message is never sent twice, and no text is made up.
 * After a gap (the thread's stream was opened late, or opened again without ids to resume from)
   tokens are left out until the end brings the whole text, so that the caller never reads a text
   with a hole in it.
-* When the stream goes quiet or is lost for good, the thread's messages are polled. If they do not
-  show the answer, the error that came first is raised.
+* When the stream goes quiet, is lost for good, or ends without a text that was missed, the thread's
+  messages are polled. If they do not show the answer, the error that came first is raised.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class MessageStreamMachine(EventStreamMachine):
     An event stream with another beginning, and another ending: probes look for the answer among
     the thread's messages. The source of its events is the call that is made: the message with
     streaming, without, then the thread's stream. Any stream may be quiet for as long as the answer
-    may take, and is then given up. The POST's own stream is not opened twice.
+    may take, and is then given up. The POST's own stream is not opened twice, nor is one that has
+    told the end without a text that was missed: `_lost` is then set while its body is open.
 
     State beside the table and the parts: the answer's ids, its text so far, and whether text was
     missed.
@@ -192,10 +193,11 @@ class MessageStreamMachine(EventStreamMachine):
     # Endings
 
     def _lose(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
-        if self._ending is not None or not self._is_own:
+        if self._ending is not None or not (self._is_own or self._lost):
             return super()._lose(cause, now, jitter)
         self._connection.plan(cause, now, jitter)
-        error = self._connection.broken("it cannot be opened twice", self.scrubber)
+        reason = "it cannot be opened twice"
+        error = self._lost or self._connection.broken(reason, self.scrubber)
         return self._give_up(error, now, jitter)
 
     def _give_up(self, error: FlowMaestroError, now: float, jitter: float) -> Action:

@@ -33,7 +33,8 @@ class Connection:
         give_up_at: when a lost stream is given up; infinity while there is progress.
         cause: why the last one was lost or could not be made; `None` for a clean end.
         lost: the attempt that failed, until it has been reported.
-        absent: whether it was given up since the server was away; an answer takes that back.
+        absent: whether it was given up because the server did not answer; an answer takes that
+            back.
 
     """
 

@@ -8,7 +8,8 @@ Each event updates the parts. Then `_next` picks the action. The first rule that
 4. A body is open. It is dead: close it and count it as lost. A probe is due: probe. Else read until
    the first of these times.
 5. No body is open. Reopening is due: open. A probe is due: probe. It is lost for good: fail. The
-   server has been away for too long: it is lost for good. Else wait for the first of these times.
+   server has been away for too long: it is lost for good, unless a last probe is answered. Else
+   wait for the first of these times.
 
 Openings and probes are calls, each a `CallMachine` that the stream owns.
 """
@@ -54,7 +55,8 @@ class StreamMachine(Machine[Any]):
     Its parts are the queue of events to emit, the connection, the idle clocks, and the ending: the
     last event or an error. While `_drains` reads are left, an open body may bring more events
     although the ending is known. Of a stream that is lost for good, `_lost` is the error, unless a
-    last probe finds another ending. `last_seen` is the execution as the last probe returned it.
+    last probe finds another ending, or the server back. `last_seen` is the execution as the last
+    probe returned it.
     """
 
     _polls_on = False
@@ -159,7 +161,7 @@ class StreamMachine(Machine[Any]):
         return self._next(now, jitter)
 
     def _give_up(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
-        """There will be no other connection; a last probe may tell more than a passing error."""
+        """Open no more connections, unless a last probe tells more than a passing error."""
         passes = isinstance(error, StreamError) or self._may_pass(error)
         if not self._polls_on and (not passes or isinstance(error, RateLimitError)):
             self._ending = Fail(error)

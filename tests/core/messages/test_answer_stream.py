@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
-from flowmaestro_core.actions import Close, Read, Send
+from flowmaestro_core.actions import Close, Fail, Read, Send
 from flowmaestro_core.errors import StreamError, TimeoutError
 from flowmaestro_core.http.messages import Response
 from tests.harness.core.answers import (
@@ -59,6 +59,17 @@ def test_an_end_without_the_text_that_was_missed_has_it_looked_up(content: Any) 
     assert isinstance(stream.receives(token("lo ") + token("you") + completed(content)), Send)
     stream.replies(200, WRITTEN)
     finishes(stream, "Hello you", "message:completed")
+
+
+def test_a_stream_that_has_told_its_end_is_not_opened_again() -> None:
+    stream = late()
+    stream.receives(token("lo you") + completed(None))
+    stream.replies(200, NOT_YET)
+    stream.ends()
+    while not isinstance(stream.action, Fail):
+        stream.replies(200, NOT_YET) if isinstance(stream.action, Send) else stream.waits()
+    assert isinstance(stream.error, StreamError)
+    assert stream.error.code == "stream_lost"
 
 
 def test_a_text_that_was_missed_and_cannot_be_looked_up_is_an_error() -> None:

@@ -256,6 +256,13 @@ def test_an_execution_that_still_runs_is_not_given_up() -> None:
         assert isinstance(stream.action, Open)
         stream.opens()
         stream.takes_all()
+    stream.ends()
+    stream.waits()
+    stream.opens(200, "application/json")
+    stream.receives(b"{}")
+    stream.ends()
+    stream.replies(body=RUNNING)
+    assert isinstance(stream.error, StreamError)
 
 
 @pytest.mark.parametrize(

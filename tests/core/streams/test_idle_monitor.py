@@ -135,6 +135,15 @@ def test_connections_that_come_and_go_do_not_put_a_probe_off_for_long() -> None:
     assert clocks.probe_at == 5.0 + MOST_HELD
 
 
+def test_an_event_lets_connections_put_a_probe_off_again() -> None:
+    clocks = monitor()
+    clocks.on_event(20.0)
+    clocks.away_at = 20.0
+    clocks.resume(21.0)
+    clocks.on_lost(25.9)
+    assert clocks.probe_at == 25.9 + GRACE
+
+
 def test_the_first_connection_may_take_its_time() -> None:
     clocks = monitor()
     clocks.on_opened(8.0, again=False)
