@@ -48,8 +48,8 @@ class MessageStreamMachine(EventStreamMachine):
     An event stream with another beginning, and another ending: probes look for the answer among
     the thread's messages. The source of its events is the call that is made: the message with
     streaming, without, then the thread's stream. Any stream may be quiet for as long as the answer
-    may take, and is then given up. The POST's own stream is not opened twice, nor is one that has
-    told the end without a text that was missed: `_lost` is then set while its body is open.
+    may take, and is then given up. The POST's own stream is not opened twice. Neither is one
+    that has told the end without a text that was missed; `_lost` is set then, with a body open.
 
     State beside the table and the parts: the answer's ids, its text so far, and whether text was
     missed.
