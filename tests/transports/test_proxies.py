@@ -304,11 +304,11 @@ def test_a_proxy_of_a_callers_session(scripted: Any) -> None:
     with (
         scripted.ScriptedServer(lose_the_reply) as losing,
         scripted.ScriptedServer(refusal) as refusing,
-        contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener,
+        socket.socket() as unheard,
         requests.Session() as session,
     ):
-        nobody = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        listener.close()
+        unheard.bind(("127.0.0.1", 0))  # nobody else gets the port, and nobody listens
+        nobody = f"http://127.0.0.1:{unheard.getsockname()[1]}"
         session.trust_env = False
         session.proxies = {
             "http://losing.example": losing.url,
