@@ -237,14 +237,14 @@ class SyncRunner(Runner):
 
     def run(self, check: Check) -> None:
         with self._servers:  # in a thread, since what hangs there holds up nobody
-            _run_to_its_end(self.start(self._carry_out, check).outcome(TOO_LONG))
+            run_to_its_end(self.start(self._carry_out, check).outcome(TOO_LONG))
 
     def start(self, step: Step, *args: Any) -> Job:
         job = Job(self)
 
         def run() -> None:
             try:
-                job.value = _run_to_its_end(step(*args))
+                job.value = run_to_its_end(step(*args))
             except BaseException as error:
                 job.error = error
             finally:
@@ -295,7 +295,7 @@ class _SyncAsAsyncBody:
         self._body.close()
 
 
-def _run_to_its_end(steps: Coroutine[Any, Any, Any]) -> Any:
+def run_to_its_end(steps: Coroutine[Any, Any, Any]) -> Any:
     """What a coroutine returns that waits for nothing but sync calls."""
     try:
         steps.send(None)

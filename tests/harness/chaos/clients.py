@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Callable, Coroutine
+from typing import Any, Callable
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamTimes
 from tests.harness.runners import Runner
@@ -85,12 +85,3 @@ class _Outcome:
 
     async def __aexit__(self, *exc: object) -> None:
         self._items.__exit__(*exc)
-
-
-def complete(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine comes to that awaits nothing but sync calls."""
-    try:
-        coroutine.send(None)
-    except StopIteration as ended:
-        return ended.value
-    raise AssertionError("it awaits something that does not block")

@@ -22,8 +22,9 @@ import anyio
 import trustme
 
 from flowmaestro.testing import Node, running_server
+from flowmaestro.testing.conformance.runner import run_to_its_end
 from tests.harness.chaos.claims import Refused
-from tests.harness.chaos.clients import QuickDice, a_client, complete
+from tests.harness.chaos.clients import QuickDice, a_client
 from tests.harness.chaos.ledger import Ledger, LedgerFake
 from tests.harness.chaos.operations import AGENT, OPERATIONS, QUICK, SLOW, Task
 from tests.harness.chaos.plan import plan
@@ -193,7 +194,7 @@ def _run_in_threads(report: Report, fake: LedgerFake, url: str, verify: str) -> 
             began = time.monotonic()
             error: Optional[BaseException] = None
             try:
-                complete(OPERATIONS[task.kind](client, task))
+                run_to_its_end(OPERATIONS[task.kind](client, task))
             except Exception as caught:
                 error = caught
             report.outcomes.append(Outcome(task, error, time.monotonic() - began))
