@@ -16,8 +16,9 @@ from typing import Any, Dict, Iterator, List, Sequence, Union
 import anyio
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError, StreamTimes
+from flowmaestro.testing.conformance.runner import run_to_its_end
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
-from tests.harness.chaos.clients import Awaited, complete
+from tests.harness.chaos.clients import Awaited
 from tests.harness.fuzz.targets import is_cut_short
 from tests.harness.runners import RUNNERS, Runner
 
@@ -137,7 +138,7 @@ def _ask_in_threads(runner: Runner, url: str, kind: str, inputs: Sequence[bytes]
     api = Awaited(client)
 
     def ask(number: int, data: bytes) -> Outcome:
-        outcome: Outcome = complete(_ask(runner, api, kind, number, data))
+        outcome: Outcome = run_to_its_end(_ask(runner, api, kind, number, data))
         return outcome
 
     with client, ThreadPoolExecutor(AT_ONCE) as threads:
