@@ -26,7 +26,7 @@ from typing import (
 )
 
 from flowmaestro.testing.assertions import Assertions
-from flowmaestro.testing.checks import check_count, check_number, check_text, one_of, several
+from flowmaestro.testing.checks import check_number, check_text, one_of, several
 from flowmaestro.testing.model.dialects import (
     Deployed,
     Documented,
@@ -73,10 +73,12 @@ class FakeFlowMaestro(Scripts, Troubles, Assertions):
     sent with `"stream": true` is answered; by default token by token where a test scripted the
     agent, otherwise as the description has it (the server of today refuses to stream).
 
-    Ids and secrets come from `seed`; timestamps count from `epoch` (Unix seconds) on. The limits
-    are each key's, in fixed windows. In memory its time is that of `clock`, which jumps when every
-    call waits; with `time="real"` it passes as it does outside, for an application that sleeps by
-    itself or sets a time limit around a call.
+    Ids and secrets come from `seed`; timestamps count from `epoch` (Unix seconds) on. Each key
+    may make 6,000 requests a minute and 1,000,000 a day unless `rate_limit` says otherwise.
+
+    In memory its time is that of `clock`, which jumps when every call waits; with `time="real"` it
+    passes as it does outside, for an application that sleeps by itself or sets a time limit around
+    a call.
 
     In virtual time a GET that one thread or task repeats over and over at one instant raises
     `AssertionError`: a hundred times for executions, threads and webhooks, a thousand for others,
@@ -99,8 +101,6 @@ class FakeFlowMaestro(Scripts, Troubles, Assertions):
         time: Time = "virtual",
         seed: int = 0,
         epoch: float = TEST_EPOCH,
-        rate_limit_per_minute: int = 6_000,
-        rate_limit_per_day: int = 1_000_000,
         strict: bool = False,
     ) -> None:
         check_number("epoch", epoch)
@@ -109,16 +109,10 @@ class FakeFlowMaestro(Scripts, Troubles, Assertions):
         one_of("events", events, get_args(Events))
         if messages is not None:
             one_of("messages", messages, get_args(MessageAnswers))
-        check_count("rate_limit_per_minute", rate_limit_per_minute)
-        check_count("rate_limit_per_day", rate_limit_per_day)
         timeline = Timeline(epoch)
         dialect = Deployed(timeline) if shapes == "deployed" else Documented(timeline)
         dice = random.Random(seed)  # noqa: S311 - repeatable on purpose
-        keys = KeyRing(
-            rate_limit_per_minute,
-            rate_limit_per_day,
-            accepts_test_keys=dialect.accepts_test_keys,
-        )
+        keys = KeyRing(accepts_test_keys=dialect.accepts_test_keys)
         live = events == "live"
         service = Service(timeline, dialect, dice, live=live, message_answers=messages)
         super().__init__(service, keys)

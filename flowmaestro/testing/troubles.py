@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from flowmaestro.testing.checks import check_count, check_seconds, whole
+from flowmaestro.testing.model.dialects import filled
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.faults import Fault
 from flowmaestro.testing.model.requests import pattern
@@ -68,14 +69,13 @@ class Troubles(World):
 
         The windows that are open count on; what is left out stays as it is.
         """
-        limits = {"per_minute": per_minute, "per_day": per_day}
-        if not any(limit is not None for limit in limits.values()):
+        limits = filled(minute=per_minute, day=per_day)
+        if not limits:
             raise ValueError("give per_minute, per_day or both")
-        for name, limit in limits.items():
-            if limit is not None:
-                check_count(name, limit)
+        for window, limit in limits.items():
+            check_count(f"per_{window}", limit)
         with self.lock:
-            self._keys.limit(per_minute, per_day)
+            self._keys.limits.update(limits)
 
     def set_credits(self, executions: Optional[int]) -> None:
         """Set how many executions the account can still pay for; `None` for no limit.

@@ -59,8 +59,9 @@ class _WithoutKeepalives:
 class Silence:
     """A silent FlowMaestro in which one execution runs, a client, and the time since its start."""
 
-    def __init__(self, lasting: float, *, keepalives: bool = True, **options: Any) -> None:
-        self.fake = FakeFlowMaestro(events="silent", **options)
+    def __init__(self, lasting: float, *, keepalives: bool = True, per_minute: int = 6_000) -> None:
+        self.fake = FakeFlowMaestro(events="silent")
+        self.fake.rate_limit(per_minute=per_minute)
         self.transport = Watched(self.fake, keepalives=keepalives)
         self.client = FlowMaestroClient(self.fake.api_key, transport=self.transport)
         workflow = self.fake.workflow(nodes=[Node("work", seconds=lasting)])
@@ -126,7 +127,7 @@ def test_ninety_seconds_without_a_byte_are_the_end_of_a_connection() -> None:
 
 
 def test_questions_stay_within_the_rate_limit() -> None:
-    silence = Silence(lasting=100.0, rate_limit_per_minute=5)
+    silence = Silence(lasting=100.0, per_minute=5)
     assert silence.types() == ["connected", "execution:completed"]
     assert set(silence.transport.statuses) == {200}
     # Execution, stream and three questions are five: the next has to wait for the new minute.

@@ -293,8 +293,8 @@ class TestWorkflows:
         (lambda fake: FakeFlowMaestro(epoch="today"), "epoch must be a number of seconds"),
         (lambda fake: fake.clock.call_later(1, None), "function must be a plain function"),
         (lambda fake: FakeFlowMaestro(messages="foo"), "messages must be one of refused, sse"),
-        (lambda fake: FakeFlowMaestro(rate_limit_per_minute="x"), "rate_limit_per_minute must be"),
-        (lambda fake: FakeFlowMaestro(rate_limit_per_day=0), "rate_limit_per_day must be"),
+        (lambda fake: fake.rate_limit(per_minute="x"), "per_minute must be"),
+        (lambda fake: fake.rate_limit(per_day=0), "per_day must be"),
     ],
     ids=range(34),
 )

@@ -23,7 +23,7 @@ from flowmaestro.testing.model.replies import (
     encode,
 )
 from flowmaestro.testing.model.requests import LoggedRequest, path_below_root
-from flowmaestro.testing.model.routing import Outcome, Router, query_of
+from flowmaestro.testing.model.routing import Outcome, find_route, query_of
 from flowmaestro.testing.model.service import Service
 from flowmaestro_core.http.messages import Headers, Request
 
@@ -43,7 +43,6 @@ class Dispatcher:
         self._faults = faults
         self.requests: Deque[LoggedRequest] = deque()
         """Every request, in the order in which they came, or the last of them."""
-        self._router = Router(ROUTES)
 
     def take(self, request: Request) -> FakeReply:
         """Answer one request, at once or later."""
@@ -77,7 +76,7 @@ class Dispatcher:
 
         try:
             if fault is not None and fault.status is not None:
-                asked = self._router.find(request.method, request.url)
+                asked = find_route(ROUTES, request.method, request.url)
                 raise fault.refusal(fault.status, asked)
             outcome = self._answer(request, headers)
         except Refusal as refusal:
@@ -92,7 +91,7 @@ class Dispatcher:
         return reply
 
     def _answer(self, request: Request, headers: HeaderPairs) -> Outcome:
-        found = self._router.find(request.method, request.url)
+        found = find_route(ROUTES, request.method, request.url)
         if found is None:
             raise no_route(request.method, urlsplit(request.url).path)
         route, ids = found
@@ -104,9 +103,10 @@ class Dispatcher:
 
     def _admit(self, key: ApiKey, headers: HeaderPairs) -> None:
         try:
-            key.admit(self._timeline.now)
+            key.admit(self._timeline.now, self._keys.limits)
         finally:
-            headers += key.limit_headers(self._timeline.wall(key.minute.ends))
+            resets_at = self._timeline.wall(key.minute.ends)
+            headers += key.limit_headers(resets_at, self._keys.limits)
 
     def _json(self, request: Request) -> JsonObject:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()

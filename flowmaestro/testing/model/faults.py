@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from flowmaestro.testing.model.refusals import Layer, Refusal, lacking_scopes, not_found
 from flowmaestro.testing.model.replies import EventStream
@@ -85,6 +85,8 @@ def _decimal(seconds: float) -> str:
 class Faults:
     """The faults that are still to come, and how long every reply takes."""
 
+    STATE = ("latency", "_pending")
+
     def __init__(self) -> None:
         self.latency = 0.0
         self._pending: List[Fault] = []
@@ -115,15 +117,6 @@ class Faults:
         ]
         self._pending, self._breaking = [], []
         return missed
-
-    def undo(self) -> Callable[[], None]:
-        """What brings back the faults and the latency of now."""
-        pending, latency = list(self._pending), self.latency
-
-        def restore() -> None:
-            self._pending, self.latency = pending, latency
-
-        return restore
 
     def _next(self, method: str, path: str, *, of_streams: bool) -> Optional[Fault]:
         for fault in self._pending:

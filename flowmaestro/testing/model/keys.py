@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Callable, Dict, FrozenSet, Iterable, List, Literal, Optional, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Literal, Mapping, Optional, Tuple
 
 from flowmaestro.testing.model.refusals import Refusal, lacking_scopes, rate_limited
 from flowmaestro_core.http.messages import Headers
@@ -24,47 +24,41 @@ ALL_SCOPES = READ_SCOPES | {
 }
 
 
+@dataclass
 class Window:
-    """A fixed window: it opens with the first request in it and admits `limit` of them."""
+    """A fixed window, which opens with the first request in it."""
 
-    def __init__(self, name: str, seconds: float, limit: int) -> None:
-        self.name = name
-        self.limit = limit
-        self.used = 0
-        self.ends = -math.inf
-        self._seconds = seconds
+    name: str
+    seconds: float
+    used: int = 0
+    ends: float = -math.inf
 
     def roll(self, now: float) -> None:
         """Open a new window if the last one has ended."""
         if now >= self.ends:
             self.used = 0
-            self.ends = now + self._seconds
-
-    @property
-    def remaining(self) -> int:
-        """Requests that are still admitted."""
-        return max(0, self.limit - self.used)
+            self.ends = now + self.seconds
 
 
 @dataclass
 class ApiKey:
-    """One key, what it is good for, and what it has used up."""
+    """One key, what it is good for, and what it has used up. Limits are by a window's name."""
 
     secret: str = field(repr=False)
     scopes: FrozenSet[str]
     state: KeyState
-    minute: Window
-    day: Window
+    minute: Window = field(default_factory=lambda: Window("minute", 60.0))
+    day: Window = field(default_factory=lambda: Window("day", 86_400.0))
 
-    def admit(self, now: float) -> None:
+    def admit(self, now: float, limits: Mapping[str, int]) -> None:
         """Count one request at `now`; raises a 429 refusal when a window is full."""
         windows = (self.day, self.minute)
         for window in windows:
             window.roll(now)
         for window in windows:
-            if window.remaining <= 0:
+            if window.used >= limits[window.name]:
                 retry_after = max(1, math.ceil(window.ends - now))
-                raise rate_limited(window.limit, window.name, retry_after)
+                raise rate_limited(limits[window.name], window.name, retry_after)
         for window in windows:
             window.used += 1
 
@@ -74,22 +68,25 @@ class ApiKey:
         if not needed <= self.scopes:
             raise lacking_scopes(needed, self.scopes)
 
-    def limit_headers(self, resets_at: float) -> List[Tuple[str, str]]:
+    def limit_headers(self, resets_at: float, limits: Mapping[str, int]) -> List[Tuple[str, str]]:
         """The rate limit headers of every authenticated reply; `resets_at` in Unix seconds."""
+        minute, day = limits["minute"], limits["day"]
         return [
-            ("X-RateLimit-Limit", str(self.minute.limit)),
-            ("X-RateLimit-Remaining", str(self.minute.remaining)),
+            ("X-RateLimit-Limit", str(minute)),
+            ("X-RateLimit-Remaining", str(max(0, minute - self.minute.used))),
             ("X-RateLimit-Reset", str(math.ceil(resets_at))),
-            ("X-RateLimit-Limit-Day", str(self.day.limit)),
-            ("X-RateLimit-Remaining-Day", str(self.day.remaining)),
+            ("X-RateLimit-Limit-Day", str(day)),
+            ("X-RateLimit-Remaining-Day", str(max(0, day - self.day.used))),
         ]
 
 
 class KeyRing:
-    """Every key that the service knows; `per_minute` and `per_day` are each key's limits."""
+    """Every key that the service knows; `limits` are those of each, by the name of a window."""
 
-    def __init__(self, per_minute: int, per_day: int, *, accepts_test_keys: bool) -> None:
-        self._limits = (per_minute, per_day)
+    STATE = ("limits", "_keys")
+
+    def __init__(self, *, accepts_test_keys: bool) -> None:
+        self.limits = {"minute": 6_000, "day": 1_000_000}
         self._accepts_test_keys = accepts_test_keys
         self._keys: Dict[str, ApiKey] = {}
         self._adopts = False
@@ -98,30 +95,7 @@ class KeyRing:
         self, secret: str, scopes: Iterable[str] = ALL_SCOPES, state: KeyState = "active"
     ) -> None:
         """Make `secret` a key."""
-        per_minute, per_day = self._limits
-        minute = Window("minute", 60.0, per_minute)
-        day = Window("day", 86_400.0, per_day)
-        self._keys[secret] = ApiKey(secret, frozenset(scopes), state, minute, day)
-
-    def limit(self, per_minute: Optional[int], per_day: Optional[int]) -> None:
-        """Change each key's limits, those of keys to come included; `None` leaves one alone."""
-        minute, day = self._limits
-        self._limits = (
-            minute if per_minute is None else per_minute,
-            day if per_day is None else per_day,
-        )
-        for key in self._keys.values():
-            key.minute.limit, key.day.limit = self._limits
-
-    def undo(self) -> Callable[[], None]:
-        """What brings back the keys and the limits of now, and only those."""
-        keys, limits = dict(self._keys), self._limits
-
-        def restore() -> None:
-            self._keys = keys
-            self.limit(*limits)
-
-        return restore
+        self._keys[secret] = ApiKey(secret, frozenset(scopes), state)
 
     def adopt_strangers(self) -> None:
         """From now on, take a key that is not known for one that may do everything."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
 from dataclasses import dataclass
-from typing import Any, Callable, DefaultDict, Dict, Iterable, List, Optional, Tuple, Union
+from functools import cached_property
+from typing import Any, Callable, Dict, Iterable, Optional, Pattern, Tuple, Union
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from flowmaestro.testing.model.call import Call
@@ -12,7 +13,6 @@ from flowmaestro.testing.model.replies import Answer, EventStream, Later
 from flowmaestro.testing.model.service import Resources, Service
 
 API_VERSION = "/v1/"
-
 
 Outcome = Union[Answer, Later, EventStream]
 Handler = Callable[[Service, Call], Outcome]
@@ -27,41 +27,26 @@ class Route:
     handler: Handler
     scopes: Tuple[str, ...]
 
-    def match(self, segments: List[str]) -> Optional[Dict[str, str]]:
-        """The ids in a path that has as many segments, or `None` if it is another's path."""
-        ids: Dict[str, str] = {}
-        for pattern, segment in zip(self.template.strip("/").split("/"), segments):
-            if pattern.startswith("{"):
-                ids[pattern.strip("{}")] = unquote(segment)
-            elif pattern != segment:
-                return None
-        return ids
+    @cached_property
+    def pattern(self) -> Pattern[str]:
+        """The paths below the API root that lead here, with a group for each id."""
+        return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", self.template[1:]))
 
 
-class Router:
-    """Finds the route of a request; of two that match, the one that was given first."""
+def find_route(
+    routes: Iterable[Route], method: str, url: str
+) -> Optional[Tuple[Route, Dict[str, str]]]:
+    """The route of a request, the first that fits, and the ids in its path.
 
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._routes: DefaultDict[Tuple[str, int], List[Route]] = defaultdict(list)
-        for route in routes:
-            length = len(route.template.strip("/").split("/"))
-            self._routes[route.method, length].append(route)
-
-    def find(self, method: str, url: str) -> Optional[Tuple[Route, Dict[str, str]]]:
-        """The route and the ids in its path.
-
-        What precedes `/v1/` in the path and one slash at its end are ignored. `HEAD` is `GET`.
-        """
-        _, version, path = urlsplit(url).path.partition(API_VERSION)
-        segments = (path.removesuffix("/")).split("/")
-        if not version or "" in segments:
-            return None
-        method = "GET" if method == "HEAD" else method
-        for route in self._routes.get((method, len(segments)), ()):
-            ids = route.match(segments)
-            if ids is not None:
-                return route, ids
-        return None
+    What precedes `/v1/` in the path and one slash at its end are ignored. `HEAD` is `GET`.
+    """
+    path = urlsplit(url).path.partition(API_VERSION)[2].removesuffix("/")
+    method = "GET" if method == "HEAD" else method
+    for route in routes:
+        found = route.pattern.fullmatch(path) if route.method == method else None
+        if found is not None:
+            return route, {name: unquote(id) for name, id in found.groupdict().items()}
+    return None
 
 
 def every(resources: str, shape: str) -> Handler:

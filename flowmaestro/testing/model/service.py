@@ -54,16 +54,6 @@ class Resources(Dict[str, T]):
             self._service.dialect.check_id(id, code)
             raise not_found(self._kind, id) from None
 
-    def undo(self) -> Callable[[], None]:
-        """What brings back the resources of now, and only those."""
-        held = dict(self)
-
-        def restore() -> None:
-            self.clear()
-            self.update(held)
-
-        return restore
-
     def every(self) -> List[T]:
         """All of them, in the order in which they came to be."""
         self._service.used.update((self._kind, id) for id in self)
@@ -78,6 +68,11 @@ class Service:
     for, oldest first; `used` are kind and id of the resources that somebody looked at, `missed`
     those that were not there, with the ids that were.
     """
+
+    STATE = (
+        *("workflows", "executions", "agents", "threads", "knowledge_bases", "triggers"),
+        *("webhooks", "started", "credits"),
+    )
 
     def __init__(
         self,
@@ -110,22 +105,6 @@ class Service:
         self._dice = dice
         self._live = live
         self._streams: DefaultDict[str, List[EventStream]] = defaultdict(list)
-
-    def undo(self) -> Callable[[], None]:
-        """What brings back the resources of now, and only those."""
-        undo = [
-            *(self.workflows.undo(), self.executions.undo(), self.agents.undo()),
-            *(self.threads.undo(), self.knowledge_bases.undo()),
-            *(self.triggers.undo(), self.webhooks.undo()),
-        ]
-        started, credits = self.started.copy(), self.credits
-
-        def restore() -> None:
-            for restore_kind in undo:
-                restore_kind()
-            self.started, self.credits = started, credits
-
-        return restore
 
     def new_id(self) -> str:
         """A UUID from the seeded dice."""

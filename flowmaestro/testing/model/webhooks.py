@@ -10,7 +10,7 @@ import hmac
 import itertools
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Callable, Deque, Dict, List, Literal, Optional, Tuple, cast, get_args
+from typing import Callable, Deque, Dict, List, Literal, Optional, Tuple, get_args
 
 from flowmaestro.testing.model.replies import JsonObject, encode
 from flowmaestro.testing.model.timeline import Timeline
@@ -106,7 +106,9 @@ class DeliveryDesk:
         created_at = self._timeline.iso()
         body = {"id": self._new_id(), "event": event, "created_at": created_at, "data": data}
         id = str(next(self._numbers))
-        first, retry = (_signed(webhook, event, id, it) for it in (body, _reordered(body)))
+        first, retry = (
+            _signed(webhook, event, id, it) for it in (body, dict(sorted(body.items())))
+        )
         delivery = Delivery(id, webhook.id, event, first, retry, self._timeline.now)
         self._ready.append(delivery)
         return delivery
@@ -162,15 +164,3 @@ def _signed(webhook: Webhook, event: str, delivery_id: str, body: JsonObject) ->
         ]
     )
     return Request("POST", webhook.url, headers, payload)
-
-
-def _reordered(value: Any) -> Any:
-    """A value as PostgreSQL's `jsonb` gives it back: shorter keys first, then by their bytes."""
-    if isinstance(value, dict):
-        pairs = cast("JsonObject", value).items()
-        return {
-            key: _reordered(it) for key, it in sorted(pairs, key=lambda it: (len(it[0]), it[0]))
-        }
-    if isinstance(value, list):
-        return [_reordered(it) for it in cast("List[object]", value)]
-    return value

@@ -32,8 +32,11 @@ class World:
     """A service that is driven, in memory or over sockets.
 
     Safe to use from several threads; a driver that needs several steps to be one holds `lock`,
-    which may be taken again by its holder.
+    which may be taken again by its holder. `STATE` of each part names the attributes that
+    `all_or_nothing` brings back.
     """
+
+    STATE = ("_scripts", "_receiver")
 
     def __init__(self, service: Service, keys: KeyRing) -> None:
         self._timeline = service.timeline
@@ -109,14 +112,13 @@ class World:
         wait for its end.
         """
         with self.lock:
-            undo = [part.undo() for part in (self._service, self._keys, self._faults)]
-            scripts, receiver = dict(self._scripts), self._receiver
+            parts: Tuple[Any, ...] = (self, self._service, self._keys, self._faults)
+            state = [{it: copy.copy(getattr(part, it)) for it in part.STATE} for part in parts]
             try:
                 yield
             except BaseException:
-                self._scripts, self._receiver = scripts, receiver
-                for restore in undo:
-                    restore()
+                for part, held in zip(parts, state):
+                    vars(part).update(held)
                 raise
 
     def keep_last(self, most: int) -> None:

@@ -152,12 +152,8 @@ def run_trial(trial: Trial) -> Report:
 
 @contextmanager
 def _world(trial: Trial) -> Iterator[Any]:
-    fake = LedgerFake(
-        **WORLDS[trial.world % len(WORLDS)],
-        seed=trial.seed,
-        rate_limit_per_minute=UNLIMITED,
-        rate_limit_per_day=UNLIMITED,
-    )
+    fake = LedgerFake(**WORLDS[trial.world % len(WORLDS)], seed=trial.seed)
+    fake.rate_limit(per_minute=UNLIMITED, per_day=UNLIMITED)
     for id, seconds in ((QUICK, 0.5), (SLOW, 200.0)):
         nodes = [Node("one", "One", seconds=seconds), Node("two", "Two", seconds=seconds)]
         fake.workflow(id, nodes=nodes, outputs=lambda inputs: {**inputs, "ok": True})

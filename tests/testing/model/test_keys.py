@@ -63,7 +63,8 @@ def test_a_read_only_key(caller):
 
 
 def test_a_minute_is_a_fixed_window(make_caller, shapes):
-    caller = make_caller(shapes, rate_limit_per_minute=2)
+    caller = make_caller(shapes)
+    caller.fake.rate_limit(per_minute=2)
     left = [caller.call("GET", "/agents").headers["X-RateLimit-Remaining"] for _ in range(2)]
     assert left == ["1", "0"]
     caller.pass_time(30.5)
@@ -82,7 +83,8 @@ def test_a_minute_is_a_fixed_window(make_caller, shapes):
 
 
 def test_a_day_can_be_used_up(make_caller):
-    caller = make_caller(rate_limit_per_day=1)
+    caller = make_caller()
+    caller.fake.rate_limit(per_day=1)
     caller.call("GET", "/agents")
     caller.pass_time(400)
     refused = caller.call("GET", "/agents")

@@ -132,7 +132,8 @@ def test_an_endless_iterator_is_read_only_as_there_is_room(client):
 
 def test_a_free_keys_rate_limit_is_kept():
     """Of all requests none is refused for long: pauses are stretched, and a 429 is waited out."""
-    fake = FakeFlowMaestro(rate_limit_per_minute=60)
+    fake = FakeFlowMaestro()
+    fake.rate_limit(per_minute=60)
     transport = MemoryTransport(fake)
     with FlowMaestroClient(fake.api_key, transport=transport, max_retries=0) as client:
         begun = transport.now()
