@@ -14,8 +14,9 @@ from typing import (
     ContextManager,
     Generator,
     List,
-    Protocol,
+    Tuple,
     TypeVar,
+    Union,
     cast,
 )
 
@@ -25,18 +26,7 @@ if TYPE_CHECKING:
     from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
     from flowmaestro.testing import Cassette, FakeFlowMaestro
 
-    class Kit(Protocol):
-        """What can stand in for the network."""
-
-        def installed(self) -> ContextManager[object]:
-            """Have clients made without `transport=` use it."""
-            ...
-
-        def report(self) -> str:
-            """What happened, to show why a test has failed."""
-            ...
-
-    K = TypeVar("K", bound=Kit)
+    K = TypeVar("K", bound=Union[FakeFlowMaestro, Cassette])
 
 MODES = ("none", "once", "new_episodes", "all")
 
@@ -141,8 +131,8 @@ class _NotPassed(Exception):
     """A test has not passed, so that what it was given knows."""
 
 
-_KITS = pytest.StashKey[List["Kit"]]()
-_PASSED = pytest.StashKey[List[bool]]()
+_KITS = pytest.StashKey[List[Tuple["Union[FakeFlowMaestro, Cassette]", List[bool]]]]()
+"""What stands in for the network in a test, and whether each report says that the test passed."""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -155,10 +145,10 @@ def pytest_runtest_makereport(
     marks turn outcomes round. With subtests there are several reports, and all must have passed.
     """
     report = yield
-    if report.when == "call" and _KITS in item.stash:
-        item.stash[_PASSED].append(report.passed)
-        if not report.passed:
-            for kit in item.stash[_KITS]:
+    if report.when == "call":
+        for kit, passed in item.stash.get(_KITS, []):
+            passed.append(report.passed)
+            if not report.passed:
                 report.sections.append(("Captured flowmaestro call", kit.report()))
     return report
 
@@ -172,13 +162,11 @@ def _during_the_test(
     """
     item: pytest.Item = cast("Any", request).node
     with suppress(_NotPassed), block as kit, kit.installed():
-        kits = item.stash.setdefault(_KITS, [])
-        kits.append(kit)
-        passed = item.stash.setdefault(_PASSED, [])
-        passed.clear()  # a plugin may have run the same test before
+        kits, passed = item.stash.setdefault(_KITS, []), list[bool]()
+        kits.append((kit, passed))
         try:
             yield kit
         finally:
-            kits.remove(kit)  # pytest keeps the item, which must not keep the kit
+            kits.remove((kit, passed))  # pytest keeps the item, which must not keep the kit
         if not (passed and all(passed)):
             raise _NotPassed

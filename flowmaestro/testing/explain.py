@@ -20,7 +20,9 @@ IDEMPOTENCY_KEY = "IDEMPOTENCY_KEY"
 
 
 class Explanation(NamedTuple):
-    """The first request of an operation. `str` of it is the curl command.
+    """The first request of an operation; `str` of it is a curl command that sends the request.
+
+    The command is for a POSIX shell and takes the key from the environment.
 
     Attributes:
         request: what a client would send; with placeholders for the key and for the
@@ -30,13 +32,8 @@ class Explanation(NamedTuple):
 
     request: Request
 
-    @property
-    def curl(self) -> str:
-        """A POSIX shell command that sends the request, the key taken from the environment."""
-        return " \\\n  ".join(_curl(self.request))
-
     def __str__(self) -> str:
-        return self.curl
+        return " \\\n  ".join(_curl(self.request))
 
 
 def explain(operation: Operation[Any, Any], *, base_url: str = DEFAULT_BASE_URL) -> Explanation:

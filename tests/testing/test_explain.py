@@ -60,8 +60,8 @@ def test_every_method(build: Callable[..., Any]) -> None:
     explanation = explain(build(**{name: STAND_INS.get(name, "x") for name in needed}))
     method, url = explanation.request.method, explanation.request.url
     assert url.startswith(ROOT + "/")
-    assert explanation.curl.startswith(f"curl --request {method} ")
-    assert "IDEMPOTENCY_KEY" not in explanation.curl
+    assert str(explanation).startswith(f"curl --request {method} ")
+    assert "IDEMPOTENCY_KEY" not in str(explanation)
 
 
 def test_the_command() -> None:
@@ -92,7 +92,7 @@ def test_a_shell_sends_the_very_request(tmp_path: Path) -> None:
     inputs = {"text": "`$HOME` \"double\" 'single' \\ é\nnew line", "n": [1, None]}
     explanation = explain(SyncWorkflows.execute("wf_1", inputs=inputs))
     ran = subprocess.run(
-        ["sh", "-c", explanation.curl],
+        ["sh", "-c", str(explanation)],
         env={"PATH": path, "FLOWMAESTRO_API_KEY": "fm_live_7"},
         capture_output=True,
         check=True,
@@ -107,8 +107,8 @@ def test_a_shell_sends_the_very_request(tmp_path: Path) -> None:
 
 def test_a_key_of_ones_own_is_quoted() -> None:
     key = 'IDEMPOTENCY_KEY"$(id)'
-    command = explain(SyncWorkflows.execute("wf", idempotency_key=key)).curl
-    assert """--header "Idempotency-Key: $(uuidgen)"'"$(id)'""" in command
+    command = explain(SyncWorkflows.execute("wf", idempotency_key=key))
+    assert """--header "Idempotency-Key: $(uuidgen)"'"$(id)'""" in str(command)
 
 
 def test_a_performed_call_is_not_explained() -> None:

@@ -430,7 +430,7 @@ class TestOutputsOfTheLastEvent:
 @pytest.mark.parametrize(
     ("events", "message"),
     [
-        ([ScriptedEvent("execution:paused")] * 2, r"events\[1\] is .*, but .* paused already"),
+        ([ScriptedEvent("execution:paused")] * 2, r"events\[1\] is .*, but .* is paused"),
         (
             [ScriptedEvent("execution:progress", data={"type": "execution:completed"})],
             r"data of events\[0\] has the type 'execution:completed'",

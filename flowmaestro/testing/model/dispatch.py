@@ -25,7 +25,7 @@ from flowmaestro.testing.model.replies import (
 from flowmaestro.testing.model.requests import LoggedRequest, path_below_root
 from flowmaestro.testing.model.routing import Outcome, find_route, query_of
 from flowmaestro.testing.model.service import Service
-from flowmaestro_core.http.messages import Headers, Request
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -59,14 +59,14 @@ class Dispatcher:
             if reply.ready:
                 return
             if fault is not None and fault.status is None:
-                reply.drop()
-                return
-            if isinstance(outcome, EventStream):
+                message = "the connection was closed unanswered"
+                reply.fail(TransportFailure(Phase.MAYBE_PROCESSED, message))
+            elif isinstance(outcome, EventStream):
                 reply.settle(200, self._stream_headers(), stream=outcome)
             else:
                 head_only = request.method == "HEAD"
                 self._settle(reply, outcome, headers, request_id, head_only=head_only)
-            logged.status = reply.status
+            logged.status = reply.status or None
 
         def settle(outcome: Union[Answer, Refusal, EventStream]) -> None:
             if self._faults.latency:
@@ -84,10 +84,10 @@ class Dispatcher:
             return reply
         if callable(outcome):
             outcome(settle)
-            return reply
-        if isinstance(outcome, EventStream):
-            self._faults.meet_stream(request.method, path, outcome)
-        settle(outcome)
+        else:
+            if isinstance(outcome, EventStream):
+                self._faults.meet_stream(request.method, path, outcome)
+            settle(outcome)
         return reply
 
     def _answer(self, request: Request, headers: HeaderPairs) -> Outcome:
@@ -147,13 +147,14 @@ class Dispatcher:
         *,
         head_only: bool,
     ) -> None:
+        pairs = [("Date", self._timeline.http_date()), *headers]
         if isinstance(answer, Refusal):
             body: Optional[JsonObject] = self._dialect.refusal(answer, request_id)
+            pairs += answer.headers
         elif answer.body is None:
             body = None
         else:
             body = {**answer.body, "meta": self._dialect.meta(request_id)}
-        pairs = [("Date", self._timeline.http_date()), *headers, *answer.headers]
         if body is None or head_only:
             reply.settle(answer.status, Headers(pairs))
         else:

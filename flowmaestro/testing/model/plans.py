@@ -39,6 +39,8 @@ ENDINGS = {f"execution:{status}": status for status in ("completed", "failed", "
 """The status that each terminal event brings."""
 _OF_NODES = ("node:started", "node:completed", "node:failed", "node:retry", "node:stream")
 _PAUSES = {"execution:paused": True, "execution:resumed": False}
+_WHILE_PAUSED = {"execution:resumed": True, "execution:paused": False, "execution:completed": False}
+"""Whether an execution must be paused, or must not be, when the event comes."""
 _NOT_OF_EXECUTIONS = ("connected", "stream:reconnected")
 EVENTS = tuple(name for name in get_args(ExecutionEventType) if name not in _NOT_OF_EXECUTIONS)
 """The events that an execution can have."""
@@ -204,14 +206,10 @@ def plan_by_events(events: Sequence[ScriptedEvent]) -> List[Step]:
             )
         if index and event.type == "execution:started":
             raise ValueError(f"{where} is execution:started, which can only be the first")
-        if event.type == "execution:resumed" and not paused:
-            raise ValueError(f"{where} is execution:resumed, but the execution is not paused")
-        if event.type == "execution:paused" and paused:
-            raise ValueError(f"{where} is execution:paused, but the execution is paused already")
-        if event.type == "execution:completed" and paused:
-            raise ValueError(f"{where} is execution:completed, but the execution is paused")
-        if event.type in _PAUSES:
-            paused = _PAUSES[event.type]
+        if _WHILE_PAUSED.get(event.type, paused) is not paused:
+            state = "paused" if paused else "not paused"
+            raise ValueError(f"{where} is {event.type}, but the execution is {state}")
+        paused = _PAUSES.get(event.type, paused)
         time += event.seconds
         node = _node_of(where, event, running, time)
         plan.append(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Protocol, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Protocol, Union
 
 from flowmaestro.testing.model.refusals import Refusal
 from flowmaestro.testing.model.timeline import Timeline
@@ -24,11 +24,10 @@ LINGER_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole reply without the header fields that every reply has; `body` `None` sends none."""
+    """A whole reply; `body` `None` sends none."""
 
     status: int
     body: Optional[JsonObject] = None
-    headers: Tuple[Tuple[str, str], ...] = ()
 
 
 Settle = Callable[[Union[Answer, Refusal]], None]
@@ -167,11 +166,6 @@ class FakeReply:
         """There is no reply, but this failure."""
         self.failure = failure
         self.settle(0, Headers())
-
-    def drop(self) -> None:
-        """The connection is closed instead of a reply, though the request was carried out."""
-        message = "the connection was closed unanswered"
-        self.fail(TransportFailure(Phase.MAYBE_PROCESSED, message))
 
     def abandon(self) -> None:
         """Nobody waits for this reply any more."""

@@ -32,10 +32,6 @@ RECEIVER_SECONDS = 10.0
 DeliveryState = Literal["pending", "delivered", "failed"]
 
 
-def _nobody_asked(delivery: Delivery) -> None:
-    """Most deliveries are nobody's test."""
-
-
 @dataclass
 class Delivery:
     """One event on its way to one subscriber.
@@ -59,7 +55,7 @@ class Delivery:
     error: Optional[str] = None
     sent_at: float = 0.0
     ended_at: Optional[float] = None
-    settled: Callable[[Delivery], None] = field(default=_nobody_asked, repr=False)
+    settled: Callable[[Delivery], None] = field(default=lambda _: None, repr=False)
 
     @property
     def response_time_ms(self) -> Optional[int]:
