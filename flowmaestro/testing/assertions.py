@@ -7,11 +7,12 @@ import json
 from itertools import groupby
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, get_args
 
-from flowmaestro.testing.checks import check_count, check_text, one_of
+from flowmaestro.testing.checks import one_of
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.requests import RecordedRequest, pattern
 from flowmaestro.testing.model.world import World
 from flowmaestro.testing.redaction import hidden_text
+from flowmaestro_core.arguments import check_count, text
 from flowmaestro_core.records import digest_of
 from flowmaestro_core.types import WebhookEventType
 
@@ -78,7 +79,7 @@ class Assertions(World):
         `inputs` are all of them, and `True` differs from 1; without `inputs` any will do.
         """
         __tracebackhide__ = True
-        check_text("workflow_id", workflow_id)
+        text("workflow_id", workflow_id)
         if not isinstance(inputs, (Mapping, type(None))):
             raise TypeError(f"inputs must be a dict, not {inputs!r}")
         wanted = {} if inputs is None else {"inputs": dict(inputs)}

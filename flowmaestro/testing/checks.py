@@ -6,7 +6,9 @@ import inspect
 import json
 import math
 import sys
-from typing import Any, Iterable, List, Mapping, Sequence, TypeVar
+from typing import Any, List, Sequence, TypeVar
+
+from flowmaestro_core.arguments import check_several
 
 N = TypeVar("N")
 
@@ -16,18 +18,6 @@ def one_of(name: str, value: N, allowed: Sequence[str]) -> N:
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
     return value
-
-
-def check_text(name: str, value: Any, *, or_none: bool = False) -> None:
-    """Refuse what is no text, nor `None` where that will do."""
-    if not isinstance(value, str) and not (or_none and value is None):
-        raise TypeError(f"{name} must be a text, not {value!r}")
-
-
-def check_count(name: str, value: Any, at_least: int = 1) -> None:
-    """Refuse what is no whole number from `at_least`."""
-    if not whole(value) or value < at_least:
-        raise ValueError(f"{name} must be a whole number from {at_least}, not {value!r}")
 
 
 def check_seconds(name: str, value: Any, *, or_endless: bool = False) -> None:
@@ -62,10 +52,8 @@ def check_function(name: str, value: Any) -> None:
 
 def several(name: str, value: Any, of: str) -> List[Any]:
     """`value`, a list or another iterable, as a list; one thing instead is a `TypeError`."""
-    given = value
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a list of {of}, not {value!r}")
-    return list(given)
+    check_several(name, value, of)
+    return list(value)
 
 
 def whole(value: object) -> bool:

@@ -26,7 +26,7 @@ from typing import (
 )
 
 from flowmaestro.testing.assertions import Assertions
-from flowmaestro.testing.checks import check_number, check_text, one_of, several
+from flowmaestro.testing.checks import check_number, one_of, several
 from flowmaestro.testing.model.dialects import (
     Deployed,
     Documented,
@@ -45,6 +45,7 @@ from flowmaestro.testing.troubles import Troubles
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro.testing.virtual.real_clock import RealClock
 from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTransport
+from flowmaestro_core.arguments import optional_text
 from flowmaestro_core.http.messages import Request
 from flowmaestro_transports.contract import AsyncTransport, Transport
 from flowmaestro_transports.defaults import override_transport
@@ -144,7 +145,7 @@ class FakeFlowMaestro(Scripts, Troubles, Assertions):
         given = several("scopes", scopes, "scopes")
         for scope in given:
             one_of("a scope", scope, sorted(ALL_SCOPES))
-        check_text("key", key, or_none=True)
+        optional_text("key", key)
         one_of("state", state, get_args(KeyState))
         with self.lock:
             key = key or self._service.new_secret("fm_live_")

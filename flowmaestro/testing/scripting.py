@@ -9,7 +9,6 @@ from flowmaestro.testing.checks import (
     check_function,
     check_json,
     check_seconds,
-    check_text,
     several,
     whole,
 )
@@ -24,6 +23,7 @@ from flowmaestro.testing.model.plans import (
     stops,
 )
 from flowmaestro.testing.model.world import Receiver, World
+from flowmaestro_core.arguments import optional_text, text
 from flowmaestro_core.http.messages import Request
 
 WORK = (Node("work", "Work"),)
@@ -87,7 +87,7 @@ class Scripts(World):
                 nodes, fails_at=fails_at, error=error, pauses_at=pauses_at, hangs_at=hangs_at
             )
             completes = not any(map(stops, made))
-        check_text("name", name, or_none=True)
+        optional_text("name", name)
         produce = _producing(outputs, told, completes=completes)
         fields = _input_fields(inputs)
         with self.lock:
@@ -126,8 +126,8 @@ class Scripts(World):
 
         """
         check_seconds("seconds", seconds)
-        check_text("model", model)
-        check_text("name", name, or_none=True)
+        text("model", model)
+        optional_text("name", name)
         script = Replies(replies or [echo])
         with self.lock:
             id = self._registered("agent", id, script if replies else None)
@@ -155,12 +155,12 @@ class Scripts(World):
         which is found by itself. `name` is its id unless it is given.
         """
         documents = _named_texts(texts)
-        check_text("name", name, or_none=True)
+        optional_text("name", name)
         with self.lock:
             id = self._registered("knowledge base", id)
             base = KnowledgeBase(id, name or id, "", self._service.timeline.now)
-            for title, text in documents:
-                base.add_document(self._service.new_id(), title, text)
+            for title, content in documents:
+                base.add_document(self._service.new_id(), title, content)
             self._service.knowledge_bases[id] = base
             return id
 
@@ -176,8 +176,8 @@ class Scripts(World):
 
         Raises `ValueError` when there is no such workflow.
         """
-        check_text("workflow", workflow)
-        check_text("type", type)
+        text("workflow", workflow)
+        text("type", type)
         with self.lock:
             started = self._service.workflows.get(workflow)
             if started is None:
@@ -264,8 +264,8 @@ def _named_texts(texts: Union[Mapping[str, str], Sequence[str]]) -> List[Tuple[s
         named = list(texts.items())
     else:
         given = several("texts", texts, "texts, or texts by name")
-        named = [(f"text {number}", text) for number, text in enumerate(given, 1)]
-    for title, text in cast("List[Tuple[object, object]]", named):
-        if not (isinstance(title, str) and isinstance(text, str)):
-            raise TypeError(f"texts must be texts, not {text!r} under {title!r}")
+        named = [(f"text {number}", it) for number, it in enumerate(given, 1)]
+    for title, content in cast("List[Tuple[object, object]]", named):
+        if not (isinstance(title, str) and isinstance(content, str)):
+            raise TypeError(f"texts must be texts, not {content!r} under {title!r}")
     return named

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Optional
 
-from flowmaestro.testing.checks import check_count, check_seconds, whole
+from flowmaestro.testing.checks import check_seconds, whole
 from flowmaestro.testing.model.dialects import filled
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.faults import Fault
 from flowmaestro.testing.model.requests import pattern
 from flowmaestro.testing.model.world import World
+from flowmaestro_core.arguments import check_count
 
 
 class Troubles(World):

@@ -169,7 +169,7 @@ class TestAssertCalled:
 
     @pytest.mark.parametrize("times", [-1, 1.5, True])
     def test_bad_input(self, fake, times):
-        with pytest.raises(ValueError, match="times must be a whole number from 0"):
+        with pytest.raises((TypeError, ValueError), match=r"times must be (an int|at least 0)"):
             fake.assert_called(times=times)
         with pytest.raises(ValueError, match="path must begin with a slash"):
             fake.assert_called("GET", "workflows")
@@ -279,7 +279,7 @@ def test_a_report(fake, client):
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda fake: fake.assert_executed(None), "workflow_id must be a text"),
+        (lambda fake: fake.assert_executed(None), "workflow_id must be a str, not NoneType"),
         (lambda fake: fake.assert_executed("wf_1", "ada"), "inputs must be a dict"),
         (lambda fake: fake.assert_called(params="page=1"), "params must be a dict"),
         (lambda fake: fake.assert_called(path="/workflows/{id}"), r"'\*' stands for any one"),

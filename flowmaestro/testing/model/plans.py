@@ -27,9 +27,9 @@ from flowmaestro.testing.checks import (
     check_function,
     check_json,
     check_seconds,
-    check_text,
     several,
 )
+from flowmaestro_core.arguments import optional_text, text
 from flowmaestro_core.types import ExecutionEventType
 
 Inputs = Dict[str, Any]
@@ -65,13 +65,13 @@ class Node:
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
             raise ValueError(f"a node's id must be a text that is not empty, not {self.id!r}")
-        check_text(f"name of node {self.id!r}", self.name)
-        check_text(f"type of node {self.id!r}", self.type)
+        text(f"name of node {self.id!r}", self.name)
+        text(f"type of node {self.id!r}", self.type)
         if callable(self.seconds):
             check_function(f"seconds of node {self.id!r}", self.seconds)
         else:
             check_seconds(f"seconds of node {self.id!r}", self.seconds, or_endless=True)
-        check_text(f"error of node {self.id!r}", self.error, or_none=True)
+        optional_text(f"error of node {self.id!r}", self.error)
         object.__setattr__(self, "name", self.name or self.id)
 
     def timed(self, inputs: Inputs) -> Node:
@@ -145,7 +145,7 @@ def scripted_nodes(
     hangs_at: Optional[str],
 ) -> List[Node]:
     """Nodes, of which one fails, pauses or hangs; raises `ValueError` for a contradiction."""
-    check_text("error", error, or_none=True)
+    optional_text("error", error)
     given = several("nodes", nodes, "nodes")
     made = [Node(node) if isinstance(node, str) else node for node in given]
     for index, node in enumerate(made):
@@ -158,34 +158,26 @@ def scripted_nodes(
     named = {name: id for name, id in places.items() if id is not None}
     if len(named) > 1:
         raise ValueError(f"an execution stops only once: give one of {', '.join(named)}")
+    if error is not None and not named:
+        if not ids:
+            raise ValueError("error needs a node at which the execution fails")
+        named = {"fails_at": ids[-1]}
     for name, id in named.items():
         if id not in ids:
             raise ValueError(f"{name} names no node: {id!r} is none of {', '.join(ids)}")
-    if error is not None and (pauses_at or hangs_at):
-        raise ValueError("error is why an execution fails; this one pauses or hangs")
-    if fails_at is None and error is not None:
-        if not ids:
-            raise ValueError("error needs a node at which the execution fails")
-        fails_at = ids[-1]
-    for index, node in enumerate(made):
-        if node.id == fails_at:
-            made[index] = replace(node, error=error or node.error or f"Node {node.id} failed")
-        elif node.id == pauses_at:
-            made[index] = replace(node, type="user_input")
-        elif node.id == hangs_at:
-            made[index] = replace(node, seconds=math.inf)
-    _all_reached(made, named)
+        if error is not None and name != "fails_at":
+            raise ValueError("error is why an execution fails; this one pauses or hangs")
+        at = ids.index(id)
+        before = next(filter(stops, made[:at]), None)
+        if before is not None:
+            raise ValueError(f"{name}={id!r} is never reached: it stops at {before.id!r} before")
+        node = made[at]
+        made[at] = {
+            "fails_at": replace(node, error=error or node.error or f"Node {id} failed"),
+            "pauses_at": replace(node, type="user_input"),
+            "hangs_at": replace(node, seconds=math.inf),
+        }[name]
     return made
-
-
-def _all_reached(nodes: Sequence[Node], named: Mapping[str, str]) -> None:
-    """Refuse a place to stop at that no execution comes to."""
-    for node in nodes:
-        if node.id in named.values():
-            return
-        if named and stops(node):
-            name, id = next(iter(named.items()))
-            raise ValueError(f"{name}={id!r} is never reached: it stops at {node.id!r} before")
 
 
 def plan_by_events(events: Sequence[ScriptedEvent]) -> List[Step]:
@@ -227,7 +219,7 @@ def _check_event(where: str, event: object) -> None:
     if event.type not in EVENTS:
         raise ValueError(f"{where} is {event.type!r}, which is none of {', '.join(EVENTS)}")
     check_seconds(f"seconds of {where}", event.seconds)
-    check_text(f"error of {where}", event.error, or_none=True)
+    optional_text(f"error of {where}", event.error)
     if not isinstance(event.data, Mapping):
         raise TypeError(f"data of {where} must be a dict, not {event.data!r}")
     check_json(f"data of {where}", dict(event.data))

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
 
-from flowmaestro.testing.checks import check_count
 from flowmaestro.testing.model.agents import Replies
 from flowmaestro.testing.model.dispatch import Dispatcher
 from flowmaestro.testing.model.executions import Execution
@@ -23,6 +22,7 @@ from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.requests import RecordedRequest
 from flowmaestro.testing.model.service import Service
 from flowmaestro.testing.model.webhooks import Delivery
+from flowmaestro_core.arguments import check_count
 from flowmaestro_core.http.messages import Request
 
 Receiver = Callable[[Request], Optional[int]]

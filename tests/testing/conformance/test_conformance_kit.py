@@ -361,7 +361,7 @@ def test_backends_are_several() -> None:
         make_transport = AnyioTransport
         backends = "asyncio"
 
-    with pytest.raises(TypeError, match="backends must be a list of event loops, not 'asyncio'"):
+    with pytest.raises(TypeError, match=r"backends must be a list or .* of event loops, not str"):
         Suite()._backends()
 
 

@@ -118,7 +118,7 @@ def test_the_fake_keeps_no_more_than_the_inspector_needs():
         assert len(client.executions.list()["data"]) > 5
     assert [it.json for it in world.fake.requests] == [{"inputs": {}}] * 2 + [None]
     assert len(world.fake.executions) == 3
-    with pytest.raises(ValueError, match="most must be a whole number from 1"):
+    with pytest.raises(ValueError, match="most must be at least 1, not 0"):
         world.fake.keep_last(0)
 
 
