@@ -12,7 +12,7 @@ from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.requests import RecordedRequest, pattern
 from flowmaestro.testing.model.world import World
 from flowmaestro.testing.redaction import hidden_text
-from flowmaestro_core.arguments import check_count, text
+from flowmaestro_core.arguments import check_count, mapping, text
 from flowmaestro_core.records import digest_of
 from flowmaestro_core.types import WebhookEventType
 
@@ -41,10 +41,9 @@ class Assertions(World):
         """
         __tracebackhide__ = True
         wanted: Dict[str, Any] = {}
-        if not isinstance(params, (Mapping, type(None))):
-            raise TypeError(f"params must be a dict, not {params!r}")
-        if params is not None:
-            wanted["params"] = {name: str(value) for name, value in params.items()}
+        query = mapping("params", params)
+        if query is not None:
+            wanted["params"] = {name: str(value) for name, value in query.items()}
         if json is not None:
             wanted["json"] = json
         meant = pattern(method, path)
@@ -80,9 +79,8 @@ class Assertions(World):
         """
         __tracebackhide__ = True
         text("workflow_id", workflow_id)
-        if not isinstance(inputs, (Mapping, type(None))):
-            raise TypeError(f"inputs must be a dict, not {inputs!r}")
-        wanted = {} if inputs is None else {"inputs": dict(inputs)}
+        given = mapping("inputs", inputs)
+        wanted = {} if given is None else {"inputs": given}
         executions = self.executions
         ids = dict.fromkeys(execution.workflow.id for execution in executions)
         others = [] if workflow_id in ids or not ids else ["Executed:", *_listed(list(ids))]

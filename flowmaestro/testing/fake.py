@@ -1,8 +1,6 @@
-"""`FakeFlowMaestro`: the whole service as one pure model, a request and a time in, a reply out.
+"""`FakeFlowMaestro`: the model of the service (`model/world.py`), and what tests arrange in it.
 
-No sockets, clocks or dice here: a driver brings requests and says what time it is, and carries
-out the webhook deliveries that are due. `virtual/` drives it on a virtual clock, `server/` over
-real sockets.
+`virtual/` drives it on a virtual clock, `server/` over real sockets.
 """
 
 from __future__ import annotations

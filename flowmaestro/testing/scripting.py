@@ -23,7 +23,7 @@ from flowmaestro.testing.model.plans import (
     stops,
 )
 from flowmaestro.testing.model.world import Receiver, World
-from flowmaestro_core.arguments import optional_text, text
+from flowmaestro_core.arguments import mapping, optional_text, text
 from flowmaestro_core.http.messages import Request
 
 WORK = (Node("work", "Work"),)
@@ -250,9 +250,7 @@ def _producing(
 
 
 def _input_fields(inputs: Optional[Mapping[str, InputField]]) -> Dict[str, InputField]:
-    if inputs is not None and not isinstance(inputs, Mapping):
-        raise TypeError(f"inputs must be a dict of InputField by name, not {inputs!r}")
-    fields = dict(inputs or {})
+    fields = mapping("inputs", inputs) or {}
     for name, about in cast("Dict[object, object]", fields).items():
         if not (isinstance(name, str) and isinstance(about, InputField)):
             raise TypeError(f"inputs[{name!r}] must be an InputField, not {about!r}")

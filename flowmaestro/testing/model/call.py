@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, cast
 
@@ -47,11 +46,9 @@ class Call:
         value = self.body.get(name)
         if value is None:
             return default
-        if isinstance(value, float) and math.isfinite(value):
-            return value
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        raise _is_not(name, "a number")
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise _is_not(name, "a number")
+        return value
 
     def count(self, name: str, default: int) -> int:
         """A whole number of the body, at least 1; raises a 400 refusal."""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from flowmaestro.testing.model.call import Call
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.faults import Faults
-from flowmaestro.testing.model.keys import ApiKey, KeyRing
+from flowmaestro.testing.model.keys import KeyRing
 from flowmaestro.testing.model.refusals import Refusal, invalid, no_route, unreadable
 from flowmaestro.testing.model.replies import (
     Answer,
@@ -30,6 +30,9 @@ from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFai
 MAX_BODY_BYTES = 1024 * 1024
 
 HeaderPairs = List[Tuple[str, str]]
+
+_STREAM_HEADERS = (("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache"))
+"""Neither rate limits nor a request id, as `api.md` has it."""
 
 
 class Dispatcher:
@@ -62,7 +65,8 @@ class Dispatcher:
                 message = "the connection was closed unanswered"
                 reply.fail(TransportFailure(Phase.MAYBE_PROCESSED, message))
             elif isinstance(outcome, EventStream):
-                reply.settle(200, self._stream_headers(), stream=outcome)
+                date = ("Date", self._timeline.http_date())
+                reply.settle(200, Headers([*_STREAM_HEADERS, date]), stream=outcome)
             else:
                 head_only = request.method == "HEAD"
                 self._settle(reply, outcome, headers, request_id, head_only=head_only)
@@ -96,17 +100,14 @@ class Dispatcher:
             raise no_route(request.method, urlsplit(request.url).path)
         route, ids = found
         key = self._keys.identify(request.headers)
-        self._admit(key, headers)
-        body = self._json(request)
-        key.require(route.scopes)
-        return route.handler(self._service, Call(ids, query_of(request.url), body))
-
-    def _admit(self, key: ApiKey, headers: HeaderPairs) -> None:
         try:
             key.admit(self._timeline.now, self._keys.limits)
         finally:
             resets_at = self._timeline.wall(key.minute.ends)
             headers += key.limit_headers(resets_at, self._keys.limits)
+        body = self._json(request)
+        key.require(route.scopes)
+        return route.handler(self._service, Call(ids, query_of(request.url), body))
 
     def _json(self, request: Request) -> JsonObject:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -160,16 +161,6 @@ class Dispatcher:
         else:
             pairs.insert(0, ("Content-Type", "application/json; charset=utf-8"))
             reply.settle(answer.status, Headers(pairs), body=encode(body))
-
-    def _stream_headers(self) -> Headers:
-        """Neither rate limits nor a request id, as `api.md` has it."""
-        return Headers(
-            [
-                ("Content-Type", "text/event-stream"),
-                ("Cache-Control", "no-cache"),
-                ("Date", self._timeline.http_date()),
-            ]
-        )
 
 
 def _as_in_javascript(digits: str) -> Union[int, float, None]:

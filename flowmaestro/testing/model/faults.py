@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
-from flowmaestro.testing.model.refusals import Layer, Refusal, lacking_scopes, not_found
+from flowmaestro.testing.model.refusals import Refusal, lacking_scopes, not_found
 from flowmaestro.testing.model.replies import EventStream
 from flowmaestro.testing.model.requests import Pattern
 from flowmaestro.testing.model.routing import Route
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _CODES = {
     400: "validation_error",
     401: "invalid_api_key",
@@ -54,27 +55,25 @@ class Fault:
 
     def refusal(self, status: int, asked: Optional[Tuple[Route, Dict[str, str]]]) -> Refusal:
         """The answer that takes the place of the true one, as that would be where it can be."""
-        refusal = self._of_status(status, *(asked or (None, {})))
+        route, ids = asked or (None, {})
+        if status == 403 and route is not None:
+            refusal = lacking_scopes(route.scopes, ())
+        elif status == 404 and route is not None and ids:
+            kind = route.template.split("/")[1].removesuffix("s").replace("-", " ")
+            refusal = not_found(kind, next(iter(ids.values())))
+        else:
+            phrase = _PHRASES.get(status, f"Status {status}")
+            code = _CODES.get(status, phrase.lower().replace(" ", "_"))
+            refusal = Refusal(status, code, phrase, layer="outer" if status == 402 else "api")
         if self.retry_after is not None:
             refusal.headers = (("Retry-After", _decimal(self.retry_after)),)
+            if status == 429:
+                refusal.details = {
+                    "limit": 60,
+                    "window": "minute",
+                    "retry_after": self.retry_after,
+                }
         return refusal
-
-    def _of_status(self, status: int, route: Optional[Route], ids: Dict[str, str]) -> Refusal:
-        if status == 403 and route is not None:
-            return lacking_scopes(route.scopes, ())
-        if status == 404 and route is not None and ids:
-            kind = route.template.split("/")[1].removesuffix("s").replace("-", " ")
-            return not_found(kind, next(iter(ids.values())))
-        details: Optional[Dict[str, Any]] = None
-        if status == 429 and self.retry_after is not None:
-            details = {"limit": 60, "window": "minute", "retry_after": self.retry_after}
-        try:
-            phrase = HTTPStatus(status).phrase
-        except ValueError:
-            phrase = f"Status {status}"
-        code = _CODES.get(status, phrase.lower().replace(" ", "_"))
-        layer: Layer = "outer" if status == 402 else "api"
-        return Refusal(status, code, phrase, details, layer=layer)
 
 
 def _decimal(seconds: float) -> str:

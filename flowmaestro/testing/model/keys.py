@@ -6,22 +6,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Dict, FrozenSet, Iterable, List, Literal, Mapping, Optional, Tuple
 
+from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.refusals import Refusal, lacking_scopes, rate_limited
 from flowmaestro_core.http.messages import Headers
 
 KeyState = Literal["active", "expired", "revoked"]
 
-READ_SCOPES = frozenset(
-    f"{resource}:read"
-    for resource in (
-        *("workflows", "executions", "agents", "threads", "triggers"),
-        *("knowledge-bases", "webhooks"),
-    )
-)
-ALL_SCOPES = READ_SCOPES | {
-    *("workflows:execute", "executions:cancel", "agents:execute", "threads:write"),
-    *("triggers:execute", "knowledge-bases:query", "webhooks:write"),
-}
+ALL_SCOPES = frozenset(scope for route in ROUTES for scope in route.scopes)
+READ_SCOPES = frozenset(scope for scope in ALL_SCOPES if scope.endswith(":read"))
 
 
 @dataclass

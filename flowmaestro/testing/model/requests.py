@@ -49,13 +49,13 @@ class RecordedRequest:
         return replace(self, params=params, json=json.loads(hidden_text(json.dumps(self.json))))
 
 
+@dataclass
 class LoggedRequest:
     """A request, and the status that it came to be answered with."""
 
-    def __init__(self, request: Request, time: float) -> None:
-        self.request = request
-        self.time = time
-        self.status: Optional[int] = None
+    request: Request
+    time: float
+    status: Optional[int] = None
 
     def recorded(self) -> RecordedRequest:
         """As a value of its own, which nobody else sees changed."""

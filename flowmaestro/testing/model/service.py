@@ -95,9 +95,7 @@ class Service:
         self.triggers = Resources[Trigger]("trigger", self)
         self.webhooks = Resources[Webhook]("webhook", self)
         self.started: Deque[Execution] = deque()
-        self.listener: Callable[[str, JsonObject, Execution], None] = lambda _name, _data, _run: (
-            None
-        )
+        self.listener: Callable[[str, JsonObject, Execution], None] = lambda *_: None
         self.used: Set[Tuple[str, str]] = set()
         self.missed: Dict[Tuple[str, str], List[str]] = {}
         self.desk = DeliveryDesk(timeline, self.new_id)

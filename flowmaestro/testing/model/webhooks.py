@@ -5,8 +5,6 @@ The model only says which deliveries are due; a driver carries them out and repo
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import itertools
 from collections import deque
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from flowmaestro.testing.model.replies import JsonObject, encode
 from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.types import WebhookEventType
+from flowmaestro_core.webhooks import sign
 
 EVENTS = tuple(event for event in get_args(WebhookEventType) if event != "test")
 """The events that a webhook can subscribe to."""
@@ -77,11 +76,6 @@ class Webhook:
     updated_at: float
     active: bool = True
     deliveries: List[Delivery] = field(default_factory=list[Delivery], repr=False)
-
-
-def sign(secret: str, payload: bytes) -> str:
-    """The value of `X-FlowMaestro-Signature` for a body: `v1=` and HMAC-SHA256 in hex."""
-    return "v1=" + hmac.new(secret.encode(), payload, hashlib.sha256).hexdigest()
 
 
 class DeliveryDesk:
@@ -156,7 +150,7 @@ def _signed(webhook: Webhook, event: str, delivery_id: str, body: JsonObject) ->
             *webhook.headers.items(),
             ("X-FlowMaestro-Event", event),
             ("X-FlowMaestro-Delivery-ID", delivery_id),
-            ("X-FlowMaestro-Signature", sign(webhook.secret, payload)),
+            ("X-FlowMaestro-Signature", sign(payload, webhook.secret)),
         ]
     )
     return Request("POST", webhook.url, headers, payload)

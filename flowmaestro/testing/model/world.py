@@ -31,9 +31,7 @@ Receiver = Callable[[Request], Optional[int]]
 class World:
     """A service that is driven, in memory or over sockets.
 
-    Safe to use from several threads; a driver that needs several steps to be one holds `lock`,
-    which may be taken again by its holder. `STATE` of each part names the attributes that
-    `all_or_nothing` brings back.
+    `STATE` of each part names the attributes that `all_or_nothing` brings back.
     """
 
     STATE = ("_scripts", "_receiver")
@@ -51,7 +49,7 @@ class World:
 
     @property
     def lock(self) -> threading.RLock:
-        """Held while anything here changes."""
+        """Held while anything here changes; its holder may take it again."""
         return self._timeline.lock
 
     def handle(self, request: Request, now: float) -> FakeReply:
