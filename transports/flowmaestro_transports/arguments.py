@@ -11,6 +11,13 @@ from flowmaestro_transports.http11.routes import Routes
 from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_when_needed
 
 
+def check_session(session: object, kind: type) -> None:
+    """Raise `TypeError`, naming the argument, for a session that is not of this `kind`."""
+    if not isinstance(session, kind):
+        expected = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+        raise TypeError(f"session must be an instance of {expected}, not {type(session).__name__}")
+
+
 class NetworkTransport(NotPicklable):
     """A transport that makes its own connections, with options of the network."""
 

@@ -102,6 +102,14 @@ async def test_a_large_body_goes_out_whole(scripted: Any) -> None:
 
 
 @on_asyncio
+async def test_without_a_limit_for_pieces_none_has_a_timer(scripted: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("flowmaestro_transports.aiohttp.body.timeout_at", None)
+    reply = HEAD_CHUNKED + b"2\r\nok\r\n0\r\n\r\n"
+    async with serving(scripted, scripts(reply)) as (server, made):
+        assert (await made.send(get(server.url), 5.0)).body == b"ok"
+
+
+@on_asyncio
 async def test_garbage_that_nobody_waits_for_breaks_the_reply(scripted: Any) -> None:
     broken = threading.Event()
 

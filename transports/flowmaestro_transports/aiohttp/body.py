@@ -44,7 +44,10 @@ class Body:
 
     async def read(self, patience: float) -> Optional[bytes]:
         """As `AsyncOpenResponse.read`. Another task's `close` wakes it, and it raises."""
-        self._refuse_if_closed()
+        if self._process.forked:
+            raise of_the_parent()
+        if self._closed:
+            raise closed(Phase.REPLY_BROKEN)
         try:
             try:
                 arrived = self._arrived()  # spares the timer
@@ -60,14 +63,21 @@ class Body:
         whole = self._before_the_break()
         if whole:
             return whole
-        raise self._failed(failure)
+        if self._closed:
+            raise closed(Phase.REPLY_BROKEN)
+        self.release()
+        raise failure
 
     async def read_whole(self, limits: Limits) -> bytes:
         """The rest of the body. Raises what aiohttp does, and `ValueError`."""
         content = bytearray()
         while True:
-            async with timeout_at(limits.piece):
+            until = limits.piece
+            if until is None:  # spares the timer
                 piece = await self._next()
+            else:
+                async with timeout_at(until):
+                    piece = await self._next()
             if not piece:
                 return bytes(content)
             content += piece
@@ -126,15 +136,3 @@ class Body:
             content = self._coding.feed(data) if data else b""
             if content:
                 return content
-
-    def _refuse_if_closed(self) -> None:
-        if self._process.forked:
-            raise of_the_parent()
-        if self._closed:
-            raise closed(Phase.REPLY_BROKEN)
-
-    def _failed(self, failure: TransportFailure) -> TransportFailure:
-        if self._closed:
-            return closed(Phase.REPLY_BROKEN)
-        self.release()
-        return failure

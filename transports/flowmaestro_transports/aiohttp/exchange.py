@@ -19,7 +19,7 @@ from yarl import URL
 
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.timeouts import Timeout
-from flowmaestro_transports.aiohttp.failure import ERRORS, AfterHeadError, LostError
+from flowmaestro_transports.aiohttp.failure import ERRORS, LeftError
 from flowmaestro_transports.http11.proxies import basic, secrets_in
 
 if sys.version_info >= (3, 11):
@@ -77,7 +77,7 @@ async def head_of(
             response.close()
         if not came or not isinstance(error, ERRORS):
             raise
-        raise AfterHeadError(error) from error
+        raise LeftError(error, head_came=True) from error
 
 
 async def _as_given(
@@ -107,7 +107,8 @@ async def _as_given(
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ValueError) as error:
         if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL)):
             raise
-        raise LostError(error) from error  # upon the original, aiohttp repeats a GET or a DELETE
+        # upon the original, aiohttp repeats a GET or a DELETE
+        raise LeftError(error, head_came=False) from error
     came.append(response)
     if "Set-Cookie" in response.headers:
         response.cookies = SimpleCookie()  # else the session would keep them

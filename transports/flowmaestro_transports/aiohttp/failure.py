@@ -9,7 +9,7 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
-from flowmaestro_transports.sessions import library_failure
+from flowmaestro_transports.http11.failures import library_failure
 
 ERRORS = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
 """All that aiohttp may raise for a failure of the network."""
@@ -26,31 +26,25 @@ _AFTER_THE_REASON = re.compile(r":?\s*\n|: (?=<|b?['\"]|bytearray)")
 """Where aiohttp's messages go on to quote the reply, or to show an object."""
 
 
-class LostError(aiohttp.ClientConnectionError):
-    """A request was lost while it left, and aiohttp shall not repeat it on another connection."""
+class LeftError(aiohttp.ClientError):
+    """What was raised after the request had begun to leave, so that aiohttp does not repeat it.
 
-    def __init__(self, lost: Exception) -> None:
-        super().__init__(*lost.args)
-        self.lost = lost
+    `head_came`: after the head of the reply, too, by a trace config of the caller's.
+    """
 
-
-class AfterHeadError(aiohttp.ClientError):
-    """What was raised after the head of the reply had come, by a trace config of the caller's."""
-
-    def __init__(self, raised: BaseException) -> None:
-        super().__init__(*raised.args)
-        self.raised = raised
+    def __init__(self, error: BaseException, *, head_came: bool) -> None:
+        super().__init__(*error.args)
+        self.error = error
+        self.head_came = head_came
 
 
 def failure_of(error: BaseException, *, head_came: bool) -> TransportFailure:
     """The failure that an `error` means. `head_came` says whether the reply had begun."""
-    leaving = isinstance(error, LostError)
-    if isinstance(error, LostError):
-        error = error.lost
-    elif isinstance(error, AfterHeadError):
-        error, head_came = error.raised, True
+    left = isinstance(error, LeftError)
+    if isinstance(error, LeftError):
+        error, head_came = error.error, error.head_came
     timed_out = isinstance(error, asyncio.TimeoutError)
-    if not (head_came or leaving) and _is_not_sent(error):
+    if not (head_came or left) and _is_not_sent(error):
         phase = Phase.NOT_SENT
     elif head_came or (not timed_out and _is_of_the_head(error)):
         phase = Phase.REPLY_BROKEN

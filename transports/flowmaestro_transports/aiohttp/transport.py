@@ -21,12 +21,12 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_transports.aiohttp.body import Body
 from flowmaestro_transports.aiohttp.exchange import Limits, head_of, timeout_at
 from flowmaestro_transports.aiohttp.failure import ERRORS, failure_of
+from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import AsyncOpenResponse
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import closed
-from flowmaestro_transports.sessions import check_session
 
 
 class AiohttpTransport(NotPicklable):

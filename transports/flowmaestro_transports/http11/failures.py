@@ -21,6 +21,14 @@ _DOING = {
 }
 
 
+class LibraryError(Exception):
+    """The name and the reason of an exception that an HTTP library raised.
+
+    It stands in the chain in place of the original, whose attributes and traceback lead to the
+    headers of the request.
+    """
+
+
 def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
     """The failure for one of `NETWORK_ERRORS`; raise it from `error`.
 
@@ -31,9 +39,26 @@ def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
     while each is not None:
         each.__traceback__ = None
         each = each.__cause__
-    reason = str(error) or type(error).__name__
     # Only `ssl.SSLCertVerificationError` has a `verify_code`. That of a proxy is a cause.
     untrusted = hasattr(error, "verify_code") or hasattr(error.__cause__, "verify_code")
+    return _failure(phase, str(error) or type(error).__name__, untrusted)
+
+
+def library_failure(
+    phase: Phase, error: BaseException, reason: str, *, timed_out: bool, untrusted: bool = False
+) -> TransportFailure:
+    """The failure for an `error` of an HTTP library, with a `reason` that can be shown.
+
+    `untrusted` says that the certificate of the server was not trusted. Raise the failure outside
+    of `except`.
+    """
+    failure = too_slow(phase) if timed_out else _failure(phase, reason, untrusted)
+    kind = type(error)
+    failure.__cause__ = LibraryError(f"{kind.__module__}.{kind.__qualname__}: {reason}")
+    return failure
+
+
+def _failure(phase: Phase, reason: str, untrusted: bool) -> TransportFailure:
     if untrusted:
         reason += " (verify= says whom to trust)"
     return TransportFailure(phase, f"{_DOING[phase]}: {reason}", permanent=untrusted)
@@ -47,10 +72,11 @@ def unsendable() -> TransportFailure:
     )
 
 
-def too_slow(phase: Phase, seconds: float) -> TransportFailure:
-    """The failure of an attempt that took longer than `seconds`."""
+def too_slow(phase: Phase, seconds: Optional[float] = None) -> TransportFailure:
+    """The failure of an attempt that took longer than `seconds`, or than it may."""
     what = "the reply did not end" if phase is Phase.REPLY_BROKEN else _DOING[phase]
-    return TransportFailure(phase, f"{what} within {seconds:g} s", timed_out=True)
+    limit = "in time" if seconds is None else f"within {seconds:g} s"
+    return TransportFailure(phase, f"{what} {limit}", timed_out=True)
 
 
 def closed(phase: Phase) -> TransportFailure:

@@ -15,7 +15,7 @@ import urllib3
 from flowmaestro_core.http.messages import Headers, Phase, ResponseHead, TransportFailure
 from flowmaestro_transports.driving.fork_guard import ForkGuard, of_the_parent
 from flowmaestro_transports.http11.content_coding import ContentDecoder
-from flowmaestro_transports.http11.failures import ReplyError, closed
+from flowmaestro_transports.http11.failures import ReplyError, closed, too_slow
 from flowmaestro_transports.http11.framing import framing_of
 from flowmaestro_transports.requests.failure import ERRORS, failure_within_body
 
@@ -65,7 +65,7 @@ class Body:
             if content:
                 return content
             if time.monotonic() > deadline:  # bytes came, but nothing that they stand for
-                raise self._late("nothing came in time")
+                raise self._late()
         return b""
 
     def read_whole(self, deadline: float, silence: float) -> bytes:
@@ -74,7 +74,7 @@ class Body:
         while not self._ended:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise self._late("the reply did not end in time")
+                raise self._late()
             content.write(self._piece(min(left, silence)))
         return content.getvalue()
 
@@ -123,9 +123,9 @@ class Body:
         self.close()
         raise failure
 
-    def _late(self, what: str) -> TransportFailure:
+    def _late(self) -> TransportFailure:
         self.close()
-        return TransportFailure(Phase.REPLY_BROKEN, what, timed_out=True)
+        return too_slow(Phase.REPLY_BROKEN)
 
 
 def _read_head(

@@ -11,7 +11,7 @@ import requests
 import urllib3.exceptions as urllib3_errors
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
-from flowmaestro_transports.sessions import library_failure
+from flowmaestro_transports.http11.failures import library_failure
 
 ERRORS = (
     requests.RequestException,
@@ -45,7 +45,7 @@ def failure_before_head(error: BaseException) -> TransportFailure:
     What is not known to have happened before the request was sent is *maybe processed*.
     """
     causes = list(_causes(error))
-    if any(map(_is_not_sent, causes)):
+    if any(isinstance(cause, _NOT_SENT) or _is_no_tunnel(cause) for cause in causes):
         phase = Phase.NOT_SENT
     else:
         garbage = any(map(_is_garbage, causes))
@@ -90,10 +90,6 @@ def _is_time_limit(cause: BaseException) -> bool:
 
 def _is_of_proxy(cause: BaseException) -> bool:
     return isinstance(cause, (requests.exceptions.ProxyError, urllib3_errors.ProxyError))
-
-
-def _is_not_sent(cause: BaseException) -> bool:
-    return isinstance(cause, _NOT_SENT) or _is_no_tunnel(cause)
 
 
 def _is_no_tunnel(cause: BaseException) -> bool:

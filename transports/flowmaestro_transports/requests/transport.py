@@ -28,6 +28,7 @@ from flowmaestro_core.http.messages import (
     TransportFailure,
 )
 from flowmaestro_core.timeouts import Timeout
+from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import OpenResponse
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
 from flowmaestro_transports.http11.content_coding import MAX_BODY
@@ -36,7 +37,6 @@ from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.http11.proxies import basic, secrets_in
 from flowmaestro_transports.requests.body import LONGEST, Body
 from flowmaestro_transports.requests.failure import ERRORS, failure_before_head, failure_within_body
-from flowmaestro_transports.sessions import check_session
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
