@@ -63,7 +63,7 @@ def driver(rounds: int, observers: Optional[Observers] = None) -> None:
     transport = as_transport(lambda _: FOUND)
     for _ in range(rounds):
         machine = Workflows.get("wf_1").machine(CONTEXT, "token")
-        assert isinstance(SyncDriver(machine, transport, observers).advance(), Done)
+        assert isinstance(SyncDriver(machine, transport, None, observers).advance(), Done)
 
 
 def unhooked(rounds: int) -> None:

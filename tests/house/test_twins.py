@@ -50,14 +50,14 @@ LOOP = "an async handle releases its body on its own event loop"
 
 DIFFERENT = {
     "FlowMaestroClient.request": "mypy needs to be told the type of what is awaited",
-    "SyncDriver.advance": "only a coroutine can be dropped while it waits",
-    "SyncDriver.detach": LOOP,
+    "SyncDriver.advance": f"only a coroutine can be dropped while it waits; {CALLBACK}",
+    "SyncDriver.drop": LOOP,
+    "SyncDriver._hold": LOOP,
     "SyncExecutor.method": "a coroutine function shows itself as one, so it needs an `async def`",
-    "SyncExecutor.perform": CALLBACK,
+    "SyncExecutor.perform": LOOP,
     "SyncExecutor.iterate": "an operation has a type for each kind of client",
     "SyncStream.__init__": f"{THREADS}; every async transport can be interrupted",
     "SyncStream.__next__": THREADS,
-    "SyncStream._tell": CALLBACK,
     "SyncStream.aclose": ACLOSE,
     "SyncStream.__del__": LOOP,
     "_Text.__next__": "Python 3.9 has no anext()",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import Any, Generator, Optional
+from typing import Generator, Optional
 
 from flowmaestro.testing.model.replies import Source
 from flowmaestro.testing.model.world import World
 from flowmaestro.testing.virtual.calls import Alarm
 from flowmaestro.testing.virtual.clock import VirtualClock, setter
-from flowmaestro_transports.driving.event_loops import asyncio_task, running_loop
+from flowmaestro_transports.driving.event_loops import running_loop
 
 
 class RealClock(VirtualClock):
@@ -74,13 +74,13 @@ class RealClock(VirtualClock):
                 seconds = self._seconds_until(alarm)
             if not seconds:
                 return
-            if loop is None or asyncio_task() is None:
+            call_later = getattr(loop and loop.token, "call_later", None)  # of asyncio
+            if call_later is None:
                 with anyio.move_on_after(seconds):
                     await woken.wait()
                 continue
             # Before Python 3.11, a scope that runs out swallows a cancellation of that moment.
-            asyncio_loop: Any = loop.token
-            timer = asyncio_loop.call_later(seconds, woken.set)
+            timer = call_later(seconds, woken.set)
             try:
                 await woken.wait()
             finally:

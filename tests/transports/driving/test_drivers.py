@@ -8,7 +8,14 @@ import anyio
 import pytest
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
-from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
+from flowmaestro_core.http.messages import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    TransportClosedError,
+    TransportFailure,
+)
 from flowmaestro_transports.contract import dice_of, new_token
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
 
@@ -112,9 +119,9 @@ class Awaiting(Log):
 
 
 class Sync:
-    def __init__(self, machine, outcomes):
+    def __init__(self, machine, outcomes, listener):
         self.transport = Blocking(*outcomes)
-        self.driver = SyncDriver(machine, self.transport)
+        self.driver = SyncDriver(machine, self.transport, listener)
 
     def advance(self):
         return self.driver.advance()
@@ -124,9 +131,9 @@ class Sync:
 
 
 class Async:
-    def __init__(self, machine, outcomes):
+    def __init__(self, machine, outcomes, listener):
         self.transport = Awaiting(*outcomes)
-        self.driver = AsyncDriver(machine, self.transport)
+        self.driver = AsyncDriver(machine, self.transport, listener)
 
     def advance(self):
         return anyio.run(self.driver.advance)
@@ -137,7 +144,7 @@ class Async:
 
 @pytest.fixture(params=[Sync, Async])
 def drive(request):
-    return lambda machine, *outcomes: request.param(machine, outcomes)
+    return lambda machine, *outcomes, listener=None: request.param(machine, outcomes, listener)
 
 
 def test_a_call_is_sent_and_its_reply_reported(drive):
@@ -172,6 +179,29 @@ def test_an_item_is_handed_over_and_the_machine_goes_on(drive):
     assert run.advance() == Emit("item")
     assert run.advance() == Done(None)
     assert machine.heard == [("start",), ("emitted",)]
+
+
+def test_an_item_goes_to_the_listener_before_it_is_handed_over(drive):
+    heard = []
+    run = drive(Scripted(Emit("item"), Done("value")), listener=heard.append)
+    assert run.advance() == Emit("item")
+    assert heard == ["item"]
+    run.advance()
+    assert heard == ["item"]
+
+
+@pytest.mark.parametrize("error", [LOST, TransportClosedError(), KeyError("no")])
+def test_what_the_listener_raises_is_no_failure_of_the_transport(drive, error):
+    def listener(item):
+        raise error
+
+    machine = Scripted(Open(REQUEST, 3.0), Emit("item"))
+    run = drive(machine, None, listener=listener)
+    with pytest.raises(type(error)) as caught:
+        run.advance()
+    assert caught.value is error
+    assert (run.driver.closed, run.transport.open_bodies) == (True, 0)
+    assert [event for event, *_ in machine.heard] == ["start", "stream_opened"]
 
 
 def test_close_releases_the_body(drive):
@@ -227,11 +257,6 @@ def test_a_bug_in_the_transport_comes_through_and_leaves_no_body_open(drive):
     with pytest.raises(ZeroDivisionError):
         run.advance()
     assert run.transport.open_bodies == 0
-
-
-def test_reading_without_a_body_is_a_bug_of_the_machine(drive):
-    with pytest.raises(RuntimeError, match="no body is open"):
-        drive(Scripted(Read(1.0))).advance()
 
 
 def test_dice_are_the_transports_own_if_it_has_some():

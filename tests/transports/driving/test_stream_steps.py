@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio
@@ -200,6 +201,27 @@ def test_without_release_the_body_is_closed_by_a_task(backend):
             assert await held[0].__anext__() == "item"
             await anyio.to_thread.run_sync(held.clear)
             await first.wait()
+
+    anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_read_that_is_dropped_in_a_callback_leaves_the_body_to_a_task(backend):
+    @types.coroutine
+    def hear(item):
+        yield item
+
+    async def main():
+        transport = SlowToClose()
+        closed = anyio.Event()
+        transport.closed = [closed]
+        stream = AsyncStream(Scripted(Open(REQUEST, 9), Emit("item")), transport, hear)
+        reading = stream.__anext__()
+        assert reading.send(None) == "item"
+        reading.close()
+        del stream, reading
+        with anyio.fail_after(PROMPT):
+            await closed.wait()
 
     anyio.run(main, backend=backend)
 

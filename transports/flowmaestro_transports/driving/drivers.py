@@ -6,6 +6,7 @@ It is the only place where the core meets the world; the loops differ in `await`
 
 from __future__ import annotations
 
+import inspect
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union, cast
 
@@ -21,24 +22,23 @@ from flowmaestro_core.http.messages import (
 )
 from flowmaestro_core.machine import Machine
 from flowmaestro_transports.contract import (
-    AsyncOpenResponse,
     AsyncTransport,
     Dice,
     InFlight,
-    OpenResponse,
     Transport,
     dice_of,
     in_flight_of,
     wall_clock_of,
 )
+from flowmaestro_transports.driving.callbacks import refuse_awaitable
+from flowmaestro_transports.driving.event_loops import EventLoop, running_loop
 from flowmaestro_transports.observing.observers import Observers
 
 if TYPE_CHECKING:
-    from flowmaestro_transports.driving.journal import Journal
     from flowmaestro_transports.observing.reporters import AsyncReporter, SyncReporter
 
 R = TypeVar("R", bound=Union[Response, ResponseHead])
-T = TypeVar("T")
+Listener = Callable[[Any], Any]
 
 
 def dated(reply: R, transport: object) -> R:
@@ -82,11 +82,13 @@ class _Driver:
         self,
         machine: Machine[Any],
         transport: object,
+        listener: Optional[Listener] = None,
         observers: Optional[Observers] = None,
         dice: Optional[Dice] = None,
     ) -> None:
         self.machine = machine
         self._transport = transport
+        self._listener = listener
         self._body = None
         self._reporter = None
         if observers is not None:
@@ -102,40 +104,41 @@ class _Driver:
         self._started = False
         self.closed = False
         """Whether it has stopped: it was closed, has failed, or has ended."""
-        self.journal: Optional[Journal] = None
-        """What carries out a `Record`; its opener closes it."""
+        self.journal: Any = None
+        """The `Journal` that carries out a `Record`; its opener closes it."""
 
-    def _patience(self, read: Read) -> float:
-        return read.patience if self._is_patient else max(read.patience, read.least)
+    def _hold(self, body: Any) -> None:
+        self._body = body
 
-
-def _existing(what: Optional[T]) -> T:
-    """The body that is open, or the journal."""
-    if what is None:
-        raise RuntimeError("no body is open, or no journal")
-    return what
+    def _stop(self, error: Optional[BaseException] = None) -> None:
+        self.closed = True
+        if self._reporter is not None:
+            self._reporter.ended(error)
 
 
 class SyncDriver(_Driver):
     """Drives one machine over a sync transport."""
 
     _transport: Transport
-    _body: Optional[OpenResponse]
     _reporter: Optional[SyncReporter]
 
     def advance(self) -> Union[Emit, Done]:
         """Continue until the machine has an item for the caller, or has ended.
 
-        Raises the machine's error when it fails. Whatever is raised, no body stays open.
+        The listener gets an item first. Raises the machine's error when it fails, and what the
+        listener raises. Whatever is raised, no body stays open.
         """
         try:
             if self.in_flight is nullcontext:  # a stream comes here for each of its events
-                return self._advance()
-            with self.in_flight():
-                return self._advance()
+                action = self._advance()
+            else:
+                with self.in_flight():
+                    action = self._advance()
+            if self._listener is not None and isinstance(action, Emit):
+                refuse_awaitable("the callback", self._listener(action.item))
+            return action
         except BaseException as error:
-            if self._reporter is not None:
-                self._reporter.ended(error)
+            self._stop(error)
             self.close()
             raise
 
@@ -151,21 +154,11 @@ class SyncDriver(_Driver):
             try:
                 if reporter is not None:
                     action = reporter.before(action, now())
-                if isinstance(action, Send):
-                    response = transport.send(action.request, action.timeout)
-                    if reporter is not None:
-                        reporter.note(response, now())
-                    response = dated(response, transport)
-                    action = machine.response_received(response, now(), jitter())
-                elif isinstance(action, Emit):
-                    return action
-                elif isinstance(action, Done):
-                    self.close()
-                    return action
-                elif isinstance(action, Fail):
-                    break
-                elif isinstance(action, Read):
-                    data = _existing(self._body).read(self._patience(action))
+                if isinstance(action, Read):
+                    patience = action.patience
+                    if not self._is_patient:
+                        patience = max(patience, action.least)
+                    data = self._body.read(patience)
                     if data is None:
                         action = machine.stream_quiet(now(), jitter())
                     elif data:
@@ -173,9 +166,22 @@ class SyncDriver(_Driver):
                     else:
                         self._release()
                         action = machine.stream_ended(now(), jitter())
+                elif isinstance(action, Emit):
+                    return action
+                elif isinstance(action, Send):
+                    response = transport.send(action.request, action.timeout)
+                    if reporter is not None:
+                        reporter.note(response, now())
+                    response = dated(response, transport)
+                    action = machine.response_received(response, now(), jitter())
+                elif isinstance(action, Done):
+                    self.close()
+                    return action
+                elif isinstance(action, Fail):
+                    break
                 elif isinstance(action, Open):
                     self._release()
-                    self._body = transport.open(action.request, action.timeout)
+                    self._hold(transport.open(action.request, action.timeout))
                     head = ResponseHead(self._body.status, self._body.headers)
                     if reporter is not None:
                         reporter.note(head, now())
@@ -184,7 +190,7 @@ class SyncDriver(_Driver):
                     self._release()
                     action = machine.stream_closed(now(), jitter())
                 elif isinstance(action, Record):
-                    recalled = _existing(self.journal).keep(action)
+                    recalled = self.journal.keep(action)
                     action = machine.recorded(recalled, now(), jitter())
                 else:
                     transport.sleep(action.seconds)
@@ -211,9 +217,7 @@ class SyncDriver(_Driver):
         if it is reading or its transport is an `InterruptibleTransport`, otherwise when the step
         that it is at has ended.
         """
-        self.closed = True
-        if self._reporter is not None:
-            self._reporter.ended()
+        self._stop()
         if self._interrupt is not None:
             self._interrupt()
         self._release()
@@ -228,25 +232,28 @@ class AsyncDriver(_Driver):
     """Drives one machine over an async transport."""
 
     _transport: AsyncTransport
-    _body: Optional[AsyncOpenResponse]
     _reporter: Optional[AsyncReporter]
+    _home: Optional[EventLoop] = None
 
     async def advance(self) -> Union[Emit, Done]:
         """As `SyncDriver.advance`. Cancellation, too, leaves no body open.
 
-        Only a coroutine that is dropped does, and leaves it to `detach` or `close`.
+        Only a coroutine that is dropped does, and leaves it to `drop` or `close`.
         """
         try:
             if self.in_flight is nullcontext:
-                return await self._advance()
-            with self.in_flight():
-                return await self._advance()
-        except BaseException as error:
-            if self._reporter is not None:
-                self._reporter.ended(error)
-            if isinstance(error, GeneratorExit):  # dropped: it cannot await; see `detach`
-                self.closed = True
+                action = await self._advance()
             else:
+                with self.in_flight():
+                    action = await self._advance()
+            if self._listener is not None and isinstance(action, Emit):
+                heard = self._listener(action.item)
+                if inspect.isawaitable(heard):
+                    await heard
+            return action
+        except BaseException as error:
+            self._stop(error)
+            if not isinstance(error, GeneratorExit):  # dropped: it cannot await; see `drop`
                 await self.close()
             raise
 
@@ -262,21 +269,11 @@ class AsyncDriver(_Driver):
             try:
                 if reporter is not None:
                     action = await reporter.before(action, now())
-                if isinstance(action, Send):
-                    response = await transport.send(action.request, action.timeout)
-                    if reporter is not None:
-                        await reporter.note(response, now())
-                    response = dated(response, transport)
-                    action = machine.response_received(response, now(), jitter())
-                elif isinstance(action, Emit):
-                    return action
-                elif isinstance(action, Done):
-                    await self.close()
-                    return action
-                elif isinstance(action, Fail):
-                    break
-                elif isinstance(action, Read):
-                    data = await _existing(self._body).read(self._patience(action))
+                if isinstance(action, Read):
+                    patience = action.patience
+                    if not self._is_patient:
+                        patience = max(patience, action.least)
+                    data = await self._body.read(patience)
                     if data is None:
                         action = machine.stream_quiet(now(), jitter())
                     elif data:
@@ -284,9 +281,22 @@ class AsyncDriver(_Driver):
                     else:
                         await self._release()
                         action = machine.stream_ended(now(), jitter())
+                elif isinstance(action, Emit):
+                    return action
+                elif isinstance(action, Send):
+                    response = await transport.send(action.request, action.timeout)
+                    if reporter is not None:
+                        await reporter.note(response, now())
+                    response = dated(response, transport)
+                    action = machine.response_received(response, now(), jitter())
+                elif isinstance(action, Done):
+                    await self.close()
+                    return action
+                elif isinstance(action, Fail):
+                    break
                 elif isinstance(action, Open):
                     await self._release()
-                    self._body = await transport.open(action.request, action.timeout)
+                    self._hold(await transport.open(action.request, action.timeout))
                     head = ResponseHead(self._body.status, self._body.headers)
                     if reporter is not None:
                         await reporter.note(head, now())
@@ -295,7 +305,7 @@ class AsyncDriver(_Driver):
                     await self._release()
                     action = machine.stream_closed(now(), jitter())
                 elif isinstance(action, Record):
-                    recalled = _existing(self.journal).keep(action)
+                    recalled = self.journal.keep(action)
                     action = machine.recorded(recalled, now(), jitter())
                 else:
                     await transport.sleep(action.seconds)
@@ -317,20 +327,23 @@ class AsyncDriver(_Driver):
 
     async def close(self) -> None:
         """As `SyncDriver.close`, for an `advance` in another task."""
-        self.closed = True
-        if self._reporter is not None:
-            self._reporter.ended()
+        self._stop()
         if self._interrupt is not None:
             self._interrupt()
         await self._release()
 
-    def detach(self) -> Optional[AsyncOpenResponse]:
-        """Stop; the caller has to release the open body, if there is one."""
-        self.closed = True
-        if self._reporter is not None:
-            self._reporter.ended()
+    def drop(self) -> bool:
+        """Stop, without waiting: the event loop that opened the body releases it.
+
+        False if that loop is gone.
+        """
+        self._stop()
         body, self._body = self._body, None
-        return body
+        return body is None or (self._home is not None and self._home.release(body))
+
+    def _hold(self, body: Any) -> None:
+        self._body = body
+        self._home = running_loop()
 
     async def _release(self) -> None:
         body, self._body = self._body, None

@@ -78,11 +78,6 @@ def current_task() -> Any:
     trio: Any = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         return trio.lowlevel.current_task()
-    return asyncio_task()
-
-
-def asyncio_task() -> Any:
-    """The task of asyncio that runs in this thread; None outside of one."""
     asyncio: Any = sys.modules.get("asyncio")
     if asyncio is None:
         return None

@@ -33,12 +33,8 @@ from flowmaestro_transports.contract import (
     secrets_of,
     wall_clock_of,
 )
-from flowmaestro_transports.driving.callbacks import (
-    refuse_awaitable,
-    refuse_coroutine_functions,
-)
+from flowmaestro_transports.driving.callbacks import refuse_coroutine_functions
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
-from flowmaestro_transports.driving.event_loops import running_loop
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
 from flowmaestro_transports.observing.observers import Observers
 
@@ -184,14 +180,12 @@ class SyncExecutor(_Lifetime):
         Items that the machine emits on the way go to the operation's listener.
         """
         machine, _ = self._machine(operation, name)
-        driver = SyncDriver(machine, self.transport, self._observers, self.dice)
+        driver = SyncDriver(machine, self.transport, operation.listener, self._observers, self.dice)
         try:
             # A listener may wait, so that each step is in flight by itself.
             with driver.in_flight() if operation.listener is None else nullcontext():
                 action = driver.advance()
                 while isinstance(action, Emit):
-                    if operation.listener is not None:
-                        refuse_awaitable("the callback", operation.listener(action.item))
                     action = driver.advance()
         finally:
             if not driver.closed:
@@ -240,21 +234,17 @@ class AsyncExecutor(_Lifetime):
     async def perform(self, operation: Operation[Any, Any], name: str = "request") -> Any:
         """As `SyncExecutor.perform`; the listener may be a coroutine function."""
         machine, _ = self._machine(operation, name)
-        driver = AsyncDriver(machine, self.transport, self._observers, self.dice)
+        driver = AsyncDriver(
+            machine, self.transport, operation.listener, self._observers, self.dice
+        )
         try:
             # A listener may wait, so that each step is in flight by itself.
             with driver.in_flight() if operation.listener is None else nullcontext():
                 action = await driver.advance()
                 while isinstance(action, Emit):
-                    if operation.listener is not None:
-                        heard = operation.listener(action.item)
-                        if inspect.isawaitable(heard):
-                            await heard
                     action = await driver.advance()
-        except GeneratorExit:  # dropped: its event loop releases the body
-            body, here = driver.detach(), running_loop()
-            if body is not None and here is not None:
-                here.release(body)
+        except GeneratorExit:
+            driver.drop()
             raise
         finally:
             if not driver.closed:

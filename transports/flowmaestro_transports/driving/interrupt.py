@@ -7,7 +7,7 @@ from typing import Any, Awaitable, Callable, Optional, TypeVar
 from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
 from flowmaestro_transports.driving.drivers import stream_closed
-from flowmaestro_transports.driving.event_loops import EventLoop, current_task, running_loop
+from flowmaestro_transports.driving.event_loops import current_task
 
 T = TypeVar("T")
 
@@ -24,8 +24,6 @@ class AsyncInterruptibleTransport:
         self._cut: Optional[Callable[[], object]] = None
         self.now = transport.now  # each item asks for it
         """As `AsyncTransport.now`."""
-        self.home: Optional[EventLoop] = None
-        """Where the last body was opened."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -41,7 +39,6 @@ class AsyncInterruptibleTransport:
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
         """As `AsyncTransport.open`."""
-        self.home = running_loop()
         return await self._until_interrupted(self._transport.open(request, timeout))
 
     async def sleep(self, seconds: float) -> None:

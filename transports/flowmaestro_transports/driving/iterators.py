@@ -12,24 +12,21 @@ So a loop that runs to the terminal event, or leaves with `break`, needs no `clo
 
 from __future__ import annotations
 
-import inspect
 import threading
 import warnings
-from typing import Any, Callable, Generic, Mapping, Optional, TypeVar
+from typing import Any, Generic, Mapping, Optional, TypeVar
 
-from flowmaestro_core.actions import Done, Emit
+from flowmaestro_core.actions import Done
 from flowmaestro_core.errors import StreamError
 from flowmaestro_core.handles import AsyncItems, SyncItems
 from flowmaestro_core.machine import Machine
 from flowmaestro_transports.contract import AsyncTransport, Dice, Interruptible, Transport
-from flowmaestro_transports.driving.callbacks import refuse_awaitable
-from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver, stream_closed
+from flowmaestro_transports.driving.drivers import AsyncDriver, Listener, SyncDriver, stream_closed
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.driving.interrupt import AsyncInterruptibleTransport
 from flowmaestro_transports.observing.observers import Observers
 
 E = TypeVar("E")
-Listener = Callable[[Any], Any]
 
 
 def _of_machine(name: str, default: Any) -> Any:
@@ -46,11 +43,10 @@ class _Progress(NotPicklable):
 
     _driver: Any = None
 
-    def __init__(self, machine: Machine[Any], listener: Optional[Listener]) -> None:
+    def __init__(self, machine: Machine[Any]) -> None:
         self._machine = machine
-        self._listener: Any = listener
         self._ended = False
-        self._last_type: Optional[str] = None
+        self._last: Any = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._said()}>"
@@ -59,8 +55,9 @@ class _Progress(NotPicklable):
         """Its state, its last event, its reconnections."""
         state = "ended" if self._ended else "closed" if self._driver.closed else self._machine.state
         said = [state]
-        if self._last_type:
-            said.append(f"last event {self._last_type}")
+        last_type = self._last.get("type") if hasattr(self._last, "get") else None
+        if last_type:
+            said.append(f"last event {last_type}")
         if self.reconnects:
             said.append(f"{self.reconnects} reconnects")
         return ", ".join(said)
@@ -118,11 +115,11 @@ class SyncStream(_Progress, Generic[E]):
         observers: Optional[Observers] = None,
         dice: Optional[Dice] = None,
     ) -> None:
-        super().__init__(machine, listener)
+        super().__init__(machine)
         self._turn = threading.Lock()
         if isinstance(transport, Interruptible):
             transport = transport.interruptible()
-        self._driver = SyncDriver(machine, transport, observers, dice)
+        self._driver = SyncDriver(machine, transport, listener, observers, dice)
 
     def __iter__(self) -> SyncStream[E]:
         """Itself.
@@ -146,8 +143,6 @@ class SyncStream(_Progress, Generic[E]):
             raise _busy("thread")
         try:
             action = self._driver.advance()
-            if self._listener is not None and isinstance(action, Emit):
-                self._tell(action.item)
         except StopIteration as stray:  # of a transport or a listener; not the end
             raise RuntimeError("the transport or a callback raised StopIteration") from stray
         finally:
@@ -156,7 +151,7 @@ class SyncStream(_Progress, Generic[E]):
             self._ended = True
             raise StopIteration
         item: E = action.item
-        self._last_type = _type_of(item)
+        self._last = item
         return item
 
     def text(self) -> SyncItems[str]:
@@ -167,13 +162,6 @@ class SyncStream(_Progress, Generic[E]):
         """
         _ = self.message
         return _Text(self.__iter__())
-
-    def _tell(self, item: Any) -> None:
-        try:
-            refuse_awaitable("the callback", self._listener(item))
-        except BaseException:
-            self._driver.close()
-            raise
 
     def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
@@ -213,9 +201,9 @@ class AsyncStream(_Progress, Generic[E]):
         observers: Optional[Observers] = None,
         dice: Optional[Dice] = None,
     ) -> None:
-        super().__init__(machine, listener)
-        self._transport = AsyncInterruptibleTransport(transport)
-        self._driver = AsyncDriver(machine, self._transport, observers, dice)
+        super().__init__(machine)
+        view = AsyncInterruptibleTransport(transport)
+        self._driver = AsyncDriver(machine, view, listener, observers, dice)
         self._busy = False
 
     def __aiter__(self) -> AsyncStream[E]:
@@ -233,8 +221,6 @@ class AsyncStream(_Progress, Generic[E]):
         self._busy = True
         try:
             action = await self._driver.advance()
-            if self._listener is not None and isinstance(action, Emit):
-                await self._tell(action.item)
         except StopAsyncIteration as stray:  # of a transport or a listener; not the end
             raise RuntimeError("the transport or a callback raised StopAsyncIteration") from stray
         finally:
@@ -243,22 +229,13 @@ class AsyncStream(_Progress, Generic[E]):
             self._ended = True
             raise StopAsyncIteration
         item: E = action.item
-        self._last_type = _type_of(item)
+        self._last = item
         return item
 
     def text(self) -> AsyncItems[str]:
         """As `SyncStream.text`, for `async for`."""
         _ = self.message
         return _AsyncText(self.__aiter__())
-
-    async def _tell(self, item: Any) -> None:
-        try:
-            heard = self._listener(item)
-            if inspect.isawaitable(heard):
-                await heard
-        except BaseException:
-            await self._driver.close()
-            raise
 
     async def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
@@ -278,17 +255,14 @@ class AsyncStream(_Progress, Generic[E]):
         await self.close()
 
     def __del__(self) -> None:
-        body = self._driver.detach()
-        home = self._transport.home
-        if body is None or (home is not None and home.release(body)):
-            return
-        warnings.warn(
-            "a stream was dropped, neither read to its end nor closed, after its event loop had "
-            "gone",
-            ResourceWarning,
-            source=self,
-            stacklevel=2,
-        )
+        if not self._driver.drop():
+            warnings.warn(
+                "a stream was dropped, neither read to its end nor closed, after its event loop "
+                "had gone",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
 
 
 def _busy(reader: str) -> StreamError:
@@ -331,11 +305,6 @@ class _AsyncText:
             text = _text_of(await self._events.__anext__())
             if text:
                 return text
-
-
-def _type_of(item: Any) -> Optional[str]:
-    """The type of an event; None of an item of another kind."""
-    return item.get("type") if hasattr(item, "get") else None
 
 
 def _text_of(event: Any) -> str:

@@ -24,7 +24,9 @@ class Observers:
     """The observers of a client: its hooks, and the log if it is enabled."""
 
     def __init__(self, hooks: Optional[Hooks] = None) -> None:
-        self._hooks = None if hooks is None else _checked(hooks)
+        if hooks is not None:
+            _check(hooks)
+        self._hooks = hooks
         self._logger: Optional[Logger] = None
 
     def reporter(self, machine: Machine[Any], transport: object, *, awaits: bool) -> Any:
@@ -33,23 +35,16 @@ class Observers:
         It shows nothing that the machine's scrubber knows. With `awaits`, it is an
         `AsyncReporter`.
         """
-        log = self._log()
-        if log is None and self._hooks is None:
+        if self._logger is None and "logging" in sys.modules:  # else nobody reads the log
+            self._logger = sdk_logger()
+        is_read = self._logger is not None and self._logger.isEnabledFor(_INFO)
+        if not is_read and self._hooks is None:
             return None
         from flowmaestro_transports.observing.reporters import AsyncReporter, SyncReporter
 
         kind = AsyncReporter if awaits else SyncReporter
-        reporter = kind(self._hooks, log, machine, transport)
+        reporter = kind(self._hooks, self._logger if is_read else None, machine, transport)
         return reporter if reporter.is_heard else None
-
-    def _log(self) -> Optional[Logger]:
-        """The log, if it is read."""
-        logger = self._logger
-        if logger is None:
-            if "logging" not in sys.modules:  # where nobody has imported it, nobody reads the log
-                return None
-            logger = self._logger = sdk_logger()
-        return logger if logger.isEnabledFor(_INFO) else None
 
 
 def sdk_logger() -> Logger:
@@ -62,10 +57,8 @@ def sdk_logger() -> Logger:
     return logger
 
 
-def _checked(hooks: Hooks) -> Optional[Hooks]:
-    """The hooks; `None` if there are none in them."""
+def _check(hooks: Hooks) -> None:
     from flowmaestro_transports.observing.hooks import Hooks
 
     if not isinstance(hooks, Hooks):
         raise TypeError(f"hooks must be a Hooks, not {type(hooks).__name__}")
-    return None if hooks == Hooks() else hooks

@@ -130,7 +130,8 @@ class _Notes:
             failure, self._reply = outcome.phase, _NO_REPLY
         else:
             status, self._reply = outcome.status, (outcome.headers, getattr(outcome, "body", b""))
-        if self._hooks.response is None and not self._is_detailed:
+        is_detailed = self._log is not None and self._log.isEnabledFor(_DEBUG)
+        if self._hooks.response is None and not is_detailed:
             return _NOBODY
         limits = RateLimit.from_headers(self._reply[0])
         info = ResponseInfo(
@@ -147,10 +148,6 @@ class _Notes:
                 _quoted(info.request_id),
             )
         return self._hooks.response, info
-
-    @property
-    def _is_detailed(self) -> bool:
-        return self._log is not None and self._log.isEnabledFor(_DEBUG)
 
     def _tell_trace(self, method: str, *args: Any) -> Any:
         try:
