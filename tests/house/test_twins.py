@@ -53,6 +53,7 @@ DIFFERENT = {
     "SyncDriver.advance": f"only a coroutine can be dropped while it waits; {CALLBACK}",
     "SyncDriver.drop": LOOP,
     "SyncDriver._hold": LOOP,
+    "SyncDriver._home": LOOP,
     "SyncExecutor.method": "a coroutine function shows itself as one, so it needs an `async def`",
     "SyncExecutor.perform": LOOP,
     "SyncExecutor.iterate": "an operation has a type for each kind of client",

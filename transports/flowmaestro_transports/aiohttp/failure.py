@@ -42,7 +42,7 @@ def failure_of(error: BaseException, *, head_came: bool) -> TransportFailure:
     """The failure that an `error` means. `head_came` says whether the reply had begun."""
     left = isinstance(error, LeftError)
     if isinstance(error, LeftError):
-        error, head_came = error.error, error.head_came
+        head_came, error = error.head_came, error.error
     timed_out = isinstance(error, asyncio.TimeoutError)
     if not (head_came or left) and _is_not_sent(error):
         phase = Phase.NOT_SENT
