@@ -6,8 +6,10 @@ Called, a runner gives its transport as if it were a sync one, whatever it is.
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import sys
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
@@ -196,3 +198,16 @@ def get(server: Any, path: str = "/", **headers: str) -> Request:
 
 def post(server: Any, body: bytes = b"{}", **headers: str) -> Request:
     return Request("POST", f"{server.url}/things", Headers(headers), body)
+
+
+@contextlib.contextmanager
+def full_listener() -> Iterator[str]:
+    """The URL of a server that neither accepts nor refuses a connection: its backlog is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        time.sleep(0.05)  # until the backlog knows
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from concurrent.futures import Future
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 import pytest
 
-from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportClosedError
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportClosedError
 from flowmaestro_transports.http11.failures import too_slow
-from tests.harness.runners import OURS, Runner, fails, get, post
+from tests.harness.runners import OURS, Runner, fails, full_listener, post
 
 PROMPT = 30.0
 """Seconds within which somebody must have been woken; what they wait for takes longer."""
@@ -35,25 +34,12 @@ def close(transport: Any) -> None:
     transport._call(transport._transport.close)
 
 
-@pytest.fixture
-def full_listener() -> Iterator[str]:
-    """The URL of a port whose queue is full: one more gets no answer."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
-        queue = [socket.socket() for _ in range(3)]
-        for waiting in queue:
-            waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
-        yield "http://127.0.0.1:{1}".format(*listener.getsockname())
-        for waiting in queue:
-            waiting.close()
-
-
-def test_who_connects(runner: Runner, full_listener: str) -> None:
+def test_who_connects(runner: Runner) -> None:
     runner.needs("close-wakes-a-call")
     if runner.name == "aiohttp":
         pytest.skip("it connects until its time is up")
-    with runner() as transport:
-        call = begun(lambda: transport.send(Request("POST", full_listener, Headers()), 60.0))
+    with full_listener() as url, runner() as transport:
+        call = begun(lambda: transport.send(Request("POST", url, Headers()), 60.0))
         time.sleep(0.1)  # let it wait
         close(transport)
         with pytest.raises(TransportClosedError):
@@ -113,17 +99,6 @@ def test_who_pauses(runner: Runner) -> None:
         another = begun(lambda: transport._call(transport._transport.sleep, 60.0))
         with pytest.raises(TransportClosedError):
             another.result(PROMPT)
-
-
-def test_who_is_through_is_not_hurt(runner: Runner, scripted: Any) -> None:
-    with scripted.ScriptedServer(scripted.echo) as server, runner() as transport:
-        for _ in range(3):
-            response: Response = transport.send(post(server, b"whole"))
-            transport._call(transport._transport.sleep, 0.0)
-            assert response.body == b"whole"
-        close(transport)
-        with pytest.raises(TransportClosedError):
-            transport.send(get(server))
 
 
 def test_what_was_only_slow_did_not_break_off() -> None:

@@ -109,12 +109,6 @@ def test_a_server_that_repeats_the_key_gets_it_into_no_traceback(
     assert "0123456789" not in f"{shown} {error!r} {vars(error)!r}"
 
 
-def test_no_credentials_are_found_for_a_request_without(runner: Runner, scripted: Any) -> None:
-    with scripted.ScriptedServer(scripted.echo) as server, runner() as transport:
-        transport.send(get(server))
-    assert "authorization" not in server.requests[0]
-
-
 def test_a_field_that_would_begin_another_is_not_sent(runner: Runner, scripted: Any) -> None:
     with (
         scripted.ScriptedServer(scripted.echo) as server,

@@ -1,27 +1,19 @@
-"""What is no reply by RFC 9112 is refused on every transport of ours alike."""
+"""What is no reply by RFC 9112 is refused on every transport of ours, beyond what the kit tries."""
 
 from __future__ import annotations
 
-import contextlib
-import time
 from typing import Any
 
 import pytest
 
-from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
+from flowmaestro_core.http.messages import Headers, Phase, Request
 from tests.harness.runners import Driven, Runner, fails, get
 
 CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 
 GARBAGE = {
-    "a sign before the status": b"HTTP/1.1 +200 OK\r\nContent-Length: 2\r\n\r\nok",
-    "a status with an underscore": b"HTTP/1.1 2_00 OK\r\nContent-Length: 2\r\n\r\nok",
-    "four digits": b"HTTP/1.1 0200 OK\r\nContent-Length: 2\r\n\r\nok",
-    "a version that is none": b"HTTP/1.x 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "a version of another kind": b"HTTP/9.9 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "a tab in the status line": b"HTTP/1.1\t200\tOK\r\nContent-Length: 2\r\n\r\nok",
-    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 1\r\n\r\nok",
-    "a length with a sign": b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
     "a vertical tab": CHUNKED_OK.replace(b"chunked", b"\x0bchunked"),
     "a length and chunks": CHUNKED_OK.replace(b"\r\n\r\n2", b"\r\nContent-Length: 2\r\n\r\n2"),
     "chunked twice": CHUNKED_OK.replace(b"chunked", b"chunked\r\nTransfer-Encoding: chunked"),
@@ -35,10 +27,7 @@ GARBAGE = {
 }
 
 
-LAX = {
-    *("a sign before the status", "a status with an underscore", "four digits"),
-    *("a version that is none", "a tab in the status line", "nul", "no name"),
-}
+LAX = {"a tab in the status line", "nul", "no name"}
 """What passes with http.client, beneath requests."""
 
 
@@ -54,9 +43,9 @@ def test_garbage_is_no_reply(runner: Runner, scripted: Any, name: str) -> None:
     assert server.connections == 2
 
 
-@pytest.mark.parametrize("size", [b"+2", b"-2", b"0x2", b"0_2", b" 2", b"", b"2g", b"F" * 40])
+@pytest.mark.parametrize("size", [b"-2", b"0_2", b" 2", b"F" * 40])
 def test_a_garbled_chunk_is_no_body(runner: Runner, scripted: Any, size: bytes) -> None:
-    if size in {b"+2", b"0x2", b"0_2", b" 2"}:  # what int() takes for a number
+    if size in {b"0_2", b" 2"}:  # what int() takes for a number
         runner.needs("a-garbled-length")
     data = CHUNKED_OK.replace(b"2\r\nok", size + b"\r\nok")
     handler = scripted.answering(data, then=scripted.Peer.close)
@@ -74,26 +63,6 @@ def test_a_field_that_goes_on_in_the_next_line(runner: Runner, scripted: Any) ->
     assert response.body == b"ok"
     assert response.headers["x"].split() == ["a", "b"]
     assert not set(response.headers["x"]) & set("\r\n")
-
-
-def test_informational_replies_without_end_are_refused(runner: Runner, scripted: Any) -> None:
-    """Or they run out of time."""
-    runner.needs("informational-replies")
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        with contextlib.suppress(OSError):  # the client has hung up
-            while True:
-                peer.send(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 20)
-                time.sleep(0.001)
-
-    with (
-        scripted.ScriptedServer(handler) as server,
-        runner() as transport,
-        pytest.raises(TransportFailure) as caught,
-    ):
-        transport.send(get(server), 0.3)
-    assert caught.value.phase is not Phase.NOT_SENT
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"], ids=["empty", "long"])

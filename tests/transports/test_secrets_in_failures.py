@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import traceback
 from typing import Any, Callable, Dict, List, Optional
 
 import anyio
@@ -13,12 +14,13 @@ import pytest
 import requests
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError
+from flowmaestro.testing.conformance.discretion import frame_that_shows, where_found
 from flowmaestro_core.http.messages import Headers, Request, TransportFailure
 from flowmaestro_transports import RequestsTransport
 from tests.harness.runners import ASYNC, OURS, Runner
-from tests.harness.transports.secret_walker import traces_of
 
 KEY = "fm_live_0123456789abcdef"
+FOREIGN = {"urllib3", "requests", "aiohttp", "http", "h11"}
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
 
 
@@ -32,17 +34,13 @@ def saying(data: bytes, then: str = "close") -> Callable[[Any], None]:
 
 
 FAILURES: Dict[str, Callable[[Any], None]] = {
-    "no reply": saying(b""),
-    "a reset": saying(b"", "reset"),
     "silence": saying(b"", "wait_closed"),
-    "garbage": saying(b"SSH-2.0-OpenSSH\r\n\r\n"),
     "a broken status line": saying(b"HTTP/1.1 banana\r\n\r\n"),
     "a garbled header": saying(b"HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: x\r\n\r\n"),
     "half a head": saying(b"HTTP/1.1 200 OK\r\nContent-Le", "reset"),
     "half a body": saying(HEAD + b"half"),
     "a body that falls silent": saying(HEAD + b"half", "wait_closed"),
     "a body that is reset": saying(HEAD + b"half", "reset"),
-    "a bad chunk": saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
     "not gzip": saying(HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n") + b"x" * 9),
 }
 
@@ -81,6 +79,22 @@ def request_to(url: str, method: str = "GET") -> Request:
     return Request(method, f"{url}/a", headers, KEY.encode())
 
 
+def traces_of_the_key(error: Optional[BaseException]) -> List[str]:
+    """Where the key shows, as the kit looks for it; and frames of others, which hold requests."""
+    if error is None:
+        return []
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals["__name__"] == __name__:
+        trace = trace.tb_next  # the test's own frames
+    found = [where_found(error.with_traceback(trace), KEY), frame_that_shows(error, KEY)]
+    each: Optional[BaseException] = error
+    while each is not None:
+        names = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(each.__traceback__)]
+        found += [name for name in names if name.partition(".")[0] in FOREIGN]
+        each = each.__cause__ or each.__context__
+    return [place for place in found if place is not None]
+
+
 def failure_of(step: Callable[[], Any]) -> Optional[TransportFailure]:
     try:
         step()
@@ -103,7 +117,7 @@ def expect_none(runner: Runner, url: str, name: str = "", **options: Any) -> Non
         whole = failure_of(lambda: transport.send(request_to(url), 0.2))
         assert whole is not None or (runner.name, name) == ("requests", "a garbled header")
         in_pieces = failure_of(lambda: read_out(transport, request_to(url)))
-    assert traces_of(KEY, whole) == traces_of(KEY, in_pieces) == []
+    assert traces_of_the_key(whole) == traces_of_the_key(in_pieces) == []
 
 
 @pytest.mark.parametrize("name", FAILURES)
@@ -150,7 +164,7 @@ def test_what_the_user_gets(runner: Runner, scripted: Any, name: str) -> None:
                 anyio.run(call_async, server.url, backend=runner.backend)
         except Exception as error:
             caught.append(error)
-    assert traces_of(KEY, caught[0]) == []
+    assert traces_of_the_key(caught[0]) == []
 
 
 @pytest.mark.parametrize("runner", ASYNC, ids=str, indirect=True)
@@ -179,7 +193,7 @@ def test_a_call_that_is_cancelled(runner: Runner, scripted: Any) -> None:
 
     with scripted.ScriptedServer(handler) as server:
         anyio.run(main, server.url, backend=runner.backend)
-    assert traces_of(KEY, caught[0]) == []
+    assert traces_of_the_key(caught[0]) == []
 
 
 def test_a_call_on_requests_that_is_interrupted(scripted: Any) -> None:
@@ -195,7 +209,7 @@ def test_a_call_on_requests_that_is_interrupted(scripted: Any) -> None:
         pytest.raises(KeyboardInterrupt) as caught,
     ):
         client.workflows.list()
-    assert traces_of(KEY, caught.value) == []
+    assert traces_of_the_key(caught.value) == []
 
 
 @pytest.mark.parametrize("runner", OURS, ids=str, indirect=True)
@@ -203,7 +217,7 @@ def test_a_call_on_requests_that_is_interrupted(scripted: Any) -> None:
 def test_the_password_of_a_client_certificate(runner: Runner, given: Any) -> None:
     with pytest.raises((OSError, TypeError), match="client_cert") as caught:
         runner.made(client_cert=given)
-    assert traces_of(KEY, caught.value) == []
+    assert traces_of_the_key(caught.value) == []
 
 
 def test_the_callers_own_exception_keeps_its_traceback(runner: Runner) -> None:
@@ -236,15 +250,3 @@ def test_the_callers_own_exception_keeps_its_traceback(runner: Runner) -> None:
     else:
         anyio.run(call_async, backend=runner.backend)
     assert kept[0] is not None
-
-
-def test_the_walker_finds_what_is_hidden() -> None:
-    class Request:
-        headers = None
-
-    lost = OSError("lost")
-    lost.request = Request()  # type: ignore[attr-defined]
-    lost.request.headers = [("X-API-Key", KEY)]  # type: ignore[attr-defined]
-    hidden = TypeError()
-    hidden.__context__ = lost
-    assert "error.__context__.request.headers[0][1]" in traces_of(KEY, hidden)

@@ -279,20 +279,6 @@ def test_a_log_of_keys_that_cannot_be_written_is_only_warned_of(
     assert "No such file" in warned.getMessage()
 
 
-def test_another_host_is_refused(
-    runner: Runner, scripted: Any, authority: trustme.CA, ca_file: str
-) -> None:
-    elsewhere = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("elsewhere.example").configure_cert(elsewhere)
-    with (
-        scripted.ScriptedServer(scripted.echo, tls=elsewhere) as server,
-        runner(verify=ca_file) as transport,
-        fails(Phase.NOT_SENT, "(?i)certificate"),
-    ):
-        transport.send(post(server))
-    assert not server.requests
-
-
 def test_an_authority_of_the_callers(runner: Runner, secure: Any, ca_file: str) -> None:
     for verify in (ca_file, Path(ca_file)):
         with runner(verify=verify) as transport:

@@ -91,17 +91,6 @@ async def test_a_failure_says_in_one_line_what_is_broken(scripted: Any, data: by
 
 
 @on_asyncio
-async def test_a_large_body_goes_out_whole(scripted: Any) -> None:
-    data = bytes(range(256)) * 8192
-    async with serving(scripted, scripted.echo) as (server, made):
-        assert (await made.send(post(server.url, data), 5.0)).body == data
-    received = server.requests[0]
-    assert received["content-length"] == str(len(data))
-    assert "content-type" not in received
-    assert "content-disposition" not in received
-
-
-@on_asyncio
 async def test_without_a_limit_for_pieces_none_has_a_timer(scripted: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("flowmaestro_transports.aiohttp.body.timeout_at", None)
     reply = HEAD_CHUNKED + b"2\r\nok\r\n0\r\n\r\n"

@@ -14,43 +14,8 @@ from anyio.lowlevel import checkpoint
 
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_transports.anyio.transport import AnyioTransport
-from tests.harness.transports.anyio_scenes import (
-    Play,
-    failure,
-    get,
-)
-
-
-def test_a_quiet_body_goes_on(play: Play, scripted: Any) -> None:
-    """Patience runs out between chunks, inside a chunk header, inside a chunk and its end."""
-    pieces = [b"5\r", b"\nhe", b"llo", b"\r", b"\n3;x", b"=y\r\nabc\r\n", b"0\r\n", b"\r\n"]
-    go = threading.Semaphore(0)
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
-        for piece in pieces:
-            assert go.acquire(timeout=60)
-            peer.send(piece)
-            there.release()
-
-    there = threading.Semaphore(0)
-
-    async def scenario(transport: AnyioTransport) -> None:
-        body = await transport.open(get(server), 5)
-        assert body.status == 200
-        seen = []
-        assert await body.read(0) is None
-        for _ in pieces:
-            assert await body.read(0.02) is None
-            go.release()
-            there.acquire(timeout=60)
-            seen.append(await body.read(0.02))
-        assert seen == [None, b"he", b"llo", None, None, b"abc", None, b""]
-        assert await body.read(1) == b""
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario)
+from tests.harness.runners import get
+from tests.harness.transports.anyio_scenes import Play, failure
 
 
 def test_a_cancelled_read_loses_nothing(play: Play, scripted: Any) -> None:

@@ -14,13 +14,8 @@ from flowmaestro_core.http.messages import Headers, Phase, Request
 from flowmaestro_transports.anyio.transport import AnyioTransport
 from flowmaestro_transports.http11 import dialing
 from flowmaestro_transports.http11.dialing import in_turn, literal
-from tests.harness.transports.anyio_scenes import (
-    Play,
-    failure,
-    full_listener,
-    get,
-    read_all,
-)
+from tests.harness.runners import full_listener, get
+from tests.harness.transports.anyio_scenes import Play, failure, read_all
 
 
 def test_tls_patience_and_stale_connections(

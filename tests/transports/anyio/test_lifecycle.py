@@ -15,118 +15,17 @@ import pytest
 
 from flowmaestro_core.http.messages import (
     Headers,
-    Phase,
     Request,
-    TransportClosedError,
-    TransportFailure,
 )
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.anyio.transport import AnyioTransport
-from tests.harness.transports.anyio_scenes import (
-    Play,
-    full_listener,
-    get,
-    post,
-    read_all,
-    silent,
-    start_and_cancel,
-)
+from tests.harness.runners import full_listener, get, post
+from tests.harness.transports.anyio_scenes import Play, read_all, silent, start_and_cancel
 
 # --- Slots ----------------------------------------------------------------------------------
 
 
-def test_calls_in_flight_are_bounded(play: Play, scripted: Any) -> None:
-    lock = threading.Lock()
-    busy = most = 0
-
-    def handler(peer: Any) -> None:
-        nonlocal busy, most
-        while True:
-            request = peer.read_request()
-            if request is None:
-                return
-            with lock:
-                busy += 1
-                most = max(most, busy)
-            time.sleep(0.01)
-            with lock:
-                busy -= 1
-            peer.send(scripted.reply(request.body))
-
-    async def scenario(transport: AnyioTransport) -> None:
-        async def call(n: int) -> None:
-            body = b"%d" % n
-            assert (await transport.send(post(server, body), 5)).body == body
-
-        async with anyio.create_task_group() as tasks:
-            for n in range(10):
-                tasks.start_soon(call, n)
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario, max_connections=2)
-    assert most == 2
-    assert server.connections == 2
-
-
 # --- Cancelling -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("method", ["send", "open"])
-@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"])
-def test_cancelled_while_waiting_for_the_reply(
-    play: Play, scripted: Any, method: str, sent: bytes
-) -> None:
-    hung_up = threading.Event()
-
-    def handler(peer: Any) -> None:
-        request = peer.read_request()
-        if request.target == "/stuck":
-            peer.send(sent)
-            peer.wait_closed()
-            hung_up.set()
-        else:
-            peer.send(scripted.reply(b"fine"))
-
-    async def scenario(transport: AnyioTransport) -> None:
-        await start_and_cancel(getattr(transport, method), get(server, "/stuck"), 60)
-        assert hung_up.wait(2)
-        assert (await transport.send(get(server), 5)).body == b"fine"
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario, max_connections=1)
-
-
-def test_cancelled_in_the_body(play: Play, scripted: Any) -> None:
-    def handler(peer: Any) -> None:
-        request = peer.read_request()
-        peer.send(scripted.reply(b"fine")[: -1 if request.target == "/stuck" else None])
-        peer.wait_closed()
-
-    async def scenario(transport: AnyioTransport) -> None:
-        await start_and_cancel(transport.send, get(server, "/stuck"), 60)
-        assert (await transport.send(get(server), 5)).body == b"fine"
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario, max_connections=1)
-
-
-def test_cancelled_while_sending(play: Play, scripted: Any) -> None:
-    release = threading.Event()
-
-    def handler(peer: Any) -> None:
-        if peer.number == 0:
-            release.wait(5)
-        else:
-            peer.read_request()
-            peer.send(scripted.reply(b"fine"))
-
-    async def scenario(transport: AnyioTransport) -> None:
-        await start_and_cancel(transport.send, post(server, b"x" * 20_000_000), 60)
-        release.set()
-        assert (await transport.send(get(server), 5)).body == b"fine"
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario, max_connections=1)
 
 
 def test_cancelled_while_connecting(play: Play, scripted: Any) -> None:
@@ -260,54 +159,6 @@ def test_a_call_costs_one_cancel_scope(
 # --- Lifecycle ------------------------------------------------------------------------------
 
 
-def test_closed_is_closed(play: Play, scripted: Any) -> None:
-    async def scenario(transport: AnyioTransport) -> None:
-        await transport.send(get(server), 5)
-        await transport.close()
-        await transport.close()
-        for call in (transport.send, transport.open):
-            with pytest.raises(RuntimeError, match="closed"):
-                await call(get(server), 5)
-
-    with scripted.ScriptedServer(scripted.echo) as server:
-        play(scenario)
-
-
-def test_close_while_calls_are_in_flight(play: Play, scripted: Any) -> None:
-    asked = threading.Event()
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        asked.set()
-        peer.wait_closed()
-
-    async def scenario(transport: AnyioTransport) -> None:
-        errors = []
-
-        async def call(request: Request) -> None:
-            try:
-                await transport.send(request, 60)
-            except (TransportFailure, TransportClosedError) as error:
-                errors.append(error)
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(call, Request("GET", url, Headers()))  # connecting
-            await anyio.sleep(0.02)
-            tasks.start_soon(call, get(server))  # waiting for the head
-            await anyio.to_thread.run_sync(asked.wait, 60)
-            tasks.start_soon(call, get(server))  # waiting for a slot
-            await anyio.sleep(0.02)
-            await transport.close()
-        sent = [error for error in errors if isinstance(error, TransportFailure)]
-        assert [(error.phase, error.timed_out) for error in sent] == [
-            (Phase.MAYBE_PROCESSED, False)
-        ]
-        assert len(errors) == 3
-
-    with full_listener() as url, scripted.ScriptedServer(handler) as server:
-        play(scenario, max_connections=2)
-
-
 @pytest.mark.parametrize("second", ["asyncio", "trio"])
 def test_one_event_loop_after_the_other(play: Play, scripted: Any, second: str) -> None:
     transport = AnyioTransport()
@@ -356,18 +207,3 @@ def test_bad_options(number: int) -> None:
         AnyioTransport(proxy="socks5://127.0.0.1:1080")
     with pytest.raises(TypeError):
         AnyioTransport(verify=None)  # type: ignore[arg-type]
-
-
-def test_500_tasks_without_cross_talk(play: Play, scripted: Any) -> None:
-    async def scenario(transport: AnyioTransport) -> None:
-        async def call(n: int) -> None:
-            body = b"%d" % n
-            assert (await transport.send(post(server, body), 30)).body == body
-
-        async with anyio.create_task_group() as tasks:
-            for n in range(500):
-                tasks.start_soon(call, n)
-
-    with scripted.ScriptedServer(scripted.echo) as server:
-        play(scenario, max_connections=20)
-    assert server.connections <= 20

@@ -14,7 +14,8 @@ import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportClosedError
 from flowmaestro_transports.anyio.transport import AnyioTransport
-from tests.harness.transports.anyio_scenes import Play, failure, get, post, silent, start_and_cancel
+from tests.harness.runners import get, post
+from tests.harness.transports.anyio_scenes import Play, failure, silent, start_and_cancel
 from tests.harness.transports.real_proxy import proxy as proxying
 
 OPENED = b"HTTP/1.1 200 Connection established\r\n\r\n"

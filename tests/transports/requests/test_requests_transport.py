@@ -55,19 +55,6 @@ def scripts(*replies: bytes, close: bool = False) -> Any:
     return handler
 
 
-def test_events_that_came_whole_come_before_the_break_behind_them(scripted: Any) -> None:
-    data = HEAD_CHUNKED + b"6\r\nevent1\r\n6\r\nevent2\r\nbroken\r\n"
-    with scripted.ScriptedServer(scripts(data)) as server, transport() as made:
-        body = made.open(get(server.url), 5.0)
-        text = body.read(5.0)
-        while len(text) < 12:
-            text += body.read(5.0)
-        assert text == b"event1event2"
-        for _ in range(2):
-            with fails(Phase.REPLY_BROKEN):
-                body.read(5.0)
-
-
 def test_a_failure_that_somebody_keeps_holds_no_connection(scripted: Any) -> None:
     """The connection was back in its pool when the content turned out to be no gzip."""
     hung_up = threading.Event()
