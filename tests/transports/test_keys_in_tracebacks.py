@@ -1,4 +1,7 @@
-"""A traceback printed with its locals, as `pytest -l` prints it, shows no API key."""
+"""A traceback printed with its locals, as `pytest -l` prints it, shows no API key.
+
+Those of broken replies, on every transport: `test_secrets_in_failures.py`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import flowmaestro_transports
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportFailure
-from flowmaestro_transports import AnyioTransport, SocketTransport
+from flowmaestro_transports import SocketTransport
 
 KEY = "fm_live_0123456789abcdef"
 OURS = tuple(
@@ -113,48 +116,6 @@ def test_sockets_and_a_port_that_refuses(name: str) -> None:
     transport = SocketTransport()
     with FlowMaestroClient(KEY, base_url=url, transport=transport, max_retries=0) as client:
         expect_no_key(lambda: CALLS[name](client))
-
-
-ANSWERS: Dict[str, bytes] = {
-    "a failure": b"HTTP/1.1 500 No\r\nContent-Length: %d\r\n\r\n%s" % (len(ERROR), ERROR),
-    "nothing": b"",
-    "garbage": b"SSH-2.0-OpenSSH\r\n\r\n",
-    "half a body": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
-    "a bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-}
-
-
-def answering(data: bytes) -> Callable[[Any], None]:
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(data)
-        peer.close()
-
-    return handler
-
-
-@pytest.mark.parametrize("name", ["a call", "a start"])
-@pytest.mark.parametrize("answer", ANSWERS)
-def test_sockets_and_a_server(scripted: Any, answer: str, name: str) -> None:
-    with (
-        scripted.ScriptedServer(answering(ANSWERS[answer])) as server,
-        FlowMaestroClient(
-            KEY, base_url=server.url, transport=SocketTransport(), max_retries=0
-        ) as client,
-    ):
-        expect_no_key(lambda: CALLS[name](client))
-
-
-@pytest.mark.parametrize("answer", ANSWERS)
-def test_anyio_and_a_server(scripted: Any, answer: str) -> None:
-    async def main(url: str) -> None:
-        async with AsyncFlowMaestroClient(
-            KEY, base_url=url, transport=AnyioTransport(), max_retries=0
-        ) as client:
-            await client.workflows.get("wf_123")
-
-    with scripted.ScriptedServer(answering(ANSWERS[answer])) as server:
-        expect_no_key(lambda: anyio.run(main, server.url))
 
 
 def test_a_key_in_a_local_would_be_seen() -> None:

@@ -76,7 +76,6 @@ class ExchangeRecorder:
         self._steps: List[Step] = []
         self._time = clock()
         self._ended = False
-        self._let_go = False
 
     def exchange(self) -> RecordedExchange:
         """What came so far."""
@@ -85,7 +84,7 @@ class ExchangeRecorder:
 
     def note(self, step: Optional[Step]) -> None:
         """Something has just come; `None` is the end."""
-        if self._ended or self._let_go:
+        if self._ended:
             return
         now = self._clock()
         if now > self._time:
@@ -97,7 +96,9 @@ class ExchangeRecorder:
 
     def let_go(self) -> None:
         """Nobody reads on; what that does to a read under way is not recorded."""
-        self._let_go = True
+        if not self._ended:
+            self._steps.append(Quiet())
+            self._ended = True
 
     def head(self, reply: Union[Response, OpenResponse, AsyncOpenResponse]) -> None:
         """The head of the reply has come."""
@@ -164,6 +165,15 @@ class _Recorder(NotPicklable, Generic[T, W]):
         with self._around(), nullcontext() if replaying is None else replaying.in_flight():
             yield
 
+    @contextmanager
+    def _if_held(self) -> Generator[None, None, None]:
+        """A `with` block that tries to replay a request; it ends when the cassette has none."""
+        self._live.set(False)
+        try:
+            yield
+        except CassetteMismatch:
+            self._live.set(True)
+
     def now(self) -> float:
         """Seconds on the clock of the recorded transport, or on both."""
         return self._inner.now() + (0.0 if self._replaying is None else self._replaying.now())
@@ -175,11 +185,8 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
     def send(self, request: Request, timeout: float) -> Response:
         """Replay it, or have `inner` send it."""
         if self._replaying is not None:
-            self._live.set(False)
-            try:
+            with self._if_held():
                 return self._replaying.send(request, timeout)
-            except CassetteMismatch:
-                self._live.set(True)
         exchange = self._recording.begin(request, self._inner.now)
         with exchange.watched():
             response = self._inner.send(request, timeout)
@@ -189,11 +196,8 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
     def open(self, request: Request, timeout: float) -> OpenResponse:
         """As `send`, but the body is kept open."""
         if self._replaying is not None:
-            self._live.set(False)
-            try:
+            with self._if_held():
                 return self._replaying.open(request, timeout)
-            except CassetteMismatch:
-                self._live.set(True)
         exchange = self._recording.begin(request, self._inner.now)
         with exchange.watched():
             body = self._inner.open(request, timeout)
@@ -220,11 +224,8 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
     async def send(self, request: Request, timeout: float) -> Response:
         """As `RecordingTransport.send`."""
         if self._replaying is not None:
-            self._live.set(False)
-            try:
+            with self._if_held():
                 return await self._replaying.send(request, timeout)
-            except CassetteMismatch:
-                self._live.set(True)
         exchange = self._recording.begin(request, self._inner.now)
         with exchange.watched():
             response = await self._inner.send(request, timeout)
@@ -234,11 +235,8 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
         """As `send`, but the body is kept open."""
         if self._replaying is not None:
-            self._live.set(False)
-            try:
+            with self._if_held():
                 return await self._replaying.open(request, timeout)
-            except CassetteMismatch:
-                self._live.set(True)
         exchange = self._recording.begin(request, self._inner.now)
         with exchange.watched():
             body = await self._inner.open(request, timeout)

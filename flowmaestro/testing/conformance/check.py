@@ -82,21 +82,27 @@ class Check:
     needs: FrozenSet[str]
     run: Callable[[Runner], Awaitable[None]]
 
-    def verdict(self, finding: str) -> str:
-        """What to tell when the check has failed: what is wrong, and why that matters."""
-        return f"{self.name}: {finding}\nThe rule: {self.rule}\nWhy it matters: {self.why}"
+    def verdict(self, finding: Exception) -> Exception:
+        """What is wrong, and why that matters; or what is not offered."""
+        if isinstance(finding, NotOffered):
+            return finding
+        known = isinstance(finding, CheckFailed)
+        text = str(finding) if known else f"{type(finding).__name__} came out: {finding}"
+        return CheckFailed(
+            f"{self.name}: {text}\nThe rule: {self.rule}\nWhy it matters: {self.why}"
+        )
 
 
 class Checks(List[Check]):
-    """Checks of one rule, each of a case of its own."""
+    """Checks of one rule: the only one, or one for each of several cases."""
 
 
-def check(*needs: str, why: str) -> Callable[[Callable[[Runner], Awaitable[None]]], Check]:
+def check(*needs: str, why: str) -> Callable[[Callable[[Runner], Awaitable[None]]], Checks]:
     """Make a check of a coroutine function: its docstring is the rule, its name the name."""
 
-    def make(run: Callable[[Runner], Awaitable[None]]) -> Check:
+    def make(run: Callable[[Runner], Awaitable[None]]) -> Checks:
         name = run.__name__.replace("_", "-")
-        return Check(name, run.__doc__ or "", why, frozenset(needs), run)
+        return Checks([Check(name, run.__doc__ or "", why, frozenset(needs), run)])
 
     return make
 

@@ -52,20 +52,6 @@ async def serving(scripted: Any, handler: Any, **options: Any) -> AsyncIterator[
             await made.close()
 
 
-def scripts(*replies: bytes, close: bool = False) -> Any:
-    """A handler that answers one request after another, then waits for the client to leave."""
-
-    def handler(peer: Any) -> None:
-        for data in replies:
-            if peer.read_request() is None:
-                return
-            peer.send(data)
-        if not close:
-            peer.wait_closed()
-
-    return handler
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -81,7 +67,10 @@ def scripts(*replies: bytes, close: bool = False) -> Any:
 )
 @on_asyncio
 async def test_a_failure_says_in_one_line_what_is_broken(scripted: Any, data: bytes) -> None:
-    async with serving(scripted, scripts(data, close=True)) as (server, made):
+    async with serving(scripted, scripted.answering(data, then=scripted.Peer.close)) as (
+        server,
+        made,
+    ):
         with pytest.raises(TransportFailure) as caught:
             await made.send(get(server.url), 5.0)
     assert caught.value.phase is Phase.REPLY_BROKEN
@@ -155,7 +144,9 @@ async def test_connector_and_traces_of_the_session_count(scripted: Any) -> None:
 
     watch = aiohttp.TraceConfig()
     watch.on_request_start.append(begun)
-    handler = scripts(scripted.reply(b"ok"), scripted.reply(b"open"), HEAD_CHUNKED + b"1\r\nx\r\n")
+    handler = scripted.answering(
+        scripted.reply(b"ok"), scripted.reply(b"open"), HEAD_CHUNKED + b"1\r\nx\r\n"
+    )
     connector = aiohttp.TCPConnector(limit=1)
     async with (
         aiohttp.ClientSession(connector=connector, trace_configs=[watch]) as session,
@@ -195,7 +186,10 @@ async def test_a_trace_config_that_raises(scripted: Any, moment: str, phase: Pha
     getattr(watch, moment).append(failing)
     async with (
         aiohttp.ClientSession(trace_configs=[watch]) as session,
-        serving(scripted, scripts(scripted.reply(b"ok")), session=session) as (server, made),
+        serving(scripted, scripted.answering(scripted.reply(b"ok")), session=session) as (
+            server,
+            made,
+        ),
     ):
         with fails(phase):
             await made.send(post(server.url), 5.0)

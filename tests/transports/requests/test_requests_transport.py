@@ -41,20 +41,6 @@ def transport(session: Optional[requests.Session] = None) -> Iterator[Any]:
         made.close()
 
 
-def scripts(*replies: bytes, close: bool = False) -> Any:
-    """A handler that answers one request after another, then waits for the client to leave."""
-
-    def handler(peer: Any) -> None:
-        for data in replies:
-            if peer.read_request() is None:
-                return
-            peer.send(data)
-        if not close:
-            peer.wait_closed()
-
-    return handler
-
-
 def test_a_failure_that_somebody_keeps_holds_no_connection(scripted: Any) -> None:
     """The connection was back in its pool when the content turned out to be no gzip."""
     hung_up = threading.Event()
@@ -96,7 +82,7 @@ def test_adapters_and_hooks_of_the_session_count(scripted: Any, session: request
     session.mount("http://127.0.0.1", Counting())
     hook: Any = lambda reply, **_: heard.append(reply.status_code)  # noqa: E731
     session.hooks["response"] = hook  # which requests takes as well as a list
-    handler = scripts(scripted.reply(b"ok"), HEAD_CHUNKED + b"1\r\nx\r\n")
+    handler = scripted.answering(scripted.reply(b"ok"), HEAD_CHUNKED + b"1\r\nx\r\n")
     with scripted.ScriptedServer(handler) as server, transport(session) as made:
         assert made.send(post(server.url), 5.0).body == b"ok"
         assert made.open(get(server.url), 5.0).read(5.0) == b"x"
@@ -132,7 +118,7 @@ def test_a_hook_that_raises_breaks_the_reply(
 
     session.hooks["response"] = [hook]
     with (
-        scripted.ScriptedServer(scripts(scripted.reply(b"ok"))) as server,
+        scripted.ScriptedServer(scripted.answering(scripted.reply(b"ok"))) as server,
         transport(session) as made,
         fails(Phase.REPLY_BROKEN, timed_out=raised is not ValueError),
     ):
@@ -152,7 +138,7 @@ def test_an_adapter_that_raises_may_have_sent_the_request(session: requests.Sess
 def test_a_redirect_is_not_read_by_the_session(scripted: Any, session: requests.Session) -> None:
     """Which would read its body to the end, however long that takes."""
     head = b"HTTP/1.1 307 Moved\r\nLocation: /x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    handler = scripts(head + b"1\r\nx\r\n")
+    handler = scripted.answering(head + b"1\r\nx\r\n")
     with scripted.ScriptedServer(handler) as server, transport(session) as made:
         body = made.open(get(server.url), 5.0)
         assert (body.status, body.headers["location"]) == (307, "/x")
@@ -164,7 +150,7 @@ def test_a_place_in_a_pool_that_blocks_is_given_back(
     scripted: Any, session: requests.Session
 ) -> None:
     session.mount("http://", HTTPAdapter(pool_maxsize=1, pool_block=True))
-    with scripted.ScriptedServer(scripts(HEAD_CHUNKED + b"1\r\nx\r\n")) as server:
+    with scripted.ScriptedServer(scripted.answering(HEAD_CHUNKED + b"1\r\nx\r\n")) as server:
         with transport(session) as made:
             for _ in range(3):
                 body = made.open(get(server.url), 5.0)
@@ -250,7 +236,7 @@ def test_a_proxy_that_is_none_has_no_secret(
 
 
 def test_a_stream_is_read_by_one_thread_and_closed_by_another(scripted: Any) -> None:
-    with scripted.ScriptedServer(scripts(HEAD_CHUNKED)) as server, transport() as made:
+    with scripted.ScriptedServer(scripted.answering(HEAD_CHUNKED)) as server, transport() as made:
         body = made.open(get(server.url), 5.0)
         threading.Timer(0.1, body.close).start()
         with fails(Phase.REPLY_BROKEN, "closed by this side"):
