@@ -33,6 +33,15 @@ from tests.harness.core.stepping import (
 # The two clocks
 
 
+SPENT = {
+    "X-RateLimit-Limit": "60",
+    "X-RateLimit-Remaining": "0",
+    "X-RateLimit-Reset": "784111837",
+    "Date": "Sun, 06 Nov 1994 08:49:37 GMT",
+}
+"""A window that ends in a minute."""
+
+
 def test_the_default_times() -> None:
     assert StreamTimes() == StreamTimes(event_idle=5.0, event_idle_max=30.0, bytes_idle=90.0)
 
@@ -106,13 +115,7 @@ def test_ten_silent_minutes_miss_no_cancellation_by_more_than_30_seconds() -> No
 def test_a_nearly_spent_window_stretches_the_questions() -> None:
     stream = opened()
     asked_after(stream)
-    spent = {
-        "X-RateLimit-Limit": "60",
-        "X-RateLimit-Remaining": "0",
-        "X-RateLimit-Reset": "784111837",
-        "Date": "Sun, 06 Nov 1994 08:49:37 GMT",
-    }
-    stream.replies(200, RUNNING, spent)
+    stream.replies(200, RUNNING, SPENT)
     stream.receives(KEEPALIVE)
     assert stream.action == Read(60.0)
 
@@ -323,13 +326,7 @@ def test_a_question_put_off_stays_so_when_events_come() -> None:
 def test_a_spent_window_is_minded_when_events_come() -> None:
     stream = opened()
     asked_after(stream)
-    spent = {
-        "X-RateLimit-Limit": "60",
-        "X-RateLimit-Remaining": "0",
-        "X-RateLimit-Reset": "784111837",
-        "Date": "Sun, 06 Nov 1994 08:49:37 GMT",
-    }
-    stream.replies(200, RUNNING, spent)
+    stream.replies(200, RUNNING, SPENT)
     stream.receives(sse("node:started"), after=6.0)
     stream.takes()
     assert asked_after(stream) == 54.0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Callable
+from typing import Any
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamTimes
 from tests.harness.runners import Runner
+from tests.harness.testing.one_face import Awaited
 
 TIMEOUT = 0.6
 """Seconds that one attempt may take."""
@@ -34,54 +35,3 @@ def a_client(runner: Runner, transport: Any, url: str, key: str) -> Any:
     client = kind(api_key=key, base_url=url, transport=transport, stream_times=TIMES)
     client = client.with_options(timeout=TIMEOUT)
     return Awaited(client) if runner.backend is None else client
-
-
-class Awaited:
-    """A sync client, or a resource of one, whose methods are awaited."""
-
-    def __init__(self, wrapped: Any) -> None:
-        self._wrapped = wrapped
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._wrapped, name)
-        return _AwaitedMethod(found) if callable(found) else Awaited(found)
-
-
-class _AwaitedMethod:
-    def __init__(self, method: Callable[..., Any]) -> None:
-        self._method = method
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return _Outcome(lambda: self._method(*args, **kwargs))
-
-
-class _Outcome:
-    """What a sync call comes to: awaited, iterated over, or entered."""
-
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self._call = call
-        self._items: Any = None
-
-    def __await__(self) -> Any:
-        return self._call()
-        yield  # what makes it an iterator, as `await` wants one
-
-    def __aiter__(self) -> _Outcome:
-        if self._items is None:
-            self._items = self._call()
-        iter(self._items)
-        return self
-
-    async def __anext__(self) -> Any:
-        try:
-            return next(self._items)
-        except StopIteration:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> _Outcome:
-        self._items = self._call()
-        self._items.__enter__()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._items.__exit__(*exc)

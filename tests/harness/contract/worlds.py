@@ -21,7 +21,7 @@ from flowmaestro.testing import (
     MemoryTransport,
     running_server,
 )
-from flowmaestro_core.http.messages import Headers, Request, Response
+from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_transports import (
     AsyncOpenResponse,
     AsyncTransport,
@@ -137,16 +137,9 @@ class Hurried:
 
 class HurriedBody:
     def __init__(self, inner: OpenResponse, speed: float) -> None:
+        self.status, self.headers = inner.status, inner.headers
         self._inner = inner
         self._speed = speed
-
-    @property
-    def status(self) -> int:
-        return self._inner.status
-
-    @property
-    def headers(self) -> Headers:
-        return self._inner.headers
 
     def read(self, patience: float) -> Optional[bytes]:
         return self._inner.read(patience / self._speed)
@@ -181,16 +174,9 @@ class HurriedAsync:
 
 class HurriedAsyncBody:
     def __init__(self, inner: AsyncOpenResponse, speed: float) -> None:
+        self.status, self.headers = inner.status, inner.headers
         self._inner = inner
         self._speed = speed
-
-    @property
-    def status(self) -> int:
-        return self._inner.status
-
-    @property
-    def headers(self) -> Headers:
-        return self._inner.headers
 
     async def read(self, patience: float) -> Optional[bytes]:
         return await self._inner.read(patience / self._speed)

@@ -18,9 +18,9 @@ import anyio
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError, StreamTimes
 from flowmaestro.testing.conformance.runner import run_to_its_end
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
-from tests.harness.chaos.clients import Awaited
 from tests.harness.fuzz.targets import is_cut_short
 from tests.harness.runners import RUNNERS, Runner
+from tests.harness.testing.one_face import Awaited
 
 AT_ONCE = 16
 TIMEOUT = 2.0

@@ -1,17 +1,18 @@
 """Both kinds of client behind one awaiting face, so that a scenario is written once.
 
-The sync client does its work at the call; what is awaited afterwards never suspends.
+A sync client does its work when it is awaited, and never suspends.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Awaitable, Callable, Iterator
+from typing import Any, Awaitable, Callable
 
 import anyio
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro.testing.conformance.runner import run_to_its_end
 from tests.harness.runners import Runner
 
 
@@ -26,7 +27,7 @@ class World:
         key = api_key or self.fake.api_key
         transport = self.runner.make(self.fake)
         if self.runner.backend is None:
-            return Face(FlowMaestroClient(key, transport=transport, **options))
+            return Awaited(FlowMaestroClient(key, transport=transport, **options))
         return AsyncFlowMaestroClient(key, transport=transport, **options)
 
     def run(self, act: Callable[..., Awaitable[None]], **given: Any) -> None:
@@ -36,63 +37,60 @@ class World:
             await act(self, **given)
 
         if self.runner.backend is None:
-            at_once(main())
+            run_to_its_end(main())
         else:
             anyio.run(main, backend=self.runner.backend)
 
 
-def at_once(coroutine: Any) -> None:
-    """Run what never suspends."""
-    try:
-        coroutine.send(None)
-    except StopIteration:
-        return
-    raise AssertionError("a sync client has suspended")
+class Awaited:
+    """A sync client, or a resource of one, whose methods are awaited."""
 
-
-class Face:
-    """A sync client, or one of its resources."""
-
-    def __init__(self, of: Any) -> None:
-        self._of = of
+    def __init__(self, wrapped: Any) -> None:
+        self._wrapped = wrapped
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._of, name)
-        return Performing(found) if callable(found) else Face(found)
+        found = getattr(self._wrapped, name)
+        return _AwaitedMethod(found) if callable(found) else Awaited(found)
 
 
-class Performing:
-    """A method that performs at the call, and gives back something to await or iterate over."""
-
+class _AwaitedMethod:
     def __init__(self, method: Callable[..., Any]) -> None:
         self._method = method
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        value = self._method(*args, **options)
-        return Handle(value) if hasattr(value, "__next__") else ready(value)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _Outcome(lambda: self._method(*args, **kwargs))
 
 
-async def ready(value: Any) -> Any:
-    return value
+class _Outcome:
+    """What a sync call comes to: awaited, iterated over, or entered."""
 
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._items: Any = None
 
-class Handle:
-    """An iterator as an asynchronous one."""
+    def __await__(self) -> Any:
+        return self._call()
+        yield  # what makes it an iterator, as `await` wants one
 
-    def __init__(self, iterator: Iterator[Any]) -> None:
-        self._iterator = iterator
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._iterator, name)
-
-    def __aiter__(self) -> Handle:
+    def __aiter__(self) -> _Outcome:
+        if self._items is None:
+            self._items = self._call()
+        iter(self._items)
         return self
 
     async def __anext__(self) -> Any:
         try:
-            return next(self._iterator)
+            return next(self._items)
         except StopIteration:
             raise StopAsyncIteration from None
 
-    def text(self) -> Handle:
-        return Handle(self._iterator.text())
+    def text(self) -> _Outcome:
+        return _Outcome(lambda: self._call().text())
+
+    async def __aenter__(self) -> _Outcome:
+        self._items = self._call()
+        self._items.__enter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._items.__exit__(*exc)
