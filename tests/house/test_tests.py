@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import re
 from pathlib import Path
+from typing import List, Set
 
 import pytest
 
@@ -24,6 +27,28 @@ def test_no_file_is_longer_than_500_lines() -> None:
 def test_no_test_edits_the_import_path() -> None:
     texts = {path.name: path.read_text("utf-8") for path in FILES if path != Path(__file__)}
     assert [name for name, text in texts.items() if "sys.path" in text] == []
+
+
+def test_what_a_test_imports_from_the_harness_is_there() -> None:
+    """A test file that cannot be imported is not run, and mypy looks at the harness alone."""
+    missing: List[str] = []
+    for path in FILES:
+        text = path.read_text("utf-8")
+        for node in ast.walk(ast.parse(text)) if "from tests.harness" in text else ():
+            module = (isinstance(node, ast.ImportFrom) and node.module) or ""
+            if module.startswith("tests.harness."):
+                there = names_in(ROOT / module.replace(".", "/"))
+                missing += [f"{path.name}: {it.name}" for it in node.names if it.name not in there]
+    assert missing == []
+
+
+@functools.lru_cache(None)
+def names_in(module: Path) -> Set[str]:
+    """What a module defines, imports or assigns; the modules of a folder."""
+    if module.is_dir():
+        return {path.stem for path in module.iterdir()}
+    nodes = ast.walk(ast.parse(module.with_suffix(".py").read_text("utf-8")))
+    return {getattr(node, "name", getattr(node, "id", "")) for node in nodes}
 
 
 def test_what_the_sessions_run_exists() -> None:
