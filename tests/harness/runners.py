@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import aiohttp
 import pytest
@@ -83,10 +83,11 @@ class Body:
         self._call, self._body = call, body
 
     def read(self, patience: float) -> Optional[bytes]:
-        return self._call(self._body.read, patience)
+        data: Optional[bytes] = self._call(self._body.read, patience)
+        return data
 
     def read_all(self) -> bytes:
-        pieces = []
+        pieces: List[bytes] = []
         while True:
             piece = self.read(5.0)
             assert piece is not None
@@ -142,11 +143,15 @@ class Runner:
     def needs(self, check: str) -> None:
         """Skip a test of what this transport says that it falls short of."""
         if self.declares(check):
-            pytest.skip(f"{check}: {self.make.falls_short[check]}")
+            pytest.skip(f"{check}: {self._falls_short[check]}")
 
     def declares(self, check: str) -> bool:
         """Whether this transport says that it falls short of a check."""
-        return check in getattr(self.make, "falls_short", {})
+        return check in self._falls_short
+
+    @property
+    def _falls_short(self) -> Mapping[str, str]:
+        return getattr(self.make, "falls_short", {})
 
     def made(self, *args: Any, **options: Any) -> Any:
         return (self.on_session if options and self.on_session else self.make)(*args, **options)

@@ -58,7 +58,7 @@ class LedgerFake(FakeFlowMaestro):
         self.entries.append(Entry(request.method, path, key, reply))
         return reply
 
-    def listen(self, text: str) -> str:
+    def reply_to(self, text: str) -> str:
         """The answer of an agent whose messages are counted."""
         self.heard[text] += 1
         return answer_to(text)
@@ -123,7 +123,7 @@ def _more_than_once(what: str, counted: Counter[str]) -> List[str]:
 
 def _mark(execution: Any) -> str:
     """Whose execution it is; those that were there before have their own id."""
-    return execution["inputs"].get("mark") or execution["id"]
+    return str(execution["inputs"].get("mark") or execution["id"])
 
 
 def _rows(fake: LedgerFake, path: str) -> List[Any]:

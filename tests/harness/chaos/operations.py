@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import Any, Awaitable, Callable, Dict, List
+from typing import Any, Callable, Coroutine, Dict, List
 
 from flowmaestro import NotFoundError, ValidationError
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
@@ -195,7 +195,7 @@ async def ask_raw(api: Any, task: Task) -> None:
     task.answered("GET", "/agents", await api.request("GET", "/agents", params={"page": 1}))
 
 
-Operation = Callable[[Any, Task], Awaitable[None]]
+Operation = Callable[[Any, Task], Coroutine[Any, Any, None]]
 
 OPERATIONS: Dict[str, Operation] = {
     operation.__name__: operation

@@ -159,7 +159,7 @@ def _world(trial: Trial) -> Iterator[Any]:
         fake.workflow(id, nodes=nodes, outputs=lambda inputs: {**inputs, "ok": True})
     for number in range(20):
         fake.workflow(name=f"Workflow {number}")
-    fake.agent(AGENT, fake.listen, seconds=1.0)
+    fake.agent(AGENT, fake.reply_to, seconds=1.0)
     authority = trustme.CA()
     tls: Optional[ssl.SSLContext] = None
     if trial.tls:

@@ -77,7 +77,7 @@ class Block:
 def compile_block(source: str | ast.Module, block: Block) -> CodeType:
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     name = f"{CONTRACT.name}:{block.line}"
-    code: CodeType = compile(source, name, "exec", flags=flags, dont_inherit=True)  # type: ignore[call-overload]
+    code: CodeType = compile(source, name, "exec", flags=flags, dont_inherit=True)
     return code
 
 

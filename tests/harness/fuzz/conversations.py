@@ -31,6 +31,7 @@ from flowmaestro_core.resources import (
     Workflows,
 )
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL, MESSAGE_TERMINAL
+from flowmaestro_core.types.resources import WebhookEventType
 from tests.harness.core.stepping import Report, Stepper, a_context, a_failure
 from tests.harness.fuzz.mutations import SEPARATOR
 
@@ -43,8 +44,8 @@ WORLDS: List[Dict[str, Any]] = [
     {"shapes": "deployed", "messages": "two-connection"},
 ]
 
-_PAGE = {"page": 1, "per_page": 2}
-_EVENTS = ["execution.failed"]
+_PAGE: Dict[str, Any] = {"page": 1, "per_page": 2}
+_EVENTS: List[WebhookEventType] = ["execution.failed"]
 _HOOK = "https://hooks.example.com/fuzz"
 
 OPERATIONS: Dict[str, Callable[[], Operation[Any, Any]]] = {

@@ -61,7 +61,7 @@ def decode_events(data: bytes) -> str:
     return "too large" if small is None else f"{min(len(whole or ()), 3)} events"
 
 
-def _decoded(decoder: SseDecoder, pieces: Sequence[bytes]) -> object:
+def _decoded(decoder: SseDecoder, pieces: Sequence[bytes]) -> Optional[List[object]]:
     events: List[object] = []
     try:
         for piece in pieces:

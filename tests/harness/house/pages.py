@@ -77,6 +77,8 @@ def blocks_of(page):
 def script(name):
     """A script of the documentation, as a module."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with mock.patch("sys.dont_write_bytecode", True):
         spec.loader.exec_module(module)

@@ -20,7 +20,7 @@ class Shielded:
     def __init__(self) -> None:
         self.inner = AnyioTransport()
 
-    async def send(self, request: Request, timeout: float) -> Response:
+    async def send(self, request: Request, timeout: float) -> Response:  # type: ignore[return]
         with anyio.CancelScope(shield=True):
             return await self.inner.send(request, timeout)
 

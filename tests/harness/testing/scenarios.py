@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any, List
 
 import pytest
 
@@ -10,7 +11,7 @@ from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import Node
 from flowmaestro.testing.model import seeds
 
-CASES = []
+CASES: List[Any] = []
 """Every scenario, with each combination of what its parameters may be."""
 
 

@@ -139,5 +139,5 @@ async def a_day_s_limit_is_told_of_at_once(world, per_day):
         await client.workflows.get("wf_123")
     with pytest.raises(RateLimitError) as caught:
         await client.workflows.get("wf_123")
-    assert caught.value.retry_after > 3600
+    assert (caught.value.retry_after or 0) > 3600
     assert fake.clock.now < 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Dict, List, Optional, Tuple, Type
+
 import pytest
 
 from flowmaestro import (
@@ -36,7 +38,8 @@ async def a_list_is_walked_through(world, resource, per_page):
 
 @scenario(fault=["status", "lost"], page=[1, 2])
 async def a_list_is_walked_through_with_a_failure(world, fault, page):
-    fake, client, found = world.fake, world.client(), []
+    fake, client = world.fake, world.client()
+    found: List[str] = []
     async for item in client.executions.iterate(per_page=9):
         if len(found) == 9 * page - 1:
             fake.fail_next(2) if fault == "status" else fake.drop_connection(times=2)
@@ -127,8 +130,9 @@ async def an_agent_cannot_answer(world, messages, whole):
         asked = client.threads.send_message
     else:
         asked = lambda *it: everything(client.threads.send_message_stream(*it).text())  # noqa: E731
+    kinds: Tuple[Type[Exception], ...]
     if "deployed" in repr(fake) and (whole or messages == "refused"):
-        kinds, message = TimeoutError, "did not complete"
+        kinds, message = (TimeoutError,), "did not complete"
     else:
         kinds, message = (ServerError, StreamError), "ValueError: odd"
     with pytest.raises(kinds, match=message):
@@ -158,7 +162,7 @@ async def a_knowledge_base_is_asked(world, top_k):
     assert all(result["similarity"] == result["score"] for result in found)
 
 
-RECEIVERS = {
+RECEIVERS: Dict[str, Tuple[List[Optional[int]], str]] = {
     "good": ([200], "delivered"),
     "late": ([500, 200], "delivered"),
     "mute": ([None, None, 204], "delivered"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, List
+
 import pytest
 
 from flowmaestro import (
@@ -69,7 +71,8 @@ async def an_execution_is_streamed(world, end, events):
 
 @scenario(events=["live", "silent"], end=ENDS, listened=[True, False])
 async def a_workflow_is_run(world, events, end, listened):
-    fake, client, heard = world.fake, world.client(), []
+    fake, client = world.fake, world.client()
+    heard: List[Any] = []
     if end == "cancelled":
         cancel_later(fake, 1.5)
     workflow = a_workflow(fake, end)
@@ -97,7 +100,8 @@ async def a_stream_is_lost(world, end, after_events, times):
 
 @scenario(count=[1, 3, 10], concurrency=[1, 2, 8])
 async def a_workflow_is_run_many_times(world, count, concurrency):
-    fake, client, tally = world.fake, world.client(), []
+    fake, client = world.fake, world.client()
+    tally: List[Any] = []
     fake.workflow("wf_mine", outputs=lambda inputs: {"square": inputs["n"] ** 2})
     inputs = [{"n": number} for number in range(count)]
     outcomes = await everything(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Awaitable, Callable
+from typing import Any, Awaitable, Callable, Coroutine, List
 
 import anyio
 import pytest
@@ -22,7 +22,7 @@ async def failure(awaitable: Awaitable[Any]) -> TransportFailure:
 
 
 async def read_all(body: Any, patience: float = 5) -> bytes:
-    parts = []
+    parts: List[bytes] = []
     while True:
         data = await body.read(patience)
         assert data is not None
@@ -46,7 +46,7 @@ def silent(peer: Any) -> None:
     peer.wait_closed()
 
 
-async def start_and_cancel(call: Callable[..., Awaitable[Any]], *args: Any) -> None:
+async def start_and_cancel(call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call, *args)
         await anyio.sleep(0.03)

@@ -90,7 +90,7 @@ async def many_at_once(transport: FetchTransport, servers: Servers) -> None:
     client = AsyncFlowMaestroClient(api_key=servers.key, base_url=servers.url, transport=transport)
     inputs = [{"name": str(number)} for number in range(20)]
     runs = [run async for run in client.workflows.run_many("wf_123", inputs)]
-    messages = {run.outputs["message"] for run in runs}
+    messages = {(run.outputs or {})["message"] for run in runs}
     assert messages == {f"Hello, {number}!" for number in range(20)}, messages
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from typing import Any
 
 from flowmaestro_core.http.messages import Headers, Response
 
@@ -14,7 +15,7 @@ class SlowToClose:
 
     def __init__(self):
         self.state = "open"
-        self.waiter = lambda: None
+        self.waiter: Any = None
 
     async def send(self, request, timeout):
         return Response(200, {}, b'{"data": {"execution_id": "e"}}')
