@@ -216,7 +216,7 @@ def test_a_call_on_requests_that_is_interrupted(scripted: Any) -> None:
 @pytest.mark.parametrize("given", [("no.pem", "no.pem", KEY), ("no.pem", "no.pem", KEY, "more")])
 def test_the_password_of_a_client_certificate(runner: Runner, given: Any) -> None:
     with pytest.raises((OSError, TypeError), match="client_cert") as caught:
-        runner.made(client_cert=given)
+        runner.make(client_cert=given)
     assert traces_of_the_key(caught.value) == []
 
 
