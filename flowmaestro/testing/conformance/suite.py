@@ -127,7 +127,7 @@ class _Conformance:
             raise check.verdict(finding) from (finding.__cause__ if known else finding)
 
     def _finding(self, check: Check, backend: str, declared: bool) -> Optional[Exception]:
-        """What comes of a check: of a second attempt, if a busy machine may be why it differs."""
+        """What a check finds; what a second attempt finds, if a busy machine may be the reason."""
         finding: Optional[Exception] = None
         for pace in (1, _PATIENT):
             runner, finding = self._runner(backend), None
