@@ -1,6 +1,6 @@
 """The event loop that runs, asyncio's or trio's, and how to reach it from elsewhere.
 
-Imports neither: a running loop has been imported already.
+Imports neither: a running loop has been imported already. Another thread may be importing one.
 """
 
 from __future__ import annotations
@@ -59,31 +59,27 @@ class EventLoop(NamedTuple):
 
 def running_loop() -> Optional[EventLoop]:
     """The event loop that runs in this thread; None outside of one, and in one of another kind."""
-    trio: Any = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        token = trio.lowlevel.current_trio_token()
-        return EventLoop(token, token.run_sync_soon, trio.lowlevel.spawn_system_task)
+    trio: Any = getattr(sys.modules.get("trio"), "lowlevel", None)
+    if trio is not None and trio.in_trio_run():
+        token = trio.current_trio_token()
+        return EventLoop(token, token.run_sync_soon, trio.spawn_system_task)
     asyncio: Any = sys.modules.get("asyncio")
-    if asyncio is None:
-        return None
     try:
         loop = asyncio.get_running_loop()
-    except RuntimeError:
+    except (AttributeError, RuntimeError):
         return None
     return EventLoop(loop, loop.call_soon_threadsafe, partial(_start_task, loop))
 
 
 def current_task() -> Any:
     """The task of asyncio or trio that runs in this thread; None outside of one."""
-    trio: Any = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        return trio.lowlevel.current_task()
+    trio: Any = getattr(sys.modules.get("trio"), "lowlevel", None)
+    if trio is not None and trio.in_trio_task():
+        return trio.current_task()
     asyncio: Any = sys.modules.get("asyncio")
-    if asyncio is None:
-        return None
     try:
         return asyncio.current_task()
-    except RuntimeError:
+    except (AttributeError, RuntimeError):
         return None
 
 

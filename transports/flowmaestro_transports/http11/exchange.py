@@ -165,7 +165,8 @@ class Exchange:
 
     def bytes_sent(self, count: int) -> None:
         """The first `count` bytes of what was `unsent` may have gone out."""
-        self.phase = Phase.MAYBE_PROCESSED
+        if self.phase is Phase.NOT_SENT:
+            self.phase = Phase.MAYBE_PROCESSED
         self.unsent = self.unsent[count:]
 
     def bytes_received(self, data: bytes) -> None:

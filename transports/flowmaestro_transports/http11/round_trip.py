@@ -171,6 +171,8 @@ def exchange_heads(wire: Wire, exchange: Exchange) -> Steps[None]:
             count = wire.send(exchange.unsent)
         except OSError:
             # A server may answer and hang up before it has read a long request to its end.
+            if exchange.finished:
+                return
             early = wire.receive()
             if not early:
                 raise

@@ -1,0 +1,19 @@
+"""Which event loop runs, where another thread is just importing one."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from flowmaestro_transports.driving.event_loops import current_task, running_loop
+
+
+@pytest.mark.parametrize("name", ["asyncio", "trio"])
+def test_one_that_is_being_imported_does_not_run_here(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    assert current_task() is None
+    assert running_loop() is None

@@ -1,0 +1,71 @@
+"""A request and its reply on a connection that does what a test says."""
+
+from __future__ import annotations
+
+import socket
+from typing import List, Optional, Union
+
+import pytest
+
+from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_transports.http11.exchange import Exchange, RequestWriter
+from flowmaestro_transports.http11.round_trip import exchange_heads
+from flowmaestro_transports.http11.wire import Wire
+
+RESET = ConnectionResetError("reset")
+REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class ScriptedWire(Wire):
+    """Sends and receives as its lists say, one item a call."""
+
+    def __init__(
+        self, sent: List[Union[int, OSError]], received: List[Union[bytes, OSError, None]]
+    ) -> None:
+        super().__init__(socket.socket())
+        self._sent, self._received = sent, received
+        self.sock.close()
+
+    def send(self, data: memoryview) -> int:
+        count = self._sent.pop(0)
+        if isinstance(count, OSError):
+            raise count
+        return count
+
+    def receive(self) -> Optional[bytes]:
+        data = self._received.pop(0)
+        if isinstance(data, OSError):
+            raise data
+        return data
+
+
+def begin() -> Exchange:
+    writer = RequestWriter(Headers((("Host", "api.test"),)))
+    return Exchange(writer, Request("POST", "http://api.test/", {}, bytes(1000)), "/")
+
+
+def test_a_whole_reply_counts_though_the_server_hangs_up_on_the_request() -> None:
+    exchange = begin()
+    wire = ScriptedWire([10, 0, RESET], [REPLY])
+    for _ in exchange_heads(wire, exchange):
+        pass
+    assert (exchange.take(), exchange.take()) == (b"ok", b"")
+    assert not exchange.reusable
+
+
+def test_a_part_of_a_reply_does_not() -> None:
+    exchange = begin()
+    wire = ScriptedWire([10, 0, RESET], [REPLY[:-1], RESET])
+    with pytest.raises(ConnectionResetError):
+        for _ in exchange_heads(wire, exchange):
+            pass
+    assert exchange.phase is Phase.REPLY_BROKEN
+
+
+def test_what_is_sent_behind_the_beginning_of_a_reply_does_not_undo_it() -> None:
+    exchange = begin()
+    wire = ScriptedWire([10, 0, 10, RESET], [REPLY[:-1], b""])
+    with pytest.raises(ConnectionResetError):
+        for _ in exchange_heads(wire, exchange):
+            pass
+    assert exchange.phase is Phase.REPLY_BROKEN
