@@ -5,6 +5,8 @@ The model only says which deliveries are due; a driver carries them out and repo
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import itertools
 from collections import deque
 from dataclasses import dataclass, field
@@ -14,7 +16,6 @@ from flowmaestro.testing.model.replies import JsonObject, encode
 from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.types import WebhookEventType
-from flowmaestro_core.webhooks import sign
 
 EVENTS = tuple(event for event in get_args(WebhookEventType) if event != "test")
 """The events that a webhook can subscribe to."""
@@ -76,6 +77,11 @@ class Webhook:
     updated_at: float
     active: bool = True
     deliveries: List[Delivery] = field(default_factory=list[Delivery], repr=False)
+
+
+def sign(secret: str, payload: bytes) -> str:
+    """The value of `X-FlowMaestro-Signature` for a body: `v1=` and HMAC-SHA256 in hex."""
+    return "v1=" + hmac.new(secret.encode(), payload, hashlib.sha256).hexdigest()
 
 
 class DeliveryDesk:
@@ -150,7 +156,7 @@ def _signed(webhook: Webhook, event: str, delivery_id: str, body: JsonObject) ->
             *webhook.headers.items(),
             ("X-FlowMaestro-Event", event),
             ("X-FlowMaestro-Delivery-ID", delivery_id),
-            ("X-FlowMaestro-Signature", sign(payload, webhook.secret)),
+            ("X-FlowMaestro-Signature", sign(webhook.secret, payload)),
         ]
     )
     return Request("POST", webhook.url, headers, payload)
