@@ -14,7 +14,8 @@ from typing import Any, Dict, List, Literal, Mapping, Optional, Sequence, Tuple,
 
 from flowmaestro.testing.model.agents import Message, Thread, Turn, usage
 from flowmaestro.testing.model.call import Call
-from flowmaestro.testing.model.executions import Execution, Happening, InputField, Workflow
+from flowmaestro.testing.model.executions import Execution, InputField, Workflow
+from flowmaestro.testing.model.plans import ENDINGS, Step
 from flowmaestro.testing.model.refusals import Refusal, invalid
 from flowmaestro.testing.model.replies import JsonObject
 from flowmaestro.testing.model.shape import Shape
@@ -53,6 +54,37 @@ def _schema(workflow: Workflow) -> JsonObject:
     }
     required = [name for name, about in workflow.inputs.items() if about.required]
     return {"type": "object", "properties": properties, "required": required}
+
+
+def _seconds(execution: Execution, step: Step) -> Optional[float]:
+    """How long the node, or the whole execution, took; `None` for what is not an end."""
+    if step.event in ("node:completed", "node:failed") and step.node is not None:
+        return cast("float", step.node.seconds)  # the plan has called a function
+    return execution.duration if step.event in ENDINGS else None
+
+
+def _fields(workflow: Workflow, step: Step) -> JsonObject:
+    """What one kind of event has, by its documented names."""
+    node, event, total = step.node, step.event, workflow.node_count
+    if event == "execution:started":
+        return {"workflow_name": workflow.name, "total_nodes": total}
+    if node is None:
+        return {}
+    if event == "execution:progress" and step.percentage is not None:
+        completed = round(step.percentage * total / 100)
+        progress = {"progress": step.percentage, "current_node": node.id}
+        return {**progress, "completed": completed, "total": total}
+    if event == "execution:failed":
+        return {"failed_node_id": node.id}
+    if event == "execution:paused":
+        return {
+            "status": "paused",
+            "reason": "user_input",
+            "paused_at_node_id": node.id,
+            "paused_at_node_name": node.name,
+            "pause_context": {},
+        }
+    return {}
 
 
 class Documented:
@@ -167,22 +199,20 @@ class Documented:
         matching = _with_status(_of_workflow(executions, query), query)
         return self.listed([self.execution(execution) for execution in matching], query)
 
-    def happening(self, happening: Happening) -> JsonObject:
+    def happening(self, execution: Execution, step: Step) -> JsonObject:
         """The data of a live event of an execution; its name is only in the `event:` field."""
-        step, execution, about = happening.step, happening.execution, happening.about
+        about = None if step.event.startswith("execution:") else step.node
         return {
             "execution_id": execution.id,
-            "timestamp": self.time(happening.at),
+            "timestamp": self.time(self._timeline.now),
             **filled(
                 node_id=about and about.id,
                 node_name=about and about.name,
                 node_type=about and about.type,
                 outputs={} if step.event == "node:completed" else execution.outputs,
-                duration_ms=_milliseconds(happening.seconds),
-                error=happening.error,
-                progress=step.percentage,
-                current_node=step.node.id if step.node and step.percentage else None,
-                **happening.more,
+                duration_ms=_milliseconds(_seconds(execution, step)),
+                error=execution.error if step.event.endswith(":failed") else None,
+                **_fields(execution.workflow, step),
             ),
         }
 
@@ -331,19 +361,19 @@ class Deployed(Documented):
             rows, count = _cut(matching, query), len(matching)
         return self._page([self.execution(row) for row in rows], count, query)
 
-    def happening(self, happening: Happening) -> JsonObject:
+    def happening(self, execution: Execution, step: Step) -> JsonObject:
         """Camel case, with a `type` and the time in milliseconds."""
-        event = happening.step.event
+        event = step.event
         names = {**_CAMEL_CASE, "outputs": "output"} if event == "node:completed" else _CAMEL_CASE
-        data = super().happening(happening)
+        data = super().happening(execution, step)
         return {
             **{
                 names.get(key) or _SNAKE.sub(lambda found: found[1].upper(), key): value
                 for key, value in data.items()
             },
-            **filled(failedNode=happening.more.get("failed_node_id")),
+            **filled(failedNode=data.get("failed_node_id")),
             "type": event,
-            "timestamp": round(1000 * self._timeline.wall(happening.at)),
+            "timestamp": round(1000 * self._timeline.wall()),
         }
 
     def list_messages(self, thread: Thread, query: Mapping[str, str]) -> JsonObject:

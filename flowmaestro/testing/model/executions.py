@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, cast
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, cast
 
 from flowmaestro.testing.model.plans import ENDINGS, Inputs, Node, Step, plan_of
 from flowmaestro.testing.model.timeline import Timeline
@@ -115,56 +115,10 @@ class Execution:
         return self.completed_at - self.started_at
 
 
-class Happening(NamedTuple):
-    """A step that an execution has taken, as the event stream and the webhooks tell it."""
-
-    step: Step
-    execution: Execution
-    at: float
-
-    @property
-    def seconds(self) -> Optional[float]:
-        """How long the node, or the whole execution, took; `None` for what is not an end."""
-        if self.step.event in ("node:completed", "node:failed") and self.step.node is not None:
-            return cast("float", self.step.node.seconds)  # the plan has called a function
-        return self.execution.duration if self.step.event in ENDINGS else None
-
-    @property
-    def about(self) -> Optional[Node]:
-        """The node that an event of a node is about."""
-        return None if self.step.event.startswith("execution:") else self.step.node
-
-    @property
-    def more(self) -> Dict[str, Any]:
-        """Fields of one kind of event, by their documented names."""
-        workflow, node, event = self.execution.workflow, self.step.node, self.step.event
-        if event == "execution:started":
-            return {"workflow_name": workflow.name, "total_nodes": workflow.node_count}
-        if event == "execution:progress" and self.step.percentage is not None:
-            total = workflow.node_count
-            return {"completed": round(self.step.percentage * total / 100), "total": total}
-        if event == "execution:failed" and node is not None:
-            return {"failed_node_id": node.id}
-        if event == "execution:paused" and node is not None:
-            return {
-                "status": "paused",
-                "reason": "user_input",
-                "paused_at_node_id": node.id,
-                "paused_at_node_name": node.name,
-                "pause_context": {},
-            }
-        return {}
-
-    @property
-    def error(self) -> Optional[str]:
-        """Why the node or the execution failed, for an event that says that it did."""
-        return self.execution.error if self.step.event.endswith(":failed") else None
-
-
 class ExecutionRunner:
     """Runs executions on a timeline and tells `listener` what happens to them."""
 
-    def __init__(self, timeline: Timeline, listener: Callable[[Happening], None]) -> None:
+    def __init__(self, timeline: Timeline, listener: Callable[[Execution, Step], None]) -> None:
         self._timeline = timeline
         self._listener = listener
 
@@ -214,7 +168,7 @@ class ExecutionRunner:
         elif execution.ended:
             execution.completed_at = now
             step = step._replace(node=execution.current_node)
-        self._listener(Happening(step, execution, now))
+        self._listener(execution, step)
 
 
 def _outcome(execution: Execution, step: Step) -> Step:

@@ -19,12 +19,11 @@ from flowmaestro.testing.model.dialects import Documented, MessageAnswers
 from flowmaestro.testing.model.executions import (
     Execution,
     ExecutionRunner,
-    Happening,
     Trigger,
     Workflow,
 )
 from flowmaestro.testing.model.knowledge import KnowledgeBase
-from flowmaestro.testing.model.plans import Inputs
+from flowmaestro.testing.model.plans import Inputs, Step
 from flowmaestro.testing.model.refusals import Refusal, not_found
 from flowmaestro.testing.model.replies import EventStream, JsonObject
 from flowmaestro.testing.model.timeline import Timeline
@@ -99,7 +98,7 @@ class Service:
         self.used: Set[Tuple[str, str]] = set()
         self.missed: Dict[Tuple[str, str], List[str]] = {}
         self.desk = DeliveryDesk(timeline, self.new_id)
-        self.runner = ExecutionRunner(timeline, self._execution_happening)
+        self.runner = ExecutionRunner(timeline, self._happened)
         self._dice = dice
         self._live = live
         self._streams: DefaultDict[str, List[EventStream]] = defaultdict(list)
@@ -185,9 +184,8 @@ class Service:
             if is_last:
                 stream.finish()
 
-    def _execution_happening(self, happening: Happening) -> None:
-        execution, name = happening.execution, happening.step.event
-        data = {**self.dialect.happening(happening), **happening.step.data}
+    def _happened(self, execution: Execution, step: Step) -> None:
+        name, data = step.event, {**self.dialect.happening(execution, step), **step.data}
         self.listener(name, data, execution)
         if self._live and name != "execution:cancelled":
             self._publish(execution.id, name, data, is_last=execution.ended)
