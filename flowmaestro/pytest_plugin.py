@@ -146,7 +146,7 @@ def pytest_runtest_makereport(
     """
     report = yield
     if report.when == "call":
-        for kit, passed in item.stash.get(_KITS, []):
+        for kit, passed in item.stash.get(_KITS, ()):
             passed.append(report.passed)
             if not report.passed:
                 report.sections.append(("Captured flowmaestro call", kit.report()))

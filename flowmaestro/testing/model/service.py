@@ -30,6 +30,7 @@ from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro.testing.model.webhooks import DeliveryDesk, Webhook
 
 T = TypeVar("T")
+Listener = Callable[[str, JsonObject, Execution], None]
 
 NO_CREDITS = "Insufficient credits for workflow execution. Estimated need: 1 credits"
 """Why an execution fails that cannot be paid for (`api.md`, row 402)."""
@@ -94,7 +95,7 @@ class Service:
         self.triggers = Resources[Trigger]("trigger", self)
         self.webhooks = Resources[Webhook]("webhook", self)
         self.started: Deque[Execution] = deque()
-        self.listener: Callable[[str, JsonObject, Execution], None] = lambda *_: None
+        self.listener: Listener = lambda _name, _data, _execution: None
         self.used: Set[Tuple[str, str]] = set()
         self.missed: Dict[Tuple[str, str], List[str]] = {}
         self.desk = DeliveryDesk(timeline, self.new_id)

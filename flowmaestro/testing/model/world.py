@@ -20,7 +20,7 @@ from flowmaestro.testing.model.faults import Faults
 from flowmaestro.testing.model.keys import KeyRing
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.requests import RecordedRequest
-from flowmaestro.testing.model.service import Service
+from flowmaestro.testing.model.service import Listener, Service
 from flowmaestro.testing.model.webhooks import Delivery
 from flowmaestro_core.arguments import check_count
 from flowmaestro_core.http.messages import Request
@@ -116,7 +116,8 @@ class World:
                 yield
             except BaseException:
                 for part, held in zip(parts, state):
-                    vars(part).update(held)
+                    for name, value in held.items():
+                        setattr(part, name, value)
                 raise
 
     def keep_last(self, most: int) -> None:
@@ -133,7 +134,7 @@ class World:
     def _catch_up(self) -> None:
         """Let everything happen that is due, where time passes by itself."""
 
-    def listen(self, listener: Callable[[str, Dict[str, Any], Execution], None]) -> None:
+    def listen(self, listener: Listener) -> None:
         """Have `listener` told the name, the data and the execution of every event.
 
         This includes events that no stream sends. The fake calls it while it holds its `lock`,
