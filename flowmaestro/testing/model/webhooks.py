@@ -55,7 +55,7 @@ class Delivery:
     error: Optional[str] = None
     sent_at: float = 0.0
     ended_at: Optional[float] = None
-    settled: Callable[[Delivery], None] = field(default=lambda _: None, repr=False)
+    settled: Optional[Callable[[Delivery], None]] = field(default=None, repr=False)
 
     @property
     def response_time_ms(self) -> Optional[int]:
@@ -144,7 +144,8 @@ class DeliveryDesk:
     def _finish(self, delivery: Delivery, state: DeliveryState) -> None:
         delivery.state = state
         self.finished.append(delivery)
-        delivery.settled(delivery)
+        if delivery.settled is not None:
+            delivery.settled(delivery)
 
 
 def _signed(webhook: Webhook, event: str, delivery_id: str, body: JsonObject) -> Request:
