@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, Dict, Union, cast
 
@@ -42,8 +43,9 @@ class RunMonitor(IdleMonitor):
         self._live = False
         """Whether this connection has brought an event."""
 
-    def lets_open(self, at: float) -> bool:
-        return at + min(self._timeout.took, 0.9 * self._schedule.interval) <= self.probe_at
+    def opening_at(self, at: float) -> float:
+        takes = min(self._timeout.took, 0.9 * self._schedule.interval)
+        return at if at + takes <= self.probe_at else math.inf
 
     def opening_until(self, now: float, *, again: bool) -> float:
         return self.probe_at if again else max(self.probe_at, now + self._schedule.interval)
@@ -56,7 +58,7 @@ class RunMonitor(IdleMonitor):
     def on_opened(self, now: float, *, again: bool) -> None:
         self.on_bytes(now)
 
-    def on_lost(self, now: float) -> None:
+    def on_lost(self, now: float, *, first: bool) -> None:
         self._live = False
         self._due_at = self._schedule.next_at
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Optional
 
-from flowmaestro_core.actions import Action, Emit, Fail
+from flowmaestro_core.actions import Action, Emit
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, ServerError, StreamError, TimeoutError
@@ -49,13 +49,11 @@ class MessageStreamMachine(EventStreamMachine):
     the thread's messages. The source of its events is the call that is made: the message with
     streaming, without, then the thread's stream. Any stream may be quiet for as long as the answer
     may take, and is then given up. The POST's own stream is not opened twice. Neither is one
-    that has told the end without a text that was missed; `_lost` is set then, with a body open.
+    that has told the end without a text that was missed.
 
     State beside the table and the parts: the answer's ids, its text so far, and whether text was
     missed.
     """
-
-    _polls_on = True
 
     def __init__(self, message: MessageStream, context: Context, token: str) -> None:
         super().__init__(Events(message.streaming, MESSAGE_TERMINAL), context, token)
@@ -89,7 +87,10 @@ class MessageStreamMachine(EventStreamMachine):
             # Another body than the refused one's, so another idempotency key.
             whole = CallMachine(self._message.whole, self._context, self._token + "-whole")
             return self._delegate(whole, now, jitter)
-        return super()._not_opened(error, now, jitter)
+        if self._is_own or self._may_reopen(error):
+            return super()._not_opened(error, now, jitter)
+        self._give_up(error, now)
+        return self._next(now, jitter)
 
     def _replied(self, reply: Reply[Any], now: float, jitter: float) -> Action:
         if self._events.source is self._message.events:
@@ -123,10 +124,10 @@ class MessageStreamMachine(EventStreamMachine):
 
     # Events as they come
 
-    def _take(self, item: JsonObject) -> bool:
+    def _take(self, item: JsonObject, now: float) -> bool:
         kind = item["type"]
         if kind == "connected":
-            return super()._take(item)
+            return super()._take(item, now)
         if self._is_own:
             known = self._message_id
             self._ids = {**self._ids, **ids_of(item)}
@@ -134,8 +135,13 @@ class MessageStreamMachine(EventStreamMachine):
         elif self._is_foreign(item):
             return False
         if kind in MESSAGE_TERMINAL:
-            self._finish(item)
-            return self._ending is not None
+            lacks_text = kind == "message:completed" and not isinstance(item["content"], str)
+            if self._missed and lacks_text:
+                said = "A part of the answer was missed, and the server does not tell it"
+                self._give_up(StreamError(said, code="stream_lost"), now)
+            else:
+                self._finish(item)
+            return False
         if kind != "message:token":
             self._missed = self._missed and (kind != "message:started" or bool(self._text))
             self._queue.append(item)
@@ -151,15 +157,7 @@ class MessageStreamMachine(EventStreamMachine):
 
     def _finish(self, terminal: JsonObject) -> None:
         """Emit the part of the text that was missed, then the end."""
-        content, completed = terminal.get("content"), terminal["type"] == "message:completed"
-        if self._missed and completed and not isinstance(content, str):
-            said = "A part of the answer was missed, and the server does not tell it"
-            self._lost = StreamError(said, code="stream_lost")
-            self._monitor.suspect()
-            if not self._monitor.can_probe:
-                self._ending = Fail(self._lost)
-            return
-        text = text_or_empty(content)
+        text = text_or_empty(terminal.get("content"))
         untold = self._missed or not self._text
         if untold and text.startswith(self._text) and text != self._text:
             self._queue.append(token_event(ids_of(terminal), text[len(self._text) :]))
@@ -180,30 +178,23 @@ class MessageStreamMachine(EventStreamMachine):
         if data is None:
             return
         tells_more = not self._text.startswith(data["content"])
-        if self._lost is not None or tells_more or data.get("status") == "completed":
+        if self._is_pending or tells_more or data.get("status") == "completed":
             self._missed = True
             self._finish(completed_event(self._ids, data["content"], data.get("usage")))
 
     def _probe_refused(self, error: FlowMaestroError) -> None:
         """There are no more probes. A refusal does not end an open stream that may tell more."""
-        self._monitor.can_probe = False
-        if self._lost is not None:
-            self._ending = Fail(self._lost)
+        self._monitor.can_probe = self._is_pending = False
 
     # Endings
 
     def _lose(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
-        if self._ending is not None or not (self._is_own or self._lost):
+        """The POST's own stream cannot be opened twice."""
+        if self._ending is not None or not self._is_own:
             return super()._lose(cause, now, jitter)
         self._connection.plan(cause, now, jitter)
-        reason = "it cannot be opened twice"
-        error = self._lost or self._connection.broken(reason, self.scrubber)
-        return self._give_up(error, now, jitter)
-
-    def _give_up(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
-        """There will be no connection; poll the messages for the rest of the answer."""
-        self._monitor.poll(now)
-        return super()._give_up(error, now, jitter)
+        self._give_up(self._connection.broken("it cannot be opened twice", self.scrubber), now)
+        return self._next(now, jitter)
 
     def _too_late(self) -> FlowMaestroError:
-        return self._lost or TimeoutError("The agent has not answered in time; it may still")
+        return TimeoutError("The agent has not answered in time; it may still")

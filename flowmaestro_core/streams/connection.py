@@ -21,20 +21,19 @@ LEAST_JITTER = 0.1
 class Connection:
     """What is known of a stream's connections, and when the next one is due.
 
-    Reconnecting is not retrying a call: `max_retries` does not count. The pauses grow, and end
-    after `reconnect_for` seconds without progress: an event, an answer of the server, or a
-    connection that held for so long.
+    Reconnecting is not retrying a call: `max_retries` does not count. The pauses grow until an
+    event comes, or a connection holds for `reconnect_for` seconds. A lost stream is given up after
+    as many seconds without either and without an answer to a probe.
 
     Attributes:
         decoder: decodes the body that is open, or was open last.
         is_open: whether a body is open.
         openings: how many connections have been made.
-        reopen_at: when the next one is due; infinity if there will be none.
-        give_up_at: when a lost stream is given up; infinity while there is progress.
+        reopen_at: when the next one is due; infinity if that takes an answer of the server first.
+        give_up_at: when a lost stream is given up, if that opening fails; infinity while there is
+            progress.
         cause: why the last one was lost or could not be made; `None` for a clean end.
         lost: the attempt that failed, until it has been reported.
-        absent: whether it was given up because the server did not answer; an answer takes that
-            back.
 
     """
 
@@ -46,10 +45,14 @@ class Connection:
         self.give_up_at = math.inf
         self.cause: Optional[Exception] = None
         self.lost: Optional[Attempt] = None
-        self.absent = False
         self._times = times
         self._opened_at = -math.inf
         self._failures = 0
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the server was away for too long."""
+        return self.reopen_at == math.inf
 
     @property
     def headers(self) -> Tuple[Tuple[str, str], ...]:
@@ -66,10 +69,15 @@ class Connection:
         self.decoder = SseDecoder(self.decoder.last_event_id, retry=self.decoder.retry)
 
     def progressed(self) -> None:
-        """The server has sent an event or an answer; the backoff of an open one begins again."""
+        """An event came."""
         self.give_up_at = math.inf
-        if self.is_open:
-            self._failures = 0
+        self._failures = 0
+
+    def answered(self, now: float) -> None:
+        """The server has answered a probe. It is there, but its streams may still be broken."""
+        self.give_up_at = math.inf
+        if self.given_up:
+            self.reopen_at = now
 
     def plan(self, cause: Optional[Exception], now: float, jitter: float) -> None:
         """The connection was lost, or could not be made because of `cause`: plan the next one."""
@@ -82,9 +90,10 @@ class Connection:
         delay = bound * max(jitter, LEAST_JITTER)
         asked = min(max(asked_pause(cause), (self.decoder.retry or 0) / 1000), LONGEST_PAUSE)
         if now < self.give_up_at:
-            delay = max(min(delay, self.give_up_at - now), asked)
+            self.reopen_at = now + max(min(delay, self.give_up_at - now), asked)
             self.give_up_at = max(self.give_up_at, now + asked)
-        self.reopen_at = now + max(delay, asked)
+        else:
+            self.reopen_at = math.inf
         self._failures += 1
         self.lost = Attempt(self._failures, Phase.REPLY_BROKEN, delay=self.reopen_at - now)
         if isinstance(cause, FlowMaestroError) and cause.attempts:

@@ -3,13 +3,16 @@
 Each event updates the parts. Then `_next` picks the action. The first rule that applies counts:
 
 1. The queue is not empty: emit.
-2. The ending is known: drain the open body, close it, end.
-3. The time is up: fail.
+2. The time is up: that is an ending, an error.
+3. The ending is known. A body is open: drain it, close it. The ending is an error and a probe may
+   find a better one: probe until the time is up. Else end.
 4. A body is open. It is dead: close it and count it as lost. A probe is due: probe. Else read until
    the first of these times.
-5. No body is open. Reopening is due: open. A probe is due: probe. It is lost for good: fail. The
-   server has been away for too long: it is lost for good, unless a last probe is answered. Else
-   wait for the first of these times.
+5. No body is open. Reopening is due: open. A probe is due: probe. Else wait for the first of these
+   times.
+
+A stream that cannot be opened, or whose server has been away for too long, has an ending: an error,
+unless a probe tells more.
 
 Openings and probes are calls, each a `CallMachine` that the stream owns.
 """
@@ -53,14 +56,11 @@ class StreamMachine(Machine[Any]):
     """Opens connections, sends probes, and keeps what an event stream knows.
 
     Its parts are the queue of events to emit, the connection, the idle clocks, and the ending: the
-    last event or an error. While `_drains` reads are left, an open body may bring more events
-    although the ending is known. Of a stream that is lost for good, `_lost` is the error, unless a
-    last probe finds another ending, or the server back. `last_seen` is the execution as the last
+    last event or an error. Two things may follow although the ending is known: while `_drains`
+    reads are left, an open body may bring more events, and of a stream that cannot be opened
+    (`_is_pending`) a probe may find the true ending. `last_seen` is the execution as the last
     probe returned it.
     """
-
-    _polls_on = False
-    """Whether a stream that is lost for good is polled until its time is up, not once."""
 
     def __init__(
         self,
@@ -76,9 +76,8 @@ class StreamMachine(Machine[Any]):
         self._connection = Connection(times)
         self._monitor = monitor or IdleMonitor(times, can_probe=events.reconcile is not None)
         self._ending: Union[Emit, Fail, None] = None
+        self._is_pending = False
         self._drains = 0
-        self._lost: Optional[FlowMaestroError] = None
-        self._deadline = math.inf
         self._events = events
         self._seen: Deque[Union[ServerSentEvent, Dict[str, Any]]] = deque(maxlen=MOST_REMEMBERED)
         self.execution_id = events.execution_id
@@ -107,7 +106,7 @@ class StreamMachine(Machine[Any]):
             self._token,
             stream=True,
             policy=ONCE if again or self._monitor.in_run else None,
-            deadline=min(self._deadline, until),
+            deadline=min(self._monitor.give_up_at, until),
             headers=self._connection.headers,
         )
         return self._delegate(call, now, jitter)
@@ -139,15 +138,22 @@ class StreamMachine(Machine[Any]):
             status_code=reply.status_code,
             request_id=reply.request_id,
         )
-        return self._give_up(error, now, jitter)
+        self._give_up(error, now)
+        return self._next(now, jitter)
 
     def _not_opened(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
-        if now >= self._deadline:
-            return self._next(now, jitter)
-        passes = self._may_pass(error) and not asks_for_tomorrow(error)
-        if passes and (self._monitor.in_run or self._connection.openings):
-            return self._lose(error, now, jitter)
-        return self._give_up(error, now, jitter)
+        if now < self._monitor.give_up_at:
+            if self._may_reopen(error):
+                return self._lose(error, now, jitter)
+            if self._may_pass(error) and not isinstance(error, RateLimitError):
+                self._give_up(error, now)
+            else:
+                self._ending = Fail(error)
+        return self._next(now, jitter)
+
+    def _may_reopen(self, error: FlowMaestroError) -> bool:
+        again = self._monitor.in_run or self._connection.openings > 0
+        return again and self._may_pass(error) and not asks_for_tomorrow(error)
 
     def _may_pass(self, error: FlowMaestroError) -> bool:
         known = self._connection.openings > 0 or self.last_seen is not None
@@ -155,28 +161,29 @@ class StreamMachine(Machine[Any]):
 
     def _lose(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
         """No body is open any more, or none could be opened."""
-        if self._connection.is_open:
-            self._monitor.on_lost(now)
-        self._connection.plan(cause, now, jitter)
+        connection = self._connection
+        if self._ending is not None:
+            connection.is_open = False
+            return self._next(now, jitter)
+        self._monitor.on_lost(now, first=connection.give_up_at == math.inf)
+        connection.plan(cause, now, jitter)
+        if connection.given_up:
+            reason = f"no progress for {self._context.stream_times.reconnect_for:g} s"
+            self._give_up(connection.broken(reason, self.scrubber), now)
         return self._next(now, jitter)
 
-    def _give_up(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
-        """Open no more connections, unless a last probe tells more than a passing error."""
-        passes = isinstance(error, StreamError) or self._may_pass(error)
-        if not self._polls_on and (not passes or isinstance(error, RateLimitError)):
-            self._ending = Fail(error)
-        self._lost = error
-        self._connection.reopen_at = self._connection.give_up_at = math.inf
-        self._connection.lost = None
-        self._monitor.suspect()
-        return self._next(now, jitter)
+    def _give_up(self, error: FlowMaestroError, now: float) -> None:
+        """Open no more connections: the stream ends in `error`, unless a probe finds its ending."""
+        self._ending, self._is_pending = Fail(error), self._monitor.can_probe
+        self._monitor.poll(now)
 
     # Probing
 
     def _probe(self, now: float, jitter: float) -> Action:
         self.state = "probing"
         until = now + self._monitor.probe_sent(now)
-        return self._delegate(self._inquiry(min(until, self._deadline)), now, jitter)
+        until = min(until, self._monitor.give_up_at)
+        return self._delegate(self._inquiry(until), now, jitter)
 
     def _inquiry(self, until: float) -> Machine[Any]:
         """The machine of a probe, whose answer may take up to the time `until`."""
@@ -190,11 +197,8 @@ class StreamMachine(Machine[Any]):
                 self._probe_refused(outcome.error)
         else:
             self._monitor.probe_answered(outcome.value.rate_limit, now)
-            self._connection.progressed()
-            if self._connection.absent:
-                self._connection.absent, self._connection.reopen_at = False, now
-                self._lost = None
             self._learn(outcome.value["data"])
+            self._connection.answered(now)
         return self._next(now, jitter)
 
     def _probe_refused(self, error: FlowMaestroError) -> None:
@@ -206,6 +210,8 @@ class StreamMachine(Machine[Any]):
         self.last_seen = data
         if is_terminal(data):
             self._ending, self._drains = Emit(terminal_event(data)), DRAIN_READS
+        elif self._connection.given_up:
+            self._ending, self._is_pending = None, False
 
     # Errors
 
@@ -226,7 +232,7 @@ class EventStreamMachine(StreamMachine):
     begin by sending a message and end while it opens.
     """
 
-    _LEFT = ("opening", "backing off", "streaming", "probing", "closing", "failed")
+    _LEFT = ("opening", "backing off", "streaming", "closing", "failed")
     TRANSITIONS = {
         "ready": {"start": ("opening", "failed")},
         "opening": {
@@ -255,7 +261,7 @@ class EventStreamMachine(StreamMachine):
             "transport_failed": ("ending",),
         },
         "probing": {
-            "response_received": (*_LEFT, "emitting", "draining", "ending"),
+            "response_received": (*_LEFT, "probing", "draining", "emitting", "ending"),
             "transport_failed": _LEFT,
         },
         "closing": {"stream_closed": ("ending", "probing", "backing off", "failed")},
@@ -280,8 +286,7 @@ class EventStreamMachine(StreamMachine):
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        self._deadline = now + self._events.timeout
-        self._monitor.begin(now)
+        self._monitor.begin(now, self._events.timeout)
         return self._next(now, jitter)
 
     @event
@@ -297,7 +302,7 @@ class EventStreamMachine(StreamMachine):
                 item = event_from_sse(sse)
                 if item["type"] in REMEMBERED:  # reading it later costs less than a part now
                     self._seen.append(sse if len(sse.data) <= SHORT_EVENT else timeline_part(item))
-                if self._take(item):
+                if self._take(item, now):
                     self._connection.progressed()
                     self._monitor.on_event(now)
         if self._drains:
@@ -328,7 +333,7 @@ class EventStreamMachine(StreamMachine):
         self._monitor.resume(now)
         return self._next(now, jitter)
 
-    def _take(self, item: Dict[str, Any]) -> bool:
+    def _take(self, item: Dict[str, Any], now: float) -> bool:
         """Queue an event, or make it the ending. Returns whether it shows progress."""
         kind = item["type"]
         if kind == "connected":
@@ -351,49 +356,46 @@ class EventStreamMachine(StreamMachine):
             self._monitor.away_at = now
             return Emit(self._queue.popleft())
         monitor = self._monitor
-        if self._ending is None and (now >= self._deadline or now >= monitor.give_up_at):
+        if self._ending is None and now >= monitor.give_up_at:
             self._ending = Fail(self._too_late())
         if self._ending is not None:
-            return self._end(self._ending)
+            return self._end(self._ending, now, jitter)
         if not self._connection.is_open:
             return self._reconnect(now, jitter)
-        if now >= monitor.dead_at:
+        left = min(monitor.dead_at, monitor.give_up_at) - now
+        if left <= 0:
             return self._close()
-        probe_at = monitor.probe_at
-        if now >= probe_at:
+        quiet = monitor.probe_at - now
+        if quiet <= 0:
             return self._probe(now, jitter)
         self.state = "streaming"
-        left = min(monitor.dead_at, monitor.give_up_at, self._deadline) - now
-        return Read(min(left, probe_at - now), min(left, LEAST_PATIENCE))
+        return Read(min(left, quiet), min(left, LEAST_PATIENCE))
 
-    def _end(self, ending: Union[Emit, Fail]) -> Action:
+    def _end(self, ending: Union[Emit, Fail], now: float, jitter: float) -> Action:
+        monitor = self._monitor
         if self._connection.is_open and self._drains:
             self.state = "draining"
             return Read(DRAIN_IDLE)
         if self._connection.is_open:
             return self._close()
-        if isinstance(ending, Fail):
-            return self._fail(ending.error)
-        self.state = "ending"
-        return ending
+        if isinstance(ending, Emit):
+            self.state = "ending"
+            return ending
+        if self._is_pending and now >= monitor.probe_at:
+            return self._probe(now, jitter)
+        if self._is_pending and monitor.patience and now < monitor.give_up_at:
+            self.state = "backing off"
+            return Wait(min(monitor.probe_at, monitor.give_up_at) - now)
+        return self._fail(ending.error)
 
     def _reconnect(self, now: float, jitter: float) -> Action:
         connection, monitor = self._connection, self._monitor
-        reopen_at = max(now, connection.reopen_at)
-        if not monitor.lets_open(reopen_at):
-            reopen_at = math.inf
+        reopen_at = monitor.opening_at(max(now, connection.reopen_at))
         if now >= reopen_at:
             return self._open(now, jitter)
         if now >= monitor.probe_at:
             return self._probe(now, jitter)
-        if self._lost is not None and not (self._polls_on and monitor.can_probe):
-            return self._fail(self._lost)
-        if now >= connection.give_up_at:
-            connection.absent = not self._polls_on
-            reason = f"no progress for {self._context.stream_times.reconnect_for:g} s"
-            return self._give_up(connection.broken(reason, self.scrubber), now, jitter)
         self.state = "backing off"
-        until = min(reopen_at, connection.give_up_at, monitor.probe_at)
-        until = min(until, monitor.give_up_at, self._deadline)
+        until = min(reopen_at, monitor.probe_at, monitor.give_up_at)
         lost, connection.lost = connection.lost, None
         return Wait(until - now, lost, reconnects=True)

@@ -1,4 +1,4 @@
-"""The idle clocks: when a quiet stream is dead, and when a probe is due."""
+"""The idle clocks: when a quiet stream is dead, when a probe is due, and when the time is up."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ UNPROBED = 10
 """A probe is due after this many times `event_idle_max` even while events come: they may be only a
 heartbeat, or the same event on each connection."""
 GRACE = 1.0
-"""Seconds by which a probe is late, so that a new connection can bring what was missed."""
-
-MOST_HELD = 3 * GRACE
-"""Seconds by which connections that come and go may make a probe late."""
+"""Seconds that a new connection has to bring what was missed, before a probe ends the stream."""
 
 
 class IdleMonitor:
@@ -27,7 +24,8 @@ class IdleMonitor:
     A connection without a byte for `bytes_idle` seconds is dead (`dead_at`). Without an event for
     `event_idle` seconds a probe is due (`probe_at`), which asks whether the stream's subject has
     ended. The time between probes grows until there is an event, and is never shorter than the
-    server allows. A stream is given up at `give_up_at`: `patience` seconds without an event.
+    server allows. At `give_up_at` the time is up: `patience` seconds after the last event or,
+    without a patience, at the stream's deadline.
 
     `away_at` is when the machine last stopped reading, to emit an event or to send a probe.
 
@@ -37,17 +35,15 @@ class IdleMonitor:
     in_run = False
     """Whether the stream is part of a run, whose first opening is not retried either."""
 
-    def __init__(self, times: StreamTimes, *, can_probe: bool, patience: float = math.inf) -> None:
+    def __init__(self, times: StreamTimes, *, can_probe: bool, patience: float = 0.0) -> None:
         self.can_probe = can_probe
         self.dead_at = self.give_up_at = math.inf
+        self.patience = patience
         self._times = times
-        self._patience = patience
         self._idle, self._longest_idle = times.event_idle, times.event_idle_max
         """Seconds from now to the next probe, and the most that they grow to."""
         self._due_at = self._latest_at = math.inf
         """When the next probe is due, and when it is due even if events come."""
-        self._held_until = math.inf
-        """Until when new connections may put it off."""
         self._not_before = -math.inf
         self.away_at = -math.inf
         self._timeout = AdaptiveTimeout()
@@ -59,9 +55,9 @@ class IdleMonitor:
             return math.inf
         return max(min(self._due_at, self._latest_at), self._not_before)
 
-    def lets_open(self, at: float) -> bool:
-        """Whether an opening at that time does not make the next probe late."""
-        return True
+    def opening_at(self, at: float) -> float:
+        """`at`, or infinity if an opening at that time makes the next probe late."""
+        return at
 
     def opening_until(self, now: float, *, again: bool) -> float:
         """When an opening that begins now is given up, so that a probe does not wait for it.
@@ -71,18 +67,19 @@ class IdleMonitor:
         """
         return max(self.probe_at, now + GRACE) if again else math.inf
 
-    def begin(self, now: float) -> None:
-        """The stream begins."""
+    def begin(self, now: float, timeout: float = math.inf) -> None:
+        """The stream begins. It may last for `timeout` seconds, if it has no patience."""
         self._latest_at = now + UNPROBED * self._times.event_idle_max
-        self.give_up_at = now + self._patience
+        self.give_up_at = now + (self.patience or timeout)
         self.on_bytes(now)
         self._rest(now)
 
     def poll(self, now: float) -> None:
-        """There will be no connection: only probes can bring the ending, and one is due now."""
-        self._idle, self._longest_idle = FIRST_POLL, self._times.event_idle
+        """There will be no connection. One probe is due now, and more while there is patience."""
         self._due_at = now
-        self.give_up_at = now + self._patience
+        if self.patience:
+            self._idle, self._longest_idle = FIRST_POLL, self._times.event_idle
+            self.give_up_at = now + self.patience
 
     def on_bytes(self, now: float) -> None:
         """Something came, if only a keepalive."""
@@ -91,33 +88,33 @@ class IdleMonitor:
     def on_event(self, now: float) -> None:
         """An event came that is more than a keepalive or `connected`."""
         self._idle = self._times.event_idle
-        IdleMonitor._rest(self, now)
-        self.give_up_at = now + self._patience
+        self._due_at = now + self._idle
+        if self.patience:
+            self.give_up_at = now + self.patience
 
     def suspect(self) -> None:
         """The subject may have ended: a probe is due at once, unless an event comes before."""
         self._due_at = -math.inf
 
     def on_opened(self, now: float, *, again: bool) -> None:
-        """The connection stands; `again` if it may bring what was missed."""
+        """The connection stands; `again` if it is not the first."""
         self.on_bytes(now)
-        if again:
-            self._hold(now)
-        else:
+        if not again:
             self._rest(now)
 
-    def on_lost(self, now: float) -> None:
-        """The connection is gone."""
-        self._hold(now)
+    def on_lost(self, now: float, *, first: bool) -> None:
+        """There is no connection; `first` if an event or an answer came since the last loss."""
+        if first and now < self._due_at:
+            self._due_at = max(self._due_at, now + min(GRACE, self._times.event_idle))
 
     def resume(self, now: float) -> None:
         """The caller listens again; the clocks stood still meanwhile."""
         away = now - self.away_at
         self.dead_at += away
         self._due_at += away
-        self._held_until += away
         self._latest_at += away
-        self.give_up_at += away
+        if self.patience:
+            self.give_up_at += away
 
     # Probes
 
@@ -148,10 +145,3 @@ class IdleMonitor:
     def _rest(self, now: float) -> None:
         """Put the next probe off."""
         self._due_at = now + self._idle
-        self._held_until = self._due_at + MOST_HELD
-
-    def _hold(self, now: float) -> None:
-        """Let a new connection bring what was missed before the next probe."""
-        if now < self._due_at:
-            held = min(now + min(GRACE, self._times.event_idle), self._held_until)
-            self._due_at = max(self._due_at, held)

@@ -56,7 +56,8 @@ def test_a_late_subscription_that_missed_nothing_is_read_as_it_comes() -> None:
 @pytest.mark.parametrize("content", [None, 7])
 def test_an_end_without_the_text_that_was_missed_has_it_looked_up(content: Any) -> None:
     stream = late()
-    assert isinstance(stream.receives(token("lo ") + token("you") + completed(content)), Send)
+    assert stream.receives(token("lo ") + token("you") + completed(content)) == Close()
+    stream.closes()
     stream.replies(200, WRITTEN)
     finishes(stream, "Hello you", "message:completed")
 
@@ -64,8 +65,7 @@ def test_an_end_without_the_text_that_was_missed_has_it_looked_up(content: Any) 
 def test_a_stream_that_has_told_its_end_is_not_opened_again() -> None:
     stream = late()
     stream.receives(token("lo you") + completed(None))
-    stream.replies(200, NOT_YET)
-    stream.ends()
+    stream.closes()
     while not isinstance(stream.action, Fail):
         stream.replies(200, NOT_YET) if isinstance(stream.action, Send) else stream.waits()
     assert isinstance(stream.error, StreamError)
@@ -75,8 +75,8 @@ def test_a_stream_that_has_told_its_end_is_not_opened_again() -> None:
 def test_a_text_that_was_missed_and_cannot_be_looked_up_is_an_error() -> None:
     stream = late()
     stream.receives(token("lo you") + completed(None))
-    stream.replies(403)
     stream.closes()
+    stream.replies(403)
     assert isinstance(stream.error, StreamError)
     assert stream.error.code == "stream_lost"
 

@@ -39,10 +39,10 @@ def test_the_unluckiest_draws_are_no_tight_loop() -> None:
     assert len(pauses(Connection(StreamTimes()), jitter=0.0)) < 40
 
 
-def test_progress_begins_the_time_again_and_that_of_an_open_one_the_backoff_too() -> None:
+def test_an_answer_begins_the_time_again_and_an_event_the_backoff_too() -> None:
     connection = Connection(StreamTimes())
     connection.plan(None, 0.0, 0.5)
-    connection.progressed()
+    connection.answered(1.0)
     connection.plan(None, 70.0, 0.5)
     assert (connection.reopen_at, connection.give_up_at) == (70.5, 130.0)
     connection.opened(70.5)

@@ -220,7 +220,7 @@ def test_a_question_that_is_due_leaves_a_reconnection_the_time_to_bring_what_was
     stream.ends(after=4.9)
     assert stream.waits() == Open(stream.action.request, 1.0, 1)  # type: ignore[union-attr]
     stream.opens(after=0.5)
-    assert stream.takes() == Read(1.0)
+    assert stream.takes() == Read(pytest.approx(0.25))
     assert isinstance(stream.stays_quiet(), Send)
 
 

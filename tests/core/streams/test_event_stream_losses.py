@@ -31,6 +31,8 @@ from tests.harness.core.followed import (
 )
 from tests.harness.core.stepping import KEEPALIVE, Stepper, a_context, an_error, sse
 
+CONNECTED_ENDED = sse("connected", {"execution_id": "ex_1", "status": "completed"})
+
 
 def tried_in_vain(stream: Stepper, status: int = 200) -> Stepper:
     """A lost stream that has failed, after a minute in which each opening came to nothing."""
@@ -144,13 +146,18 @@ def test_a_live_event_is_progress() -> None:
     assert set(stream.waited_for) == {0.25}
 
 
-def test_an_answered_question_is_progress() -> None:
+def test_an_answered_question_keeps_a_stream_whose_backoff_grows_until_an_event() -> None:
+    """Such as one whose `connected` says each time that the execution, which runs, has ended."""
     stream = opened()
     for _ in range(20):
         reconnected(stream)
-        stream.stays_quiet()
+        stream.receives(CONNECTED_ENDED)
+        assert isinstance(stream.action, Send)
         stream.replies(200, RUNNING)
-    assert set(stream.waited_for) == {0.25}
+    assert stream.waited_for == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, *[10.0] * 14]
+    stream.receives(sse("node:stream"))
+    stream.takes()
+    assert stream.ends() == Wait(0.25)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])

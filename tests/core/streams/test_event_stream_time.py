@@ -61,6 +61,22 @@ def test_a_longer_outage_ends_it(events: Any) -> None:
     assert 8 <= openings <= 15
 
 
+def test_so_does_one_in_which_every_request_hangs() -> None:
+    stream = streaming()
+    stream.start()
+    stream.opens()
+    stream.fails(Phase.REPLY_BROKEN)
+    while stream.machine.state != "failed":
+        action = stream.action
+        if isinstance(action, Wait):
+            stream.waits()
+        else:
+            assert isinstance(action, (Open, Send))
+            stream.fails(timed_out=True, after=action.timeout)
+    assert isinstance(stream.error, StreamError)
+    assert 1060.0 <= stream.now <= 1060.0 + 2 * 30.0
+
+
 def test_the_times_say_for_how_long_it_is_tried() -> None:
     times = StreamTimes(reconnect_for=7.0)
     context = replace(a_context(), stream_times=times)

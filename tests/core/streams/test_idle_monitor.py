@@ -12,7 +12,7 @@ from flowmaestro_core.executions.run import RunMonitor
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.policy.polling import LEAST_TIMEOUT, PollSchedule
 from flowmaestro_core.policy.stream_times import StreamTimes
-from flowmaestro_core.streams.probe import GRACE, MOST_HELD, IdleMonitor
+from flowmaestro_core.streams.probe import GRACE, IdleMonitor
 
 SPENT = RateLimit(limit=60, remaining=0, reset_after=40.0)
 
@@ -120,28 +120,13 @@ def test_a_reconnection_has_some_time_to_bring_what_was_missed() -> None:
     clocks = monitor()
     assert clocks.opening_until(1.0, again=False) == math.inf
     assert clocks.opening_until(1.0, again=True) == 5.0
-    clocks.on_lost(4.9)
+    clocks.on_lost(4.9, first=True)
     assert clocks.probe_at == 4.9 + GRACE
     assert clocks.opening_until(5.5, again=True) == 5.5 + GRACE
     clocks.on_opened(5.8, again=True)
-    assert (clocks.probe_at, clocks.dead_at) == (5.8 + GRACE, 95.8)
-
-
-def test_connections_that_come_and_go_do_not_put_a_probe_off_for_long() -> None:
-    clocks = monitor()
-    for tenth in range(40, 90):
-        clocks.on_lost(tenth / 10)
-        clocks.on_opened(tenth / 10 + 0.05, again=True)
-    assert clocks.probe_at == 5.0 + MOST_HELD
-
-
-def test_an_event_lets_connections_put_a_probe_off_again() -> None:
-    clocks = monitor()
-    clocks.on_event(20.0)
-    clocks.away_at = 20.0
-    clocks.resume(21.0)
-    clocks.on_lost(25.9)
-    assert clocks.probe_at == 25.9 + GRACE
+    assert (clocks.probe_at, clocks.dead_at) == (4.9 + GRACE, 95.8)
+    clocks.on_lost(5.85, first=False)
+    assert clocks.probe_at == 4.9 + GRACE
 
 
 def test_the_first_connection_may_take_its_time() -> None:
@@ -153,7 +138,7 @@ def test_the_first_connection_may_take_its_time() -> None:
 def test_a_probe_that_is_overdue_is_not_put_off() -> None:
     """As over a transport that is read for longer, and loses the quiet connection by that."""
     clocks = monitor()
-    clocks.on_lost(45.0)
+    clocks.on_lost(45.0, first=True)
     clocks.on_opened(45.2, again=True)
     assert clocks.probe_at == 5.0
 
@@ -165,11 +150,11 @@ def test_in_a_run_probes_come_as_in_a_wait_until_there_is_an_event() -> None:
     assert clocks.opening_until(0.0, again=True) == 0.15
     probe(clocks, 0.25, took=0.1)
     assert clocks.probe_at == 0.5
-    assert clocks.lets_open(0.4)
-    assert not clocks.lets_open(0.41)
+    assert clocks.opening_at(0.4) == 0.4
+    assert clocks.opening_at(0.41) == math.inf
     clocks.on_event(0.4)
     assert clocks.probe_at == 5.4
-    clocks.on_lost(1.0)
+    clocks.on_lost(1.0, first=True)
     assert clocks.probe_at == pytest.approx(0.55)
 
 
