@@ -322,10 +322,11 @@ def test_a_file_that_is_no_journal_is_refused_and_kept(run, fake, path, content,
         db.close()
         content = path.read_bytes()
     path.write_bytes(content)
+    before = path.stat()
     with pytest.raises(JournalError, match=reason) as caught:
         run()
     assert caught.value.code == "journal_unusable"
-    assert path.read_bytes() == content
+    assert (path.read_bytes(), path.stat().st_mode) == (content, before.st_mode)
     assert fake.requests == []
 
 

@@ -70,8 +70,8 @@ class Journal:
         with self._told(), ExitStack() as opened:
             opened.callback(os.close, _locked(f"{self._path}.lock"))
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-            with suppress(PermissionError):  # where it is another user's
-                os.chmod(self._path, 0o600)
+            if not os.path.isfile(self._path):
+                raise self._error("is no file")
             self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             opened.callback(self._db.close)
             self._check_file()
@@ -106,6 +106,9 @@ class Journal:
         empty = self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None
         if not ours and not empty:
             raise self._error("is no journal, or one of another version")
+        for part in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError, PermissionError):  # where it is another user's
+                os.chmod(self._path + part, 0o600)
         damage = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if damage != ("ok",):
             raise self._error(f"is damaged: {damage[0]}")
