@@ -7,14 +7,14 @@ from itertools import islice
 from typing import Any, NamedTuple, Tuple, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Record, Wait
-from flowmaestro_core.calls.call import Call, CallMachine
+from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.executions.in_flight import refused_for
-from flowmaestro_core.executions.operation import Batch
+from flowmaestro_core.executions.operation import Batch, PageOf, Start
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.rows import Row
-from flowmaestro_core.executions.settling import LookUpMachine, PageOf
+from flowmaestro_core.executions.settling import LookUpMachine
 from flowmaestro_core.executions.state import BatchState
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.policy.retry import ONCE
@@ -200,8 +200,9 @@ class BatchMachine(Machine[None]):
             return self._resume(parked, now, jitter)
         row = starts.queue[0]
         token = f"{self._token}-{row.token}"
-        call = CallMachine(cast("Call[Any]", row.call), self._context, token, deadline=starts.until)
-        return self._delegate(call, now, jitter)
+        call = cast("Start", self.batch.start)(row.body)
+        machine = CallMachine(call, self._context, token, deadline=starts.until)
+        return self._delegate(machine, now, jitter)
 
     def _poll(self, now: float, jitter: float) -> Action:
         known = self._known

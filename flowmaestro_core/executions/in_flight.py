@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import heapq
 import math
-from typing import Dict, List, Optional, Tuple, Union
+from collections import OrderedDict
+from typing import List, Optional, Tuple, Union
 
 from flowmaestro_core.actions import Done, Fail, Wait
 from flowmaestro_core.calls.call import CallMachine
@@ -38,11 +39,10 @@ class InFlight:
     """
 
     def __init__(self) -> None:
-        self.by_row: Dict[int, Flight] = {}
+        self.by_row: OrderedDict[int, Flight] = OrderedDict()
+        """The time of each counts from when it was added: the first is at its deadline first."""
         self.not_before = -math.inf
         self._by_time: List[Tuple[float, int, Flight]] = []
-        self._by_deadline: List[Tuple[float, int]] = []
-        """Deadlines and rows; an entry outlives its flight, and so holds none of its outputs."""
         self._tickets = 0
         self._polled: Optional[Flight] = None
         self._polled_at = 0.0
@@ -57,7 +57,6 @@ class InFlight:
         """One more runs; its time counts from now."""
         flight = self.by_row[row.index] = Flight(row, PollState(waiting, now))
         self._queue(flight, poll_at)
-        heapq.heappush(self._by_deadline, (flight.state.deadline, row.index))
 
     def hold(self, seconds: float, now: float) -> None:
         """Poll none for so long, but for those whose time is up."""
@@ -69,9 +68,8 @@ class InFlight:
             return math.inf
         while self._by_time[0][2].ticket != self._by_time[0][1]:
             heapq.heappop(self._by_time)
-        while self._by_deadline[0][1] not in self.by_row:
-            heapq.heappop(self._by_deadline)
-        return min(max(self._by_time[0][0], self.not_before), self._by_deadline[0][0])
+        in_turn_at = max(self._by_time[0][0], self.not_before)
+        return min(in_turn_at, self._first_by_deadline.state.deadline)
 
     def poll(
         self, context: Context, token: str, now: float, *, alone: bool
@@ -82,10 +80,7 @@ class InFlight:
         answer the last poll.
         """
         in_turn = max(self._by_time[0][0], self.not_before) <= now
-        if in_turn:
-            flight = heapq.heappop(self._by_time)[2]
-        else:
-            flight = self.by_row[heapq.heappop(self._by_deadline)[1]]
+        flight = heapq.heappop(self._by_time)[2] if in_turn else self._first_by_deadline
         self._polled = flight
         flight.ticket = 0
         self._polled_at = now
@@ -134,6 +129,10 @@ class InFlight:
             flight.ticket = 0
             del self.by_row[flight.row.index]
         return [(flight.row, flight.state.give_up(copy.copy(error))) for flight in ended]
+
+    @property
+    def _first_by_deadline(self) -> Flight:
+        return next(iter(self.by_row.values()))
 
     def _queue(self, flight: Flight, poll_at: float) -> None:
         self._tickets += 1

@@ -19,6 +19,13 @@ from flowmaestro_core.records import JournalPlan
 from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.types import Execution, ExecutionEvent
 
+Encode = Callable[[Any], bytes]
+"""Makes of a row the body of its start; raises where the row cannot be sent."""
+Start = Callable[[bytes], Call[Any]]
+"""Makes the call that starts an execution, of its body."""
+PageOf = Callable[[int, int], Call[Any]]
+"""The call for one page of the workflow's executions: its number, and how many are on one."""
+
 
 @dataclass(frozen=True)
 class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
@@ -67,8 +74,8 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
         execution_ids: what runs already. All of it is in flight from the beginning.
         inputs: the rows for each of which one execution is started. Read only while there is
             room, so it may be endless.
-        build: makes the call that starts one.
-        page_of: makes the call for one page of the workflow's executions.
+        encode, start: make the body of a start from a row, and the call from that.
+        page_of: makes the call for a page of the list that rows in doubt are looked for in.
         concurrency: how many executions may be in flight before another one is started.
         ordered: hand outcomes over in the order of the rows.
         total: how many rows there are, where that is known.
@@ -84,8 +91,9 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
     timeout: float
     execution_ids: Tuple[str, ...] = ()
     inputs: Iterable[Any] = ()
-    build: Optional[Callable[[Any], Call[Any]]] = None
-    page_of: Optional[Callable[[int, int], Call[Any]]] = None
+    encode: Optional[Encode] = None
+    start: Optional[Start] = None
+    page_of: Optional[PageOf] = None
     concurrency: int = 1
     ordered: bool = False
     total: Optional[int] = None

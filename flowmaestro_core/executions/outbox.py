@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Tuple
+from collections import OrderedDict
+from typing import Optional, Tuple
 
 from flowmaestro_core.executions.outcome import RunOutcome
 from flowmaestro_core.payloads.reply import RateLimit
@@ -24,7 +25,7 @@ class Outbox:
         self.done = 0
         self.failed = 0
         self._ordered = ordered
-        self._waiting: Dict[int, RunOutcome] = {}
+        self._waiting: OrderedDict[int, RunOutcome] = OrderedDict()
         self._begun_at = self._now = 0.0
         self._new = 0
         """How many were handed over that are not from the journal."""
@@ -52,13 +53,14 @@ class Outbox:
         """
         if not self._waiting:
             return None
-        index = next(iter(self._waiting))
         if self._ordered:
             index = min(self._waiting) if all_have_come else self.next_index
             if index not in self._waiting:
                 return None
             self.next_index = index + 1
-        outcome = self._waiting.pop(index)
+            outcome = self._waiting.pop(index)
+        else:
+            outcome = self._waiting.popitem(last=False)[1]
         self.done += 1
         self.failed += not outcome.ok
         if not outcome.replayed:

@@ -8,14 +8,14 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple, cast
 
-from flowmaestro_core.calls.call import Call
 from flowmaestro_core.errors import FlowMaestroError, JournalError, ValidationError
-from flowmaestro_core.executions.operation import Batch
+from flowmaestro_core.executions.operation import Batch, Encode
 from flowmaestro_core.executions.outbox import Outbox
 from flowmaestro_core.executions.outcome import RunOutcome
-from flowmaestro_core.records import JournalRow, Key, RowState, digest_of
+from flowmaestro_core.records import JournalPlan, JournalRow, Key, RowState, digest_of
 from flowmaestro_core.types import Execution
 
 CHUNK = 256
@@ -25,16 +25,14 @@ LOOK_AHEAD = 4
 LARGEST_BACKLOG = 1024
 """Of an iterator: rows to be started that are kept while those that the journal knows are read."""
 
-Build = Callable[[Any], Call[Any]]
-"""Makes the call that starts an execution from a row; raises where the row cannot be sent."""
-
 
 @dataclass(eq=False)
 class Row:
     """One row, and what is known of its execution.
 
     Attributes:
-        digest: of its inputs, once its call was made or the journal has told.
+        body: of the request that starts it, while that is to be made.
+        digest: of its inputs, once its body was made or the journal has told.
         order: of its last start among all starts, as the journal has it.
         recorded_at: when it was last recorded as `starting`.
         settled: how often it was in doubt and a look-up did not find it.
@@ -44,7 +42,7 @@ class Row:
     index: int
     inputs: Any
     key: Key
-    call: Optional[Call[Any]] = None
+    body: bytes = b""
     digest: bytes = b""
     reruns: int = 0
     order: int = 0
@@ -106,11 +104,11 @@ class RowSource:
     def __init__(
         self,
         inputs: Iterable[Any],
-        build: Optional[Build],
+        encode: Optional[Encode],
         key: Optional[Callable[[Any], Key]] = None,
     ) -> None:
         self._iterator: Iterator[Any] = iter(inputs)
-        self._build = build
+        self._encode = encode
         self._key = key
         self._seen: Dict[str, int] = {}
         self.read = 0
@@ -131,15 +129,15 @@ class RowSource:
         return None
 
     def prepare(self, row: Row) -> None:
-        """Make a row's call and its digest.
+        """Make a row's body and its digest.
 
         Raises `ValidationError` (code `invalid_input`), naming the row, whose digest then is
         no other's.
         """
         row.digest = b"cannot be sent"
         try:
-            row.call = cast("Build", self._build)(row.inputs)
-            row.digest = digest_of(row.call.body)
+            row.body = cast("Encode", self._encode)(row.inputs)
+            row.digest = digest_of(row.body)
         except Exception as cause:  # of a mapping of the caller's own, too
             said = cause if isinstance(cause, (TypeError, ValueError)) else repr(cause)
             message = f"inputs[{row.index}] cannot be sent: {said}"
@@ -182,28 +180,25 @@ class Intake:
 
     """
 
-    def __init__(self, batch: Batch, outbox: Outbox) -> None:
-        journal, inputs = batch.journal, batch.inputs
-        key = None if journal is None else journal.key
-        self._is_sequence = isinstance(inputs, Sequence)
-        self.source = RowSource(inputs, batch.build, key)
+    def __init__(self, batch: Batch, plan: JournalPlan, outbox: Outbox) -> None:
+        self._new_source = partial(RowSource, batch.inputs, batch.encode, plan.key)
+        self.source = self._new_source()
         self.backlog: Deque[Row] = deque()
         self.chunk: List[Row] = []
         self.checking: Optional[RowSource] = None
-        if journal is not None and self._is_sequence:
-            self.checking = RowSource(inputs, batch.build, key)
+        self._is_sequence = isinstance(batch.inputs, Sequence)
         self._most = math.inf if self._is_sequence else LARGEST_BACKLOG
         self._look_ahead = LOOK_AHEAD * batch.concurrency if batch.ordered else math.inf
-        self._by_index = key is None
-        self._rerun = () if journal is None else journal.rerun
+        self._by_index = plan.key is None
+        self._rerun = plan.rerun
         self._known = self._met = 0
         self.outbox = outbox
 
     def opened(self, known: int) -> None:
         """The journal tells how many rows it holds, or up to which index."""
         self._known = known
-        if not known and self._by_index:
-            self.checking = None
+        if self._is_sequence and (known or not self._by_index):
+            self.checking = self._new_source()
 
     def look_up(self) -> bool:
         """Read the rows that are to be looked up next, if there are any; whether it read.
@@ -221,7 +216,7 @@ class Intake:
             if source is self.checking or not self._is_sequence:
                 with suppress(ValidationError):  # told when it is this row's turn
                     source.prepare(row)
-                row.call = None
+                row.body = b""
         if not self.chunk:
             self._refuse_missing(source)
             self.checking = None

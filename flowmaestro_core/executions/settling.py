@@ -11,7 +11,6 @@ from collections import defaultdict
 from itertools import zip_longest
 from typing import (
     Any,
-    Callable,
     DefaultDict,
     Dict,
     Iterator,
@@ -24,10 +23,10 @@ from typing import (
 )
 
 from flowmaestro_core.actions import Action, Done, Fail, Record
-from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import PageCursor
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, StartUnknownError
+from flowmaestro_core.executions.operation import PageOf
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.http.dates import parse_http_date, parse_timestamp
 from flowmaestro_core.machine import Machine, event
@@ -38,9 +37,6 @@ from flowmaestro_core.records import Recalled, digest_of
 FIRST_PAGE_SIZE = 20
 MOST_SETTLINGS = 3
 """How often one row is started again after a look-up that did not find it."""
-
-PageOf = Callable[[int, int], Call[Any]]
-"""The call for one page of the workflow's executions: its number, and how many are on one."""
 
 
 class LookUp(NamedTuple):

@@ -51,13 +51,15 @@ class Starts:
 
     """
 
-    def __init__(self, batch: Batch, intake: Intake, flights: InFlight, notes: Notes) -> None:
+    def __init__(
+        self, batch: Batch, plan: JournalPlan, intake: Intake, flights: InFlight, notes: Notes
+    ) -> None:
         self.queue: Deque[Row] = deque()
         self.orders: Iterator[int] = count(1)
         self.parked: Optional[Machine[Any]] = None
         self.until = math.inf
         self._batch = batch
-        self._fresh_for = 0.0 if batch.journal is None else fresh_for(batch.journal)
+        self._fresh_for = fresh_for(plan)
         self._intake = intake
         self._flights = flights
         self._notes = notes

@@ -17,7 +17,7 @@ from flowmaestro_core.errors import (
 from flowmaestro_core.executions.in_flight import InFlight, refused_for
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outbox import Outbox
-from flowmaestro_core.executions.outcome import RunOutcome
+from flowmaestro_core.executions.outcome import RunOutcome, ended
 from flowmaestro_core.executions.rows import Intake, Notes, Row
 from flowmaestro_core.executions.settling import LookUp, settle
 from flowmaestro_core.executions.starts import (
@@ -59,9 +59,9 @@ class BatchState:
         self._plan = batch.journal or JournalPlan("", "")
         self._notes = Notes(journaled=batch.journal is not None)
         self.outbox = Outbox(batch.ordered)
-        self.intake = Intake(batch, self.outbox)
+        self.intake = Intake(batch, self._plan, self.outbox)
         self.flights = InFlight()
-        self.starts = Starts(batch, self.intake, self.flights, self._notes)
+        self.starts = Starts(batch, self._plan, self.intake, self.flights, self._notes)
         self.doubts: List[Row] = []
         self.begun: Deque[RunOutcome] = deque()
         self.lacks_anchor = False
@@ -88,8 +88,10 @@ class BatchState:
 
     def record(self) -> Optional[Record]:
         """What there is to record, or to look up."""
-        rows, keys = self._notes.take(), tuple(row.key for row in self.intake.chunk)
-        return Record(rows, keys, self.intake.checking is not None) if rows or keys else None
+        rows, chunk = self._notes.take(), self.intake.chunk
+        if not rows and not chunk:
+            return None
+        return Record(rows, tuple(row.key for row in chunk), self.intake.checking is not None)
 
     def recalled(self, recalled: Recalled, now: float) -> None:
         """The journal has answered."""
@@ -100,7 +102,7 @@ class BatchState:
                 elif known.state == "started":
                     self.follow(row, now, now)
                 else:
-                    self.outbox.put(row.outcome(known.execution, replayed=True))
+                    self.outbox.put(row.outcome(ended(known.execution), replayed=True))
         except JournalError as error:
             self.stop(error)
 
@@ -234,7 +236,7 @@ class BatchState:
 
         Where there is nothing to start, each execution has an outcome, and nothing is raised.
         """
-        if self._batch.build is None:
+        if self._batch.start is None:
             return
         self.ending = self.ending or error
         while self.starts.queue:

@@ -6,14 +6,8 @@ import re
 from datetime import datetime, timezone
 from typing import Optional
 
-_MONTHS = {
-    name: number
-    for number, name in enumerate(
-        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
-        start=1,
-    )
-}
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+_DAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 _TIME = r"(?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d)"
 _FORMS = (
     rf"[a-z]{{3}}, (?P<day>\d\d) (?P<month>[a-z]{{3}}) (?P<year>\d{{4}}) {_TIME} GMT",
@@ -26,7 +20,7 @@ _FORMS = (
 def http_date(seconds: float) -> str:
     """Unix seconds as an IMF-fixdate, such as `Sun, 06 Nov 1994 08:49:37 GMT`."""
     moment = datetime.fromtimestamp(seconds, timezone.utc)
-    day, month = _DAYS[moment.weekday()], list(_MONTHS)[moment.month - 1].capitalize()
+    day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
     return f"{day}, {moment:%d} {month} {moment:%Y %H:%M:%S} GMT"
 
 
@@ -35,26 +29,18 @@ def parse_http_date(text: str) -> Optional[float]:
 
     A year of two digits is put into 1970-2069.
     """
-    for form in _FORMS:
-        match = re.fullmatch(form, text.strip(), re.IGNORECASE | re.ASCII)
-        if match:
-            break
-    else:
+    matches = (re.fullmatch(form, text.strip(), re.IGNORECASE | re.ASCII) for form in _FORMS)
+    match = next(filter(None, matches), None)
+    if match is None:
         return None
-    year = int(match["year"])
+    year, month = int(match["year"]), match["month"].capitalize()
     if len(match["year"]) == 2:
         year += 2000 if year < 70 else 1900
+    day, hour, minute, second = (int(match[part]) for part in ("day", "h", "m", "s"))
     try:
-        moment = datetime(
-            year,
-            _MONTHS[match["month"].lower()],
-            int(match["day"]),
-            int(match["h"]),
-            int(match["m"]),
-            min(int(match["s"]), 59),
-            tzinfo=timezone.utc,
-        )
-    except (KeyError, ValueError):
+        date = year, _MONTHS.index(month) + 1, day
+        moment = datetime(*date, hour, minute, min(second, 59), tzinfo=timezone.utc)
+    except ValueError:
         return None
     return moment.timestamp()
 

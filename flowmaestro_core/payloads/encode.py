@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from typing import Any, Dict, Sequence, Tuple, cast
+from typing import Any, Dict, Sequence, cast
 
 _LARGEST = int(sys.float_info.max)
 """The server reads a larger number as infinite, and stores null."""
@@ -26,22 +26,21 @@ def json_body(**fields: Any) -> bytes:
     return b"{" + b",".join(given) + b"}"
 
 
-def encode_json(value: Any, name: str = "") -> bytes:
+def encode_json(value: Any, name: str = "the body") -> bytes:
     """`value` as JSON in UTF-8, after a check that JSON can express it; `name` is for errors."""
     try:
-        _check(value, (name,) if name else ())
+        _check(value, name)
         encoded = _JSON.encode(value)
     except RecursionError:
-        raise ValueError(f"{name or 'the body'} refers to itself or is nested too deep") from None
+        raise ValueError(f"{name} refers to itself or is nested too deep") from None
     try:
         return encoded.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError(
-            f"{name or 'the body'} holds a lone surrogate, which UTF-8 cannot express"
-        ) from None
+        raise ValueError(f"{name} holds a lone surrogate, which UTF-8 cannot express") from None
 
 
-def _check(value: Any, where: Tuple[str, ...]) -> None:
+def _check(value: Any, where: Any) -> None:
+    """`where` is the name of the whole, or a pair: where this value is in, and under which key."""
     if value is None or isinstance(value, (str, bool)):
         return
     if isinstance(value, int):
@@ -55,10 +54,11 @@ def _check(value: Any, where: Tuple[str, ...]) -> None:
             if not isinstance(key, str):
                 raise TypeError(f"{_place(where)} has the key {key!r}; JSON keys must be str")
             if type(item) is not str:
-                _check(item, (*where, f"[{key!r}]" if where else key))
+                _check(item, (where, key))
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(cast("Sequence[Any]", value)):
-            _check(item, (*where, f"[{index}]"))
+            if type(item) is not str:
+                _check(item, (where, index))
     else:
         raise TypeError(
             f"{_place(where)} is a {type(value).__name__}, which JSON cannot express; "
@@ -66,5 +66,5 @@ def _check(value: Any, where: Tuple[str, ...]) -> None:
         )
 
 
-def _place(where: Tuple[str, ...]) -> str:
-    return "".join(where) or "the body"
+def _place(where: Any) -> str:
+    return where if isinstance(where, str) else f"{_place(where[0])}[{where[1]!r}]"

@@ -92,14 +92,7 @@ class Workflows(Resource[D]):
             ValidationError: the server refuses the inputs.
 
         """
-        return Call(
-            "POST",
-            path("/workflows/{workflow_id}/execute", workflow_id=workflow_id),
-            json_body(inputs=mapping("inputs", inputs) or {}),
-            repeatable=False,
-            shape=shapes.started_execution,
-            idempotency_key=idempotency_key,
-        )
+        return _start(workflow_id, _body_of(inputs), idempotency_key)
 
     @endpoint
     def run(
@@ -206,7 +199,7 @@ class Workflows(Resource[D]):
             StartUnknownError: see `on_unknown`.
 
         """
-        Workflows.execute(workflow_id)  # raises for a bad id
+        _start(workflow_id, b"")  # raises for a bad id
         check_several("inputs", inputs, of="dicts")
         check_count("concurrency", concurrency)
         check_seconds("poll_interval", poll_interval)
@@ -219,7 +212,8 @@ class Workflows(Resource[D]):
             partial(Executions.wait_for_completion, poll_interval=poll_interval, timeout=timeout),
             timeout,
             inputs=inputs,
-            build=lambda row: Workflows.execute(workflow_id, inputs=row),
+            encode=_body_of,
+            start=partial(_start, workflow_id),
             page_of=lambda page, per_page: Executions.list(
                 page=page, per_page=per_page, workflow_id=workflow_id
             ),
@@ -231,6 +225,23 @@ class Workflows(Resource[D]):
             listener=on_start or progress,
             journal=_plan(journal, workflow_id, key, rerun, settle_after, on_unknown),
         )
+
+
+def _start(
+    workflow_id: str, body: bytes, idempotency_key: Optional[str] = None
+) -> Call[Reply[ExecuteWorkflowResponse]]:
+    return Call(
+        "POST",
+        path("/workflows/{workflow_id}/execute", workflow_id=workflow_id),
+        body,
+        repeatable=False,
+        shape=shapes.started_execution,
+        idempotency_key=idempotency_key,
+    )
+
+
+def _body_of(inputs: Optional[Mapping[str, Any]]) -> bytes:
+    return json_body(inputs=mapping("inputs", inputs) or {})
 
 
 def _plan(

@@ -94,7 +94,7 @@ def test_many_are_made_of_their_parts() -> None:
     waiting = many.waiting("f")
     assert (waiting.execution_id, waiting.poll_interval, waiting.timeout) == ("f", 2.0, 9.0)
     many = Workflows.run_many("w", [{"a": 1}, None], concurrency=3, ordered=True)
-    bodies = [request(many.build(row)).body for row in many.inputs]
+    bodies = [request(many.start(many.encode(row))).body for row in many.inputs]
     assert bodies == [b'{"inputs":{"a":1}}', b'{"inputs":{}}']
     assert (many.execution_ids, many.concurrency, many.ordered) == ((), 3, True)
     assert request(many.page_of(2, 20)).url == ROOT + "/executions?page=2&per_page=20&workflow_id=w"

@@ -77,6 +77,13 @@ def test_the_same_call_goes_on(run, fake, kind):
     assert all(it.replayed for it in run(kind(ROWS)))
 
 
+def test_an_execution_from_the_journal_hides_its_secrets_at_a_prompt_too(run, fake):
+    fake.workflow("wf_mine", outputs={"password": "hunter2"})
+    shown = {repr(outcome.execution) for _ in range(2) for outcome in run(ROWS[:1])}
+    assert len(shown) == 1
+    assert "hunter2" not in shown.pop()
+
+
 def test_an_awaiting_client_goes_on_too(fake, path):
     async def main():
         transport = AsyncMemoryTransport(fake)
