@@ -36,7 +36,6 @@ class JournalRow(NamedTuple):
         order: of its start; of two starts, the later one has the greater number.
         execution_id: its execution, once that is known.
         execution: how that ended.
-        age: seconds since it was recorded as `starting`, by the wall clock of the journal.
 
     """
 
@@ -47,7 +46,6 @@ class JournalRow(NamedTuple):
     order: int = 0
     execution_id: Optional[str] = None
     execution: Any = None
-    age: float = 0.0
 
 
 class Recalled(NamedTuple):

@@ -58,8 +58,8 @@ class BatchMachine(Machine[None]):
             "transport_failed": ("recording",),
         },
         "starting": {
-            "response_received": (*_ON, "looking", "failed"),
-            "transport_failed": ("recording", "polling", "pausing", "emitting", "looking"),
+            "response_received": (*_ON, "failed"),
+            "transport_failed": ("recording", "polling", "pausing", "emitting"),
         },
         "polling": {"response_received": _POLLED, "transport_failed": _POLLED},
         "pausing": {"waited": (*_ON, "anchoring", "looking")},
@@ -192,7 +192,7 @@ class BatchMachine(Machine[None]):
             newest = cast("PageOf", self.batch.page_of)(1, 1)
             call = CallMachine(newest, self._context, self._token, policy=ONCE)
             return self._delegate(call, now, jitter)
-        if starts.record(now):
+        if starts.record():
             return self._next(now, jitter)
         self.state = "starting"
         parked, starts.parked = starts.parked, None
@@ -200,9 +200,9 @@ class BatchMachine(Machine[None]):
             return self._resume(parked, now, jitter)
         row = starts.queue[0]
         token = f"{self._token}-{row.token}"
-        call = cast("Start", self.batch.start)(row.body)
-        machine = CallMachine(call, self._context, token, deadline=starts.until)
-        return self._delegate(machine, now, jitter)
+        start = cast("Start", self.batch.start)(row.body)
+        call = CallMachine(start, self._context, token, deadline=starts.until)
+        return self._delegate(call, now, jitter)
 
     def _poll(self, now: float, jitter: float) -> Action:
         known = self._known

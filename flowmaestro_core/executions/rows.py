@@ -34,7 +34,6 @@ class Row:
         body: of the request that starts it, while that is to be made.
         digest: of its inputs, once its body was made or the journal has told.
         order: of its last start among all starts, as the journal has it.
-        recorded_at: when it was last recorded as `starting`.
         settled: how often it was in doubt and a look-up did not find it.
 
     """
@@ -46,7 +45,6 @@ class Row:
     digest: bytes = b""
     reruns: int = 0
     order: int = 0
-    recorded_at: float = -math.inf
     execution_id: Optional[str] = None
     settled: int = 0
 
@@ -222,9 +220,7 @@ class Intake:
             self.checking = None
         return True
 
-    def looked_up(
-        self, found: Iterable[JournalRow], now: float
-    ) -> Iterator[Tuple[Row, JournalRow]]:
+    def looked_up(self, found: Iterable[JournalRow]) -> Iterator[Tuple[Row, JournalRow]]:
         """The rows of the chunk that are not to be started, with what the journal holds of them.
 
         Raises `JournalError` for a row that has other contents than it had.
@@ -243,15 +239,14 @@ class Intake:
         self._met += len(chunk if self._by_index else in_journal)
         for row in chunk:
             had = in_journal.get(row.key)
-            if had is not None and self._is_done(row, had, now):
+            if had is not None and self._is_done(row, had):
                 yield row, had
             else:
                 self.backlog.append(row)
 
-    def _is_done(self, row: Row, had: JournalRow, now: float) -> bool:
+    def _is_done(self, row: Row, had: JournalRow) -> bool:
         """Take in what the journal holds of a row; whether it is not to be started."""
         row.digest, row.reruns, row.order = row.digest or had.digest, had.reruns, had.order
-        row.recorded_at = now - had.age
         if had.state == "ended" and had.execution["status"] in self._rerun:
             row.reruns += 1
             return False

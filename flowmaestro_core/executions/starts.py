@@ -22,21 +22,14 @@ from flowmaestro_core.executions.rows import Intake, Notes, Row
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.policy.retry import RetryPolicy, turned_away
-from flowmaestro_core.records import JournalPlan
 
 PAUSE_AFTER_REFUSAL = RetryPolicy().throttled_base_delay
 """Seconds until a start that was refused with a 429 is tried again, at least."""
 AHEAD = 16
 """Rows that are recorded as `starting` at a time: each such record waits for the disk."""
-FRESH = 1.0
 OF_THE_KEY = (AuthenticationError, AuthorizationError, InsufficientCreditsError)
 POINTLESS = (*OF_THE_KEY, NotFoundError)
 """What a start is refused with that every other start would be refused with, too."""
-
-
-def fresh_for(journal: JournalPlan) -> float:
-    """Seconds within which a request goes out after it was recorded; else it is recorded again."""
-    return min(FRESH, journal.settle_after)
 
 
 class Starts:
@@ -51,18 +44,16 @@ class Starts:
 
     """
 
-    def __init__(
-        self, batch: Batch, plan: JournalPlan, intake: Intake, flights: InFlight, notes: Notes
-    ) -> None:
+    def __init__(self, batch: Batch, intake: Intake, flights: InFlight, notes: Notes) -> None:
         self.queue: Deque[Row] = deque()
         self.orders: Iterator[int] = count(1)
         self.parked: Optional[Machine[Any]] = None
         self.until = math.inf
         self._batch = batch
-        self._fresh_for = fresh_for(plan)
         self._intake = intake
         self._flights = flights
         self._notes = notes
+        self._recorded = False
         self._not_before = -math.inf
         self._failures = 0
 
@@ -81,8 +72,9 @@ class Starts:
             except ValidationError as error:
                 self._intake.outbox.put(row.outcome(error=error))
             else:
-                row.order, row.recorded_at = next(self.orders), -math.inf
+                row.order = next(self.orders)
                 self.queue.append(row)
+        self._recorded = False
         return bool(rows)
 
     def take_turn(self, now: float) -> None:
@@ -96,12 +88,12 @@ class Starts:
             return math.inf
         return min(max(self._not_before, self._flights.not_before), self.until)
 
-    def record(self, now: float) -> bool:
-        """Have the queue recorded, unless it was lately; whether that is to be done."""
-        if not self._notes.journaled or now - self.queue[0].recorded_at <= self._fresh_for:
+    def record(self) -> bool:
+        """Have the queue recorded, unless it was; whether that is to be done."""
+        if not self._notes.journaled or self._recorded:
             return False
+        self._recorded = True
         for row in self.queue:
-            row.recorded_at = now
             self._notes.add(row, "starting")
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from itertools import count
 from typing import Any, Deque, List, Optional, Union
@@ -25,7 +26,6 @@ from flowmaestro_core.executions.starts import (
     PAUSE_AFTER_REFUSAL,
     POINTLESS,
     Starts,
-    fresh_for,
     may_have_acted,
 )
 from flowmaestro_core.executions.wait import NO_TIME_FOR_PAUSE
@@ -47,6 +47,7 @@ class BatchState:
         outbox: the outcomes to hand over.
         intake, starts, flights: the rows that are read, that are to be started, and that run.
         doubts: the rows of which it is not known.
+        settles_at: when the executions of all these are listed, if there are any.
         begun: executions that got an id, for the callback.
         lacks_anchor: whether the journal is new, and knows no execution that is older.
         ending: what the batch ends with, once nothing is in flight.
@@ -61,8 +62,9 @@ class BatchState:
         self.outbox = Outbox(batch.ordered)
         self.intake = Intake(batch, self._plan, self.outbox)
         self.flights = InFlight()
-        self.starts = Starts(batch, self._plan, self.intake, self.flights, self._notes)
+        self.starts = Starts(batch, self.intake, self.flights, self._notes)
         self.doubts: List[Row] = []
+        self.settles_at = -math.inf
         self.begun: Deque[RunOutcome] = deque()
         self.lacks_anchor = False
         self.ending: Optional[Exception] = None
@@ -96,9 +98,9 @@ class BatchState:
     def recalled(self, recalled: Recalled, now: float) -> None:
         """The journal has answered."""
         try:
-            for row, known in self.intake.looked_up(recalled.rows, now):
+            for row, known in self.intake.looked_up(recalled.rows):
                 if known.state == "starting":
-                    self.doubts.append(row)
+                    self._doubt(row, now)
                 elif known.state == "started":
                     self.follow(row, now, now)
                 else:
@@ -132,7 +134,7 @@ class BatchState:
         except (TypeError, ValueError) as cause:
             error = self._scrubber.clean(no_usable_id(reply, cause))
             self.starts.failed(error, now)
-            self._lost(row, error)
+            self._lost(row, error, now)
         else:
             self.starts.succeeded()
             self._found(row, execution_id, now, now + poll_delay(0.0, waiting.poll_interval))
@@ -158,7 +160,7 @@ class BatchState:
             self._notes.add(row, "open")
             self.stop(error)
         elif may_have_acted(error):
-            self._lost(row, error)
+            self._lost(row, error, now)
         else:
             self._refused(row, error)
 
@@ -171,20 +173,19 @@ class BatchState:
         self._notes.add(row, "open")
         self.outbox.put(row.outcome(error=error))
 
-    def _lost(self, row: Row, error: FlowMaestroError) -> None:
+    def _lost(self, row: Row, error: FlowMaestroError, now: float) -> None:
         """The server may have started this row."""
         if not self._notes.journaled:
             self.outbox.put(row.outcome(error=error))
         else:
-            self.doubts.append(row)
+            self._doubt(row, now)
 
     # Rows in doubt
 
-    @property
-    def settles_at(self) -> float:
-        """When the executions of all rows in doubt are listed, if there are any."""
-        last = max(row.recorded_at for row in self.doubts)
-        return last + fresh_for(self._plan) + self._plan.settle_after
+    def _doubt(self, row: Row, now: float) -> None:
+        """A row is in doubt, whose start went out before now: maybe by a process that has died."""
+        self.doubts.append(row)
+        self.settles_at = now + self._plan.settle_after
 
     def looked_up(self, found: LookUp, now: float) -> None:
         """The rows in doubt were looked up."""

@@ -6,10 +6,12 @@ import itertools
 from functools import partial
 from typing import Any, Iterator, List, Optional, Set
 
+import pytest
 from hypothesis import strategies as st
 
 from flowmaestro_core.actions import Fail, Send
 from flowmaestro_core.errors import RateLimitError
+from flowmaestro_core.executions import starts as batch_starts
 from flowmaestro_core.executions.batch import BatchMachine
 from flowmaestro_core.executions.settling import LookUpMachine
 from flowmaestro_core.executions.starts import POINTLESS
@@ -54,7 +56,8 @@ def broken() -> Stepper:
     return stepper
 
 
-def test_the_table_is_true() -> None:
+def test_the_table_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_starts, "AHEAD", 1)  # so that few rows are several times recorded
     world: Any = Possibilities((*REPLIES, STARTED, STARTED, STARTED))
     wanders = [
         wander(make, world, walks=walks)
@@ -71,9 +74,12 @@ def test_the_table_is_true() -> None:
     rare = Journaled((*REPLIES, *[STARTED] * 3, *[LAST_PAGE] * 3))
     throttled = Journaled((REPLIES[5], LAST_PAGE))
     slow = Journaled((STARTED, REPLIES[0], LAST_PAGE))
+    quick = Journaled((STARTED, LAST_PAGE))
+    quick.durations = (0.0, 0.6)
     doubted = partial(rare.journaling, rows=[{}], on_unknown="start", settle_after=0.2)
     journaled: List[Any] = [
         (partial(few.journaling, rows=mixed(), settle_after=1.0), few, 400),
+        (partial(quick.journaling, rows=[{}] * 4, on_unknown="start", settle_after=0.2), quick, 200),
         (doubted, rare, 400),
         (partial(throttled.journaling, rows=[{}]), throttled, 30),
         (partial(slow.journaling, rows=[{}, {}], ordered=True, timeout=3.0), slow, 200),

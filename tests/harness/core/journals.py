@@ -19,7 +19,6 @@ class MemoryJournal:
         self._clock = clock
         self._keyed = keyed
         self._begun_at = clock()
-        self._at: Dict[Key, float] = {}
 
     @property
     def known(self) -> int:
@@ -32,16 +31,13 @@ class MemoryJournal:
         last_order = max([0, *self.orders.values(), *(row.order for row in self.rows.values())])
         for row in record.rows:
             self._put(row)
-        now = self._clock()
-        found = [self.rows[key] for key in record.keys if key in self.rows]
-        rows = tuple(row._replace(age=now - self._at[row.key]) for row in found)
+        rows = tuple(self.rows[key] for key in record.keys if key in self.rows)
         orders = tuple((it, self.orders[it]) for it in record.execution_ids if it in self.orders)
-        return Recalled(rows, orders, known, last_order, now - self._begun_at)
+        return Recalled(rows, orders, known, last_order, self._clock() - self._begun_at)
 
     def _put(self, row: JournalRow) -> None:
         before = self.rows.get(row.key)
         if row.state == "starting":
-            self._at[row.key] = self._clock()
             self.rows[row.key] = row
         elif before is not None:
             self.rows[row.key] = before._replace(

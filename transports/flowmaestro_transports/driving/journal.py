@@ -21,7 +21,7 @@ from flowmaestro_core.errors import JournalError
 from flowmaestro_core.records import JournalPlan, JournalRow, Recalled
 from flowmaestro_transports.driving.fork_guard import ForkGuard
 
-APPLICATION_ID = 0x464D4A32
+APPLICATION_ID = 0x464D4A33
 """In the header of the SQLite file: this is a journal of ours, of this format."""
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
@@ -30,20 +30,19 @@ CREATE TABLE rows (
     key PRIMARY KEY,      -- the row's index, or what `key=` makes of it
     digest BLOB,          -- of its inputs
     reruns INTEGER,       -- how often it was started again on the caller's wish
-    start INTEGER,        -- the number of its start, in the order of the starts; NULL: none
-    at REAL               -- when that was recorded, in Unix seconds
+    start INTEGER         -- the number of its start, in the order of the starts; NULL: none
 ) WITHOUT ROWID;
 CREATE TABLE started (start INTEGER PRIMARY KEY, execution_id TEXT);
 CREATE TABLE ended (start INTEGER PRIMARY KEY, execution TEXT);
 """
 _BRIEF = """
 SELECT key, digest, CASE WHEN start IS NULL THEN 'open' ELSE 'starting' END,
-    reruns, coalesce(start, 0), NULL, NULL, at
+    reruns, coalesce(start, 0), NULL, NULL
 FROM rows WHERE """
 _WHOLE = """
 SELECT key, digest, CASE WHEN start IS NULL THEN 'open' WHEN execution_id IS NULL THEN 'starting'
     WHEN execution IS NULL THEN 'started' ELSE 'ended' END,
-    reruns, coalesce(start, 0), execution_id, execution, at
+    reruns, coalesce(start, 0), execution_id, execution
 FROM rows LEFT JOIN started USING (start) LEFT JOIN ended USING (start) WHERE """
 
 
@@ -159,8 +158,8 @@ class Journal:
     def _put(self, row: JournalRow) -> None:
         if row.state == "starting":
             self._db.execute(
-                "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?)",
-                (row.key, row.digest, row.reruns, row.order, self._wall_clock()),
+                "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)",
+                (row.key, row.digest, row.reruns, row.order),
             )
         elif row.state == "started":
             known = (row.order, row.execution_id)
@@ -172,7 +171,7 @@ class Journal:
             self._db.execute("UPDATE rows SET start = NULL WHERE key = ?", (row.key,))
 
     def _recall(self, record: Record) -> Recalled:
-        now, keys, ids = self._wall_clock(), record.keys, record.execution_ids
+        keys, ids = record.keys, record.execution_ids
         rows: List[JournalRow] = []
         orders: Tuple[Tuple[str, int], ...] = ()
         if keys:
@@ -180,14 +179,14 @@ class Journal:
             if isinstance(keys[0], int):  # consecutive ones, which are read faster so
                 which, values = "key BETWEEN ? AND ?", (keys[0], keys[-1])
             found = self._db.execute((_BRIEF if record.brief else _WHOLE) + which, values)
-            for *known, execution, written in found:
-                row: Any = (*known, execution and json.loads(execution), max(now - written, 0.0))
+            for *known, execution in found:
+                row: Any = (*known, execution and json.loads(execution))
                 rows.append(JournalRow(*row))
         if ids:
             marks = _marks(ids)
             starts = f"SELECT execution_id, start FROM started WHERE execution_id IN ({marks})"  # noqa: S608
             orders = tuple(self._db.execute(starts, ids))
-        age = max(now - self._began_at, 0.0)
+        age = max(self._wall_clock() - self._began_at, 0.0)
         return Recalled(tuple(rows), orders, self._known, self._last_order, age)
 
     @contextmanager
