@@ -79,7 +79,11 @@ def test_the_table_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
     doubted = partial(rare.journaling, rows=[{}], on_unknown="start", settle_after=0.2)
     journaled: List[Any] = [
         (partial(few.journaling, rows=mixed(), settle_after=1.0), few, 400),
-        (partial(quick.journaling, rows=[{}] * 4, on_unknown="start", settle_after=0.2), quick, 200),
+        (
+            partial(quick.journaling, rows=[{}] * 4, on_unknown="start", settle_after=0.2),
+            quick,
+            200,
+        ),
         (doubted, rare, 400),
         (partial(throttled.journaling, rows=[{}]), throttled, 30),
         (partial(slow.journaling, rows=[{}, {}], ordered=True, timeout=3.0), slow, 200),
