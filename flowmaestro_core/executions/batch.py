@@ -199,8 +199,7 @@ class BatchMachine(Machine[None]):
         if parked is not None:
             return self._resume(parked, now, jitter)
         row = starts.queue[0]
-        token = f"{self._token}-{row.token}"
-        start = cast("Start", self.batch.start)(row.body)
+        token, start = f"{self._token}-{row.token}", cast("Start", self.batch.start)(row.body)
         call = CallMachine(start, self._context, token, deadline=starts.until)
         return self._delegate(call, now, jitter)
 

@@ -100,7 +100,7 @@ class BatchState:
         try:
             for row, known in self.intake.looked_up(recalled.rows):
                 if known.state == "starting":
-                    self._doubt(row, now)
+                    self._lost(row, now)
                 elif known.state == "started":
                     self.follow(row, now, now)
                 else:
@@ -134,7 +134,7 @@ class BatchState:
         except (TypeError, ValueError) as cause:
             error = self._scrubber.clean(no_usable_id(reply, cause))
             self.starts.failed(error, now)
-            self._lost(row, error, now)
+            self._lost(row, now, error)
         else:
             self.starts.succeeded()
             self._found(row, execution_id, now, now + poll_delay(0.0, waiting.poll_interval))
@@ -160,7 +160,7 @@ class BatchState:
             self._notes.add(row, "open")
             self.stop(error)
         elif may_have_acted(error):
-            self._lost(row, error, now)
+            self._lost(row, now, error)
         else:
             self._refused(row, error)
 
@@ -173,19 +173,15 @@ class BatchState:
         self._notes.add(row, "open")
         self.outbox.put(row.outcome(error=error))
 
-    def _lost(self, row: Row, error: FlowMaestroError, now: float) -> None:
-        """The server may have started this row."""
+    def _lost(self, row: Row, now: float, error: Optional[FlowMaestroError] = None) -> None:
+        """The server may have started this row before now, maybe for a process that has died."""
         if not self._notes.journaled:
             self.outbox.put(row.outcome(error=error))
         else:
-            self._doubt(row, now)
+            self.doubts.append(row)
+            self.settles_at = now + self._plan.settle_after
 
     # Rows in doubt
-
-    def _doubt(self, row: Row, now: float) -> None:
-        """A row is in doubt, whose start went out before now: maybe by a process that has died."""
-        self.doubts.append(row)
-        self.settles_at = now + self._plan.settle_after
 
     def looked_up(self, found: LookUp, now: float) -> None:
         """The rows in doubt were looked up."""
