@@ -14,6 +14,9 @@ and gets the next action back.
 | `Record`| `recorded`                                                            |
 | `Done`  | nothing: the machine has ended with a value                           |
 | `Fail`  | nothing: the machine has ended with an error                          |
+
+`Read` and `Emit` are not frozen, because there is one of each for every event of a stream, and a
+frozen dataclass takes several times as long to make.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ LEAST_PATIENCE = 45.0
 which the server sends keepalives."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Read:
     """Read some bytes of the open body, or report that none came within `patience` seconds.
 
@@ -88,7 +91,7 @@ class Wait:
     reconnects: bool = field(default=False, compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Emit:
     """Hand `item` to the caller; continue when the caller wants the next one."""
 

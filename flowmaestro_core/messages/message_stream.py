@@ -36,6 +36,7 @@ from flowmaestro_core.messages.answer_lookup import AnswerLookup
 from flowmaestro_core.messages.operation import MessageStream
 from flowmaestro_core.payloads.json_values import JsonObject, text_or_empty
 from flowmaestro_core.payloads.reply import Reply, shown_request_id
+from flowmaestro_core.streams.connection import not_resumed
 from flowmaestro_core.streams.event_stream import EventStreamMachine
 from flowmaestro_core.streams.events import MESSAGE_TERMINAL
 from flowmaestro_core.streams.operation import Events
@@ -190,11 +191,9 @@ class MessageStreamMachine(EventStreamMachine):
 
     def _lose(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
         """The POST's own stream cannot be opened twice."""
-        if self._ending is not None or not self._is_own:
-            return super()._lose(cause, now, jitter)
-        self._connection.plan(cause, now, jitter)
-        self._give_up(self._connection.broken("it cannot be opened twice", self.scrubber), now)
-        return self._next(now, jitter)
+        if self._ending is None and self._is_own:
+            self._give_up(not_resumed("it cannot be opened twice", cause, self.scrubber), now)
+        return super()._lose(cause, now, jitter)
 
     def _too_late(self) -> FlowMaestroError:
         return TimeoutError("The agent has not answered in time; it may still")

@@ -32,7 +32,6 @@ class Connection:
         reopen_at: when the next one is due; infinity if that takes an answer of the server first.
         give_up_at: when a lost stream is given up, if that opening fails; infinity while there is
             progress.
-        cause: why the last one was lost or could not be made; `None` for a clean end.
         lost: the attempt that failed, until it has been reported.
 
     """
@@ -43,7 +42,6 @@ class Connection:
         self.openings = 0
         self.reopen_at = -math.inf
         self.give_up_at = math.inf
-        self.cause: Optional[Exception] = None
         self.lost: Optional[Attempt] = None
         self._times = times
         self._opened_at = -math.inf
@@ -77,14 +75,14 @@ class Connection:
         """The server has answered a probe. It is there, but its streams may still be broken."""
         self.give_up_at = math.inf
         if self.given_up:
-            self.reopen_at = now
+            self.reopen_at, self.lost = now, None
 
     def plan(self, cause: Optional[Exception], now: float, jitter: float) -> None:
         """The connection was lost, or could not be made because of `cause`: plan the next one."""
         times = self._times
         if self.is_open and now - self._opened_at >= times.reconnect_for:
             self.progressed()
-        self.is_open, self.cause = False, cause
+        self.is_open = False
         self.give_up_at = min(self.give_up_at, now + times.reconnect_for)
         bound = min(times.reconnect_base * 2.0 ** min(self._failures, 64), times.reconnect_max)
         delay = bound * max(jitter, LEAST_JITTER)
@@ -100,11 +98,12 @@ class Connection:
             refused = cause.attempts[-1]
             self.lost = self.lost._replace(outcome=refused.outcome, code=refused.code)
 
-    def broken(self, reason: str, scrubber: SecretScrubber) -> StreamError:
-        """The error of a stream that was lost and will not be reconnected; it names the cause."""
-        said = f"The event stream was lost before its end and could not be resumed: {reason}"
-        if isinstance(self.cause, (FlowMaestroError, TransportFailure)):
-            said += f"; the last failure: {scrubber.line(self.cause.message)}"
-        error = StreamError(said)
-        error.__cause__ = self.cause
-        return error
+
+def not_resumed(reason: str, cause: Optional[Exception], scrubber: SecretScrubber) -> StreamError:
+    """The error of a stream that was lost because of `cause`; `None` for a clean end."""
+    said = f"The event stream was lost before its end and could not be resumed: {reason}"
+    if isinstance(cause, (FlowMaestroError, TransportFailure)):
+        said += f"; the last failure: {scrubber.line(cause.message)}"
+    error = StreamError(said)
+    error.__cause__ = cause
+    return error

@@ -32,7 +32,7 @@ from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow, shown_request_id
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.policy.retry import ONCE, may_pass
-from flowmaestro_core.streams.connection import Connection
+from flowmaestro_core.streams.connection import Connection, not_resumed
 from flowmaestro_core.streams.events import (
     REMEMBERED,
     event_from_sse,
@@ -169,7 +169,7 @@ class StreamMachine(Machine[Any]):
         connection.plan(cause, now, jitter)
         if connection.given_up:
             reason = f"no progress for {self._context.stream_times.reconnect_for:g} s"
-            self._give_up(connection.broken(reason, self.scrubber), now)
+            self._give_up(not_resumed(reason, cause, self.scrubber), now)
         return self._next(now, jitter)
 
     def _give_up(self, error: FlowMaestroError, now: float) -> None:
@@ -181,8 +181,7 @@ class StreamMachine(Machine[Any]):
 
     def _probe(self, now: float, jitter: float) -> Action:
         self.state = "probing"
-        until = now + self._monitor.probe_sent(now)
-        until = min(until, self._monitor.give_up_at)
+        until = min(now + self._monitor.probe_sent(now), self._monitor.give_up_at)
         return self._delegate(self._inquiry(until), now, jitter)
 
     def _inquiry(self, until: float) -> Machine[Any]:
