@@ -52,6 +52,9 @@ class Awaited:
         found = getattr(self._wrapped, name)
         return _AwaitedMethod(found) if callable(found) else Awaited(found)
 
+    def with_options(self, **options: Any) -> Awaited:
+        return Awaited(self._wrapped.with_options(**options))
+
 
 class _AwaitedMethod:
     def __init__(self, method: Callable[..., Any]) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowmaestro.testing import CassetteError, Quiet
@@ -114,6 +114,7 @@ EXCHANGES = st.builds(
 )
 
 
+@settings(max_examples=50)
 @given(st.lists(EXCHANGES, max_size=2))
 def test_whatever_was_recorded_comes_back(exchanges):
     data = jsonlines.written(exchanges)

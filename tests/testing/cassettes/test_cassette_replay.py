@@ -29,6 +29,7 @@ from flowmaestro.testing import (
     running_server,
 )
 from flowmaestro.testing.cassettes import jsonlines
+from flowmaestro.testing.conformance.runner import run_to_its_end
 from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
 from flowmaestro_transports import (
     AiohttpTransport,
@@ -36,32 +37,15 @@ from flowmaestro_transports import (
     SocketTransport,
 )
 from tests.harness.runners import IN_MEMORY, RUNNERS
+from tests.harness.testing.one_face import Awaited
 
 KEY = "fm_live_never_seen"
 SPEED = 50.0
 TEXT = "Tell me a story about a bicycle"
 
 
-def story(client):
+async def story(client):
     """Calls, pages, an error, a retry, a lost and a whole stream, a message token by token."""
-    run = client.workflows.execute("wf_123", inputs={"name": "Grüße"})["data"]
-    with client.executions.stream(run["execution_id"]) as stream:
-        events = list(stream)
-    done = client.executions.wait_for_completion(run["execution_id"])
-    names = [item["name"] for item in client.workflows.iterate(per_page=1)]
-    agent = client.agents.get("agent_abc123")
-    with client.threads.send_message_stream("thread_xyz789", TEXT) as stream:
-        tokens = list(stream)
-    hook = client.webhooks.create(
-        name="Hook", url="https://example.com", events=["execution.completed"]
-    )
-    with pytest.raises(FlowMaestroError) as caught:
-        client.workflows.get("wf_none")
-    hook["data"].pop("secret")  # the one thing that is not replayed
-    return run, events, done, names, agent, agent.attempts, tokens, hook, str(caught.value)
-
-
-async def async_story(client):
     run = (await client.workflows.execute("wf_123", inputs={"name": "Grüße"}))["data"]
     async with client.executions.stream(run["execution_id"]) as stream:
         events = [event async for event in stream]
@@ -75,7 +59,7 @@ async def async_story(client):
     )
     with pytest.raises(FlowMaestroError) as caught:
         await client.workflows.get("wf_none")
-    hook["data"].pop("secret")
+    hook["data"].pop("secret")  # the one thing that is not replayed
     return run, events, done, names, agent, agent.attempts, tokens, hook, str(caught.value)
 
 
@@ -92,7 +76,7 @@ def record_in_memory(path):
     with Cassette(path) as cassette:
         transport = cassette.transport(MemoryTransport(fake))
         with FlowMaestroClient(fake.api_key, transport=transport) as client:
-            return story(client)
+            return run_to_its_end(story(Awaited(client)))
 
 
 def record_over_sockets(path):
@@ -100,7 +84,7 @@ def record_over_sockets(path):
         with Cassette(path) as cassette:
             transport = cassette.async_transport(AiohttpTransport())
             async with AsyncFlowMaestroClient(key, base_url=url, transport=transport) as client:
-                return await async_story(client)
+                return await story(client)
 
     fake = scene()
     with running_server(fake, speed=20) as url:
@@ -121,28 +105,28 @@ def told(request, tmp_path_factory):
     return path, RECORDED[request.param][0](path)
 
 
-def replayed(runner, cassette, again, *stories):
+def replayed(runner, cassette, again):
     """What a client does on a runner that replays `cassette`, recorded once more to `again`."""
     if not runner.wired:
         through = cassette.async_transport if runner.backend else cassette.transport
-        return told_again(runner, through, again, *stories)
+        return told_again(runner, through, again, story)
     with cassette.server(SPEED) as url:
-        return told_again(runner, runner.make, again, *stories, base_url=url)
+        return told_again(runner, runner.make, again, story, base_url=url)
 
 
-def told_again(runner, through, again, sync_story, async_story, **options):
+def told_again(runner, through, again, story, **options):
     async def main():
         with Cassette(again) as second:
             options["transport"] = second.async_transport(through())
             async with AsyncFlowMaestroClient(KEY, **options) as client:
-                return await async_story(client)
+                return await story(client)
 
     if runner.backend is not None:
         return anyio.run(main, backend=runner.backend)
     with Cassette(again) as second:
         options["transport"] = second.transport(through())
         with FlowMaestroClient(KEY, **options) as client:
-            return sync_story(client)
+            return run_to_its_end(story(Awaited(client)))
 
 
 def trace(path, *, pieces):
@@ -192,7 +176,7 @@ def test_it_replays_identically(runner, told, tmp_path):
     path, results = told
     again = tmp_path / "again.jsonl"
     with Cassette(path, mode="none", strict=True) as cassette:
-        assert replayed(runner, cassette, again, story, async_story) == results
+        assert replayed(runner, cassette, again) == results
     in_pieces = not runner.wired
     assert trace(again, pieces=in_pieces) == trace(path, pieces=in_pieces)
     assert len(trace(path, pieces=True)) > 8
@@ -264,16 +248,7 @@ LIMITS = [30.0, 0.3, 30.0, 1.0]
 """Seconds for each of four calls: enough for a failure that comes at once, or to be sat out."""
 
 
-def failing(client):
-    kinds = []
-    for number, seconds in enumerate(LIMITS):
-        with pytest.raises(FlowMaestroError) as caught:
-            client.with_options(timeout=seconds).workflows.get(f"wf_{number}")
-        kinds.append(caught.type)
-    return kinds
-
-
-async def async_failing(client):
+async def failing(client):
     kinds = []
     for number, seconds in enumerate(LIMITS):
         with pytest.raises(FlowMaestroError) as caught:
@@ -294,11 +269,11 @@ def test_failures_come_to_the_same_over_sockets(runner, tmp_path):
     with Cassette(path) as cassette:
         transport = cassette.transport(ScriptedTransport(script))
         with FlowMaestroClient(KEY, transport=transport, max_retries=0) as client:
-            kinds = failing(client)
+            kinds = run_to_its_end(failing(Awaited(client)))
     assert kinds == [ConnectionError, TimeoutError, ConnectionError, TimeoutError]
     with Cassette(path, strict=True) as cassette, cassette.server(SPEED) as url:
         options = {"base_url": url, "max_retries": 0}
-        found = told_again(runner, runner.make, again, failing, async_failing, **options)
+        found = told_again(runner, runner.make, again, failing, **options)
     assert found == kinds
     assert trace(again, pieces=False) == trace(path, pieces=False)
 

@@ -40,6 +40,12 @@ def expected(sleepers):
     return sorted(ends)
 
 
+async def sleep_one_by_one(transport, durations, ends, number):
+    for duration in durations:
+        await transport.sleep(duration)
+        ends.append((transport.now(), number))
+
+
 class TestSleepers:
     """Sleeps of several calls in flight at once, each call made of several sleeps."""
 
@@ -70,14 +76,9 @@ class TestSleepers:
         async def main():
             transport, ends = AsyncMemoryTransport(FakeFlowMaestro()), []
 
-            async def sleep(number):
-                for duration in sleepers[number]:
-                    await transport.sleep(duration)
-                    ends.append((transport.now(), number))
-
             async with anyio.create_task_group() as tasks:
-                for number in range(len(sleepers)):
-                    tasks.start_soon(sleep, number)
+                for number, durations in enumerate(sleepers):
+                    tasks.start_soon(sleep_one_by_one, transport, durations, ends, number)
             assert sorted(ends) == expected(sleepers)
             assert [now for now, _ in ends] == sorted(now for now, _ in ends)
 
@@ -90,14 +91,9 @@ class TestSleepers:
         async def main():
             transport, ends = AsyncMemoryTransport(FakeFlowMaestro()), []
 
-            async def sleep(number):
-                for duration in sleepers[number]:
-                    await transport.sleep(duration)
-                    ends.append((transport.now(), number))
-
             async with anyio.create_task_group() as tasks:
-                for number in range(len(sleepers)):
-                    tasks.start_soon(sleep, number)
+                for number, durations in enumerate(sleepers):
+                    tasks.start_soon(sleep_one_by_one, transport, durations, ends, number)
                 async with anyio.create_task_group() as given_up:
                     given_up.start_soon(transport.sleep, 10_000.0)
                     await transport.sleep(cancelled)
@@ -127,9 +123,7 @@ class TestSleepers:
 
         async def sleep(transport, number):
             with transport.in_flight():
-                for duration in tasks[number]:
-                    await transport.sleep(duration)
-                    ends.append((transport.now(), len(threads) + number))
+                await sleep_one_by_one(transport, tasks[number], ends, len(threads) + number)
 
         async def main():
             transport = AsyncMemoryTransport(fake)
