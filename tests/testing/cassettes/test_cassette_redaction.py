@@ -242,7 +242,7 @@ def test_a_long_body_without_a_url_is_read_in_linear_time(takes_linear_time):
     def redact(size):
         redacted_body(b"a" * size + b":" * (size // 4) + b"://" * (size // 20))
 
-    takes_linear_time(redact, 2_000_000)
+    takes_linear_time(redact, 500_000)
 
 
 def test_rules_that_are_none():
