@@ -148,10 +148,7 @@ Handler = Callable[[Peer], Any]
 
 
 class ScriptedServer:
-    """See the module. `tls` is a server-side context; `host` is where to listen.
-
-    `name` stands in the URL instead of the host.
-    """
+    """See the module. `tls` is a server-side context; `host` is where to listen."""
 
     def __init__(
         self,
@@ -159,7 +156,6 @@ class ScriptedServer:
         *,
         tls: Optional[ssl.SSLContext] = None,
         host: str = "127.0.0.1",
-        name: Optional[str] = None,
     ) -> None:
         self.handler = handler
         self.leaving = False
@@ -178,7 +174,7 @@ class ScriptedServer:
         self._listener = socket.create_server((host, 0), family=family, backlog=1024)
         self.port: int = self._listener.getsockname()[1]
         scheme = "https" if tls else "http"
-        shown = name or (f"[{host}]" if ":" in host else host)
+        shown = f"[{host}]" if ":" in host else host
         self.url = f"{scheme}://{shown}:{self.port}"
 
     def is_left(self) -> bool:

@@ -149,6 +149,7 @@ def test_a_name_needs_one(host: str) -> None:
 
 def test_names_race_their_addresses(play: Play, scripted: Any) -> None:
     """`localhost` may resolve to ::1 first, where nobody listens."""
-    with scripted.ScriptedServer(scripted.echo, name="localhost") as server:
+    with scripted.ScriptedServer(scripted.echo) as server:
+        server.url = f"http://localhost:{server.port}"
         assert play(lambda t: t.send(get(server), 5)).status == 200
     assert server.requests[0]["host"] == f"localhost:{server.port}"

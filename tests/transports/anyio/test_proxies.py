@@ -36,7 +36,8 @@ def origin(scripted: Any, authority: Any) -> Iterator[Any]:
     """An https server that sends back what it gets, under a name that is not the proxy's."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
-    with scripted.ScriptedServer(scripted.echo, tls=context, name="localhost") as server:
+    with scripted.ScriptedServer(scripted.echo, tls=context) as server:
+        server.url = f"https://localhost:{server.port}"
         yield server
 
 
