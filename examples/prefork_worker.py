@@ -55,6 +55,5 @@ def service_of_another_process() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    with service_of_another_process():
-        client = FlowMaestroClient()
+    with service_of_another_process(), FlowMaestroClient() as client:
         main()

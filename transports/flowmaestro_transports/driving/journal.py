@@ -14,6 +14,7 @@ import sqlite3
 import sys
 import threading
 from contextlib import ExitStack, contextmanager, suppress
+from io import FileIO
 from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
 
 from flowmaestro_core.actions import Record
@@ -67,7 +68,7 @@ class Journal:
         self._turn = threading.Lock()
         self._durable: Optional[bool] = None
         with self._told(), ExitStack() as opened:
-            opened.callback(os.close, _locked(f"{self._path}.lock"))
+            opened.callback(_locked(f"{self._path}.lock").close)
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             if not os.path.isfile(self._path):
                 raise self._error("is no file")
@@ -218,15 +219,19 @@ def _encoded(execution: Any) -> str:
     return text
 
 
-def _locked(path: str) -> int:
-    """The descriptor of a file that this process alone has locked; `BlockingIOError` if not."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+def _locked(path: str) -> FileIO:
+    """A file that this process alone has locked; `BlockingIOError` if not.
+
+    It is not a descriptor, so that an exception from a signal handler, after which nobody has it,
+    unlocks it.
+    """
+    lock = FileIO(path, "a+", opener=lambda name, flags: os.open(name, flags, 0o600))
     try:
         if sys.platform == "win32":
             import msvcrt
 
             try:
-                msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
+                msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
             except OSError as error:
                 raise BlockingIOError(*error.args) from error
         else:
@@ -234,6 +239,6 @@ def _locked(path: str) -> int:
 
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException:
-        os.close(lock)
+        lock.close()
         raise
     return lock
