@@ -63,39 +63,25 @@ def test_the_trust_store_is_loaded_when_it_is_needed(monkeypatch: pytest.MonkeyP
     assert needed() is needed() is tls_context()
 
 
-def test_what_names_a_file_is_read_at_once(ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    clear_of_certificates(monkeypatch)
+def test_what_an_argument_names_is_read_at_once(ca_file: str) -> None:
     with pytest.raises(OSError, match="verify: '/nowhere' cannot be read"):
         tls_when_needed("/nowhere")
     assert tls_when_needed(ca_file)() is tls_context(ca_file)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
-    with pytest.raises(OSError, match="REQUESTS_CA_BUNDLE: '/nowhere' cannot be read"):
-        tls_when_needed()
-    tls_when_needed(trust_env=False)
 
 
-def test_an_environment_that_has_gone_still_counts(
+def test_the_environment_counts_as_it_is_when_a_context_is_first_needed(
     ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clear_of_certificates(monkeypatch)
-    monkeypatch.setenv("SSL_CERT_FILE", ca_file)
-    monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
-    needed = tls_when_needed()
-    monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
-    assert trusted(needed()) == 1
-
-
-def test_an_environment_that_comes_later_does_not_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clear_of_certificates(monkeypatch)
-    usual = trusted(tls_context())
     needed = tls_when_needed()
-    context_for.cache_clear()
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))
-    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
-    assert trusted(needed()) == usual
+    with pytest.raises(OSError, match="REQUESTS_CA_BUNDLE: '/nowhere' cannot be read"):
+        needed()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", ca_file)
+    context = needed()
+    assert trusted(context) == 1
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+    assert needed() is context
 
 
 def test_a_folder_of_certificates_is_a_trust_store(no_trust_store: Path) -> None:
@@ -321,6 +307,18 @@ def test_the_environment_names_whom_to_trust(
         assert transport.send(post(secure, b"hi")).body == b"hi"
     with runner(trust_env=False) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
         transport.send(post(secure))
+
+
+def test_a_bundle_that_cannot_be_read_fails_the_calls_that_need_it(
+    runner: Runner, scripted: Any, secure: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+    with runner() as transport:
+        with fails(Phase.NOT_SENT, "REQUESTS_CA_BUNDLE: '/nowhere' cannot be read") as caught:
+            transport.send(post(secure))
+        with scripted.ScriptedServer(scripted.echo) as server:
+            assert transport.send(post(server, b"hi")).body == b"hi"
+    assert caught.value.permanent
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])

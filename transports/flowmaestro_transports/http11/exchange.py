@@ -10,10 +10,10 @@ Tell it what happened, and it tells what follows:
 * `phase` says at any time whether the server may have acted, and `reusable` at the end whether
   the connection may carry another exchange.
 
-h11 writes the request and reads the head; a plain head that comes in one piece is read by one
-regular expression, at a tenth of the price, and means what h11 would have it mean. The framing of
-the body is ours (`framing`), since h11 costs several times as much for each chunk, and so for each
-event of a stream. Work and memory are bounded: heads by `MAX_HEAD`, the rest by `framing` and
+A plain head that comes in one piece is read by one regular expression, and means what h11 would
+have it mean, at a tenth of the price; all others are h11's (`heads`). The framing of the body is
+ours (`framing`), since h11 costs several times as much for each chunk, and so for each event of a
+stream. Work and memory are bounded: heads by `MAX_HEAD`, the rest by `framing` and
 `content_coding`. Pure: no I/O, no clock.
 """
 
@@ -21,35 +21,36 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
-
-import h11
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
 from flowmaestro_transports.http11.content_coding import CodingError, ContentDecoder
 from flowmaestro_transports.http11.failures import ReplyError, unsendable
 from flowmaestro_transports.http11.framing import Framing, framing_of
 
+if TYPE_CHECKING:
+    from flowmaestro_transports.http11.heads import HeadReader
+
 MAX_HEAD = 100 * 1024
 """Bytes that the head of a reply may have, with all informational replies that come before."""
 
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 ANY_HOST = Headers((("Host", "any"),))
-"""What h11 wants a request to have, where another library writes it."""
-_ANY_REQUEST = h11.Request(method="GET", target="/", headers=list(ANY_HOST.pairs))
+"""What a request needs where another library writes the field."""
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET = re.compile(r"[!-~]+")
+_VALUE = re.compile(r"[\t -~]*")
+"""Of a field (RFC 9110, 5.5), without the obsolete bytes above ASCII."""
 _PLAIN_HEAD = re.compile(
     rb"HTTP/(1\.[01]) ([2-5][0-9]{2})(?: [^\0-\x08\n-\x1f\x7f]*)?\r\n"
     rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\0-\x08\n-\x1f\x7f]*\r\n)*)\r\n"
 )
 """A final head without any of what a server should not send (RFC 9112, 4 and 5)."""
-_QUOTE = re.compile(r":? *(bytearray\(|b['\"]).*", re.DOTALL)
-"""Where h11's messages go on to quote the peer, which may have echoed a secret."""
 
 
 class _Fields(NamedTuple):
-    """The field lines of a request as h11 writes them, and what they were made of."""
+    """The field lines of a request, and what they were made of."""
 
     method: str
     given: Tuple[Tuple[str, str], ...]
@@ -61,8 +62,7 @@ class _Fields(NamedTuple):
 class RequestWriter:
     """Writes the requests of one route, each with the route's own `fields` unless it has them.
 
-    h11 checks every header field, which costs more than all else, so fields that were checked for
-    the last request are not checked again. Threads may share a writer.
+    Fields that were checked for the last request are not checked again. Threads may share a writer.
     """
 
     __slots__ = ("_fields", "_last")
@@ -105,13 +105,18 @@ class RequestWriter:
         pairs += given.pairs
         if (length or method in _BODY_EXPECTED) and "content-length" not in given:
             pairs.append(("Content-Length", str(length)))
-        try:
-            start = h11.Request(method=method, target=b"/", headers=pairs)
-            lines = h11.Connection(h11.CLIENT).send(start)
-        except (h11.LocalProtocolError, UnicodeError):
+        names = [name.lower() for name, _ in pairs]
+        if (
+            not all(map(_TOKEN.fullmatch, [method, *names]))
+            or not all(_VALUE.fullmatch(value) for _, value in pairs)
+            or names.count("host") != 1
+            or "transfer-encoding" in names  # which would have to be done here
+            or given.get("content-length", str(length)) != str(length)
+        ):
             return None
-        lines = lines[len(start.method) + len(b" / HTTP/1.1\r\n") :]
-        last = self._last = _Fields(method, given.pairs, length, lines, not _says_close(given))
+        lines = "".join([f"{name}: {value}\r\n" for name, value in pairs]) + "\r\n"
+        keep_alive = not _says_close(given)
+        last = self._last = _Fields(method, given.pairs, length, lines.encode(), keep_alive)
         return last
 
 
@@ -122,8 +127,8 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_coding", "_content", "_error", "_framing", "_head_size", "_http"),
-        *("_keep_alive", "_limit", "_method", "head", "phase", "unsent"),
+        *("_coding", "_content", "_error", "_framing", "_keep_alive", "_limit", "_method"),
+        *("_reader", "head", "phase", "unsent"),
     )
 
     _coding: ContentDecoder  # both are there once the head is
@@ -140,8 +145,7 @@ class Exchange:
         """The head of the final reply, once it is whole, less a content coding that is undone."""
         self._method = request.method
         self._limit = limit
-        self._http: Optional[h11.Connection] = None
-        self._head_size = 0
+        self._reader: Optional[HeadReader] = None  # of a head that is not plain
         self._content = b""
         self._error: Optional[str] = None
 
@@ -221,51 +225,24 @@ class Exchange:
 
     def _read_head(self, data: bytes) -> bytes:
         """Takes `data` as a part of the head; what there is of it behind the head."""
-        http = self._http
-        plain = _PLAIN_HEAD.match(data, 0, MAX_HEAD) if http is None else None
-        if plain is not None:
-            version, status, lines = plain.groups()
-            headers = _plain_fields(lines)
-            if headers is not None:
-                self._begin_body(ResponseHead(int(status), headers), version)
-                return data[plain.end() :]
-        self._head_size += len(data)
-        if http is None:
-            self._http = http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-            http.send(_ANY_REQUEST)
-        http.receive_data(data)
-        event, refusal = self._next_event(http)
-        if refusal is not None:  # raised here, so that h11's own error does not come along
-            raise ReplyError(refusal)
-        rest = b"" if event is None else http.trailing_data[0]
-        if self._head_size - len(rest) > MAX_HEAD:
-            raise ReplyError("the head of the reply is too long")
-        if event is None:
-            return b""
-        if not event.http_version.startswith(b"1."):
-            raise ReplyError("the reply is of no version of HTTP/1")
-        fields = [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in event.headers.raw_items()
-        ]
-        self._begin_body(ResponseHead(event.status_code, Headers(fields)), event.http_version)
-        self._http = None
-        return rest
+        if self._reader is None:
+            plain = _PLAIN_HEAD.match(data, 0, MAX_HEAD)
+            if plain is not None:
+                version, status, lines = plain.groups()
+                headers = _plain_fields(lines)
+                if headers is not None:
+                    self._begin_body(ResponseHead(int(status), headers), version)
+                    return data[plain.end() :]
+            from flowmaestro_transports.http11.heads import HeadReader
 
-    @staticmethod
-    def _next_event(http: h11.Connection) -> Tuple[Optional[h11.Response], Optional[str]]:
-        """The final head, if it is whole, or why it is refused."""
-        try:
-            while True:
-                event = http.next_event()
-                if isinstance(event, h11.Response):
-                    return event, None
-                if event is h11.NEED_DATA:
-                    return None, None
-                if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
-                    return None, "the server switched to another protocol"
-        except h11.RemoteProtocolError as error:
-            return None, _QUOTE.sub("", str(error)) or "it is not HTTP"
+            self._reader = HeadReader(MAX_HEAD)
+        whole = self._reader.feed(data)
+        if whole is None:
+            return b""
+        version, head, rest = whole
+        self._begin_body(head, version)
+        self._reader = None
+        return rest
 
     def _begin_body(self, head: ResponseHead, version: bytes) -> None:
         headers = head.headers

@@ -9,7 +9,7 @@ import socket
 from contextlib import contextmanager
 from typing import Any, Callable, Generator, Hashable, List, Optional, Sequence
 
-from flowmaestro_core.http.messages import Headers, Request, Response
+from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.http11.dialing import dial
 from flowmaestro_transports.http11.exchange import Exchange, RequestWriter
@@ -208,7 +208,11 @@ def receive(wire: Wire, exchange: Exchange) -> None:
 def _start_tls(outer: Wire, tls: TlsContext, host: str) -> Steps[Wire]:
     from flowmaestro_transports.http11.tls_wire import TlsWire
 
-    wire = TlsWire(outer, tls(), host)
+    try:
+        context = tls()
+    except OSError as error:  # the environment names a file that cannot be read
+        raise TransportFailure(Phase.NOT_SENT, str(error), permanent=True) from error
+    wire = TlsWire(outer, context, host)
     yield from wire.handshake()
     return wire
 

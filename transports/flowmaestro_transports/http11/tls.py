@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union
 
 if TYPE_CHECKING:
@@ -40,9 +40,8 @@ def tls_when_needed(
 ) -> TlsContext:
     """The client-side context for these options; the same options give the same context.
 
-    The trust store is loaded when the context is first asked for. What the arguments name is read
-    now, so that a mistake in it is an error of the call that made it. What the environment names
-    need only be readable.
+    What the arguments name is read now, so that a mistake in it is an error of the call that made
+    it. The environment is read, and the trust store loaded, when the context is first asked for.
 
     Args:
         verify: True for the system's trust store, or certifi's where there is none and certifi
@@ -60,39 +59,34 @@ def tls_when_needed(
     file that has changed since is read again.
 
     Raises `TypeError` or `ValueError`, naming the argument, for what is none of these and for a
-    `client_cert` beside a context, which has its own; `OSError`, naming the argument or the
-    variable, for a path that cannot be read as certificates.
+    `client_cert` beside a context, which has its own; `OSError`, naming the argument, for a path
+    that cannot be read as certificates. The context raises it, naming the variable, for one in the
+    environment.
 
     """
     chain = _checked_chain(client_cert)
     if not isinstance(verify, (bool, str, os.PathLike)):
         return _checked_context(verify, chain)
-    bundle = _bundle(verify, trust_env)
-    environment = tuple(os.environ.get(name) if trust_env else None for name in _OPENSSL)
-    files = (*(chain[:2] if chain else ()), bundle and bundle[1], *environment)
-    stamps = tuple(_stamp(path) for path in files if path)
-    key_log = os.environ.get(_KEY_LOG) if trust_env else None
+    path = None if isinstance(verify, bool) else os.fspath(verify)
+    if path == "":
+        raise ValueError("verify must not be an empty path: True is the system's trust store")
 
+    @cache
     def context() -> SSLContext:
+        variables = os.environ if trust_env else {}
+        bundle = None if path is None else ("verify", path)
+        if verify is True:
+            named = ((name, variables.get(name)) for name in _BUNDLES)
+            bundle = next(((name, found) for name, found in named if found), None)
+        environment = tuple(variables.get(name) for name in _OPENSSL)
+        files = (*(chain[:2] if chain else ()), bundle and bundle[1], *environment)
+        stamps = tuple(_stamp(file) for file in files if file)
+        key_log = variables.get(_KEY_LOG)
         return context_for(verify is not False, bundle, chain, environment, key_log, stamps)
 
-    if chain or (bundle and not (verify is True and os.access(bundle[1], os.R_OK))):
+    if chain or path:
         context()
     return context
-
-
-def _bundle(verify: Union[bool, Path], trust_env: bool) -> Optional[Tuple[str, str]]:
-    """Which CA certificates replace the trust store, and which setting says so."""
-    if not isinstance(verify, bool):
-        path = os.fspath(verify)
-        if not path:
-            raise ValueError("verify must not be an empty path: True is the system's trust store")
-        return "verify", path
-    if verify and trust_env:
-        for name in _BUNDLES:
-            if os.environ.get(name):
-                return name, os.environ[name]
-    return None
 
 
 def _checked_context(verify: SSLContext, chain: Optional[Chain]) -> TlsContext:

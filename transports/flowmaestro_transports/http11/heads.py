@@ -1,0 +1,63 @@
+"""Reads the head of a reply with h11: in pieces, or behind informational replies.
+
+Most heads are plain and come in one piece; `exchange` reads those itself, and does not load this.
+Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Optional, Tuple
+
+import h11
+
+from flowmaestro_core.http.messages import Headers, ResponseHead
+from flowmaestro_transports.http11.failures import ReplyError
+
+_ANY_REQUEST = h11.Request(method="GET", target="/", headers=[("Host", "any")])
+_QUOTE = re.compile(r":? *(bytearray\(|b['\"]).*", re.DOTALL)
+"""Where h11's messages go on to quote the peer, which may have echoed a secret."""
+
+
+class HeadReader:
+    """Reads one head of at most `limit` bytes, with all informational replies before it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=limit)
+        self._http.send(_ANY_REQUEST)
+
+    def feed(self, data: bytes) -> Optional[Tuple[bytes, ResponseHead, bytes]]:
+        """HTTP version, head, and what came behind it, once it is whole. Raises `ReplyError`."""
+        self._size += len(data)
+        self._http.receive_data(data)
+        event, refusal = self._next_event()
+        if refusal is not None:  # raised here, so that h11's own error does not come along
+            raise ReplyError(refusal)
+        rest = b"" if event is None else self._http.trailing_data[0]
+        if self._size - len(rest) > self._limit:
+            raise ReplyError("the head of the reply is too long")
+        if event is None:
+            return None
+        if not event.http_version.startswith(b"1."):
+            raise ReplyError("the reply is of no version of HTTP/1")
+        fields = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in event.headers.raw_items()
+        ]
+        return event.http_version, ResponseHead(event.status_code, Headers(fields)), rest
+
+    def _next_event(self) -> Tuple[Optional[h11.Response], Optional[str]]:
+        """The final head, if it is whole, or why it is refused."""
+        try:
+            while True:
+                event = self._http.next_event()
+                if isinstance(event, h11.Response):
+                    return event, None
+                if event is h11.NEED_DATA:
+                    return None, None
+                if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
+                    return None, "the server switched to another protocol"
+        except h11.RemoteProtocolError as error:
+            return None, _QUOTE.sub("", str(error)) or "it is not HTTP"
