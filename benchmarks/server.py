@@ -5,6 +5,7 @@ It prints its port and serves until its standard input ends. The path says what 
     /api/v1/workflows/ID                       a workflow, 1 KB
     /api/v1/workflows                          a page, 1 KB; the only one, or below
     /pages-N/api/v1/workflows?page=I           the I-th of N
+    /closing/api/v1/workflows/ID               a workflow, and the end of the connection
     /api/v1/workflows/ID/execute               a started execution
     /api/v1/workflows/run-MS/execute           one that ends after MS milliseconds
     /api/v1/executions/run-...[/events]        that one, and its stream
@@ -67,6 +68,7 @@ def chunk(kind: str, **data: Any) -> bytes:
 
 
 WORKFLOW = reply({"data": workflow(720), "meta": META})
+LAST_WORKFLOW = WORKFLOW.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
 PAGE = reply(page(1, 1))
 STARTED = reply(
     {"data": {"execution_id": "exec_1", "status": "pending"}, "meta": META}, "202 Accepted"
@@ -133,6 +135,9 @@ class Connection(asyncio.Protocol):
             self._go_on()
         elif kind == "executions":
             self._transport.write(STREAM_HEAD + CONNECTED)
+        elif prefix == "/closing":
+            self._transport.write(LAST_WORKFLOW)
+            self._transport.close()
         elif what == "execute" and name.startswith("run-"):
             execution = f"{name}-{time.monotonic()}"
             self._transport.write(reply({"data": {"execution_id": execution}}, "202 Accepted"))

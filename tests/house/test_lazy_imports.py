@@ -76,7 +76,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize(("program", "stack"), [(SYNC, {"h11"}), (ASYNC, {"h11", "anyio"})])
+@pytest.mark.parametrize(("program", "stack"), [(SYNC, set()), (ASYNC, {"anyio"})])
 def test_a_first_call_over_plain_http_loads_what_it_needs(program: str, stack: Any) -> None:
     before = loaded("import asyncio" if "anyio" in stack else "import socket, threading")
     after = loaded(program)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple, Union
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -71,8 +71,11 @@ def tls_when_needed(
     if path == "":
         raise ValueError("verify must not be an empty path: True is the system's trust store")
 
-    @cache
+    made: List[SSLContext] = []
+
     def context() -> SSLContext:
+        if made:
+            return made[0]
         variables = os.environ if trust_env else {}
         bundle = None if path is None else ("verify", path)
         if verify is True:
@@ -82,7 +85,9 @@ def tls_when_needed(
         files = (*(chain[:2] if chain else ()), bundle and bundle[1], *environment)
         stamps = tuple(_stamp(file) for file in files if file)
         key_log = variables.get(_KEY_LOG)
-        return context_for(verify is not False, bundle, chain, environment, key_log, stamps)
+        verified = verify is not False
+        made.append(context_for(verified, bundle, chain, environment, key_log, stamps))
+        return made[0]
 
     if chain or path:
         context()

@@ -62,9 +62,10 @@ class SocketTransport(NetworkTransport):
     and what `tls_when_needed` and `Proxies` raise.
     """
 
+    _at_hand: Optional[threading.local] = None
+
     def _settle(self) -> None:
         self._pools: Dict[int, Pool] = {}
-        self._at_hand = threading.local()
 
     def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`. A body of more than 64 MiB, inflated, is a failure."""
@@ -95,7 +96,8 @@ class SocketTransport(NetworkTransport):
 
     def interruptible(self) -> InterruptibleTransport:
         """As `Interruptible.interruptible`. Nothing cuts short the lookup of a name."""
-        return InterruptibleSockets(self, self._at_hand)
+        # Of several threads that make it at once, all get the same.
+        return InterruptibleSockets(self, vars(self).setdefault("_at_hand", threading.local()))
 
     def close(self) -> None:
         """As `Transport.close`. All that is under way wakes, but for the lookup of a name."""
@@ -145,8 +147,10 @@ class SocketTransport(NetworkTransport):
             raise TimeUp
 
     def _next_step(self) -> Step:
-        step: Optional[Step] = getattr(self._at_hand, "step", None)
-        self._at_hand.step = None  # what a signal handler begins meanwhile is a step of its own
+        at_hand = self._at_hand
+        step: Optional[Step] = getattr(at_hand, "step", None)
+        if at_hand is not None:
+            at_hand.step = None  # what a signal handler begins meanwhile is a step of its own
         return step or Step()
 
     def _pool(self) -> Pool:
