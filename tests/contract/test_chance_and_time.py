@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from typing import Any, List
 
@@ -91,16 +90,6 @@ def test_a_seed_of_the_applications_decides_nothing_and_is_not_disturbed(make: A
         keys.add(transport.requests[-1].headers["idempotency-key"])
         pauses.add(tuple(transport.slept))
     assert len(keys) == len(pauses) == 3
-
-
-def test_a_forked_child_has_jitter_of_its_own(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    client, _ = make()
-    executor = client.with_options(timeout=1)._executor
-    before = executor.dice
-    assert executor.dice is before is client._executor.dice
-    child = os.getpid() + 1
-    monkeypatch.setattr(os, "getpid", lambda: child)
-    assert executor.dice is not before
 
 
 def test_a_date_to_retry_after_counts_from_the_wall_clock_if_the_reply_has_none(make: Any) -> None:

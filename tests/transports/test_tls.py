@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
-from flowmaestro_transports.http11.tls import context_for, tls_when_needed
+from flowmaestro_transports.http11.tls import tls_when_needed
 from tests.harness.runners import OURS, Runner, fails, post
 
 

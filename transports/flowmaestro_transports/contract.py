@@ -26,6 +26,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import (
     Awaitable,
     Callable,
@@ -229,13 +230,19 @@ class Dice(Protocol):
 
 
 def dice_of(transport: object) -> Dice:
-    """A transport's own dice, else new ones: the global `random` belongs to the application."""
-    own: Optional[Dice] = getattr(transport, "random", None)
-    if own is None:
-        import random  # which loads a part of `hashlib`: with the first call, not with a client
+    """A transport's own dice, else ours: the global `random` belongs to the application.
 
-        own = random.Random()  # noqa: S311 - jitter is no secret
-    return own
+    A child after `os.fork` has its own, so that retries spread.
+    """
+    own: Optional[Dice] = getattr(transport, "random", None)
+    return _dice_of_process(os.getpid()) if own is None else own
+
+
+@lru_cache(maxsize=1)
+def _dice_of_process(_number: int) -> Dice:
+    import random  # which loads a part of `hashlib`: with the first call, not with a client
+
+    return random.Random()  # noqa: S311 - jitter is no secret
 
 
 def new_token(transport: object) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 from types import SimpleNamespace
 
 import anyio
@@ -264,6 +266,14 @@ def test_dice_are_the_transports_own_if_it_has_some():
     assert 0 <= dice_of(object()).random() < 1
     assert new_token(Log()) == "0" * 32
     assert len({new_token(object()) for _ in range(9)}) == 9
+
+
+def test_a_process_has_dice_of_its_own(monkeypatch):
+    before = dice_of(object())
+    assert dice_of(object()) is before is not random
+    child = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: child)
+    assert dice_of(object()) is not before
 
 
 @pytest.mark.parametrize("status", [200, 302, 400, 503])

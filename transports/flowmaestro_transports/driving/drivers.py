@@ -23,7 +23,6 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_core.machine import Machine
 from flowmaestro_transports.contract import (
     AsyncTransport,
-    Dice,
     InFlight,
     Transport,
     dice_of,
@@ -84,7 +83,6 @@ class _Driver:
         transport: object,
         listener: Optional[Listener] = None,
         observers: Optional[Observers] = None,
-        dice: Optional[Dice] = None,
     ) -> None:
         self.machine = machine
         self._transport = transport
@@ -94,7 +92,7 @@ class _Driver:
         if observers is not None:
             awaits = isinstance(self, AsyncDriver)
             self._reporter = observers.reporter(machine, transport, awaits=awaits)
-        self._jitter = (dice or dice_of(transport)).random
+        self._jitter = dice_of(transport).random
         self._is_patient = getattr(transport, "patient", True)
         self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
         # Code of the caller's may wait for another call.

@@ -27,15 +27,13 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.errors import ClientClosedError
 from flowmaestro_core.operation import Operation, outcomes
 from flowmaestro_transports.contract import (
-    Dice,
-    dice_of,
     new_token,
     secrets_of,
     wall_clock_of,
 )
 from flowmaestro_transports.driving.callbacks import refuse_coroutine_functions
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
-from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
+from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.observing.observers import Observers
 
 if TYPE_CHECKING:
@@ -84,8 +82,6 @@ class _Lifetime(NotPicklable):
         self._parent = parent
         self._observers: Observers = Observers(hooks) if parent is None else parent._observers
         self._closed = False
-        self._process = ForkGuard()
-        self._dice: Optional[Dice] = None
 
     @property
     def transport(self) -> Any:
@@ -134,16 +130,6 @@ class _Lifetime(NotPicklable):
         machine.operation = name
         return machine, journal
 
-    @property
-    def dice(self) -> Dice:
-        """The dice for jitter. A child after `os.fork` has its own, so that retries spread."""
-        if self._parent is not None:
-            return self._parent.dice
-        if self._dice is None or self._process.forked:
-            self._process = ForkGuard()
-            self._dice = dice_of(self.transport)
-        return self._dice
-
 
 def _name_of(build: Callable[..., Any]) -> str:
     """What observers call an operation: `workflows.run` of the builder `Workflows.run`."""
@@ -180,7 +166,7 @@ class SyncExecutor(_Lifetime):
         Items that the machine emits on the way go to the operation's listener.
         """
         machine, _ = self._machine(operation, name)
-        driver = SyncDriver(machine, self.transport, operation.listener, self._observers, self.dice)
+        driver = SyncDriver(machine, self.transport, operation.listener, self._observers)
         try:
             # A listener may wait, so that each step is in flight by itself.
             with driver.in_flight() if operation.listener is None else nullcontext():
@@ -204,10 +190,10 @@ class SyncExecutor(_Lifetime):
         if operation.is_batch:
             from flowmaestro_transports.driving.runs import SyncRuns
 
-            made = SyncRuns(machine, self.transport, self._observers, self.dice, journal)
+            made = SyncRuns(machine, self.transport, self._observers, journal)
         else:
             told = operation.listener
-            made = SyncStream(machine, self.transport, told, self._observers, self.dice)
+            made = SyncStream(machine, self.transport, told, self._observers)
         return cast("T", made)
 
     def close(self) -> None:
@@ -234,9 +220,7 @@ class AsyncExecutor(_Lifetime):
     async def perform(self, operation: Operation[Any, Any], name: str = "request") -> Any:
         """As `SyncExecutor.perform`; the listener may be a coroutine function."""
         machine, _ = self._machine(operation, name)
-        driver = AsyncDriver(
-            machine, self.transport, operation.listener, self._observers, self.dice
-        )
+        driver = AsyncDriver(machine, self.transport, operation.listener, self._observers)
         try:
             # A listener may wait, so that each step is in flight by itself.
             with driver.in_flight() if operation.listener is None else nullcontext():
@@ -260,10 +244,10 @@ class AsyncExecutor(_Lifetime):
         if operation.is_batch:
             from flowmaestro_transports.driving.runs import AsyncRuns
 
-            made = AsyncRuns(machine, self.transport, self._observers, self.dice, journal)
+            made = AsyncRuns(machine, self.transport, self._observers, journal)
         else:
             told = operation.listener
-            made = AsyncStream(machine, self.transport, told, self._observers, self.dice)
+            made = AsyncStream(machine, self.transport, told, self._observers)
         return cast("T", made)
 
     async def close(self) -> None:

@@ -20,7 +20,7 @@ from flowmaestro_core.actions import Done
 from flowmaestro_core.errors import StreamError
 from flowmaestro_core.handles import AsyncItems, SyncItems
 from flowmaestro_core.machine import Machine
-from flowmaestro_transports.contract import AsyncTransport, Dice, Interruptible, Transport
+from flowmaestro_transports.contract import AsyncTransport, Interruptible, Transport
 from flowmaestro_transports.driving.drivers import AsyncDriver, Listener, SyncDriver, stream_closed
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.driving.interrupt import AsyncInterruptibleTransport
@@ -113,13 +113,12 @@ class SyncStream(_Progress, Generic[E]):
         transport: Transport,
         listener: Optional[Listener] = None,
         observers: Optional[Observers] = None,
-        dice: Optional[Dice] = None,
     ) -> None:
         super().__init__(machine)
         self._turn = threading.Lock()
         if isinstance(transport, Interruptible):
             transport = transport.interruptible()
-        self._driver = SyncDriver(machine, transport, listener, observers, dice)
+        self._driver = SyncDriver(machine, transport, listener, observers)
 
     def __iter__(self) -> SyncStream[E]:
         """Itself.
@@ -199,11 +198,10 @@ class AsyncStream(_Progress, Generic[E]):
         transport: AsyncTransport,
         listener: Optional[Listener] = None,
         observers: Optional[Observers] = None,
-        dice: Optional[Dice] = None,
     ) -> None:
         super().__init__(machine)
         view = AsyncInterruptibleTransport(transport)
-        self._driver = AsyncDriver(machine, view, listener, observers, dice)
+        self._driver = AsyncDriver(machine, view, listener, observers)
         self._busy = False
 
     def __aiter__(self) -> AsyncStream[E]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple, cast
 
 from flowmaestro_core.executions.batch import BatchMachine, RunStarted
 from flowmaestro_core.executions.outcome import RunOutcome
-from flowmaestro_transports.contract import Dice
 from flowmaestro_transports.driving.iterators import AsyncStream, SyncStream
 from flowmaestro_transports.observing.observers import Observers
 
@@ -33,14 +32,13 @@ class _Runs:
         machine: BatchMachine,
         transport: Any,
         observers: Optional[Observers],
-        dice: Optional[Dice],
         journal: Optional[Journal],
     ) -> None:
         self._journal = journal
         self._recent: Deque[RunOutcome] = deque(maxlen=MOST_RECENT)
         try:
             hearing: Any = _hearing(machine, self._recent)
-            super().__init__(machine, transport, hearing, observers, dice)  # type: ignore[call-arg]
+            super().__init__(machine, transport, hearing, observers)  # type: ignore[call-arg]
         except BaseException:
             self._leave()
             raise
