@@ -51,7 +51,8 @@ class SocketTransport(NetworkTransport):
     `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
     `https://...`; without it, the environment names the proxies, as `Proxies` says. With
     `trust_env=False` nothing of the environment counts, for certificates either. All of it is
-    settled here, once. No time limit cuts short the lookup of a name: it is one call of the
+    settled here, once, but for the certificates that the environment names: they are looked at when
+    TLS is first needed. No time limit cuts short the lookup of a name: it is one call of the
     operating system, in the caller's thread.
 
     A child after `os.fork` makes connections of its own, and leaves its parent's alone. An
