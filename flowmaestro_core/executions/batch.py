@@ -199,8 +199,8 @@ class BatchMachine(Machine[None]):
         if parked is not None:
             return self._resume(parked, now, jitter)
         row = starts.queue[0]
-        token, start = f"{self._token}-{row.token}", cast("Start", self.batch.start)(row.body)
-        call = CallMachine(start, self._context, token, deadline=starts.until)
+        start = cast("Start", self.batch.start)(row.body)
+        call = CallMachine(start, self._context, row.token(self._token), deadline=starts.until)
         return self._delegate(call, now, jitter)
 
     def _poll(self, now: float, jitter: float) -> Action:

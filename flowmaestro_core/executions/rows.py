@@ -63,13 +63,12 @@ class Row:
         found = self.execution_id if state in ("started", "ended") else None
         return JournalRow(self.key, self.digest, state, self.reruns, self.order, found, execution)
 
-    @property
-    def token(self) -> str:
-        """What tells its start from all others of the batch."""
+    def token(self, batch: str) -> str:
+        """What tells its start from all others, made of the token of its batch."""
         name = str(self.key)
         if isinstance(self.key, str):
             name = hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
-        return f"{name}-{self.reruns}" if self.reruns else name
+        return f"{batch}-{name}-{self.reruns}" if self.reruns else f"{batch}-{name}"
 
 
 class Notes:
