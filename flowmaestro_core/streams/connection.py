@@ -30,8 +30,8 @@ class Connection:
         is_open: whether a body is open.
         openings: how many connections have been made.
         reopen_at: when the next one is due; infinity if that takes an answer of the server first.
-        give_up_at: when a lost stream is given up, if that opening fails; infinity while there is
-            progress.
+        give_up_at: when a lost stream is given up, if an opening that begins then fails; infinity
+            while there is progress.
         lost: the attempt that failed, until it has been reported.
 
     """
@@ -87,8 +87,10 @@ class Connection:
         bound = min(times.reconnect_base * 2.0 ** min(self._failures, 64), times.reconnect_max)
         delay = bound * max(jitter, LEAST_JITTER)
         asked = min(max(asked_pause(cause), (self.decoder.retry or 0) / 1000), LONGEST_PAUSE)
-        if now < self.give_up_at:
-            self.reopen_at = now + max(min(delay, self.give_up_at - now), asked)
+        if self.reopen_at < self.give_up_at:
+            if now < self.give_up_at:
+                delay = min(delay, self.give_up_at - now)
+            self.reopen_at = now + max(delay, asked)
             self.give_up_at = max(self.give_up_at, now + asked)
         else:
             self.reopen_at = math.inf
