@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Tuple, Union
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -76,7 +76,7 @@ def tls_when_needed(
     def context() -> SSLContext:
         if made:
             return made[0]
-        variables = os.environ if trust_env else {}
+        variables: Mapping[str, str] = os.environ if trust_env else {}
         bundle = None if path is None else ("verify", path)
         if verify is True:
             named = ((name, variables.get(name)) for name in _BUNDLES)
