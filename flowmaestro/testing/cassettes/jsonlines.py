@@ -19,6 +19,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, cast
 from flowmaestro.testing.checks import check_seconds, one_of
 from flowmaestro.testing.virtual.playback import Quiet, Step, steps_of
 from flowmaestro_core.http.messages import Phase, Request, ResponseHead, TransportFailure
+from flowmaestro_core.payloads.reply import decode_json
 
 VERSION = 1
 _DIGITS = 6
@@ -212,7 +213,7 @@ def _body(data: bytes) -> Line:
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(data).decode()}
     try:
-        value = json.loads(text)
+        value = decode_json(text)
         if isinstance(value, (dict, list)) and _compact(value) == data:
             return {"json": value}
     except (ValueError, RecursionError):

@@ -189,13 +189,15 @@ def test_what_is_wrong_is_told_with_file_and_line(name):
 
 
 def test_bodies_that_are_no_text():
-    exchange = RecordedExchange(ASK, (HEAD, b"\xff\x00", b"[1, 2]", b"NaN", b'{"a":1,"a":2}'))
-    lines = jsonlines.written([exchange]).decode().splitlines()
-    assert [json.loads(line) for line in lines[3:7]] == [
+    deep = 600 * "[" + 600 * "]"  # which a caller deep down in a stack could not read
+    bodies = (b"\xff\x00", b"[1, 2]", b"NaN", b'{"a":1,"a":2}', deep.encode())
+    lines = jsonlines.written([RecordedExchange(ASK, (HEAD, *bodies))]).decode().splitlines()
+    assert [json.loads(line) for line in lines[3:8]] == [
         {"kind": "chunk", "after": 0.0, "base64": "/wA="},
         {"kind": "chunk", "after": 0.0, "text": "[1, 2]"},
         {"kind": "chunk", "after": 0.0, "text": "NaN"},
         {"kind": "chunk", "after": 0.0, "text": '{"a":1,"a":2}'},
+        {"kind": "chunk", "after": 0.0, "text": deep},
     ]
 
 
