@@ -402,14 +402,6 @@ def test_a_coding_is_undone() -> None:
     assert exchange.take() == b""
 
 
-def test_a_reply_that_comes_before_the_request_is_out_spoils_the_connection() -> None:
-    exchange = Exchange(RequestWriter(HOST), Request("POST", "http://api.test/", {}, b"long"), "/")
-    exchange.bytes_sent(3)
-    exchange.bytes_received(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
-    assert exchange.finished
-    assert not exchange.reusable
-
-
 def test_content_comes_before_the_error_behind_it() -> None:
     exchange = begin()
     exchange.bytes_received(

@@ -44,6 +44,14 @@ def begin() -> Exchange:
     return Exchange(writer, Request("POST", "http://api.test/", {}, bytes(1000)), "/")
 
 
+def test_a_reply_that_comes_before_the_request_is_out_spoils_the_connection() -> None:
+    exchange = begin()
+    exchange.bytes_sent(3)
+    exchange.bytes_received(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
+    assert exchange.finished
+    assert not exchange.reusable
+
+
 def test_a_whole_reply_counts_though_the_server_hangs_up_on_the_request() -> None:
     exchange = begin()
     wire = ScriptedWire([10, 0, RESET], [REPLY])
