@@ -50,6 +50,9 @@ def test_the_fields_of_the_route_give_way_to_those_of_the_request() -> None:
         ("GET", "/", {"X-API-Key": f"{KEY}\u2028"}),
         ("GET", "/", {"X Y": KEY}),
         ("GET", "/", {"X: Y": KEY}),
+        ("GET", "/", {"X-API-\u212aey": KEY}),
+        ("GET", "/", {"X-API-Key": f" {KEY}"}),
+        ("GET", "/", {"X-API-Key": f"{KEY}\t"}),
         ("GET", "/", {"X-API-Key": KEY, "Transfer-Encoding": "chunked"}),
         ("GET", "/", {"X-API-Key": KEY, "Content-Length": "5"}),
         ("GET", "/", Headers([("Host", "a"), ("Host", "b"), ("X-API-Key", KEY)])),
@@ -71,14 +74,14 @@ def test_what_http_cannot_express_is_refused_without_a_word_of_it(
         traceback = traceback.tb_next
 
 
-ODD = st.text("aZ-0 :,\t\r\n\x01\x7f\xe9\u2028", max_size=4)
+ODD = st.text("aZ-0 :,\t\r\n\x01\x7f\xe9\u212a\u2028", max_size=4)
 NAME = st.sampled_from(["Host", "host", "content-length", "Transfer-Encoding", "X-A", "X-B"])
 CONTENT = st.sampled_from(["4", "0", "chunked", "close", "a b"])
 
 
 @given(
     st.one_of(st.sampled_from(["GET", "POST"]), ODD),
-    st.lists(st.tuples(st.one_of(NAME, ODD), st.one_of(CONTENT, ODD.map(str.strip))), max_size=3),
+    st.lists(st.tuples(st.one_of(NAME, ODD), st.one_of(CONTENT, ODD)), max_size=3),
     st.sampled_from([b"", b"body"]),
 )
 def test_what_is_written_is_what_h11_would_write(

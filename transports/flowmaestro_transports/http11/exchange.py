@@ -40,8 +40,8 @@ ANY_HOST = Headers((("Host", "any"),))
 """What a request needs where another library writes the field."""
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET = re.compile(r"[!-~]+")
-_VALUE = re.compile(r"[\t -~]*")
-"""Of a field (RFC 9110, 5.5), without the obsolete bytes above ASCII."""
+_VALUE = re.compile(r"(?![\t ])[\t -~]*(?<![\t ])")
+"""Of a field: no space around it (RFC 9110, 5.5), nor the obsolete bytes above ASCII."""
 _PLAIN_HEAD = re.compile(
     rb"HTTP/(1\.[01]) ([2-5][0-9]{2})(?: [^\0-\x08\n-\x1f\x7f]*)?\r\n"
     rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\0-\x08\n-\x1f\x7f]*\r\n)*)\r\n"
@@ -107,7 +107,8 @@ class RequestWriter:
             pairs.append(("Content-Length", str(length)))
         names = [name.lower() for name, _ in pairs]
         if (
-            not all(map(_TOKEN.fullmatch, [method, *names]))
+            # As given: `lower` makes a K of ASCII out of the sign for kelvin.
+            not all(map(_TOKEN.fullmatch, [method, *(name for name, _ in pairs)]))
             or not all(_VALUE.fullmatch(value) for _, value in pairs)
             or names.count("host") != 1
             or "transfer-encoding" in names  # which would have to be done here
