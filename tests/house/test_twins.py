@@ -52,7 +52,7 @@ DIFFERENT = {
     "FlowMaestroClient.request": "mypy needs to be told the type of what is awaited",
     "SyncDriver.advance": f"only a coroutine can be dropped while it waits; {CALLBACK}",
     "SyncDriver.drop": LOOP,
-    "SyncDriver._hold": LOOP,
+    "SyncDriver._opened": LOOP,
     "SyncDriver._home": LOOP,
     "SyncExecutor.method": "a coroutine function shows itself as one, so it needs an `async def`",
     "SyncExecutor.perform": LOOP,

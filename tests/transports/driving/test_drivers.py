@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from types import SimpleNamespace
 
 import anyio
@@ -19,6 +20,7 @@ from flowmaestro_core.http.messages import (
     TransportFailure,
 )
 from flowmaestro_transports.contract import dice_of, new_token
+from flowmaestro_transports.driving import drivers
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
 
 REQUEST = Request("GET", "http://localhost/x", Headers())
@@ -204,6 +206,24 @@ def test_what_the_listener_raises_is_no_failure_of_the_transport(drive, error):
     assert caught.value is error
     assert (run.driver.closed, run.transport.open_bodies) == (True, 0)
     assert [event for event, *_ in machine.heard] == ["start", "stream_opened"]
+
+
+def test_an_interrupt_at_the_moment_a_body_was_opened_closes_it():
+    run = Sync(Scripted(Open(REQUEST, 3.0), Emit("item")), [None], None)
+
+    def interrupt(frame, _event, _arg):
+        if frame.f_code.co_filename == drivers.__file__ and run.transport.open_bodies:
+            raise KeyboardInterrupt
+        return interrupt
+
+    before = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run.advance()
+    finally:
+        sys.settrace(before)
+    assert run.transport.open_bodies == 0
 
 
 def test_close_releases_the_body(drive):

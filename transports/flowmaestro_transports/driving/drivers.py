@@ -105,8 +105,8 @@ class _Driver:
         self.journal: Any = None
         """The `Journal` that carries out a `Record`; its opener closes it."""
 
-    def _hold(self, body: Any) -> None:
-        self._body = body
+    def _opened(self) -> None:
+        """A body was opened, and is in `_body` already: an interrupt here finds it there."""
 
     def _stop(self, error: Optional[BaseException] = None) -> None:
         self.closed = True
@@ -179,7 +179,8 @@ class SyncDriver(_Driver):
                     break
                 elif isinstance(action, Open):
                     self._release()
-                    self._hold(transport.open(action.request, action.timeout))
+                    self._body = transport.open(action.request, action.timeout)
+                    self._opened()
                     head = ResponseHead(self._body.status, self._body.headers)
                     if reporter is not None:
                         reporter.note(head, now())
@@ -294,7 +295,8 @@ class AsyncDriver(_Driver):
                     break
                 elif isinstance(action, Open):
                     await self._release()
-                    self._hold(await transport.open(action.request, action.timeout))
+                    self._body = await transport.open(action.request, action.timeout)
+                    self._opened()
                     head = ResponseHead(self._body.status, self._body.headers)
                     if reporter is not None:
                         await reporter.note(head, now())
@@ -339,8 +341,7 @@ class AsyncDriver(_Driver):
         body, self._body = self._body, None
         return body is None or (self._home is not None and self._home.release(body))
 
-    def _hold(self, body: Any) -> None:
-        self._body = body
+    def _opened(self) -> None:
         self._home = running_loop()
 
     async def _release(self) -> None:
