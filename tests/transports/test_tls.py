@@ -175,6 +175,15 @@ class TestContext:
             tls_context()
         tls_context(trust_env=False)
 
+    def test_a_file_of_openssls_without_a_certificate(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clear_of_certificates(monkeypatch)
+        (tmp_path / "file.pem").write_text("no certificate")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "file.pem"))
+        with pytest.raises(OSError, match=r"SSL_CERT_FILE: .*file\.pem' cannot be read"):
+            tls_context()
+
     def test_a_locked_key(self, locked_pair: List[Path]) -> None:
         certificate, key = locked_pair
         tls_context(True, (certificate, key, "open sesame"))

@@ -195,9 +195,9 @@ def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional
     places = ssl.get_default_verify_paths()
     file, folder = file or places.openssl_cafile, folder or places.openssl_capath
     if os.path.isfile(file):
-        context.load_verify_locations(cafile=file)
+        _trust_bundle(context, _OPENSSL[0], file)
     if os.path.isdir(folder):
-        context.load_verify_locations(capath=folder)
+        _trust_bundle(context, _OPENSSL[1], folder)
     if sys.platform == "win32":
         context.load_verify_locations(
             cadata=b"".join(
