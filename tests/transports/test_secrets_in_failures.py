@@ -15,7 +15,7 @@ import requests
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError
 from flowmaestro.testing.conformance.discretion import frame_that_shows, where_found
-from flowmaestro_core.http.messages import Headers, Request, TransportFailure
+from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import RequestsTransport
 from tests.harness.runners import ASYNC, OURS, Runner
 
@@ -87,11 +87,11 @@ def traces_of_the_key(error: Optional[BaseException]) -> List[str]:
     while trace is not None and trace.tb_frame.f_globals["__name__"] == __name__:
         trace = trace.tb_next  # the test's own frames
     found = [where_found(error.with_traceback(trace), KEY), frame_that_shows(error, KEY)]
-    each: Optional[BaseException] = error
-    while each is not None:
+    chain: List[BaseException] = [error]
+    for each in chain:  # a context counts beside a cause, too
         names = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(each.__traceback__)]
         found += [name for name in names if name.partition(".")[0] in FOREIGN]
-        each = each.__cause__ or each.__context__
+        chain += [it for it in (each.__cause__, each.__context__) if it and it not in chain]
     return [place for place in found if place is not None]
 
 
@@ -250,3 +250,13 @@ def test_the_callers_own_exception_keeps_its_traceback(runner: Runner) -> None:
     else:
         anyio.run(call_async, backend=runner.backend)
     assert kept[0] is not None
+
+
+def test_a_frame_of_a_context_beside_a_cause_is_found() -> None:
+    failure = TransportFailure(Phase.NOT_SENT, "lost")
+    failure.__cause__ = OSError("lost")
+    try:
+        requests.Request("GET", "no URL").prepare()
+    except ValueError as error:
+        failure.__context__ = error
+    assert "requests.models" in traces_of_the_key(failure)
