@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 import sys
@@ -328,6 +329,23 @@ def test_a_bundle_that_cannot_be_read_fails_the_calls_that_need_it(
         with scripted.ScriptedServer(scripted.echo) as server:
             assert transport.send(post(server, b"hi")).body == b"hi"
     assert caught.value.permanent
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_a_file_of_the_environment_may_be_readable_later(
+    runner: Runner, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setenv(name, ca_file)
+    with runner() as transport:
+        with monkeypatch.context() as short_of_files:
+            short_of_files.setattr(ssl.SSLContext, "load_verify_locations", refuse)
+            with fails(Phase.NOT_SENT, "too many open files") as caught:
+                transport.send(post(secure))
+        assert not caught.value.permanent
+        assert transport.send(post(secure, b"hi")).body == b"hi"
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])

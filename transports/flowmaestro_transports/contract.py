@@ -238,7 +238,7 @@ def dice_of(transport: object) -> Dice:
     return _dice_of_process(os.getpid()) if own is None else own
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=1)  # shared, as one set of dice costs 3 KB, and drawing from it is thread-safe
 def _dice_of_process(_number: int) -> Dice:
     import random  # which loads a part of `hashlib`: with the first call, not with a client
 

@@ -250,17 +250,16 @@ def frame_that_shows(error: Optional[BaseException], secret: str) -> Optional[st
 
     Frames of this kit do not count.
     """
-    seen: Set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        for frame, _ in traceback.walk_tb(error.__traceback__):
+    chain = [error] if error is not None else []
+    for each in chain:  # a context counts beside a cause, too
+        chain += [it for it in (each.__cause__, each.__context__) if it and it not in chain]
+        for frame, _ in traceback.walk_tb(each.__traceback__):
             module = frame.f_globals.get("__name__", "")
             if module.startswith("flowmaestro.testing.conformance."):
                 continue
             for name, value in list(frame.f_locals.items()):
                 if not isinstance(value, _OPAQUE) and secret in _text(value):
                     return f"{name} in {frame.f_code.co_name} of {module}"
-        error = error.__cause__ or error.__context__
     return None
 
 

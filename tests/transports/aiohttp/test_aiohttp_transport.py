@@ -80,14 +80,6 @@ async def test_a_failure_says_in_one_line_what_is_broken(scripted: Any, data: by
 
 
 @on_asyncio
-async def test_without_a_limit_for_pieces_none_has_a_timer(scripted: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("flowmaestro_transports.aiohttp.body.timeout_at", None)
-    reply = HEAD_CHUNKED + b"2\r\nok\r\n0\r\n\r\n"
-    async with serving(scripted, scripted.answering(reply)) as (server, made):
-        assert (await made.send(get(server.url), 5.0)).body == b"ok"
-
-
-@on_asyncio
 async def test_garbage_that_nobody_waits_for_breaks_the_reply(scripted: Any) -> None:
     broken = threading.Event()
 

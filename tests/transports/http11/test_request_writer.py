@@ -79,6 +79,13 @@ NAME = st.sampled_from(["Host", "host", "content-length", "Transfer-Encoding", "
 CONTENT = st.sampled_from(["4", "0", "chunked", "close", "a b"])
 
 
+def is_stricter_here(name: str, value: str, length: int) -> bool:
+    """Whether a field is refused that h11 writes."""
+    if name.lower() == "transfer-encoding" or not value.replace("\t", "").isprintable():
+        return True
+    return name.lower() == "content-length" and value != str(length)
+
+
 @given(
     st.one_of(st.sampled_from(["GET", "POST"]), ODD),
     st.lists(st.tuples(st.one_of(NAME, ODD), st.one_of(CONTENT, ODD)), max_size=3),
@@ -93,11 +100,15 @@ def test_what_is_written_is_what_h11_would_write(
     counted = "content-length" not in names and (body or method == "POST")
     length = [("Content-Length", str(len(body)))] if counted else []
     try:
+        by_h11 = h11.Connection(h11.CLIENT).send(
+            h11.Request(method=method, target="/", headers=[*host, *fields, *length])
+        )
+    except (h11.LocalProtocolError, UnicodeError):
+        by_h11 = None
+    try:
         written = bytes(Exchange(RequestWriter(HOST), request, "/").unsent)
     except TransportFailure:
+        assert by_h11 is None or any(is_stricter_here(*field, len(body)) for field in fields)
         return
-    by_h11 = h11.Connection(h11.CLIENT).send(
-        h11.Request(method=method, target="/", headers=[*host, *fields, *length])
-    )
     assert by_h11 is not None
     assert sorted(written.split(b"\r\n")) == sorted((by_h11 + body).split(b"\r\n"))

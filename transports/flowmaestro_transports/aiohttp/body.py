@@ -72,12 +72,8 @@ class Body:
         """The rest of the body. Raises what aiohttp does, and `ValueError`."""
         content = bytearray()
         while True:
-            until = limits.piece
-            if until is None:  # spares the timer
+            async with timeout_at(limits.piece):
                 piece = await self._next()
-            else:
-                async with timeout_at(until):
-                    piece = await self._next()
             if not piece:
                 return bytes(content)
             content += piece

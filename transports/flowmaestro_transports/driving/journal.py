@@ -222,8 +222,8 @@ def _encoded(execution: Any) -> str:
 def _locked(path: str) -> FileIO:
     """A file that this process alone has locked; `BlockingIOError` if not.
 
-    It is not a descriptor, so that an exception from a signal handler, after which nobody has it,
-    unlocks it.
+    A file object, not a bare descriptor: one that an exception from a signal handler drops is
+    closed, and so unlocked.
     """
     lock = FileIO(path, "a+", opener=lambda name, flags: os.open(name, flags, 0o600))
     try:

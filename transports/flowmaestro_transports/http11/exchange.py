@@ -37,7 +37,7 @@ MAX_HEAD = 100 * 1024
 
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 ANY_HOST = Headers((("Host", "any"),))
-"""What a request needs where another library writes the field."""
+"""For a transport on another library, which writes the field itself."""
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET = re.compile(r"[!-~]+")
 _VALUE = re.compile(r"(?![\t ])[\t -~]*(?<![\t ])")

@@ -5,6 +5,7 @@ May touch: the sockets of the connection.
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import contextmanager
 from typing import Any, Callable, Generator, Hashable, List, Optional, Sequence
@@ -211,7 +212,9 @@ def _start_tls(outer: Wire, tls: TlsContext, host: str) -> Steps[Wire]:
     try:
         context = tls()
     except OSError as error:  # the environment names a file that cannot be read
-        raise TransportFailure(Phase.NOT_SENT, str(error), permanent=True) from error
+        number = getattr(error.__cause__ or error, "errno", None)
+        permanent = number not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+        raise TransportFailure(Phase.NOT_SENT, str(error), permanent=permanent) from error
     wire = TlsWire(outer, context, host)
     yield from wire.handshake()
     return wire

@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, Tuple, Union
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -71,11 +71,8 @@ def tls_when_needed(
     if path == "":
         raise ValueError("verify must not be an empty path: True is the system's trust store")
 
-    made: List[SSLContext] = []
-
+    @lru_cache(maxsize=1)
     def context() -> SSLContext:
-        if made:
-            return made[0]
         variables: Mapping[str, str] = os.environ if trust_env else {}
         bundle = None if path is None else ("verify", path)
         if verify is True:
@@ -86,8 +83,7 @@ def tls_when_needed(
         stamps = tuple(_stamp(file) for file in files if file)
         key_log = variables.get(_KEY_LOG)
         verified = verify is not False
-        made.append(context_for(verified, bundle, chain, environment, key_log, stamps))
-        return made[0]
+        return context_for(verified, bundle, chain, environment, key_log, stamps)
 
     if chain or path:
         context()
