@@ -118,7 +118,7 @@ class BatchMachine(Machine[None]):
     @event
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
         if self.state == "opening":
-            self._known.opened(recalled)
+            self._known.opened(recalled, now)
         else:
             self._known.recalled(recalled, now)
         return self._next(now, jitter)

@@ -71,8 +71,9 @@ class BatchState:
 
     # The journal
 
-    def opened(self, recalled: Recalled) -> None:
-        """The journal was opened."""
+    def opened(self, recalled: Recalled, now: float) -> None:
+        """The journal was opened: every start that it holds went out before."""
+        self.settles_at = now + self._plan.settle_after
         self.starts.orders = count(recalled.last_order + 1)
         self.lacks_anchor = not recalled.last_order
         self.intake.opened(recalled.known)
@@ -100,7 +101,7 @@ class BatchState:
         try:
             for row, known in self.intake.looked_up(recalled.rows):
                 if known.state == "starting":
-                    self._lost(row, now)
+                    self.doubts.append(row)
                 elif known.state == "started":
                     self.follow(row, now, now)
                 else:
@@ -173,8 +174,8 @@ class BatchState:
         self._notes.add(row, "open")
         self.outbox.put(row.outcome(error=error))
 
-    def _lost(self, row: Row, now: float, error: Optional[FlowMaestroError] = None) -> None:
-        """The server may have started this row before now, maybe for a process that has died."""
+    def _lost(self, row: Row, now: float, error: FlowMaestroError) -> None:
+        """The server may have started this row before now."""
         if not self._notes.journaled:
             self.outbox.put(row.outcome(error=error))
         else:

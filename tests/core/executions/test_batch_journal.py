@@ -274,6 +274,18 @@ def test_a_lost_start_that_is_listed_is_followed() -> None:
     assert sum("per_page=20" in request.url for request in run.sent) == 1
 
 
+def test_rows_in_doubt_are_settled_a_minute_after_the_batch_was_resumed_wherever_they_are() -> None:
+    """An ordered batch settles those of one chunk before it reads the next."""
+    world, rows = World(), [{"n": n} for n in range(300)]
+    world.run(rows)
+    for index in (0, 299):
+        row = world.journal.rows[index]
+        world.journal.rows[index] = row._replace(state="starting", execution_id=None)
+    again = world.run(rows, ordered=True)
+    assert indexes(again) == list(range(300))
+    assert [wait for wait in again.waited_for if wait > 10] == [60.0]
+
+
 def test_pages_that_are_too_large_are_asked_for_in_halves() -> None:
     sizes: List[str] = []
     page = {"id": "x" * 3000, "created_at": "1970-01-01T00:00:00Z"}
