@@ -380,11 +380,12 @@ class EventStreamMachine(StreamMachine):
         if isinstance(ending, Emit):
             self.state = "ending"
             return ending
-        if self._is_pending and now >= monitor.probe_at:
-            return self._probe(now, jitter)
-        if self._is_pending and monitor.patience and now < monitor.give_up_at:
-            self.state = "backing off"
-            return Wait(min(monitor.probe_at, monitor.give_up_at) - now)
+        if self._is_pending and now < monitor.give_up_at:
+            if now >= monitor.probe_at:
+                return self._probe(now, jitter)
+            if monitor.patience:
+                self.state = "backing off"
+                return Wait(min(monitor.probe_at, monitor.give_up_at) - now)
         return self._fail(ending.error)
 
     def _reconnect(self, now: float, jitter: float) -> Action:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flowmaestro_core.actions import LEAST_PATIENCE, Close, Emit, Open, Read, Send, Wait
+from flowmaestro_core.actions import LEAST_PATIENCE, Close, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.errors import StreamError, TimeoutError
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.stream_times import StreamTimes
@@ -172,6 +172,13 @@ def test_so_is_one_whose_first_connection_hangs() -> None:
     assert action.timeout == 7.0
     stream.fails(timed_out=True, after=7.0)
     ran_out(stream)
+
+
+def test_no_probe_goes_out_when_the_time_is_up() -> None:
+    stream = limited(7.0)
+    stream.start()
+    stream.opens(204)
+    assert isinstance(stream.ends(after=7.0), Fail)
 
 
 def test_so_is_one_that_only_says_that_it_lives() -> None:
