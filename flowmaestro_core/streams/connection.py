@@ -22,8 +22,8 @@ class Connection:
     """What is known of a stream's connections, and when the next one is due.
 
     Reconnecting is not retrying a call: `max_retries` does not count. The pauses grow until an
-    event comes, or a connection holds for `reconnect_for` seconds. A lost stream is given up after
-    as many seconds without either and without an answer to a probe.
+    event comes, or a connection holds for longer than any of them (`reconnect_max`). A lost stream
+    is given up after `reconnect_for` seconds without either and without an answer to a probe.
 
     Attributes:
         decoder: decodes the body that is open, or was open last.
@@ -80,7 +80,8 @@ class Connection:
     def plan(self, cause: Optional[Exception], now: float, jitter: float) -> None:
         """The connection was lost, or could not be made because of `cause`: plan the next one."""
         times = self._times
-        if self.is_open and now - self._opened_at >= times.reconnect_for:
+        held = now - self._opened_at if self.is_open else 0.0
+        if held >= min(times.reconnect_max, times.reconnect_for):
             self.progressed()
         self.is_open = False
         self.give_up_at = min(self.give_up_at, now + times.reconnect_for)
