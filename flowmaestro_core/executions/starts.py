@@ -110,7 +110,9 @@ class Starts:
         """The first row is started, or will not be; which it was."""
         self.parked = None
         self.until = math.inf
-        return self.queue.popleft()
+        row = self.queue.popleft()
+        row.body = b""
+        return row
 
     def succeeded(self) -> None:
         """The server accepted a start."""

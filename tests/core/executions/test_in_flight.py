@@ -31,3 +31,11 @@ def test_an_execution_that_has_ended_is_forgotten_long_before_its_deadline() -> 
             says(run, "running" if asked(run) == "long" else "completed")
     ours = [it for it in flights() if not any(it is other for other in others)]
     assert {it.row.index for it in ours} <= {0, 6, 7}
+
+
+def test_the_body_of_a_start_is_not_kept_while_its_execution_runs() -> None:
+    others = flights()
+    run = running([{"text": "long"}], timeout=1e6)
+    starts(run, "a")
+    (ours,) = [it for it in flights() if not any(it is other for other in others)]
+    assert (ours.row.inputs, ours.row.body) == ({"text": "long"}, b"")
