@@ -23,7 +23,8 @@ class Connection:
 
     Reconnecting is not retrying a call: `max_retries` does not count. The pauses grow until an
     event comes, or a connection holds for longer than any of them (`reconnect_max`). A lost stream
-    is given up after `reconnect_for` seconds without either and without an answer to a probe.
+    is given up after `reconnect_for` seconds without an event, without an answer to a probe, and
+    without a connection that holds for so long.
 
     Attributes:
         decoder: decodes the body that is open, or was open last.
@@ -81,8 +82,10 @@ class Connection:
         """The connection was lost, or could not be made because of `cause`: plan the next one."""
         times = self._times
         held = now - self._opened_at if self.is_open else 0.0
-        if held >= min(times.reconnect_max, times.reconnect_for):
+        if held >= times.reconnect_for:
             self.progressed()
+        elif held >= times.reconnect_max:
+            self._failures = 0
         self.is_open = False
         self.give_up_at = min(self.give_up_at, now + times.reconnect_for)
         bound = min(times.reconnect_base * 2.0 ** min(self._failures, 64), times.reconnect_max)

@@ -51,8 +51,10 @@ def test_an_answer_begins_the_time_again_and_an_event_the_backoff_too() -> None:
     assert (connection.reopen_at, connection.give_up_at) == (140.25, 200.0)
 
 
-@pytest.mark.parametrize(("held", "pause", "give_up_at"), [(19.0, 0.5, 60.0), (20.0, 0.25, 80.25)])
-def test_a_connection_that_held_without_an_event_is_progress(
+@pytest.mark.parametrize(
+    ("held", "pause", "give_up_at"), [(19.0, 0.5, 60.0), (20.0, 0.25, 60.0), (60.0, 0.25, 120.25)]
+)
+def test_a_connection_that_held_without_an_event_begins_the_backoff_again(
     held: float, pause: float, give_up_at: float
 ) -> None:
     """As behind a gateway that cuts each reply after 29 s, while a long node runs."""
