@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 from flowmaestro_core.arguments import check_seconds
 
+LEAST = 0.001
+"""Seconds. Much less is lost when it is added to the clock of a machine that runs for months."""
+
 
 @dataclass(frozen=True)
 class StreamTimes:
     """When the SDK polls the execution of a quiet stream and reconnects a lost one. All in seconds.
 
-    Raises `ValueError` or `TypeError` for a value that is not a positive, finite number.
+    Raises `ValueError` or `TypeError` for a value that is not a finite number of at least 0.001.
 
     Attributes:
         event_idle: time without an event after which the SDK polls the execution. Keepalives and
@@ -22,11 +25,12 @@ class StreamTimes:
             long as the answer may take (130 s, or the time limit set for the call), if that is
             more.
         reconnect_base: upper bound of the first random delay before a reconnection; it doubles
-            with each reconnection that brings nothing new.
+            with each loss until an event comes or a connection holds for `reconnect_max`.
         reconnect_max: longest random delay. A delay that the server sets (`retry:`,
             `Retry-After`) may be longer.
         reconnect_for: how long the SDK tries to reconnect while the server does not answer;
-            then the stream fails. An event or a reply to a poll restarts this time.
+            then the stream fails. An event, a reply to a poll, or a connection that holds for
+            as long restarts this time.
 
     """
 
@@ -40,3 +44,5 @@ class StreamTimes:
     def __post_init__(self) -> None:
         for name, seconds in vars(self).items():
             check_seconds(name, seconds)
+            if seconds < LEAST:
+                raise ValueError(f"{name} must be at least {LEAST} seconds, not {seconds:g}")

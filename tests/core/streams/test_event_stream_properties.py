@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
+import pytest
 from hypothesis import strategies as st
 
 from flowmaestro_core.actions import Done, Emit, Open, Read, Send
 from flowmaestro_core.http.messages import Headers, ResponseHead
+from flowmaestro_core.policy.stream_times import LEAST, StreamTimes
 from flowmaestro_core.streams.event_stream import EventStreamMachine
 from tests.harness.core.answers import completed, token, unsent
 from tests.harness.core.followed import (
@@ -79,6 +81,18 @@ def test_the_table_is_true() -> None:
         wander(streaming, patient, walks=300),
         *(wander(unsent, sent, walks=1500) for sent in answering_worlds()),
     )
+
+
+@pytest.mark.parametrize("silent_poll", [None, 1.0])
+def test_the_shortest_times_lead_to_nothing_else(silent_poll: Optional[float]) -> None:
+    """A time that is lost when it is added to the clock would."""
+    times = StreamTimes(*[LEAST] * 6)
+    for _ in wander(
+        lambda: streaming(times=times, silent_poll=silent_poll),
+        Possibilities(REPLIES, HEADS, CHUNKS),
+        walks=300,
+    ):
+        pass
 
 
 def answering_worlds() -> List[Possibilities]:

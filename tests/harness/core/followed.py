@@ -26,14 +26,16 @@ def streaming(
     events: Any = EVENTS,
     options: Optional[Dict[str, Any]] = None,
     silent_poll: Optional[float] = None,
+    times: StreamTimes = StreamTimes(),
     **more: Any,
 ) -> Stepper:
     """`silent_poll`: as in a run whose wait would ask at this interval."""
     if silent_poll is not None:
-        more["monitor"] = RunMonitor(StreamTimes(), PollSchedule(1000.0, silent_poll))
+        more["monitor"] = RunMonitor(times, PollSchedule(1000.0, silent_poll))
     if "deadline" in more:
         events = replace(events, timeout=more.pop("deadline") - 1000.0)
-    machine = EventStreamMachine(events, a_context(**(options or {})), "token", **more)
+    context = replace(a_context(**(options or {})), stream_times=times)
+    machine = EventStreamMachine(events, context, "token", **more)
     return Stepper(machine, terminal=events.terminal)
 
 
