@@ -230,11 +230,11 @@ class TestWorkflows:
             ([("execution:progress", None, 0.0, "x")], "has an error, but"),
             (
                 [("execution:resumed",)],
-                r"events\[0\] is execution:resumed, but the execution is not paused",
+                r"events\[0\] is execution:resumed, which can only come while the execution is paused",
             ),
             (
                 [("execution:paused",), ("execution:completed",)],
-                r"events\[1\] is execution:completed, but the execution is paused",
+                r"events\[1\] is execution:completed, which cannot come while the execution is paused",
             ),
         ],
         ids=range(13),
@@ -445,7 +445,7 @@ class TestOutputsOfTheLastEvent:
 @pytest.mark.parametrize(
     ("events", "message"),
     [
-        ([ScriptedEvent("execution:paused")] * 2, r"events\[1\] is .*, but .* is paused"),
+        ([ScriptedEvent("execution:paused")] * 2, r"events\[1\] is .*, which cannot .* paused"),
         (
             [ScriptedEvent("execution:progress", data={"type": "execution:completed"})],
             r"data of events\[0\] has the type 'execution:completed'",

@@ -199,8 +199,10 @@ def plan_by_events(events: Sequence[ScriptedEvent]) -> List[Step]:
         if index and event.type == "execution:started":
             raise ValueError(f"{where} is execution:started, which can only be the first")
         if _WHILE_PAUSED.get(event.type, paused) is not paused:
-            state = "paused" if paused else "not paused"
-            raise ValueError(f"{where} is {event.type}, but the execution is {state}")
+            may = "cannot" if paused else "can only"
+            raise ValueError(
+                f"{where} is {event.type}, which {may} come while the execution is paused"
+            )
         paused = _PAUSES.get(event.type, paused)
         time += event.seconds
         node = _node_of(where, event, running, time)

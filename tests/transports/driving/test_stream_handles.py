@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import anyio
 import anyio.to_thread
@@ -122,6 +124,28 @@ def test_closing_and_leaving_with_release_at_once_async(fake, run_async):
             stream.__aiter__()
 
     run_async(main)
+
+
+@pytest.mark.parametrize(
+    ("kind", "transport"),
+    [(FlowMaestroClient, MemoryTransport), (AsyncFlowMaestroClient, AsyncMemoryTransport)],
+)
+def test_a_stream_that_could_not_be_made_is_collected_without_a_word(fake, kind, transport):
+    without_jitter = transport(fake)
+    without_jitter.random = SimpleNamespace(getrandbits=lambda bits: 0)
+    client = kind(fake.api_key, transport=without_jitter)
+    with pytest.raises(AttributeError, match="random"):
+        client.executions.stream("exec_xyz789")
+    gc.collect()
+
+
+def test_a_stream_does_not_keep_what_it_has_handed_over(fake):
+    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+        stream = client.executions.stream("exec_xyz789")
+        event = next(stream)
+        holders = gc.get_referrers(event)
+        assert not any(it is stream or it is vars(stream) for it in holders)
+        stream.close()
 
 
 def test_a_stream_that_was_never_begun_can_be_closed(client):

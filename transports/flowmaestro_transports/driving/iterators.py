@@ -46,7 +46,8 @@ class _Progress(NotPicklable):
     def __init__(self, machine: Machine[Any]) -> None:
         self._machine = machine
         self._ended = False
-        self._last: Any = None
+        self._of_events = hasattr(machine, "last_event_id")
+        self._last_type = ""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._said()}>"
@@ -55,9 +56,8 @@ class _Progress(NotPicklable):
         """Its state, its last event, its reconnections."""
         state = "ended" if self._ended else "closed" if self._driver.closed else self._machine.state
         said = [state]
-        last_type = self._last.get("type") if hasattr(self._last, "get") else None
-        if last_type:
-            said.append(f"last event {last_type}")
+        if self._last_type:
+            said.append(f"last event {self._last_type}")
         if self.reconnects:
             said.append(f"{self.reconnects} reconnects")
         return ", ".join(said)
@@ -94,7 +94,7 @@ class _Progress(NotPicklable):
 
         Iterating again over a finished stream of events is an error of the caller.
         """
-        return self._ended and not hasattr(self._machine, "last_event_id")
+        return self._ended and not self._of_events
 
 
 class SyncStream(_Progress, Generic[E]):
@@ -150,7 +150,8 @@ class SyncStream(_Progress, Generic[E]):
             self._ended = True
             raise StopIteration
         item: E = action.item
-        self._last = item
+        if self._of_events:
+            self._last_type = action.item["type"]
         return item
 
     def text(self) -> SyncItems[str]:
@@ -227,7 +228,8 @@ class AsyncStream(_Progress, Generic[E]):
             self._ended = True
             raise StopAsyncIteration
         item: E = action.item
-        self._last = item
+        if self._of_events:
+            self._last_type = action.item["type"]
         return item
 
     def text(self) -> AsyncItems[str]:
@@ -253,7 +255,7 @@ class AsyncStream(_Progress, Generic[E]):
         await self.close()
 
     def __del__(self) -> None:
-        if not self._driver.drop():
+        if self._driver is not None and not self._driver.drop():
             warnings.warn(
                 "a stream was dropped, neither read to its end nor closed, after its event loop "
                 "had gone",
