@@ -80,7 +80,7 @@ class JournalPlan(NamedTuple):
 
     """
 
-    path: Union[str, PathLike]
+    path: str
     workflow_id: str
     key: Optional[Callable[[Any], Key]] = None
     rerun: Tuple[ExecutionStatus, ...] = ()

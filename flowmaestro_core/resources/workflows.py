@@ -267,8 +267,11 @@ def _plan(
             raise ValueError(f'rerun must hold "failed" and "cancelled" only, not {status!r}')
     if journal is None:
         return None
-    if not (isinstance(journal, str) or hasattr(journal, "__fspath__")):
+    path: Any = getattr(journal, "__fspath__", lambda: journal)()
+    if not isinstance(path, str):
         raise TypeError(f"journal must be a path, not {type(journal).__name__}")
-    if not journal:
+    if not path:
         raise ValueError("journal must not be empty")
-    return JournalPlan(journal, workflow_id, key, statuses, settle_after, on_unknown)
+    if "\0" in path:
+        raise ValueError("journal must not hold a null character")
+    return JournalPlan(path, workflow_id, key, statuses, settle_after, on_unknown)

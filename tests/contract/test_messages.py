@@ -136,6 +136,10 @@ MESSAGES: List[Row] = [
     ),
     (lambda: StreamTimes(event_idle=0), "event_idle must be a positive number of seconds, not 0"),
     (
+        lambda: StreamTimes(reconnect_base=1e-4),
+        "reconnect_base must be at least 0.001 seconds, not 0.0001",
+    ),
+    (
         lambda: Timeout(5, connect=math.nan),
         "connect must be a positive number of seconds, not nan",
     ),
@@ -212,6 +216,7 @@ MESSAGES: List[Row] = [
     ),
     (lambda: run_many([], journal=7), "journal must be a path, not int"),
     (lambda: run_many([], journal=""), "journal must not be empty"),
+    (lambda: run_many([], journal="a\0b"), "journal must not hold a null character"),
     (
         lambda: client().workflows.run_many("w", [], concurrency=0),
         "concurrency must be at least 1, not 0",

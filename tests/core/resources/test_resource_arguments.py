@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any, Callable, List
 
 import pytest
@@ -285,6 +286,8 @@ def test_a_callback_is_callable(build: Callable[..., Any], name: str) -> None:
         ({"journal": "j", "rerun": ["completed"]}, ValueError, '"cancelled" only, not'),
         ({"journal": 7}, TypeError, "journal must be a path, not int"),
         ({"journal": ""}, ValueError, "journal must not be empty"),
+        ({"journal": Path("a\0b")}, ValueError, "journal must not hold a null"),
+        ({"journal": b"a"}, TypeError, "journal must be a path, not bytes"),
     ],
 )
 def test_what_a_journal_is_told(given: Any, kind: Any, message: str) -> None:

@@ -14,6 +14,7 @@ from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.streams.event_stream import EventStreamMachine
 from tests.harness.core.stepping import Stepper, a_context, an_envelope, sse
 
+USUAL = StreamTimes()
 EVENTS = Executions.stream("ex_1")
 THREAD = Threads.stream("th_1")
 CONNECTED = sse("connected", {"execution_id": "ex_1", "status": "running"})
@@ -26,7 +27,7 @@ def streaming(
     events: Any = EVENTS,
     options: Optional[Dict[str, Any]] = None,
     silent_poll: Optional[float] = None,
-    times: StreamTimes = StreamTimes(),
+    times: StreamTimes = USUAL,
     **more: Any,
 ) -> Stepper:
     """`silent_poll`: as in a run whose wait would ask at this interval."""

@@ -450,7 +450,7 @@ def test_a_forked_child_leaves_the_journal_to_its_parent(run, fake):
 
 def test_a_start_is_durable_before_it_goes_out(path):
     """The level is that of the connection when the transaction is committed."""
-    journal = Journal(JournalPlan(path, "wf"), "root", lambda: 5.0, "token")
+    journal = Journal(JournalPlan(str(path), "wf"), "root", lambda: 5.0, "token")
     for state, level in (("starting", 2), ("started", 1)):
         journal.keep(Record((JournalRow(0, b"", state, execution_id="e"),)))
         assert journal._db.execute("PRAGMA synchronous").fetchone() == (level,)
@@ -460,7 +460,7 @@ def test_a_start_is_durable_before_it_goes_out(path):
 
 
 def test_lone_surrogates_are_kept(path):
-    journal = Journal(JournalPlan(path, "wf"), "root", lambda: 5.0, "token")
+    journal = Journal(JournalPlan(str(path), "wf"), "root", lambda: 5.0, "token")
     journal.keep(Record((JournalRow(0, b"", "starting", order=1),)))
     ended = JournalRow(0, b"", "ended", order=1, execution_id="e", execution={"x": "\ud800"})
     journal.keep(Record((ended._replace(state="started"), ended)))

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX"
 
 
 def open_journal(path: Path) -> Journal:
-    return Journal(JournalPlan(path, "wf_1"), "https://api.test", time.time, "token")
+    return Journal(JournalPlan(str(path), "wf_1"), "https://api.test", time.time, "token")
 
 
 def test_a_journal_that_others_could_read_is_closed_to_them_with_all_its_parts(

@@ -254,6 +254,23 @@ def test_an_error_is_the_type_of_the_operation(play: Any, telemetry: Telemetry) 
     assert "private" not in operation.to_json()
 
 
+def test_an_operation_ends_with_what_its_callback_raised(play: Any, telemetry: Telemetry) -> None:
+    def fails(_: Any) -> None:
+        raise ZeroDivisionError("private")
+
+    running = Response(200, {}, b'{"data": {"status": "running"}}')
+    with pytest.raises(ZeroDivisionError):
+        play(
+            [running],
+            lambda client: client.executions.wait_for_completion("exec_1", on_poll=fails),
+            telemetry.hooks(),
+        )
+    attempt, operation = telemetry.spans
+    assert "error.type" not in attempt.attributes
+    assert operation.attributes["error.type"] == "ZeroDivisionError"
+    assert "private" not in operation.to_json()
+
+
 def test_a_stream_that_is_lost_ends_with_its_last_event(play: Any, telemetry: Telemetry) -> None:
     def stream(body: bytes) -> Response:
         return Response(200, {"Content-Type": "text/event-stream"}, body)

@@ -61,7 +61,7 @@ class Journal:
     def __init__(
         self, plan: JournalPlan, api_root: str, wall_clock: Callable[[], float], token: str
     ) -> None:
-        self._path: str = os.path.abspath(os.fspath(plan.path))
+        self._path = os.path.abspath(plan.path)
         self._wall_clock = wall_clock
         self.token = token
         self._process = ForkGuard()
