@@ -46,6 +46,13 @@ def test_the_default_times() -> None:
     assert StreamTimes() == StreamTimes(event_idle=5.0, event_idle_max=30.0, bytes_idle=90.0)
 
 
+@pytest.mark.parametrize("name", StreamTimes.__dataclass_fields__)
+def test_a_time_that_is_none(name: str) -> None:
+    for seconds, error in ((0, ValueError), (float("nan"), ValueError), ("5", TypeError)):
+        with pytest.raises(error, match=name):
+            StreamTimes(**{name: seconds})  # type: ignore[arg-type]
+
+
 def test_a_quiet_stream_asks_for_the_execution_and_ever_less_often() -> None:
     stream = opened()
     pauses = []
