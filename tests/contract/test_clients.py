@@ -23,8 +23,8 @@ from flowmaestro.testing import (
     ScriptedTransport,
     running_server,
 )
-from flowmaestro_core.http.messages import Headers, Request, Response
-from flowmaestro_transports import AiohttpTransport, AnyioTransport, RequestsTransport
+from flowmaestro_core.http.messages import Request, Response
+from flowmaestro_transports import AnyioTransport
 from tests.harness.contract.clients import KEY, KINDS, Listener, ask, nothing_is_sent
 from tests.harness.contract.worlds import KEY as SEEDED_KEY
 from tests.harness.contract.worlds import WatchedFake, World, in_loop
@@ -135,6 +135,15 @@ def test_a_closed_client_says_so(make: Any, use: str) -> None:
     with pytest.raises(ClientClosedError, match="closed") as caught:
         ask(client, USES[use])
     assert isinstance(caught.value, FlowMaestroError)
+
+
+@pytest.mark.parametrize("use", ["a stream", "a walk"])
+def test_what_was_begun_before_the_end_goes_no_further(make: Any, use: str) -> None:
+    client = make(KEY, transport=nothing_is_sent)
+    begun = USES[use](client)
+    closing(client)
+    with pytest.raises(ClientClosedError):
+        ask(client, lambda _: begun)
 
 
 def test_leaving_with_closes(make: Any) -> None:
@@ -360,17 +369,6 @@ def test_an_awaiting_client_in_memory_works_in_any_loop() -> None:
         in_loop(backend, use, client)
 
 
-def test_an_asyncio_transport_under_trio_says_so() -> None:
-    client = AsyncFlowMaestroClient(SEEDED_KEY, transport=AiohttpTransport())
-
-    async def main() -> None:
-        with pytest.raises((FlowMaestroError, RuntimeError), match="asyncio"):
-            await client.workflows.list()
-        await client.close()
-
-    in_loop("trio", main)
-
-
 @pytest.mark.parametrize("runner", [*ASYNC, *IN_MEMORY[1:]], ids=str)
 def test_an_awaiting_client_may_be_closed_in_its_own_loop(runner: Runner) -> None:
     with World(runner, WatchedFake()) as world:
@@ -380,13 +378,3 @@ def test_an_awaiting_client_may_be_closed_in_its_own_loop(runner: Runner) -> Non
                 await use(client)
 
         in_loop(runner.backend or "", main)
-
-
-def test_a_transport_that_was_given_is_closed_with_its_client() -> None:
-    with running_server(FakeFlowMaestro()) as url:
-        transport = RequestsTransport()
-        with FlowMaestroClient(SEEDED_KEY, base_url=url, transport=transport) as client:
-            client.workflows.list()
-        request = Request("GET", url, Headers())
-        with pytest.raises(RuntimeError, match="closed"):
-            transport.send(request, 1.0)

@@ -104,22 +104,6 @@ class TestManyAtOnce:
         assert names == {number: f"n{number}" for number in range(AT_ONCE)}
 
 
-@pytest.mark.parametrize(("transport", "backend"), ON_ANYIO)
-def test_one_event_loop_after_another(server, transport, backend):
-    client = AsyncFlowMaestroClient(transport=transport(), **server)
-
-    async def first():
-        assert (await client.workflows.list()).status_code == 200
-
-    async def last():
-        async with client:
-            await first()
-
-    in_loop(backend, first)
-    in_loop(backend, first)
-    in_loop(backend, last)
-
-
 class TestDroppedWithoutClose:
     def test_a_blocking_client_that_never_got_a_connection(self, collected):
         def use_and_drop():

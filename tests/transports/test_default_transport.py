@@ -56,20 +56,6 @@ def test_anyio_is_the_default_of_the_async_client(server, monkeypatch, run):
     assert made == ["anyio"]
 
 
-def test_one_client_in_asyncio_and_then_in_trio(server):
-    client = AsyncFlowMaestroClient()
-
-    async def names():
-        return [workflow["name"] async for workflow in client.workflows.iterate()]
-
-    async def names_and_close():
-        found = await names()
-        await client.close()
-        return found
-
-    assert asyncio.run(names()) == trio.run(names_and_close)
-
-
 def test_threads_that_make_the_first_call_at_once_get_one_transport():
     made = threading.Barrier(8)
 
@@ -109,23 +95,6 @@ def test_a_walk_of_a_closed_client_goes_no_further(server, used):
     for steps in (pages, stream):
         with pytest.raises(ClientClosedError):
             next(steps)
-
-
-@pytest.mark.parametrize("used", [True, False])
-@pytest.mark.parametrize("run", [asyncio.run, trio.run], ids=["asyncio", "trio"])
-def test_a_walk_of_a_closed_awaiting_client_goes_no_further(server, run, used):
-    async def main():
-        client = AsyncFlowMaestroClient()
-        pages, stream = client.workflows.iterate(), client.executions.stream("exec_xyz789")
-        if used:
-            await client.workflows.list()
-        await client.close()
-        await client.close()
-        for steps in (pages, stream):
-            with pytest.raises(ClientClosedError):
-                await steps.__anext__()
-
-    run(main() if run is asyncio.run else main)
 
 
 def test_a_handle_that_cannot_be_made_leaves_nothing_behind(monkeypatch, tmp_path):

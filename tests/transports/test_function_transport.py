@@ -9,7 +9,6 @@ import requests
 
 from flowmaestro import (
     AsyncFlowMaestroClient,
-    ClientClosedError,
     FlowMaestroClient,
 )
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
@@ -97,25 +96,6 @@ def test_any_other_error_is_the_caller_s(raised):
     with pytest.raises(type(raised)) as caught:
         FunctionTransport(fail).send(Request("GET", "https://api.example/", {}), 1.0)
     assert caught.value is raised
-
-
-def test_a_closed_client_asks_its_function_no_more():
-    client = FlowMaestroClient("key", transport=answer)
-    pages = client.workflows.iterate()
-    client.close()
-    with pytest.raises(ClientClosedError):
-        next(pages)
-
-
-def test_a_closed_awaiting_client_asks_its_function_no_more():
-    async def main():
-        client = AsyncFlowMaestroClient("key", transport=answer_later)
-        pages = client.workflows.iterate()
-        await client.close()
-        with pytest.raises(ClientClosedError):
-            await pages.__anext__()
-
-    anyio.run(main)
 
 
 @pytest.mark.parametrize("wrong", [answer_later, 3, AsyncFunctionTransport(answer)])

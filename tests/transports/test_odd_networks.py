@@ -21,7 +21,6 @@ from flowmaestro import (
     ConnectionError,
     FlowMaestroClient,
     FlowMaestroError,
-    ServerError,
     StreamTimes,
 )
 from tests.harness.runners import RUNNERS
@@ -172,25 +171,6 @@ def test_a_record_that_somebody_between_has_changed(
         with pytest.raises(FlowMaestroError) as caught:
             ask(server.url, what, verify=ca_file)
         assert KEY not in repr(caught.value)
-
-
-BODIES = {
-    "deep": b"[" * 200_000 + b"]" * 200_000,
-    "a number of 10,000 digits": b'{"data": ' + b"9" * 10_000 + b"}",
-    "no UTF-8": b'{"data": "\xff\xfe"}',
-    "UTF-16": '{"data": {}}'.encode("utf-16"),
-    "a number": b"5",
-    "null": b"null",
-    "nothing": b"",
-    "a page": b"<html>",
-}
-
-
-@pytest.mark.parametrize("name", BODIES)
-def test_a_body_that_is_none(ask: Any, scripted: Any, name: str) -> None:
-    data = scripted.reply(BODIES[name], headers=[("Content-Type", "application/json")])
-    with scripted.ScriptedServer(scripted.answering(data)) as server, fails(ServerError):
-        ask(server.url)
 
 
 def test_a_bomb(ask: Any, scripted: Any) -> None:

@@ -402,6 +402,12 @@ def test_a_coding_is_undone() -> None:
     assert exchange.take() == b""
 
 
+def test_a_connection_with_more_behind_its_reply_is_not_used_again() -> None:
+    exchange = begin()
+    exchange.bytes_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more")
+    assert (exchange.take(), exchange.take(), exchange.reusable) == (b"ok", b"", False)
+
+
 def test_content_comes_before_the_error_behind_it() -> None:
     exchange = begin()
     exchange.bytes_received(

@@ -29,12 +29,12 @@ def test_the_request_is_written_as_given() -> None:
         )
 
 
-def test_the_fields_of_the_route_give_way_to_those_of_the_request() -> None:
-    request = Request("POST", "http://api.test/", {"host": "other.test"})
+def test_what_the_caller_gives_of_host_and_length_stands() -> None:
+    fields = {"host": "other.test", "content-length": "4"}
+    request = Request("POST", "http://api.test/", fields, b"body")
     exchange = Exchange(RequestWriter(HOST), request, "/")
-    assert (
-        bytes(exchange.unsent)
-        == b"POST / HTTP/1.1\r\nhost: other.test\r\nContent-Length: 0\r\n\r\n"
+    assert bytes(exchange.unsent) == (
+        b"POST / HTTP/1.1\r\nhost: other.test\r\ncontent-length: 4\r\n\r\nbody"
     )
 
 
