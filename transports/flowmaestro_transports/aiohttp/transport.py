@@ -146,8 +146,10 @@ class AiohttpTransport(NotPicklable):
         try:
             async with timeout_at(limits.end):
                 async with timeout_at(limits.head):
-                    response = await head_of(self._session, request, limits, self.secrets)
-                body = Body(response, MAX_BODY if whole else sys.maxsize)
+                    body = Body(  # no local variable for the reply, whose repr has its fields
+                        await head_of(self._session, request, limits, self.secrets),
+                        MAX_BODY if whole else sys.maxsize,
+                    )
                 self._bodies.add(body)
                 if whole:
                     content = await body.read_whole(limits)
@@ -155,8 +157,8 @@ class AiohttpTransport(NotPicklable):
         except BaseException as error:
             if body is not None:
                 body.release()
-            if not isinstance(error, Exception):
-                # A cancellation, without the frames of aiohttp, which hold the headers.
+            if isinstance(error, TransportFailure) or not isinstance(error, Exception):
+                # A refusal or a cancellation, without the frames below, which hold the headers.
                 raise error.with_traceback(None)  # noqa: B904
             if not isinstance(error, ERRORS):
                 raise
