@@ -250,11 +250,13 @@ def test_socks_is_refused(runner: Runner) -> None:
     [
         (b"HTTP/1.1 407 Who are you\r\nContent-Length: 9\r\n\r\n<html>407", "407"),
         (b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\n\r\n<html>", "502"),
+        (b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example\r\n\r\n", "302"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 Busy\r\n\r\n", "503"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", ""),
         (b"HTTP/1.1 200", ""),
         (b"", ""),
     ],
-    ids=["407", "502", "garbage", "cut", "closed"],
+    ids=["407", "502", "302", "100", "garbage", "cut", "closed"],
 )
 def test_no_tunnel_is_not_sent(runner: Runner, scripted: Any, answer: bytes, text: str) -> None:
     def handler(peer: Any) -> None:
@@ -263,8 +265,8 @@ def test_no_tunnel_is_not_sent(runner: Runner, scripted: Any, answer: bytes, tex
 
     with scripted.ScriptedServer(handler) as server:
         with_user = server.url.replace("://", "://user:pa%20ss@")
-        with runner(proxy=with_user) as transport:
-            for _ in range(2):
+        with runner(proxy=with_user, max_connections=1) as transport:
+            for _ in range(2):  # the slot is free again
                 with fails(Phase.NOT_SENT, text) as caught:
                     transport.send(Request("POST", "https://origin.example/", Headers(), b"x"))
                 assert f"proxy {server.url}" in str(caught.value)

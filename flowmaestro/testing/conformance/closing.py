@@ -179,17 +179,6 @@ async def _read_on(body: AsyncOpenResponse) -> Any:
             return data
 
 
-@check(why="A program that shuts down would hang in its calls, or leave a connection behind.")
-async def close_in_flight(runner: Runner) -> None:
-    """A call under way when its transport is closed ends: with its reply, or with a failure."""
-    live = LiveReply(held=True)
-    transport, job = await _under_way(runner, live)
-    await transport.close()
-    live.begin()
-    live.end()
-    await job.outcome()
-
-
 @checks_of(
     {"a call": b"", "a call in its body": b"one"},
     STREAMS,

@@ -41,11 +41,6 @@ def replies(data: bytes) -> Callable[[Any], None]:
     return handler
 
 
-def silent(peer: Any) -> None:
-    """Reads and never answers."""
-    peer.wait_closed()
-
-
 async def start_and_cancel(call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call, *args)

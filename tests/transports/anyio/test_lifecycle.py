@@ -22,9 +22,6 @@ from flowmaestro_transports.anyio.transport import AnyioTransport
 from tests.harness.runners import full_listener, get, post
 from tests.harness.transports.anyio_scenes import Play, read_all, start_and_cancel
 
-# --- Slots ----------------------------------------------------------------------------------
-
-
 # --- Cancelling -----------------------------------------------------------------------------
 
 

@@ -15,10 +15,8 @@ import pytest
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportClosedError
 from flowmaestro_transports.anyio.transport import AnyioTransport
 from tests.harness.runners import get, post
-from tests.harness.transports.anyio_scenes import Play, failure, silent, start_and_cancel
+from tests.harness.transports.anyio_scenes import Play, failure
 from tests.harness.transports.real_proxy import proxy as proxying
-
-OPENED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 @pytest.fixture(params=["http", "https"])
@@ -104,32 +102,6 @@ def test_ways_do_not_mix(play: Play, scripted: Any, monkeypatch: pytest.MonkeyPa
     ]
 
 
-@pytest.mark.parametrize(
-    ("answer", "text"),
-    [
-        (b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example\r\n\r\n", "302"),
-        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 Busy\r\n\r\n", "503"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "illegal status line"),
-    ],
-    ids=["302", "100", "garbage"],
-)
-def test_no_tunnel(play: Play, scripted: Any, origin: Any, answer: bytes, text: str) -> None:
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(answer)
-
-    async def scenario(transport: AnyioTransport) -> None:
-        for _ in range(2):  # the slot is free again
-            error = await failure(transport.send(post(origin, b"x"), 5))
-            assert error.phase is Phase.NOT_SENT
-            assert error.message.endswith(text)
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario, proxy=server.url, max_connections=1)
-    assert server.connections == 2
-    assert origin.connections == 0
-
-
 def test_an_old_proxy(play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_file: str) -> None:
     """What it says of a body is to be ignored (RFC 9110, 9.3.6)."""
 
@@ -146,29 +118,6 @@ def test_an_old_proxy(play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_
     assert reply.body == b"fine"
 
 
-@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n", OPENED])
-def test_a_silent_proxy(play: Play, scripted: Any, said: bytes, ca_file: str) -> None:
-    """Before, within and after its reply, when TLS with the origin begins."""
-    request = Request("POST", "https://origin.example/", Headers(), b"x")
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(said)
-        peer.wait_closed()
-
-    async def scenario(transport: AnyioTransport) -> None:
-        error = await failure(transport.send(request, 0.2))
-        assert error.phase is Phase.NOT_SENT
-        assert error.timed_out
-        await start_and_cancel(transport.send, request, 60)
-        error = await failure(transport.open(request, 0.2))
-        assert error.timed_out
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario, proxy=server.url, verify=ca_file, max_connections=1)
-    assert server.connections == 3
-
-
 def test_closed_while_a_tunnel_is_dug(play: Play, scripted: Any) -> None:
     async def scenario(transport: AnyioTransport) -> None:
         async def call() -> None:
@@ -181,7 +130,7 @@ def test_closed_while_a_tunnel_is_dug(play: Play, scripted: Any) -> None:
             await anyio.sleep(0.05)
             await transport.close()
 
-    with scripted.ScriptedServer(silent) as server:
+    with scripted.ScriptedServer(scripted.Peer.wait_closed) as server:
         play(scenario, proxy=server.url)
 
 
