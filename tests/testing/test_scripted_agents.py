@@ -67,23 +67,6 @@ class TestAgents:
         assert last["type"] == "message:failed"
         assert "must return a text or its tokens, not b'xy'" in str(last)
 
-    def test_an_exception_is_a_failure(self, fake, client):
-        from flowmaestro import ServerError, TimeoutError
-
-        agent = fake.agent(None, ValueError("odd"), "Fine")
-        thread = client.agents.create_thread(agent)["data"]["id"]
-        deployed = "deployed" in repr(fake)
-        error = TimeoutError if deployed else ServerError
-        with pytest.raises(error, match="did not complete" if deployed else "ValueError: odd"):
-            client.threads.send_message(thread, "Hi")
-        assert "Fine" in str(client.threads.send_message(thread, "Hi"))
-
-    def test_an_answer_takes_its_time(self, fake, client):
-        thread = client.agents.create_thread(fake.agent(None, "Hm", seconds=7))["data"]["id"]
-        before = fake.clock.now
-        client.threads.send_message(thread, "Hi")
-        assert fake.clock.now - before == pytest.approx(7)
-
     @pytest.mark.parametrize("reply", [7, None, b"x", {"a": 1}, ["a", 1], str], ids=repr)
     def test_what_is_no_reply(self, fake, reply):
         with pytest.raises(TypeError, match=r"replies\[1\] must be a text"):
