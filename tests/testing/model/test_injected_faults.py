@@ -127,6 +127,9 @@ class TestDropConnection:
         with pytest.raises(TransportFailure) as caught:
             body.read(60)
         assert caught.value.phase is Phase.REPLY_BROKEN
+        fake.drop_connection(after_events=0)
+        with pytest.raises(TransportFailure):
+            transport.open(request, 5).read(60)
         fake.drop_connection()
         with pytest.raises(TransportFailure) as caught:
             transport.send(request, 5)
