@@ -233,6 +233,7 @@ def test_failed_rows_are_started_again_with_another_key() -> None:
             None if is_start(it) or "?" in it.url else (200, an_envelope({"status": "failed"}))
         ),
     )
+    assert [(item.ok, item.error) for item in failed.items] == [(False, None)] * len(ROWS)
     keys = {request.headers["idempotency-key"] for request in failed.sent if is_start(request)}
     again = world.run(ROWS, rerun=["failed"])
     assert all(item.ok for item in again.items)

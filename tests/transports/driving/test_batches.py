@@ -1,7 +1,6 @@
 """Many executions through both clients, in memory: concurrency, progress, and how it is left."""
 
 import inspect
-import itertools
 import threading
 from functools import partial
 
@@ -11,13 +10,9 @@ import pytest
 from flowmaestro import (
     AsyncFlowMaestroClient,
     FlowMaestroClient,
-    NotFoundError,
-    RateLimitError,
     StreamError,
-    ValidationError,
 )
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
-from flowmaestro.testing.model import seeds
 
 BACKENDS = ["asyncio", "trio"]
 NAMES = ["Ada", "Bob", "Cyd", "Dan", "Eve"]
@@ -115,21 +110,6 @@ def test_both_are_iterated_over_and_never_awaited(client, run_async):
     run_async(main)
 
 
-def test_an_endless_iterator_is_read_only_as_there_is_room(client):
-    read = []
-
-    def endless():
-        for number in itertools.count():
-            read.append(number)
-            yield {"name": str(number)}
-
-    runs = client.workflows.run_many("wf_123", endless(), concurrency=3)
-    assert read == []
-    for handed, _ in zip(range(10), runs):
-        assert len(read) <= handed + 1 + 3
-    runs.close()
-
-
 def test_a_free_keys_rate_limit_is_kept():
     """Of all requests none is refused for long: pauses are stretched, and a 429 is waited out."""
     fake = FakeFlowMaestro()
@@ -193,61 +173,6 @@ def test_a_cancelled_task_leaves_the_ids_of_all_that_runs(fake, run_async):
     left = run_async(main)
     assert {it.execution_id for it in left} == started(fake)
     assert len(left) == 3
-
-
-@pytest.mark.parametrize("pause", [3600, 9_999_999_999])
-@pytest.mark.parametrize("status", [429, 503])
-def test_no_pause_that_the_server_asks_for_outlasts_the_timeout(fake, client, status, pause):
-    begun = fake.clock.now
-    runs = client.workflows.run_many("wf_123", INPUTS, timeout=30, concurrency=2)
-    outcomes = [next(runs)]
-    fake.fail_next(status=status, path="/workflows/*/execute", retry_after=pause)
-    if status == 429:
-        with pytest.raises(RateLimitError) as caught:
-            outcomes.extend(runs)
-        assert caught.value.retry_after == pause
-        assert sorted(it.index for it in outcomes if it.ok) == [0, 1]
-    else:
-        outcomes.extend(runs)
-        assert sorted(it.ok for it in outcomes) == [False, True, True, True, True]
-    assert fake.clock.now - begun <= 30
-
-
-def test_one_error_takes_nothing_from_the_others(client):
-    rows = [*INPUTS[:2], {"name": {1}}, "text", INPUTS[2]]
-    outcomes = sorted(client.workflows.run_many("wf_123", rows), key=lambda it: it.index)
-    assert [it.ok for it in outcomes] == [True, True, False, False, True]
-    assert all(it.inputs is rows[it.index] for it in outcomes)
-    for index, reason in ((2, "is a set"), (3, "must be a dict, not str")):
-        error = outcomes[index].error
-        assert isinstance(error, ValidationError)
-        assert error.code == "invalid_input"
-        assert f"inputs[{index}] cannot be sent: inputs" in error.message
-        assert reason in error.message
-    with pytest.raises(NotFoundError):
-        list(client.workflows.run_many(UNKNOWN, INPUTS))
-
-
-def test_an_unknown_execution_is_an_outcome(run_async, client):
-    good = client.workflows.execute("wf_123")["data"]["execution_id"]
-
-    async def main(awaiting):
-        many = awaiting.executions.wait_many([UNKNOWN, good])
-        return [item async for item in many]
-
-    missed, ended = run_async(main)
-    assert isinstance(missed.error, NotFoundError)
-    assert missed.error.execution_id == missed.execution_id == UNKNOWN
-    with pytest.raises(NotFoundError):
-        missed.result()
-    assert ended.ok
-    assert ended.result()["status"] == "completed"
-
-
-def test_failed_executions_are_no_errors(client):
-    outcomes = list(client.workflows.run_many(seeds.FAILING_WORKFLOW_ID, [None, {}]))
-    assert [it.result()["status"] for it in outcomes] == ["failed", "failed"]
-    assert [(it.ok, it.outputs, it.error) for it in outcomes] == [(False, None, None)] * 2
 
 
 def test_what_a_blocking_callback_raises_ends_the_iteration(client):
@@ -385,8 +310,3 @@ def test_an_awaiting_client_takes_all_of_them(run_async):
 
     run_async(main)
     assert told == [(1,), ("and", 1)]
-
-
-def test_a_mapping_of_ids_is_refused_with_what_to_pass(client):
-    with pytest.raises(TypeError, match=r"not dict; pass list\(execution_ids\) for its keys"):
-        client.executions.wait_many({"a": 1})
