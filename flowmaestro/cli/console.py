@@ -76,8 +76,9 @@ class Console:
             self._columns(cells, widths)
             return
         for *first, last in cells:
-            self.line(*map(str.ljust, first, widths), indent=4)
-            self.line("    ", last, indent=4)
+            self.line("  ".join(first), indent=4)
+            if last:
+                self.line("    ", last, indent=4)
 
     def stream(self, piece: str, lead: str = "") -> None:
         """Write a piece of a text that grows; `lead` goes before its first line.

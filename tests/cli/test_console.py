@@ -107,6 +107,17 @@ def test_a_table_never_breaks_an_id(monkeypatch, narrow, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_table_that_is_too_wide_breaks_no_word_and_has_no_empty_line(monkeypatch, narrow, kind):
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = [["0fa11000-0000-4000-8000-000000000001", "Nightly", "Sends"], ["wf_1", "Hello", ""]]
+    out = Terminal()
+    kind(out).table(["id", "name", "description"], rows)
+    lines = [line.rstrip() for line in without_colour(out.getvalue()).splitlines()]
+    about = ["id  name", "    description", rows[0][0], "    Nightly", "    Sends", "wf_1  Hello"]
+    assert lines == about
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_a_server_sends_cannot_steer_the_terminal(narrow, kind):
     out = Terminal()
     screen = kind(out)
