@@ -34,8 +34,12 @@ def read_rows(path: str) -> List[Dict[str, Any]]:
 
 def parse_json(text: str, where: str) -> Any:
     """The value that a JSON text stands for."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{where}: this is no JSON: it has no {name}")
+
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=refuse)
     except json.JSONDecodeError as error:
         place = f"column {error.colno}"
         place = f"line {error.lineno}, {place}" if "\n" in text else place
@@ -74,6 +78,10 @@ def _csv_rows(path: str, file: Iterable[str]) -> Iterator[Dict[str, str]]:
             if not name or name in names[: column - 1]:
                 what = "has no name" if not name else f"is named {name!r} like another"
                 raise ValueError(f"{path}: column {column} {what}")
+        if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
+            raise ValueError(
+                f"{path}: its one column is named {names[0]!r}; commas must separate columns"
+            )
         taken.clear()
         for number, cells in enumerate(lines, 1):
             if cells and len(cells) != len(names):

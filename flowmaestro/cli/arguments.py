@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from functools import partial
 from typing import Any, Callable, Dict, NoReturn, Optional, Tuple
@@ -119,9 +120,19 @@ def _checked(is_right: Callable[[str], bool], kind: Callable[[str], Any], what: 
     return convert
 
 
+def _can_be_written(path: str) -> bool:
+    there = path if os.path.exists(path) else os.path.dirname(path) or "."
+    return path != "-" and not os.path.isdir(path) and os.access(there, os.W_OK)
+
+
+def _output(flags: str, help: str, **more: Any) -> _Argument:
+    return _option(flags, "FILE", help, type=_FILE, **more)
+
+
 _PORT = _checked(lambda text: 0 <= int(text) <= 65535, int, "port: 0 to 65535")
 _COUNT = _checked(lambda text: int(text) >= 1, int, "whole number of at least 1")
 _SECONDS = _checked(lambda text: 0 < float(text) < 1e9, float, "number of seconds above 0")
+_FILE = _checked(_can_be_written, str, "file that can be written")
 
 _CHOICES = ", ".join(_KINDS[:-1]) + f" or {_KINDS[-1]}"
 _RESOURCE = _of("resource", _CHOICES, type=_resource)
@@ -133,7 +144,7 @@ _INPUTS = (
 )
 _TIMEOUT = _option("--timeout", "SECONDS", "for one execution [300]", type=_SECONDS, default=300.0)
 _SETTLE_AFTER = "after a crash, when a row that may have started is surely listed [60]"
-_FOLLOW = (_TIMEOUT, _option("--timeline", "FILE", "draw the run's timeline into an .svg file"))
+_FOLLOW = (_TIMEOUT, _output("--timeline", "draw the run's timeline into an .svg file"))
 _CHECK = (
     _option("--schema", "FILE", "a JSON Schema to check the inputs by"),
     _flag("--no-check", "send the inputs unchecked"),
@@ -176,8 +187,8 @@ COMMANDS: Dict[str, _Command] = {
         ("wf_123 rows.csv --out results.jsonl",),
         _WORKFLOW,
         _of("rows", "a .csv file (cells are text) or a .jsonl file (an object on each line)"),
-        _option("--out", "FILE", "where results go, a JSON line for each row", required=True),
-        _option("--journal", "FILE", "where progress is kept [OUT.journal]"),
+        _output("--out", "where results go, a JSON line for each row", required=True),
+        _output("--journal", "where progress is kept [OUT.journal]"),
         _option("--concurrency", "N", "how many at a time [10]", type=_COUNT, default=10),
         _option("--settle-after", "SECONDS", _SETTLE_AFTER, type=_SECONDS, default=60.0),
         _TIMEOUT,
@@ -238,7 +249,7 @@ COMMANDS: Dict[str, _Command] = {
         "write typed functions that run workflows",
         ("wf_123 wf_456 -o my_flows.py", "wf_123 -o my_flows.py --check"),
         _of("workflow", "id of a workflow", nargs="+"),
-        _option("-o --output", "FILE", "where to write [stdout]"),
+        _output("-o --output", "where to write [stdout]"),
         _flag("--check", "write nothing; exit 1 if FILE is out of date"),
         _CHECK[0],
         *_json("print JSON that says what was written"),

@@ -26,7 +26,7 @@ def chat_command(options: argparse.Namespace) -> None:
             if not text:
                 return
             if text.strip():
-                _answer(client, thread_id, text.rstrip("\n"), screen, hints)
+                _answer(client, thread_id, text.rstrip("\r\n"), screen, hints)
 
 
 def _ask() -> str:

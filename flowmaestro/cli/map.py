@@ -18,14 +18,15 @@ from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 def map_command(options: argparse.Namespace) -> None:
     """Run the rows; `CommandFailed` if one of them did not complete."""
     journal = options.journal or f"{options.out}.journal"
+    if len({os.path.realpath(path) for path in (options.rows, options.out, journal)}) < 3:
+        raise CommandFailed("ROWS, --out and --journal must be three files", USAGE)
     is_new = not os.path.exists(options.out)
     if not is_new and not os.path.exists(journal):
         text = f"{options.out} is there and {journal} is not; move it away, or name its --journal"
         raise CommandFailed(text, USAGE)
-    for path in (options.out, journal):
-        if not os.path.isdir(os.path.dirname(path) or "."):
-            raise CommandFailed(f"{path}: there is no such folder; make it first", USAGE)
     rows = read_rows(options.rows)
+    if not rows:
+        console(sys.stderr).line(f"{options.rows} has no rows")
     bad = written = 0
     with client_for(options) as client:
         named = ((f"{options.rows}, row {number}: ", row) for number, row in enumerate(rows, 1))

@@ -22,8 +22,7 @@ def mcp_command(options: argparse.Namespace) -> None:
         workflows = [client.workflows.get(each)["data"] for each in options.workflow]
 
     async def serve() -> None:
-        api_key, base_url = options.api_key or None, options.base_url or None
-        async with AsyncFlowMaestroClient(api_key, base_url=base_url) as awaited:
+        async with AsyncFlowMaestroClient(options.api_key, base_url=options.base_url) as awaited:
             await serve_on_stdio(workflow_server(awaited, workflows, options.timeout))
 
     anyio.run(serve)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from flowmaestro import FlowMaestroClient, errors
-from flowmaestro.cli import INTERRUPTED, TIMED_OUT, CommandFailed, session
+from flowmaestro.cli import INTERRUPTED, TIMED_OUT, USAGE, CommandFailed, session
 from flowmaestro.cli.console import console
 from flowmaestro.cli.run_view import RunView, run_view
 from flowmaestro.timeline import timeline_svg
@@ -19,8 +19,8 @@ from flowmaestro.types import Execution
 def run_command(options: argparse.Namespace) -> Any:
     """Start an execution and follow it; its outputs go to standard output."""
     inputs, view = session.inputs_of(options), run_view()
-    if options.timeline is not None:
-        Path(options.timeline).touch()  # what stands in its way is told before anything starts
+    if options.detach and options.timeline is not None:
+        raise CommandFailed("--detach leaves before there is a --timeline", USAGE)
     with session.client_for(options) as client:
         session.check_workflow_inputs(client, options, [("", inputs)])
         started = client.workflows.execute(options.workflow, inputs=inputs)["data"]
@@ -32,8 +32,6 @@ def run_command(options: argparse.Namespace) -> Any:
 def watch_command(options: argparse.Namespace) -> None:
     """Follow an execution that somebody started."""
     view = run_view()
-    if options.timeline is not None:
-        Path(options.timeline).touch()  # what stands in its way is told before anything starts
     with session.client_for(options) as client:
         client.executions.get(options.execution)  # an unknown id is told before any drawing
         _end(_follow(client, options.execution, view, options), view, options)

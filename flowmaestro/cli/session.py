@@ -17,7 +17,7 @@ from flowmaestro.inputs import check_inputs
 def client_for(options: argparse.Namespace) -> FlowMaestroClient:
     """A client for the server and the key of the arguments or the environment."""
     try:
-        return FlowMaestroClient(options.api_key or None, base_url=options.base_url or None)
+        return FlowMaestroClient(options.api_key, base_url=options.base_url)
     except ValueError as error:
         if str(error).startswith("no API key"):
             text = "there is no API key; set FLOWMAESTRO_API_KEY or give --api-key"

@@ -15,7 +15,7 @@ def typed(monkeypatch):
 
 def test_each_line_is_answered_in_one_thread(command, fake, typed):
     fake.agent("agent_echo", lambda text: f"You said {text}.")
-    typed("one\n\ntwo\n")
+    typed("one\r\n\r\ntwo\n")
     done = command("chat", "agent_echo")
     assert (done.status, done.out) == (0, "agent  You said one.\nagent  You said two.\n")
     posts = [request for request in fake.requests if request.method == "POST"]

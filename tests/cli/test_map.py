@@ -96,6 +96,8 @@ def test_rows_that_fail_exit_1(command, fake, rows):
         ("rows.jsonl", '{"a": 1}\n\n{"a"\n', "rows.jsonl, line 3: this is no JSON: "),
         ("rows.jsonl", '{"a"\n', "column 5"),
         ("rows.jsonl", "[1]\n", "rows.jsonl, line 1: it must be a JSON object"),
+        ("rows.jsonl", '{"a": NaN}\n', "rows.jsonl, line 1: this is no JSON: it has no NaN"),
+        ("rows.csv", "a;b\n1;2\n", "its one column is named 'a;b'; commas must separate columns"),
         ("rows.txt", "", "rows.txt must be a .csv or a .jsonl file"),
     ],
 )
@@ -112,9 +114,12 @@ def test_malformed_rows_are_named_and_start_nothing(command, fake, rows, name, t
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["--out", "no/out.jsonl"], 2, "no/out.jsonl: there is no such folder; make it first"),
-        (["--out", "out", "--journal", "no/j"], 2, "no/j: there is no such folder; make it first"),
-        (["--out", "."], 2, ". is there and ..journal is not; move it away"),
+        (["--out", "no/out.jsonl"], 2, "--out: 'no/out.jsonl' is no file that can be written"),
+        (["--out", "out", "--journal", "no/j"], 2, "'no/j' is no file that can be written"),
+        (["--out", "."], 2, "--out: '.' is no file that can be written"),
+        (["--out", "-"], 2, "--out: '-' is no file that can be written"),
+        (["--out", "out", "--journal", "./out"], 2, "must be three files"),
+        (["--out", "rows.csv", "--journal", "j"], 2, "must be three files"),
         (["--out", "out", "--no-check"], 3, 'there is no id "wf_0"'),
     ],
 )
@@ -126,6 +131,13 @@ def test_what_cannot_be_run_or_written_is_told_and_leaves_no_results(
     assert said in done.err
     assert fake.executions == []
     assert not (rows / "out").exists()
+
+
+def test_a_file_without_rows_is_told_and_is_no_failure(command, rows):
+    (rows / "rows.csv").write_text("name\n")
+    done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
+    assert (done.status, done.out, done.err) == (0, "", "rows.csv has no rows\n")
+    assert results(rows / "out.jsonl") == []
 
 
 @pytest.mark.parametrize("fake", [["documented"]], indirect=True)

@@ -204,9 +204,14 @@ def test_cancel_and_fire(command, fake):
     [
         (["run", "wf_123", "-i", "name"], 2, "-i name: write -i NAME=TEXT or -i NAME:=JSON"),
         (["run", "wf_123", "-i", "n:={"], 2, "-i n:='{': this is no JSON"),
-        (["run", "wf_123", "-i", "n:=NaN"], 2, "inputs['n'] is nan, which JSON cannot express"),
+        (["run", "wf_123", "-i", "n:=NaN"], 2, "-i n:='NaN': this is no JSON: it has no NaN"),
         (["run", ""], 2, "workflow_id must be an id, not ''"),
-        (["run", "wf_123", "--timeline", "no/such/folder.svg"], 1, "No such file or directory"),
+        (["run", "wf_123", "--timeline", "no/such.svg"], 2, "'no/such.svg' is no file that can be"),
+        (
+            ["run", "wf_123", "--timeline", "a.svg", "--detach"],
+            2,
+            "--detach leaves before there is",
+        ),
         (["run", "wf_123", "--input-file", "absent.json"], 2, "No such file or directory"),
         (["run", "wf_unknown"], 3, "wf_unknown"),
         (["watch", "nope"], 3, "nope"),
@@ -342,4 +347,10 @@ def test_a_timeline_is_drawn(command, tmp_path):
     path = tmp_path / "out.svg"
     assert command("run", "wf_123", "--timeline", str(path)).status == 0
     assert path.read_text("utf-8").startswith("<svg ")
-    assert command("run", "wf_123", "--timeline", str(tmp_path / "no" / "x")).status == 1
+
+
+def test_an_execution_that_is_not_there_leaves_no_timeline(command, tmp_path):
+    path = tmp_path / "out.svg"
+    assert command("run", "wf_0", "--timeline", str(path)).status == 3
+    assert command("watch", "exec_0", "--timeline", str(path)).status == 3
+    assert not path.exists()

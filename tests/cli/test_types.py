@@ -95,4 +95,4 @@ def test_the_command_writes_it_and_checks_it(command, tmp_path):
     assert json.loads(command("types", "wf_123", "--json").out)["source"] == printed.out
     assert command("types", "wf_123", "--check").status == 2
     nowhere = command("types", "wf_123", "-o", str(tmp_path / "no" / "flows.py"))
-    assert (nowhere.status, len(nowhere.err.splitlines())) == (1, 1)
+    assert (nowhere.status, len(nowhere.err.splitlines())) == (2, 1)
