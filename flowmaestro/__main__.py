@@ -15,13 +15,19 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
     Raises `SystemExit` for what `argparse` answers itself: help, version, wrong arguments.
     """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed, as by `>&-`
+            null = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(null, mode, closefd=False))  # noqa: SIM115
     try:
         from flowmaestro.cli.entry import main
 
         return main(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
         return 130  # `flowmaestro.cli.INTERRUPTED`, which may not be loaded yet
-    except BrokenPipeError:  # nobody reads on
+    except OSError as error:  # the output cannot be written
+        if not isinstance(error, BrokenPipeError):  # else nobody reads on
+            print(f"flowmaestro: {error.strerror}", file=sys.stderr)
         return 1
     finally:
         try:

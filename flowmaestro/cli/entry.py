@@ -55,7 +55,12 @@ def _run(command: str, words: Sequence[str]) -> Tuple[int, Any]:
     parser = build_parser(command)
     if command and command not in COMMANDS:
         parser.error(f"there is no command {command!r}{suggestion(command, tuple(COMMANDS))}")
-    options = parser.parse_args(words)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        _, _, arguments = COMMANDS.get(command, ("", (), ()))
+        known = tuple(flag for flags, _ in arguments for flag in flags if flag[0] == "-")
+        parser.prog = f"flowmaestro {command}".rstrip()
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{suggestion(unknown[0], known)}")
     if options.print_completion is not None:
         return _print_completion(options.print_completion), None
     if options.command is None:
