@@ -204,6 +204,7 @@ class StartUnknownError(FlowMaestroError):
     """It is unknown whether this row of a batch was started, so it was not started again.
 
     `candidates` are the executions that could be it: not known to the journal, with equal inputs.
+    `__cause__` is how the look-up or else the start failed, if one of them did.
     """
 
     _MESSAGE, _CODE = "It is not known whether this row was started", "start_unknown"

@@ -35,6 +35,7 @@ class Row:
         digest: of its inputs, once its body was made or the journal has told.
         order: of its last start among all starts, as the journal has it.
         settled: how often it was in doubt and a look-up did not find it.
+        failure: how its last start lost its reply, if this batch made it.
 
     """
 
@@ -47,6 +48,7 @@ class Row:
     order: int = 0
     execution_id: Optional[str] = None
     settled: int = 0
+    failure: Optional[FlowMaestroError] = None
 
     def outcome(
         self,

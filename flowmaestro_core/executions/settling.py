@@ -159,7 +159,7 @@ def settle(
             if execution_id is None:
                 row.settled += 1
                 if not (certain or start_unknown) or row.settled > MOST_SETTLINGS:
-                    unknown = _unknown(row, tuple(matches), found.failure)
+                    unknown = _unknown(row, tuple(matches), found.failure or row.failure)
             yield row, execution_id, unknown
 
 
@@ -169,6 +169,7 @@ def _unknown(
     error = StartUnknownError(
         f"It is not known whether inputs[{row.index}] was started: "
         f"{len(candidates)} executions could be it"
+        + ("" if cause is None else f"; the last failure: {cause}")
     )
     error.candidates = candidates
     error.__cause__ = cause

@@ -179,6 +179,7 @@ class BatchState:
         if not self._notes.journaled:
             self.outbox.put(row.outcome(error=error))
         else:
+            row.failure = error
             self.doubts.append(row)
             self.settles_at = now + self._plan.settle_after
 

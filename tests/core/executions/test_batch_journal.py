@@ -251,6 +251,8 @@ def test_a_row_that_is_lost_again_and_again_stays_unknown_in_the_end() -> None:
     run = World().run(ROWS[:1], lambda it: "lost" if is_start(it) else None, settle_after=30.0)
     (outcome,) = run.items
     assert isinstance(outcome.error, StartUnknownError)
+    assert isinstance(outcome.error.__cause__, ConnectionError)  # of the start
+    assert outcome.error.message.endswith(f"; the last failure: {outcome.error.__cause__}")
     assert sum(map(is_start, run.sent)) == 4
 
 
