@@ -108,6 +108,7 @@ class Session(NamedTuple):
     title: str
     text: str
     commands: Tuple[Command, ...]
+    shows_plain: bool = False
 
     @property
     def has_streams(self) -> bool:
@@ -130,6 +131,7 @@ CUT = Session(
     "started, and outlives a cut connection: the server of this page drops its first stream after\n"
     "two events, and `watch` says that it went on.",
     (Command("run wf_audit --detach"), Command("watch {id}")),
+    shows_plain=True,
 )
 SESSIONS = (
     Session(
@@ -160,6 +162,7 @@ SESSIONS = (
             Command("run wf_broken"),
             Command("run wf_report --schema schema.json"),
         ),
+        shows_plain=True,
     ),
     Session(
         "Leave an execution running",
@@ -215,12 +218,6 @@ SESSIONS = (
             Command("doctor --base-url http://127.0.0.1:9"),
         ),
     ),
-    Session(
-        "See what the SDK does",
-        "`demo` does the main job on a server of its own: over a real socket with a transport of\n"
-        "your choice, or in memory, where no time passes.",
-        (Command("demo --transport memory"),),
-    ),
 )
 OFFER = Session(
     "Offer workflows to an AI assistant",
@@ -241,16 +238,21 @@ INTRODUCTION = f"""\
 everything works in plain lines. The key and the server are `FLOWMAESTRO_API_KEY` and
 `FLOWMAESTRO_BASE_URL`, or `--api-key` and `--base-url`. No file on disk holds a key.
 
-`docs/sessions.py` recorded the sessions on this page in a terminal of {WIDTH} columns. Where the
-screen looks different without the extra `cli`, the page shows both.
+`docs/sessions.py` recorded the sessions on this page in a terminal of {WIDTH} columns, with the
+extra `cli`. [Watch](#watch-an-execution) and [run](#run-a-workflow) show the plain lines, too.
 
 Exit status: 0 done, 1 failed, 2 wrong arguments, 3 not found, 4 key refused, 5 rate limit,
 6 network, 124 `--timeout` was over, 130 Ctrl-C. In a pipe, and with `NO_COLOR`, there are no
 colors and no control codes. `--debug` shows tracebacks.
 
+`demo` does the main job on a server of its own ([a picture](pictures/demo.svg)): over a real socket
+with a transport of your choice, or with `--transport memory`, where no time passes.
+
 ## Start a server to try it on
 
-`serve` starts a fake FlowMaestro; `--seed` adds resources of yours. With this `my_flows.py`
+`serve` starts a fake FlowMaestro; `--seed` adds resources of yours. `seed` may use the fake, and
+clients of it, in the thread that calls it. A thread that `seed` starts waits at its first call of
+the fake until `seed` has ended: do not `join` it in `seed`. With this `my_flows.py`
 
 ```text
 {SEEDS}```
@@ -354,8 +356,12 @@ def beside(session: Session, kind: str, environment: Dict[str, str]) -> int:
     return ours
 
 
-def record_all(every: Tuple[Session, ...]) -> Tuple[str, Dict[str, List[List[Shown]]]]:
-    """What `serve` printed, and every session with and without rich."""
+Recorded = Dict[Tuple[str, str], List[Shown]]
+"""What was done in each session, by its kind and its title."""
+
+
+def record_all(every: Tuple[Session, ...]) -> Tuple[str, Recorded]:
+    """What `serve` printed, and every session with rich, and some without."""
     FlowMaestroClient("fm_live_any").close()  # imports its transport
     import rich.live
     import rich.progress
@@ -367,7 +373,7 @@ def record_all(every: Tuple[Session, ...]) -> Tuple[str, Dict[str, List[List[Sho
     os.environ.pop("NO_COLOR", None)
     printed: Dict[str, str] = {}
     environments: Dict[str, Dict[str, str]] = {}
-    recorded: Dict[Tuple[str, str], List[Shown]] = {}
+    recorded: Recorded = {}
     with tempfile.TemporaryDirectory() as folder:
         seeds = Path(folder) / "my_flows.py"
         seeds.write_text(SEEDS, "utf-8")
@@ -387,7 +393,7 @@ def record_all(every: Tuple[Session, ...]) -> Tuple[str, Dict[str, List[List[Sho
                 pipes = {
                     (kind, session.title): beside(session, kind, environments[kind])
                     for session in sessions
-                    for kind in KINDS
+                    for kind in (KINDS if session.shows_plain else KINDS[:1])
                 }
                 for (kind, title), pipe in pipes.items():
                     recorded[kind, title] = _received(pipe, environments[kind])
@@ -395,8 +401,7 @@ def record_all(every: Tuple[Session, ...]) -> Tuple[str, Dict[str, List[List[Sho
             for server in servers:
                 server.kill()
                 server.communicate()
-    by_kind = {kind: [recorded[kind, each.title] for each in every] for kind in KINDS}
-    return _masked(printed["rich"], environments["rich"]) + "Ctrl-C ends it.", by_kind
+    return _masked(printed["rich"], environments["rich"]) + "Ctrl-C ends it.", recorded
 
 
 def _received(pipe: int, environment: Dict[str, str]) -> List[Shown]:
@@ -414,16 +419,17 @@ def _masked(text: str, environment: Dict[str, str]) -> str:
     return text
 
 
-def page(printed: str, recorded: Dict[str, List[List[Shown]]]) -> str:
-    """The whole page."""
+def page(printed: str, recorded: Recorded) -> str:
+    """The whole page, of the sessions that were recorded."""
     parts = [INTRODUCTION, _block(f"$ flowmaestro serve --seed my_flows.py\n{printed}")]
-    rich_sessions = recorded["rich"]
-    plain_sessions = recorded["plain"]
-    for session, rich, plain in zip((*SESSIONS, OFFER), rich_sessions, plain_sessions):
-        text = f"\n{session.text}\n" if session.text else ""
-        parts.append(f"\n## {session.title}\n{text}\n{_block(_session(rich))}")
-        if [normal(each) for each in rich] != [normal(each) for each in plain]:
-            parts.append(f"\nWithout the extra `cli`:\n\n{_block(_session(plain))}")
+    for session in (*SESSIONS, OFFER):
+        if ("rich", session.title) in recorded:
+            text = f"\n{session.text}\n" if session.text else ""
+            done = _block(_session(recorded["rich", session.title]))
+            parts.append(f"\n## {session.title}\n{text}\n{done}")
+        if session.shows_plain:
+            done = _block(_session(recorded["plain", session.title]))
+            parts.append(f"\nWithout the extra `cli`:\n\n{done}")
     return "".join(parts)
 
 
