@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, cast
 
+from flowmaestro import RetryInfo
 from flowmaestro.cli.console import Console, RichConsole, Text, console, rich_text
 from flowmaestro.types import Execution, ExecutionEvent
 from flowmaestro_core.showing.texts import duration_of, event_time
@@ -76,6 +77,13 @@ class RunView:
         elif kind == "stream":
             self.note = "the connection was lost and resumed"
         self._draw(told)
+
+    def retrying(self, info: RetryInfo) -> None:
+        """Something goes out again; that a lost stream did not come back at once is told."""
+        said = "the connection is lost; trying again"
+        if info.reconnects and info.code is not None and self.note != said:
+            self.note = said
+            self._draw({"type": "stream:lost"})
 
     def _take(self, event: Mapping[str, Any], what: str) -> None:
         if what == "progress":

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Optional
 
-from flowmaestro import FlowMaestroClient, errors
+from flowmaestro import FlowMaestroClient, Hooks, errors
 from flowmaestro.cli import INTERRUPTED, TIMED_OUT, USAGE, CommandFailed, session
 from flowmaestro.cli.console import console
 from flowmaestro.cli.run_view import RunView, run_view
@@ -21,7 +21,7 @@ def run_command(options: argparse.Namespace) -> Any:
     inputs, view = session.inputs_of(options), run_view()
     if options.detach and options.timeline is not None:
         raise CommandFailed("--detach leaves before there is a --timeline", USAGE)
-    with session.client_for(options) as client:
+    with session.client_for(options, Hooks(retry=view.retrying)) as client:
         session.check_workflow_inputs(client, options, [("", inputs)])
         started = client.workflows.execute(options.workflow, inputs=inputs)["data"]
         if options.detach:
@@ -32,7 +32,7 @@ def run_command(options: argparse.Namespace) -> Any:
 def watch_command(options: argparse.Namespace) -> None:
     """Follow an execution that somebody started."""
     view = run_view()
-    with session.client_for(options) as client:
+    with session.client_for(options, Hooks(retry=view.retrying)) as client:
         client.executions.get(options.execution)  # an unknown id is told before any drawing
         _end(_follow(client, options.execution, view, options), view, options)
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any, Dict, Iterable, Mapping, Tuple
+from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
 
-from flowmaestro import FlowMaestroClient
+from flowmaestro import FlowMaestroClient, Hooks
 from flowmaestro.cli import AUTHENTICATION, USAGE, CommandFailed
 from flowmaestro.cli.console import console
 from flowmaestro.input_files import parse_json, read_object
 from flowmaestro.inputs import check_inputs
 
 
-def client_for(options: argparse.Namespace) -> FlowMaestroClient:
+def client_for(options: argparse.Namespace, hooks: Optional[Hooks] = None) -> FlowMaestroClient:
     """A client for the server and the key of the arguments or the environment."""
     try:
-        return FlowMaestroClient(options.api_key, base_url=options.base_url)
+        return FlowMaestroClient(options.api_key, base_url=options.base_url, hooks=hooks)
     except ValueError as error:
         if str(error).startswith("no API key"):
             text = "there is no API key; set FLOWMAESTRO_API_KEY or give --api-key"

@@ -159,6 +159,16 @@ def test_who_comes_late_sees_how_long_it_took(command, drawn):
     assert last[1].endswith("its events were not followed")
 
 
+def test_a_connection_that_does_not_come_back_at_once_is_told_once(command, fake):
+    fake.workflow("wf_long", nodes=[Node("fetch", seconds=30), Node("send", seconds=60)])
+    fake.drop_connection(after_events=4)
+    fake.clock.call_later(9, lambda: fake.fail_next(3, 503, path="/executions/*/events"))
+    lines = [line.split(maxsplit=2)[2] for line in command("run", "wf_long").err.splitlines()]
+    at = lines.index("stream:lost  the connection is lost; trying again")
+    assert lines[at + 1] == "stream:reconnected  the connection was lost and resumed"
+    assert [line for line in lines if "lost" in line] == lines[at : at + 2]
+
+
 def test_a_timeline_runs_until_the_timeout(command, fake, monkeypatch, tmp_path):
     clock = SimpleNamespace(monotonic=lambda: fake.clock.now)
     for module in (run_view, runs):
