@@ -12,6 +12,7 @@ import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request
 from flowmaestro_transports.anyio.transport import AnyioTransport
+from flowmaestro_transports.anyio.waiting import look_up
 from flowmaestro_transports.http11 import dialing
 from flowmaestro_transports.http11.dialing import in_turn, literal
 from tests.harness.runners import full_listener, get
@@ -145,6 +146,16 @@ def test_an_address_needs_no_resolver(host: str) -> None:
 @pytest.mark.parametrize("host", ["localhost", "1.2.3", "", "a\0b", "\udc80"])
 def test_a_name_needs_one(host: str) -> None:
     assert literal(host, 80) == []
+
+
+def test_an_address_of_a_link_keeps_its_scope(play: Play) -> None:
+    """anyio writes it behind the address, where `connect` overlooks it."""
+    index, name = socket.if_nameindex()[0]
+
+    async def scenario(_: AnyioTransport) -> Any:
+        return await look_up(f"fe80::1%{name}", 80)
+
+    assert [each[4] for each in play(scenario)] == [("fe80::1", 80, 0, index)]
 
 
 def test_names_race_their_addresses(play: Play, scripted: Any) -> None:

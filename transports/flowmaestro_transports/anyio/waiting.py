@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import socket
-from typing import Any, Awaitable, Callable, List, TypeVar
+from typing import Any, Awaitable, Callable, List, Tuple, TypeVar
 
 import anyio
 
@@ -29,8 +29,15 @@ async def look_up(host: str, port: int) -> List[Any]:
     found = literal(host, port)
     if not found:  # else a resolver would cost a thread
         name = host.encode("idna").decode()  # as sockets read it; anyio would refuse more
-        found = await anyio.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        resolved = await anyio.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        found = [(*each[:4], _with_scope(*each[4])) for each in resolved]
     return found
+
+
+def _with_scope(address: str, port: int) -> Tuple[Any, ...]:
+    """A socket's address. anyio writes the scope of a link-local one into the text of it."""
+    address, _, scope = address.partition("%")
+    return (address, port, 0, int(scope)) if scope else (address, port)
 
 
 async def carry_out(steps: Steps[T], deadline: AttemptDeadline, scope: anyio.CancelScope) -> T:

@@ -1,0 +1,16 @@
+"""Where a URL leads, and what the origin is called on the way."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowmaestro_transports.http11.proxies import Proxies
+from flowmaestro_transports.http11.routes import Routes
+
+
+@pytest.mark.parametrize("host", ["[fe80::1%eth0]", "[fe80::1%25eth0]"])
+def test_the_scope_of_an_address_is_ours_alone(host: str) -> None:
+    """Servers refuse a Host field with a `%` in it; RFC 6874, 1 and 2."""
+    route, _ = Routes(Proxies(trust_env=False)).find(f"http://{host}:8080/things")
+    assert route.first_hop == ("http", "fe80::1%eth0", 8080)
+    assert route.origin.authority == "[fe80::1]:8080"
