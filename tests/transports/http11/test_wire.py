@@ -163,6 +163,33 @@ def test_a_wrong_name_is_refused(contexts: Any) -> None:
         shake_hands(TlsWire(outer, client, "other.example"), server)
 
 
+def test_the_reason_of_a_refusal_outlives_its_alert(contexts: Any) -> None:
+    """A peer that has gone already cannot be told."""
+    client, server_side = contexts
+
+    class Reset(Outer):
+        def send(self, data: memoryview) -> int:
+            if self.there is not began:
+                raise ConnectionResetError
+            return super().send(data)
+
+    outer = Reset([100_000])
+    began = outer.there
+    steps = TlsWire(outer, client, "other.example").handshake()
+    next(steps)
+    Server(outer, server_side).step()
+    outer.there = bytearray()
+    with pytest.raises(ssl.SSLCertVerificationError):
+        next(steps)
+
+
+@pytest.mark.parametrize("host", ["inner.example.", "INNER.example"])
+def test_a_name_is_checked_as_certificates_have_it(contexts: Any, host: str) -> None:
+    client, server_side = contexts
+    outer = Outer([100_000])
+    shake_hands(TlsWire(outer, client, host), Server(outer, server_side))
+
+
 def test_a_changed_record_behind_good_ones_is_told_with_them(contexts: Any) -> None:
     client, server_side = contexts
     outer = Outer([100_000])

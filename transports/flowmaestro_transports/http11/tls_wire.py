@@ -6,6 +6,7 @@ May touch: the socket of the wire.
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from typing import List, Optional
 
 from flowmaestro_transports.http11.wire import READ_SIZE, Steps, Wire
@@ -34,7 +35,9 @@ class TlsWire(Wire):
         self._accepted = 0
         self.end: Optional[str] = None  # TLS may end while its connection stays
         self._failure: Optional[OSError] = None
-        self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=host)
+        # as certificates have it: without a scope, and without the dot of the root (RFC 6066, 3)
+        name = host.partition("%")[0].rstrip(".")
+        self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=name)
 
     def handshake(self) -> Steps[None]:
         """Shake hands. Raises `OSError`; `ssl.SSLError` is one."""
@@ -45,7 +48,8 @@ class TlsWire(Wire):
             except ssl.SSLWantReadError:
                 done = False
             except ssl.SSLError:
-                self._flush()  # the peer is told why
+                with suppress(OSError):
+                    self._flush()  # the peer is told why, if it is still there
                 raise
             while not self._flush():
                 yield self.writable
