@@ -87,6 +87,8 @@ class SocketTransport(NetworkTransport):
             except StepCut:
                 if pool.closed:
                     raise TransportClosedError from None
+            except OSError:  # no file is left for a waker: nobody can wake this pause
+                time.sleep(max(0.0, until - time.monotonic()))
             finally:
                 pool.end_step(step)
         finally:
@@ -159,11 +161,13 @@ class SocketTransport(NetworkTransport):
         number = os.getpid()
         pool = self._pools.get(number)
         if pool is None:
-            for other in list(self._pools):
+            for other, inherited in list(self._pools.items()):
                 if other != number:
-                    self._pools.pop(other).idle.close()
-            pool = self._pools.setdefault(number, Pool(self._max_connections))
-            pool.closed = self._closed
+                    inherited.idle.close()
+                    self._pools.pop(other, None)  # another thread may have been faster
+            pool = Pool(self._max_connections)
+            pool.closed = self._closed  # before a `close` in another thread can find it
+            pool = self._pools.setdefault(number, pool)
         return pool
 
     def __del__(self) -> None:
