@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, List
 
 import pytest
 
-from flowmaestro_core.http.messages import Request, TransportClosedError
+from flowmaestro_core.http.messages import Request, TransportClosedError, TransportFailure
 from flowmaestro_transports import SocketTransport
 from flowmaestro_transports.sockets.pool import Pool, Slots
+from flowmaestro_transports.sockets.steps import Step
+from tests.harness.runners import get
 
 
 def test_a_turn_that_comes_while_the_pool_is_closed_is_not_taken(monkeypatch: Any) -> None:
@@ -66,17 +70,63 @@ def test_threads_of_a_child_may_leave_the_pool_of_the_parent_at_once(monkeypatch
     assert not others
 
 
-def test_a_pause_needs_no_file(monkeypatch: Any) -> None:
-    """A process that has run out of them is told so by its calls, after their retries."""
-    tried: List[object] = []
+@pytest.fixture
+def no_file_left(monkeypatch: Any) -> List[object]:
+    """No waker can be made; one item for each that was asked for."""
+    asked: List[object] = []
 
     def socketpair() -> None:
-        tried.append(None)
+        asked.append(None)
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(socket, "socketpair", socketpair)
+    return asked
+
+
+def test_a_pause_needs_no_file(no_file_left: List[object]) -> None:
+    """A process that has run out of files hears so of its calls, after their retries."""
     transport = SocketTransport()
     began = transport.now()
     transport.sleep(0.01)
-    assert tried
+    assert no_file_left
     assert transport.now() - began >= 0.01
+
+
+def test_who_waits_needs_no_file(scripted: Any, no_file_left: List[object]) -> None:
+    transport = SocketTransport(max_connections=1)
+    with scripted.ScriptedServer(scripted.echo) as server, ThreadPoolExecutor(4) as threads:
+        replies = threads.map(lambda _: transport.send(get(server), 10.0), range(8))
+        assert [reply.status for reply in replies] == [200] * 8
+        threads.submit(transport.close).result()
+    assert len(no_file_left) > 1
+
+
+def test_a_quiet_body_needs_no_file(scripted: Any, no_file_left: List[object]) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(length=False))
+        peer.wait_closed()
+
+    with scripted.ScriptedServer(handler) as server:
+        transport = SocketTransport()
+        body = transport.open(get(server), 5.0)
+        began = transport.now()
+        assert body.read(0.6) is None
+        assert transport.now() - began >= 0.6
+        threading.Timer(0.05, body.close).start()
+        with pytest.raises(TransportFailure):
+            body.read(60.0)
+        transport.close()
+    assert no_file_left
+
+
+def test_a_crowd_leaves_few_files_open() -> None:
+    pool = Pool(1)
+    crowd = [Step() for _ in range(200)]
+    for step in crowd:
+        pool.begin(step)
+        step.get_ready_to_wait()
+    for step in crowd:
+        pool.end_step(step)
+    assert 0 < len(pool.wakers) < 50
+    pool.close()

@@ -13,10 +13,10 @@ from typing import List, Optional, Set
 from flowmaestro_core.http.messages import TransportClosedError
 from flowmaestro_transports.http11.pool import ConnectionPool, move_last
 from flowmaestro_transports.http11.round_trip import RoundTrip
-from flowmaestro_transports.sockets.steps import Step, Waker
+from flowmaestro_transports.sockets.steps import LOOK_AGAIN, Step, Waker
 
-_LOOK_AGAIN = 0.5
-"""Seconds after which a waiting step looks by itself, should nobody have woken it."""
+_FREE_WAKERS = 32
+"""Wakers that are kept for later steps; each has two files open."""
 
 
 class Slots:
@@ -41,7 +41,7 @@ class Slots:
         while self._waiting[0] is not step or not move_last(self._free, step.slot):
             if time.monotonic() >= until:
                 return False
-            step.wait(min(until, time.monotonic() + _LOOK_AGAIN))
+            step.wait(min(until, time.monotonic() + LOOK_AGAIN))
         self._leave_queue(step)
         return True
 
@@ -86,8 +86,7 @@ class Pool(ConnectionPool):
             self.end(trip)
         self.slots.give_back(step)
         step.let_go_of_waker()
-        if self.closed:
-            self.wakers.clear()
+        del self.wakers[0 if self.closed else _FREE_WAKERS :]
         self._steps.discard(step)
 
     def close(self) -> None:

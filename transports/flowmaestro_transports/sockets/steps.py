@@ -20,6 +20,8 @@ from flowmaestro_transports.http11.wire import Steps, Want
 
 T = TypeVar("T")
 
+LOOK_AGAIN = 0.5
+"""Seconds after which a waiting step looks by itself, should nobody have woken it."""
 _LONGEST = 1e6
 """Seconds: the longest wait that `poll` takes on every platform."""
 
@@ -90,7 +92,8 @@ class Step:
     def get_ready_to_wait(self) -> None:
         """From now on `wake` is heard, at the next wait or in it."""
         if not self._waker and not move_last(self.free_wakers, self._waker):
-            self._waker.append(Waker())
+            with suppress(OSError):  # no file is left for one: `wait` looks by itself
+                self._waker.append(Waker())
 
     def carry_out(self, steps: Steps[T], deadline: AttemptDeadline) -> T:
         """Carry out steps, waiting as they say; what they return. Raises `StepCut`, `TimeUp`."""
@@ -119,13 +122,14 @@ class Step:
         seconds = until - time.monotonic()
         if seconds <= 0:
             return False
-        waker = self._waker[0]
-        ready = _ready(waker.ear, socks, want, min(seconds, _LONGEST))
-        if waker.ear.fileno() in ready:
-            waker.heard()
+        ears = [waker.ear for waker in self._waker]
+        ready = _ready(ears, socks, want, min(seconds, _LONGEST if ears else LOOK_AGAIN))
+        for waker in self._waker:
+            if waker.ear.fileno() in ready:
+                waker.heard()
         if self.was_cut:
             raise StepCut
-        return bool(ready)
+        return bool(ready) or not ears
 
     def let_go_of_waker(self) -> None:
         """It waits no more, for now."""
@@ -133,18 +137,19 @@ class Step:
 
 
 def _ready(
-    ear: socket.socket, socks: Sequence[socket.socket], want: Want, seconds: float
+    ears: Sequence[socket.socket], socks: Sequence[socket.socket], want: Want, seconds: float
 ) -> List[int]:
     # Looked up with each call, so that a patched one counts: gevent replaces `poll`, eventlet
     # removes it. Windows has none.
     make = getattr(select, "poll", None)
     if make is None:
-        reading = [ear] if want is Want.WRITABLE else [ear, *socks]
+        reading = ears if want is Want.WRITABLE else [*ears, *socks]
         writing: Sequence[socket.socket] = () if want is Want.READABLE else socks
         ready = select.select(reading, writing, writing, seconds)
         return [sock.fileno() for sock in {*ready[0], *ready[1], *ready[2]}]
     poll = make()
-    poll.register(ear, select.POLLIN)
+    for ear in ears:
+        poll.register(ear, select.POLLIN)
     events = select.POLLIN if want is not Want.WRITABLE else 0
     if want is not Want.READABLE:
         events |= select.POLLOUT

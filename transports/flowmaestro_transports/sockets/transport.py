@@ -87,8 +87,6 @@ class SocketTransport(NetworkTransport):
             except StepCut:
                 if pool.closed:
                     raise TransportClosedError from None
-            except OSError:  # no file is left for a waker: nobody can wake this pause
-                time.sleep(max(0.0, until - time.monotonic()))
             finally:
                 pool.end_step(step)
         finally:
