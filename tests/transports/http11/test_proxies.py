@@ -148,6 +148,7 @@ class TestPolicy:
             ("", "api.example", 80, False),
             (" , ", "api.example", 80, False),
             ("*", "api.example", 80, True),
+            ("api.example.", "api.example", 80, True),
             ("*:81", "api.example", 80, False),
             ("api.example", "api.example", 80, True),
             ("api.example", "API.Example", 80, True),

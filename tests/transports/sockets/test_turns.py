@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, List
@@ -130,3 +131,7 @@ def test_a_crowd_leaves_few_files_open() -> None:
         pool.end_step(step)
     assert 0 < len(pool.wakers) < 50
     pool.close()
+
+
+def test_any_number_of_turns_takes_little_memory() -> None:
+    SocketTransport(max_connections=sys.maxsize).sleep(0)

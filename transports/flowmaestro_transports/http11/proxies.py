@@ -153,7 +153,8 @@ class _Exemption:
         try:
             self._network = ipaddress.ip_network(self.pattern, strict=False)
         except ValueError:
-            self.pattern = self.pattern if self.pattern == "*" else self.pattern.lstrip("*.")
+            if self.pattern != "*":
+                self.pattern = self.pattern.lstrip("*.").rstrip(".")
 
     def covers(self, host: str, port: int) -> bool:
         if self._port is not None and self._port != port:

@@ -18,6 +18,9 @@ from flowmaestro_transports.sockets.steps import LOOK_AGAIN, Step, Waker
 _FREE_WAKERS = 32
 """Wakers that are kept for later steps; each has two files open."""
 
+_ALL_THREADS = 2**16
+"""More slots than threads are no limit."""
+
 
 class Slots:
     """How many calls may be under way at once: first come, first served.
@@ -26,7 +29,7 @@ class Slots:
     """
 
     def __init__(self, count: int) -> None:
-        self._free: List[object] = [None] * count
+        self._free: List[object] = [None] * min(count, _ALL_THREADS)
         self._waiting: List[Step] = []
 
     def take(self, step: Step, until: float) -> bool:
