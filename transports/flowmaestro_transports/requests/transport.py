@@ -17,7 +17,7 @@ from urllib.request import getproxies
 import requests
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_auth_from_url
-from urllib3.util import SKIP_HEADER
+from urllib3.util import SKIP_HEADER, Retry
 from urllib3.util import Timeout as Urllib3Timeout
 
 from flowmaestro_core.http.messages import (
@@ -53,7 +53,8 @@ class RequestsTransport(NotPicklable):
     It is not patient: a body that was quiet for as long as a read waits is lost. What else it
     falls short of, `falls_short` says.
 
-    Raises `TypeError` for a `session` of another type.
+    Raises `TypeError` for a `session` of another type, and `ValueError` for one with an adapter
+    that would repeat a POST by itself.
     """
 
     patient = False
@@ -93,6 +94,7 @@ class RequestsTransport(NotPicklable):
     def __init__(self, session: Optional[requests.Session] = None) -> None:
         if session is not None:
             check_session(session, requests.Session)
+            _refuse_repeats(session)
         self._callers_session = session
         self._closing = threading.Event()
         self._writer = RequestWriter(ANY_HOST)
@@ -215,6 +217,18 @@ class RequestsTransport(NotPicklable):
         while self._given_up:
             with contextlib.suppress(IndexError, AttributeError):  # another thread was faster
                 self._given_up.pop().release_conn()
+
+
+def _refuse_repeats(session: requests.Session) -> None:
+    for prefix, adapter in session.adapters.items():
+        limits = getattr(adapter, "max_retries", None)
+        if isinstance(limits, Retry) and (limits.total is None or limits.total > 0):
+            allowed = limits.allowed_methods
+            if not allowed or "POST" in allowed:
+                raise ValueError(
+                    f"session: its adapter for {prefix!r} sends a POST again by itself, which may "
+                    "start something twice; leave POST out of its allowed_methods"
+                )
 
 
 def _close(session: Any) -> None:
