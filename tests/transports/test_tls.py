@@ -85,7 +85,12 @@ def test_the_environment_counts_as_it_is_when_a_context_is_first_needed(
     assert needed() is context
 
 
-def test_a_folder_of_certificates_is_a_trust_store(no_trust_store: Path) -> None:
+@pytest.mark.parametrize("before", ["", "/nowhere" + os.pathsep])
+def test_a_folder_of_certificates_is_a_trust_store(
+    no_trust_store: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """Or one of several, as OpenSSL has it."""
+    monkeypatch.setenv("SSL_CERT_DIR", f"{before}{no_trust_store}")
     (no_trust_store / "a1b2c3d4.0").touch()
     assert trusted(tls_context()) == 0
 

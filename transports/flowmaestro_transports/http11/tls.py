@@ -189,11 +189,13 @@ def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional
     import ssl
 
     places = ssl.get_default_verify_paths()
-    file, folder = file or places.openssl_cafile, folder or places.openssl_capath
+    file = file or places.openssl_cafile
+    named = (folder or places.openssl_capath).split(os.pathsep)
+    folders = [each for each in named if os.path.isdir(each)]
     if os.path.isfile(file):
         _trust_bundle(context, _OPENSSL[0], file)
-    if os.path.isdir(folder):
-        _trust_bundle(context, _OPENSSL[1], folder)
+    for each in folders:
+        _trust_bundle(context, _OPENSSL[1], each)
     if sys.platform == "win32":
         context.load_verify_locations(
             cadata=b"".join(
@@ -204,8 +206,8 @@ def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional
                 and (trust is True or ssl.Purpose.SERVER_AUTH.oid in trust)
             )
         )
-    if context.cert_store_stats()["x509_ca"] or (os.path.isdir(folder) and os.listdir(folder)):
-        return  # OpenSSL looks into the folder with each handshake
+    if context.cert_store_stats()["x509_ca"] or any(map(os.listdir, folders)):
+        return  # OpenSSL looks into the folders with each handshake
     with suppress(ImportError):
         import certifi
 
