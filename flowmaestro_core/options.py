@@ -8,14 +8,11 @@ from typing import Dict, Mapping, Optional, Tuple
 from flowmaestro_core import __version__
 from flowmaestro_core.arguments import check_count, check_seconds, check_token, header_fields
 from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
-from flowmaestro_core.http.messages import Headers
+from flowmaestro_core.http.messages import Fields, Headers
 from flowmaestro_core.http.urls import api_root
 from flowmaestro_core.timeouts import with_total
 
 USER_AGENT = f"flowmaestro-python/{__version__}"
-
-Fields = Tuple[Tuple[str, str], ...]
-
 _NO_HEADERS = Headers()
 _set = object.__setattr__  # how frozen options get their values
 

@@ -8,7 +8,6 @@ from typing import (
     Any,
     Callable,
     Coroutine,
-    Dict,
     NamedTuple,
     Optional,
     Tuple,
@@ -29,6 +28,7 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.http.messages import (
+    Fields,
     Phase,
     Request,
     Response,
@@ -44,6 +44,7 @@ from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.json_values import JsonObject, list_or_empty
 from flowmaestro_core.payloads.reply import (
     Reply,
+    Shape,
     asks_for_tomorrow,
     decode_json,
     error_from_response,
@@ -59,7 +60,6 @@ from flowmaestro_core.policy.retry import (
 from flowmaestro_core.timeouts import with_total
 
 R = TypeVar("R")
-Shape = Callable[[Dict[str, Any]], None]
 
 MAX_REDIRECTS = 5
 
@@ -109,7 +109,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
     confirmation: Optional[Confirmation] = None
     enveloped: bool = True
     data_type: Type[Any] = dict
-    secrets: Tuple[Tuple[str, str], ...] = ()
+    secrets: Fields = ()
 
     def __post_init__(self) -> None:
         if self.idempotency_key is not None:
@@ -123,7 +123,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         self, options: ClientOptions, token: str, *own: Tuple[str, str], stream: bool = False
     ) -> Request:
         """The pure request; `own` are further header fields, `stream` asks for events."""
-        fields: Tuple[Tuple[str, str], ...] = _ACCEPT_EVENTS if stream else _ACCEPT_JSON
+        fields: Fields = _ACCEPT_EVENTS if stream else _ACCEPT_JSON
         if self.body:
             fields += (("Content-Type", "application/json"),)
         if self.method == "POST":
@@ -225,7 +225,7 @@ class CallMachine(Machine[Any]):
         stream: bool = False,
         policy: Optional[RetryPolicy] = None,
         deadline: float = math.inf,
-        headers: Tuple[Tuple[str, str], ...] = (),
+        headers: Fields = (),
     ) -> None:
         super().__init__(context, token)
         self._call = call

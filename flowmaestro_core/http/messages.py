@@ -15,6 +15,9 @@ from flowmaestro_core.http.secrets import showable_url, showable_value
 
 T = TypeVar("T")
 
+Fields = Tuple[Tuple[str, str], ...]
+"""Header fields as names and values, in order."""
+
 _set = object.__setattr__  # how a frozen message gets its values
 
 
@@ -34,7 +37,7 @@ class Headers(Mapping[str, str]):
                 fields = pairs.pairs
             elif hasattr(pairs, "items"):
                 fields = cast("Mapping[str, str]", pairs).items()
-        self.pairs: Tuple[Tuple[str, str], ...] = tuple(fields)
+        self.pairs: Fields = tuple(fields)
         self._index: Optional[dict[str, str]] = None
 
     def _by_name(self) -> dict[str, str]:

@@ -11,11 +11,10 @@ import re
 from typing import Callable, Iterable, Iterator, List, Optional, Pattern, Tuple, TypeVar
 
 from flowmaestro_core.errors import FlowMaestroError
-from flowmaestro_core.http.messages import TransportFailure
+from flowmaestro_core.http.messages import Fields, TransportFailure
 from flowmaestro_core.http.secrets import REDACTED, SHORTEST_SECRET, is_secret_field
 
 E = TypeVar("E", bound=FlowMaestroError)
-Fields = Iterable[Tuple[str, str]]
 
 LONGEST_TEXT = 1000
 """Characters that an error keeps of a message, a code or an id."""
@@ -40,14 +39,13 @@ class SecretScrubber:
     """
 
     def __init__(self, sent: Fields = (), more: Callable[[], Iterable[str]] = tuple) -> None:
-        self._sent = tuple(sent)
+        self._sent = sent
         self._more = more
         self._compiled: Tuple[List[str], Pattern[bytes]] = [], re.compile(b"(?!)")
 
     def and_of(self, sent: Fields) -> SecretScrubber:
         """A scrubber of these secrets and those of `sent`; itself if there are none in that."""
-        more = tuple(sent)
-        return SecretScrubber((*self._sent, *more), self._more) if more else self
+        return SecretScrubber(self._sent + sent, self._more) if sent else self
 
     @property
     def secrets(self) -> List[str]:

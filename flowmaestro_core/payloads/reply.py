@@ -29,12 +29,15 @@ from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.http.dates import parse_http_date
 from flowmaestro_core.http.messages import Headers, Response
 from flowmaestro_core.http.scrub import LONGEST_DETAILS, LONGEST_TEXT, SecretScrubber
-from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
+from flowmaestro_core.payloads.json_values import JsonObject, object_or_empty, text_or_empty
 
 if TYPE_CHECKING:
     from flowmaestro_core.types import PaginationInfo, ResponseMeta
 
 T = TypeVar("T")
+
+Shape = Callable[[JsonObject], None]
+"""Adds to a decoded reply what the caller reads and the server named otherwise."""
 
 _BOM = "\ufeff"
 _scan_json: Callable[[str, int], Tuple[Any, int]] = cast("Any", json.JSONDecoder()).scan_once

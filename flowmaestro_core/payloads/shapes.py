@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Any, Callable, List, Optional, Tuple, Type
+from typing import Any, List, Optional, Tuple, Type
 
 from flowmaestro_core.payloads.json_values import (
     JsonObject,
@@ -19,7 +19,7 @@ from flowmaestro_core.payloads.json_values import (
     object_or_empty,
     text_or_empty,
 )
-from flowmaestro_core.payloads.reply import MessageList
+from flowmaestro_core.payloads.reply import MessageList, Shape
 from flowmaestro_core.types import (
     CompletedExecution,
     DeletedResource,
@@ -38,9 +38,6 @@ from flowmaestro_core.types import (
     Workflow,
 )
 
-JSON = JsonObject
-Shape = Callable[[JSON], None]
-
 TERMINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -50,7 +47,7 @@ def resource(kind: Type[Any], *fills: Shape) -> Shape:
     Each of `fills` is called with each row before that.
     """
 
-    def shape(body: JSON) -> None:
+    def shape(body: JsonObject) -> None:
         rows = _dicts(body.get("data"))
         for fill in fills:
             for row in rows:
@@ -63,12 +60,12 @@ def resource(kind: Type[Any], *fills: Shape) -> Shape:
     return shape
 
 
-def _execution_id(data: JSON) -> None:
+def _execution_id(data: JsonObject) -> None:
     """`execution_id`, from an `id` if need be."""
     data.setdefault("execution_id", data.get("id"))
 
 
-def _input_schema(data: JSON) -> None:
+def _input_schema(data: JsonObject) -> None:
     """`input_schema` from the deployed server's `inputs`, as a JSON Schema object.
 
     It says `x-unverified: true`: the server keys `inputs` by the ids of the input nodes, which
@@ -79,7 +76,7 @@ def _input_schema(data: JSON) -> None:
     data.setdefault("input_schema", _json_schema(object_or_empty(inputs)) if declared else None)
 
 
-def _answer(data: JSON) -> None:
+def _answer(data: JsonObject) -> None:
     """The answer's parts out of the deployed server's `message`; `usage` with all its keys.
 
     The documented server calls the message's id `id`, an older reference `message_id`.
@@ -92,7 +89,7 @@ def _answer(data: JSON) -> None:
     _complete(TokenUsage, [data["usage"]])
 
 
-def _results(kind: Type[Any], data: JSON) -> None:
+def _results(kind: Type[Any], data: JsonObject) -> None:
     """Of each result `similarity` and `score`, `id` and `chunk_id`: each from the other."""
     results = _dicts(data.get("results"))
     for result in results:
@@ -101,12 +98,12 @@ def _results(kind: Type[Any], data: JSON) -> None:
     _complete(kind, results)
 
 
-def _trigger_type(data: JSON) -> None:
+def _trigger_type(data: JsonObject) -> None:
     """`type` and `trigger_type`: each from the other."""
     _alias(data, "type", "trigger_type")
 
 
-def _error_message(data: JSON) -> None:
+def _error_message(data: JsonObject) -> None:
     """`error_message` from `error`, or from `message` when the test failed."""
     failed = data.get("success") is False
     fallback = data.get("message") if failed else None
@@ -126,7 +123,7 @@ _thread_message = resource(ThreadMessage)
 _deleted = resource(DeletedResource)
 
 
-def thread_messages(body: JSON) -> None:
+def thread_messages(body: JsonObject) -> None:
     """The deployed server wraps the list in `data.messages` and sends no pagination."""
     data = object_or_empty(body.get("data"))
     if isinstance(data.get("messages"), list):
@@ -140,7 +137,7 @@ def thread_messages(body: JSON) -> None:
     _thread_message(body)
 
 
-def deleted(resource_id: str, body: JSON) -> None:
+def deleted(resource_id: str, body: JsonObject) -> None:
     """What a deletion says, from a server that says it by status alone (204) as well."""
     if body.get("data") is None:
         said = {key: body[key] for key in ("id", "deleted") if key in body}
@@ -150,7 +147,7 @@ def deleted(resource_id: str, body: JSON) -> None:
     _deleted(body)
 
 
-def pagination(body: JSON) -> None:
+def pagination(body: JsonObject) -> None:
     """The documented and the deployed keys of `pagination`, derived from each other."""
     if body.get("pagination") is None:
         body["pagination"] = {}
@@ -192,7 +189,7 @@ _DOCUMENTED = {
 """What the documentation calls keys of events: the renamed, and those that come all the time."""
 
 
-def snake_case_keys(event: JSON) -> None:
+def snake_case_keys(event: JsonObject) -> None:
     """The documented snake_case key beside each camelCase one, at the top level only."""
     for key in list(event):
         documented = _DOCUMENTED.get(key)
@@ -203,15 +200,15 @@ def snake_case_keys(event: JSON) -> None:
         event.setdefault(documented, event[key])
 
 
-def _dicts(value: Any) -> List[JSON]:
+def _dicts(value: Any) -> List[JsonObject]:
     """The dicts in `value`: itself, or the rows of a list."""
     if isinstance(value, dict):
-        one: List[JSON] = [value]
+        one: List[JsonObject] = [value]
         return one
     return [row for row in list_or_empty(value) if isinstance(row, dict)]
 
 
-def _complete(kind: Type[Any], rows: List[JSON]) -> None:
+def _complete(kind: Type[Any], rows: List[JsonObject]) -> None:
     """Every required key of `kind` is in each row."""
     required = kind.__required_keys__
     for row in rows:
@@ -221,7 +218,7 @@ def _complete(kind: Type[Any], rows: List[JSON]) -> None:
                     row.setdefault(key, None)
 
 
-def _alias(data: JSON, one: str, other: str) -> None:
+def _alias(data: JsonObject, one: str, other: str) -> None:
     value = data.get(one)
     if value is None:
         value = data.get(other)
@@ -230,8 +227,8 @@ def _alias(data: JSON, one: str, other: str) -> None:
             data[key] = value
 
 
-def _json_schema(inputs: JSON) -> JSON:
-    properties: JSON = {}
+def _json_schema(inputs: JsonObject) -> JsonObject:
+    properties: JsonObject = {}
     required: List[str] = []
     for name, declared in inputs.items():
         entry = object_or_empty(declared)
@@ -242,7 +239,7 @@ def _json_schema(inputs: JSON) -> JSON:
             properties[name]["type"] = json_type
         if entry.get("required") is True:
             required.append(name)
-    schema: JSON = {"type": "object", "properties": properties, "required": required}
+    schema: JsonObject = {"type": "object", "properties": properties, "required": required}
     return {**schema, "x-unverified": True}
 
 

@@ -10,8 +10,8 @@ from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import PageCursor, Pages
 from flowmaestro_core.http.urls import query
 from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.json_values import object_or_empty
-from flowmaestro_core.payloads.reply import Page
+from flowmaestro_core.payloads.json_values import JsonObject, object_or_empty
+from flowmaestro_core.payloads.reply import Page, Shape
 
 T = TypeVar("T")
 
@@ -20,13 +20,13 @@ def page_of(
     where: str,
     page: Optional[int],
     per_page: Optional[int],
-    shape: shapes.Shape,
+    shape: Shape,
     keep: Optional[Callable[[Any], bool]] = None,
     **filters: Optional[str],
 ) -> Call[Page[T]]:
     """The call for one page of the list at the path `where`; `shape` is that of its rows."""
 
-    def paged(body: shapes.JSON) -> None:
+    def paged(body: JsonObject) -> None:
         shape(body)
         shapes.pagination(body)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Type
 
 from flowmaestro_core.arguments import check_several, flag, header_fields, optional_text, text
 from flowmaestro_core.calls.call import Call, Confirmation
 from flowmaestro_core.calls.pages import Pages
+from flowmaestro_core.http.messages import Fields
 from flowmaestro_core.http.secrets import credentials_in
 from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.encode import json_body
-from flowmaestro_core.payloads.json_values import list_or_empty, object_or_empty
-from flowmaestro_core.payloads.reply import Page, Reply
+from flowmaestro_core.payloads.json_values import JsonObject, list_or_empty, object_or_empty
+from flowmaestro_core.payloads.reply import Page, Reply, Shape
 from flowmaestro_core.resources.listing import page_of, walk
 from flowmaestro_core.types import (
     DeletedResource,
@@ -179,11 +180,11 @@ class Webhooks(Resource[D]):
         return walk(partial(Webhooks.list_deliveries, webhook_id), per_page)
 
 
-def _guarded(kind: Type[Any]) -> shapes.Shape:
+def _guarded(kind: Type[Any]) -> Shape:
     """The shape of a webhook, or of a list of them, whose repr does not show its secrets."""
     complete = shapes.resource(kind)
 
-    def shape(body: shapes.JSON) -> None:
+    def shape(body: JsonObject) -> None:
         complete(body)
         data = body.get("data")
         is_list = isinstance(data, list)
@@ -199,7 +200,7 @@ def _guard(webhook: Any) -> Any:
 _WEBHOOK = _guarded(Webhook)
 
 
-def _secrets(url: str, headers: Optional[Mapping[str, str]]) -> Tuple[Tuple[str, str], ...]:
+def _secrets(url: str, headers: Optional[Mapping[str, str]]) -> Fields:
     return (*credentials_in(url), *(headers or {}).items())
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Optional, Tuple
+from typing import Optional
 
 from flowmaestro_core.errors import Attempt, FlowMaestroError, StreamError
-from flowmaestro_core.http.messages import Phase, TransportFailure
+from flowmaestro_core.http.messages import Fields, Phase, TransportFailure
 from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.policy.retry import asked_pause
 from flowmaestro_core.policy.stream_times import StreamTimes
@@ -54,7 +54,7 @@ class Connection:
         return self.reopen_at == math.inf
 
     @property
-    def headers(self) -> Tuple[Tuple[str, str], ...]:
+    def headers(self) -> Fields:
         """`Last-Event-ID`, if there is one that a header field can hold: printable ASCII."""
         sent = self.decoder.last_event_id
         fits = sent.isascii() and sent.isprintable() and sent == sent.strip()

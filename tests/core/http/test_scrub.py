@@ -77,18 +77,20 @@ def test_without_secrets_any_more_it_changes_nothing() -> None:
 
 
 def test_the_credentials_behind_a_scheme_are_known_by_themselves() -> None:
-    scrubber = SecretScrubber([("Authorization", "Basic c2VjcmV0OnB3")])
+    scrubber = SecretScrubber((("Authorization", "Basic c2VjcmV0OnB3"),))
     assert scrubber.text("bad c2VjcmV0OnB3, Basic c2VjcmV0OnB3") == "bad ***, ***"
 
 
 def test_short_values_may_be_any_word() -> None:
     assert SecretScrubber(more=lambda: ["pw"]).text("a pw is a pw") == "a *** is a ***"
-    assert SecretScrubber([("X-Token", "token")]).text("a token is a token") == "a token is a token"
+    assert (
+        SecretScrubber((("X-Token", "token"),)).text("a token is a token") == "a token is a token"
+    )
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8))
 def test_whatever_a_secret_is_made_of_it_is_known_again_in_json(secret: str) -> None:
-    scrubber = SecretScrubber([("X-Own-Token", secret)])
+    scrubber = SecretScrubber((("X-Own-Token", secret),))
     for text in (secret, json.dumps(secret), json.dumps(secret).replace("/", r"\/"), repr(secret)):
         shown = scrubber.text(text)
         assert "***" in shown
@@ -129,7 +131,7 @@ def test_it_is_known_again_in_base64(before: str, encode: Callable[[bytes], byte
 @given(st.integers(0, 3000), st.integers(1, 40))
 def test_no_part_of_a_secret_is_left_where_a_text_is_cut(place: int, times: int) -> None:
     long = "fm_live_" + "".join(map(chr, range(0x41, 0x5B)))
-    scrubber = SecretScrubber([("X-API-Key", long)])
+    scrubber = SecretScrubber((("X-API-Key", long),))
     text = "-" * place + all_escaped(long) * times + long * 300
     assert re.fullmatch(r"-*(\*{1,3})*", scrubber.text(text))
     assert re.fullmatch(rb"-*(\*{1,3})*", scrubber.beginning(text.encode(), 2000))
