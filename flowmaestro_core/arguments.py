@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Dict, Optional, cast
+from typing import Any, Dict, Optional, TypeVar, cast
 
 from flowmaestro_core.http.messages import Headers
+
+T = TypeVar("T")
 
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -85,7 +87,7 @@ def optional_text(name: str, value: Any) -> Optional[str]:
     return None if value is None else text(name, value)
 
 
-def flag(name: str, value: Any) -> Optional[bool]:
+def flag(name: str, value: T) -> T:
     """`value`, if it is a `bool` or `None`; else `TypeError`."""
     if value is not None and not isinstance(value, bool):
         raise TypeError(f"{name} must be a bool, not {type(value).__name__}")

@@ -46,7 +46,7 @@ class InFlight:
         self._tickets = 0
         self._polled: Optional[Flight] = None
         self._polled_at = 0.0
-        self._patience = AdaptiveTimeout(most_doublings=3)
+        self._patience = AdaptiveTimeout()
         self._lost: Optional[FlowMaestroError] = None
         """The failure of the last poll, if that got no answer in time."""
 

@@ -11,7 +11,7 @@ from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.executions.operation import Poll, Run
 from flowmaestro_core.executions.outcome import ended
-from flowmaestro_core.executions.wait import WaitMachine
+from flowmaestro_core.executions.wait import PollState, WaitMachine
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.reply import Reply, no_usable_id
@@ -171,14 +171,9 @@ class RunMachine(Machine[Execution]):
             )
             return self._delegate(call, now, jitter)
         self.state = "waiting"
-        machine = WaitMachine(
-            self._waiting,
-            self._context,
-            self._token,
-            started=self._started,
-            last=execution,
-        )
-        return self._delegate(machine, now, jitter)
+        known = PollState(self._waiting, self._started, execution)
+        wait = WaitMachine(self._waiting, self._context, self._token, known)
+        return self._delegate(wait, now, jitter)
 
     def _polled(self, outcome: Union[Done, Fail]) -> Action:
         execution: Any = outcome.value["data"] if isinstance(outcome, Done) else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Optional, Union
+from typing import Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Wait
 from flowmaestro_core.calls.call import CallMachine
@@ -104,7 +104,7 @@ class PollState:
 class WaitMachine(Machine[Execution]):
     """Polls until the execution has ended or the time is up: see `PollState`.
 
-    `started`: when the wait began, if that was before; `last`: what was seen since.
+    `known`: what is known already, if the wait began before.
     """
 
     TRANSITIONS = {
@@ -122,22 +122,18 @@ class WaitMachine(Machine[Execution]):
         waiting: Poll,
         context: Context,
         token: str,
-        *,
-        started: Optional[float] = None,
-        last: Optional[Execution] = None,
+        known: Optional[PollState] = None,
     ) -> None:
         super().__init__(context, token)
         self._waiting = waiting
-        self._started = started
-        self._known: PollState
+        self._known = cast("PollState", known)
         """What is known of the execution; from `start` on."""
-        self._last = last
-        self._answer: Union[Done, Fail] = Done(None)
+        self._answer: Union[Done, Fail]
+        """To the last poll, while the listener hears of it."""
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        started = now if self._started is None else self._started
-        self._known = PollState(self._waiting, started, self._last)
+        self._known = self._known or PollState(self._waiting, now)
         return self._next(now, jitter)
 
     @event

@@ -11,6 +11,7 @@ LONGEST_WINDOW = 86_400.0
 """Seconds after which any window of a key has ended, whatever `X-RateLimit-Reset` says."""
 LEAST_TIMEOUT = 1.0
 """Seconds for an answer that something else waits for, at least."""
+MOST_DOUBLINGS = 3
 
 
 def poll_delay(elapsed: float, poll_interval: float) -> float:
@@ -39,18 +40,17 @@ class AdaptiveTimeout:
     """How long an answer may take where something else waits for it meanwhile.
 
     Twice as long as the last answer took, at least `LEAST_TIMEOUT`; and twice that each time
-    that an answer stays out, for one execution at most `most_doublings` times. Where no poll at all
-    is answered, there is no such bound.
+    that an answer stays out, for one of several executions at most `MOST_DOUBLINGS` times. Where no
+    poll at all is answered, there is no such bound.
     """
 
-    def __init__(self, took: float = 0.0, *, most_doublings: int = 64) -> None:
-        self.took = took
+    def __init__(self) -> None:
+        self.took = 0.0
         self.unanswered = 0
-        self._most_doublings = most_doublings
 
     def seconds(self, unanswered: int = 0) -> float:
         """For a poll of what was polled in vain `unanswered` times in a row."""
-        doublings = max(min(unanswered, self._most_doublings), min(self.unanswered, 64))
+        doublings = max(min(unanswered, MOST_DOUBLINGS), min(self.unanswered, 64))
         return max(LEAST_TIMEOUT, 2 * self.took) * 2.0**doublings
 
     def answered(self, took: float) -> None:

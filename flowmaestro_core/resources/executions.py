@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, Callable, Iterable, Optional, cast
+from typing import Any, Callable, Iterable, Optional
 
 from flowmaestro_core.arguments import check_callback, check_seconds, check_several, flag
 from flowmaestro_core.calls.call import Call, Confirmation
@@ -186,7 +186,7 @@ class Executions(Resource[D]):
             wait,
             timeout,
             ids,
-            ordered=cast("bool", flag("ordered", ordered)),
+            ordered=flag("ordered", ordered),
             total=len(ids),
             progress=progress,
             listener=progress,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Iterable, Mapping, Optional, Sized, Union, cast, get_args
+from typing import Any, Callable, Iterable, Mapping, Optional, Sized, Union, get_args
 
 from flowmaestro_core.arguments import (
     check_callback,
@@ -218,7 +218,7 @@ class Workflows(Resource[D]):
                 page=page, per_page=per_page, workflow_id=workflow_id
             ),
             concurrency=concurrency,
-            ordered=cast("bool", flag("ordered", ordered)),
+            ordered=flag("ordered", ordered),
             total=len(inputs) if isinstance(inputs, Sized) else None,
             on_start=on_start,
             progress=progress,

@@ -17,7 +17,7 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.executions.operation import Poll
-from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, WaitMachine
+from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, PollState, WaitMachine
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.resources.executions import Executions
@@ -186,9 +186,8 @@ def test_a_wait_without_an_answer_tells_the_cause() -> None:
 
 
 def test_a_wait_may_have_begun_before() -> None:
-    wait = Stepper(
-        WaitMachine(Executions.wait_for_completion("ex_1"), a_context(), "token", started=800.0)
-    )
+    poll = Executions.wait_for_completion("ex_1")
+    wait = Stepper(WaitMachine(poll, a_context(), "token", PollState(poll, 800.0)))
     wait.start()
     assert wait.replies(200, RUNNING) == Wait(1.0)
     wait.waits(after=100.0)
