@@ -40,10 +40,11 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
     if sse.type != "message" or not isinstance(event.get("type"), str):
         event["type"] = sse.type
     snake_case_keys(event)
-    if event["type"] in EXECUTION_TERMINAL:
+    kind = event["type"]
+    if kind in EXECUTION_TERMINAL:
         event.setdefault("outputs", None)
         event.setdefault("error", None)
-    elif event["type"] == "message:completed":
+    elif kind == "message:completed":
         event.setdefault("content", None)
     return event
 

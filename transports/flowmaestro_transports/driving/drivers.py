@@ -145,9 +145,11 @@ class SyncDriver(_Driver):
             raise stream_closed()
         machine, transport, reporter = self.machine, self._transport, self._reporter
         now, jitter = transport.now, self._jitter
-        step = machine.emitted if self._started else machine.start
-        self._started = True
-        action = step(now(), jitter())
+        if self._started:
+            action = machine.emitted(now(), jitter())
+        else:
+            self._started = True
+            action = machine.start(now(), jitter())
         while not self.closed:
             try:
                 if reporter is not None:
@@ -261,9 +263,11 @@ class AsyncDriver(_Driver):
             raise stream_closed()
         machine, transport, reporter = self.machine, self._transport, self._reporter
         now, jitter = transport.now, self._jitter
-        step = machine.emitted if self._started else machine.start
-        self._started = True
-        action = step(now(), jitter())
+        if self._started:
+            action = machine.emitted(now(), jitter())
+        else:
+            self._started = True
+            action = machine.start(now(), jitter())
         while not self.closed:
             try:
                 if reporter is not None:
