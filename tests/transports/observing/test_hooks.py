@@ -8,6 +8,7 @@ import functools
 import inspect
 import json
 import pickle
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -274,15 +275,31 @@ def test_a_request_hook_adds_header_fields_to_the_request_for_a_stream(runner):
     assert runner.transport.requests[0].headers["traceparent"] == "00-1"
 
 
+class Traced(Hooks):
+    """Hooks whose trace adds to a request what `add` makes of it."""
+
+    def __init__(self, add, **more):
+        super().__init__(**more)
+        made = SimpleNamespace(attempted=lambda *_: None, ended=lambda *_: None)
+        made.attempting = lambda info, *_: add(info)
+        vars(self)["made"] = made
+
+    def trace(self, operation, transport):
+        return vars(self)["made"]
+
+
+@pytest.mark.parametrize("kind", [Hooks, Traced])
 @pytest.mark.parametrize(
     "added", [["a"], "b", 7, {"a b": "c"}, {"a": "b\r\nc"}, {"Content-Length": "1"}, {"Host": "h"}]
 )
-def test_what_is_no_mapping_of_header_fields_counts_as_a_failure_of_the_hook(runner, added, caplog):
-    hooks = Hooks(lambda info: added)
+def test_what_is_no_mapping_of_header_fields_counts_as_a_failure_of_the_hook(
+    runner, kind, added, caplog
+):
+    hooks = kind(lambda info: added)
     runner.play([FOUND], lambda client: client.workflows.get("wf_1"), hooks)
     assert hooks.failures == 1
     assert "headers" in caplog.text
-    strict = Hooks(lambda info: added, strict=True)
+    strict = kind(lambda info: added, strict=True)
     with pytest.raises((TypeError, ValueError), match="headers"):
         runner.play([], lambda client: client.workflows.get("wf_1"), strict)
 

@@ -96,7 +96,7 @@ class Trace(Protocol):
     """
 
     def attempting(self, info: RequestInfo, request: Request, resent: int) -> Mapping[str, str]:
-        """A request goes out now; what is returned is added to its header fields.
+        """A request goes out now; what is returned is added to its header fields, as of a hook.
 
         `request` holds secrets, `info` none. The call was sent `resent` times before, redirects
         included.

@@ -104,20 +104,25 @@ class _Notes:
         """What is carried out: a request gets the header fields that its hook and trace add."""
         if not isinstance(action, (Send, Open)):
             return action
-        request = action.request
-        if fields is not None:
-            try:
-                added = header_fields(fields)
-                if "host" in added:
-                    raise ValueError("headers: leave out 'Host'; a hook replaces none of ours")
-                request = _with_added_fields(request, added)
-            except Exception as error:
-                self._raised(error)
+        request = action.request if fields is None else self._with_added(action.request, fields)
         self._sent_at = now
         fields = self._tell_trace("attempting", self._request, request, self._resent)
         if fields:
-            request = _with_added_fields(request, Headers(fields))
+            request = self._with_added(request, fields)
         return action if request is action.request else replace(action, request=request)
+
+    def _with_added(self, request: Request, fields: Any) -> Request:
+        """The request with the fields of a hook or a trace that it does not have yet."""
+        try:
+            given = header_fields(fields)
+            if "host" in given:
+                raise ValueError("headers: leave out 'Host'; a hook replaces none of ours")
+        except Exception as error:
+            self._raised(error)
+            return request
+        added = tuple(pair for pair in given.pairs if pair[0] not in request.headers)
+        headers = Headers(request.headers.pairs + added)
+        return Request(request.method, request.url, headers, request.body) if added else request
 
     def _over(self, outcome: Outcome, now: float) -> Told:
         """Note the outcome of a request; what its hook is told."""
@@ -235,13 +240,6 @@ def _said(outcome: Any) -> str:
 
 def _quoted(request_id: Optional[str]) -> str:
     return f" (request_id: '{request_id}')" if request_id else ""
-
-
-def _with_added_fields(request: Request, fields: Headers) -> Request:
-    """The request with the fields that it does not have yet."""
-    added = tuple(pair for pair in fields.pairs if pair[0] not in request.headers)
-    headers = Headers(request.headers.pairs + added)
-    return Request(request.method, request.url, headers, request.body) if added else request
 
 
 class SyncReporter(_Notes):
