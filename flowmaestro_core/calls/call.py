@@ -189,6 +189,9 @@ class CallMachine(Machine[Any]):
 
     With `stream`, it requests an event stream. A reply that is one ends the machine with its
     `ResponseHead` and leaves the body open. Any other is read, and closed if it does not end.
+
+    State beside the table: the attempts (`Retries`), how many redirects were followed, and whether
+    an earlier attempt may have done what this one is refused for (`_maybe_done`).
     """
 
     TRANSITIONS = {

@@ -89,7 +89,11 @@ class Pages(Operation[SyncItems[T], AsyncItems[T]]):
 
 
 class PagesMachine(Machine[None]):
-    """Asks for a page, emits its items, asks for the next."""
+    """Asks for a page, emits its items, asks for the next.
+
+    State beside the table: the items to emit, whether there is another page, and which rows of the
+    present one the caller wants. The cursor sees all of them.
+    """
 
     TRANSITIONS = {
         "ready": {"start": ("asking",)},

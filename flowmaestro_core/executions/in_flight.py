@@ -95,7 +95,7 @@ class InFlight:
     ) -> List[Tuple[Row, Union[Done, Fail]]]:
         """What became of the execution that was polled, and what ends with it.
 
-        `None` for an answer: what the last poll that was lost has failed with.
+        Without an answer, the execution ends with the failure of the last poll.
         """
         flight, took, lost = self._polled, now - self._polled_at, 0.0
         assert flight is not None  # noqa: S101 - for type checkers

@@ -130,8 +130,8 @@ class RowSource:
     def prepare(self, row: Row) -> None:
         """Make a row's body and its digest.
 
-        Raises `ValidationError` (code `invalid_input`), naming the row, whose digest then is
-        no other's.
+        Raises `ValidationError` (code `invalid_input`), naming the row. Its digest then equals
+        that of no row that can be sent.
         """
         row.digest = b"cannot be sent"
         try:

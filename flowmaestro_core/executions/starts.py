@@ -36,11 +36,10 @@ class Starts:
     """Rows that are to be started, one after another.
 
     Attributes:
-        queue: the row whose turn it is, if it is one's, and those that come next. A journal
-            records all of them at once.
+        queue: the rows to start, in their order. A journal records all of them at once.
         orders: the numbers of the starts to come.
         parked: the call of the first row, if it is to be tried again later.
-        until: when the time of the first row is up; infinite while it is nobody's turn.
+        until: when the time of the first row is up; infinite until its turn comes.
 
     """
 

@@ -30,7 +30,7 @@ class Connection:
         decoder: decodes the body that is open, or was open last.
         is_open: whether a body is open.
         openings: how many connections have been made.
-        reopen_at: when the next one is due; infinity if that takes an answer of the server first.
+        reopen_at: when the next one is due; infinity if the server has to answer a probe first.
         give_up_at: when a lost stream is given up, if an opening that begins then fails; infinity
             while there is progress.
         lost: the attempt that failed, until it has been reported.
