@@ -231,7 +231,7 @@ class EventStreamMachine(StreamMachine):
     begin by sending a message and end while it opens.
     """
 
-    _LEFT = ("opening", "backing off", "streaming", "closing", "failed")
+    _AFTER_PROBE = ("opening", "backing off", "streaming", "closing", "failed")
     TRANSITIONS = {
         "ready": {"start": ("opening", "failed")},
         "opening": {
@@ -260,8 +260,8 @@ class EventStreamMachine(StreamMachine):
             "transport_failed": ("ending",),
         },
         "probing": {
-            "response_received": (*_LEFT, "probing", "draining", "emitting", "ending"),
-            "transport_failed": _LEFT,
+            "response_received": (*_AFTER_PROBE, "probing", "draining", "emitting", "ending"),
+            "transport_failed": _AFTER_PROBE,
         },
         "closing": {"stream_closed": ("ending", "probing", "backing off", "failed")},
         "backing off": {"waited": ("opening", "probing", "backing off", "failed")},

@@ -89,9 +89,9 @@ class _Notes:
     def _upcoming(self, action: Action) -> Told:
         """Note an action that is carried out next; what its hook is told."""
         if isinstance(action, (Send, Open)):
-            return self._hooks.request, self._asks(action)
+            return self._hooks.request, self._request_info(action)
         if isinstance(action, Wait) and action.because is not None:
-            return self._hooks.retry, self._tries_again(action, action.because)
+            return self._hooks.retry, self._retry_info(action, action.because)
         if isinstance(action, Emit):
             self._tell_trace("emitted", action.item)
             if self._machine.finished:
@@ -172,7 +172,7 @@ class _Notes:
         lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
         sdk_logger().error("a hook raised\n%s", "".join(lines).rstrip())
 
-    def _asks(self, action: Union[Send, Open]) -> RequestInfo:
+    def _request_info(self, action: Union[Send, Open]) -> RequestInfo:
         call = action.call or self
         self._resent = self._resent + 1 if call is self._last_call else action.attempt - 1
         self._last_call = call
@@ -197,7 +197,7 @@ class _Notes:
         """The ids of calls under way."""
         return WeakKeyDictionary()
 
-    def _tries_again(self, wait: Wait, failed: Attempt) -> RetryInfo:
+    def _retry_info(self, wait: Wait, failed: Attempt) -> RetryInfo:
         info = RetryInfo(
             self._opened if wait.reconnects else self._request,
             failed.outcome,
