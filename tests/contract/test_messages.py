@@ -257,12 +257,17 @@ MESSAGES: List[Row] = [
     (rows_in("a.csv", b"\xff"), "a.csv: it is not UTF-8"),
     (lambda: read_rows("absent/a.csv"), "absent/a.csv: No such file or directory"),
     (rows_in("a.csv", b"n,\n1,2\n"), "a.csv: column 2 has no name"),
+    (
+        rows_in("a.csv", b"n;m\n1;2\n"),
+        "a.csv: its one column is named 'n;m'; commas must separate columns",
+    ),
     (rows_in("a.csv", b"n,m\n1\n"), "a.csv, row 1: 1 cells, but 2 columns: column 2 is missing"),
     (
         rows_in("a.csv", b'n\n"1'),
         "a.csv, line 2: unexpected end of data in column 1",
     ),
     (rows_in("a.jsonl", b"[]\n"), "a.jsonl, line 1: it must be a JSON object"),
+    (rows_in("a.jsonl", b'{"n": NaN}\n'), "a.jsonl, line 1: this is no JSON: it has no NaN"),
     (
         rows_in("a.jsonl", b"{\n"),
         "a.jsonl, line 1: this is no JSON: Expecting property name enclosed in double quotes: "
