@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
-from flowmaestro_transports.http11.tls import tls_when_needed
+from flowmaestro_transports.http11.tls import context_for, tls_when_needed
 from tests.harness.runners import OURS, Runner, fails, post
 
 
@@ -83,6 +83,18 @@ def test_the_environment_counts_as_it_is_when_a_context_is_first_needed(
     assert trusted(context) == 1
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
     assert needed() is context
+
+
+def test_contexts_need_not_say_what_they_trust(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that `truststore.inject_into_ssl` puts in place of Python's do not."""
+
+    def refuse(_: ssl.SSLContext) -> None:
+        raise NotImplementedError
+
+    clear_of_certificates(monkeypatch)
+    context_for.cache_clear()
+    monkeypatch.setattr(ssl.SSLContext, "cert_store_stats", refuse)
+    tls_context()
 
 
 @pytest.mark.parametrize("before", ["", "/nowhere" + os.pathsep])

@@ -192,11 +192,15 @@ def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional
     file = file or places.openssl_cafile
     named = (folder or places.openssl_capath).split(os.pathsep)
     folders = [each for each in named if os.path.isdir(each)]
+    # OpenSSL looks into the folders with each handshake. Not asked for what it has loaded, since
+    # the contexts of `truststore.inject_into_ssl` do not say.
+    found = os.path.isfile(file) or any(map(os.listdir, folders))
     if os.path.isfile(file):
         _trust_bundle(context, _OPENSSL[0], file)
     for each in folders:
         _trust_bundle(context, _OPENSSL[1], each)
     if sys.platform == "win32":
+        found = True
         context.load_verify_locations(
             cadata=b"".join(
                 certificate
@@ -206,8 +210,8 @@ def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional
                 and (trust is True or ssl.Purpose.SERVER_AUTH.oid in trust)
             )
         )
-    if context.cert_store_stats()["x509_ca"] or any(map(os.listdir, folders)):
-        return  # OpenSSL looks into the folders with each handshake
+    if found:
+        return
     with suppress(ImportError):
         import certifi
 
