@@ -99,15 +99,18 @@ def test_a_connection_reset_in_the_very_moment(
         play(scenario)
 
 
+@pytest.mark.parametrize("passed", [IDLE_SECONDS + 1, -3600.0])
 def test_an_idle_connection_expires(
-    play: Play, scripted: Any, monkeypatch: pytest.MonkeyPatch
+    play: Play, scripted: Any, monkeypatch: pytest.MonkeyPatch, passed: float
 ) -> None:
+    """Also while the computer sleeps, or when its clock is set back and nobody can tell."""
+
     async def scenario(transport: AnyioTransport) -> None:
         await transport.send(get(server), 5)
-        monkeypatch.setattr(time, "monotonic", lambda: real() + IDLE_SECONDS + 1)
+        monkeypatch.setattr(time, "time", lambda: real() + passed)
         await transport.send(get(server), 5)
 
-    real = time.monotonic
+    real = time.time
     with scripted.ScriptedServer(scripted.echo) as server:
         play(scenario)
     assert server.connections == 2

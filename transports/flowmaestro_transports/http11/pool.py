@@ -2,7 +2,7 @@
 
 A connection moves from one list to another in a single step of C, so an exception that a signal
 handler raises never loses one between the two: it stays where it was, or has arrived. May touch:
-sockets, the monotonic clock.
+sockets, the wall clock.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def move_last(source: List[T], to: List[T]) -> bool:
 class IdleConnections:
     """At most `limit` connections that wait for their next exchange, each for `IDLE_SECONDS`.
 
-    Threads may share them.
+    The wall clock counts: others stand still while the computer sleeps, and servers do not. Threads
+    may share them.
     """
 
     def __init__(self, limit: int) -> None:
@@ -49,8 +50,8 @@ class IdleConnections:
         stack = self._by_key.get(key)
         while stack and move_last(stack, into):
             connection = into[-1]
-            expired = time.monotonic() - connection.idle_since > IDLE_SECONDS
-            if not expired and not connection.dropped():
+            fresh = 0 <= time.time() - connection.idle_since <= IDLE_SECONDS
+            if fresh and not connection.dropped():
                 return True
             connection.close()
             into.pop()
@@ -61,7 +62,7 @@ class IdleConnections:
         if len(self) >= self._limit:
             self._close_oldest()
         connection = held[-1]
-        connection.idle_since = time.monotonic()
+        connection.idle_since = time.time()
         move_last(held, self._by_key.setdefault(connection.key, []))
 
     def close(self) -> None:

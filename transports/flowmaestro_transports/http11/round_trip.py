@@ -25,7 +25,7 @@ class Connection:
     Attributes:
         wire: what moves its bytes.
         key: which requests it may carry (`Route.key`).
-        idle_since: when it was put aside, on the clock of its pool.
+        idle_since: when it was put aside, in Unix seconds.
 
     """
 
