@@ -17,6 +17,8 @@ from flowmaestro_transports.http11.failures import ReplyError
 _ANY_REQUEST = h11.Request(method="GET", target="/", headers=[("Host", "any")])
 _QUOTE = re.compile(r":? *(bytearray\(|b['\"]).*", re.DOTALL)
 """Where h11's messages go on to quote the peer, which may have echoed a secret."""
+_NO_HTTP = ("", "illegal request line")
+"""What h11 calls bytes that begin no reply, such as those of TLS."""
 
 
 class HeadReader:
@@ -60,4 +62,5 @@ class HeadReader:
                 if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
                     return None, "the server switched to another protocol"
         except h11.RemoteProtocolError as error:
-            return None, _QUOTE.sub("", str(error)) or "it is not HTTP"
+            reason = _QUOTE.sub("", str(error))
+            return None, "it is not HTTP" if reason in _NO_HTTP else reason
