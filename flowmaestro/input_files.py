@@ -29,7 +29,13 @@ def read_rows(path: str) -> List[Dict[str, Any]]:
     if not path.endswith((".csv", ".jsonl")):
         raise ValueError(f"{path} must be a .csv or a .jsonl file")
     with _named(path), open(path, encoding="utf-8-sig", newline="") as file:
-        return list(_csv_rows(path, file) if path.endswith(".csv") else _json_rows(path, file))
+        if path.endswith(".jsonl"):
+            return list(_json_rows(path, file))
+        limit = csv.field_size_limit(2**31 - 1)  # a cell may be a whole document
+        try:
+            return list(_csv_rows(path, file))
+        finally:
+            csv.field_size_limit(limit)
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -44,6 +50,8 @@ def parse_json(text: str, where: str) -> Any:
         place = f"column {error.colno}"
         place = f"line {error.lineno}, {place}" if "\n" in text else place
         raise ValueError(f"{where}: this is no JSON: {error.msg}: {place}") from error
+    except RecursionError as error:
+        raise ValueError(f"{where}: this is nested too deeply") from error
 
 
 @contextmanager

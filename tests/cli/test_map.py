@@ -96,6 +96,7 @@ def test_rows_that_fail_exit_1(command, fake, rows):
         ("rows.jsonl", '{"a": 1}\n\n{"a"\n', "rows.jsonl, line 3: this is no JSON: "),
         ("rows.jsonl", '{"a"\n', "column 5"),
         ("rows.jsonl", "[1]\n", "rows.jsonl, line 1: it must be a JSON object"),
+        ("rows.jsonl", '{"a": ' + "[" * 10**5, "rows.jsonl, line 1: this is nested too deeply"),
         ("rows.jsonl", '{"a": NaN}\n', "rows.jsonl, line 1: this is no JSON: it has no NaN"),
         ("rows.csv", "a;b\n1;2\n", "its one column is named 'a;b'; commas must separate columns"),
         ("rows.txt", "", "rows.txt must be a .csv or a .jsonl file"),
@@ -131,6 +132,12 @@ def test_what_cannot_be_run_or_written_is_told_and_leaves_no_results(
     assert said in done.err
     assert fake.executions == []
     assert not (rows / "out").exists()
+
+
+def test_a_cell_may_be_a_whole_document(command, fake, rows):
+    (rows / "rows.csv").write_text("name\n" + "x" * 200_000 + "\n")
+    assert command("map", "wf_123", "rows.csv", "--out", "out.jsonl").status == 0
+    fake.assert_executed("wf_123", inputs={"name": "x" * 200_000})
 
 
 def test_a_file_without_rows_is_told_and_is_no_failure(command, rows):
