@@ -92,8 +92,9 @@ async def _run(
         print(f"no longer following {what}; {fate}", file=sys.stderr)
         raise
     if execution["status"] != "completed":
-        text = f"the execution {execution_id} is {execution['status']}: {execution['error']}"
-        return _result(text, failed=True)
+        text = f"the execution {execution_id} ended with the status {execution['status']}"
+        error = f": {execution['error']}" if execution["error"] else ""
+        return _result(text + error, failed=True)
     outputs = execution["outputs"]
     return _result(outputs if isinstance(outputs, str) else json.dumps(outputs, ensure_ascii=False))
 

@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from flowmaestro import AsyncFlowMaestroClient
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, Node, running_server
 
 mcp = pytest.importorskip("mcp", reason="mcp is NOT INSTALLED: it needs Python 3.10")
@@ -104,7 +104,21 @@ def test_a_failure_and_a_timeout_name_the_execution():
     assert f"{fake.executions[-1].id} did not end within 2 s; it runs on" in result.content[0].text
     result, _ = ask(call, workflow={"id": "wf_bad", "name": "Bad"}, fake=fake)
     assert result.is_error
-    assert "Broke" in result.content[0].text
+    assert result.content[0].text.endswith(" ended with the status failed: Broke")
+
+
+def test_a_run_that_somebody_cancels_is_told_without_an_error_of_its_own():
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
+
+    async def call(client, name):
+        return await client.call_tool(name, {})
+
+    with FlowMaestroClient(fake.api_key, transport=fake.transport()) as client:
+        fake.clock.call_later(5, lambda: client.executions.cancel(fake.executions[-1].id))
+        result, _ = ask(call, workflow={"id": "wf_slow", "name": "Slow"}, fake=fake)
+    assert result.is_error
+    assert result.content[0].text.endswith(" ended with the status cancelled")
 
 
 def test_as_a_subprocess_on_stdio(flowmaestro):
