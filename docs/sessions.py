@@ -178,8 +178,9 @@ SESSIONS = (
         "Run a workflow for each row of a file",
         "Rows are a `.csv` file, whose cells are text, or a `.jsonl` file. The journal is\n"
         "`OUT.journal` unless `--journal` names another. After a crash, the same command goes on,\n"
-        "and no row is started twice ([batches](batches.md)). If rows may have been started\n"
-        "without a reply, it looks for them at the end, and prints nothing until `--settle-after`\n"
+        "and no row is started twice ([batches](batches.md)). `--rerun` starts the rows again\n"
+        "whose execution failed or was cancelled. If rows may have been started without a reply,\n"
+        "it looks for them at the end, and prints nothing until `--settle-after`\n"
         "(60 seconds) has passed since their start.",
         (
             Command("map wf_report rows.csv --out results.jsonl"),

@@ -189,6 +189,7 @@ COMMANDS: Dict[str, _Command] = {
         _of("rows", "a .csv file (cells are text) or a .jsonl file (an object on each line)"),
         _output("--out", "where results go, a JSON line for each row", required=True),
         _output("--journal", "where progress is kept [OUT.journal]"),
+        _flag("--rerun", "start the rows again whose execution failed or was cancelled"),
         _option("--concurrency", "N", "how many at a time [10]", type=_COUNT, default=10),
         _option("--settle-after", "SECONDS", _SETTLE_AFTER, type=_SECONDS, default=60.0),
         _TIMEOUT,

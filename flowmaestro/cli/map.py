@@ -36,6 +36,7 @@ def map_command(options: argparse.Namespace) -> None:
                 options.workflow,
                 rows,
                 journal=journal,
+                rerun=("failed", "cancelled") if options.rerun else (),
                 concurrency=options.concurrency,
                 timeout=options.timeout,
                 settle_after=options.settle_after,
@@ -60,7 +61,8 @@ def map_command(options: argparse.Namespace) -> None:
                 if is_new and rows and os.path.exists(options.out) and not written:
                     os.remove(options.out)
     if bad:
-        raise CommandFailed(f"{bad} of {len(rows)} rows did not complete; see {options.out}")
+        text = f"{bad} of {len(rows)} rows did not complete; see {options.out}"
+        raise CommandFailed(f"{text}; with --rerun, this command starts them again")
 
 
 def _line(outcome: RunOutcome) -> Dict[str, Any]:

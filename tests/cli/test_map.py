@@ -72,8 +72,27 @@ def test_rows_that_fail_exit_1(command, fake, rows):
     fake.workflow("wf_bad", error="Broke")
     done = command("map", "wf_bad", "rows.csv", "--out", "out.jsonl")
     assert done.status == 1
-    assert "2 of 2 rows did not complete; see out.jsonl" in done.err
+    assert "2 of 2 rows did not complete; see out.jsonl; with --rerun, this command" in done.err
     assert {line["error"] for line in results(rows / "out.jsonl")} == {"Broke"}
+
+
+def test_rows_that_failed_are_started_again_if_that_is_asked_for(command, fake, rows):
+    errors = iter([LookupError("Broke"), None])
+
+    def outputs(inputs):
+        error = next(errors, None)
+        if error is not None:
+            raise error
+        return {"is": "there"}
+
+    fake.workflow("wf_flaky", outputs=outputs)
+    which = ["map", "wf_flaky", "rows.csv", "--out", "out.jsonl"]
+    started = len(fake.executions)
+    assert [command(*which).status for _ in range(2)] == [1, 1]
+    assert len(fake.executions) - started == 2
+    assert command(*which, "--rerun").status == 0
+    assert len(fake.executions) - started == 3
+    assert {line["status"] for line in results(rows / "out.jsonl")} == {"completed"}
 
 
 @pytest.mark.parametrize(
