@@ -42,14 +42,14 @@ def parse_json(text: str, where: str) -> Any:
     """The value that a JSON text stands for."""
 
     def refuse(name: str) -> None:
-        raise ValueError(f"{where}: this is no JSON: it has no {name}")
+        raise ValueError(f"{where}: this is not JSON: it has no {name}")
 
     try:
         return json.loads(text, parse_constant=refuse)
     except json.JSONDecodeError as error:
         place = f"column {error.colno}"
         place = f"line {error.lineno}, {place}" if "\n" in text else place
-        raise ValueError(f"{where}: this is no JSON: {error.msg}: {place}") from error
+        raise ValueError(f"{where}: this is not JSON: {error.msg}: {place}") from error
     except RecursionError as error:
         raise ValueError(f"{where}: this is nested too deeply") from error
 

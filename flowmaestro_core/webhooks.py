@@ -80,7 +80,7 @@ def read_event(payload: bytes) -> WebhookEvent:
     try:
         body = decode_json(payload)
     except ValueError as error:
-        raise WebhookVerificationError("The payload is no JSON") from error
+        raise WebhookVerificationError("The payload is not JSON") from error
     event = object_or_empty(body)
     if not all(text_or_empty(event.get(key)) for key in ("id", "event", "created_at")):
         raise WebhookVerificationError("The payload is no webhook event: id, event or created_at")

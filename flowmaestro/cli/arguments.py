@@ -115,7 +115,7 @@ def _checked(is_right: Callable[[str], bool], kind: Callable[[str], Any], what: 
                 return kind(text)
         except ValueError:
             pass
-        raise argparse.ArgumentTypeError(f"{text!r} is no {what}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {what}")
 
     return convert
 

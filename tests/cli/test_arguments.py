@@ -70,8 +70,8 @@ def test_no_command_is_answered_with_the_help(here):
         (["get", "workflow", "wf_123"], "did you mean workflows?"),
         (["list", "threads"], "the API has no list of threads; `flowmaestro get threads ID`"),
         (["list", "agents", "--status", "failed"], "--status is for executions"),
-        (["serve", "--port", "65536"], "'65536' is no port: 0 to 65535"),
-        (["serve", "--port", "http"], "'http' is no port"),
+        (["serve", "--port", "65536"], "'65536' is not a port: 0 to 65535"),
+        (["serve", "--port", "http"], "'http' is not a port"),
         (
             ["serve", "--api-key", "two words"],
             "argument --api-key: the key must consist of visible ASCII",
@@ -84,7 +84,7 @@ def test_no_command_is_answered_with_the_help(here):
         ),
         (["--jsno", "run"], "unrecognized arguments: --jsno (see flowmaestro --help)"),
         (["list", "workflows", "--api-key", ""], "api_key must not be empty"),
-        (["types", "wf_123", "-o", "no/f.py"], "'no/f.py' is no file that can be written"),
+        (["types", "wf_123", "-o", "no/f.py"], "'no/f.py' is not a file that can be written"),
     ],
 )
 def test_wrong_arguments_are_named_in_one_line(here, arguments, reason):

@@ -213,10 +213,14 @@ def test_cancel_and_fire(command, fake):
     ("arguments", "status", "said"),
     [
         (["run", "wf_123", "-i", "name"], 2, "-i name: write -i NAME=TEXT or -i NAME:=JSON"),
-        (["run", "wf_123", "-i", "n:={"], 2, "-i n:='{': this is no JSON"),
-        (["run", "wf_123", "-i", "n:=NaN"], 2, "-i n:='NaN': this is no JSON: it has no NaN"),
+        (["run", "wf_123", "-i", "n:={"], 2, "-i n:='{': this is not JSON"),
+        (["run", "wf_123", "-i", "n:=NaN"], 2, "-i n:='NaN': this is not JSON: it has no NaN"),
         (["run", ""], 2, "workflow_id must be an id, not ''"),
-        (["run", "wf_123", "--timeline", "no/such.svg"], 2, "'no/such.svg' is no file that can be"),
+        (
+            ["run", "wf_123", "--timeline", "no/such.svg"],
+            2,
+            "'no/such.svg' is not a file that can be",
+        ),
         (
             ["run", "wf_123", "--timeline", "a.svg", "--detach"],
             2,
@@ -226,7 +230,7 @@ def test_cancel_and_fire(command, fake):
         (["run", "wf_unknown"], 3, "wf_unknown"),
         (["watch", "nope"], 3, "nope"),
         (["cancel", "nope"], 3, "nope"),
-        (["run", "wf_123", "--timeout", "0"], 2, "'0' is no number of seconds above 0"),
+        (["run", "wf_123", "--timeout", "0"], 2, "'0' is not a number of seconds above 0"),
     ],
 )
 def test_bad_input_is_one_line_and_starts_nothing(command, fake, arguments, status, said):

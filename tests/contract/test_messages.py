@@ -267,11 +267,15 @@ MESSAGES: List[Row] = [
         "a.csv, line 2: unexpected end of data in column 1",
     ),
     (rows_in("a.jsonl", b"[]\n"), "a.jsonl, line 1: it must be a JSON object"),
-    (rows_in("a.jsonl", b'{"n": NaN}\n'), "a.jsonl, line 1: this is no JSON: it has no NaN"),
+    (rows_in("a.jsonl", b'{"n": NaN}\n'), "a.jsonl, line 1: this is not JSON: it has no NaN"),
     (
         rows_in("a.jsonl", b"{\n"),
-        "a.jsonl, line 1: this is no JSON: Expecting property name enclosed in double quotes: "
+        "a.jsonl, line 1: this is not JSON: Expecting property name enclosed in double quotes: "
         "column 2",
+    ),
+    (
+        rows_in("a.jsonl", b'{"n": ' + b"[" * 100_000),
+        "a.jsonl, line 1: this is nested too deeply",
     ),
     # A timeline
     (lambda: timeline_of(ANY), "run must be an execution or its stream, not NoneType"),

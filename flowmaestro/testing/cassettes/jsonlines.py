@@ -95,7 +95,7 @@ def _parsed(text: bytes, *, is_last: bool) -> Line:
     try:
         line = json.loads(text)
     except (ValueError, RecursionError) as error:
-        what = "the cassette is cut off in this line" if is_last else f"this is no JSON: {error}"
+        what = "the cassette is cut off in this line" if is_last else f"this is not JSON: {error}"
         raise ValueError(what) from error
     if not isinstance(line, dict):
         raise TypeError("a line must be a JSON object")

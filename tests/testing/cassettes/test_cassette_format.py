@@ -139,7 +139,7 @@ WRONG = {
     "an unknown version": ('"version": 1', '"version": 7', 1, "version 7 is unknown"),
     "no version": (', "version": 1', "", 1, "version null is unknown"),
     "another kind of file": ('"kind": "cassette"', '"kind": "tape"', 1, "this is no cassette"),
-    "no JSON": ('{"kind": "silence"}', "silence", 7, "this is no JSON"),
+    "no JSON": ('{"kind": "silence"}', "silence", 7, "this is not JSON"),
     "no object": ('{"kind": "silence"}', "[]", 7, "must be a JSON object"),
     "an unknown kind": ('"kind": "silence"', '"kind": "noise"', 7, 'the kind "noise" is unknown'),
     "a line too many": (
