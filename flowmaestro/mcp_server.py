@@ -93,8 +93,8 @@ async def _run(
         raise
     if execution["status"] != "completed":
         text = f"the execution {execution_id} ended with the status {execution['status']}"
-        error = f": {execution['error']}" if execution["error"] else ""
-        return _result(text + error, failed=True)
+        why = f": {execution['error']}" if execution["error"] else ""
+        return _result(text + why, failed=True)
     outputs = execution["outputs"]
     return _result(outputs if isinstance(outputs, str) else json.dumps(outputs, ensure_ascii=False))
 
