@@ -203,6 +203,13 @@ def test_a_page_size_that_is_none_is_not_believed(per_page: Any) -> None:
     assert not PageCursor(3).advance({"data": rows, "pagination": {"per_page": per_page}})
 
 
+def test_a_count_that_says_more_is_believed() -> None:
+    cursor = PageCursor(2)
+    denied = {"total_count": 3, "has_next": False, "has_more": False}
+    assert cursor.advance({"data": [{"id": 1}, {"id": 2}], "pagination": denied})
+    assert not cursor.advance({"data": [{"id": 3}], "pagination": denied})
+
+
 def test_a_page_that_repeats_the_one_before_is_told() -> None:
     cursor = WORKFLOWS()
     body = {"data": [{"id": 1}], "pagination": {"has_next": True}}
