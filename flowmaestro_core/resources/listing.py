@@ -36,10 +36,14 @@ def page_of(
     return Call("GET", where + found, shape=paged, keep=keep, data_type=list)
 
 
-def rows_with(key: str, value: Optional[str]) -> Optional[Callable[[Any], bool]]:
-    """Which rows of a list to keep if the server ignores a filter; `None` for all."""
+def rows_with(key: str, value: Optional[str], *also: None) -> Optional[Callable[[Any], bool]]:
+    """Which rows of a list to keep if the server ignores a filter; `None` for all.
+
+    With `None` as `also`, a row that does not say is kept, too.
+    """
     check_filter(key, value)
-    return None if value is None else lambda row: object_or_empty(row).get(key) == value
+    wanted = (value, *also)
+    return None if value is None else lambda row: object_or_empty(row).get(key, "") in wanted
 
 
 def walk(

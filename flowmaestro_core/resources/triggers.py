@@ -37,7 +37,7 @@ class Triggers(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        keep = rows_with("workflow_id", workflow_id)
+        keep = rows_with("workflow_id", workflow_id, None)
         return page_of("/triggers", page, per_page, shapes.trigger, keep, workflow_id=workflow_id)
 
     @iterating_endpoint
