@@ -110,7 +110,9 @@ class MessageStreamMachine(EventStreamMachine):
     def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
         if self._is_own:
             self._follow(now)
-        self._missed = self._missed or (self._connection.openings > 0 and not self.last_event_id)
+        self._missed = self._missed or (
+            self._connection.openings > 0 and not self._connection.headers
+        )
         return super()._opened(head, now, jitter)
 
     def _follow(self, now: float) -> None:
@@ -157,10 +159,9 @@ class MessageStreamMachine(EventStreamMachine):
         return ours is not None and isinstance(its, str) and ours != its
 
     def _finish(self, terminal: JsonObject) -> None:
-        """Emit the part of the text that was missed, then the end."""
+        """Emit the rest of the text, if the tokens were not all of it, then the end."""
         text = text_or_empty(terminal.get("content"))
-        untold = self._missed or not self._text
-        if untold and text.startswith(self._text) and text != self._text:
+        if text.startswith(self._text) and text != self._text:
             self._queue.append(token_event(ids_of(terminal), text[len(self._text) :]))
         self._ending = Emit(terminal)
 

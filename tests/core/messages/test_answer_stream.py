@@ -122,6 +122,18 @@ def test_what_was_said_while_the_connection_was_lost_comes_with_the_end() -> Non
     finishes(stream, started, "He", gap, started, "llo you", "message:completed")
 
 
+def test_ids_that_no_header_field_can_bear_do_not_fill_a_gap() -> None:
+    stream = early()
+    stream.receives(token("He", id="é"))
+    stream.takes_all()
+    stream.ends()
+    stream.waits()
+    stream.opens()
+    stream.takes()
+    stream.receives(token("you") + completed())
+    finishes(stream, "message:started", "He", "stream:reconnected", "llo you", "message:completed")
+
+
 def test_a_stream_resumed_by_its_ids_has_no_gap() -> None:
     stream = early()
     stream.receives(token("He", id="1"))
@@ -170,6 +182,12 @@ def test_a_text_that_was_told_otherwise_cannot_be_taken_back() -> None:
 
 
 # Other messages of the thread
+
+
+def test_the_rest_of_a_text_that_only_the_end_tells_is_told_as_a_token_too() -> None:
+    stream = own()
+    stream.receives(STARTED + token("He") + completed())
+    finishes(stream, "message:started", "He", "llo you", "message:completed")
 
 
 def test_a_text_that_only_the_end_tells_is_told_as_a_token_too() -> None:

@@ -88,7 +88,7 @@ def test_the_post_may_be_the_stream() -> None:
     assert action.request.headers["idempotency-key"] == "token"
     assert message.opens(headers={"X-Request-ID": "req_7"}) == Read(130.0)
     assert message.machine.message is None  # type: ignore[attr-defined]
-    message.receives(sse("message:started") + TOKEN)
+    message.receives(sse("message:started") + sse("message:token", {"token": "Hello"}))
     assert message.takes_all() == Read(130.0)
     message.receives(COMPLETED)
     assert message.action == Close()
