@@ -133,7 +133,7 @@ def _read_head(
 ) -> Tuple[ContentDecoder, Optional[str]]:
     """What undoes the content coding of a reply, and why the reply is refused."""
     fields = (getattr(response.raw, "headers", None) or response.headers).items()
-    given = Headers((name, _FOLD.sub(" ", value)) for name, value in fields)
+    given = Headers((name, _FOLD.sub(" ", value).strip(" \t")) for name, value in fields)
     coding = ContentDecoder(given, limit)
     if 100 <= response.status_code < 200:
         return coding, f"an informational reply ({response.status_code}) came as the final one"
