@@ -99,13 +99,15 @@ class ClientOptions:
             return self.call_timeout
         return self.timeout if self.timeout >= minimum else with_total(self.timeout, minimum)
 
-    def request_headers(self, *own: Tuple[str, str]) -> Headers:
-        """The key, our own fields, those of the call, and the caller's, which win."""
+    def request_headers(self, *own: Tuple[str, str], call: Fields = ()) -> Headers:
+        """The key, our own fields, and the caller's, which win over them; `call` wins over all."""
         fields = self._own.pairs + own
         custom = self.headers
         if not custom.pairs:
-            return Headers(fields)
-        return Headers(tuple(pair for pair in fields if pair[0] not in custom) + custom.pairs)
+            return Headers(fields + call)
+        stated = Headers(call)
+        kept = tuple(pair for pair in fields if pair[0] not in custom)
+        return Headers(kept + tuple(p for p in custom.pairs if p[0] not in stated) + call)
 
     def standing_headers(self, own: Fields) -> Headers:
         """The same for fields that many calls have in common: one object, made once."""

@@ -122,14 +122,20 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
     def request(
         self, options: ClientOptions, token: str, *own: Tuple[str, str], stream: bool = False
     ) -> Request:
-        """The pure request; `own` are further header fields, `stream` asks for events."""
+        """The pure request; `own` are further header fields, `stream` asks for events.
+
+        The header fields of the client win over those that all calls have, and `own` and
+        `idempotency_key` over those.
+        """
         fields: Fields = _ACCEPT_EVENTS if stream else _ACCEPT_JSON
         if self.body:
             fields += (("Content-Type", "application/json"),)
-        if self.method == "POST":
-            own = (("Idempotency-Key", self.idempotency_key or token), *own)
-        if own:
-            headers = options.request_headers(*fields, *own)
+        if self.idempotency_key is not None:
+            own = (("Idempotency-Key", self.idempotency_key), *own)
+        elif self.method == "POST":
+            fields += (("Idempotency-Key", token),)
+        if own or self.method == "POST":
+            headers = options.request_headers(*fields, call=own)
         else:
             headers = options.standing_headers(fields)
         return Request(self.method, options.api_root + self.path, headers, self.body)

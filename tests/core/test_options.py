@@ -47,6 +47,15 @@ def test_a_custom_header_replaces_ours() -> None:
     assert headers["X-Custom-Header"] == "value"
 
 
+def test_what_one_call_states_wins_over_a_custom_header() -> None:
+    chosen = options(headers={"idempotency-key": "of all", "X-Custom-Header": "value"})
+    headers = chosen.request_headers(("Idempotency-Key", "ours"))
+    assert headers.get_list("Idempotency-Key") == ["of all"]
+    headers = chosen.request_headers(call=(("Idempotency-Key", "of one"),))
+    assert headers.get_list("Idempotency-Key") == ["of one"]
+    assert headers["X-Custom-Header"] == "value"
+
+
 def test_options_are_values() -> None:
     assert options(timeout=5) == options(timeout=5)
     assert options(timeout=5) != options(timeout=6)

@@ -49,6 +49,9 @@ def test_a_post_carries_its_key_and_the_callers_key_wins() -> None:
     assert EXECUTE.request(options, "token").headers["idempotency-key"] == "token"
     own = replace(EXECUTE, idempotency_key="mine")
     assert own.request(options, "token").headers["idempotency-key"] == "mine"
+    custom = a_context(headers={"Idempotency-Key": "of the client"}).options
+    assert own.request(custom, "token").headers.get_list("idempotency-key") == ["mine"]
+    assert EXECUTE.request(custom, "token").headers["idempotency-key"] == "of the client"
 
 
 def test_every_attempt_is_the_same_request() -> None:
