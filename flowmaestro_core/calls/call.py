@@ -43,6 +43,7 @@ from flowmaestro_core.operation import Operation
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.json_values import JsonObject, list_or_empty
 from flowmaestro_core.payloads.reply import (
+    PageText,
     Reply,
     Shape,
     asks_for_tomorrow,
@@ -76,6 +77,10 @@ class Confirmation(NamedTuple):
     refusal: int
     ask: Optional[Call[Any]] = None
     confirms: Callable[[Any], bool] = bool
+
+    def is_refusal(self, error: FlowMaestroError) -> bool:
+        """Whether an error is that refusal, and no proxy's page."""
+        return error.status_code == self.refusal and not isinstance(error.details, PageText)
 
 
 @dataclass(frozen=True)
@@ -318,7 +323,7 @@ class CallMachine(Machine[Any]):
             return self._redirect(response, now)
         error = error_from_response(response, self.scrubber)
         confirmation = self._call.confirmation
-        if self._maybe_done and confirmation is not None and status == confirmation.refusal:
+        if self._maybe_done and confirmation is not None and confirmation.is_refusal(error):
             if confirmation.ask is None:
                 return self._succeed(Response(204, response.headers))
             self.state, self._refused = "confirming", error

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flowmaestro_core.calls.call import Call
-from flowmaestro_core.errors import AuthenticationError, ValidationError
+from flowmaestro_core.errors import AuthenticationError, NotFoundError, ValidationError
 from flowmaestro_core.http.messages import Phase
 from tests.harness.core.calls import CANCEL, DELETE, refused_after, started
 from tests.harness.core.stepping import an_envelope
@@ -79,6 +79,14 @@ def test_a_refusal_of_what_cannot_have_happened_proves_nothing(
         third.waits()
         third.replies(refusal)
         assert third.error.status_code == refusal
+
+
+def test_a_proxys_page_proves_no_deletion() -> None:
+    call = started(DELETE)
+    call.fails(Phase.MAYBE_PROCESSED)
+    call.waits()
+    call.replies(404, raw=b"<html><h1>default backend</h1></html>")
+    assert isinstance(call.error, NotFoundError)
 
 
 def test_another_refusal_proves_nothing() -> None:
