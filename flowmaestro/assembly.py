@@ -85,7 +85,7 @@ def _context(
 ) -> Context:
     return Context(
         options,
-        stream_times=stream_times or Context.stream_times,
+        stream_times=Context.stream_times if stream_times is None else stream_times,
         max_reply_size=MAX_REPLY_SIZE if max_reply_size is None else max_reply_size,
         secrets=transport.secrets,
     )

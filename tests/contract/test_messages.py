@@ -134,6 +134,7 @@ MESSAGES: List[Row] = [
         lambda: client(stream_times={"event_idle": 1}),
         "stream_times must be a StreamTimes, not dict",
     ),
+    (lambda: client(stream_times=()), "stream_times must be a StreamTimes, not tuple"),
     (lambda: StreamTimes(event_idle=0), "event_idle must be a positive number of seconds, not 0"),
     (
         lambda: StreamTimes(reconnect_base=1e-4),
