@@ -140,6 +140,14 @@ def test_a_last_word_that_lags_behind_is_completed_by_the_event() -> None:
     assert run.now == 1000.0
 
 
+def test_the_end_of_another_execution_is_not_taken_for_this_ones() -> None:
+    run = last_word("execution:completed", executionId="a child", outputs={"wrong": 1})
+    run.replies(200, RUNNING)
+    run.waits()
+    run.replies(200, ENDED)
+    assert run.value["outputs"] == {"a": 1}
+
+
 @pytest.mark.parametrize("status", [401, 429, 500])
 def test_a_last_word_that_does_not_come_is_made_of_the_event(status: int) -> None:
     run = last_word("execution:failed", error="why")
