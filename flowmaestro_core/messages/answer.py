@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional
 
 from flowmaestro_core.payloads.json_values import JsonObject, text_or_empty
+from flowmaestro_core.payloads.shapes import token_usage
 
 ANSWER_TO_COME = frozenset({"pending", "processing", "queued", "running", "in_progress"})
 """The statuses of a reply to a POST that say that the agent has not finished."""
@@ -25,7 +26,9 @@ def ids_of(message: JsonObject) -> JsonObject:
 
 def completed_event(ids: JsonObject, content: Any, usage: Any) -> JsonObject:
     """`message:completed`, made from an answer that came another way."""
-    return {"type": "message:completed", **ids, "content": content, "usage": usage}
+    completed = {"type": "message:completed", **ids, "content": content, "usage": usage}
+    token_usage(completed)
+    return completed
 
 
 def token_event(ids: JsonObject, text: str) -> JsonObject:

@@ -62,7 +62,7 @@ def resource(kind: Type[Any], *fills: Shape) -> Shape:
 
 def _execution_id(data: JsonObject) -> None:
     """`execution_id`, from an `id` if need be."""
-    data.setdefault("execution_id", data.get("id"))
+    _fill(data, "execution_id", data.get("id"))
 
 
 def _input_schema(data: JsonObject) -> None:
@@ -73,7 +73,7 @@ def _input_schema(data: JsonObject) -> None:
     """
     inputs = data.setdefault("inputs", None)
     declared = isinstance(inputs, dict)
-    data.setdefault("input_schema", _json_schema(object_or_empty(inputs)) if declared else None)
+    _fill(data, "input_schema", _json_schema(object_or_empty(inputs)) if declared else None)
 
 
 def _answer(data: JsonObject) -> None:
@@ -83,10 +83,15 @@ def _answer(data: JsonObject) -> None:
     """
     nested = object_or_empty(data.get("message"))
     for key in ("role", "content", "tool_calls", "created_at"):
-        data.setdefault(key, nested.get(key))
-    data.setdefault("message_id", data.get("id"))
-    data["usage"] = object_or_empty(data.get("usage"))
-    _complete(TokenUsage, [data["usage"]])
+        _fill(data, key, nested.get(key))
+    _fill(data, "message_id", data.get("id"))
+    token_usage(data)
+
+
+def token_usage(message: JsonObject) -> None:
+    """`usage` with all its keys."""
+    message["usage"] = object_or_empty(message.get("usage"))
+    _complete(TokenUsage, [message["usage"]])
 
 
 def _results(kind: Type[Any], data: JsonObject) -> None:
@@ -107,7 +112,7 @@ def _error_message(data: JsonObject) -> None:
     """`error_message` from `error`, or from `message` when the test failed."""
     failed = data.get("success") is False
     fallback = data.get("message") if failed else None
-    data.setdefault("error_message", data.get("error") or fallback)
+    _fill(data, "error_message", data.get("error") or fallback)
 
 
 started_execution = resource(ExecuteWorkflowResponse, _execution_id)
@@ -223,8 +228,12 @@ def _alias(data: JsonObject, one: str, other: str) -> None:
     if value is None:
         value = data.get(other)
     for key in (one, other):
-        if data.get(key) is None:
-            data[key] = value
+        _fill(data, key, value)
+
+
+def _fill(data: JsonObject, key: str, value: Any) -> None:
+    if data.get(key) is None:
+        data[key] = value
 
 
 def _json_schema(inputs: JsonObject) -> JsonObject:

@@ -6,7 +6,7 @@ from typing import Any, Dict, Mapping, Union
 
 from flowmaestro_core.payloads.json_values import JsonObject
 from flowmaestro_core.payloads.reply import decode_json
-from flowmaestro_core.payloads.shapes import snake_case_keys
+from flowmaestro_core.payloads.shapes import snake_case_keys, token_usage
 from flowmaestro_core.streams.sse import ServerSentEvent
 
 EXECUTION_TERMINAL = frozenset({"execution:completed", "execution:failed", "execution:cancelled"})
@@ -46,6 +46,7 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
         event.setdefault("error", None)
     elif kind == "message:completed":
         event.setdefault("content", None)
+        token_usage(event)
     return event
 
 

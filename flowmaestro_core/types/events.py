@@ -289,14 +289,11 @@ class MessageToken(_OfMessage):
     token: str
 
 
-class _Completed(_OfMessage):
-    type: Literal["message:completed"]
-    content: Optional[str]
-
-
-class MessageCompleted(_Completed, total=False):
+class MessageCompleted(_OfMessage):
     """Terminal: the whole answer."""
 
+    type: Literal["message:completed"]
+    content: Optional[str]
     usage: TokenUsage
 
 

@@ -181,6 +181,19 @@ def test_a_sent_message_of_each_server() -> None:
         assert set(older["usage"].values()) == {None}
 
 
+def test_a_null_is_filled_from_where_the_other_server_has_the_value() -> None:
+    nested = {"role": "assistant", "content": "Hi"}
+    sent = shaped(shapes.sent_message, {"content": None, "role": None, "message": nested})
+    assert (sent["content"], sent["role"]) == ("Hi", "assistant")
+    assert (
+        shaped(shapes.started_execution, {"execution_id": None, "id": "x"})["execution_id"] == "x"
+    )
+    declared = {"input_schema": None, "inputs": {"a": {"type": "text"}}}
+    assert shaped(shapes.workflow, declared)["input_schema"]["properties"] == {
+        "a": {"type": "string"}
+    }
+
+
 def test_results_of_a_search_have_both_names_of_everything() -> None:
     data = {"results": [{"score": 0.0, "chunk_id": "c"}, {"similarity": 0.5, "id": "i"}, {}]}
     zero, half, nothing = shaped(shapes.knowledge_search, data)["results"]
@@ -209,6 +222,7 @@ def test_triggers_have_both_names_of_their_type() -> None:
         ({"success": False, "error": "refused", "message": "Test failed"}, "refused"),
         ({"success": False, "message": "Test failed"}, "Test failed"),
         ({"success": False}, None),
+        ({"success": False, "error_message": None, "error": "refused"}, "refused"),
         ({"success": False, "error_message": "own", "error": "x", "response_time_ms": 5}, "own"),
         ({}, None),
     ],

@@ -58,6 +58,9 @@ def test_outputs_and_error_are_readable_on_a_terminal_event(kind: str) -> None:
 def test_a_completed_message_has_a_content() -> None:
     assert event("message:completed", {})["content"] is None
     assert event("message:completed", {"content": "Hi"})["content"] == "Hi"
+    for usage in ({}, {"usage": None}, {"usage": {"total_tokens": None}}):
+        told = event("message:completed", usage)["usage"]
+        assert told == {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}
     assert {"message:completed", "message:failed"} == MESSAGE_TERMINAL
 
 
