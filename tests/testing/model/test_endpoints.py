@@ -167,28 +167,6 @@ def test_cancel(caller, shapes):
     assert caller.data("GET", "/executions/exec_xyz789")["status"] == "cancelled"
 
 
-def test_scripted_resources(caller):
-    def explode(inputs):
-        raise KeyError("customer")
-
-    bad = caller.fake.workflow(outputs=explode)
-    doubling = caller.fake.workflow(outputs=lambda inputs: {"n": 2 * inputs["n"]})
-    shouting = caller.fake.agent(None, str.upper, seconds=2.0)
-    ids = [
-        caller.data("POST", f"/workflows/{id}/execute", {"inputs": {"n": 21}})["execution_id"]
-        for id in (bad, doubling)
-    ]
-    caller.pass_time(1)
-    failed, doubled = (caller.data("GET", f"/executions/{id}") for id in ids)
-    assert (failed["status"], failed["error"]) == ("failed", "KeyError: 'customer'")
-    assert doubled["outputs"] == {"n": 42}
-    thread = caller.data("POST", f"/agents/{shouting}/threads", {})["id"]
-    before = caller.now
-    answer = caller.data("POST", f"/threads/{thread}/messages", {"content": "hello"})
-    assert "HELLO" in json.dumps(answer)
-    assert caller.now - before == pytest.approx(2.0)
-
-
 def test_a_message_and_its_thread(caller, shapes):
     answer = caller.data("POST", "/threads/thread_xyz789/messages", {"content": "My order?"})
     text = "Your order has shipped and should arrive on Thursday."

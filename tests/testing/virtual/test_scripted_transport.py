@@ -17,7 +17,6 @@ from flowmaestro.testing import (
     UnusedScriptWarning,
 )
 from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
-from flowmaestro_transports import AsyncTransport, Transport
 
 KEY = "fm_live_never_seen"
 GET = Request("GET", "https://h/api/v1/workflows", {})
@@ -34,11 +33,6 @@ def read_all(body, patience=math.inf):
         pieces.append(body.read(patience))
         if not pieces[-1]:
             return pieces[:-1]
-
-
-def test_they_keep_the_contract():
-    assert isinstance(ScriptedTransport([]), Transport)
-    assert isinstance(AsyncScriptedTransport([]), AsyncTransport)
 
 
 def test_a_client_gets_what_the_script_says():

@@ -252,27 +252,6 @@ def test_a_socket_that_leads_outside_is_noticed():
     assert len(watch.uses) == 2
 
 
-def test_nobody_sleeps_and_no_timer_is_set(no_timers):
-    fake = FakeFlowMaestro(events="silent")
-    slow = a_run(fake, 200)
-
-    async def main():
-        async with (
-            AsyncFlowMaestroClient(fake.api_key, transport=fake.async_transport()) as client,
-            anyio.create_task_group() as tasks,
-        ):
-            for _ in range(3):
-                tasks.start_soon(client.workflows.run, slow)
-            await client.executions.wait_for_completion("exec_xyz789")
-
-    fake.fail_next(2, 429)
-    FlowMaestroClient(fake.api_key, transport=fake.transport()).workflows.run(slow)
-    in_threads(*[FlowMaestroClient(fake.api_key, transport=fake.transport()).workflows.list] * 3)
-    anyio.run(main, backend="asyncio")
-    trio.run(main)
-    assert no_timers == []
-
-
 def test_the_jitter_of_retries_comes_from_the_seed():
     def waited(seed):
         fake = FakeFlowMaestro(seed=seed)
@@ -281,16 +260,6 @@ def test_the_jitter_of_retries_comes_from_the_seed():
         return fake.clock.now
 
     assert waited(1) == waited(1) != waited(2)
-
-
-def test_a_rate_limit_s_window_passes_in_virtual_time():
-    fake = FakeFlowMaestro()
-    fake.rate_limit(per_minute=10)
-    client = FlowMaestroClient(fake.api_key, transport=fake.transport())
-    for _ in range(25):
-        client.workflows.get("wf_123")
-    assert 120 <= fake.clock.now < 130
-    assert [request.status for request in fake.requests].count(429) == 2
 
 
 @BACKENDS
