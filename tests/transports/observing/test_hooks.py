@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import inspect
 import json
 import pickle
 from types import SimpleNamespace
@@ -23,10 +22,10 @@ from flowmaestro import (
     RetryInfo,
     StreamTimes,
 )
-from flowmaestro.testing import AsyncScriptedTransport, FakeFlowMaestro, ScriptedTransport
+from flowmaestro.testing import FakeFlowMaestro, ScriptedTransport
 from flowmaestro_transports import Phase, Response, TransportFailure
+from tests.harness.transports.player import KEY, KINDS, Player
 
-KEY = "fm_live_never_seen"
 ROOT = "https://api.flowmaestro.io/api/v1"
 FOUND = Response(
     200, {"X-Request-ID": "req_head"}, b'{"data": {}, "meta": {"request_id": "req_1"}}'
@@ -35,35 +34,9 @@ BUSY = Response(503, {"X-Request-ID": "req_head"}, b'{"error": {"code": "busy"}}
 ENDED = b'id: 1\nevent: execution:completed\ndata: {"outputs": {}}\n\n'
 
 
-class Runner:
-    """A client of one kind, over a world that is a list of replies and failures."""
-
-    def __init__(self, kind):
-        self.kind = kind
-
-    def play(self, world, do, hooks, **options):
-        """What `do` makes of the client; a list if that is iterated over."""
-        options = {"api_key": KEY, "hooks": hooks, **options}
-        if self.kind == "blocking":
-            self.transport = ScriptedTransport(world)
-            with FlowMaestroClient(transport=self.transport, **options) as client:
-                result = do(client)
-                return list(result) if hasattr(result, "__next__") else result
-
-        async def main():
-            self.transport = AsyncScriptedTransport(world)
-            async with AsyncFlowMaestroClient(transport=self.transport, **options) as client:
-                result = do(client)
-                if inspect.isawaitable(result):
-                    return await result
-                return [item async for item in result]
-
-        return anyio.run(main, backend=self.kind)
-
-
-@pytest.fixture(params=["blocking", "asyncio", "trio"])
-def runner(request):
-    return Runner(request.param)
+@pytest.fixture(params=KINDS)
+def play(request):
+    return Player(request.param)
 
 
 def stream(body):
@@ -76,26 +49,26 @@ def noting():
     return Hooks(request=seen.append, response=seen.append, retry=seen.append), seen
 
 
-def test_a_call(runner):
+def test_a_call(play):
     hooks, seen = noting()
-    runner.play([FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    play([FOUND], lambda client: client.workflows.get("wf_1"), hooks)
     asked = RequestInfo("GET", f"{ROOT}/workflows/wf_1", 1)
     assert seen == [asked, ResponseInfo(asked, 200, None, seen[1].seconds, "req_1")]
     assert seen[1].request is seen[0]
     assert 0 <= seen[1].seconds < 60
 
 
-def test_the_rate_limit_of_a_reply(runner):
+def test_the_rate_limit_of_a_reply(play):
     hooks, seen = noting()
     limited = Response(200, {"X-RateLimit-Remaining": "7", "X-RateLimit-Limit": "60"}, FOUND.body)
-    runner.play([limited], lambda client: client.workflows.get("wf_1"), hooks)
+    play([limited], lambda client: client.workflows.get("wf_1"), hooks)
     assert (seen[1].rate_limit.remaining, seen[1].rate_limit.limit) == (7, 60)
 
 
-def test_a_retry(runner):
+def test_a_retry(play):
     hooks, seen = noting()
     lost = TransportFailure(Phase.NOT_SENT, "no route")
-    runner.play([BUSY, lost, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    play([BUSY, lost, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
     first, second, third = (RequestInfo("GET", f"{ROOT}/workflows/wf_1", n) for n in (1, 2, 3))
     assert [one for one in seen if isinstance(one, RequestInfo)] == [first, second, third]
     answers = [(one.status, one.failure) for one in seen if isinstance(one, ResponseInfo)]
@@ -111,11 +84,11 @@ def test_a_retry(runner):
     ]
 
 
-def test_a_lost_stream_that_is_made_anew(runner):
+def test_a_lost_stream_that_is_made_anew(play):
     hooks, seen = noting()
     begun = b'id: 0\nevent: node:started\ndata: {"node_id": "n"}\n\n'
     times = StreamTimes(reconnect_base=0.001)
-    events = runner.play(
+    events = play(
         [stream(begun), stream(ENDED)],
         lambda client: client.executions.stream("exec_1"),
         hooks,
@@ -131,9 +104,9 @@ def test_a_lost_stream_that_is_made_anew(runner):
     assert [(head.status, head.request_id) for head in heads] == [(200, "req_s")] * 2
 
 
-def test_the_whole_pause_before_a_stream_is_made_anew_is_told_once(runner):
+def test_the_whole_pause_before_a_stream_is_made_anew_is_told_once(play):
     hooks, seen = noting()
-    runner.play(
+    play(
         [stream(b"retry: 7000\n\n"), FOUND, stream(ENDED)],
         lambda client: client.executions.stream("exec_1"),
         hooks,
@@ -141,68 +114,66 @@ def test_the_whole_pause_before_a_stream_is_made_anew_is_told_once(runner):
     assert [each.delay for each in seen if isinstance(each, RetryInfo)] == [7.0]
 
 
-def test_nothing_that_is_secret(runner):
+def test_nothing_that_is_secret(play):
     hooks, seen = noting()
-    runner.play(
+    play(
         [BUSY, FOUND],
         lambda client: client.request("GET", "/x", params={"q": "hush"}),
         hooks,
         headers={"X-Token": "hush"},
     )
-    assert "q=hush" in runner.transport.requests[0].url
+    assert "q=hush" in play.transport.requests[0].url
     assert "hush" not in repr(seen)
     assert KEY not in repr(seen)
     assert seen[0].url == f"{ROOT}/x?q=***"
 
 
 @pytest.mark.parametrize("name", ["request", "response", "retry"])
-def test_what_a_strict_hook_raises_reaches_the_caller(runner, name):
+def test_what_a_strict_hook_raises_reaches_the_caller(play, name):
     def fails(info):
         raise ZeroDivisionError(name)
 
     world = [] if name == "request" else [BUSY]
     with pytest.raises(ZeroDivisionError, match=name):
-        runner.play(
+        play(
             world, lambda client: client.workflows.get("wf_1"), Hooks(**{name: fails}, strict=True)
         )
-    assert len(runner.transport.requests) == len(world)
+    assert len(play.transport.requests) == len(world)
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError, KeyboardInterrupt])
-def test_a_strict_hook_that_raises_leaves_no_body_open(runner, failure):
+def test_a_strict_hook_that_raises_leaves_no_body_open(play, failure):
     def fails(info):
         raise failure
 
     with pytest.raises(failure):
-        runner.play(
+        play(
             [stream(ENDED)],
             lambda client: client.executions.stream("exec_1"),
             Hooks(response=fails, strict=True),
         )
-    assert len(runner.transport.requests) == 1
-    assert runner.transport.open_bodies == 0
+    assert len(play.transport.requests) == 1
+    assert play.transport.open_bodies == 0
 
 
-def test_a_strict_hook_that_raises_about_a_failure_keeps_the_failure_as_its_context(runner):
+def test_a_strict_hook_that_raises_about_a_failure_keeps_the_failure_as_its_context(play):
     def fails(info):
         raise ZeroDivisionError
 
     lost = TransportFailure(Phase.NOT_SENT, "no route")
     with pytest.raises(ZeroDivisionError) as caught:
-        runner.play(
-            [lost], lambda client: client.workflows.list(), Hooks(response=fails, strict=True)
-        )
+        play([lost], lambda client: client.workflows.list(), Hooks(response=fails, strict=True))
     context = caught.value.__context__
     assert (type(context), str(context)) == (TransportFailure, "no route")
 
 
 @pytest.mark.parametrize("name", ["request", "response", "retry"])
-def test_a_hook_that_raises_changes_nothing_and_is_logged_and_counted(runner, name, caplog):
+def test_a_hook_that_raises_changes_nothing_and_is_logged_and_counted(play, name, caplog):
     def fails(info):
         raise ZeroDivisionError(name)
 
     hooks = Hooks(**{name: fails})
-    reply = runner.play([BUSY, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    reply = play([BUSY, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
     assert reply.attempts == 2
     logged = [each for each in caplog.records if each.levelname == "ERROR"]
     assert hooks.failures == len(logged) == (1 if name == "retry" else 2)
@@ -222,57 +193,55 @@ def test_a_hook_that_raises_changes_nothing_and_is_logged_and_counted(runner, na
     ids=["call", "stream"],
 )
 def test_a_trace_that_cannot_be_made_changes_nothing_and_is_logged_and_counted(
-    runner, reply, do, caplog
+    play, reply, do, caplog
 ):
     class Untraced(Hooks):
         def trace(self, operation, transport):
             raise ZeroDivisionError(operation)
 
     hooks = Untraced()
-    assert runner.play([reply], do, hooks)
+    assert play([reply], do, hooks)
     assert hooks.failures == 1
     assert "ZeroDivisionError: " in caplog.text
 
 
-def test_the_log_of_a_hook_that_raises_does_not_show_the_failure_beside_it(runner, caplog):
+def test_the_log_of_a_hook_that_raises_does_not_show_the_failure_beside_it(play, caplog):
     def fails(info):
         raise ZeroDivisionError
 
     lost = TransportFailure(Phase.NOT_SENT, f"cannot reach a host with {KEY}")
     hooks = Hooks(response=fails)
-    runner.play([lost, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    play([lost, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
     assert hooks.failures == 2
     assert KEY not in caplog.text
 
 
-def test_an_interrupt_in_a_hook_ends_the_call(runner):
+def test_an_interrupt_in_a_hook_ends_the_call(play):
     def fails(info):
         raise KeyboardInterrupt
 
     hooks = Hooks(request=fails)
     with pytest.raises(KeyboardInterrupt):
-        runner.play([], lambda client: client.workflows.list(), hooks)
+        play([], lambda client: client.workflows.list(), hooks)
     assert hooks.failures == 0
 
 
-def test_a_request_hook_adds_header_fields_to_each_attempt_and_replaces_none(runner):
+def test_a_request_hook_adds_header_fields_to_each_attempt_and_replaces_none(play):
     def add(info):
         return {"traceparent": f"00-{info.attempt}", "x-api-key": "other", "X-MINE": "other"}
 
     headers = {"X-Mine": "kept"}
-    runner.play(
-        [BUSY, FOUND], lambda client: client.workflows.get("wf_1"), Hooks(add), headers=headers
-    )
-    first, second = (request.headers for request in runner.transport.requests)
+    play([BUSY, FOUND], lambda client: client.workflows.get("wf_1"), Hooks(add), headers=headers)
+    first, second = (request.headers for request in play.transport.requests)
     assert (first["traceparent"], second["traceparent"]) == ("00-1", "00-2")
     assert first.get_list("X-API-Key") == [KEY]
     assert first.get_list("x-mine") == ["kept"]
 
 
-def test_a_request_hook_adds_header_fields_to_the_request_for_a_stream(runner):
+def test_a_request_hook_adds_header_fields_to_the_request_for_a_stream(play):
     hooks = Hooks(lambda info: {"traceparent": "00-1"})
-    runner.play([stream(ENDED)], lambda client: client.executions.stream("exec_1"), hooks)
-    assert runner.transport.requests[0].headers["traceparent"] == "00-1"
+    play([stream(ENDED)], lambda client: client.executions.stream("exec_1"), hooks)
+    assert play.transport.requests[0].headers["traceparent"] == "00-1"
 
 
 class Traced(Hooks):
@@ -293,21 +262,21 @@ class Traced(Hooks):
     "added", [["a"], "b", 7, {"a b": "c"}, {"a": "b\r\nc"}, {"Content-Length": "1"}, {"Host": "h"}]
 )
 def test_what_is_no_mapping_of_header_fields_counts_as_a_failure_of_the_hook(
-    runner, kind, added, caplog
+    play, kind, added, caplog
 ):
     hooks = kind(lambda info: added)
-    runner.play([FOUND], lambda client: client.workflows.get("wf_1"), hooks)
+    play([FOUND], lambda client: client.workflows.get("wf_1"), hooks)
     assert hooks.failures == 1
     assert "headers" in caplog.text
     strict = kind(lambda info: added, strict=True)
     with pytest.raises((TypeError, ValueError), match="headers"):
-        runner.play([], lambda client: client.workflows.get("wf_1"), strict)
+        play([], lambda client: client.workflows.get("wf_1"), strict)
 
 
-def test_the_operation_the_route_and_the_execution_are_told(runner):
+def test_the_operation_the_route_and_the_execution_are_told(play):
     hooks, seen = noting()
     started = Response(200, {}, b'{"data": {"execution_id": "exec_1"}}')
-    runner.play([started, stream(ENDED), FOUND], lambda client: client.workflows.run("wf 1"), hooks)
+    play([started, stream(ENDED), FOUND], lambda client: client.workflows.run("wf 1"), hooks)
     asked = [each for each in seen if isinstance(each, RequestInfo)]
     assert {each.operation for each in asked} == {"workflows.run"}
     assert [(each.route, each.workflow_id, each.execution_id) for each in asked] == [
@@ -335,21 +304,21 @@ def test_the_operation_the_route_and_the_execution_are_told(runner):
         (lambda client: client.request("GET", "/workflows/wf_1"), "request", None),
     ],
 )
-def test_operations_and_routes_have_no_ids_in_them(runner, do, operation, route):
+def test_operations_and_routes_have_no_ids_in_them(play, do, operation, route):
     hooks, seen = noting()
-    runner.play([Response(200, {}, b'{"data": []}')], do, dataclasses.replace(hooks, retry=None))
+    play([Response(200, {}, b'{"data": []}')], do, dataclasses.replace(hooks, retry=None))
     assert (seen[0].operation, seen[0].route) == (operation, route)
 
 
-def test_the_attempts_of_a_call_share_its_id_and_two_calls_do_not(runner):
+def test_the_attempts_of_a_call_share_its_id_and_two_calls_do_not(play):
     hooks, seen = noting()
     moved = Response(302, {"Location": "/api/v1/workflows/wf_2"}, b"")
 
     def do(client):
         return client.workflows.get("wf_1")
 
-    runner.play([BUSY, moved, FOUND], do, hooks)
-    runner.play([FOUND], do, hooks)
+    play([BUSY, moved, FOUND], do, hooks)
+    play([FOUND], do, hooks)
     ids = [each.call_id for each in seen if isinstance(each, RequestInfo)]
     assert ids[0] == ids[1] == ids[2] != ids[3]
     assert all(ids)
@@ -363,8 +332,8 @@ def test_hooks_of_an_awaiting_client_may_be_coroutine_functions(backend):
         await anyio.lowlevel.checkpoint()
         seen.append(type(info))
 
-    runner = Runner(backend)
-    runner.play([BUSY, FOUND], lambda client: client.workflows.get("wf_1"), Hooks(note, note, note))
+    world = [BUSY, FOUND]
+    Player(backend)(world, lambda client: client.workflows.get("wf_1"), Hooks(note, note, note))
     assert seen == [RequestInfo, ResponseInfo, RetryInfo, RequestInfo, ResponseInfo]
 
 
@@ -424,9 +393,9 @@ def test_hooks_are_hooks(client):
         Hooks(strict=1)
 
 
-def test_a_derived_client_has_the_hooks_of_its_parent(runner):
+def test_a_derived_client_has_the_hooks_of_its_parent(play):
     hooks, seen = noting()
-    runner.play(
+    play(
         [FOUND],
         lambda client: (
             client.with_options(timeout=5).with_options(max_retries=0).workflows.get("w")
@@ -436,11 +405,11 @@ def test_a_derived_client_has_the_hooks_of_its_parent(runner):
     assert list(map(type, seen)) == [RequestInfo, ResponseInfo]
 
 
-def test_a_last_failure_is_told_and_no_retry(runner):
+def test_a_last_failure_is_told_and_no_retry(play):
     hooks, seen = noting()
     lost = TransportFailure(Phase.MAYBE_PROCESSED, "cut")
     with pytest.raises(ConnectionError):
-        runner.play([lost], lambda client: client.workflows.execute("wf_1"), hooks)
+        play([lost], lambda client: client.workflows.execute("wf_1"), hooks)
     assert list(map(type, seen)) == [RequestInfo, ResponseInfo]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import threading
 from typing import Any
@@ -26,11 +25,11 @@ from flowmaestro import (
     StreamTimes,
 )
 from flowmaestro.opentelemetry import OpenTelemetryHooks
-from flowmaestro.testing import AsyncScriptedTransport, FakeFlowMaestro, Node, ScriptedTransport
+from flowmaestro.testing import FakeFlowMaestro, Node, ScriptedTransport
 from flowmaestro_transports import Phase, Response, TransportFailure
 from tests.harness.runners import RUNNERS, Runner
+from tests.harness.transports.player import KEY, KINDS, Player
 
-KEY = "fm_live_never_seen"
 FOUND = Response(200, {"X-RateLimit-Remaining": "7"}, b'{"data": {"id": "wf_1"}}')
 BUSY = Response(503, {}, b'{"error": {"code": "busy"}}')
 ENDED = b'id: 1\nevent: execution:completed\ndata: {"outputs": {}}\n\n'
@@ -72,32 +71,9 @@ def telemetry() -> Telemetry:
     return Telemetry()
 
 
-@pytest.fixture(params=["sync", "asyncio", "trio"])
-def play(request: pytest.FixtureRequest) -> Any:
-    """Do something with a client of a fake, or of a list of replies; on each kind of client."""
-
-    def run(world: Any, do: Any, hooks: Any, **options: Any) -> Any:
-        fake = isinstance(world, FakeFlowMaestro)
-        options = {"hooks": hooks, "api_key": world.api_key if fake else KEY, **options}
-        if request.param == "sync":
-            transport = world.transport() if fake else ScriptedTransport(world)
-            run.transport = transport  # type: ignore[attr-defined]
-            with FlowMaestroClient(transport=transport, **options) as client:
-                result = do(client)
-                return list(result) if hasattr(result, "__next__") else result
-
-        async def main() -> Any:
-            transport = world.async_transport() if fake else AsyncScriptedTransport(world)
-            run.transport = transport  # type: ignore[attr-defined]
-            async with AsyncFlowMaestroClient(transport=transport, **options) as client:
-                result = do(client)
-                if inspect.isawaitable(result):
-                    return await result
-                return [item async for item in result]
-
-        return anyio.run(main, backend=request.param)
-
-    return run
+@pytest.fixture(params=KINDS)
+def play(request: pytest.FixtureRequest) -> Player:
+    return Player(request.param)
 
 
 def id_of(span: Any) -> Any:
