@@ -13,7 +13,6 @@ from flowmaestro import (
     ClientClosedError,
     FlowMaestroClient,
     FlowMaestroError,
-    NotFoundError,
     resources,
 )
 from flowmaestro.testing import (
@@ -300,20 +299,6 @@ def test_a_raw_request_without_a_body(make: Any) -> None:
     assert reply.status_code == 204
     assert listener.last.body == b""
     assert "Content-Type" not in listener.last.headers
-
-
-def test_a_raw_request_that_fails(make: Any) -> None:
-    listener = Listener(b'{"error": {"code": "resource_not_found", "message": "m"}}', status=404)
-    with pytest.raises(NotFoundError, match="resource_not_found"):
-        ask(make(KEY, transport=listener), lambda client: client.request("GET", "/things/1"))
-
-
-@pytest.mark.parametrize(("method", "attempts"), [("GET", 4), ("PUT", 4), ("POST", 1)])
-def test_raw_requests_are_repeated_where_that_is_safe(method: str, attempts: int) -> None:
-    transport = ScriptedTransport([Response(503, {})] * attempts, strict=True)
-    with FlowMaestroClient(KEY, transport=transport) as client, pytest.raises(FlowMaestroError):
-        client.request(method, "/things")
-    assert len(transport.requests) == attempts
 
 
 # Event loops.

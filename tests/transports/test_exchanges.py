@@ -10,7 +10,7 @@ import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request
 from flowmaestro_core.timeouts import Timeout
-from tests.harness.runners import Runner, fails, get, post
+from tests.harness.runners import OURS, Runner, fails, get, post
 
 
 def test_the_bytes_of_a_request(runner: Runner, scripted: Any) -> None:
@@ -98,6 +98,10 @@ def test_a_reply_is_bounded(
         "http://[::",
         "http://",
         "http://127.0.0.1:99999/",
+        "http://127.0.0.1:port/",
+        "http:///x",
+        "http://a..b/",
+        f"http://{'a' * 64}.example/",
     ],
 )
 def test_what_leads_nowhere_is_not_sent(runner: Runner, url: str) -> None:
@@ -105,6 +109,13 @@ def test_what_leads_nowhere_is_not_sent(runner: Runner, url: str) -> None:
         for step in (transport.send, transport.open):
             with fails(Phase.NOT_SENT):
                 step(Request("GET", url, Headers()))
+
+
+@pytest.mark.parametrize("runner", OURS, ids=str, indirect=True)
+def test_a_user_in_a_url_is_not_sent(runner: Runner) -> None:
+    with runner() as transport, fails(Phase.NOT_SENT) as caught:
+        transport.send(Request("GET", "http://me:secret@127.0.0.1/", Headers()))
+    assert "secret" not in f"{caught.value}{caught.value.__cause__}"
 
 
 def test_no_time_is_not_sent(runner: Runner, scripted: Any) -> None:

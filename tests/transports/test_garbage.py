@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_core.http.messages import Phase
 from tests.harness.runners import Driven, Runner, fails, get
 
 CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
@@ -63,9 +63,3 @@ def test_a_field_that_goes_on_in_the_next_line(runner: Runner, scripted: Any) ->
     assert response.body == b"ok"
     assert response.headers["x"].split() == ["a", "b"]
     assert not set(response.headers["x"]) & set("\r\n")
-
-
-@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"], ids=["empty", "long"])
-def test_what_can_be_no_host(runner: Runner, host: str) -> None:
-    with runner() as transport, fails(Phase.NOT_SENT):
-        transport.send(Request("GET", f"http://{host}/", Headers()))

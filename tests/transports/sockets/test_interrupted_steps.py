@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
 from concurrent.futures import Future
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
@@ -16,6 +15,7 @@ from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import RequestsTransport, SocketTransport
 from flowmaestro_transports.contract import Interruptible
+from tests.harness.runners import full_listener
 
 PROMPT = 30.0
 """Seconds within which a reader must have been woken; what it waits for takes longer."""
@@ -136,22 +136,11 @@ def test_a_tls_handshake(scene: Scene) -> None:
             scene.close_while_reading(client.executions.stream("exec_1"))
 
 
-@pytest.fixture
-def full_listener() -> Iterator[int]:
-    """A port whose queue is full: one more gets no answer."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
-        queue = [socket.socket() for _ in range(3)]
-        for waiting in queue:
-            waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
-        for waiting in queue:
-            waiting.close()
-
-
-def test_connecting(scene: Scene, full_listener: int) -> None:
-    url = f"http://127.0.0.1:{full_listener}"
-    with FlowMaestroClient(KEY, base_url=url, transport=SocketTransport()) as client:
+def test_connecting(scene: Scene) -> None:
+    with (
+        full_listener() as url,
+        FlowMaestroClient(KEY, base_url=url, transport=SocketTransport()) as client,
+    ):
         scene.there.set()
         threads = threading.active_count()
         scene.close_while_reading(client.executions.stream("exec_1"))
