@@ -143,7 +143,9 @@ def test_keys_and_rows_that_do_not_fit_are_named(kind: Any) -> None:
     def error(world: World, rows: Any, key: Any) -> Any:
         return world.run(kind(rows), key=key).error
 
-    found = error(World(keyed=True), ROWS, lambda row: "same")
+    world = World(keyed=True)
+    found = error(world, ROWS, lambda row: "same")
+    assert world.started == 0
     assert isinstance(found, JournalError)
     assert "inputs[0] and inputs[1] have the same key 'same'" in found.message
     found = error(World(keyed=True), ROWS, lambda row: None)
@@ -161,9 +163,14 @@ def test_keys_and_rows_that_do_not_fit_are_named(kind: Any) -> None:
 def test_other_rows_and_fewer_rows_are_refused(kind: Any) -> None:
     world = World()
     world.run(ROWS)
-    for rows, named in (([*ROWS[:2], {"n": 9}], "inputs[2] is not"), (ROWS[:1], "has inputs[2]")):
+    for rows, named in (
+        ([*ROWS[:2], {"n": 9}], "inputs[2] is not"),
+        ([{"n": 9}, *ROWS[1:], {"n": 3}], "inputs[0] is not"),
+        (ROWS[:1], "has inputs[2]"),
+    ):
         found = world.run(kind(rows)).error
         assert isinstance(found, JournalError)
+        assert found.code == "journal_mismatch"
         assert named in found.message
     assert world.started == 3
 
@@ -304,7 +311,9 @@ def test_pages_that_are_too_large_are_asked_for_in_halves() -> None:
 
     run = World().run(ROWS[:1], answer, context=context)
     assert sizes == ["1", "20", "10", "5", "2", "1"]
-    assert isinstance(run.items[0].error, StartUnknownError)
+    error = run.items[0].error
+    assert isinstance(error, StartUnknownError)
+    assert "1500" in str(error.__cause__)  # of the look-up
 
 
 def test_the_pages_in_halves_begin_where_the_large_one_did() -> None:

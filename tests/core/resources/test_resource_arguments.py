@@ -280,16 +280,21 @@ def test_a_callback_is_callable(build: Callable[..., Any], name: str) -> None:
 @pytest.mark.parametrize(
     ("given", "kind", "message"),
     [
+        ({"ordered": 1}, TypeError, "ordered must be a bool, not int"),
+        ({"key": len}, ValueError, "are for a journal: pass journal="),
+        ({"rerun": ["failed"]}, ValueError, "are for a journal: pass journal="),
         ({"on_unknown": "start"}, ValueError, "are for a journal: pass journal="),
         ({"settle_after": 5}, ValueError, "settle_after are for a journal: pass journal="),
         ({"journal": "j", "on_unknown": "stop"}, ValueError, '"error" or "start", not \'stop\''),
         ({"journal": "j", "rerun": ["completed"]}, ValueError, '"cancelled" only, not'),
+        ({"journal": "j", "rerun": "failed"}, TypeError, "rerun must be a list"),
+        ({"journal": "j", "settle_after": 0}, ValueError, "settle_after must be"),
         ({"journal": 7}, TypeError, "journal must be a path, not int"),
         ({"journal": ""}, ValueError, "journal must not be empty"),
         ({"journal": Path("a\0b")}, ValueError, "journal must not hold a null"),
         ({"journal": b"a"}, TypeError, "journal must be a path, not bytes"),
     ],
 )
-def test_what_a_journal_is_told(given: Any, kind: Any, message: str) -> None:
+def test_what_a_batch_refuses_by_name(given: Any, kind: Any, message: str) -> None:
     with pytest.raises(kind, match=message):
         Workflows.run_many("w", [], **given)

@@ -144,30 +144,6 @@ def test_a_second_batch_is_refused_at_once(run, path):
         next(runs)
 
 
-@pytest.mark.parametrize("kind", [list, iter])
-@pytest.mark.parametrize(
-    ("rows", "named"),
-    [
-        ([*ROWS[:3], {"n": 99}, *ROWS[4:]], r"inputs\[3\] is not what the journal has"),
-        (ROWS[:6], r"it has inputs\[11\], and these rows end with inputs\[5\]"),
-    ],
-)
-def test_other_rows_are_refused_by_name(run, fake, kind, rows, named):
-    list(run())
-    with pytest.raises(JournalError, match=named) as caught:
-        list(run(kind(rows)))
-    assert caught.value.code == "journal_mismatch"
-    assert len(fake.executions) == 12
-
-
-def test_other_rows_of_a_sequence_are_refused_before_anything_is_started(run, fake):
-    left_in_the_middle(run())
-    begun = len(fake.executions)
-    with pytest.raises(JournalError, match=r"inputs\[0\]"):
-        list(run([{"n": 99}, *ROWS[1:], {"n": 12}]))
-    assert len(fake.executions) == begun
-
-
 def test_another_workflow_or_api_root_is_refused(run, fake, client, path):
     list(run())
     with pytest.raises(JournalError, match="its workflow: wf_mine, not wf_123"):
@@ -195,26 +171,6 @@ def test_with_a_key_rows_move(run, fake):
     assert [it.index for it in outcomes if not it.replayed] == [0]
     assert all(it.outputs == it.inputs for it in outcomes)
     assert ledger(fake) == list(range(13))
-
-
-def test_a_key_names_what_it_refuses(run, fake):
-    with pytest.raises(JournalError, match=r"inputs\[1\] and inputs\[2\] have the same key 'x'"):
-        list(run(ROWS[:3], key=lambda row: "x" if row["n"] else "y"))
-    assert fake.executions == []
-    with pytest.raises(TypeError, match=r"key must make a str or an int of inputs\[0\], not float"):
-        list(run(ROWS[:3], key=lambda row: 0.5))
-    list(run(ROWS[:3], key=lambda row: str(row["n"])))
-    with pytest.raises(JournalError, match=r"inputs\[0\] is not what the journal has under the k"):
-        list(run(ROWS[3:6], key=lambda row: str(row["n"] - 3)))
-
-
-def test_refused_starts_are_tried_again(run, fake):
-    fake.fail_next(status=422, path="/workflows/*/execute")
-    refused = [it for it in run() if it.error]
-    assert len(refused) == 1
-    outcomes = list(run())
-    assert all(it.ok for it in outcomes)
-    assert [it.index for it in outcomes if not it.replayed] == [refused[0].index]
 
 
 def test_what_has_failed_is_started_again_on_request_only(run, fake):
@@ -281,13 +237,6 @@ def test_a_start_whose_reply_is_lost_is_settled(run, fake, acted):
     assert len(set(keys)) == 12
 
 
-def test_numbers_are_compared_as_the_server_keeps_them(run, fake):
-    fake.drop_connection(path="/workflows/*/execute")
-    rows = [{"n": 12345678901234567890, "f": 1.0, "flag": True}, {"n": 1, "f": -0.0}]
-    assert len([it for it in run(rows) if it.ok]) == 2
-    assert len(fake.executions) == 2
-
-
 def test_more_candidates_than_rows_stay_unknown_until_told_otherwise(run, fake, client):
     fake.drop_connection(path="/workflows/*/execute")
     rows = [{"n": 0}, {"n": 1}]
@@ -304,18 +253,6 @@ def test_more_candidates_than_rows_stay_unknown_until_told_otherwise(run, fake, 
         unknown.result()
     assert [it.ok for it in run(rows, ordered=True)] == [False, True]
     assert [it.ok for it in run(rows, ordered=True, on_unknown="start")] == [True, True]
-
-
-def test_a_failed_look_up_leaves_its_rows_unknown_and_the_batch_goes_on(run, fake):
-    fake.drop_connection(path="/workflows/*/execute")
-    runs = run()
-    next(runs)
-    fake.fail_next(times=20, status=403, path="/executions", method="GET")
-    outcomes = list(runs)
-    (unknown,) = (it for it in outcomes if it.error)
-    assert isinstance(unknown.error, StartUnknownError)
-    assert unknown.error.__cause__ is not None
-    assert len(outcomes) == 11
 
 
 @pytest.mark.parametrize(
@@ -351,13 +288,6 @@ def test_an_execution_that_is_no_json_any_more_is_damage(run, path):
     path.write_bytes(path.read_bytes().replace(b'"outputs":', b'"outputs"#'))
     with pytest.raises(JournalError, match=r"runs\.sqlite3 is damaged: no JSON in it"):
         list(run([{"n": 1}]))
-
-
-@posix
-def test_a_file_that_exists_is_closed_to_others(run, path):
-    path.touch(0o644)
-    run([{}]).close()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 @contextmanager
@@ -459,34 +389,27 @@ def test_a_start_is_durable_before_it_goes_out(path):
     journal.close()
 
 
-def test_lone_surrogates_are_kept(path):
-    journal = Journal(JournalPlan(str(path), "wf"), "root", lambda: 5.0, "token")
-    journal.keep(Record((JournalRow(0, b"", "starting", order=1),)))
-    ended = JournalRow(0, b"", "ended", order=1, execution_id="e", execution={"x": "\ud800"})
-    journal.keep(Record((ended._replace(state="started"), ended)))
-    assert journal.keep(Record(keys=(0,))).rows[0].execution == {"x": "\ud800"}
-    journal.close()
-
-
-@pytest.mark.parametrize(
-    ("more", "kind", "wrong"),
-    [
-        ({"key": len}, ValueError, "are for a journal"),
-        ({"rerun": ["failed"]}, ValueError, "are for a journal"),
-        ({"on_unknown": "start"}, ValueError, "are for a journal"),
-        ({"journal": "j", "on_unknown": "guess"}, ValueError, 'on_unknown must be "error" or'),
-        ({"journal": "j", "rerun": ["completed"]}, ValueError, "rerun must hold"),
-        ({"journal": "j", "rerun": "failed"}, TypeError, "rerun must be a list"),
-        ({"journal": 5}, TypeError, "journal must be a path, not int"),
-        ({"journal": ""}, ValueError, "journal must not be empty"),
-        ({"ordered": 1}, TypeError, "ordered must be a bool"),
-        ({"settle_after": 0}, ValueError, "settle_after must be"),
-    ],
-)
-def test_bad_arguments_are_refused_at_the_call(client, fake, more, kind, wrong):
-    with pytest.raises(kind, match=wrong):
-        client.workflows.run_many("wf_123", ROWS, **more)
-    assert fake.requests == []
+@pytest.mark.parametrize(("key", "keys", "known"), [(None, (0, 1, 2, 5), 6), (str, "cabd", 4)])
+def test_what_is_recorded_is_recalled_by_who_opens_it_next(path, key, keys, known):
+    plan = JournalPlan(str(path), "wf", key)
+    rows = [JournalRow(name, b"%d" % n, "starting", n, n + 1) for n, name in enumerate(keys)]
+    _, ended, started, again = rows
+    ended = ended._replace(state="ended", execution_id="e2", execution={"x": "\ud800"})
+    started = started._replace(state="started", execution_id="e3")
+    again = again._replace(order=9, execution_id="e9")
+    expected = [rows[0], ended, started, again._replace(state="open", order=0, execution_id=None)]
+    recorded = [*rows, ended._replace(state="started"), ended, started, started]
+    recorded += [again._replace(state=state) for state in ("starting", "started", "open")]
+    asked = tuple(keys) if key else tuple(range(6))
+    for at, token, *opened in ((5.0, "first", 0, 0), (8.0, "second", known, 9)):
+        journal = Journal(plan, "root", lambda at=at: at, token)
+        recalled = journal.keep(Record(tuple(recorded), asked, execution_ids=("e2", "e9", "no")))
+        journal.close()
+        recorded.clear()
+        assert (journal.token, recalled.age) == ("first", at - 5.0)
+        assert [recalled.known, recalled.last_order] == opened
+        assert sorted(recalled.rows) == sorted(expected)
+        assert sorted(recalled.orders) == [("e2", 2), ("e9", 9)]
 
 
 def test_rows_that_cannot_be_iterated_over_leave_the_journal_free(fake, path):
