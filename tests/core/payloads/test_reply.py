@@ -426,15 +426,3 @@ def test_a_success_is_read_or_refused_and_nothing_else(body: bytes) -> None:
         else:
             assert (reply.status_code, reply.attempts) == (200, 2)
             assert "data" in reply or not enveloped
-
-
-def test_an_unknown_endpoint_may_answer_anything() -> None:
-    call: Call[Reply[Any]] = Call("GET", "/x", enveloped=False)
-    assert call.reply(response(200, {"free": "form"})) == {"free": "form"}
-    assert call.reply(response(200, [1, 2])) == {"data": [1, 2]}
-    assert call.reply(Response(204, Headers())) == {"data": None}
-
-
-def test_rows_that_were_not_asked_for_are_left_out() -> None:
-    call: Call[Reply[Any]] = Call("GET", "/x", keep=lambda row: row > 1, data_type=list)
-    assert call.reply(response(200, {"data": [1, 2, 3]}))["data"] == [2, 3]
