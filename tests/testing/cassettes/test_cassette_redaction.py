@@ -91,8 +91,14 @@ BODIES = {
     "an escaped name": ('{"s\\u0065cret":"x"}', '{"s\\u0065cret":"***"}'),
     "a name that is none": ('{"secret\\q":"x","a\\q":"b"}', '{"secret\\q":"***","a\\q":"b"}'),
     "an escaped value": ('{"password":"a\\"b","c":"d"}', '{"password":"***","c":"d"}'),
-    "a list": ('{"secrets":["a",["b"],{"c":"d"}],"e":"f"}', None),
-    "an object": ('{"credentials":{"user":"ada","pin":1234},"e":"f"}', None),
+    "a list": (
+        '{"secrets":["a",["b"],{"c":"d"}],"e":"f"}',
+        '{"secrets":["***",["***"],{"c":"***"}],"e":"f"}',
+    ),
+    "an object": (
+        '{"credentials":{"user":"ada","pin":1234},"e":"f"}',
+        '{"credentials":{"user":"***","pin":"***"},"e":"f"}',
+    ),
     "a number": ('{"passcode":123456,"b":1}', '{"passcode":"***","b":1}'),
     "null and nothing": ('{"secret":null,"password":""}', '{"secret":null,"password":""}'),
     "an event": (
@@ -137,11 +143,6 @@ BODIES = {
         '{"author":"Ada","session_id":"s","key":"k","next_token":"n","monkey":"m"}',
     ),
 }
-BODIES["a list"] = (BODIES["a list"][0], '{"secrets":["***",["***"],{"c":"***"}],"e":"f"}')
-BODIES["an object"] = (
-    BODIES["an object"][0],
-    '{"credentials":{"user":"***","pin":"***"},"e":"f"}',
-)
 
 
 @pytest.mark.parametrize("name", list(BODIES))
@@ -206,36 +207,14 @@ def test_a_rule_of_the_user():
     assert found.steps[3].message == "***!"
 
 
-@pytest.mark.parametrize("before", ["", "a", "ab", "abc", "ada:"])
-@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
-def test_a_key_in_disguise(before, encode):
-    key = "my~own/kind?of>key"
-    seen = encode(f"{before}{key}{before}".encode()).decode()
+def test_a_key_in_disguise():
+    """In whatever the core knows a secret again, as `tests/core/http/test_scrub.py` tells."""
+    key = 'my"own/kind?of>key'
     request = Request("GET", ROOT, {"X-API-Key": key})
-    body = f'{{"basic":"{seen}","at":"/x/{quote(key, safe="")}"}}'.encode()
-    _, found = Redaction().exchange(RecordedExchange(request, (OK, body))).steps
-    shown = json.loads(found)
-    assert shown["at"] == "/x/***"
-    head, stars, tail = shown["basic"].partition("***")
-    assert stars
-    assert max(len(head), len(tail)) <= 4 * len(before) // 3 + 4, "no more than its neighbours"
-
-
-@pytest.mark.parametrize(
-    "seen",
-    [
-        r"my\"own\/kind?of&key",
-        r"my\"own/kind?of\u0026key",
-        r"\u006dy\u0022own\u002Fkind\u003fof\u0026key",
-        r"my\\\"own\\/kind?of\\u0026key",
-    ],
-)
-def test_a_key_that_comes_back_escaped_as_in_json(seen):
-    request = Request("GET", ROOT, {"X-API-Key": 'my"own/kind?of&key'})
-    _, found = (
-        Redaction().exchange(RecordedExchange(request, (OK, f'{{"a":"<{seen}>"}}'.encode()))).steps
-    )
-    assert found == b'{"a":"<***>"}'
+    encoded, quoted = base64.b64encode(key.encode()).decode(), quote(key, safe="")
+    body = f'{{"basic":"{encoded}","at":"/x/{quoted}","a":"<my\\"own\\/kind?of\\u003ekey>"}}'
+    _, found = Redaction().exchange(RecordedExchange(request, (OK, body.encode()))).steps
+    assert json.loads(found) == {"basic": "***", "at": "/x/***", "a": "<***>"}
 
 
 def test_a_long_body_without_a_url_is_read_in_linear_time(takes_linear_time):
