@@ -292,12 +292,6 @@ def test_a_log_of_keys_that_cannot_be_written_is_only_warned_of(
     assert "No such file" in warned.getMessage()
 
 
-def test_an_authority_of_the_callers(runner: Runner, secure: Any, ca_file: str) -> None:
-    for verify in (ca_file, Path(ca_file)):
-        with runner(verify=verify) as transport:
-            assert transport.send(post(secure, b"hi")).body == b"hi"
-
-
 def test_a_context_of_the_callers_is_used_and_not_changed(
     runner: Runner, scripted: Any, authority: trustme.CA, ca_file: str
 ) -> None:

@@ -12,10 +12,6 @@ WAYS = ["refused", "sse", "two-connection"]
 BACKENDS = ["asyncio", "trio"]
 
 
-def speechless(text):
-    raise RuntimeError("nothing to say")
-
-
 def a_thread(fake, *replies):
     made = fake.agent("agent_storyteller", *replies)
     with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
@@ -65,15 +61,6 @@ def test_the_text_is_whole_and_the_message_is_there_afterwards(reader, way):
         assert all(pieces)
         assert message["type"] == "message:completed"
         assert message["content"] == f"You said: {said}"
-
-
-@readers
-@pytest.mark.parametrize("way", WAYS[1:])
-def test_a_failed_answer_is_an_error_of_the_text(reader, way):
-    fake = FakeFlowMaestro(messages=way)
-    with pytest.raises(StreamError, match="nothing to say") as caught:
-        reader(fake, a_thread(fake, speechless), "Hello")
-    assert caught.value.code == "message_failed"
 
 
 def test_only_the_answer_to_a_message_has_a_text():
