@@ -138,11 +138,8 @@ class TestSleepers:
         assert sorted(ends) == expected([*threads, *tasks])
 
 
-RUN_SECONDS = 1.0
-
-
-def a_run(fake, seconds=RUN_SECONDS):
-    return fake.workflow(nodes=[Node("work", seconds=seconds)])
+def a_run(fake):
+    return fake.workflow(nodes=[Node("work", seconds=1.0)])
 
 
 class TestConcurrentRuns:
@@ -184,42 +181,6 @@ class TestConcurrentRuns:
 
         in_threads(*[run] * 4)
         assert fake.clock.now == self.alone(events)
-
-    def test_through_asyncio_s_own_gather(self):
-        fake = FakeFlowMaestro()
-        quick, slow = a_run(fake, 1.0), a_run(fake, 2.0)
-        ended = {}
-
-        async def main():
-            client = AsyncFlowMaestroClient(fake.api_key, transport=fake.async_transport())
-
-            async def run(workflow_id):
-                await client.workflows.run(workflow_id)
-                ended[workflow_id] = fake.clock.now
-
-            await asyncio.gather(run(slow), run(quick))
-
-        asyncio.run(main())
-        assert ended[slow] - ended[quick] == pytest.approx(1.0)
-
-    def test_through_trio_s_own_nursery(self):
-        fake = FakeFlowMaestro()
-        quick, slow = a_run(fake, 1.0), a_run(fake, 2.0)
-        ended = {}
-
-        async def main():
-            client = AsyncFlowMaestroClient(fake.api_key, transport=fake.async_transport())
-
-            async def run(workflow_id):
-                await client.workflows.run(workflow_id)
-                ended[workflow_id] = fake.clock.now
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(run, slow)
-                nursery.start_soon(run, quick)
-
-        trio.run(main)
-        assert ended[slow] - ended[quick] == pytest.approx(1.0)
 
 
 @pytest.fixture
