@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import threading
@@ -114,6 +115,27 @@ def test_all_addresses_refuse(play: Play, resolve: Any) -> None:
     error = play(lambda t: failure(t.send(MANY, 5)))
     assert error.phase is Phase.NOT_SENT
     assert isinstance(error.__cause__, ConnectionRefusedError)
+
+
+def test_a_family_that_leads_nowhere_hides_no_refusal(
+    play: Play, resolve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many names have an IPv6 address, and many hosts no way there."""
+    begin = dialing._begin_to_connect
+    unreachable = OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    def begin_to_connect(*found: Any) -> socket.socket:
+        if found[-1] == ("192.0.2.1", 80):
+            raise unreachable
+        return begin(*found)
+
+    monkeypatch.setattr(dialing, "_begin_to_connect", begin_to_connect)
+    resolve(("192.0.2.1", 80), refused())
+    assert isinstance(play(lambda t: failure(t.send(MANY, 5))).__cause__, ConnectionRefusedError)
+    resolve(("192.0.2.1", 80))
+    assert play(lambda t: failure(t.send(MANY, 5))).__cause__ is unreachable
+    resolve()
+    assert "no address" in str(play(lambda t: failure(t.send(MANY, 5))))
 
 
 def test_a_race_is_cancelled(play: Play, resolve: Any) -> None:

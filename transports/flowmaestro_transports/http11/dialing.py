@@ -71,7 +71,8 @@ def dial(found: Sequence[Any], connecting: List[socket.socket]) -> Steps[socket.
                         loser.close()
                 connecting[:] = [sock]
                 return sock
-    raise errors[0]
+    # That a family leads nowhere from here says the least.
+    raise min(errors, key=_leads_nowhere, default=OSError("the host has no address"))
 
 
 def _begin_to_connect(
@@ -98,6 +99,10 @@ def _is_connected(sock: socket.socket) -> bool:
             raise
         return False
     return True
+
+
+def _leads_nowhere(error: OSError) -> bool:
+    return error.errno in (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def _raise_unless(code: int, fine: Sequence[int]) -> None:
