@@ -135,3 +135,33 @@ def test_a_crowd_leaves_few_files_open() -> None:
 
 def test_any_number_of_turns_takes_little_memory() -> None:
     SocketTransport(max_connections=sys.maxsize).sleep(0)
+
+
+def test_who_is_woken_by_close_leaves_no_file_open(scripted: Any, monkeypatch: Any) -> None:
+    waiting, closed = threading.Event(), threading.Event()
+    wait, let_go = Step.wait, Step.let_go_of_waker
+
+    def note_and_wait(step: Step, *args: Any) -> bool:
+        waiting.set()
+        return wait(step, *args)
+
+    def let_go_late(step: Step) -> None:
+        closed.wait(10.0)
+        let_go(step)
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(length=False))
+        peer.wait_closed()
+
+    transport = SocketTransport()
+    with scripted.ScriptedServer(handler) as server, ThreadPoolExecutor(1) as threads:
+        body = transport.open(get(server), 5.0)
+        monkeypatch.setattr(Step, "wait", note_and_wait)
+        monkeypatch.setattr(Step, "let_go_of_waker", let_go_late)
+        reading = threads.submit(body.read, 60.0)
+        assert waiting.wait(10.0)
+        transport.close()
+        closed.set()
+        assert isinstance(reading.exception(), TransportFailure)
+    assert not transport._pool().wakers

@@ -66,6 +66,8 @@ class SocketOpenResponse(OpenBody):
         finally:
             self._over = self._over or over
             self._step.let_go_of_waker()
+            if self._over and self._pool.closed:  # nobody else will clear them
+                self._step.free_wakers.clear()
         return data
 
     def _wake_reader(self) -> None:
