@@ -7,6 +7,8 @@ import os
 import socket
 import sys
 import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, List
 
@@ -15,7 +17,7 @@ import pytest
 from flowmaestro_core.http.messages import Request, TransportClosedError, TransportFailure
 from flowmaestro_transports import SocketTransport
 from flowmaestro_transports.sockets.pool import Pool, Slots
-from flowmaestro_transports.sockets.steps import Step
+from flowmaestro_transports.sockets.steps import Step, StepCut
 from tests.harness.runners import get
 
 
@@ -135,6 +137,19 @@ def test_a_crowd_leaves_few_files_open() -> None:
 
 def test_any_number_of_turns_takes_little_memory() -> None:
     SocketTransport(max_connections=sys.maxsize).sleep(0)
+
+
+def test_no_exception_keeps_a_waker() -> None:
+    step = Step()
+    step.get_ready_to_wait()
+    waker = weakref.ref(step._waker[0])
+    threading.Timer(0.05, step.cut).start()
+    with pytest.raises(StepCut) as caught:
+        step.wait(time.monotonic() + 60.0)
+    step.let_go_of_waker()
+    step.free_wakers.clear()
+    assert waker() is None
+    assert caught.value.__traceback__ is not None
 
 
 def test_who_is_woken_by_close_leaves_no_file_open(scripted: Any, monkeypatch: Any) -> None:

@@ -124,9 +124,8 @@ class Step:
             return False
         ears = [waker.ear for waker in self._waker]
         ready = _ready(ears, socks, want, min(seconds, _LONGEST if ears else LOOK_AGAIN))
-        for waker in self._waker:
-            if waker.ear.fileno() in ready:
-                waker.heard()
+        if ears and ears[0].fileno() in ready:
+            self._waker[0].heard()  # in no variable: whoever keeps a `StepCut` would keep it open
         if self.was_cut:
             raise StepCut
         return bool(ready) or not ears
