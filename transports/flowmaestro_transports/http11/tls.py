@@ -7,6 +7,7 @@ that the options name, and the environment variables below.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from functools import lru_cache
@@ -28,6 +29,8 @@ ClientCert = Union[Path, Tuple[Path, Path], Tuple[Path, Path, str]]
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _KEY_LOG = "SSLKEYLOGFILE"
+_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
+"""The name of a certificate that OpenSSL finds in a folder. That of Red Hat may have none."""
 Chain = Tuple[str, Optional[str], Optional[str]]
 Stamp = Tuple[int, ...]
 
@@ -194,7 +197,8 @@ def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional
     folders = [each for each in named if os.path.isdir(each)]
     # OpenSSL looks into the folders with each handshake. Not asked for what it has loaded, since
     # the contexts of `truststore.inject_into_ssl` do not say.
-    found = os.path.isfile(file) or any(map(os.listdir, folders))
+    names = (name for each in folders for name in os.listdir(each))
+    found = os.path.isfile(file) or any(map(_HASHED.fullmatch, names))
     if os.path.isfile(file):
         _trust_bundle(context, _OPENSSL[0], file)
     for each in folders:
