@@ -7,6 +7,7 @@ that a traceback shows.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import os
 import socket
@@ -99,6 +100,28 @@ def test_a_host_where_nobody_is(ask: Any, host: str) -> None:
     for scheme in ("http", "https"):
         with fails(ConnectionError):
             ask(f"{scheme}://{host}", execute)
+
+
+def test_what_others_put_in_place_of_functions_of_sockets(
+    ask: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As caches of names and guards of tests do, with `*args` and for `connect` alone."""
+    called: List[str] = []
+    getaddrinfo = socket.getaddrinfo
+
+    def look_up(*args: Any) -> Any:
+        called.append("getaddrinfo")
+        return getaddrinfo(*args)
+
+    def refuse(sock: socket.socket, address: Any) -> None:
+        called.append("connect")
+        raise PermissionError(errno.EPERM, "no network here")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    with scripted.ScriptedServer(scripted.echo) as server, fails(ConnectionError):
+        ask(f"http://localhost:{server.port}", execute)
+    assert {*called} == {"getaddrinfo", "connect"}
 
 
 TUNNELS = {

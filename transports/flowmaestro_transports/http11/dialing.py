@@ -18,8 +18,6 @@ from flowmaestro_transports.http11.wire import Steps, Wait, Want
 ATTEMPT_DELAY = 0.25
 """Seconds before the next address is tried beside the one under way (RFC 8305, 8)."""
 
-_UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
-
 
 def literal(host: str, port: int) -> List[Any]:
     """What `getaddrinfo` finds for an IP address, without a resolver; nothing for a name."""
@@ -82,7 +80,8 @@ def _begin_to_connect(
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _raise_unless(sock.connect_ex(address), _UNDER_WAY)
+        with suppress(BlockingIOError):  # it is under way
+            sock.connect(address)
     except BaseException:
         sock.close()
         raise
@@ -91,7 +90,9 @@ def _begin_to_connect(
 
 def _is_connected(sock: socket.socket) -> bool:
     """False while it is under way. Raises `OSError` if it could not connect."""
-    _raise_unless(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), (0,))
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
     try:
         sock.getpeername()
     except OSError as error:
@@ -103,8 +104,3 @@ def _is_connected(sock: socket.socket) -> bool:
 
 def _leads_nowhere(error: OSError) -> bool:
     return error.errno in (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-
-
-def _raise_unless(code: int, fine: Sequence[int]) -> None:
-    if code not in fine:
-        raise OSError(code, os.strerror(code))

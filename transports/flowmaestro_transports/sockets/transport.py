@@ -140,9 +140,8 @@ class SocketTransport(NetworkTransport):
         if not pool.idle.take(route.key, trip.connections):
             _, host, port = route.first_hop
             with blaming_the_proxy(route):
-                found = literal(host, port) or socket.getaddrinfo(
-                    host, port, type=socket.SOCK_STREAM
-                )
+                # Without names of parameters, which what others put in its place may not have.
+                found = literal(host, port) or socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
             step.carry_out(trip.connect(found, self._tls), deadline)
         if time.monotonic() >= deadline.at:  # a kept connection has made nobody wait
             raise TimeUp
