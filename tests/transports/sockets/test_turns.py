@@ -143,9 +143,11 @@ def test_no_exception_keeps_a_waker() -> None:
     step = Step()
     step.get_ready_to_wait()
     waker = weakref.ref(step._waker[0])
-    threading.Timer(0.05, step.cut).start()
+    other = threading.Timer(0.05, step.cut)
+    other.start()
     with pytest.raises(StepCut) as caught:
         step.wait(time.monotonic() + 60.0)
+    other.join()  # which holds it as it wakes
     step.let_go_of_waker()
     step.free_wakers.clear()
     assert waker() is None

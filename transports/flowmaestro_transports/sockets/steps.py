@@ -125,7 +125,7 @@ class Step:
         ears = [waker.ear for waker in self._waker]
         ready = _ready(ears, socks, want, min(seconds, _LONGEST if ears else LOOK_AGAIN))
         if ears and ears[0].fileno() in ready:
-            self._waker[0].heard()  # in no variable: whoever keeps a `StepCut` would keep it open
+            self._waker[0].heard()  # in no variable, which a `StepCut` would keep
         if self.was_cut:
             raise StepCut
         return bool(ready) or not ears
