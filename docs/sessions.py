@@ -180,8 +180,7 @@ SESSIONS = (
         "`OUT.journal` unless `--journal` names another. After a crash, the same command goes on,\n"
         "and no row is started twice ([batches](batches.md)). `--rerun` starts the rows again\n"
         "whose execution failed or was cancelled. If rows may have been started without a reply,\n"
-        "it looks for them at the end, and prints nothing until `--settle-after`\n"
-        "(60 seconds) has passed since their start.",
+        "it says so, and looks for them at the end, when `--settle-after` (60 seconds) has passed.",
         (
             Command("map wf_report rows.csv --out results.jsonl"),
             Command("map wf_report bad.csv --out more.jsonl"),

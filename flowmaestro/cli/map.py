@@ -93,7 +93,7 @@ def _progress(total: int) -> Generator[Callable[[BatchProgress], None], None, No
         return
 
     def show(at: BatchProgress) -> None:
-        if at.done % max(total // 20, 1) == 0 or at.done == total:
+        if at.done % max(total // 20, 1) == 0 or at.done + at.in_doubt == total:
             screen.line(f"{at.done} of {total}, {_said(at)}")
 
     yield show
@@ -101,4 +101,6 @@ def _progress(total: int) -> Generator[Callable[[BatchProgress], None], None, No
 
 def _said(at: BatchProgress) -> str:
     text = f"{at.failed} failed" + (f", {at.in_flight} running" if at.in_flight else "")
+    if at.done + at.in_doubt == at.total and at.in_doubt:
+        return f"{text}; looking for {at.in_doubt} that may have been started"
     return text + (f", about {at.seconds_left:.0f} s left" if at.seconds_left else "")

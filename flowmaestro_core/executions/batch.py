@@ -90,10 +90,10 @@ class BatchMachine(Machine[None]):
     @property
     def progress(self) -> BatchProgress:
         """How far it has come."""
-        outbox, total = self._known.outbox, self.batch.total
-        left = None if total is None else total - outbox.done
-        flying, seconds = len(self._known.flights), outbox.seconds_for(left)
-        return BatchProgress(outbox.done, outbox.failed, flying, total, seconds)
+        known, total = self._known, self.batch.total
+        seconds = known.outbox.seconds_for(None if total is None else total - known.outbox.done)
+        flying, doubts = len(known.flights), len(known.doubts)
+        return BatchProgress(known.outbox.done, known.outbox.failed, flying, total, seconds, doubts)
 
     def last_record(self) -> Record:
         """Free the rows that were announced and not sent; the one under way stays in doubt."""

@@ -150,6 +150,7 @@ class BatchProgress:
         total: how many rows there are, `None` where that is not known.
         seconds_left: an estimate, from the pace so far and from what the key's rate limit
             allows; `None` where nothing can be said.
+        in_doubt: with a journal, how many rows may have been started; they are settled last.
 
     """
 
@@ -158,6 +159,7 @@ class BatchProgress:
     in_flight: int
     total: Optional[int]
     seconds_left: Optional[float]
+    in_doubt: int = 0
 
 
 class _Runs(Protocol):

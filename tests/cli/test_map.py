@@ -177,6 +177,16 @@ def test_a_strict_schema_refuses_a_row_before_anything_is_started(command, fake,
     assert command(*which, "--no-check").status == 0
 
 
+def test_what_is_looked_for_at_the_end_is_told_before_the_pause(command, fake, rows):
+    fake.drop_connection(method="POST", path="/workflows/*/execute")
+    done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
+    assert done.status == 0
+    assert done.err.splitlines() == [
+        "1 of 2, 0 failed; looking for 1 that may have been started",
+        "2 of 2, 0 failed",
+    ]
+
+
 def test_ctrl_c_says_how_many_run_on_and_the_same_command_goes_on(here, rows):
     fake = FakeFlowMaestro()
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])

@@ -15,7 +15,7 @@ from flowmaestro_core.errors import (
     StartUnknownError,
 )
 from flowmaestro_core.executions.outbox import Outbox
-from flowmaestro_core.executions.outcome import RunOutcome
+from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.records import digest_of
@@ -37,6 +37,7 @@ class World:
         self.now = 1000.0
         self.journal = MemoryJournal(lambda: self.now, keyed=keyed)
         self.started = 0
+        self.told: List[BatchProgress] = []
 
     def run(self, rows: Any, answer: Answer = lambda request: None, **more: Any) -> Stepper:
         """The same call again, to its end; `answer` may say something else, or fail."""
@@ -54,6 +55,7 @@ class World:
             elif isinstance(action, Wait):
                 stepper.waits()
             elif isinstance(action, Emit):
+                self.told.append(stepper.machine.progress)
                 stepper.takes()
             else:
                 assert isinstance(action, Send)
@@ -261,6 +263,12 @@ def test_a_row_that_is_lost_again_and_again_stays_unknown_in_the_end() -> None:
     assert isinstance(outcome.error.__cause__, ConnectionError)  # of the start
     assert outcome.error.message.endswith(f"; the last failure: {outcome.error.__cause__}")
     assert sum(map(is_start, run.sent)) == 4
+
+
+def test_progress_tells_how_many_rows_are_in_doubt() -> None:
+    world, answers = World(), iter(["lost"])
+    world.run(ROWS, lambda it: next(answers, None) if is_start(it) else None)
+    assert [(it.done, it.in_doubt) for it in world.told] == [(1, 1), (2, 1), (3, 0)]
 
 
 def test_a_lost_start_that_is_listed_is_followed() -> None:
