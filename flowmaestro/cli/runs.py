@@ -69,11 +69,11 @@ def _follow(
             view.end(execution, stream.seen_events or ())
         return execution
     except KeyboardInterrupt:
-        raise _left(execution_id, "", INTERRUPTED) from None
+        raise _left(view, "", INTERRUPTED) from None
     except errors.NotFoundError:
         raise  # it is gone, and cannot be gone on with
     except errors.FlowMaestroError as error:
-        failure = _left(execution_id, f"it did not end within {options.timeout:g} s", TIMED_OUT)
+        failure = _left(view, f"it did not end within {options.timeout:g} s", TIMED_OUT)
         if not isinstance(error, errors.TimeoutError) or error.attempts:  # not of `--timeout`
             raise
         raise failure from error
@@ -102,11 +102,12 @@ def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> Ex
     return execution
 
 
-def _left(execution_id: str, text: str, status: int) -> CommandFailed:
-    """Say how to go on with an execution that is left running."""
-    screen = console(sys.stderr)
-    screen.line("The execution runs on.")
-    screen.copyable(f"  watch it:  flowmaestro watch {execution_id}")
-    screen.copyable(f"  cancel it: flowmaestro cancel {execution_id}")
-    document = {"error": text, "exit_status": status, "execution_id": execution_id}
+def _left(view: RunView, text: str, status: int) -> CommandFailed:
+    """Say how to go on with an execution that is left; one that is paused cannot be cancelled."""
+    screen, is_paused = console(sys.stderr), view.status == "paused"
+    screen.line(f"The execution {'waits for a human' if is_paused else 'runs on'}.")
+    screen.copyable(f"  watch it:  flowmaestro watch {view.execution_id}")
+    if not is_paused:
+        screen.copyable(f"  cancel it: flowmaestro cancel {view.execution_id}")
+    document = {"error": text, "exit_status": status, "execution_id": view.execution_id}
     return CommandFailed(text, status, document)

@@ -20,7 +20,7 @@ from flowmaestro.cli.console import Console, RichConsole
 from flowmaestro.cli.run_view import LiveRunView, RunView
 from flowmaestro.cli.session import print_json, print_result
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
-from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
+from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID, PAUSING_WORKFLOW_ID
 
 
 @pytest.fixture
@@ -332,6 +332,13 @@ def test_an_execution_that_is_lost_sight_of_is_named(command, fake):
     assert (done.status, done.out) == (1, "")
     assert f"  watch it:  flowmaestro watch {execution_id}" in done.err
     assert "did not end within" not in done.err
+
+
+def test_an_execution_that_is_paused_is_not_said_to_run_or_to_be_cancellable(command):
+    done = command("run", PAUSING_WORKFLOW_ID, "--timeout", "9")
+    assert done.status == 124
+    assert "The execution waits for a human.\n  watch it:" in done.err
+    assert "cancel it" not in done.err
 
 
 def test_an_execution_that_is_gone_is_not_said_to_run(command, fake):
