@@ -24,7 +24,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, ClassVar, Generic, Mapping, Optional, Tuple, TypeVar, Union, cast
 
-from flowmaestro_core.actions import Action, Close, Done, Fail, Record, Wait
+from flowmaestro_core.actions import Action, Close, Done, Fail, Wait
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.http.messages import Response, ResponseHead, TransportFailure
@@ -152,10 +152,6 @@ class Machine(Generic[T]):
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
         """`Record` was carried out; `recalled` is what the journal tells."""
         raise NotImplementedError
-
-    def last_record(self) -> Optional[Record]:
-        """What a journal is to keep when the machine goes no further; it changes nothing here."""
-        return None
 
     def _cannot_take(self, name: str) -> LocalProtocolError:
         expected = self.TRANSITIONS.get(self.state, {})

@@ -75,7 +75,8 @@ class BatchMachine(Machine[None]):
     def __init__(self, batch: Batch, context: Context, token: str) -> None:
         super().__init__(context, token)
         self.batch = batch
-        self.runs_callers_code = batch.runs_callers_code
+        keyed = batch.journal is not None and batch.journal.key is not None
+        self.runs_callers_code = keyed or not isinstance(batch.inputs, (list, tuple))
         self._known = BatchState(batch, context.scrubber)
 
     # What it reports to its handle
@@ -96,7 +97,10 @@ class BatchMachine(Machine[None]):
         return BatchProgress(known.outbox.done, known.outbox.failed, flying, total, seconds, doubts)
 
     def last_record(self) -> Record:
-        """Free the rows that were announced and not sent; the one under way stays in doubt."""
+        """What a journal is to keep when the batch goes no further.
+
+        The rows that were announced and not sent are free; the one under way stays in doubt.
+        """
         sent = 1 if self.state == "starting" else 0
         unsent = islice(self._known.starts.queue, sent, None)
         return Record(tuple(row.record("open") for row in unsent))
@@ -107,8 +111,7 @@ class BatchMachine(Machine[None]):
     def start(self, now: float, jitter: float) -> Action:
         self._known.outbox.begin(now)
         for index, execution_id in enumerate(self.batch.execution_ids):
-            row = Row(index, None, index)
-            row.execution_id = execution_id
+            row = Row(index, None, index, execution_id=execution_id)
             self._known.follow(row, now, now)
         if self.batch.journal is not None:
             self.state = "opening"

@@ -106,12 +106,6 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
     listener: Optional[Callable[[Any], Any]] = None
     journal: Optional[JournalPlan] = None
 
-    @property
-    def runs_callers_code(self) -> bool:
-        """Whether reading the rows may run code of the caller's."""
-        keyed = self.journal is not None and self.journal.key is not None
-        return keyed or not isinstance(self.inputs, (list, tuple))
-
     def machine(self, context: Context, token: str) -> Machine[Any]:
         """A machine that emits one `RunOutcome` for each row, and `RunStarted` on the way."""
         from flowmaestro_core.executions.batch import BatchMachine

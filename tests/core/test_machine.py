@@ -166,7 +166,6 @@ def test_a_machine_that_waits_is_set_aside_and_taken_up_again() -> None:
     evening.body_open = True
     assert evening.waits() == Close()
     assert evening.closes() == Done("sheep")
-    assert evening.machine.last_record() is None
 
 
 def set_by(method: Any) -> Set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any, Optional
 
 import pytest
@@ -18,7 +17,6 @@ from flowmaestro_core.errors import (
 )
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.stream_times import StreamTimes
-from flowmaestro_core.streams.event_stream import EventStreamMachine
 from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
 from tests.harness.core.followed import (
     CONNECTED,
@@ -29,7 +27,7 @@ from tests.harness.core.followed import (
     opened,
     reconnected,
 )
-from tests.harness.core.stepping import KEEPALIVE, Stepper, a_context, an_error, sse
+from tests.harness.core.stepping import KEEPALIVE, Stepper, an_error, sse
 
 CONNECTED_ENDED = sse("connected", {"execution_id": "ex_1", "status": "completed"})
 
@@ -246,11 +244,7 @@ def test_a_stream_is_given_up_where_no_answer_comes_at_all(events: Any) -> None:
 
 def test_an_execution_that_still_runs_is_not_given_up() -> None:
     """The server answers a last probe, though every connection has come to nothing."""
-    times = StreamTimes(event_idle=120, event_idle_max=120)
-    machine = EventStreamMachine(EVENTS, replace(a_context(), stream_times=times), "token")
-    stream = Stepper(machine, terminal=EVENTS.terminal)
-    stream.start()
-    stream.opens()
+    stream = opened(times=StreamTimes(event_idle=120, event_idle_max=120))
     for _ in range(3):
         stream.ends()
         while not isinstance(stream.action, Send):

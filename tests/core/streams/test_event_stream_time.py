@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +11,8 @@ from flowmaestro_core.errors import StreamError, TimeoutError
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.resources.executions import Executions
-from flowmaestro_core.streams.event_stream import EventStreamMachine
 from tests.harness.core.followed import ENDED, EVENTS, RUNNING, THREAD, kinds, streaming
-from tests.harness.core.stepping import KEEPALIVE, Stepper, a_context, sse
+from tests.harness.core.stepping import KEEPALIVE, Stepper, sse
 
 # While the server is absent
 
@@ -96,9 +94,7 @@ def test_so_does_one_in_which_every_request_hangs() -> None:
 
 
 def test_the_times_say_for_how_long_it_is_tried() -> None:
-    times = StreamTimes(reconnect_for=7.0)
-    context = replace(a_context(), stream_times=times)
-    stream = Stepper(EventStreamMachine(THREAD, context, "token"), terminal=frozenset())
+    stream = streaming(THREAD, times=StreamTimes(reconnect_for=7.0))
     stream.start()
     stream.opens()
     outage(stream, until=2000.0)

@@ -53,7 +53,7 @@ class ClientTransport(Generic[X]):
 
     def __init__(self, given: Optional[X], make: Optional[Callable[[], X]] = None) -> None:
         self.made: List[X] = [] if given is None else [given]
-        """It comes first, once there is one."""
+        """The transport is its first item, once there is one."""
         self._make = make
 
     def get(self) -> X:
@@ -104,7 +104,7 @@ class _Lifetime(NotPicklable):
         return type(self)(self._transport, self.context.with_options(options), self)
 
     def _end(self) -> List[Any]:
-        """Note that it is closed; the transport, if it is to be closed with it."""
+        """Note that it is closed. Returns the transport, if it is to be closed with it."""
         self._closed = True
         return self._transport.made[:1] if self._parent is None else []
 

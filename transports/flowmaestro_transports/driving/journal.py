@@ -192,7 +192,7 @@ class Journal:
 
     @contextmanager
     def _told(self) -> Generator[None, None, None]:
-        """What goes wrong is told with the name of the file."""
+        """Whatever goes wrong becomes a `JournalError` that names the file."""
         try:
             yield
         except BlockingIOError as error:

@@ -37,8 +37,8 @@ class _Runs:
         self._journal = journal
         self._recent: Deque[RunOutcome] = deque(maxlen=MOST_RECENT)
         try:
-            hearing: Any = _hearing(machine, self._recent)
-            super().__init__(machine, transport, hearing, observers)  # type: ignore[call-arg]
+            listener: Any = _listener(machine, self._recent)
+            super().__init__(machine, transport, listener, observers)  # type: ignore[call-arg]
         except BaseException:
             self._leave()
             raise
@@ -74,8 +74,8 @@ class _Runs:
             self._journal.close(self._machine.last_record())
 
 
-def _hearing(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any], Any]:
-    """What calls the callback that the caller has for an item."""
+def _listener(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any], Any]:
+    """The listener of a batch's driver, which calls the callback that an item is for."""
     batch = machine.batch
 
     def hear(item: Any) -> Any:
