@@ -45,6 +45,17 @@ def test_an_empty_path_is_no_trust_store() -> None:
         tls_context("")
 
 
+def test_certifi_stands_in_for_an_empty_file_of_the_system(
+    no_trust_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (no_trust_store / "cert.pem").touch()
+    places = ssl.get_default_verify_paths()._replace(openssl_cafile=f"{no_trust_store}/cert.pem")
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: places)
+    monkeypatch.delenv("SSL_CERT_FILE")
+    monkeypatch.setenv("SSL_CERT_DIR", f"{no_trust_store}/absent")
+    assert trusted(tls_context()) > 1
+
+
 @pytest.mark.usefixtures("no_trust_store")
 def test_nobody_is_trusted_without_certifi(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "certifi", None)

@@ -186,21 +186,25 @@ def _trust_bundle(context: SSLContext, source: str, path: str) -> None:
 def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional[str]) -> None:
     """As `SSLContext.load_default_certs`, which would read the environment as it is by now.
 
-    What is None is where OpenSSL was built to look. Where there is nothing, as in some containers,
-    certifi is trusted.
+    What is None is where OpenSSL was built to look. Where there is no certificate, as in some
+    containers, certifi is trusted.
     """
     import ssl
 
     places = ssl.get_default_verify_paths()
-    file = file or places.openssl_cafile
     named = (folder or places.openssl_capath).split(os.pathsep)
     folders = [each for each in named if os.path.isdir(each)]
     # OpenSSL looks into the folders with each handshake. Not asked for what it has loaded, since
     # the contexts of `truststore.inject_into_ssl` do not say.
     names = (name for each in folders for name in os.listdir(each))
-    found = os.path.isfile(file) or any(map(_HASHED.fullmatch, names))
-    if os.path.isfile(file):
+    found = any(map(_HASHED.fullmatch, names))
+    if file and os.path.isfile(file):
         _trust_bundle(context, _OPENSSL[0], file)
+        found = True
+    elif not file and os.path.isfile(places.openssl_cafile):
+        with suppress(ssl.SSLError, PermissionError):
+            context.load_verify_locations(cafile=places.openssl_cafile)
+            found = True
     for each in folders:
         _trust_bundle(context, _OPENSSL[1], each)
     if sys.platform == "win32":
