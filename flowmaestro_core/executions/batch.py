@@ -97,10 +97,7 @@ class BatchMachine(Machine[None]):
         return BatchProgress(known.outbox.done, known.outbox.failed, flying, total, seconds, doubts)
 
     def last_record(self) -> Record:
-        """What a journal is to keep when the batch goes no further.
-
-        The rows that were announced and not sent are free; the one under way stays in doubt.
-        """
+        """Free the rows that were announced and not sent; the one under way stays in doubt."""
         sent = 1 if self.state == "starting" else 0
         unsent = islice(self._known.starts.queue, sent, None)
         return Record(tuple(row.record("open") for row in unsent))

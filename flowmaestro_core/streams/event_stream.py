@@ -85,6 +85,11 @@ class StreamMachine(Machine[Any]):
         self.last_seen: Optional[Dict[str, Any]] = None
 
     @property
+    def reconnects(self) -> int:
+        """How many connections were made after the first."""
+        return max(self._connection.openings - 1, 0)
+
+    @property
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
         """What a timeline needs of the last 1,000 events; `None` unless they are an execution's."""
         if self.execution_id is None:
@@ -123,10 +128,9 @@ class StreamMachine(Machine[Any]):
     def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
         self.request_id = shown_request_id(None, head.headers, self.scrubber)
         self._connection.opened(now)
-        self._monitor.on_opened(now, again=self._connection.openings > 1)
-        if self._connection.openings > 1:
-            attempt = self._connection.openings - 1
-            item = {"type": "stream:reconnected", "attempt": attempt}
+        self._monitor.on_opened(now, again=self.reconnects > 0)
+        if self.reconnects:
+            item = {"type": "stream:reconnected", "attempt": self.reconnects}
             self._queue.append(item)
             self._seen.append(timeline_part(item))
         return self._next(now, jitter)
@@ -272,11 +276,6 @@ class EventStreamMachine(StreamMachine):
     def last_event_id(self) -> str:
         """The id that a reconnection resumes from; `""` when the server sends none."""
         return self._connection.decoder.last_event_id
-
-    @property
-    def reconnects(self) -> int:
-        """How many connections were made after the first."""
-        return max(self._connection.openings - 1, 0)
 
     @property
     def finished(self) -> bool:
