@@ -82,10 +82,10 @@ class Connection:
         """The connection was lost, or could not be made because of `cause`: plan the next one."""
         times = self._times
         held = now - self._opened_at if self.is_open else 0.0
-        if held >= times.reconnect_for:
-            self.progressed()
-        elif held >= times.reconnect_max:
+        if held >= times.reconnect_max:
             self._failures = 0
+        if held >= times.reconnect_for:
+            self.give_up_at = math.inf
         self.is_open = False
         self.give_up_at = min(self.give_up_at, now + times.reconnect_for)
         bound = min(times.reconnect_base * 2.0 ** min(self._failures, 64), times.reconnect_max)

@@ -52,13 +52,19 @@ def test_an_answer_begins_the_time_again_and_an_event_the_backoff_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("held", "pause", "give_up_at"), [(19.0, 0.5, 60.0), (20.0, 0.25, 60.0), (60.0, 0.25, 120.25)]
+    ("tried_for", "held", "pause", "give_up_at"),
+    [
+        (60.0, 19.0, 0.5, 60.0),
+        (60.0, 20.0, 0.25, 60.0),
+        (60.0, 60.0, 0.25, 120.25),
+        (7.0, 10.0, 0.5, 17.25),
+    ],
 )
 def test_a_connection_that_held_without_an_event_begins_the_backoff_again(
-    held: float, pause: float, give_up_at: float
+    tried_for: float, held: float, pause: float, give_up_at: float
 ) -> None:
     """As behind a gateway that cuts each reply after 29 s, while a long node runs."""
-    connection = Connection(StreamTimes())
+    connection = Connection(StreamTimes(reconnect_for=tried_for))
     connection.plan(None, 0.0, 0.5)
     connection.opened(0.25)
     connection.plan(None, 0.25 + held, 0.5)
