@@ -112,8 +112,7 @@ class InFlight:
         if isinstance(answer, Fail):
             self.hold(refused_for(answer.error) or 0.0, now)
         if isinstance(verdict, Wait):
-            poll_at = min(now + max(verdict.seconds, lost), flight.state.deadline)
-            self._queue(flight, poll_at)
+            self._queue(flight, now + max(verdict.seconds, lost))
             return []
         del self.by_row[flight.row.index]
         others = self._without_time(verdict.error, now) if isinstance(verdict, Fail) else []

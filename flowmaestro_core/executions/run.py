@@ -25,8 +25,6 @@ from flowmaestro_core.types import Execution
 
 LAST_WORD_TIMEOUT = 3.0
 """Seconds for the poll after a terminal event, which tells the outcome already."""
-RUN_PATIENCE = 2.0
-"""The least seconds that an answer may take in a run."""
 
 
 class RunMonitor(IdleMonitor):
@@ -61,9 +59,6 @@ class RunMonitor(IdleMonitor):
     def on_lost(self, now: float, *, first: bool) -> None:
         self._live = False
         self._due_at = self._schedule.next_at
-
-    def probe_sent(self, now: float) -> float:
-        return max(super().probe_sent(now), RUN_PATIENCE)
 
     def _rest(self, now: float) -> None:
         super()._rest(now)

@@ -160,8 +160,7 @@ class StreamMachine(Machine[Any]):
         return again and self._may_pass(error) and not asks_for_tomorrow(error)
 
     def _may_pass(self, error: FlowMaestroError) -> bool:
-        known = self._connection.openings > 0 or self.last_seen is not None
-        return may_pass(error, known=known)
+        return may_pass(error, known=self._connection.openings > 0)
 
     def _lose(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
         """No body is open any more, or none could be opened."""

@@ -105,7 +105,7 @@ class IdleMonitor:
     def on_lost(self, now: float, *, first: bool) -> None:
         """There is no connection; `first` if an event or an answer came since the last loss."""
         if first and now < self._due_at:
-            self._due_at = max(self._due_at, now + min(GRACE, self._times.event_idle))
+            self._due_at = max(self._due_at, now + GRACE)
 
     def resume(self, now: float) -> None:
         """The caller listens again; the clocks stood still meanwhile."""
