@@ -177,6 +177,15 @@ def test_no_probe_goes_out_when_the_time_is_up() -> None:
     assert isinstance(stream.ends(after=7.0), Fail)
 
 
+def test_a_probe_takes_no_longer_than_is_left() -> None:
+    stream = limited(5.5)
+    stream.start()
+    stream.opens()
+    probe = stream.stays_quiet()
+    assert isinstance(probe, Send)
+    assert probe.timeout == pytest.approx(0.5)
+
+
 def test_so_is_one_that_only_says_that_it_lives() -> None:
     stream = limited(100.0)
     stream.start()
