@@ -16,6 +16,7 @@ import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_core.timeouts import Timeout
+from flowmaestro_transports import SocketTransport
 from tests.harness.runners import OURS, Runner, fails, full_listener, get, post
 
 SOON = 0.2
@@ -256,3 +257,12 @@ def test_all_limits_kept(runner: Runner, scripted: Any) -> None:
         for body in (b"", b"a", b"x" * 300_000):
             assert transport.send(post(server, body), limit).body == body
             assert transport.open(post(server, body), limit).read_all() == body
+
+
+def test_a_clock_that_stands_still(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test may stop it, as freezegun does; a limit still runs out."""
+    with scripted.ScriptedServer(saying(HEAD)) as server:
+        transport, now = SocketTransport(), time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        with fails(Phase.REPLY_BROKEN, timed_out=True):
+            transport.send(get(server), SOON)

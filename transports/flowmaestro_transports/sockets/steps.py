@@ -103,7 +103,7 @@ class Step:
                 until = deadline.at
                 if seconds != math.inf:
                     until = min(until, time.monotonic() + seconds)
-                if not self.wait(until, socks, want) and time.monotonic() >= deadline.at:
+                if not self.wait(until, socks, want) and until == deadline.at:
                     raise TimeUp
         except StopIteration as end:
             result: T = end.value
