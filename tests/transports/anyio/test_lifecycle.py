@@ -8,7 +8,7 @@ import random
 import threading
 import time
 import warnings
-from typing import Any
+from typing import Any, List
 
 import anyio
 import pytest
@@ -18,7 +18,7 @@ from flowmaestro_core.http.messages import (
     Request,
 )
 from flowmaestro_core.timeouts import Timeout
-from flowmaestro_transports.anyio.transport import AnyioTransport
+from flowmaestro_transports.anyio.transport import AnyioTransport, Pool
 from tests.harness.runners import full_listener, get, post
 from tests.harness.transports.anyio_scenes import Play, read_all, start_and_cancel
 
@@ -201,3 +201,30 @@ def test_bad_options(number: int) -> None:
         AnyioTransport(proxy="socks5://127.0.0.1:1080")
     with pytest.raises(TypeError):
         AnyioTransport(verify=None)  # type: ignore[arg-type]
+
+
+def test_two_threads_with_event_loops_of_their_own(scripted: Any, monkeypatch: Any) -> None:
+    """Each makes a pool at once; none is forgotten with its connections."""
+    pools: List[Pool] = []
+
+    class NotedPool(Pool):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            pools.append(self)
+            if len(pools) == 1:
+                other = threading.Thread(target=anyio.run, args=(send,))
+                other.start()
+                other.join()
+
+    async def send() -> None:
+        await transport.send(get(server), 5)
+
+    async def main() -> None:
+        await send()
+        await transport.close()
+
+    monkeypatch.setattr("flowmaestro_transports.anyio.transport.Pool", NotedPool)
+    transport = AnyioTransport()
+    with scripted.ScriptedServer(scripted.echo) as server:
+        anyio.run(main)
+    assert [len(pool.idle) for pool in pools] == [0, 0]

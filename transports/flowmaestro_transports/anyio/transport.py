@@ -163,11 +163,13 @@ class AnyioTransport(NetworkTransport):
             raise TransportClosedError
         loop = current_token().native_token
         pool = self._pool
-        if pool is None or not pool.serves(loop):
-            if pool is not None:
-                pool.abandon()
-            pool = self._pool = Pool(loop, self._max_connections)
-        return pool
+        if pool is not None and pool.serves(loop):
+            return pool
+        made = Pool(loop, self._max_connections)
+        pool, self._pool = self._pool, made  # at once, since another thread may do so, too
+        if pool is not None:
+            pool.abandon()
+        return made
 
 
 async def _whole(_pool: Pool, trip: RoundTrip, scope: anyio.CancelScope) -> Response:
