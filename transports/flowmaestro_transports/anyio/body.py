@@ -26,11 +26,9 @@ class AnyioOpenResponse(OpenBody):
     _patience: Optional[anyio.CancelScope] = None
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """Some bytes of the body, all that have arrived up to about 64 KiB.
+        """As `AsyncOpenResponse.read`. Raises `RuntimeError` while another task is reading.
 
-        `b""` at its end, None when nothing came within `patience` seconds. A read that is
-        cancelled has lost nothing: the next one gets the bytes. Raises `TransportFailure`, and
-        `RuntimeError` while another task is reading.
+        A read that is cancelled has lost nothing: the next one gets the bytes.
         """
         held: List[Connection] = []
         self._pick_up(held)
@@ -48,7 +46,7 @@ class AnyioOpenResponse(OpenBody):
         return data
 
     async def close(self) -> None:
-        """Release the connection at once, in a cancelled task too: nothing is awaited."""
+        """As `AsyncOpenResponse.close`."""
         self.release()
 
     async def _next(self, wire: Wire, patience: float) -> Optional[bytes]:

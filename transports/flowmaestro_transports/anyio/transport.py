@@ -72,25 +72,15 @@ class AnyioTransport(NetworkTransport):
     _pool: Optional[Pool] = None
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """Send the request and read the whole reply, all within `timeout` seconds.
-
-        Waiting for one of the `max_connections` slots counts. A reply of more than 64 MiB,
-        inflated, is refused. Raises `TransportFailure`, and `TransportClosedError` once closed.
-        """
+        """As `AsyncTransport.send`. A body of more than 64 MiB, inflated, is a failure."""
         return await self._round_trip(request, timeout, MAX_BODY, _whole)
 
     async def open(self, request: Request, timeout: float) -> AnyioOpenResponse:
-        """Send the request and read the head of the reply within `timeout` seconds.
-
-        Takes a slot only until the head has come. Raises as `send` does.
-        """
+        """As `AsyncTransport.open`."""
         return await self._round_trip(request, timeout, sys.maxsize, _opened)
 
     async def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass on the event loop's clock.
-
-        Raises `TransportClosedError` as soon as somebody closes.
-        """
+        """As `AsyncTransport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
         pool = self._pool_of_this_loop()
         with anyio.CancelScope() as scope:
             pool.calls.add(scope)
@@ -106,11 +96,7 @@ class AnyioTransport(NetworkTransport):
         return anyio.current_time()
 
     async def close(self) -> None:
-        """Close every connection; calls and reads in flight raise `TransportFailure`.
-
-        Pauses, and calls that have sent nothing yet, raise `TransportClosedError`, as later
-        calls do. Closing twice is harmless.
-        """
+        """As `AsyncTransport.close`. All that is under way on this event loop wakes."""
         self._closed = True
         pool, self._pool = self._pool, None
         if pool is None:
