@@ -180,6 +180,20 @@ def test_an_address_of_a_link_keeps_its_scope(play: Play) -> None:
     assert [each[4] for each in play(scenario)] == [("fe80::1", 80, 0, index)]
 
 
+def test_a_name_is_looked_up_where_no_thread_can_be_started(
+    play: Play, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a function that `atexit` calls, for example."""
+
+    async def getaddrinfo(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(anyio, "getaddrinfo", getaddrinfo)
+    with scripted.ScriptedServer(scripted.echo) as server:
+        server.url = f"http://localhost:{server.port}"
+        assert play(lambda t: t.send(get(server), 5)).status == 200
+
+
 def test_names_race_their_addresses(play: Play, scripted: Any) -> None:
     """`localhost` may resolve to ::1 first, where nobody listens."""
     with scripted.ScriptedServer(scripted.echo) as server:

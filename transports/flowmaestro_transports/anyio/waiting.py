@@ -29,7 +29,10 @@ async def look_up(host: str, port: int) -> List[Any]:
     found = literal(host, port)
     if not found:  # else a resolver would cost a thread
         name = host.encode("idna").decode()  # as sockets read it; anyio would refuse more
-        resolved = await anyio.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        try:
+            resolved = await anyio.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        except RuntimeError:  # no thread can be started for it, as when the interpreter exits
+            return socket.getaddrinfo(name, port, 0, socket.SOCK_STREAM)
         found = [(*each[:4], _with_scope(*each[4])) for each in resolved]
     return found
 
