@@ -133,16 +133,16 @@ class RowSource:
         Raises `ValidationError` (code `invalid_input`), naming the row. Its digest then equals
         that of no row that can be sent.
         """
-        row.digest = b"cannot be sent"
+        read, row.digest = row.digest, b"cannot be sent"
         try:
-            row.body = cast("Encode", self._encode)(row.inputs)
-            row.digest = digest_of(row.body)
+            body = cast("Encode", self._encode)(row.inputs)
+            digest = digest_of(body)
         except Exception as cause:  # of a mapping of the caller's own, too
             said = cause if isinstance(cause, (TypeError, ValueError)) else repr(cause)
-            message = f"inputs[{row.index}] cannot be sent: {said}"
-            error = ValidationError(message, "invalid_input")
-            error.status_code = None  # nothing was sent, so nobody answered
-            raise error from cause
+            raise _unsendable(row, said) from cause
+        if read not in (b"", digest):
+            raise _unsendable(row, "it has changed since it was read")
+        row.body, row.digest = body, digest
 
     def _key_of(self, index: int, inputs: Any, key: Callable[[Any], Key]) -> Key:
         made = key(inputs)
@@ -247,21 +247,29 @@ class Intake:
 
     def _is_done(self, row: Row, had: JournalRow) -> bool:
         """Take in what the journal holds of a row; whether it is not to be started."""
-        row.digest, row.reruns, row.order = row.digest or had.digest, had.reruns, had.order
+        row.reruns, row.order = had.reruns, had.order
         if had.state == "ended" and had.execution["status"] in self._rerun:
             row.reruns += 1
             return False
         row.execution_id = had.execution_id
-        return had.state != "open"
+        if had.state == "open":
+            return False
+        row.digest = row.digest or had.digest
+        return True
 
-    def take(self, most: int) -> List[Row]:
-        """The next rows that are to be started, as far as they may be read."""
-        while len(self.backlog) < most and self._may_read and not self._replaying:
-            row = self.source.next()
+    def take(self, most: int) -> Iterator[Row]:
+        """The next rows that are to be started, as far as they may be read.
+
+        Prepare each before the next one: the caller's iterator may fill one dict again and again.
+        """
+        for _ in range(most):
+            if self.backlog:
+                yield self.backlog.popleft()
+                continue
+            row = self.source.next() if self._may_read and not self._replaying else None
             if row is None:
-                break
-            self.backlog.append(row)
-        return [self.backlog.popleft() for _ in range(min(most, len(self.backlog)))]
+                return
+            yield row
 
     @property
     def _replaying(self) -> bool:
@@ -279,6 +287,12 @@ class Intake:
         if self._by_index and read < known:
             end = f"these rows end with inputs[{read - 1}]" if read else "there are no rows"
             raise _mismatch(f"it has inputs[{known - 1}], and {end}")
+
+
+def _unsendable(row: Row, why: object) -> ValidationError:
+    error = ValidationError(f"inputs[{row.index}] cannot be sent: {why}", "invalid_input")
+    error.status_code = None  # nothing was sent, so nobody answered
+    return error
 
 
 def _mismatch(what: str) -> JournalError:

@@ -64,8 +64,9 @@ class Starts:
         """Make the next rows ready to be started, if there is room; whether there were any."""
         if self.queue or not self._has_room:
             return False
-        rows = self._intake.take(AHEAD if self._notes.journaled else 1)
-        for row in rows:
+        taken = 0
+        for row in self._intake.take(AHEAD if self._notes.journaled else 1):
+            taken += 1
             try:
                 self._intake.source.prepare(row)
             except ValidationError as error:
@@ -74,7 +75,7 @@ class Starts:
                 row.order = next(self.orders)
                 self.queue.append(row)
         self._recorded = False
-        return bool(rows)
+        return taken > 0
 
     def take_turn(self, now: float) -> None:
         """If there is room, it is the first row's turn; its time counts from now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Callable, Iterator, List
 
 import pytest
@@ -216,6 +217,29 @@ def test_a_row_that_cannot_be_sent_is_no_part_of_the_journal() -> None:
         outcomes = {item.index: item.ok for item in world.run(rows).items}
         assert outcomes == {0: True, 1: False, 2: True}
     assert set(world.journal.rows) == {0, 2}
+
+
+def one_dict_again_and_again(count: int) -> Iterator[Any]:
+    row = {"n": 0}
+    for n in range(count):
+        row["n"] = n
+        yield row
+
+
+def test_a_row_is_started_as_it_was_when_it_was_read() -> None:
+    run = World().run(one_dict_again_and_again(20), concurrency=2)
+    sent = [json.loads(it.body)["inputs"]["n"] for it in run.sent if it.method == "POST"]
+    assert sent == list(range(20))
+
+
+def test_a_row_that_changed_since_it_was_looked_up_is_not_started() -> None:
+    world = World()
+    world.run([{"n": 0}])
+    again = world.run(one_dict_again_and_again(4))
+    assert {item.index: item.ok for item in again.items} == {0: True, 1: False, 2: False, 3: True}
+    errors = [str(item.error) for item in again.items if not item.ok]
+    assert all(error.endswith("it has changed since it was read") for error in errors)
+    assert world.started == 2
 
 
 def test_rows_that_have_ended_come_first_however_many_are_new() -> None:
