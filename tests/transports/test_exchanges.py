@@ -35,6 +35,14 @@ def test_the_bytes_of_a_request(runner: Runner, scripted: Any) -> None:
     ]
 
 
+def test_space_around_the_value_of_a_header_field_is_not_part_of_it(
+    runner: Runner, scripted: Any
+) -> None:
+    head = b"HTTP/1.1 429 X\r\nRetry-After:  7 \t\r\nContent-Length: 0\r\n\r\n"
+    with scripted.ScriptedServer(scripted.answering(head)) as server, runner() as transport:
+        assert transport.send(get(server)).headers["retry-after"] == "7"
+
+
 def test_a_connection_is_used_again(runner: Runner, scripted: Any) -> None:
     with scripted.ScriptedServer(scripted.echo) as server, runner() as transport:
         for number in range(5):

@@ -146,15 +146,6 @@ def test_a_redirect_is_not_read_by_the_session(scripted: Any, session: requests.
         body.close()
 
 
-def test_space_around_the_value_of_a_header_field_is_not_part_of_it(scripted: Any) -> None:
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(b"HTTP/1.1 429 X\r\nRetry-After:  7 \t\r\nContent-Length: 0\r\n\r\n")
-
-    with scripted.ScriptedServer(handler) as server, transport() as made:
-        assert made.send(get(server.url), 5.0).headers["retry-after"] == "7"
-
-
 def test_a_place_in_a_pool_that_blocks_is_given_back(
     scripted: Any, session: requests.Session
 ) -> None:

@@ -29,7 +29,10 @@ class Body:
         self._process = ForkGuard()
         self._closed = False
         given = Headers(
-            [(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.raw_headers]
+            [
+                (n.decode("latin-1"), v.decode("latin-1").strip(" \t"))
+                for n, v in response.raw_headers
+            ]
         )
         self._coding = ContentDecoder(given, limit)
         self.headers = self._coding.headers
