@@ -36,7 +36,7 @@ MAX_PER_PAGE = 100
 class PageCursor:
     """Decides after each page whether there is another one.
 
-    It trusts `has_more` and `has_next`, true or false, but for a false one beside a `total_count`
+    It trusts `has_more` and `has_next`, true or false, but for a false one beside a `total_pages`
     that says more. With `until_empty` it does not trust a false one at all, and a short page is not
     the last one: the deployed server gets both wrong in `GET /executions` without `workflow_id`. An
     empty page ends every walk. A page that repeats an earlier one ends it, too, however long the
@@ -68,10 +68,10 @@ class PageCursor:
         if not rows:
             return False
         said = (info.get("has_next"), info.get("has_more"))
-        per_page = count_or_none(info.get("per_page")) or self._per_page
-        total = count_or_none(info.get("total_count")) or 0
-        if self._until_empty or True in said or total > self.page * per_page:
+        pages = count_or_none(info.get("total_pages")) or 0
+        if self._until_empty or True in said or pages > self.page:
             return True
+        per_page = count_or_none(info.get("per_page")) or self._per_page
         return False not in said and len(rows) >= per_page
 
 

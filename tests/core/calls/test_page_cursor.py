@@ -203,11 +203,13 @@ def test_a_page_size_that_is_none_is_not_believed(per_page: Any) -> None:
     assert not PageCursor(3).advance({"data": rows, "pagination": {"per_page": per_page}})
 
 
-def test_a_count_that_says_more_is_believed() -> None:
+@pytest.mark.parametrize("count", [{"total_pages": 2}, {"total_count": 3, "per_page": 2}])
+def test_a_count_that_says_more_is_believed(count: Dict[str, int]) -> None:
     cursor = PageCursor(2)
-    denied = {"total_count": 3, "has_next": False, "has_more": False}
-    assert cursor.advance({"data": [{"id": 1}, {"id": 2}], "pagination": denied})
-    assert not cursor.advance({"data": [{"id": 3}], "pagination": denied})
+    for rows, more in ([{"id": 1}, {"id": 2}], True), ([{"id": 3}], False):
+        body = {"data": rows, "pagination": {"has_next": False, **count}}
+        shapes.pagination(body)
+        assert cursor.advance(body) == more
 
 
 def test_a_page_that_repeats_the_one_before_is_told() -> None:
