@@ -107,6 +107,28 @@ def test_the_session_adds_nothing_and_is_left_open(
         assert session.post(server.url, data=b"still open").content == b"still open"
 
 
+@pytest.mark.parametrize("framing", ["counted", "chunked", "empty"])
+@pytest.mark.parametrize("coding", ["", "gzip"])
+def test_a_hook_may_read_the_reply(
+    scripted: Any, session: requests.Session, framing: str, coding: str
+) -> None:
+    content = b"" if framing == "empty" else b"hello"
+    data = gzip.compress(content) if coding and content else content
+    head = b"HTTP/1.1 200 OK\r\n" + (b"Content-Encoding: gzip\r\n" if coding else b"")
+    if framing == "chunked":
+        reply = head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (
+            len(data),
+            data,
+        )
+    else:
+        reply = head + b"Content-Length: %d\r\n\r\n%b" % (len(data), data)
+    read = []
+    session.hooks["response"].append(lambda response, **_: read.append(response.content))
+    with scripted.ScriptedServer(scripted.answering(reply)) as server, transport(session) as made:
+        assert made.send(get(server.url), 5.0).body == content
+    assert read == [content]
+
+
 @pytest.mark.parametrize("raised", [ValueError, requests.ConnectTimeout])
 def test_a_hook_that_raises_breaks_the_reply(
     scripted: Any, session: requests.Session, raised: Any

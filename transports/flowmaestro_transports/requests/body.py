@@ -133,7 +133,11 @@ def _read_head(
 ) -> Tuple[ContentDecoder, Optional[str]]:
     """What undoes the content coding of a reply, and why the reply is refused."""
     fields = (getattr(response.raw, "headers", None) or response.headers).items()
-    given = Headers((name, _FOLD.sub(" ", value).strip(" \t")) for name, value in fields)
+    given = Headers(
+        (name, _FOLD.sub(" ", value).strip(" \t"))
+        for name, value in fields
+        if name.lower() != "content-encoding" or not _was_read(response)
+    )
     coding = ContentDecoder(given, limit)
     if 100 <= response.status_code < 200:
         return coding, f"an informational reply ({response.status_code}) came as the final one"
@@ -146,6 +150,12 @@ def _read_head(
 
 def _reader(response: requests.Response) -> Callable[[], bytes]:
     """Some bytes of the body as they came, content coding and all; `b""` is the end."""
-    if isinstance(response.raw, urllib3.BaseHTTPResponse):
+    if isinstance(response.raw, urllib3.BaseHTTPResponse) and not _was_read(response):
         return partial(response.raw.read1, _BLOCK, decode_content=False)
     return iter((response.content, b"")).__next__  # of an adapter without a network
+
+
+def _was_read(response: requests.Response) -> bool:
+    """Whether a hook of the session has read the body: requests keeps it then, inflated."""
+    raw = response.raw
+    return isinstance(raw, urllib3.BaseHTTPResponse) and (raw.closed or raw.tell() > 0)
