@@ -93,7 +93,11 @@ def pages() -> Dict[str, str]:
         for name, resource in resources().items()
     }
     made["client.md"] = client_page(examples)
-    made["errors.md"] = page("Errors", "Import them from `flowmaestro`.", errors())
+    made["errors.md"] = page(
+        "Errors",
+        "Import the errors from `flowmaestro`, the rest from `flowmaestro.errors`.",
+        errors(),
+    )
     made["types.md"] = page("Types", "Import them from `flowmaestro.types`.", types())
     made["testing.md"] = directives(
         "Testing kit", "flowmaestro.testing", flowmaestro.testing.__all__
