@@ -377,7 +377,7 @@ class EventStreamMachine(StreamMachine):
             return self._close()
         if isinstance(ending, Emit):
             self.state = "ending"
-            return ending
+            return Emit(dict(ending.item))  # the caller may change it
         if self._is_pending and now < monitor.give_up_at:
             if now >= monitor.probe_at:
                 return self._probe(now, jitter)

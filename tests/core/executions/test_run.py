@@ -140,6 +140,16 @@ def test_a_last_word_that_lags_behind_is_completed_by_the_event() -> None:
     assert run.now == 1000.0
 
 
+def test_a_listener_may_change_the_event_that_ends_the_run() -> None:
+    run = following()
+    run.receives(COMPLETED)
+    ending: Any = run.closes()
+    ending.item.clear()
+    run.takes()
+    run.replies(500)
+    assert run.value["outputs"] == {"a": 1}
+
+
 def test_the_end_of_another_execution_is_not_taken_for_this_ones() -> None:
     run = last_word("execution:completed", executionId="a child", outputs={"wrong": 1})
     run.replies(200, RUNNING)

@@ -374,6 +374,14 @@ def test_a_listener_hears_of_every_answer_the_last_one_too() -> None:
     assert [item["status"] for item in wait.items] == ["running", "completed"]
 
 
+def test_a_listener_may_change_what_it_is_told() -> None:
+    wait = started(on_poll=print)
+    told: Any = wait.replies(200, COMPLETED)
+    told.item.clear()
+    assert isinstance(wait.takes(), Done)
+    assert wait.value["status"] == "completed"
+
+
 def test_a_slow_listener_counts_against_the_deadline() -> None:
     wait = started(on_poll=print, timeout=5.0)
     wait.replies(200, RUNNING)

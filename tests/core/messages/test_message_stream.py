@@ -213,7 +213,7 @@ def test_without_streaming_the_message_is_sent_whole_and_the_events_are_made() -
     assert kinds(message) == ["message:started", "message:token", "message:completed"]
     assert message.items[1]["token"] == "Hello!"
     last = message.items[2]
-    assert message.machine.message is last  # type: ignore[attr-defined]
+    assert message.machine.message == last  # type: ignore[attr-defined]
     assert (last["content"], last["thread_id"]) == ("Hello!", "th_1")
     assert last["usage"] == dict.fromkeys(["prompt_tokens", "completion_tokens", "total_tokens"])
     assert message.machine.request_id == "req_1"  # type: ignore[attr-defined]
