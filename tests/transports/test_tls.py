@@ -108,6 +108,19 @@ def test_contexts_need_not_say_what_they_trust(monkeypatch: pytest.MonkeyPatch) 
     tls_context()
 
 
+def test_a_folder_that_cannot_be_listed(
+    no_trust_store: Path, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listdir(path: str) -> List[str]:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setenv("SSL_CERT_FILE", ca_file)
+    monkeypatch.setattr(os, "listdir", listdir)
+    assert trusted(tls_context()) == 1
+    monkeypatch.setenv("SSL_CERT_FILE", str(no_trust_store / "absent.pem"))
+    assert trusted(tls_context()) > 1
+
+
 @pytest.mark.parametrize("before", ["", "/nowhere" + os.pathsep])
 def test_a_folder_of_certificates_is_a_trust_store(
     no_trust_store: Path, monkeypatch: pytest.MonkeyPatch, before: str

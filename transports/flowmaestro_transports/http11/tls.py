@@ -194,10 +194,8 @@ def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional
     places = ssl.get_default_verify_paths()
     named = (folder or places.openssl_capath).split(os.pathsep)
     folders = [each for each in named if os.path.isdir(each)]
-    # OpenSSL looks into the folders with each handshake. Not asked for what it has loaded, since
-    # the contexts of `truststore.inject_into_ssl` do not say.
-    names = (name for each in folders for name in os.listdir(each))
-    found = any(map(_HASHED.fullmatch, names))
+    # The context is not asked, since those of `truststore.inject_into_ssl` do not say.
+    found = False
     if file and os.path.isfile(file):
         _trust_bundle(context, _OPENSSL[0], file)
         found = True
@@ -205,8 +203,10 @@ def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional
         with suppress(ssl.SSLError, PermissionError):
             context.load_verify_locations(cafile=places.openssl_cafile)
             found = True
-    for each in folders:
+    for each in folders:  # OpenSSL looks into them with each handshake
         _trust_bundle(context, _OPENSSL[1], each)
+        with suppress(PermissionError):  # it may be read, but not listed
+            found = found or any(map(_HASHED.fullmatch, os.listdir(each)))
     if sys.platform == "win32":
         found = True
         context.load_verify_locations(
