@@ -241,6 +241,14 @@ def test_the_documented_id_will_do() -> None:
 # Trouble with the stream is no trouble
 
 
+def test_the_first_opening_is_repeated_by_the_stream_so_that_polls_come_in_time() -> None:
+    run = executed()
+    waits = run.fails(Phase.NOT_SENT)
+    assert isinstance(waits, Wait)
+    assert waits.reconnects
+    assert waits.seconds <= 0.15  # until the first poll
+
+
 @pytest.mark.parametrize("status", [401, 404, 501, 200])
 def test_a_stream_that_is_not_offered_gives_way_to_polling(status: int) -> None:
     run = executed()

@@ -51,6 +51,14 @@ def test_an_answer_begins_the_time_again_and_an_event_the_backoff_too() -> None:
     assert (connection.reopen_at, connection.give_up_at) == (140.25, 200.0)
 
 
+def test_an_answer_after_it_was_given_up_has_the_next_one_made_at_once() -> None:
+    connection = Connection(StreamTimes())
+    pauses(connection)
+    assert connection.given_up
+    connection.answered(61.0)
+    assert (connection.reopen_at, connection.lost) == (61.0, None)
+
+
 @pytest.mark.parametrize(
     ("tried_for", "held", "pause", "give_up_at"),
     [

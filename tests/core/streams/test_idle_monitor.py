@@ -104,6 +104,7 @@ def test_a_pause_that_was_asked_for_is_kept() -> None:
     clocks.probe_sent(5.0)
     clocks.probe_failed(error, 5.0)
     assert clocks.probe_at == 55.0
+    assert clocks.probe_sent(55.0) == LEAST_TIMEOUT  # the server has answered in time
 
 
 def test_the_time_for_an_answer_grows_while_answers_stay_out() -> None:
