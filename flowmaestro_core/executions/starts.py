@@ -102,7 +102,7 @@ class Starts:
     ) -> None:
         """The first row is to be tried again later: with `call`, or from the beginning."""
         self.parked = call
-        self._not_before = max(self._not_before, now + seconds)
+        self._not_before = now + seconds
         if throttled:
             self._flights.hold(seconds, now)
 
@@ -123,7 +123,7 @@ class Starts:
         if not isinstance(error, (RateLimitError, ValidationError)):
             bound = RetryPolicy().base_delay * 2.0 ** min(self._failures, 64)
             self._failures += 1
-            self._not_before = max(self._not_before, now + min(bound, RetryPolicy().max_delay))
+            self._not_before = now + min(bound, RetryPolicy().max_delay)
 
 
 def may_have_acted(error: FlowMaestroError) -> bool:

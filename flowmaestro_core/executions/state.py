@@ -192,7 +192,7 @@ class BatchState:
             if self._is_of_the_key(found.failure):
                 self.stop(found.failure)
                 return
-            self.flights.hold(max(refused_for(found.failure) or 0.0, PAUSE_AFTER_REFUSAL), now)
+            self.flights.hold(refused_for(found.failure) or 0.0, now)
         rows, self.doubts = self.doubts, []
         for row, execution_id, unknown in settle(rows, found, start_unknown=start):
             if execution_id is not None:

@@ -159,6 +159,13 @@ def test_in_a_run_probes_come_as_in_a_wait_until_there_is_an_event() -> None:
     assert clocks.probe_at == pytest.approx(0.55)
 
 
+def test_a_network_slower_than_a_poll_interval_does_not_keep_a_run_from_its_events() -> None:
+    clocks = begun(RunMonitor(StreamTimes(), PollSchedule(0.0, 1.0)))
+    probe(clocks, 10.0, took=1.5)
+    assert clocks.probe_at == 12.5
+    assert clocks.opening_at(11.5) == 11.5
+
+
 def test_where_only_probes_can_tell_the_first_is_due_at_once() -> None:
     clocks = begun(IdleMonitor(StreamTimes(), can_probe=True, patience=130.0))
     clocks.on_event(10.0)
