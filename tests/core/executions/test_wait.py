@@ -133,6 +133,8 @@ def test_a_nearly_spent_window_is_spread_over_its_rest() -> None:
         "Date": "Sun, 06 Nov 1994 08:49:37 GMT",
     }
     assert wait.replies(200, RUNNING, spent) == Wait(4.0)
+    wait.waits()
+    assert wait.replies(503) == Wait(4.0)  # which tells nothing new
 
 
 # The end of the time
