@@ -123,7 +123,7 @@ class LookUpMachine(Machine[LookUp]):
             return orders[found] < self._since
         if found:
             self._evident = self._evident or self._is_older(execution, age)
-            self._unclaimed.setdefault(found, execution)
+            self._unclaimed[found] = execution
         return False
 
     def _is_older(self, execution: Dict[str, Any], age: float) -> bool:

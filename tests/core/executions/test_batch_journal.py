@@ -14,6 +14,7 @@ from flowmaestro_core.errors import (
     JournalError,
     RateLimitError,
     StartUnknownError,
+    ValidationError,
 )
 from flowmaestro_core.executions.outbox import Outbox
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
@@ -168,6 +169,7 @@ def test_other_rows_and_fewer_rows_are_refused(kind: Any) -> None:
     world.run(ROWS)
     for rows, named in (
         ([*ROWS[:2], {"n": 9}], "inputs[2] is not"),
+        ([*ROWS[:2], {"n": object()}], "inputs[2] is not"),
         ([{"n": 9}, *ROWS[1:], {"n": 3}], "inputs[0] is not"),
         (ROWS[:1], "has inputs[2]"),
     ):
@@ -176,6 +178,14 @@ def test_other_rows_and_fewer_rows_are_refused(kind: Any) -> None:
         assert found.code == "journal_mismatch"
         assert named in found.message
     assert world.started == 3
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+def test_a_row_that_was_refused_may_be_corrected(kind: Any) -> None:
+    world = World()
+    run = world.run(ROWS[:1], lambda request: (400, None) if is_start(request) else None)
+    assert isinstance(run.items[0].error, ValidationError)
+    assert world.run(kind([{"n": 9}])).items[0].ok
 
 
 @pytest.mark.parametrize("kind", [list, iter])
@@ -380,6 +390,9 @@ def test_a_batch_without_a_start_or_an_estimate_says_nothing() -> None:
     pace.put(RunOutcome(0))
     pace.take(1.0)
     assert pace.seconds_for(None) is None
+    assert pace.seconds_for(20) == pytest.approx(10 / 100 * 86_400)
+    pace.put(RunOutcome(1, replayed=True))  # which says nothing of the pace
+    pace.take(2.0)
     assert pace.seconds_for(20) == pytest.approx(10 / 100 * 86_400)
 
 
