@@ -14,3 +14,9 @@ def test_the_scope_of_an_address_is_ours_alone(host: str) -> None:
     route, _ = Routes(Proxies(trust_env=False)).find(f"http://{host}:8080/things")
     assert route.first_hop == ("http", "fe80::1%eth0", 8080)
     assert route.origin.authority == "[fe80::1]:8080"
+
+
+def test_a_name_has_no_scope() -> None:
+    """Whatever is in it, nobody is asked for another one."""
+    route, _ = Routes(Proxies(trust_env=False)).find("http://good%25.example/things")
+    assert route.first_hop[1] == route.origin.authority == "good%25.example"

@@ -190,6 +190,13 @@ def test_a_name_is_checked_as_certificates_have_it(contexts: Any, host: str) -> 
     shake_hands(TlsWire(outer, client, host), Server(outer, server_side))
 
 
+def test_a_name_is_checked_whole(contexts: Any) -> None:
+    client, server_side = contexts
+    outer = Outer([100_000])
+    with pytest.raises(ssl.SSLError):
+        shake_hands(TlsWire(outer, client, "inner.example%.other"), Server(outer, server_side))
+
+
 def test_a_changed_record_behind_good_ones_is_told_with_them(contexts: Any) -> None:
     client, server_side = contexts
     outer = Outer([100_000])

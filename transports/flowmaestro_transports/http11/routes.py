@@ -38,7 +38,9 @@ class Origin(NamedTuple):
 
     @property
     def _ascii_host(self) -> str:
-        host = self.host.partition("%")[0]  # a scope means something to this host alone
+        host = self.host
+        if ":" in host:
+            host = host.partition("%")[0]  # a scope means something to this host alone
         if not (host.isascii() and all(0 < len(label) < 64 for label in host.split("."))):
             host = host.encode("idna").decode()  # the tables of IDNA take a while to load
         return f"[{host}]" if ":" in host else host
@@ -118,7 +120,9 @@ def _parse_origin(start: str) -> Origin:
     parts = urlsplit(start)
     if not parts.hostname or "@" in parts.netloc:
         raise ValueError
-    host = parts.hostname.replace("%25", "%")  # before a scope (RFC 6874)
+    host = parts.hostname
+    if ":" in host:
+        host = host.replace("%25", "%")  # before a scope (RFC 6874)
     return Origin(parts.scheme, host, parts.port or _PORTS[parts.scheme])
 
 

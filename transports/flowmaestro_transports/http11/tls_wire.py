@@ -36,7 +36,7 @@ class TlsWire(Wire):
         self.end: Optional[str] = None  # TLS may end while its connection stays
         self._failure: Optional[OSError] = None
         # as certificates have it: without a scope, and without the dot of the root (RFC 6066, 3)
-        name = host.partition("%")[0].rstrip(".")
+        name = host.partition("%")[0] if ":" in host else host.rstrip(".")
         self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=name)
 
     def handshake(self) -> Steps[None]:
