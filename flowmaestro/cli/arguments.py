@@ -122,7 +122,7 @@ def _checked(is_right: Callable[[str], bool], kind: Callable[[str], Any], what: 
 
 def _can_be_written(path: str) -> bool:
     there = path if os.path.exists(path) else os.path.dirname(path) or "."
-    return path != "-" and not os.path.isdir(path) and os.access(there, os.W_OK)
+    return path not in ("", "-") and not os.path.isdir(path) and os.access(there, os.W_OK)
 
 
 def _output(flags: str, help: str, **more: Any) -> _Argument:
@@ -250,7 +250,7 @@ COMMANDS: Dict[str, _Command] = {
         "write typed functions that run workflows",
         ("wf_123 wf_456 -o my_flows.py", "wf_123 -o my_flows.py --check"),
         _of("workflow", "id of a workflow", nargs="+"),
-        _output("-o --output", "where to write [stdout]"),
+        _option("-o --output", "FILE", "where to write [stdout]"),
         _flag("--check", "write nothing; exit 1 if FILE is out of date"),
         _CHECK[0],
         *_json("print JSON that says what was written"),

@@ -84,7 +84,6 @@ def test_no_command_is_answered_with_the_help(here):
         ),
         (["--jsno", "run"], "unrecognized arguments: --jsno (see flowmaestro --help)"),
         (["list", "workflows", "--api-key", ""], "api_key must not be empty"),
-        (["types", "wf_123", "-o", "no/f.py"], "'no/f.py' is not a file that can be written"),
     ],
 )
 def test_wrong_arguments_are_named_in_one_line(here, arguments, reason):

@@ -137,6 +137,8 @@ def test_malformed_rows_are_named_and_start_nothing(command, fake, rows, name, t
         (["--out", "no/out.jsonl"], 2, "--out: 'no/out.jsonl' is not a file that can be written"),
         (["--out", "out", "--journal", "no/j"], 2, "'no/j' is not a file that can be written"),
         (["--out", "."], 2, "--out: '.' is not a file that can be written"),
+        (["--out", ""], 2, "--out: '' is not a file that can be written"),
+        (["--out", "out", "--journal", ""], 2, "--journal: '' is not a file that can be written"),
         (["--out", "-"], 2, "--out: '-' is not a file that can be written"),
         (["--out", "out", "--journal", "./out"], 2, "must be three files"),
         (["--out", "rows.csv", "--journal", "j"], 2, "must be three files"),

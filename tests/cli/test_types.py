@@ -93,6 +93,7 @@ def test_the_command_writes_it_and_checks_it(command, tmp_path):
     assert json.loads(stale.out)["is_up_to_date"] is False
     printed = command("types", "wf_123")
     assert json.loads(command("types", "wf_123", "--json").out)["source"] == printed.out
+    assert command("types", "wf_123", "-o", "no/f.py", "--check").status == 1  # writes nothing
     assert command("types", "wf_123", "--check").status == 2
     nowhere = command("types", "wf_123", "-o", str(tmp_path / "no" / "flows.py"))
-    assert (nowhere.status, len(nowhere.err.splitlines())) == (2, 1)
+    assert (nowhere.status, len(nowhere.err.splitlines())) == (1, 1)
