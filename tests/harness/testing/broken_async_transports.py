@@ -47,6 +47,36 @@ class Swallowing(Shielded):
             return Response(204, {})
 
 
+class GoesOnInTheBackground(Shielded):
+    """One whose calls outlive their callers, on asyncio."""
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        return await asyncio.shield(self.inner.send(request, timeout))
+
+
+class ForgetsACancelledBody(Shielded):
+    """One whose body takes a read that was cancelled for one that goes on."""
+
+    async def open(self, request: Request, timeout: float) -> Any:
+        return self.Body(await super().open(request, timeout))
+
+    class Body:
+        reading = False
+
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        async def read(self, patience: float) -> Any:
+            self.reading = True
+            data = await self.inner.read(patience)
+            self.reading = False
+            return data
+
+        async def close(self) -> None:
+            if not self.reading:
+                await self.inner.close()
+
+
 class CancelsSomebodyElse(Shielded):
     """One whose calls end with a cancellation that nobody has asked for, as a stack in Rust."""
 

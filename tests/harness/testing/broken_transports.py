@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from http.client import HTTPConnection, HTTPException
 from typing import Any, Callable, Optional
-from urllib.parse import urlsplit
 
 import requests
 
@@ -57,7 +55,7 @@ class HurriedSyncRunner(SyncRunner):
 
 class HurriedAsyncRunner(AsyncRunner):
     at_once = 0.5
-    pace = 0.3
+    pace = 0.1
 
 
 class Wrapper:
@@ -282,51 +280,26 @@ class TrustsEveryone(Wrapper):
         super().__init__(verify=False)
 
 
-class IgnoresTheBound(Wrapper):
-    def __init__(self, max_connections: int = 100) -> None:
+class IgnoresItsOptions(Wrapper):
+    def __init__(self, **_: Any) -> None:
         super().__init__()
 
 
-class PlainRequests(Wrapper):
-    """What a first draft on requests looks like."""
+class ShowsNoCertificate(Wrapper):
+    def __init__(self, verify: Any, client_cert: Any) -> None:
+        super().__init__(verify=verify)
 
-    def __init__(self) -> None:
-        self.session = requests.Session()
 
-    def send(self, request: Request, timeout: float) -> Response:
-        try:
-            got = self.session.request(
-                request.method,
-                request.url,
-                headers=dict(request.headers),
-                data=request.body,
-                timeout=timeout,
-                allow_redirects=False,
-            )
-        except requests.ConnectionError as error:
-            raise TransportFailure(Phase.MAYBE_PROCESSED, str(error)) from error
-        except requests.Timeout as error:
-            raise TransportFailure(Phase.MAYBE_PROCESSED, str(error), timed_out=True) from error
-        return Response(got.status_code, Headers(got.headers.items()), got.content)
+class NeverSleeps(Wrapper):
+    def sleep(self, seconds: float) -> None:
+        """Hurry on."""
 
+
+class BoundsTheBody(Wrapper):
     def open(self, request: Request, timeout: float) -> Any:
-        got = self.session.request(
-            request.method, request.url, headers=dict(request.headers), stream=True, timeout=timeout
-        )
-        return PlainBody(got)
-
-    def close(self) -> None:
-        self.session.close()
-
-
-class PlainBody:
-    def __init__(self, got: requests.Response) -> None:
-        self.status, self.headers = got.status_code, Headers(got.headers.items())
-        self.close = got.close
-        self.pieces = got.iter_content(65536)
-
-    def read(self, patience: float) -> bytes:
-        return next(self.pieces, b"")
+        body = super().open(request, timeout)
+        threading.Timer(timeout, body.close).start()
+        return body
 
 
 class ReadsOnWhileItIsQuiet(Wrapper):
@@ -350,6 +323,14 @@ class GathersWhileThereIsMore(Wrapper):
     body = Body
 
 
+class TakesZeroForNoLimit(Wrapper):
+    class Body(WrappedBody):
+        def read(self, patience: float) -> Optional[bytes]:
+            return super().read(patience or 60.0)
+
+    body = Body
+
+
 class ReadsAhead(Wrapper):
     class Body(WrappedBody):
         ahead: Optional[bytes] = None
@@ -365,7 +346,7 @@ class ReadsAhead(Wrapper):
 class LosesItsPlaceToASignal(Wrapper):
     """One whose only place is lost when an exception comes at the wrong time."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_connections: int = 1) -> None:
         super().__init__()
         self.place = threading.Lock()
 
@@ -389,6 +370,12 @@ class HangsAfterASignal(LosesItsPlaceToASignal):
             return super().send(request, timeout)
         self.place.acquire()  # for good
         raise AssertionError
+
+
+class CountsOpenBodies(LosesItsPlaceToASignal):
+    def open(self, request: Request, timeout: float) -> Any:
+        self.place.acquire()
+        return Wrapper.open(self, request, timeout)
 
 
 class HangsInACondition(Wrapper):
@@ -426,35 +413,6 @@ class NamesItsFields(Wrapper):
     def send(self, request: Request, timeout: float) -> Response:
         fields = dict(request.headers)
         return super().send(Request(request.method, request.url, fields), timeout)
-
-
-class KeepsDeadConnections(Wrapper):
-    """A first draft of keeping connections alive, on the standard library."""
-
-    kept: Optional[HTTPConnection] = None
-
-    def send(self, request: Request, timeout: float) -> Response:
-        url = urlsplit(request.url)
-        if self.kept is None:
-            self.kept = HTTPConnection(url.netloc, timeout=timeout)
-            self.kept.connect()
-            self.kept.auto_open = False
-        try:
-            self.kept.request(request.method, url.path, request.body, dict(request.headers))
-            reply = self.kept.getresponse()
-            return Response(reply.status, Headers(reply.getheaders()), reply.read())
-        except (OSError, HTTPException) as error:
-            raise TransportFailure(Phase.MAYBE_PROCESSED, str(error)) from error
-
-    def close(self) -> None:
-        if self.kept is not None:
-            self.kept.close()
-        super().close()
-
-
-class LeavesConnectionsBehind(KeepsDeadConnections):
-    def close(self) -> None:
-        threading.Timer(2.5, super().close).start()  # later than anybody waits for it
 
 
 class TakesAClosedCallForDone(Wrapper):
