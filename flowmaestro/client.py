@@ -97,7 +97,8 @@ class FlowMaestroClient(_Client):
                 `https://api.flowmaestro.io`.
             timeout: seconds that one attempt of a call may take, or a `Timeout`.
             max_retries: how often a call may be tried again after its first attempt.
-            headers: header fields to send with every request.
+            headers: header fields to send with every request. They replace those of the SDK, but
+                not what one call states, such as `idempotency_key`.
             transport: a `Transport`, or a function from `Request` to `Response`; by default a
                 `SocketTransport`.
             stream_times: when the SDK polls the execution of a quiet event stream, and when it
