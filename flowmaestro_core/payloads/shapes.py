@@ -202,7 +202,8 @@ def snake_case_keys(event: JsonObject) -> None:
             if key.islower():
                 continue
             documented = _CAMEL.sub(r"_\1", key).lower()
-        event.setdefault(documented, event[key])
+        if event.get(documented) is None:
+            event[documented] = event[key]
 
 
 def _dicts(value: Any) -> List[JsonObject]:

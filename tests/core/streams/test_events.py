@@ -53,6 +53,7 @@ def test_outputs_and_error_are_readable_on_a_terminal_event(kind: str) -> None:
     assert event(kind, {}) == {"type": kind, "outputs": None, "error": None}
     assert event("message", {"type": kind})["outputs"] is None
     assert event(kind, {"output": 1, "error": "x"})["outputs"] == 1
+    assert event(kind, {"outputs": None, "output": 1})["outputs"] == 1
 
 
 def test_a_completed_message_has_a_content() -> None:
