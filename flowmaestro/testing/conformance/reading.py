@@ -261,14 +261,16 @@ async def _read_or_quiet(
     runner: Runner, body: AsyncOpenResponse, patience: float
 ) -> Optional[bytes]:
     """What `read` gives; raises `NotOffered` if the transport takes quiet for a failure."""
-    reader = runner.start(body.read, patience)
+    begun, within = time.monotonic(), patience + runner.at_once
     try:
-        data: Optional[bytes] = await reader.outcome(patience + runner.at_once)
+        data: Optional[bytes] = await runner.start(body.read, patience).outcome(within)
     except TransportFailure as failure:
         if runner.patient:
             raise CheckFailed(f"a quiet read failed: {failure}") from failure
         expect(failure.phase is Phase.REPLY_BROKEN, f"a quiet read said *{failure.phase.value}*")
         raise NotOffered("patience", _IMPATIENT) from failure
+    seconds = time.monotonic() - begun  # one that held up the event loop has ended, but late
+    expect(seconds <= within, f"a read with {patience} s of patience took {seconds:.1f} s")
     expect(data != b"", 'a quiet read gave b"", which is the end, though the body goes on')
     return data
 

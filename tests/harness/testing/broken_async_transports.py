@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,17 +55,35 @@ class GoesOnInTheBackground(Shielded):
         return await asyncio.shield(self.inner.send(request, timeout))
 
 
+class WrappedBody:
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class SleepsInItsReads(Shielded):
+    """One whose reads hold up the event loop for longer than they may take."""
+
+    async def open(self, request: Request, timeout: float) -> Any:
+        return self.Body(await super().open(request, timeout))
+
+    class Body(WrappedBody):
+        async def read(self, patience: float) -> Any:
+            data = await self.inner.read(patience)
+            time.sleep(0.6)  # noqa: ASYNC251 - what it does wrong
+            return data
+
+
 class ForgetsACancelledBody(Shielded):
     """One whose body takes a read that was cancelled for one that goes on."""
 
     async def open(self, request: Request, timeout: float) -> Any:
         return self.Body(await super().open(request, timeout))
 
-    class Body:
+    class Body(WrappedBody):
         reading = False
-
-        def __init__(self, inner: Any) -> None:
-            self.inner = inner
 
         async def read(self, patience: float) -> Any:
             self.reading = True

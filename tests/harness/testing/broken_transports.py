@@ -135,6 +135,27 @@ class ImpatientAndWrong(TakesQuietForTheEnd):
     patient = False
 
 
+class ImpatientAndVague(Wrapper):
+    patient = False
+
+    class Body(WrappedBody):
+        def read(self, patience: float) -> Optional[bytes]:
+            raise TransportFailure(Phase.MAYBE_PROCESSED, "read timed out", timed_out=True)
+
+    body = Body
+
+
+class TakesAPieceForTheBody(Wrapper):
+    class Body(WrappedBody):
+        begun = False
+
+        def read(self, patience: float) -> Optional[bytes]:
+            before, self.begun = self.begun, True
+            return b"" if before else super().read(patience)
+
+    body = Body
+
+
 class LosesWhatCameBeforeTheQuiet(Wrapper):
     class Body(WrappedBody):
         def read(self, patience: float) -> Optional[bytes]:
@@ -209,6 +230,14 @@ class SaysNotSentAlways(SaysTheSamePhaseAlways):
     phase = Phase.NOT_SENT
 
 
+class HidesTheCause(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        try:
+            return super().send(request, timeout)
+        except TransportFailure as failure:
+            raise TransportFailure(failure.phase, failure.message) from None
+
+
 class LeaksTheLibrarysExceptions(Wrapper):
     def send(self, request: Request, timeout: float) -> Response:
         try:
@@ -228,6 +257,14 @@ class ConnectsAnewAfterItsClose(Wrapper):
     def close(self) -> None:
         self.inner.close()
         self.inner = SocketTransport()
+
+
+class AsksBeforeItRefuses(ConnectsAnewAfterItsClose):
+    def send(self, request: Request, timeout: float) -> Response:
+        super().send(request, timeout)
+        raise TransportClosedError
+
+    open = send
 
 
 class IsClosedOnce(Wrapper):
@@ -278,6 +315,14 @@ class TakesTwiceTheTime(Wrapper):
 class TrustsEveryone(Wrapper):
     def __init__(self, verify: Any = False) -> None:
         super().__init__(verify=False)
+
+
+class SendsBeforeItLooks(TrustsEveryone):
+    def send(self, request: Request, timeout: float) -> Response:
+        super().send(request, timeout)
+        raise TransportFailure(Phase.NOT_SENT, "nobody vouches for it")
+
+    open = send
 
 
 class IgnoresItsOptions(Wrapper):
