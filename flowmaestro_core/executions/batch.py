@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import islice
-from typing import Any, NamedTuple, Tuple, Union, cast
+from typing import Any, List, NamedTuple, Tuple, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Record, Wait
 from flowmaestro_core.calls.call import CallMachine
@@ -25,6 +25,10 @@ class RunStarted(NamedTuple):
     """Emitted as soon as an execution has an id, for the callback alone."""
 
     outcome: RunOutcome
+
+
+class Settling(NamedTuple):
+    """Emitted before a pause for rows in doubt that `progress` does not know of, for it alone."""
 
 
 _ON = ("recording", "starting", "polling", "pausing", "emitting")
@@ -78,6 +82,7 @@ class BatchMachine(Machine[None]):
         keyed = batch.journal is not None and batch.journal.key is not None
         self.runs_callers_code = keyed or not isinstance(batch.inputs, (list, tuple))
         self._known = BatchState(batch, context.scrubber)
+        self._told = 0  # how many rows in doubt `progress` knows of
 
     # What it reports to its handle
 
@@ -108,8 +113,7 @@ class BatchMachine(Machine[None]):
     def start(self, now: float, jitter: float) -> Action:
         self._known.outbox.begin(now)
         for index, execution_id in enumerate(self.batch.execution_ids):
-            row = Row(index, None, index, execution_id=execution_id)
-            self._known.follow(row, now, now)
+            self._known.follow(Row(index, None, index, execution_id=execution_id), now, now)
         if self.batch.journal is not None:
             self.state = "opening"
             return Record()
@@ -178,8 +182,8 @@ class BatchMachine(Machine[None]):
             return Wait(min(start_at, poll_at) - now)
         return self._begin(now, jitter) if start_at <= now else self._poll(now, jitter)
 
-    def _emit(self, item: Union[RunStarted, RunOutcome]) -> Action:
-        self.state = "emitting"
+    def _emit(self, item: Union[RunStarted, Settling, RunOutcome]) -> Action:
+        self.state, self._told = "emitting", len(self._known.doubts)
         return Emit(item)
 
     def _begin(self, now: float, jitter: float) -> Action:
@@ -216,13 +220,13 @@ class BatchMachine(Machine[None]):
         known = self._known
         if known.doubts and known.ending is None:
             if known.settles_at > now:
+                if self.batch.progress is not None and self._told != len(known.doubts):
+                    return self._emit(Settling())
                 self.state = "pausing"
                 return Wait(known.settles_at - now)
-            self.state = "looking"
-            since = min(row.order for row in known.doubts)
-            page_of = cast("PageOf", self.batch.page_of)
-            look_up = LookUpMachine(page_of, since, self._context, self._token)
-            return self._delegate(look_up, now, jitter)
+            self.state, self._told = "looking", 0
+            machine = _look_up(self.batch, known.doubts, self._context, self._token)
+            return self._delegate(machine, now, jitter)
         outcome = known.outbox.take(now, all_have_come=True)
         if outcome is not None:
             return self._emit(outcome)
@@ -232,3 +236,8 @@ class BatchMachine(Machine[None]):
             return self._fail(known.ending)
         self.state = "failed"
         return Fail(cast("Any", known.ending))  # the caller's own
+
+
+def _look_up(batch: Batch, doubts: List[Row], context: Context, token: str) -> LookUpMachine:
+    since = min(row.order for row in doubts)
+    return LookUpMachine(cast("PageOf", batch.page_of), since, context, token)

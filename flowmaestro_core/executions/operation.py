@@ -107,7 +107,7 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
     journal: Optional[JournalPlan] = None
 
     def machine(self, context: Context, token: str) -> Machine[Any]:
-        """A machine that emits one `RunOutcome` for each row, and `RunStarted` on the way."""
+        """A machine that emits a `RunOutcome` for each row, and others for the callbacks."""
         from flowmaestro_core.executions.batch import BatchMachine
 
         return BatchMachine(self, context, token)

@@ -176,7 +176,8 @@ class Workflows(Resource[D]):
                 ahead of the row that is waited for by at most four times `concurrency`.
             on_start: called with an outcome as soon as an execution has an id; on an async
                 client it may be a coroutine function, as `progress`.
-            progress: called with a `BatchProgress` before each outcome is handed over.
+            progress: called with a `BatchProgress` before each outcome is handed over, and before
+                the pause for rows in doubt.
             journal: path of a file that keeps what was started and how it ended.
             key: with a journal, makes of a row what it is known by, so that rows can move; by
                 default that is its index, and new rows go to the end.

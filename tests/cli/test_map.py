@@ -189,6 +189,14 @@ def test_what_is_looked_for_at_the_end_is_told_before_the_pause(command, fake, r
     ]
 
 
+def test_it_is_told_too_where_no_row_has_ended(command, fake, rows):
+    fake.drop_connection(method="POST", path="/workflows/*/execute", times=2)
+    done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
+    assert done.err.splitlines()[0] == (
+        "0 of 2, 0 failed; looking for 2 that may have been started"
+    )
+
+
 def test_ctrl_c_says_how_many_run_on_and_the_same_command_goes_on(here, rows):
     fake = FakeFlowMaestro()
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])

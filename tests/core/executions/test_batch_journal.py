@@ -305,6 +305,22 @@ def test_progress_tells_how_many_rows_are_in_doubt() -> None:
     assert [(it.done, it.in_doubt) for it in world.told] == [(1, 1), (2, 1), (3, 0)]
 
 
+def test_progress_tells_of_rows_in_doubt_before_the_pause_though_nothing_has_ended() -> None:
+    world, answers = World(), iter(["lost", "lost", "lost"])
+    world.run(ROWS, lambda it: next(answers, None) if is_start(it) else None, progress=print)
+    assert [(it.done, it.in_doubt) for it in world.told] == [(0, 3), (1, 0), (2, 0), (3, 0)]
+
+
+def test_progress_tells_of_a_row_each_time_that_it_is_in_doubt() -> None:
+    world, answers = World(), iter(["lost", "lost"])
+
+    def answer(request: Request) -> Any:
+        return next(answers, None) if is_start(request) else None
+
+    world.run(ROWS[:1], answer, on_unknown="start", progress=print)
+    assert [(it.done, it.in_doubt) for it in world.told] == [(0, 1), (0, 1), (1, 0)]
+
+
 def test_a_lost_start_that_is_listed_is_followed() -> None:
     listed = [
         {"inputs": {"n": 0}, "created_at": "1970-01-01T00:16:42Z"},  # without an id, nobody's

@@ -7,7 +7,7 @@ collected. That touches the disk.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple, cast
+from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple
 
 from flowmaestro_core.executions.batch import BatchMachine, RunStarted
 from flowmaestro_core.executions.outcome import RunOutcome
@@ -81,7 +81,8 @@ def _listener(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any
     def hear(item: Any) -> Any:
         if isinstance(item, RunStarted):
             return batch.on_start and batch.on_start(item.outcome)
-        recent.append(item)
+        if isinstance(item, RunOutcome):
+            recent.append(item)
         return batch.progress and batch.progress(machine.progress)
 
     return hear
@@ -94,9 +95,9 @@ class SyncRuns(_Runs, SyncStream[Any]):
         """The next outcome, as `SyncStream.__next__`."""
         try:
             item: Any = super().__next__()
-            while isinstance(item, RunStarted):
+            while not isinstance(item, RunOutcome):
                 item = super().__next__()
-            return cast("RunOutcome", item)
+            return item
         finally:
             if self._driver.closed:
                 self._leave()
@@ -122,9 +123,9 @@ class AsyncRuns(_Runs, AsyncStream[Any]):
         """The next outcome, as `AsyncStream.__anext__`."""
         try:
             item: Any = await super().__anext__()
-            while isinstance(item, RunStarted):
+            while not isinstance(item, RunOutcome):
                 item = await super().__anext__()
-            return cast("RunOutcome", item)
+            return item
         finally:
             if self._driver.closed:
                 self._leave()
