@@ -42,7 +42,7 @@ def parse_json(text: str, where: str) -> Any:
     """The value that a JSON text stands for."""
 
     def refuse(name: str) -> None:
-        raise ValueError(f"{where}: this is not JSON: it has no {name}")
+        raise ValueError(f"{where}: this is not JSON, which has no {name}")
 
     try:
         return json.loads(text, parse_constant=refuse)

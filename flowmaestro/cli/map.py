@@ -62,7 +62,7 @@ def map_command(options: argparse.Namespace) -> None:
                     os.remove(options.out)
     if bad:
         text = f"{bad} of {len(rows)} rows did not complete; see {options.out}"
-        raise CommandFailed(f"{text}; with --rerun, this command starts them again")
+        raise CommandFailed(f"{text}; with --rerun, this command starts failed ones again")
 
 
 def _line(outcome: RunOutcome) -> Dict[str, Any]:

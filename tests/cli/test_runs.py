@@ -214,7 +214,7 @@ def test_cancel_and_fire(command, fake):
     [
         (["run", "wf_123", "-i", "name"], 2, "-i name: write -i NAME=TEXT or -i NAME:=JSON"),
         (["run", "wf_123", "-i", "n:={"], 2, "-i n:='{': this is not JSON"),
-        (["run", "wf_123", "-i", "n:=NaN"], 2, "-i n:='NaN': this is not JSON: it has no NaN"),
+        (["run", "wf_123", "-i", "n:=NaN"], 2, "-i n:='NaN': this is not JSON, which has no NaN"),
         (["run", ""], 2, "workflow_id must be an id, not ''"),
         (
             ["run", "wf_123", "--timeline", "no/such.svg"],

@@ -268,7 +268,7 @@ MESSAGES: List[Row] = [
         "a.csv, line 2: unexpected end of data in column 1",
     ),
     (rows_in("a.jsonl", b"[]\n"), "a.jsonl, line 1: it must be a JSON object"),
-    (rows_in("a.jsonl", b'{"n": NaN}\n'), "a.jsonl, line 1: this is not JSON: it has no NaN"),
+    (rows_in("a.jsonl", b'{"n": NaN}\n'), "a.jsonl, line 1: this is not JSON, which has no NaN"),
     (
         rows_in("a.jsonl", b"{\n"),
         "a.jsonl, line 1: this is not JSON: Expecting property name enclosed in double quotes: "
