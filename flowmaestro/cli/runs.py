@@ -65,7 +65,7 @@ def _follow(
                 view.show(event)
                 if options.json and options.command == "watch":
                     session.print_json(event)
-            execution = client.executions.get(execution_id)["data"]
+            execution = client.executions.wait_for_completion(execution_id)  # it may lag behind
             view.end(execution, stream.seen_events or ())
         return execution
     except KeyboardInterrupt:
