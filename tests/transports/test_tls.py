@@ -8,7 +8,7 @@ import ssl
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Dict, Iterator, List
 
 import pytest
 import trustme
@@ -54,6 +54,30 @@ def test_certifi_stands_in_for_an_empty_file_of_the_system(
     monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.setenv("SSL_CERT_DIR", f"{no_trust_store}/absent")
     assert trusted(tls_context()) > 1
+
+
+def test_the_stores_of_windows(
+    no_trust_store: Path, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One may be empty, or hold a certificate that OpenSSL cannot read."""
+    server_auth, other = ssl.Purpose.SERVER_AUTH.oid, ssl.Purpose.CLIENT_AUTH.oid
+    ours = ssl.PEM_cert_to_DER_cert(Path(ca_file).read_text())
+    elsewhere = ssl.PEM_cert_to_DER_cert(trustme.CA().cert_pem.bytes().decode())
+    stores: Dict[str, List[Any]] = {
+        "CA": [],
+        "ROOT": [
+            (b"0\x82", "x509_asn", True),
+            (ours, "x509_asn", {server_auth}),
+            (elsewhere, "x509_asn", {other}),
+        ],
+    }
+    with monkeypatch.context() as on_windows:
+        on_windows.setattr(sys, "platform", "win32")
+        on_windows.setattr(ssl, "enum_certificates", stores.__getitem__, raising=False)
+        context_for.cache_clear()
+        context = tls_context()
+    context_for.cache_clear()
+    assert trusted(context) == 1
 
 
 @pytest.mark.usefixtures("no_trust_store")

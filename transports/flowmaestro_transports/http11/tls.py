@@ -209,15 +209,13 @@ def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional
             found = found or any(map(_HASHED.fullmatch, os.listdir(each)))
     if sys.platform == "win32":
         found = True
-        context.load_verify_locations(
-            cadata=b"".join(
-                certificate
-                for store in ("CA", "ROOT")
-                for certificate, encoding, trust in ssl.enum_certificates(store)
-                if encoding == "x509_asn"
-                and (trust is True or ssl.Purpose.SERVER_AUTH.oid in trust)
-            )
-        )
+        for store in ("CA", "ROOT"):
+            for certificate, encoding, trust in ssl.enum_certificates(store):
+                if encoding == "x509_asn" and (
+                    trust is True or ssl.Purpose.SERVER_AUTH.oid in trust
+                ):
+                    with suppress(ssl.SSLError):  # OpenSSL cannot read each one
+                        context.load_verify_locations(cadata=certificate)
     if found:
         return
     with suppress(ImportError):
