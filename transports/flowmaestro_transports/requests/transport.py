@@ -54,7 +54,7 @@ class RequestsTransport(NotPicklable):
     falls short of, `falls_short` says.
 
     Raises `TypeError` for a `session` of another type, and `ValueError` for one with an adapter
-    that would repeat a POST by itself.
+    whose `Retry` allows POST.
     """
 
     patient = False
