@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 from typing import Any
 
 import aiohttp
 import pytest
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from tests.harness.missing import import_error_without
 from tests.harness.runners import RUNNERS
@@ -54,25 +51,6 @@ def test_a_session_of_another_stack() -> None:
                 TRANSPORTS["RequestsTransport"](session)
 
     asyncio.run(main())
-
-
-@pytest.mark.parametrize(
-    ("repeats", "refused"),
-    [
-        (Retry(3, allowed_methods=None), True),
-        (Retry(None, allowed_methods=["GET", "POST"], status=2), True),
-        (Retry(0, allowed_methods=None), False),
-        (Retry(3, status_forcelist=[503]), False),
-        (3, False),
-        (0, False),
-    ],
-)
-def test_a_session_that_would_repeat_a_post(repeats: Any, refused: bool) -> None:
-    with requests.Session() as session:
-        session.mount("https://api.example", HTTPAdapter(max_retries=repeats))
-        raises = pytest.raises(ValueError, match=r"its adapter for .* sends a POST again")
-        with raises if refused else contextlib.nullcontext():
-            TRANSPORTS["RequestsTransport"](session).close()
 
 
 @pytest.mark.parametrize(

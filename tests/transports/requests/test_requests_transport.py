@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import socket
 import threading
-from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 import requests
 import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
+from urllib3.util import Retry
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import RequestsTransport
@@ -32,7 +33,7 @@ def post(url: str, body: bytes = b"{}") -> Request:
     return Request("POST", url + "/things", SENT, body)
 
 
-@contextmanager
+@contextlib.contextmanager
 def transport(session: Optional[requests.Session] = None) -> Iterator[Any]:
     made = RequestsTransport(session)
     try:
@@ -67,6 +68,33 @@ def session() -> Iterator[requests.Session]:
     with requests.Session() as made:
         made.trust_env = False
         yield made
+
+
+@pytest.mark.parametrize(
+    ("repeats", "refused"),
+    [
+        (Retry(3, allowed_methods=None), True),
+        (Retry(None, allowed_methods=["GET", "POST"], status=2), True),
+        (Retry(0, allowed_methods=None), False),
+        (Retry(3, status_forcelist=[503]), False),
+        (3, False),
+        (0, False),
+    ],
+)
+def test_no_post_goes_through_an_adapter_that_would_repeat_it(
+    scripted: Any, session: requests.Session, repeats: Any, refused: bool
+) -> None:
+    elsewhere = HTTPAdapter(max_retries=Retry(3, allowed_methods=None))
+    session.mount("http://payments.example", elsewhere)
+    with scripted.ScriptedServer(scripted.echo) as server, transport(session) as made:
+        session.mount(server.url, HTTPAdapter(max_retries=repeats))
+        assert made.send(get(server.url), 5.0).status == 200
+        with contextlib.ExitStack() as stack:
+            if refused:
+                caught = stack.enter_context(fails(Phase.NOT_SENT, "would send a POST again"))
+            made.send(post(server.url), 5.0)
+        assert not refused or caught.value.permanent
+        assert len(server.requests) == (1 if refused else 2)
 
 
 def test_adapters_and_hooks_of_the_session_count(scripted: Any, session: requests.Session) -> None:

@@ -53,8 +53,7 @@ class RequestsTransport(NotPicklable):
     It is not patient: a body that was quiet for as long as a read waits is lost. What else it
     falls short of, `falls_short` says.
 
-    Raises `TypeError` for a `session` of another type, and `ValueError` for one with an adapter
-    whose `Retry` allows POST.
+    Raises `TypeError` for a `session` of another type.
     """
 
     patient = False
@@ -94,7 +93,6 @@ class RequestsTransport(NotPicklable):
     def __init__(self, session: Optional[requests.Session] = None) -> None:
         if session is not None:
             check_session(session, requests.Session)
-            _refuse_repeats(session)
         self._callers_session = session
         self._closing = threading.Event()
         self._writer = RequestWriter(ANY_HOST)
@@ -182,6 +180,8 @@ class RequestsTransport(NotPicklable):
         self._writer.check(request)
         limits = _limits(timeout)
         try:
+            if request.method == "POST":
+                _refuse_repeats(session.get_adapter(request.url))
             response = _answer(
                 session, _prepared(request), timeout=limits, **self._settings(request.url)
             )
@@ -219,16 +219,16 @@ class RequestsTransport(NotPicklable):
                 self._given_up.pop().release_conn()
 
 
-def _refuse_repeats(session: requests.Session) -> None:
-    for prefix, adapter in session.adapters.items():
-        limits = getattr(adapter, "max_retries", None)
-        if isinstance(limits, Retry) and (limits.total is None or limits.total > 0):
-            allowed = limits.allowed_methods
-            if not allowed or "POST" in allowed:
-                raise ValueError(
-                    f"session: its adapter for {prefix!r} sends a POST again by itself, which may "
-                    "start something twice; leave POST out of its allowed_methods"
-                )
+def _refuse_repeats(adapter: Any) -> None:
+    limits = getattr(adapter, "max_retries", None)
+    if isinstance(limits, Retry) and (limits.total is None or limits.total > 0):
+        allowed = limits.allowed_methods
+        if not allowed or "POST" in allowed:
+            message = (
+                "the adapter of the session would send a POST again by itself, which may start "
+                "something twice: leave POST out of the allowed_methods of its max_retries"
+            )
+            raise TransportFailure(Phase.NOT_SENT, message, permanent=True)
 
 
 def _close(session: Any) -> None:
