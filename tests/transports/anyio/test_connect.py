@@ -117,12 +117,13 @@ def test_all_addresses_refuse(play: Play, resolve: Any) -> None:
     assert isinstance(error.__cause__, ConnectionRefusedError)
 
 
+@pytest.mark.parametrize("code", [errno.ENETUNREACH, errno.EHOSTUNREACH])
 def test_a_family_that_leads_nowhere_hides_no_refusal(
-    play: Play, resolve: Any, monkeypatch: pytest.MonkeyPatch
+    play: Play, resolve: Any, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     """Many names have an IPv6 address, and many hosts no way there."""
     begin = dialing._begin_to_connect
-    unreachable = OSError(errno.ENETUNREACH, "Network is unreachable")
+    unreachable = OSError(code, "unreachable")
 
     def begin_to_connect(*found: Any) -> socket.socket:
         if found[-1] == ("192.0.2.1", 80):

@@ -83,7 +83,7 @@ class Server:
 @pytest.fixture(scope="module")
 def contexts(authority: Any) -> Any:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("inner.example").configure_cert(server)
+    authority.issue_cert("inner.example", "fe80::1").configure_cert(server)
     with authority.cert_pem.tempfile() as path:
         return tls_when_needed(path)(), server
 
@@ -183,7 +183,7 @@ def test_the_reason_of_a_refusal_outlives_its_alert(contexts: Any) -> None:
         next(steps)
 
 
-@pytest.mark.parametrize("host", ["inner.example.", "INNER.example"])
+@pytest.mark.parametrize("host", ["inner.example.", "INNER.example", "fe80::1%eth0"])
 def test_a_name_is_checked_as_certificates_have_it(contexts: Any, host: str) -> None:
     client, server_side = contexts
     outer = Outer([100_000])

@@ -132,7 +132,11 @@ def test_a_crowd_leaves_few_files_open() -> None:
     for step in crowd:
         pool.end_step(step)
     assert 0 < len(pool.wakers) < 50
+    pool.begin(step)
+    step.get_ready_to_wait()
     pool.close()
+    pool.end_step(step)
+    assert not pool.wakers
 
 
 def test_any_number_of_turns_takes_little_memory() -> None:

@@ -18,6 +18,8 @@ from flowmaestro_transports.http11.wire import Steps, Wait, Want
 ATTEMPT_DELAY = 0.25
 """Seconds before the next address is tried beside the one under way (RFC 8305, 8)."""
 
+_NOWHERE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
 
 def literal(host: str, port: int) -> List[Any]:
     """What `getaddrinfo` finds for an IP address, without a resolver; nothing for a name."""
@@ -70,7 +72,8 @@ def dial(found: Sequence[Any], connecting: List[socket.socket]) -> Steps[socket.
                 connecting[:] = [sock]
                 return sock
     # That a family leads nowhere from here says the least.
-    raise min(errors, key=_leads_nowhere, default=OSError("the host has no address"))
+    no_address = OSError("the host has no address")
+    raise min(errors, key=lambda error: error.errno in _NOWHERE, default=no_address)
 
 
 def _begin_to_connect(
@@ -100,7 +103,3 @@ def _is_connected(sock: socket.socket) -> bool:
             raise
         return False
     return True
-
-
-def _leads_nowhere(error: OSError) -> bool:
-    return error.errno in (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
