@@ -82,7 +82,7 @@ async def _run(
                 count += 1
                 node = cast("Mapping[str, Any]", event)
                 await _tell(context, count, f"{event['type']} {node.get('node_name') or ''}")
-        execution = (await client.executions.get(execution_id))["data"]
+        execution = await client.executions.wait_for_completion(execution_id)  # it may lag behind
     except FlowMaestroError as error:
         if isinstance(error, TimeoutError) and not error.attempts:  # not of one request
             text = f"the execution {execution_id} did not end within {timeout:g} s"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
-from typing import Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
 from flowmaestro.__main__ import main
 from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro_core.http.messages import Request
 
 
 class CommandLine:
@@ -96,3 +98,24 @@ def here(
         return Done(status, printed.out, printed.err)
 
     return run
+
+
+@pytest.fixture
+def lags_behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeFlowMaestro], List[Request]]:
+    """Has a fake answer the first poll of an execution as if that had not ended."""
+
+    def arrange(fake: FakeFlowMaestro) -> List[Request]:
+        handle, asked = fake.handle, []
+
+        def late(request: Request, now: float) -> Any:
+            reply = handle(request, now)
+            if request.method == "GET" and re.search("/executions/[^/]+$", request.url):
+                asked.append(request)
+                if len(asked) == 1:
+                    reply.body = reply.body.replace(b'"completed"', b'"running"')
+            return reply
+
+        monkeypatch.setattr(fake, "handle", late)
+        return asked
+
+    return arrange

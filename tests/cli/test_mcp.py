@@ -80,6 +80,18 @@ def test_a_tool_runs_its_workflow_and_tells_of_its_nodes():
     assert (2, "node:completed Compose greeting") in told
 
 
+def test_an_execution_that_lags_behind_its_last_event_is_polled_again(lags_behind):
+    fake = FakeFlowMaestro()
+    asked = lags_behind(fake)
+
+    async def call(client, name):
+        return await client.call_tool(name, {"name": "Ada"})
+
+    result, _ = ask(call, fake=fake)
+    assert (result.is_error, result.content[0].text) == (False, '{"message": "Hello, Ada!"}')
+    assert len(asked) == 2
+
+
 def test_inputs_that_do_not_fit_start_nothing():
     async def call(client, name):
         return await client.call_tool(name, {"nmae": "Ada"})

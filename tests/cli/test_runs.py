@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import signal
 import socket
 import subprocess
@@ -124,20 +123,8 @@ def test_watch_with_json_prints_a_line_for_each_event(command):
     assert events[-1]["type"] == "execution:completed"
 
 
-def test_an_execution_that_is_said_to_run_after_its_last_event_is_polled_again(
-    command, fake, monkeypatch
-):
-    handle, asked = fake.handle, []
-
-    def late(request, now):
-        reply = handle(request, now)
-        if request.method == "GET" and re.search("/executions/[^/]+$", request.url):
-            asked.append(reply)
-            if len(asked) == 1:
-                reply.body = reply.body.replace(b'"completed"', b'"running"')
-        return reply
-
-    monkeypatch.setattr(fake, "handle", late)
+def test_an_execution_that_lags_behind_its_last_event_is_polled_again(command, fake, lags_behind):
+    asked = lags_behind(fake)
     done = command("run", "wf_123")
     assert (done.status, done.out) == (0, '{"message": "Hello, world!"}\n')
     assert len(asked) == 2
