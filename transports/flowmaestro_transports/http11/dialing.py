@@ -23,6 +23,8 @@ _NOWHERE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EA
 
 def literal(host: str, port: int) -> List[Any]:
     """What `getaddrinfo` finds for an IP address, without a resolver; nothing for a name."""
+    if "%" in host:  # a scope, which `inet_pton` of macOS drops in silence
+        return []
     for family in (socket.AF_INET, socket.AF_INET6):
         with suppress(OSError, ValueError):
             socket.inet_pton(family, host)
