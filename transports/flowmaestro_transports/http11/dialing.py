@@ -22,8 +22,11 @@ _NOWHERE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EA
 
 
 def literal(host: str, port: int) -> List[Any]:
-    """What `getaddrinfo` finds for an IP address, without a resolver; nothing for a name."""
-    if "%" in host:  # a scope, which `inet_pton` of macOS drops in silence
+    """What `getaddrinfo` finds for an IP address, without a resolver.
+
+    Nothing for a name, or for an address with a scope.
+    """
+    if "%" in host:  # `inet_pton` of macOS drops the scope in silence
         return []
     for family in (socket.AF_INET, socket.AF_INET6):
         with suppress(OSError, ValueError):
