@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Dict, Union, cast
+from typing import Any, Dict, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.calls.call import CallMachine
@@ -157,7 +157,7 @@ class RunMachine(Machine[Execution]):
         execution = cast("Execution", self._following.last_seen)
         if isinstance(outcome, Done) and is_terminal(execution):
             return self._ended(execution)
-        if isinstance(outcome, Done) and _tells_outcome(outcome.value):
+        if isinstance(outcome, Done) and _tells_outcome(outcome.value, self.execution_id):
             self.state = "polling"
             self._terminal = outcome.value
             deadline = now + LAST_WORD_TIMEOUT
@@ -181,8 +181,10 @@ class RunMachine(Machine[Execution]):
         return self._done(ended(cast("Dict[str, Any]", execution), self._following.seen_events))
 
 
-def _tells_outcome(terminal: Dict[str, Any]) -> bool:
-    """Whether an execution's terminal event says all that matters of it."""
+def _tells_outcome(terminal: Dict[str, Any], execution_id: Optional[str]) -> bool:
+    """Whether a terminal event is that of this execution, and says all that matters of it."""
+    if (terminal.get("execution_id") or execution_id) != execution_id:
+        return False
     kept = {"execution:completed": "outputs", "execution:failed": "error"}
     return terminal["type"] not in kept or terminal[kept[terminal["type"]]] is not None
 

@@ -201,7 +201,7 @@ class Executions(Resource[D]):
         The iteration always ends with a terminal event (`execution:completed`,
         `execution:failed`, `execution:cancelled`) or an exception. The SDK reconnects a lost
         stream and then yields `{"type": "stream:reconnected"}`. When a stream goes quiet, the
-        SDK polls the execution. The end of another execution, such as a child, is left out.
+        SDK polls the execution.
 
         Args:
             timeout: seconds that the whole iteration may take; no limit by default.

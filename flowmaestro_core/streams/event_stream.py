@@ -29,7 +29,6 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, RateLimitError, StreamError, TimeoutError
 from flowmaestro_core.http.messages import ResponseHead, TransportFailure
 from flowmaestro_core.machine import Machine, event
-from flowmaestro_core.payloads.json_values import text_or_empty
 from flowmaestro_core.payloads.reply import Reply, asks_for_tomorrow, shown_request_id
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.policy.retry import ONCE, may_pass
@@ -340,18 +339,11 @@ class EventStreamMachine(StreamMachine):
             if not self.reconnects:
                 self._queue.append(item)
             return False
-        if kind not in self._events.terminal:
-            self._queue.append(item)
-        elif self._is_foreign(item):
-            return False
-        else:
+        if kind in self._events.terminal:
             self._ending, self._drains = Emit(item), 0
+        else:
+            self._queue.append(item)
         return True
-
-    def _is_foreign(self, item: Dict[str, Any]) -> bool:
-        """Whether an event belongs to another execution, such as a child, as its id shows."""
-        its = text_or_empty(item.get("execution_id")).lower()
-        return its not in ("", (self.execution_id or its).lower())
 
     # The one decision
 

@@ -151,12 +151,10 @@ def test_a_listener_may_change_the_event_that_ends_the_run() -> None:
 
 
 def test_the_end_of_another_execution_is_not_taken_for_this_ones() -> None:
-    run = following()
-    run.receives(sse("execution:completed", {"executionId": "a child", "outputs": {"wrong": 1}}))
-    assert run.receives(COMPLETED) == Close()
-    run.closes()
-    run.takes()
+    run = last_word("execution:completed", executionId="a child", outputs={"wrong": 1})
     run.replies(200, RUNNING)
+    run.waits()
+    run.replies(200, ENDED)
     assert run.value["outputs"] == {"a": 1}
 
 

@@ -64,17 +64,6 @@ def test_each_terminal_event_closes_before_it_is_handed_over(kind: str) -> None:
     assert kinds(stream) == [kind]
 
 
-@pytest.mark.parametrize("kind", sorted(EXECUTION_TERMINAL))
-def test_the_end_of_another_execution_is_not_that_of_this_one(kind: str) -> None:
-    stream = opened()
-    stream.receives(sse(kind, {"executionId": "a child"}) + sse("node:started"))
-    stream.takes()
-    assert stream.receives(sse(kind, {"executionId": "EX_1"})) == Close()
-    stream.closes()
-    stream.takes()
-    assert kinds(stream) == ["node:started", kind]
-
-
 def test_what_came_before_the_end_is_handed_over_first() -> None:
     stream = opened()
     stream.receives(sse("node:started") + sse("node:completed") + COMPLETED)
