@@ -91,18 +91,18 @@ def test_damage_is_told_though_the_server_is_silent(
             done.set()
 
 
-@pytest.mark.parametrize("framing", ["Transfer-Encoding: chunked", "Connection: close"])
+@pytest.mark.parametrize("framing", ["Transfer-Encoding: chunked\r\n", ""])
 def test_a_reply_that_inflates_to_very_much_comes_piece_by_piece(
     runner: Runner, scripted: Any, framing: str
 ) -> None:
     events = EVENTS * 100_000
     body = gzip.compress(events)
-    if "chunked" in framing:
+    if framing:
         body = chunk(body) + b"0\r\n\r\n"
 
     def handler(peer: Any) -> None:
         peer.read_request()
-        head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n{framing}\r\n\r\n"
+        head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n{framing}\r\n"
         peer.send(head.encode() + body)
 
     with scripted.ScriptedServer(handler) as server, runner() as transport:
