@@ -22,6 +22,7 @@ from tests.harness.core.answers import (
     token,
     told,
 )
+from tests.harness.core.followed import reconnected
 from tests.harness.core.stepping import (
     KEEPALIVE,
     Report,
@@ -112,10 +113,7 @@ def test_what_was_said_while_the_connection_was_lost_comes_with_the_end() -> Non
     stream = early()
     stream.receives(token("He"))
     stream.takes_all()
-    stream.ends()
-    stream.waits()
-    stream.opens()
-    stream.takes()
+    reconnected(stream)
     stream.receives(STARTED + token("you") + completed())
     stream.takes_all()
     started, gap = "message:started", "stream:reconnected"
@@ -126,10 +124,7 @@ def test_ids_that_no_header_field_can_bear_do_not_fill_a_gap() -> None:
     stream = early()
     stream.receives(token("He", id="é"))
     stream.takes_all()
-    stream.ends()
-    stream.waits()
-    stream.opens()
-    stream.takes()
+    reconnected(stream)
     stream.receives(token("you") + completed())
     finishes(stream, "message:started", "He", "stream:reconnected", "llo you", "message:completed")
 
@@ -138,10 +133,7 @@ def test_a_stream_resumed_by_its_ids_has_no_gap() -> None:
     stream = early()
     stream.receives(token("He", id="1"))
     stream.takes_all()
-    stream.ends()
-    stream.waits()
-    stream.opens()
-    stream.takes()
+    reconnected(stream)
     stream.receives(token("llo", id="2"))
     stream.takes_all()
     assert told(stream)[-1] == "llo"
@@ -151,10 +143,7 @@ def test_what_a_late_subscription_missed_is_missed_though_it_was_resumed() -> No
     stream = late()
     stream.receives(event("connected", id="1"))
     stream.takes_all()
-    stream.ends()
-    stream.waits()
-    stream.opens()
-    stream.takes()
+    reconnected(stream)
     stream.receives(token("you", id="2") + completed())
     finishes(stream, "message:connected", "stream:reconnected", "Hello you", "message:completed")
 
@@ -163,10 +152,7 @@ def test_a_text_that_was_told_wholly_is_not_told_again() -> None:
     stream = early()
     stream.receives(token("Hello you"))
     stream.takes_all()
-    stream.ends()
-    stream.waits()
-    stream.opens()
-    stream.takes()
+    reconnected(stream)
     stream.receives(token("you") + completed())
     finishes(stream, "message:started", "Hello you", "stream:reconnected", "message:completed")
 
