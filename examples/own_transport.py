@@ -13,7 +13,7 @@ from flowmaestro_transports import Headers, Phase, Request, Response, TransportF
 
 
 class StandardLibraryTransport:
-    """One connection for each request. The conformance kit tells what it falls short of."""
+    """One connection for each request. The conformance kit tells which rules it breaks."""
 
     patient = False  # a read that times out loses the body, so streams reconnect after it
 

@@ -141,17 +141,17 @@ class Runner:
         return self.make not in (MemoryTransport, AsyncMemoryTransport)
 
     def needs(self, check: str) -> None:
-        """Skip a test of what this transport says that it falls short of."""
+        """Skip a test whose check this transport declares as a known failure."""
         if self.declares(check):
-            pytest.skip(f"{check}: {self._falls_short[check]}")
+            pytest.skip(f"{check}: {self._known_failures[check]}")
 
     def declares(self, check: str) -> bool:
-        """Whether this transport says that it falls short of a check."""
-        return check in self._falls_short
+        """Return whether this transport declares a check as a known failure."""
+        return check in self._known_failures
 
     @property
-    def _falls_short(self) -> Mapping[str, str]:
-        return getattr(self.make, "falls_short", {})
+    def _known_failures(self) -> Mapping[str, str]:
+        return getattr(self.make, "known_failures", {})
 
     def made(self, *args: Any, **options: Any) -> Any:
         return (self.on_session if options and self.on_session else self.make)(*args, **options)

@@ -31,7 +31,7 @@ def configured(builder: Any, verify: Any, client_cert: Any) -> Any:
 
 
 class TestPyreqwest(TransportConformance):
-    falls_short = PyreqwestTransport.falls_short
+    known_failures = PyreqwestTransport.known_failures
 
     @pytest.fixture(autouse=True)
     def no_race_against_the_machine(self, conformance_check: Check) -> None:
@@ -53,7 +53,7 @@ class TestPyreqwest(TransportConformance):
 
 class TestAsyncPyreqwest(AsyncTransportConformance):
     backends = ("asyncio",)
-    falls_short = AsyncPyreqwestTransport.falls_short
+    known_failures = AsyncPyreqwestTransport.known_failures
 
     def make_transport(
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100

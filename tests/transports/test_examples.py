@@ -82,7 +82,7 @@ where the reply is garbled, or cut off, and the stack does not show that.
 
 
 class WorkedExample:
-    """What an example says it falls short of is found in one of the ways listed above."""
+    """A known failure that an example declares shows in one of the ways listed above."""
 
     def expected(self, check: Check, finding: Exception) -> None:
         found = SHORTCOMINGS.get(check.name, ())
@@ -94,7 +94,7 @@ class WorkedExample:
 
 
 class TestTheFunctionOfTheReadme(WorkedExample, TransportConformance):
-    falls_short = {
+    known_failures = {
         **dict.fromkeys(
             ["a-garbled-length", "a-garbled-status-line"],
             "http.client takes garbage for a number that int() takes for one",
@@ -112,7 +112,7 @@ class TestTheFunctionOfTheReadme(WorkedExample, TransportConformance):
 
 
 class TestHttpx(WorkedExample, TransportConformance):
-    falls_short = HttpxTransport.falls_short
+    known_failures = HttpxTransport.known_failures
 
     def make_transport(
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
@@ -126,7 +126,7 @@ class TestHttpx(WorkedExample, TransportConformance):
 
 class TestAsyncHttpx(WorkedExample, AsyncTransportConformance):
     backends = ("asyncio",)
-    falls_short = AsyncHttpxTransport.falls_short
+    known_failures = AsyncHttpxTransport.known_failures
 
     def make_transport(
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
@@ -139,9 +139,9 @@ class TestAsyncHttpx(WorkedExample, AsyncTransportConformance):
 
 
 class TestUrllib3(WorkedExample, TransportConformance):
-    falls_short = dict(Urllib3Transport.falls_short)
+    known_failures = dict(Urllib3Transport.known_failures)
     if sys.version_info < (3, 10) and ssl.OPENSSL_VERSION_INFO >= (3,):
-        del falls_short["a-body-cut-off-under-tls"]  # Python did not know the new error by name
+        del known_failures["a-body-cut-off-under-tls"]  # Python did not know the new error by name
 
     def make_transport(
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
@@ -213,7 +213,7 @@ class BodyFromOutside:
 
 
 class TestTwisted(WorkedExample, TransportConformance):
-    falls_short = TwistedTransport.falls_short
+    known_failures = TwistedTransport.known_failures
 
     @pytest.fixture(autouse=True)
     def on_a_reactor(self, reactor: Reactor) -> None:
@@ -233,7 +233,7 @@ class TestTwisted(WorkedExample, TransportConformance):
 
 class TestFetch(WorkedExample, AsyncTransportConformance):
     backends = ("asyncio",)
-    falls_short = FetchTransport.falls_short
+    known_failures = FetchTransport.known_failures
 
     def make_transport(self) -> FetchTransport:
         return FetchTransport(JavaScript(fake_fetch, AbortController, dict))

@@ -17,7 +17,7 @@ from flowmaestro_transports import Request, Response, TransportClosedError
 class FetchTransport:
     """Its connections, TLS, and whom it may ask at all (CORS) are the browser's affair."""
 
-    falls_short = FETCH
+    known_failures = FETCH
 
     def __init__(self, js: JavaScript) -> None:
         self._js, self._closed = js, False

@@ -17,7 +17,7 @@ from flowmaestro_transports import Headers, Request, Response, TransportClosedEr
 class AsyncHttpxTransport:
     """Two clients of the caller's, for calls and for open bodies, which take no place of calls."""
 
-    falls_short = ASYNC_HTTPX
+    known_failures = ASYNC_HTTPX
 
     def __init__(self, calls: httpx.AsyncClient, streams: httpx.AsyncClient) -> None:
         self._calls, self._streams = calls, streams

@@ -14,7 +14,7 @@ from flowmaestro_transports import Request, ResponseHead
 class HttpxTransport(ImpatientTransport[httpx.Client]):
     """Made of two `httpx.Client`."""
 
-    falls_short = HTTPX
+    known_failures = HTTPX
 
     def begin(self, pool: httpx.Client, request: Request, timeout: float) -> ImpatientBody:
         attempt = Attempt()

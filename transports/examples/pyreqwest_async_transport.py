@@ -18,7 +18,7 @@ from flowmaestro_transports import Headers, Request, Response, TransportClosedEr
 class AsyncPyreqwestTransport:
     """Two clients of the caller's, for calls and for open bodies, which take no place of calls."""
 
-    falls_short = ASYNC_PYREQWEST
+    known_failures = ASYNC_PYREQWEST
 
     def __init__(self, calls: Client, streams: Client) -> None:
         self._calls, self._streams, self._closed = calls, streams, False

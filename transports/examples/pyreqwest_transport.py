@@ -20,7 +20,7 @@ class PyreqwestTransport:
     """
 
     patient = False
-    falls_short = PYREQWEST
+    known_failures = PYREQWEST
 
     def __init__(self, calls: SyncClient, streams: SyncClient) -> None:
         self._calls, self._streams, self._closed = calls, streams, False

@@ -1,4 +1,4 @@
-"""What each example falls short of, by the names of the conformance kit's checks, and why."""
+"""The known failures of each example: names of conformance checks, with reasons."""
 
 from __future__ import annotations
 

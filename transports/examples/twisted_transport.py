@@ -18,7 +18,7 @@ from flowmaestro_transports import Request, Response, TransportClosedError
 class TwistedTransport:
     """Asks an `Agent` of the caller's, which says whom to trust; a connection for each request."""
 
-    falls_short = TWISTED
+    known_failures = TWISTED
 
     def __init__(self, agent: Agent, reactor: Any) -> None:
         self._agent, self._reactor, self._closed = agent, reactor, False

@@ -17,7 +17,7 @@ from flowmaestro_transports import Phase, Request, ResponseHead, TransportFailur
 class Urllib3Transport(ImpatientTransport[PoolManager]):
     """Made of two `urllib3.PoolManager`."""
 
-    falls_short = URLLIB3
+    known_failures = URLLIB3
 
     def begin(self, pool: PoolManager, request: Request, timeout: float) -> ImpatientBody:
         options: Any = {"retries": False, "redirect": False, "preload_content": False}

@@ -16,7 +16,7 @@ _OUTCOMES = {"passed": "+", "skipped": "o", "xfailed": "x", "failed": "F", "erro
 _LEGEND = {
     "+": "passed",
     "o": "not offered",
-    "x": "falls short as declared",
+    "x": "known failure, as declared",
     "F": "failed",
     ".": "does not apply",
 }

@@ -58,7 +58,7 @@ class _Conformance:
     wire = True
     """Whether the transport moves bytes over sockets. One in memory has none to look at."""
 
-    falls_short: Mapping[str, str] = {}
+    known_failures: Mapping[str, str] = {}
     """The checks that the transport is known to fail: their names, and why, in plain English.
 
     Such a check is reported as an expected failure (`xfail`). If the transport passes it, the test
@@ -80,20 +80,20 @@ class _Conformance:
         pytest.skip(f"not offered: {error}")
 
     def expected(self, check: Check, finding: Exception) -> None:
-        """Called when the transport falls short as declared: reports an expected failure.
+        """Called when a check fails as declared: reports an expected failure.
 
         `finding` is the `CheckFailed` or `NotOffered` that came of the check.
         """
-        pytest.xfail(f"falls short: {check.name}: {self.falls_short[check.name]}")
+        pytest.xfail(f"known failure: {check.name}: {self.known_failures[check.name]}")
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """One test for each check and event loop."""
         if not hasattr(self, "make_transport"):
             raise TypeError(f"{type(self).__name__} has no method make_transport")
         lacks = self._lacks()
-        unknown = set(self.falls_short) - {each.name for each in all_checks()}
+        unknown = set(self.known_failures) - {each.name for each in all_checks()}
         if unknown:
-            raise ValueError(f"falls_short names checks that do not exist: {sorted(unknown)}")
+            raise ValueError(f"known_failures names checks that do not exist: {sorted(unknown)}")
         cases = [
             pytest.param(each, backend, id="-".join(filter(None, (backend, each.name))))
             for backend in self._backends()
@@ -112,10 +112,10 @@ class _Conformance:
         check, name = conformance_check, conformance_check.name
         column = " on ".join(filter(None, (type(self).__name__, backend)))
         record_property(CELL, [name, column])
-        declared = name in self.falls_short
+        declared = name in self.known_failures
         finding = self._finding(check, backend, declared)
         if declared and finding is None:
-            text = "the transport passes, but falls_short says that it fails"
+            text = "the transport passes, but known_failures says that it fails"
             raise CheckFailed(f"{name}: {text}: remove the declaration")
         if declared and finding is not None:
             forget_frames(finding)
@@ -172,7 +172,7 @@ class TransportConformance(_Conformance):
     raises `NotOffered`. What is not offered is reported as a skipped test, with the consequence
     for users.
 
-    A check that the transport is known to fail is declared in `falls_short`.
+    A check that the transport is known to fail is declared in `known_failures`.
     """
 
     def _backends(self) -> Sequence[str]:

@@ -159,12 +159,12 @@ def test_the_verdict_tells_the_finding_the_rule_and_why() -> None:
 
 
 def ending(name: str, factory: Any, **declared: str) -> BaseException:
-    """What pytest is told of a check on a transport that declares what it falls short of."""
+    """What pytest is told of a check on a transport with known failures."""
 
     class Suite(TransportConformance):
         make_transport = factory
 
-    Suite.falls_short = {key.replace("_", "-"): why for key, why in declared.items()}
+    Suite.known_failures = {key.replace("_", "-"): why for key, why in declared.items()}
     with pytest.raises((CheckFailed, pytest.xfail.Exception, pytest.skip.Exception)) as caught:
         Suite().test_conformance(CHECKS[name], "", lambda *_: None)
     return caught.value
@@ -215,7 +215,7 @@ class TestADeclaredShortfall:
             "truncated-counted-body", TakesABreakForTheEnd, truncated_counted_body="the end is lost"
         )
         assert isinstance(ended, pytest.xfail.Exception)
-        assert str(ended) == "falls short: truncated-counted-body: the end is lost"
+        assert str(ended) == "known failure: truncated-counted-body: the end is lost"
 
     def test_may_be_something_not_offered(self) -> None:
         ended = ending("quiet-body", Impatient, quiet_body="a read that ran out ends it")
@@ -224,7 +224,7 @@ class TestADeclaredShortfall:
     def test_that_is_no_longer_true_fails(self) -> None:
         ended = ending("clock", RequestsTransport, clock="time stands still")
         assert isinstance(ended, CheckFailed)
-        assert str(ended).startswith("clock: the transport passes, but falls_short says")
+        assert str(ended).startswith("clock: the transport passes, but known_failures says")
 
     def test_of_another_check_excuses_nothing(self) -> None:
         ended = ending("truncated-counted-body", TakesABreakForTheEnd, clock="it stands")
@@ -233,7 +233,7 @@ class TestADeclaredShortfall:
     def test_of_no_check_is_refused(self) -> None:
         class Suite(TransportConformance):
             make_transport = RequestsTransport
-            falls_short: ClassVar = {"clokc": "a slip"}
+            known_failures: ClassVar = {"clokc": "a slip"}
 
         with pytest.raises(ValueError, match=r"do not exist: \['clokc'\]"):
             Suite().pytest_generate_tests(Asked())  # type: ignore[arg-type]
@@ -289,7 +289,7 @@ def test_the_grid() -> None:
         "b  + F",
         "c  o .",
         "",
-        "+ passed: 1, o not offered: 2, x falls short as declared: 1, F failed: 1, "
+        "+ passed: 1, o not offered: 2, x known failure, as declared: 1, F failed: 1, "
         ". does not apply: 1",
     ]
 
@@ -307,7 +307,7 @@ def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n((?:(?!```).)*TestMyTransport.*?)```", page, re.DOTALL)
     (options,) = re.findall(r"^pytest (.*)$", page, re.MULTILINE)
-    declared = '    falls_short = {"replies-without-a-body": "it has no replies"}\n'
+    declared = '    known_failures = {"replies-without-a-body": "it has no replies"}\n'
     (tmp_path / "test_mine.py").write_text(block + WORSE + declared)
     run = subprocess.run(
         [
@@ -328,7 +328,7 @@ def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
     assert "TestWorse: not offered: max_connections=: nobody can bound" in run.stdout
     grid = run.stdout[run.stdout.index("conformance of transports") :]
     assert re.search(r"replies-without-a-body +\+ x", grid), grid
-    assert "TestWorse: falls short: replies-without-a-body: it has no replies" in grid
+    assert "TestWorse: known failure: replies-without-a-body: it has no replies" in grid
     assert re.search(r"whole-reply +\+ F", grid), grid
     assert re.search(r"bounded-connections +\+ o", grid), grid
     assert re.search(r"quiet-over-tls +\+ o", grid), grid

@@ -61,7 +61,7 @@ def test_over_tls_a_dead_connection_is_seen_before_it_is_used(
 ) -> None:
     """As the kit's `a-busy-program-looks-first`, where the bytes mean nothing by themselves."""
     if make is AiohttpTransport:
-        pytest.skip(make.falls_short["a-busy-program-looks-first"])
+        pytest.skip(make.known_failures["a-busy-program-looks-first"])
     answered, left = threading.Event(), threading.Event()
 
     def handler(peer: Any) -> None:

@@ -41,20 +41,20 @@ class AiohttpTransport(NotPicklable):
     It belongs to the event loop of its first call, as the session does. Calls on another one, a
     child's after `os.fork` for example, raise `RuntimeError`; so do calls outside of asyncio.
 
-    The `head` of a `Timeout` is counted from when its `connect` would run out. What else it falls
-    short of, `falls_short` says.
+    The `head` of a `Timeout` is counted from when its `connect` would run out. `known_failures`
+    lists the conformance checks that it fails.
 
     Raises `TypeError` for a `session` of another type.
     """
 
-    falls_short: ClassVar[Mapping[str, str]] = {
+    known_failures: ClassVar[Mapping[str, str]] = {
         "a-body-cut-off-under-tls": "aiohttp takes any end of a connection for that of the body",
         "a-busy-program-looks-first": "aiohttp uses a kept connection without a look at it",
         "an-unasked-reply": "aiohttp takes for a reply what came before on a kept connection",
         "reset-within-the-body": "aiohttp takes any end of a connection for that of the body",
         "what-is-whole-comes-before-a-failure": "aiohttp gives nothing of what a break came with",
     }
-    """Checks of the conformance kit that it does not pass, and what that means to users."""
+    """The conformance checks that it fails, each with its consequence for users."""
 
     def __init__(self, session: Optional[aiohttp.ClientSession] = None) -> None:
         if session is not None:

@@ -50,14 +50,14 @@ class RequestsTransport(NotPicklable):
     to its adapters. It is never closed. Without a `session`, the transport makes one, with the
     defaults of requests, and closes it; a child after `os.fork` makes another.
 
-    It is not patient: a body that was quiet for as long as a read waits is lost. What else it
-    falls short of, `falls_short` says.
+    It is not patient: a body that was quiet for as long as a read waits is lost. `known_failures`
+    lists the conformance checks that it fails.
 
     Raises `TypeError` for a `session` of another type.
     """
 
     patient = False
-    falls_short: ClassVar[Mapping[str, str]] = {
+    known_failures: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(
             (
                 "quiet-body",
@@ -88,7 +88,7 @@ class RequestsTransport(NotPicklable):
         "informational-replies": "urllib3 takes a 103 for the reply: the call fails",
         "reset-in-the-handshake": "it is not told from a lost reply: a POST is not made again",
     }
-    """Checks of the conformance kit that it does not pass, and what that means to users."""
+    """The conformance checks that it fails, each with its consequence for users."""
 
     def __init__(self, session: Optional[requests.Session] = None) -> None:
         if session is not None:
