@@ -15,7 +15,7 @@ from pathlib import Path
 import nox
 from nox.command import CommandFailed
 
-PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 FLOOR = PYTHONS[0]
 
 
@@ -65,7 +65,10 @@ BUSY_SUITES = (
 MERMAID = "mermaid@12.3.0"
 """What draws the state diagrams of the site."""
 
-nox.needs_version = ">=2024.4"
+nox.needs_version = ">=2025.2.9"
+PROJECT = nox.project.load_toml("pyproject.toml")
+EXTRAS = "--editable", ".[all]"
+
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.stop_on_first_error = True
 nox.options.sessions = [
@@ -79,10 +82,18 @@ nox.options.sessions = [
 ]
 
 
+def packages(*names: str) -> tuple[str, ...]:
+    """Return the requirements of these dependency groups of `pyproject.toml`.
+
+    pip itself knows groups from 25.1 on only.
+    """
+    return nox.project.dependency_groups(PROJECT, *names)
+
+
 @nox.session(python=NEWEST)
 def lint(session: nox.Session) -> None:
     """Style, formatting, and the direction of imports."""
-    session.install("--editable", ".[lint]")
+    session.install("--editable", ".", *packages("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("lint-imports")
@@ -91,7 +102,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=INSTALLED)
 def types(session: nox.Session) -> None:
     """Strict types: mypy as on this Python, and pyright, on the newest, as on the oldest."""
-    session.install("--editable", ".[types]")
+    session.install(*EXTRAS, *packages("types"))
     session.run("mypy")
     if session.python == NEWEST:  # which has all that is imported, and pyright reads as 3.9
         session.run("pyright")
@@ -100,7 +111,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python=NEWEST)
 def core(session: nox.Session) -> None:
     """Every branch of the core is covered by its own tests, which use no transport."""
-    session.install("--editable", ".[test]")
+    session.install(*EXTRAS, *packages("test"))
     session.run(
         "pytest",
         "tests/core",
@@ -115,7 +126,7 @@ def core(session: nox.Session) -> None:
 @nox.session(python=INSTALLED)
 def tests(session: nox.Session) -> None:
     """The whole suite, on asyncio and trio; or what pytest is told after `--`."""
-    session.install("--editable", ".[test,types]")
+    session.install(*EXTRAS, *packages("test", "types"))
     # What the session `core` runs on the newest Python need not be run there twice.
     done = ["--ignore=tests/core"]
     if session.python != NEWEST:  # examples are no promise on every Python; `oldest` has them, too
@@ -126,7 +137,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=sorted({FLOOR, NEWEST} & set(INSTALLED)))
 def flakes(session: nox.Session) -> None:
     """Three times what a busy machine could disturb, while other work keeps every core busy."""
-    session.install("--editable", ".[test,types]")
+    session.install(*EXTRAS, *packages("test", "types"))
     busy = [sys.executable, "-c", "while True: pass"]
     others = [subprocess.Popen(busy) for _ in range(os.cpu_count() or 1)]
     try:
@@ -155,12 +166,13 @@ def demo(session: nox.Session) -> None:
 @nox.session(python=INSTALLED[0])
 def oldest(session: nox.Session) -> None:
     """The transports and the contract on the oldest releases of all that they stand on."""
-    project = nox.project.load_toml("pyproject.toml")["project"]
+    project = PROJECT["project"]
     extras = project["optional-dependencies"]
     needed = [*project["dependencies"], *extras["requests"], *extras["aiohttp"], *extras["otel"]]
-    needed += [it for it in extras["test"] if it.startswith("opentelemetry")]
+    needed += [it for it in packages("test") if it.startswith("opentelemetry")]
     floors = [requirement.replace(">=", "==") for requirement in needed]
-    session.install("--editable", ".[test]", *floors)
+    others = [it for it in packages("test") if it not in needed]
+    session.install(*EXTRAS, *others, *floors)
     otel = "tests/transports/observing/test_opentelemetry.py"
     doubled = f"{otel}::test_every_transport_beside_the_instrumentations[aiohttp]"
     # The oldest instrumentation of aiohttp does not know `suppress_http_instrumentation`.
@@ -171,21 +183,21 @@ def oldest(session: nox.Session) -> None:
 @nox.session(python=sorted({FLOOR, NEWEST} & set(INSTALLED)))
 def faults(session: nox.Session) -> None:
     """Every fault at every byte of a stream, on every transport; long streams, and a thousand."""
-    session.install("--editable", ".[test]")
+    session.install(*EXTRAS, *packages("test"))
     session.run("pytest", "tests/faults", *PARALLEL, env={"FLOWMAESTRO_FAULTS": "1"})
 
 
 @nox.session(python=NEWEST)
 def chaos(session: nox.Session) -> None:
     """Ten thousand operations on a hostile network; `-- --seed 2` for another plan."""
-    session.install("--editable", ".[test]")
+    session.install(*EXTRAS, *packages("test"))
     session.run("python", "-m", "tests.harness.chaos.soak", *session.posargs)
 
 
 @nox.session(python=sorted({FLOOR, NEWEST} & set(INSTALLED)))
 def interrupts(session: nox.Session) -> None:
     """Exceptions from signal handlers: at every traced moment, and ten thousand at random."""
-    session.install("--editable", ".[test,types]")
+    session.install(*EXTRAS, *packages("test", "types"))
     suites = ("tests/transports/sockets", "tests/transports/test_conformance.py")
     everywhere = {"FLOWMAESTRO_INTERRUPTS": "10000"}
     session.run("pytest", *suites, "-k", "interrupt", "--timeout=3600", env=everywhere)
@@ -214,21 +226,21 @@ def runtimes(session: nox.Session) -> None:
 @nox.session(python=NEWEST)
 def batches(session: nox.Session) -> None:
     """Twenty batches of 2,000 rows, each killed three times; `-- SEED ROWS` for one."""
-    session.install("--editable", ".[test]")
+    session.install(*EXTRAS, *packages("test"))
     session.run("python", "-m", "tests.harness.batches.dying_batch", *session.posargs)
 
 
 @nox.session(python=NEWEST)
 def dask(session: nox.Session) -> None:
     """A batch beside Dask, of which a worker is killed: the ledger shows each row once."""
-    session.install("--editable", ".[dask]")
+    session.install("--editable", ".", *packages("dask"))
     session.run("python", "examples/dask_batch.py")
 
 
 @nox.session(python=NEWEST)
 def fuzz(session: nox.Session) -> None:
     """A hundred thousand damaged replies; `-- --seed 2` for others."""
-    session.install("--editable", ".[test]")
+    session.install(*EXTRAS, *packages("test"))
     session.run("python", "-m", "tests.harness.fuzz.soak", *session.posargs)
 
 
@@ -248,7 +260,7 @@ def build_site(session: nox.Session) -> None:
 @nox.session(python="3.13")
 def docs(session: nox.Session) -> None:
     """The site, in `build/site`: what a page shows is run, every link and name is checked."""
-    session.install("--editable", ".[test,docs]")
+    session.install(*EXTRAS, *packages("test", "docs"))
     pages = ("tests/house/test_docs.py", "tests/house/test_pages.py")
     session.run("pytest", *pages, "--numprocesses=2")
     session.run("python", "docs/notebook.py", "--check")
@@ -266,7 +278,7 @@ def browser(session: nox.Session) -> None:
     """The inspector and the site in a real browser; pictures go to the folder named after `--`."""
     if not shutil.which("chromium"):
         session.skip("chromium is NOT INSTALLED here")
-    session.install("--editable", ".[test,docs]", "playwright>=1.49")
+    session.install(*EXTRAS, *packages("test", "docs", "browser"))
     folder = session.posargs[0] if session.posargs else session.create_tmp()
     session.run("python", "tests/browser/inspector_in_a_browser.py", folder)
     build_site(session)
@@ -289,7 +301,8 @@ def free_threaded(session: nox.Session) -> None:
     home = session.create_tmp()
     python = os.path.join(home, "bin", "python")
     session.run(found[-1], "-m", "venv", home, external=True)
-    session.run(python, "-m", "pip", "install", "--quiet", "--editable", ".[test]", external=True)
+    install = (python, "-m", "pip", "install", "--quiet", *EXTRAS, *packages("test"))
+    session.run(*install, external=True)
     suites = ("tests/contract/test_lifecycle.py", "tests/transports/observing/test_hooks.py")
     session.run(python, "-m", "pytest", *suites, external=True, env={"PYTHON_GIL": "0"})
 
@@ -299,7 +312,7 @@ def pyodide(session: nox.Session) -> None:
     """The fetch-shaped example in a real Pyodide, on Node; of the latest version on npm."""
     if not (shutil.which("node") and shutil.which("npm")):
         session.skip("node and npm are NOT INSTALLED here")
-    session.install("--editable", ".[test]")
+    session.install(*EXTRAS, *packages("test"))
     folder = Path(session.create_tmp())
     site = str(folder / "site")
     for what in (("--no-deps", "."), ("anyio",)):  # the other dependencies are for sockets
@@ -315,5 +328,5 @@ def absent(session: nox.Session) -> None:
 
 
 for python in ABSENT:
-    for group in ("types", "tests", "demo"):
-        nox.session(absent, python=False, name=f"{group}-{python}")
+    for kind in ("types", "tests", "demo"):
+        nox.session(absent, python=False, name=f"{kind}-{python}")

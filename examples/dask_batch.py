@@ -1,6 +1,6 @@
 """Rows prepared and results handled on Dask; starts and journal in one process.
 
-pip install 'flowmaestro[dask]'
+pip install distributed
 python examples/dask_batch.py
 
 Run by itself it brings a service and a cluster of its own, kills a worker in the middle, and looks

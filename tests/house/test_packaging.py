@@ -87,6 +87,37 @@ def test_it_needs_three_libraries(metadata):
     assert all(">=" in requirement for requirement in needed)
 
 
+def requirements(metadata, extra):
+    """Return the names that an extra brings, of what `pip` reads in the wheel."""
+    marked = [it for it in metadata.get_all("Requires-Dist") if re.search(rf"'{extra}'", it)]
+    return {re.match(r"[\w-]+", requirement).group() for requirement in marked}
+
+
+def test_extras_are_for_users(metadata):
+    """What only developers of this project need is in dependency groups."""
+    expected = {
+        "aiohttp": {"aiohttp"},
+        "cli": {"platformdirs", "prompt-toolkit", "rich", "shtab"},
+        "keyring": {"keyring"},
+        "mcp": {"mcp"},
+        "otel": {"opentelemetry-api"},
+        "requests": {"requests", "urllib3"},
+        "testing": {"pytest", "trustme"},
+        "trio": {"trio"},
+    }
+    expected["all"] = set().union(*expected.values())
+    extras = metadata.get_all("Provides-Extra")
+    assert {extra: requirements(metadata, extra) for extra in extras} == expected
+
+
+def test_dependency_groups_hold_packages_of_others_only():
+    """A group with `flowmaestro` in it would install the release from the index."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    groups = re.search(r"^\[dependency-groups\]\n(.*?)^\[", text, re.MULTILINE | re.DOTALL)[1]
+    assert "pytest-xdist" in groups
+    assert not re.search(r"[\"']flowmaestro", groups)
+
+
 def test_the_source_distribution_can_be_tested(sdist):
     for wanted in ("README.md", "LICENSE", "CHANGELOG.md", "noxfile.py", "pyproject.toml"):
         assert wanted in sdist
