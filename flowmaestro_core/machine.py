@@ -16,7 +16,7 @@ The rules, which `Machine` enforces for every machine of this package:
 `docs/diagrams.py` writes `docs/state-diagrams.md` from the tables.
 
 Every event takes `now` (seconds on a monotonic clock) and `jitter` (a number in [0, 1), fresh
-for each event), because a machine reads no clock and rolls no dice.
+for each event), because a machine reads no clock and draws no random numbers.
 """
 
 from __future__ import annotations

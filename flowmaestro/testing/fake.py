@@ -110,10 +110,10 @@ class FakeFlowMaestro(Scripts, Troubles, Assertions):
             one_of("messages", messages, get_args(MessageAnswers))
         timeline = Timeline(epoch)
         dialect = Deployed(timeline) if shapes == "deployed" else Documented(timeline)
-        dice = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        random_source = random.Random(seed)  # noqa: S311 - repeatable on purpose
         keys = KeyRing(accepts_test_keys=dialect.accepts_test_keys)
         live = events == "live"
-        service = Service(timeline, dialect, dice, live=live, message_answers=messages)
+        service = Service(timeline, dialect, random_source, live=live, message_answers=messages)
         super().__init__(service, keys)
         self.seed = seed
         self.clock = VirtualClock(world=self) if time == "virtual" else RealClock(self)

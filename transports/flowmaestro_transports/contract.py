@@ -17,8 +17,9 @@ FlowMaestro. Rules that the signatures cannot say:
 * If it sends secrets beside the request, such as a proxy's password, it lists them in an attribute
   `secrets`, a sequence of strings. No error shows them.
 * An async transport releases what it holds when the calling task is cancelled.
-* A transport in virtual time may have three more attributes: `random` (see `Dice`), `in_flight`
-  (a method, see `in_flight_of`), and `wall_clock` (a function that returns Unix seconds).
+* A transport in virtual time may have three more attributes: `random` (see `RandomSource`),
+  `in_flight` (a method, see `in_flight_of`), and `wall_clock` (a function that returns
+  Unix seconds).
 """
 
 from __future__ import annotations
@@ -213,41 +214,46 @@ class AsyncTransport(Protocol):
 InFlight = Callable[[], ContextManager[None]]
 
 
-class Dice(Protocol):
-    """Where the jitter of retries comes from: a `random.Random`, or something like it.
+class RandomSource(Protocol):
+    """A source of random numbers, such as a `random.Random`.
 
-    A transport may have its own (its attribute `random`), for repeatable runs. Idempotency keys
-    then come from it, too.
+    A transport may have its own (its attribute `random`), for repeatable runs. The jitter of
+    retries and the idempotency keys are then drawn from it.
     """
 
     def random(self) -> float:
-        """A number in [0, 1)."""
+        """Return a number in [0, 1)."""
         ...
 
     def getrandbits(self, k: int, /) -> int:
-        """A whole number of `k` bits."""
+        """Return an integer of `k` random bits."""
         ...
 
 
-def dice_of(transport: object) -> Dice:
-    """A transport's own dice, else ours: the global `random` belongs to the application.
+def random_source_of(transport: object) -> RandomSource:
+    """Return the random source of a transport, else one that all transports share.
 
-    A child after `os.fork` has its own, so that retries spread.
+    The shared one is not the global `random`, whose state belongs to the application. A child
+    after `os.fork` has its own, so that the retries of both processes spread.
     """
-    own: Optional[Dice] = getattr(transport, "random", None)
-    return _dice_of_process(os.getpid()) if own is None else own
+    own: Optional[RandomSource] = getattr(transport, "random", None)
+    return _random_source_of_process(os.getpid()) if own is None else own
 
 
-@lru_cache(maxsize=1)  # shared, as one set of dice costs 3 KB, and drawing from it is thread-safe
-def _dice_of_process(_number: int) -> Dice:
+# Shared, because a random source takes 3 KB, and drawing from it is thread-safe.
+@lru_cache(maxsize=1)
+def _random_source_of_process(_number: int) -> RandomSource:
     import random  # which loads a part of `hashlib`: with the first call, not with a client
 
     return random.Random()  # noqa: S311 - jitter is no secret
 
 
 def new_token(transport: object) -> str:
-    """A random text for an idempotency key, from the transport's own dice or the system's."""
-    own: Optional[Dice] = getattr(transport, "random", None)
+    """Return a random text for an idempotency key.
+
+    It is drawn from the transport's own random source, if it has one, else from the system's.
+    """
+    own: Optional[RandomSource] = getattr(transport, "random", None)
     return os.urandom(16).hex() if own is None else f"{own.getrandbits(128):032x}"
 
 

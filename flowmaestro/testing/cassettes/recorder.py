@@ -21,8 +21,8 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_transports.contract import (
     AsyncOpenResponse,
     AsyncTransport,
-    Dice,
     OpenResponse,
+    RandomSource,
     Releasable,
     Transport,
     in_flight_of,
@@ -140,7 +140,7 @@ class _Recorder(NotPicklable, Generic[T, W]):
 
     def __init__(self, inner: T, recording: Recording, replaying: Optional[W] = None) -> None:
         self.patient: bool = getattr(inner, "patient", True)
-        self.random: Optional[Dice] = getattr(inner, "random", None)
+        self.random: Optional[RandomSource] = getattr(inner, "random", None)
         self.wall_clock = wall_clock_of(inner)
         self._around = in_flight_of(inner)
         self._recording = recording

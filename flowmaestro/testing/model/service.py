@@ -78,7 +78,7 @@ class Service:
         self,
         timeline: Timeline,
         dialect: Documented,
-        dice: random.Random,
+        random_source: random.Random,
         *,
         live: bool,
         message_answers: Optional[MessageAnswers],
@@ -100,17 +100,17 @@ class Service:
         self.missed: Dict[Tuple[str, str], List[str]] = {}
         self.desk = DeliveryDesk(timeline, self.new_id)
         self.runner = ExecutionRunner(timeline, self._happened)
-        self._dice = dice
+        self._random_source = random_source
         self._live = live
         self._streams: DefaultDict[str, List[EventStream]] = defaultdict(list)
 
     def new_id(self) -> str:
-        """A UUID from the seeded dice."""
-        return str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
+        """Return a UUID from the seeded random source."""
+        return str(uuid.UUID(int=self._random_source.getrandbits(128), version=4))
 
     def new_secret(self, prefix: str) -> str:
-        """A secret from the seeded dice."""
-        return f"{prefix}{self._dice.getrandbits(160):040x}"
+        """Return a secret from the seeded random source."""
+        return f"{prefix}{self._random_source.getrandbits(160):040x}"
 
     def start(
         self, workflow: Workflow, inputs: Inputs, *, trigger_id: Optional[str] = None

@@ -1,7 +1,7 @@
 """The whole service as its drivers see it: requests and times come in, replies go out.
 
-No sockets, clocks or dice here: a driver brings requests and says what time it is, and carries
-out the webhook deliveries that are due.
+No sockets, clocks or random numbers here: a driver brings requests and says what time it is, and
+carries out the webhook deliveries that are due.
 """
 
 from __future__ import annotations

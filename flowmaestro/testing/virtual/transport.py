@@ -48,7 +48,7 @@ class Site(Protocol):
 
 
 class _InMemory(NotPicklable):
-    """What both transports have: the site, its clock, their dice, and what a call does."""
+    """What both transports have: the site, its clock, their random source, and what a call does."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -170,8 +170,8 @@ class _Body:
 class MemoryTransport(_InMemory):
     """A sync transport to a `site`, such as a fake, whose time is that of the site's `clock`.
 
-    `random` are the dice for a client that wants its jitter repeatable. Webhook deliveries that
-    come due while time passes are made to the fake's receiver; find them in `fake.deliveries`.
+    `random` is the random source of a client whose jitter must be repeatable. Webhook deliveries
+    that come due while time passes are made to the fake's receiver; find them in `fake.deliveries`.
     """
 
     def send(self, request: Request, timeout: float) -> Response:

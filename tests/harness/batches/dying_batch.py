@@ -31,7 +31,7 @@ class FaultyService(FakeFlowMaestro):
     def __init__(self, seed: int, faults: float) -> None:
         super().__init__(seed=seed)
         self._hides = False
-        self._own_dice = random.Random(seed)
+        self._own_rng = random.Random(seed)
         self._share = faults
         self.workflow(WORKFLOW, nodes=[Node("work", seconds=0.02)], outputs=dict)
 
@@ -42,9 +42,9 @@ class FaultyService(FakeFlowMaestro):
     def handle(self, request: Request, now: float) -> Any:
         path = urlsplit(request.url).path.partition("/api/v1")[2]
         with self.lock:
-            if self._own_dice.random() < self._share:
+            if self._own_rng.random() < self._share:
                 where: Dict[str, Any] = {"method": request.method, "path": path}
-                kind = self._own_dice.choice(["drop", "drop", "500", "503"])
+                kind = self._own_rng.choice(["drop", "drop", "500", "503"])
                 if kind == "drop":
                     self.drop_connection(**where)
                 else:
@@ -64,17 +64,17 @@ def killed_and_finished(
     row was started twice, was not started, or is not what it must be in the end: complete, or, if
     it was in doubt and the list is empty, unknown.
     """
-    dice, service = random.Random(seed), FaultyService(seed, 0.05)
+    rng, service = random.Random(seed), FaultyService(seed, 0.05)
     journal, results = folder / "runs.sqlite3", folder / "results"
     with running_server(service) as url:
         command = [sys.executable, str(BATCH), url, service.api_key, str(journal), str(rows)]
         for _ in range(kills):
             begun = len(service.executions)
-            aim = begun + dice.randrange(1, max(rows // (kills + 1), 2))
+            aim = begun + rng.randrange(1, max(rows // (kills + 1), 2))
             with subprocess.Popen([*command, str(results)]) as process:
                 while process.poll() is None and len(service.executions) < aim:
                     time.sleep(0.001)
-                time.sleep(dice.random() * 0.02)
+                time.sleep(rng.random() * 0.02)
                 process.send_signal(signal.SIGKILL)
         unknown = set()
         if hides:

@@ -1,4 +1,4 @@
-"""The clients: each transport, its dice seeded, and a sync client that can be awaited."""
+"""The clients: transports with seeded random sources, and a sync client that can be awaited."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMES = StreamTimes(
 
 
 class QuickDice(random.Random):
-    """A transport's dice: pauses before retries are a twentieth of what they would be."""
+    """A random source that makes the pauses before retries a twentieth as long."""
 
     def random(self) -> float:
         return super().random() / 20

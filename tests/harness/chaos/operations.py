@@ -32,7 +32,7 @@ class Task:
 
     kind: str
     mark: str
-    dice: random.Random
+    rng: random.Random
     patience: float
     claims: List[Claim] = field(default_factory=list)
 
@@ -175,10 +175,10 @@ async def query(api: Any, task: Task) -> None:
 
 
 async def list_executions(api: Any, task: Task) -> None:
-    reply = await api.executions.list(page=task.dice.randint(1, 3), per_page=20)
+    reply = await api.executions.list(page=task.rng.randint(1, 3), per_page=20)
     listed = task.answered("GET", "/executions", reply)
     if listed:
-        chosen = task.dice.choice(listed)["id"]
+        chosen = task.rng.choice(listed)["id"]
         task.answered("GET", f"/executions/{chosen}", await api.executions.get(chosen))
 
 
@@ -187,7 +187,7 @@ async def list_messages(api: Any, task: Task) -> None:
 
 
 async def walk(api: Any, task: Task) -> None:
-    pages = api.workflows.iterate(per_page=task.dice.randint(2, 9))
+    pages = api.workflows.iterate(per_page=task.rng.randint(2, 9))
     task.claims.append(Walked([row["id"] async for row in pages]))
 
 

@@ -41,12 +41,12 @@ def plan(seed: str, number: int, *, flips: bool) -> Plan:
     Offsets are spread evenly over their orders of magnitude: a request, a head, a handshake, a
     body and the hundredth reply of a kept connection are hit alike.
     """
-    dice = random.Random(f"{seed} {number}")
+    rng = random.Random(f"{seed} {number}")
     faults = [NONE, END, END, RESET, RESET, STALL, STALL] + [FLIP, FLIP] * flips
     return Plan(
-        fault=dice.choice(faults),
-        upward=dice.random() < 0.5,
-        offset=int(2 ** dice.uniform(0, MOST_BITS)) - 1,
-        seconds=dice.uniform(*STALL_SECONDS),
-        delay=dice.uniform(*DELAY_SECONDS) if dice.random() < 0.2 else 0.0,
+        fault=rng.choice(faults),
+        upward=rng.random() < 0.5,
+        offset=int(2 ** rng.uniform(0, MOST_BITS)) - 1,
+        seconds=rng.uniform(*STALL_SECONDS),
+        delay=rng.uniform(*DELAY_SECONDS) if rng.random() < 0.2 else 0.0,
     )

@@ -8,10 +8,10 @@ callers were told. Exits with 1 if anything was doubled, invented, left without 
 
 The seed determines which operations each worker does in which order and with which values, what
 the proxy does to the connection of each number (fault, direction, byte offset, times), the
-server's ids, and the sequence of the dice for retries. It does not determine the speed of the
-machine, and so not which operation uses which connection, which of several workers rolls the dice
-first, nor what a byte offset of an encrypted connection holds. With `--workers 1` little but time
-is left to chance.
+server's ids, and the numbers drawn for retries. It does not determine the speed of the
+machine, and so not which operation uses which connection, which of several workers draws a
+random number first, nor what a byte offset of an encrypted connection holds. With `--workers 1`
+little but time is left to chance.
 """
 
 from __future__ import annotations

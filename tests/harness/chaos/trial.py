@@ -79,15 +79,15 @@ class Trial:
 
     def tasks_of(self, worker: int) -> List[Task]:
         """What a worker does, one after another; follows from the seed."""
-        dice = random.Random(f"{self.seed} {self.title} {worker}")
+        rng = random.Random(f"{self.seed} {self.title} {worker}")
         share = range(worker, self.operations, self.workers)
         prefix = self.title.replace(" ", "-")
         return [
             Task(
-                kind=dice.choice(list(OPERATIONS)),
+                kind=rng.choice(list(OPERATIONS)),
                 mark=f"{prefix}-{number}",
-                dice=random.Random(f"{self.seed} {number}"),
-                patience=dice.uniform(*LEAVES_AFTER) if dice.random() < 0.05 else ANSWER_SECONDS,
+                rng=random.Random(f"{self.seed} {number}"),
+                patience=rng.uniform(*LEAVES_AFTER) if rng.random() < 0.05 else ANSWER_SECONDS,
             )
             for number in share
         ]

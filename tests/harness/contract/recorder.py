@@ -19,7 +19,7 @@ Entry = Tuple[Any, ...]
 
 
 class Trace:
-    """What was done, in order, with the dice and the clock of those who did it."""
+    """What was done, in order, with the random source and the clock of each client."""
 
     def __init__(self) -> None:
         self.entries: List[Entry] = []
@@ -27,7 +27,7 @@ class Trace:
         self.clock = 0.0
 
     def begin(self, step: str) -> None:
-        """Note a step of the scenario; its dice are its own, however many were cast before."""
+        """Note a step of the scenario, and seed the random source with its name."""
         self.random.seed(step)
         self.entries.append(("step", step))
 

@@ -23,7 +23,7 @@ moments = st.one_of(
 )
 """Seconds until the next event; `None` for just what the action asks for."""
 
-dice = st.floats(0, 1, exclude_max=True)
+rng = st.floats(0, 1, exclude_max=True)
 failures = st.builds(a_failure, st.sampled_from(Phase), timed_out=st.booleans())
 
 durations = st.one_of(
@@ -119,53 +119,53 @@ class MachineProperties(RuleBasedStateMachine):
         self.stepper.report(Report(event, args, after))
 
     @precondition(lambda self: self.expects("start"))
-    @rule(jitter=dice)
+    @rule(jitter=rng)
     def start(self, jitter: float) -> None:
         self.happens("start", after=0.0, jitter=jitter)
 
     @precondition(lambda self: self.expects("response_received"))
-    @rule(data=st.data(), after=moments, jitter=dice)
+    @rule(data=st.data(), after=moments, jitter=rng)
     def response_received(self, data: st.DataObject, after: Optional[float], jitter: float) -> None:
         response = data.draw(self.responses)
         self.happens("response_received", response, after=after, jitter=jitter)
 
     @precondition(lambda self: self.expects("transport_failed"))
-    @rule(failure=failures, after=moments, jitter=dice)
+    @rule(failure=failures, after=moments, jitter=rng)
     def transport_failed(self, failure: Any, after: Optional[float], jitter: float) -> None:
         self.happens("transport_failed", failure, after=after, jitter=jitter)
 
     @precondition(lambda self: self.expects("stream_opened"))
-    @rule(data=st.data(), after=moments, jitter=dice)
+    @rule(data=st.data(), after=moments, jitter=rng)
     def stream_opened(self, data: st.DataObject, after: Optional[float], jitter: float) -> None:
         self.happens("stream_opened", data.draw(self.heads), after=after, jitter=jitter)
 
     @precondition(lambda self: self.expects("bytes_received"))
-    @rule(data=st.data(), after=moments, jitter=dice)
+    @rule(data=st.data(), after=moments, jitter=rng)
     def bytes_received(self, data: st.DataObject, after: Optional[float], jitter: float) -> None:
         self.happens("bytes_received", data.draw(self.chunks), after=after, jitter=jitter)
 
     @precondition(lambda self: self.expects("stream_quiet"))
-    @rule(after=moments, jitter=dice)
+    @rule(after=moments, jitter=rng)
     def stream_quiet(self, after: Optional[float], jitter: float) -> None:
         self.happens("stream_quiet", after=after, jitter=jitter)
 
     @precondition(lambda self: self.expects("stream_ended"))
-    @rule(after=moments, jitter=dice)
+    @rule(after=moments, jitter=rng)
     def stream_ended(self, after: Optional[float], jitter: float) -> None:
         self.happens("stream_ended", after=after, jitter=jitter)
 
     @precondition(lambda self: self.expects("stream_closed"))
-    @rule(after=moments, jitter=dice)
+    @rule(after=moments, jitter=rng)
     def stream_closed(self, after: Optional[float], jitter: float) -> None:
         self.happens("stream_closed", after=after, jitter=jitter)
 
     @precondition(lambda self: self.expects("waited"))
-    @rule(after=moments, jitter=dice)
+    @rule(after=moments, jitter=rng)
     def waited(self, after: Optional[float], jitter: float) -> None:
         self.happens("waited", after=after, jitter=jitter)
 
     @precondition(lambda self: self.expects("emitted"))
-    @rule(after=moments, jitter=dice)
+    @rule(after=moments, jitter=rng)
     def emitted(self, after: Optional[float], jitter: float) -> None:
         self.happens("emitted", after=after, jitter=jitter)
 
@@ -174,7 +174,7 @@ class MachineProperties(RuleBasedStateMachine):
         raise NotImplementedError
 
     @precondition(lambda self: self.expects("recorded"))
-    @rule(after=moments, jitter=dice)
+    @rule(after=moments, jitter=rng)
     def recorded(self, after: Optional[float], jitter: float) -> None:
         self.happens("recorded", self.recalled(), after=after, jitter=jitter)
 

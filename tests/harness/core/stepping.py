@@ -430,17 +430,17 @@ def wander(
     make: Callable[[], Stepper], world: Possibilities, *, walks: int, steps: int = 40
 ) -> Iterator[Set[Transition]]:
     """The transitions of walks through a machine, at random, but alike each time."""
-    dice = random.Random(6)
+    rng = random.Random(6)
     for _ in range(walks):
         stepper = make()
         for _ in range(steps):
             reports = world.after(stepper.action)
             if not reports:
                 break
-            stepper.jitter = dice.random()
-            event = dice.choice(sorted({report.event for report in reports}))
-            report = dice.choice([report for report in reports if report.event == event])
-            spent = None if dice.random() < 0.5 else dice.choice(world.durations)
+            stepper.jitter = rng.random()
+            event = rng.choice(sorted({report.event for report in reports}))
+            report = rng.choice([report for report in reports if report.event == event])
+            spent = None if rng.random() < 0.5 else rng.choice(world.durations)
             stepper.report(report._replace(after=spent))
         yield stepper.transitions
 

@@ -1,4 +1,4 @@
-"""Mutations of valid bytes, drawn from seeded dice."""
+"""Mutations of valid bytes, drawn from a seeded random source."""
 
 from __future__ import annotations
 
@@ -119,66 +119,66 @@ ODD_STATUSES = (
 Mutation = Callable[[random.Random, bytes], bytes]
 
 
-def truncate(dice: random.Random, data: bytes) -> bytes:
-    return data[: dice.randrange(len(data) + 1)]
+def truncate(rng: random.Random, data: bytes) -> bytes:
+    return data[: rng.randrange(len(data) + 1)]
 
 
-def flip(dice: random.Random, data: bytes) -> bytes:
+def flip(rng: random.Random, data: bytes) -> bytes:
     flipped = bytearray(data)
-    for _ in range(dice.randint(1, 6) if data else 0):
-        flipped[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+    for _ in range(rng.randint(1, 6) if data else 0):
+        flipped[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     return bytes(flipped)
 
 
-def remove(dice: random.Random, data: bytes) -> bytes:
-    start, end = _slice(dice, data)
+def remove(rng: random.Random, data: bytes) -> bytes:
+    start, end = _slice(rng, data)
     return data[:start] + data[end:]
 
 
-def repeat(dice: random.Random, data: bytes) -> bytes:
-    start, end = _slice(dice, data)
-    return data[:end] + data[start:end] * dice.choice((1, 1, 2, 20)) + data[end:]
+def repeat(rng: random.Random, data: bytes) -> bytes:
+    start, end = _slice(rng, data)
+    return data[:end] + data[start:end] * rng.choice((1, 1, 2, 20)) + data[end:]
 
 
-def insert(dice: random.Random, data: bytes) -> bytes:
-    place = dice.randrange(len(data) + 1)
-    odd = dice.choice(ODD_BYTES) if dice.random() < 0.8 else bytes(dice.choices(range(256), k=8))
+def insert(rng: random.Random, data: bytes) -> bytes:
+    place = rng.randrange(len(data) + 1)
+    odd = rng.choice(ODD_BYTES) if rng.random() < 0.8 else bytes(rng.choices(range(256), k=8))
     return data[:place] + odd + data[place:]
 
 
-def replace_value(dice: random.Random, data: bytes) -> bytes:
+def replace_value(rng: random.Random, data: bytes) -> bytes:
     """Put something odd in the place of a token of JSON."""
-    return _replaced(dice, data, _TOKEN, dice.choice(ODD_JSON + NO_JSON))
+    return _replaced(rng, data, _TOKEN, rng.choice(ODD_JSON + NO_JSON))
 
 
-def replace_tree(dice: random.Random, data: bytes) -> bytes:
+def replace_tree(rng: random.Random, data: bytes) -> bytes:
     """Put something odd in the place of a whole value of JSON, which stays JSON that way."""
     text = data.decode("latin-1")
     places = [found.end() for found in _BEFORE_VALUE.finditer(text)]
-    for place in dice.sample(places, min(len(places), 4)):
+    for place in rng.sample(places, min(len(places), 4)):
         try:
             _, end = json.JSONDecoder().raw_decode(text, place)
         except (ValueError, RecursionError):
             continue
-        return data[:place] + dice.choice(ODD_JSON) + data[end:]
+        return data[:place] + rng.choice(ODD_JSON) + data[end:]
     return data
 
 
-def replace_number(dice: random.Random, data: bytes) -> bytes:
-    odd = dice.choice((b"0", b"1", b"-1", b"2147483648", b"9" * 19, b"9" * 400, b"\xb2"))
-    return _replaced(dice, data, _NUMBER, odd)
+def replace_number(rng: random.Random, data: bytes) -> bytes:
+    odd = rng.choice((b"0", b"1", b"-1", b"2147483648", b"9" * 19, b"9" * 400, b"\xb2"))
+    return _replaced(rng, data, _NUMBER, odd)
 
 
-def replace_status(dice: random.Random, data: bytes) -> bytes:
-    return _replaced(dice, data, re.compile(rb"(?<![\d.])\d{3}(?!\d)"), dice.choice(ODD_STATUSES))
+def replace_status(rng: random.Random, data: bytes) -> bytes:
+    return _replaced(rng, data, re.compile(rb"(?<![\d.])\d{3}(?!\d)"), rng.choice(ODD_STATUSES))
 
 
-def splice_field(dice: random.Random, data: bytes) -> bytes:
+def splice_field(rng: random.Random, data: bytes) -> bytes:
     """Put an odd header field behind one of the lines."""
     line_end = b"\r\n" if b"\r\n" in data else b"\n"
     places = [found.end() for found in re.finditer(re.escape(line_end), data[:2000])]
-    place = dice.choice(places[:8]) if places else 0
-    return data[:place] + dice.choice(ODD_FIELDS) + line_end + data[place:]
+    place = rng.choice(places[:8]) if places else 0
+    return data[:place] + rng.choice(ODD_FIELDS) + line_end + data[place:]
 
 
 MUTATIONS: Sequence[Mutation] = (
@@ -197,26 +197,26 @@ MUTATIONS: Sequence[Mutation] = (
 )
 
 
-def mutated(dice: random.Random, corpus: Sequence[bytes]) -> bytes:
+def mutated(rng: random.Random, corpus: Sequence[bytes]) -> bytes:
     """One of `corpus`, changed in one to four ways; now and then grown together with another."""
-    data = dice.choice(corpus)
-    if dice.random() < 0.1:
-        other = dice.choice(corpus)
-        data = data[: dice.randrange(len(data) + 1)] + other[dice.randrange(len(other) + 1) :]
-    ways: List[Mutation] = dice.choices(MUTATIONS, k=dice.choice((1, 1, 1, 2, 3, 4)))
+    data = rng.choice(corpus)
+    if rng.random() < 0.1:
+        other = rng.choice(corpus)
+        data = data[: rng.randrange(len(data) + 1)] + other[rng.randrange(len(other) + 1) :]
+    ways: List[Mutation] = rng.choices(MUTATIONS, k=rng.choice((1, 1, 1, 2, 3, 4)))
     for way in ways:
-        data = way(dice, data)
+        data = way(rng, data)
     return data
 
 
-def _slice(dice: random.Random, data: bytes) -> Sequence[int]:
-    start = dice.randrange(len(data) + 1)
-    return start, min(len(data), start + int(2 ** dice.uniform(0, 9)))
+def _slice(rng: random.Random, data: bytes) -> Sequence[int]:
+    start = rng.randrange(len(data) + 1)
+    return start, min(len(data), start + int(2 ** rng.uniform(0, 9)))
 
 
-def _replaced(dice: random.Random, data: bytes, pattern: re.Pattern[bytes], odd: bytes) -> bytes:
+def _replaced(rng: random.Random, data: bytes, pattern: re.Pattern[bytes], odd: bytes) -> bytes:
     found = list(pattern.finditer(data))
     if not found:
         return data
-    chosen = dice.choice(found)
+    chosen = rng.choice(found)
     return data[: chosen.start()] + odd + data[chosen.end() :]

@@ -65,10 +65,10 @@ class Results:
 
 def fuzz_core(results: Results, seed: int, inputs: int, targets: Sequence[Target]) -> None:
     """Feed `inputs` to targets of the core, to each as many."""
-    dice = random.Random(f"{seed} core")
+    rng = random.Random(f"{seed} core")
     for number in range(inputs):
         target = targets[number % len(targets)]
-        data = mutated(dice, target.corpus)
+        data = mutated(rng, target.corpus)
         outcome, finding = judged(target.name, target.feed, data)
         results.note(target.name, outcome)
         if finding is not None:
@@ -110,9 +110,9 @@ def fuzz_wire(results: Results, seed: int, inputs: int) -> None:
     """Feed `inputs` to the transports, to each as many."""
     routes = [(name, kind) for name in RUNNERS for kind in KINDS]
     for number, (name, kind) in enumerate(routes):
-        dice = random.Random(f"{seed} {name} {kind}")
+        rng = random.Random(f"{seed} {name} {kind}")
         for size in _batches(len(range(number, inputs, len(routes)))):
-            batch = [mutated(dice, CORPORA[kind]) for _ in range(size)]
+            batch = [mutated(rng, CORPORA[kind]) for _ in range(size)]
             for data, outcome in zip(batch, feed_all(name, kind, batch)):
                 target = f"{name} {kind}"
                 if isinstance(outcome, str):

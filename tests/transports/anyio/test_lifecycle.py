@@ -89,7 +89,7 @@ def test_a_cancelled_task_sends_nothing(play: Play, scripted: Any) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_cancelled_at_any_moment(play: Play, scripted: Any, seed: int) -> None:
     """Whenever calls and reads are given up, no slot and no connection is lost."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
 
     def handler(peer: Any) -> None:
         while True:
@@ -117,7 +117,7 @@ def test_cancelled_at_any_moment(play: Play, scripted: Any, seed: int) -> None:
 
         async with anyio.create_task_group() as tasks:
             for n in range(100):
-                tasks.start_soon(call, n, dice.uniform(0, 0.1))
+                tasks.start_soon(call, n, rng.uniform(0, 0.1))
         pool = transport._pool
         assert pool is not None
         assert pool.slots.value == 5

@@ -19,7 +19,7 @@ from flowmaestro_core.http.messages import (
     TransportClosedError,
     TransportFailure,
 )
-from flowmaestro_transports.contract import dice_of, new_token
+from flowmaestro_transports.contract import new_token, random_source_of
 from flowmaestro_transports.driving import drivers
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
 
@@ -46,7 +46,7 @@ class Scripted:
         return hear
 
 
-class Dice:
+class RandomSource:
     def random(self):
         return 0.25
 
@@ -57,7 +57,7 @@ class Dice:
 class Log:
     """What both kinds of transport have in common: a log, and a script of outcomes."""
 
-    random = Dice()
+    random = RandomSource()
     head = (200, Headers())
 
     def __init__(self, *outcomes):
@@ -294,18 +294,18 @@ def test_a_bug_in_the_transport_comes_through_and_leaves_no_body_open(drive):
 
 
 def test_dice_are_the_transports_own_if_it_has_some():
-    assert dice_of(Log()).random() == 0.25
-    assert 0 <= dice_of(object()).random() < 1
+    assert random_source_of(Log()).random() == 0.25
+    assert 0 <= random_source_of(object()).random() < 1
     assert new_token(Log()) == "0" * 32
     assert len({new_token(object()) for _ in range(9)}) == 9
 
 
 def test_a_process_has_dice_of_its_own(monkeypatch):
-    before = dice_of(object())
-    assert dice_of(object()) is before is not random
+    before = random_source_of(object())
+    assert random_source_of(object()) is before is not random
     child = os.getpid() + 1
     monkeypatch.setattr(os, "getpid", lambda: child)
-    assert dice_of(object()) is not before
+    assert random_source_of(object()) is not before
 
 
 @pytest.mark.parametrize("status", [200, 302, 400, 503])

@@ -134,7 +134,7 @@ def test_while_others_wait_for_the_slot(scripted: Any) -> None:
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers with signals here")
 def test_a_soak_of_signals(scripted: Any) -> None:
     """SIGALRM at random moments, as Ctrl-C, pytest-timeout and Celery's soft limits do it."""
-    dice = random.Random(1)
+    rng = random.Random(1)
     interrupted = 0
 
     def handler(_number: int, _frame: Any) -> None:
@@ -146,11 +146,11 @@ def test_a_soak_of_signals(scripted: Any) -> None:
             transport = SocketTransport(max_connections=1)
             while interrupted < SOAK:
                 try:
-                    first = dice.uniform(0.00005, 0.002)
+                    first = rng.uniform(0.00005, 0.002)
                     # Again later, as one that comes into a `__del__` is swallowed there.
                     signal.setitimer(signal.ITIMER_REAL, first, 0.05)
                     while True:
-                        dice.choice((call, stream))(transport, server.url)
+                        rng.choice((call, stream))(transport, server.url)
                 except Interrupted:
                     interrupted += 1
                 signal.setitimer(signal.ITIMER_REAL, 0)

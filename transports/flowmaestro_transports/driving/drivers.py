@@ -25,8 +25,8 @@ from flowmaestro_transports.contract import (
     AsyncTransport,
     InFlight,
     Transport,
-    dice_of,
     in_flight_of,
+    random_source_of,
     wall_clock_of,
 )
 from flowmaestro_transports.driving.callbacks import refuse_awaitable
@@ -92,7 +92,7 @@ class _Driver:
         if observers is not None:
             awaits = isinstance(self, AsyncDriver)
             self._reporter = observers.reporter(machine, transport, awaits=awaits)
-        self._jitter = dice_of(transport).random
+        self._jitter = random_source_of(transport).random
         self._is_patient = getattr(transport, "patient", True)
         self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
         # Code of the caller's may wait for another call.

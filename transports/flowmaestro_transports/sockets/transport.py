@@ -19,7 +19,7 @@ from flowmaestro_transports.contract import (
     InterruptibleTransport,
     OpenResponse,
     Transport,
-    dice_of,
+    random_source_of,
 )
 from flowmaestro_transports.driving.fork_guard import warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
@@ -196,7 +196,7 @@ class InterruptibleSockets:
         """As `Transport.now`."""
         self.close = transport.close
         """As `Transport.close`."""
-        self.random = dice_of(transport)
+        self.random = random_source_of(transport)
         self._transport = transport
         self._at_hand = at_hand
         self._step = Step()
