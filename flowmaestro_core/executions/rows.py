@@ -22,7 +22,7 @@ CHUNK = 256
 """Rows that are read, and looked up in the journal, at a time."""
 LOOK_AHEAD = 4
 """Of an ordered batch: how many rows per place in flight may be ahead of the one awaited."""
-LARGEST_BACKLOG = 1024
+MAX_BACKLOG = 1024
 """Of an iterator: rows to be started that are kept while those that the journal knows are read."""
 
 
@@ -73,7 +73,7 @@ class Row:
         return f"{batch}-{name}-{self.reruns}" if self.reruns else f"{batch}-{name}"
 
 
-class Notes:
+class PendingRecords:
     """What the journal is to keep next. Where there is none, nothing is noted."""
 
     def __init__(self, *, journaled: bool) -> None:
@@ -85,13 +85,13 @@ class Notes:
         if self.journaled:
             self._rows.append(row.record(state, execution))
 
-    def take(self) -> Tuple[JournalRow, ...]:
+    def drain(self) -> Tuple[JournalRow, ...]:
         """All that was noted."""
         rows, self._rows = tuple(self._rows), []
         return rows
 
 
-class RowSource:
+class RowIterator:
     """Reads rows one after another.
 
     Attributes:
@@ -164,88 +164,88 @@ class RowSource:
         return text
 
 
-class Intake:
+class RowReader:
     """Reads rows, no more than there is room for, and compares them with the journal.
 
-    Rows of a sequence are all compared before anything is started (`checking`); those of an
+    Rows of a sequence are all compared before anything is started (`unchecked`); those of an
     iterator as they are read. Without a journal there is nothing to compare.
 
     Attributes:
         source: where the rows come from.
-        backlog: rows of which it is known that they are to be started.
-        chunk: rows that are read and are to be looked up in the journal.
+        to_start: rows of which it is known that they are to be started.
+        to_look_up: rows that are read and are to be looked up in the journal.
         outbox: the outcomes of the batch.
-        checking: a second source of the rows, which are still to be compared; `None` when all are.
+        unchecked: a second source of the rows, which are still to be compared; `None` when all are.
 
     """
 
     def __init__(self, batch: Batch, plan: JournalPlan, outbox: Outbox) -> None:
-        self._new_source = partial(RowSource, batch.inputs, batch.encode, plan.key)
+        self._new_source = partial(RowIterator, batch.inputs, batch.encode, plan.key)
         self.source = self._new_source()
-        self.backlog: Deque[Row] = deque()
-        self.chunk: List[Row] = []
-        self.checking: Optional[RowSource] = None
+        self.to_start: Deque[Row] = deque()
+        self.to_look_up: List[Row] = []
+        self.unchecked: Optional[RowIterator] = None
         self._is_sequence = isinstance(batch.inputs, Sequence)
-        self._most = math.inf if self._is_sequence else LARGEST_BACKLOG
+        self._most = math.inf if self._is_sequence else MAX_BACKLOG
         self._look_ahead = LOOK_AHEAD * batch.concurrency if batch.ordered else math.inf
         self._by_index = plan.key is None
         self._rerun = plan.rerun
-        self._known = self._met = 0
+        self._known = self._matched = 0
         self.outbox = outbox
 
     def opened(self, known: int) -> None:
         """The journal tells how many rows it holds, or up to which index."""
         self._known = known
         if self._is_sequence and (known or not self._by_index):
-            self.checking = self._new_source()
+            self.unchecked = self._new_source()
 
     def look_up(self) -> bool:
         """Read the rows that are to be looked up next, if there are any; whether it read.
 
         Raises `JournalError` for rows that are not those of the journal.
         """
-        source = self.checking or self.source
-        if self.checking is None and not (self._replaying and self._may_read):
+        source = self.unchecked or self.source
+        if self.unchecked is None and not (self._replaying and self._may_read):
             return False
-        while len(self.chunk) < CHUNK:
+        while len(self.to_look_up) < CHUNK:
             row = source.next()
             if row is None:
                 break
-            self.chunk.append(row)
-            if source is self.checking or not self._is_sequence:
+            self.to_look_up.append(row)
+            if source is self.unchecked or not self._is_sequence:
                 with suppress(ValidationError):  # told when it is this row's turn
                     source.prepare(row)
                 row.body = b""
-        if not self.chunk:
+        if not self.to_look_up:
             self._refuse_missing(source)
-            self.checking = None
+            self.unchecked = None
         return True
 
     def looked_up(self, found: Iterable[JournalRow]) -> Iterator[Tuple[Row, JournalRow]]:
-        """The rows of the chunk that are not to be started, with what the journal holds of them.
+        """The rows that are not to be started, with what the journal holds of them.
 
         Raises `JournalError` for a row that has other contents than it had.
         """
-        chunk, self.chunk = self.chunk, []
+        rows, self.to_look_up = self.to_look_up, []
         in_journal = {row.key: row for row in found}
-        for row in chunk:
+        for row in rows:
             had = in_journal.get(row.key)
             if had and had.state != "open" and row.digest not in (b"", had.digest):
                 under = "" if self._by_index else f" under the key {row.key!r}"
                 raise _mismatch(f"inputs[{row.index}] is not what the journal has{under}")
-        if self.checking is not None or not chunk:
+        if self.unchecked is not None or not rows:
             return
         if self.source.exhausted:
             self._refuse_missing(self.source)
-        self._met += len(chunk if self._by_index else in_journal)
-        for row in chunk:
+        self._matched += len(rows if self._by_index else in_journal)
+        for row in rows:
             had = in_journal.get(row.key)
-            if had is not None and self._is_done(row, had):
+            if had is not None and self._restore(row, had):
                 yield row, had
             else:
-                self.backlog.append(row)
+                self.to_start.append(row)
 
-    def _is_done(self, row: Row, had: JournalRow) -> bool:
+    def _restore(self, row: Row, had: JournalRow) -> bool:
         """Take in what the journal holds of a row; whether it is not to be started."""
         row.reruns, row.order = had.reruns, had.order
         if had.state == "ended" and had.execution["status"] in self._rerun:
@@ -263,8 +263,8 @@ class Intake:
         Prepare each before the next one: the caller's iterator may fill one dict again and again.
         """
         for _ in range(most):
-            if self.backlog:
-                yield self.backlog.popleft()
+            if self.to_start:
+                yield self.to_start.popleft()
                 continue
             row = self.source.next() if self._may_read and not self._replaying else None
             if row is None:
@@ -274,14 +274,14 @@ class Intake:
     @property
     def _replaying(self) -> bool:
         """Whether the journal holds rows that were not met yet."""
-        return self._met < self._known and not self.source.exhausted
+        return self._matched < self._known and not self.source.exhausted
 
     @property
     def _may_read(self) -> bool:
         ahead = self.source.read - self.outbox.next_index
-        return ahead < self._look_ahead and len(self.backlog) < self._most
+        return ahead < self._look_ahead and len(self.to_start) < self._most
 
-    def _refuse_missing(self, source: RowSource) -> None:
+    def _refuse_missing(self, source: RowIterator) -> None:
         """The rows are at their end: so must be the journal."""
         known, read = self._known, source.read
         if self._by_index and read < known:

@@ -18,7 +18,7 @@ from flowmaestro_core.errors import (
 )
 from flowmaestro_core.executions.in_flight import InFlight
 from flowmaestro_core.executions.operation import Batch
-from flowmaestro_core.executions.rows import Intake, Notes, Row
+from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.policy.retry import RetryPolicy, turned_away
@@ -43,15 +43,17 @@ class Starts:
 
     """
 
-    def __init__(self, batch: Batch, intake: Intake, flights: InFlight, notes: Notes) -> None:
+    def __init__(
+        self, batch: Batch, reader: RowReader, flights: InFlight, records: PendingRecords
+    ) -> None:
         self.queue: Deque[Row] = deque()
         self.orders: Iterator[int] = count(1)
         self.parked: Optional[Machine[Any]] = None
         self.until = math.inf
         self._batch = batch
-        self._intake = intake
+        self._reader = reader
         self._flights = flights
-        self._notes = notes
+        self._records = records
         self._recorded = False
         self._not_before = -math.inf
         self._failures = 0
@@ -65,12 +67,12 @@ class Starts:
         if self.queue or not self._has_room:
             return False
         taken = 0
-        for row in self._intake.take(AHEAD if self._notes.journaled else 1):
+        for row in self._reader.take(AHEAD if self._records.journaled else 1):
             taken += 1
             try:
-                self._intake.source.prepare(row)
+                self._reader.source.prepare(row)
             except ValidationError as error:
-                self._intake.outbox.put(row.outcome(error=error))
+                self._reader.outbox.put(row.outcome(error=error))
             else:
                 row.order = next(self.orders)
                 self.queue.append(row)
@@ -90,11 +92,11 @@ class Starts:
 
     def record(self) -> bool:
         """Have the queue recorded, unless it was; whether that is to be done."""
-        if not self._notes.journaled or self._recorded:
+        if not self._records.journaled or self._recorded:
             return False
         self._recorded = True
         for row in self.queue:
-            self._notes.add(row, "starting")
+            self._records.add(row, "starting")
         return True
 
     def put_off(

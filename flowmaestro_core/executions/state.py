@@ -19,7 +19,7 @@ from flowmaestro_core.executions.in_flight import InFlight, refused_for
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outbox import Outbox
 from flowmaestro_core.executions.outcome import RunOutcome, ended
-from flowmaestro_core.executions.rows import Intake, Notes, Row
+from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
 from flowmaestro_core.executions.settling import LookUp, settle
 from flowmaestro_core.executions.starts import (
     OF_THE_KEY,
@@ -45,7 +45,7 @@ class BatchState:
 
     Attributes:
         outbox: the outcomes to hand over.
-        intake, starts, flights: the rows that are read, that are to be started, and that run.
+        reader, starts, flights: the rows that are read, that are to be started, and that run.
         doubts: the rows of which it is not known.
         settles_at: when the executions of all these are listed, if there are any.
         begun: executions that got an id, for the callback.
@@ -58,11 +58,11 @@ class BatchState:
         self._batch = batch
         self._scrubber = scrubber
         self._plan = batch.journal or JournalPlan("", "")
-        self._notes = Notes(journaled=batch.journal is not None)
+        self._records = PendingRecords(journaled=batch.journal is not None)
         self.outbox = Outbox(batch.ordered)
-        self.intake = Intake(batch, self._plan, self.outbox)
+        self.reader = RowReader(batch, self._plan, self.outbox)
         self.flights = InFlight()
-        self.starts = Starts(batch, self.intake, self.flights, self._notes)
+        self.starts = Starts(batch, self.reader, self.flights, self._records)
         self.doubts: List[Row] = []
         self.settles_at = -math.inf
         self.begun: Deque[RunOutcome] = deque()
@@ -76,7 +76,7 @@ class BatchState:
         self.settles_at = now + self._plan.settle_after
         self.starts.orders = count(recalled.last_order + 1)
         self.lacks_anchor = not recalled.last_order
-        self.intake.opened(recalled.known)
+        self.reader.opened(recalled.known)
 
     def anchored(self, page: Optional[Reply[Any]]) -> None:
         """The workflow's newest execution is older than all that are to come.
@@ -87,19 +87,19 @@ class BatchState:
         rows: List[Any] = [] if page is None else page["data"]
         for newest in rows[:1]:
             anchor = Row(0, None, "", execution_id=text_or_empty(object_or_empty(newest).get("id")))
-            self._notes.add(anchor, "started")
+            self._records.add(anchor, "started")
 
     def record(self) -> Optional[Record]:
         """What there is to record, or to look up."""
-        rows, chunk = self._notes.take(), self.intake.chunk
-        if not rows and not chunk:
+        rows, to_look_up = self._records.drain(), self.reader.to_look_up
+        if not rows and not to_look_up:
             return None
-        return Record(rows, tuple(row.key for row in chunk), self.intake.checking is not None)
+        return Record(rows, tuple(row.key for row in to_look_up), self.reader.unchecked is not None)
 
     def recalled(self, recalled: Recalled, now: float) -> None:
         """The journal has answered."""
         try:
-            for row, known in self.intake.looked_up(recalled.rows):
+            for row, known in self.reader.looked_up(recalled.rows):
                 if known.state == "starting":
                     self.doubts.append(row)
                 elif known.state == "started":
@@ -116,7 +116,7 @@ class BatchState:
         if self.ending is not None:
             return False
         try:
-            return self.intake.look_up() or self.starts.announce()
+            return self.reader.look_up() or self.starts.announce()
         except Exception as error:  # of the caller's own iterator or key function, too
             self.stop(error)
             return True
@@ -143,7 +143,7 @@ class BatchState:
     def _found(self, row: Row, execution_id: str, now: float, poll_at: float) -> None:
         """The execution of a row is known."""
         row.execution_id = execution_id
-        self._notes.add(row, "started")
+        self._records.add(row, "started")
         self.follow(row, now, poll_at)
 
     def not_started(self, error: FlowMaestroError, now: float) -> None:
@@ -158,7 +158,7 @@ class BatchState:
             error.gave_up = error.gave_up if asks_for_tomorrow(error) else NO_TIME_FOR_PAUSE
         row = self.starts.end()
         if refused is not None or isinstance(error, POINTLESS):
-            self._notes.add(row, "open")
+            self._records.add(row, "open")
             self.stop(error)
         elif may_have_acted(error):
             self._lost(row, now, error)
@@ -171,12 +171,12 @@ class BatchState:
         self._refused(self.starts.end(), TimeoutError(message))
 
     def _refused(self, row: Row, error: FlowMaestroError) -> None:
-        self._notes.add(row, "open")
+        self._records.add(row, "open")
         self.outbox.put(row.outcome(error=error))
 
     def _lost(self, row: Row, now: float, error: FlowMaestroError) -> None:
         """The server may have started this row before now."""
-        if not self._notes.journaled:
+        if not self._records.journaled:
             self.outbox.put(row.outcome(error=error))
         else:
             row.failure = error
@@ -198,7 +198,7 @@ class BatchState:
             if execution_id is not None:
                 self._found(row, execution_id, now, now)
             elif unknown is None:
-                self.intake.backlog.append(row)
+                self.reader.to_start.append(row)
             else:
                 self.outbox.put(row.outcome(error=unknown))
 
@@ -218,7 +218,7 @@ class BatchState:
             if isinstance(verdict, Done):
                 execution = verdict.value
                 error = _lack_of_credits(verdict.value, row.execution_id)
-                self._notes.add(row, "ended" if error is None else "open", execution)
+                self._records.add(row, "ended" if error is None else "open", execution)
             else:
                 error = verdict.error
             self.outbox.put(row.outcome(execution, error))
@@ -239,7 +239,7 @@ class BatchState:
             return
         self.ending = self.ending or error
         while self.starts.queue:
-            self._notes.add(self.starts.end(), "open")
+            self._records.add(self.starts.end(), "open")
 
 
 def _lack_of_credits(
