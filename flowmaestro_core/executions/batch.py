@@ -90,16 +90,18 @@ class BatchMachine(Machine[None]):
     def in_flight(self) -> Tuple[RunOutcome, ...]:
         """What runs, or has ended and was not handed over."""
         flights = self._known.flights.by_row.values()
-        kept = (it for it in self._known.outbox.kept if it.execution_id is not None)
+        kept = (it for it in self._known.outcomes.undelivered if it.execution_id is not None)
         return (*(flight.row.outcome() for flight in flights), *kept)
 
     @property
     def progress(self) -> BatchProgress:
         """How far it has come."""
         known, total = self._known, self.batch.total
-        seconds = known.outbox.seconds_for(None if total is None else total - known.outbox.done)
+        seconds = known.outcomes.seconds_for(None if total is None else total - known.outcomes.done)
         flying, doubts = len(known.flights), len(known.doubts)
-        return BatchProgress(known.outbox.done, known.outbox.failed, flying, total, seconds, doubts)
+        return BatchProgress(
+            known.outcomes.done, known.outcomes.failed, flying, total, seconds, doubts
+        )
 
     def last_record(self) -> Record:
         """Free the rows that were announced and not sent; the one under way stays in doubt."""
@@ -111,7 +113,7 @@ class BatchMachine(Machine[None]):
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        self._known.outbox.begin(now)
+        self._known.outcomes.begin(now)
         for index, execution_id in enumerate(self.batch.execution_ids):
             self._known.follow(Row(index, None, index, execution_id=execution_id), now, now)
         if self.batch.journal is not None:
@@ -168,7 +170,7 @@ class BatchMachine(Machine[None]):
                 return record
             if known.begun:
                 return self._emit(RunStarted(known.begun.popleft()))
-            outcome = known.outbox.take(now)
+            outcome = known.outcomes.get(now)
             if outcome is not None:
                 return self._emit(outcome)
             if not known.read_on():
@@ -227,7 +229,7 @@ class BatchMachine(Machine[None]):
             self.state, self._told = "looking", 0
             machine = _look_up(self.batch, known.doubts, self._context, self._token)
             return self._delegate(machine, now, jitter)
-        outcome = known.outbox.take(now, all_have_come=True)
+        outcome = known.outcomes.get(now, final=True)
         if outcome is not None:
             return self._emit(outcome)
         if known.ending is None:

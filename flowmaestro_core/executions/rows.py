@@ -13,8 +13,8 @@ from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optiona
 
 from flowmaestro_core.errors import FlowMaestroError, JournalError, ValidationError
 from flowmaestro_core.executions.operation import Batch, Encode
-from flowmaestro_core.executions.outbox import Outbox
 from flowmaestro_core.executions.outcome import RunOutcome
+from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.records import JournalPlan, JournalRow, Key, RowState, digest_of
 from flowmaestro_core.types import Execution
 
@@ -174,12 +174,12 @@ class RowReader:
         source: where the rows come from.
         to_start: rows of which it is known that they are to be started.
         to_look_up: rows that are read and are to be looked up in the journal.
-        outbox: the outcomes of the batch.
+        outcomes: the outcomes of the batch.
         unchecked: a second source of the rows, which are still to be compared; `None` when all are.
 
     """
 
-    def __init__(self, batch: Batch, plan: JournalPlan, outbox: Outbox) -> None:
+    def __init__(self, batch: Batch, plan: JournalPlan, outcomes: OutcomeQueue) -> None:
         self._new_source = partial(RowIterator, batch.inputs, batch.encode, plan.key)
         self.source = self._new_source()
         self.to_start: Deque[Row] = deque()
@@ -191,7 +191,7 @@ class RowReader:
         self._by_index = plan.key is None
         self._rerun = plan.rerun
         self._known = self._matched = 0
-        self.outbox = outbox
+        self.outcomes = outcomes
 
     def opened(self, known: int) -> None:
         """The journal tells how many rows it holds, or up to which index."""
@@ -278,7 +278,7 @@ class RowReader:
 
     @property
     def _may_read(self) -> bool:
-        ahead = self.source.read - self.outbox.next_index
+        ahead = self.source.read - self.outcomes.next_index
         return ahead < self._look_ahead and len(self.to_start) < self._most
 
     def _refuse_missing(self, source: RowIterator) -> None:

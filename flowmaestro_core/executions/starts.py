@@ -72,7 +72,7 @@ class Starts:
             try:
                 self._reader.source.prepare(row)
             except ValidationError as error:
-                self._reader.outbox.put(row.outcome(error=error))
+                self._reader.outcomes.put(row.outcome(error=error))
             else:
                 row.order = next(self.orders)
                 self.queue.append(row)

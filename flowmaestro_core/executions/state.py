@@ -17,8 +17,8 @@ from flowmaestro_core.errors import (
 )
 from flowmaestro_core.executions.in_flight import InFlight, refused_for
 from flowmaestro_core.executions.operation import Batch
-from flowmaestro_core.executions.outbox import Outbox
 from flowmaestro_core.executions.outcome import RunOutcome, ended
+from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
 from flowmaestro_core.executions.settling import LookUp, settle
 from flowmaestro_core.executions.starts import (
@@ -44,7 +44,7 @@ class BatchState:
     """All that a batch knows. Its methods take in what has happened, and decide nothing.
 
     Attributes:
-        outbox: the outcomes to hand over.
+        outcomes: the outcomes to hand over.
         reader, starts, flights: the rows that are read, that are to be started, and that run.
         doubts: the rows of which it is not known.
         settles_at: when the executions of all these are listed, if there are any.
@@ -59,8 +59,8 @@ class BatchState:
         self._scrubber = scrubber
         self._plan = batch.journal or JournalPlan("", "")
         self._records = PendingRecords(journaled=batch.journal is not None)
-        self.outbox = Outbox(batch.ordered)
-        self.reader = RowReader(batch, self._plan, self.outbox)
+        self.outcomes = OutcomeQueue(batch.ordered)
+        self.reader = RowReader(batch, self._plan, self.outcomes)
         self.flights = InFlight()
         self.starts = Starts(batch, self.reader, self.flights, self._records)
         self.doubts: List[Row] = []
@@ -105,7 +105,7 @@ class BatchState:
                 elif known.state == "started":
                     self.follow(row, now, now)
                 else:
-                    self.outbox.put(row.outcome(ended(known.execution), replayed=True))
+                    self.outcomes.put(row.outcome(ended(known.execution), replayed=True))
         except JournalError as error:
             self.stop(error)
 
@@ -123,7 +123,7 @@ class BatchState:
 
     def replied(self, limit: RateLimit, now: float) -> None:
         """A request was answered, with what the key is allowed."""
-        self.outbox.replied(limit, now)
+        self.outcomes.replied(limit, now)
         self.flights.hold(paced(0.0, limit), now)
 
     def started(self, reply: Reply[Any], now: float) -> None:
@@ -172,12 +172,12 @@ class BatchState:
 
     def _refused(self, row: Row, error: FlowMaestroError) -> None:
         self._records.add(row, "open")
-        self.outbox.put(row.outcome(error=error))
+        self.outcomes.put(row.outcome(error=error))
 
     def _lost(self, row: Row, now: float, error: FlowMaestroError) -> None:
         """The server may have started this row before now."""
         if not self._records.journaled:
-            self.outbox.put(row.outcome(error=error))
+            self.outcomes.put(row.outcome(error=error))
         else:
             row.failure = error
             self.doubts.append(row)
@@ -200,7 +200,7 @@ class BatchState:
             elif unknown is None:
                 self.reader.to_start.append(row)
             else:
-                self.outbox.put(row.outcome(error=unknown))
+                self.outcomes.put(row.outcome(error=unknown))
 
     # Executions end
 
@@ -221,7 +221,7 @@ class BatchState:
                 self._records.add(row, "ended" if error is None else "open", execution)
             else:
                 error = verdict.error
-            self.outbox.put(row.outcome(execution, error))
+            self.outcomes.put(row.outcome(execution, error))
             if error is not None and self._is_of_the_key(error):
                 self.stop(error)
 

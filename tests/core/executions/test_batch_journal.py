@@ -16,8 +16,8 @@ from flowmaestro_core.errors import (
     StartUnknownError,
     ValidationError,
 )
-from flowmaestro_core.executions.outbox import Outbox
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
+from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.records import digest_of
@@ -399,7 +399,7 @@ def test_the_pages_in_halves_begin_where_the_large_one_did() -> None:
 
 
 def test_a_batch_without_a_start_or_an_estimate_says_nothing() -> None:
-    pace = Outbox(ordered=False)
+    pace = OutcomeQueue(ordered=False)
     pace.begin(0.0)
     assert pace.seconds_for(5) is None
     pace.replied(RateLimit(60, 0, None, 100, 10), 1.0)

@@ -11,7 +11,7 @@ from flowmaestro_core.payloads.reply import RateLimit
 MINUTE, DAY = 60.0, 86_400.0
 
 
-class Outbox:
+class OutcomeQueue:
     """Outcomes that have come, until they are handed over: as they come, or `ordered`.
 
     Attributes:
@@ -27,7 +27,7 @@ class Outbox:
         self._ordered = ordered
         self._waiting: OrderedDict[int, RunOutcome] = OrderedDict()
         self._begun_at = self._now = 0.0
-        self._new = 0
+        self._not_replayed = 0
         """How many were handed over that are not from the journal."""
         self._requests = 0
         self._limit = RateLimit()
@@ -46,15 +46,15 @@ class Outbox:
         """An outcome has come."""
         self._waiting[outcome.index] = outcome
 
-    def take(self, now: float, *, all_have_come: bool = False) -> Optional[RunOutcome]:
+    def get(self, now: float, *, final: bool = False) -> Optional[RunOutcome]:
         """The next one to hand over, if it is there.
 
-        When `all_have_come`, rows without an outcome are passed over.
+        When `final`, rows without an outcome are passed over.
         """
         if not self._waiting:
             return None
         if self._ordered:
-            index = min(self._waiting) if all_have_come else self.next_index
+            index = min(self._waiting) if final else self.next_index
             if index not in self._waiting:
                 return None
             self.next_index = index + 1
@@ -65,11 +65,11 @@ class Outbox:
         self.failed += not outcome.ok
         if not outcome.replayed:
             self._now = now
-            self._new += 1
+            self._not_replayed += 1
         return outcome
 
     @property
-    def kept(self) -> Tuple[RunOutcome, ...]:
+    def undelivered(self) -> Tuple[RunOutcome, ...]:
         """Those that have not been handed over."""
         return tuple(self._waiting.values())
 
@@ -79,10 +79,12 @@ class Outbox:
         They take as long as those before them, and longer where the requests that they need are
         more than the key's windows allow.
         """
-        if rows is None or not self._new:
+        if rows is None or not self._not_replayed:
             return None
-        at_this_pace = rows * (self._now - self._begun_at) / self._new
-        return max(at_this_pace, _seconds_for(rows * self._requests / self._new, self._limit))
+        at_this_pace = rows * (self._now - self._begun_at) / self._not_replayed
+        return max(
+            at_this_pace, _seconds_for(rows * self._requests / self._not_replayed, self._limit)
+        )
 
 
 def _seconds_for(requests: float, limit: RateLimit) -> float:
