@@ -134,7 +134,7 @@ class BatchMachine(Machine[None]):
             return wait
         starts, flights = self._known.starts, self._known.flights
         throttled = wait.because is not None and wait.because.outcome == 429
-        starts.put_off(self._park(), wait.seconds, now, throttled=throttled)
+        starts.postpone(self._park(), wait.seconds, now, throttled=throttled)
         self.state = "pausing"
         return Wait(max(min(starts.due(), flights.due()) - now, 0.0), wait.because)
 
@@ -190,7 +190,7 @@ class BatchMachine(Machine[None]):
 
     def _begin(self, now: float, jitter: float) -> Action:
         known, starts = self._known, self._known.starts
-        if now >= starts.until:
+        if now >= starts.deadline:
             known.out_of_time()
             return self._next(now, jitter)
         if known.lacks_anchor:
@@ -206,7 +206,7 @@ class BatchMachine(Machine[None]):
             return self._resume(parked, now, jitter)
         row = starts.queue[0]
         start = cast("Start", self.batch.start)(row.body)
-        call = CallMachine(start, self._context, row.token(self._token), deadline=starts.until)
+        call = CallMachine(start, self._context, row.token(self._token), deadline=starts.deadline)
         return self._delegate(call, now, jitter)
 
     def _poll(self, now: float, jitter: float) -> Action:

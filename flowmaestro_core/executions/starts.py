@@ -25,10 +25,10 @@ from flowmaestro_core.policy.retry import RetryPolicy, turned_away
 
 PAUSE_AFTER_REFUSAL = RetryPolicy().throttled_base_delay
 """Seconds until a start that was refused with a 429 is tried again, at least."""
-AHEAD = 16
+STARTS_PER_RECORD = 16
 """Rows that are recorded as `starting` at a time: each such record waits for the disk."""
-OF_THE_KEY = (AuthenticationError, AuthorizationError, InsufficientCreditsError)
-POINTLESS = (*OF_THE_KEY, NotFoundError)
+KEY_ERRORS = (AuthenticationError, AuthorizationError, InsufficientCreditsError)
+FATAL_ERRORS = (*KEY_ERRORS, NotFoundError)
 """What a start is refused with that every other start would be refused with, too."""
 
 
@@ -39,7 +39,7 @@ class Starts:
         queue: the rows to start, in their order. A journal records all of them at once.
         orders: the numbers of the starts to come.
         parked: the call of the first row, if it is to be tried again later.
-        until: when the time of the first row is up; infinite until its turn comes.
+        deadline: when the time of the first row is up; infinite until its turn comes.
 
     """
 
@@ -49,7 +49,7 @@ class Starts:
         self.queue: Deque[Row] = deque()
         self.orders: Iterator[int] = count(1)
         self.parked: Optional[Machine[Any]] = None
-        self.until = math.inf
+        self.deadline = math.inf
         self._batch = batch
         self._reader = reader
         self._flights = flights
@@ -62,12 +62,12 @@ class Starts:
     def _has_room(self) -> bool:
         return len(self._flights) < self._batch.concurrency
 
-    def announce(self) -> bool:
+    def enqueue(self) -> bool:
         """Make the next rows ready to be started, if there is room; whether there were any."""
         if self.queue or not self._has_room:
             return False
         taken = 0
-        for row in self._reader.take(AHEAD if self._records.journaled else 1):
+        for row in self._reader.take(STARTS_PER_RECORD if self._records.journaled else 1):
             taken += 1
             try:
                 self._reader.source.prepare(row)
@@ -81,14 +81,14 @@ class Starts:
 
     def take_turn(self, now: float) -> None:
         """If there is room, it is the first row's turn; its time counts from now."""
-        if self.queue and self.until == math.inf and self._has_room:
-            self.until = now + self._batch.timeout
+        if self.queue and self.deadline == math.inf and self._has_room:
+            self.deadline = now + self._batch.timeout
 
     def due(self) -> float:
         """When the start whose turn it is is due: no later than its time is up."""
-        if self.until == math.inf:
+        if self.deadline == math.inf:
             return math.inf
-        return min(max(self._not_before, self._flights.not_before), self.until)
+        return min(max(self._not_before, self._flights.not_before), self.deadline)
 
     def record(self) -> bool:
         """Have the queue recorded, unless it was; whether that is to be done."""
@@ -99,7 +99,7 @@ class Starts:
             self._records.add(row, "starting")
         return True
 
-    def put_off(
+    def postpone(
         self, call: Optional[Machine[Any]], seconds: float, now: float, *, throttled: bool
     ) -> None:
         """The first row is to be tried again later: with `call`, or from the beginning."""
@@ -108,10 +108,10 @@ class Starts:
         if throttled:
             self._flights.hold(seconds, now)
 
-    def end(self) -> Row:
+    def pop(self) -> Row:
         """The first row is started, or will not be; which it was."""
         self.parked = None
-        self.until = math.inf
+        self.deadline = math.inf
         row = self.queue.popleft()
         row.body = b""
         return row
@@ -128,7 +128,7 @@ class Starts:
             self._not_before = now + min(bound, RetryPolicy().max_delay)
 
 
-def may_have_acted(error: FlowMaestroError) -> bool:
+def may_have_started(error: FlowMaestroError) -> bool:
     """Whether the server may have started an execution, although the start failed.
 
     It inserts the execution before it starts the engine, so a 5xx tells nothing; but for a 503

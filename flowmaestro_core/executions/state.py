@@ -22,11 +22,11 @@ from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
 from flowmaestro_core.executions.settling import LookUp, settle
 from flowmaestro_core.executions.starts import (
-    OF_THE_KEY,
+    FATAL_ERRORS,
+    KEY_ERRORS,
     PAUSE_AFTER_REFUSAL,
-    POINTLESS,
     Starts,
-    may_have_acted,
+    may_have_started,
 )
 from flowmaestro_core.executions.wait import NO_TIME_FOR_PAUSE
 from flowmaestro_core.http.scrub import SecretScrubber
@@ -116,7 +116,7 @@ class BatchState:
         if self.ending is not None:
             return False
         try:
-            return self.reader.look_up() or self.starts.announce()
+            return self.reader.look_up() or self.starts.enqueue()
         except Exception as error:  # of the caller's own iterator or key function, too
             self.stop(error)
             return True
@@ -128,7 +128,7 @@ class BatchState:
 
     def started(self, reply: Reply[Any], now: float) -> None:
         """A start was accepted."""
-        row = self.starts.end()
+        row = self.starts.pop()
         execution_id: Any = reply["data"].get("execution_id")
         try:
             waiting = self._batch.waiting(execution_id)
@@ -152,15 +152,15 @@ class BatchState:
         refused = refused_for(error)
         if refused is not None:
             pause = max(refused, PAUSE_AFTER_REFUSAL)
-            if now + pause < self.starts.until:
-                self.starts.put_off(None, pause, now, throttled=True)
+            if now + pause < self.starts.deadline:
+                self.starts.postpone(None, pause, now, throttled=True)
                 return
             error.gave_up = error.gave_up if asks_for_tomorrow(error) else NO_TIME_FOR_PAUSE
-        row = self.starts.end()
-        if refused is not None or isinstance(error, POINTLESS):
+        row = self.starts.pop()
+        if refused is not None or isinstance(error, FATAL_ERRORS):
             self._records.add(row, "open")
             self.stop(error)
-        elif may_have_acted(error):
+        elif may_have_started(error):
             self._lost(row, now, error)
         else:
             self._refused(row, error)
@@ -168,7 +168,7 @@ class BatchState:
     def out_of_time(self) -> None:
         """The time of the start whose turn it is has passed, and it was not made."""
         message = f"The execution could not be started within {self._batch.timeout:g}s, and was not"
-        self._refused(self.starts.end(), TimeoutError(message))
+        self._refused(self.starts.pop(), TimeoutError(message))
 
     def _refused(self, row: Row, error: FlowMaestroError) -> None:
         self._records.add(row, "open")
@@ -228,7 +228,7 @@ class BatchState:
     def _is_of_the_key(self, error: FlowMaestroError) -> bool:
         """Whether every other start would fail with it, too, for longer than a start may wait."""
         too_long = (refused_for(error) or 0.0) > self._batch.timeout
-        return too_long or isinstance(error, OF_THE_KEY)
+        return too_long or isinstance(error, KEY_ERRORS)
 
     def stop(self, error: Exception) -> None:
         """Start no more; what is in flight arrives, then this error is raised.
@@ -239,7 +239,7 @@ class BatchState:
             return
         self.ending = self.ending or error
         while self.starts.queue:
-            self._records.add(self.starts.end(), "open")
+            self._records.add(self.starts.pop(), "open")
 
 
 def _lack_of_credits(

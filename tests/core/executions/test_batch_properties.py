@@ -14,7 +14,7 @@ from flowmaestro_core.errors import RateLimitError
 from flowmaestro_core.executions import starts as batch_starts
 from flowmaestro_core.executions.batch import BatchMachine
 from flowmaestro_core.executions.settling import LookUpMachine
-from flowmaestro_core.executions.starts import POINTLESS
+from flowmaestro_core.executions.starts import FATAL_ERRORS
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.batch_steps import NEARLY_SPENT, stepping
@@ -57,7 +57,9 @@ def broken() -> Stepper:
 
 
 def test_the_table_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_starts, "AHEAD", 1)  # so that few rows are several times recorded
+    monkeypatch.setattr(
+        batch_starts, "STARTS_PER_RECORD", 1
+    )  # so that few rows are several times recorded
     world: Any = Possibilities((*REPLIES, STARTED, STARTED, STARTED))
     wanders = [
         wander(make, world, walks=walks)
@@ -150,7 +152,7 @@ class BatchProperties(MachineProperties):
         indexes = [item.index for item in self.stepper.items]
         assert len(set(indexes)) == len(indexes)
         if isinstance(self.stepper.action, Fail):
-            pointless = (*POINTLESS, RateLimitError)
+            pointless = (*FATAL_ERRORS, RateLimitError)
             assert isinstance(self.stepper.error, pointless)
 
 
