@@ -14,7 +14,7 @@ from flowmaestro_core.executions.in_flight import refused_for
 from flowmaestro_core.executions.operation import Batch, PageOf, Start
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.rows import Row
-from flowmaestro_core.executions.settling import LookUpMachine
+from flowmaestro_core.executions.settling import LookupMachine
 from flowmaestro_core.executions.state import BatchState
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.policy.retry import ONCE
@@ -227,7 +227,7 @@ class BatchMachine(Machine[None]):
                 self.state = "pausing"
                 return Wait(known.settles_at - now)
             self.state, self._told = "looking", 0
-            machine = _look_up(self.batch, known.doubts, self._context, self._token)
+            machine = _lookup_machine(self.batch, known.doubts, self._context, self._token)
             return self._delegate(machine, now, jitter)
         outcome = known.outcomes.get(now, final=True)
         if outcome is not None:
@@ -240,6 +240,6 @@ class BatchMachine(Machine[None]):
         return Fail(cast("Any", known.ending))  # the caller's own
 
 
-def _look_up(batch: Batch, doubts: List[Row], context: Context, token: str) -> LookUpMachine:
+def _lookup_machine(batch: Batch, doubts: List[Row], context: Context, token: str) -> LookupMachine:
     since = min(row.order for row in doubts)
-    return LookUpMachine(cast("PageOf", batch.page_of), since, context, token)
+    return LookupMachine(cast("PageOf", batch.page_of), since, context, token)

@@ -35,27 +35,27 @@ from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.records import Recalled, digest_of
 
 FIRST_PAGE_SIZE = 20
-MOST_SETTLINGS = 3
+MAX_RESTARTS = 3
 """How often one row is started again after a look-up that did not find it."""
 
 
-class LookUp(NamedTuple):
+class LookupResult(NamedTuple):
     """What a walk through the list found.
 
     Attributes:
-        evident: whether what it did not find was not started: it met an execution that the
+        is_conclusive: whether what it did not find was not started: it met an execution that the
             journal knows, or came to one that is older than the batch.
         unclaimed: the executions that the journal does not know, by their ids, the newest first.
         failure: what the walk has failed with; then nothing is evident.
 
     """
 
-    evident: bool = False
+    is_conclusive: bool = False
     unclaimed: Mapping[str, Dict[str, Any]] = {}
     failure: Optional[FlowMaestroError] = None
 
 
-class LookUpMachine(Machine[LookUp]):
+class LookupMachine(Machine[LookupResult]):
     """Walks through a workflow's executions, the newest first, down to one that is old enough.
 
     That is one that the journal knows to have been started before `since`.
@@ -78,9 +78,9 @@ class LookUpMachine(Machine[LookUp]):
         self._size = FIRST_PAGE_SIZE
         self._cursor = PageCursor(self._size)
         self._page: Reply[Any] = Reply()
-        self._floor: Optional[str] = None
+        self._oldest_needed: Optional[str] = None
         """When the first one was created that is old enough; others of that time may follow."""
-        self._evident = False
+        self._is_conclusive = False
         self._unclaimed: Dict[str, Dict[str, Any]] = {}
 
     def _next(self, now: float, jitter: float) -> Action:
@@ -95,7 +95,7 @@ class LookUpMachine(Machine[LookUp]):
             self.state = "recalling"
             return Record(execution_ids=tuple(filter(None, ids)))
         if outcome.error.code != "reply_too_large" or self._size == 1:
-            return self._done(LookUp(failure=outcome.error))
+            return self._done(LookupResult(failure=outcome.error))
         first, self._size = (self._cursor.page - 1) * self._size, self._size // 2
         self._cursor = PageCursor(self._size)
         self._cursor.page = first // self._size + 1
@@ -107,22 +107,22 @@ class LookUpMachine(Machine[LookUp]):
         more = self._cursor.advance(self._page)
         for execution in map(object_or_empty, self._page["data"]):
             created_at = execution.get("created_at")
-            if self._floor is not None and created_at != self._floor:
+            if self._oldest_needed is not None and created_at != self._oldest_needed:
                 more = False
-            elif self._take_in(execution, orders, recalled.age):
-                self._floor = created_at or ""
+            elif self._add(execution, orders, recalled.age):
+                self._oldest_needed = created_at or ""
         if more:
             return self._next(now, jitter)
-        return self._done(LookUp(self._evident, self._unclaimed))
+        return self._done(LookupResult(self._is_conclusive, self._unclaimed))
 
-    def _take_in(self, execution: Dict[str, Any], orders: Dict[str, int], age: float) -> bool:
+    def _add(self, execution: Dict[str, Any], orders: Dict[str, int], age: float) -> bool:
         """Note one execution; whether the journal knows it to be older than any row in doubt."""
         found = text_or_empty(execution.get("id"))
         if found in orders:
-            self._evident = True
+            self._is_conclusive = True
             return orders[found] < self._since
         if found:
-            self._evident = self._evident or self._is_older(execution, age)
+            self._is_conclusive = self._is_conclusive or self._is_older(execution, age)
             self._unclaimed[found] = execution
         return False
 
@@ -137,7 +137,7 @@ class LookUpMachine(Machine[LookUp]):
 
 
 def settle(
-    rows: List[Row], found: LookUp, *, start_unknown: bool
+    rows: List[Row], found: LookupResult, *, start_unknown: bool
 ) -> Iterator[Tuple[Row, Optional[str], Optional[StartUnknownError]]]:
     """What is to be done with each row in doubt: follow this execution, leave it, or start it.
 
@@ -152,13 +152,13 @@ def settle(
         digest = digest_of(json.dumps({"inputs": execution.get("inputs")}))
         alike[digest][1].append(execution)
     for group, matches in alike.values():
-        certain = found.evident and len(matches) <= len(group)
+        certain = found.is_conclusive and len(matches) <= len(group)
         ids = [match["id"] for match in reversed(matches)] if certain else []
         for row, execution_id in zip_longest(group, ids):
             unknown = None
             if execution_id is None:
                 row.settled += 1
-                if not (certain or start_unknown) or row.settled > MOST_SETTLINGS:
+                if not (certain or start_unknown) or row.settled > MAX_RESTARTS:
                     unknown = _unknown(row, tuple(matches), found.failure or row.failure)
             yield row, execution_id, unknown
 

@@ -20,7 +20,7 @@ from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import RunOutcome, ended
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
-from flowmaestro_core.executions.settling import LookUp, settle
+from flowmaestro_core.executions.settling import LookupResult, settle
 from flowmaestro_core.executions.starts import (
     FATAL_ERRORS,
     KEY_ERRORS,
@@ -185,7 +185,7 @@ class BatchState:
 
     # Rows in doubt
 
-    def looked_up(self, found: LookUp, now: float) -> None:
+    def looked_up(self, found: LookupResult, now: float) -> None:
         """The rows in doubt were looked up."""
         start = self._plan.on_unknown == "start"
         if start and isinstance(found.failure, RateLimitError):  # the starts are refused, too
