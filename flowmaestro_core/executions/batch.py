@@ -55,10 +55,10 @@ class BatchMachine(Machine[None]):
 
     TRANSITIONS = {
         "ready": {"start": ("opening", "starting", "polling", "emitting", "done", "failed")},
-        "opening": {"recorded": ("recording", "anchoring", "emitting", "done", "failed")},
-        "recording": {"recorded": (*_ON, "anchoring", "looking", "failed")},
-        "anchoring": {
-            "response_received": ("anchoring", "recording", "pausing"),
+        "opening": {"recorded": ("recording", "reading baseline", "emitting", "done", "failed")},
+        "recording": {"recorded": (*_ON, "reading baseline", "looking", "failed")},
+        "reading baseline": {
+            "response_received": ("reading baseline", "recording", "pausing"),
             "transport_failed": ("recording",),
         },
         "starting": {
@@ -66,8 +66,8 @@ class BatchMachine(Machine[None]):
             "transport_failed": ("recording", "polling", "pausing", "emitting"),
         },
         "polling": {"response_received": _POLLED, "transport_failed": _POLLED},
-        "pausing": {"waited": (*_ON, "anchoring", "looking")},
-        "emitting": {"emitted": (*_ON, "anchoring", "looking", "done", "failed")},
+        "pausing": {"waited": (*_ON, "reading baseline", "looking")},
+        "emitting": {"emitted": (*_ON, "reading baseline", "looking", "done", "failed")},
         "looking": {
             "response_received": ("looking", "recording", "pausing", "emitting", "failed"),
             "transport_failed": ("looking", "recording", "pausing", "emitting"),
@@ -98,9 +98,9 @@ class BatchMachine(Machine[None]):
         """How far it has come."""
         known, total = self._known, self.batch.total
         seconds = known.outcomes.seconds_for(None if total is None else total - known.outcomes.done)
-        flying, doubts = len(known.flights), len(known.doubts)
+        running, in_doubt = len(known.flights), len(known.in_doubt)
         return BatchProgress(
-            known.outcomes.done, known.outcomes.failed, flying, total, seconds, doubts
+            known.outcomes.done, known.outcomes.failed, running, total, seconds, in_doubt
         )
 
     def last_record(self) -> Record:
@@ -152,9 +152,9 @@ class BatchMachine(Machine[None]):
             if self.state == "starting" or is_refused:
                 known.not_started(outcome.error, now)
             else:
-                known.anchored(None)
-        elif self.state == "anchoring":
-            known.anchored(outcome.value)
+                known.record_baseline(None)
+        elif self.state == "reading baseline":
+            known.record_baseline(outcome.value)
         else:
             known.started(outcome.value, now)
         return self._next(now, jitter)
@@ -168,8 +168,8 @@ class BatchMachine(Machine[None]):
             if record is not None:
                 self.state = "recording"
                 return record
-            if known.begun:
-                return self._emit(RunStarted(known.begun.popleft()))
+            if known.started_outcomes:
+                return self._emit(RunStarted(known.started_outcomes.popleft()))
             outcome = known.outcomes.get(now)
             if outcome is not None:
                 return self._emit(outcome)
@@ -185,7 +185,7 @@ class BatchMachine(Machine[None]):
         return self._begin(now, jitter) if start_at <= now else self._poll(now, jitter)
 
     def _emit(self, item: Union[RunStarted, Settling, RunOutcome]) -> Action:
-        self.state, self._told = "emitting", len(self._known.doubts)
+        self.state, self._told = "emitting", len(self._known.in_doubt)
         return Emit(item)
 
     def _begin(self, now: float, jitter: float) -> Action:
@@ -193,8 +193,8 @@ class BatchMachine(Machine[None]):
         if now >= starts.deadline:
             known.out_of_time()
             return self._next(now, jitter)
-        if known.lacks_anchor:
-            self.state = "anchoring"
+        if known.needs_baseline:
+            self.state = "reading baseline"
             newest = cast("PageOf", self.batch.page_of)(1, 1)
             call = CallMachine(newest, self._context, self._token, policy=ONCE)
             return self._delegate(call, now, jitter)
@@ -220,26 +220,28 @@ class BatchMachine(Machine[None]):
 
     def _settle_or_end(self, now: float, jitter: float) -> Action:
         known = self._known
-        if known.doubts and known.ending is None:
+        if known.in_doubt and known.stop_error is None:
             if known.settles_at > now:
-                if self.batch.progress is not None and self._told != len(known.doubts):
+                if self.batch.progress is not None and self._told != len(known.in_doubt):
                     return self._emit(Settling())
                 self.state = "pausing"
                 return Wait(known.settles_at - now)
             self.state, self._told = "looking", 0
-            machine = _lookup_machine(self.batch, known.doubts, self._context, self._token)
+            machine = _lookup_machine(self.batch, known.in_doubt, self._context, self._token)
             return self._delegate(machine, now, jitter)
         outcome = known.outcomes.get(now, final=True)
         if outcome is not None:
             return self._emit(outcome)
-        if known.ending is None:
+        if known.stop_error is None:
             return self._done(None)
-        if isinstance(known.ending, FlowMaestroError):
-            return self._fail(known.ending)
+        if isinstance(known.stop_error, FlowMaestroError):
+            return self._fail(known.stop_error)
         self.state = "failed"
-        return Fail(cast("Any", known.ending))  # the caller's own
+        return Fail(cast("Any", known.stop_error))  # the caller's own
 
 
-def _lookup_machine(batch: Batch, doubts: List[Row], context: Context, token: str) -> LookupMachine:
-    since = min(row.order for row in doubts)
+def _lookup_machine(
+    batch: Batch, in_doubt: List[Row], context: Context, token: str
+) -> LookupMachine:
+    since = min(row.order for row in in_doubt)
     return LookupMachine(cast("PageOf", batch.page_of), since, context, token)

@@ -46,11 +46,11 @@ class BatchState:
     Attributes:
         outcomes: the outcomes to hand over.
         reader, starts, flights: the rows that are read, that are to be started, and that run.
-        doubts: the rows of which it is not known.
+        in_doubt: the rows of which it is not known.
         settles_at: when the executions of all these are listed, if there are any.
-        begun: executions that got an id, for the callback.
-        lacks_anchor: whether the journal is new, and knows no execution that is older.
-        ending: what the batch ends with, once nothing is in flight.
+        started_outcomes: executions that got an id, for the callback.
+        needs_baseline: whether the journal is new, and knows no execution that is older.
+        stop_error: what the batch ends with, once nothing is in flight.
 
     """
 
@@ -63,11 +63,11 @@ class BatchState:
         self.reader = RowReader(batch, self._plan, self.outcomes)
         self.flights = InFlight()
         self.starts = Starts(batch, self.reader, self.flights, self._records)
-        self.doubts: List[Row] = []
+        self.in_doubt: List[Row] = []
         self.settles_at = -math.inf
-        self.begun: Deque[RunOutcome] = deque()
-        self.lacks_anchor = False
-        self.ending: Optional[Exception] = None
+        self.started_outcomes: Deque[RunOutcome] = deque()
+        self.needs_baseline = False
+        self.stop_error: Optional[Exception] = None
 
     # The journal
 
@@ -75,19 +75,20 @@ class BatchState:
         """The journal was opened: every start that it holds went out before."""
         self.settles_at = now + self._plan.settle_after
         self.starts.orders = count(recalled.last_order + 1)
-        self.lacks_anchor = not recalled.last_order
+        self.needs_baseline = not recalled.last_order
         self.reader.opened(recalled.known)
 
-    def anchored(self, page: Optional[Reply[Any]]) -> None:
+    def record_baseline(self, page: Optional[Reply[Any]]) -> None:
         """The workflow's newest execution is older than all that are to come.
 
         The journal keeps it as a start before the first. There may be none.
         """
-        self.lacks_anchor = False
+        self.needs_baseline = False
         rows: List[Any] = [] if page is None else page["data"]
         for newest in rows[:1]:
-            anchor = Row(0, None, "", execution_id=text_or_empty(object_or_empty(newest).get("id")))
-            self._records.add(anchor, "started")
+            found = text_or_empty(object_or_empty(newest).get("id"))
+            baseline = Row(0, None, "", execution_id=found)
+            self._records.add(baseline, "started")
 
     def record(self) -> Optional[Record]:
         """What there is to record, or to look up."""
@@ -101,7 +102,7 @@ class BatchState:
         try:
             for row, known in self.reader.looked_up(recalled.rows):
                 if known.state == "starting":
-                    self.doubts.append(row)
+                    self.in_doubt.append(row)
                 elif known.state == "started":
                     self.follow(row, now, now)
                 else:
@@ -113,7 +114,7 @@ class BatchState:
 
     def read_on(self) -> bool:
         """Read rows, if there is a reason to; whether anything came of it."""
-        if self.ending is not None:
+        if self.stop_error is not None:
             return False
         try:
             return self.reader.look_up() or self.starts.enqueue()
@@ -135,7 +136,7 @@ class BatchState:
         except (TypeError, ValueError) as cause:
             error = self._scrubber.clean(no_usable_id(reply, cause))
             self.starts.failed(error, now)
-            self._lost(row, now, error)
+            self._put_in_doubt(row, now, error)
         else:
             self.starts.succeeded()
             self._found(row, execution_id, now, now + poll_delay(0.0, waiting.poll_interval))
@@ -161,7 +162,7 @@ class BatchState:
             self._records.add(row, "open")
             self.stop(error)
         elif may_have_started(error):
-            self._lost(row, now, error)
+            self._put_in_doubt(row, now, error)
         else:
             self._refused(row, error)
 
@@ -174,13 +175,13 @@ class BatchState:
         self._records.add(row, "open")
         self.outcomes.put(row.outcome(error=error))
 
-    def _lost(self, row: Row, now: float, error: FlowMaestroError) -> None:
+    def _put_in_doubt(self, row: Row, now: float, error: FlowMaestroError) -> None:
         """The server may have started this row before now."""
         if not self._records.journaled:
             self.outcomes.put(row.outcome(error=error))
         else:
             row.failure = error
-            self.doubts.append(row)
+            self.in_doubt.append(row)
             self.settles_at = now + self._plan.settle_after
 
     # Rows in doubt
@@ -189,11 +190,11 @@ class BatchState:
         """The rows in doubt were looked up."""
         start = self._plan.on_unknown == "start"
         if start and isinstance(found.failure, RateLimitError):  # the starts are refused, too
-            if self._is_of_the_key(found.failure):
+            if self._affects_all_starts(found.failure):
                 self.stop(found.failure)
                 return
             self.flights.hold(refused_for(found.failure) or 0.0, now)
-        rows, self.doubts = self.doubts, []
+        rows, self.in_doubt = self.in_doubt, []
         for row, execution_id, unknown in settle(rows, found, start_unknown=start):
             if execution_id is not None:
                 self._found(row, execution_id, now, now)
@@ -208,7 +209,7 @@ class BatchState:
         """A row's execution runs; its time counts from now."""
         self.flights.follow(row, self._batch.waiting(row.execution_id or ""), now, poll_at)
         if self._batch.on_start is not None:
-            self.begun.append(row.outcome())
+            self.started_outcomes.append(row.outcome())
 
     def answered(self, answer: Optional[Union[Done, Fail]], now: float) -> None:
         """An execution was polled, or needs not be."""
@@ -222,10 +223,10 @@ class BatchState:
             else:
                 error = verdict.error
             self.outcomes.put(row.outcome(execution, error))
-            if error is not None and self._is_of_the_key(error):
+            if error is not None and self._affects_all_starts(error):
                 self.stop(error)
 
-    def _is_of_the_key(self, error: FlowMaestroError) -> bool:
+    def _affects_all_starts(self, error: FlowMaestroError) -> bool:
         """Whether every other start would fail with it, too, for longer than a start may wait."""
         too_long = (refused_for(error) or 0.0) > self._batch.timeout
         return too_long or isinstance(error, KEY_ERRORS)
@@ -237,7 +238,7 @@ class BatchState:
         """
         if self._batch.start is None:
             return
-        self.ending = self.ending or error
+        self.stop_error = self.stop_error or error
         while self.starts.queue:
             self._records.add(self.starts.pop(), "open")
 

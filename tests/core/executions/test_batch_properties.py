@@ -57,9 +57,7 @@ def broken() -> Stepper:
 
 
 def test_the_table_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        batch_starts, "STARTS_PER_RECORD", 1
-    )  # so that few rows are several times recorded
+    monkeypatch.setattr(batch_starts, "STARTS_PER_RECORD", 1)  # so that rows are recorded often
     world: Any = Possibilities((*REPLIES, STARTED, STARTED, STARTED))
     wanders = [
         wander(make, world, walks=walks)
