@@ -31,9 +31,9 @@ class Settling(NamedTuple):
     """Emitted before a pause for rows in doubt that `progress` does not know of, for it alone."""
 
 
-_ON = ("recording", "starting", "polling", "pausing", "emitting")
+_AFTER_ANY_EVENT = ("recording", "starting", "polling", "pausing", "emitting")
 """Where a batch may be after nearly everything that happens."""
-_POLLED = (*_ON, "looking")
+_POLLED = (*_AFTER_ANY_EVENT, "looking up")
 
 
 class BatchMachine(Machine[None]):
@@ -56,23 +56,25 @@ class BatchMachine(Machine[None]):
     TRANSITIONS = {
         "ready": {"start": ("opening", "starting", "polling", "emitting", "done", "failed")},
         "opening": {"recorded": ("recording", "reading baseline", "emitting", "done", "failed")},
-        "recording": {"recorded": (*_ON, "reading baseline", "looking", "failed")},
+        "recording": {"recorded": (*_AFTER_ANY_EVENT, "reading baseline", "looking up", "failed")},
         "reading baseline": {
             "response_received": ("reading baseline", "recording", "pausing"),
             "transport_failed": ("recording",),
         },
         "starting": {
-            "response_received": (*_ON, "failed"),
+            "response_received": (*_AFTER_ANY_EVENT, "failed"),
             "transport_failed": ("recording", "polling", "pausing", "emitting"),
         },
         "polling": {"response_received": _POLLED, "transport_failed": _POLLED},
-        "pausing": {"waited": (*_ON, "reading baseline", "looking")},
-        "emitting": {"emitted": (*_ON, "reading baseline", "looking", "done", "failed")},
-        "looking": {
-            "response_received": ("looking", "recording", "pausing", "emitting", "failed"),
-            "transport_failed": ("looking", "recording", "pausing", "emitting"),
-            "waited": ("looking",),
-            "recorded": ("looking", "recording", "pausing", "emitting"),
+        "pausing": {"waited": (*_AFTER_ANY_EVENT, "reading baseline", "looking up")},
+        "emitting": {
+            "emitted": (*_AFTER_ANY_EVENT, "reading baseline", "looking up", "done", "failed")
+        },
+        "looking up": {
+            "response_received": ("looking up", "recording", "pausing", "emitting", "failed"),
+            "transport_failed": ("looking up", "recording", "pausing", "emitting"),
+            "waited": ("looking up",),
+            "recorded": ("looking up", "recording", "pausing", "emitting"),
         },
     }
 
@@ -82,7 +84,7 @@ class BatchMachine(Machine[None]):
         keyed = batch.journal is not None and batch.journal.key is not None
         self.runs_callers_code = keyed or not isinstance(batch.inputs, (list, tuple))
         self._known = BatchState(batch, context.scrubber)
-        self._told = 0  # how many rows in doubt `progress` knows of
+        self._reported_in_doubt = 0  # how many rows in doubt `progress` knows of
 
     # What it reports to its handle
 
@@ -140,7 +142,7 @@ class BatchMachine(Machine[None]):
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         known = self._known
-        if self.state == "looking" and isinstance(outcome, Done):
+        if self.state == "looking up" and isinstance(outcome, Done):
             known.looked_up(outcome.value, now)
             return self._next(now, jitter)
         if isinstance(outcome, Done):
@@ -185,7 +187,7 @@ class BatchMachine(Machine[None]):
         return self._begin(now, jitter) if start_at <= now else self._poll(now, jitter)
 
     def _emit(self, item: Union[RunStarted, Settling, RunOutcome]) -> Action:
-        self.state, self._told = "emitting", len(self._known.in_doubt)
+        self.state, self._reported_in_doubt = "emitting", len(self._known.in_doubt)
         return Emit(item)
 
     def _begin(self, now: float, jitter: float) -> Action:
@@ -222,11 +224,13 @@ class BatchMachine(Machine[None]):
         known = self._known
         if known.in_doubt and known.stop_error is None:
             if known.settles_at > now:
-                if self.batch.progress is not None and self._told != len(known.in_doubt):
+                if self.batch.progress is not None and self._reported_in_doubt != len(
+                    known.in_doubt
+                ):
                     return self._emit(Settling())
                 self.state = "pausing"
                 return Wait(known.settles_at - now)
-            self.state, self._told = "looking", 0
+            self.state, self._reported_in_doubt = "looking up", 0
             machine = _lookup_machine(self.batch, known.in_doubt, self._context, self._token)
             return self._delegate(machine, now, jitter)
         outcome = known.outcomes.get(now, final=True)
