@@ -10,7 +10,7 @@ from flowmaestro_core.actions import Action, Done, Emit, Fail, Record, Wait
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError
-from flowmaestro_core.executions.in_flight import refused_for
+from flowmaestro_core.executions.active import refused_for
 from flowmaestro_core.executions.operation import Batch, PageOf, Start
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.rows import Row
@@ -91,16 +91,16 @@ class BatchMachine(Machine[None]):
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
         """What runs, or has ended and was not handed over."""
-        flights = self._known.flights.by_row.values()
+        active = self._known.active.by_row.values()
         kept = (it for it in self._known.outcomes.undelivered if it.execution_id is not None)
-        return (*(flight.row.outcome() for flight in flights), *kept)
+        return (*(execution.row.outcome() for execution in active), *kept)
 
     @property
     def progress(self) -> BatchProgress:
         """How far it has come."""
         known, total = self._known, self.batch.total
         seconds = known.outcomes.seconds_for(None if total is None else total - known.outcomes.done)
-        running, in_doubt = len(known.flights), len(known.in_doubt)
+        running, in_doubt = len(known.active), len(known.in_doubt)
         return BatchProgress(
             known.outcomes.done, known.outcomes.failed, running, total, seconds, in_doubt
         )
@@ -134,11 +134,11 @@ class BatchMachine(Machine[None]):
     def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
         if self.state != "starting":
             return wait
-        starts, flights = self._known.starts, self._known.flights
+        starts, active = self._known.starts, self._known.active
         throttled = wait.because is not None and wait.because.outcome == 429
         starts.postpone(self._park(), wait.seconds, now, throttled=throttled)
         self.state = "pausing"
-        return Wait(max(min(starts.due(), flights.due()) - now, 0.0), wait.because)
+        return Wait(max(min(starts.due(), active.due()) - now, 0.0), wait.because)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         known = self._known
@@ -178,7 +178,7 @@ class BatchMachine(Machine[None]):
             if not known.read_on():
                 break
         known.starts.take_turn(now)
-        start_at, poll_at = known.starts.due(), known.flights.due()
+        start_at, poll_at = known.starts.due(), known.active.due()
         if min(start_at, poll_at) == math.inf:
             return self._settle_or_end(now, jitter)
         if min(start_at, poll_at) > now:
@@ -213,7 +213,7 @@ class BatchMachine(Machine[None]):
 
     def _poll(self, now: float, jitter: float) -> Action:
         known = self._known
-        call = known.flights.poll(self._context, self._token, now, alone=not known.starts.queue)
+        call = known.active.poll(self._context, self._token, now, alone=not known.starts.queue)
         if call is None:
             known.answered(None, now)
             return self._next(now, jitter)

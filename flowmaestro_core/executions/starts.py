@@ -16,7 +16,7 @@ from flowmaestro_core.errors import (
     RateLimitError,
     ValidationError,
 )
-from flowmaestro_core.executions.in_flight import InFlight
+from flowmaestro_core.executions.active import ActiveExecutions
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
 from flowmaestro_core.http.messages import Phase
@@ -44,7 +44,7 @@ class Starts:
     """
 
     def __init__(
-        self, batch: Batch, reader: RowReader, flights: InFlight, records: PendingRecords
+        self, batch: Batch, reader: RowReader, active: ActiveExecutions, records: PendingRecords
     ) -> None:
         self.queue: Deque[Row] = deque()
         self.orders: Iterator[int] = count(1)
@@ -52,7 +52,7 @@ class Starts:
         self.deadline = math.inf
         self._batch = batch
         self._reader = reader
-        self._flights = flights
+        self._active = active
         self._records = records
         self._recorded = False
         self._not_before = -math.inf
@@ -60,7 +60,7 @@ class Starts:
 
     @property
     def _has_room(self) -> bool:
-        return len(self._flights) < self._batch.concurrency
+        return len(self._active) < self._batch.concurrency
 
     def enqueue(self) -> bool:
         """Make the next rows ready to be started, if there is room; whether there were any."""
@@ -88,7 +88,7 @@ class Starts:
         """When the start whose turn it is is due: no later than its time is up."""
         if self.deadline == math.inf:
             return math.inf
-        return min(max(self._not_before, self._flights.not_before), self.deadline)
+        return min(max(self._not_before, self._active.not_before), self.deadline)
 
     def record(self) -> bool:
         """Have the queue recorded, unless it was; whether that is to be done."""
@@ -106,7 +106,7 @@ class Starts:
         self.parked = call
         self._not_before = now + seconds
         if throttled:
-            self._flights.hold(seconds, now)
+            self._active.hold(seconds, now)
 
     def pop(self) -> Row:
         """The first row is started, or will not be; which it was."""

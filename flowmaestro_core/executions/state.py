@@ -15,7 +15,7 @@ from flowmaestro_core.errors import (
     RateLimitError,
     TimeoutError,
 )
-from flowmaestro_core.executions.in_flight import InFlight, refused_for
+from flowmaestro_core.executions.active import ActiveExecutions, refused_for
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import RunOutcome, ended
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
@@ -45,7 +45,7 @@ class BatchState:
 
     Attributes:
         outcomes: the outcomes to hand over.
-        reader, starts, flights: the rows that are read, that are to be started, and that run.
+        reader, starts, active: the rows that are read, that are to be started, and that run.
         in_doubt: the rows of which it is not known.
         settles_at: when the executions of all these are listed, if there are any.
         started_outcomes: executions that got an id, for the callback.
@@ -61,8 +61,8 @@ class BatchState:
         self._records = PendingRecords(journaled=batch.journal is not None)
         self.outcomes = OutcomeQueue(batch.ordered)
         self.reader = RowReader(batch, self._plan, self.outcomes)
-        self.flights = InFlight()
-        self.starts = Starts(batch, self.reader, self.flights, self._records)
+        self.active = ActiveExecutions()
+        self.starts = Starts(batch, self.reader, self.active, self._records)
         self.in_doubt: List[Row] = []
         self.settles_at = -math.inf
         self.started_outcomes: Deque[RunOutcome] = deque()
@@ -125,7 +125,7 @@ class BatchState:
     def replied(self, limit: RateLimit, now: float) -> None:
         """A request was answered, with what the key is allowed."""
         self.outcomes.replied(limit, now)
-        self.flights.hold(paced(0.0, limit), now)
+        self.active.hold(paced(0.0, limit), now)
 
     def started(self, reply: Reply[Any], now: float) -> None:
         """A start was accepted."""
@@ -193,7 +193,7 @@ class BatchState:
             if self._affects_all_starts(found.failure):
                 self.stop(found.failure)
                 return
-            self.flights.hold(refused_for(found.failure) or 0.0, now)
+            self.active.hold(refused_for(found.failure) or 0.0, now)
         rows, self.in_doubt = self.in_doubt, []
         for row, execution_id, unknown in settle(rows, found, start_unknown=start):
             if execution_id is not None:
@@ -207,13 +207,13 @@ class BatchState:
 
     def follow(self, row: Row, now: float, poll_at: float) -> None:
         """A row's execution runs; its time counts from now."""
-        self.flights.follow(row, self._batch.waiting(row.execution_id or ""), now, poll_at)
+        self.active.follow(row, self._batch.waiting(row.execution_id or ""), now, poll_at)
         if self._batch.on_start is not None:
             self.started_outcomes.append(row.outcome())
 
     def answered(self, answer: Optional[Union[Done, Fail]], now: float) -> None:
         """An execution was polled, or needs not be."""
-        for row, verdict in self.flights.answered(answer, now):
+        for row, verdict in self.active.answered(answer, now):
             execution: Optional[Execution] = None
             error: Optional[FlowMaestroError] = None
             if isinstance(verdict, Done):

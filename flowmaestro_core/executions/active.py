@@ -20,7 +20,7 @@ from flowmaestro_core.policy.polling import AdaptiveTimeout
 from flowmaestro_core.policy.retry import asked_pause
 
 
-class Flight:
+class ActiveExecution:
     """One execution that runs, its row, and what is known of it."""
 
     def __init__(self, row: Row, state: PollState) -> None:
@@ -30,7 +30,7 @@ class Flight:
         """Of its place in the queues; 0 while it has none."""
 
 
-class InFlight:
+class ActiveExecutions:
     """Polls each execution in its turn, and once more at its deadline.
 
     Requests are held back together, since the rate limit is the key's; but no hold puts off the
@@ -39,12 +39,12 @@ class InFlight:
     """
 
     def __init__(self) -> None:
-        self.by_row: OrderedDict[int, Flight] = OrderedDict()
+        self.by_row: OrderedDict[int, ActiveExecution] = OrderedDict()
         """The time of each counts from when it was added: the first is at its deadline first."""
         self.not_before = -math.inf
-        self._by_time: List[Tuple[float, int, Flight]] = []
+        self._by_time: List[Tuple[float, int, ActiveExecution]] = []
         self._tickets = 0
-        self._polled: Optional[Flight] = None
+        self._polled: Optional[ActiveExecution] = None
         self._polled_at = 0.0
         self._patience = AdaptiveTimeout()
         self._lost: Optional[FlowMaestroError] = None
@@ -55,8 +55,8 @@ class InFlight:
 
     def follow(self, row: Row, waiting: Poll, now: float, poll_at: float) -> None:
         """One more runs; its time counts from now."""
-        flight = self.by_row[row.index] = Flight(row, PollState(waiting, now))
-        self._queue(flight, poll_at)
+        execution = self.by_row[row.index] = ActiveExecution(row, PollState(waiting, now))
+        self._queue(execution, poll_at)
 
     def hold(self, seconds: float, now: float) -> None:
         """Poll none for so long, but for those whose time is up."""
@@ -80,15 +80,15 @@ class InFlight:
         answer the last poll.
         """
         in_turn = max(self._by_time[0][0], self.not_before) <= now
-        flight = heapq.heappop(self._by_time)[2] if in_turn else self._first_by_deadline
-        self._polled = flight
-        flight.ticket = 0
+        execution = heapq.heappop(self._by_time)[2] if in_turn else self._first_by_deadline
+        self._polled = execution
+        execution.ticket = 0
         self._polled_at = now
-        if self._lost is not None and now > flight.state.deadline + LAST_POLL_TIMEOUT:
+        if self._lost is not None and now > execution.state.deadline + LAST_POLL_TIMEOUT:
             return None
         alone = alone and len(self.by_row) == 1
-        patience = math.inf if alone else self._patience.seconds(flight.state.unanswered)
-        return flight.state.call(context, token, now, patience)
+        patience = math.inf if alone else self._patience.seconds(execution.state.unanswered)
+        return execution.state.call(context, token, now, patience)
 
     def answered(
         self, answer: Optional[Union[Done, Fail]], now: float
@@ -97,8 +97,8 @@ class InFlight:
 
         Without an answer, the execution ends with the failure of the last poll.
         """
-        flight, took, lost = self._polled, now - self._polled_at, 0.0
-        assert flight is not None  # noqa: S101 - for type checkers
+        execution, took, lost = self._polled, now - self._polled_at, 0.0
+        assert execution is not None  # noqa: S101 - for type checkers
         self._polled = None
         if answer is None:
             answer = Fail(copy.copy(self._lost))  # type: ignore[arg-type]
@@ -108,35 +108,39 @@ class InFlight:
         elif isinstance(answer.error, TimeoutError):
             self._patience.ran_out()
             self._lost, lost = answer.error, took  # others come first for as long
-        verdict = flight.state.judge(answer, now)
+        verdict = execution.state.judge(answer, now)
         if isinstance(answer, Fail):
             self.hold(refused_for(answer.error) or 0.0, now)
         if isinstance(verdict, Wait):
-            self._queue(flight, now + max(verdict.seconds, lost))
+            self._queue(execution, now + max(verdict.seconds, lost))
             return []
-        del self.by_row[flight.row.index]
+        del self.by_row[execution.row.index]
         others = self._without_time(verdict.error, now) if isinstance(verdict, Fail) else []
-        return [(flight.row, verdict), *others]
+        return [(execution.row, verdict), *others]
 
     def _without_time(self, error: FlowMaestroError, now: float) -> List[Tuple[Row, Fail]]:
         """Those that a 429, which is about the key, leaves no time for; they end with it."""
         pause = refused_for(error)
         if not pause:
             return []
-        ended = [flight for flight in self.by_row.values() if now + pause > flight.state.deadline]
-        for flight in ended:
-            flight.ticket = 0
-            del self.by_row[flight.row.index]
-        return [(flight.row, flight.state.give_up(copy.copy(error))) for flight in ended]
+        ended = [
+            execution
+            for execution in self.by_row.values()
+            if now + pause > execution.state.deadline
+        ]
+        for execution in ended:
+            execution.ticket = 0
+            del self.by_row[execution.row.index]
+        return [(execution.row, execution.state.give_up(copy.copy(error))) for execution in ended]
 
     @property
-    def _first_by_deadline(self) -> Flight:
+    def _first_by_deadline(self) -> ActiveExecution:
         return next(iter(self.by_row.values()))
 
-    def _queue(self, flight: Flight, poll_at: float) -> None:
+    def _queue(self, execution: ActiveExecution, poll_at: float) -> None:
         self._tickets += 1
-        flight.ticket = self._tickets
-        heapq.heappush(self._by_time, (poll_at, flight.ticket, flight))
+        execution.ticket = self._tickets
+        heapq.heappush(self._by_time, (poll_at, execution.ticket, execution))
 
 
 def refused_for(error: FlowMaestroError) -> Optional[float]:

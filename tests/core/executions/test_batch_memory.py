@@ -1,0 +1,54 @@
+"""What a batch keeps in memory while it runs."""
+
+from __future__ import annotations
+
+import tracemalloc
+import weakref
+from typing import Any, Dict, List
+
+from flowmaestro_core.actions import Emit, Wait
+from tests.harness.core.batch_steps import asked, running, says, starts
+
+
+class Inputs(Dict[str, Any]):
+    """The inputs of one row, whose lifetime a weak reference can observe."""
+
+
+def test_ended_row_is_released_long_before_its_deadline() -> None:
+    alive: List[weakref.ref[Inputs]] = []
+
+    def rows() -> Any:
+        for _ in range(8):
+            row = Inputs()
+            alive.append(weakref.ref(row))
+            yield row
+
+    run = running(rows(), concurrency=2, timeout=1e6)
+    started = iter(["long", *"abcdefg"])
+    ended = 0
+    while ended < 6:
+        if isinstance(run.action, Emit):
+            ended += run.action.item.ok
+            run.takes()
+        elif isinstance(run.action, Wait):
+            run.waits()
+        elif asked(run) == "execute":
+            starts(run, next(started))
+        else:
+            says(run, "running" if asked(run) == "long" else "completed")
+    run.trace.clear()  # The stepper, not the machine, remembers every outcome.
+    assert [index for index, row in enumerate(alive) if row() is not None] == [0, 7]
+
+
+def test_body_of_a_start_is_released_while_its_execution_runs() -> None:
+    text = "x" * 1_000_000
+    run = running([{"text": text}] * 20, concurrency=20, timeout=1e6)
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            starts(run, f"exec_{number}")
+            run.trace.clear()  # The stepper, not the machine, remembers every request.
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used < 3_000_000
