@@ -404,11 +404,11 @@ def test_a_batch_without_a_start_or_an_estimate_says_nothing() -> None:
     assert pace.seconds_for(5) is None
     pace.replied(RateLimit(60, 0, None, 100, 10), 1.0)
     pace.put(RunOutcome(0))
-    pace.take(1.0)
+    pace.get(1.0)
     assert pace.seconds_for(None) is None
     assert pace.seconds_for(20) == pytest.approx(10 / 100 * 86_400)
     pace.put(RunOutcome(1, replayed=True))  # which says nothing of the pace
-    pace.take(2.0)
+    pace.get(2.0)
     assert pace.seconds_for(20) == pytest.approx(10 / 100 * 86_400)
 
 

@@ -13,7 +13,7 @@ from flowmaestro_core.actions import Fail, Send
 from flowmaestro_core.errors import RateLimitError
 from flowmaestro_core.executions import starts as batch_starts
 from flowmaestro_core.executions.batch import BatchMachine
-from flowmaestro_core.executions.settling import LookUpMachine
+from flowmaestro_core.executions.settling import LookupMachine
 from flowmaestro_core.executions.starts import FATAL_ERRORS
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
@@ -104,7 +104,7 @@ def test_the_table_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         world = Journaled((*REPLIES, *[STARTED] * 3, *[page] * 3))
         journaled.append((partial(world.journaling, **more), world, 30))
-    for machine in (BatchMachine, LookUpMachine):
+    for machine in (BatchMachine, LookupMachine):
         walks = [wander(make, world, walks=walks, steps=60) for make, world, walks in journaled]
         assert_table_is_true(machine, *walks, *(wanders if machine is BatchMachine else ()))
 
