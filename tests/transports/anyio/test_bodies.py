@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import math
 import threading
 import time
-from typing import Any, Callable, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 import anyio
 import pytest
@@ -14,6 +15,8 @@ from anyio.lowlevel import checkpoint
 
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_transports.anyio.transport import AnyioTransport
+from flowmaestro_transports.http11.content_coding import MAX_PIECE
+from flowmaestro_transports.http11.exchange import Exchange
 from tests.harness.runners import get
 from tests.harness.transports.anyio_scenes import Play, failure
 
@@ -66,6 +69,83 @@ def test_what_has_arrived_comes_in_one_piece(play: Play, scripted: Any) -> None:
         assert data is not None
         assert data.count(b"\n") == 100
         await body.close()
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)
+
+
+@pytest.mark.parametrize("patience", [0.0, 5.0])
+def test_each_piece_of_a_gzip_bomb_gives_other_tasks_a_turn(
+    play: Play, scripted: Any, patience: float
+) -> None:
+    """60 MiB of blank lines arrive as 61 KB."""
+    bomb = gzip.compress(b"\n" * 60 * 1024 * 1024)
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        fields = [scripted.CHUNKED, ("Content-Encoding", "gzip")]
+        peer.send(scripted.reply(headers=fields, length=False) + scripted.chunk(bomb))
+        peer.send(scripted.chunk(b""))
+
+    turns = 0
+
+    async def scenario(transport: AnyioTransport) -> None:
+        body = await transport.open(get(server), 5)
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count_turns)
+            await checkpoint()
+            size = reads = 0
+            while True:
+                data = await body.read(patience)
+                if data == b"":
+                    break
+                reads += 1
+                assert turns >= reads  # trio runs the tasks of one turn in any order
+                size += len(data or b"")
+                assert len(data or b"") <= MAX_PIECE
+            assert size == 60 * 1024 * 1024
+            tasks.cancel_scope.cancel()
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)
+
+
+def test_send_can_be_cancelled_between_pieces_of_a_gzip_bomb(
+    play: Play, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deadline is a cancellation, too."""
+    body = gzip.compress(b"\n" * 32 * MAX_PIECE)
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(body, headers=[("Content-Encoding", "gzip")]))
+
+    pieces = 0
+    scopes = []
+
+    def take_and_cancel(exchange: Exchange) -> Optional[bytes]:
+        nonlocal pieces
+        pieces += 1
+        if pieces == 3:
+            scopes[0].cancel()
+        return take(exchange)
+
+    take = Exchange.take
+    monkeypatch.setattr(Exchange, "take", take_and_cancel)
+
+    async def scenario(transport: AnyioTransport) -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await transport.send(get(server), 60)
+        assert scope.cancelled_caught
+        assert pieces == 3
 
     with scripted.ScriptedServer(handler) as server:
         play(scenario)

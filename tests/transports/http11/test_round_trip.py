@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 from typing import List, Optional, Union
 
 import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_transports.http11.content_coding import MAX_PIECE
 from flowmaestro_transports.http11.exchange import Exchange, RequestWriter
-from flowmaestro_transports.http11.round_trip import exchange_heads
-from flowmaestro_transports.http11.wire import Wire
+from flowmaestro_transports.http11.proxies import Proxies
+from flowmaestro_transports.http11.round_trip import Connection, RoundTrip, exchange_heads
+from flowmaestro_transports.http11.routes import Routes
+from flowmaestro_transports.http11.wire import TURN, Wire
 
 RESET = ConnectionResetError("reset")
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -77,3 +81,16 @@ def test_what_is_sent_behind_the_beginning_of_a_reply_does_not_undo_it() -> None
         for _ in exchange_heads(wire, exchange):
             pass
     assert exchange.phase is Phase.REPLY_BROKEN
+
+
+def test_response_that_decompresses_to_60_mib_is_read_with_a_turn_for_each_piece() -> None:
+    size = 60 * 1024 * 1024
+    body = gzip.compress(b"\n" * size)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    route, target = Routes(Proxies(trust_env=False)).find("http://api.test/")
+    exchange = Exchange(route.writer, Request("GET", "http://api.test/", Headers()), target)
+    trip = RoundTrip(route, exchange, 5.0, lambda: 0.0)
+    wire = ScriptedWire([1000], [head, body])
+    trip.connections.append(Connection(wire, route.key))
+    turns = [wait for wait in trip.bring_reply() if wait is TURN]
+    assert len(turns) >= size // MAX_PIECE - 1

@@ -51,10 +51,14 @@ class AnyioOpenResponse(OpenBody):
 
     async def _next(self, wire: Wire, patience: float) -> Optional[bytes]:
         exchange = self._exchange
-        if patience <= 0:
+        if patience <= 0 or exchange.has_more:
+            # Other tasks get a turn for each piece, also when no piece has to be waited for: a
+            # few kilobytes may decompress to gigabytes.
             await checkpoint()
-            receive(wire, exchange)
         data = exchange.take()
+        if data is None and patience <= 0:
+            receive(wire, exchange)
+            data = exchange.take()
         if data is None and patience > 0:
             with anyio.move_on_after(patience) as self._patience:
                 while data is None:

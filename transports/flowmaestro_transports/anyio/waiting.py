@@ -12,6 +12,7 @@ import socket
 from typing import Any, Awaitable, Callable, List, Tuple, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from flowmaestro_transports.http11 import failures
 from flowmaestro_transports.http11.dialing import literal
@@ -53,7 +54,9 @@ async def carry_out(steps: Steps[T], deadline: AttemptDeadline, scope: anyio.Can
             want, socks, seconds = wait = next(steps)
             if deadline.phases is not None:
                 scope.deadline = deadline.at
-            if len(socks) > 1 or seconds != math.inf or want is Want.EITHER:
+            if not socks:
+                await checkpoint()
+            elif len(socks) > 1 or seconds != math.inf or want is Want.EITHER:
                 await _wait_for_any(wait)
             elif want is Want.READABLE:
                 await anyio.wait_readable(socks[0])

@@ -14,11 +14,12 @@ from flowmaestro_core.http.messages import Headers
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes that a reply read whole may have, inflated."""
-AT_ONCE = 1024 * 1024
-"""Bytes that are given at once: of an event stream, each takes many times its memory."""
-_PIECE = 16 * 1024
-"""Bytes given to zlib at once. zlib copies what follows the end of a gzip member, so a body of
-very many tiny members would cost quadratic time if it were given whole."""
+MAX_PIECE = 64 * 1024
+"""The most bytes that one `ContentDecoder.feed` decompresses. A few kilobytes may stand for
+gigabytes. Between two pieces the reader checks its deadline, and an event loop runs other tasks."""
+_INPUT_SIZE = 16 * 1024
+"""How many bytes zlib gets at once. zlib copies the bytes that follow the end of a gzip member, so
+a body of very many tiny members would cost quadratic time if zlib got all of it at once."""
 
 _GZIP = frozenset({"gzip", "x-gzip"})  # RFC 9110, 8.4.1.3: both names mean the same
 _DEFLATE = "deflate"
@@ -69,11 +70,12 @@ class ContentDecoder:
         self._waiting: bytes = b""
 
     def feed(self, data: bytes) -> bytes:
-        """The next bytes of the body, decoded; maybe `b""`. About `AT_ONCE` at most, if inflated.
+        """Return the next bytes of the body, decoded: `b""` if `data` completes none.
 
-        When there are more, they are `pending`: feed `b""` for them. Raises `CodingError` for
-        bytes that the coding does not allow, and as soon as the body exceeds the limit, once what
-        came before was given. That is final.
+        At most `MAX_PIECE` bytes are decompressed. If more can be, `pending` is True; feed `b""`
+        to get them. Raises `CodingError` for bytes that the coding does not allow, and as soon as
+        the body exceeds the limit, after it has returned all bytes before the fault. It then
+        raises at each call.
         """
         if not self._coding:
             return self._counted(data)
@@ -81,11 +83,11 @@ class ContentDecoder:
             raise self._damage
         data, more, self.pending = self._waiting + data, self.pending, False
         inflated: List[bytes] = []
-        at, stop = 0, self._room - AT_ONCE
+        at, stop = 0, self._room - MAX_PIECE
         try:
             while (more or at < len(data)) and self._room > stop:
-                piece, more = data[at : at + _PIECE], False
-                at += len(piece) - self._inflate(piece, inflated)
+                piece, more = data[at : at + _INPUT_SIZE], False
+                at += len(piece) - self._inflate(piece, self._room - stop, inflated)
         except CodingError as error:
             self._damage = error
             self.pending = any(inflated)  # then the next `feed` raises
@@ -105,8 +107,11 @@ class ContentDecoder:
                 raise CodingError("compressed body ends too early")
         return b""
 
-    def _inflate(self, piece: bytes, inflated: List[bytes]) -> int:
-        """Inflate a piece as far as one member goes; how many bytes of it are left."""
+    def _inflate(self, piece: bytes, size: int, inflated: List[bytes]) -> int:
+        """Decompress `piece` up to the end of the current gzip member, but at most `size` bytes.
+
+        Return how many of its bytes are left over.
+        """
         member, before = self._member, None
         if member is not None:
             before = member.copy()
@@ -119,8 +124,9 @@ class ContentDecoder:
                     return 0
             member = self._member = self._new_member(piece[0])
         try:
-            # One byte beyond the limit tells too much from just enough.
-            inflated.append(self._counted(member.decompress(piece, min(self._room + 1, AT_ONCE))))
+            # Ask for one byte beyond the limit, to tell a body that is too long from one that
+            # just fits.
+            inflated.append(self._counted(member.decompress(piece, min(self._room + 1, size))))
         except zlib.error as error:
             before = before or self._new_member(piece[0])
             with suppress(zlib.error):  # which gave nothing of what came before the damage

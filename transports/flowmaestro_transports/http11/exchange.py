@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
-from flowmaestro_transports.http11.content_coding import CodingError, ContentDecoder
+from flowmaestro_transports.http11.content_coding import MAX_PIECE, CodingError, ContentDecoder
 from flowmaestro_transports.http11.failures import ReplyError, unsendable
 from flowmaestro_transports.http11.framing import Framing, framing_of
 
@@ -163,6 +163,14 @@ class Exchange:
         return self.head is not None and self._framing.finished
 
     @property
+    def has_more(self) -> bool:
+        """Whether `take` has more of the body to return before anything else is received.
+
+        Only once there is a `head`. A reader then lets others run and checks its deadline first.
+        """
+        return bool(self._content) or self._coding.pending
+
+    @property
     def reusable(self) -> bool:
         """Whether the connection may carry another exchange now (RFC 9112, 9.3)."""
         clean = self.finished and self._error is None and not self._framing.rest
@@ -198,17 +206,17 @@ class Exchange:
             self._decode(b"")
 
     def take(self) -> Optional[bytes]:
-        """Some of the body: all that has come of it.
+        """Return the body bytes received so far, at most `MAX_PIECE` of them.
 
-        `b""` is its end; None means that more must be received first. Raises `ReplyError` when
-        the body is broken, once all that came before the break has been taken.
+        Return `b""` at the end of the body, and None if more must be received first. Raises
+        `ReplyError` if the body is broken, after it has returned all bytes before the fault.
         """
         if not self._content and self._coding.pending:
             self._decode(b"")
         content = self._content
         if content:
-            self._content = b""
-            return content
+            self._content = content[MAX_PIECE:]
+            return content[:MAX_PIECE]
         if self._error is not None:
             raise ReplyError(self._error)
         return b"" if self.finished else None

@@ -16,7 +16,7 @@ from flowmaestro_transports.http11.dialing import dial
 from flowmaestro_transports.http11.exchange import Exchange, RequestWriter
 from flowmaestro_transports.http11.routes import Route
 from flowmaestro_transports.http11.tls import TlsContext
-from flowmaestro_transports.http11.wire import Steps, Wait, Want, Wire
+from flowmaestro_transports.http11.wire import TURN, Steps, Wait, Want, Wire
 
 
 class Connection:
@@ -145,6 +145,8 @@ class RoundTrip:
                 receive(wire, exchange)
             elif data:
                 parts.append(data)
+                if exchange.has_more:
+                    yield TURN
             else:
                 head = exchange.final_head
                 return Response(head.status, head.headers, b"".join(parts))

@@ -33,6 +33,9 @@ class Wait(NamedTuple):
     seconds: float = math.inf
 
 
+TURN = Wait(Want.READABLE, (), 0.0)
+"""Waits for nothing: other tasks of the event loop get a turn, and the deadline is checked."""
+
 Steps = Generator[Wait, None, T]
 """Work on sockets: each item says what to wait for before the next step is asked for.
 
