@@ -344,6 +344,30 @@ def test_a_long_line_in_small_pieces_is_joined_once() -> None:
     assert Counted.copied <= 2 * 64
 
 
+@pytest.mark.parametrize(
+    "noise",
+    [b"\n", b"\r", b"\r\n", b":\n", b":\n\n", b": keepalive\n\n", b"x\n\n", b"\n:\r\n\r\n"],
+)
+@pytest.mark.parametrize("before", [b"", b"event: a\ndata: 1\n\n", b"id: 1\ndata: 1\n\n"])
+def test_lines_without_meaning_take_no_step_each(noise: bytes, before: bytes) -> None:
+    """As a compressed stream may bring them: 60 MiB of blank lines in 61 KB."""
+    piece = before + noise * (64 * 1024 // len(noise))
+    decoder, steps = SseDecoder(), 0
+
+    def note(_frame: Any, _event: str, _what: Any) -> None:
+        nonlocal steps
+        steps += 1
+
+    previous = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        decoder.feed(piece)
+        decoder.feed(b"\n\n")
+    finally:
+        sys.setprofile(previous)
+    assert steps < 1000
+
+
 def test_lines_that_are_never_read_cost_no_more_than_their_bytes() -> None:
     decoder = SseDecoder()
     piece = b"data\n" * (1 << 16)
