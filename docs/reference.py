@@ -30,6 +30,7 @@ from flowmaestro_core.actions import Open, Send
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.raw import IDEMPOTENT_METHODS
 from flowmaestro_core.context import Context
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import iterating_endpoint, outcomes
 from flowmaestro_core.options import ClientOptions
 
@@ -355,7 +356,7 @@ def request(build: Any) -> str:
     }
     operation = build(**given)
     context = Context(ClientOptions("fm_live_..."))
-    action = operation.machine(context, "token").start(0.0, 0.5)
+    action = machine_for(operation, context, "token").start(0.0, 0.5)
     safe = getattr(operation, "repeatable", True) if isinstance(operation, Call) else None
     if not isinstance(action, (Open, Send)):
         return f"Polls each execution. {SAFE}"

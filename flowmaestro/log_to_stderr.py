@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from flowmaestro_transports.observing.observers import LOGGER
+from flowmaestro_transports.observing.sdk_log import LOGGER
 
 _LEVELS = ("debug", "info", "warning")
 

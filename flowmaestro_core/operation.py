@@ -1,7 +1,7 @@
 """Operations: each API method is written once, as a builder that returns one of these.
 
-An operation says what to do, not how: a client turns it into a machine and drives that. Its two
-type parameters are what a sync client returns and what an async one returns.
+An operation says what to do, not how: a client turns it into a machine (`machines.py`) and drives
+that. Its two type parameters are what a sync client returns and what an async one returns.
 """
 
 from __future__ import annotations
@@ -25,9 +25,6 @@ from typing import (
     overload,
 )
 
-from flowmaestro_core.context import Context
-from flowmaestro_core.machine import Machine
-
 if TYPE_CHECKING:
     from typing_extensions import Concatenate, ParamSpec
 
@@ -40,21 +37,13 @@ A = TypeVar("A", covariant=True)
 
 
 class Operation(Generic[S, A]):
-    """One thing to do: a factory of machines."""
+    """One thing to do. `machines.machine_for` returns the machine that does it."""
 
     listener: Optional[Callable[[Any], Any]] = None
     """Called with every item that the machine emits."""
 
     is_batch: ClassVar[bool] = False
     """Whether its items are the outcomes of many executions."""
-
-    def machine(self, context: Context, token: str) -> Machine[Any]:
-        """A fresh machine that does this once.
-
-        `token` is a random text of the driver's; it becomes the `Idempotency-Key` of a POST
-        that was not given one.
-        """
-        raise NotImplementedError
 
 
 def outcomes(build: Callable[..., Any]) -> Tuple[Any, Any]:

@@ -13,6 +13,7 @@ from typing import Callable, Dict, Optional
 from flowmaestro_core.actions import Done, Emit, Open, Read, Send
 from flowmaestro_core.context import Context
 from flowmaestro_core.http.messages import Response, ResponseHead
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.resources import Executions, Workflows
 from flowmaestro_transports.driving.drivers import SyncDriver
@@ -38,7 +39,7 @@ EVENT = (
 def call(rounds: int) -> None:
     """Build a call, make its request, read its reply."""
     for _ in range(rounds):
-        machine = Workflows.execute("wf_1", inputs={"name": "Ada"}).machine(CONTEXT, "token")
+        machine = machine_for(Workflows.execute("wf_1", inputs={"name": "Ada"}), CONTEXT, "token")
         action = machine.start(0.0, 0.5)
         assert isinstance(action, Send)
         action = machine.response_received(STARTED, 0.1, 0.5)
@@ -47,7 +48,7 @@ def call(rounds: int) -> None:
 
 def event(rounds: int) -> None:
     """Read one event, a chunk each, from an open stream."""
-    machine = Executions.stream("9b025244").machine(CONTEXT, "token")
+    machine = machine_for(Executions.stream("9b025244"), CONTEXT, "token")
     action = machine.start(0.0, 0.5)
     assert isinstance(action, Open)
     action = machine.stream_opened(EVENTS, 0.1, 0.5)
@@ -62,7 +63,7 @@ def driver(rounds: int, observers: Optional[Observers] = None) -> None:
     """Carry out a call over a function."""
     transport = as_transport(lambda _: FOUND)
     for _ in range(rounds):
-        machine = Workflows.get("wf_1").machine(CONTEXT, "token")
+        machine = machine_for(Workflows.get("wf_1"), CONTEXT, "token")
         assert isinstance(SyncDriver(machine, transport, None, observers).advance(), Done)
 
 

@@ -7,6 +7,7 @@ from protocol import KEY, Measurement, serve
 from flowmaestro_core.actions import Done, Send
 from flowmaestro_core.context import Context
 from flowmaestro_core.http.messages import Headers, Response
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.reply import decode_json
 from flowmaestro_core.resources import Executions, Workflows
@@ -23,7 +24,7 @@ def call(count):
     """One call through the machine, less the time that the JSON of its reply takes by itself."""
     with Measurement() as machines:
         for _ in range(count):
-            machine = Workflows.get("wf_1").machine(CONTEXT, "token")
+            machine = machine_for(Workflows.get("wf_1"), CONTEXT, "token")
             machine.start(0.0, 0.5)
             action = machine.response_received(Response(200, HEADERS, BODY), 0.1, 0.5)
     assert isinstance(action, Done)
@@ -45,7 +46,7 @@ def wait(count, seconds):
 
 def waited(end):
     now, requests = 0.0, 0
-    machine = Executions.wait_for_completion("exec_1").machine(CONTEXT, "token")
+    machine = machine_for(Executions.wait_for_completion("exec_1"), CONTEXT, "token")
     action = machine.start(now, 0.5)
     while not isinstance(action, Done):
         if isinstance(action, Send):

@@ -12,7 +12,7 @@ from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed
 from flowmaestro.cli.console import console
 from flowmaestro.cli.session import client_for, written
 from flowmaestro_core.http.secrets import showable_value
-from flowmaestro_core.streams.events import LONGEST_NAME
+from flowmaestro_core.payloads.json_values import LONGEST_NAME
 
 _COLUMNS: Dict[str, Tuple[str, ...]] = {
     "workflows": ("id", "name", "description"),

@@ -10,9 +10,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, cast
 from flowmaestro import RetryInfo
 from flowmaestro.cli.console import Console, RichConsole, Text, console, rich_text
 from flowmaestro.types import Execution, ExecutionEvent
+from flowmaestro_core.payloads.json_values import LONGEST_NAME
 from flowmaestro_core.showing.texts import duration_of, event_time
 from flowmaestro_core.showing.timeline import why_no_nodes
-from flowmaestro_core.streams.events import LONGEST_NAME
 
 _STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "started": "cyan"}
 

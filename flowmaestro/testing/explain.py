@@ -9,6 +9,7 @@ from flowmaestro_core.actions import Open, Send
 from flowmaestro_core.context import Context
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
 from flowmaestro_core.http.messages import Request
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.options import ClientOptions
 
@@ -56,7 +57,7 @@ def explain(operation: Operation[Any, Any], *, base_url: str = DEFAULT_BASE_URL)
             "explain takes what a method of a resource's class builds, such as "
             f"SyncWorkflows.execute('wf_1'), not {type(operation).__name__}"
         )
-    machine = operation.machine(Context(ClientOptions(API_KEY, base_url)), IDEMPOTENCY_KEY)
+    machine = machine_for(operation, Context(ClientOptions(API_KEY, base_url)), IDEMPOTENCY_KEY)
     action = machine.start(0.0, 0.0)
     if not isinstance(action, (Send, Open)):
         raise ValueError("the operation has nothing to send")

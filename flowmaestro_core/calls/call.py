@@ -167,10 +167,6 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         reply.attempts = attempts
         return cast("R", reply)
 
-    def machine(self, context: Context, token: str) -> CallMachine:
-        """A machine that makes this call once, with retries."""
-        return CallMachine(self, context, token)
-
 
 _NOT_RETRIED = "not retried: the server may have processed this non-idempotent request"
 _ACCEPT_JSON = (("Accept", "application/json"), ("Accept-Encoding", "gzip, deflate"))
@@ -327,7 +323,7 @@ class CallMachine(Machine[Any]):
             if confirmation.ask is None:
                 return self._succeed(Response(204, response.headers))
             self.state, self._refused = "confirming", error
-            ask = confirmation.ask.machine(self._context, self._token)
+            ask = CallMachine(confirmation.ask, self._context, self._token)
             return self._delegate(ask, now, jitter)
         if (status >= 500 or status == 408) and not turned_away(error, status):
             self._maybe_done = True

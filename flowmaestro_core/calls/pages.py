@@ -17,7 +17,7 @@ from typing import (
 )
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail
-from flowmaestro_core.calls.call import Call
+from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.handles import AsyncItems, SyncItems
 from flowmaestro_core.machine import Machine
@@ -85,10 +85,6 @@ class Pages(Operation[SyncItems[T], AsyncItems[T]]):
     page: Callable[[int], Call[Any]]
     cursor: Callable[[], PageCursor]
 
-    def machine(self, context: Context, token: str) -> PagesMachine:
-        """A machine that emits every item once."""
-        return PagesMachine(self.page, self.cursor(), context, token)
-
 
 class PagesMachine(Machine[None]):
     """Asks for a page, emits its items, asks for the next.
@@ -107,12 +103,10 @@ class PagesMachine(Machine[None]):
         "emitting": {"emitted": ("emitting", "asking", "done")},
     }
 
-    def __init__(
-        self, page: Callable[[int], Call[Any]], cursor: PageCursor, context: Context, token: str
-    ) -> None:
+    def __init__(self, pages: Pages[Any], context: Context, token: str) -> None:
         super().__init__(context, token)
-        self._page = page
-        self._cursor = cursor
+        self._page = pages.page
+        self._cursor = pages.cursor()
         self._items: Deque[Any] = deque()
         self._more = True
         self._keep: Optional[Callable[[Any], bool]] = None
@@ -126,9 +120,8 @@ class PagesMachine(Machine[None]):
         self.state = "asking"
         call = self._page(self._cursor.page)
         self._keep = call.keep
-        return self._delegate(
-            replace(call, keep=None).machine(self._context, self._token), now, jitter
-        )
+        unfiltered = CallMachine(replace(call, keep=None), self._context, self._token)
+        return self._delegate(unfiltered, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         if isinstance(outcome, Fail):

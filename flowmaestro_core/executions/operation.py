@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Callable, Coroutine, Iterable, Optional, Tuple
 
 from flowmaestro_core.calls.call import Call
-from flowmaestro_core.context import Context
 from flowmaestro_core.executions.outcome import (
     AsyncRunOutcomes,
     BatchProgress,
     RunOutcome,
     RunOutcomes,
 )
-from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.records import JournalPlan
 from flowmaestro_core.streams.operation import Events
@@ -41,12 +39,6 @@ class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
     timeout: float
     listener: Optional[Callable[[Execution], Any]] = None
 
-    def machine(self, context: Context, token: str) -> Machine[Any]:
-        """A machine that ends with the execution."""
-        from flowmaestro_core.executions.wait import WaitMachine
-
-        return WaitMachine(self, context, token)
-
 
 @dataclass(eq=False, repr=False)
 class Run(Operation[Execution, Coroutine[Any, Any, Execution]]):
@@ -60,12 +52,6 @@ class Run(Operation[Execution, Coroutine[Any, Any, Execution]]):
     waiting: Callable[[str], Poll]
     timeout: float
     listener: Optional[Callable[[ExecutionEvent], Any]] = None
-
-    def machine(self, context: Context, token: str) -> Machine[Any]:
-        """A machine that ends with the execution."""
-        from flowmaestro_core.executions.run import RunMachine
-
-        return RunMachine(self, context, token)
 
 
 @dataclass(eq=False, repr=False)
@@ -105,9 +91,3 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
     progress: Optional[Callable[[BatchProgress], Any]] = None
     listener: Optional[Callable[[Any], Any]] = None
     journal: Optional[JournalPlan] = None
-
-    def machine(self, context: Context, token: str) -> Machine[Any]:
-        """A machine that emits a `RunOutcome` for each row, and others for the callbacks."""
-        from flowmaestro_core.executions.batch import BatchMachine
-
-        return BatchMachine(self, context, token)

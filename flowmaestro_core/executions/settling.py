@@ -23,6 +23,7 @@ from typing import (
 )
 
 from flowmaestro_core.actions import Action, Done, Fail, Record
+from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.calls.pages import PageCursor
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, StartUnknownError
@@ -86,7 +87,7 @@ class LookupMachine(Machine[LookupResult]):
     def _next(self, now: float, jitter: float) -> Action:
         self.state = "reading"
         call = self._page_of(self._cursor.page, self._size)
-        return self._delegate(call.machine(self._context, self._token), now, jitter)
+        return self._delegate(CallMachine(call, self._context, self._token), now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         if isinstance(outcome, Done):

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from flowmaestro_core.calls.call import Call
-from flowmaestro_core.context import Context
 from flowmaestro_core.handles import AsyncMessageEventStream, MessageEventStream
-from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import Operation
 
 
@@ -27,9 +25,3 @@ class MessageStream(Operation[MessageEventStream, AsyncMessageEventStream]):
     whole: Call[Any]
     events: Call[Any]
     messages: Callable[[int], Call[Any]]
-
-    def machine(self, context: Context, token: str) -> Machine[Any]:
-        """A machine that emits the events."""
-        from flowmaestro_core.messages.message_stream import MessageStreamMachine
-
-        return MessageStreamMachine(self, context, token)

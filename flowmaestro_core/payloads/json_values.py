@@ -10,6 +10,8 @@ from flowmaestro_core.http.secrets import REDACTED, is_secret_member, showable_u
 
 JsonObject = Dict[str, Any]
 
+LONGEST_NAME = 200
+"""Characters of a node's id or name in a timeline."""
 MOST_LEVELS = 100
 """Objects and arrays inside each other that are shown."""
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, cast
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Protocol, Sequence, Tuple, cast
 
-from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.payloads.json_values import hidden_member, list_or_empty, object_or_empty
 from flowmaestro_core.showing.texts import duration_of, safe
 from flowmaestro_core.showing.timeline import timeline_svg
@@ -20,6 +19,36 @@ MOST_COLUMNS = 8
 LONGEST_CELL = 80
 LONGEST_VALUE = 2000
 """Characters of outputs, as JSON."""
+
+
+class Outcome(Protocol):
+    """The parts of a `RunOutcome` that are shown."""
+
+    # Not imported, because the module of `RunOutcome` imports this one.
+    @property
+    def index(self) -> int: ...
+    @property
+    def execution_id(self) -> Optional[str]: ...
+    @property
+    def execution(self) -> Optional[Mapping[str, Any]]: ...
+    @property
+    def error(self) -> Optional[Exception]: ...
+    @property
+    def outputs(self) -> Optional[Mapping[str, Any]]: ...
+
+
+class Progress(Protocol):
+    """The parts of a `BatchProgress` that are shown."""
+
+    @property
+    def total(self) -> Optional[int]: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def in_flight(self) -> int: ...
+
 
 _Events = Optional[Iterable[Mapping[str, Any]]]
 
@@ -54,7 +83,7 @@ def reply_html(reply: Mapping[str, Any]) -> Optional[str]:
     return execution_html(execution) if is_execution else None
 
 
-def outcome_html(outcome: RunOutcome) -> str:
+def outcome_html(outcome: Outcome) -> str:
     """A row of a batch and what became of it."""
     head = _head("Row", outcome.index)
     if outcome.error is not None:
@@ -63,7 +92,7 @@ def outcome_html(outcome: RunOutcome) -> str:
     return head + execution_html(outcome.execution or {"id": outcome.execution_id})
 
 
-def batch_html(progress: BatchProgress, recent: Iterable[RunOutcome]) -> str:
+def batch_html(progress: Progress, recent: Iterable[Outcome]) -> str:
     """How far a batch has come, and its latest outcomes."""
     of = "" if progress.total is None else f" of {progress.total}"
     said = f"{progress.done}{of} done, {progress.failed} failed, {progress.in_flight} in flight"

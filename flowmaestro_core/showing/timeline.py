@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from flowmaestro_core.arguments import check_several
+from flowmaestro_core.payloads.json_values import LONGEST_NAME
 from flowmaestro_core.showing.texts import event_time, in_words, safe
-from flowmaestro_core.streams.events import LONGEST_NAME
 
 MOST_ROWS = 200
 NO_NODE_EVENTS = "this server sends no node events"

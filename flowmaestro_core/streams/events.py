@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Union
 
-from flowmaestro_core.payloads.json_values import JsonObject
+from flowmaestro_core.payloads.json_values import LONGEST_NAME, JsonObject
 from flowmaestro_core.payloads.reply import decode_json
 from flowmaestro_core.payloads.shapes import snake_case_keys, token_usage
 from flowmaestro_core.streams.sse import ServerSentEvent
@@ -12,8 +12,6 @@ from flowmaestro_core.streams.sse import ServerSentEvent
 EXECUTION_TERMINAL = frozenset({"execution:completed", "execution:failed", "execution:cancelled"})
 MESSAGE_TERMINAL = frozenset({"message:completed", "message:failed"})
 
-LONGEST_NAME = 200
-"""Characters of a node's id or name in a timeline."""
 REMEMBERED = frozenset(
     {
         *("connected", "execution:started", "stream:reconnected"),

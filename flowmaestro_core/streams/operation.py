@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any, FrozenSet, Generic, Optional, TypeVar
 
 from flowmaestro_core.calls.call import Call
-from flowmaestro_core.context import Context
 from flowmaestro_core.handles import AsyncEventStream, EventStream
-from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import Operation
 
 E = TypeVar("E")
@@ -33,9 +31,3 @@ class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
     reconcile: Optional[Call[Any]] = None
     execution_id: Optional[str] = None
     timeout: float = math.inf
-
-    def machine(self, context: Context, token: str) -> Machine[Any]:
-        """A machine that emits the events."""
-        from flowmaestro_core.streams.event_stream import EventStreamMachine
-
-        return EventStreamMachine(self, context, token)

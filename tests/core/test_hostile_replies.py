@@ -23,6 +23,7 @@ from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.raw import raw_call
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.http.messages import Headers, Response
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.payloads.reply import asks_for_tomorrow, error_from_response
 from flowmaestro_core.streams.events import event_from_sse
@@ -194,7 +195,7 @@ def test_of_what_owns_calls_with_a_wrong_value_under_each_key(
     build: Callable[[], Operation[Any, Any]],
 ) -> None:
     for body in all_wrong(*PLACES[1:3]):
-        stepper = Stepper(build().machine(a_context(), "token"))
+        stepper = Stepper(machine_for(build(), a_context(), "token"))
         action = stepper.start()
         for _ in range(3):
             if isinstance(action, Send):

@@ -111,3 +111,37 @@ def test_the_map_names_every_folder():
             if (folder / "__init__.py").exists():
                 inner = [name for name in named if name.startswith(f"{folder.name}/")]
                 assert folder.name in named or inner, folder
+
+
+def imports_of(file, modules):
+    """The modules among `modules` that a file imports, lazily or for type checkers only, too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in modules else node.module
+
+
+def circle_in(imports):
+    """Modules that import each other in a circle; empty if there are none."""
+    left = dict(imports)
+    while True:
+        ends = [name for name, found in left.items() if not found & left.keys()]
+        if not ends:
+            return sorted(left)
+        for name in ends:
+            del left[name]
+
+
+@pytest.mark.parametrize("package", ["flowmaestro_core", "transports/flowmaestro_transports"])
+def test_no_two_files_of_a_package_import_each_other(package):
+    """Neither directly nor through others, and neither in a function nor for type checkers."""
+    files = {
+        ".".join(file.relative_to((ROOT / package).parent).with_suffix("").parts): file
+        for file in (ROOT / package).rglob("*.py")
+    }
+    modules = {name.removesuffix(".__init__"): file for name, file in files.items()}
+    imports = {name: set(imports_of(file, modules)) - {name} for name, file in modules.items()}
+    assert circle_in(imports) == [], "see `machines.py` for a way to break a circle"

@@ -11,6 +11,7 @@ from twisted_transport import TwistedTransport
 
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.context import Context
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import Operation
 from flowmaestro_transports import ResponseHead, TransportFailure
 
@@ -21,7 +22,7 @@ async def perform(
     operation: Operation[Any, Any], context: Context, transport: TwistedTransport, emit: Emitted
 ) -> Any:
     """What an operation ends in; `emit` is given each item before, such as a stream's events."""
-    machine = operation.machine(context, f"{random.getrandbits(128):032x}")
+    machine = machine_for(operation, context, f"{random.getrandbits(128):032x}")
     report: Callable[..., Action] = machine.start
     body: Optional[TwistedBody] = None
     try:

@@ -18,6 +18,7 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.machines import machine_for
 from tests.harness.core.calls import EXECUTE, GET, NOT_RETRIED, TRANSIENT, calling, started
 from tests.harness.core.stepping import Stepper, a_context, an_envelope, an_error
 
@@ -318,7 +319,7 @@ def test_a_spent_day_is_raised_at_once() -> None:
 def test_a_reply_has_a_largest_size() -> None:
     context = replace(a_context(), max_reply_size=40)
     for extra, refused in (("", False), (" ", True)):
-        call = Stepper(GET.machine(context, "token"))
+        call = Stepper(machine_for(GET, context, "token"))
         call.start()
         call.replies(200, raw=(b'{"data": {}}' + extra.encode()).ljust(40 + len(extra)))
         assert call.machine.state == ("failed" if refused else "done")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.calls.pages import Pages, PagesMachine
 from flowmaestro_core.errors import NotFoundError, RateLimitError
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.triggers import Triggers
 from flowmaestro_core.resources.workflows import Workflows
@@ -29,7 +30,7 @@ from tests.harness.core.stepping import (
 def walking(pages: Optional[Any] = None) -> Stepper:
     pages = pages or Workflows.iterate(per_page=2)
     assert isinstance(pages, Pages)
-    return Stepper(pages.machine(a_context(), "token"))
+    return Stepper(machine_for(pages, a_context(), "token"))
 
 
 def a_page(*rows: Any, more: Optional[bool] = None, **info: Any) -> Dict[str, Any]:

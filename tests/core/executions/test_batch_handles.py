@@ -10,6 +10,7 @@ from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import AuthenticationError
 from flowmaestro_core.executions.batch import RunStarted
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.batch_steps import (
@@ -118,7 +119,7 @@ def test_without_callbacks_nobody_listens() -> None:
     [([{}], False), (({},), False), (iter([{}]), True), ({1: {}}.values(), True)],
 )
 def test_whose_code_runs_in_its_steps(inputs: Any, read_on: bool) -> None:
-    machine = Workflows.run_many("w", inputs).machine(a_context(), "token")
+    machine = machine_for(Workflows.run_many("w", inputs), a_context(), "token")
     assert machine.runs_callers_code is read_on
 
 

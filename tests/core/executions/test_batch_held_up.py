@@ -9,6 +9,7 @@ import pytest
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import RateLimitError, ServerError, TimeoutError
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.policy.polling import LEAST_TIMEOUT
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
@@ -18,7 +19,7 @@ MOST_PATIENCE = 8 * LEAST_TIMEOUT
 
 
 def stepping(many: Any, **options: Any) -> Stepper:
-    stepper = Stepper(many.machine(a_context(**options), "token"))
+    stepper = Stepper(machine_for(many, a_context(**options), "token"))
     stepper.start()
     return stepper
 

@@ -19,6 +19,7 @@ from flowmaestro_core.errors import (
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.http.messages import Phase, Request
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.records import digest_of
 from flowmaestro_core.resources.workflows import Workflows
@@ -45,7 +46,7 @@ class World:
         """The same call again, to its end; `answer` may say something else, or fail."""
         context = more.pop("context", a_context())
         batch = Workflows.run_many("w", rows, journal="unused", **more)
-        stepper = Stepper(batch.machine(context, "token"))
+        stepper = Stepper(machine_for(batch, context, "token"))
         stepper.now = self.now
         stepper.foreign = (TypeError, ValueError, LookupError)
         stepper.start()

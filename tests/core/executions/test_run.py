@@ -17,6 +17,7 @@ from flowmaestro_core.errors import (
 )
 from flowmaestro_core.executions.run import RunMachine
 from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.resources.workflows import Workflows
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
@@ -49,7 +50,7 @@ def is_execute(request: Request) -> bool:
 def running(*, timeout: float = 300.0) -> Stepper:
     operation = Workflows.run("wf_1", {"a": 1}, timeout=timeout)
     return Stepper(
-        operation.machine(a_context(), "token"), once=is_execute, terminal=EXECUTION_TERMINAL
+        machine_for(operation, a_context(), "token"), once=is_execute, terminal=EXECUTION_TERMINAL
     )
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from flowmaestro_core.actions import Close, Done, Emit, Open, Read, Send, Wait
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.policy.polling import LEAST_TIMEOUT
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
@@ -139,7 +140,7 @@ KINDS = [
 
 def a_run(server: Server) -> World:
     run = Workflows.run("wf_1", {}, timeout=300.0)
-    return World(server, Stepper(run.machine(a_context(), "token")))
+    return World(server, Stepper(machine_for(run, a_context(), "token")))
 
 
 def ended(server: Server) -> float:
@@ -154,7 +155,7 @@ def openings(server: Server) -> int:
 
 def waited(server: Server) -> float:
     wait = Executions.wait_for_completion("ex_1", timeout=300.0)
-    stepper = Stepper(wait.machine(a_context(), "token"))
+    stepper = Stepper(machine_for(wait, a_context(), "token"))
     return World(server, stepper, begun=stepper.now).play()
 
 

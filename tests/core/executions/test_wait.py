@@ -19,6 +19,7 @@ from flowmaestro_core.errors import (
 from flowmaestro_core.executions.operation import Poll
 from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, PollState, WaitMachine
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.resources.executions import Executions
 from tests.harness.core.properties import MachineProperties, collected, json_values, responses
@@ -44,7 +45,7 @@ def waiting(
         "ex_1", poll_interval=poll_interval, timeout=timeout, on_poll=on_poll
     )
     assert isinstance(wait, Poll)
-    return Stepper(wait.machine(a_context(), "token"))
+    return Stepper(machine_for(wait, a_context(), "token"))
 
 
 def started(**more: Any) -> Stepper:
@@ -353,7 +354,7 @@ def test_a_429_at_the_deadline_is_a_timeout() -> None:
 
 def test_polling_spends_nothing_of_the_retry_budget() -> None:
     context = a_context()
-    wait = Stepper(Executions.wait_for_completion("ex_1").machine(context, "token"))
+    wait = Stepper(machine_for(Executions.wait_for_completion("ex_1"), context, "token"))
     wait.start()
     for _ in range(50):
         wait.fails()

@@ -20,6 +20,7 @@ from flowmaestro_core.defaults import MAX_REPLY_SIZE
 from flowmaestro_core.errors import AuthenticationError, FlowMaestroError
 from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.http.scrub import LONGEST_TEXT, SecretScrubber
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.resources.webhooks import Webhooks
@@ -351,7 +352,7 @@ def test_of_a_stream_that_there_is_not() -> None:
 
 
 def test_of_a_start_that_cannot_be_followed() -> None:
-    run = Stepper(Workflows.run("wf_1").machine(a_context(), "token"))
+    run = Stepper(machine_for(Workflows.run("wf_1"), a_context(), "token"))
     run.start()
     run.replies(202, an_envelope({}, meta={"request_id": KEY}))
     assert run.error.request_id == "***"
@@ -359,7 +360,7 @@ def test_of_a_start_that_cannot_be_followed() -> None:
 
 @pytest.mark.parametrize("streams", [True, False])
 def test_of_a_message(streams: bool) -> None:
-    message = Stepper(Threads.send_message_stream("th_1", "hi").machine(a_context(), "token"))
+    message = Stepper(machine_for(Threads.send_message_stream("th_1", "hi"), a_context(), "token"))
     message.start()
     headers = {"X-Request-ID": KEY}
     if streams:

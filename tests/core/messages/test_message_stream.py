@@ -17,6 +17,7 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.http.messages import Phase, Request
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.streams.events import MESSAGE_TERMINAL
 from tests.harness.core.properties import MachineProperties, collected, json_values, responses
@@ -38,7 +39,7 @@ def is_post(request: Request) -> bool:
 
 def sending(options: Optional[Dict[str, Any]] = None, **more: Any) -> Stepper:
     operation: Any = Threads.send_message_stream("th_1", "Hi", **more)
-    machine = operation.machine(a_context(**(options or {})), "token")
+    machine = machine_for(operation, a_context(**(options or {})), "token")
     return Stepper(machine, once=is_post, terminal=MESSAGE_TERMINAL)
 
 

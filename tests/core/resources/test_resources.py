@@ -13,6 +13,7 @@ from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
 from flowmaestro_core.http.messages import Request
 from flowmaestro_core.http.urls import Path
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import _Endpoint, iterating_endpoint
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.resources import (
@@ -300,7 +301,7 @@ def test_every_post_takes_a_key_of_the_callers(build: Callable[[str], Call[Any]]
 
 @pytest.mark.parametrize("row", TABLE, ids=NAMES)
 def test_every_call_makes_a_machine(row: Row) -> None:
-    action: Any = row.call.machine(Context(OPTIONS), "token").start(0.0, 0.5)
+    action: Any = machine_for(row.call, Context(OPTIONS), "token").start(0.0, 0.5)
     assert action.request.url == ROOT + row.path
 
 

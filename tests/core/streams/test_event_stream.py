@@ -14,6 +14,7 @@ from flowmaestro_core.errors import (
     NotFoundError,
     StreamError,
 )
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.streams.event_stream import MOST_REMEMBERED, SHORT_EVENT
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 from tests.harness.core.followed import (
@@ -83,7 +84,7 @@ def test_data_that_is_no_json_does_not_end_the_stream() -> None:
 
 
 def test_the_operation_makes_the_machine() -> None:
-    stream = Stepper(EVENTS.machine(a_context(), "token"), terminal=EXECUTION_TERMINAL)
+    stream = Stepper(machine_for(EVENTS, a_context(), "token"), terminal=EXECUTION_TERMINAL)
     assert isinstance(stream.start(), Open)
 
 

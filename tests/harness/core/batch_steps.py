@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, List
 
 from flowmaestro_core.actions import Send, Wait
 from flowmaestro_core.executions.operation import Batch
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.stepping import Stepper, a_context, an_envelope, an_error
@@ -23,7 +24,7 @@ NEARLY_SPENT = {
 
 def stepping(many: Any, **options: Any) -> Stepper:
     assert isinstance(many, Batch)
-    machine = many.machine(a_context(**options), "token")
+    machine = machine_for(many, a_context(**options), "token")
     return Stepper(machine)
 
 

@@ -9,6 +9,7 @@ import flowmaestro_core.executions.run
 import flowmaestro_core.messages.message_stream  # noqa: F401 - loading a machine reads its file
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.resources.workflows import Workflows
@@ -34,7 +35,7 @@ def play(on_reply: Callable[[], Any]) -> int:
 
 
 def stepping(operation: Any) -> Stepper:
-    stepper = Stepper(operation.machine(a_context(), "token"))
+    stepper = Stepper(machine_for(operation, a_context(), "token"))
     stepper.start()
     return stepper
 

@@ -20,6 +20,7 @@ from flowmaestro_core.calls.call import Call
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, ResponseHead
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.resources import (
     Agents,
@@ -162,7 +163,7 @@ def step(name: str, data: bytes) -> str:
     """Have the operation's machine converse; what it came to. Raises if it did what it must not."""
     operation = OPERATIONS[name]()
     once = partial(_must_not_be_repeated, operation)
-    machine = operation.machine(a_context(), "token")
+    machine = machine_for(operation, a_context(), "token")
     stepper = Stepper(machine, once=once, terminal=_TERMINAL.get(name))
     replies = [Reply.read(part) for part in data.split(SEPARATOR)]
     _converse(stepper, list(reversed(replies)))

@@ -25,6 +25,7 @@ from typing import (
 from flowmaestro_core.actions import Emit
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import ClientClosedError
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import Operation, outcomes
 from flowmaestro_transports.contract import (
     new_token,
@@ -122,7 +123,7 @@ class _Lifetime(NotPicklable):
             journal = Journal(plan, root, wall_clock_of(transport), token)
             token = journal.token
         try:
-            machine = operation.machine(self.context, token)
+            machine = machine_for(operation, self.context, token)
         except BaseException:  # of the rows of a batch, which are a caller's object
             if journal is not None:
                 journal.close()

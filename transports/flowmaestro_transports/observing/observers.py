@@ -9,13 +9,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Optional
 
+from flowmaestro_transports.observing.sdk_log import sdk_logger
+
 if TYPE_CHECKING:
     from logging import Logger
 
     from flowmaestro_core.machine import Machine
     from flowmaestro_transports.observing.hooks import Hooks
 
-LOGGER = "flowmaestro"
 
 _INFO = 20
 
@@ -45,16 +46,6 @@ class Observers:
         kind = AsyncReporter if awaits else SyncReporter
         reporter = kind(self._hooks, self._logger if is_read else None, machine, transport)
         return reporter if reporter.is_heard else None
-
-
-def sdk_logger() -> Logger:
-    """The logger `flowmaestro`; it is silent until the program sets up `logging`."""
-    import logging
-
-    logger = logging.getLogger(LOGGER)
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
-    return logger
 
 
 def _check(hooks: Hooks) -> None:

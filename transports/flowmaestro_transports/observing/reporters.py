@@ -37,7 +37,7 @@ from flowmaestro_transports.observing.hooks import (
     RetryInfo,
     Trace,
 )
-from flowmaestro_transports.observing.observers import sdk_logger
+from flowmaestro_transports.observing.sdk_log import sdk_logger
 
 if TYPE_CHECKING:
     from logging import Logger

@@ -1,0 +1,79 @@
+"""The table from operations to machines.
+
+It stands apart from both, because the module of a machine imports the operation that the machine
+carries out. So no two files import each other. A machine's module is loaded when the first machine
+of its kind is made.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict
+
+from flowmaestro_core.calls.call import Call, CallMachine
+from flowmaestro_core.context import Context
+from flowmaestro_core.machine import Machine
+from flowmaestro_core.operation import Operation
+
+MakeMachine = Callable[[Any, Context, str], Machine[Any]]
+"""The class of a machine: takes the operation, the client's context and the token."""
+
+
+def machine_for(operation: Operation[Any, Any], context: Context, token: str) -> Machine[Any]:
+    """Return a new machine that carries out `operation` once.
+
+    Args:
+        operation: what a builder returned, such as `Workflows.get("wf_123")`.
+        context: the options of a client, and what all its calls share.
+        token: any random text. It becomes the `Idempotency-Key` of a POST that was given none.
+
+    """
+    if isinstance(operation, Call):  # By far the most frequent one.
+        return CallMachine(operation, context, token)
+    return _MACHINES[type(operation).__name__]()(operation, context, token)
+
+
+def _pages() -> MakeMachine:
+    from flowmaestro_core.calls.pages import PagesMachine
+
+    return PagesMachine
+
+
+def _events() -> MakeMachine:
+    from flowmaestro_core.streams.event_stream import EventStreamMachine
+
+    return EventStreamMachine
+
+
+def _message_stream() -> MakeMachine:
+    from flowmaestro_core.messages.message_stream import MessageStreamMachine
+
+    return MessageStreamMachine
+
+
+def _poll() -> MakeMachine:
+    from flowmaestro_core.executions.wait import WaitMachine
+
+    return WaitMachine
+
+
+def _run() -> MakeMachine:
+    from flowmaestro_core.executions.run import RunMachine
+
+    return RunMachine
+
+
+def _batch() -> MakeMachine:
+    from flowmaestro_core.executions.batch import BatchMachine
+
+    return BatchMachine
+
+
+_MACHINES: Dict[str, Callable[[], MakeMachine]] = {
+    "Pages": _pages,
+    "Events": _events,
+    "MessageStream": _message_stream,
+    "Poll": _poll,
+    "Run": _run,
+    "Batch": _batch,
+}
+"""By the name of the operation's class: the class itself would have to be imported."""
