@@ -1,32 +1,78 @@
-"""The transport on aiohttp, for asyncio: through its front door, `ClientSession.request`."""
+"""The transport on aiohttp, for asyncio. It sends through `ClientSession.request`.
+
+The session's connector, proxy and trace configs take part. The header fields that the session or
+its environment would add are removed again just before the request is sent.
+
+May touch: the network, by way of the session; the variables that name proxies.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import io
+import math
 import sys
 import time
 import weakref
-from typing import Any, ClassVar, Mapping, Optional, Set
+from functools import partial
+from http.cookies import SimpleCookie
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    AsyncContextManager,
+    ClassVar,
+    List,
+    Mapping,
+    Optional,
+    Set,
+)
 from urllib.request import getproxies
 
 import aiohttp
+from yarl import URL
 
 from flowmaestro_core.http.messages import (
+    Headers,
     Phase,
     Request,
     Response,
     TransportClosedError,
     TransportFailure,
 )
-from flowmaestro_transports.aiohttp.body import Body
-from flowmaestro_transports.aiohttp.exchange import Limits, head_of, timeout_at
-from flowmaestro_transports.aiohttp.failure import ERRORS, failure_of
+from flowmaestro_core.timeouts import Timeout
+from flowmaestro_transports.aiohttp.failures import ERRORS, AfterSendError, failure_of
 from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import AsyncOpenResponse
-from flowmaestro_transports.driving.fork_guard import NotPicklable
-from flowmaestro_transports.http11.content_coding import MAX_BODY
+from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable, of_the_parent
+from flowmaestro_transports.http11.content_coding import MAX_BODY, ContentDecoder
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import closed
+from flowmaestro_transports.http11.proxies import basic, secrets_in
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout_at
+elif TYPE_CHECKING:
+
+    def timeout_at(when: Optional[float]) -> AsyncContextManager[Any]: ...  # noqa: D103
+
+else:
+    from async_timeout import timeout_at  # a dependency of aiohttp's own there
+
+_PIECE = 64 * 1024
+"""Bytes that one read of a body returns at most. The event loop gets a turn between pieces."""
+
+_LONGEST_LINE = 64 * 1024
+"""Bytes that one line in the head of a response may have."""
+
+_AUTO_HEADERS = ("Accept", "Accept-Encoding", "User-Agent")
+"""The header fields that aiohttp would add to any request."""
+
+_LARGE_BODY = 2**20
+"""Bytes of a request beyond which aiohttp warns that one write of them blocks the event loop."""
+
+_MARGIN = 1.0
+"""Seconds by which connecting must end before the attempt as a whole. If both limits were reached
+together, nobody could say whether the request was sent."""
 
 
 class AiohttpTransport(NotPicklable):
@@ -36,13 +82,13 @@ class AiohttpTransport(NotPicklable):
     middlewares are not. It is never closed, and its connector bounds calls and streams alike.
     Without a `session`, the first call makes one, with the defaults of aiohttp but for two: proxies
     of the environment count, and any number of connections may be open. That one is closed with the
-    transport. Neither keeps the cookies that a reply sets.
+    transport. Neither keeps the cookies that a response sets.
 
     It belongs to the event loop of its first call, as the session does. Calls on another one, a
     child's after `os.fork` for example, raise `RuntimeError`; so do calls outside of asyncio.
 
-    The `head` of a `Timeout` is counted from when its `connect` would run out. `known_failures`
-    lists the conformance checks that it fails.
+    The `head` of a `Timeout` is counted from the end of its `connect`. `known_failures` lists the
+    conformance checks that it fails.
 
     Raises `TypeError` for a `session` of another type.
     """
@@ -60,56 +106,57 @@ class AiohttpTransport(NotPicklable):
         if session is not None:
             check_session(session, aiohttp.ClientSession)
         self.secrets: Set[str] = set()
-        """What it has sent to proxies, which nobody is to see."""
+        """The credentials that it has sent to proxies."""
         self._session = session
         self._owns_session = session is None
         self._closing: Optional[asyncio.Future[None]] = None
-        """Has a result when `close` is called, on the event loop of the first call."""
-        self._bodies: weakref.WeakSet[Body] = weakref.WeakSet()
+        """Has a result once `close` was called; belongs to the event loop of the first call."""
+        self._bodies: weakref.WeakSet[AiohttpBody] = weakref.WeakSet()
         self._writer = RequestWriter(ANY_HOST)
         self._closed = False
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """As `AsyncTransport.send`. A body of more than 64 MiB is a failure (*reply broken*)."""
-        answer: Response = await self._attempt(request, timeout, whole=True)
-        return answer
+        """Do as `AsyncTransport.send`. A body of more than 64 MiB is a failure (*reply broken*)."""
+        response: Response = await self._attempt(request, timeout, whole=True)
+        return response
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """As `AsyncTransport.open`."""
-        body: Body = await self._attempt(request, timeout, whole=False)
+        """Do as `AsyncTransport.open`."""
+        body: AiohttpBody = await self._attempt(request, timeout, whole=False)
         return body
 
     async def sleep(self, seconds: float) -> None:
-        """As `AsyncTransport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
+        """Do as `AsyncTransport.sleep`. Raises `TransportClosedError` once it is closed."""
         if self._closed:
             raise TransportClosedError
-        await asyncio.wait((self._home(),), timeout=seconds)
+        await asyncio.wait((self._closing_here(),), timeout=seconds)
         if self._closed:
             raise TransportClosedError
 
     def now(self) -> float:
-        """As `AsyncTransport.now`."""
+        """Do as `AsyncTransport.now`."""
         return time.monotonic()
 
     async def close(self) -> None:
-        """As `AsyncTransport.close`: every read of a body and every pause wakes.
+        """Do as `AsyncTransport.close`: every read of a body and every pause wakes.
 
         So does every call on a session of its own, once it is connected. A close that was
         cancelled can be repeated.
         """
         self._closed = True
-        if self._closing is not None and not self._home().done():
+        if self._closing is not None and not self._closing_here().done():
             self._closing.set_result(None)
         for body in list(self._bodies):
             body.release()
         if self._owns_session and self._session is not None:
-            if self._session.connector is not None:  # whose TLS would wait for a goodbye
+            if self._session.connector is not None:
+                # Under TLS, an orderly close would wait for the close_notify of the server.
                 await self._session.connector.close(abort_ssl=True)
             await self._session.close()
-            await asyncio.sleep(0)  # in which asyncio closes the sockets
+            await asyncio.sleep(0)  # In this turn, asyncio closes the sockets.
 
-    def _home(self) -> asyncio.Future[None]:
-        """`_closing`, if the event loop that runs is the one that this transport belongs to."""
+    def _closing_here(self) -> asyncio.Future[None]:
+        """Return `_closing`. Raises `RuntimeError` on another event loop than its own."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -127,27 +174,28 @@ class AiohttpTransport(NotPicklable):
         return self._closing
 
     async def _attempt(self, request: Request, timeout: float, *, whole: bool) -> Any:
-        """The whole reply, or its body as soon as the head is there."""
-        self._home()
+        """Return the whole response, or its body as soon as the head has come."""
+        self._closing_here()
         if self._closed:
             raise TransportClosedError
         self._writer.check(request)
         if timeout <= 0:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
         if self._session is None:
-            # before Python 3.11, nothing else ends the wait for a goodbye under TLS
+            # Before Python 3.11, nothing else ends the wait for a close_notify under TLS.
             abort_later = sys.version_info < (3, 11)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, enable_cleanup_closed=abort_later),
-                trust_env=bool(getproxies()),  # with it, each call reads the .netrc from disk
+                trust_env=bool(getproxies()),  # With it, each call reads the .netrc from disk.
             )
         limits = Limits(timeout)
         body = None
         try:
             async with timeout_at(limits.end):
                 async with timeout_at(limits.head):
-                    body = Body(  # no local variable for the reply, whose repr has its fields
-                        await head_of(self._session, request, limits, self.secrets),
+                    # The response is in no local variable: its repr has the header fields.
+                    body = AiohttpBody(
+                        await _response_to(self._session, request, limits, self.secrets),
                         MAX_BODY if whole else sys.maxsize,
                     )
                 self._bodies.add(body)
@@ -164,10 +212,260 @@ class AiohttpTransport(NotPicklable):
                 raise
             failure = failure_of(error, head_came=body is not None)
         else:
-            if self._closed:  # at the very moment when the head came
+            if self._closed:  # It was closed at the very moment when the head came.
                 body.release()
                 raise closed(Phase.REPLY_BROKEN)
             return body
         if self._closed and failure.phase is Phase.NOT_SENT:
             raise TransportClosedError
         raise closed(failure.phase) if self._closed else failure
+
+
+class AiohttpBody:
+    """A response whose body is still open. `limit` is the most bytes that it may have, decoded."""
+
+    __slots__ = (
+        *("__weakref__", "_closed", "_coding", "_owes_turn", "_process", "_response"),
+        *("headers", "status"),
+    )
+
+    def __init__(self, response: aiohttp.ClientResponse, limit: int) -> None:
+        self.status = response.status
+        self._response = response
+        self._process = ForkGuard()
+        self._closed = False
+        self._owes_turn = False
+        """Whether the event loop must have a turn before the next piece: more is here already."""
+        given = Headers(
+            [
+                (n.decode("latin-1"), v.decode("latin-1").strip(" \t"))
+                for n, v in response.raw_headers
+            ]
+        )
+        self._coding = ContentDecoder(given, limit)
+        self.headers = self._coding.headers
+        if self.status < 200:
+            refusal = f"an informational reply ({self.status}) came as the final one"
+        elif given.get("transfer-encoding", "chunked").lower() != "chunked":
+            refusal = "the transfer coding of the reply is not chunked"
+        else:
+            return
+        self.release()
+        raise TransportFailure(Phase.REPLY_BROKEN, refusal)
+
+    async def read(self, patience: float) -> Optional[bytes]:
+        """Do as `AsyncOpenResponse.read`. When another task closes, it wakes and raises."""
+        # Before a piece is taken: a task that is cancelled here loses no bytes.
+        if self._owes_turn:
+            self._owes_turn = False
+            await asyncio.sleep(0)
+        if self._process.forked:
+            raise of_the_parent()
+        if self._closed:
+            raise closed(Phase.REPLY_BROKEN)
+        try:
+            try:
+                arrived = self._arrived()  # This saves the timer.
+                if arrived:
+                    return arrived
+                async with timeout_at(asyncio.get_running_loop().time() + patience):
+                    return await self._next()
+            except asyncio.TimeoutError:
+                # The end of the wait loses no bytes. On a busy event loop, some may have arrived
+                # just before.
+                return self._arrived() or None
+        except ERRORS as error:
+            failure = failure_of(error, head_came=True)
+        buffered = self._drain_buffer()
+        if buffered:
+            return buffered
+        if self._closed:
+            raise closed(Phase.REPLY_BROKEN)
+        self.release()
+        raise failure
+
+    async def read_whole(self, limits: Limits) -> bytes:
+        """Return the rest of the body. Raises what aiohttp raises, and `ValueError`."""
+        content = bytearray()
+        while True:
+            if self._owes_turn:
+                self._owes_turn = False
+                await asyncio.sleep(0)  # The time limits are looked at here, too.
+            async with timeout_at(limits.piece):
+                piece = await self._next()
+            if not piece:
+                return bytes(content)
+            content += piece
+
+    async def close(self) -> None:
+        """Do as `AsyncOpenResponse.close`."""
+        self.release()
+
+    def release(self) -> None:
+        """Do as `Releasable.release`: aiohttp drops a connection without waiting."""
+        self._closed = True
+        if self._process.forked:
+            return
+        connection = self._response.connection
+        if connection is not None and connection.transport is not None:
+            # Under TLS, an orderly close would wait for the close_notify of the server.
+            connection.transport.abort()
+        self._response.close()
+
+    def _arrived(self) -> bytes:
+        """Return at most `_PIECE` bytes of the content that has arrived; `b""` if there is none."""
+        content = self._coding.feed(b"") if self._coding.pending else b""
+        if not content:
+            arrived = self._response.content.read_nowait(_PIECE)
+            content = self._coding.feed(arrived) if arrived else b""
+        self._owes_turn = self._coding.pending or len(content) >= _PIECE
+        return content
+
+    def _drain_buffer(self) -> bytes:
+        """Return what aiohttp has buffered but no longer hands out: the connection is lost."""
+        stream: Any = self._response.content
+        lost = stream.exception()
+        if lost is None or self._closed:
+            return b""
+        stream.set_exception(None)
+        try:
+            return self._arrived()
+        except ERRORS:
+            return b""
+        finally:
+            stream.set_exception(lost)
+
+    async def _next(self) -> bytes:
+        """Return some content as soon as there is any; `b""` is the end."""
+        stream = self._response.content
+        while True:
+            content = self._arrived()  # This saves a coroutine.
+            if content:
+                return content
+            if stream.at_eof():
+                return self._coding.finish()
+            try:
+                data = await stream.read(_PIECE)
+            except RuntimeError as error:
+                # aiohttp closed the connection because of malformed data, and does not say so.
+                raise aiohttp.ClientPayloadError(
+                    "the connection was lost within the reply"
+                ) from error
+            content = self._coding.feed(data) if data else b""
+            if content:
+                self._owes_turn = self._coding.pending or len(content) >= _PIECE
+                return content
+
+
+class Limits:
+    """The deadlines of an attempt that begins now, on the clock of the running event loop.
+
+    aiohttp keeps the limit for connecting (`for_aiohttp`). The limit for the head is counted from
+    the deadline for connecting, since aiohttp does not say when it has connected.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._clock = asyncio.get_running_loop().time
+        began = self._clock()
+        self.end = began + timeout
+        self.head: Optional[float] = None
+        self._read: Optional[float] = None
+        connect = max(timeout - _MARGIN, timeout * 3 / 4)
+        if isinstance(timeout, Timeout):
+            connect = min(timeout.connect or connect, connect)
+            self._read = timeout.read
+            if timeout.head is not None:
+                self.head = began + (timeout.connect or 0) + timeout.head
+        self.for_aiohttp = aiohttp.ClientTimeout(connect=connect, ceil_threshold=math.inf)
+
+    @property
+    def piece(self) -> Optional[float]:
+        """The deadline of the next piece of the body; `None` if only `end` counts."""
+        return None if self._read is None else self._clock() + self._read
+
+
+async def _response_to(
+    session: aiohttp.ClientSession, request: Request, limits: Limits, secrets: Set[str]
+) -> aiohttp.ClientResponse:
+    """Send a request. Return the response once its head has come. Raises what aiohttp raises.
+
+    Adds the credentials that are sent to a proxy to `secrets`.
+    """
+    given, body = request.headers, request.body
+    came: List[aiohttp.ClientResponse] = []
+    try:
+        return await session.request(
+            request.method,
+            URL(request.url, encoded=True),
+            data=io.BytesIO(body) if len(body) > _LARGE_BODY else body or None,
+            # Beside an Authorization header, aiohttp would refuse the session's credentials.
+            headers=[pair for pair in given.pairs if pair[0].lower() != "authorization"],
+            skip_auto_headers=_unwanted(request),
+            allow_redirects=False,
+            raise_for_status=False,
+            timeout=limits.for_aiohttp,
+            middlewares=(partial(_send_once, given, session.headers, came, secrets),),
+            auto_decompress=False,  # Ours is bounded.
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+        )
+    except BaseException as error:
+        for response in came:
+            response.close()
+        if not came or not isinstance(error, ERRORS):
+            raise
+        raise AfterSendError(error, head_came=True) from error
+
+
+async def _send_once(
+    given: Headers,
+    of_session: Mapping[str, str],
+    came: List[aiohttp.ClientResponse],
+    secrets: Set[str],
+    request: aiohttp.ClientRequest,
+    handler: aiohttp.ClientHandlerType,
+) -> aiohttp.ClientResponse:
+    """Send the request as it was given, once: a middleware of aiohttp."""
+    _restore_headers(request, given, of_session)
+    if request.proxy is not None:
+        auth: Any = request.proxy_auth  # A named tuple, whose parts have no types.
+        user, password = auth[:2] if auth else (request.proxy.user, request.proxy.password)
+        if user or password:
+            secrets.update(secrets_in(basic(user or "", password or "")))
+    try:
+        response = await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ValueError) as error:
+        if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL)):
+            raise
+        # After the original exception, aiohttp would send a GET or a DELETE again.
+        raise AfterSendError(error, head_came=False) from error
+    came.append(response)
+    if "Set-Cookie" in response.headers:
+        response.cookies = SimpleCookie()  # Otherwise the session would keep them.
+    return response
+
+
+def _restore_headers(
+    request: aiohttp.ClientRequest, given: Headers, of_session: Mapping[str, str]
+) -> None:
+    """Remove the header fields that the session or its environment has added.
+
+    A function of its own: a traceback through the middleware must not lead to the header fields.
+    """
+    fields = request.headers
+    for name in ("Authorization", "Cookie", *of_session):
+        if name not in given:
+            fields.popall(name, None)
+    if "authorization" in given:
+        fields["Authorization"] = given["authorization"]
+    if "cookie" in given:
+        fields["Cookie"] = given["cookie"]
+
+
+def _unwanted(request: Request) -> Optional[List[str]]:
+    """Return the header fields that aiohttp must not add; `None` if there are none."""
+    given = request.headers
+    names = [name for name in _AUTO_HEADERS if name not in given]
+    if (request.method != "GET" or request.body) and "Content-Type" not in given:
+        names.append("Content-Type")  # aiohttp adds it to a POST even if it has no body.
+    return names or None

@@ -1,54 +1,75 @@
-"""The transport on requests: it goes through the front door, `Session.send`.
+"""The transport on requests. It sends through `Session.send`, which tools for requests watch.
 
-What knows requests sees its calls: mounted adapters, hooks, instrumentations, recorders. They are
-prepared here, so nothing that a session would add takes the place of what the core wants sent.
+Mounted adapters, hooks, instrumentations and recorders see its calls. Requests are prepared here,
+so that nothing that a session would add replaces what the core wants sent.
+
+May touch: the network, by way of the session; the variables that name proxies.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
+import re
 import sys
 import threading
 import time
 import weakref
-from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple
+from functools import partial
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple
 from urllib.request import getproxies
 
 import requests
+import urllib3
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_auth_from_url
 from urllib3.util import SKIP_HEADER, Retry
 from urllib3.util import Timeout as Urllib3Timeout
 
 from flowmaestro_core.http.messages import (
+    Headers,
     Phase,
     Request,
     Response,
+    ResponseHead,
     TransportClosedError,
     TransportFailure,
 )
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import OpenResponse
-from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable
-from flowmaestro_transports.http11.content_coding import MAX_BODY
+from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable, of_the_parent
+from flowmaestro_transports.http11.content_coding import MAX_BODY, ContentDecoder
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
-from flowmaestro_transports.http11.failures import closed
+from flowmaestro_transports.http11.failures import ReplyError, closed, too_slow
+from flowmaestro_transports.http11.framing import framing_of
 from flowmaestro_transports.http11.proxies import basic, secrets_in
-from flowmaestro_transports.requests.body import LONGEST, Body
-from flowmaestro_transports.requests.failure import ERRORS, failure_before_head, failure_within_body
+from flowmaestro_transports.requests.failures import (
+    ERRORS,
+    failure_before_head,
+    failure_within_body,
+)
 
+LONGEST = 1e6
+"""Seconds: the longest time that fits into a socket's timeout on every platform."""
+
+_SHORTEST = 0.001
+"""Seconds: a socket timeout of zero would mean "do not wait", not "the deadline has passed"."""
+
+_BLOCK = 64 * 1024
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
+"""An obsolete line fold within the value of a header field; it stands for a space."""
 
 
 class RequestsTransport(NotPicklable):
     """A `Transport` on a `requests.Session`. Safe to use from several threads.
 
     The session's mounted adapters, response hooks, proxies, `verify` and `cert` are used; its
-    headers, cookies, auth and params are not. Its jar keeps the cookies that a reply sets, which
-    requests cannot be told not to do; calls do not send them. How many connections there are is up
-    to its adapters. It is never closed. Without a `session`, the transport makes one, with the
-    defaults of requests, and closes it; a child after `os.fork` makes another.
+    headers, cookies, auth and params are not. Its jar keeps the cookies that a response sets,
+    which requests cannot be told not to do; calls do not send them. Its adapters decide how many
+    connections there are. The session is never closed. Without a `session`, the transport makes
+    one, with the defaults of requests, and closes it; a child after `os.fork` makes another.
 
     It is not patient: a body that was quiet for as long as a read waits is lost. `known_failures`
     lists the conformance checks that it fails.
@@ -96,23 +117,23 @@ class RequestsTransport(NotPicklable):
         self._callers_session = session
         self._closing = threading.Event()
         self._writer = RequestWriter(ANY_HOST)
-        self._settle()
+        self._reset()
 
     @property
     def secrets(self) -> Tuple[str, ...]:
-        """What is sent to the proxies of the session and its environment; nobody is to see it."""
+        """The credentials sent to the proxies of the session and its environment."""
         urls = [*self._session.proxies.values()]
         if self._session.trust_env:
             urls += getproxies().values()
         found: List[str] = []
         for url in urls:
-            with contextlib.suppress(ValueError):  # no URL: nothing is sent to that proxy
+            with contextlib.suppress(ValueError):  # Nothing is sent to a proxy without a valid URL.
                 user = get_auth_from_url(url)
                 found += secrets_in(basic(*user)) if any(user) else ()
         return tuple(found)
 
     def send(self, request: Request, timeout: float) -> Response:
-        """As `Transport.send`. A body of more than 64 MiB is a failure (*reply broken*)."""
+        """Do as `Transport.send`. A body of more than 64 MiB is a failure (*reply broken*)."""
         deadline = time.monotonic() + min(timeout, LONGEST)
         silence = LONGEST
         if isinstance(timeout, Timeout):
@@ -122,59 +143,62 @@ class RequestsTransport(NotPicklable):
             content = body.read_whole(deadline, silence)
         finally:
             body.close()
-        if not content and _may_be_cut(request, body):
+        if not content and _may_be_truncated(request, body):
             message = "the reply broke off: it has neither a length nor a body"
             raise TransportFailure(Phase.REPLY_BROKEN, message)
         return Response(body.status, body.headers, content)
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
-        """As `Transport.open`."""
+        """Do as `Transport.open`."""
         return self._begin(request, timeout, sys.maxsize)
 
     def sleep(self, seconds: float) -> None:
-        """As `Transport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
+        """Do as `Transport.sleep`. Raises `TransportClosedError` once the transport is closed."""
         if self._closing.wait(min(seconds, LONGEST)):
             raise TransportClosedError
 
     def now(self) -> float:
-        """As `Transport.now`."""
+        """Do as `Transport.now`."""
         return time.monotonic()
 
     def close(self) -> None:
-        """As `Transport.close`: every read of a body and every pause wakes.
+        """Do as `Transport.close`: every read of a body and every pause wakes.
 
-        A call that waits for the head of its reply goes on until that comes, or its time is up.
+        A call that waits for the head of its response continues until the head comes or its
+        `timeout` has passed.
         """
-        self._settle_if_forked()
+        self._reset_if_forked()
         self._closing.set()
         for reference in list(self._bodies):
             body = reference()
             if body is not None:
                 body.close()
         self._bodies.clear()
-        self._make_room()
+        self._discard_abandoned()
         if self._callers_session is None:
             _close(self._session)
 
-    def _settle(self) -> None:
+    def _reset(self) -> None:
+        """Start without connections: in a new transport, and in a child after `os.fork`."""
         self._session = self._callers_session or requests.Session()
-        self._bodies: Dict[weakref.ref[Body], Any] = {}
-        """With their replies, which would else be garbage together with a body that nobody closed,
-        and be finalized before it."""
-        self._given_up: List[Any] = []
-        self._settled: Tuple[List[str], Mapping[str, Any]] = [], {}
+        # The open bodies, with the responses of urllib3. Without these references, a body that
+        # nobody closed and its response would be collected together, the response perhaps first.
+        self._bodies: Dict[weakref.ref[RequestsBody], Any] = {}
+        self._abandoned: List[Any] = []
+        """The responses of urllib3 whose connections were closed before the end of the body."""
+        self._settings_of_origin: Tuple[List[str], Mapping[str, Any]] = [], {}
         self._process = ForkGuard()
 
-    def _settle_if_forked(self) -> None:
+    def _reset_if_forked(self) -> None:
         if self._process.forked:
-            self._settle()
+            self._reset()
 
-    def _begin(self, request: Request, timeout: float, limit: int) -> Body:
-        """Sends, and gives the reply as soon as its head is there."""
-        self._settle_if_forked()
+    def _begin(self, request: Request, timeout: float, limit: int) -> RequestsBody:
+        """Send the request. Return its body, of at most `limit` bytes, once the head has come."""
+        self._reset_if_forked()
         if self._closing.is_set():
             raise TransportClosedError
-        self._make_room()
+        self._discard_abandoned()
         session, failure = self._session, None
         response: Any = None
         self._writer.check(request)
@@ -182,7 +206,7 @@ class RequestsTransport(NotPicklable):
         try:
             if request.method == "POST":
                 _refuse_repeats(session.get_adapter(request.url))
-            response = _answer(
+            response = _response_to(
                 session, _prepared(request), timeout=limits, **self._settings(request.url)
             )
         except ERRORS as error:
@@ -191,7 +215,7 @@ class RequestsTransport(NotPicklable):
             if self._closing.is_set() and failure.phase is Phase.NOT_SENT:
                 raise TransportClosedError
             raise failure
-        body = Body(response, request.method, limit, self._given_up)
+        body = RequestsBody(response, request.method, limit, self._abandoned)
         bodies = self._bodies
         bodies[weakref.ref(body, lambda gone: bodies.pop(gone, None))] = response.raw
         if self._closing.is_set():
@@ -200,23 +224,167 @@ class RequestsTransport(NotPicklable):
         return body
 
     def _settings(self, url: str) -> Mapping[str, Any]:
-        """What the session and its environment say; of a session of ours, once for an origin."""
+        """Return the settings of the session and its environment for a URL.
+
+        Those of a session of ours never change, so they are found once for each origin.
+        """
         origin = url.split("/", 3)[:3]
-        known, settings = self._settled
+        known, settings = self._settings_of_origin
         if known != origin or self._callers_session is not None:
             settings = self._session.merge_environment_settings(url, {}, True, None, None)
-            self._settled = origin, settings
+            self._settings_of_origin = origin, settings
         return settings
 
-    def _make_room(self) -> None:
-        """Tell the pools of connections that were closed: one that blocks makes room for others.
+    def _discard_abandoned(self) -> None:
+        """Tell the pools which connections were closed.
 
-        Not when they are closed: that may be the garbage collector's doing, in a thread that holds
-        the lock of that pool.
+        A body that is closed does not do so itself: the garbage collector may close it, in a
+        thread that holds the lock of that pool.
         """
-        while self._given_up:
-            with contextlib.suppress(IndexError, AttributeError):  # another thread was faster
-                self._given_up.pop().release_conn()
+        while self._abandoned:
+            with contextlib.suppress(IndexError, AttributeError):  # Another thread was faster.
+                self._abandoned.pop().release_conn()
+
+
+class RequestsBody:
+    """A response whose body is still open. One thread reads; any thread may close.
+
+    `limit` is the most bytes that the decoded body may have. A body that is closed before its end
+    adds its response to `abandoned`: the connection is closed, but its pool does not know of it.
+
+    The patience of a read bounds each receive of the socket, as far as urllib3 shows the socket:
+    not in a response that ends with its connection, where the time limit of the head applies.
+    A receive that has timed out cannot be repeated.
+    """
+
+    def __init__(
+        self, response: requests.Response, method: str, limit: int, abandoned: List[Any]
+    ) -> None:
+        raw: Any = response.raw
+        self._raw: Any = raw
+        self._abandoned = abandoned
+        self._process = ForkGuard()
+        self._closed = self._ended = False
+        self.status = response.status_code
+        self._coding, refusal = _read_head(response, method, limit)
+        self.headers = self._coding.headers
+        self._receive: Any = _reader(response)
+        if refusal is not None:  # Raised here, so that no frame with the head is in the traceback.
+            self.close()
+            raise TransportFailure(Phase.REPLY_BROKEN, refusal)
+
+    def read(self, patience: float) -> bytes:
+        """Do as `OpenResponse.read`, but a quiet body is a failure: it cannot be read again."""
+        deadline = time.monotonic() + patience
+        while not self._ended:
+            content = self._piece(patience)
+            if content:
+                return content
+            # Bytes came, but they decode to nothing.
+            if time.monotonic() > deadline:
+                raise self._timeout()
+        return b""
+
+    def read_whole(self, deadline: float, silence: float) -> bytes:
+        """Return the rest of the body.
+
+        Raises `TransportFailure` at `deadline`, and when nothing comes for `silence` seconds.
+        """
+        content = io.BytesIO()  # Unlike bytes, its repr shows nothing of the response.
+        while not self._ended:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise self._timeout()
+            content.write(self._piece(min(left, silence)))
+        return content.getvalue()
+
+    def close(self) -> None:
+        """Do as `OpenResponse.close`."""
+        if self._closed or self._ended:
+            return
+        self._closed = True
+        if not self._process.forked:
+            # Wakes a reader. It fails if the connection is not open any more.
+            with contextlib.suppress(Exception):
+                self._raw.shutdown()
+        # It fails if a reader, which was woken just now, releases the connection meanwhile.
+        with contextlib.suppress(Exception):
+            self._raw.close()
+        self._abandoned.append(self._raw)
+        # Somebody may keep a failure, whose frames refer to this body.
+        self._raw = self._receive = None
+
+    def __del__(self) -> None:
+        if hasattr(self, "_ended"):
+            self.close()
+
+    def _piece(self, patience: float) -> bytes:
+        """Return some content, or `b""`; at the end of the body, `_ended` is set."""
+        if self._process.forked:
+            raise of_the_parent()
+        if self._closed:
+            raise closed(Phase.REPLY_BROKEN)
+        try:
+            # `connection` is None once the connection is back in its pool, where another thread
+            # may use it.
+            sock = getattr(getattr(self._raw, "connection", None), "sock", None)
+            if sock is not None:
+                sock.settimeout(min(max(patience, _SHORTEST), LONGEST))
+            pending = self._coding.pending
+            data = b"" if pending else self._receive()
+            content = self._coding.feed(data) if data or pending else self._coding.finish()
+        except Exception as error:
+            if not self._closed and not isinstance(error, ERRORS):
+                raise
+            failure = failure_within_body(error)
+        else:
+            if not self._closed:
+                self._ended = not data and not pending
+                return content
+            failure = closed(Phase.REPLY_BROKEN)
+        if self._closed:
+            raise closed(Phase.REPLY_BROKEN)
+        self.close()
+        raise failure
+
+    def _timeout(self) -> TransportFailure:
+        self.close()
+        return too_slow(Phase.REPLY_BROKEN)
+
+
+def _read_head(
+    response: requests.Response, method: str, limit: int
+) -> Tuple[ContentDecoder, Optional[str]]:
+    """Return the decoder of the body, and why the response is refused, or `None`."""
+    fields = (getattr(response.raw, "headers", None) or response.headers).items()
+    given = Headers(
+        (name, _FOLD.sub(" ", value).strip(" \t"))
+        for name, value in fields
+        if name.lower() != "content-encoding" or not _body_consumed(response)
+    )
+    coding = ContentDecoder(given, limit)
+    if 100 <= response.status_code < 200:
+        return coding, f"an informational reply ({response.status_code}) came as the final one"
+    try:
+        # Where framing is ambiguous, http.client guesses; the request is refused instead.
+        framing_of(method, ResponseHead(response.status_code, given))
+    except ReplyError as error:
+        return coding, str(error)
+    return coding, None
+
+
+def _reader(response: requests.Response) -> Callable[[], bytes]:
+    """Return a function that returns some bytes of the body as received; `b""` is the end."""
+    if isinstance(response.raw, urllib3.BaseHTTPResponse) and not _body_consumed(response):
+        return partial(response.raw.read1, _BLOCK, decode_content=False)
+    # The response of an adapter without a network, or one that a hook has read.
+    return partial(io.BytesIO(response.content).read, _BLOCK)
+
+
+def _body_consumed(response: requests.Response) -> bool:
+    """Return whether a hook of the session has read the body; requests then keeps it, decoded."""
+    raw = response.raw
+    return isinstance(raw, urllib3.BaseHTTPResponse) and (raw.closed or raw.tell() > 0)
 
 
 def _refuse_repeats(adapter: Any) -> None:
@@ -232,20 +400,20 @@ def _refuse_repeats(adapter: Any) -> None:
 
 
 def _close(session: Any) -> None:
-    """Close a session and its pools, which it leaves to their collection.
+    """Close a session and its pools; `Session.close` leaves the pools to the garbage collector.
 
-    An exception that somebody keeps may keep a reply in its frames, and the reply its pool.
+    An exception that somebody keeps may keep a response in its frames, and the response its pool.
     """
     for adapter in session.adapters.values():
         for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
-            keys = getattr(manager.pools, "keys", tuple)  # urllib3-future closes them when cleared
+            keys = getattr(manager.pools, "keys", tuple)  # urllib3-future closes them when cleared.
             for key in keys():
                 manager.pools[key].close()
     session.close()
 
 
 def _limits(timeout: float) -> Urllib3Timeout:
-    """Time limits as urllib3 takes them. Raises `TransportFailure` if there is no time."""
+    """Return the time limits as urllib3 takes them. Raises `TransportFailure` if none is left."""
     if timeout <= 0:
         raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
     total = connect = head = min(timeout, LONGEST)
@@ -255,7 +423,10 @@ def _limits(timeout: float) -> Urllib3Timeout:
 
 
 def _prepared(request: Request) -> requests.PreparedRequest:
-    """The request as it is; of what the stack would add of its own, all but Host is told off."""
+    """Prepare the request unchanged.
+
+    Suppress every header that requests and urllib3 would add, except Host.
+    """
     given = request.headers
     headers: CaseInsensitiveDict[Any] = CaseInsensitiveDict()
     for name, _ in given.pairs:
@@ -273,10 +444,10 @@ def _prepared(request: Request) -> requests.PreparedRequest:
     return prepared
 
 
-def _answer(
+def _response_to(
     session: requests.Session, prepared: requests.PreparedRequest, **settings: Any
 ) -> requests.Response:
-    """The reply to a request, through the session's adapters and hooks, no redirect followed."""
+    """Send a request through the session's adapters and hooks. Redirects are not followed."""
     came: List[requests.Response] = []
     found: List[str] = []
 
@@ -284,7 +455,7 @@ def _answer(
         came.append(response)
 
     def hide_location(response: requests.Response, **_: Any) -> None:
-        # Session.send reads the whole body of a redirect, to say where that would have led.
+        # Session.send reads the whole body of a redirect, to prepare the next request.
         if response.is_redirect:
             found.append(response.headers.pop("Location"))
 
@@ -293,29 +464,30 @@ def _answer(
     options: Any = {**settings, "stream": True, "allow_redirects": False}
     try:
         response = session.send(prepared, **options)
-    except BaseException as error:  # of a hook of the caller's, if the reply came
+    except BaseException as error:
         for reply in came:
             reply.close()
         if not isinstance(error, Exception):
-            # An interruption, without the frames of requests, which hold the headers.
+            # An interrupt, without the frames of requests, which hold the headers.
             raise error.with_traceback(None)  # noqa: B904
         if not came or not isinstance(error, ERRORS):
             raise
+        # The response had come, so a hook of the caller's has raised this.
         failure = failure_within_body(error)
     else:
         if found:
             response.headers["Location"] = found[0]
         return response
     finally:
-        came.clear()  # which the reply leads to, by its request
+        came.clear()  # The response refers to its request, and so to this list: a cycle.
     raise failure
 
 
-def _may_be_cut(request: Request, body: Body) -> bool:
-    """Whether a reply without a body may be one whose head broke off.
+def _may_be_truncated(request: Request, body: RequestsBody) -> bool:
+    """Return whether a response without a body may be one whose head is truncated.
 
-    http.client takes what there is of such a head for all of it. A server that has nothing to say
-    says so by a length, or by a status that allows no body (RFC 9110, 8.6).
+    http.client accepts a truncated head. A server that sends no body says so with a length, or
+    with a status that allows no body (RFC 9110, 8.6).
     """
     says_so = "content-length" in body.headers or "transfer-encoding" in body.headers
     return not says_so and request.method != "HEAD" and body.status not in (204, 304)

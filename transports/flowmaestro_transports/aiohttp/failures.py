@@ -1,4 +1,4 @@
-"""What an exception of aiohttp says about the attempt: whether anything had been sent."""
+"""Turns exceptions of aiohttp into failures. Pure."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_transports.http11.failures import library_failure
 
 ERRORS = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
-"""All that aiohttp may raise for a failure of the network."""
+"""The exceptions that aiohttp raises for a network failure."""
 
 _NOT_SENT = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientHttpProxyError,
     aiohttp.InvalidURL,
     aiohttp.NonHttpUrlClientError,
-    aiohttp.ServerTimeoutError,  # no limit but that for connecting is left to aiohttp
+    aiohttp.ServerTimeoutError,  # aiohttp keeps no other limit than the one for connecting.
 )
 
 _AFTER_THE_REASON = re.compile(r":?\s*\n|: (?=<|b?['\"]|bytearray)")
-"""Where aiohttp's messages go on to quote the reply, or to show an object."""
+"""The end of the reason in a message of aiohttp; a quote of the response or a repr follows."""
 
 
-class LeftError(aiohttp.ClientError):
-    """What was raised after the request had begun to leave, so that aiohttp does not repeat it.
+class AfterSendError(aiohttp.ClientError):
+    """Wraps an exception that was raised when the request may have been sent.
 
-    `head_came`: after the head of the reply, too, by a trace config of the caller's.
+    aiohttp does not send the request again after an exception of this class. With `head_came`, the
+    head of the response had come, and a trace config of the caller's has raised.
     """
 
     def __init__(self, error: BaseException, *, head_came: bool) -> None:
@@ -39,12 +40,12 @@ class LeftError(aiohttp.ClientError):
 
 
 def failure_of(error: BaseException, *, head_came: bool) -> TransportFailure:
-    """The failure that an `error` means. `head_came` says whether the reply had begun."""
-    left = isinstance(error, LeftError)
-    if isinstance(error, LeftError):
+    """Return the failure for an `error`. `head_came` says whether the head of the response came."""
+    may_be_sent = isinstance(error, AfterSendError)
+    if isinstance(error, AfterSendError):
         head_came, error = error.head_came, error.error
     timed_out = isinstance(error, asyncio.TimeoutError)
-    if not (head_came or left) and _is_not_sent(error):
+    if not (head_came or may_be_sent) and _is_not_sent(error):
         phase = Phase.NOT_SENT
     elif head_came or (not timed_out and _is_of_the_head(error)):
         phase = Phase.REPLY_BROKEN
@@ -61,14 +62,14 @@ def _is_not_sent(error: BaseException) -> bool:
 
 
 def _is_of_the_head(error: BaseException) -> bool:
-    """Whether a part of the head came: garbage, or the beginning of one that was cut off."""
+    """Return whether a part of the head came: a malformed or a truncated one."""
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        return not isinstance(error.message, str)  # but what had come
+        return not isinstance(error.message, str)  # Then it is the part that came.
     return isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError))
 
 
 def _reason(error: BaseException) -> str:
-    """What happened, in one line, without the URL's query or any header's value."""
+    """Describe in one line what happened, without the URL's query or a header's value."""
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         return "the URL is not valid"
     if isinstance(error, aiohttp.ClientHttpProxyError):

@@ -1,4 +1,4 @@
-"""What an exception of requests says about the attempt: whether anything had been sent."""
+"""Turns exceptions of requests into failures. Pure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ ERRORS = (
     urllib3_errors.HTTPError,
     http.client.HTTPException,
     OSError,
-    ValueError,  # a URL that is none, whatever content coding cannot be undone, and a caller's hook
+    # An invalid URL, a content coding that cannot be decoded, and a hook of the caller's.
+    ValueError,
 )
-"""All that a session, or the body of a reply, may raise for a failure of the network."""
+"""The exceptions that a session, or the body of a response, raises for a network failure."""
 
+# `ProxyError` is missing: urllib3 also raises it for failures long after a proxy was reached.
 _NOT_SENT = (
     requests.ConnectTimeout,
     requests.exceptions.InvalidSchema,
@@ -33,44 +35,43 @@ _NOT_SENT = (
     urllib3_errors.LocationValueError,
     urllib3_errors.NewConnectionError,
 )
-"""No `ProxyError`: urllib3 calls so, too, what goes wrong long after a proxy was reached."""
 
 _NO_TUNNEL = "Tunnel connection failed"
-"""How the message of http.client's plain `OSError` begins when a proxy refuses one."""
+"""The beginning of the `OSError` message of http.client when a proxy refuses a tunnel."""
 
 
 def failure_before_head(error: BaseException) -> TransportFailure:
-    """The failure for an `error` that came in place of the head of a reply.
+    """Return the failure for an `error` that was raised before the head of the response came.
 
-    What is not known to have happened before the request was sent is *maybe processed*.
+    It is *maybe processed* unless it certainly happened before the request was sent.
     """
     causes = list(_causes(error))
-    if any(isinstance(cause, _NOT_SENT) or _is_no_tunnel(cause) for cause in causes):
+    if any(isinstance(cause, _NOT_SENT) or _is_refused_tunnel(cause) for cause in causes):
         phase = Phase.NOT_SENT
     else:
-        garbage = any(map(_is_garbage, causes))
-        phase = Phase.REPLY_BROKEN if garbage else Phase.MAYBE_PROCESSED
+        malformed = any(map(_is_malformed_head, causes))
+        phase = Phase.REPLY_BROKEN if malformed else Phase.MAYBE_PROCESSED
     return library_failure(
         phase,
         error,
         _reason(causes[-1]) + (" (by the proxy)" if any(map(_is_of_proxy, causes)) else ""),
-        timed_out=any(map(_is_time_limit, causes)),
+        timed_out=any(map(_is_timeout, causes)),
         untrusted=any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes),
     )
 
 
 def failure_within_body(error: BaseException) -> TransportFailure:
-    """The failure for an `error` that came in place of a piece of the body."""
+    """Return the failure for an `error` that was raised while the body was read."""
     causes = list(_causes(error))
     reason = str(error) if isinstance(error, ValueError) else _reason(causes[-1])
-    timed_out = any(map(_is_time_limit, causes))
+    timed_out = any(map(_is_timeout, causes))
     return library_failure(Phase.REPLY_BROKEN, error, reason, timed_out=timed_out)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """`error` and what the libraries have wrapped in it, the innermost last.
+    """Yield `error` and the exceptions that the libraries wrapped in it, the innermost last.
 
-    Never by way of `__context__`: that leads to whatever the caller was handling.
+    `__context__` is not followed: it leads to the exception that the caller was handling.
     """
     seen: List[BaseException] = []
     waiting: List[object] = [error]
@@ -82,8 +83,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             waiting += [getattr(cause, "reason", None), *cause.args, cause.__cause__]
 
 
-def _is_time_limit(cause: BaseException) -> bool:
-    if isinstance(cause, urllib3_errors.NewConnectionError):  # by inheritance a timeout, too
+def _is_timeout(cause: BaseException) -> bool:
+    if isinstance(cause, urllib3_errors.NewConnectionError):  # It inherits from a timeout.
         return False
     return isinstance(cause, (socket.timeout, requests.Timeout, urllib3_errors.TimeoutError))
 
@@ -92,18 +93,19 @@ def _is_of_proxy(cause: BaseException) -> bool:
     return isinstance(cause, (requests.exceptions.ProxyError, urllib3_errors.ProxyError))
 
 
-def _is_no_tunnel(cause: BaseException) -> bool:
+def _is_refused_tunnel(cause: BaseException) -> bool:
     return isinstance(cause, OSError) and str(cause).startswith(_NO_TUNNEL)
 
 
-def _is_garbage(cause: BaseException) -> bool:
-    if isinstance(cause, http.client.RemoteDisconnected):  # a BadStatusLine of no bytes
+def _is_malformed_head(cause: BaseException) -> bool:
+    # A BadStatusLine of no bytes: the connection was closed.
+    if isinstance(cause, http.client.RemoteDisconnected):
         return False
     return isinstance(cause, (http.client.HTTPException, urllib3_errors.InvalidHeader))
 
 
 def _reason(cause: BaseException) -> str:
-    """What happened, without anything that an exception may quote of the request or the reply."""
-    if isinstance(cause, ssl.SSLError) or _is_no_tunnel(cause):
+    """Describe what happened, without quoting the request or the response."""
+    if isinstance(cause, ssl.SSLError) or _is_refused_tunnel(cause):
         return str(cause)
     return (isinstance(cause, OSError) and cause.strerror) or type(cause).__name__
