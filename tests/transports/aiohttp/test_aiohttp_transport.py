@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gzip
 import socket
 import sys
 import threading
+import traceback
 from contextlib import asynccontextmanager
 from typing import Any, AsyncIterator, Callable, List
 
@@ -17,6 +19,8 @@ import trio
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import AiohttpTransport
+from flowmaestro_transports.aiohttp import transport
+from flowmaestro_transports.http11.content_coding import MAX_PIECE
 from tests.harness.runners import OnAiohttp, fails
 
 SENT = Headers(
@@ -187,6 +191,36 @@ async def test_a_trace_config_that_raises(scripted: Any, moment: str, phase: Pha
             await made.send(post(server.url), 5.0)
 
 
+@pytest.mark.parametrize("moment", ["on_request_headers_sent", "on_request_end"])
+@on_asyncio
+async def test_no_frame_of_ours_shows_the_key_when_a_trace_config_raises(
+    scripted: Any, moment: str
+) -> None:
+    """An error of the caller's own keeps its traceback, so that the caller finds the place."""
+    key = "fm_live_0123456789abcdef"
+
+    async def failing(*_: object) -> None:
+        raise ZeroDivisionError
+
+    watch = aiohttp.TraceConfig()
+    getattr(watch, moment).append(failing)
+    handler = scripted.answering(scripted.reply(b"ok"))
+    async with (
+        aiohttp.ClientSession(trace_configs=[watch]) as session,
+        serving(scripted, handler, session=session) as (server, made),
+    ):
+        with pytest.raises(ZeroDivisionError) as caught:
+            await made.send(Request("GET", server.url, Headers({"X-API-Key": key})), 5.0)
+    ours = {
+        f"{name} in {frame.f_code.co_name}"
+        for frame, _ in traceback.walk_tb(caught.value.__traceback__)
+        if "flowmaestro_transports" in frame.f_code.co_filename
+        for name, value in frame.f_locals.items()
+        if key in repr(value)
+    }
+    assert ours == set()
+
+
 @on_asyncio
 async def test_the_session_adds_nothing(scripted: Any) -> None:
     async with (
@@ -284,3 +318,69 @@ async def test_a_session_of_its_own_takes_the_proxies_of_the_environment(
         reply = await transport.send(get("http://service.test"), 5.0)
         assert reply.status == 200
         assert server.requests[0].target == "http://service.test/"
+
+
+BOMB = 60 * 1024 * 1024
+"""Bytes of blank lines; gzip makes 61 KB of them."""
+
+
+def gzip_bomb(scripted: Any) -> Any:
+    body = gzip.compress(b"\n" * BOMB)
+    return scripted.answering(scripted.reply(body, headers=[("Content-Encoding", "gzip")]))
+
+
+@pytest.mark.parametrize("patience", [0.0, 5.0])
+@on_asyncio
+async def test_each_piece_of_a_gzip_bomb_gives_other_tasks_a_turn(
+    scripted: Any, patience: float
+) -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with serving(scripted, gzip_bomb(scripted)) as (server, made):
+        body = await made.open(get(server.url), 5.0)
+        counting = asyncio.ensure_future(count_turns())
+        size = reads = 0
+        while True:
+            data = await body.read(patience)
+            if data == b"":
+                break
+            reads += data is not None
+            assert turns >= reads - 1
+            assert len(data or b"") <= MAX_PIECE
+            size += len(data or b"")
+        counting.cancel()
+    assert size == BOMB
+
+
+@on_asyncio
+async def test_send_can_be_cancelled_between_pieces_of_a_gzip_bomb(scripted: Any) -> None:
+    """A deadline is a cancellation, too."""
+    async with serving(scripted, gzip_bomb(scripted)) as (server, made):
+        body = await made.open(get(server.url), 5.0)
+        reading = asyncio.ensure_future(body.read_whole(transport.Limits(60)))
+        turns = 0
+        while not reading.done():
+            turns += 1
+            if turns == 10:
+                reading.cancel()
+            await asyncio.sleep(0)
+        assert reading.cancelled()
+
+
+@on_asyncio
+async def test_read_returns_at_most_64_kib_of_a_plain_body(scripted: Any) -> None:
+    content = bytes(range(256)) * 4096
+    async with serving(scripted, scripted.answering(scripted.reply(content))) as (server, made):
+        body = await made.open(get(server.url), 5.0)
+        pieces: List[bytes] = []
+        while not pieces or pieces[-1]:
+            await asyncio.sleep(0.01)  # More than one piece arrives meanwhile.
+            pieces.append(await body.read(5.0))
+    assert b"".join(pieces) == content
+    assert max(map(len, pieces)) <= MAX_PIECE

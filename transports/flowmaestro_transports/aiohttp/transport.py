@@ -44,7 +44,11 @@ from flowmaestro_transports.aiohttp.failures import ERRORS, AfterSendError, fail
 from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import AsyncOpenResponse
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable, of_the_parent
-from flowmaestro_transports.http11.content_coding import MAX_BODY, ContentDecoder
+from flowmaestro_transports.http11.content_coding import (
+    MAX_BODY,
+    MAX_PIECE,
+    ContentDecoder,
+)
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.http11.proxies import basic, secrets_in
@@ -57,9 +61,6 @@ elif TYPE_CHECKING:
 
 else:
     from async_timeout import timeout_at  # a dependency of aiohttp's own there
-
-_PIECE = 64 * 1024
-"""Bytes that one read of a body returns at most. The event loop gets a turn between pieces."""
 
 _LONGEST_LINE = 64 * 1024
 """Bytes that one line in the head of a response may have."""
@@ -313,12 +314,12 @@ class AiohttpBody:
         self._response.close()
 
     def _arrived(self) -> bytes:
-        """Return at most `_PIECE` bytes of the content that has arrived; `b""` if there is none."""
+        """Return at most `MAX_PIECE` bytes of the content that has arrived, or `b""`."""
         content = self._coding.feed(b"") if self._coding.pending else b""
         if not content:
-            arrived = self._response.content.read_nowait(_PIECE)
+            arrived = self._response.content.read_nowait(MAX_PIECE)
             content = self._coding.feed(arrived) if arrived else b""
-        self._owes_turn = self._coding.pending or len(content) >= _PIECE
+        self._owes_turn = self._coding.pending or len(content) >= MAX_PIECE
         return content
 
     def _drain_buffer(self) -> bytes:
@@ -345,7 +346,7 @@ class AiohttpBody:
             if stream.at_eof():
                 return self._coding.finish()
             try:
-                data = await stream.read(_PIECE)
+                data = await stream.read(MAX_PIECE)
             except RuntimeError as error:
                 # aiohttp closed the connection because of malformed data, and does not say so.
                 raise aiohttp.ClientPayloadError(
@@ -353,7 +354,7 @@ class AiohttpBody:
                 ) from error
             content = self._coding.feed(data) if data else b""
             if content:
-                self._owes_turn = self._coding.pending or len(content) >= _PIECE
+                self._owes_turn = self._coding.pending or len(content) >= MAX_PIECE
                 return content
 
 

@@ -39,7 +39,11 @@ from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import OpenResponse
 from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable, of_the_parent
-from flowmaestro_transports.http11.content_coding import MAX_BODY, ContentDecoder
+from flowmaestro_transports.http11.content_coding import (
+    MAX_BODY,
+    MAX_PIECE,
+    ContentDecoder,
+)
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import ReplyError, closed, too_slow
 from flowmaestro_transports.http11.framing import framing_of
@@ -56,7 +60,6 @@ LONGEST = 1e6
 _SHORTEST = 0.001
 """Seconds: a socket timeout of zero would mean "do not wait", not "the deadline has passed"."""
 
-_BLOCK = 64 * 1024
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 """An obsolete line fold within the value of a header field; it stands for a space."""
@@ -376,9 +379,9 @@ def _read_head(
 def _reader(response: requests.Response) -> Callable[[], bytes]:
     """Return a function that returns some bytes of the body as received; `b""` is the end."""
     if isinstance(response.raw, urllib3.BaseHTTPResponse) and not _body_consumed(response):
-        return partial(response.raw.read1, _BLOCK, decode_content=False)
+        return partial(response.raw.read1, MAX_PIECE, decode_content=False)
     # The response of an adapter without a network, or one that a hook has read.
-    return partial(io.BytesIO(response.content).read, _BLOCK)
+    return partial(io.BytesIO(response.content).read, MAX_PIECE)
 
 
 def _body_consumed(response: requests.Response) -> bool:
