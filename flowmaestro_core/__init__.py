@@ -5,4 +5,4 @@ looks at the environment or awaits. What a client can do is a *machine* (`machin
 carries out the actions it asks for (`actions.py`) and reports what happened.
 """
 
-__version__ = "1.0.0.dev0"
+__version__ = "1.0.0"

@@ -24,7 +24,8 @@ PROJECT = ROOT / "docs" / "testing.md"
 DEMO = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/python -m flowmaestro demo"
 CHECK = "python3 -m venv .venv && .venv/bin/pip install nox && .venv/bin/nox"
 OTHER_COMMANDS = {
-    "pip install flowmaestro",
+    "pip install .",
+    "pip install 'flowmaestro>=1'",
     "python -m flowmaestro demo",
     "pip install 'flowmaestro[testing]'",
     "pytest -p flowmaestro.testing.conformance.grid",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import flowmaestro_core
+from tests.harness.house.pages import MARKDOWN, headings_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
@@ -22,11 +25,12 @@ PACKAGES = {
 }
 
 
-def build(target, directory):
+def build(target, directory, source=ROOT):
     """Build with the backend itself: offline, and without leaving anything in the tree."""
-    pytest.importorskip("hatchling", reason="hatchling is NOT INSTALLED, so nothing can be built")
+    for name in ("hatchling", "hatch_fancy_pypi_readme"):
+        pytest.importorskip(name, reason=f"{name} is NOT INSTALLED, so nothing can be built")
     command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(directory)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
     (built,) = directory.iterdir()
     return built
 
@@ -87,6 +91,83 @@ def test_it_needs_three_libraries(metadata):
     assert all(">=" in requirement for requirement in needed)
 
 
+class TestPageOnTheIndex:
+    """The long description: README.md, with links that work outside the repository."""
+
+    FILES = "https://flowmaestro.example/python/source/{}/v" + flowmaestro_core.__version__ + "/"
+
+    @pytest.fixture
+    def links(self, metadata):
+        """Return where each link and each picture of the rendered page leads."""
+        html = MARKDOWN.render(metadata.get_payload())
+        return re.findall(r' (href|src)="([^"]*)"', html)
+
+    def test_links_lead_to_files_of_this_version(self, links):
+        for kind, link in links:
+            prefix = self.FILES.format("raw" if kind == "src" else "blob")
+            if link.startswith("https://flowmaestro.example"):
+                assert link.startswith(prefix)
+                name, _, fragment = link[len(prefix) :].partition("#")
+                assert (ROOT / name).is_file(), link
+                assert not fragment or fragment in headings_of(ROOT / name), link
+
+    def test_no_link_is_relative(self, links):
+        assert len(links) > 20
+        assert [link for _, link in links if not link.startswith("https://")] == []
+
+    def test_each_link_of_the_readme_is_there(self, links):
+        html = MARKDOWN.render((ROOT / "README.md").read_text(encoding="utf-8"))
+        assert len(re.findall(r' (?:href|src)="', html)) == len(links)
+
+    def test_pictures_are_shown(self, links):
+        assert sum(kind == "src" for kind, _ in links) == 2
+
+    def test_it_is_markdown(self, metadata):
+        assert metadata["Description-Content-Type"] == "text/markdown"
+
+
+def test_each_project_url_is_there(metadata):
+    urls = {url.partition(",")[0] for url in metadata.get_all("Project-URL")}
+    assert urls == {"Changelog", "Documentation", "Issues", "Source"}
+
+
+def test_the_release_check_refuses_every_file_with_a_placeholder():
+    """`nox -s release` fails while one of them has an address at `flowmaestro.example`."""
+    noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    refused = set(re.findall(r'"([\w.]+)"', re.search(r"HAVE_PLACEHOLDERS = (.*)", noxfile)[1]))
+    files = [file for file in ROOT.iterdir() if file.suffix in {".md", ".py", ".toml"}]
+    for folder in (
+        "benchmarks",
+        "docs",
+        "examples",
+        "flowmaestro",
+        "flowmaestro_core",
+        "transports",
+    ):
+        files += (it for it in (ROOT / folder).rglob("*") if it.suffix in {".md", ".py", ".html"})
+    found = {
+        file.relative_to(ROOT).as_posix()
+        for file in files
+        if "https://flowmaestro.example" in file.read_text(encoding="utf-8")
+    }
+    assert found - {"noxfile.py"} == refused
+
+
+def test_builds_are_reproducible(tmp_path):
+    """Neither the times of files nor the mask of their modes shows in what is built."""
+    source = tmp_path / "source"
+    hidden = shutil.ignore_patterns(".*venv*", ".nox", ".git", "build", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, source, ignore=hidden)
+    for file in source.rglob("*"):
+        os.utime(file, (1, 1_000_000_000))
+        file.chmod(file.stat().st_mode & 0o700)
+    for target in ("wheel", "sdist"):
+        first = build(target, tmp_path / target)
+        second = build(target, tmp_path / f"{target}-again", source)
+        assert first.name == second.name
+        assert first.read_bytes() == second.read_bytes()
+
+
 def requirements(metadata, extra):
     """Return the names that an extra brings, of what `pip` reads in the wheel."""
     marked = [it for it in metadata.get_all("Requires-Dist") if re.search(rf"'{extra}'", it)]
@@ -119,7 +200,15 @@ def test_dependency_groups_hold_packages_of_others_only():
 
 
 def test_the_source_distribution_can_be_tested(sdist):
-    for wanted in ("README.md", "LICENSE", "CHANGELOG.md", "noxfile.py", "pyproject.toml"):
+    for wanted in (
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "noxfile.py",
+        "pyproject.toml",
+        ".ci/run",
+    ):
         assert wanted in sdist
     for wanted in ("tests/house/test_packaging.py", "docs/architecture.md", "transports/README.md"):
         assert wanted in sdist

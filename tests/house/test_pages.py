@@ -14,7 +14,16 @@ import flowmaestro_transports
 from flowmaestro import errors, resources, testing, webhooks
 from flowmaestro import types as flowmaestro_types
 from flowmaestro.testing import FakeFlowMaestro, conformance
-from tests.harness.house.pages import MARKDOWN, PAGES, ROOT, inlines_of, name_of, script, tokens_of
+from tests.harness.house.pages import (
+    MARKDOWN,
+    PAGES,
+    ROOT,
+    headings_of,
+    inlines_of,
+    name_of,
+    script,
+    tokens_of,
+)
 
 PUBLIC = [
     *(flowmaestro, errors, resources, flowmaestro_types, webhooks),
@@ -65,18 +74,6 @@ def test_a_lost_link_is_reported_with_page_and_line(tmp_path):
         "12: none.svg",
         "14: #lost",
     ]
-
-
-@functools.cache
-def headings_of(page):
-    """The anchors that a page's headings have where it is shown."""
-    tokens = tokens_of(page)
-    titles = (
-        "".join(part.content for part in inline.children)
-        for heading, inline in zip(tokens, tokens[1:])
-        if heading.type == "heading_open"
-    )
-    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 PACKAGES = {"flowmaestro", "flowmaestro_core", "flowmaestro_transports"}

@@ -46,6 +46,18 @@ def inlines_of(tokens):
             line += child.type in ("softbreak", "hardbreak")
 
 
+@functools.cache
+def headings_of(page):
+    """The anchors that a page's headings have where it is shown."""
+    tokens = tokens_of(page)
+    titles = (
+        "".join(part.content for part in inline.children)
+        for heading, inline in zip(tokens, tokens[1:])
+        if heading.type == "heading_open"
+    )
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 @dataclass(frozen=True)
 class Block:
     page: Path
