@@ -268,6 +268,13 @@ COMMANDS: Dict[str, _Command] = {
         _option("--host", "HOST", "where to listen [127.0.0.1]", default="127.0.0.1"),
         _option("--port", "N", "0 for a free one [8787]", type=_PORT, default=8787),
         *_EMBEDDED,
+        _option(
+            "--messages",
+            "X",
+            "how a streamed message is answered: sse, or refused (501) as deployed [sse for "
+            "agents of --seed, otherwise as the shapes have it]",
+            choices=("refused", "sse"),
+        ),
         _option("--api-key", "KEY", "the key [a new one at each start]"),
         _option("--seed", "FILE", "a Python file whose `def seed(fake)` adds resources"),
         _flag("--reload", "take changes of the --seed file at once"),

@@ -41,7 +41,9 @@ def serve_command(options: argparse.Namespace) -> None:
         raise CommandFailed("--reload needs --seed", USAGE)
     if options.api_key is not None:
         check_token("argument --api-key: the key", options.api_key)
-    fake = FakeFlowMaestro(options.shapes, options.events, epoch=time.time())
+    fake = FakeFlowMaestro(
+        options.shapes, options.events, messages=options.messages, epoch=time.time()
+    )
     for known in (fake.api_key, TEST_KEY, *DOCUMENTED_KEYS):
         fake.add_key(known, state="revoked")
     key = fake.add_key(options.api_key or f"fm_live_{secrets.token_hex(20)}")

@@ -114,13 +114,16 @@ class _Ended(_OfExecution):
 class _Ending(_Ended, total=False):
     status: ExecutionStatus
     completed_at: Optional[str]
-    duration_ms: float
 
 
-class ExecutionCompleted(_Ending):
+class _Completed(_Ending):
+    type: Literal["execution:completed"]
+
+
+class ExecutionCompleted(_Completed, total=False):
     """Terminal: the execution succeeded, with `outputs`."""
 
-    type: Literal["execution:completed"]
+    duration_ms: float
 
 
 class _Failed(_Ending):
@@ -130,7 +133,6 @@ class _Failed(_Ending):
 class ExecutionFailed(_Failed, total=False):
     """Terminal: the execution failed, with `error`."""
 
-    failed_node: str
     failed_node_id: str
 
 
@@ -174,7 +176,6 @@ class NodeFailed(_NodeFailed, total=False):
     """A node of the workflow failed."""
 
     error: Optional[str]
-    duration_ms: float
 
 
 class _NodeRetry(_Node):

@@ -73,7 +73,8 @@ def test_rows_that_fail_exit_1(command, fake, rows):
     done = command("map", "wf_bad", "rows.csv", "--out", "out.jsonl")
     assert done.status == 1
     assert "2 of 2 rows did not complete; see out.jsonl; with --rerun, this command" in done.err
-    assert {line["error"] for line in results(rows / "out.jsonl")} == {"Broke"}
+    error = 'Workflow completed with 1 failed nodes: {"work":"Broke"}'
+    assert {line["error"] for line in results(rows / "out.jsonl")} == {error}
 
 
 def test_rows_that_failed_are_started_again_if_that_is_asked_for(command, fake, rows):

@@ -116,7 +116,8 @@ def test_a_failure_and_a_timeout_name_the_execution():
     assert f"{fake.executions[-1].id} did not end within 2 s; it runs on" in result.content[0].text
     result, _ = ask(call, workflow={"id": "wf_bad", "name": "Bad"}, fake=fake)
     assert result.is_error
-    assert result.content[0].text.endswith(" ended with the status failed: Broke")
+    assert " ended with the status failed: " in result.content[0].text
+    assert result.content[0].text.endswith(': {"work":"Broke"}')
 
 
 def test_a_run_that_somebody_cancels_is_told_without_an_error_of_its_own():

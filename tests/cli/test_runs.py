@@ -61,7 +61,8 @@ def test_inputs_come_from_stdin(command, fake, monkeypatch):
 def test_a_failed_run_exits_1_and_names_the_node(command):
     done = command("run", FAILING_WORKFLOW_ID)
     assert (done.status, done.out) == (1, "")
-    assert "failed at the node Call service: Service answered 503" in done.err.splitlines()[-1]
+    assert "failed at the node Call service: " in done.err.splitlines()[-1]
+    assert 'failed nodes: {"call":"Service answered 503"}' in done.err.splitlines()[-1]
 
 
 def test_as_users_run_it_a_failed_run_exits_1_and_names_the_node(flowmaestro):
@@ -71,7 +72,9 @@ def test_as_users_run_it_a_failed_run_exits_1_and_names_the_node(flowmaestro):
     with running_server(fake) as url:
         done = flowmaestro.run("run", "wf_bad", "--base-url", url, "--api-key", fake.api_key)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[-1].endswith(" failed at the node Charge cards: Declined")
+    last = done.stderr.splitlines()[-1]
+    assert " failed at the node Charge cards: " in last
+    assert last.endswith(': {"pay":"Declined"}')
 
 
 def test_as_users_run_it_watch_goes_on_after_a_cut_connection_and_ends(flowmaestro):

@@ -81,6 +81,23 @@ def test_a_client_reaches_it_with_what_it_prints(served):
         assert client.workflows.run(FAILING_WORKFLOW_ID)["status"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [((), 200), (("--messages", "sse"), 200), (("--messages", "refused"), 501)],
+)
+def test_streamed_messages_are_answered_as_asked(flowmaestro, tmp_path, arguments, status):
+    """An agent of the seed file streams, unless the deployed server's refusal is asked for."""
+    seed = tmp_path / "flows.py"
+    seed.write_text("def seed(fake):\n    fake.agent('agent_1', 'Hello there.')\n")
+    with serving(flowmaestro, tmp_path, "--seed", str(seed), *arguments) as served:
+        with served.client() as client:
+            thread = client.agents.create_thread("agent_1")["data"]["id"]
+            events = list(client.threads.send_message_stream(thread, "Hi"))
+        assert events[-1]["content"] == "Hello there."
+        answered = [line for line in served.log if line.startswith("POST") and "/messages " in line]
+        assert f" {status} " in answered[0]
+
+
 def test_the_time_is_the_real_one(served):
     with served.client() as client:
         said = client.workflows.list()["meta"]["timestamp"].replace("Z", "+00:00")

@@ -38,7 +38,7 @@ def test_as_users_run_it_it_is_coloured_and_marked_and_as_wide_as_the_terminal(f
     assert "\x1b" not in plain  # colours, and no other tricks
     assert "\x1b[36m▸ \x1b[0m\x1b[1mList workflows\x1b[0m" in screen
     assert "execution:progress     33 %\n" in plain
-    assert "  ✗ failed: Service answered 503\n" in plain
+    assert "  ✗ failed: Workflow completed with 1 failed" in plain
     assert max(map(len, plain.splitlines())) <= 50
 
 

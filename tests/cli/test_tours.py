@@ -32,7 +32,8 @@ def test_a_run_that_ends_as_it_should_not_fails_the_tour(tmp_path):
     fake.workflow("wf_abc123", error="Broke")
     with (tmp_path / "out").open("w") as out, pytest.raises(CommandFailed) as caught:
         take_tour(fake, out)
-    assert "is failed, not completed: Broke" in str(caught.value)
+    assert "is failed, not completed: " in str(caught.value)
+    assert '{"work":"Broke"}' in str(caught.value)
 
 
 def test_an_agent_that_fails_fails_the_tour(tmp_path):

@@ -91,15 +91,19 @@ class TestWorkflows:
             nodes=["fetch", "charge", "mail"], fails_at="charge", error="Broke"
         )
         events = stream(client, workflow)
-        assert types(events)[-2:] == ["node:failed", "execution:failed"]
-        assert events[-2][2]["node_id"] == "charge"
+        last = ["node:failed", "execution:progress", "execution:failed"]
+        assert types(events)[-3:] == last
+        assert events[-3][2]["node_id"] == "charge"
         assert "mail" not in [event.get("node_id") for _, _, event in events]
-        assert fake.executions[-1].error == "Broke"
+        error = 'Workflow completed with 1 failed nodes: {"charge":"Broke"}'
+        assert fake.executions[-1].error == error
 
     def test_an_error_alone_is_one_of_the_last_node(self, fake, client):
         failed = client.workflows.run(fake.workflow(nodes=["a", "b"], error="Broke"))
-        assert (failed["status"], failed["error"]) == ("failed", "Broke")
-        assert client.workflows.run(fake.workflow(fails_at="work"))["error"] == "Node work failed"
+        assert failed["status"] == "failed"
+        assert failed["error"] == 'Workflow completed with 1 failed nodes: {"b":"Broke"}'
+        failed = client.workflows.run(fake.workflow(fails_at="work"))
+        assert failed["error"].endswith('{"work":"Node work failed"}')
 
     def test_a_pause(self, fake, client):
         workflow = fake.workflow(nodes=["draft", "approve"], pauses_at="approve")
@@ -157,7 +161,8 @@ class TestWorkflows:
             ScriptedEvent("node:failed", "a", error="second"),
             ScriptedEvent("execution:failed", seconds=1),
         ]
-        assert client.workflows.run(fake.workflow(events=failing))["error"] == "second"
+        error = client.workflows.run(fake.workflow(events=failing))["error"]
+        assert error == 'Workflow completed with 1 failed nodes: {"a":"second"}'
         healed = [*failing[:3], ScriptedEvent("execution:completed")]
         assert client.workflows.run(fake.workflow(events=healed))["error"] is None
         client.workflows.execute(fake.workflow(events=failing[:-1]))

@@ -8,6 +8,7 @@ nothing, both are as the deployed server. Pure.
 from __future__ import annotations
 
 import json
+import math
 import re
 from http import HTTPStatus
 from typing import Any, Dict, List, Literal, Mapping, Optional, Sequence, Tuple, cast
@@ -57,32 +58,37 @@ def _schema(workflow: Workflow) -> JsonObject:
 
 
 def _seconds(execution: Execution, step: Step) -> Optional[float]:
-    """How long the node, or the whole execution, took; `None` for what is not an end."""
-    if step.event in ("node:completed", "node:failed") and step.node is not None:
+    """Return how long the completed node or execution took; `None` for other events."""
+    if step.event == "node:completed" and step.node is not None:
         return cast("float", step.node.seconds)  # the plan has called a function
-    return execution.duration if step.event in ENDINGS else None
+    return execution.duration if step.event == "execution:completed" else None
 
 
-def _fields(workflow: Workflow, step: Step) -> JsonObject:
-    """What one kind of event has, by its documented names."""
-    node, event, total = step.node, step.event, workflow.node_count
+def _fields(execution: Execution, step: Step) -> JsonObject:
+    """Return the fields that only this kind of event has, by their documented names."""
+    node, event, total = step.node, step.event, execution.workflow.node_count
     if event == "execution:started":
-        return {"workflow_name": workflow.name, "total_nodes": total}
+        return {"workflow_name": execution.workflow.name, "total_nodes": total}
+    if event in ENDINGS:
+        failed = next(iter(execution.failed_nodes), None) if event == "execution:failed" else None
+        return {"status": execution.status, **filled(failed_node_id=failed)}
     if node is None:
         return {}
-    if event == "execution:progress" and step.percentage is not None:
-        completed = round(step.percentage * total / 100)
-        progress = {"progress": step.percentage, "current_node": node.id}
-        return {**progress, "completed": completed, "total": total}
-    if event == "execution:failed":
-        return {"failed_node_id": node.id}
+    if event == "execution:progress" and step.completed is not None:
+        percentage = math.floor(100 * step.completed / total + 0.5)  # rounds as JavaScript does
+        progress = {"progress": percentage, "current_node": node.id}
+        return {**progress, "completed": step.completed, "total": total}
     if event == "execution:paused":
         return {
             "status": "paused",
-            "reason": "user_input",
+            "reason": "Waiting for human review",
             "paused_at_node_id": node.id,
             "paused_at_node_name": node.name,
-            "pause_context": {},
+            "pause_context": {
+                "prompt": f"{node.name}?",
+                "variableName": node.id,
+                "inputType": "text",
+            },
         }
     return {}
 
@@ -92,6 +98,10 @@ class Documented:
 
     accepts_test_keys = True
     accepts_any_json = False
+    accepts_text = False
+    """Whether a `text/plain` body counts as one without any members."""
+    accepts_any_headers = False
+    """Whether a webhook may be given `headers` that are not an object, which are then ignored."""
     accepts_any_id = True
     keeps_thread_metadata = True
     filters_triggers = True
@@ -211,8 +221,8 @@ class Documented:
                 node_type=about and about.type,
                 outputs={} if step.event == "node:completed" else execution.outputs,
                 duration_ms=_milliseconds(_seconds(execution, step)),
-                error=execution.error if step.event.endswith(":failed") else None,
-                **_fields(execution.workflow, step),
+                error=execution.error if step.event == "execution:failed" else step.error,
+                **_fields(execution, step),
             ),
         }
 
@@ -298,6 +308,8 @@ class Deployed(Documented):
 
     accepts_test_keys = False
     accepts_any_json = True
+    accepts_text = True
+    accepts_any_headers = True
     accepts_any_id = False
     keeps_thread_metadata = False
     filters_triggers = False
@@ -336,13 +348,16 @@ class Deployed(Documented):
     def top_k(self, call: Call) -> int:
         """Read as JavaScript reads a number: null is 0, and finds nothing."""
         try:
-            top_k = int(float(call.body.get("top_k", 5) or 0))
+            top_k = float(call.body.get("top_k", 5) or 0)
         except (OverflowError, TypeError, ValueError):
-            message = 'invalid input syntax for type bigint: "NaN"'
-            raise Refusal(500, "internal_error", message) from None
+            top_k = math.nan
+        if not top_k.is_integer():  # the database refuses it, with the words of JavaScript
+            number = "NaN" if math.isnan(top_k) else f"{top_k:g}".replace("inf", "Infinity")
+            message = f'invalid input syntax for type bigint: "{number}"'
+            raise Refusal(500, "internal_error", message)
         if top_k < 0:
             raise Refusal(500, "internal_error", "LIMIT must not be negative")
-        return top_k
+        return int(top_k)
 
     def list_executions(
         self, executions: Sequence[Execution], query: Mapping[str, str]
@@ -362,7 +377,7 @@ class Deployed(Documented):
         return self._page([self.execution(row) for row in rows], count, query)
 
     def happening(self, execution: Execution, step: Step) -> JsonObject:
-        """Camel case, with a `type` and the time in milliseconds."""
+        """Camel case, with a `type` and the time in milliseconds, without `current_node`."""
         event = step.event
         names = {**_CAMEL_CASE, "outputs": "output"} if event == "node:completed" else _CAMEL_CASE
         data = super().happening(execution, step)
@@ -370,8 +385,8 @@ class Deployed(Documented):
             **{
                 names.get(key) or _SNAKE.sub(lambda found: found[1].upper(), key): value
                 for key, value in data.items()
+                if key != "current_node"
             },
-            **filled(failedNode=data.get("failed_node_id")),
             "type": event,
             "timestamp": round(1000 * self._timeline.wall()),
         }

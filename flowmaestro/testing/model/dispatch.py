@@ -32,7 +32,7 @@ MAX_BODY_BYTES = 1024 * 1024
 HeaderPairs = List[Tuple[str, str]]
 
 _STREAM_HEADERS = (("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache"))
-"""Neither rate limits nor a request id, as `api.md` has it."""
+"""The deployed server sends no rate limits and no request id with the head of a stream."""
 
 
 class Dispatcher:
@@ -51,7 +51,8 @@ class Dispatcher:
         """Answer one request, at once or later."""
         request_id = self._dialect.request_ids + self._service.new_id()
         gateway_id = request.headers.get("x-request-id") or self._service.new_id()
-        headers: HeaderPairs = [("X-Request-ID", gateway_id)]
+        trace = ("X-Trace-ID", self._service.new_id())
+        headers: HeaderPairs = [("X-Request-ID", gateway_id), trace]
         logged = LoggedRequest(request, self._timeline.now)
         self.requests.append(logged)
         path = path_below_root(request.url)
@@ -66,7 +67,7 @@ class Dispatcher:
                 reply.fail(TransportFailure(Phase.MAYBE_PROCESSED, message))
             elif isinstance(outcome, EventStream):
                 date = ("Date", self._timeline.http_date())
-                reply.settle(200, Headers([*_STREAM_HEADERS, date]), stream=outcome)
+                reply.settle(200, Headers([*_STREAM_HEADERS, date, trace]), stream=outcome)
             else:
                 head_only = request.method == "HEAD"
                 self._settle(reply, outcome, headers, request_id, head_only=head_only)
@@ -117,6 +118,8 @@ class Dispatcher:
         if not request.body:
             if media_type == "application/json" and not self._dialect.accepts_any_json:
                 raise invalid("Request body must be an object")
+            return {}
+        if media_type == "text/plain" and self._dialect.accepts_text:
             return {}
         if media_type != "application/json":
             message, code = (

@@ -88,7 +88,10 @@ class Trigger:
 
 @dataclass
 class Execution:
-    """One run of a workflow; times are `None` until they come."""
+    """One run of a workflow; times are `None` until they come.
+
+    `failed_nodes` holds the error of each failed node by its id.
+    """
 
     id: str
     workflow: Workflow
@@ -98,6 +101,7 @@ class Execution:
     status: str = "pending"
     outputs: Optional[Dict[str, Any]] = None
     error: Optional[str] = None
+    failed_nodes: Dict[str, str] = field(default_factory=dict[str, str])
     current_node: Optional[Node] = None
     started_at: Optional[float] = None
     completed_at: Optional[float] = None
@@ -159,16 +163,28 @@ class ExecutionRunner:
         now = self._timeline.now
         if step.event == "execution:completed":
             step = _outcome(execution, step)
-        execution.error = step.error or execution.error
         execution.status = _STATUS_AFTER.get(step.event, execution.status)
         if step.event == "execution:started":
             execution.started_at = now
         elif step.event == "node:started":
             execution.current_node = step.node
+        elif step.event == "node:completed" and step.node is not None:
+            execution.failed_nodes.pop(step.node.id, None)
+        elif step.event == "node:failed" and step.node is not None:
+            execution.failed_nodes[step.node.id] = step.error or ""
         elif execution.ended:
             execution.completed_at = now
-            step = step._replace(node=execution.current_node)
+            if step.event == "execution:failed":
+                execution.error = step.error or error_of_nodes(execution.failed_nodes)
         self._listener(execution, step)
+
+
+def error_of_nodes(failed_nodes: Mapping[str, str]) -> Optional[str]:
+    """Return the error of an execution whose nodes failed, by their ids; `None` for none."""
+    if not failed_nodes:
+        return None
+    errors = json.dumps(failed_nodes, separators=(",", ":"), ensure_ascii=False)
+    return f"Workflow completed with {len(failed_nodes)} failed nodes: {errors}"
 
 
 def _outcome(execution: Execution, step: Step) -> Step:
@@ -177,7 +193,7 @@ def _outcome(execution: Execution, step: Step) -> Step:
         execution.outputs = _checked(execution.workflow.outputs(deepcopy(execution.inputs)))
     except Exception as error:
         return Step("execution:failed", error=f"{type(error).__name__}: {error}")
-    execution.current_node, execution.error = None, None
+    execution.current_node = None
     return step
 
 

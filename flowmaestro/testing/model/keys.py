@@ -15,6 +15,9 @@ KeyState = Literal["active", "expired", "revoked"]
 ALL_SCOPES = frozenset(scope for route in ROUTES for scope in route.scopes)
 READ_SCOPES = frozenset(scope for scope in ALL_SCOPES if scope.endswith(":read"))
 
+MISSING_KEY = "Missing API key. Provide it via the X-API-Key header or as a bearer token."
+"""The deployed server's words begin like this; how they go on is not known."""
+
 
 @dataclass
 class Window:
@@ -97,13 +100,15 @@ class KeyRing:
         """The key that a request bears; raises a 401 refusal when it bears no good one."""
         secret = _presented(headers)
         if secret is None:
-            raise Refusal(401, "invalid_api_key", "API key is required")
+            raise Refusal(401, "invalid_api_key", MISSING_KEY)
         if self._adopts and secret not in self._keys:
             self.add(secret)
         key = self._keys.get(secret)
         takes_tests = self._accepts_test_keys or self._adopts
         if key is None or (secret.startswith("fm_test_") and not takes_tests):
-            raise Refusal(401, "invalid_api_key", "Invalid API key")
+            known_form = secret.startswith(("fm_live_", "fm_test_"))
+            message = "API key not found." if known_form else "Invalid API key format."
+            raise Refusal(401, "invalid_api_key", message)
         if key.state != "active":
             raise Refusal(401, f"{key.state}_api_key", f"API key has been {key.state}")
         return key

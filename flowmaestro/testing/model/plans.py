@@ -35,6 +35,8 @@ from flowmaestro_core.types import ExecutionEventType
 Inputs = Dict[str, Any]
 Seconds = Union[float, Callable[[Inputs], float]]
 
+PAUSING_TYPES = ("humanReview", "user_input")
+"""Types of nodes that wait for a human; the deployed server sends the first one."""
 ENDINGS = {f"execution:{status}": status for status in ("completed", "failed", "cancelled")}
 """The status that each terminal event brings."""
 _OF_NODES = ("node:started", "node:completed", "node:failed", "node:retry", "node:stream")
@@ -51,9 +53,10 @@ class Node:
     """One step of a workflow, taking `seconds`; its name is its id unless it has another.
 
     `seconds` may be a function of the execution's inputs; if it raises, the execution fails at
-    its start. Of `math.inf` seconds there is no end. With an `error` the execution fails here when
-    the time is up. A node of type `user_input` pauses the execution and nothing follows, since the
-    API has no call that resumes one. Raises `ValueError` for seconds that are negative.
+    its start. A node of `math.inf` seconds never ends. With an `error` the execution fails here
+    when the time is up. A node of type `humanReview` (or `user_input`) pauses the execution and
+    nothing follows, because the API has no call that resumes one. Raises `ValueError` for negative
+    seconds.
     """
 
     id: str
@@ -105,7 +108,7 @@ class Step(NamedTuple):
     event: str
     seconds: float = 0.0
     node: Optional[Node] = None
-    percentage: Optional[int] = None
+    completed: Optional[int] = None
     error: Optional[str] = None
     data: Mapping[str, Any] = {}
 
@@ -116,24 +119,24 @@ def plan_of(nodes: Sequence[Node], inputs: Inputs) -> List[Step]:
     for number, node in enumerate([node.timed(inputs) for node in nodes], 1):
         seconds = cast("float", node.seconds)
         plan.append(Step("node:started", node=node))
-        if node.type == "user_input":
+        if node.type in PAUSING_TYPES:
             plan.append(Step("execution:paused", node=node))
-            plan.append(Step("user:input:required", node=node))
             return plan
         if seconds == math.inf:
             return plan
         if node.error is not None:
             plan.append(Step("node:failed", seconds, node, error=node.error))
+            plan.append(Step("execution:progress", node=node, completed=number - 1))
             plan.append(Step("execution:failed"))
             return plan
         plan.append(Step("node:completed", seconds, node))
-        plan.append(Step("execution:progress", 0.0, node, round(100 * number / len(nodes))))
+        plan.append(Step("execution:progress", node=node, completed=number))
     return [*plan, Step("execution:completed")]
 
 
 def stops(node: Node) -> bool:
     """Whether no execution gets beyond this node."""
-    return node.error is not None or node.type == "user_input" or node.seconds == math.inf
+    return node.error is not None or node.type in PAUSING_TYPES or node.seconds == math.inf
 
 
 def scripted_nodes(
@@ -174,7 +177,7 @@ def scripted_nodes(
         node = made[at]
         made[at] = {
             "fails_at": replace(node, error=error or node.error or f"Node {id} failed"),
-            "pauses_at": replace(node, type="user_input"),
+            "pauses_at": replace(node, type=PAUSING_TYPES[0]),
             "hangs_at": replace(node, seconds=math.inf),
         }[name]
     return made
@@ -206,11 +209,11 @@ def plan_by_events(events: Sequence[ScriptedEvent]) -> List[Step]:
         paused = _PAUSES.get(event.type, paused)
         time += event.seconds
         node = _node_of(where, event, running, time)
-        plan.append(
-            Step(
-                event.type, event.seconds, node, error=event.error, data=deepcopy(dict(event.data))
-            )
-        )
+        error = event.error
+        if event.type == "node:failed" and error is None:
+            error = f"Node {event.node} failed"
+        data = deepcopy(dict(event.data))
+        plan.append(Step(event.type, event.seconds, node, error=error, data=data))
     begun = bool(plan) and plan[0].event == "execution:started"
     return plan if begun else [Step("execution:started"), *plan]
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any, Dict
 
 from flowmaestro.testing.model.agents import Agent, Memory, Message, Thread
-from flowmaestro.testing.model.executions import Execution, InputField, Trigger, Workflow
+from flowmaestro.testing.model.executions import (
+    Execution,
+    InputField,
+    Trigger,
+    Workflow,
+    error_of_nodes,
+)
 from flowmaestro.testing.model.keys import READ_SCOPES, KeyRing
 from flowmaestro.testing.model.knowledge import KnowledgeBase
 from flowmaestro.testing.model.plans import Node
@@ -112,7 +118,7 @@ def _add_workflows(service: Service) -> None:
         -27 * DAY,
         "Waits for an approval.",
         {},
-        [Node("draft", "Draft", "llm", 0.2), Node("approve", "Approve", "user_input")],
+        [Node("draft", "Draft", "llm", 0.2), Node("approve", "Approve", "humanReview")],
     )
     strict = Workflow(
         STRICT_WORKFLOW_ID,
@@ -143,6 +149,7 @@ def _add_executions(service: Service) -> None:
     for number in range(PAST_EXECUTIONS):
         workflow, began = cast[number % len(cast)], -DAY + number * 600.0
         failed = workflow.id == FAILING_WORKFLOW_ID
+        broken = {node.id: node.error for node in workflow.nodes if node.error is not None}
         inputs = {"name": f"Visitor {number}"}
         execution = Execution(
             service.new_id(),
@@ -151,7 +158,7 @@ def _add_executions(service: Service) -> None:
             began,
             status="failed" if failed else "completed",
             outputs=None if failed else workflow.outputs(inputs),
-            error="Service answered 503" if failed else None,
+            error=error_of_nodes(broken),
             started_at=began,
             completed_at=began + 1.0,
         )

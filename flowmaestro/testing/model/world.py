@@ -172,5 +172,9 @@ class World:
 
 def _snapshot(execution: Execution) -> Execution:
     """A value of its own: what is done to it does not reach the fake."""
-    inputs, outputs = copy.deepcopy((execution.inputs, execution.outputs))
-    return replace(execution, inputs=inputs, outputs=outputs)
+    return replace(
+        execution,
+        inputs=copy.deepcopy(execution.inputs),
+        outputs=copy.deepcopy(execution.outputs),
+        failed_nodes=dict(execution.failed_nodes),
+    )

@@ -79,7 +79,8 @@ def check_end(execution, end):
     """The execution says how it ended, whatever it is asked by."""
     assert execution["status"] == ("failed" if end == "raises" else end)
     assert execution["outputs"] == ({"doubled": 42} if end == "completed" else None)
-    error = {"failed": "Broke", "raises": "KeyError: 'rate'"}.get(end)
+    broke = 'Workflow completed with 1 failed nodes: {"write":"Broke"}'
+    error = {"failed": broke, "raises": "KeyError: 'rate'"}.get(end)
     assert execution["error"] == error
 
 

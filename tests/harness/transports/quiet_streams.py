@@ -46,7 +46,7 @@ def refuses(code="stream_closed"):
 def is_paused(event):
     """Whether it says that the human is awaited, be it because the subscription came later."""
     came_later = event["type"] == "connected" and event["status"] == "paused"
-    return event["type"] == "user:input:required" or came_later
+    return event["type"] == "execution:paused" or came_later
 
 
 def read_until_paused(stream):

@@ -157,7 +157,7 @@ def memory_stats(service: Service, call: Call) -> Outcome:
         "agent_id": agent.id,
         "working_memory_count": len(agent.memories),
         "embedding_count": len(_said(service, agent)),
-        "memory_config": {},
+        "memory_config": {"type": "buffer", "max_messages": 50},
     }
     return Answer(200, {"data": stats})
 

@@ -26,7 +26,7 @@ def create_webhook(service: Service, call: Call) -> Outcome:
         name=call.text("name", "Name is required"),
         url=_url(call),
         events=_events(call, f". Valid types: {', '.join(EVENTS)}"),
-        headers=_headers(call),
+        headers=_headers(service, call),
         secret=service.new_secret("whsec_"),
         created_at=now,
         updated_at=now,
@@ -45,6 +45,8 @@ def update_webhook(service: Service, call: Call) -> Outcome:
     changes: Dict[str, Any] = {
         name: read(call) for name, read in _CHANGEABLE.items() if name in call.body
     }
+    if "headers" in call.body:
+        changes["headers"] = _headers(service, call)
     if "is_active" in call.body:
         changes["active"] = call.body["is_active"] is True
     for name, value in changes.items():
@@ -102,7 +104,9 @@ def _url(call: Call) -> str:
     return cast("str", url)
 
 
-def _headers(call: Call) -> Dict[str, str]:
+def _headers(service: Service, call: Call) -> Dict[str, str]:
+    if service.dialect.accepts_any_headers and isinstance(call.body.get("headers"), list):
+        return {}
     headers = call.mapping("headers")
     for name, value in headers.items():
         if not (_TOKEN.fullmatch(name) and isinstance(value, str) and _FIELD.fullmatch(value)):
@@ -124,7 +128,6 @@ _CHANGEABLE: Dict[str, Callable[[Call], Any]] = {
     "name": _name,
     "url": _url,
     "events": _events,
-    "headers": _headers,
 }
 _WEBHOOK = "/webhooks/{id}"
 _READ, _WRITE = ("webhooks:read",), ("webhooks:write",)

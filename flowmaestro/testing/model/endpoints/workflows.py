@@ -34,13 +34,14 @@ def cancel_execution(service: Service, call: Call) -> Outcome:
 
 
 def stream_execution(service: Service, call: Call) -> Outcome:
-    """What happens to an execution from now on; at once its end, if it has ended."""
+    """Stream what happens to an execution from now on; if it has ended, only its end."""
     execution = service.executions.find(call.id)
     stream = service.subscribe(execution.id)
-    stream.publish("connected", service.dialect.connected(execution))
     if execution.ended:
         stream.publish(f"execution:{execution.status}", service.dialect.ended(execution))
         stream.finish()
+    else:
+        stream.publish("connected", service.dialect.connected(execution))
     return stream
 
 
