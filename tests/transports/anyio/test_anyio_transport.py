@@ -74,9 +74,7 @@ def test_a_connection_reset_in_the_very_moment(
     play: Play, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing could be sent, so nothing was processed."""
-    monkeypatch.setattr(
-        "flowmaestro_transports.http11.round_trip.Connection.dropped", lambda self: False
-    )
+    monkeypatch.setattr("flowmaestro_transports.http11.wire.Wire.is_silent", lambda self: True)
 
     def handler(peer: Any) -> None:
         peer.read_request()

@@ -51,7 +51,7 @@ class IdleConnections:
         while stack and move_last(stack, into):
             connection = into[-1]
             fresh = 0 <= time.time() - connection.idle_since <= IDLE_SECONDS
-            if fresh and not connection.dropped():
+            if fresh and connection.wire.is_silent():
                 return True
             connection.close()
             into.pop()

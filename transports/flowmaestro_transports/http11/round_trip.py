@@ -36,13 +36,6 @@ class Connection:
         self.key = key
         self.idle_since = 0.0
 
-    def dropped(self) -> bool:
-        """Of an idle one: whether the server has closed it, or spoken out of turn."""
-        try:
-            return self.wire.receive() is not None
-        except OSError:
-            return True
-
     def close(self) -> None:
         """Close at once. Closing twice is harmless."""
         self.wire.close()

@@ -13,6 +13,8 @@ from flowmaestro_transports.http11.wire import READ_SIZE, Steps, Wire
 
 _RECORD = 16 * 1024
 """Bytes that a TLS record holds at most (RFC 8446, 5.1)."""
+_RECORD_HEADER = 5
+"""Bytes before the content of a TLS record."""
 
 
 class TlsWire(Wire):
@@ -22,8 +24,8 @@ class TlsWire(Wire):
     """
 
     __slots__ = (
-        *("_accepted", "_arrived", "_failure", "_leaving", "_outer", "_tls", "_unsent"),
-        "end",
+        *("_accepted", "_arrived", "_failure", "_header", "_leaving", "_outer", "_record_left"),
+        *("_tls", "_unsent", "end"),
     )
 
     def __init__(self, outer: Wire, context: ssl.SSLContext, host: str) -> None:
@@ -33,6 +35,10 @@ class TlsWire(Wire):
         self._leaving = ssl.MemoryBIO()
         self._unsent = memoryview(b"")
         self._accepted = 0
+        # How much of a record has not arrived yet. OpenSSL holds the part that has, and does not
+        # say so.
+        self._record_left = 0  # bytes of its content
+        self._header = b""  # what has arrived of its header, if that is not complete
         self.end: Optional[str] = None  # TLS may end while its connection stays
         self._failure: Optional[OSError] = None
         # as certificates have it: without a scope, and without the dot of the root (RFC 6066, 3)
@@ -88,6 +94,11 @@ class TlsWire(Wire):
         count, self._accepted = self._accepted, 0
         return count
 
+    def is_silent(self) -> bool:
+        """As `Wire.is_silent`. Part of a record counts: the rest of it may complete a response."""
+        between_records = not self._record_left and not self._header
+        return self.end is None and between_records and self._outer.is_silent()
+
     def close(self) -> None:
         """As `Wire.close`, without a goodbye."""
         self._outer.close()
@@ -97,9 +108,20 @@ class TlsWire(Wire):
         data = self._outer.receive()
         if data:
             self._arrived.write(data)
+            self._follow_records(data)
         elif data is not None:
             self._arrived.write_eof()
         return data is not None
+
+    def _follow_records(self, data: bytes) -> None:
+        """Find out where the last record in `data` ends: behind it, or in bytes still to come."""
+        data = self._header + data
+        size, position = len(data), self._record_left
+        while position + _RECORD_HEADER <= size:
+            # A header ends with the length of the content, in two bytes (RFC 8446, 5.1).
+            position += _RECORD_HEADER + (data[position + 3] << 8) + data[position + 4]
+        self._record_left = max(position - size, 0)
+        self._header = data[position:]
 
     def _flush(self) -> bool:
         """Pass on what TLS has written; whether all of it went out."""

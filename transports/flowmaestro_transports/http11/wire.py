@@ -83,6 +83,17 @@ class Wire:
         except BlockingIOError:
             return 0
 
+    def is_silent(self) -> bool:
+        """Return whether the peer has neither closed an idle connection nor sent a byte on it.
+
+        If not, close it. A byte that arrives before it is asked for is the beginning of a response
+        to nothing, which would be taken for the response to the next request.
+        """
+        try:
+            return self.receive() is None
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Close at once. Closing twice is harmless."""
         self.sock.close()
