@@ -362,6 +362,73 @@ def test_a_context_of_the_callers_is_used_and_not_changed(
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
+@pytest.fixture
+def common_name_only(tmp_path: Path) -> ssl.SSLContext:
+    """A server with a certificate whose common name is `localhost`, without a subjectAltName.
+
+    It is its own authority: `own.pem` in `tmp_path`.
+    """
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    ca = x509.BasicConstraints(ca=True, path_length=0)
+    key_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(ca, critical=True)
+        .add_extension(key_id, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (tmp_path / "own.pem").write_bytes(certificate.public_bytes(pem))
+    (tmp_path / "own.key").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem", tmp_path / "own.key")
+    return context
+
+
+def test_common_name_is_not_checked_by_a_context_of_ours(
+    runner: Runner, scripted: Any, common_name_only: ssl.SSLContext, tmp_path: Path
+) -> None:
+    own = str(tmp_path / "own.pem")
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    theirs.load_verify_locations(own)
+    with scripted.ScriptedServer(scripted.echo, tls=common_name_only) as server:
+        server.url = server.url.replace("127.0.0.1", "localhost")
+        with runner(verify=own) as transport:
+            with fails(Phase.NOT_SENT, "the certificate has no .*subjectAltName") as caught:
+                transport.send(post(server, b"hi"))
+            assert caught.value.permanent
+        with runner(verify=theirs) as transport:
+            assert transport.send(post(server, b"hi")).body == b"hi"
+    assert theirs.hostname_checks_common_name
+    assert len(server.requests) == 1
+
+
+def test_certificate_of_another_host_is_not_said_to_lack_a_subject_alt_name(
+    runner: Runner, scripted: Any, authority: trustme.CA, ca_file: str
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("other.example").configure_cert(tls)
+    with (
+        scripted.ScriptedServer(scripted.echo, tls=tls) as server,
+        runner(verify=ca_file) as transport,
+        fails(Phase.NOT_SENT, "(?i)mismatch") as caught,
+    ):
+        transport.send(post(server))
+    assert "has no subjectAltName" not in str(caught.value)
+
+
 def test_nobody_is_asked(runner: Runner, secure: Any) -> None:
     with runner(verify=False) as transport:
         assert transport.send(post(secure, b"hi")).body == b"hi"

@@ -58,8 +58,9 @@ def tls_when_needed(
             `verify` is but a context, TLS keys are logged to the file that `SSLKEYLOGFILE` names;
             one that cannot be written is passed over with a warning in the log `flowmaestro`.
 
-    A context of ours offers HTTP/1.1 alone (ALPN, RFC 7301) and is shared: do not change it. A
-    file that has changed since is read again.
+    A context of ours offers HTTP/1.1 alone (ALPN, RFC 7301). It looks for the host among the
+    subjectAltNames of a certificate, not at its common name (RFC 9525, 2). It is shared: do not
+    change it. A file that has changed since is read again.
 
     Raises `TypeError` or `ValueError`, naming the argument, for what is none of these and for a
     `client_cert` beside a context, which has its own; `OSError`, naming the argument, for a path
@@ -159,6 +160,8 @@ def context_for(
         _load_chain(context, chain)
     # Python 3.9 has OpenSSL hide that a connection was cut: a body cut short would pass for whole.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", ssl.Options(0))
+    # RFC 9525, 2: the common name of a certificate is free text and names no host.
+    context.hostname_checks_common_name = False
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -6,6 +6,7 @@ May touch: the socket of the wire.
 from __future__ import annotations
 
 import ssl
+import sys
 from contextlib import suppress
 from typing import List, Optional
 
@@ -15,6 +16,10 @@ _RECORD = 16 * 1024
 """Bytes that a TLS record holds at most (RFC 8446, 5.1)."""
 _RECORD_HEADER = 5
 """Bytes before the content of a TLS record."""
+_NAME_MISMATCH = (62, 64)
+"""The codes of OpenSSL for a certificate of another host name, and of another IP address."""
+_SUBJECT_ALT_NAME = bytes.fromhex("0603551d11")
+"""The object identifier of the extension, 2.5.29.17, as certificates encode it."""
 
 
 class TlsWire(Wire):
@@ -37,8 +42,8 @@ class TlsWire(Wire):
         self._accepted = 0
         # How much of a record has not arrived yet. OpenSSL holds the part that has, and does not
         # say so.
-        self._record_left = 0  # bytes of its content
-        self._header = b""  # what has arrived of its header, if that is not complete
+        self._record_left: int = 0  # bytes of its content
+        self._header: bytes = b""  # what has arrived of its header, if that is not complete
         self.end: Optional[str] = None  # TLS may end while its connection stays
         self._failure: Optional[OSError] = None
         # as certificates have it: without a scope, and without the dot of the root (RFC 6066, 3)
@@ -53,9 +58,11 @@ class TlsWire(Wire):
                 done = True
             except ssl.SSLWantReadError:
                 done = False
-            except ssl.SSLError:
+            except ssl.SSLError as error:
                 with suppress(OSError):
-                    self._flush()  # the peer is told why, if it is still there
+                    self._flush()  # the alert tells the peer why, if it is still there
+                if getattr(error, "verify_code", None) in _NAME_MISMATCH:
+                    error.strerror = f"{error.strerror}{self._name_hint()}"
                 raise
             while not self._flush():
                 yield self.writable
@@ -63,6 +70,22 @@ class TlsWire(Wire):
                 return
             while not self._fill():
                 yield self.readable
+
+    def _name_hint(self) -> str:
+        """Say why the name of the host is not in the certificate, as far as that can be known.
+
+        A common name alone was enough once, and commands that make certificates still write no
+        subjectAltName unless told to.
+        """
+        if sys.version_info >= (3, 13):
+            chain = self._tls.get_unverified_chain()
+            if chain and _SUBJECT_ALT_NAME not in chain[0]:
+                return "; the certificate has no subjectAltName"
+        elif not self._tls.context.hostname_checks_common_name:
+            return (
+                "; the certificate has no such subjectAltName, and its common name does not count"
+            )
+        return ""
 
     def receive(self) -> Optional[bytes]:
         """As `Wire.receive`. An end without TLS's own goodbye is an `ssl.SSLError`."""
