@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import http.client
 import io
 import socket
 import threading
+from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
@@ -15,8 +17,16 @@ import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3.util import Retry
 
-from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
+from flowmaestro import ConnectionError, FlowMaestroClient
+from flowmaestro_core.http.messages import (
+    Headers,
+    Phase,
+    Request,
+    TransportClosedError,
+    TransportFailure,
+)
 from flowmaestro_transports import RequestsTransport
+from flowmaestro_transports.requests import transport as requests_transport
 from tests.harness.runners import fails
 
 SENT = Headers(
@@ -60,6 +70,26 @@ def test_a_failure_that_somebody_keeps_holds_no_connection(scripted: Any) -> Non
     del kept
 
 
+FLOODS = {
+    "a-flood-of-informational-replies",
+    "a-flood-of-trailers",
+    "a-stream-flooded-with-trailers",
+}
+
+
+def test_floods_that_http_client_bounds_are_not_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patch releases of 2026 bound both, so the version of Python does not tell."""
+    declared = requests_transport._floods()
+    assert FLOODS & set(RequestsTransport.known_failures) == set(declared)
+
+    class Bounded(http.client.HTTPResponse):
+        def begin(self) -> None:
+            raise http.client.HTTPException("got more than 100 interim responses")
+
+    monkeypatch.setattr(http.client, "HTTPResponse", Bounded)
+    assert requests_transport._floods() == {}
+
+
 # A session of the caller's
 
 
@@ -70,31 +100,135 @@ def session() -> Iterator[requests.Session]:
         yield made
 
 
-@pytest.mark.parametrize(
-    ("repeats", "refused"),
-    [
-        (Retry(3, allowed_methods=None), True),
-        (Retry(None, allowed_methods=["GET", "POST"], status=2), True),
-        (Retry(0, allowed_methods=None), False),
-        (Retry(3, status_forcelist=[503]), False),
-        (3, False),
-        (0, False),
-    ],
-)
-def test_no_post_goes_through_an_adapter_that_would_repeat_it(
-    scripted: Any, session: requests.Session, repeats: Any, refused: bool
+REPEATING = [
+    3,
+    True,
+    Retry(None),
+    Retry(3, allowed_methods=None),
+    Retry(3, allowed_methods={"GET"}, read=0, connect=0),
+    Retry(0, other=3, read=3).new(total=1),
+    Retry(total=None, connect=0, read=0, redirect=0, status=0, other=0),
+]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("repeats", REPEATING, ids=repr)
+def test_an_adapter_that_may_repeat_is_refused_before_anything_is_sent(
+    scripted: Any, session: requests.Session, repeats: Any, method: str
 ) -> None:
-    elsewhere = HTTPAdapter(max_retries=Retry(3, allowed_methods=None))
-    session.mount("http://payments.example", elsewhere)
     with scripted.ScriptedServer(scripted.echo) as server, transport(session) as made:
         session.mount(server.url, HTTPAdapter(max_retries=repeats))
-        assert made.send(get(server.url), 5.0).status == 200
-        with contextlib.ExitStack() as stack:
-            if refused:
-                caught = stack.enter_context(fails(Phase.NOT_SENT, "would send a POST again"))
+        for call in (made.send, made.open):
+            with fails(Phase.NOT_SENT, r"mount HTTPAdapter\(\)") as caught:
+                call(Request(method, server.url, SENT), 5.0)
+            assert caught.value.permanent
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    "never", [0, False, Retry(0), Retry(False), Retry(0, allowed_methods=None)], ids=repr
+)
+def test_an_adapter_that_never_repeats_is_used(
+    scripted: Any, session: requests.Session, never: Any
+) -> None:
+    """What other URLs' adapters do does not count."""
+    session.mount("http://payments.example", HTTPAdapter(max_retries=3, pool_block=True))
+    with scripted.ScriptedServer(scripted.echo) as server, transport(session) as made:
+        session.mount(server.url, HTTPAdapter(max_retries=never))
+        assert made.send(post(server.url), 5.0).status == 200
+
+
+def test_an_adapter_whose_pool_blocks_is_refused(session: requests.Session) -> None:
+    session.mount("http://", HTTPAdapter(pool_maxsize=1, pool_block=True))
+    with transport(session) as made, fails(Phase.NOT_SENT, "max_connections") as caught:
+        made.send(get("http://api.invalid"), 5.0)
+    assert caught.value.permanent
+
+
+def test_a_refused_adapter_ends_a_run_at_once(scripted: Any, session: requests.Session) -> None:
+    with scripted.ScriptedServer(scripted.echo) as server:
+        session.mount(server.url, HTTPAdapter(max_retries=3))
+        with (
+            FlowMaestroClient("k", base_url=server.url, transport=RequestsTransport(session)) as c,
+            pytest.raises(ConnectionError, match="has max_retries") as caught,
+        ):
+            c.workflows.run("wf_1", {})
+        assert server.connections == 0
+    assert len(caught.value.attempts) == 1
+
+
+class Resolver:
+    """A name resolution during which something happens."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.meanwhile: Any = lambda: None
+        resolve = socket.getaddrinfo
+
+        def resolving(*args: Any, **kwargs: Any) -> Any:
+            self.meanwhile()
+            return resolve(*args, **kwargs)
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolving)
+        monkeypatch.setattr(requests_transport, "time", SimpleNamespace(monotonic=self.clock))
+
+    def clock(self) -> float:
+        return self.now
+
+    def take(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def tls_transport(session: requests.Session, ca_file: str) -> Iterator[Any]:
+    session.verify = ca_file
+    with transport(session) as made:
+        yield made
+
+
+def test_a_request_whose_time_passed_while_it_connected_is_not_sent(
+    scripted: Any, tls_transport: Any, server_tls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver = Resolver(monkeypatch)
+    with scripted.ScriptedServer(scripted.echo, tls=server_tls) as server:
+        resolver.meanwhile = lambda: resolver.take(6.0)
+        with fails(Phase.NOT_SENT, timed_out=True):
+            tls_transport.send(post(server.url), 5.0)
+        resolver.meanwhile = lambda: resolver.take(4.0)
+        assert tls_transport.send(post(server.url), 5.0).status == 200
+        assert len(server.requests) == 1
+
+
+def test_a_request_is_not_sent_after_close(
+    scripted: Any, tls_transport: Any, server_tls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver = Resolver(monkeypatch)
+    resolver.meanwhile = tls_transport.close
+    with scripted.ScriptedServer(scripted.echo, tls=server_tls) as server:
+        with pytest.raises(TransportClosedError):
+            tls_transport.send(post(server.url), 5.0)
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_header_fields_read_late_by_an_adapter_prove_nothing(
+    scripted: Any, session: requests.Session, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """An adapter that logs them may have sent the request already."""
+    resolver = Resolver(monkeypatch)
+
+    class Logging(HTTPAdapter):
+        def send(self, request: Any, *args: Any, **options: Any) -> Any:
+            response = super().send(request, *args, **options) if order == "after" else None
+            resolver.take(6.0)
+            dict(request.headers.items())
+            return response
+
+    with scripted.ScriptedServer(scripted.echo) as server, transport(session) as made:
+        session.mount(server.url, Logging())
+        with fails(Phase.MAYBE_PROCESSED, timed_out=True):
             made.send(post(server.url), 5.0)
-        assert not refused or caught.value.permanent
-        assert len(server.requests) == (1 if refused else 2)
+        assert len(server.requests) == (order == "after")
 
 
 def test_adapters_and_hooks_of_the_session_count(scripted: Any, session: requests.Session) -> None:
@@ -194,19 +328,6 @@ def test_a_redirect_is_not_read_by_the_session(scripted: Any, session: requests.
         assert (body.status, body.headers["location"]) == (307, "/x")
         assert body.read(5.0) == b"x"
         body.close()
-
-
-def test_a_place_in_a_pool_that_blocks_is_given_back(
-    scripted: Any, session: requests.Session
-) -> None:
-    session.mount("http://", HTTPAdapter(pool_maxsize=1, pool_block=True))
-    with scripted.ScriptedServer(scripted.answering(HEAD_CHUNKED + b"1\r\nx\r\n")) as server:
-        with transport(session) as made:
-            for _ in range(3):
-                body = made.open(get(server.url), 5.0)
-                assert body.read(5.0) == b"x"
-                body.close()
-        assert server.connections == 3
 
 
 class Canned(BaseAdapter):

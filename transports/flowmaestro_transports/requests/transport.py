@@ -9,13 +9,16 @@ May touch: the network, by way of the session; the variables that name proxies.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import re
 import sys
 import threading
 import time
+import traceback
 import weakref
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple
 from urllib.request import getproxies
 
@@ -23,7 +26,7 @@ import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_auth_from_url
-from urllib3.util import SKIP_HEADER, Retry
+from urllib3.util import SKIP_HEADER
 from urllib3.util import Timeout as Urllib3Timeout
 
 from flowmaestro_core.http.messages import (
@@ -60,9 +63,42 @@ LONGEST = 1e6
 _SHORTEST = 0.001
 """Seconds: a socket timeout of zero would mean "do not wait", not "the deadline has passed"."""
 
+_FLOOD = 200
+"""Trailers, or informational responses: http.client allows 100, where it has a limit."""
+
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 """An obsolete line fold within the value of a header field; it stands for a space."""
+
+
+def _floods() -> Mapping[str, str]:
+    """Return the checks of floods that http.client of this Python fails.
+
+    Newer ones bound trailers and informational responses, in a patch release of each version, so
+    it is tried out.
+    """
+    found: Dict[str, str] = {}
+    if _reads_without_limit(b"HTTP/1.1 100 Continue\r\n\r\n" * _FLOOD + b"HTTP/1.1 200 OK\r\n\r\n"):
+        found["a-flood-of-informational-replies"] = (
+            "http.client reads any number of them, whatever the time limit"
+        )
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    if _reads_without_limit(head + b"0\r\n" + b"X: y\r\n" * _FLOOD + b"\r\n"):
+        for name in ("a-flood-of-trailers", "a-stream-flooded-with-trailers"):
+            found[name] = "http.client reads any number of trailers, whatever the time limit"
+    return found
+
+
+def _reads_without_limit(data: bytes) -> bool:
+    """Return whether http.client reads this response to its end."""
+    peer: Any = SimpleNamespace(makefile=lambda _mode: io.BytesIO(data))
+    response = http.client.HTTPResponse(peer)
+    try:
+        response.begin()
+        response.read()
+    except http.client.HTTPException:
+        return False
+    return True
 
 
 class RequestsTransport(NotPicklable):
@@ -92,25 +128,23 @@ class RequestsTransport(NotPicklable):
             ),
             "a receive that has timed out cannot be repeated: streams reconnect",
         ),
-        "a-body-cut-off-under-tls": "http.client takes the end of a connection for one of TLS",
-        "a-body-that-dribbles": "a chunk header that dribbles keeps a call for hours",
-        **dict.fromkeys(
-            ("a-flood-of-trailers", "a-stream-flooded-with-trailers"),
-            "http.client reads all trailers in one go, without a look at the time",
-        ),
+        "a-body-cut-off-under-tls": "http.client accepts the end of a connection as one of TLS",
+        "a-body-that-dribbles": "a chunk header that comes byte by byte may take hours",
+        **_floods(),
         **dict.fromkeys(
             ("an-interrupted-call-loses-nothing", "an-interrupted-stream-loses-nothing"),
-            "the lock of urllib3's pool is written in Python: an interrupt may keep it taken",
+            "the lock of urllib3's pool is written in Python: an interrupt may leave it locked",
         ),
-        "a-flood-of-informational-replies": "http.client reads all of them in one go",
-        "a-garbled-length": "http.client takes for a chunk's size what int() takes for a number",
-        "a-garbled-status-line": "http.client takes for a status what int() takes for a number",
-        "a-last-chunk-cut-short": "http.client takes the end of a connection for that of the body",
-        "a-head-that-dribbles": "urllib3 bounds each receive alone: it may keep a call for hours",
-        "close-wakes-a-call": "a call waits for the head of its reply until its time is up",
-        "handshake-timeout": "it is not told from a lost reply: a POST is not made again",
-        "informational-replies": "urllib3 takes a 103 for the reply: the call fails",
-        "reset-in-the-handshake": "it is not told from a lost reply: a POST is not made again",
+        "a-garbled-length": "http.client accepts as the size of a chunk whatever int() accepts",
+        "a-garbled-status-line": "http.client accepts as a status whatever int() accepts",
+        "a-last-chunk-cut-short": "http.client accepts the end of a connection as that of the body",
+        "a-head-that-dribbles": "urllib3 bounds each receive alone: a head may take hours",
+        "close-wakes-a-call": "a call waits for the head of its response until it times out",
+        **dict.fromkeys(
+            ("handshake-timeout", "reset-in-the-handshake"),
+            "cannot be told apart from a lost response, so a POST is not retried",
+        ),
+        "informational-replies": "urllib3 returns a 103 as the response: the call fails",
     }
     """The conformance checks that it fails, each with its consequence for users."""
 
@@ -206,14 +240,19 @@ class RequestsTransport(NotPicklable):
         response: Any = None
         self._writer.check(request)
         limits = _limits(timeout)
+        departure = _Departure(time.monotonic() + min(timeout, LONGEST), self._closing)
         try:
-            if request.method == "POST":
-                _refuse_repeats(session.get_adapter(request.url))
+            _refuse_unsafe(session.get_adapter(request.url))
+            prepared = _prepared(request, departure)
             response = _response_to(
-                session, _prepared(request), timeout=limits, **self._settings(request.url)
+                session, prepared, departure, timeout=limits, **self._settings(request.url)
             )
         except ERRORS as error:
             failure = failure_before_head(error)
+        except TooLate as error:
+            failure = error.failure()
+        finally:
+            departure.over = True
         if failure is not None:
             if self._closing.is_set() and failure.phase is Phase.NOT_SENT:
                 raise TransportClosedError
@@ -390,16 +429,28 @@ def _body_consumed(response: requests.Response) -> bool:
     return isinstance(raw, urllib3.BaseHTTPResponse) and (raw.closed or raw.tell() > 0)
 
 
-def _refuse_repeats(adapter: Any) -> None:
-    limits = getattr(adapter, "max_retries", None)
-    if isinstance(limits, Retry) and (limits.total is None or limits.total > 0):
-        allowed = limits.allowed_methods
-        if not allowed or "POST" in allowed:
-            message = (
-                "the adapter of the session would send a POST again by itself, which may start "
-                "something twice: leave POST out of the allowed_methods of its max_retries"
-            )
-            raise TransportFailure(Phase.NOT_SENT, message, permanent=True)
+def _refuse_unsafe(adapter: Any) -> None:
+    """Raise `TransportFailure` if an adapter may repeat a request, or may wait without limit.
+
+    `Retry` is not analysed any further: urllib3 repeats "other" errors whatever the method, and
+    sleeps for a `Retry-After` through every deadline.
+    """
+    limits = getattr(adapter, "max_retries", 0)  # An adapter of another kind need not have it.
+    if getattr(limits, "total", limits) != 0:  # False, too, means: never.
+        raise _refusal(
+            "an adapter of the session has max_retries, so requests could be sent twice, or late; "
+            "mount HTTPAdapter(), whose max_retries is 0: the client retries by itself"
+        )
+    manager = getattr(adapter, "poolmanager", None)
+    if getattr(manager, "connection_pool_kw", {}).get("block"):
+        raise _refusal(
+            "an adapter of the session has pool_block=True, so a call could wait without limit; "
+            "mount HTTPAdapter(), or bound connections with SocketTransport(max_connections=...)"
+        )
+
+
+def _refusal(reason: str) -> TransportFailure:
+    return TransportFailure(Phase.NOT_SENT, reason, permanent=True)
 
 
 def _close(session: Any) -> None:
@@ -425,13 +476,75 @@ def _limits(timeout: float) -> Urllib3Timeout:
     return Urllib3Timeout(total=total, connect=connect, read=head)
 
 
-def _prepared(request: Request) -> requests.PreparedRequest:
+class TooLate(Exception):
+    """Raised right before a request would be sent: its deadline has passed, or `close` was called.
+
+    Not an `OSError`, which urllib3 would take for an error of the connection.
+    """
+
+    def __init__(self, *, timed_out: bool) -> None:
+        super().__init__()
+        self._timed_out = timed_out
+
+    def failure(self) -> TransportFailure:
+        """Return the failure: *not sent* if urllib3 was about to write the request.
+
+        Anything else that reads the header fields, such as an adapter that logs them, may do so
+        after the request was sent.
+        """
+        frames = [frame for frame, _ in traceback.walk_tb(self.__traceback__)]
+        readers = [frame for frame in frames if frame.f_globals is not globals()]
+        module = str(readers[-1].f_globals.get("__name__")) if readers else ""
+        is_writer = module.startswith(("urllib3.", "http.client"))
+        phase = Phase.NOT_SENT if is_writer else Phase.MAYBE_PROCESSED
+        return too_slow(phase) if self._timed_out else closed(phase)
+
+
+class _Departure:
+    """Decides whether a request may still be sent. `over` ends its decisions."""
+
+    def __init__(self, deadline: float, closing: threading.Event) -> None:
+        self.over = False
+        self._deadline = deadline
+        self._closing = closing
+
+    def check(self) -> None:
+        """Raise `TooLate` if the request must not be sent any more."""
+        if self.over:
+            return
+        timed_out = time.monotonic() >= self._deadline
+        if timed_out or self._closing.is_set():
+            self.over = True
+            raise TooLate(timed_out=timed_out)
+
+
+class _CheckedHeaders(CaseInsensitiveDict[Any]):
+    """Header fields that check the departure of their request when they are read.
+
+    urllib3 reads the items right before it writes the request: over TLS when it has connected,
+    without TLS before it connects.
+    """
+
+    def __init__(self, data: Any, departure: _Departure) -> None:
+        super().__init__(data)
+        self._departure = departure
+
+    def items(self) -> Any:
+        self._departure.check()
+        return super().items()
+
+    def copy(self) -> _CheckedHeaders:
+        """Return a copy that checks, too: urllib3 writes a copy."""
+        return _CheckedHeaders(dict(self), self._departure)
+
+
+def _prepared(request: Request, departure: _Departure) -> requests.PreparedRequest:
     """Prepare the request unchanged.
 
     Suppress every header that requests and urllib3 would add, except Host.
     """
     given = request.headers
-    headers: CaseInsensitiveDict[Any] = CaseInsensitiveDict()
+    headers = _CheckedHeaders({}, departure)
     for name, _ in given.pairs:
         headers[name] = given[name]
     for name in ("User-Agent", "Accept-Encoding"):
@@ -448,13 +561,17 @@ def _prepared(request: Request) -> requests.PreparedRequest:
 
 
 def _response_to(
-    session: requests.Session, prepared: requests.PreparedRequest, **settings: Any
+    session: requests.Session,
+    prepared: requests.PreparedRequest,
+    departure: _Departure,
+    **settings: Any,
 ) -> requests.Response:
     """Send a request through the session's adapters and hooks. Redirects are not followed."""
     came: List[requests.Response] = []
     found: List[str] = []
 
     def note(response: requests.Response, **_: Any) -> None:
+        departure.over = True
         came.append(response)
 
     def hide_location(response: requests.Response, **_: Any) -> None:
