@@ -91,7 +91,7 @@ def _floods() -> Mapping[str, str]:
 
 def _reads_without_limit(data: bytes) -> bool:
     """Return whether http.client reads this response to its end."""
-    peer: Any = SimpleNamespace(makefile=lambda _mode: io.BytesIO(data))
+    peer: Any = SimpleNamespace(makefile=partial(_file_of, data))
     response = http.client.HTTPResponse(peer)
     try:
         response.begin()
@@ -99,6 +99,11 @@ def _reads_without_limit(data: bytes) -> bool:
     except http.client.HTTPException:
         return False
     return True
+
+
+def _file_of(data: bytes, _mode: str) -> io.BytesIO:
+    """Return what `socket.makefile` would return for a peer that has sent `data`."""
+    return io.BytesIO(data)
 
 
 class RequestsTransport(NotPicklable):
