@@ -10,8 +10,16 @@ import re
 from typing import Iterable, Iterator, List, NamedTuple, Optional, Set
 from urllib.parse import unquote_plus
 
+from flowmaestro_core.http.messages import Headers
 from flowmaestro_core.http.scrub import SecretScrubber
-from flowmaestro_core.http.secrets import API_SECRET, REDACTED, is_secret_field, is_secret_member
+from flowmaestro_core.http.secrets import (
+    API_SECRET,
+    REDACTED,
+    SHORTEST_SECRET,
+    is_secret_field,
+    is_secret_member,
+    showable_url,
+)
 
 _TORN_ESCAPE = re.compile(rb"(?<!\\)((?:\\\\)*)\\u[0-9a-fA-F]{0,3}$")
 _TOKEN = re.compile(rb'"(?:[^"\\\r\n]|\\.)*"?|[{}\[\],:]|-?\d[\w.+-]*')
@@ -19,6 +27,8 @@ _DOCUMENT = re.compile(rb'"(?:\s|\\[nrt])*[{\[]')
 _URL = re.compile(rb':(?:\\?/){2}[^\s"<>]+')
 _USER = re.compile(rb":(?:\\?/){2}([^/?#\\]*@)")
 _PARAMETER = re.compile(rb"(?:[?&;#]|\\u0026)([^=?&;#\\]+)=((?:(?!\\u0026)[^&;#])+)")
+_FORM = re.compile(rb"[\w.%+*\[\]-]+=[^\s&]*(?:&[\w.%+*\[\]-]+=[^\s&]*)*&?\s*")
+_FIELD = re.compile(rb"([^=&]+)=([^\s&]+)")
 
 
 class _Span(NamedTuple):
@@ -38,7 +48,19 @@ def hidden_text(text: str, secrets: Iterable[bytes] = ()) -> str:
 def hidden(pieces: List[bytes], secrets: Set[bytes]) -> Iterator[bytes]:
     """The pieces of a body as they may be seen; `secrets` are secret wherever they stand."""
     data = b"".join(pieces)
-    return cut_out(pieces, [*known(data, secrets), *_members(data, secrets)])
+    return cut_out(pieces, [*known(data, secrets), *_members(data, secrets), *_in_form(data)])
+
+
+def shown_url(url: str, secrets: Iterable[bytes] = ()) -> str:
+    """Return a URL redacted: its user, its query, and keys of the API in its path."""
+    return hidden_text(showable_url(url), secrets)
+
+
+def secrets_of(headers: Headers) -> Set[bytes]:
+    """Return the values of secret header fields, and what follows the scheme in them."""
+    values = [value for name, value in headers.pairs if is_secret_field(name)]
+    parts = [*values, *(value.partition(" ")[2] for value in values)]
+    return {part.encode("utf-8", "replace") for part in parts if len(part) >= SHORTEST_SECRET}
 
 
 def known(data: bytes, secrets: Set[bytes]) -> List[_Span]:
@@ -60,6 +82,15 @@ def _in_urls(data: bytes) -> Iterator[_Span]:
         for parameter in _PARAMETER.finditer(data, *url.span()):
             if is_secret_field(unquote_plus(parameter[1].decode("utf-8", "replace"))):
                 yield _Span(*parameter.span(2))
+
+
+def _in_form(data: bytes) -> Iterator[_Span]:
+    """Yield the values with secret names of a body that is a form (`name=value&...`)."""
+    if _FORM.fullmatch(data):
+        for field in _FIELD.finditer(data):
+            name = unquote_plus(field[1].decode("utf-8", "replace"))
+            if is_secret_field(name) or is_secret_member(name):
+                yield _Span(*field.span(2))
 
 
 def _members(data: bytes, secrets: Set[bytes]) -> Iterator[_Span]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Callable, List, Optional, Tuple, Union
 
@@ -14,7 +15,11 @@ from flowmaestro.testing.server.inspector import InspectedRequest, Inspector
 from flowmaestro.testing.server.sockets import Peer
 from flowmaestro_core.http.messages import Headers, Request, TransportFailure
 
+_LOG = logging.getLogger(__name__)
+
 MAX_HEAD_BYTES = 128 * 1024
+MAX_EARLY_BYTES = 64 * 1024
+"""How many bytes a client may send while it is sent an event stream; then the connection ends."""
 
 Handle = Callable[[Request], FakeReply]
 Clock = Callable[[], float]
@@ -38,21 +43,27 @@ class Connection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
     async def run(self) -> None:
-        """Serve the connection and close it."""
+        """Serve the connection and close it. No error of it reaches the other connections."""
         try:
             while await self._exchange():
                 self._http.start_next_cycle()
         except h11.RemoteProtocolError as error:
-            await self._refuse(error)
+            await self._refuse(error.error_status_hint)
         except OSError:
             pass  # the client is gone
+        except Exception:
+            _LOG.exception("a request was answered with 500, because the fake raised an error")
+            await self._refuse(500)
         finally:
             self._peer.close()
 
     async def _exchange(self) -> bool:
-        """One request and its reply; whether there may be another on this connection."""
+        """Answer one request. Return whether the connection can carry another one."""
         head = await self._next_event()
         if not isinstance(head, h11.Request):
+            return False
+        if head.method == b"CONNECT":  # a client that takes this server for a proxy
+            await self._refuse(405, (b"Allow", b"DELETE, GET, HEAD, PATCH, POST, PUT"))
             return False
         body = await self._body()
         request = _request(head, body)
@@ -140,18 +151,23 @@ class Connection:
                 self._inspector.streamed(self._shown, data)
 
     async def _watch(self, streaming: anyio.CancelScope) -> None:
-        """Notice that the client has hung up; keep what it sends early for the next exchange."""
+        """End the stream when the client hangs up or sends too much.
+
+        What the client sends early is kept for the next exchange.
+        """
+        early = 0
         with suppress(OSError):
-            while data := await self._peer.receive():
+            while early <= MAX_EARLY_BYTES and (data := await self._peer.receive()):
+                early += len(data)
                 self._http.receive_data(data)
         streaming.cancel()
 
-    async def _refuse(self, error: h11.RemoteProtocolError) -> None:
-        """Answer what is no HTTP, if there is still a place for an answer."""
+    async def _refuse(self, status: int, *fields: Tuple[bytes, bytes]) -> None:
+        """Answer with an empty error response, unless a response has begun already."""
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        headers = [(b"Content-Length", b"0"), (b"Connection", b"close")]
-        head = h11.Response(status_code=error.error_status_hint, headers=headers)
+        headers = [(b"Content-Length", b"0"), (b"Connection", b"close"), *fields]
+        head = h11.Response(status_code=status, headers=headers)
         with suppress(OSError):
             await self._send(head, h11.EndOfMessage())
 

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import OrderedDict, deque
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Set
+from typing import Any, Callable, Deque, Dict, Iterable, List, Mapping, Optional, Set
 from urllib.parse import parse_qs, urlsplit
 
 from flowmaestro.testing.fake import FakeFlowMaestro
@@ -20,10 +20,10 @@ from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.executions import Execution
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.webhooks import Delivery
-from flowmaestro.testing.redaction import hidden_text
+from flowmaestro.testing.redaction import hidden_text, secrets_of, shown_url
 from flowmaestro.timeline import timeline_svg
 from flowmaestro_core.http.messages import Headers, Request
-from flowmaestro_core.http.secrets import showable_url, showable_value
+from flowmaestro_core.http.secrets import showable_value
 from flowmaestro_core.payloads.reply import decode_json
 from flowmaestro_core.payloads.shapes import snake_case_keys
 from flowmaestro_core.showing.texts import event_time
@@ -64,7 +64,7 @@ class InspectedRequest:
             "id": self.number,
             "at": round(self.at, 3),
             "method": self.request.method,
-            "path": _shown_path(self.request.url),
+            "path": _shown_path(self.request),
             "status": self.status,
             "ms": None if self.seconds is None else round(self.seconds * 1000, 1),
             "streams": self.streams,
@@ -74,16 +74,16 @@ class InspectedRequest:
         """A line of an access log."""
         status = self.status or "dropped"
         how = "opened" if self.streams else f"{(self.seconds or 0) * 1000:.0f} ms"
-        return f"{self.request.method} {_shown_path(self.request.url)} {status} {how}"
+        return f"{self.request.method} {_shown_path(self.request)} {status} {how}"
 
     def details(self) -> Dict[str, Any]:
         """Everything that is kept of it; credentials are `***`."""
         return {
             **self.summary(),
             "request_headers": _shown(self.request.headers),
-            "request_body": _text(self.request.body),
+            "request_body": _text(self.request.body, secrets_of(self.request.headers)),
             "headers": _shown(self.headers),
-            "body": _text(bytes(self.body)),
+            "body": _text(bytes(self.body), secrets_of(self.request.headers)),
         }
 
 
@@ -147,7 +147,13 @@ class Inspector:
     def streamed(self, exchange: InspectedRequest, data: bytes) -> None:
         """Some bytes of its event stream were sent."""
         exchange.body += data[: LONGEST_BODY - len(exchange.body)]
-        self._publish({"kind": "stream", "id": exchange.number, "text": _text(data)})
+        self._publish(
+            {
+                "kind": "stream",
+                "id": exchange.number,
+                "text": _text(data, secrets_of(exchange.request.headers)),
+            }
+        )
 
     def delivered(self, delivery: Delivery) -> None:
         """A webhook delivery was attempted."""
@@ -311,7 +317,7 @@ def _delivery(delivery: Delivery) -> Dict[str, Any]:
         "kind": "delivery",
         "id": delivery.id,
         "event": delivery.event,
-        "url": showable_url(delivery.request.url),
+        "url": shown_url(delivery.request.url),
         "state": delivery.state,
         "status": delivery.status_code,
         "attempts": delivery.attempts,
@@ -327,8 +333,8 @@ def _is_from_itself(headers: Headers) -> bool:
     return own and site in ("none", "same-origin")
 
 
-def _shown_path(url: str) -> str:
-    shown = urlsplit(showable_url(url))
+def _shown_path(request: Request) -> str:
+    shown = urlsplit(shown_url(request.url, secrets_of(request.headers)))
     return shown.path + (f"?{shown.query}" if shown.query else "")
 
 
@@ -336,9 +342,9 @@ def _shown(headers: Headers) -> List[List[str]]:
     return [[name, showable_value(name, value)] for name, value in headers.pairs]
 
 
-def _text(data: bytes) -> str:
+def _text(data: bytes, sent: Iterable[bytes] = ()) -> str:
     text = data.decode("utf-8", "replace")
-    return hidden_text(text) if text else ""
+    return hidden_text(text, sent) if text else ""
 
 
 def json_reply(status: int, value: Any) -> FakeReply:

@@ -15,7 +15,7 @@ import math
 import re
 import time
 from contextlib import contextmanager
-from typing import Collection, Generator, Optional
+from typing import Callable, Collection, Generator, Optional
 from urllib.parse import urlsplit
 
 import anyio
@@ -63,9 +63,10 @@ async def serve(
     from flowmaestro_transports.anyio.transport import AnyioTransport
 
     listener, outside = Listener(host, port), AnyioTransport()
+    local = AnyioTransport(trust_env=False)  # a proxy must not get what stays on this machine
     try:
         async with anyio.create_task_group() as tasks:
-            server = _Server(fake, tasks, outside, speed)
+            server = _Server(fake, tasks, outside, local, speed)
             server.only_name = host.lower() if is_loopback(listener.address) else None
             if inspector is not None:
                 server.inspector, inspector.has_page = inspector, is_loopback(host)
@@ -79,6 +80,7 @@ async def serve(
         listener.close()
         with anyio.CancelScope(shield=True):
             await outside.close()
+            await local.close()
 
 
 @contextmanager
@@ -103,22 +105,39 @@ class _Server:
     """Drives one fake in real time, or `speed` times as fast."""
 
     def __init__(
-        self, fake: FakeFlowMaestro, tasks: TaskGroup, outside: AsyncTransport, speed: float
+        self,
+        fake: FakeFlowMaestro,
+        tasks: TaskGroup,
+        outside: AsyncTransport,
+        local: AsyncTransport,
+        speed: float,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._fake = fake
         self._tasks = tasks
         self._outside = outside
+        self._local = local
         self._speed = speed
+        self._clock = clock
         self._plans_changed = anyio.Event()
         self.only_name: Optional[str] = None
         """The one name it answers to, beside those of loopback; `None` if it answers to any."""
         self.subscribers: Optional[Collection[str]] = None
         self.inspector: Optional[Inspector] = None
-        self._ahead = fake.now - time.monotonic() * speed
+        self._last = clock()
+        self._ahead = fake.now - self._last * speed
 
     def now(self) -> float:
-        """Seconds on the clock that the model lives by; they go on from where it is."""
-        return self._ahead + time.monotonic() * self._speed
+        """Return the time on the model's clock, in seconds.
+
+        It follows the wall clock, because the model writes timestamps that clients compare with
+        theirs. Where the wall clock is set back, the model's time goes on from where it was.
+        """
+        wall = self._clock()
+        if wall < self._last:
+            self._ahead += (self._last - wall) * self._speed
+        self._last = wall
+        return self._ahead + wall * self._speed
 
     async def keep_time(self) -> None:
         """Let the model's time pass as it does outside, and send what is due."""
@@ -167,7 +186,8 @@ class _Server:
             _LOG.warning("webhook not sent to %s: it is not loopback, and not allowed", host)
             return None
         try:
-            response = await self._outside.send(request, RECEIVER_SECONDS)
+            transport = self._local if is_loopback(host) else self._outside
+            response = await transport.send(request, RECEIVER_SECONDS)
         except TransportFailure:
             return None
         return response.status

@@ -197,3 +197,40 @@ def test_routes_are_listed_and_unknown_paths_are_not_found():
     assert world.send("GET", "/_inspect/nothing").status == 404
     assert world.send("GET", "/_inspect/requests/7").status == 404
     assert world.send("DELETE", "/_inspect/requests").status == 405
+
+
+def test_a_secret_in_a_path_or_a_form_is_neither_kept_nor_logged():
+    world, log = World(), []
+    world.inspector = Inspector(world.fake, now=lambda: world.time, log=log.append)
+    own = "no-usual-look/of a key"
+    key = world.fake.add_key(own)
+    path = "/api/v1/workflows/fm_live_0123456789/no-usual-look%2Fof%20a%20key"
+    form = b"name=Ada&password=sword%20fish&api_key=whatever1&accessToken=t0ken&note=x"
+    world.send("POST", path, form, **{"X-API-Key": key})
+    (row,) = world.look("requests")
+    assert row["path"] == "/api/v1/workflows/***/***"
+    assert log[0].startswith("POST /api/v1/workflows/***/*** ")
+    kept = world.look("requests/1")["request_body"]
+    assert kept == "name=Ada&password=***&api_key=***&accessToken=***&note=x"
+
+
+def test_the_url_of_a_delivery_shows_no_key():
+    world = World()
+    url = "https://example.com/hooks/whsec_0123456789?token=swordfish"
+    with world.client() as client:
+        hook = client.webhooks.create(name="n", url=url, events=["execution.completed"])
+    started = world.fake.handle(
+        Request(
+            "POST",
+            f"http://localhost/api/v1/webhooks/{hook['data']['id']}/test",
+            {"X-API-Key": world.fake.api_key},
+            b"",
+        ),
+        0.0,
+    )
+    (delivery,) = world.fake.due(0.0)
+    world.fake.delivered(delivery, 200, 0.0)
+    world.inspector.delivered(delivery)
+    assert started.ready
+    (shown,) = world.look("state")["deliveries"]
+    assert shown["url"] == "https://example.com/hooks/***?token=***"

@@ -19,6 +19,7 @@ from flowmaestro import AsyncFlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, running_server, serve
 from flowmaestro.testing.conformance.scripted_server import ScriptedServer, reply
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
+from flowmaestro.testing.server.serve import _Server
 from flowmaestro_core.http.messages import Response
 from flowmaestro_transports import AiohttpTransport, AnyioTransport
 
@@ -378,3 +379,67 @@ class TestWebhooksThatMayNotLeave:
     def test_the_hosts_are_a_list(self):
         with pytest.raises(TypeError, match="allow_webhooks_to must be a list of hosts"):
             anyio.run(partial(serve, FakeFlowMaestro(), allow_webhooks_to="receiver.test"))
+
+
+@pytest.mark.parametrize("target", [b"/", b"api.example.com:443", b"*"])
+def test_connect_is_not_allowed_and_the_server_goes_on(url, connection, fake, target):
+    with raw_connection(url) as sock:
+        sock.sendall(b"CONNECT " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        refusal = read_until(sock, b"\r\n\r\n")
+        assert refusal.startswith(b"HTTP/1.1 405 ")
+        assert b"\r\nallow: delete, get, head, patch, post, put\r\n" in refusal.lower()
+        assert sock.recv(1) == b""
+    assert ask(connection, fake, "GET", "/workflows")[0] == 200
+
+
+def test_an_error_of_the_fake_is_a_500_and_the_server_goes_on(url, connection, fake, caplog):
+    def fail(request, now):
+        raise RuntimeError("a bug")
+
+    working, fake.handle = fake.handle, fail
+    assert ask(connection, fake, "GET", "/workflows")[0] == 500
+    fake.handle = working
+    connection.close()
+    assert ask(connection, fake, "GET", "/workflows")[0] == 200
+    assert [record.exc_info[0] for record in caplog.records] == [RuntimeError]
+
+
+def test_a_client_that_sends_too_much_during_a_stream_is_left(url, connection, fake):
+    fake.workflow("wf_long", nodes=["a"], hangs_at="a")
+    body = ask(connection, fake, "POST", "/workflows/wf_long/execute", {})[2]
+    execution_id = json.loads(body)["data"]["execution_id"]
+    with raw_connection(url) as sock:
+        sock.sendall(head("GET", f"/executions/{execution_id}/events", fake.api_key))
+        read_until(sock, b"connected")
+        sent = 0
+        with suppress(OSError):
+            while sent < 64 * 1024 * 1024:  # what the sockets buffer on the way is far less
+                sent += sock.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000)
+        assert sent < 64 * 1024 * 1024
+    wait_for(lambda: fake.open_streams == 0)
+
+
+def test_a_delivery_to_loopback_asks_no_proxy(fake, monkeypatch):
+    with receiving(200) as proxy, receiving(200) as receiver:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        with running_server(fake) as url:
+            connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=SHORT)
+            hook = subscribe(connection, fake, f"{receiver.url}/hook", "execution.failed")
+            assert ask(connection, fake, "POST", f"/webhooks/{hook['id']}/test")[0] == 200
+            away = subscribe(connection, fake, "http://receiver.invalid/hook", "execution.failed")
+            assert ask(connection, fake, "POST", f"/webhooks/{away['id']}/test")[0] == 200
+            connection.close()
+    assert [len(receiver.requests), len(proxy.requests)] == [1, 1], "the other one needs the proxy"
+
+
+def test_the_model_s_clock_is_the_wall_clock(fake):
+    """It does not drift from the clock that clients compare its timestamps with."""
+    times = [1000.0, 1600.65, 1500.0, 1501.0]
+    server = _Server(fake, None, None, None, 1.0, clock=iter(times).__next__)
+    now = [server.now() - fake.now for _ in range(3)]
+    assert now == pytest.approx([600.65, 600.65, 601.65]), "goes on where the clock is set back"
+    fast = _Server(fake, None, None, None, 10.0, clock=iter(times).__next__)
+    assert fast.now() - fake.now == pytest.approx(10 * 600.65)
