@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     K = TypeVar("K", bound=Union[FakeFlowMaestro, Cassette])
 
 MODES = ("none", "once", "new_episodes", "all")
+LONGEST_NAME = 220
+"""Bytes of a cassette's name before `.jsonl`; file systems allow 255 bytes for a name."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,14 +98,19 @@ def flowmaestro_cassette(request: pytest.FixtureRequest) -> Generator[Cassette, 
     """The `Cassette` of this test, installed: clients made without `transport=` use it.
 
     It is the file `cassettes/MODULE/TEST.jsonl` beside the test's module, and is recorded when
-    it is not there and the test passes; `--flowmaestro-cassettes` says otherwise.
+    it is not there and the test passes; `--flowmaestro-cassettes` says otherwise. A name of more
+    than 220 bytes is cut and ends with a digest.
     """
+    from hashlib import sha256
     from urllib.parse import quote
 
     from flowmaestro.testing import Cassette
 
     id: str = cast("Any", request).node.nodeid  # untyped in pytest 8
     test = quote(id.partition("::")[2].replace("::", "."), safe="[]")
+    if len(test) > LONGEST_NAME:
+        digest = sha256(test.encode()).hexdigest()[:12]
+        test = f"{test[: LONGEST_NAME - len(digest) - 1]}-{digest}"
     path = request.path.parent / "cassettes" / request.path.stem / f"{test}.jsonl"
     mode = request.config.option.flowmaestro_cassettes
     yield from _during_the_test(request, Cassette(path, mode=mode))

@@ -248,6 +248,24 @@ class TestFixtures:
         run_pytest(text, passed=2)
         assert {file.name: file.read_bytes() for file in folder.iterdir()} == recorded
 
+    def test_a_cassette_of_a_long_parameter_has_a_short_name(self, run_pytest, tmp_path):
+        text = """
+            import pytest
+            from flowmaestro import FlowMaestroClient
+            from flowmaestro_transports import Response
+
+            @pytest.mark.parametrize("name", ["日本語" * 14, "日本語" * 14 + "!"])
+            def test_it(name, flowmaestro_cassette):
+                answer = lambda request: Response(200, {}, b'{"data": []}')
+                through = flowmaestro_cassette.transport(answer)
+                FlowMaestroClient("fm_live_x", transport=through).workflows.list()
+        """
+        run_pytest(text, passed=2)
+        names = [path.name for path in (tmp_path / "cassettes" / "test_user").iterdir()]
+        assert len(names) == 2
+        assert {len(name) for name in names} == {len("x" * 220 + ".jsonl")}
+        run_pytest(text, "--flowmaestro-cassettes=none", passed=2)
+
     @pytest.mark.parametrize("ending", ["assert False", "pytest.skip()"])
     def test_a_test_that_has_not_passed_leaves_no_cassette(
         self, run_pytest, tmp_path, monkeypatch, ending

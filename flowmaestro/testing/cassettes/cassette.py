@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import warnings
 from contextlib import contextmanager
@@ -53,8 +54,8 @@ class Cassette:
     A reply is replayed in virtual time, without a socket, in the pieces in which it came. A
     request is recognised by its method, its path, its query and its body. What has been recorded
     is written when the cassette is closed. The file is replaced atomically: it is the old one
-    or the new one, never half of one. A `with` block that raises, such as a test that fails,
-    writes nothing.
+    or the new one, never half of one. A symbolic link stays one, and the file keeps its mode. A
+    `with` block that raises, such as a test that fails, writes nothing.
 
     In the file, credentials are `***`: the API key, secret header fields and query parameters,
     secrets of webhooks, and members of JSON that are named like a credential.
@@ -72,10 +73,10 @@ class Cassette:
             `AssertionError` when the cassette is closed, rather than an `UnusedScriptWarning`.
 
     Raises:
-        CassetteError: the file is not whole, or of an unknown version, or with the mode `none`
-            not there.
+        CassetteError: the file is damaged, of an unknown version, not a regular file, or
+            missing with the mode `none`; or its folder cannot be written when it records.
         TypeError, ValueError: an argument has another type, or a value that is not allowed.
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or its name is too long.
 
     """
 
@@ -90,16 +91,17 @@ class Cassette:
         if mode not in get_args(Mode):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
         self.path = Path(path)
-        self._file = self.path.absolute()
+        self._file = Path(os.path.realpath(self.path))
+        self._mode = self._check_regular()
         self.mode: Mode = mode
         self._strict = strict
         self._redaction = Redaction(redact)
         self._recording = Recording()
         self._loaded = [] if mode == "all" else self._load()
-        self.recording = mode in ("all", "new_episodes") or (
-            mode == "once" and not self.path.exists()
-        )
+        self.recording = mode in ("all", "new_episodes") or (mode == "once" and self._mode is None)
         """Whether requests may reach the service."""
+        if self.recording:
+            self._check_folder()
         self._player = Player(self.path, self._loaded, self._redaction)
         self._closed = False
 
@@ -184,7 +186,7 @@ class Cassette:
         """Write what was recorded; report what was not replayed. Closing twice is harmless."""
         secrets = self._recording.secrets()
         recorded = [self._redaction.exchange(it, secrets) for it in self._recording.exchanges()]
-        if recorded or (self.mode == "all" and self._file.exists()):
+        if recorded or (self.mode == "all" and self._mode is not None):
             self._write(jsonlines.written([*self._loaded, *recorded]))
         unplayed = [] if self.recording else self._player.left
         if unplayed and not self._closed:
@@ -213,11 +215,30 @@ class Cassette:
             return []
         return jsonlines.read(str(self.path), data)
 
+    def _check_regular(self) -> Optional[int]:
+        """Return the file's mode; `None` if there is no file. Raise if it is not a regular one."""
+        try:
+            mode = os.stat(self._file).st_mode
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(mode):
+            raise CassetteError(f"{self.path}: not a regular file")
+        return stat.S_IMODE(mode)
+
+    def _check_folder(self) -> None:
+        """Raise if the file could not be written: better now than after the recording."""
+        folder = next(it for it in self._file.parents if it.exists())
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise CassetteError(f"{self.path}: the folder {folder} cannot be written")
+
     def _write(self, data: bytes) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        part = self._file.with_name(f".{self._file.name}.{os.getpid()}.{threading.get_ident()}")
+        # Not named after the file: that name may be as long as the file system allows.
+        part = self._file.with_name(f".cassette.{os.getpid()}.{threading.get_ident()}")
         try:
             part.write_bytes(data)
+            if self._mode is not None:
+                part.chmod(self._mode)
             os.replace(part, self._file)
         finally:
             part.unlink(missing_ok=True)

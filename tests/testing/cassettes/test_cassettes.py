@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+from pathlib import Path
 
 import anyio
 import pytest
@@ -342,3 +345,56 @@ def test_bad_arguments(path, recorded):
     with pytest.raises(CassetteError, match=r"a\.jsonl, line 2: the cassette is cut off"):
         Cassette(path)
     assert "mode 'all'" in repr(Cassette(path, mode="all"))
+
+
+# The place of the file.
+
+
+@pytest.mark.parametrize("length", [231, 232, 255])
+def test_a_long_name_is_written(tmp_path, length):
+    path = tmp_path / ("é" * 10 + "a" * (length - 26) + ".jsonl")
+    assert len(os.fsencode(path.name)) == length
+    with Cassette(path) as cassette:
+        ids(cassette, 1, script=[workflow(1)])
+    assert requests_in(path) == ["wf_1"]
+    assert list(tmp_path.iterdir()) == [path], "nothing else is left"
+
+
+@pytest.mark.parametrize("mode", ["none", "once", "new_episodes", "all"])
+def test_a_name_that_is_too_long_is_refused_before_recording(tmp_path, mode):
+    with pytest.raises(OSError, match="name too long"):
+        Cassette(tmp_path / ("a" * 256), mode=mode)
+
+
+@pytest.mark.parametrize("mode", ["none", "once", "new_episodes", "all"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_what_is_not_a_regular_file_is_refused_before_recording(tmp_path, mode, kind):
+    path = Path("/dev/null") if kind == "device" else tmp_path / "x"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(CassetteError, match=r": not a regular file$"):
+        Cassette(path, mode=mode)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_recording(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(CassetteError, match=f"the folder {tmp_path} cannot be written"):
+        Cassette(tmp_path / "new" / "a.jsonl")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_symbolic_link_stays_one_and_the_mode_is_kept(tmp_path, there):
+    target, link = tmp_path / "elsewhere" / "a.jsonl", tmp_path / "link.jsonl"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    if there:
+        target.write_bytes(b"old")
+        target.chmod(0o640)
+    with Cassette(link, mode="all") as cassette:
+        ids(cassette, 1, script=[workflow(1)])
+    assert link.is_symlink()
+    assert requests_in(target) == ["wf_1"]
+    if there:
+        assert stat.S_IMODE(target.stat().st_mode) == 0o640
