@@ -1,8 +1,7 @@
 """Cassettes: exchanges with the service, recorded once, replayed in every test.
 
 The file is JSON Lines (`jsonlines.py`), redacted (`redaction.py`). It is recorded by a transport
-around another one (`recorder.py`), and replayed in virtual time (`player.py`) or by a loopback
-server (`server.py`).
+around another one (`recorder.py`) and replayed in virtual time (`player.py`).
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import (
-    ContextManager,
     Generator,
     List,
     Literal,
@@ -157,23 +156,6 @@ class Cassette:
         """
         with override_transport(self):
             yield self
-
-    def server(self, speed: float = 1.0) -> ContextManager[str]:
-        """A `with` block with a loopback server that replays the cassette; gives its URL.
-
-        For clients with a transport over sockets: give them the URL as `base_url`. Pieces of a
-        body are sent as the chunks they were. Time is real, `speed` times as fast. A request
-        that is not in the cassette is answered with status 501, and raises `CassetteMismatch`
-        at the end of the block. Needs `pip install 'flowmaestro[testing]'`.
-
-        Raises `ValueError` when this cassette records, and `CassetteError` when it holds what
-        no server can do: a failure before anything was sent.
-        """
-        from flowmaestro.testing.cassettes.server import replaying_server
-
-        if self.recording:
-            raise ValueError(f"a server only replays: {self!r} would record")
-        return replaying_server(self._player, speed)
 
     def report(self) -> str:
         """Which requests were not replayed, to show why a test has failed."""
