@@ -61,7 +61,6 @@ TOOLS = (
     "timeline.timeline_svg",
     "inputs.check_inputs",
     "inputs.is_strict",
-    "codegen.typed_module",
     "opentelemetry.OpenTelemetryHooks",
 )
 OPTIONS = ("Hooks", "RequestInfo", "ResponseInfo", "RetryInfo", "StreamTimes", "Timeout")

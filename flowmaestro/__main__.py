@@ -7,7 +7,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional, Sequence
+    from typing import List, Optional, Sequence
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -16,24 +16,39 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     Raises `SystemExit` for what `argparse` answers itself: help, version, wrong arguments.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # it was closed, as by `>&-`
+        if getattr(sys, name) is None:  # It was closed, for example by `>&-`.
             null = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, open(null, mode, closefd=False))  # noqa: SIM115
     try:
-        from flowmaestro.cli.entry import main
+        try:
+            from flowmaestro.cli.entry import main
 
-        return main(sys.argv[1:] if arguments is None else arguments)
+            return main(_words() if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
-        return 130  # `flowmaestro.cli.INTERRUPTED`, which may not be loaded yet
-    except OSError as error:  # the output cannot be written
-        if not isinstance(error, BrokenPipeError):  # else nobody reads on
+        return 130  # `flowmaestro.cli.INTERRUPTED`, which may not be loaded yet.
+    except OSError as error:  # The output cannot be written.
+        # The interpreter flushes again at exit, and must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # A reader that closed the pipe wants no more.
             print(f"flowmaestro: {error.strerror}", file=sys.stderr)
         return 1
-    finally:
+
+
+def _words() -> Sequence[str]:
+    """Return the arguments as text.
+
+    Without a UTF-8 locale Python reads each byte of `日本` as a lone surrogate. Terminals send
+    UTF-8 whatever `LANG` says, so the bytes are decoded again; bytes that are not UTF-8 stay.
+    """
+    words: List[str] = []
+    for word in sys.argv[1:]:
         try:
-            sys.stdout.flush()
-        except OSError:  # the interpreter flushes once more at exit, and must not fail again
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            words.append(os.fsencode(word).decode("utf-8"))
+        except UnicodeError:
+            words.append(word)
+    return words
 
 
 if __name__ == "__main__":

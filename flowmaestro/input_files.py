@@ -1,4 +1,4 @@
-"""Inputs of workflows from files: a JSON object, or rows of a `.csv` or `.jsonl` file.
+"""Inputs of workflows from files: a JSON object, or rows as CSV, TSV, JSON lines or a JSON array.
 
 Reads the file, or standard input. Every error is a `ValueError` of one line that names the place.
 """
@@ -6,52 +6,135 @@ Reads the file, or standard input. Every error is a `ValueError` of one line tha
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Generator, Iterable, Iterator, List
+from typing import Any, Dict, Generator, Iterable, Iterator, List, Optional, cast
 
-_CELL = re.compile(r'(?:"(?:[^"]|"")*"|[^",\r\n]*),')
-_CELLS = re.compile(f"(?:{_CELL.pattern})*")
+from flowmaestro.inputs import mapping_or_empty
+from flowmaestro_core.payloads.json_values import list_or_empty
+
+LARGEST_CELL = 2**31 - 1
+"""Characters: a cell may be a whole document."""
+_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
+_TYPED = ":="
+"""Ends the name of a column whose cells are JSON."""
+
+
+class Rows(List[Dict[str, Any]]):
+    """Rows of a file, a dict of inputs each.
+
+    Attributes:
+        are_cells: whether texts are cells of CSV or TSV, whose types the file does not tell.
+
+    """
+
+    are_cells = False
 
 
 def read_object(path: str, where: str) -> Dict[str, Any]:
-    """The JSON object in a file; `-` is standard input. Errors begin with `where`."""
-    with _named(where):
-        text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8-sig")
-    return _object(text, where)
+    """Return the JSON object in a file; `-` is standard input. Errors begin with `where`."""
+    return _object(_read(path, where), where)
 
 
-def read_rows(path: str) -> List[Dict[str, Any]]:
-    """The rows of a `.csv` file, whose cells are text, or of a `.jsonl` file, one object a line."""
-    if not path.endswith((".csv", ".jsonl")):
-        raise ValueError(f"{path} must be a .csv or a .jsonl file")
-    with _named(path), open(path, encoding="utf-8-sig", newline="") as file:
-        if path.endswith(".jsonl"):
-            return list(_json_rows(path, file))
-        limit = csv.field_size_limit(2**31 - 1)  # a cell may be a whole document
-        try:
-            return list(_csv_rows(path, file))
-        finally:
-            csv.field_size_limit(limit)
+def read_rows(path: str, *, delimiter: Optional[str] = None) -> Rows:
+    """Return the rows of a file; each is a dict of inputs.
+
+    Cells of CSV are text. In a column whose name ends in `:=` they are JSON, and an empty cell is
+    left out.
+
+    Args:
+        path: a `.csv` or `.tsv` file with a head, a `.jsonl` file with one object a line, a `.json`
+            file with an array of objects, or `-`: standard input, in the form that its first
+            character tells (`[` an array, `{` JSON lines, anything else CSV).
+        delimiter: the character between cells; by default a comma, in a `.tsv` file a tab.
+
+    Raises `ValueError` for a file that cannot be read or is malformed.
+
+    """
+    suffix = Path(path).suffix.lower()
+    where = "stdin" if path == "-" else path
+    if path != "-" and suffix not in _SUFFIXES:
+        raise ValueError(f"{path} must be a .csv, .tsv, .jsonl or .json file")
+    text = _read(path, where)
+    if path == "-":
+        first = text.lstrip()[:1]
+        suffix = ".json" if first == "[" else ".jsonl" if first == "{" else ".csv"
+    if suffix in (".json", ".jsonl"):
+        if delimiter is not None:
+            raise ValueError(f"{where} is JSON, which has no delimiter")
+        return Rows(_array(where, text) if suffix == ".json" else _lines(where, text))
+    limit = csv.field_size_limit(LARGEST_CELL)
+    try:
+        rows = Rows(_cells(where, text, delimiter or ("\t" if suffix == ".tsv" else ",")))
+    finally:
+        csv.field_size_limit(limit)
+    rows.are_cells = True
+    return rows
+
+
+def typed_rows(rows: Rows, schema: Any, where: str) -> Rows:
+    """Return the rows with each cell as the type that a JSON Schema names for its column.
+
+    A column without a type, or whose type may be `string`, stays text; an empty cell of another
+    type is left out. Rows of JSON are returned as they are. Raises `ValueError` for a cell that is
+    not of its type; the error begins with `where`.
+    """
+    kinds = _kinds(schema)
+    if not rows.are_cells or not kinds:
+        return rows
+    typed = Rows()
+    typed.are_cells = True
+    for number, row in enumerate(rows, 1):
+        found: Dict[str, Any] = {}
+        for name, value in row.items():
+            if name not in kinds or not isinstance(value, str):
+                found[name] = value
+            elif value.strip():
+                place = f"{where}, row {number}, column {name!r}"
+                found[name] = _typed(value.strip(), kinds[name], place)
+        typed.append(found)
+    return typed
 
 
 def parse_json(text: str, where: str) -> Any:
-    """The value that a JSON text stands for."""
+    """Return the value of a JSON text. Raises `ValueError`, which begins with `where`."""
 
     def refuse(name: str) -> None:
         raise ValueError(f"{where}: this is not JSON, which has no {name}")
 
+    def number(text: str) -> float:
+        value = float(text)
+        if value - value != 0:  # It is infinite.
+            raise ValueError(f"{where}: the number {text[:40]} is too large")
+        return value
+
+    def integer(text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:  # Python converts at most 4,300 digits, unless told otherwise.
+            raise ValueError(f"{where}: an integer of {len(text)} digits is too large") from None
+
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=refuse, parse_float=number, parse_int=integer)
     except json.JSONDecodeError as error:
         place = f"column {error.colno}"
         place = f"line {error.lineno}, {place}" if "\n" in text else place
         raise ValueError(f"{where}: this is not JSON: {error.msg}: {place}") from error
     except RecursionError as error:
         raise ValueError(f"{where}: this is nested too deeply") from error
+
+
+def _read(path: str, where: str) -> str:
+    """Return the text of a file; it is UTF-8, whatever the locale says."""
+    with _named(where):
+        if path != "-":
+            return Path(path).read_bytes().decode("utf-8-sig")
+        data = getattr(sys.stdin, "buffer", sys.stdin).read()
+        return data if isinstance(data, str) else data.decode("utf-8-sig")
 
 
 @contextmanager
@@ -65,49 +148,112 @@ def _named(where: str) -> Generator[None, None, None]:
 
 
 def _object(text: str, where: str) -> Dict[str, Any]:
-    value = parse_json(text, where)
+    return _as_object(parse_json(text, where), where)
+
+
+def _as_object(value: Any, where: str) -> Dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{where}: it must be a JSON object")
-    return value  # pyright: ignore[reportUnknownVariableType]
+    return cast("Dict[str, Any]", value)
 
 
-def _csv_rows(path: str, file: Iterable[str]) -> Iterator[Dict[str, str]]:
-    taken: List[str] = []  # lines of the row that is read
+def _cells(where: str, text: str, delimiter: str) -> Iterator[Dict[str, Any]]:
+    taken: List[str] = []  # Lines of the row that is being read.
 
     def take() -> Iterator[str]:
-        for line in file:
+        for line in io.StringIO(text, newline=""):
             taken.append(line)
             yield line
 
-    lines = csv.reader(take(), strict=True)
+    lines = csv.reader(take(), strict=True, delimiter=delimiter)
     try:
         names: List[str] = next(lines, [])  # pyright: ignore[reportUnknownArgumentType]
-        for column, name in enumerate(names, 1):
-            if not name or name in names[: column - 1]:
-                what = "has no name" if not name else f"is named {name!r} like another"
-                raise ValueError(f"{path}: column {column} {what}")
-        if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
-            raise ValueError(
-                f"{path}: its one column is named {names[0]!r}; commas must separate columns"
-            )
+        _check_names(where, names, delimiter)
         taken.clear()
         for number, cells in enumerate(lines, 1):
             if cells and len(cells) != len(names):
-                text = f"{path}, row {number}: {len(cells)} cells, but {len(names)} columns: "
+                text = f"{where}, row {number}: {len(cells)} cells, but {len(names)} columns: "
                 text += f"column {min(len(cells), len(names)) + 1} "
                 raise ValueError(
                     text + ("has no name" if len(cells) > len(names) else "is missing")
                 )
             if cells:
-                yield dict(zip(names, cells))
+                yield _row(f"{where}, row {number}", names, cells)
             taken.clear()
     except csv.Error as error:
-        whole = _CELLS.match("".join(taken))  # the cells before the one that is malformed
-        column = 1 + len(_CELL.findall(whole[0] if whole else ""))
-        raise ValueError(f"{path}, line {lines.line_num}: {error} in column {column}") from error
+        column = _malformed_column("".join(taken), re.escape(delimiter))
+        raise ValueError(f"{where}, line {lines.line_num}: {error} in column {column}") from error
 
 
-def _json_rows(path: str, file: Iterable[str]) -> Iterator[Dict[str, Any]]:
-    for number, line in enumerate(file, 1):
+def _check_names(where: str, names: List[str], delimiter: str) -> None:
+    bare = [re.sub(f"{_TYPED}$", "", name) for name in names]
+    for column, name in enumerate(bare, 1):
+        if not name or name in bare[: column - 1]:
+            what = "has no name" if not name else f"is named {name!r} like another"
+            raise ValueError(f"{where}: column {column} {what}")
+    other = next((sign for sign in ";\t|" if sign in names[0]), "") if len(names) == 1 else ""
+    if delimiter == "," and other:
+        shown = "$'\\t'" if other == "\t" else f"'{other}'"
+        raise ValueError(
+            f"{where}: its one column is named {names[0]!r}; commas must separate columns, "
+            f"or --delimiter {shown} must say so"
+        )
+
+
+def _row(where: str, names: List[str], cells: List[str]) -> Dict[str, Any]:
+    row: Dict[str, Any] = {}
+    for name, cell in zip(names, cells):
+        if not name.endswith(_TYPED):
+            row[name] = cell
+        elif cell.strip():
+            bare = name[: -len(_TYPED)]
+            row[bare] = parse_json(cell, f"{where}, column {bare!r}")
+    return row
+
+
+def _malformed_column(text: str, delimiter: str) -> int:
+    """Return the number of the first malformed cell, from the whole cells before it."""
+    cell = f'(?:"(?:[^"]|"")*"|[^"{delimiter}\\r\\n]*){delimiter}'
+    whole = re.match(f"(?:{cell})*", text)
+    return 1 + len(re.findall(cell, whole[0] if whole else ""))
+
+
+def _lines(where: str, text: str) -> Iterator[Dict[str, Any]]:
+    for number, line in enumerate(io.StringIO(text), 1):
         if line.strip():
-            yield _object(line.strip(), f"{path}, line {number}")
+            yield _object(line.strip(), f"{where}, line {number}")
+
+
+def _array(where: str, text: str) -> Iterator[Dict[str, Any]]:
+    rows = parse_json(text, where)
+    if not isinstance(rows, list):
+        raise ValueError(f"{where}: it must be a JSON array of objects")
+    for number, row in enumerate(list_or_empty(rows), 1):
+        yield _as_object(row, f"{where}, row {number}")
+
+
+def _kinds(schema: Any) -> Dict[str, List[str]]:
+    """Return the types of each property that is not a text."""
+    kinds: Dict[str, List[str]] = {}
+    properties = mapping_or_empty(mapping_or_empty(schema).get("properties"))
+    for name, about in properties.items():
+        wanted = mapping_or_empty(about).get("type")
+        named = [kind for kind in list_or_empty(wanted) or [wanted] if isinstance(kind, str)]
+        if named and "string" not in named:
+            kinds[name] = named
+    return kinds
+
+
+def _typed(text: str, kinds: Iterable[str], where: str) -> Any:
+    """Return the value of a cell. Spreadsheets write `TRUE` and `007`."""
+    if "boolean" in kinds and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if re.fullmatch(r"[+-]?\d+", text) and not {"integer", "number"}.isdisjoint(kinds):
+        text = re.sub(r"^\+", "", re.sub(r"^([+-]?)0+(?=\d)", r"\1", text))
+    try:
+        return parse_json(text, where)
+    except ValueError as error:
+        if "too large" in str(error):
+            raise
+        said = f"{where}: {text[:40]!r} is not of type {' or '.join(kinds)}"
+        raise ValueError(said) from error

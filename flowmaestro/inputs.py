@@ -1,4 +1,4 @@
-"""Whether inputs fit what a workflow declares. Pure."""
+"""Checks of inputs against what a workflow declares. Pure."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ _TYPES: Dict[str, Callable[[Any], bool]] = {
 
 
 def is_strict(schema: Any) -> bool:
-    """Whether a workflow's `input_schema` is the server's own word on the names of its inputs.
+    """Return whether the server itself declares the names of a workflow's inputs in this schema.
 
-    One that the SDK derived from `inputs` bears `x-unverified: true`, since the deployed server
-    keys those by the ids of nodes (`api.md`, "Shapes that disagree", workflows.get).
+    An `input_schema` that the SDK derived from `inputs` has `x-unverified: true`: the deployed
+    server keys those by the ids of nodes, which may not be the names that a run reads.
     """
     return isinstance(schema, Mapping) and not cast("Mapping[str, Any]", schema).get("x-unverified")
 
 
 def check_inputs(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> List[str]:
-    """What is wrong with `inputs` for a workflow, a sentence each; `[]` if nothing is known to be.
+    """Return what is wrong with `inputs` for a workflow, a sentence each.
 
-    Of the workflow's `input_schema` (JSON Schema) this checks, at the top level, `required`,
-    `additionalProperties: false`, and each property's `type` and `enum`. A schema that is not
-    strict (`is_strict`) finds nothing wrong. The SDK never calls this by itself.
+    This checks the top level of the workflow's `input_schema` (JSON Schema): `required`,
+    `additionalProperties: false`, and each property's `type` and `enum`. The list is empty if
+    nothing is wrong, or if the schema is not strict (`is_strict`). The SDK never calls this by
+    itself.
     """
     schema = workflow.get("input_schema")
     if not is_strict(schema):
@@ -52,6 +53,26 @@ def check_inputs(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> List
     return problems
 
 
+def schema_problem(schema: Mapping[str, Any]) -> str:
+    """Return what makes an object no JSON Schema for inputs; "" if nothing does.
+
+    This looks at the keywords that `check_inputs` reads.
+    """
+    properties = schema.get("properties", {})
+    if not isinstance(properties, Mapping):
+        return "this is not a JSON Schema: properties must be an object"
+    for name, about in cast("Mapping[str, Any]", properties).items():
+        if not isinstance(about, (Mapping, bool)):
+            return f"this is not a JSON Schema: the property {name!r} must be an object"
+    required = schema.get("required", [])
+    names = list_or_empty(required)
+    if not isinstance(required, list) or not all(isinstance(name, str) for name in names):
+        return "this is not a JSON Schema: required must be an array of names"
+    if schema.get("type", "object") != "object":
+        return "the type of this JSON Schema must be object: inputs have names"
+    return ""
+
+
 def _problems(name: str, schema: Mapping[str, Any], value: Any) -> List[str]:
     wanted = schema.get("type")
     wanted_kinds: List[Any] = list_or_empty(wanted) or [wanted]
@@ -60,11 +81,11 @@ def _problems(name: str, schema: Mapping[str, Any], value: Any) -> List[str]:
         return [f"the input {name!r} must be of type {' or '.join(kinds)}"]
     allowed = list_or_empty(schema.get("enum"))
     same = (one for one in allowed if isinstance(one, bool) is isinstance(value, bool))
-    if allowed and value not in same:  # 1 is not true in JSON
+    if allowed and value not in same:  # In Python 1 equals True; in JSON it does not.
         return [f"the input {name!r} must be one of {', '.join(map(repr, allowed))}"]
     return []
 
 
 def mapping_or_empty(value: Any) -> Mapping[str, Any]:
-    """The value if it is a mapping, else an empty one: a schema may be odd."""
+    """Return the value if it is a mapping, else an empty one."""
     return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}

@@ -1,28 +1,55 @@
 """The command line, `flowmaestro` or `python -m flowmaestro`.
 
 Results go to standard output, everything else to standard error. Each command is imported when
-it is asked for, so that `--help` loads nothing heavy.
+it is called, so that `--help` loads nothing heavy.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Optional
 
 DONE, FAILED, USAGE, NOT_FOUND, AUTHENTICATION, RATE_LIMIT, NETWORK = range(7)
 TIMED_OUT = 124
-"""What `timeout` of GNU coreutils exits with."""
+"""The exit status of `timeout` of GNU coreutils."""
 INTERRUPTED = 130
-"""What a shell reports of a command that Ctrl-C ended: 128 and the number of SIGINT."""
+"""The exit status that a shell reports after Ctrl-C: 128 and the number of SIGINT."""
+CODES = {
+    FAILED: "failed",
+    USAGE: "usage",
+    NOT_FOUND: "not_found",
+    AUTHENTICATION: "authentication",
+    RATE_LIMIT: "rate_limit",
+    NETWORK: "network",
+    TIMED_OUT: "timed_out",
+    INTERRUPTED: "interrupted",
+}
+"""The `code` of an error in JSON where the SDK has none, by exit status."""
 
 
 class CommandFailed(Exception):
-    """A command could not do its job; the text says why, in one line for the user.
+    """A command failed.
 
-    `status` is the exit status; without a text nothing is printed. `document` is what `--json`
-    prints, by default the text and the status.
+    Attributes:
+        status: the exit status.
+        hint: what the user can do; "" if there is nothing to say.
+        code: a word for programs that read the error as JSON.
+        execution_id: the execution that the error is about, if there is one.
+
+    Without a text nothing is printed: the command has said everything itself.
+
     """
 
-    def __init__(self, text: str = "", status: int = FAILED, document: Any = None) -> None:
+    def __init__(
+        self,
+        text: str = "",
+        status: int = FAILED,
+        *,
+        hint: str = "",
+        code: str = "",
+        execution_id: Optional[str] = None,
+    ) -> None:
         super().__init__(text)
         self.status = status
-        self.document = document
+        self.hint = hint
+        self.code = code or CODES.get(status, "failed")
+        self.execution_id = execution_id

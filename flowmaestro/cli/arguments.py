@@ -13,41 +13,44 @@ from flowmaestro.cli.console import Console
 from flowmaestro_core import __version__
 
 _KINDS = ("workflows", "executions", "agents", "threads", "knowledge-bases", "triggers", "webhooks")
+STATUSES = ("pending", "running", "paused", "completed", "failed", "cancelled")
+"""Statuses of executions."""
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _ABOUT = """\
 Run FlowMaestro workflows and talk to its agents. The key is --api-key or
 $FLOWMAESTRO_API_KEY, the server --base-url or $FLOWMAESTRO_BASE_URL.
 """
 _EXAMPLES = """\
 examples:
-  flowmaestro run wf_123 -i name=Ada
-  flowmaestro map wf_123 rows.csv --out results.jsonl
+  flowmaestro run "Nightly report" -i name=Ada
+  flowmaestro map "Nightly report" rows.csv --out results.csv
   flowmaestro chat agent_123
-  flowmaestro list workflows --json
+  flowmaestro list executions --status failed --since 2h
   flowmaestro doctor
   flowmaestro serve
 
 exit status:
   0 done, 1 failed, 2 wrong arguments, 3 not found, 4 key refused,
-  5 rate limit, 6 network, 124 --timeout was over, 130 Ctrl-C
+  5 rate limit, 6 network, 124 timed out (--timeout), 130 Ctrl-C
 """
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """A parser that raises `CommandFailed` with one line instead of printing its usage."""
 
     def error(self, message: str) -> NoReturn:
         raise CommandFailed(f"{message} (see {self.prog} --help)", USAGE)
 
 
 _Argument = Tuple[Tuple[str, ...], Dict[str, Any]]
-"""What `add_argument` takes."""
+"""The arguments of `add_argument`."""
 _Command = Tuple[str, Tuple[str, ...], Tuple[_Argument, ...]]
 
 
 def build_parser(only: Optional[str] = None) -> argparse.ArgumentParser:
-    """The parser; it leaves `command` at `None` when there is none.
+    """Return the parser. Its namespace has `command` None if the user names no command.
 
-    It is made faster for `only` one command: the others then have no arguments.
+    With `only`, the other commands get no arguments, which is faster.
     """
     width = (Console(sys.stdout).width or 80) - 2
     shape = partial(argparse.RawDescriptionHelpFormatter, width=width)
@@ -66,7 +69,7 @@ def build_parser(only: Optional[str] = None) -> argparse.ArgumentParser:
 
 
 def suggestion(text: str, names: Tuple[str, ...]) -> str:
-    """`"; did you mean ...?"` where one of the names is close to the text, else `""`."""
+    """Return `"; did you mean ...?"` if one of the names is close to the text, else `""`."""
     from difflib import get_close_matches
 
     close = get_close_matches(text, names, 1)
@@ -78,7 +81,7 @@ def _command(what: str, examples: Tuple[str, ...], *arguments: _Argument) -> _Co
 
 
 def _of(name: str, help: str, **more: Any) -> _Argument:
-    """A positional argument, shown in capitals."""
+    """Return a positional argument, shown in capitals."""
     return (name,), {"metavar": name.upper(), "help": help, **more}
 
 
@@ -100,6 +103,17 @@ def _choice(name: str, help: str, *choices: str, default: str) -> _Argument:
     return _option(name, "X", help, choices=choices, default=default)
 
 
+def _seconds_ago(text: str) -> float:
+    """Return the seconds of a duration such as `90s`, `15m`, `2h`, `3d` or `1w`."""
+    try:
+        seconds = float(text[:-1]) * _UNITS[text[-1:]]
+    except (KeyError, ValueError):
+        seconds = -1.0
+    if 0 < seconds < 1e9:
+        return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write 90s, 15m, 2h or 3d")
+
+
 def _resource(text: str) -> str:
     if text in _KINDS:
         return text
@@ -107,7 +121,7 @@ def _resource(text: str) -> str:
 
 
 def _checked(is_right: Callable[[str], bool], kind: Callable[[str], Any], what: str) -> Any:
-    """A type of `argparse`, which says what is wrong in our words."""
+    """Return a type for `argparse` whose error is `"'...' is not a {what}"`."""
 
     def convert(text: str) -> Any:
         try:
@@ -125,6 +139,15 @@ def _can_be_written(path: str) -> bool:
     return path not in ("", "-") and not os.path.isdir(path) and os.access(there, os.W_OK)
 
 
+def _is_svg(path: str) -> bool:
+    return path.lower().endswith(".svg") and _can_be_written(path)
+
+
+def _is_results_file(path: str) -> bool:
+    suffix = os.path.splitext(path)[1].lower()
+    return suffix in ("", ".jsonl", ".csv") and _can_be_written(path)
+
+
 def _output(flags: str, help: str, **more: Any) -> _Argument:
     return _option(flags, "FILE", help, type=_FILE, **more)
 
@@ -133,20 +156,30 @@ _PORT = _checked(lambda text: 0 <= int(text) <= 65535, int, "port: 0 to 65535")
 _COUNT = _checked(lambda text: int(text) >= 1, int, "whole number of at least 1")
 _SECONDS = _checked(lambda text: 0 < float(text) < 1e9, float, "number of seconds above 0")
 _FILE = _checked(_can_be_written, str, "file that can be written")
+_SVG = _checked(_is_svg, str, "file that can be written and ends in .svg")
+_RESULTS = _checked(_is_results_file, str, "file that can be written and ends in .jsonl or .csv")
+_SIGN = _checked(lambda text: len(text) == 1, str, "single character")
 
 _CHOICES = ", ".join(_KINDS[:-1]) + f" or {_KINDS[-1]}"
 _RESOURCE = _of("resource", _CHOICES, type=_resource)
-_WORKFLOW = _of("workflow", "id of the workflow")
-_EXECUTION = _of("execution", "id of the execution")
+_WORKFLOW = _of("workflow", "id or name of the workflow, or a unique beginning of one")
+_OF_WORKFLOW = "id or name of a workflow"
 _INPUTS = (
-    _many("-i --input", "KEY=TEXT", "an input; KEY:=JSON for one that is no text"),
+    _many("-i --input", "KEY=TEXT", "an input; KEY:=JSON for a number, list or object; KEY=@FILE"),
     _option("--input-file", "FILE", "a file with inputs as a JSON object; - for stdin"),
 )
-_TIMEOUT = _option("--timeout", "SECONDS", "for one execution [300]", type=_SECONDS, default=300.0)
-_SETTLE_AFTER = "after a crash, when a row that may have started is surely listed [60]"
-_FOLLOW = (_TIMEOUT, _output("--timeline", "draw the run's timeline into an .svg file"))
+_TIMEOUT = _option(
+    "--timeout", "SECONDS", "time limit for one execution [300]", type=_SECONDS, default=300.0
+)
+_SETTLE_AFTER = (
+    "after a crash, seconds to wait before looking for rows that may have been started [60]"
+)
+_FOLLOW = (
+    _TIMEOUT,
+    _option("--timeline", "FILE", "draw the timeline into an .svg file", type=_SVG),
+)
 _CHECK = (
-    _option("--schema", "FILE", "a JSON Schema to check the inputs by"),
+    _option("--schema", "FILE", "a JSON Schema to check the inputs with"),
     _flag("--no-check", "send the inputs unchecked"),
 )
 _SERVER = (
@@ -154,77 +187,116 @@ _SERVER = (
     _option("--base-url", "URL", "[$FLOWMAESTRO_BASE_URL]"),
 )
 _EMBEDDED = (
-    _choice("--shapes", "which dialect of the API", "deployed", "documented", default="deployed"),
-    _choice("--events", "what event streams are", "live", "silent", default="live"),
+    _choice("--shapes", "dialect of the API", "deployed", "documented", default="deployed"),
+    _choice("--events", "kind of event streams", "live", "silent", default="live"),
 )
 TRANSPORTS = ("sockets", "requests", "aiohttp", "anyio", "trio", "memory")
 
 
 def _json(what: str) -> Tuple[_Argument, ...]:
-    return (*_SERVER, _flag("--json", what))
+    """Return the arguments for the server, and `--json` alone."""
+    return (*_SERVER, _json_flag("json", what))
+
+
+def _json_flag(form: str, help: str) -> _Argument:
+    settings = {"action": "store_const", "const": form, "dest": "output", "help": help}
+    return ("--json",), settings
+
+
+def _formats(help: str, *forms: str, json: str = "json") -> Tuple[_Argument, ...]:
+    """Return the arguments for the server, `-o` with these forms, and `--json`, short for one."""
+    output = _option("-o --output", "FORM", f"{help}: {', '.join(forms)}", choices=forms)
+    return (*_SERVER, output, _json_flag(json, f"the same as -o {json}"))
 
 
 COMMANDS: Dict[str, _Command] = {
     "run": _command(
         "run a workflow, show its events, print its outputs",
-        ("wf_123 -i name=Ada", "wf_123 -i count:=3 --timeout 60", "wf_123 --input-file in.json"),
+        (
+            '"Nightly report" -i name=Ada',
+            "wf_123 -i count:=3 -o json",
+            "wf_123 --input-file in.json",
+        ),
         _WORKFLOW,
         *_INPUTS,
         _flag("--detach", "start it, print its execution id, and leave"),
         *_FOLLOW,
         *_CHECK,
-        *_json("print the ended execution as JSON"),
+        *_formats("print outputs as a table, or the whole execution", "table", "json", "jsonl"),
     ),
     "watch": _command(
         "follow an execution to its end",
-        ("2f1c9a52-…", "2f1c9a52-… --json"),
-        _EXECUTION,
+        ("2f1c9a52-…", "--last", '--workflow "Nightly report" --json'),
+        _of("execution", "id of the execution", nargs="?"),
+        _flag("--last", "the last execution that you started from this machine"),
+        _option(
+            "--workflow", "WORKFLOW", f"the newest execution of this workflow ({_OF_WORKFLOW})"
+        ),
         *_FOLLOW,
-        *_json("print each event as a line of JSON"),
+        *_SERVER,
+        _json_flag("jsonl", "print each event as a line of JSON"),
     ),
     "map": _command(
-        "run a workflow for each row of a file; repeat the command to go on",
-        ("wf_123 rows.csv --out results.jsonl",),
+        "run a workflow for each row of a file; repeat the command to resume",
+        (
+            '"Nightly report" rows.csv --out results.csv',
+            "wf_123 rows.jsonl --out results.jsonl -o jsonl",
+            "wf_123 - --out results.jsonl < rows.jsonl",
+        ),
         _WORKFLOW,
-        _of("rows", "a .csv file (cells are text) or a .jsonl file (an object on each line)"),
-        _output("--out", "where results go, a JSON line for each row", required=True),
-        _output("--journal", "where progress is kept [OUT.journal]"),
+        _of("rows", "a .csv, .tsv, .jsonl or .json file, or - for JSON lines from stdin"),
+        _option(
+            "--out",
+            "FILE",
+            "results: a .csv file, or a line of JSON for each row",
+            type=_RESULTS,
+            required=True,
+        ),
+        _output("--journal", "file that makes the batch resumable [OUT.journal]"),
+        _option("--delimiter", "SIGN", "separator of CSV cells [, or for .tsv a tab]", type=_SIGN),
         _flag("--rerun", "start the rows again whose execution failed or was cancelled"),
-        _option("--concurrency", "N", "how many at a time [10]", type=_COUNT, default=10),
+        _option("--concurrency", "N", "executions at a time [10]", type=_COUNT, default=10),
         _option("--settle-after", "SECONDS", _SETTLE_AFTER, type=_SECONDS, default=60.0),
         _TIMEOUT,
         *_CHECK,
-        *_json("print each result as a line of JSON, too"),
+        *_formats("print results, too", "table", "json", "jsonl", "csv", json="jsonl"),
     ),
     "chat": _command(
         "talk to an agent",
         ("agent_123", "agent_123 --thread thread_123"),
         _of("agent", "id of the agent"),
-        _option("--thread", "THREAD", "go on with this thread"),
+        _option("--thread", "THREAD", "continue this thread"),
         *_SERVER,
     ),
     "list": _command(
         "list resources",
-        ("workflows", "executions --workflow wf_123 --status failed --all --json"),
+        ("workflows", "executions --status failed --since 2h", "executions --all -o csv"),
         _RESOURCE,
         _option("--limit", "N", "how many at most [20]", type=_COUNT, default=20),
         _flag("--all", "all of them"),
-        _option("--workflow", "WORKFLOW", "executions and triggers of this workflow only"),
-        _option("--status", "STATUS", "executions with this status only"),
-        *_json("print a JSON array"),
+        _option(
+            "--workflow", "WORKFLOW", f"executions and triggers of this workflow ({_OF_WORKFLOW})"
+        ),
+        _option(
+            "--status", "STATUS", f"executions that are {', '.join(STATUSES)}", choices=STATUSES
+        ),
+        _option(
+            "--since", "DURATION", "executions of the last 90s, 15m, 2h or 3d", type=_seconds_ago
+        ),
+        *_formats("how to print them [table]", "table", "json", "jsonl", "csv"),
     ),
     "get": _command(
         "show one resource",
-        ("workflows wf_123", "executions 2f1c9a52-…"),
+        ('workflows "Nightly report"', "executions 2f1c9a52-… --json"),
         _RESOURCE,
-        _of("id", "its id"),
-        *_json("print a JSON object"),
+        _of("id", "its id; a workflow's name will do, too"),
+        *_formats("how to print it [table]", "table", "json", "jsonl"),
     ),
     "cancel": _command(
-        "cancel a running execution",
-        ("2f1c9a52-…",),
-        _EXECUTION,
-        *_json("print the server's answer as JSON"),
+        "cancel running executions",
+        ("2f1c9a52-…", "2f1c9a52-… 77d0b1aa-…"),
+        _of("execution", "id of an execution", nargs="+"),
+        *_json("print a JSON array of the server's replies"),
     ),
     "query": _command(
         "search a knowledge base",
@@ -239,21 +311,12 @@ COMMANDS: Dict[str, _Command] = {
         ("trigger_123 -i name=Ada",),
         _of("trigger", "id of the trigger"),
         *_INPUTS,
-        *_json("print the server's answer as JSON"),
+        *_json("print the server's reply as JSON"),
     ),
     "doctor": _command(
-        "check the key, the server and the way to it, and say what to do",
+        "check the key, the server and the connection, and say what to do",
         ("", "--base-url http://127.0.0.1:8787"),
-        *_json("print a JSON array of what was checked"),
-    ),
-    "types": _command(
-        "write typed functions that run workflows",
-        ("wf_123 wf_456 -o my_flows.py", "wf_123 -o my_flows.py --check"),
-        _of("workflow", "id of a workflow", nargs="+"),
-        _option("-o --output", "FILE", "where to write [stdout]"),
-        _flag("--check", "write nothing; exit 1 if FILE is out of date"),
-        _CHECK[0],
-        *_json("print JSON that says what was written"),
+        *_json("print a JSON array of the checks"),
     ),
     "mcp": _command(
         "offer workflows as tools over the Model Context Protocol, on stdin and stdout",
@@ -277,13 +340,13 @@ COMMANDS: Dict[str, _Command] = {
         ),
         _option("--api-key", "KEY", "the key [a new one at each start]"),
         _option("--seed", "FILE", "a Python file whose `def seed(fake)` adds resources"),
-        _flag("--reload", "take changes of the --seed file at once"),
+        _flag("--reload", "reload the --seed file when it changes"),
         _many("--allow-webhooks-to", "HOST", "send webhooks to this host, too"),
     ),
     "demo": _command(
         "see what this SDK does, on an embedded FlowMaestro",
         ("", "--transport trio --shapes documented"),
-        _choice("--transport", "the carrier", *TRANSPORTS, default="sockets"),
+        _choice("--transport", "the transport", *TRANSPORTS, default="sockets"),
         *_EMBEDDED,
     ),
 }

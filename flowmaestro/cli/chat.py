@@ -7,7 +7,7 @@ import sys
 from typing import Any, cast
 
 from flowmaestro import FlowMaestroClient
-from flowmaestro.cli.console import Console, console
+from flowmaestro.cli.console import Console, Writer, console
 from flowmaestro.cli.session import client_for
 from flowmaestro.errors import FlowMaestroError, NotFoundError
 
@@ -33,14 +33,15 @@ def _ask() -> str:
     """The next line that the user types, with its end; `""` at the end of input."""
     if not sys.stdin.isatty():
         return sys.stdin.readline()
-    print("you    ", end="", file=sys.stderr, flush=True)
+    prompt = Writer(sys.stderr)
+    prompt.write("you    ")
     try:
         line = sys.stdin.readline()
     except KeyboardInterrupt:  # it came too late for an answer, and drops what was typed
         line = "\n"
-        print(file=sys.stderr)
+        prompt.write("\n")
     if not line:
-        print(file=sys.stderr)
+        prompt.write("\n")
     return line
 
 

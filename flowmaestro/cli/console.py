@@ -1,6 +1,8 @@
-"""Where commands write: rich in a terminal, plain lines in a pipe or where rich is not installed.
+r"""Where commands write: rich on a terminal, plain lines elsewhere or without rich.
 
-Text may come from a server, so control characters never reach the terminal.
+Every text that is not a whole document passes `printable`, because it may come from a server: no
+control character and no bidi mark reaches a terminal. Every character that the output cannot
+express becomes a `\u` escape, never a question mark.
 """
 
 from __future__ import annotations
@@ -16,159 +18,223 @@ Span = Tuple[str, str]
 """A text and its style, one of rich's: `bold`, `dim`, `green`, `red`, `cyan`, `yellow`."""
 Text = Union[str, Span]
 WIDEST = 110
-"""Columns used of a terminal, however wide: longer lines are hard to read."""
+"""Columns used for sentences, however wide the terminal: longer lines are hard to read."""
+GAP = "  "
+"""Stands between the columns of a table."""
 
 
 class Symbols(NamedTuple):
-    """Signs for what ASCII says in words."""
+    """Signs for the states of nodes, checks and steps."""
 
     step: str
     good: str
     bad: str
     running: str
+    times: str
+    cut: str
+    """Ends a text that was shortened."""
 
 
-UNICODE = Symbols("▸", "✓", "✗", "●")
-ASCII = Symbols("*", "+", "-", ">")
-_words = re.compile(r"(?<=\s)").split
-"""Words, each with the white space after it."""
+UNICODE = Symbols("▸", "✓", "✗", "●", "\N{MULTIPLICATION SIGN}", "…")
+ASCII = Symbols("*", "+", "x", ">", "x", "~")
+_split_words = re.compile(r"(?<=\s)").split
+"""Splits a text into words, each with the white space after it."""
 
 
 class Console:
-    """One output, in plain lines: wrapped at words in a terminal, whole in a pipe."""
+    """One output, in plain lines: wrapped at words on a terminal, whole elsewhere.
+
+    Attributes:
+        columns: columns of the terminal; `None` where the output is not a terminal.
+        width: columns used for sentences, at most `WIDEST`; `None` likewise.
+        symbols: signs that the output can express.
+
+    """
 
     symbols = ASCII
 
     def __init__(self, out: TextIO) -> None:
-        self.width: Optional[int] = None
+        self.columns: Optional[int] = None
         if out.isatty():
-            import shutil  # which loads every kind of compression
+            import shutil  # only here: it loads every kind of compression
 
-            self.width = min(shutil.get_terminal_size().columns, WIDEST)
-        self._out = out
+            self.columns = shutil.get_terminal_size().columns
+        self.width = None if self.columns is None else min(self.columns, WIDEST)
+        self._out = Writer(out)
         self._streams, self._column = False, 0
         self._word = self._gap = ""
 
     def line(self, *texts: Text, indent: int = 0) -> None:
-        """Write one line; where it is wrapped, the rest is indented by `indent` columns."""
+        """Write one line. Where it is wrapped, later lines are indented by `indent` columns."""
         whole = "".join(text for text, _ in _spans(texts)).rstrip()
         if self.width is not None and len(whole) > self.width:
             indent = _fitting(indent, whole, self.width)
-            self._write(whole[:indent])
+            self._out.write(whole[:indent])
             self._column, self._gap = indent, ""
-            for word in _words(whole[indent:]):
+            for word in _split_words(whole[indent:]):
                 self._add_word(word, self.width, indent)
             whole = ""
-        self._write(whole + "\n")
+        self._out.write(whole + "\n")
 
     def copyable(self, text: str) -> None:
         """Write one line that is never wrapped."""
-        self._write(printable(text) + "\n")
+        self._out.write(printable(text) + "\n")
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Write rows in columns. Only the last column is wrapped; where its words do not fit
-        beside the others, it stands below them.
+    def document(self, text: str) -> None:
+        """Write a whole text and the end of its line, never wrapped.
+
+        On a terminal control characters become spaces; elsewhere the text is written as it is.
         """
-        cells = [[printable(cell) for cell in row] for row in (headings, *rows)]
-        *widths, _ = [max(map(len, column)) + 2 for column in zip(*cells)]
-        longest = max(len(word) for row in cells for word in (row[-1].split() or [""]))
-        if self.width is None or sum(widths) + longest <= self.width:
-            self._columns(cells, widths)
-            return
-        for *first, last in cells:
-            self.line("  ".join(first), indent=4)
-            if last:
-                self.line("    ", last, indent=4)
+        self._out.write((text if self.columns is None else printable_lines(text)) + "\n")
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+        """Write rows in columns, one line each.
+
+        On a terminal the columns are shortened until a row fits: long texts first, then ids, the
+        first column as late as possible. Elsewhere every cell is whole.
+        """
+        cells = [_spans(row) for row in (headings, *rows)]
+        widths = [max(text_width(text) for text, _ in column) for column in zip(*cells)]
+        if self.columns is not None:
+            widths = _shrink(widths, self.columns, [head.split()[-1] == "id" for head in headings])
+        for number, row in enumerate(cells):
+            spans: List[Text] = []
+            for (text, style), width in zip(row, widths):
+                padded = pad(shorten(text, width, self.symbols.cut), width)
+                spans += [(padded, "bold" if number == 0 else style), GAP]
+            self._row(spans[:-1])
 
     def stream(self, piece: str, lead: str = "") -> None:
-        """Write a piece of a text that grows; `lead` goes before its first line.
+        """Write a piece of a growing text; `lead` goes before its first line.
 
-        In a terminal a word is held back until it is whole, so that no line ends within one.
+        On a terminal a word is held back until it is complete, so that no line ends within one.
         """
         if not self._streams:
             self._streams = True
-            self._write(lead)
+            self._out.write(lead)
             self._column, self._gap = len(lead), ""
         if self.width is None:
-            self._write(_without_controls(piece))
+            self._out.write(printable_lines(piece))
             return
-        *whole, self._word = _words(self._word + _without_controls(piece))
+        *whole, self._word = _split_words(self._word + printable_lines(piece))
         for word in whole:
             self._add_word(word, self.width, len(lead))
 
     def end_stream(self, indent: int = 0) -> None:
-        """End the text that grew."""
+        """End the growing text."""
         if self._streams:
             if self._word and self.width is not None:
                 self._add_word(self._word, self.width, indent)
             self._streams, self._word = False, ""
-            self._write("\n")
+            self._out.write("\n")
 
-    def _columns(self, cells: Sequence[List[str]], widths: Sequence[int]) -> None:
-        for *first, last in cells:
-            self.line(*map(str.ljust, first, widths), last, indent=sum(widths))
+    def _row(self, spans: Sequence[Text]) -> None:
+        self._out.write("".join(text for text, _ in _spans(spans)).rstrip() + "\n")
 
     def _add_word(self, word: str, width: int, indent: int) -> None:
         text, indent = word.rstrip(), _fitting(indent, " " * indent + word, width)
         if self._column > indent and self._column + len(self._gap + text) > width:
             self._break_line(indent)
-        self._write(self._gap + text)
+        self._out.write(self._gap + text)
         self._column += len(self._gap + text)
         self._gap = "" if text == word else " "
         if "\n" in word:
             self._break_line(indent)
 
     def _break_line(self, indent: int) -> None:
-        self._write("\n" + " " * indent)
+        self._out.write("\n" + " " * indent)
         self._column, self._gap = indent, ""
-
-    def _write(self, text: str) -> None:
-        encoding = self._out.encoding or "utf-8"
-        self._out.write(text.encode(encoding, "replace").decode(encoding))
-        self._out.flush()
 
 
 class RichConsole(Console):
-    """One terminal, in colour, written to by rich."""
+    """One output, written to by rich: in colors unless `NO_COLOR` is set."""
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
         from rich.console import Console as Terminal
 
         self.terminal: Any = Terminal(
-            file=out, width=self.width, highlight=False, markup=False, emoji=False
+            file=self._out,  # type: ignore[arg-type]  # it uses `write`, `flush`, `isatty`, `fileno`
+            width=self.columns or WIDEST,
+            highlight=False,
+            markup=False,
+            emoji=False,
         )
+        self._colors = not os.environ.get("NO_COLOR")
         if self.terminal.encoding.lower().startswith("utf"):
             self.symbols = UNICODE
 
     def line(self, *texts: Text, indent: int = 0) -> None:
-        """As `Console.line`, in colour."""
-        whole, width = rich_text(*texts), self.width or WIDEST
-        indent = _fitting(indent, whole.plain, width)
+        """As `Console.line`, in color."""
+        whole = self.styled(*texts)
+        if self.width is None:
+            whole.rstrip()
+            self.terminal.print(whole, soft_wrap=True)
+            return
+        indent = _fitting(indent, whole.plain, self.width)
         lead, rest = whole[:indent], whole[indent:]
-        for part in rest.wrap(self.terminal, width - indent):
+        for part in rest.wrap(self.terminal, self.width - indent):
             part.rstrip()
-            self.terminal.print(lead + part)
-            lead = rich_text(" " * indent)
+            self.terminal.print(lead + part, soft_wrap=True)
+            lead = self.styled(" " * indent)
 
-    def _columns(self, cells: Sequence[List[str]], widths: Sequence[int]) -> None:
-        from rich.table import Table
+    def styled(self, *texts: Text) -> RichText:
+        """Return the texts as one of rich's, without styles if `NO_COLOR` is set."""
+        from rich.text import Text as RichText
 
-        table = Table(*cells[0], box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        for column in table.columns[:-1]:
-            column.no_wrap = True
-        for row in cells[1:]:
-            table.add_row(*map(rich_text, row))
-        self.terminal.print(table)
+        spans = _spans(texts)
+        return RichText.assemble(*(spans if self._colors else [text for text, _ in spans]))
+
+    def bar(self, total: float, done: float, width: int) -> Any:
+        """Return a progress bar of `width` columns, to be drawn by rich."""
+        from rich.progress_bar import ProgressBar
+
+        style = "cyan" if self._colors else "default"
+        return ProgressBar(
+            total=total, completed=done, width=width, complete_style=style, finished_style=style
+        )
+
+    def _row(self, spans: Sequence[Text]) -> None:
+        row = self.styled(*spans)
+        row.rstrip()
+        self.terminal.print(row, soft_wrap=True)
+
+
+class Writer:
+    r"""The one way to an output. What it cannot express becomes a `\u` escape."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self.encoding = out.encoding or "utf-8"
+
+    def write(self, text: str) -> int:
+        """Write a text and flush it. Return how many characters were written."""
+        self._out.write(expressible(text, self.encoding))
+        self._out.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the output."""
+        self._out.flush()
+
+    def isatty(self) -> bool:
+        """Return whether the output is a terminal."""
+        return self._out.isatty()
+
+    def fileno(self) -> int:
+        """Return the file descriptor of the output."""
+        return self._out.fileno()
 
 
 def console(out: TextIO) -> Console:
-    """The best console for `out`.
+    """Return the best console for `out`.
 
-    Rich only in a terminal, and not when `NO_COLOR` is set (no-color.org) or the terminal is
-    known not to understand.
+    Rich is used on a terminal that is not `TERM=dumb`, and everywhere if `FORCE_COLOR` is set.
+    `NO_COLOR` wins over `FORCE_COLOR` and takes the colors away, not the live view (no-color.org).
     """
-    if out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+    is_able = out.isatty() and os.environ.get("TERM") != "dumb"
+    wants_color = os.environ.get("FORCE_COLOR") and not os.environ.get("NO_COLOR")
+    if is_able or wants_color:
         try:
             return RichConsole(out)
         except ImportError:
@@ -176,28 +242,88 @@ def console(out: TextIO) -> Console:
     return Console(out)
 
 
-def rich_text(*texts: Text) -> RichText:
-    """The texts as one of rich's."""
-    from rich.text import Text as RichText
-
-    return RichText.assemble(*_spans(texts))
-
-
 def printable(text: str) -> str:
-    """The text with a space for every character that is no sign, terminal controls above all."""
+    """Return the text with a space for each control character, bidi mark and line separator."""
     return text if text.isprintable() else "".join(s if s.isprintable() else " " for s in text)
 
 
+def printable_lines(text: str) -> str:
+    """Return the text with each of its lines `printable`."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def expressible(text: str, encoding: str) -> str:
+    r"""Return the text with a `\u` escape for each character that the encoding lacks."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(s if _has(encoding, s) else _escape(s) for s in text)
+    return text
+
+
+def shorten(text: str, width: int, cut: str) -> str:
+    """Return the text in at most `width` columns, with `cut` at its end if it was longer."""
+    if text_width(text) <= width:
+        return text
+    kept, used = "", len(cut)
+    for sign in text:
+        used += text_width(sign)
+        if used > width:
+            break
+        kept += sign
+    return kept + cut if width >= len(cut) else ""
+
+
+def pad(text: str, width: int) -> str:
+    """Return the text, followed by spaces up to `width` columns."""
+    return text + " " * (width - text_width(text))
+
+
+def text_width(text: str) -> int:
+    """Return how many columns a terminal uses for a text."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(s) else 2 if east_asian_width(s) in "WF" else 1 for s in text)
+
+
+def _shrink(widths: Sequence[int], columns: int, are_ids: Sequence[bool]) -> List[int]:
+    """Return widths that fit the terminal with their gaps; 0 drops the text of a column."""
+    found = list(widths)
+    others = [place for place, is_id in enumerate(are_ids) if place and not is_id]
+    ids = [place for place, is_id in enumerate(are_ids) if place and is_id]
+    excess = sum(found) + len(GAP) * (len(found) - 1) - columns
+    steps = ((others, 12), (ids, 13), (others, 6), ([0], 13), (others, 0), (ids, 0), ([0], 0))
+    for places, least in steps:
+        while excess > 0 and places:
+            widest = max(places, key=found.__getitem__)
+            if found[widest] <= least:
+                break
+            found[widest] -= 1
+            excess -= 1
+    return found
+
+
 def _fitting(indent: int, text: str, width: int) -> int:
-    """How far the lines of a text are indented: not at all where a word would not fit then."""
+    """Return `indent`, or 0 if a word of the text would not fit beside it."""
     longest = max(map(len, text[indent:].split()), default=0)
     return indent if indent + longest <= width else 0
 
 
-def _without_controls(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n")))
+def _has(encoding: str, sign: str) -> bool:
+    try:
+        sign.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def _spans(texts: Sequence[Text]) -> Sequence[Span]:
+def _escape(sign: str) -> str:
+    number = ord(sign)
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def _spans(texts: Sequence[Text]) -> List[Span]:
     spans = [(text, "") if isinstance(text, str) else text for text in texts]
     return [(printable(text), style) for text, style in spans]

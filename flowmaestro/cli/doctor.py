@@ -17,6 +17,7 @@ from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import AUTHENTICATION, FAILED, NETWORK, RATE_LIMIT, CommandFailed
 from flowmaestro.cli.console import console
 from flowmaestro.cli.entry import status_of
+from flowmaestro.cli.output import print_json
 from flowmaestro.errors import AuthorizationError, FlowMaestroError
 from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_TIMEOUT
 from flowmaestro_core.http.dates import parse_http_date
@@ -41,7 +42,7 @@ class Finding(NamedTuple):
     status: int = FAILED
 
 
-def doctor_command(options: argparse.Namespace) -> Any:
+def doctor_command(options: argparse.Namespace) -> None:
     """Print what was checked; `CommandFailed` with the highest status of the bad ones."""
     findings: List[Finding] = []
     screen = console(sys.stdout)
@@ -50,7 +51,7 @@ def doctor_command(options: argparse.Namespace) -> Any:
     with FlowMaestroClient(key or "none", base_url=url, max_retries=0) as client:
         for finding in _findings(options, client, url, key):
             findings.append(finding)
-            if not options.json:
+            if options.output is None:
                 good, symbols = finding.good, screen.symbols
                 lead = f"{symbols.good if good else symbols.bad} {finding.check:12}"
                 screen.line((lead, "green" if good else "red"), finding.found, indent=len(lead))
@@ -58,11 +59,11 @@ def doctor_command(options: argparse.Namespace) -> Any:
                     screen.line(" " * len(lead), finding.advice, indent=len(lead))
             if not finding.good and finding.status == NETWORK:
                 break  # nothing else can be asked
-    document = [finding._asdict() for finding in findings]
+    if options.output is not None:
+        print_json([finding._asdict() for finding in findings])
     bad = [finding.status for finding in findings if not finding.good]
     if bad:
-        raise CommandFailed(status=max(bad), document=document)
-    return document
+        raise CommandFailed(status=max(bad))
 
 
 def _findings(

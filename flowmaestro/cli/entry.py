@@ -4,54 +4,85 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import Any, Sequence, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
 from flowmaestro import cli
 from flowmaestro.cli.arguments import COMMANDS, build_parser, suggestion
-from flowmaestro.cli.console import Console
+from flowmaestro.cli.console import Console, Writer
 
 _MODULES = {
     **dict.fromkeys(("run", "watch", "cancel", "fire"), "runs"),
     **dict.fromkeys(("list", "get", "query"), "resources"),
 }
-"""Where a command is; the others are in a module of their own name."""
-_STREAMS = ("watch", "map")  # with `--json`, a document for each event or row, and nothing else
-_ADVICE = {
-    cli.NOT_FOUND: "; check the id, `flowmaestro list` shows what there is",
-    cli.AUTHENTICATION: "; `flowmaestro doctor` says more about this key",
-    cli.NETWORK: "; `flowmaestro doctor` looks for the cause",
+"""The module of a command; the others are in a module of their own name."""
+_HINTS = {
+    cli.NOT_FOUND: "check the id; `flowmaestro list workflows` shows all workflows",
+    cli.AUTHENTICATION: "`flowmaestro doctor` says more about this key",
+    cli.NETWORK: "`flowmaestro doctor` looks for the cause",
 }
+"""Advice for errors of the SDK, by exit status."""
+
+
+class Failure(NamedTuple):
+    """An error as the user gets it: the exit status, a line of text, and the JSON object.
+
+    Without a text nothing is printed.
+    """
+
+    status: int
+    text: str = ""
+    error: Mapping[str, Any] = {}
 
 
 def main(words: Sequence[str]) -> int:
     """Run the command that these words name, and return its exit status.
 
-    Raises `SystemExit` for what `argparse` answers itself: help and version.
+    An error is one line on standard error; with JSON, an object on one line. Raises `SystemExit`
+    for what `argparse` answers itself: help and version.
     """
     command = words[0] if words and not words[0].startswith("-") else ""
-    text, document = "", None
     try:
-        status, document = _run(command, words)
+        status = _run(command, words)
         sys.stdout.flush()
     except Exception as error:
         if "--debug" in words:
-            import traceback
-
-            traceback.print_exc()
-        status, text = _judge(error)
-        document = getattr(error, "document", None) or {"error": text, "exit_status": status}
-    if text:
-        name = f"flowmaestro {command}" if command in COMMANDS else "flowmaestro"
-        Console(sys.stderr).line(f"{name}: {text}")
-    if "--json" in words and command not in _STREAMS:
-        from flowmaestro.cli.session import print_json
-
-        print_json(document)
+            _print_traceback()
+        failure = _judge(error)
+        status = failure.status
+        if failure.text and wants_json(words):
+            _print_json_error(failure)
+        elif failure.text:
+            name = f"flowmaestro {command}" if command in COMMANDS else "flowmaestro"
+            Console(sys.stderr).line(f"{name}: {failure.text}")
     return status
 
 
-def _run(command: str, words: Sequence[str]) -> Tuple[int, Any]:
-    """The exit status, and what the command returned for `--json`."""
+def wants_json(words: Sequence[str]) -> bool:
+    """Return whether errors must be JSON. The words may be ones that no command takes."""
+    wanted = ("json", "jsonl")
+    pairs = zip(words, words[1:])
+    return (
+        "--json" in words
+        or any(name in ("-o", "--output") and form in wanted for name, form in pairs)
+        or any(word in (f"-o{form}", f"--output={form}") for word in words for form in wanted)
+    )
+
+
+def _print_json_error(failure: Failure) -> None:
+    from flowmaestro.cli.output import json_text
+
+    out = Writer(sys.stderr)
+    document = {"error": failure.error, "exit_status": failure.status}
+    out.write(json_text(document, out.encoding) + "\n")
+
+
+def _print_traceback() -> None:
+    import traceback
+
+    Console(sys.stderr).document(traceback.format_exc().rstrip("\n"))
+
+
+def _run(command: str, words: Sequence[str]) -> int:
     parser = build_parser(command)
     if command and command not in COMMANDS:
         parser.error(f"there is no command {command!r}{suggestion(command, tuple(COMMANDS))}")
@@ -62,16 +93,17 @@ def _run(command: str, words: Sequence[str]) -> Tuple[int, Any]:
         parser.prog = f"flowmaestro {command}".rstrip()
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{suggestion(unknown[0], known)}")
     if options.print_completion is not None:
-        return _print_completion(options.print_completion), None
+        return _print_completion(options.print_completion)
     if options.command is None:
         parser.print_help(sys.stderr)
-        return cli.USAGE, None
+        return cli.USAGE
     module = import_module(f"flowmaestro.cli.{_MODULES.get(command, command)}")
-    return cli.DONE, getattr(module, f"{command}_command")(options)
+    getattr(module, f"{command}_command")(options)
+    return cli.DONE
 
 
 def status_of(error: Exception) -> int:
-    """The exit status for an error of the SDK."""
+    """Return the exit status for an error of the SDK."""
     from flowmaestro import errors
 
     statuses = (
@@ -83,29 +115,60 @@ def status_of(error: Exception) -> int:
     return next((status for kinds, status in statuses if isinstance(error, kinds)), cli.FAILED)
 
 
-def _judge(error: Exception) -> Tuple[int, str]:
-    """The exit status for an error, and the line for the user."""
+def _judge(error: Exception) -> Failure:
+    """Return the exit status of an error and how the user gets it."""
     if isinstance(error, cli.CommandFailed):
-        return error.status, str(error)
-    if isinstance(error, BrokenPipeError):  # nobody reads on
-        return cli.FAILED, ""
+        return _failure(error.status, str(error), error.code, error.hint, error.execution_id)
+    if isinstance(error, BrokenPipeError):  # The reader has closed the pipe: it wants no more.
+        return Failure(cli.FAILED)
     from flowmaestro import FlowMaestroError
 
     if isinstance(error, FlowMaestroError):
-        status, text = status_of(error), " ".join(str(error).split())
-        malformed_id = text.partition("invalid input syntax for type uuid: ")[2]
-        text = f"there is no id {malformed_id}" if malformed_id else text
-        if error.retry_after:
-            text += f"; try again in {error.retry_after:.0f} s"
-        if error.code == "journal_mismatch":
-            return cli.USAGE, f"{error.message}; name another --out or --journal"
-        return status, text + _ADVICE.get(status, "")
+        return _sdk_failure(error)
     if isinstance(error, OSError):
         file = "" if error.filename is None else f"{error.filename}: "
-        return cli.FAILED, f"{file}{error.strerror or error}"
-    if isinstance(error, ValueError):  # of the SDK, which names the argument
-        return cli.USAGE, str(error)
-    return cli.FAILED, f"{type(error).__name__}: {error}; --debug shows where"
+        return _failure(cli.FAILED, f"{file}{error.strerror or error}", "os_error")
+    if isinstance(error, ValueError):  # The SDK refused an argument, which its text names.
+        return _failure(cli.USAGE, str(error))
+    text = f"{type(error).__name__}: {error}"
+    return _failure(cli.FAILED, text, "internal", "--debug shows where")
+
+
+def _sdk_failure(error: Any) -> Failure:
+    """Return an error of the SDK with advice, and without the database's words for a wrong id."""
+    status, text, message = status_of(error), " ".join(str(error).split()), error.message
+    hint = _HINTS.get(status, "")
+    malformed_id = text.partition("invalid input syntax for type uuid: ")[2]
+    if malformed_id:
+        text = message = f"there is no id {malformed_id}"
+    if error.code == "journal_mismatch":
+        status, text, hint = cli.USAGE, message, "name another --out or --journal"
+    elif error.retry_after:
+        hint = f"try again in {error.retry_after:.0f} s"
+    about = {
+        "code": error.code or cli.CODES[status],
+        "message": message,
+        "status": error.status_code,
+        "request_id": error.request_id,
+        "hint": hint or None,
+    }
+    return Failure(status, f"{text}; {hint}" if hint else text, about)
+
+
+def _failure(
+    status: int, text: str, code: str = "", hint: str = "", execution_id: Optional[str] = None
+) -> Failure:
+    """Return an error that no reply of the server stands behind."""
+    about = {
+        "code": code or cli.CODES[status],
+        "message": text,
+        "status": None,
+        "request_id": None,
+        "hint": hint or None,
+    }
+    if execution_id is not None:
+        about["execution_id"] = execution_id
+    return Failure(status, f"{text}; {hint}" if text and hint else text, about)
 
 
 def _print_completion(shell: str) -> int:
@@ -116,5 +179,5 @@ def _print_completion(shell: str) -> int:
         parser.error("--print-completion needs shtab: pip install 'flowmaestro[cli]'")
     if shell not in shtab.SUPPORTED_SHELLS:
         parser.error(f"--print-completion takes one of: {', '.join(shtab.SUPPORTED_SHELLS)}")
-    print(shtab.complete(parser, shell))
+    Writer(sys.stdout).write(shtab.complete(parser, shell) + "\n")
     return cli.DONE

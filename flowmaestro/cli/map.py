@@ -1,106 +1,346 @@
-"""`map`: a workflow for each row of a file, with a journal; the same command again goes on."""
+"""`map`: a workflow for each row of a file, with a journal; the same command again resumes."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
-from contextlib import contextmanager
-from typing import Any, Callable, Dict, Generator
+import time
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Dict, List, Optional, TextIO, Tuple
 
-from flowmaestro.cli import INTERRUPTED, USAGE, CommandFailed
-from flowmaestro.cli.console import RichConsole, console
-from flowmaestro.cli.session import check_workflow_inputs, client_for, json_line, print_json
-from flowmaestro.input_files import read_rows
-from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
+from flowmaestro import Hooks, ResponseInfo
+from flowmaestro.cli import INTERRUPTED, USAGE, CommandFailed, session
+from flowmaestro.cli.console import Console, RichConsole, Text, console, text_width
+from flowmaestro.cli.output import Results, written
+from flowmaestro.cli.run_view import FRAMES_PER_SECOND, in_short
+from flowmaestro.input_files import Rows, read_rows, typed_rows
+from flowmaestro.inputs import is_strict
+from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome, RunOutcomes
+
+COLUMNS = ("row", "index", "execution_id", "status", "error", "outputs")
+"""Columns of results as CSV. `row` counts from 1, as messages do; `index` from 0."""
+REFUSED = "refused"
+"""The status of a row whose start the server refused: nothing was run."""
+MOST_CAUSES = 5
+"""Causes of failures that are printed."""
+_VARYING = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+")
+"""Ids and numbers, in which the errors of one cause may differ."""
 
 
 def map_command(options: argparse.Namespace) -> None:
     """Run the rows; `CommandFailed` if one of them did not complete."""
     journal = options.journal or f"{options.out}.journal"
-    if len({os.path.realpath(path) for path in (options.rows, options.out, journal)}) < 3:
-        raise CommandFailed("ROWS, --out and --journal must be three files", USAGE)
-    is_new = not os.path.exists(options.out)
-    if not is_new and not os.path.exists(journal):
-        text = f"{options.out} is there and {journal} is not; move it away, or name its --journal"
-        raise CommandFailed(text, USAGE)
-    rows = read_rows(options.rows)
+    _check_files(options.rows, options.out, journal)
+    rows = read_rows(options.rows, delimiter=options.delimiter)
+    name = "stdin" if options.rows == "-" else options.rows
     if not rows:
-        console(sys.stderr).line(f"{options.rows} has no rows")
-    bad = written = 0
-    with client_for(options) as client:
-        named = ((f"{options.rows}, row {number}: ", row) for number, row in enumerate(rows, 1))
-        check_workflow_inputs(client, options, named)
-        with _progress(len(rows)) as show:
-            outcomes = client.workflows.run_many(
-                options.workflow,
-                rows,
-                journal=journal,
-                rerun=("failed", "cancelled") if options.rerun else (),
-                concurrency=options.concurrency,
-                timeout=options.timeout,
-                settle_after=options.settle_after,
-                progress=show,
-            )
+        console(sys.stderr).line(f"{name} has no rows")
+    view = _view(len(rows), options)
+    with session.client_for(options, Hooks(response=view.responded)) as client:
+        workflow_id = session.find_workflow(client, options.workflow)
+        workflow = session.workflow_schema(client, options, workflow_id)
+        schema = workflow.get("input_schema")
+        rows = typed_rows(rows, schema if is_strict(schema) else None, name)
+        leads = (f"{name}, row {number}: " for number in range(1, len(rows) + 1))
+        session.check_all_inputs(workflow, zip(leads, rows))
+        outcomes = client.workflows.run_many(
+            workflow_id,
+            rows,
+            journal=journal,
+            rerun=("failed", "cancelled") if options.rerun else (),
+            concurrency=options.concurrency,
+            timeout=options.timeout,
+            settle_after=options.settle_after,
+            progress=view.update,
+        )
+        failures = _Failures(options.out)
+        interrupted = _run(outcomes, rows, view, failures, options)
+    failures.print_causes()
+    if interrupted is not None:
+        said = f"{interrupted} executions are still running; run the same command again to resume."
+        console(sys.stderr).line(said)
+        text = "" if options.output is None else "interrupted"
+        raise CommandFailed(text, INTERRUPTED)
+    if failures.count:
+        text = f"{failures.count} of {len(rows)} rows did not complete; see {options.out}"
+        hint = "with --rerun, this command starts failed ones again"
+        raise CommandFailed(text, code="rows_failed", hint=hint)
+
+
+def _check_files(rows: str, out: str, journal: str) -> None:
+    """Refuse files that would overwrite each other, and results without their journal."""
+    files = [path for path in (rows, out, journal) if path != "-"]
+    pairs = [(one, two) for place, one in enumerate(files) for two in files[:place]]
+    if any(_is_same(one, two) for one, two in pairs):
+        raise CommandFailed("ROWS, --out and --journal must be three files", USAGE)
+    if os.path.exists(out) and not os.path.exists(journal):
+        text = f"{out} exists, but its journal {journal} does not"
+        hint = f"move {out} away, or name its --journal"
+        raise CommandFailed(text, USAGE, hint=hint)
+
+
+def _is_same(one: str, two: str) -> bool:
+    """Return whether two paths name one file: by any link, also where it does not exist yet."""
+    with suppress(OSError):
+        return os.path.samefile(one, two)
+    return os.path.realpath(one) == os.path.realpath(two)
+
+
+def _run(
+    outcomes: RunOutcomes,
+    rows: Rows,
+    view: _View,
+    failures: _Failures,
+    options: argparse.Namespace,
+) -> Optional[int]:
+    """Write each outcome. Return how many executions still run after Ctrl-C, else `None`."""
+    is_new = not os.path.exists(options.out)
+    shown: List[Dict[str, Any]] = []
+    results = None
+    if options.output in ("json", "jsonl", "csv"):
+        results = Results(sys.stdout, options.output, COLUMNS)
+    file = _ResultsFile(options.out)
+    try:
+        with view, outcomes:
             try:
-                with outcomes, open(options.out, "a", encoding="utf-8") as out:
-                    for outcome in outcomes:
-                        if not written:  # the journal is that of these rows
-                            out.truncate(0)
-                        line = _line(outcome)
-                        print(json_line(line), end="", file=out, flush=True)
-                        bad += not outcome.ok
-                        written += 1
-                        if options.json:
-                            print_json(line)
+                for outcome in outcomes:
+                    line = _line(outcome)
+                    file.add(line)
+                    failures.add(line, outcome)
+                    view.refused = failures.refused
+                    if results is not None:
+                        results.add(line)
+                    elif options.output == "table":
+                        shown.append(line)
             except KeyboardInterrupt:
-                said = f"{len(outcomes.in_flight)} executions run on; the same command goes on."
-                console(sys.stderr).line(said)
-                raise CommandFailed(status=INTERRUPTED) from None
-            finally:
-                if is_new and rows and os.path.exists(options.out) and not written:
-                    os.remove(options.out)
-    if bad:
-        text = f"{bad} of {len(rows)} rows did not complete; see {options.out}"
-        raise CommandFailed(f"{text}; with --rerun, this command starts failed ones again")
+                running = len(outcomes.in_flight)
+                view.stop(running)
+                return running
+            view.stop(0)
+    finally:
+        file.close()
+        if is_new and rows and not file.count:
+            with suppress(OSError):
+                os.remove(options.out)
+        if results is not None:
+            results.close()
+        if shown:
+            cells = [[_cell(line, name) for name in ("row", *COLUMNS[2:])] for line in shown]
+            headings = ["row", "execution id", *COLUMNS[3:]]
+            console(sys.stdout).table(headings, cells)
+    return None
+
+
+class _ResultsFile:
+    """The file of `--out`. It is emptied at the first outcome: then the journal fits the rows."""
+
+    def __init__(self, path: str) -> None:
+        self.count = 0
+        self._path = path
+        self._file: TextIO = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115
+        self._results: Optional[Results] = None
+
+    def add(self, line: Dict[str, Any]) -> None:
+        """Write a result, and flush it. Raises `CommandFailed`, which names the file."""
+        try:
+            if self._results is None:
+                self._file.truncate(0)
+                form = "csv" if self._path.lower().endswith(".csv") else "jsonl"
+                self._results = Results(self._file, form, COLUMNS)
+            self._results.add(line)
+        except OSError as error:
+            hint = "run the same command again to resume"
+            raise CommandFailed(
+                f"{self._path}: {error.strerror}", code="os_error", hint=hint
+            ) from error
+        self.count += 1
+
+    def close(self) -> None:
+        """Close the file. Every result is flushed, so that an error was raised before."""
+        with suppress(OSError):
+            self._file.close()
+
+
+class _Failures:
+    """The rows that did not complete, grouped by cause."""
+
+    def __init__(self, out: str) -> None:
+        self.count = self.refused = 0
+        self._out = out
+        self._causes: Dict[str, List[Tuple[int, str]]] = defaultdict(list)
+
+    def add(self, line: Dict[str, Any], outcome: RunOutcome) -> None:
+        """Count the row unless its execution completed."""
+        if outcome.ok:
+            return
+        self.count += 1
+        self.refused += line["status"] == REFUSED
+        error = outcome.error
+        text = error.message if isinstance(error, FlowMaestroError) else line["error"]
+        text = " ".join(str(text or line["status"]).split())
+        text = f"refused: {text}" if line["status"] == REFUSED else text
+        self._causes[_VARYING.sub("…", text)].append((line["row"], text))
+
+    def print_causes(self) -> None:
+        """Print the most frequent causes, each with its first rows."""
+        if self.count < 2:
+            return
+        screen = console(sys.stderr)
+        causes = sorted(self._causes.items(), key=lambda cause: -len(cause[1]))
+        for pattern, found in causes[:MOST_CAUSES]:
+            texts = {text for _, text in found}
+            rows = ", ".join(str(row) for row, _ in sorted(found)[:3])
+            label = "rows" if len(found) > 1 else "row"
+            example = f"e.g. {label} {rows}" if len(found) > 3 else f"{label} {rows}"
+            text = texts.pop() if len(texts) == 1 else pattern
+            lead = f"{len(found):>5} {screen.symbols.times} "
+            screen.line(lead, f"{text[:200]}, {example}", indent=len(lead))
+        rest = len(causes) - MOST_CAUSES
+        if rest > 0:
+            screen.line(f"        and {rest} other causes; {self._out} has them all")
 
 
 def _line(outcome: RunOutcome) -> Dict[str, Any]:
-    """A row of the results."""
-    execution = outcome.execution
-    error = None if outcome.error is None else str(outcome.error)
+    """Return a row of the results."""
+    execution, error = outcome.execution, outcome.error
+    status = None if execution is None else execution["status"]
+    if error is not None and outcome.execution_id is None and _is_refusal(error):
+        status = REFUSED  # type: ignore[assignment]
+    text = None if error is None else str(error)
     return {
+        "row": outcome.index + 1,
         "index": outcome.index,
         "inputs": outcome.inputs,
         "execution_id": outcome.execution_id,
-        "status": None if execution is None else execution["status"],
+        "status": status,
         "outputs": outcome.outputs,
-        "error": error if execution is None else execution["error"],
+        "error": text if execution is None else execution["error"],
     }
 
 
-@contextmanager
-def _progress(total: int) -> Generator[Callable[[BatchProgress], None], None, None]:
-    """A bar of rich's, or about twenty plain lines."""
+def _is_refusal(error: FlowMaestroError) -> bool:
+    return error.status_code is not None and 400 <= error.status_code < 500
+
+
+def _cell(line: Dict[str, Any], name: str) -> Text:
+    value = line[name]
+    if name == "status":
+        return (str(value or "unknown"), _STYLES.get(value, "red"))
+    return str(value) if name == "row" else written(value)
+
+
+_STYLES = {"completed": "green", "cancelled": "yellow"}
+
+
+class _View:
+    """The progress of a batch, in about twenty plain lines."""
+
+    def __init__(self, total: int, settle_after: float, screen: Console) -> None:
+        self.refused = 0
+        self.screen = screen
+        self._at = BatchProgress(0, 0, 0, total, None)
+        self._total = total
+        self._settle_after = settle_after
+        self._doubted_at = time.monotonic()
+
+    def __enter__(self) -> None:
+        """Begin to draw."""
+
+    def __exit__(self, *exc: object) -> None:
+        """End the drawing."""
+
+    def update(self, at: BatchProgress) -> None:
+        """Show the progress."""
+        self._at = at
+        if at.done % max(self._total // 20, 1) == 0 or at.done + at.in_doubt == self._total:
+            self.screen.line(f"{at.done} of {self._total}, {', '.join(self._parts())}")
+
+    def responded(self, info: ResponseInfo) -> None:
+        """Note when a start may have been lost: the wait for rows in doubt begins anew."""
+        if info.request.method == "POST" and (info.status is None or info.status >= 500):
+            self._doubted_at = time.monotonic()
+
+    def stop(self, running: int) -> None:
+        """Show what is so in the end: how many executions still run."""
+        self._at = replace(self._at, in_flight=running, seconds_left=None)
+
+    def _parts(self) -> List[str]:
+        """Return what there is to say, the most important first."""
+        at = self._at
+        parts = [f"{max(at.failed - self.refused, 0)} failed"]
+        parts += [f"{self.refused} refused"] if self.refused else []
+        parts += [f"{at.in_flight} running"] if at.in_flight else []
+        if at.in_doubt and at.done + at.in_doubt == at.total:
+            left = max(self._doubted_at + self._settle_after - time.monotonic(), 0)
+            look = f" in {in_short(int(left))}" if left >= 1 else ""
+            return [*parts, f"{at.in_doubt} may have been started, looking{look}"]
+        return [*parts, *([f"{_left(at.seconds_left)} left"] if at.seconds_left else [])]
+
+
+class _LiveView(_View):
+    """The progress of a batch as a bar on one line, which fits the terminal."""
+
+    def __init__(self, total: int, settle_after: float, screen: RichConsole) -> None:
+        super().__init__(total, settle_after, screen)
+        from rich.live import Live
+
+        self._rich = screen
+        # Results go to the real standard output, even while the bar is drawn.
+        self._live = Live(
+            get_renderable=self._bar,
+            console=screen.terminal,
+            refresh_per_second=FRAMES_PER_SECOND,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> None:
+        """As `_View.__enter__`."""
+        self._live.start()
+
+    def __exit__(self, *exc: object) -> None:
+        """As `_View.__exit__`; the bar stays."""
+        self._live.stop()
+
+    def update(self, at: BatchProgress) -> None:
+        """As `_View.update`, at the next frame."""
+        self._at = at
+
+    def _bar(self) -> Any:
+        from rich.table import Table
+
+        columns = (self.screen.width or 80) - 2  # Leaves room for the `^C` of a terminal.
+        count = f" {self._at.done}/{self._total} "
+        text, room = "", columns - len(count) - 5  # The bar has at least 5 columns.
+        for part in self._parts():
+            longer = f"{text}, {part}" if text else part
+            if text_width(longer) > room:
+                break
+            text = longer
+        width = min(columns - len(count) - text_width(text), 40)
+        bar = self._rich.bar(self._total, self._at.done, width)
+        grid = Table.grid()
+        grid.add_row(bar, self._rich.styled((count, "bold"), text))
+        return grid
+
+
+def _left(seconds: float) -> str:
+    """Return an estimate such as `40 s` or `2 m 40 s`."""
+    return in_short(max(float(int(seconds)), 10.0)) if seconds >= 10 else f"{seconds:.0f} s"
+
+
+def _view(total: int, options: argparse.Namespace) -> _View:
+    """Return the best view that standard error allows.
+
+    If results go to a terminal, too, the progress is plain lines: a bar would be torn.
+    """
     screen = console(sys.stderr)
-    if isinstance(screen, RichConsole):
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
-        with Progress(*columns, console=screen.terminal) as bar:
-            task = bar.add_task("", total=total)
-            yield lambda at: bar.update(task, completed=at.done, description=_said(at))
-        return
-
-    def show(at: BatchProgress) -> None:
-        if at.done % max(total // 20, 1) == 0 or at.done + at.in_doubt == total:
-            screen.line(f"{at.done} of {total}, {_said(at)}")
-
-    yield show
-
-
-def _said(at: BatchProgress) -> str:
-    text = f"{at.failed} failed" + (f", {at.in_flight} running" if at.in_flight else "")
-    if at.done + at.in_doubt == at.total and at.in_doubt:
-        return f"{text}; looking for {at.in_doubt} that may have been started"
-    return text + (f", about {at.seconds_left:.0f} s left" if at.seconds_left else "")
+    is_free = options.output in (None, "table") or not sys.stdout.isatty()
+    if isinstance(screen, RichConsole) and screen.columns is not None and is_free:
+        return _LiveView(total, options.settle_after, screen)
+    return _View(total, options.settle_after, screen)

@@ -1,18 +1,21 @@
-"""`list`, `get` and `query`: what there is."""
+"""`list`, `get` and `query`: resources."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from itertools import islice
-from typing import Any, Dict, Iterable, Mapping, Sequence, Tuple, cast
+import time
+from itertools import islice, takewhile
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple, cast
 
 from flowmaestro import FlowMaestroClient
-from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed
-from flowmaestro.cli.console import console
-from flowmaestro.cli.session import client_for, written
+from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed, output
+from flowmaestro.cli.console import Text, console
+from flowmaestro.cli.output import written
+from flowmaestro.cli.session import client_for, find_workflow
 from flowmaestro_core.http.secrets import showable_value
 from flowmaestro_core.payloads.json_values import LONGEST_NAME
+from flowmaestro_core.showing.texts import event_time
 
 _COLUMNS: Dict[str, Tuple[str, ...]] = {
     "workflows": ("id", "name", "description"),
@@ -22,85 +25,136 @@ _COLUMNS: Dict[str, Tuple[str, ...]] = {
     "triggers": ("id", "name", "type", "enabled"),
     "webhooks": ("id", "name", "url"),
 }
+"""The columns of tables and of CSV."""
+_STYLES = {
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "paused": "yellow",
+    "running": "cyan",
+    "pending": "cyan",
+}
 
 
-def list_command(options: argparse.Namespace) -> Any:
-    """A table of resources, or a JSON array."""
+def list_command(options: argparse.Namespace) -> None:
+    """Print resources as a table, JSON, JSON lines or CSV."""
     _check_filters(options)
     with client_for(options) as client:
         found = islice(_iterate(client, options), None if options.all else options.limit)
         rows = [dict(row) for row in found]
-    if options.json or not rows:
-        if not options.json:
-            print("none", file=sys.stderr)
-        return rows
     names = _COLUMNS[options.resource]
-    cells = [[written(row.get(name))[:LONGEST_NAME] for name in names] for row in rows]
-    console(sys.stdout).table([name.replace("_", " ") for name in names], cells)
+    if options.output == "json":
+        output.print_json(rows)
+    elif options.output in ("jsonl", "csv"):
+        results = output.Results(sys.stdout, options.output, names)
+        for row in rows:
+            results.add(row)
+    elif rows:
+        _print_table(names, rows)
+    if not rows and options.output in (None, "table"):
+        console(sys.stderr).line("none")
     if not options.all and len(rows) == options.limit:
-        print(f"the first {options.limit}; --all shows all", file=sys.stderr)
-    return rows
+        console(sys.stderr).line(f"the first {options.limit}; --all shows all")
 
 
-def get_command(options: argparse.Namespace) -> Any:
-    """One resource, a line for each field, or as a JSON object."""
+def get_command(options: argparse.Namespace) -> None:
+    """Print one resource: a line for each field, or JSON."""
     with client_for(options) as client:
         resource: Any = getattr(client, options.resource.replace("-", "_"))
-        if options.resource == "triggers":  # which the API only lists
+        if options.resource == "triggers":  # The API only lists them.
             found = next((row for row in resource.iterate() if row["id"] == options.id), None)
+        elif options.resource == "workflows":
+            found = resource.get(find_workflow(client, options.id))["data"]
         else:
             found = resource.get(options.id)["data"]
     if found is None:
-        text = f"there is no trigger {options.id!r}; `flowmaestro list triggers` shows all"
-        raise CommandFailed(text, NOT_FOUND)
-    if not options.json:
-        _print_fields(found)
-    return found
+        hint = "`flowmaestro list triggers` shows all"
+        raise CommandFailed(f"there is no trigger {options.id!r}", NOT_FOUND, hint=hint)
+    if options.output == "json":
+        output.print_json(found)
+    elif options.output == "jsonl":
+        output.print_json_line(found)
+    else:
+        output.print_fields(_without_secrets(found))
 
 
-def query_command(options: argparse.Namespace) -> Any:
-    """What a knowledge base has on a text, the best first."""
+def query_command(options: argparse.Namespace) -> None:
+    """Print what a knowledge base has on a text, the best match first."""
     top_k = {} if options.top_k is None else {"top_k": options.top_k}
     with client_for(options) as client:
         reply = client.knowledge_bases.query(options.kb, options.text, **top_k)
     results = cast("Sequence[Mapping[str, Any]]", reply["data"]["results"])
-    if options.json:
-        return results
+    if options.output is not None:
+        output.print_json(results)
+        return
     if not results:
-        print("none", file=sys.stderr)
+        console(sys.stderr).line("none")
     screen = console(sys.stdout)
     for result in results:
         score = f"{result['similarity'] or 0.0:.3f}  "
         screen.line(score, (written(result["document_name"]), "bold"), indent=len(score))
         screen.line(" " * len(score), written(result["content"]), indent=len(score))
-    return results
 
 
 def _check_filters(options: argparse.Namespace) -> None:
     if options.resource == "threads":
-        text = "the API has no list of threads; `flowmaestro get threads ID` shows one"
-        raise CommandFailed(text, USAGE)
-    if options.status is not None and options.resource != "executions":
-        raise CommandFailed("--status is for executions", USAGE)
+        hint = "`flowmaestro get threads ID` shows one"
+        raise CommandFailed("the API has no list of threads", USAGE, hint=hint)
+    for name in ("status", "since"):
+        if getattr(options, name) is not None and options.resource != "executions":
+            raise CommandFailed(f"--{name} is for executions", USAGE)
     if options.workflow is not None and options.resource not in ("executions", "triggers"):
         raise CommandFailed("--workflow is for executions and triggers", USAGE)
 
 
 def _iterate(client: FlowMaestroClient, options: argparse.Namespace) -> Iterable[Mapping[str, Any]]:
     resource: Any = getattr(client, options.resource.replace("-", "_"))
-    filters = {"workflow_id": options.workflow, "status": options.status}
-    given = {name: value for name, value in filters.items() if value is not None}
-    per_page = 100 if options.all else min(options.limit, 100)  # one page for a short list
-    found: Iterable[Mapping[str, Any]] = resource.iterate(per_page=per_page, **given)
-    return found
+    filters: Dict[str, Any] = {}
+    if options.workflow is not None:
+        filters["workflow_id"] = find_workflow(client, options.workflow)
+    if options.status is not None:
+        filters["status"] = options.status
+    per_page = 100 if options.all else min(options.limit, 100)  # One page for a short list.
+    found: Iterable[Mapping[str, Any]] = resource.iterate(per_page=per_page, **filters)
+    if options.since is None:
+        return found
+    oldest = time.time() - options.since
+    return takewhile(lambda row: _created(row) >= oldest, found)  # The newest come first.
 
 
-def _print_fields(found: Mapping[str, Any]) -> None:
-    screen = console(sys.stdout)
-    width = max(map(len, found), default=0)
-    for name, value in found.items():
-        if name == "headers" and isinstance(value, dict):  # of a webhook
-            fields = cast("Mapping[str, str]", value)
-            value = {field: showable_value(field, fields[field]) for field in fields}
-        if value is not None:
-            screen.line((name.ljust(width) + "  ", "dim"), written(value), indent=width + 2)
+def _created(execution: Mapping[str, Any]) -> float:
+    """Return when an execution was created, in seconds since 1970; now if it does not tell."""
+    time_of = (event_time(execution.get(name)) for name in ("created_at", "started_at"))
+    return next((at for at in time_of if at is not None), time.time())
+
+
+def _without_secrets(row: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the fields of a resource; secret header fields of a webhook are redacted."""
+    fields = dict(row)
+    headers = fields.get("headers")
+    if isinstance(headers, dict):
+        given = cast("Mapping[str, str]", headers)
+        fields["headers"] = {name: showable_value(name, given[name]) for name in given}
+    return fields
+
+
+def _print_table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    screen, now = console(sys.stdout), time.time()
+    cells: List[List[Text]] = []
+    for row in rows:
+        cells.append([])
+        for name in names:
+            text = written(row.get(name))[:LONGEST_NAME]
+            at = event_time(row.get(name)) if name.endswith("_at") else None
+            if at is not None and screen.columns is not None:  # A script gets the time itself.
+                text = ago(now - at)
+            cells[-1].append((text, _STYLES.get(text, "") if name == "status" else ""))
+    screen.table([name.replace("_", " ").replace(" at", "") for name in names], cells)
+
+
+def ago(seconds: float) -> str:
+    """Return how long ago something was, such as `3 h ago`."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return "just now" if seconds < 10 else f"{int(seconds)} s ago"

@@ -5,21 +5,33 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, cast
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from flowmaestro import RetryInfo
-from flowmaestro.cli.console import Console, RichConsole, Text, console, rich_text
+from flowmaestro.cli.console import Console, RichConsole, Text, console, shorten
+from flowmaestro.inputs import mapping_or_empty
 from flowmaestro.types import Execution, ExecutionEvent
 from flowmaestro_core.payloads.json_values import LONGEST_NAME
-from flowmaestro_core.showing.texts import duration_of, event_time
+from flowmaestro_core.showing.texts import event_time
 from flowmaestro_core.showing.timeline import why_no_nodes
 
-_STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "started": "cyan"}
+_STYLES = {
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "paused": "yellow",
+    "started": "cyan",
+}
+FRAMES_PER_SECOND = 8
+"""Redraws of the live view; what a poll says shows within one frame."""
+SHOWS_AGE_AFTER = 2.0
+"""Seconds without an event after which the age of the last poll is shown."""
+_ENDED = ("completed", "failed", "cancelled")
 
 
 @dataclass
 class Node:
-    """One node of a workflow, as its events tell; times in seconds."""
+    """One node of a workflow, as its events describe it; times in seconds."""
 
     name: str
     began: float
@@ -29,15 +41,22 @@ class Node:
 
 
 class RunView:
-    """What is known of one execution; this one prints a line for each event.
+    """The known state of one execution. This view prints a line for each event.
 
-    Make it before the execution starts: rich takes a while to load, and events would pass.
+    Create it before the execution starts: rich takes a while to load, and events would be missed.
+
+    Attributes:
+        execution_id: the execution, set before the view is entered.
+        workflow: the name of its workflow; "" if it is not known.
+        status: the execution's status, by its events and polls.
+        ahead: the server's time since 1970, minus our clock, in seconds.
+
     """
 
     def __init__(self, screen: Console) -> None:
         self.screen = screen
-        self.execution_id = self.note = self.took = self.why_no_nodes = ""
-        self.began = self.ahead = 0.0  # `ahead` of our clock is the server's time since 1970
+        self.execution_id = self.workflow = self.note = self.took = self.why_no_nodes = ""
+        self.began = self.ahead = 0.0
         self.status = "pending"
         self.progress: Optional[float] = None
         self.nodes: Dict[str, Node] = {}
@@ -48,7 +67,7 @@ class RunView:
         return [node.name for node in self.nodes.values() if node.status == "failed"]
 
     def __enter__(self) -> None:
-        """Begin to draw; `execution_id` is known by now."""
+        """Begin to draw."""
         self.began = time.monotonic()
 
     def __exit__(self, *exc: object) -> None:
@@ -57,44 +76,53 @@ class RunView:
             took = f"; the execution took {self.took}" if self.took else ""
             self.screen.line(" " * 11, self.why_no_nodes + took, indent=11)
 
+    def follow(self, stream: Any) -> None:
+        """Show what the polls of this event stream find, too (`EventStream.last_seen`)."""
+
     def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
-        """Take in the ended execution and the events that came of it."""
-        self.took = duration_of(cast("Mapping[str, Any]", execution)) or ""
+        """Show the ended execution. `events` are those that the stream remembers."""
+        self.took = _duration_of(cast("Mapping[str, Any]", execution))
+        self.status = execution["status"]
         self.why_no_nodes = why_no_nodes(events)
 
     def show(self, event: ExecutionEvent) -> None:
-        """Take in one event, and show it."""
-        told = cast("Mapping[str, Any]", event)
+        """Show one event."""
+        fields = cast("Mapping[str, Any]", event)
         kind, _, what = event["type"].rpartition(":")
-        at = event_time(told.get("timestamp"))
+        at = event_time(fields.get("timestamp"))
         self.ahead = self.ahead if at is None else at - time.monotonic()
         if kind == "node":
-            self._take_node(told, what)
+            self._update_node(fields, what)
         elif kind == "execution":
-            self._take(told, what)
+            self._update(fields, what)
         elif event["type"] == "connected":
-            self.status = told.get("status") or self.status
+            self.status = fields.get("status") or self.status
         elif kind == "stream":
             self.note = "the connection was lost and resumed"
-        self._draw(told)
+        self._draw(fields)
 
     def retrying(self, info: RetryInfo) -> None:
-        """Something goes out again; that a lost stream did not come back at once is told."""
+        """Show that the event stream is lost, unless it comes back at once."""
         said = "the connection is lost; trying again"
         if info.reconnects and info.code is not None and self.note != said:
             self.note = said
             self._draw({"type": "stream:lost"})
 
-    def _take(self, event: Mapping[str, Any], what: str) -> None:
+    def _update(self, event: Mapping[str, Any], what: str) -> None:
         if what == "progress":
             self.progress = event.get("progress")
         else:
             self.status = {"started": "running", "resumed": "running"}.get(what, what)
+            if what == "paused":
+                prompt = mapping_or_empty(event.get("pause_context")).get("prompt")
+                self.note = "paused: it waits for a person" + (f": {prompt}" if prompt else "")
+            elif self.note.startswith("paused"):
+                self.note = ""
         failed = event.get("failed_node_id") or event.get("failed_node")
         if failed is not None:
             self._node(str(failed), event.get("node_name")).status = "failed"
 
-    def _take_node(self, event: Mapping[str, Any], what: str) -> None:
+    def _update_node(self, event: Mapping[str, Any], what: str) -> None:
         now = time.monotonic()
         node = self._node(str(event.get("node_id")), event.get("node_name"))
         if what in ("started", "retry"):
@@ -115,7 +143,7 @@ class RunView:
         texts: List[Text] = [(f"{time.monotonic() - self.began:7.2f} s  ", "dim"), event["type"]]
         progress = event.get("progress")
         if event.get("node_id") is not None:
-            node = self.nodes[str(event["node_id"])]
+            node = self._node(str(event["node_id"]), event.get("node_name"))
             took = "" if node.seconds is None else f" ({node.seconds:.2f} s)"
             texts.append(f"  {node.name}{took}")
         elif isinstance(progress, (int, float)):
@@ -128,51 +156,185 @@ class RunView:
 
 
 class LiveRunView(RunView):
-    """Redraws the tree with each event, and its clock four times a second."""
+    """A picture of the execution that fits the terminal and is redrawn `FRAMES_PER_SECOND`.
+
+    It always shows what runs, what failed and the bar. Ended nodes are folded into a count when
+    there are more nodes than rows.
+    """
 
     def __init__(self, screen: RichConsole) -> None:
         super().__init__(screen)
         from rich.live import Live
 
-        self._symbols = screen.symbols
-        self._live = Live(get_renderable=self._tree, console=screen.terminal, refresh_per_second=4)
+        self._rich = screen
+        self._stream: Any = None
+        self._polled: Mapping[str, Any] = {}
+        self._polled_at = self._event_at = 0.0
+        # The result goes to the real standard output, even while the picture is drawn.
+        self._live = Live(
+            get_renderable=self._picture,
+            console=screen.terminal,
+            refresh_per_second=FRAMES_PER_SECOND,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
     def __enter__(self) -> None:
         """As `RunView.__enter__`."""
         super().__enter__()
+        self._event_at = self.began
         self._live.start()
 
     def __exit__(self, *exc: object) -> None:
         """As `RunView.__exit__`; the last picture stays."""
         self._live.stop()
 
+    def follow(self, stream: Any) -> None:
+        """As `RunView.follow`; the picture is redrawn often enough to ask the stream itself."""
+        self._stream = stream
+
+    def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
+        """As `RunView.end`."""
+        super().end(execution, events)
+        self._stream = None
+
     def _draw(self, event: Mapping[str, Any]) -> None:
+        self._event_at = time.monotonic()
         self._live.refresh()
 
-    def _tree(self) -> Any:
-        from rich.progress_bar import ProgressBar
-        from rich.tree import Tree
+    def _picture(self) -> Any:
+        from rich.console import Group
+        from rich.padding import Padding
 
-        head: List[Text] = [
-            (f"execution {self.execution_id}  ", "bold"),
-            (self.status, _STYLES.get(self.status, "cyan")),
-            (f"  {self.took or f'{time.monotonic() - self.began:.1f} s'}", "dim"),
-        ]
-        tree = Tree(rich_text(*head))
-        signs = {"completed": self._symbols.good, "failed": self._symbols.bad}
-        for node in self.nodes.values():
-            took = time.monotonic() - node.began if node.seconds is None else node.seconds
-            note = (f"  {node.note}", "dim") if node.note else ""
-            sign = signs.get(node.status, self._symbols.running), _STYLES[node.status]
-            tree.add(rich_text(sign, f" {node.name}", (f"  {took:.2f} s", "dim"), note))
-        if self.progress is not None and self.status == "running":
-            tree.add(ProgressBar(total=100, completed=self.progress, width=40))
-        for note in filter(None, (self.note, self.why_no_nodes)):
-            tree.add(rich_text((note, "yellow")))
-        return tree
+        now = time.monotonic()
+        self._look_at_polls(now)
+        columns = max((self.screen.width or 80) - 2, 20)  # Leaves room for the `^C` of a terminal.
+        rows = self._rich.terminal.height - 1
+        lines: List[Any] = [self._line(columns, *part) for part in self._head(now, columns)]
+        foot: List[Any] = []
+        if self.progress is not None and self.status not in _ENDED:
+            bar = self._rich.bar(100, self.progress, min(columns - 2, 40))
+            foot.append(Padding(bar, (0, 0, 0, 2)))
+        age = self._age(now)
+        notes = [(age, "dim"), (self.note, "yellow"), (self.why_no_nodes, "dim")]
+        foot += [self._line(columns, note) for note in notes if note[0]]
+        nodes = self._shown(max(rows - len(lines) - len(foot), 2))
+        lines += [self._line(columns, *parts) for parts in nodes]
+        return Group(*lines, *foot)
+
+    def _look_at_polls(self, now: float) -> None:
+        polled: Mapping[str, Any] = {} if self._stream is None else self._stream.last_seen
+        if polled and polled is not self._polled:
+            self._polled, self._polled_at = polled, now
+            status = polled.get("status")
+            if isinstance(status, str) and status != "pending" and self.status not in _ENDED:
+                self.status = status
+
+    def _age(self, now: float) -> str:
+        """Return how old the last poll is while no events come; "" while they do."""
+        if not self._polled or self._stream is None or now - self._event_at < SHOWS_AGE_AFTER:
+            return ""
+        return f"checked {now - self._polled_at:.0f} s ago"
+
+    def _head(self, now: float, columns: int) -> List[Tuple[Text, ...]]:
+        percent = ""
+        if self.progress is not None and self.status not in _ENDED:
+            percent = f"  {self.progress:.0f} %"
+        took = f"  {self.took or in_short(now - self.began)}"
+        status = (self.status, _STYLES.get(self.status, "cyan"))
+        name = self.workflow or f"execution {self.execution_id}"
+        room = columns - len(self.status) - len(percent) - len(took) - 2
+        name = shorten(name, max(room, 8), self.screen.symbols.cut)
+        head = ((name, "bold"), "  ", status, percent, (took, "dim"))
+        if not self.workflow:
+            return [head]
+        return [head, ((f"execution {self.execution_id}", "dim"),)]
+
+    def _shown(self, rows: int) -> List[Tuple[Text, ...]]:
+        """Return a line for each node, at most `rows`: ended nodes are folded first."""
+        nodes = list(self.nodes.values())
+        if len(nodes) <= rows:
+            return [self._node_line(node) for node in nodes]
+        kept = [node for node in nodes if node.status != "completed"]
+        folded = [node for node in nodes if node.status == "completed"]
+        room = rows - len(kept) - 1
+        recent = folded[max(len(folded) - room, 0) :] if room > 0 else []
+        done = len(folded) - len(recent)
+        lines: List[Tuple[Text, ...]] = []
+        if done:
+            lines.append(self._fold(self.screen.symbols.good, "green", f"{done} done"))
+        shown = [node for node in nodes if node in kept or any(node is one for one in recent)]
+        room = rows - len(lines)
+        if len(shown) > room:  # More nodes run or failed than there are rows.
+            failed = [node for node in shown if node.status == "failed"][: room // 2]
+            running = [node for node in shown if node.status != "failed"]
+            running = running[: max(room - len(failed) - 1, 1)]
+            more = len(shown) - len(failed) - len(running)
+            lines += [self._node_line(node) for node in (*failed, *running)]
+            return [*lines, self._fold(self.screen.symbols.running, "cyan", f"{more} more")]
+        return [*lines, *(self._node_line(node) for node in shown)]
+
+    def _fold(self, sign: str, style: str, text: str) -> Tuple[Text, ...]:
+        return "  ", (sign, style), f" {text}"
+
+    def _node_line(self, node: Node) -> Tuple[Text, ...]:
+        symbols = self.screen.symbols
+        signs = {"completed": symbols.good, "failed": symbols.bad}
+        took = time.monotonic() - node.began if node.seconds is None else node.seconds
+        note = (f"  {node.note}", "red" if node.status == "failed" else "dim")
+        sign = (signs.get(node.status, symbols.running), _STYLES[node.status])
+        return (
+            "  ",
+            sign,
+            f" {node.name}",
+            (f"  {in_short(took)}", "dim"),
+            note if node.note else "",
+        )
+
+    def _line(self, columns: int, *texts: Text) -> Any:
+        line = self._rich.styled(*texts)
+        line.no_wrap = True
+        line.truncate(columns, overflow="ellipsis" if self.screen.symbols.cut == "…" else "crop")
+        return line
 
 
-def run_view() -> RunView:
-    """The best view that standard error allows."""
+def _duration_of(execution: Mapping[str, Any]) -> str:
+    """Return how long an execution took by the server's times; "" if they are not known."""
+    began, ended = (event_time(execution.get(key)) for key in ("started_at", "completed_at"))
+    return "" if began is None or ended is None else in_short(max(ended - began, 0.0))
+
+
+def in_short(seconds: float) -> str:
+    """Return a duration such as `0.30 s`, `12 s`, `2 m 40 s` or `3 h 05 m`."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} m"
+
+
+class QuietRunView(RunView):
+    """Keeps the state of an execution and prints nothing."""
+
+    def __exit__(self, *exc: object) -> None:
+        """Print nothing."""
+
+    def _draw(self, event: Mapping[str, Any]) -> None:
+        """Print nothing."""
+
+
+def run_view(*, prints_events: bool = False) -> RunView:
+    """Return the best view that standard error allows.
+
+    With `prints_events`, the command writes each event to standard output. If that is a terminal,
+    nothing else is shown: a live picture would be torn.
+    """
     screen = console(sys.stderr)
-    return LiveRunView(screen) if isinstance(screen, RichConsole) else RunView(screen)
+    if prints_events and sys.stdout.isatty():
+        return QuietRunView(screen)
+    if isinstance(screen, RichConsole) and screen.columns is not None:
+        return LiveRunView(screen)
+    return RunView(screen)

@@ -5,78 +5,165 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Generator, List, Mapping, Optional, cast
 
 from flowmaestro import FlowMaestroClient, Hooks, errors
-from flowmaestro.cli import INTERRUPTED, TIMED_OUT, USAGE, CommandFailed, session
+from flowmaestro.cli import INTERRUPTED, NOT_FOUND, TIMED_OUT, USAGE, CommandFailed, output, session
 from flowmaestro.cli.console import console
-from flowmaestro.cli.run_view import RunView, run_view
+from flowmaestro.cli.run_view import LiveRunView, RunView, run_view
+from flowmaestro.cli.state import last_execution, remember_execution
 from flowmaestro.timeline import timeline_svg
 from flowmaestro.types import Execution
 
+_JSON = ("json", "jsonl")
 
-def run_command(options: argparse.Namespace) -> Any:
+
+def run_command(options: argparse.Namespace) -> None:
     """Start an execution and follow it; its outputs go to standard output."""
     inputs, view = session.inputs_of(options), run_view()
     if options.detach and options.timeline is not None:
-        raise CommandFailed("--detach leaves before there is a --timeline", USAGE)
+        raise CommandFailed("--timeline cannot be combined with --detach", USAGE)
     with session.client_for(options, Hooks(retry=view.retrying)) as client:
-        session.check_workflow_inputs(client, options, [("", inputs)])
-        started = client.workflows.execute(options.workflow, inputs=inputs)["data"]
+        workflow_id = session.find_workflow(client, options.workflow)
+        workflow = session.workflow_schema(client, options, workflow_id)
+        session.check_all_inputs(workflow, [("", inputs)])
+        with _maybe_started(f"--workflow {workflow_id} "):
+            started = client.workflows.execute(workflow_id, inputs=inputs)["data"]
+        execution_id = started["execution_id"]
+        remember_execution(session.root_of(options), execution_id)
         if options.detach:
-            return session.shown(started["execution_id"], started, options)
-        return _end(_follow(client, started["execution_id"], view, options), view, options)
+            _print_started(execution_id, started, options)
+            return
+        view.workflow = str(workflow.get("name") or "")
+        _end(_follow(client, execution_id, view, options), view, options)
 
 
 def watch_command(options: argparse.Namespace) -> None:
-    """Follow an execution that somebody started."""
-    view = run_view()
+    """Follow an execution that has been started."""
+    view = run_view(prints_events=options.output is not None)
     with session.client_for(options, Hooks(retry=view.retrying)) as client:
-        client.executions.get(options.execution)  # an unknown id is told before any drawing
-        _end(_follow(client, options.execution, view, options), view, options)
+        execution_id = _execution_to_watch(client, options)
+        # An unknown id is reported before anything is drawn.
+        execution = cast("Mapping[str, Any]", client.executions.get(execution_id)["data"])
+        if isinstance(view, LiveRunView):
+            view.workflow = _workflow_name(client, execution.get("workflow_id"))
+        _end(_follow(client, execution_id, view, options), view, options)
 
 
-def cancel_command(options: argparse.Namespace) -> Any:
-    """Cancel an execution."""
+def cancel_command(options: argparse.Namespace) -> None:
+    """Cancel executions. Those that cannot be cancelled do not keep the others from it."""
+    failures: List[errors.FlowMaestroError] = []
+    replies: List[Any] = []
     with session.client_for(options) as client:
-        cancelled = client.executions.cancel(options.execution)["data"]
-    return session.shown(f"{options.execution} is {cancelled['status']}", cancelled, options)
+        for execution_id in options.execution:
+            try:
+                reply = client.executions.cancel(execution_id)["data"]
+            except errors.FlowMaestroError as error:
+                if len(options.execution) == 1:
+                    raise
+                failures.append(error)
+                console(sys.stderr).line(f"{execution_id}: {error}")
+                continue
+            replies.append(reply)
+            if options.output is None:
+                session.print_server_text(f"{execution_id} is {reply['status']}")
+    if options.output is not None:
+        output.print_json(replies)
+    if failures:
+        text = f"{len(failures)} of {len(options.execution)} could not be cancelled"
+        raise CommandFailed(text)
 
 
-def fire_command(options: argparse.Namespace) -> Any:
+def fire_command(options: argparse.Namespace) -> None:
     """Fire a trigger; the id of its execution goes to standard output."""
     inputs = session.inputs_of(options)
     with session.client_for(options) as client:
-        started = client.triggers.execute(options.trigger, inputs=inputs)["data"]
-    return session.shown(started["execution_id"], started, options)
+        with _maybe_started(""):
+            started = client.triggers.execute(options.trigger, inputs=inputs)["data"]
+        remember_execution(session.root_of(options), started["execution_id"])
+    _print_started(started["execution_id"], started, options)
+
+
+def _print_started(execution_id: str, reply: Any, options: argparse.Namespace) -> None:
+    if options.output in _JSON:
+        output.print_json(reply)
+    else:
+        session.print_server_text(execution_id)
+
+
+@contextmanager
+def _maybe_started(which: str) -> Generator[None, None, None]:
+    """Tell on Ctrl-C that the request may have arrived, and where to look."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        hint = f"look with: flowmaestro list executions {which}--since 5m"
+        text = "interrupted; the execution may have been started"
+        raise CommandFailed(text, INTERRUPTED, hint=hint) from None
+
+
+def _workflow_name(client: FlowMaestroClient, workflow_id: Any) -> str:
+    """Return the name of a workflow, or "" where the server does not tell it at once."""
+    with suppress(errors.FlowMaestroError, ValueError):
+        asking = client.with_options(max_retries=0)
+        return str(asking.workflows.get(workflow_id)["data"]["name"])
+    return ""
+
+
+def _execution_to_watch(client: FlowMaestroClient, options: argparse.Namespace) -> str:
+    """Return the id that the user gave, or that `--last` and `--workflow` lead to."""
+    ways = (options.execution is not None) + options.last + (options.workflow is not None)
+    if options.execution is not None and ways == 1:
+        return str(options.execution)
+    if options.execution is not None or ways == 0:
+        raise CommandFailed("name one execution: its id, --last or --workflow", USAGE)
+    if options.workflow is not None:
+        workflow_id = session.find_workflow(client, options.workflow)
+        found = client.executions.list(workflow_id=workflow_id, per_page=1)["data"]
+        chosen = found[0]["id"] if found else None
+        missing = f"the workflow {options.workflow} has no executions"
+    else:
+        chosen = last_execution(session.root_of(options))
+        missing = "no execution was started from this machine on this server"
+    if chosen is None:
+        hint = "`flowmaestro list executions` shows what runs"
+        raise CommandFailed(missing, NOT_FOUND, hint=hint)
+    console(sys.stderr).line(f"execution {chosen}")
+    return chosen
 
 
 def _follow(
     client: FlowMaestroClient, execution_id: str, view: RunView, options: argparse.Namespace
 ) -> Execution:
-    """The ended execution; its timeline is written also where it is left running."""
+    """Return the ended execution. The timeline is also written if it is left running."""
     execution: Optional[Execution] = None
     view.execution_id = execution_id
     stream = client.executions.stream(execution_id, timeout=options.timeout)
+    view.follow(stream)
     try:
         with view:
             for event in stream:
                 view.show(event)
-                if options.json and options.command == "watch":
-                    session.print_json(event)
-            execution = client.executions.wait_for_completion(execution_id)  # it may lag behind
+                if options.command == "watch" and options.output is not None:
+                    fields = output.event_fields(cast("Mapping[str, Any]", event))
+                    output.print_json_line(fields)
+            # The reply may lag behind the terminal event.
+            execution = client.executions.wait_for_completion(execution_id)
             view.end(execution, stream.seen_events or ())
         return execution
     except KeyboardInterrupt:
-        raise _left(view, "", INTERRUPTED) from None
+        text = "" if options.output is None else "interrupted"
+        raise _left(view, text, INTERRUPTED) from None
     except errors.NotFoundError:
-        raise  # it is gone, and cannot be gone on with
+        raise  # The execution is gone: there is nothing to watch or cancel.
     except errors.FlowMaestroError as error:
-        failure = _left(view, f"it did not end within {options.timeout:g} s", TIMED_OUT)
-        if not isinstance(error, errors.TimeoutError) or error.attempts:  # not of `--timeout`
+        if not isinstance(error, errors.TimeoutError) or error.attempts:  # Not of `--timeout`.
+            _say_how_to_continue(view)
             raise
-        raise failure from error
+        text = f"the execution did not end within {options.timeout:g} s"
+        raise _left(view, text, TIMED_OUT) from error
     finally:
         if options.timeline is not None:
             now, seen = time.monotonic() + view.ahead, execution or stream.last_seen
@@ -89,25 +176,36 @@ def _follow(
                 console(sys.stderr).line(f"{options.timeline}: {problem.strerror or problem}")
 
 
-def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> Execution:
-    """Print the result; `CommandFailed` unless the execution completed."""
+def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> None:
+    """Print the result. Raise `CommandFailed` unless the execution completed."""
+    outputs = execution["outputs"]
+    if options.command == "run" and options.output == "json":
+        output.print_json(execution)
+    elif options.command == "run" and options.output == "jsonl":
+        output.print_json_line(execution)
     if execution["status"] != "completed":
         said = {"failed": "failed", "cancelled": "was cancelled"}
         text = f"the execution {execution['id']} {said.get(execution['status'], 'did not end')}"
         text += f" at the node {', '.join(view.failed)}" if view.failed else ""
         text += f": {execution['error']}" if execution["error"] else ""
-        raise CommandFailed(text, document=execution)
-    if not options.json:
-        session.print_result(execution["outputs"])
-    return execution
+        code = f"execution_{execution['status']}"
+        raise CommandFailed(text, code=code, execution_id=execution["id"])
+    if options.output == "table" and isinstance(outputs, dict):
+        output.print_fields(outputs)
+    elif options.output not in _JSON:
+        output.print_text(outputs)
 
 
-def _left(view: RunView, text: str, status: int) -> CommandFailed:
-    """Say how to go on with an execution that is left; one that is paused cannot be cancelled."""
+def _say_how_to_continue(view: RunView) -> None:
+    """Print the commands for an execution that is left; a paused one cannot be cancelled."""
     screen, is_paused = console(sys.stderr), view.status == "paused"
-    screen.line(f"The execution {'waits for a human' if is_paused else 'runs on'}.")
+    state = "is paused: it waits for a person" if is_paused else "is still running"
+    screen.line(f"The execution {state}.")
     screen.copyable(f"  watch it:  flowmaestro watch {view.execution_id}")
     if not is_paused:
         screen.copyable(f"  cancel it: flowmaestro cancel {view.execution_id}")
-    document = {"error": text, "exit_status": status, "execution_id": view.execution_id}
-    return CommandFailed(text, status, document)
+
+
+def _left(view: RunView, text: str, status: int) -> CommandFailed:
+    _say_how_to_continue(view)
+    return CommandFailed(text, status, execution_id=view.execution_id)

@@ -1,98 +1,171 @@
-"""What commands share: the client, their inputs, and JSON on standard output."""
+"""What commands share: the client, the workflow that the user means, and its inputs."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 import sys
-from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, cast
 
 from flowmaestro import FlowMaestroClient, Hooks
-from flowmaestro.cli import AUTHENTICATION, USAGE, CommandFailed
+from flowmaestro.cli import AUTHENTICATION, NOT_FOUND, USAGE, CommandFailed
 from flowmaestro.cli.console import console
 from flowmaestro.input_files import parse_json, read_object
-from flowmaestro.inputs import check_inputs
+from flowmaestro.inputs import check_inputs, schema_problem
+from flowmaestro_core.defaults import DEFAULT_BASE_URL
+from flowmaestro_core.http.urls import api_root
+
+SHORTEST_BEGINNING = 6
+"""Characters that the beginning of an id or a name must have."""
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def client_for(options: argparse.Namespace, hooks: Optional[Hooks] = None) -> FlowMaestroClient:
-    """A client for the server and the key of the arguments or the environment."""
+    """Return a client for the server and the key of the arguments or the environment."""
     try:
         return FlowMaestroClient(options.api_key, base_url=options.base_url, hooks=hooks)
     except ValueError as error:
         if str(error).startswith("no API key"):
-            text = "there is no API key; set FLOWMAESTRO_API_KEY or give --api-key"
-            raise CommandFailed(text, AUTHENTICATION) from error
+            hint = "set FLOWMAESTRO_API_KEY or give --api-key"
+            raise CommandFailed("there is no API key", AUTHENTICATION, hint=hint) from error
         raise
 
 
+def root_of(options: argparse.Namespace) -> str:
+    """Return the API root of the client that `client_for` makes."""
+    url = options.base_url or os.environ.get("FLOWMAESTRO_BASE_URL") or DEFAULT_BASE_URL
+    return api_root(url)
+
+
+def find_workflow(client: FlowMaestroClient, text: str) -> str:
+    """Return the id of the workflow that the user means.
+
+    A UUID is returned without a request. Otherwise the list of workflows is searched for this id,
+    then for this name, then for an id or a name that begins with the text. Standard error names
+    what was chosen. Raises `CommandFailed` unless exactly one workflow fits.
+    """
+    if not text or _UUID.fullmatch(text):
+        return text
+    found: List[Tuple[str, str]] = []
+    for workflow in client.workflows.iterate(per_page=100):
+        if workflow["id"] == text:
+            return text
+        found.append((workflow["id"], str(workflow["name"])))
+    chosen = [pair for pair in found if pair[1] == text]
+    if not chosen and len(text) >= SHORTEST_BEGINNING:
+        chosen = [pair for pair in found if pair[0].startswith(text) or pair[1].startswith(text)]
+    if not chosen:
+        said = f'there is no workflow "{text}"'
+        raise CommandFailed(said, NOT_FOUND, hint="`flowmaestro list workflows` shows all")
+    if len(chosen) > 1:
+        shown = ", ".join(f"{id} ({name})" for id, name in chosen[:5])
+        more = f" and {len(chosen) - 5} more" if len(chosen) > 5 else ""
+        said = f'{len(chosen)} workflows fit "{text}": {shown}{more}'
+        raise CommandFailed(said, USAGE, code="ambiguous", hint="give the id")
+    ((workflow_id, name),) = chosen
+    console(sys.stderr).line(f"{name} is {workflow_id}")
+    return workflow_id
+
+
 def inputs_of(options: argparse.Namespace) -> Dict[str, Any]:
-    """The inputs from `--input-file` and `-i`; the latter win."""
+    """Return the inputs of `--input-file` and `-i`. An input of `-i` replaces that of the file.
+
+    Raises `CommandFailed` for an input that is malformed or given twice with `-i`.
+    """
     inputs: Dict[str, Any] = {}
     if options.input_file is not None:
         inputs.update(read_object(options.input_file, f"--input-file {options.input_file}"))
-    for given in options.input:
-        name, equals, text = given.partition("=")
-        is_json = name.endswith(":")
-        name = name[:-1] if is_json else name
-        if not equals or not name:
-            raise CommandFailed(f"-i {given}: write -i NAME=TEXT or -i NAME:=JSON", USAGE)
-        inputs[name] = parse_json(text, f"-i {name}:={text[:40]!r}") if is_json else text
-    return inputs
+    given: Dict[str, Any] = {}
+    for word in options.input:
+        name, value = _input(word)
+        if name in given:
+            raise CommandFailed(f"-i {name} is given twice", USAGE)
+        given[name] = value
+    return {**inputs, **given}
 
 
-def check_workflow_inputs(
-    client: FlowMaestroClient,
-    options: argparse.Namespace,
-    given: Iterable[Tuple[str, Mapping[str, Any]]],
-) -> None:
-    """Raise `CommandFailed` for inputs that do not fit `--schema`, or what the server declares.
+def _input(word: str) -> Tuple[str, Any]:
+    """Return the name and the value of one `-i`."""
+    name, equals, text = word.partition("=")
+    is_json = name.endswith(":")
+    name = name[:-1] if is_json else name
+    if not equals or not name:
+        text = "write -i NAME=TEXT or -i NAME:=JSON"
+        raise CommandFailed(f"-i {word}: {text}", USAGE)
+    where = f"-i {name}:={text[:40]!r}"
+    if text.startswith("@@"):  # Escapes a text that begins with @.
+        text = text[1:]
+    elif text.startswith("@"):
+        where = f"-i {name}{':' if is_json else ''}={text}"
+        text = _read_text(text[1:], where)
+    return name, parse_json(text, where) if is_json else text
 
-    `given` are inputs and what leads to them in an error.
+
+def _read_text(path: str, where: str) -> str:
+    hint = f"a text that begins with @ is written {where.partition('=')[2].replace('@', '@@', 1)}"
+    try:
+        return Path(path).read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise CommandFailed(f"{where}: it is not UTF-8", USAGE) from error
+    except OSError as error:
+        said = f"{where}: {error.strerror or error}"
+        raise CommandFailed(said, USAGE, hint=hint) from error
+    except ValueError as error:  # A path with a NUL.
+        raise CommandFailed(f"{where}: {error}", USAGE, hint=hint) from error
+
+
+def workflow_schema(
+    client: FlowMaestroClient, options: argparse.Namespace, workflow_id: str
+) -> Mapping[str, Any]:
+    """Return a mapping with the `input_schema` of `--schema`, or that of the server.
+
+    It is empty with `--no-check`. Raises `CommandFailed` for a file that is not a JSON Schema.
     """
     if options.no_check:
-        return
+        return {}
     if options.schema is None:
-        workflow: Mapping[str, Any] = client.workflows.get(options.workflow)["data"]
-    else:
-        workflow = {"input_schema": read_object(options.schema, f"--schema {options.schema}")}
+        return client.workflows.get(workflow_id)["data"]
+    schema = read_object(options.schema, f"--schema {options.schema}")
+    problem = schema_problem(schema)
+    if problem:
+        raise CommandFailed(f"--schema {options.schema}: {problem}", USAGE)
+    return {"input_schema": schema}
+
+
+def check_all_inputs(
+    workflow: Mapping[str, Any], given: Iterable[Tuple[str, Mapping[str, Any]]]
+) -> None:
+    """Raise `CommandFailed` for the first inputs that do not fit the workflow's schema.
+
+    `given` has pairs: what an error begins with, and the inputs.
+    """
     for lead, inputs in given:
         problems = check_inputs(workflow, inputs)
         if problems:
-            raise CommandFailed(f"{lead}{'; '.join(problems)}; nothing was started", USAGE)
+            typed = _would_fit_as_json(workflow, inputs)
+            text = f"{lead}{'; '.join(problems)}; nothing was started"
+            hint = f"write {' '.join(typed)}" if typed and not lead else ""
+            raise CommandFailed(text, USAGE, hint=hint)
 
 
-def json_line(value: Any, encoding: str = "utf-8") -> str:
-    """A JSON document and the end of its line; escapes stand for what the encoding lacks."""
-    text = json.dumps(value, ensure_ascii=False)
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = json.dumps(value)
-    return text + "\n"
+def _would_fit_as_json(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> List[str]:
+    """Return `-i NAME:=TEXT` for each text that would fit its type if it were JSON."""
+    count = len(check_inputs(workflow, inputs))
+    found: List[str] = []
+    for name, text in inputs.items():
+        if isinstance(text, str):
+            try:
+                value = json.loads(text)
+            except ValueError:
+                continue
+            if len(check_inputs(workflow, {**inputs, name: value})) < count:
+                found.append(f"-i {name}:={text}")
+    return found
 
 
-def print_json(value: Any) -> None:
-    """One JSON document on a line of standard output."""
-    sys.stdout.write(json_line(value, sys.stdout.encoding or "utf-8"))
-    sys.stdout.flush()
-
-
-def shown(text: str, document: Any, options: argparse.Namespace) -> Any:
-    """Print the text without `--json`, and return the document."""
-    if not options.json:
-        print(text)
-    return document
-
-
-def print_result(value: Any) -> None:
-    """A value as it is read most easily, on standard output."""
-    screen = console(sys.stdout)
-    for line in written(value).split("\n"):
-        screen.line(line)
-
-
-def written(value: Any) -> str:
-    """A value as it is read most easily."""
-    if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
+def print_server_text(text: Any) -> None:
+    """Write a server's text, such as an id, on one line of standard output."""
+    console(sys.stdout).copyable(str(cast("object", text)))

@@ -7,7 +7,7 @@ from typing import Any, Callable, Mapping, Tuple, cast
 from flowmaestro import FlowMaestroClient, NotFoundError, WebhookVerificationError, webhooks
 from flowmaestro.cli import CommandFailed
 from flowmaestro.cli.console import Console, Text
-from flowmaestro.cli.session import written
+from flowmaestro.cli.output import written
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 from flowmaestro.types import Execution, ExecutionEvent, ExecutionStatus
 

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
@@ -19,13 +20,15 @@ from flowmaestro_core.http.messages import Request
 class CommandLine:
     """`python -m flowmaestro`, with every warning an error and none of our environment's keys."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: Path) -> None:
         self.command = [sys.executable, "-W", "error", "-m", "flowmaestro"]
         self.environment = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("FLOWMAESTRO_") and name not in ("NO_COLOR", "COLUMNS")
+            if not name.startswith("FLOWMAESTRO_")
+            and name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")
         }
+        self.environment["XDG_STATE_HOME"] = str(state)
 
     def run(
         self,
@@ -46,8 +49,8 @@ class CommandLine:
 
 
 @pytest.fixture(scope="module")
-def flowmaestro() -> CommandLine:
-    return CommandLine()
+def flowmaestro(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    return CommandLine(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -83,11 +86,14 @@ def command(fake: FakeFlowMaestro, here: Callable[..., Done]) -> Callable[..., D
 
 @pytest.fixture
 def here(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., Done]:
     """Runs a command in this process."""
     for name in ("API_KEY", "BASE_URL"):
         monkeypatch.delenv(f"FLOWMAESTRO_{name}", raising=False)
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
     def run(*arguments: str) -> Done:
         try:

@@ -8,14 +8,13 @@ import os
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmaestro import __version__, cli
+from flowmaestro import __version__
 from flowmaestro.__main__ import main
 from flowmaestro.cli.arguments import COMMANDS
 from flowmaestro.testing import FakeFlowMaestro
@@ -143,7 +142,10 @@ def test_debug_adds_the_traceback_and_changes_nothing_else(command):
     ("command", "said"),
     [
         (["demo", "--transport", "memory"], "flowmaestro demo: No space left on device"),
-        (["doctor", "--json", "--no"], "flowmaestro: No space left on device"),
+        (
+            ["doctor", "--base-url", "http://127.0.0.1:9"],
+            "flowmaestro doctor: No space left on device",
+        ),
     ],
 )
 def test_a_full_disk_is_one_line(flowmaestro, command, said):
@@ -171,10 +173,10 @@ def test_an_output_that_was_closed_is_no_traceback(flowmaestro):
 
 
 WORDS = [
-    *("run", "watch", "map", "chat", "list", "get", "cancel", "query", "fire", "doctor", "types"),
+    *("run", "watch", "map", "chat", "list", "get", "cancel", "query", "fire", "doctor"),
     *("workflows", "threads", "triggers", "wf_123", "kb_123", "agent_abc123", "x", "", "rows.csv"),
     *("--json", "--all", "--limit", "0", "-i", "a", "a=b", "a:={", "--input-file", "--timeout"),
-    *("--schema", "--detach", "--out", "no/out", "--status", "--api-key", "\u00fc", "--check"),
+    *("--schema", "--detach", "--out", "no/out", "--status", "--api-key", "\u00fc", "-o", "csv"),
 ]
 
 
@@ -188,12 +190,10 @@ def test_whatever_is_typed_there_is_no_traceback_and_json_is_json(words):
     assert status in (0, 1, 2, 3, 4)
     assert "Traceback" not in err.getvalue()
     assert "--debug shows where" not in err.getvalue()
-    if "--json" in words and not {"watch", "map"} & set(words):
-        json.loads(out.getvalue())
-
-
-def test_the_command_line_is_as_small_as_it_was_meant_to_be():
-    folder = Path(cli.__file__).parent
-    lines = {file.name: len(file.read_text("utf-8").splitlines()) for file in folder.glob("*.py")}
-    assert sum(lines.values()) <= 1930
-    assert len((folder.parent / "mcp_server.py").read_text("utf-8").splitlines()) <= 150
+    if "--json" in words:
+        for line in out.getvalue().splitlines():
+            json.loads(line)
+        if status not in (0, 130) and err.getvalue():
+            document = json.loads(err.getvalue().splitlines()[-1])
+            assert document["exit_status"] == status
+            assert document["error"].keys() >= {"code", "message", "status", "request_id", "hint"}

@@ -95,26 +95,46 @@ def test_a_table_has_every_cell(monkeypatch, narrow, kind):
     assert lines == [["id", "name"], ["wf_1", "Hello"], ["workflow_2", "Good", "[2Jbye"]]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_table_never_breaks_an_id(monkeypatch, narrow, kind):
-    row = ["0fa11000-0000-4000-8000-000000000001", "failed", "0fa11000-0000-4000-8000-000000000002"]
-    for width, height in ((80, 4), (82, 2)):
-        monkeypatch.setenv("COLUMNS", str(width))
-        out = Terminal()
-        kind(out).table(["id", "status", "workflow id"], [row])
-        assert without_colour(out.getvalue()).split() == ["id", "status", "workflow", "id", *row]
-        assert len(out.getvalue().splitlines()) == height
+ID = "0fa11000-0000-4000-8000-000000000001"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_table_that_is_too_wide_breaks_no_word_and_has_no_empty_line(monkeypatch, narrow, kind):
-    monkeypatch.setenv("COLUMNS", "40")
-    rows = [["0fa11000-0000-4000-8000-000000000001", "Nightly", "Sends"], ["wf_1", "Hello", ""]]
+@pytest.mark.parametrize(
+    ("width", "row"),
+    [
+        (82, [ID, "failed", ID]),
+        (80, [ID, "failed", ID[:33] + "~"]),
+        (60, [ID, "failed", ID[:13] + "~"]),
+        (50, [ID[:26] + "~", "failed", ID[:12] + "~"]),
+    ],
+)
+def test_a_table_keeps_the_first_id_whole_as_long_as_it_can(monkeypatch, narrow, kind, width, row):
+    monkeypatch.setenv("COLUMNS", str(width))
+    out = Terminal("ascii")
+    kind(out).table(["id", "status", "workflow id"], [[ID, "failed", ID]])
+    lines = without_colour(out.getvalue()).splitlines()
+    assert lines[1].split() == row
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_shortens_texts_before_ids_and_counts_wide_signs_twice(monkeypatch, narrow, kind):
+    monkeypatch.setenv("COLUMNS", "60")
+    rows = [[ID, "Nightly", "Sends all the reports of the day"], ["wf_1", "日本語日本語日本語", ""]]
     out = Terminal()
     kind(out).table(["id", "name", "description"], rows)
-    lines = [line.rstrip() for line in without_colour(out.getvalue()).splitlines()]
-    about = ["id  name", "    description", rows[0][0], "    Nightly", "    Sends", "wf_1  Hello"]
-    assert lines == about
+    head, *lines = without_colour(out.getvalue()).splitlines()
+    assert head.split() == ["id", "name", "descripti~" if kind is Console else "descripti…"]
+    assert lines[0].startswith(ID)
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_in_a_pipe_is_whole(narrow, kind):
+    out = Terminal(tty=False)
+    kind(out).table(["id", "about"], [[ID, "x" * 300]])
+    assert without_colour(out.getvalue()).splitlines()[1].split() == [ID, "x" * 300]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -129,18 +149,33 @@ def test_what_a_server_sends_cannot_steer_the_terminal(narrow, kind):
     assert printable("lone \ud800 half") == "lone   half"
 
 
-def test_an_encoding_that_lacks_a_sign_gets_a_question_mark():
+def test_an_encoding_that_lacks_a_sign_gets_its_escape():
     out = Terminal("latin-1", tty=False)
-    Console(out).line("für 日本")
-    assert out.getvalue() == "für ??\n"
+    Console(out).line("für 日本 \U0001f600")
+    assert out.getvalue() == "für \\u65e5\\u672c \\U0001f600\n"
 
 
-@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_no_colour_where_none_is_wanted(monkeypatch, narrow, screen, environment):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+def test_no_color_takes_the_colours_and_not_the_signs(monkeypatch, narrow, screen):
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert type(console(Terminal())) is RichConsole
+    written = screen()
+    assert "\x1b" not in written
+    assert "✓" in written
+
+
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch, narrow, screen):
+    monkeypatch.setenv("TERM", "dumb")
     assert type(console(Terminal())) is Console
     assert "\x1b" not in screen()
+
+
+def test_force_color_colours_a_pipe_and_wraps_nothing(monkeypatch, narrow):
+    out = Terminal(tty=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    console(out).line(("+ ", "green"), "one two three four five six", indent=2)
+    assert out.getvalue() == "\x1b[32m+ \x1b[0mone two three four five six\n"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert type(console(Terminal(tty=False))) is Console
 
 
 def test_without_rich_a_terminal_gets_plain_lines(monkeypatch, narrow):

@@ -57,9 +57,9 @@ def check_tour(output, *, shapes="deployed", events="live"):
     assert re.search(r"^  0\.\d{3}  passwords\.md$", output, re.MULTILINE)
     assert '  + {"message": "Hello, Ada!"}' in lines
     assert "\n  + delivery verified: execution.completed, execution " in output
-    assert "  - tampered body refused: " in output
-    assert f'  - failed: {FAILED} {{"call":"Service answered 503"}}' in lines
-    assert "  - NotFoundError: " in output
+    assert "  x tampered body refused: " in output
+    assert f'  x failed: {FAILED} {{"call":"Service answered 503"}}' in lines
+    assert "  x NotFoundError: " in output
     assert lines[-1].startswith("All as it should be, in ")
 
 

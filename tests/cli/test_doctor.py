@@ -91,7 +91,7 @@ def test_a_rate_limit_that_is_spent(command, fake):
     fake.fail_next(1, 429, path="/workflows", retry_after=7)
     done = command("doctor", "--api-key", fake.api_key)
     assert done.status == 5
-    assert done.out.endswith("- rate limit  Too Many Requests\n              Try again in 7 s.\n")
+    assert done.out.endswith("x rate limit  Too Many Requests\n              Try again in 7 s.\n")
 
 
 def test_a_certificate_that_is_not_trusted(doctor, tmp_path):
@@ -99,7 +99,7 @@ def test_a_certificate_that_is_not_trusted(doctor, tmp_path):
     with ScriptedServer(answering(reply()), tls=authority.server_context()) as server:
         done = doctor(server.url, "fm_live_any")
     assert done.status == 6
-    assert "- connection  the certificate is not trusted: " in done.out
+    assert "x connection  the certificate is not trusted: " in done.out
     assert "Point SSL_CERT_FILE to its authority." in done.out
 
 
@@ -108,7 +108,7 @@ def test_plain_http_where_tls_was_expected(doctor):
         url = url.replace("http:", "https:")
         done = doctor(url, "fm_live_any")
     assert done.status == 6
-    assert f"- connection  {url} speaks plain HTTP, not TLS\n" in done.out
+    assert f"x connection  {url} speaks plain HTTP, not TLS\n" in done.out
     assert "_ssl.c" not in done.out
 
 

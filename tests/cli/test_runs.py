@@ -18,7 +18,7 @@ from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import run_view, runs
 from flowmaestro.cli.console import Console, RichConsole
 from flowmaestro.cli.run_view import LiveRunView, RunView
-from flowmaestro.cli.session import print_json, print_result
+from flowmaestro.cli.output import print_json, print_text
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID, PAUSING_WORKFLOW_ID
 
@@ -28,7 +28,7 @@ def drawn(monkeypatch):
     """Have executions drawn by rich; of its pictures only the last one is written."""
 
     def draw():
-        monkeypatch.setattr(runs, "run_view", lambda: LiveRunView(RichConsole(sys.stderr)))
+        monkeypatch.setattr(runs, "run_view", lambda **_: LiveRunView(RichConsole(sys.stderr)))
 
     return draw
 
@@ -103,10 +103,12 @@ def test_a_node_that_failed_before_the_subscription_is_named_by_the_last_event()
     assert list(view.failed) == ["pay"]
 
 
-def test_outputs_cannot_steer_a_terminal_or_a_pipe(capsys):
-    print_result("one\x1b[2J\ntwo\u202e")
-    print_json({"lone": "\ud800"})
-    assert capsys.readouterr().out == 'one [2J\ntwo\n{"lone": "\\ud800"}\n'
+def test_a_text_result_is_whole_in_a_pipe_and_json_escapes_what_could_steer_a_terminal(capsys):
+    print_text("one\ttwo\u200d\nthree")
+    print_json({"all": "\x1b\x7f\x85\u202e\ud800\U000e0041"})
+    assert capsys.readouterr().out == (
+        'one\ttwo\u200d\nthree\n{"all": "\\u001b\\u007f\\u0085\\u202e\\ud800\\udb40\\udc41"}\n'
+    )
 
 
 def test_detach_prints_the_id_and_watch_follows_it(command):
@@ -151,12 +153,13 @@ def test_a_silent_server_is_watched_to_the_end(command, fake, drawn, live):
     execution_id = command("run", "wf_1", "--detach").out.strip()
     for done in (command("watch", execution_id), command("run", "wf_1")):
         assert (done.status, done.out) == (0, '{"a": 1}\n')
-        last = done.err.splitlines()[-2:]
+        *_, head, about, last = done.err.splitlines()
         if live:
-            assert last[0].endswith(" completed  1.5 min")
-            assert last[1].endswith(words)
+            assert head == "wf_1  completed  1 m 30 s"
+            assert about.startswith("execution ")
+            assert last == words
         else:
-            assert last[1].strip() == f"{words}; the execution took 1.5 min"
+            assert last.strip() == f"{words}; the execution took 1 m 30 s"
         assert "%" not in done.err  # it has no progress, either
 
 
@@ -164,9 +167,10 @@ def test_who_comes_late_sees_how_long_it_took(command, drawn):
     execution_id = command("run", "wf_123", "--detach").out.strip()
     command("watch", execution_id)
     drawn()
-    last = command("watch", execution_id).err.splitlines()[-2:]
-    assert last[0].endswith(" completed  0.30 s")
-    assert last[1].endswith("its events were not followed")
+    *_, head, about, last = command("watch", execution_id).err.splitlines()
+    assert head == "Hello  completed  0.30 s"
+    assert about == f"execution {execution_id}"
+    assert last == "its events were not followed"
 
 
 def test_a_connection_that_does_not_come_back_at_once_is_told_once(command, fake):
@@ -199,12 +203,19 @@ def test_what_outlasts_the_timeout_exits_124_and_runs_on(command, fake):
     done = command("run", "wf_slow", "--timeout", "2")
     assert (done.status, done.out) == (124, "")
     assert "  watch it:  flowmaestro watch " in done.err
-    assert "it did not end within 2 s" in done.err
+    assert "the execution did not end within 2 s" in done.err
     done = command("run", "wf_slow", "--timeout", "2", "--json")
-    assert json.loads(done.out) == {
-        "error": "it did not end within 2 s",
+    assert done.out == ""
+    assert json.loads(done.err.splitlines()[-1]) == {
+        "error": {
+            "code": "timed_out",
+            "message": "the execution did not end within 2 s",
+            "status": None,
+            "request_id": None,
+            "hint": None,
+            "execution_id": fake.executions[-1].id,
+        },
         "exit_status": 124,
-        "execution_id": fake.executions[-1].id,
     }
 
 
@@ -229,12 +240,12 @@ def test_cancel_and_fire(command, fake):
         (
             ["run", "wf_123", "--timeline", "no/such.svg"],
             2,
-            "'no/such.svg' is not a file that can be",
+            "'no/such.svg' is not a file that can be written and ends in .svg",
         ),
         (
             ["run", "wf_123", "--timeline", "a.svg", "--detach"],
             2,
-            "--detach leaves before there is",
+            "--timeline cannot be combined with --detach",
         ),
         (["run", "wf_123", "--input-file", "absent.json"], 2, "No such file or directory"),
         (["run", "wf_unknown"], 3, "wf_unknown"),
@@ -295,7 +306,7 @@ def test_ctrl_c_says_how_to_go_on(flowmaestro, command, tmp_path):
     (execution,) = fake.executions
     assert (process.returncode, printed) == (130, "")
     assert said.splitlines()[-3:] == [
-        "The execution runs on.",
+        "The execution is still running.",
         f"  watch it:  flowmaestro watch {execution.id}",
         f"  cancel it: flowmaestro cancel {execution.id}",
     ]
@@ -328,9 +339,9 @@ def test_a_picture_that_cannot_be_written_replaces_no_other_failure(
     ):
         path = str(tmp_path / "out.svg")
         done = command("run", "wf_slow", "--timeout", "9", "--json", "--timeline", path)
-    document = json.loads(done.out)
+    document = json.loads(done.err.splitlines()[-1])
     assert (done.status, document["exit_status"]) == (status, status)
-    assert "execution_id" in document or status == 1
+    assert "execution_id" in document["error"] or status == 1
     assert "No space" in done.err
 
 
@@ -347,7 +358,7 @@ def test_an_execution_that_is_lost_sight_of_is_named(command, fake):
 def test_an_execution_that_is_paused_is_not_said_to_run_or_to_be_cancellable(command):
     done = command("run", PAUSING_WORKFLOW_ID, "--timeout", "9")
     assert done.status == 124
-    assert "The execution waits for a human.\n  watch it:" in done.err
+    assert "The execution is paused: it waits for a person.\n  watch it:" in done.err
     assert "cancel it" not in done.err
 
 

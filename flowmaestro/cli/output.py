@@ -1,0 +1,161 @@
+"""Data on standard output: JSON, JSON lines and CSV, whole and valid.
+
+JSON is indented on a terminal and one compact document elsewhere. It is valid for every encoding
+of the output: characters that this lacks, and those that could steer a terminal, are escaped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, TextIO, cast
+
+from flowmaestro.cli.console import Console, Writer, console
+
+_UNSAFE = re.compile(
+    "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""DEL, C1, bidi marks, line separators, lone surrogates and tags; `json` escapes C0 itself."""
+_RENAMED = {"output": "outputs", "duration": "duration_ms", "percentage": "progress"}
+"""Keys of live events, and the documented key that the SDK adds beside each."""
+_CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
+
+
+def json_text(value: Any, encoding: str = "utf-8", indent: Optional[int] = None) -> str:
+    """Return a JSON document that the encoding can express and that cannot steer a terminal."""
+    separators = None if indent else (", ", ": ")
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=indent, separators=separators)
+    return _UNSAFE.sub(_escaped, text)
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON document to standard output, indented on a terminal."""
+    out = Writer(sys.stdout)
+    out.write(json_text(value, out.encoding, 2 if out.isatty() else None) + "\n")
+
+
+def print_json_line(value: Any) -> None:
+    """Write one JSON document to standard output, on one line."""
+    out = Writer(sys.stdout)
+    out.write(json_text(value, out.encoding) + "\n")
+
+
+def print_text(value: Any) -> None:
+    """Write a result as a person reads it: a text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        console(sys.stdout).document(value)
+    elif value is not None:
+        print_json(value)
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Write a line for each field that has a value; nested values are indented JSON below it."""
+    screen = console(sys.stdout)
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
+        if value is not None:
+            _print_field(screen, name.ljust(width) + "  ", value)
+
+
+def written(value: Any) -> str:
+    """Return a value in one line: a text as it is, `None` as nothing, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json_text(value)
+
+
+def event_fields(event: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the event with each field once, in snake_case; values are not touched.
+
+    The SDK keeps the keys that the server sent beside the documented ones.
+    """
+    fields: Dict[str, Any] = {}
+    for key, value in event.items():
+        name = _RENAMED.get(key) or _CAMEL.sub(r"_\1", key).lower()
+        if name == key or name not in event:
+            fields[name] = value
+    return fields
+
+
+class Results:
+    """Results that come one at a time, written as JSON, JSON lines or CSV.
+
+    With `json` it is one array, which `close` ends: valid also where the results were cut short.
+    """
+
+    def __init__(self, out: TextIO, form: str, columns: Sequence[str] = ()) -> None:
+        self._out = Writer(out)
+        self._form = form
+        self._columns = columns
+        self._indent = 2 if form == "json" and self._out.isatty() else None
+        self._count = 0
+        if form == "csv":
+            self._out.write(csv_line(columns))
+
+    def add(self, result: Mapping[str, Any]) -> None:
+        """Write one result."""
+        if self._form == "csv":
+            self._out.write(csv_line([result.get(name) for name in self._columns]))
+            return
+        text = json_text(result, self._out.encoding, self._indent)
+        if self._form == "jsonl":
+            self._out.write(text + "\n")
+            return
+        lead = "," if self._count else "["
+        if self._indent:
+            text = "\n" + "\n".join(f"  {line}" for line in text.split("\n"))
+        elif self._count:
+            lead = ", "
+        self._out.write(lead + text)
+        self._count += 1
+
+    def close(self) -> None:
+        """End the array of `json`."""
+        if self._form == "json":
+            end = "\n]" if self._indent and self._count else "]"
+            self._out.write(("" if self._count else "[") + end + "\n")
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """Return one line of CSV. A spreadsheet takes no cell for a formula.
+
+    A text that begins with `=`, `+`, `-`, `@`, a tab or a carriage return gets a leading `'`.
+    Numbers are written as they are, nested values as JSON.
+    """
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow([_cell(cell) for cell in cells])
+    return line.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool) or (value is not None and not isinstance(value, (str, int, float))):
+        value = json_text(value)
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return "'" + value
+    return value
+
+
+def _print_field(screen: Console, lead: str, value: Any) -> None:
+    if isinstance(value, (dict, list)) and value:
+        screen.line((lead, "dim"))
+        encoding = sys.stdout.encoding or "utf-8"
+        for line in json_text(cast("List[Any]", value), encoding, 2).split("\n"):
+            screen.copyable("  " + line)
+        return
+    first, *rest = written(value).split("\n")
+    screen.line((lead, "dim"), first, indent=len(lead))
+    for line in rest:
+        screen.line(" " * len(lead), line, indent=len(lead))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    pairs = match[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{pairs[at : at + 4]}" for at in range(0, len(pairs), 4))
