@@ -32,8 +32,7 @@ import flowmaestro.cli.demo
 import flowmaestro.cli.doctor
 import flowmaestro.cli.map
 import flowmaestro.cli.resources
-import flowmaestro.cli.runs
-import flowmaestro.cli.types  # noqa: F401  (what is imported here, no session waits for)
+import flowmaestro.cli.runs  # noqa: F401  (what is imported here, no session waits for)
 from flowmaestro import FlowMaestroClient
 from flowmaestro.__main__ import main as flowmaestro_main
 
@@ -200,13 +199,6 @@ SESSIONS = (
         ),
     ),
     Session(
-        "Generate typed functions",
-        "`types` writes a function for each workflow, sync and async, so that a misspelt input is\n"
-        "a type error. The names of inputs come from a JSON Schema: the server's own, or that of\n"
-        "`--schema`. With `-o FILE --check`, CI learns whether the file is up to date.",
-        (Command("types wf_report --schema schema.json"),),
-    ),
-    Session(
         "When something is wrong",
         "An error is one line that says what to do. Nothing is started. With `--json`, stdout is\n"
         'JSON then, too: `{"error": ..., "exit_status": ...}`, but for `watch` and `map`.',
@@ -370,11 +362,13 @@ def record_all(every: Tuple[Session, ...]) -> Tuple[str, Recorded]:
 
     for name in [name for name in os.environ if name.startswith("FLOWMAESTRO_")]:
         del os.environ[name]
-    os.environ.pop("NO_COLOR", None)
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        os.environ.pop(name, None)
     printed: Dict[str, str] = {}
     environments: Dict[str, Dict[str, str]] = {}
     recorded: Recorded = {}
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_STATE_HOME"] = folder  # `run` remembers what it started.
         seeds = Path(folder) / "my_flows.py"
         seeds.write_text(SEEDS, "utf-8")
         serve = [sys.executable, "-m", "flowmaestro", "serve", "--port", "0", "--seed", str(seeds)]

@@ -37,8 +37,8 @@ class Failure(NamedTuple):
 def main(words: Sequence[str]) -> int:
     """Run the command that these words name, and return its exit status.
 
-    An error is one line on standard error; with JSON, an object on one line. Raises `SystemExit`
-    for what `argparse` answers itself: help and version.
+    An error is one line on standard error; with JSON it is an object, outside a terminal on the
+    last line. Raises `SystemExit` for what `argparse` answers itself: help and version.
     """
     command = words[0] if words and not words[0].startswith("-") else ""
     try:
@@ -73,7 +73,7 @@ def _print_json_error(failure: Failure) -> None:
 
     out = Writer(sys.stderr)
     document = {"error": failure.error, "exit_status": failure.status}
-    out.write(json_text(document, out.encoding) + "\n")
+    out.write(json_text(document, out.encoding, 2 if out.isatty() else None) + "\n")
 
 
 def _print_traceback() -> None:

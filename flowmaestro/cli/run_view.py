@@ -164,7 +164,13 @@ class LiveRunView(RunView):
 
     def __init__(self, screen: RichConsole) -> None:
         super().__init__(screen)
+        # A picture imports nothing: the first events would be missed meanwhile.
+        from rich.console import Group
         from rich.live import Live
+        from rich.padding import Padding
+
+        self._group, self._padding = Group, Padding
+        screen.bar(1, 0, 1)
 
         self._rich = screen
         self._stream: Any = None
@@ -203,9 +209,6 @@ class LiveRunView(RunView):
         self._live.refresh()
 
     def _picture(self) -> Any:
-        from rich.console import Group
-        from rich.padding import Padding
-
         now = time.monotonic()
         self._look_at_polls(now)
         columns = max((self.screen.width or 80) - 2, 20)  # Leaves room for the `^C` of a terminal.
@@ -214,13 +217,13 @@ class LiveRunView(RunView):
         foot: List[Any] = []
         if self.progress is not None and self.status not in _ENDED:
             bar = self._rich.bar(100, self.progress, min(columns - 2, 40))
-            foot.append(Padding(bar, (0, 0, 0, 2)))
+            foot.append(self._padding(bar, (0, 0, 0, 2)))
         age = self._age(now)
         notes = [(age, "dim"), (self.note, "yellow"), (self.why_no_nodes, "dim")]
         foot += [self._line(columns, note) for note in notes if note[0]]
         nodes = self._shown(max(rows - len(lines) - len(foot), 2))
         lines += [self._line(columns, *parts) for parts in nodes]
-        return Group(*lines, *foot)
+        return self._group(*lines, *foot)
 
     def _look_at_polls(self, now: float) -> None:
         polled: Mapping[str, Any] = {} if self._stream is None else self._stream.last_seen

@@ -13,22 +13,26 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, Optional
 
+try:  # Now, and not after an execution has started: its first events would be missed.
+    from platformdirs import user_state_path
+except ImportError:
+    user_state_path = None  # type: ignore[assignment]
+
 _FILE = "executions.json"
 
 
 def state_folder() -> Path:
     """Return the folder of this user for state, which may not exist yet."""
-    try:
-        from platformdirs import user_state_path
-    except ImportError:  # It comes with the extra `cli`; these are its folders, in short.
-        if sys.platform == "win32":
-            root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-        elif sys.platform == "darwin":
-            root = Path.home() / "Library" / "Application Support"
-        else:
-            root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-        return root / "flowmaestro"
-    return user_state_path("flowmaestro", appauthor=False)
+    if user_state_path is not None:
+        return user_state_path("flowmaestro", appauthor=False)
+    # platformdirs comes with the extra `cli`; these are its folders, in short.
+    if sys.platform == "win32":
+        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        root = Path.home() / "Library" / "Application Support"
+    else:
+        root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return root / "flowmaestro"
 
 
 def remember_execution(api_root: str, execution_id: str) -> None:

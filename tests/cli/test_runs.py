@@ -17,8 +17,8 @@ import pytest
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import run_view, runs
 from flowmaestro.cli.console import Console, RichConsole
-from flowmaestro.cli.run_view import LiveRunView, RunView
 from flowmaestro.cli.output import print_json, print_text
+from flowmaestro.cli.run_view import LiveRunView, RunView
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID, PAUSING_WORKFLOW_ID
 
