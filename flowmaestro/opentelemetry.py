@@ -3,12 +3,13 @@
 | span | kind | when |
 |---|---|---|
 | `workflows.get`, ... | INTERNAL | one for each operation |
-| `invoke_workflow NAME` | INTERNAL | instead, for `workflows.run` and `executions.stream` |
+| `invoke_workflow ID` | INTERNAL | instead, for `workflows.run` and `executions.stream` |
 | `node NAME` | INTERNAL | below that, one for each node in the events, at their times |
 | `GET /workflows/{workflow_id}`, ... | CLIENT | one for each attempt, by the HTTP conventions |
 
-NAME is the workflow's name where an event tells it, else its id: both are as few as the workflows,
-as the conventions want of the name of a span. Where the server tells neither, it is left out.
+ID is the workflow's id; it is left out where it is not known when the span starts, as for a stream.
+The name of a span never changes afterwards. The workflow's name is the attribute
+`gen_ai.workflow.name`, if an event has it.
 
 A batch has a span `invoke_workflow` for each execution that it saw end, made at that moment. An
 execution that failed has the `error.type` `execution_failed`, although the call raises nothing.
@@ -174,7 +175,6 @@ class _Operation:
         self._failed = False
         self._attempt: Optional[_AttemptSpan] = None
         self._nodes = _Nodes(self._start, instruments.content)
-        self._named = False
 
     def attempting(self, info: RequestInfo, request: Request, resent: int) -> Mapping[str, str]:
         """As `Trace.attempting`."""
@@ -245,7 +245,7 @@ class _Operation:
             elif kind == "node":
                 self._nodes.take(what, item, self._at(item))
             elif what == "started" and item.get("workflow_name"):
-                self._name(self._span, item["workflow_name"])
+                self._span.set_attribute("gen_ai.workflow.name", _name(item["workflow_name"]))
             elif what in ("completed", "failed", "cancelled"):
                 self._failed = what == "failed"
                 self._settled(self._span, {**item, "status": what})
@@ -258,8 +258,8 @@ class _Operation:
         now = self._now() if self._traced else 0
         self._nodes.end(now)
         execution: Mapping[str, Any] = value if self._operation in RUNS and value else {}
-        if execution.get("workflow_id") and not self._named:
-            self._name(span, execution["workflow_id"])
+        if execution.get("workflow_id"):
+            span.set_attribute("flowmaestro.workflow.id", _name(execution["workflow_id"]))
         if execution and self._operation == "workflows.run":
             self._failed = execution.get("status") == "failed"
             self._settled(span, execution)
@@ -279,11 +279,10 @@ class _Operation:
             attributes["flowmaestro.workflow.id"] = info.workflow_id
         name = self._operation
         if name in RUNS:
-            name = attributes["gen_ai.operation.name"] = "invoke_workflow"
+            attributes["gen_ai.operation.name"] = "invoke_workflow"
+            name = _run_name(info.workflow_id)
         self._began = self._clock()
         span = self._span = self._start(name, attributes)
-        if name == "invoke_workflow" and info.workflow_id is not None:
-            self._name(span, info.workflow_id)
         if span.get_span_context().is_valid:
             self._context = trace.set_span_in_context(span, self._parent)
         return span
@@ -300,12 +299,6 @@ class _Operation:
             return trace.INVALID_SPAN
         began = self._now() if at is None else at
         return self._to.tracer.start_span(name, self._context, kind, attributes, start_time=began)
-
-    def _name(self, span: trace.Span, workflow: Any) -> None:
-        """Name a run's span after its workflow: by its id until an event tells its name."""
-        self._named = True
-        span.update_name(f"invoke_workflow {_name(workflow)}")
-        span.set_attribute("gen_ai.workflow.name", _name(workflow))
 
     def _settled(self, span: trace.Span, execution: Mapping[str, Any]) -> None:
         """What is known of an execution, its outputs and how it ended."""
@@ -327,9 +320,10 @@ class _Operation:
             "flowmaestro.execution.id": outcome.execution_id,
             "flowmaestro.row": outcome.index,
         }
-        span = self._start("invoke_workflow", attributes, at=start)
-        if execution.get("workflow_id"):
-            self._name(span, execution["workflow_id"])
+        workflow_id = execution.get("workflow_id")
+        if workflow_id:
+            attributes["flowmaestro.workflow.id"] = _name(workflow_id)
+        span = self._start(_run_name(workflow_id), attributes, at=start)
         if self._to.content and outcome.inputs is not None:
             span.set_attribute("flowmaestro.inputs", _content({"inputs": outcome.inputs}))
         self._settled(span, execution)
@@ -434,6 +428,11 @@ class _AttemptSpan:
         if ended is not None:
             self.span.end(ended)
         to.requests.record(now - self.began, self.attributes)
+
+
+def _run_name(workflow_id: Any) -> str:
+    """Return the name of the span of a run."""
+    return f"invoke_workflow {_name(workflow_id)}" if workflow_id else "invoke_workflow"
 
 
 def _fail(span: trace.Span, failure: str) -> None:
