@@ -12,12 +12,20 @@ import anyio
 import pytest
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
-from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro.testing import AsyncScriptedTransport, FakeFlowMaestro, ScriptedTransport
 from flowmaestro.testing.conformance.discretion import frame_that_shows
-from flowmaestro_core.http.messages import Phase, Request, Response, TransportFailure
+from flowmaestro_core.http.messages import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    ResponseHead,
+    TransportFailure,
+)
 from flowmaestro_transports import SocketTransport
 
 KEY = "fm_live_0123456789abcdef"
+HEADERS = {"Authorization": f"Bearer {KEY}"}
 ERROR = b'{"error": {"code": "boom", "message": "no"}}'
 
 
@@ -87,6 +95,45 @@ def test_sockets_and_a_port_that_refuses(name: str) -> None:
     transport = SocketTransport()
     with FlowMaestroClient(KEY, base_url=url, transport=transport, max_retries=0) as client:
         expect_no_key(lambda: CALLS[name](client))
+
+
+@pytest.mark.parametrize("function", [refused, surprised, broken, failing])
+def test_no_frame_holds_the_arguments_of_a_call(function: Callable[[Request], Response]) -> None:
+    """Such as the credential that a webhook is to send."""
+
+    async def main() -> None:
+        async with AsyncFlowMaestroClient("k", transport=function, max_retries=0) as client:
+            await client.webhooks.create("n", "https://x.test", [], headers=dict(HEADERS))
+
+    with FlowMaestroClient("k", transport=function, max_retries=0) as client:
+        expect_no_key(
+            lambda: client.webhooks.create("n", "https://x.test", [], headers=dict(HEADERS))
+        )
+    expect_no_key(lambda: anyio.run(main))
+
+
+BROKEN_STREAM = [
+    ResponseHead(200, Headers({"Content-Type": "text/event-stream"})),
+    f'event: node:started\ndata: {{"node_id": "{KEY}"'.encode(),
+    TransportFailure(Phase.REPLY_BROKEN, "reset"),
+]
+GONE = Response(404, {}, b'{"error": {"code": "resource_not_found"}}')
+
+
+def test_no_frame_holds_the_last_piece_of_a_stream() -> None:
+    with FlowMaestroClient("k", transport=ScriptedTransport([BROKEN_STREAM, GONE])) as client:
+        events = client.executions.stream("exec_1")
+        expect_no_key(lambda: list(events))
+
+
+def test_no_frame_holds_the_last_piece_of_an_async_stream() -> None:
+    async def main() -> None:
+        transport = AsyncScriptedTransport([BROKEN_STREAM, GONE])
+        async with AsyncFlowMaestroClient("k", transport=transport) as client:
+            async for _ in client.executions.stream("exec_1"):
+                pass
+
+    expect_no_key(lambda: anyio.run(main))
 
 
 def test_a_key_in_a_local_would_be_seen() -> None:

@@ -163,6 +163,7 @@ class SyncDriver(_Driver):
                         action = machine.stream_quiet(now(), jitter())
                     elif data:
                         action = machine.bytes_received(data, now(), jitter())
+                        data = b""  # A traceback must not lead to it: it may repeat a secret.
                     else:
                         self._release()
                         action = machine.stream_ended(now(), jitter())
@@ -281,6 +282,7 @@ class AsyncDriver(_Driver):
                         action = machine.stream_quiet(now(), jitter())
                     elif data:
                         action = machine.bytes_received(data, now(), jitter())
+                        data = b""  # A traceback must not lead to it: it may repeat a secret.
                     else:
                         await self._release()
                         action = machine.stream_ended(now(), jitter())

@@ -157,6 +157,8 @@ class SyncExecutor(_Lifetime):
             operation: Operation[Any, Any] = build(resource, *args, **kwargs)
             if operation.listener is not None:
                 refuse_coroutine_functions(signature.bind(resource, *args, **kwargs).arguments)
+            # A traceback must not lead to the arguments, which may hold secrets.
+            del args, kwargs
             return perform(resource.executor, operation, name)
 
         return _shown(method, build, outcomes(build)[0])
@@ -214,7 +216,10 @@ class AsyncExecutor(_Lifetime):
             return resource.executor.iterate(build(resource, *args, **kwargs), name)
 
         async def perform(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return await resource.executor.perform(build(resource, *args, **kwargs), name)
+            operation = build(resource, *args, **kwargs)
+            # A traceback must not lead to the arguments, which may hold secrets.
+            del args, kwargs
+            return await resource.executor.perform(operation, name)
 
         return _shown(iterate if iterates else perform, build, outcomes(build)[1])
 
