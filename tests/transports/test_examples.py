@@ -169,7 +169,7 @@ class Reactor:
 
     def stop(self) -> None:
         self.reactor.callFromThread(self.reactor.stop)
-        self._thread.join(2)
+        self._thread.join(60)
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,7 @@ def test_a_quiet_stream_through_a_tunnel(
         assert body.read(5.0) == b"he"
         assert body.read(0.05) is None
         body.close()
-        assert left.wait(2)
+        assert left.wait(60)
 
 
 @pytest.mark.filterwarnings(
