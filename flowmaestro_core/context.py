@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Callable, Iterable
+from typing import Callable, Iterable, Set
 
 from flowmaestro_core.arguments import check_count
 from flowmaestro_core.defaults import MAX_REPLY_SIZE
@@ -22,6 +22,8 @@ class Context:
 
     `max_reply_size` is the most bytes of a whole reply that are read as JSON, which takes many
     times that memory.
+    `answered` holds the API roots that have answered a call of this client, whatever the status:
+    such a root is not a mistyped host, so a start that could not be sent is worth repeating.
     `secrets` gives what its transport sends beside the requests, such as a proxy's password.
     """
 
@@ -29,6 +31,7 @@ class Context:
     budget: RetryBudget = field(default_factory=RetryBudget)
     stream_times: StreamTimes = _DEFAULT_TIMES
     max_reply_size: int = MAX_REPLY_SIZE
+    answered: Set[str] = field(default_factory=set, repr=False, compare=False)
     secrets: Callable[[], Iterable[str]] = field(default=tuple, repr=False)
 
     def __post_init__(self) -> None:

@@ -197,6 +197,10 @@ class CallMachine(Machine[Any]):
     With `stream`, it requests an event stream. A reply that is one ends the machine with its
     `ResponseHead` and leaves the body open. Any other is read, and closed if it does not end.
 
+    With `until_sent`, it is the start of a batch or of a run: an attempt that was certainly not
+    sent is repeated until the deadline, whatever `max_retries` says, once the server has answered
+    this client. Before that, the base URL may be wrong, which a user must learn within seconds.
+
     State beside the table: the attempts (`Retries`), how many redirects were followed, and whether
     an earlier attempt may have done what this one is refused for (`_maybe_done`).
     """
@@ -235,6 +239,7 @@ class CallMachine(Machine[Any]):
         stream: bool = False,
         policy: Optional[RetryPolicy] = None,
         deadline: float = math.inf,
+        until_sent: bool = False,
         headers: Fields = (),
     ) -> None:
         super().__init__(context, token)
@@ -242,6 +247,7 @@ class CallMachine(Machine[Any]):
         self._stream = stream
         self._retries = Retries(policy or context.retry_policy, context.budget)
         self._deadline = deadline
+        self._until_sent = until_sent
         self._request = call.request(context.options, token, *headers, stream=stream)
         self._redirects = 0
         self._maybe_done = False
@@ -259,6 +265,7 @@ class CallMachine(Machine[Any]):
 
     @event
     def stream_opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
+        self._context.answered.add(self._context.options.api_root)
         kind = head.headers.get("content-type", "").partition(";")[0].strip()
         if head.status == 200 and kind.lower() == "text/event-stream":
             self._retries.succeeded()
@@ -313,6 +320,7 @@ class CallMachine(Machine[Any]):
 
     def _judge(self, response: Response, now: float, jitter: float) -> Action:
         status = response.status
+        self._context.answered.add(self._context.options.api_root)
         if 200 <= status < 300:
             return self._succeed(response)
         if status in _REDIRECTS:
@@ -372,7 +380,12 @@ class CallMachine(Machine[Any]):
     def _retry(
         self, error: FlowMaestroError, outcome: Union[int, Phase], now: float, jitter: float
     ) -> Action:
-        verdict = self._retries.after(error, outcome, self._deadline - now, jitter)
+        remaining = self._deadline - now
+        has_answered = self._context.options.api_root in self._context.answered
+        if self._until_sent and has_answered and outcome is Phase.NOT_SENT:
+            verdict = self._retries.unlimited_after(error, Phase.NOT_SENT, remaining, jitter)
+        else:
+            verdict = self._retries.after(error, outcome, remaining, jitter)
         if isinstance(verdict, GiveUp):
             return self._give_up(error, outcome, verdict.reason)
         self.state = "waiting"

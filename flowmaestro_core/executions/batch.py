@@ -208,7 +208,13 @@ class BatchMachine(Machine[None]):
             return self._resume(parked, now, jitter)
         row = starts.queue[0]
         start = cast("Start", self.batch.start)(row.body)
-        call = CallMachine(start, self._context, row.token(self._token), deadline=starts.deadline)
+        call = CallMachine(
+            start,
+            self._context,
+            row.token(self._token),
+            deadline=starts.deadline,
+            until_sent=True,
+        )
         return self._delegate(call, now, jitter)
 
     def _poll(self, now: float, jitter: float) -> Action:

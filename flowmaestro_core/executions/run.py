@@ -124,7 +124,9 @@ class RunMachine(Machine[Execution]):
         self._started = now
         self.state = "executing"
         deadline = now + self._run.timeout
-        call = CallMachine(self._run.execute, self._context, self._token, deadline=deadline)
+        call = CallMachine(
+            self._run.execute, self._context, self._token, deadline=deadline, until_sent=True
+        )
         return self._delegate(call, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:

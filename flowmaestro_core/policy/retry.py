@@ -18,6 +18,12 @@ from flowmaestro_core.errors import (
 from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.payloads.reply import PageText
 
+UNSENT_MAX_DELAY = 5.0
+"""Longest delay, in seconds, between two attempts to send a start that was not sent yet. A batch
+then goes on within 5 s of the server's return, as an event stream does."""
+LAST_ATTEMPT_TIMEOUT = 1.0
+"""Seconds before the deadline at which the last attempt to send such a start is made."""
+
 RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -117,6 +123,8 @@ class Retries:
         self._policy = policy
         self._budget = budget
         self._failures: Tuple[Attempt, ...] = ()
+        self._unlimited = 0
+        """How many of the failures do not count against `max_retries`."""
         self._cost = RetryBudget.FIRST_TRY
 
     @property
@@ -141,7 +149,7 @@ class Retries:
         """
         throttled = isinstance(error, RateLimitError)
         delay = self._policy.decide(
-            len(self._failures),
+            len(self._failures) - self._unlimited,
             jitter,
             throttled=throttled,
             retry_after=error.retry_after,
@@ -153,6 +161,27 @@ class Retries:
         if not self._budget.spend(cost):
             return GiveUp("the client's retry budget is spent")
         self._cost = cost
+        return self._wait(error, outcome, delay)
+
+    def unlimited_after(
+        self, error: FlowMaestroError, outcome: Phase, remaining: float, jitter: float
+    ) -> Union[Wait, GiveUp]:
+        """Decide on another attempt for a start that was certainly not sent.
+
+        Neither `max_retries` nor the budget limits these attempts, only `remaining`, the seconds
+        until the deadline. The delays are drawn between half and the whole of a bound that doubles
+        up to `UNSENT_MAX_DELAY`, so that a refused connection does not make a tight loop.
+        """
+        bound = min(self._policy.base_delay * 2.0 ** min(self._unlimited, 64), UNSENT_MAX_DELAY)
+        delay = bound * (1.0 + jitter) / 2.0
+        if remaining > LAST_ATTEMPT_TIMEOUT:
+            delay = min(delay, remaining - LAST_ATTEMPT_TIMEOUT)
+        elif delay >= remaining:
+            return GiveUp(f"a retry in {delay:.3g} s would come after the deadline")
+        self._unlimited += 1
+        return self._wait(error, outcome, delay)
+
+    def _wait(self, error: FlowMaestroError, outcome: Union[int, Phase], delay: float) -> Wait:
         attempt = Attempt(self.attempt, outcome, error.code, delay)
         self._failures += (attempt,)
         return Wait(delay, attempt)

@@ -1,0 +1,166 @@
+"""Starts that were certainly not sent: a batch and a run repeat them until their time is up."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, List
+
+import pytest
+
+from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
+from flowmaestro_core.errors import ConnectionError
+from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.policy.retry import UNSENT_MAX_DELAY
+from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.stepping import Stepper, a_context, an_envelope
+
+API_ROOT = "https://api.test/api/v1"
+
+
+def run_of_one(timeout: float) -> Any:
+    return Workflows.run("wf_1", timeout=timeout)
+
+
+def batch_of_one(timeout: float) -> Any:
+    return Workflows.run_many("wf_1", [{}], timeout=timeout)
+
+
+both = pytest.mark.parametrize("operation", [run_of_one, batch_of_one])
+Operation = Callable[[float], Any]
+
+
+def begun(operation: Any, *answered: str, **options: Any) -> Stepper:
+    context = a_context(**options)
+    context.answered.update(answered)
+    stepper = Stepper(operation.machine(context, "token"))
+    stepper.start()
+    return stepper
+
+
+def refused_for(stepper: Stepper, seconds: float) -> List[float]:
+    """Refuse every connection for so long; return the pauses."""
+    pauses: List[float] = []
+    until = stepper.now + seconds
+    while stepper.now < until and isinstance(stepper.action, (Send, Wait)):
+        if isinstance(stepper.action, Send):
+            stepper.fails(Phase.NOT_SENT, after=0.001)
+        else:
+            pauses.append(stepper.action.seconds)
+            stepper.waits()
+    return pauses
+
+
+def error_of(stepper: Stepper) -> Any:
+    if isinstance(stepper.action, Emit):
+        return stepper.action.item.error
+    assert isinstance(stepper.action, Fail), stepper.action
+    return stepper.action.error
+
+
+@both
+@pytest.mark.parametrize("options", [{}, {"max_retries": 0}])
+def test_unsent_start_is_repeated_through_a_long_outage(operation: Operation, options: Any) -> None:
+    start = begun(operation(300.0), API_ROOT, **options)
+    pauses = refused_for(start, 250.0)
+    assert len(pauses) > 40
+    assert all(bound / 2 <= pause <= bound for pause, bound in zip(pauses, (0.5, 1, 2, 4)))
+    assert all(UNSENT_MAX_DELAY / 2 <= pause <= UNSENT_MAX_DELAY for pause in pauses[4:])
+    while not isinstance(start.action, Send):
+        start.waits()
+    assert start.action.request.method == "POST"
+    start.replies(202, an_envelope({"execution_id": "exec_1"}))
+    assert start.machine.execution_id == "exec_1" or start.machine.in_flight  # type: ignore[attr-defined]
+
+
+@both
+def test_unsent_start_fails_with_its_error_at_its_deadline(operation: Operation) -> None:
+    start = begun(operation(30.0), API_ROOT)
+    began = start.now
+    refused_for(start, 1e9)
+    error = error_of(start)
+    assert isinstance(error, ConnectionError)
+    assert 29.0 <= start.now - began <= 30.0
+    assert "after the deadline" in error.gave_up
+    assert {attempt.outcome for attempt in error.attempts} == {Phase.NOT_SENT}
+
+
+@both
+@pytest.mark.parametrize("answered", [(), ("https://other.test/api/v1",)])
+def test_server_that_never_answered_is_reported_within_seconds(
+    operation: Operation, answered: Any
+) -> None:
+    start = begun(operation(300.0), *answered)
+    began = start.now
+    refused_for(start, 1e9)
+    assert start.now - began < 5.0
+    assert len(error_of(start).attempts) == 4
+
+
+@both
+def test_permanent_failure_of_an_unsent_start_is_not_repeated(operation: Operation) -> None:
+    start = begun(operation(300.0), API_ROOT)
+    start.fails(Phase.NOT_SENT, permanent=True)
+    assert len(error_of(start).attempts) == 1
+
+
+@both
+def test_start_that_may_have_been_processed_is_not_repeated_after_an_outage(
+    operation: Operation,
+) -> None:
+    start = begun(operation(300.0), API_ROOT)
+    refused_for(start, 20.0)
+    while not isinstance(start.action, Send):
+        start.waits()
+    start.fails(Phase.MAYBE_PROCESSED)
+    assert error_of(start).attempts[-1].outcome is Phase.MAYBE_PROCESSED
+
+
+def test_attempts_that_were_not_sent_use_up_no_retries_and_no_budget() -> None:
+    start = begun(run_of_one(300.0), API_ROOT)
+    tokens = start.machine._context.budget.tokens
+    refused_for(start, 60.0)
+    assert start.machine._context.budget.tokens == tokens
+    for _ in range(3):
+        while not isinstance(start.action, Send):
+            start.waits()
+        start.replies(503, headers={"Retry-After": "1"})
+        assert isinstance(start.action, Wait)
+    start.waits()
+    start.replies(503, headers={"Retry-After": "1"})
+    assert error_of(start).gave_up == "max_retries=3 is used up"
+
+
+def test_call_outside_of_a_run_keeps_its_number_of_attempts() -> None:
+    call = begun(Workflows.execute("wf_1"), API_ROOT)
+    refused_for(call, 1e9)
+    assert len(error_of(call).attempts) == 4
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_any_response_counts_as_an_answer_of_the_server(status: int) -> None:
+    context = a_context(max_retries=0)
+    call = Stepper(Workflows.get("wf_1").machine(context, "token"))
+    call.start()
+    call.replies(status, an_envelope({"id": "wf_1"}))
+    assert context.answered == {API_ROOT}
+    assert context.with_options(context.options).answered is context.answered
+
+
+def test_outage_of_14_seconds_costs_no_row_of_a_batch() -> None:
+    rows = 20
+    run = begun(Workflows.run_many("wf_1", [{}] * rows, timeout=300.0, concurrency=4))
+    numbers = iter(range(rows))
+    outage = (run.now + 3.0, run.now + 17.0)
+    while not isinstance(run.action, (Done, Fail)):
+        if isinstance(run.action, Emit):
+            run.takes()
+        elif isinstance(run.action, Wait):
+            run.waits()
+        elif outage[0] <= run.now < outage[1]:
+            run.fails(Phase.NOT_SENT, after=0.01)
+        elif run.action.request.method == "POST":
+            run.replies(202, an_envelope({"execution_id": f"exec_{next(numbers)}"}), after=0.3)
+        else:
+            execution_id = run.action.request.url.rpartition("/")[2]
+            ended = an_envelope({"id": execution_id, "status": "completed"})
+            run.replies(200, ended, after=0.3)
+    assert [item.ok for item in run.items] == [True] * rows
