@@ -36,6 +36,8 @@ class JournalRow(NamedTuple):
         order: of its start; of two starts, the later one has the greater number.
         execution_id: its execution, once that is known.
         execution: how that ended.
+        refusal: a digest of the server error that was shown to start nothing, see
+            `starts.refusal_of`; `b""` if there is none.
 
     """
 
@@ -46,6 +48,7 @@ class JournalRow(NamedTuple):
     order: int = 0
     execution_id: Optional[str] = None
     execution: Any = None
+    refusal: bytes = b""
 
 
 class Recalled(NamedTuple):

@@ -36,6 +36,8 @@ class Row:
         order: of its last start among all starts, as the journal has it.
         settled: how often it was in doubt and a look-up did not find it.
         failure: how its last start lost its reply, if this batch made it.
+        from_earlier_call: whether an earlier call with this journal started its execution.
+        refusal: `refusal_of` the server error that was shown to start nothing for this row.
 
     """
 
@@ -49,6 +51,8 @@ class Row:
     execution_id: Optional[str] = None
     settled: int = 0
     failure: Optional[FlowMaestroError] = None
+    from_earlier_call: bool = False
+    refusal: bytes = b""
 
     def outcome(
         self,
@@ -63,7 +67,21 @@ class Row:
     def record(self, state: RowState, execution: Optional[Execution] = None) -> JournalRow:
         """What a journal is to keep of it."""
         found = self.execution_id if state in ("started", "ended") else None
-        return JournalRow(self.key, self.digest, state, self.reruns, self.order, found, execution)
+        return JournalRow(
+            self.key,
+            self.digest,
+            state,
+            self.reruns,
+            self.order,
+            found,
+            execution,
+            self.refusal,
+        )
+
+    def rerun(self) -> None:
+        """Forget the ended execution, so that the row is started again under another token."""
+        self.reruns += 1
+        self.execution_id, self.from_earlier_call = None, False
 
     def token(self, batch: str) -> str:
         """What tells its start from all others, made of the token of its batch."""
@@ -247,13 +265,14 @@ class RowReader:
 
     def _restore(self, row: Row, had: JournalRow) -> bool:
         """Take in what the journal holds of a row; whether it is not to be started."""
-        row.reruns, row.order = had.reruns, had.order
+        row.reruns, row.order, row.refusal = had.reruns, had.order, had.refusal
         if had.state == "ended" and had.execution["status"] in self._rerun:
-            row.reruns += 1
+            row.rerun()
             return False
         row.execution_id = had.execution_id
         if had.state == "open":
             return False
+        row.from_earlier_call = True
         row.digest = row.digest or had.digest
         return True
 

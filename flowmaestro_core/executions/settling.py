@@ -29,6 +29,7 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, StartUnknownError
 from flowmaestro_core.executions.operation import PageOf
 from flowmaestro_core.executions.rows import Row
+from flowmaestro_core.executions.starts import refusal_of
 from flowmaestro_core.http.dates import parse_http_date, parse_timestamp
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
@@ -159,6 +160,8 @@ def settle(
             unknown = None
             if execution_id is None:
                 row.settled += 1
+                if certain:
+                    row.refusal = refusal_of(row.failure)
                 if not (certain or start_unknown) or row.settled > MAX_RESTARTS:
                     unknown = _unknown(row, tuple(matches), found.failure or row.failure)
             yield row, execution_id, unknown

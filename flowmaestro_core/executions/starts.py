@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import deque
 from itertools import count
@@ -14,6 +15,7 @@ from flowmaestro_core.errors import (
     InsufficientCreditsError,
     NotFoundError,
     RateLimitError,
+    ServerError,
     ValidationError,
 )
 from flowmaestro_core.executions.active import ActiveExecutions
@@ -21,6 +23,7 @@ from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machine import Machine
+from flowmaestro_core.payloads.reply import PageText
 from flowmaestro_core.policy.retry import RetryPolicy, turned_away
 
 PAUSE_AFTER_REFUSAL = RetryPolicy().throttled_base_delay
@@ -30,6 +33,11 @@ STARTS_PER_RECORD = 16
 KEY_ERRORS = (AuthenticationError, AuthorizationError, InsufficientCreditsError)
 FATAL_ERRORS = (*KEY_ERRORS, NotFoundError)
 """What a start is refused with that every other start would be refused with, too."""
+
+
+INVALID_WORKFLOW = "Workflow validation failed"
+"""How the message of a 400 begins that refuses every start of an invalid workflow, whatever the
+inputs (`api.md`, 2026-11-28). Every other 400 is about the inputs of one row."""
 
 
 class Starts:
@@ -126,6 +134,28 @@ class Starts:
             bound = RetryPolicy().base_delay * 2.0 ** min(self._failures, 64)
             self._failures += 1
             self._not_before = now + min(bound, RetryPolicy().max_delay)
+
+
+def is_fatal(error: FlowMaestroError) -> bool:
+    """Return whether every further start would fail with this error as well."""
+    if isinstance(error, ValidationError) and error.code == "validation_error":
+        return error.message.startswith(INVALID_WORKFLOW)
+    return isinstance(error, FATAL_ERRORS)
+
+
+def refusal_of(error: Optional[FlowMaestroError]) -> bytes:
+    """Return a digest of a 500 that the API itself has answered; `b""` for any other error.
+
+    Two equal ones with a conclusive look-up between them, which found no execution, are a refusal
+    of this row: the server fails before it starts anything. Errors of a gateway say nothing about
+    the row, so they are never taken for that.
+    """
+    if not isinstance(error, ServerError) or error.status_code != 500:
+        return b""
+    if isinstance(error.details, PageText) or error.code == "invalid_response":
+        return b""
+    said = f"{error.code}\n{error.message}"
+    return hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=16).digest()
 
 
 def may_have_started(error: FlowMaestroError) -> bool:

@@ -22,11 +22,12 @@ from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
 from flowmaestro_core.executions.settling import LookupResult, settle
 from flowmaestro_core.executions.starts import (
-    FATAL_ERRORS,
     KEY_ERRORS,
     PAUSE_AFTER_REFUSAL,
     Starts,
+    is_fatal,
     may_have_started,
+    refusal_of,
 )
 from flowmaestro_core.executions.wait import NO_TIME_FOR_PAUSE
 from flowmaestro_core.http.scrub import SecretScrubber
@@ -158,10 +159,10 @@ class BatchState:
                 return
             error.gave_up = error.gave_up if asks_for_tomorrow(error) else NO_TIME_FOR_PAUSE
         row = self.starts.pop()
-        if refused is not None or isinstance(error, FATAL_ERRORS):
+        if refused is not None or is_fatal(error):
             self._records.add(row, "open")
             self.stop(error)
-        elif may_have_started(error):
+        elif may_have_started(error) and not _is_known_refusal(row, error):
             self._put_in_doubt(row, now, error)
         else:
             self._refused(row, error)
@@ -220,11 +221,20 @@ class BatchState:
                 execution = verdict.value
                 error = _lack_of_credits(verdict.value, row.execution_id)
                 self._records.add(row, "ended" if error is None else "open", execution)
+                # `rerun=` means the executions of earlier calls, whether their end is in the
+                # journal or is only seen now. A row is started at most once by one call.
+                if row.from_earlier_call and error is None and self._is_to_rerun(verdict.value):
+                    row.rerun()
+                    self.reader.to_start.append(row)
+                    continue
             else:
                 error = verdict.error
             self.outcomes.put(row.outcome(execution, error))
             if error is not None and self._affects_all_starts(error):
                 self.stop(error)
+
+    def _is_to_rerun(self, execution: Execution) -> bool:
+        return execution["status"] in self._plan.rerun
 
     def _affects_all_starts(self, error: FlowMaestroError) -> bool:
         """Whether every other start would fail with it, too, for longer than a start may wait."""
@@ -241,6 +251,11 @@ class BatchState:
         self.stop_error = self.stop_error or error
         while self.starts.queue:
             self._records.add(self.starts.pop(), "open")
+
+
+def _is_known_refusal(row: Row, error: FlowMaestroError) -> bool:
+    """Return whether a look-up has shown before that this error of the server starts nothing."""
+    return row.refusal != b"" and refusal_of(error) == row.refusal
 
 
 def _lack_of_credits(

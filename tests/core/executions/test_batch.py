@@ -34,7 +34,7 @@ from tests.harness.core.batch_steps import (
     until_asked,
     waiting,
 )
-from tests.harness.core.stepping import an_envelope
+from tests.harness.core.stepping import an_envelope, an_error
 
 # Waiting for what runs already
 
@@ -185,6 +185,37 @@ def test_a_start_that_may_have_been_processed_is_not_repeated(phase: Phase) -> N
     assert run.takes() == Done(None)
     assert isinstance(errors(run)[0], ConnectionError)
     assert len(run.sent) == 1
+
+
+INVALID = "Workflow validation failed"
+
+
+def test_invalid_workflow_stops_new_starts() -> None:
+    run = running([{}] * 200, concurrency=4)
+    starts(run, "a")
+    run.replies(400, an_error("validation_error", f"{INVALID}: node http1 has no input"))
+    until_asked(run)
+    says(run, "completed")
+    assert run.takes_all().error.message.startswith(INVALID)  # type: ignore[union-attr]
+    assert [item.execution_id for item in run.items] == ["a"]
+    assert len(run.sent) == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        an_error("validation_error", f"name: {INVALID}"),
+        an_error("validation_error", "inputs must be an object"),
+        an_error("invalid_inputs", INVALID),
+    ],
+)
+def test_any_other_400_is_the_error_of_its_row(error: Any) -> None:
+    run = running([{}] * 3)
+    for _ in range(3):
+        run.replies(400, error)
+        run.takes()
+    assert run.action == Done(None)
+    assert [type(item) for item in errors(run)] == [ValidationError] * 3
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404])

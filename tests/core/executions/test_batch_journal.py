@@ -14,6 +14,7 @@ from flowmaestro_core.errors import (
     JournalError,
     RateLimitError,
     StartUnknownError,
+    TimeoutError,
     ValidationError,
 )
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
@@ -282,6 +283,110 @@ def test_failed_rows_are_started_again_with_another_key() -> None:
     again = world.run(ROWS, rerun=["failed"])
     assert all(item.ok for item in again.items)
     assert not keys & {it.headers["idempotency-key"] for it in again.sent if is_start(it)}
+
+
+def says(status: str) -> Answer:
+    """Answer each poll with this status."""
+    body = an_envelope({"status": status})
+    return lambda it: None if is_start(it) or "?" in it.url else (200, body)
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed"])
+def test_row_whose_cancellation_is_found_out_in_this_call_is_rerun(status: str) -> None:
+    world = World()
+    assert [type(item.error) for item in world.run(ROWS[:1], says("running")).items] == [
+        TimeoutError
+    ]
+    first_poll: Iterator[Any] = iter([(200, an_envelope({"status": status}))])
+    again = world.run(
+        ROWS[:1],
+        lambda it: None if is_start(it) else next(first_poll, None),
+        rerun=[status],
+    )
+    assert [(item.execution_id, item.ok) for item in again.items] == [("ex_2", True)]
+    assert [(row.state, row.reruns) for row in world.journal.rows.values()] == [("ended", 1)]
+
+
+def test_row_in_doubt_that_was_cancelled_meanwhile_is_rerun() -> None:
+    world = World()
+    world.run(ROWS[:1], lambda it: (500, None) if is_start(it) or "per_page=20" in it.url else None)
+    found = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
+    old = {"id": "old", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
+
+    def answer(request: Request) -> Any:
+        if "per_page=20" in request.url:
+            return (200, an_envelope([found, old], pagination={"has_next": False}))
+        if request.url.endswith("ex_lost"):
+            return (200, an_envelope({"status": "cancelled"}))
+        return None
+
+    again = world.run(ROWS[:1], answer, rerun=["cancelled"])
+    assert [(item.execution_id, item.ok) for item in again.items] == [("ex_1", True)]
+
+
+def test_row_that_this_call_has_started_is_not_rerun_by_it() -> None:
+    world = World()
+    run = world.run(ROWS[:1], says("cancelled"), rerun=["cancelled"])
+    assert [item.execution["status"] for item in run.items] == ["cancelled"]
+    run = world.run(ROWS[:1], says("cancelled"), rerun=["cancelled"])
+    assert world.started == 2
+
+
+def test_ended_row_of_an_earlier_call_is_not_rerun_without_rerun() -> None:
+    world = World()
+    world.run(ROWS[:1], says("running"))
+    again = world.run(ROWS[:1], says("cancelled"), rerun=["failed"])
+    assert [item.execution["status"] for item in again.items] == ["cancelled"]
+    assert world.started == 1
+
+
+BROKEN = (500, {"error": {"code": "22P05", "message": "unsupported Unicode escape sequence"}})
+
+
+def test_same_500_after_a_conclusive_lookup_is_the_error_of_the_row() -> None:
+    world = World()
+    run = world.run(ROWS[:1], lambda it: BROKEN if is_start(it) else None, settle_after=30.0)
+    (outcome,) = run.items
+    assert (outcome.error.code, outcome.error.status_code) == ("22P05", 500)
+    assert sum(map(is_start, run.sent)) == 2
+
+
+def test_resumed_row_with_the_same_500_does_not_wait_for_a_lookup() -> None:
+    world = World()
+    world.run(ROWS[:1], lambda it: BROKEN if is_start(it) else None)
+    again = world.run(ROWS[:1], lambda it: BROKEN if is_start(it) else None)
+    assert [item.error.code for item in again.items] == ["22P05"]
+    assert len(again.sent) == 1
+    assert not any(isinstance(action, Wait) for action in again.trace)
+    mended = world.run(ROWS[:1])
+    assert [item.ok for item in mended.items] == [True]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (500, {"error": {"code": "57P01", "message": "terminating connection"}}),
+        (502, BROKEN[1]),
+        (500, None),
+    ],
+)
+def test_another_5xx_after_a_conclusive_lookup_leaves_the_row_in_doubt(reply: Any) -> None:
+    replies: Iterator[Any] = iter([BROKEN, reply, (502, BROKEN[1]), (502, BROKEN[1])])
+    run = World().run(ROWS[:1], lambda it: next(replies) if is_start(it) else None)
+    (outcome,) = run.items
+    assert isinstance(outcome.error, StartUnknownError)
+
+
+def test_same_500_after_an_inconclusive_lookup_leaves_the_row_in_doubt() -> None:
+    nothing = (200, an_envelope([], pagination={"has_next": False}))
+
+    def answer(request: Request) -> Any:
+        return BROKEN if is_start(request) else nothing
+
+    run = World().run(ROWS[:1], answer, on_unknown="start")
+    (outcome,) = run.items
+    assert isinstance(outcome.error, StartUnknownError)
+    assert sum(map(is_start, run.sent)) == 4
 
 
 def test_an_ordered_batch_that_is_stopped_hands_over_what_came_after_a_row_in_doubt() -> None:

@@ -42,7 +42,10 @@ class MemoryJournal:
             self.rows[row.key] = row
         elif before is not None:
             self.rows[row.key] = before._replace(
-                state=row.state, execution_id=row.execution_id, execution=row.execution
+                state=row.state,
+                execution_id=row.execution_id,
+                execution=row.execution,
+                refusal=row.refusal,
             )
         if row.state == "started":
             self.orders[str(row.execution_id)] = row.order
