@@ -257,7 +257,7 @@ def test_more_candidates_than_rows_stay_unknown_until_told_otherwise(run, fake, 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"no database at all, but long enough" * 9, "not a database"), ("other", "another version")],
+    [(b"no database at all, but long enough" * 9, "not a database"), ("other", "is not a journal")],
 )
 def test_a_file_that_is_no_journal_is_refused_and_kept(run, fake, path, content, reason):
     if content == "other":
@@ -286,7 +286,7 @@ def test_a_damaged_journal_is_refused(run, path):
 def test_an_execution_that_is_no_json_any_more_is_damage(run, path):
     list(run([{"n": 1}]))
     path.write_bytes(path.read_bytes().replace(b'"outputs":', b'"outputs"#'))
-    with pytest.raises(JournalError, match=r"runs\.sqlite3 is damaged: no JSON in it"):
+    with pytest.raises(JournalError, match=r"runs\.sqlite3 is damaged: an execution; "):
         list(run([{"n": 1}]))
 
 

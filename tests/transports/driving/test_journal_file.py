@@ -41,7 +41,7 @@ def test_a_journal_that_others_could_read_is_closed_to_them_with_all_its_parts(
 
 def test_what_is_no_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "j", 0o644)
-    with pytest.raises(JournalError, match="is no file"):
+    with pytest.raises(JournalError, match="is not a regular file"):
         open_journal(tmp_path / "j")
     assert stat.S_IMODE((tmp_path / "j").stat().st_mode) == 0o644
 

@@ -1,9 +1,13 @@
-"""The journal of a batch: an SQLite file, and a lock beside it.
+"""The journal of a batch: an SQLite file, and a lock file beside it.
 
 Touches the disk, in the thread of the driver, and reads a wall clock that it is given. A power
-loss cannot undo a record of a row that is `starting`; the end of the process cannot undo anything.
-While it is open the journal is up to three files that belong together (`-wal`, `-shm`), and anybody
-may read it; the lock is a file of its own, that stays.
+loss cannot undo the record of a row that is `starting`; the end of the process cannot undo any
+record. While a batch runs, the journal is up to three files that belong together (`-wal`, `-shm`).
+Other programs may read it. The lock file stays when the batch is closed.
+
+The format is frozen with version 1.0.0 of the SDK. Each row of each table has a checksum, because
+SQLite finds a damaged page only if its structure is wrong: a changed digit in an output would be
+replayed as if the server had sent it.
 """
 
 from __future__ import annotations
@@ -11,8 +15,11 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import stat
+import struct
 import sys
 import threading
+import zlib
 from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
@@ -22,60 +29,70 @@ from flowmaestro_core.errors import JournalError
 from flowmaestro_core.records import JournalPlan, JournalRow, Recalled
 from flowmaestro_transports.driving.fork_guard import ForkGuard
 
-APPLICATION_ID = 0x464D4A33
-"""In the header of the SQLite file: this is a journal of ours, of this format."""
-_SCHEMA = f"""
-PRAGMA application_id = {APPLICATION_ID};
-CREATE TABLE header (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE rows (
-    key PRIMARY KEY,      -- the row's index, or what `key=` makes of it
+_APPLICATION = b"FMJ"
+_FORMAT = 4
+"""The format of this journal. Formats 1 to 3 were those of development versions."""
+_SCHEMA = (
+    "CREATE TABLE header (name TEXT PRIMARY KEY, value, checksum INTEGER) WITHOUT ROWID",
+    """CREATE TABLE rows (
+    key PRIMARY KEY,      -- the row's index, or what `key=` returns for it
     digest BLOB,          -- of its inputs
-    reruns INTEGER,       -- how often it was started again on the caller's wish
-    start INTEGER         -- the number of its start, in the order of the starts; NULL: none
-) WITHOUT ROWID;
-CREATE TABLE started (start INTEGER PRIMARY KEY, execution_id TEXT);
-CREATE TABLE ended (start INTEGER PRIMARY KEY, execution TEXT);
-"""
+    reruns INTEGER,       -- how often `rerun=` or `redo=` has started it again
+    start INTEGER,        -- the number of its start, in the order of the starts; NULL: none
+    refusal BLOB,         -- digest of a server error that was shown to start nothing; or empty
+    checksum INTEGER
+) WITHOUT ROWID""",
+    "CREATE TABLE started (start INTEGER PRIMARY KEY, execution_id TEXT, checksum INTEGER)",
+    "CREATE TABLE ended (start INTEGER PRIMARY KEY, execution TEXT, checksum INTEGER)",
+)
 _BRIEF = """
 SELECT key, digest, CASE WHEN start IS NULL THEN 'open' ELSE 'starting' END,
-    reruns, coalesce(start, 0), NULL, NULL
+    reruns, coalesce(start, 0), NULL, NULL, refusal, NULL
 FROM rows WHERE """
 _WHOLE = """
 SELECT key, digest, CASE WHEN start IS NULL THEN 'open' WHEN execution_id IS NULL THEN 'starting'
     WHEN execution IS NULL THEN 'started' ELSE 'ended' END,
-    reruns, coalesce(start, 0), execution_id, execution
+    reruns, coalesce(start, 0), execution_id, execution, refusal, ended.checksum
 FROM rows LEFT JOIN started USING (start) LEFT JOIN ended USING (start) WHERE """
+_PARTS = ("", "-wal", "-shm")
+_NEVER_CLOSED: List[FileIO] = []
+"""Journals that another batch of this process had locked, see `_lock_journal`."""
 
 
 class Journal:
-    """One open journal, which nobody else can open.
+    """An open journal, locked against every other batch.
 
-    Raises `JournalError` when it is another batch's, in use, or cannot be written.
+    Raises `JournalError`: code `journal_busy` if another batch may be using it,
+    `journal_mismatch` if it belongs to another batch, `journal_unusable` if it is damaged, has
+    another format, or cannot be written.
 
     Attributes:
-        token: a random text of the batch, from which the idempotency keys of its starts come;
-            what is given is kept by a new journal.
+        token: a random text of the batch, from which the idempotency keys of its starts are
+            derived. A new journal keeps the given one, an existing journal has its own.
 
     """
 
     def __init__(
         self, plan: JournalPlan, api_root: str, wall_clock: Callable[[], float], token: str
     ) -> None:
-        self._path = os.path.abspath(plan.path)
+        self._name = os.path.abspath(plan.path)
+        # All names of one file lead to one lock and to one `-wal` file.
+        self._path = os.path.realpath(plan.path)
         self._wall_clock = wall_clock
         self.token = token
         self._process = ForkGuard()
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._durable: Optional[bool] = None
-        with self._told(), ExitStack() as opened:
-            opened.callback(_locked(f"{self._path}.lock").close)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-            if not os.path.isfile(self._path):
-                raise self._error("is no file")
+        with self._journal_errors(), ExitStack() as opened:
+            opened.callback(_open_lock_file(f"{self._path}.lock").close)
+            opened.callback(self._open_file().close)
             self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             opened.callback(self._db.close)
+            # A damaged text must reach its checksum instead of failing to decode.
+            self._db.text_factory = _text
             self._check_file()
             self._read_header(plan, api_root)
+            self._read_rows(plan)
             self._opened = opened.pop_all()
 
     def keep(self, record: Record) -> Recalled:
@@ -85,7 +102,7 @@ class Journal:
         """
         if self._process.forked:
             raise self._error("is the parent process's, which goes on with it", "journal_busy")
-        with self._turn, self._told():
+        with self._lock, self._journal_errors():
             if record.rows:
                 self._write(record.rows)
             return self._recall(record)
@@ -97,60 +114,113 @@ class Journal:
         """
         if self._process.forked:
             return
-        with self._turn, suppress(JournalError), self._told(), self._opened:
+        with self._lock, suppress(JournalError), self._journal_errors(), self._opened:
             if last is not None and last.rows:
                 self._write(last.rows)
 
+    def _open_file(self) -> FileIO:
+        """Create the file if there is none, lock it, and return it."""
+        file = _opened_as(self._path)
+        try:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise self._error("is not a regular file")
+            if status.st_nlink > 1:
+                # SQLite names the `-wal` file after the link that was opened, so two links of one
+                # file are two databases that overwrite each other.
+                raise self._error(
+                    "has a second name (a hard link), under which another batch may use it; "
+                    "remove that name, or copy the journal",
+                    "journal_busy",
+                )
+            _lock_journal(file, self._path)
+        except BaseException:
+            if file not in _NEVER_CLOSED:
+                file.close()
+            raise
+        return file
+
     def _check_file(self) -> None:
-        ours = self._db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
-        empty = self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None
-        if not ours and not empty:
-            raise self._error("is no journal, or one of another version")
-        for part in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError, PermissionError):  # where it is another user's
+        schema = tuple(sql for (sql,) in self._db.execute("SELECT sql FROM sqlite_master"))
+        (application_id,) = self._db.execute("PRAGMA application_id").fetchone()
+        ours = _APPLICATION + str(_FORMAT).encode()
+        found = application_id.to_bytes(4, "big", signed=True)
+        if found != ours and schema:
+            if found[:3] == _APPLICATION:
+                raise self._error(
+                    f"has format {found[3:].decode('ascii', 'replace')}, and this version of the "
+                    f"SDK reads format {_FORMAT}; finish it with the version that wrote it, or "
+                    "begin a new journal"
+                )
+            raise self._error("is not a journal")
+        if schema not in ((), _SCHEMA):
+            raise self._damage("the schema")
+        for part in _PARTS:
+            with suppress(FileNotFoundError, PermissionError):  # It may be another user's.
                 os.chmod(self._path + part, 0o600)
-        damage = self._db.execute("PRAGMA quick_check(1)").fetchone()
-        if damage != ("ok",):
-            raise self._error(f"is damaged: {damage[0]}")
+        (damage,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+        if damage != "ok":
+            raise self._damage(damage)
         if self._db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
             raise self._error("is on a file system that cannot hold one")
-        self._db.execute("PRAGMA fullfsync = ON")  # for macOS
-        if empty:
-            self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT")
+        self._db.execute("PRAGMA fullfsync = ON")  # For macOS: `fsync` alone stops at the disk.
+        if not schema:
+            identified = f"PRAGMA application_id = {int.from_bytes(ours, 'big')}"
+            self._db.executescript("; ".join(("BEGIN", identified, *_SCHEMA, "COMMIT")))
 
     def _read_header(self, plan: JournalPlan, api_root: str) -> None:
-        header: Dict[str, Any] = dict(self._db.execute("SELECT name, value FROM header"))
-        batch = {
+        batch: Dict[str, Any] = {
             "API root": api_root,
             "workflow": plan.workflow_id,
             "rows": "known by their index" if plan.key is None else "known by a key",
         }
+        made = {**batch, "token": self.token, "began_at": self._wall_clock()}
+        header: Dict[str, Any] = {}
+        for name, value, checksum in self._db.execute("SELECT * FROM header"):
+            if checksum != _checksum(name, value):
+                raise self._damage("the header")
+            header[name] = value
+        if not header:
+            header = made
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                for item in header.items():
+                    values = (*item, _checksum(*item))
+                    self._db.execute("INSERT INTO header VALUES (?, ?, ?)", values)
+        if header.keys() != made.keys():
+            raise self._damage("the header")
         for name, value in batch.items():
-            if header.get(name, value) != value:
+            if header[name] != value:
                 raise self._error(
                     f"belongs to another batch: its {name}: {header[name]}, not {value}",
                     "journal_mismatch",
                 )
-        if not header:
-            header = {**batch, "token": self.token, "began_at": self._wall_clock()}
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany("INSERT INTO header VALUES (?, ?)", header.items())
         self.token = header["token"]
         self._began_at: float = header["began_at"]
-        count = "count(*)" if plan.key is not None else "coalesce(max(key) + 1, 0)"
-        self._known, last = self._db.execute(
-            f"SELECT {count}, coalesce(max(start), 0) FROM rows"  # noqa: S608
-        ).fetchone()
-        (met,) = self._db.execute("SELECT coalesce(max(start), 0) FROM started").fetchone()
-        self._last_order = max(last, met)
+
+    def _read_rows(self, plan: JournalPlan) -> None:
+        """Check all rows and starts, and count them.
+
+        A row that is looked up by a damaged key would not be found, and be started twice. So all
+        of them are checked now. The executions are checked when they are read.
+        """
+        self._known = self._last_order = 0
+        for key, *values, checksum in self._db.execute("SELECT * FROM rows"):
+            if checksum != _checksum(key, *values):
+                raise self._damage("a row")
+            self._last_order = max(self._last_order, values[2] or 0)
+            self._known = self._known + 1 if plan.key is not None else key + 1
+        for start, execution_id, checksum in self._db.execute("SELECT * FROM started"):
+            if checksum != _checksum(start, execution_id):
+                raise self._damage("a start")
+            self._last_order = max(self._last_order, start)
 
     def _write(self, rows: Tuple[JournalRow, ...]) -> None:
         durable = any(row.state == "starting" for row in rows)
         if durable is not self._durable:
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._durable = durable
-        with self._db:  # which commits, or takes all of it back
+        with self._db:  # Commits, or rolls back if an exception is raised.
             if len(rows) > 1:
                 self._db.execute("BEGIN IMMEDIATE")
             for row in rows:
@@ -158,18 +228,24 @@ class Journal:
 
     def _put(self, row: JournalRow) -> None:
         if row.state == "starting":
-            self._db.execute(
-                "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)",
-                (row.key, row.digest, row.reruns, row.order),
-            )
+            values: Tuple[Any, ...] = (row.key, row.digest, row.reruns, row.order, row.refusal)
+            self._insert("rows", *values)
         elif row.state == "started":
-            known = (row.order, row.execution_id)
-            self._db.execute("INSERT OR REPLACE INTO started VALUES (?, ?)", known)
+            self._insert("started", row.order, row.execution_id)
         elif row.state == "ended":
-            ended = (row.order, _encoded(row.execution))
-            self._db.execute("INSERT INTO ended VALUES (?, ?)", ended)
+            self._insert("ended", row.order, _encoded(row.execution))
         else:
-            self._db.execute("UPDATE rows SET start = NULL WHERE key = ?", (row.key,))
+            values = (row.digest, row.reruns, None, row.refusal)
+            self._db.execute(
+                "UPDATE rows SET digest = ?, reruns = ?, start = ?, refusal = ?, checksum = ? "
+                "WHERE key = ?",
+                (*values, _checksum(row.key, *values), row.key),
+            )
+
+    def _insert(self, table: str, *values: Any) -> None:
+        marks = _marks((*values, "checksum"))
+        statement = f"INSERT OR REPLACE INTO {table} VALUES ({marks})"  # noqa: S608 - our own names
+        self._db.execute(statement, (*values, _checksum(*values)))
 
     def _recall(self, record: Record) -> Recalled:
         keys, ids = record.keys, record.execution_ids
@@ -177,11 +253,13 @@ class Journal:
         orders: Tuple[Tuple[str, int], ...] = ()
         if keys:
             which, values = f"key IN ({_marks(keys)})", keys
-            if isinstance(keys[0], int):  # consecutive ones, which are read faster so
+            if isinstance(keys[0], int):  # They are consecutive, and a range is read faster.
                 which, values = "key BETWEEN ? AND ?", (keys[0], keys[-1])
             found = self._db.execute((_BRIEF if record.brief else _WHOLE) + which, values)
-            for *known, execution in found:
-                row: Any = (*known, execution and json.loads(execution))
+            for *known, execution, refusal, checksum in found:
+                if execution is not None and checksum != _checksum(known[4], execution):
+                    raise self._damage("an execution")
+                row: Any = (*known, execution and json.loads(execution), refusal)
                 rows.append(JournalRow(*row))
         if ids:
             marks = _marks(ids)
@@ -191,19 +269,41 @@ class Journal:
         return Recalled(tuple(rows), orders, self._known, self._last_order, age)
 
     @contextmanager
-    def _told(self) -> Generator[None, None, None]:
-        """Whatever goes wrong becomes a `JournalError` that names the file."""
+    def _journal_errors(self) -> Generator[None, None, None]:
+        """Turn errors of the disk and of SQLite into a `JournalError` that names the file."""
         try:
             yield
         except BlockingIOError as error:
             raise self._error("is in use by another batch", "journal_busy") from error
+        except UnicodeDecodeError:  # The sqlite3 module decodes the names in its errors.
+            raise self._damage("a text in it is not UTF-8") from None
         except (OSError, sqlite3.Error) as error:
-            raise self._error(f"cannot be used: {error}") from error
-        except json.JSONDecodeError as error:
-            raise self._error(f"is damaged: no JSON in it: {error.msg}") from None
+            raise self._error(f"cannot be used: {_one_line(error)}") from error
+
+    def _damage(self, what: object) -> JournalError:
+        return self._error(f"is damaged: {_one_line(what)}; restore it from a copy")
 
     def _error(self, what: str, code: str = "journal_unusable") -> JournalError:
-        return JournalError(f"The journal {self._path} {what}", code)
+        return JournalError(f"The journal {self._name} {what}", code)
+
+
+def _checksum(*values: Any) -> int:
+    """Return a CRC-32 of values of SQLite; it finds every change of a single byte.
+
+    `ascii` writes a value in the same way in every version of Python, and `5` unlike `'5'`.
+    """
+    return zlib.crc32(ascii(values).encode())
+
+
+def _text(raw: bytes) -> str:
+    """Decode a text of the database; damaged bytes become lone surrogates."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _one_line(what: object) -> str:
+    """Return a text for an error: damaged bytes of the file may be quoted in it."""
+    printable = (char if char.isprintable() else " " for char in str(what))
+    return " ".join("".join(printable).split())[:200]
 
 
 def _marks(values: Tuple[Any, ...]) -> str:
@@ -219,26 +319,74 @@ def _encoded(execution: Any) -> str:
     return text
 
 
-def _locked(path: str) -> FileIO:
-    """A file that this process alone has locked; `BlockingIOError` if not.
+def _opened_as(path: str) -> FileIO:
+    """Open a file for reading and writing; create it if there is none.
 
     A file object, not a bare descriptor: one that an exception from a signal handler drops is
     closed, and so unlocked.
     """
-    lock = FileIO(path, "a+", opener=lambda name, flags: os.open(name, flags, 0o600))
-    try:
-        if sys.platform == "win32":
-            import msvcrt
+    return FileIO(path, "r+", opener=lambda name, mode: os.open(name, mode | os.O_CREAT, 0o600))
 
-            try:
-                msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
-            except OSError as error:
-                raise BlockingIOError(*error.args) from error
-        else:
-            import fcntl
 
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
+def _open_lock_file(path: str) -> FileIO:
+    """Return the lock file, locked by this process alone; raise `BlockingIOError` if it is not.
+
+    Somebody may have removed it between opening and locking it. The next batch then makes and
+    locks another one, so the locked file must be the one that has the name now.
+    """
+    while True:
+        lock = _opened_as(path)
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                try:
+                    msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+                except OSError as error:
+                    raise BlockingIOError(*error.args) from error
+            else:
+                import fcntl
+
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_named(lock, path):
+                return lock
+        except BaseException:
+            lock.close()
+            raise
         lock.close()
+
+
+def _lock_journal(file: FileIO, path: str) -> None:
+    """Lock the journal itself, where the system can; raise `BlockingIOError` if it is locked.
+
+    The lock file does not protect from a second batch if somebody removes it. On Linux an open
+    file description can lock one byte, far behind those that SQLite locks. Other systems have no
+    lock that would not get into SQLite's way.
+    """
+    if sys.platform != "linux":
+        return
+    import fcntl
+
+    command: Optional[int] = getattr(fcntl, "F_OFD_SETLK", None)
+    if command is None:
+        return
+    range_of_one_byte = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 1 << 62, 1, 0)
+    try:
+        fcntl.fcntl(file, command, range_of_one_byte)
+    except BlockingIOError:
+        # A batch of this process may have locked it. To close any descriptor of a file gives up
+        # all locks that SQLite holds on it in this process, so this one stays open.
+        _NEVER_CLOSED.append(file)
         raise
-    return lock
+    except OSError:
+        return  # The file system has no such locks. The lock file is locked.
+    if not _is_named(file, path):
+        raise BlockingIOError("the file was replaced while it was being opened")
+
+
+def _is_named(file: FileIO, path: str) -> bool:
+    """Return whether the open file is the one that `path` names now."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,153 @@
+"""A damaged journal is refused in one line; it never replays what the server did not send."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flowmaestro_core.actions import Record
+from flowmaestro_core.errors import JournalError
+from flowmaestro_core.records import JournalPlan, JournalRow, Key
+from flowmaestro_transports.driving.journal import Journal
+
+Told = Tuple[Tuple[JournalRow, ...], Dict[str, int], str]
+
+
+def open_journal(path: Path, key: Any = None) -> Journal:
+    return Journal(JournalPlan(str(path), "wf_1", key), "https://api.test", time.time, "token")
+
+
+def written(path: Path, keys: List[Key], key: Any = None) -> bytes:
+    """Write a journal of rows in each state; return the content of its file."""
+    journal = open_journal(path, key)
+    for order, name in enumerate(keys, 1):
+        row = JournalRow(name, b"%016d" % order, "starting", 0, order)
+        found = {"id": f"ex_{order}", "status": "completed", "outputs": {"total": order * 111}}
+        stages = [row, row._replace(state="started", execution_id=f"ex_{order}")]
+        if order % 4:
+            stages.append(stages[1]._replace(state="ended", execution=found))
+        if order % 5 == 0:
+            stages.append(row._replace(state="open", refusal=b"%016d" % order))
+        journal.keep(Record(tuple(stages[: 1 + order % 7])))
+    journal.close()
+    return path.read_bytes()
+
+
+def told(path: Path, keys: List[Key], key: Any = None) -> Optional[Told]:
+    """Return what the journal tells, or `None` if it is refused in one line that names it."""
+    try:
+        journal = open_journal(path, key)
+        try:
+            ids = tuple(f"ex_{order}" for order in range(len(keys) + 2))
+            recalled = journal.keep(Record(keys=tuple(keys), execution_ids=ids))
+            return recalled.rows, dict(recalled.orders), journal.token
+        finally:
+            journal.close()
+    except JournalError as error:
+        said = str(error)
+        assert str(path) in said
+        assert "\n" not in said
+        assert len(said) < 500
+        assert said.isprintable()
+        return None
+
+
+class Corruptions:
+    """Corrupts single bytes of one journal, and compares what it tells with the truth."""
+
+    def __init__(self, folder: Path, keys: List[Key], key: Any = None) -> None:
+        self.path, self.keys, self.key = folder / "j", keys, key
+        self.content = written(self.path, keys, key)
+        self.truth = told(self.path, keys, key)
+        assert self.truth is not None
+        self.content = self.path.read_bytes()
+
+    def check(self, place: int, mask: int) -> bool:
+        """Return whether the damage was found; it must be found or harmless."""
+        for part in ("-wal", "-shm"):
+            self.path.with_name(f"j{part}").unlink(missing_ok=True)
+        content = bytearray(self.content)
+        content[place] ^= mask
+        self.path.write_bytes(content)
+        answer = told(self.path, self.keys, self.key)
+        if answer is None:
+            return True
+        assert self.truth is not None
+        # A start that cannot be found by its execution's id is settled through the list.
+        orders = {name: start for name, start in self.truth[1].items() if name in answer[1]}
+        assert answer == (self.truth[0], orders, self.truth[2]), (place, mask)
+        return False
+
+
+INDEXES: List[Key] = list(range(40))
+NAMES: List[Key] = [f"order-{number:04d}" for number in range(40)]
+
+
+@pytest.fixture(scope="module", params=["index", "key"])
+def corruptions(request: Any, tmp_path_factory: Any) -> Corruptions:
+    folder = tmp_path_factory.mktemp("journal")
+    if request.param == "index":
+        return Corruptions(folder, INDEXES)
+    return Corruptions(folder, NAMES, str)
+
+
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(place=st.floats(0, 1, exclude_max=True), mask=st.integers(1, 255))
+def test_changed_byte_is_refused_or_harmless(
+    corruptions: Corruptions, place: float, mask: int
+) -> None:
+    corruptions.check(int(place * len(corruptions.content)), mask)
+
+
+def test_most_changes_of_a_stored_row_are_found(corruptions: Corruptions) -> None:
+    """The property would hold for a journal that ignores what it holds; this one reads it."""
+    at = [
+        place
+        for place in range(len(corruptions.content))
+        if corruptions.content.startswith((b'"total":', b"ex_", b"order-0"), place)
+    ]
+    drawn = random.Random(7).sample(at, 40)
+    assert sum(corruptions.check(place + 2, 1) for place in drawn) >= 30
+
+
+def test_changed_output_is_named_as_damage(tmp_path: Path) -> None:
+    content = written(tmp_path / "j", INDEXES)
+    (tmp_path / "j").write_bytes(content.replace(b'"total":222}', b'"total":223}'))
+    with pytest.raises(JournalError) as caught, closing(open_journal(tmp_path / "j")) as journal:
+        journal.keep(Record(keys=tuple(INDEXES)))
+    assert str(caught.value).endswith("j is damaged: an execution; restore it from a copy")
+    assert caught.value.code == "journal_unusable"
+
+
+def test_text_that_is_not_utf_8_is_not_shown_by_the_error(tmp_path: Path) -> None:
+    content = written(tmp_path / "j", INDEXES)
+    (tmp_path / "j").write_bytes(content.replace(b'"total":222}', b'"total":\xff22}'))
+    with pytest.raises(JournalError) as caught, closing(open_journal(tmp_path / "j")) as journal:
+        journal.keep(Record(keys=tuple(INDEXES)))
+    assert "is damaged: an execution" in str(caught.value)
+    assert "total" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("stored", "shown"), [(b"FMJ3", "3"), (b"FMJ1", "1"), (b"FMJ9", "9")])
+def test_another_format_is_refused_in_one_line(tmp_path: Path, stored: bytes, shown: str) -> None:
+    db = sqlite3.connect(tmp_path / "j")
+    db.execute(f"PRAGMA application_id = {int.from_bytes(stored, 'big')}")
+    db.execute("CREATE TABLE header (name TEXT PRIMARY KEY, value) WITHOUT ROWID")
+    db.close()
+    before = (tmp_path / "j").read_bytes()
+    with pytest.raises(JournalError) as caught:
+        open_journal(tmp_path / "j")
+    assert f"has format {shown}, and this version of the SDK reads format 4; " in str(caught.value)
+    assert caught.value.code == "journal_unusable"
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "j").read_bytes() == before

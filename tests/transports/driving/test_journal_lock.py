@@ -1,0 +1,129 @@
+"""One journal has one batch at a time, whatever the name that it is opened under."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from flowmaestro_core.actions import Record
+from flowmaestro_core.errors import JournalError
+from flowmaestro_core.records import JournalPlan, JournalRow
+from flowmaestro_transports.driving import journal as module
+from flowmaestro_transports.driving.journal import Journal
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and locks of POSIX")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="open file description locks")
+
+
+def open_journal(path: Path) -> Journal:
+    return Journal(JournalPlan(str(path), "wf_1"), "https://api.test", time.time, "token")
+
+
+def open_elsewhere(path: Path) -> str:
+    """Open a journal in another process; return the last line of what it writes."""
+    program = textwrap.dedent(f"""
+        from flowmaestro_core.records import JournalPlan
+        from flowmaestro_transports.driving.journal import Journal
+        Journal(JournalPlan({str(path)!r}, "wf_1"), "https://api.test", lambda: 0.0, "t").close()
+        print("opened")
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    return (done.stdout + done.stderr).splitlines()[-1]
+
+
+def refused(path: Path) -> JournalError:
+    with pytest.raises(JournalError) as caught:
+        open_journal(path)
+    assert caught.value.code == "journal_busy"
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_symlink_to_an_open_journal_is_busy(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    link = tmp_path / "other" / "link"
+    link.symlink_to(tmp_path / "j")
+    first = open_journal(tmp_path / "j")
+    assert str(link) in str(refused(link))
+    assert "journal_busy" in open_elsewhere(link)
+    first.close()
+    open_journal(link).close()
+    assert [it.name for it in link.parent.iterdir()] == ["link"]
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_hard_link_is_busy(tmp_path: Path, is_open: bool) -> None:
+    first = open_journal(tmp_path / "j")
+    if not is_open:
+        first.close()
+    os.link(tmp_path / "j", tmp_path / "k")
+    assert "a hard link" in str(refused(tmp_path / "k"))
+    assert "journal_busy" in open_elsewhere(tmp_path / "k")
+    first.close()
+    (tmp_path / "k").unlink()
+    open_journal(tmp_path / "j").close()
+
+
+@linux
+def test_removed_lock_file_lets_no_second_batch_in(tmp_path: Path) -> None:
+    first = open_journal(tmp_path / "j")
+    (tmp_path / "j.lock").unlink()
+    assert "journal_busy" in open_elsewhere(tmp_path / "j")
+    refused(tmp_path / "j")
+    first.keep(Record((JournalRow(0, b"", "starting", order=1),)))
+    first.close()
+    again = open_journal(tmp_path / "j")
+    (row,) = again.keep(Record(keys=(0,))).rows
+    assert row.state == "starting"
+    again.close()
+
+
+def test_lock_file_that_is_replaced_while_it_is_opened_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another batch removes the lock file after this one has opened it, and makes its own."""
+    opened_as, opened = module._opened_as, []
+
+    def open_and_replace(path: str) -> object:
+        file = opened_as(path)
+        if path.endswith(".lock") and not opened:
+            opened.append(path)
+            os.unlink(path)
+        return file
+
+    monkeypatch.setattr(module, "_opened_as", open_and_replace)
+    first = open_journal(tmp_path / "j")
+    monkeypatch.undo()
+    refused(tmp_path / "j")
+    first.close()
+
+
+def test_of_many_threads_that_open_a_journal_at_once_one_gets_it(tmp_path: Path) -> None:
+    barrier, got = threading.Barrier(8), []
+    errors: List[str] = []
+
+    def try_to_open() -> None:
+        barrier.wait()
+        try:
+            got.append(open_journal(tmp_path / "j"))
+        except JournalError as error:
+            errors.append(error.code)
+
+    threads = [threading.Thread(target=try_to_open) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1
+    assert errors == ["journal_busy"] * 7
+    got[0].close()
