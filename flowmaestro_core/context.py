@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Callable, Iterable, Set
+from typing import Callable, Iterable, Set, Type
 
 from flowmaestro_core.arguments import check_count
 from flowmaestro_core.defaults import MAX_REPLY_SIZE
@@ -14,6 +14,7 @@ from flowmaestro_core.policy.retry import RetryBudget, RetryPolicy
 from flowmaestro_core.policy.stream_times import StreamTimes
 
 _DEFAULT_TIMES = StreamTimes()
+_no_roots: Type[Set[str]] = set
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Context:
     budget: RetryBudget = field(default_factory=RetryBudget)
     stream_times: StreamTimes = _DEFAULT_TIMES
     max_reply_size: int = MAX_REPLY_SIZE
-    answered: Set[str] = field(default_factory=set, repr=False, compare=False)
+    answered: Set[str] = field(default_factory=_no_roots, repr=False, compare=False)
     secrets: Callable[[], Iterable[str]] = field(default=tuple, repr=False)
 
     def __post_init__(self) -> None:

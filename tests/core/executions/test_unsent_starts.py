@@ -9,6 +9,7 @@ import pytest
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import ConnectionError
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.policy.retry import UNSENT_MAX_DELAY
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.stepping import Stepper, a_context, an_envelope
@@ -31,7 +32,7 @@ Operation = Callable[[float], Any]
 def begun(operation: Any, *answered: str, **options: Any) -> Stepper:
     context = a_context(**options)
     context.answered.update(answered)
-    stepper = Stepper(operation.machine(context, "token"))
+    stepper = Stepper(machine_for(operation, context, "token"))
     stepper.start()
     return stepper
 
@@ -138,7 +139,7 @@ def test_call_outside_of_a_run_keeps_its_number_of_attempts() -> None:
 @pytest.mark.parametrize("status", [200, 404, 500])
 def test_any_response_counts_as_an_answer_of_the_server(status: int) -> None:
     context = a_context(max_retries=0)
-    call = Stepper(Workflows.get("wf_1").machine(context, "token"))
+    call = Stepper(machine_for(Workflows.get("wf_1"), context, "token"))
     call.start()
     call.replies(status, an_envelope({"id": "wf_1"}))
     assert context.answered == {API_ROOT}
