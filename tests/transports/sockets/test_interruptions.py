@@ -65,13 +65,19 @@ def stream(transport: Any, url: str) -> None:
         body.close()
 
 
-def interrupt(number: int, use: Callable[[Any, str], None], transport: Any, url: str) -> bool:
-    """Whether the moment was reached: an interruption came out.
+def interrupt(
+    number: int,
+    use: Callable[[Any, str], None],
+    transport: Any,
+    url: str,
+    tracer: Optional[Interruption] = None,
+) -> bool:
+    """Return whether the moment was reached: an interruption came out.
 
     In a thread of its own: on Python 3.13, an exception of a trace function may leave behind the
     one that was handled, as the context of all that are raised later in the thread.
     """
-    tracer = Interruption(number)
+    tracer = tracer or Interruption(number)
 
     def traced() -> None:
         sys.settrace(tracer)
@@ -159,3 +165,27 @@ def test_a_soak_of_signals(scripted: Any) -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def test_body_that_is_interrupted_while_it_is_made_leaves_no_entry_in_the_pool(
+    scripted: Any,
+) -> None:
+    """At every bytecode of its `__init__`."""
+
+    class InInit(Interruption):
+        def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
+            code = frame.f_code
+            in_init = code.co_name == "__init__" and code.co_filename.endswith("body.py")
+            return super().__call__(frame, event, arg) if in_init else None
+
+    number, reached = 0, True
+    with scripted.ScriptedServer(scripted.echo) as server:
+        transport = SocketTransport()
+        while reached:
+            number += 1
+            tracer = InInit(number)
+            reached = interrupt(number, stream, transport, server.url, tracer)
+            (pool,) = transport._pools.values()
+            assert not pool.bodies, number
+        transport.close()
+    assert number > 20

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Optional
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_transports.anyio.waiting import NETWORK_ERRORS
+from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.http11.body import OpenBody
 from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.http11.round_trip import Connection, receive
@@ -30,7 +31,7 @@ class AnyioOpenResponse(OpenBody):
 
         A read that is cancelled has lost nothing: the next one gets the bytes.
         """
-        held: List[Connection] = []
+        held: Owned[Connection] = Owned()
         self._pick_up(held)
         if not held:
             return b""

@@ -16,7 +16,7 @@ from flowmaestro_core.http.messages import Phase, Request, Response, TransportCl
 from flowmaestro_transports.anyio.body import AnyioOpenResponse
 from flowmaestro_transports.anyio.waiting import NETWORK_ERRORS, carry_out, look_up
 from flowmaestro_transports.arguments import NetworkTransport
-from flowmaestro_transports.driving.fork_guard import warn_unclosed
+from flowmaestro_transports.driving.fork_guard import quiet_at_exit, warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import Exchange
 from flowmaestro_transports.http11.failures import closed, network_failure, too_slow
@@ -106,6 +106,7 @@ class AnyioTransport(NetworkTransport):
         else:
             pool.abandon()
 
+    @quiet_at_exit
     def __del__(self) -> None:
         pool = self._pool
         if pool is not None and len(pool.idle):

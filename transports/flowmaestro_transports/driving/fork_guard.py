@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
-from typing import NoReturn
+from typing import Callable, NoReturn, TypeVar
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
+
+T = TypeVar("T")
 
 
 class NotPicklable:
@@ -29,6 +32,24 @@ def warn_unclosed(owner: object) -> None:
     warnings.warn(
         f"unclosed {owner!r}; close it, or use `with`", ResourceWarning, source=owner, stacklevel=3
     )
+
+
+def quiet_at_exit(delete: Callable[[T], None]) -> Callable[[T], None]:
+    """Decorate a `__del__` so that it prints nothing when the interpreter ends.
+
+    The interpreter may have set the names in our modules to None before it collects the last
+    objects. What they hold, the operating system releases then.
+    """
+    is_finalizing = sys.is_finalizing  # of this function, so it stays
+
+    def __del__(self: T) -> None:  # noqa: N807 - tracebacks show this name
+        try:
+            delete(self)
+        except (AttributeError, TypeError):
+            if not is_finalizing():
+                raise
+
+    return __del__
 
 
 class ForkGuard:

@@ -12,7 +12,6 @@ So a loop that runs to the terminal event, or leaves with `break`, needs no `clo
 
 from __future__ import annotations
 
-import threading
 import warnings
 from typing import Any, Generic, Mapping, Optional, TypeVar
 
@@ -22,8 +21,9 @@ from flowmaestro_core.handles import AsyncItems, SyncItems
 from flowmaestro_core.machine import Machine
 from flowmaestro_transports.contract import AsyncTransport, Interruptible, Transport
 from flowmaestro_transports.driving.drivers import AsyncDriver, Listener, SyncDriver, stream_closed
-from flowmaestro_transports.driving.fork_guard import NotPicklable
+from flowmaestro_transports.driving.fork_guard import NotPicklable, quiet_at_exit
 from flowmaestro_transports.driving.interrupt import AsyncInterruptibleTransport
+from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.observing.observers import Observers
 
 E = TypeVar("E")
@@ -115,7 +115,7 @@ class SyncStream(_Progress, Generic[E]):
         observers: Optional[Observers] = None,
     ) -> None:
         super().__init__(machine)
-        self._turn = threading.Lock()
+        self._turn: Owned[None] = Owned([None])  # empty while a thread iterates
         if isinstance(transport, Interruptible):
             transport = transport.interruptible()
         self._driver = SyncDriver(machine, transport, listener, observers)
@@ -138,14 +138,18 @@ class SyncStream(_Progress, Generic[E]):
         """
         if self._ended:
             raise StopIteration
-        if not self._turn.acquire(False):
-            raise _busy("thread")
+        turn: Owned[None] = Owned()
         try:
-            action = self._driver.advance()
-        except StopIteration as stray:  # of a transport or a listener; not the end
-            raise RuntimeError("the transport or a callback raised StopIteration") from stray
+            try:
+                if not self._turn.move_to(turn):
+                    raise _busy("thread")
+                action = self._driver.advance()
+            except StopIteration as stray:  # of a transport or a listener; not the end
+                raise RuntimeError("the transport or a callback raised StopIteration") from stray
+            finally:
+                turn.move_to(self._turn)
         finally:
-            self._turn.release()
+            turn.move_to(self._turn)  # again, as `Owned` says
         if isinstance(action, Done):
             self._ended = True
             raise StopIteration
@@ -179,6 +183,7 @@ class SyncStream(_Progress, Generic[E]):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    @quiet_at_exit
     def __del__(self) -> None:
         if self._driver is not None:  # else the transport refused to make a view
             self.close()
@@ -254,6 +259,7 @@ class AsyncStream(_Progress, Generic[E]):
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
+    @quiet_at_exit
     def __del__(self) -> None:
         if self._driver is not None and not self._driver.drop():
             warnings.warn(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple
 from flowmaestro_core.executions.batch import BatchMachine, RunStarted
 from flowmaestro_core.executions.outcome import RunOutcome
 from flowmaestro_transports.driving.iterators import AsyncStream, SyncStream
+from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.observing.observers import Observers
 
 if TYPE_CHECKING:
@@ -109,11 +110,15 @@ class SyncRuns(_Runs, SyncStream[Any]):
         is free when that thread has come back.
         """
         super().close()
-        if self._turn.acquire(False):  # else the thread that advances releases the journal
+        turn: Owned[None] = Owned()
+        try:
             try:
-                self._leave()
+                if self._turn.move_to(turn):  # else the thread that advances releases the journal
+                    self._leave()
             finally:
-                self._turn.release()
+                turn.move_to(self._turn)
+        finally:
+            turn.move_to(self._turn)  # again, as `Owned` says
 
 
 class AsyncRuns(_Runs, AsyncStream[Any]):

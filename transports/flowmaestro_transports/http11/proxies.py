@@ -168,12 +168,15 @@ class _Exemption:
 
 
 def _split_port(text: str) -> Tuple[str, Optional[int]]:
-    """Host and port of `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address."""
+    """Split `host`, `host:`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.
+
+    Return the host and its port, None for any port.
+    """
     host, colon, port = text.rpartition(":")
     bare_v6 = ":" in host and not host.endswith("]")
-    if not colon or bare_v6 or not port.isdecimal():
+    if not colon or bare_v6 or not (port.isdecimal() or not port):
         return text.strip("[]"), None
-    return host.strip("[]"), int(port)
+    return host.strip("[]"), int(port) if port else None
 
 
 def _parse(name: str, url: object) -> Proxy:

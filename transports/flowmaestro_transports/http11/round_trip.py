@@ -12,6 +12,7 @@ from typing import Any, Callable, Generator, Hashable, List, Optional, Sequence
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
 from flowmaestro_core.timeouts import Timeout
+from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.http11.dialing import dial
 from flowmaestro_transports.http11.exchange import Exchange, RequestWriter
 from flowmaestro_transports.http11.routes import Route
@@ -102,8 +103,8 @@ class RoundTrip:
         self.route = route
         self.exchange = exchange
         self.deadline = AttemptDeadline(timeout, clock)
-        self.connections: List[Connection] = []
-        self.sockets: List[socket.socket] = []
+        self.connections: Owned[Connection] = Owned()
+        self.sockets: Owned[socket.socket] = Owned()
 
     def connect(self, found: Sequence[Any], tls: TlsContext) -> Steps[None]:
         """Connect to one of the addresses that the lookup has found."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import List, Optional
+from typing import Optional
 
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.http11.body import OpenBody
 from flowmaestro_transports.http11.failures import NETWORK_ERRORS, closed
 from flowmaestro_transports.http11.round_trip import Connection, RoundTrip, receive
@@ -30,7 +31,7 @@ class SocketOpenResponse(OpenBody):
         After an exception other than `TransportFailure`, such as `KeyboardInterrupt`, the body
         is closed, since bytes of it may be lost.
         """
-        held: List[Connection] = []
+        held: Owned[Connection] = Owned()
         try:
             try:
                 return self._read(patience, held)
@@ -43,7 +44,7 @@ class SocketOpenResponse(OpenBody):
         """As `OpenResponse.close`."""
         self.release()
 
-    def _read(self, patience: float, held: List[Connection]) -> Optional[bytes]:
+    def _read(self, patience: float, held: Owned[Connection]) -> Optional[bytes]:
         self._pick_up(held)
         if not held:
             return b""

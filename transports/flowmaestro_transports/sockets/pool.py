@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import List, Optional, Set
 
 from flowmaestro_core.http.messages import TransportClosedError
-from flowmaestro_transports.http11.pool import ConnectionPool, move_last
+from flowmaestro_transports.driving.ownership import Owned
+from flowmaestro_transports.http11.pool import ConnectionPool
 from flowmaestro_transports.http11.round_trip import RoundTrip
 from flowmaestro_transports.sockets.steps import LOOK_AGAIN, Step, Waker
 
@@ -29,7 +30,7 @@ class Slots:
     """
 
     def __init__(self, count: int) -> None:
-        self._free: List[object] = [None] * min(count, _ALL_THREADS)
+        self._free: Owned[None] = Owned([None] * min(count, _ALL_THREADS))
         self._waiting: List[Step] = []
 
     def take(self, step: Step, until: float) -> bool:
@@ -37,11 +38,11 @@ class Slots:
 
         Raises `StepCut`.
         """
-        if not self._waiting and move_last(self._free, step.slot):
+        if not self._waiting and self._free.move_to(step.slot):
             return True
         step.get_ready_to_wait()
         self._waiting.append(step)
-        while self._waiting[0] is not step or not move_last(self._free, step.slot):
+        while self._waiting[0] is not step or not self._free.move_to(step.slot):
             if time.monotonic() >= until:
                 return False
             step.wait(min(until, time.monotonic() + LOOK_AGAIN))
@@ -50,7 +51,7 @@ class Slots:
 
     def give_back(self, step: Step) -> None:
         """Release the step's slot, or its place in the queue. Twice is harmless."""
-        move_last(step.slot, self._free)
+        step.slot.move_to(self._free)
         if self._waiting:
             self._leave_queue(step)
 
@@ -70,7 +71,7 @@ class Pool(ConnectionPool):
     def __init__(self, max_connections: int) -> None:
         super().__init__(max_connections)
         self.slots = Slots(max_connections)
-        self.wakers: List[Waker] = []
+        self.wakers: Owned[Waker] = Owned()
         """Those that no step uses just now."""
         self._steps: Set[Step] = set()
 

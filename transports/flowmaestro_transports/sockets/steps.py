@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from typing import List, Sequence, TypeVar
 
-from flowmaestro_transports.http11.pool import move_last
+from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.http11.round_trip import AttemptDeadline
 from flowmaestro_transports.http11.wire import Steps, Want
 
@@ -59,10 +59,9 @@ class Waker:
 
 
 class Step:
-    """What one thread is at: a call, a pause or a read. All that it holds is in lists.
+    """One blocking operation of a thread: a call, a pause or a read.
 
-    A thing moves from list to list in one step of C (`move_last`), so what an exception from a
-    signal handler interrupts always has one owner, which releases it when the step ends.
+    It owns its resources (`Owned`), so an exception from a signal handler loses none of them.
 
     Attributes:
         free_wakers: those of the process that it is in, which it may take one of.
@@ -75,9 +74,9 @@ class Step:
     def __init__(self) -> None:
         self.was_cut = False
         """Whether it was cut short. That is final, and true of whatever is begun later."""
-        self.slot: List[object] = []
-        self.free_wakers: List[Waker] = []
-        self._waker: List[Waker] = []
+        self.slot: Owned[None] = Owned()
+        self.free_wakers: Owned[Waker] = Owned()
+        self._waker: Owned[Waker] = Owned()
 
     def cut(self) -> None:
         """Wake the thread that is at it, which then stops. Any thread may call it."""
@@ -91,7 +90,7 @@ class Step:
 
     def get_ready_to_wait(self) -> None:
         """From now on `wake` is heard, at the next wait or in it."""
-        if not self._waker and not move_last(self.free_wakers, self._waker):
+        if not self._waker and not self.free_wakers.move_to(self._waker):
             with suppress(OSError):  # no file is left for one: `wait` looks by itself
                 self._waker.append(Waker())
 
@@ -132,7 +131,7 @@ class Step:
 
     def let_go_of_waker(self) -> None:
         """It waits no more, for now."""
-        move_last(self._waker, self.free_wakers)
+        self._waker.move_to(self.free_wakers)
 
 
 def _ready(

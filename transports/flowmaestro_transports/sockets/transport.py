@@ -21,7 +21,7 @@ from flowmaestro_transports.contract import (
     Transport,
     random_source_of,
 )
-from flowmaestro_transports.driving.fork_guard import warn_unclosed
+from flowmaestro_transports.driving.fork_guard import quiet_at_exit, warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.dialing import literal
 from flowmaestro_transports.http11.exchange import Exchange
@@ -167,6 +167,7 @@ class SocketTransport(NetworkTransport):
             pool = self._pools.setdefault(number, pool)
         return pool
 
+    @quiet_at_exit
     def __del__(self) -> None:
         for number, pool in getattr(self, "_pools", {}).items():
             holds_connections = len(pool.idle)
