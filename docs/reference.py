@@ -163,7 +163,7 @@ def resource_page(name: str, resource: Any, examples: Dict[str, str]) -> str:
         facts.append(f"**Returns** {returns(build, entry)}")
         facts.append(request(build))
         facts.append("Raises what is named above, and any [error of a call](../errors.md).")
-        facts.append(f"```python\n{examples.pop(f'{name}.{method}')}```")
+        facts.append(example_of(f"{name}.{method}", examples))
         sections.append("\n\n".join(facts))
     about = resource.__doc__.replace(f"`client.{name}`. ", "")
     return page(f"client.{name}", prose(about), sections)
@@ -190,7 +190,7 @@ def client_page(examples: Dict[str, str]) -> str:
         "## FlowMaestroClient",
         signature(client, "FlowMaestroClient"),
         prose(client.__init__.__doc__),
-        f"```python\n{examples.pop('FlowMaestroClient')}```",
+        example_of("FlowMaestroClient", examples),
         "## AsyncFlowMaestroClient",
         prose(flowmaestro.AsyncFlowMaestroClient.__init__.__doc__),
     ]
@@ -201,7 +201,7 @@ def client_page(examples: Dict[str, str]) -> str:
             signature(method, f"client.{name}"),
             prose(method.__doc__),
             *facts,
-            f"```python\n{examples.pop(f'client.{name}')}```",
+            example_of(f"client.{name}", examples),
         ]
     for name in OPTIONS:
         kind = getattr(flowmaestro, name)
@@ -454,6 +454,16 @@ def examples_by_name() -> Dict[str, str]:
     """The parts of the file of examples, each under a comment with its name."""
     parts = re.split(r"^# (\S+)\n", EXAMPLES.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {name: f"{code.strip()}\n" for name, code in zip(parts[1::2], parts[2::2])}
+
+
+def example_of(name: str, examples: Dict[str, str]) -> str:
+    """Remove the example of a method and return it as a block; end the program without one."""
+    if name not in examples:
+        sys.exit(
+            f"docs/{EXAMPLES.name} has no part `# {name}`: add an example, "
+            "as the recipe *Add an endpoint* in CONTRIBUTING.md says"
+        )
+    return f"```python\n{examples.pop(name)}```"
 
 
 def main(arguments: List[str]) -> int:

@@ -38,7 +38,7 @@ from flowmaestro_core.records import JournalPlan, Recalled
 from flowmaestro_core.types import Execution
 
 NO_CREDITS = "Insufficient credits"
-"""How the error of an execution begins that failed for a lack of credits (`api.md`)."""
+"""How the error of an execution begins that failed for a lack of credits (`docs/api-facts.md`)."""
 
 
 class BatchState:

@@ -25,7 +25,10 @@ _CODES = {
     502: "service_unavailable",
     504: "service_unavailable",
 }
-"""Where `api.md` has another code than the words of the status; 402 comes in the outer shape."""
+"""Codes that differ from the words of the status (`docs/api-facts.md`).
+
+A 402 comes in the shape of the server's outer handler.
+"""
 
 
 @dataclass

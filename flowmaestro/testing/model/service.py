@@ -33,7 +33,7 @@ T = TypeVar("T")
 Listener = Callable[[str, JsonObject, Execution], None]
 
 NO_CREDITS = "Insufficient credits for workflow execution. Estimated need: 1 credits"
-"""Why an execution fails that cannot be paid for (`api.md`, row 402)."""
+"""Why an execution fails that cannot be paid for (`docs/api-facts.md`, row 402)."""
 
 
 class Resources(Dict[str, T]):

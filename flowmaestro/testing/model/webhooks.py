@@ -21,7 +21,7 @@ EVENTS = tuple(event for event in get_args(WebhookEventType) if event != "test")
 """The events that a webhook can subscribe to."""
 
 RETRY_DELAYS = (120.0, 240.0, 480.0, 960.0)
-"""Seconds from a failed attempt to the next one (`api.md`, "Webhooks sent by FlowMaestro").
+"""Seconds from a failed attempt to the next one (`docs/api-facts.md`).
 
 After the last one the delivery is given up.
 """

@@ -244,7 +244,7 @@ def test_a_refused_key_takes_back_a_start_that_was_put_off() -> None:
 
 
 def test_a_lack_of_credits_stops_new_starts() -> None:
-    """It is told by the execution, which failed; `api.md`."""
+    """It is told by the execution, which failed; `docs/api-facts.md`."""
     run = running(numbered(), concurrency=2)
     starts(run, "a")
     starts(run, "b")

@@ -74,8 +74,6 @@ def missing(kind: Any, value: Any, where: str = "") -> Iterator[str]:
 
 
 def test_the_walk_finds_what_it_is_for() -> None:
-    """Of 34 endpoints three are streams."""
-    assert len(CALLS) == 31
     assert "[].per_page" in missing(List[PaginationInfo], [{"page": 1}])
     assert ".outputs" in missing(Execution, {"id": "x"})
 

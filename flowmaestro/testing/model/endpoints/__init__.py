@@ -1,4 +1,4 @@
-"""The 34 calls of the API, a module for each family of resources."""
+"""The calls of the API, a module for each family of resources."""
 
 from __future__ import annotations
 
