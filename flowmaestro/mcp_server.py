@@ -1,6 +1,7 @@
 """Workflows as tools over the Model Context Protocol. Needs the extra `mcp` and Python 3.10.
 
-Running a workflow has side effects, so nothing is offered that was not named.
+Running a workflow has side effects, so only the workflows that the user named are offered. Names
+and descriptions come from the server: they are stripped of control characters and shortened.
 """
 
 from __future__ import annotations
@@ -15,16 +16,25 @@ from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroError, TimeoutError, __version__
+from flowmaestro.cli.console import Console, printable, printable_lines
 from flowmaestro.inputs import check_inputs, is_strict
+from flowmaestro_core.payloads.json_values import list_or_empty
+
+LONGEST_NAME = 64
+"""Characters of a tool's name: what clients accept."""
+LONGEST_DESCRIPTION = 1000
+"""Characters of a tool's description, and of one in its schema: all go to a language model."""
+LARGEST_SCHEMA = 65_536
+"""Characters of a schema as JSON; a larger one is replaced by that of any object."""
 
 
 def workflow_server(
     client: AsyncFlowMaestroClient, workflows: Sequence[Mapping[str, Any]], timeout: float
 ) -> Server[Any]:
-    """An MCP server whose tools run these workflows, each for at most `timeout` seconds.
+    """Return an MCP server whose tools run these workflows, each for at most `timeout` seconds.
 
-    `workflows` are resources as `workflows.get` returns them. A run that is cancelled, or that
-    takes longer, goes on at the server.
+    `workflows` are resources as `workflows.get` returns them. An execution that takes longer, or
+    whose call is cancelled, is left running at the server.
     """
     tools: Dict[str, Mapping[str, Any]] = {}
     for workflow in {str(each["id"]): each for each in workflows}.values():
@@ -58,9 +68,18 @@ async def serve_on_stdio(server: Server[Any]) -> None:
 
 
 def tool_name(workflow: Mapping[str, Any]) -> str:
-    """The name of a workflow's tool: its own name in letters, digits and `_`, and its id."""
-    name = re.sub(r"\W+", "_", f"{workflow['name']}_{workflow['id']}", flags=re.ASCII)
-    return name.strip("_")[-64:]
+    """Return the name of a workflow's tool: its own name, shortened at the end, and its id.
+
+    It has ASCII letters, digits and `_`, and at most `LONGEST_NAME` characters. A name without
+    ASCII letters and digits is left out.
+    """
+    name, id = (
+        re.sub(r"\W+", "_", str(workflow[key])[:1000], flags=re.ASCII).strip("_")
+        for key in ("name", "id")
+    )
+    id = id[:LONGEST_NAME]
+    name = name[: max(LONGEST_NAME - len(id) - 1, 0)].rstrip("_")
+    return f"{name}_{id}".strip("_") or "workflow"
 
 
 async def _run(
@@ -70,11 +89,11 @@ async def _run(
     inputs: Dict[str, Any],
     timeout: float,
 ) -> types.CallToolResult:
-    what, fate = f"workflow {workflow['id']}", "it may have started"
+    what, fate = f"workflow {workflow['id']}", "it may have been started"
     try:
         started = await client.workflows.execute(workflow["id"], inputs=inputs)
         execution_id = started["data"]["execution_id"]
-        what, fate = f"execution {execution_id}", "it runs on"
+        what, fate = f"execution {execution_id}", "it is still running"
         await _tell(context, 0, f"execution {execution_id}")
         count = 0
         async for event in client.executions.stream(execution_id, timeout=timeout):
@@ -82,14 +101,17 @@ async def _run(
                 count += 1
                 node = cast("Mapping[str, Any]", event)
                 await _tell(context, count, f"{event['type']} {node.get('node_name') or ''}")
-        execution = await client.executions.wait_for_completion(execution_id)  # it may lag behind
+        # The reply may lag behind the terminal event.
+        execution = await client.executions.wait_for_completion(execution_id)
     except FlowMaestroError as error:
-        if isinstance(error, TimeoutError) and not error.attempts:  # not of one request
+        if isinstance(error, TimeoutError) and not error.attempts:  # It is not of one request.
             text = f"the execution {execution_id} did not end within {timeout:g} s"
-            return _result(f"{text}; it runs on", failed=True)
+            return _result(f"{text}; it is still running", failed=True)
         return _result(f"{what}: {error}", failed=True)
-    except BaseException:  # cancelled: the protocol gives it no answer
-        print(f"no longer following {what}; {fate}", file=sys.stderr)
+    except (TypeError, ValueError) as error:  # Inputs that are not JSON, such as NaN.
+        return _result(f"the inputs cannot be sent: {error}", failed=True)
+    except BaseException:  # The call was cancelled: the protocol gives it no reply.
+        Console(sys.stderr).copyable(f"no longer following {what}; {fate}")
         raise
     if execution["status"] != "completed":
         text = f"the execution {execution_id} ended with the status {execution['status']}"
@@ -100,20 +122,40 @@ async def _run(
 
 
 async def _tell(context: Any, progress: float, message: str) -> None:
-    await context.session.report_progress(progress, message=message)
+    await context.session.report_progress(progress, message=printable(message)[:200])
 
 
 def _tool(name: str, workflow: Mapping[str, Any]) -> types.Tool:
     schema = workflow.get("input_schema")
-    about = str(workflow.get("description") or workflow["name"])
+    about = _short(workflow.get("description") or workflow["name"])
     if is_strict(schema):
-        strict = {"type": "object", **cast("Mapping[str, Any]", schema)}
+        strict = {"type": "object", **cast("Mapping[str, Any]", _with_short_texts(schema))}
+        is_small = len(json.dumps(strict)) <= LARGEST_SCHEMA
+        strict = strict if is_small else {"type": "object"}
         return types.Tool(name=name, description=about, input_schema=strict)
     declared = cast("Mapping[str, Mapping[str, Any]]", workflow.get("inputs") or {})
     labels = [str(field.get("label") or key) for key, field in declared.items()]
     if labels:
-        about += f"\nInputs, by their labels: {', '.join(labels)}."
+        about += f"\nInputs, by their labels: {_short(', '.join(labels))}."
     return types.Tool(name=name, description=about, input_schema={"type": "object"})
+
+
+def _short(text: Any) -> str:
+    return printable_lines(str(text)[:LONGEST_DESCRIPTION])
+
+
+def _with_short_texts(schema: Any) -> Any:
+    """Return the schema with each `title` and `description` stripped and shortened."""
+    if isinstance(schema, list):
+        return [_with_short_texts(part) for part in list_or_empty(schema)]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _short(value)
+        if key in ("title", "description") and isinstance(value, str)
+        else _with_short_texts(value)
+        for key, value in cast("Dict[str, Any]", schema).items()
+    }
 
 
 def _result(text: str, failed: bool = False) -> types.CallToolResult:

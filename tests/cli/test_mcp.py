@@ -13,6 +13,7 @@ from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, Node, running_server
 
 mcp = pytest.importorskip("mcp", reason="mcp is NOT INSTALLED: it needs Python 3.10")
+from flowmaestro import mcp_server  # noqa: E402
 from flowmaestro.mcp_server import tool_name, workflow_server  # noqa: E402
 
 STRICT = {
@@ -113,7 +114,10 @@ def test_a_failure_and_a_timeout_name_the_execution():
     slow = {"id": "wf_slow", "name": "Slow"}
     result, _ = ask(call, workflow=slow, timeout=2.0, fake=fake)
     assert result.is_error
-    assert f"{fake.executions[-1].id} did not end within 2 s; it runs on" in result.content[0].text
+    assert (
+        f"{fake.executions[-1].id} did not end within 2 s; it is still running"
+        in result.content[0].text
+    )
     result, _ = ask(call, workflow={"id": "wf_bad", "name": "Bad"}, fake=fake)
     assert result.is_error
     assert " ended with the status failed: " in result.content[0].text
@@ -234,7 +238,66 @@ def test_a_cancelled_call_is_told_on_stderr_and_the_run_goes_on(capsys, when):
         anyio.run(main, url)
     (execution,) = fake.executions
     assert execution.status in ("pending", "running")
-    said = f"no longer following execution {execution.id}; it runs on\n"
+    said = f"no longer following execution {execution.id}; it is still running\n"
     if when == "at once":
-        said = "no longer following workflow wf_slow; it may have started\n"
+        said = "no longer following workflow wf_slow; it may have been started\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("name", "id", "tool"),
+    [
+        ("Nightly report", "wf_1", "Nightly_report_wf_1"),
+        ("\u65e5\u672c", "wf_1", "wf_1"),
+        ("\u65e5\u672c", "\u8a9e", "workflow"),
+        (
+            "x" * 100,
+            "0fa11000-0000-4000-8000-000000000001",
+            "x" * 27 + "_0fa11000_0000_4000_8000_000000000001",
+        ),
+        ("a", "i" * 100, "i" * 64),
+        ("\x1b]52;c;x\x07", "wf_1", "52_c_x_wf_1"),
+    ],
+)
+def test_a_tools_name_is_short_ascii_and_ends_with_the_id(name, id, tool):
+    assert tool_name({"name": name, "id": id}) == tool
+
+
+def test_a_servers_texts_are_stripped_and_capped():
+    evil = "\x1b[2J\x9b\u202e" + "x" * 2_000_000
+    schema = {
+        "properties": {"a": {"type": "string", "description": evil, "enum": ["\x1b"]}},
+    }
+    many = {"properties": {f"p{number}": {"type": "string"} for number in range(10_000)}}
+    workflows = [
+        {"id": "1", "name": "n", "description": evil, "input_schema": schema},
+        {"id": "2", "name": "n", "inputs": {"i": {"label": evil}}},
+        {"id": "3", "name": "n", "input_schema": many},
+    ]
+
+    async def tools(client, name):
+        return (await client.list_tools()).tools
+
+    (strict, labelled, large), _ = ask(tools, workflow=workflows)
+    about = strict.input_schema["properties"]["a"]["description"]
+    for text in (strict.description, about, labelled.description.split("labels: ")[1]):
+        assert len(text) <= 1001
+        assert text.isprintable()
+    assert strict.input_schema["properties"]["a"]["enum"] == ["\x1b"]  # a value is not a text
+    assert large.input_schema == {"type": "object"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_argument_that_is_not_json_is_an_error_result(value):
+    """The package's own client sends null for it; others send `NaN`, which the server accepts."""
+    fake = FakeFlowMaestro()
+
+    async def main():
+        async with AsyncFlowMaestroClient(fake.api_key, transport=AsyncMemoryTransport(fake)) as it:
+            workflow = {"id": "wf_123", "name": "Hello"}
+            return await mcp_server._run(it, None, workflow, {"name": value}, 30.0)
+
+    result = anyio.run(main)
+    assert result.is_error
+    assert "the inputs cannot be sent: " in result.content[0].text
+    assert not fake.requests
