@@ -1,0 +1,93 @@
+"""Data on standard output while a live view is drawn on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from flowmaestro.testing import FakeFlowMaestro, Node, running_server
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+
+
+@pytest.fixture(scope="module")
+def server():
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_1", name="Nightly", nodes=[Node("a", seconds=0.3)], outputs={"größe": "日本"})
+    with running_server(fake) as url:
+        yield fake, url
+
+
+def in_terminal(flowmaestro, server, *arguments, columns=80, stdout=None, **environment):
+    """Run a command with standard error on a terminal. Return its status, data and screen."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    fake, url = server
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(
+        [*flowmaestro.command, *arguments, "--base-url", url, "--api-key", fake.api_key],
+        env={**flowmaestro.environment, "TERM": "xterm", **environment},
+        stdin=theirs,
+        stdout=theirs if stdout == "terminal" else subprocess.PIPE,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    data = b"" if stdout == "terminal" else process.stdout.read()
+    if process.stdout is not None:
+        process.stdout.close()
+    screen = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # Linux says so when no process can write any more.
+            break
+        if not piece:
+            break
+        screen += piece
+    os.close(ours)
+    return process.wait(60), data.decode(), screen.decode()
+
+
+def test_map_and_watch_write_json_lines_to_the_pipe_and_not_to_the_terminal(
+    flowmaestro, server, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("name\nAda\nGrace\n")
+    which = ["map", "wf_1", "rows.csv", "--out", "out.jsonl", "--json"]
+    status, data, screen = in_terminal(flowmaestro, server, *which)
+    assert status == 0
+    assert [json.loads(line)["outputs"] for line in data.splitlines()] == [{"größe": "日本"}] * 2
+    assert "2/2" in screen
+    assert "index" not in screen
+
+    started = in_terminal(flowmaestro, server, "run", "wf_1", "--detach")
+    status, data, screen = in_terminal(flowmaestro, server, "watch", started[1].strip(), "--json")
+    assert status == 0
+    assert json.loads(data.splitlines()[-1])["type"] == "execution:completed"
+    assert "Nightly" in screen
+    assert "execution:completed" not in screen
+
+
+def test_json_is_whole_on_a_narrow_terminal_and_with_another_encoding(flowmaestro, server):
+    long = "x y " * 40
+    server[0].workflow("wf_long", nodes=[Node("a")], outputs={"text": long, "größe": "日本"})
+    encoding = {"PYTHONIOENCODING": "cp1252"}
+    _, _, screen = in_terminal(
+        flowmaestro, server, "run", "wf_long", columns=40, stdout="terminal", **encoding
+    )
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen).replace("\r\n", "\n")
+    document = json.loads(text[text.index("\n{\n") : text.rindex("}") + 1])
+    assert document == {"text": long, "größe": "日本"}
+    assert f'"text": "{long}"' in text
+    status, data, _ = in_terminal(flowmaestro, server, "run", "wf_long", **encoding)
+    assert (status, len(data.splitlines())) == (0, 1)
+    assert json.loads(data) == {"text": long, "größe": "日本"}
