@@ -149,7 +149,8 @@ class _ResultsFile:
         """Write a result, and flush it. Raises `CommandFailed`, which names the file."""
         try:
             if self._results is None:
-                self._file.truncate(0)
+                if os.path.isfile(self._path):  # A device, such as /dev/null, cannot be emptied.
+                    self._file.truncate(0)
                 form = "csv" if self._path.lower().endswith(".csv") else "jsonl"
                 self._results = Results(self._file, form, COLUMNS)
             self._results.add(line)
@@ -279,7 +280,8 @@ class _View:
             left = max(self._doubted_at + self._settle_after - time.monotonic(), 0)
             look = f" in {in_short(int(left))}" if left >= 1 else ""
             return [*parts, f"{at.in_doubt} may have been started, looking{look}"]
-        return [*parts, *([f"{_left(at.seconds_left)} left"] if at.seconds_left else [])]
+        left = at.seconds_left or 0.0
+        return [*parts, *([f"{in_short(int(left))} left"] if left >= 1 else [])]
 
 
 class _LiveView(_View):
@@ -327,11 +329,6 @@ class _LiveView(_View):
         grid = Table.grid()
         grid.add_row(bar, self._rich.styled((count, "bold"), text))
         return grid
-
-
-def _left(seconds: float) -> str:
-    """Return an estimate such as `40 s` or `2 m 40 s`."""
-    return in_short(max(float(int(seconds)), 10.0)) if seconds >= 10 else f"{seconds:.0f} s"
 
 
 def _view(total: int, options: argparse.Namespace) -> _View:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
 
 from flowmaestro import RetryInfo
 from flowmaestro.cli.console import Console, RichConsole, Text, console, shorten
@@ -307,11 +307,11 @@ def _duration_of(execution: Mapping[str, Any]) -> str:
     return "" if began is None or ended is None else in_short(max(ended - began, 0.0))
 
 
-def in_short(seconds: float) -> str:
-    """Return a duration such as `0.30 s`, `12 s`, `2 m 40 s` or `3 h 05 m`."""
-    if seconds < 10:
-        return f"{seconds:.2f} s"
+def in_short(seconds: Union[int, float]) -> str:
+    """Return a duration such as `0.30 s` (`3 s` of an int), `12 s`, `2 m 40 s` or `3 h 05 m`."""
     whole = int(seconds)
+    if seconds < 10 and isinstance(seconds, float):
+        return f"{seconds:.2f} s"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

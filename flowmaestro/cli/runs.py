@@ -115,10 +115,10 @@ def _workflow_name(client: FlowMaestroClient, workflow_id: Any) -> str:
 def _execution_to_watch(client: FlowMaestroClient, options: argparse.Namespace) -> str:
     """Return the id that the user gave, or that `--last` and `--workflow` lead to."""
     ways = (options.execution is not None) + options.last + (options.workflow is not None)
-    if options.execution is not None and ways == 1:
-        return str(options.execution)
-    if options.execution is not None or ways == 0:
+    if ways != 1:
         raise CommandFailed("name one execution: its id, --last or --workflow", USAGE)
+    if options.execution is not None:
+        return str(options.execution)
     if options.workflow is not None:
         workflow_id = session.find_workflow(client, options.workflow)
         found = client.executions.list(workflow_id=workflow_id, per_page=1)["data"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 from collections import Counter
 
@@ -244,3 +247,136 @@ def test_killed_and_repeated_each_row_is_run_once(flowmaestro, rows):
     names = Counter(execution.inputs["name"] for execution in fake.executions[before:])
     assert set(names.values()) == {1}
     assert len(names) == count
+
+
+def test_a_hard_link_of_the_rows_is_not_overwritten(command, rows):
+    (rows / "out.csv").hardlink_to(rows / "rows.csv")
+    (rows / "journal").touch()
+    done = command("map", "wf_123", "rows.csv", "--out", "out.csv", "--journal", "journal")
+    assert done.status == 2
+    assert "ROWS, --out and --journal must be three files" in done.err
+    assert (rows / "rows.csv").read_text() == "name,age\nAda,36\nGrace,85\n"
+
+
+def test_a_full_disk_names_the_file(command, rows):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full")
+    (rows / "out.jsonl").symlink_to("/dev/full")
+    (rows / "j").touch()
+    done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl", "--journal", "j")
+    assert done.status == 1
+    said = "out.jsonl: No space left on device; run the same command again to resume\n"
+    assert done.err.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        ("1" * 5000, "an integer of 5000 digits is too large"),
+        ("1e999", "the number 1e999 is too large"),
+        ("-1e999", "the number -1e999 is too large"),
+    ],
+)
+def test_a_number_that_is_too_large_names_file_and_line(command, fake, rows, number, said):
+    if number.isdigit() and not hasattr(sys, "get_int_max_str_digits"):
+        pytest.skip("this Python converts integers of any length")
+    (rows / "rows.jsonl").write_text(f'{{"a": 1}}\n{{"a": {number}}}\n')
+    done = command("map", "wf_123", "rows.jsonl", "--out", "out.jsonl")
+    assert (done.status, fake.executions) == (2, [])
+    assert f"rows.jsonl, line 2: {said}\n" in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "more"),
+    [
+        ("rows.tsv", "name\tage:=\nAda\t36\nGrace\t\n", []),
+        ("rows.csv", "name;age:=\nAda;36\nGrace;\n", ["--delimiter", ";"]),
+        ("rows.json", '[{"name": "Ada", "age": 36}, {"name": "Grace"}]', []),
+        ("-", '[{"name": "Ada", "age": 36}, {"name": "Grace"}]', []),
+        ("-", '\ufeff{"name": "Ada", "age": 36}\n\n{"name": "Grace"}\n', []),
+        ("-", "name,age:=\nAda,36\nGrace,\n", []),
+    ],
+)
+def test_rows_come_in_every_form(command, fake, rows, monkeypatch, name, text, more):
+    if name == "-":
+        stdin = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="cp1252")
+        monkeypatch.setattr("sys.stdin", stdin)
+    else:
+        (rows / name).write_text(text)
+    done = command("map", "wf_123", name, "--out", "out.jsonl", *more)
+    assert done.status == 0
+    found = sorted(results(rows / "out.jsonl"), key=lambda line: line["index"])
+    assert [line["inputs"] for line in found] == [{"name": "Ada", "age": 36}, {"name": "Grace"}]
+
+
+def test_cells_have_the_types_that_the_schema_names(command, fake, rows):
+    schema = {
+        "properties": {
+            "n": {"type": "integer"}, "f": {"type": ["number", "null"]}, "b": {"type": "boolean"},
+            "l": {"type": "array"}, "s": {"type": "string"}, "m": {"type": ["string", "integer"]},
+        }
+    }  # fmt: skip
+    (rows / "schema.json").write_text(json.dumps(schema))
+    (rows / "rows.csv").write_text(
+        'n,f,b,l,s,m,x\n007,-1.5,TRUE,"[1, 2]",1,2,3\n+10, ,false,[],,,\n'
+    )
+    which = ["map", "wf_123", "rows.csv", "--out", "o.jsonl", "--schema", "schema.json"]
+    assert command(*which).status == 0
+    found = sorted(results(rows / "o.jsonl"), key=lambda line: line["index"])
+    assert [line["inputs"] for line in found] == [
+        {"n": 7, "f": -1.5, "b": True, "l": [1, 2], "s": "1", "m": "2", "x": "3"},
+        {"n": 10, "b": False, "l": [], "s": "", "m": "", "x": ""},
+    ]
+    (rows / "rows.csv").write_text("n\n1\n3,5\n".replace("3,5", '"3,5"'))
+    done = command(*which[:4], "new.jsonl", *which[5:])
+    assert done.status == 2
+    assert "rows.csv, row 2, column 'n': '3,5' is not of type integer\n" in done.err
+
+
+def test_csv_results_are_safe_in_a_spreadsheet_and_have_fixed_columns(command, fake, rows):
+    fake.workflow("wf_odd", outputs=lambda inputs: {"größe": inputs["name"]})
+    fake.workflow("wf_bad", error="=cmd|' /C calc'!A0")
+    done = command("map", "wf_odd", "rows.csv", "--out", "out.csv", "-o", "csv")
+    lines = sorted((rows / "out.csv").read_text("utf-8").splitlines())
+    assert lines[-1] == "row,index,execution_id,status,error,outputs"
+    assert [line.partition(",")[0] for line in lines[:-1]] == ["1", "2"]
+    assert lines[0].endswith(',completed,,"{""größe"": ""Ada""}"')
+    assert sorted(done.out.splitlines()) == lines
+    command("map", "wf_bad", "rows.csv", "--out", "bad.csv")
+    with open(rows / "bad.csv", encoding="utf-8", newline="") as file:
+        first, _ = csv.DictReader(file)
+    assert first["error"].startswith("Workflow") or first["error"].startswith("'=cmd")
+
+
+def test_one_json_document_or_a_table_shows_all_rows(command, rows):
+    done = command("map", "wf_123", "rows.csv", "--out", "a.jsonl", "-o", "json")
+    assert [line["row"] for line in sorted(json.loads(done.out), key=lambda line: line["row"])] == [
+        1,
+        2,
+    ]
+    done = command("map", "wf_123", "rows.csv", "--out", "b.jsonl", "-o", "table")
+    head, *lines = done.out.splitlines()
+    assert head.split() == ["row", "execution", "id", "status", "error", "outputs"]
+    assert len(lines) == 2
+    (rows / "rows.csv").write_text("name\n")
+    assert command("map", "wf_123", "rows.csv", "--out", "c.jsonl", "-o", "json").out == "[]\n"
+
+
+def test_failures_are_grouped_by_cause_and_refused_rows_are_told_apart(command, fake, rows):
+    (rows / "rows.csv").write_text("name\n" + "".join(f"{number}\n" for number in range(60)))
+
+    def outputs(inputs):
+        if int(inputs["name"]) % 2:
+            raise LookupError(f"card {inputs['name']} declined")
+        return {}
+
+    fake.workflow("wf_cards", outputs=outputs)
+    fake.fail_next(3, 422, path="/workflows/*/execute")
+    done = command("map", "wf_cards", "rows.csv", "--out", "out.jsonl")
+    assert done.status == 1
+    statuses = Counter(line["status"] for line in results(rows / "out.jsonl"))
+    assert statuses["refused"] == 3
+    text = " ".join(done.err.split())
+    assert re.search(r"\d\d x .*card … declined.*, e.g. rows \d+, \d+, \d+ ", text)
+    assert re.search(r" 3 x refused: .*, rows 1, 2, 3 ", text)
+    assert "failed, 3 refused" in text

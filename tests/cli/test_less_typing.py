@@ -1,0 +1,295 @@
+"""Names for workflows, the last execution, inputs from files, and filters of lists."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from unittest import mock
+
+import pytest
+
+from flowmaestro import FlowMaestroClient
+from flowmaestro.cli import state
+from flowmaestro.cli.run_view import RunView
+from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, Node
+
+UUID = "5f0a7c1e-1111-4222-8333-944445555666"
+
+
+@pytest.fixture
+def flows(fake):
+    fake.workflow("wf_report_1", name="Nightly report")
+    fake.workflow("wf_report_2", name="Nightly reports of all")
+    fake.workflow("twin_1", name="Twin flow")
+    fake.workflow("twin_2", name="Twin flow")
+    fake.workflow(UUID, name="wf_report_1")
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("text", "workflow_id", "said"),
+    [
+        ("wf_report_1", "wf_report_1", ""),  # an exact id wins over a name
+        ("Nightly report", "wf_report_1", "Nightly report is wf_report_1\n"),
+        ("Nightly reports", "wf_report_2", "Nightly reports of all is wf_report_2\n"),
+        ("wf_report_2", "wf_report_2", ""),
+    ],
+)
+def test_a_workflow_is_found_by_id_name_or_beginning(command, flows, text, workflow_id, said):
+    done = command("run", text, "--detach")
+    assert (done.status, done.err) == (0, said)
+    assert flows.executions[-1].workflow.id == workflow_id
+
+
+def test_a_uuid_is_sent_without_a_look_up(command, fake):
+    fake.workflow(UUID, name="Another")
+    assert command("run", UUID, "--no-check", "--detach").status == 0
+    assert not [request for request in fake.requests if request.path.endswith("/workflows")]
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "said"),
+    [
+        (
+            "Twin flow",
+            2,
+            '2 workflows fit "Twin flow": twin_1 (Twin flow), twin_2 (Twin flow); give',
+        ),
+        ("Nightly", 2, '2 workflows fit "Nightly": wf_report_1 (Nightly report), wf_report_2'),
+        ("Night", 3, 'there is no workflow "Night"; `flowmaestro list workflows` shows all'),
+        ("nightly report", 3, 'there is no workflow "nightly report"'),
+    ],
+)
+def test_a_name_that_does_not_fit_exactly_one_workflow_starts_nothing(
+    command, flows, text, status, said
+):
+    done = command("run", text)
+    assert (done.status, done.out, flows.executions) == (status, "", [])
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_map_get_list_and_watch_take_names(command, flows, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    assert command("map", "Nightly report", "rows.jsonl", "--out", "o.jsonl").status == 0
+    (tmp_path / "o.jsonl").unlink()
+    assert command("map", "wf_report_1", "rows.jsonl", "--out", "o.jsonl").status == 0
+    assert len(flows.executions) == 1  # the journal has the id
+    assert " wf_report_1\n" in command("get", "workflows", "Nightly report").out
+    listed = command("list", "executions", "--workflow", "Nightly report", "-o", "jsonl").out
+    assert json.loads(listed)["workflow_id"] == "wf_report_1"
+    done = command("watch", "--workflow", "Nightly report")
+    assert done.status == 0
+    assert f"execution {flows.executions[0].id}\n" in done.err
+
+
+class TestLastExecution:
+    def test_watch_follows_what_run_and_fire_started(self, command, fake, tmp_path):
+        assert command("watch", "--last").status == 3
+        first = command("run", "wf_123", "--detach").out.strip()
+        assert f"execution {first}\n" in command("watch", "--last").err
+        second = command("fire", "trigger_abc123").out.strip()
+        assert f"execution {second}\n" in command("watch", "--last").err
+
+    def test_each_api_root_has_its_own(self, command, fake):
+        command("run", "wf_123", "--detach")
+        done = command("watch", "--last", "--base-url", "https://other.example.com")
+        assert done.status == 3
+        said = "no execution was started from this machine on this server; `flowmaestro list"
+        assert said in done.err
+
+    def test_the_file_has_no_key_and_is_for_the_user_alone(self, command, fake, tmp_path):
+        execution_id = command("run", "wf_123", "--detach").out.strip()
+        file = tmp_path / "state" / "flowmaestro" / "executions.json"
+        known = json.loads(file.read_text())
+        assert known == {"https://api.flowmaestro.io/api/v1": execution_id}
+        if os.name == "posix":
+            assert file.stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.parametrize("content", ["", "[]", '{"https://api.flowmaestro.io/api/v1": 1}'])
+    def test_a_damaged_file_is_as_good_as_none(self, command, fake, tmp_path, content):
+        folder = tmp_path / "state" / "flowmaestro"
+        folder.mkdir(parents=True)
+        (folder / "executions.json").write_text(content)
+        assert command("watch", "--last").status == 3
+        assert command("run", "wf_123", "--detach").status == 0
+        assert command("watch", "--last").status == 0
+
+    def test_a_folder_that_cannot_be_written_stops_nothing(self, command, fake, tmp_path):
+        (tmp_path / "state").write_text("a file")
+        assert command("run", "wf_123").status == 0
+
+    def test_without_platformdirs_there_is_a_folder_too(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(state, "user_state_path", None)
+        for name in ("XDG_STATE_HOME", "LOCALAPPDATA", "HOME"):
+            monkeypatch.setenv(name, str(tmp_path))
+        state.remember_execution("root", "exec_1")
+        assert state.last_execution("root") == "exec_1"
+        assert str(state.state_folder()).startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "words", [["watch"], ["watch", "x", "--last"], ["watch", "--last", "--workflow", "w"]]
+)
+def test_watch_takes_one_way_to_name_an_execution(command, words):
+    done = command(*words)
+    assert done.status == 2
+    assert "name one execution: its id, --last or --workflow" in done.err
+
+
+class TestInputs:
+    def test_files_and_escaped_texts(self, command, fake, tmp_path):
+        (tmp_path / "a.txt").write_text("größe\n", "utf-8")
+        (tmp_path / "a.json").write_text('{"n": [1]}')
+        words = ["-i", f"text=@{tmp_path}/a.txt", "-i", f"json:=@{tmp_path}/a.json"]
+        command("run", "wf_123", *words, "-i", "name=@@ada", "-i", "mail=a@b")
+        fake.assert_executed(
+            "wf_123",
+            inputs={"text": "größe\n", "json": {"n": [1]}, "name": "@ada", "mail": "a@b"},
+        )
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (
+                ["-i", "name=@ada"],
+                "-i name=@ada: No such file or directory; a text that begins with @ is written"
+                " @@ada",
+            ),
+            (["-i", "a=1", "-i", "a:=2"], "-i a is given twice"),
+            (["-i", "a:=@{tmp}/bad.json"], "bad.json: this is not JSON: "),
+            (["-i", "a=@{tmp}/latin"], "latin: it is not UTF-8"),
+            (["-i", "a=@{tmp}"], "Is a directory"),
+        ],
+    )
+    def test_bad_ones_are_named_and_start_nothing(self, command, fake, tmp_path, words, said):
+        (tmp_path / "bad.json").write_text("{")
+        (tmp_path / "latin").write_bytes(b"\xfc")
+        done = command("run", "wf_123", *(word.format(tmp=tmp_path) for word in words))
+        assert (done.status, fake.executions) == (2, [])
+        assert said in done.err
+        assert len(done.err.splitlines()) == 1
+
+    def test_a_text_for_an_integer_is_told_how_to_write_it(self, command, fake, tmp_path):
+        file = tmp_path / "schema.json"
+        file.write_text('{"properties": {"count": {"type": "integer"}}}')
+        done = command("run", "wf_123", "-i", "count=3", "--schema", str(file))
+        assert done.status == 2
+        assert "nothing was started; write -i count:=3\n" in done.err
+
+    @pytest.mark.parametrize(
+        ("schema", "said"),
+        [
+            ("[]", "it must be a JSON object"),
+            ('{"properties": []}', "this is not a JSON Schema: properties must be an object"),
+            ('{"properties": {"a": 1}}', "the property 'a' must be an object"),
+            ('{"required": "a"}', "required must be an array of names"),
+            ('{"type": "array"}', "the type of this JSON Schema must be object"),
+        ],
+    )
+    def test_a_file_that_is_no_json_schema_is_refused(self, command, fake, tmp_path, schema, said):
+        file = tmp_path / "schema.json"
+        file.write_text(schema)
+        done = command("run", "wf_123", "--schema", str(file))
+        assert (done.status, fake.executions) == (2, [])
+        assert said in done.err
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locale")
+    def test_a_locale_without_utf_8_changes_no_input(self, flowmaestro):
+        code = "import sys; from flowmaestro.__main__ import _words; print(ascii(_words()))"
+        ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        done = subprocess.run(
+            [sys.executable, "-c", code, "-i", "name=日本", b"\xff"],
+            env={**flowmaestro.environment, **ascii_only},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout == "['-i', 'name=\\u65e5\\u672c', '\\udcff']\n"
+
+
+class TestLists:
+    def test_an_unknown_status_is_refused(self, command):
+        done = command("list", "executions", "--status", "bogus")
+        assert (done.status, done.out) == (2, "")
+        assert "invalid choice: 'bogus'" in done.err
+
+    def test_since_stops_at_the_first_older_execution(self, here, monkeypatch):
+        now = time.time()
+        fake = FakeFlowMaestro(epoch=now - 7200)
+        with fake, fake.installed(), FlowMaestroClient() as client:
+            client.workflows.execute("wf_123")
+            fake.advance(fake.now + 7100)
+            recent = client.workflows.execute("wf_123")["data"]["execution_id"]
+            done = here("list", "executions", "--since", "30m", "-o", "jsonl")
+            assert [json.loads(line)["id"] for line in done.out.splitlines()] == [recent]
+            both = here("list", "executions", "--since", "3h", "-o", "jsonl").out
+            assert len(both.splitlines()) >= 2
+
+    @pytest.mark.parametrize("text", ["2", "h", "-1h", "2x", "nanh", ""])
+    def test_a_duration_must_have_a_unit(self, command, text):
+        done = command("list", "executions", f"--since={text}")
+        assert done.status == 2
+        assert "is not a duration; write 90s, 15m, 2h or 3d" in done.err
+
+    def test_csv_has_the_columns_of_the_table_and_whole_times(self, command):
+        command("run", "wf_123", "--detach")
+        head, line, *_ = command("list", "executions", "-o", "csv").out.splitlines()
+        assert head == "id,status,started_at,workflow_id"
+        assert "T" in line.split(",")[2]
+
+
+def test_several_executions_are_cancelled_and_one_that_cannot_be_stops_none(command, fake):
+    fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
+    first, second = (command("run", "wf_slow", "--detach").out.strip() for _ in range(2))
+    done = command("cancel", first, "exec_0", second)
+    assert done.status == 1
+    assert done.out == f"{first} is cancelled\n{second} is cancelled\n"
+    assert "exec_0: " in done.err
+    assert done.err.endswith("1 of 3 could not be cancelled\n")
+    done = command("cancel", command("run", "wf_slow", "--detach").out.strip(), "--json")
+    assert json.loads(done.out)[0]["status"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("words", "which"), [(["run", "wf_123"], "--workflow wf_123 "), (["fire", "trigger_1"], "")]
+)
+def test_ctrl_c_during_the_start_says_that_it_may_have_been_started(command, words, which):
+    send = MemoryTransport.send
+
+    def interrupt_post(self, request, timeout):
+        reply = send(self, request, timeout)
+        if request.method == "POST":
+            raise KeyboardInterrupt
+        return reply
+
+    with mock.patch.object(MemoryTransport, "send", interrupt_post):
+        done = command(*words)
+    assert (done.status, done.out) == (130, "")
+    said = "interrupted; the execution may have been started; look with: flowmaestro list"
+    assert done.err == f"flowmaestro {words[0]}: {said} executions {which}--since 5m\n"
+
+
+def test_events_of_the_command_line_have_each_field_once(command):
+    execution_id = command("run", "wf_123", "--detach").out.strip()
+    for line in command("watch", execution_id, "--json").out.splitlines():
+        event = json.loads(line)
+        assert [key for key in event if key != key.lower()] == []
+        assert not {"output", "duration", "percentage"} & event.keys()
+        if event["type"] == "execution:completed":
+            assert event["outputs"] == {"message": "Hello, world!"}
+
+
+def test_a_pause_names_the_person_it_waits_for():
+    out = io.StringIO()
+    from flowmaestro.cli.console import Console
+
+    view = RunView(Console(out))
+    view.show({"type": "execution:paused", "pause_context": {"prompt": "Approve?"}})
+    assert view.note == "paused: it waits for a person: Approve?"
+    view.show({"type": "execution:resumed"})
+    assert (view.note, view.status) == ("", "running")
