@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from flowmaestro import RetryInfo
 from flowmaestro.cli.console import Console, RichConsole, Text, console, shorten
@@ -307,7 +307,7 @@ def _duration_of(execution: Mapping[str, Any]) -> str:
     return "" if began is None or ended is None else in_short(max(ended - began, 0.0))
 
 
-def in_short(seconds: Union[int, float]) -> str:
+def in_short(seconds: float) -> str:
     """Return a duration such as `0.30 s` (`3 s` of an int), `12 s`, `2 m 40 s` or `3 h 05 m`."""
     whole = int(seconds)
     if seconds < 10 and isinstance(seconds, float):
