@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Callable, Literal, NamedTuple, Optional, Protocol, Tuple, Union
+from typing import Any, Callable, FrozenSet, Literal, NamedTuple, Optional, Protocol, Tuple, Union
 
 from flowmaestro_core.types import ExecutionStatus
 
@@ -79,6 +79,7 @@ class JournalPlan(NamedTuple):
         key: makes a row's key from the row; by default a row is known by its index.
         rerun: the statuses of ended executions whose rows are started again.
         settle_after: seconds from a start until it can be relied on to be listed.
+        redo: the indices of rows that are started again if their inputs differ from the journal's.
         on_unknown: what happens to rows of which nobody knows whether they were started.
 
     """
@@ -89,6 +90,7 @@ class JournalPlan(NamedTuple):
     rerun: Tuple[ExecutionStatus, ...] = ()
     settle_after: float = 60.0
     on_unknown: OnUnknown = "error"
+    redo: FrozenSet[int] = frozenset()
 
 
 def digest_of(encoded: Union[bytes, str]) -> bytes:

@@ -208,6 +208,7 @@ class RowReader:
         self._look_ahead = LOOK_AHEAD * batch.concurrency if batch.ordered else math.inf
         self._by_index = plan.key is None
         self._rerun = plan.rerun
+        self._redo = plan.redo
         self._known = self._matched = 0
         self.outcomes = outcomes
 
@@ -230,7 +231,8 @@ class RowReader:
             if row is None:
                 break
             self.to_look_up.append(row)
-            if source is self.unchecked or not self._is_sequence:
+            is_first_reading = source is self.unchecked or not self._is_sequence
+            if is_first_reading or row.index in self._redo:
                 with suppress(ValidationError):  # told when it is this row's turn
                     source.prepare(row)
                 row.body = b""
@@ -248,9 +250,8 @@ class RowReader:
         in_journal = {row.key: row for row in found}
         for row in rows:
             had = in_journal.get(row.key)
-            if had and had.state != "open" and row.digest not in (b"", had.digest):
-                under = "" if self._by_index else f" under the key {row.key!r}"
-                raise _mismatch(f"inputs[{row.index}] is not what the journal has{under}")
+            if had is not None and _has_changed(row, had):
+                self._check_change(row, had)
         if self.unchecked is not None or not rows:
             return
         if self.source.exhausted:
@@ -263,10 +264,33 @@ class RowReader:
             else:
                 self.to_start.append(row)
 
+    def _check_change(self, row: Row, had: JournalRow) -> None:
+        """Raise `JournalError` unless `redo` allows to start this changed row again."""
+        if row.index not in self._redo:
+            under = "" if self._by_index else f" under the key {row.key!r}"
+            keyed = ", or use key= from the first call on if rows move" if self._by_index else ""
+            raise _mismatch(
+                f"inputs[{row.index}] is not what the journal has{under}; "
+                f"pass redo=[{row.index}] to start the changed row again{keyed}"
+            )
+        if had.state == "started":
+            raise JournalError(
+                f"inputs[{row.index}] has changed, but its execution {had.execution_id} may still "
+                "run; make the call with the old row first, which follows it to its end",
+                "journal_mismatch",
+            )
+        if had.state == "starting":
+            raise JournalError(
+                f"inputs[{row.index}] has changed, but its last start is in doubt; make the call "
+                "with the old row first, which settles it",
+                "journal_mismatch",
+            )
+
     def _restore(self, row: Row, had: JournalRow) -> bool:
         """Take in what the journal holds of a row; whether it is not to be started."""
         row.reruns, row.order, row.refusal = had.reruns, had.order, had.refusal
-        if had.state == "ended" and had.execution["status"] in self._rerun:
+        is_to_rerun = had.state == "ended" and had.execution["status"] in self._rerun
+        if is_to_rerun or _has_changed(row, had):
             row.rerun()
             return False
         row.execution_id = had.execution_id
@@ -306,6 +330,11 @@ class RowReader:
         if self._by_index and read < known:
             end = f"these rows end with inputs[{read - 1}]" if read else "there are no rows"
             raise _mismatch(f"it has inputs[{known - 1}], and {end}")
+
+
+def _has_changed(row: Row, had: JournalRow) -> bool:
+    """Return whether a row that was started before has other inputs now."""
+    return had.state != "open" and row.digest not in (b"", had.digest)
 
 
 def _unsendable(row: Row, why: object) -> ValidationError:

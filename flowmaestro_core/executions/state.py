@@ -96,7 +96,9 @@ class BatchState:
         rows, to_look_up = self._records.drain(), self.reader.to_look_up
         if not rows and not to_look_up:
             return None
-        return Record(rows, tuple(row.key for row in to_look_up), self.reader.unchecked is not None)
+        # Whether a changed row still runs is only in the whole records.
+        brief = self.reader.unchecked is not None and not self._plan.redo
+        return Record(rows, tuple(row.key for row in to_look_up), brief)
 
     def recalled(self, recalled: Recalled, now: float) -> None:
         """The journal has answered."""

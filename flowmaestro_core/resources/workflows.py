@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Iterable, Mapping, Optional, Sized, Union, get_args
+from typing import Any, Callable, FrozenSet, Iterable, Mapping, Optional, Sized, Union, get_args
 
 from flowmaestro_core.arguments import (
     check_callback,
@@ -147,6 +147,7 @@ class Workflows(Resource[D]):
         journal: Union[str, PathLike, None] = None,
         key: Optional[Callable[[Any], Union[int, str]]] = None,
         rerun: Iterable[ExecutionStatus] = (),
+        redo: Iterable[int] = (),
         on_unknown: OnUnknown = "error",
         settle_after: float = SETTLE_AFTER,
     ) -> Batch:
@@ -183,6 +184,9 @@ class Workflows(Resource[D]):
                 default that is its index, and new rows go to the end.
             rerun: with a journal, the statuses (`"failed"`, `"cancelled"`) of ended executions
                 whose rows are started again.
+            redo: with a journal, the indices (from 0, as `RunOutcome.index`) of rows that are
+                started again if their inputs differ from the journal's. A changed row that is
+                not among them raises `JournalError`, and so does one that still runs.
             on_unknown: with a journal, what to do with a row that may or may not have been started:
                 `"error"` makes its error a `StartUnknownError`; `"start"` starts it.
             settle_after: with a journal, seconds after which the server can be relied on to list
@@ -202,6 +206,7 @@ class Workflows(Resource[D]):
         """
         _start(workflow_id, b"")  # raises for a bad id
         check_several("inputs", inputs, of="dicts")
+        total = len(inputs) if isinstance(inputs, Sized) else None
         check_count("concurrency", concurrency)
         check_seconds("poll_interval", poll_interval)
         check_seconds("timeout", timeout)
@@ -220,11 +225,11 @@ class Workflows(Resource[D]):
             ),
             concurrency=concurrency,
             ordered=flag("ordered", ordered),
-            total=len(inputs) if isinstance(inputs, Sized) else None,
+            total=total,
             on_start=on_start,
             progress=progress,
             listener=on_start or progress,
-            journal=_plan(journal, workflow_id, key, rerun, settle_after, on_unknown),
+            journal=_plan(journal, workflow_id, key, rerun, settle_after, on_unknown, redo, total),
         )
 
 
@@ -252,12 +257,14 @@ def _plan(
     rerun: Iterable[ExecutionStatus],
     settle_after: float,
     on_unknown: OnUnknown,
+    redo: Iterable[int],
+    total: Optional[int],
 ) -> Optional[JournalPlan]:
-    """What is said of a journal, checked; `None` without one."""
-    given = (key, rerun, on_unknown, settle_after)
-    if journal is None and given != (None, (), "error", SETTLE_AFTER):
+    """Check the arguments that concern a journal. Return `None` if there is no journal."""
+    given = (key, rerun, on_unknown, settle_after, redo)
+    if journal is None and given != (None, (), "error", SETTLE_AFTER, ()):
         raise ValueError(
-            "key, rerun, on_unknown and settle_after are for a journal: pass journal= as well"
+            "key, rerun, redo, on_unknown and settle_after are for a journal; pass journal= as well"
         )
     if on_unknown not in get_args(OnUnknown):
         raise ValueError(f'on_unknown must be "error" or "start", not {on_unknown!r}')
@@ -266,6 +273,7 @@ def _plan(
     for status in statuses:
         if status not in ("failed", "cancelled"):
             raise ValueError(f'rerun must hold "failed" and "cancelled" only, not {status!r}')
+    indices = _indices(redo, total)
     if journal is None:
         return None
     path: Any = getattr(journal, "__fspath__", lambda: journal)()
@@ -275,4 +283,15 @@ def _plan(
         raise ValueError("journal must not be empty")
     if "\0" in path:
         raise ValueError("journal must not hold a null character")
-    return JournalPlan(path, workflow_id, key, statuses, settle_after, on_unknown)
+    return JournalPlan(path, workflow_id, key, statuses, settle_after, on_unknown, indices)
+
+
+def _indices(redo: Iterable[int], total: Optional[int]) -> FrozenSet[int]:
+    """Check the indices of `redo` against the number of rows, if that is known."""
+    check_several("redo", redo, "indices")
+    indices = tuple(redo)
+    for index in indices:
+        check_count("each index in redo", index, at_least=0)
+        if total is not None and index >= total:
+            raise ValueError(f"redo holds {index}, but inputs ends at index {total - 1}")
+    return frozenset(indices)

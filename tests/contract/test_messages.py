@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Callable, Iterator, List, Tuple
@@ -44,6 +45,13 @@ def run_many(rows: Any, **options: Any) -> Any:
 def keyed(made: Any) -> Any:
     with TemporaryDirectory() as folder:
         return list(run_many([{}], journal=f"{folder}/journal", key=lambda row: made))
+
+
+class DataFrame:
+    """Like a data frame of pandas: iterating over it gives the names of its columns."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["name"])
 
 
 def execute(inputs: Any) -> Any:
@@ -158,7 +166,18 @@ MESSAGES: List[Row] = [
     ),
     # What is sent
     (lambda: execute("text"), "inputs must be a dict, not str"),
-    (lambda: execute({"a": [math.nan]}), "inputs['a'][0] is nan, which JSON cannot express"),
+    (
+        lambda: execute({"a": [math.nan]}),
+        "inputs['a'][0] is nan, which JSON cannot express; use None",
+    ),
+    (
+        lambda: execute({"a": math.inf}),
+        "inputs['a'] is inf, which JSON cannot express; use None or a str",
+    ),
+    (
+        lambda: execute({"a": date(2026, 1, 2)}),
+        "inputs['a'] is a date, which JSON cannot express; use its .isoformat()",
+    ),
     (
         lambda: execute({"a": 10**400}),
         "inputs['a'] is beyond the range of a float: send it as a str",
@@ -200,12 +219,17 @@ MESSAGES: List[Row] = [
         "keys",
     ),
     (
+        lambda: client().workflows.run_many("w", DataFrame()),
+        "inputs must be a list or another iterable of dicts, not DataFrame; pass "
+        'inputs.to_dict(orient="records")',
+    ),
+    (
         lambda: keyed(1.5),
         "key must make a str or an int of inputs[0], not float",
     ),
     (
         lambda: run_many([], rerun=["failed"]),
-        "key, rerun, on_unknown and settle_after are for a journal: pass journal= as well",
+        "key, rerun, redo, on_unknown and settle_after are for a journal; pass journal= as well",
     ),
     (
         lambda: run_many([], journal="j", on_unknown="stop"),
@@ -214,6 +238,10 @@ MESSAGES: List[Row] = [
     (
         lambda: run_many([], journal="j", rerun=["running"]),
         'rerun must hold "failed" and "cancelled" only, not \'running\'',
+    ),
+    (
+        lambda: run_many([{}], journal="j", redo=[1]),
+        "redo holds 1, but inputs ends at index 0",
     ),
     (lambda: run_many([], journal=7), "journal must be a path, not int"),
     (lambda: run_many([], journal=""), "journal must not be empty"),

@@ -340,6 +340,99 @@ def test_ended_row_of_an_earlier_call_is_not_rerun_without_rerun() -> None:
     assert world.started == 1
 
 
+CHANGED = [{"n": 0}, {"n": 10}, {"n": 20}]
+
+
+def bodies(stepper: Stepper) -> List[Any]:
+    return [json.loads(it.body)["inputs"] for it in stepper.sent if is_start(it)]
+
+
+@pytest.mark.parametrize("rows_of", [list, iter])
+def test_redo_starts_the_changed_rows_among_its_indices_alone(rows_of: Any) -> None:
+    world = World()
+    first = world.run(ROWS)
+    again = world.run(rows_of(CHANGED), redo=[0, 1, 2])
+    assert bodies(again) == CHANGED[1:]
+    assert sorted((it.index, it.replayed) for it in again.items) == [
+        (0, True),
+        (1, False),
+        (2, False),
+    ]
+    keys = [it.headers["idempotency-key"] for it in (*first.sent, *again.sent) if is_start(it)]
+    assert len(set(keys)) == 5
+    for _ in range(2):
+        same = world.run(rows_of(CHANGED), redo=[0, 1, 2])
+        assert bodies(same) == []
+        assert all(it.replayed for it in same.items)
+    without = world.run(rows_of(CHANGED))
+    assert all(it.replayed for it in without.items)
+
+
+@pytest.mark.parametrize("rows_of", [list, iter])
+def test_changed_row_outside_redo_is_refused_with_what_to_do(rows_of: Any) -> None:
+    world = World()
+    world.run(ROWS)
+    refused = world.run(rows_of(CHANGED), redo=[1])
+    assert refused.error.code == "journal_mismatch"
+    assert "inputs[2] is not what the journal has; pass redo=[2] to start" in str(refused.error)
+    assert "key=" in str(refused.error)
+    if rows_of is list:
+        assert bodies(refused) == []
+
+
+def test_redo_with_a_key_means_the_rows_of_this_call() -> None:
+    world = World(keyed=True)
+    world.run([{"n": 0, "v": 1}, {"n": 1, "v": 1}], key=by_n)
+    rows = [{"n": 1, "v": 2}, {"n": 0, "v": 1}]
+    assert "under the key '1'; pass redo=[0]" in str(world.run(rows, key=by_n).error)
+    assert bodies(world.run(rows, key=by_n, redo=[0])) == [{"n": 1, "v": 2}]
+
+
+def test_redo_refuses_a_changed_row_that_still_runs_with_its_id() -> None:
+    world = World()
+    world.run(ROWS[:1], says("running"))
+    refused = world.run(CHANGED[1:2], redo=[0])
+    assert refused.error.code == "journal_mismatch"
+    assert "its execution ex_1 may still run" in str(refused.error)
+    assert refused.sent == []
+    world.run(ROWS[:1])
+    assert bodies(world.run(CHANGED[1:2], redo=[0])) == [{"n": 10}]
+
+
+def test_redo_refuses_a_changed_row_in_doubt() -> None:
+    world = World()
+    world.run(ROWS[:1], lambda it: "lost" if is_start(it) else (500, None))
+    refused = world.run(CHANGED[1:2], redo=[0])
+    assert "its last start is in doubt" in str(refused.error)
+    assert refused.sent == []
+
+
+def test_redo_records_the_new_digest_before_the_start() -> None:
+    """The process dies while the changed row is being started: the same call settles it."""
+    world = World()
+    world.run(ROWS[:1])
+    died = Stepper(
+        machine_for(
+            Workflows.run_many("w", CHANGED[1:2], journal="unused", redo=[0]), a_context(), "t"
+        )
+    )
+    died.now = world.now
+    died.start()
+    while isinstance(died.action, Record):
+        died.records(world.journal.keep(died.action))
+    assert is_start(died.action.request)  # type: ignore[union-attr]
+    again = world.run(CHANGED[1:2], redo=[0])
+    assert [it.ok for it in again.items] == [True]
+    assert "/executions?" in again.sent[0].url
+
+
+def test_row_that_cannot_be_sent_is_not_started_by_redo() -> None:
+    world = World()
+    world.run(ROWS[:1])
+    again = world.run([{"n": {1, 2}}], redo=[0])
+    assert [it.error.code for it in again.items] == ["invalid_input"]
+
+
 BROKEN = (500, {"error": {"code": "22P05", "message": "unsupported Unicode escape sequence"}})
 
 

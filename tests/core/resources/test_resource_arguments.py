@@ -281,10 +281,15 @@ def test_a_callback_is_callable(build: Callable[..., Any], name: str) -> None:
     ("given", "kind", "message"),
     [
         ({"ordered": 1}, TypeError, "ordered must be a bool, not int"),
-        ({"key": len}, ValueError, "are for a journal: pass journal="),
-        ({"rerun": ["failed"]}, ValueError, "are for a journal: pass journal="),
-        ({"on_unknown": "start"}, ValueError, "are for a journal: pass journal="),
-        ({"settle_after": 5}, ValueError, "settle_after are for a journal: pass journal="),
+        ({"key": len}, ValueError, "are for a journal; pass journal="),
+        ({"rerun": ["failed"]}, ValueError, "are for a journal; pass journal="),
+        ({"redo": [0]}, ValueError, "are for a journal; pass journal="),
+        ({"journal": "j", "redo": 0}, TypeError, "redo must be a list or another iterable of ind"),
+        ({"journal": "j", "redo": ["a"]}, TypeError, "each index in redo must be an int, not str"),
+        ({"journal": "j", "redo": [-1]}, ValueError, "each index in redo must be at least 0, not"),
+        ({"journal": "j", "redo": [3]}, ValueError, "redo holds 3, but inputs ends at index -1"),
+        ({"on_unknown": "start"}, ValueError, "are for a journal; pass journal="),
+        ({"settle_after": 5}, ValueError, "settle_after are for a journal; pass journal="),
         ({"journal": "j", "on_unknown": "stop"}, ValueError, '"error" or "start", not \'stop\''),
         ({"journal": "j", "rerun": ["completed"]}, ValueError, '"cancelled" only, not'),
         ({"journal": "j", "rerun": "failed"}, TypeError, "rerun must be a list"),
@@ -298,3 +303,26 @@ def test_a_callback_is_callable(build: Callable[..., Any], name: str) -> None:
 def test_what_a_batch_refuses_by_name(given: Any, kind: Any, message: str) -> None:
     with pytest.raises(kind, match=message):
         Workflows.run_many("w", [], **given)
+
+
+class TestDataFrames:
+    @pytest.mark.parametrize(
+        ("method", "line"),
+        [("to_dict", 'inputs.to_dict(orient="records")'), ("to_dicts", "inputs.to_dicts()")],
+    )
+    def test_data_frame_is_refused_with_the_line_to_write(self, method: str, line: str) -> None:
+        members = {method: None, "__iter__": lambda self: iter(["name"])}
+        frame: Any = type("DataFrame", (), members)()
+        with pytest.raises(TypeError) as caught:
+            Workflows.run_many("w", frame)
+        assert str(caught.value).endswith(f"of dicts, not DataFrame; pass {line}")
+
+    def test_line_for_pandas_gives_rows(self) -> None:
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame({"name": ["Ada"], "visits": [3]})
+        with pytest.raises(TypeError, match="not DataFrame; pass"):
+            Workflows.run_many("w", frame)
+        rows = frame.to_dict(orient="records")
+        batch = Workflows.run_many("w", rows)
+        assert batch.encode is not None
+        assert batch.encode(rows[0]) == b'{"inputs":{"name":"Ada","visits":3}}'
