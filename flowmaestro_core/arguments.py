@@ -47,13 +47,21 @@ def check_callback(name: str, value: Any) -> None:
 
 
 def check_several(name: str, value: Any, of: str) -> None:
-    """Raise `TypeError` if `value` is one thing instead of an iterable of them."""
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        kind = type(value).__name__  # pyright: ignore[reportUnknownArgumentType]
-        pass_instead = f"; pass list({name}) for its keys" if isinstance(value, Mapping) else ""
-        raise TypeError(
-            f"{name} must be a list or another iterable of {of}, not {kind}{pass_instead}"
-        )
+    """Raise `TypeError` if `value` is one thing instead of an iterable of them.
+
+    A data frame is refused, because iterating over one gives the names of its columns.
+    """
+    kind = type(value).__name__
+    if kind == "DataFrame":
+        to_rows = "to_dicts()" if hasattr(value, "to_dicts") else 'to_dict(orient="records")'
+        pass_instead = f"; pass {name}.{to_rows}"
+    elif isinstance(value, Mapping):
+        pass_instead = f"; pass list({name}) for its keys"
+    elif isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        pass_instead = ""
+    else:
+        return
+    raise TypeError(f"{name} must be a list or another iterable of {of}, not {kind}{pass_instead}")
 
 
 def check_filter(name: str, value: Any) -> None:

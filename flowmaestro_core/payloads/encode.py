@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from typing import Any, Dict, Sequence, cast
+from typing import Any, Dict, Sequence, Type, cast
 
 _LARGEST = int(sys.float_info.max)
 """The server reads a larger number as infinite, and stores null."""
@@ -48,7 +48,8 @@ def _check(value: Any, where: Any) -> None:
             raise ValueError(f"{_place(where)} is beyond the range of a float: send it as a str")
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"{_place(where)} is {value}, which JSON cannot express")
+            use = "None" if math.isnan(value) else "None or a str"
+            raise ValueError(f"{_place(where)} is {value}, which JSON cannot express; use {use}")
     elif isinstance(value, dict):
         for key, item in cast("Dict[object, Any]", value).items():
             if not isinstance(key, str):
@@ -62,8 +63,19 @@ def _check(value: Any, where: Any) -> None:
     else:
         raise TypeError(
             f"{_place(where)} is a {type(value).__name__}, which JSON cannot express; "
-            "use dict, list, str, int, float, bool or None"
+            f"use {_instead_of(type(value))}"
         )
+
+
+def _instead_of(kind: Type[Any]) -> str:
+    """Return what to use instead of a value of this class."""
+    if kind.__name__ in ("NaTType", "NAType"):  # A missing value of pandas.
+        return "None"
+    if hasattr(kind, "isoformat"):  # `datetime`, `date`, and pandas' `Timestamp`.
+        return "its .isoformat()"
+    if hasattr(kind, "tolist"):  # The arrays and the scalars of numpy, and a pandas `Series`.
+        return "its .tolist()"
+    return "dict, list, str, int, float, bool or None"
 
 
 def _place(where: Any) -> str:

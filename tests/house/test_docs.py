@@ -103,6 +103,9 @@ def run(block, namespace):
 @pytest.mark.parametrize("block", [it for it in PYTHON if it.page != PROJECT], ids=str)
 def test_python_blocks_run_and_print_what_they_say(block, flowmaestro_client, monkeypatch):
     """Clients that are given no transport talk to a fake in memory; the others to a server."""
+    for package in ("pandas", "tqdm"):
+        if f" {package} " in block.text:
+            pytest.importorskip(package)
     with contextlib.ExitStack() as stack:
         if block.page in OVER_SOCKETS:
             url = stack.enter_context(serving(FakeFlowMaestro()))

@@ -3,7 +3,9 @@ from __future__ import annotations
 import collections
 import enum
 import json
+import re
 import types
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -139,3 +141,39 @@ def test_text_is_text() -> None:
     for value in (None, b"x", 5):
         with pytest.raises(TypeError, match=f"content must be a str, not {type(value).__name__}"):
             text("content", value)
+
+
+def value_of(name: str, *methods: str) -> Any:
+    return type(name, (), {method: lambda self: None for method in methods})()
+
+
+@pytest.mark.parametrize(
+    ("value", "use"),
+    [
+        (datetime(2026, 1, 2, 3, 4), "its .isoformat()"),
+        (value_of("Timestamp", "isoformat"), "its .isoformat()"),
+        (value_of("NaTType", "isoformat"), "None"),
+        (value_of("NAType"), "None"),
+        (value_of("int64", "tolist"), "its .tolist()"),
+        (Decimal("1.5"), "dict, list, str, int, float, bool or None"),
+        (float("nan"), "None"),
+        (float("-inf"), "None or a str"),
+    ],
+)
+def test_error_says_what_to_use_instead(value: Any, use: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"; use {re.escape(use)}$"):
+        encode_json({"a": value})
+
+
+def test_values_of_pandas_and_numpy_are_refused_with_a_hint() -> None:
+    pandas, numpy = pytest.importorskip("pandas"), pytest.importorskip("numpy")
+    hints = {
+        "None": [pandas.NA, pandas.NaT, numpy.nan, numpy.float64("nan")],
+        "its .isoformat()": [pandas.Timestamp(0)],
+        "its .tolist()": [numpy.int64(1), numpy.bool_(True), numpy.zeros(2), pandas.Series([1])],
+    }
+    for use, values in hints.items():
+        for value in values:
+            with pytest.raises((TypeError, ValueError), match=f"; use {re.escape(use)}$"):
+                encode_json({"a": value})
+    assert encode_json(numpy.float64(1.5)) == b"1.5"
