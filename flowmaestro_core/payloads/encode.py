@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from typing import Any, Dict, Sequence, Type, cast
+from typing import Any, Dict, Sequence, cast
 
 _LARGEST = int(sys.float_info.max)
 """The server reads a larger number as infinite, and stores null."""
@@ -63,12 +63,13 @@ def _check(value: Any, where: Any) -> None:
     else:
         raise TypeError(
             f"{_place(where)} is a {type(value).__name__}, which JSON cannot express; "
-            f"use {_instead_of(type(value))}"
+            f"use {_instead_of(value)}"
         )
 
 
-def _instead_of(kind: Type[Any]) -> str:
-    """Return what to use instead of a value of this class."""
+def _instead_of(value: object) -> str:
+    """Return what to use instead of a value of a class that JSON does not know."""
+    kind = type(value)
     if kind.__name__ in ("NaTType", "NAType"):  # A missing value of pandas.
         return "None"
     if hasattr(kind, "isoformat"):  # `datetime`, `date`, and pandas' `Timestamp`.
