@@ -113,6 +113,37 @@ def test_the_map_names_every_folder():
                 assert folder.name in named or inner, folder
 
 
+def test_the_map_names_every_file_beside_the_folders():
+    """A new file must get a place in the map of `docs/architecture.md`."""
+    named = set(re.findall(r"`(\w+\.py)`", section("Map")))
+    for package in ("flowmaestro_core", "transports/flowmaestro_transports", "flowmaestro"):
+        files = {file.name for file in (ROOT / package).glob("*.py")} - {"__init__.py"}
+        assert files <= named, f"the map of docs/architecture.md lacks {sorted(files - named)}"
+
+
+def has_state(node):
+    """Return whether a statement of a module makes something that changes later."""
+    if isinstance(node, ast.FunctionDef):
+        return any("cache" in ast.unparse(it) for it in node.decorator_list)
+    if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+        return False
+    kind = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else ""
+    made = ast.unparse(node.value)
+    is_empty = made in {"[]", "{}", "set()"} and not kind.startswith("Mapping")
+    return is_empty or bool(re.fullmatch(r"(threading\.)?R?Lock\(\)|.*Weak\w+\(.*\)", made))
+
+
+def test_module_state_is_listed():
+    listed = set(re.findall(r"^\| `(\w+/[\w/]+\.py)` \| ", PAGE, re.MULTILINE))
+    found = {
+        file.relative_to(ROOT).as_posix()
+        for package in ("flowmaestro_core", "transports/flowmaestro_transports", "flowmaestro")
+        for file in (ROOT / package).rglob("*.py")
+        if any(map(has_state, ast.parse(file.read_text(encoding="utf-8")).body))
+    }
+    assert found == listed
+
+
 def imports_of(file, modules):
     """The modules among `modules` that a file imports, lazily or for type checkers only, too."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -34,6 +34,7 @@ OTHER_COMMANDS = {
     "pytest --flowmaestro-cassettes=new_episodes",
     "pytest --flowmaestro-cassettes=all",
     ".venv/bin/nox -s lint",
+    ".venv/bin/nox -s docs -- serve",
     ".venv/bin/nox -s bench",
     ".venv/bin/nox -s bench -- calls decode --quick",
     ".venv/bin/nox -s bench -- calls --only ours-requests,bare-requests,peer",
