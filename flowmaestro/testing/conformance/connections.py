@@ -39,13 +39,13 @@ async def stale_connection(runner: Runner) -> None:
 
 
 @check(WIRE, why="A caller would get the answer to somebody else's question.")
-async def an_unasked_reply(runner: Runner) -> None:
+async def unsolicited_response(runner: Runner) -> None:
     """What comes on a kept connection unasked is not taken for the reply to the next request."""
     await _expect_echoes(runner, _reply_unasked)
 
 
 @check(WIRE, why="A program that computes between its calls has not looked at its sockets since.")
-async def a_busy_program_looks_first(runner: Runner) -> None:
+async def stale_bytes_after_cpu_work(runner: Runner) -> None:
     """What came on a kept connection while the program was busy is seen before it is used."""
     for farewell in (_reply_unasked, Peer.close):
         await _expect_echoes(runner, farewell, busy=True)

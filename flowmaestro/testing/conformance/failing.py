@@ -167,7 +167,7 @@ async def reset_within_the_body(runner: Runner) -> None:
 
 
 @check(WIRE, STREAMS, why="The last events before a break, often the result, would be lost.")
-async def what_is_whole_comes_before_a_failure(runner: Runner) -> None:
+async def complete_chunks_before_failure(runner: Runner) -> None:
     """Chunks that came whole are given before the failure of a broken one behind them."""
     for broken in (b"zz\r\nok\r\n", b"5\r\nhelloX", b"-1\r\n"):
         data = HEAD_CHUNKED + chunk(b"one") + chunk(b"two") + broken

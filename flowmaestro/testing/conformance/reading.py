@@ -296,7 +296,7 @@ async def quiet_body(runner: Runner) -> None:
 
 
 @check(STREAMS, why="A time limit of zero that means none would hang.")
-async def no_patience_at_all(runner: Runner) -> None:
+async def read_with_zero_patience(runner: Runner) -> None:
     """With a patience of 0, `read` gives what there is, or None at once."""
     live, body = await live_body(runner)
     await _expect_quiet(runner, body, 0.0)

@@ -49,7 +49,12 @@ def not_offered(factory: Any, name: str) -> str:
 
 class TestWhatIsNotOffered:
     def test_patience(self) -> None:
-        for name in ("quiet-body", "no-patience-at-all", "quiet-within-a-chunk", "quiet-over-tls"):
+        for name in (
+            "quiet-body",
+            "read-with-zero-patience",
+            "quiet-within-a-chunk",
+            "quiet-over-tls",
+        ):
             assert not_offered(Impatient, name).startswith("patience: every quiet spell costs")
 
     def test_an_option_that_the_factory_does_not_take(self) -> None:

@@ -59,9 +59,9 @@ def test_what_came_in_time_is_not_taken_for_silence(scripted: Any, make: Any, ba
 def test_over_tls_a_dead_connection_is_seen_before_it_is_used(
     scripted: Any, make: Any, backend: str, farewell: str, server_tls: Any, ca_file: str
 ) -> None:
-    """As the kit's `a-busy-program-looks-first`, where the bytes mean nothing by themselves."""
+    """As the kit's `stale-bytes-after-cpu-work`, where the bytes mean nothing by themselves."""
     if make is AiohttpTransport:
-        pytest.skip(make.known_failures["a-busy-program-looks-first"])
+        pytest.skip(make.known_failures["stale-bytes-after-cpu-work"])
     answered, left = threading.Event(), threading.Event()
 
     def handler(peer: Any) -> None:

@@ -96,10 +96,10 @@ class AiohttpTransport(NotPicklable):
 
     known_failures: ClassVar[Mapping[str, str]] = {
         "a-body-cut-off-under-tls": "aiohttp takes any end of a connection for that of the body",
-        "a-busy-program-looks-first": "aiohttp uses a kept connection without a look at it",
-        "an-unasked-reply": "aiohttp takes for a reply what came before on a kept connection",
+        "stale-bytes-after-cpu-work": "aiohttp uses a kept connection without a look at it",
+        "unsolicited-response": "aiohttp takes for a reply what came before on a kept connection",
         "reset-within-the-body": "aiohttp takes any end of a connection for that of the body",
-        "what-is-whole-comes-before-a-failure": "aiohttp gives nothing of what a break came with",
+        "complete-chunks-before-failure": "aiohttp gives nothing of what a break came with",
     }
     """The conformance checks that it fails, each with its consequence for users."""
 

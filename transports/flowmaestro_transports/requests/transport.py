@@ -126,7 +126,7 @@ class RequestsTransport(NotPicklable):
         **dict.fromkeys(
             (
                 "quiet-body",
-                "no-patience-at-all",
+                "read-with-zero-patience",
                 "quiet-within-a-chunk-header",
                 "quiet-within-a-chunk",
                 "quiet-over-tls",
