@@ -13,7 +13,7 @@ import pytest
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import AsyncScriptedTransport, FakeFlowMaestro, ScriptedTransport
-from flowmaestro.testing.conformance.discretion import frame_that_shows
+from flowmaestro.testing.conformance.security import leaking_frame
 from flowmaestro_core.http.messages import (
     Headers,
     Phase,
@@ -57,7 +57,7 @@ CALLS: Dict[str, Callable[[Any], Any]] = {
 def expect_no_key(call: Callable[[], Any]) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011
         call()
-    assert frame_that_shows(caught.value, KEY) is None
+    assert leaking_frame(caught.value, KEY) is None
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -145,4 +145,4 @@ def test_a_key_in_a_local_would_be_seen() -> None:
         FlowMaestroClient(KEY, transport=shown, max_retries=0) as client,
     ):
         client.workflows.get(KEY)
-    assert frame_that_shows(caught.value, KEY) is not None
+    assert leaking_frame(caught.value, KEY) is not None

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError
-from flowmaestro.testing.conformance.discretion import frame_that_shows, where_found
+from flowmaestro.testing.conformance.security import leaking_frame, path_to_secret
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import RequestsTransport
 from tests.harness.runners import ASYNC, OURS, Runner
@@ -94,7 +94,7 @@ def traces_of_the_key(error: Optional[BaseException]) -> List[str]:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals["__name__"] == __name__:
         trace = trace.tb_next  # the test's own frames
-    found = [where_found(error.with_traceback(trace), PART), frame_that_shows(error, PART)]
+    found = [path_to_secret(error.with_traceback(trace), PART), leaking_frame(error, PART)]
     chain: List[BaseException] = [error]
     for each in chain:  # a context counts beside a cause, too
         names = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(each.__traceback__)]

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-AT_ONCE = 5.0
+IMMEDIATE = 5.0
 """Seconds for what waits for nothing: a millisecond as a rule, more on a busy machine."""
 
 KEY = "fm_live_conformance"
@@ -149,7 +149,7 @@ async def expect_failure(
     call: Awaitable[Any],
     *phases: Phase,
     timed_out: Optional[bool] = None,
-    within: float = AT_ONCE,
+    within: float = IMMEDIATE,
 ) -> TransportFailure:
     """The `TransportFailure` of a call; anything else that comes of it fails the check.
 
@@ -200,7 +200,7 @@ def echo_body(request: Request) -> Response:
     return Response(200, {}, request.body)
 
 
-def beside(live: LiveReply) -> Callable[[Request], Union[Response, LiveReply]]:
+def live_on_get(live: LiveReply) -> Callable[[Request], Union[Response, LiveReply]]:
     """What a site answers that gives `live` to GET, and any other request its own body back."""
     return lambda request: live if request.method == "GET" else echo_body(request)
 

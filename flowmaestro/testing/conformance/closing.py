@@ -16,7 +16,6 @@ from flowmaestro.testing.conformance.check import (
     CheckFailed,
     NotOffered,
     ask,
-    beside,
     check,
     checks_of,
     echo_body,
@@ -26,6 +25,7 @@ from flowmaestro.testing.conformance.check import (
     expect_failure,
     expect_piece,
     live_body,
+    live_on_get,
 )
 from flowmaestro.testing.conformance.runner import Job, Runner, Step
 from flowmaestro.testing.conformance.scripted_server import (
@@ -54,7 +54,7 @@ _CANCELS = "Time limits and Ctrl-C cancel; a connection lost with each would use
 async def _begun(runner: Runner) -> Tuple[LiveReply, AsyncTransport, str, AsyncOpenResponse]:
     """A body of which a piece has come, on a transport with one connection."""
     live = LiveReply()
-    url = runner.site(beside(live))
+    url = runner.site(live_on_get(live))
     transport = runner.narrow_transport()
     body = await transport.open(ask(url), LIMIT)
     await expect_piece(body, b"one", live)
@@ -281,7 +281,7 @@ async def cancelled_while_sending(runner: Runner) -> None:
 async def cancelled_before_the_head(runner: Runner) -> None:
     """A call cancelled while it waits for its reply releases the connection."""
     live = LiveReply(held=True)
-    url = runner.site(beside(live))
+    url = runner.site(live_on_get(live))
     transport = runner.narrow_transport()
     for use in (transport.send, transport.open):
         live.asked.clear()

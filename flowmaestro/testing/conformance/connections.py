@@ -6,13 +6,12 @@ import threading
 import time
 
 from flowmaestro.testing.conformance.check import (
-    AT_ONCE,
+    IMMEDIATE,
     LIMIT,
     STREAMS,
     TIME_LIMITS,
     WIRE,
     ask,
-    beside,
     check,
     echo_body,
     expect,
@@ -20,6 +19,7 @@ from flowmaestro.testing.conformance.check import (
     expect_failure,
     expect_piece,
     expect_reply,
+    live_on_get,
 )
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import Handler, Peer, answering, reply
@@ -70,7 +70,7 @@ async def _expect_echoes(runner: Runner, farewell: Handler, *, busy: bool = Fals
     transport = runner.transport()
     await expect_echo(transport, server.url, b"first")
     if busy:
-        came.acquire(timeout=AT_ONCE)  # no event loop runs meanwhile
+        came.acquire(timeout=IMMEDIATE)  # no event loop runs meanwhile
         time.sleep(0.05)  # noqa: ASYNC251 - nor while it arrives
     else:
         await runner.until(lambda: came.acquire(blocking=False))
@@ -134,7 +134,7 @@ async def bounded_connections(runner: Runner) -> None:
             first = not full.is_set()
             if most >= BOUND:
                 full.set()
-            full.wait(AT_ONCE)
+            full.wait(IMMEDIATE)
             beyond.wait(0.25 if first else 0.01)  # the first ones wait for one too many
             with lock:
                 busy -= 1
@@ -151,7 +151,7 @@ async def bounded_connections(runner: Runner) -> None:
 async def open_bodies_take_no_place_of_calls(runner: Runner) -> None:
     """An open body does not count against the limit of connections for calls."""
     live = LiveReply()
-    url = runner.site(beside(live))
+    url = runner.site(live_on_get(live))
     transport = runner.transport(max_connections=1)
     body = await transport.open(ask(url), LIMIT)
     await expect_piece(body, b"x", live)
@@ -168,7 +168,7 @@ async def waiting_for_a_connection_counts(runner: Runner) -> None:
     holder = runner.start(transport.send, ask(url), LIMIT)
     await runner.until(live.asked.is_set)
     await expect_failure(
-        transport.send(ask(url), 0.3), Phase.NOT_SENT, timed_out=True, within=0.3 + AT_ONCE
+        transport.send(ask(url), 0.3), Phase.NOT_SENT, timed_out=True, within=0.3 + IMMEDIATE
     )
     live.begin()
     live.end()

@@ -31,7 +31,7 @@ from typing import (
 import anyio
 
 from flowmaestro.testing.conformance.check import (
-    AT_ONCE,
+    IMMEDIATE,
     STREAMS,
     TIME_LIMITS,
     Check,
@@ -88,7 +88,7 @@ class Job:
 
     async def outcome(self, within: Optional[float] = None) -> Any:
         """What it returned; raises what it raised. It fails the check to take longer."""
-        seconds = self._runner.at_once if within is None else within
+        seconds = self._runner.immediate if within is None else within
         ended = await self._runner.until(lambda: self.done, seconds)
         expect(ended, f"what was under way had not ended {seconds:g} s later")
         if self.error is not None:
@@ -102,7 +102,7 @@ class Runner(ABC):
     A `site` answers requests; a `server` sends bytes. Make them before the transport.
     """
 
-    at_once = AT_ONCE
+    immediate = IMMEDIATE
     """Seconds that it waits for what need not wait for anything."""
     crowd = 1
     """How many calls at once this kind of transport has to bear."""
@@ -186,7 +186,7 @@ class Runner(ABC):
 
     async def until(self, condition: Callable[[], bool], within: Optional[float] = None) -> bool:
         """Wait for a condition; whether it came true within so many seconds."""
-        deadline = time.monotonic() + (self.at_once if within is None else within)
+        deadline = time.monotonic() + (self.immediate if within is None else within)
         while not condition():
             if time.monotonic() > deadline:
                 return False
@@ -206,7 +206,7 @@ class Runner(ABC):
             with contextlib.suppress(Exception):  # what the check found is what counts
                 await self._close_all(self.margin)
             raise
-        await self._close_all(5 * AT_ONCE)
+        await self._close_all(5 * IMMEDIATE)
         return True
 
     async def _close_all(self, within: float) -> None:

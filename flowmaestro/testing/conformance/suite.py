@@ -12,10 +12,10 @@ from flowmaestro.testing.checks import several
 from flowmaestro.testing.conformance import (
     closing,
     connections,
-    discretion,
-    failing,
+    failures,
     interruptions,
-    reading,
+    responses,
+    security,
     time_limits,
 )
 from flowmaestro.testing.conformance.check import (
@@ -33,13 +33,13 @@ from flowmaestro.testing.conformance.runner import AsyncRunner, Runner, SyncRunn
 from flowmaestro.testing.conformance.site import Respond, loopback_site
 
 _MODULES: Tuple[ModuleType, ...] = (
-    reading,
+    responses,
     closing,
     connections,
-    failing,
+    failures,
     time_limits,
     interruptions,
-    discretion,
+    security,
 )
 
 _PATIENT = 20
@@ -133,7 +133,7 @@ class _Conformance:
             runner, finding = self._runner(backend), None
             runner.pace = pace
             if declared:
-                runner.exhaustive, runner.at_once = True, _DECLARED
+                runner.exhaustive, runner.immediate = True, _DECLARED
             try:
                 runner.run(check)
             except Exception as error:

@@ -15,8 +15,8 @@ import time
 from typing import Callable, NamedTuple, Optional, Sequence
 
 from flowmaestro.testing.conformance.check import (
-    AT_ONCE,
     CANCELLATION,
+    IMMEDIATE,
     LIMIT,
     NO_HEAD,
     STREAMS,
@@ -31,7 +31,7 @@ from flowmaestro.testing.conformance.check import (
     expect_failure,
     expect_piece,
 )
-from flowmaestro.testing.conformance.reading import refuse_unless_asked_for
+from flowmaestro.testing.conformance.responses import refuse_unless_asked_for
 from flowmaestro.testing.conformance.runner import TOO_LONG, Runner
 from flowmaestro.testing.conformance.scripted_server import (
     HEAD_CHUNKED,
@@ -54,7 +54,7 @@ async def clock(runner: Runner) -> None:
     begun = transport.now()
     await transport.sleep(0.05)
     passed = transport.now() - begun
-    expect(0.04 <= passed <= 0.05 + AT_ONCE, f"a sleep of 0.05 s took {passed} s")
+    expect(0.04 <= passed <= 0.05 + IMMEDIATE, f"a sleep of 0.05 s took {passed} s")
 
 
 @check(WIRE, TIME_LIMITS, why=_HANGS)

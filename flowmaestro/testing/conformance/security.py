@@ -28,7 +28,7 @@ from typing import Any, Callable, Dict, Generator, Iterator, List, Mapping, Opti
 import pytest
 
 from flowmaestro.testing.conformance.check import (
-    AT_ONCE,
+    IMMEDIATE,
     KEY,
     LIMIT,
     WIRE,
@@ -196,7 +196,7 @@ _OPAQUE = (
 _LOGGED = "Keys would get into logs, crash reports and the output of tests."
 
 
-def where_found(thing: Any, secret: str) -> Optional[str]:
+def path_to_secret(thing: Any, secret: str) -> Optional[str]:
     """How `secret` is reached from `thing`: a path of attributes and items; None if it is not.
 
     Looks into exceptions and what they are chained to, containers and the attributes of objects,
@@ -245,7 +245,7 @@ def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
                 yield name, getattr(thing, name)
 
 
-def frame_that_shows(error: Optional[BaseException], secret: str) -> Optional[str]:
+def leaking_frame(error: Optional[BaseException], secret: str) -> Optional[str]:
     """The local variable, of a frame in a chain of tracebacks, whose repr has `secret`.
 
     Frames of this kit do not count.
@@ -266,13 +266,13 @@ def frame_that_shows(error: Optional[BaseException], secret: str) -> Optional[st
 @check(WIRE, why=_LOGGED)
 async def no_secret_is_reachable_from_a_failure(runner: Runner) -> None:
     """No exception of a failure's chain holds the request's key, in text or in an attribute."""
-    await _expect_kept(runner, where_found)
+    await _expect_kept(runner, path_to_secret)
 
 
 @check(WIRE, why=_LOGGED)
 async def no_frame_of_a_failure_shows_a_secret(runner: Runner) -> None:
     """No local variable in a failure's tracebacks has the request's key in its repr."""
-    await _expect_kept(runner, frame_that_shows)
+    await _expect_kept(runner, leaking_frame)
 
 
 async def _expect_kept(
@@ -284,7 +284,7 @@ async def _expect_kept(
             limit = _SHORT if name == "late" else LIMIT
             transport = runner.transport()
             for use in (transport.send, partial(read_out, transport)):
-                failure = await expect_failure(use(ask(url), limit), within=5 * AT_ONCE)
+                failure = await expect_failure(use(ask(url), limit), within=5 * IMMEDIATE)
                 found = find(failure, KEY)
                 expect(found is None, f"after a reply that is {name}, the key is in {found}")
 

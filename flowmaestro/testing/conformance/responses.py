@@ -14,7 +14,7 @@ import zlib
 from typing import List, Optional, Sequence, Tuple
 
 from flowmaestro.testing.conformance.check import (
-    AT_ONCE,
+    IMMEDIATE,
     LIMIT,
     STREAMS,
     WIRE,
@@ -33,7 +33,7 @@ from flowmaestro.testing.conformance.check import (
     read_out,
     whole,
 )
-from flowmaestro.testing.conformance.failing import expect_broken
+from flowmaestro.testing.conformance.failures import expect_broken
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,
@@ -261,7 +261,7 @@ async def _read_or_quiet(
     runner: Runner, body: AsyncOpenResponse, patience: float
 ) -> Optional[bytes]:
     """What `read` gives; raises `NotOffered` if the transport takes quiet for a failure."""
-    begun, within = time.monotonic(), patience + runner.at_once
+    begun, within = time.monotonic(), patience + runner.immediate
     try:
         data: Optional[bytes] = await runner.start(body.read, patience).outcome(within)
     except TransportFailure as failure:
@@ -302,7 +302,7 @@ async def read_with_zero_patience(runner: Runner) -> None:
     await _expect_quiet(runner, body, 0.0)
     live.send(b"one")
     got = b""
-    deadline = time.monotonic() + AT_ONCE
+    deadline = time.monotonic() + IMMEDIATE
     while len(got) < len(b"one") and time.monotonic() < deadline:
         got += await _read_or_quiet(runner, body, 0.0) or b""
         await runner.pause(0.01)
