@@ -40,7 +40,7 @@ def event(name: str, **data: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Step:
+class TraceEntry:
     """Something that a program does, and the lines of the script that it meets."""
 
     name: str
@@ -66,17 +66,17 @@ MISSING = {
 }
 
 SCENARIO = (
-    Step(
+    TraceEntry(
         "list",
         lambda client: client.workflows.list(page=1, per_page=20),
         (line("GET /workflows?page=1&per_page=20", 200, PAGE),),
     ),
-    Step(
+    TraceEntry(
         "execute",
         lambda client: client.workflows.execute("wf_1", inputs={"name": "Jürgen", "n": [1, 2.5]}),
         (line("POST /workflows/wf_1/execute", 202, STARTED),),
     ),
-    Step(
+    TraceEntry(
         "wait",
         lambda client: client.executions.wait_for_completion("exec_1", timeout=60.0),
         (
@@ -86,7 +86,7 @@ SCENARIO = (
             line("GET /executions/exec_1", 200, execution("completed")),
         ),
     ),
-    Step(
+    TraceEntry(
         "stream",
         lambda client: client.executions.stream("exec_1"),
         (
@@ -98,12 +98,12 @@ SCENARIO = (
             ),
         ),
     ),
-    Step(
+    TraceEntry(
         "send a message",
         lambda client: client.threads.send_message("th_1", "Is it done?"),
         (line("POST /threads/th_1/messages", 200, ANSWER),),
     ),
-    Step(
+    TraceEntry(
         "stream a message where that is refused",
         lambda client: client.threads.send_message_stream("th_1", "Is it done?"),
         (
@@ -111,7 +111,7 @@ SCENARIO = (
             line("POST /threads/th_1/messages", 200, ANSWER),
         ),
     ),
-    Step(
+    TraceEntry(
         "retry after a 503",
         lambda client: client.agents.get("an agent/1"),
         (
@@ -120,7 +120,7 @@ SCENARIO = (
             line("GET /agents/an%20agent%2F1", 200, {"data": {"id": "an agent/1"}}),
         ),
     ),
-    Step(
+    TraceEntry(
         "wait for as long as a 429 asks",
         lambda client: client.triggers.execute("tr_1", inputs={}),
         (
@@ -128,32 +128,32 @@ SCENARIO = (
             line("POST /triggers/tr_1/execute", 202, STARTED),
         ),
     ),
-    Step(
+    TraceEntry(
         "an execution that may have started is not started again",
         lambda client: client.workflows.execute("wf_1"),
         (line("POST /workflows/wf_1/execute", 503, BUSY),),
     ),
-    Step(
+    TraceEntry(
         "an error",
         lambda client: client.workflows.get("wf_none"),
         (line("GET /workflows/wf_none", 404, MISSING),),
     ),
-    Step(
+    TraceEntry(
         "put",
         lambda client: client.agents.update_memory("a_1", "u_1", working_memory="Ω"),
         (line("PUT /agents/a_1/memory/u_1", 200, {"data": {"user_id": "u_1"}}),),
     ),
-    Step(
+    TraceEntry(
         "patch",
         lambda client: client.webhooks.update("wh_1", is_active=False),
         (line("PATCH /webhooks/wh_1", 200, {"data": {"id": "wh_1"}}),),
     ),
-    Step(
+    TraceEntry(
         "delete",
         lambda client: client.webhooks.delete("wh_1"),
         (line("DELETE /webhooks/wh_1", 204),),
     ),
-    Step(
+    TraceEntry(
         "post without a body",
         lambda client: client.executions.cancel("exec_1"),
         (line("POST /executions/exec_1/cancel", 200, execution("cancelled")),),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, cast
 
 from flowmaestro.testing.checks import check_seconds, one_of
-from flowmaestro.testing.virtual.playback import Quiet, Step, steps_of
+from flowmaestro.testing.virtual.playback import Quiet, ReplyStep, steps_of
 from flowmaestro_core.http.messages import Phase, Request, ResponseHead, TransportFailure
 from flowmaestro_core.payloads.reply import decode_json
 
@@ -40,7 +40,7 @@ class RecordedExchange:
     """
 
     request: Request
-    steps: Tuple[Step, ...]
+    steps: Tuple[ReplyStep, ...]
     line: int = 0
 
 
@@ -58,7 +58,7 @@ def read(name: str, data: bytes) -> List[RecordedExchange]:
     """The exchanges of a cassette. Raises `CassetteError`, with `name` and the line's number."""
     exchanges: List[RecordedExchange] = []
     request: Optional[Request] = None  # of an exchange that has not ended
-    begun, steps = 0, cast("List[Step]", [])
+    begun, steps = 0, cast("List[ReplyStep]", [])
     texts, number = data.splitlines(), 1
     try:
         for number, text in enumerate(texts, 1):
@@ -162,7 +162,7 @@ def _request(line: Line) -> Request:
     )
 
 
-def _steps(line: Line) -> List[Step]:
+def _steps(line: Line) -> List[ReplyStep]:
     """What a line of a reply stands for, with the time before it."""
     kind = line.get("kind")
     if kind == "silence":
@@ -178,7 +178,7 @@ def _steps(line: Line) -> List[Step]:
     raise ValueError(f"the kind {json.dumps(kind)} is unknown")
 
 
-def _after(line: Line) -> List[Step]:
+def _after(line: Line) -> List[ReplyStep]:
     seconds = line.get("after", 0.0)
     check_seconds("after", seconds)
     return [Quiet(seconds)] if seconds else []

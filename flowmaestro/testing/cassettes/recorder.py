@@ -8,7 +8,7 @@ from typing import Callable, Generator, Generic, List, Optional, Tuple, TypeVar,
 
 from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
 from flowmaestro.testing.cassettes.player import CassetteMismatch
-from flowmaestro.testing.virtual.playback import Quiet, Step
+from flowmaestro.testing.virtual.playback import Quiet, ReplyStep
 from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTransport
 from flowmaestro_core.http.messages import (
     Headers,
@@ -73,7 +73,7 @@ class ExchangeRecorder:
         """Whether nothing was sent, so that there is nothing to play."""
         self._request = request
         self._clock = clock
-        self._steps: List[Step] = []
+        self._steps: List[ReplyStep] = []
         self._time = clock()
         self._ended = False
 
@@ -82,7 +82,7 @@ class ExchangeRecorder:
         silence = () if self._ended else (Quiet(),)
         return RecordedExchange(self._request, (*self._steps, *silence))
 
-    def note(self, step: Optional[Step]) -> None:
+    def note(self, step: Optional[ReplyStep]) -> None:
         """Something has just come; `None` is the end."""
         if self._ended:
             return

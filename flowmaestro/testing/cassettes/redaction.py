@@ -15,7 +15,7 @@ from typing import Any, Callable, Iterable, Iterator, List, Optional, Set, Tuple
 
 from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
 from flowmaestro.testing.redaction import cut_out, hidden, known
-from flowmaestro.testing.virtual.playback import Quiet, Step
+from flowmaestro.testing.virtual.playback import Quiet, ReplyStep
 from flowmaestro_core.http.messages import Headers, Request, ResponseHead, TransportFailure
 from flowmaestro_core.http.secrets import REDACTED, SHORTEST_SECRET, is_secret_field
 
@@ -78,7 +78,7 @@ class Redaction:
         return found
 
 
-def _steps(steps: Iterable[Step], secrets: Set[bytes]) -> Iterator[Step]:
+def _steps(steps: Iterable[ReplyStep], secrets: Set[bytes]) -> Iterator[ReplyStep]:
     steps = list(steps)
     pieces = iter(hidden([step for step in steps if isinstance(step, bytes)], secrets))
     for step in steps:

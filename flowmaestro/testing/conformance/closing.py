@@ -27,7 +27,7 @@ from flowmaestro.testing.conformance.check import (
     live_body,
     live_on_get,
 )
-from flowmaestro.testing.conformance.runner import Job, Runner, Step
+from flowmaestro.testing.conformance.runner import CheckFunction, Job, Runner
 from flowmaestro.testing.conformance.scripted_server import (
     HEAD_CHUNKED,
     PATIENCE,
@@ -293,7 +293,7 @@ async def cancelled_before_the_head(runner: Runner) -> None:
         await _expect_usable(runner, transport, url)
 
 
-async def _insist(use: Step, request: Request) -> Any:
+async def _insist(use: CheckFunction, request: Request) -> Any:
     while True:
         try:
             return await use(request, LIMIT)

@@ -70,7 +70,7 @@ _NOT_OF_FUNCTIONS = {
     TIME_LIMITS: "calls take as long as the function says, whatever `timeout` says",
 }
 
-Step = Callable[..., Coroutine[Any, Any, Any]]
+CheckFunction = Callable[..., Coroutine[Any, Any, Any]]
 ServeSite = Callable[[Respond], ContextManager[str]]
 
 
@@ -218,7 +218,7 @@ class Runner(ABC):
         """Carry out a check; raises what it raises."""
 
     @abstractmethod
-    def start(self, step: Step, *args: Any) -> Job:
+    def start(self, step: CheckFunction, *args: Any) -> Job:
         """Have something go on beside the check."""
 
     @abstractmethod
@@ -239,7 +239,7 @@ class SyncRunner(Runner):
         with self._servers:  # in a thread, since what hangs there holds up nobody
             run_to_its_end(self.start(self._carry_out, check).outcome(TOO_LONG))
 
-    def start(self, step: Step, *args: Any) -> Job:
+    def start(self, step: CheckFunction, *args: Any) -> Job:
         job = Job(self)
 
         def run() -> None:
@@ -335,7 +335,7 @@ class AsyncRunner(Runner):
             self._tasks.cancel_scope.cancel()
         return error
 
-    def start(self, step: Step, *args: Any) -> Job:
+    def start(self, step: CheckFunction, *args: Any) -> Job:
         job = Job(self)
         scope = anyio.CancelScope()
         job.cancel = scope.cancel

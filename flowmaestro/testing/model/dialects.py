@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Literal, Mapping, Optional, Sequence, Tuple,
 from flowmaestro.testing.model.agents import Message, Thread, Turn, usage
 from flowmaestro.testing.model.call import Call
 from flowmaestro.testing.model.executions import Execution, InputField, Workflow
-from flowmaestro.testing.model.plans import ENDINGS, Step
+from flowmaestro.testing.model.plans import ENDINGS, PlannedEvent
 from flowmaestro.testing.model.refusals import Refusal, invalid
 from flowmaestro.testing.model.replies import JsonObject
 from flowmaestro.testing.model.shape import Shape
@@ -57,14 +57,14 @@ def _schema(workflow: Workflow) -> JsonObject:
     return {"type": "object", "properties": properties, "required": required}
 
 
-def _seconds(execution: Execution, step: Step) -> Optional[float]:
+def _seconds(execution: Execution, step: PlannedEvent) -> Optional[float]:
     """Return how long the completed node or execution took; `None` for other events."""
     if step.event == "node:completed" and step.node is not None:
         return cast("float", step.node.seconds)  # the plan has called a function
     return execution.duration if step.event == "execution:completed" else None
 
 
-def _fields(execution: Execution, step: Step) -> JsonObject:
+def _fields(execution: Execution, step: PlannedEvent) -> JsonObject:
     """Return the fields that only this kind of event has, by their documented names."""
     node, event, total = step.node, step.event, execution.workflow.node_count
     if event == "execution:started":
@@ -209,7 +209,7 @@ class Documented:
         matching = _with_status(_of_workflow(executions, query), query)
         return self.listed([self.execution(execution) for execution in matching], query)
 
-    def happening(self, execution: Execution, step: Step) -> JsonObject:
+    def happening(self, execution: Execution, step: PlannedEvent) -> JsonObject:
         """The data of a live event of an execution; its name is only in the `event:` field."""
         about = None if step.event.startswith("execution:") else step.node
         return {
@@ -376,7 +376,7 @@ class Deployed(Documented):
             rows, count = _cut(matching, query), len(matching)
         return self._page([self.execution(row) for row in rows], count, query)
 
-    def happening(self, execution: Execution, step: Step) -> JsonObject:
+    def happening(self, execution: Execution, step: PlannedEvent) -> JsonObject:
         """Camel case, with a `type` and the time in milliseconds, without `current_node`."""
         event = step.event
         names = {**_CAMEL_CASE, "outputs": "output"} if event == "node:completed" else _CAMEL_CASE

@@ -12,7 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, cast
 
-from flowmaestro.testing.model.plans import ENDINGS, Inputs, Node, Step, plan_of
+from flowmaestro.testing.model.plans import ENDINGS, Inputs, Node, PlannedEvent, plan_of
 from flowmaestro.testing.model.timeline import Timeline
 
 Outputs = Callable[[Inputs], Dict[str, Any]]
@@ -56,11 +56,11 @@ class Workflow:
     inputs: Mapping[str, InputField] = field(default_factory=dict[str, InputField])
     nodes: Sequence[Node] = ()
     outputs: Outputs = greeting
-    plan: Optional[Sequence[Step]] = None
+    plan: Optional[Sequence[PlannedEvent]] = None
 
     version = 1
 
-    def steps(self, inputs: Inputs) -> Sequence[Step]:
+    def steps(self, inputs: Inputs) -> Sequence[PlannedEvent]:
         """The plan of a run with these inputs; what a node's function raises is passed on."""
         if self.plan is not None:
             return self.plan
@@ -122,7 +122,9 @@ class Execution:
 class ExecutionRunner:
     """Runs executions on a timeline and tells `listener` what happens to them."""
 
-    def __init__(self, timeline: Timeline, listener: Callable[[Execution, Step], None]) -> None:
+    def __init__(
+        self, timeline: Timeline, listener: Callable[[Execution, PlannedEvent], None]
+    ) -> None:
         self._timeline = timeline
         self._listener = listener
 
@@ -133,33 +135,38 @@ class ExecutionRunner:
 
         With an `error` it fails at its start.
         """
-        plan: Sequence[Step] = ()
+        plan: Sequence[PlannedEvent] = ()
         try:
             plan = execution.workflow.steps(execution.inputs) if error is None else ()
         except Exception as raised:  # whatever a node's function raises is the run's failure
             error = f"{type(raised).__name__}: {raised}"
         if error is not None:
-            plan = [Step("execution:started"), Step("execution:failed", error=error)]
+            plan = [
+                PlannedEvent("execution:started"),
+                PlannedEvent("execution:failed", error=error),
+            ]
         self._follow(execution, iter(plan), pickup)
 
     def cancel(self, execution: Execution) -> None:
         """End an execution where it stands."""
-        self._take(execution, Step("execution:cancelled"))
+        self._take(execution, PlannedEvent("execution:cancelled"))
 
-    def _follow(self, execution: Execution, plan: Iterator[Step], delay: float = 0.0) -> None:
+    def _follow(
+        self, execution: Execution, plan: Iterator[PlannedEvent], delay: float = 0.0
+    ) -> None:
         """Take the next step of the plan when its time has come, and so on until the end."""
         step = next(plan, None)
         if step is None:
             return
 
-        def take(step: Step = step) -> None:
+        def take(step: PlannedEvent = step) -> None:
             if not execution.ended:
                 self._take(execution, step)
                 self._follow(execution, plan)
 
         self._timeline.schedule(delay + step.seconds, take)
 
-    def _take(self, execution: Execution, step: Step) -> None:
+    def _take(self, execution: Execution, step: PlannedEvent) -> None:
         now = self._timeline.now
         if step.event == "execution:completed":
             step = _outcome(execution, step)
@@ -187,12 +194,12 @@ def error_of_nodes(failed_nodes: Mapping[str, str]) -> Optional[str]:
     return f"Workflow completed with {len(failed_nodes)} failed nodes: {errors}"
 
 
-def _outcome(execution: Execution, step: Step) -> Step:
+def _outcome(execution: Execution, step: PlannedEvent) -> PlannedEvent:
     """Work out the outputs. Whatever a scripted workflow raises is its own failure."""
     try:
         execution.outputs = _checked(execution.workflow.outputs(deepcopy(execution.inputs)))
     except Exception as error:
-        return Step("execution:failed", error=f"{type(error).__name__}: {error}")
+        return PlannedEvent("execution:failed", error=f"{type(error).__name__}: {error}")
     execution.current_node = None
     return step
 

@@ -102,7 +102,7 @@ class ScriptedEvent:
     data: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-class Step(NamedTuple):
+class PlannedEvent(NamedTuple):
     """One event of a plan."""
 
     event: str
@@ -113,25 +113,25 @@ class Step(NamedTuple):
     data: Mapping[str, Any] = {}
 
 
-def plan_of(nodes: Sequence[Node], inputs: Inputs) -> List[Step]:
+def plan_of(nodes: Sequence[Node], inputs: Inputs) -> List[PlannedEvent]:
     """The plan of nodes that follow one another."""
-    plan = [Step("execution:started")]
+    plan = [PlannedEvent("execution:started")]
     for number, node in enumerate([node.timed(inputs) for node in nodes], 1):
         seconds = cast("float", node.seconds)
-        plan.append(Step("node:started", node=node))
+        plan.append(PlannedEvent("node:started", node=node))
         if node.type in PAUSING_TYPES:
-            plan.append(Step("execution:paused", node=node))
+            plan.append(PlannedEvent("execution:paused", node=node))
             return plan
         if seconds == math.inf:
             return plan
         if node.error is not None:
-            plan.append(Step("node:failed", seconds, node, error=node.error))
-            plan.append(Step("execution:progress", node=node, completed=number - 1))
-            plan.append(Step("execution:failed"))
+            plan.append(PlannedEvent("node:failed", seconds, node, error=node.error))
+            plan.append(PlannedEvent("execution:progress", node=node, completed=number - 1))
+            plan.append(PlannedEvent("execution:failed"))
             return plan
-        plan.append(Step("node:completed", seconds, node))
-        plan.append(Step("execution:progress", node=node, completed=number))
-    return [*plan, Step("execution:completed")]
+        plan.append(PlannedEvent("node:completed", seconds, node))
+        plan.append(PlannedEvent("execution:progress", node=node, completed=number))
+    return [*plan, PlannedEvent("execution:completed")]
 
 
 def stops(node: Node) -> bool:
@@ -183,13 +183,13 @@ def scripted_nodes(
     return made
 
 
-def plan_by_events(events: Sequence[ScriptedEvent]) -> List[Step]:
+def plan_by_events(events: Sequence[ScriptedEvent]) -> List[PlannedEvent]:
     """The plan that `events` tell; raises `ValueError` where they contradict each other.
 
     `execution:started` is put before them where they do not begin with it. Without a terminal
     event at the end the execution never ends.
     """
-    plan: List[Step] = []
+    plan: List[PlannedEvent] = []
     running: Dict[str, float] = {}
     time, paused = 0.0, False
     for index, event in enumerate(several("events", events, "ScriptedEvent")):
@@ -213,9 +213,9 @@ def plan_by_events(events: Sequence[ScriptedEvent]) -> List[Step]:
         if event.type == "node:failed" and error is None:
             error = f"Node {event.node} failed"
         data = deepcopy(dict(event.data))
-        plan.append(Step(event.type, event.seconds, node, error=error, data=data))
+        plan.append(PlannedEvent(event.type, event.seconds, node, error=error, data=data))
     begun = bool(plan) and plan[0].event == "execution:started"
-    return plan if begun else [Step("execution:started"), *plan]
+    return plan if begun else [PlannedEvent("execution:started"), *plan]
 
 
 def _check_event(where: str, event: object) -> None:

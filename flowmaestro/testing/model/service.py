@@ -23,7 +23,7 @@ from flowmaestro.testing.model.executions import (
     Workflow,
 )
 from flowmaestro.testing.model.knowledge import KnowledgeBase
-from flowmaestro.testing.model.plans import Inputs, Step
+from flowmaestro.testing.model.plans import Inputs, PlannedEvent
 from flowmaestro.testing.model.refusals import Refusal, not_found
 from flowmaestro.testing.model.replies import EventStream, JsonObject
 from flowmaestro.testing.model.timeline import Timeline
@@ -185,7 +185,7 @@ class Service:
             if is_last:
                 stream.finish()
 
-    def _happened(self, execution: Execution, step: Step) -> None:
+    def _happened(self, execution: Execution, step: PlannedEvent) -> None:
         name, data = step.event, {**self.dialect.happening(execution, step), **step.data}
         self.listener(name, data, execution)
         if self._live and name != "execution:cancelled":

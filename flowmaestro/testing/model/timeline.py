@@ -1,7 +1,7 @@
 """The model's time: a clock that its drivers move, the wall clock, and what happens when.
 
 Pure but for a lock: nothing here reads a clock. The driver says what time it is; whatever was
-planned up to then happens in order, each step at its own time.
+planned up to then happens in order, each callback at its own time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Callable, List, Optional, Tuple
 
 from flowmaestro_core.http.dates import http_date
 
-Step = Callable[[], None]
+Callback = Callable[[], None]
 
 
 class Timeline:
@@ -29,7 +29,7 @@ class Timeline:
         self.lock = threading.RLock()
         self._epoch = epoch
         self._begun = False
-        self._agenda: List[Tuple[float, int, Step]] = []
+        self._agenda: List[Tuple[float, int, Callback]] = []
         self._order = itertools.count()
 
     def begin(self, now: float) -> None:
@@ -41,17 +41,17 @@ class Timeline:
     def advance(self, until: float) -> None:
         """Let time pass until then. Time never runs backwards; that is ignored."""
         while self._begun and self._agenda and self._agenda[0][0] <= until:
-            time, _, step = heapq.heappop(self._agenda)
+            time, _, callback = heapq.heappop(self._agenda)
             self.now = max(self.now, time)
-            step()
+            callback()
         self.now = max(self.now, until)
 
-    def schedule(self, delay: float, step: Step) -> None:
-        """Plan `step` for `delay` seconds from now."""
-        heapq.heappush(self._agenda, (self.now + delay, next(self._order), step))
+    def schedule(self, delay: float, callback: Callback) -> None:
+        """Plan `callback` for `delay` seconds from now."""
+        heapq.heappush(self._agenda, (self.now + delay, next(self._order), callback))
 
     def next_time(self) -> Optional[float]:
-        """When the next step happens; `None` when nothing is planned or begun."""
+        """When the next callback happens; `None` when nothing is planned or begun."""
         return self._agenda[0][0] if self._begun and self._agenda else None
 
     def wall(self, time: Optional[float] = None) -> float:

@@ -31,8 +31,8 @@ class Quiet:
         check_seconds("seconds", self.seconds, or_endless=True)
 
 
-Step = Union[Quiet, ResponseHead, bytes, TransportFailure]
-ScriptedReply = Union[Response, TransportFailure, Quiet, Sequence[Step]]
+ReplyStep = Union[Quiet, ResponseHead, bytes, TransportFailure]
+ScriptedReply = Union[Response, TransportFailure, Quiet, Sequence[ReplyStep]]
 """The scripted outcome of one request.
 
 A whole `Response`; a `TransportFailure`; `Quiet()` for no reply at all; or steps, one after
@@ -41,7 +41,7 @@ Behind the last piece the body is complete, unless a failure or `Quiet()` comes 
 """
 
 
-def steps_of(reply: ScriptedReply) -> Tuple[Step, ...]:
+def steps_of(reply: ScriptedReply) -> Tuple[ReplyStep, ...]:
     """A scripted reply as steps.
 
     Raises `TypeError` for what is no step, `ValueError` for steps that contradict each other.
@@ -55,7 +55,7 @@ def steps_of(reply: ScriptedReply) -> Tuple[Step, ...]:
             "a reply must be a Response, a TransportFailure, Quiet() or a list of steps, "
             f"not {_named(given)}"
         )
-    steps = tuple(cast("Sequence[Step]", given))
+    steps = tuple(cast("Sequence[ReplyStep]", given))
     begun = ended = False
     for step in steps:
         if ended:
@@ -94,7 +94,7 @@ def _named(value: object) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else repr(value)
 
 
-def played(clock: VirtualClock, steps: Sequence[Step]) -> FakeReply:
+def played(clock: VirtualClock, steps: Sequence[ReplyStep]) -> FakeReply:
     """The reply to a request, from now on; `steps` are those of `steps_of`."""
     reply, left = FakeReply(), deque(steps)
     seconds = _quiet(left)
@@ -114,7 +114,7 @@ def played(clock: VirtualClock, steps: Sequence[Step]) -> FakeReply:
     return reply
 
 
-def _quiet(left: Deque[Step]) -> float:
+def _quiet(left: Deque[ReplyStep]) -> float:
     """Take the quiet before the next step; seconds."""
     seconds = 0.0
     while left:
@@ -132,7 +132,7 @@ class PlayedBody:
     The time of a piece counts from that of the one before, however late that is taken.
     """
 
-    def __init__(self, clock: VirtualClock, left: Deque[Step], since: float) -> None:
+    def __init__(self, clock: VirtualClock, left: Deque[ReplyStep], since: float) -> None:
         self.wake: Callable[[], None] = lambda: None
         self.closed = False
         self._clock = clock

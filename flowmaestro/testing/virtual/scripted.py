@@ -9,7 +9,7 @@ from typing import Any, Deque, List, Sequence, Tuple, cast
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.scripting import UnusedScriptWarning
 from flowmaestro.testing.virtual.clock import VirtualClock
-from flowmaestro.testing.virtual.playback import ScriptedReply, Step, played, steps_of
+from flowmaestro.testing.virtual.playback import ReplyStep, ScriptedReply, played, steps_of
 from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTransport
 from flowmaestro_core.http.messages import Request
 
@@ -24,7 +24,7 @@ class _Script:
         self._strict = strict
         self.requests: List[Request] = []
         self.replies: List[FakeReply] = []
-        self._left: Deque[Tuple[Step, ...]] = deque()
+        self._left: Deque[Tuple[ReplyStep, ...]] = deque()
         given: Any = replies
         if not isinstance(given, (list, tuple)):
             raise TypeError(f"replies must be a list with one for each request, not {given!r}")

@@ -49,12 +49,12 @@ def finding_of(make: Callable[[], Runner], check: Check, expected: str) -> Optio
 class HurriedSyncRunner(SyncRunner):
     """One that does not wait for long for what never comes."""
 
-    at_once = 0.5
+    immediate = 0.5
     pace = 0.3
 
 
 class HurriedAsyncRunner(AsyncRunner):
-    at_once = 0.5
+    immediate = 0.5
     pace = 0.1
 
 
