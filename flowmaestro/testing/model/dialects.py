@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any, Dict, List, Literal, Mapping, Optional, Sequence, Tuple, cast
 
 from flowmaestro.testing.model.agents import Message, Thread, Turn, usage
-from flowmaestro.testing.model.call import Call
+from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.executions import Execution, InputField, Workflow
 from flowmaestro.testing.model.plans import ENDINGS, PlannedEvent
 from flowmaestro.testing.model.refusals import Refusal, invalid
@@ -124,7 +124,7 @@ class Documented:
             message = f'invalid input syntax for type uuid: "{id}"'
             raise Refusal(500, code or "22P02", message, layer="api" if code else "framework")
 
-    def inputs(self, call: Call, declared: Mapping[str, InputField]) -> Dict[str, Any]:
+    def inputs(self, call: EndpointRequest, declared: Mapping[str, InputField]) -> Dict[str, Any]:
         """The inputs of a run; raises a 400 refusal for those that are missing."""
         inputs = call.mapping("inputs")
         missing = [name for name, it in declared.items() if it.required and name not in inputs]
@@ -132,7 +132,7 @@ class Documented:
             raise invalid("Missing required inputs", **dict.fromkeys(missing, "is required"))
         return inputs
 
-    def top_k(self, call: Call) -> int:
+    def top_k(self, call: EndpointRequest) -> int:
         """How many results a query of a knowledge base asks for."""
         return call.count("top_k", 5)
 
@@ -332,7 +332,7 @@ class Deployed(Documented):
     )
     delivery = Documented.delivery.without("response_time_ms")
 
-    def inputs(self, call: Call, declared: Mapping[str, InputField]) -> Dict[str, Any]:
+    def inputs(self, call: EndpointRequest, declared: Mapping[str, InputField]) -> Dict[str, Any]:
         """Any object or list; what is missing is not noticed."""
         inputs: object = call.body.get("inputs")
         if inputs is None:
@@ -345,7 +345,7 @@ class Deployed(Documented):
             raise Refusal(500, "execution_failed", "unsupported Unicode escape sequence")
         return cast("Dict[str, Any]", inputs)
 
-    def top_k(self, call: Call) -> int:
+    def top_k(self, call: EndpointRequest) -> int:
         """Read as JavaScript reads a number: null is 0, and finds nothing."""
         try:
             top_k = float(call.body.get("top_k", 5) or 0)

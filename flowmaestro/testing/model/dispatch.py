@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Deque, List, Optional, Tuple, Union, cast
 from urllib.parse import urlsplit
 
-from flowmaestro.testing.model.call import Call
+from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.faults import Faults
 from flowmaestro.testing.model.keys import KeyRing
@@ -108,7 +108,7 @@ class Dispatcher:
             headers += key.limit_headers(resets_at, self._keys.limits)
         body = self._json(request)
         key.require(route.scopes)
-        return route.handler(self._service, Call(ids, query_of(request.url), body))
+        return route.handler(self._service, EndpointRequest(ids, query_of(request.url), body))
 
     def _json(self, request: Request) -> JsonObject:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()

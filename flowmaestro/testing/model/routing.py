@@ -8,14 +8,14 @@ from functools import cached_property
 from typing import Any, Callable, Dict, Iterable, Optional, Pattern, Tuple, Union
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from flowmaestro.testing.model.call import Call
+from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.replies import Answer, EventStream, Later
 from flowmaestro.testing.model.service import Resources, Service
 
 API_VERSION = "/v1/"
 
 Outcome = Union[Answer, Later, EventStream]
-Handler = Callable[[Service, Call], Outcome]
+Handler = Callable[[Service, EndpointRequest], Outcome]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def find_route(
 def every(resources: str, shape: str) -> Handler:
     """A call that reads a page of all resources of a kind; `shape` is that of each in a dialect."""
 
-    def handler(service: Service, call: Call) -> Answer:
+    def handler(service: Service, call: EndpointRequest) -> Answer:
         found: Resources[Any] = getattr(service, resources)
         rows = [getattr(service.dialect, shape)(it) for it in found.every()]
         return Answer(200, service.dialect.listed(rows, call.query))
@@ -63,7 +63,7 @@ def every(resources: str, shape: str) -> Handler:
 def one(resources: str, shape: str) -> Handler:
     """A call that reads the resource that the path names."""
 
-    def handler(service: Service, call: Call) -> Answer:
+    def handler(service: Service, call: EndpointRequest) -> Answer:
         found: Resources[Any] = getattr(service, resources)
         return Answer(200, {"data": getattr(service.dialect, shape)(found.find(call.id))})
 

@@ -15,12 +15,12 @@ from flowmaestro_transports.driving.event_loops import current_task
 _Key = Tuple[int, object]
 
 
-class Call:
+class InFlightCall:
     """A call in flight: whose it is, the waiting call within which it was made, if any."""
 
     __slots__ = ("began", "depth", "key", "outer", "running")
 
-    def __init__(self, key: _Key, outer: Optional[Call], began: float) -> None:
+    def __init__(self, key: _Key, outer: Optional[InFlightCall], began: float) -> None:
         self.key = key
         self.outer = outer
         self.began = began
@@ -34,25 +34,25 @@ class CallsInFlight:
     def __init__(self) -> None:
         self.activity = 0
         """Grows with whatever a call does."""
-        self._calls: Dict[_Key, Call] = {}
+        self._calls: Dict[_Key, InFlightCall] = {}
         self._running = Counter[int]()
         self._blocked = Counter[int]()
 
-    def current(self) -> Call:
+    def current(self) -> InFlightCall:
         """That of the calling thread or task."""
         return self._calls[threading.get_ident(), current_task()]
 
-    def enter(self, now: float) -> Call:
+    def enter(self, now: float) -> InFlightCall:
         """Enter a block of the calling thread or task; its first one begins a call."""
         key = threading.get_ident(), current_task()
         call = self._calls.get(key)
         if call is None or not call.running:
-            call = self._calls[key] = Call(key, call, now)
+            call = self._calls[key] = InFlightCall(key, call, now)
             self.start(call)
         call.depth += 1
         return call
 
-    def leave(self, call: Call) -> bool:
+    def leave(self, call: InFlightCall) -> bool:
         """Leave a block; whether the call has ended."""
         call.depth -= 1
         if call.depth:
@@ -65,13 +65,13 @@ class CallsInFlight:
             self._calls[call.key] = call.outer
         return True
 
-    def start(self, call: Call) -> None:
+    def start(self, call: InFlightCall) -> None:
         """It runs from now on."""
         call.running = True
         self.activity += 1
         self._running[call.key[0]] += 1
 
-    def stop(self, call: Call) -> None:
+    def stop(self, call: InFlightCall) -> None:
         """It waits from now on, or has ended."""
         call.running = False
         self.activity += 1
@@ -96,7 +96,7 @@ class Alarm:
     __slots__ = ("at", "blocks", "call", "poke", "rung")
 
     def __init__(
-        self, at: float, call: Optional[Call], poke: Callable[[], object] = lambda: None
+        self, at: float, call: Optional[InFlightCall], poke: Callable[[], object] = lambda: None
     ) -> None:
         self.at = at
         self.call = call

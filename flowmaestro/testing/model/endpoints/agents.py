@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import List, Tuple
 
 from flowmaestro.testing.model.agents import Agent, Memory, Thread, Turn
-from flowmaestro.testing.model.call import Call
+from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.knowledge import KnowledgeBase, similarity
 from flowmaestro.testing.model.refusals import Refusal, no_route, not_found
 from flowmaestro.testing.model.replies import Answer, JsonObject, Later, Settle
@@ -17,7 +17,7 @@ MEMORY_OWNER = "0fa11000-0000-4000-8000-000000000031"
 """The user whose messages agents remember: the owner of the API key."""
 
 
-def create_thread(service: Service, call: Call) -> Outcome:
+def create_thread(service: Service, call: EndpointRequest) -> Outcome:
     """Begin a conversation; not every dialect keeps its metadata."""
     agent = service.agents.find(call.id)
     metadata = call.mapping("metadata") if service.dialect.keeps_thread_metadata else {}
@@ -26,12 +26,12 @@ def create_thread(service: Service, call: Call) -> Outcome:
     return Answer(201, {"data": service.dialect.new_thread(thread)})
 
 
-def list_messages(service: Service, call: Call) -> Outcome:
+def list_messages(service: Service, call: EndpointRequest) -> Outcome:
     """What has been said in a thread."""
     return Answer(200, service.dialect.list_messages(service.threads.find(call.id), call.query))
 
 
-def send_message(service: Service, call: Call) -> Outcome:
+def send_message(service: Service, call: EndpointRequest) -> Outcome:
     """Say something to the agent, and be answered in one of four ways."""
     thread = service.threads.find(call.id)
     text = call.text("content", "Message content is required")
@@ -75,7 +75,7 @@ def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) 
     return later
 
 
-def stream_thread(service: Service, call: Call) -> Outcome:
+def stream_thread(service: Service, call: EndpointRequest) -> Outcome:
     """What is said in a thread from now on."""
     thread = service.threads.find(call.id)
     if service.message_answers(thread.agent) == "refused":
@@ -85,27 +85,27 @@ def stream_thread(service: Service, call: Call) -> Outcome:
     return stream
 
 
-def delete_thread(service: Service, call: Call) -> Outcome:
+def delete_thread(service: Service, call: EndpointRequest) -> Outcome:
     """Forget a thread and all its messages."""
     thread = service.threads.find(call.id)
     del service.threads[thread.id]
     return deleted(service, thread.id)
 
 
-def list_memory(service: Service, call: Call) -> Outcome:
+def list_memory(service: Service, call: EndpointRequest) -> Outcome:
     """Everything that one agent remembers."""
     memories = service.agents.find(call.id).memories.values()
     rows = [service.dialect.memory(memory) for memory in memories]
     return Answer(200, service.dialect.listed(rows, call.query))
 
 
-def get_memory(service: Service, call: Call) -> Outcome:
+def get_memory(service: Service, call: EndpointRequest) -> Outcome:
     """What it remembers of one user."""
     memory = service.dialect.memory(_memory(service, call))
     return Answer(200, {"data": {"agent_id": call.id, **memory}})
 
 
-def update_memory(service: Service, call: Call) -> Outcome:
+def update_memory(service: Service, call: EndpointRequest) -> Outcome:
     """Remember this of that user."""
     agent, user_id, now = service.agents.find(call.id), call.ids["user_id"], service.timeline.now
     refusal = "working_memory is required and must be a non-empty string"
@@ -118,7 +118,7 @@ def update_memory(service: Service, call: Call) -> Outcome:
     return Answer(200, {"data": {"agent_id": agent.id, **service.dialect.memory(memory)}})
 
 
-def delete_memory(service: Service, call: Call) -> Outcome:
+def delete_memory(service: Service, call: EndpointRequest) -> Outcome:
     """Forget that user."""
     memory = _memory(service, call)
     del service.agents.find(call.id).memories[memory.user_id]
@@ -126,7 +126,7 @@ def delete_memory(service: Service, call: Call) -> Outcome:
     return Answer(200, {"data": {**ids, "deleted": True}})
 
 
-def search_memory(service: Service, call: Call) -> Outcome:
+def search_memory(service: Service, call: EndpointRequest) -> Outcome:
     """The messages of an agent's threads that fit a query best; all are of one user."""
     agent = service.agents.find(call.id)
     query = call.text("query", "query is required and must be a non-empty string")
@@ -150,7 +150,7 @@ def search_memory(service: Service, call: Call) -> Outcome:
     return Answer(200, {"data": {**data, "result_count": len(results)}})
 
 
-def memory_stats(service: Service, call: Call) -> Outcome:
+def memory_stats(service: Service, call: EndpointRequest) -> Outcome:
     """How much it remembers."""
     agent = service.agents.find(call.id)
     stats: JsonObject = {
@@ -162,7 +162,7 @@ def memory_stats(service: Service, call: Call) -> Outcome:
     return Answer(200, {"data": stats})
 
 
-def _memory(service: Service, call: Call) -> Memory:
+def _memory(service: Service, call: EndpointRequest) -> Memory:
     user_id = call.ids["user_id"]
     memory = service.agents.find(call.id).memories.get(user_id)
     if memory is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from flowmaestro.testing.model.call import Call
+from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.replies import Answer
 from flowmaestro.testing.model.routing import Outcome, Route, every, one
 from flowmaestro.testing.model.service import Service
 
 
-def query_knowledge_base(service: Service, call: Call) -> Outcome:
+def query_knowledge_base(service: Service, call: EndpointRequest) -> Outcome:
     """The passages that answer best."""
     base = service.knowledge_bases.find(call.id)
     query, top_k = call.text("query", "Query is required"), service.dialect.top_k(call)

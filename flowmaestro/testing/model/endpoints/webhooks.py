@@ -6,7 +6,7 @@ import re
 from typing import Any, Callable, Dict, List, cast
 from urllib.parse import urlsplit
 
-from flowmaestro.testing.model.call import Call
+from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.refusals import invalid
 from flowmaestro.testing.model.replies import Answer, Settle
 from flowmaestro.testing.model.routing import Outcome, Route, deleted, every, one
@@ -18,7 +18,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD = re.compile(r"([!-~]([ \t!-~]*[!-~])?)?")
 
 
-def create_webhook(service: Service, call: Call) -> Outcome:
+def create_webhook(service: Service, call: EndpointRequest) -> Outcome:
     """Subscribe; only this reply shows the secret."""
     now = service.timeline.now
     webhook = Webhook(
@@ -39,7 +39,7 @@ def create_webhook(service: Service, call: Call) -> Outcome:
     return Answer(201, {"data": {**shown, "secret": webhook.secret}})
 
 
-def update_webhook(service: Service, call: Call) -> Outcome:
+def update_webhook(service: Service, call: EndpointRequest) -> Outcome:
     """Change what the body names, and nothing else."""
     webhook = service.webhooks.find(call.id)
     changes: Dict[str, Any] = {
@@ -57,14 +57,14 @@ def update_webhook(service: Service, call: Call) -> Outcome:
     return Answer(200, {"data": shown})
 
 
-def delete_webhook(service: Service, call: Call) -> Outcome:
+def delete_webhook(service: Service, call: EndpointRequest) -> Outcome:
     """Unsubscribe."""
     webhook = service.webhooks.find(call.id)
     del service.webhooks[webhook.id]
     return deleted(service, webhook.id)
 
 
-def test_webhook(service: Service, call: Call) -> Outcome:
+def test_webhook(service: Service, call: EndpointRequest) -> Outcome:
     """Send a test event, and tell how that went: 200 even when it did not go well."""
     webhook = service.webhooks.find(call.id)
 
@@ -77,21 +77,21 @@ def test_webhook(service: Service, call: Call) -> Outcome:
     return later
 
 
-def list_deliveries(service: Service, call: Call) -> Outcome:
+def list_deliveries(service: Service, call: EndpointRequest) -> Outcome:
     """What was sent to a webhook, the newest first."""
     deliveries = reversed(service.webhooks.find(call.id).deliveries)
     rows = [service.dialect.delivery(delivery) for delivery in deliveries]
     return Answer(200, service.dialect.listed(rows, call.query))
 
 
-def _name(call: Call) -> str:
+def _name(call: EndpointRequest) -> str:
     name: object = call.body["name"]
     if not isinstance(name, str):
         raise invalid("Name must be a string")
     return name
 
 
-def _url(call: Call) -> str:
+def _url(call: EndpointRequest) -> str:
     """Whatever `new URL` of JavaScript takes, if it has a host and can stand in a request."""
     url: object = call.body.get("url")
     try:
@@ -104,7 +104,7 @@ def _url(call: Call) -> str:
     return cast("str", url)
 
 
-def _headers(service: Service, call: Call) -> Dict[str, str]:
+def _headers(service: Service, call: EndpointRequest) -> Dict[str, str]:
     if service.dialect.accepts_any_headers and isinstance(call.body.get("headers"), list):
         return {}
     headers = call.mapping("headers")
@@ -114,7 +114,7 @@ def _headers(service: Service, call: Call) -> Dict[str, str]:
     return headers
 
 
-def _events(call: Call, hint: str = "") -> List[str]:
+def _events(call: EndpointRequest, hint: str = "") -> List[str]:
     events: object = call.body.get("events")
     if not isinstance(events, list):
         raise invalid("At least one event type is required")
@@ -124,7 +124,7 @@ def _events(call: Call, hint: str = "") -> List[str]:
     return cast("List[str]", events)
 
 
-_CHANGEABLE: Dict[str, Callable[[Call], Any]] = {
+_CHANGEABLE: Dict[str, Callable[[EndpointRequest], Any]] = {
     "name": _name,
     "url": _url,
     "events": _events,

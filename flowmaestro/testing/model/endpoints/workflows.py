@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from flowmaestro.testing.model.call import Call
+from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.refusals import Refusal, invalid
 from flowmaestro.testing.model.replies import Answer
 from flowmaestro.testing.model.routing import Outcome, Route, every, one
 from flowmaestro.testing.model.service import Service
 
 
-def execute_workflow(service: Service, call: Call) -> Outcome:
+def execute_workflow(service: Service, call: EndpointRequest) -> Outcome:
     """Start an execution."""
     workflow = service.workflows.find(call.id, "execution_failed")
     inputs = service.dialect.inputs(call, workflow.inputs)
     return Answer(202, {"data": service.dialect.started(service.start(workflow, inputs))})
 
 
-def list_executions(service: Service, call: Call) -> Outcome:
+def list_executions(service: Service, call: EndpointRequest) -> Outcome:
     """Executions, the newest first, filtered as the dialect does it."""
     workflow_id = call.query.get("workflow_id")
     if workflow_id is not None and workflow_id not in service.workflows:
@@ -24,7 +24,7 @@ def list_executions(service: Service, call: Call) -> Outcome:
     return Answer(200, service.dialect.list_executions(service.newest_executions(), call.query))
 
 
-def cancel_execution(service: Service, call: Call) -> Outcome:
+def cancel_execution(service: Service, call: EndpointRequest) -> Outcome:
     """End an execution, unless it has ended or waits for a human."""
     execution = service.executions.find(call.id, "internal_error")
     if execution.ended or execution.status == "paused":
@@ -33,7 +33,7 @@ def cancel_execution(service: Service, call: Call) -> Outcome:
     return Answer(200, {"data": service.dialect.cancelled(execution)})
 
 
-def stream_execution(service: Service, call: Call) -> Outcome:
+def stream_execution(service: Service, call: EndpointRequest) -> Outcome:
     """Stream what happens to an execution from now on; if it has ended, only its end."""
     execution = service.executions.find(call.id)
     stream = service.subscribe(execution.id)
@@ -45,7 +45,7 @@ def stream_execution(service: Service, call: Call) -> Outcome:
     return stream
 
 
-def list_triggers(service: Service, call: Call) -> Outcome:
+def list_triggers(service: Service, call: EndpointRequest) -> Outcome:
     """Triggers; not every dialect heeds the workflow that was asked for."""
     triggers = service.triggers.every()
     wanted = call.query.get("workflow_id")
@@ -55,7 +55,7 @@ def list_triggers(service: Service, call: Call) -> Outcome:
     return Answer(200, service.dialect.listed(rows, call.query))
 
 
-def execute_trigger(service: Service, call: Call) -> Outcome:
+def execute_trigger(service: Service, call: EndpointRequest) -> Outcome:
     """Start the trigger's workflow with whatever inputs were given."""
     trigger = service.triggers.find(call.id)
     if not trigger.enabled:

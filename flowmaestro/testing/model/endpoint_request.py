@@ -10,7 +10,7 @@ from flowmaestro.testing.model.replies import JsonObject
 
 
 @dataclass(frozen=True)
-class Call:
+class EndpointRequest:
     """What an endpoint is asked: ids from the path, the query, and the JSON body.
 
     A key of the body that is absent differs from one that is null.
