@@ -26,7 +26,7 @@ Clock = Callable[[], float]
 Event = Union[h11.Request, h11.InformationalResponse, h11.Response, h11.Data, h11.EndOfMessage]
 
 
-class Connection:
+class ServerConnection:
     """Reads requests, has `handle` answer each, and writes the replies, until either end stops.
 
     `now` is the clock that the model lives by; an `inspector` is given every exchange.

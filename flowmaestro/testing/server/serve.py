@@ -25,7 +25,7 @@ from anyio.from_thread import start_blocking_portal
 from flowmaestro.testing.fake import FakeFlowMaestro
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.webhooks import RECEIVER_SECONDS, Delivery
-from flowmaestro.testing.server.connection import Connection
+from flowmaestro.testing.server.connection import ServerConnection
 from flowmaestro.testing.server.inspector import Inspector, json_reply
 from flowmaestro.testing.server.sockets import Listener
 from flowmaestro_core.http.messages import Request, TransportFailure
@@ -154,7 +154,9 @@ class _Server:
         """Serve every connection that comes."""
         while True:
             for peer in await listener.accept():
-                self._tasks.start_soon(Connection(peer, self._handle, self.now, self.inspector).run)
+                self._tasks.start_soon(
+                    ServerConnection(peer, self._handle, self.now, self.inspector).run
+                )
 
     def _handle(self, request: Request) -> FakeReply:
         asked = request.headers.get("host")  # none in HTTP/1.0, which no browser speaks
