@@ -9,7 +9,7 @@ from typing import Dict, List, Optional, Tuple
 from flowmaestro.testing.model.refusals import Refusal, lacking_scopes, not_found
 from flowmaestro.testing.model.replies import EventStream
 from flowmaestro.testing.model.requests import Pattern
-from flowmaestro.testing.model.routing import Route
+from flowmaestro.testing.model.routing import EndpointRoute
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _CODES = {
@@ -56,7 +56,9 @@ class Fault:
         times = "once" if self.times == 1 else f"{self.times} times"
         return f"{what} for {self.pattern}, {times}"
 
-    def refusal(self, status: int, asked: Optional[Tuple[Route, Dict[str, str]]]) -> Refusal:
+    def refusal(
+        self, status: int, asked: Optional[Tuple[EndpointRoute, Dict[str, str]]]
+    ) -> Refusal:
         """The answer that takes the place of the true one, as that would be where it can be."""
         route, ids = asked or (None, {})
         if status == 403 and route is not None:

@@ -19,7 +19,7 @@ Handler = Callable[[Service, EndpointRequest], Outcome]
 
 
 @dataclass(frozen=True)
-class Route:
+class EndpointRoute:
     """One row of the endpoint table; `template` is a path below the API root."""
 
     method: str
@@ -34,8 +34,8 @@ class Route:
 
 
 def find_route(
-    routes: Iterable[Route], method: str, url: str
-) -> Optional[Tuple[Route, Dict[str, str]]]:
+    routes: Iterable[EndpointRoute], method: str, url: str
+) -> Optional[Tuple[EndpointRoute, Dict[str, str]]]:
     """The route of a request, the first that fits, and the ids in its path.
 
     What precedes `/v1/` in the path and one slash at its end are ignored. `HEAD` is `GET`.

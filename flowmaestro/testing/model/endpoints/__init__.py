@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Tuple
 
 from flowmaestro.testing.model.endpoints import agents, knowledge_bases, webhooks, workflows
-from flowmaestro.testing.model.routing import Route
+from flowmaestro.testing.model.routing import EndpointRoute
 
-ROUTES: Tuple[Route, ...] = (
+ROUTES: Tuple[EndpointRoute, ...] = (
     *workflows.ROUTES,
     *agents.ROUTES,
     *knowledge_bases.ROUTES,

@@ -9,7 +9,7 @@ from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.knowledge import KnowledgeBase, similarity
 from flowmaestro.testing.model.refusals import Refusal, no_route, not_found
 from flowmaestro.testing.model.replies import Answer, JsonObject, Later, Settle
-from flowmaestro.testing.model.routing import Outcome, Route, deleted, every, one
+from flowmaestro.testing.model.routing import EndpointRoute, Outcome, deleted, every, one
 from flowmaestro.testing.model.service import Service
 
 LONGEST_ANSWER_MS = 120_000
@@ -203,18 +203,18 @@ _MESSAGES = "/threads/{id}/messages"
 _MEMORY, _OF_USER = "/agents/{id}/memory", "/agents/{id}/memory/{user_id}"
 _READ = ("agents:read",)
 ROUTES = (
-    Route("GET", "/agents", every("agents", "agent_row"), _READ),
-    Route("GET", "/agents/{id}", one("agents", "agent"), _READ),
-    Route("POST", "/agents/{id}/threads", create_thread, ("agents:read", "threads:write")),
-    Route("GET", "/threads/{id}", one("threads", "thread"), ("threads:read",)),
-    Route("GET", _MESSAGES, list_messages, ("threads:read",)),
-    Route("POST", _MESSAGES, send_message, ("agents:execute", "threads:write")),
-    Route("GET", "/threads/{id}/events", stream_thread, ("threads:read",)),
-    Route("DELETE", "/threads/{id}", delete_thread, ("threads:write",)),
-    Route("GET", _MEMORY, list_memory, _READ),
-    Route("GET", f"{_MEMORY}/stats", memory_stats, _READ),
-    Route("POST", f"{_MEMORY}/search", search_memory, _READ),
-    Route("GET", _OF_USER, get_memory, _READ),
-    Route("PUT", _OF_USER, update_memory, _READ),
-    Route("DELETE", _OF_USER, delete_memory, _READ),
+    EndpointRoute("GET", "/agents", every("agents", "agent_row"), _READ),
+    EndpointRoute("GET", "/agents/{id}", one("agents", "agent"), _READ),
+    EndpointRoute("POST", "/agents/{id}/threads", create_thread, ("agents:read", "threads:write")),
+    EndpointRoute("GET", "/threads/{id}", one("threads", "thread"), ("threads:read",)),
+    EndpointRoute("GET", _MESSAGES, list_messages, ("threads:read",)),
+    EndpointRoute("POST", _MESSAGES, send_message, ("agents:execute", "threads:write")),
+    EndpointRoute("GET", "/threads/{id}/events", stream_thread, ("threads:read",)),
+    EndpointRoute("DELETE", "/threads/{id}", delete_thread, ("threads:write",)),
+    EndpointRoute("GET", _MEMORY, list_memory, _READ),
+    EndpointRoute("GET", f"{_MEMORY}/stats", memory_stats, _READ),
+    EndpointRoute("POST", f"{_MEMORY}/search", search_memory, _READ),
+    EndpointRoute("GET", _OF_USER, get_memory, _READ),
+    EndpointRoute("PUT", _OF_USER, update_memory, _READ),
+    EndpointRoute("DELETE", _OF_USER, delete_memory, _READ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.replies import Answer
-from flowmaestro.testing.model.routing import Outcome, Route, every, one
+from flowmaestro.testing.model.routing import EndpointRoute, Outcome, every, one
 from flowmaestro.testing.model.service import Service
 
 
@@ -18,7 +18,11 @@ def query_knowledge_base(service: Service, call: EndpointRequest) -> Outcome:
 
 _READ, _QUERY = "knowledge-bases:read", "knowledge-bases:query"
 ROUTES = (
-    Route("GET", "/knowledge-bases", every("knowledge_bases", "knowledge_base_row"), (_READ,)),
-    Route("GET", "/knowledge-bases/{id}", one("knowledge_bases", "knowledge_base"), (_READ,)),
-    Route("POST", "/knowledge-bases/{id}/query", query_knowledge_base, (_READ, _QUERY)),
+    EndpointRoute(
+        "GET", "/knowledge-bases", every("knowledge_bases", "knowledge_base_row"), (_READ,)
+    ),
+    EndpointRoute(
+        "GET", "/knowledge-bases/{id}", one("knowledge_bases", "knowledge_base"), (_READ,)
+    ),
+    EndpointRoute("POST", "/knowledge-bases/{id}/query", query_knowledge_base, (_READ, _QUERY)),
 )

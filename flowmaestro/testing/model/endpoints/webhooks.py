@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.refusals import invalid
 from flowmaestro.testing.model.replies import Answer, Settle
-from flowmaestro.testing.model.routing import Outcome, Route, deleted, every, one
+from flowmaestro.testing.model.routing import EndpointRoute, Outcome, deleted, every, one
 from flowmaestro.testing.model.service import Service
 from flowmaestro.testing.model.webhooks import EVENTS, Delivery, Webhook
 
@@ -132,11 +132,11 @@ _CHANGEABLE: Dict[str, Callable[[EndpointRequest], Any]] = {
 _WEBHOOK = "/webhooks/{id}"
 _READ, _WRITE = ("webhooks:read",), ("webhooks:write",)
 ROUTES = (
-    Route("GET", "/webhooks", every("webhooks", "webhook_row"), _READ),
-    Route("POST", "/webhooks", create_webhook, _WRITE),
-    Route("GET", _WEBHOOK, one("webhooks", "webhook"), _READ),
-    Route("PATCH", _WEBHOOK, update_webhook, _WRITE),
-    Route("DELETE", _WEBHOOK, delete_webhook, _WRITE),
-    Route("POST", f"{_WEBHOOK}/test", test_webhook, _WRITE),
-    Route("GET", f"{_WEBHOOK}/deliveries", list_deliveries, _READ),
+    EndpointRoute("GET", "/webhooks", every("webhooks", "webhook_row"), _READ),
+    EndpointRoute("POST", "/webhooks", create_webhook, _WRITE),
+    EndpointRoute("GET", _WEBHOOK, one("webhooks", "webhook"), _READ),
+    EndpointRoute("PATCH", _WEBHOOK, update_webhook, _WRITE),
+    EndpointRoute("DELETE", _WEBHOOK, delete_webhook, _WRITE),
+    EndpointRoute("POST", f"{_WEBHOOK}/test", test_webhook, _WRITE),
+    EndpointRoute("GET", f"{_WEBHOOK}/deliveries", list_deliveries, _READ),
 )

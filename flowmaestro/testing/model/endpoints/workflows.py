@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.refusals import Refusal, invalid
 from flowmaestro.testing.model.replies import Answer
-from flowmaestro.testing.model.routing import Outcome, Route, every, one
+from flowmaestro.testing.model.routing import EndpointRoute, Outcome, every, one
 from flowmaestro.testing.model.service import Service
 
 
@@ -69,20 +69,22 @@ def execute_trigger(service: Service, call: EndpointRequest) -> Outcome:
 
 _EXECUTION = "/executions/{id}"
 ROUTES = (
-    Route("GET", "/workflows", every("workflows", "workflow_row"), ("workflows:read",)),
-    Route("GET", "/workflows/{id}", one("workflows", "workflow"), ("workflows:read",)),
-    Route(
+    EndpointRoute("GET", "/workflows", every("workflows", "workflow_row"), ("workflows:read",)),
+    EndpointRoute("GET", "/workflows/{id}", one("workflows", "workflow"), ("workflows:read",)),
+    EndpointRoute(
         "POST",
         "/workflows/{id}/execute",
         execute_workflow,
         ("workflows:read", "workflows:execute"),
     ),
-    Route("GET", "/executions", list_executions, ("executions:read",)),
-    Route("GET", _EXECUTION, one("executions", "execution"), ("executions:read",)),
-    Route(
+    EndpointRoute("GET", "/executions", list_executions, ("executions:read",)),
+    EndpointRoute("GET", _EXECUTION, one("executions", "execution"), ("executions:read",)),
+    EndpointRoute(
         "POST", f"{_EXECUTION}/cancel", cancel_execution, ("executions:read", "executions:cancel")
     ),
-    Route("GET", f"{_EXECUTION}/events", stream_execution, ("executions:read",)),
-    Route("GET", "/triggers", list_triggers, ("triggers:read",)),
-    Route("POST", "/triggers/{id}/execute", execute_trigger, ("triggers:read", "triggers:execute")),
+    EndpointRoute("GET", f"{_EXECUTION}/events", stream_execution, ("executions:read",)),
+    EndpointRoute("GET", "/triggers", list_triggers, ("triggers:read",)),
+    EndpointRoute(
+        "POST", "/triggers/{id}/execute", execute_trigger, ("triggers:read", "triggers:execute")
+    ),
 )
