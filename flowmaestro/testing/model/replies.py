@@ -73,7 +73,7 @@ class EventStream:
         del self._outbox[events:]
 
     def poll(self, now: float) -> Optional[bytes]:
-        """Let time pass until `now` and take what has come, as `Body.poll`."""
+        """Let time pass until `now` and take what has come, as `PolledBody.poll`."""
         with self._timeline.lock:
             self._timeline.advance(now)
             data = b"".join(self._outbox)
@@ -111,7 +111,7 @@ class Source(Protocol):
     wake: Callable[[], None]
 
 
-class Body(Source, Protocol):
+class PolledBody(Source, Protocol):
     """A body that comes piece by piece, as `EventStream`."""
 
     closed: bool
@@ -142,7 +142,7 @@ class FakeReply:
         self.status = 0
         self.headers = Headers()
         self.body = b""
-        self.stream: Optional[Body] = None
+        self.stream: Optional[PolledBody] = None
         self.failure: Optional[TransportFailure] = None
         self.wake: Callable[[], None] = lambda: None
         self._abandoned = False
@@ -153,7 +153,7 @@ class FakeReply:
         headers: Headers,
         *,
         body: bytes = b"",
-        stream: Optional[Body] = None,
+        stream: Optional[PolledBody] = None,
     ) -> None:
         """The model has decided: this is the reply."""
         self.status, self.headers, self.body, self.stream = status, headers, body, stream

@@ -10,7 +10,7 @@ import anyio
 import h11
 
 from flowmaestro.testing.model.dispatch import MAX_BODY_BYTES
-from flowmaestro.testing.model.replies import Body, FakeReply, Source
+from flowmaestro.testing.model.replies import FakeReply, PolledBody, Source
 from flowmaestro.testing.server.inspector import InspectedRequest, Inspector
 from flowmaestro.testing.server.sockets import Peer
 from flowmaestro_core.http.messages import Headers, Request, TransportFailure
@@ -118,7 +118,7 @@ class ServerConnection:
             events.append(h11.Data(data=reply.body))
         await self._send(*events, h11.EndOfMessage())
 
-    async def _send_stream(self, reply: FakeReply, stream: Body, *, with_body: bool) -> None:
+    async def _send_stream(self, reply: FakeReply, stream: PolledBody, *, with_body: bool) -> None:
         headers = [*_pairs(reply.headers), (b"Transfer-Encoding", b"chunked")]
         head = h11.Response(status_code=reply.status, headers=headers)
         try:
@@ -133,7 +133,7 @@ class ServerConnection:
         finally:
             stream.close()
 
-    async def _pump(self, stream: Body) -> None:
+    async def _pump(self, stream: PolledBody) -> None:
         """Write what the model publishes until it ends the stream or the reader is gone."""
         while True:
             woken = _alarm(stream)
