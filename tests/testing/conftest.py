@@ -32,10 +32,10 @@ class Caller:
     def call(self, method, path, body=None, headers=()):
         """A whole reply, letting time pass and accepting every webhook delivery."""
         reply = self.start_call(method, path, body, headers)
-        self.settle_deliveries()
+        self.answer_deliveries()
         while not reply.ready:
             self.now = self.fake.next_time()
-            self.settle_deliveries()
+            self.answer_deliveries()
         return reply
 
     def json(self, method, path, body=None, headers=()):
@@ -44,7 +44,7 @@ class Caller:
     def data(self, method, path, body=None):
         return self.json(method, path, body)["data"]
 
-    def settle_deliveries(self, status=200):
+    def answer_deliveries(self, status=200):
         due = self.fake.due(self.now)
         for delivery in due:
             self.fake.delivered(delivery, status, self.now)

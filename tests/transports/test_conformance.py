@@ -77,7 +77,7 @@ class Respondent(FakeFlowMaestro):
             return Ongoing(given)
         reply = FakeReply()
         body = b"" if request.method == "HEAD" else given.body
-        reply.settle(given.status, given.headers, body=body)
+        reply.complete(given.status, given.headers, body=body)
         return reply
 
 
@@ -94,7 +94,7 @@ class Ongoing(FakeReply):
 
     def _look(self) -> None:
         if self._live.begun.is_set() and not self.ready:
-            self.settle(200, Headers(), stream=self)
+            self.complete(200, Headers(), stream=self)
         self.wake()
 
     def poll(self, now: float) -> Optional[bytes]:

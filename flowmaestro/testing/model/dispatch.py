@@ -67,13 +67,13 @@ class Dispatcher:
                 reply.fail(TransportFailure(Phase.MAYBE_PROCESSED, message))
             elif isinstance(outcome, EventStream):
                 date = ("Date", self._timeline.http_date())
-                reply.settle(200, Headers([*_STREAM_HEADERS, date, trace]), stream=outcome)
+                reply.complete(200, Headers([*_STREAM_HEADERS, date, trace]), stream=outcome)
             else:
                 head_only = request.method == "HEAD"
-                self._settle(reply, outcome, headers, request_id, head_only=head_only)
+                self._complete(reply, outcome, headers, request_id, head_only=head_only)
             logged.status = reply.status or None
 
-        def settle(outcome: Union[Answer, Refusal, EventStream]) -> None:
+        def respond(outcome: Union[Answer, Refusal, EventStream]) -> None:
             if self._faults.latency:
                 self._timeline.schedule(self._faults.latency, partial(arrive, outcome))
             else:
@@ -85,14 +85,14 @@ class Dispatcher:
                 raise fault.refusal(fault.status, asked)
             outcome = self._answer(request, headers)
         except Refusal as refusal:
-            settle(refusal)
+            respond(refusal)
             return reply
         if callable(outcome):
-            outcome(settle)
+            outcome(respond)
         else:
             if isinstance(outcome, EventStream):
                 self._faults.meet_stream(request.method, path, outcome)
-            settle(outcome)
+            respond(outcome)
         return reply
 
     def _answer(self, request: Request, headers: HeaderPairs) -> Outcome:
@@ -142,7 +142,7 @@ class Dispatcher:
             raise invalid("Request body must be an object")
         return {}
 
-    def _settle(
+    def _complete(
         self,
         reply: FakeReply,
         answer: Union[Answer, Refusal],
@@ -160,10 +160,10 @@ class Dispatcher:
         else:
             body = {**answer.body, "meta": self._dialect.meta(request_id)}
         if body is None or head_only:
-            reply.settle(answer.status, Headers(pairs))
+            reply.complete(answer.status, Headers(pairs))
         else:
             pairs.insert(0, ("Content-Type", "application/json; charset=utf-8"))
-            reply.settle(answer.status, Headers(pairs), body=encode(body))
+            reply.complete(answer.status, Headers(pairs), body=encode(body))
 
 
 def _as_in_javascript(digits: str) -> Union[int, float, None]:

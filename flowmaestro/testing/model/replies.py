@@ -30,8 +30,8 @@ class Answer:
     body: Optional[JsonObject] = None
 
 
-Settle = Callable[[Union[Answer, Refusal]], None]
-Later = Callable[[Settle], None]
+Respond = Callable[[Union[Answer, Refusal]], None]
+Later = Callable[[Respond], None]
 """An answer that is not known yet: called with what takes it. Only the first answer counts."""
 
 
@@ -147,7 +147,7 @@ class FakeReply:
         self.wake: Callable[[], None] = lambda: None
         self._abandoned = False
 
-    def settle(
+    def complete(
         self,
         status: int,
         headers: Headers,
@@ -165,7 +165,7 @@ class FakeReply:
     def fail(self, failure: TransportFailure) -> None:
         """There is no reply, but this failure."""
         self.failure = failure
-        self.settle(0, Headers())
+        self.complete(0, Headers())
 
     def abandon(self) -> None:
         """Nobody waits for this reply any more."""

@@ -55,7 +55,7 @@ class Delivery:
     error: Optional[str] = None
     sent_at: float = 0.0
     ended_at: Optional[float] = None
-    settled: Optional[Callable[[Delivery], None]] = field(default=None, repr=False)
+    on_attempted: Optional[Callable[[Delivery], None]] = field(default=None, repr=False)
 
     @property
     def response_time_ms(self) -> Optional[int]:
@@ -109,11 +109,11 @@ class DeliveryDesk:
         self._ready.append(delivery)
         return delivery
 
-    def test(self, webhook: Webhook, settled: Callable[[Delivery], None]) -> None:
-        """Make a test delivery, which is tried once and not listed; `settled` hears of the end."""
+    def test(self, webhook: Webhook, on_attempted: Callable[[Delivery], None]) -> None:
+        """Make a test delivery, which is tried once and not listed; `on_attempted` hears of the end."""
         delivery = self._make(webhook, "test", {"webhook_id": webhook.id, "message": "Test"})
         delivery.retry_delays = ()
-        delivery.settled = settled
+        delivery.on_attempted = on_attempted
 
     def take_due(self) -> List[Delivery]:
         """The deliveries to attempt now; each is handed out once an attempt."""
@@ -144,8 +144,8 @@ class DeliveryDesk:
     def _finish(self, delivery: Delivery, state: DeliveryState) -> None:
         delivery.state = state
         self.finished.append(delivery)
-        if delivery.settled is not None:
-            delivery.settled(delivery)
+        if delivery.on_attempted is not None:
+            delivery.on_attempted(delivery)
 
 
 def _signed(webhook: Webhook, event: str, delivery_id: str, body: JsonObject) -> Request:

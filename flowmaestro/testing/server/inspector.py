@@ -208,7 +208,7 @@ class Inspector:
             return json_reply(403, {"error": "the inspector answers its own page only"})
         if target.path == "/":
             reply = FakeReply()
-            reply.settle(200, Headers(_PAGE_HEADERS), body=_PAGE.read_bytes())
+            reply.complete(200, Headers(_PAGE_HEADERS), body=_PAGE.read_bytes())
             return reply
         parts = target.path.split("/")[2:]
         if request.method == "POST" and parts == ["faults"]:
@@ -250,7 +250,7 @@ class Inspector:
         now = self._now() + self._ahead
         svg = timeline_svg(self._events.get(execution_id, ()), now=now)
         reply = FakeReply()
-        reply.settle(200, Headers({"Content-Type": "image/svg+xml"}), body=svg.encode())
+        reply.complete(200, Headers({"Content-Type": "image/svg+xml"}), body=svg.encode())
         return reply
 
     def _inject(self, body: bytes) -> FakeReply:
@@ -281,7 +281,7 @@ class Feed:
         """The reply that opens it."""
         reply = FakeReply()
         head = Headers([("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache")])
-        reply.settle(200, head, stream=self)
+        reply.complete(200, head, stream=self)
         return reply
 
     def publish(self, message: Mapping[str, Any]) -> None:
@@ -351,5 +351,5 @@ def json_reply(status: int, value: Any) -> FakeReply:
     """A whole reply that is JSON."""
     reply = FakeReply()
     body = json.dumps(value).encode()
-    reply.settle(status, Headers({"Content-Type": "application/json"}), body=body)
+    reply.complete(status, Headers({"Content-Type": "application/json"}), body=body)
     return reply

@@ -26,9 +26,9 @@ from flowmaestro_transports.driving.event_loops import EventLoop, running_loop
 if TYPE_CHECKING:
     from anyio import Event
 
-SETTLING = 5
+IDLE_CHECKS = 5
 """How often the tasks of an event loop may run, without making a call, before time jumps."""
-SETTLING_ROUNDS = 20
+IDLE_CHECK_ROUNDS = 20
 """How often that starts again because one of them did make a call."""
 LONGEST_CALL = 30 * 86_400.0
 """Seconds after which a call that goes on asking is taken to wait for what never comes."""
@@ -162,7 +162,7 @@ class VirtualClock:
                     return
                 if not idle:
                     await woken.wait()
-                elif await _settled(self._calls, lambda: not alarm.rung and self._idle()):
+                elif await _others_idle(self._calls, lambda: not alarm.rung and self._idle()):
                     with self.lock:
                         if self._idle():
                             self._jump(alarm)
@@ -230,13 +230,13 @@ class VirtualClock:
                 return
 
 
-async def _settled(calls: CallsInFlight, still: Callable[[], bool]) -> bool:
+async def _others_idle(calls: CallsInFlight, still: Callable[[], bool]) -> bool:
     """Let other tasks run until none of them makes a call; whether time is to jump."""
     from anyio.lowlevel import checkpoint
 
-    for _ in range(SETTLING_ROUNDS):
+    for _ in range(IDLE_CHECK_ROUNDS):
         before = calls.activity
-        for _ in range(SETTLING):
+        for _ in range(IDLE_CHECKS):
             await checkpoint()
             if not still():
                 return False

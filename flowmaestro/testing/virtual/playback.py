@@ -103,7 +103,7 @@ def played(clock: VirtualClock, steps: Sequence[ReplyStep]) -> FakeReply:
     def arrive() -> None:
         first = left.popleft()
         if isinstance(first, ResponseHead):
-            reply.settle(first.status, first.headers, stream=PlayedBody(clock, left, due))
+            reply.complete(first.status, first.headers, stream=PlayedBody(clock, left, due))
         else:
             reply.fail(_anew(cast("TransportFailure", first)))
 

@@ -70,7 +70,7 @@ class ScriptedFake(FakeFlowMaestro):
     def handle(self, request: Request, now: float) -> FakeReply:
         response = self._script.respond(request)
         answer = FakeReply()
-        answer.settle(response.status, response.headers, body=response.body)
+        answer.complete(response.status, response.headers, body=response.body)
         return answer
 
 

@@ -109,9 +109,9 @@ class Asked:
         thread = caller.data("POST", f"/agents/{agent}/threads", {})["id"]
         caller.call("POST", f"/threads/{thread}/messages", {"content": "x"})
         caller.pass_time(1)
-        caller.settle_deliveries(500)
+        caller.answer_deliveries(500)
         caller.pass_time(1)
-        caller.settle_deliveries(200)
+        caller.answer_deliveries(200)
         api.trigger("trigger_asked", workflow=workflow)
         slow = api.workflow("wf_slow", nodes=["a", "b"], hangs_at="b", outputs=None)
         running = caller.data("POST", f"/workflows/{slow}/execute", {})["execution_id"]

@@ -385,7 +385,7 @@ def test_what_the_framework_refuses(caller):
     assert said == {
         "statusCode": 404,
         "error": "Not Found",
-        "message": "EndpointRoute GET:/api/v1/nowhere not found",
+        "message": "Route GET:/api/v1/nowhere not found",
     }
 
 

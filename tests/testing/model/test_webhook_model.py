@@ -65,7 +65,7 @@ def test_bad_subscriptions(caller, change):
 def test_a_signed_delivery(caller):
     hook = subscribe(caller, headers={"X-Mine": "yes"})
     run_to_end(caller)
-    (delivery,) = [d for d in caller.settle_deliveries() if d.webhook_id == hook["id"]]
+    (delivery,) = [d for d in caller.answer_deliveries() if d.webhook_id == hook["id"]]
     request = delivery.request
     assert (request.method, request.url) == ("POST", HOOK["url"])
     assert request.headers["X-Mine"] == "yes"

@@ -8,7 +8,7 @@ from flowmaestro.testing.model.agents import Agent, Memory, Thread, Turn
 from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.knowledge import KnowledgeBase, similarity
 from flowmaestro.testing.model.refusals import Refusal, no_route, not_found
-from flowmaestro.testing.model.replies import Answer, JsonObject, Later, Settle
+from flowmaestro.testing.model.replies import Answer, JsonObject, Later, Respond
 from flowmaestro.testing.model.routing import EndpointRoute, Outcome, deleted, every, one
 from flowmaestro.testing.model.service import Service
 
@@ -54,12 +54,12 @@ def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) 
     Not every dialect notices that an agent failed: it waits on, and stores nothing.
     """
 
-    def later(settle: Settle) -> None:
+    def later(respond: Respond) -> None:
         def ended(turn: Turn) -> None:
             if turn.answer is not None:
-                settle(Answer(200, {"data": service.dialect.answered(turn, turn.answer)}))
+                respond(Answer(200, {"data": service.dialect.answered(turn, turn.answer)}))
             elif not service.dialect.misses_failed_agents:
-                settle(Refusal(500, "execution_failed", str(turn.error)))
+                respond(Refusal(500, "execution_failed", str(turn.error)))
 
         turn = service.ask(thread, text, ended)
         if turn.error is not None and service.dialect.misses_failed_agents:
@@ -70,7 +70,7 @@ def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) 
             f"Use GET /api/v1/threads/{thread.id}/messages to check for new messages."
         )
         too_slow = Refusal(408, "timeout", message)
-        service.timeline.schedule(limit / 1000, lambda: settle(too_slow))
+        service.timeline.schedule(limit / 1000, lambda: respond(too_slow))
 
     return later
 

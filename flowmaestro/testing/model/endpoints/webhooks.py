@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.refusals import invalid
-from flowmaestro.testing.model.replies import Answer, Settle
+from flowmaestro.testing.model.replies import Answer, Respond
 from flowmaestro.testing.model.routing import EndpointRoute, Outcome, deleted, every, one
 from flowmaestro.testing.model.service import Service
 from flowmaestro.testing.model.webhooks import EVENTS, Delivery, Webhook
@@ -68,11 +68,11 @@ def test_webhook(service: Service, call: EndpointRequest) -> Outcome:
     """Send a test event, and tell how that went: 200 even when it did not go well."""
     webhook = service.webhooks.find(call.id)
 
-    def later(settle: Settle) -> None:
-        def settled(delivery: Delivery) -> None:
-            settle(Answer(200, {"data": service.dialect.tested(delivery)}))
+    def later(respond: Respond) -> None:
+        def on_attempted(delivery: Delivery) -> None:
+            respond(Answer(200, {"data": service.dialect.tested(delivery)}))
 
-        service.desk.test(webhook, settled)
+        service.desk.test(webhook, on_attempted)
 
     return later
 
