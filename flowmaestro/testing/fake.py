@@ -25,6 +25,7 @@ from typing import (
 
 from flowmaestro.testing.assertions import Assertions
 from flowmaestro.testing.checks import check_number, one_of, several
+from flowmaestro.testing.fault_injection import FaultInjection
 from flowmaestro.testing.model.dialects import (
     Deployed,
     Documented,
@@ -39,7 +40,6 @@ from flowmaestro.testing.model.seeds import furnish
 from flowmaestro.testing.model.service import Service
 from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning
-from flowmaestro.testing.troubles import Troubles
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro.testing.virtual.real_clock import RealClock
 from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTransport
@@ -54,16 +54,16 @@ TEST_EPOCH = 1_700_000_000.0
 
 Time = Literal["virtual", "real"]
 """Whether time jumps when every call waits, or passes as it does outside."""
-MOST_POLLS = 100
+MAX_POLLS = 100
 """How often one thread or task may ask for what only time changes while time stands still."""
-MOST_REPEATED = 1000
+MAX_REPEATED = 1000
 """The same for what time does not change."""
 _CHANGES = re.compile("/(executions|threads|webhooks)")
 
 F = TypeVar("F", bound="FakeFlowMaestro")
 
 
-class FakeFlowMaestro(Scripts, Troubles, Assertions):
+class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
     """An embedded FlowMaestro.
 
     `shapes` is the description of the API that it follows: the server that answers today, or
@@ -118,7 +118,7 @@ class FakeFlowMaestro(Scripts, Troubles, Assertions):
         self.seed = seed
         self.clock = VirtualClock(world=self) if time == "virtual" else RealClock(self)
         self._strict = strict
-        self._polls = Polls()
+        self._poll_loops = PollLoopDetector()
         self.api_key = self.add_key()
         furnish(self._service, self._keys)
 
@@ -129,7 +129,7 @@ class FakeFlowMaestro(Scripts, Troubles, Assertions):
         """As `World.handle`; refuses to be polled without end while virtual time stands still."""
         with self.lock:
             if not isinstance(self.clock, RealClock):
-                self._polls.note(request, now)
+                self._poll_loops.note(request, now)
             return super().handle(request, now)
 
     def add_key(
@@ -200,7 +200,7 @@ class FakeFlowMaestro(Scripts, Troubles, Assertions):
             self.clock.catch_up()
 
 
-class Polls:
+class PollLoopDetector:
     """Counts the requests that one thread or task repeats while virtual time stands still."""
 
     def __init__(self) -> None:
@@ -218,7 +218,7 @@ class Polls:
         changes = _CHANGES.match(path)
         asked = self._count(thread, current_task(), request.url)
         by_all = self._count(thread, self, request.url) if changes else 0
-        if asked > (MOST_POLLS if changes else MOST_REPEATED) or by_all > MOST_REPEATED:
+        if asked > (MAX_POLLS if changes else MAX_REPEATED) or by_all > MAX_REPEATED:
             raise AssertionError(
                 f"GET {path} was asked {max(asked, by_all)} times while virtual time stood still "
                 f"at {now:g} s: a loop that polls and sleeps by itself never sees the end. Wait "

@@ -13,7 +13,7 @@ from flowmaestro.testing.model.world import World
 from flowmaestro_core.arguments import check_count
 
 
-class Troubles(World):
+class FaultInjection(World):
     """The troubles of a fake. One that cannot be meant raises `ValueError`."""
 
     def fail_next(
