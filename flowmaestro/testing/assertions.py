@@ -11,7 +11,7 @@ from flowmaestro.testing.checks import one_of
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.requests import RecordedRequest, pattern
 from flowmaestro.testing.model.world import World
-from flowmaestro.testing.redaction import hidden_text
+from flowmaestro.testing.redaction import redacted_text
 from flowmaestro_core.arguments import check_count, mapping, text
 from flowmaestro_core.records import digest_of
 from flowmaestro_core.types import WebhookEventType
@@ -182,7 +182,7 @@ def _difference(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -
 
 def _text(value: Any) -> List[str]:
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=repr)
-    return hidden_text(text).splitlines()
+    return redacted_text(text).splitlines()
 
 
 def _line(request: RecordedRequest) -> str:

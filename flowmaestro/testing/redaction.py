@@ -39,21 +39,23 @@ class _Span(NamedTuple):
     instead: bytes = REDACTED.encode()
 
 
-def hidden_text(text: str, secrets: Iterable[bytes] = ()) -> str:
+def redacted_text(text: str, secrets: Iterable[bytes] = ()) -> str:
     """A body that is a text, as it may be seen."""
     data = text.encode("utf-8", "surrogatepass")
-    return b"".join(hidden([data], set(secrets))).decode("utf-8", "surrogatepass")
+    return b"".join(redacted([data], set(secrets))).decode("utf-8", "surrogatepass")
 
 
-def hidden(pieces: List[bytes], secrets: Set[bytes]) -> Iterator[bytes]:
+def redacted(pieces: List[bytes], secrets: Set[bytes]) -> Iterator[bytes]:
     """The pieces of a body as they may be seen; `secrets` are secret wherever they stand."""
     data = b"".join(pieces)
-    return cut_out(pieces, [*known(data, secrets), *_members(data, secrets), *_in_form(data)])
+    return replace_spans(
+        pieces, [*find_secrets(data, secrets), *_members(data, secrets), *_in_form(data)]
+    )
 
 
 def shown_url(url: str, secrets: Iterable[bytes] = ()) -> str:
     """Return a URL redacted: its user, its query, and keys of the API in its path."""
-    return hidden_text(showable_url(url), secrets)
+    return redacted_text(showable_url(url), secrets)
 
 
 def secrets_of(headers: Headers) -> Set[bytes]:
@@ -63,7 +65,7 @@ def secrets_of(headers: Headers) -> Set[bytes]:
     return {part.encode("utf-8", "replace") for part in parts if len(part) >= SHORTEST_SECRET}
 
 
-def known(data: bytes, secrets: Set[bytes]) -> List[_Span]:
+def find_secrets(data: bytes, secrets: Set[bytes]) -> List[_Span]:
     """What is secret wherever it stands."""
     scrubber = SecretScrubber(
         more=lambda: [secret.decode("utf-8", "replace") for secret in secrets]
@@ -145,7 +147,7 @@ def _document(found: re.Match[bytes], secrets: Set[bytes]) -> Iterator[_Span]:
         inner = str(json.loads(literal))
     except ValueError:
         return
-    shown = hidden_text(inner, secrets)
+    shown = redacted_text(inner, secrets)
     if shown != inner:
         yield _Span(found.start() + 1, found.end() - closed, json.dumps(shown).encode()[1:-1])
 
@@ -157,7 +159,7 @@ def _name(literal: bytes) -> str:
         return literal.decode("utf-8", "replace")
 
 
-def cut_out(pieces: Iterable[bytes], spans: Iterable[_Span]) -> Iterator[bytes]:
+def replace_spans(pieces: Iterable[bytes], spans: Iterable[_Span]) -> Iterator[bytes]:
     """The pieces without the spans; what is seen instead stands where a span begins."""
     merged: List[_Span] = []
     for span in sorted(spans):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Set, Tuple, cast
 
 from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
-from flowmaestro.testing.redaction import cut_out, hidden, known
+from flowmaestro.testing.redaction import find_secrets, redacted, replace_spans
 from flowmaestro.testing.virtual.playback import Quiet, ReplyStep
 from flowmaestro_core.http.messages import Headers, Request, ResponseHead, TransportFailure
 from flowmaestro_core.http.secrets import REDACTED, SHORTEST_SECRET, is_secret_field
@@ -37,7 +37,7 @@ class Redaction:
     def request(self, request: Request) -> Request:
         """The request as it may be seen."""
         secrets = self._secrets([request.headers], [request.url, _text(request.body)])
-        body = b"".join(hidden([request.body], secrets))
+        body = b"".join(redacted([request.body], secrets))
         headers = _headers(request.headers, secrets)
         return Request(request.method, _plain(request.url, secrets), headers, body)
 
@@ -80,7 +80,7 @@ class Redaction:
 
 def _steps(steps: Iterable[ReplyStep], secrets: Set[bytes]) -> Iterator[ReplyStep]:
     steps = list(steps)
-    pieces = iter(hidden([step for step in steps if isinstance(step, bytes)], secrets))
+    pieces = iter(redacted([step for step in steps if isinstance(step, bytes)], secrets))
     for step in steps:
         if isinstance(step, Quiet):
             yield step
@@ -107,7 +107,7 @@ def _headers(headers: Headers, secrets: Set[bytes]) -> Headers:
 def _plain(text: str, secrets: Set[bytes]) -> str:
     """A text that is no body: only what is secret everywhere."""
     data = _bytes(text)
-    return _text(b"".join(cut_out([data], known(data, secrets))))
+    return _text(b"".join(replace_spans([data], find_secrets(data, secrets))))
 
 
 def _parts(value: str) -> Tuple[str, ...]:

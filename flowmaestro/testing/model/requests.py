@@ -8,7 +8,7 @@ from typing import Any, Mapping, NamedTuple, Optional
 from urllib.parse import unquote, urlsplit
 
 from flowmaestro.testing.model.routing import API_VERSION, query_of
-from flowmaestro.testing.redaction import hidden_text
+from flowmaestro.testing.redaction import redacted_text
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.http.secrets import showable_value
 
@@ -46,7 +46,7 @@ class RecordedRequest:
     def shown(self) -> RecordedRequest:
         """As it may be printed: credentials in the query and the body are `***`."""
         params = {name: showable_value(name, value) for name, value in self.params.items()}
-        return replace(self, params=params, json=json.loads(hidden_text(json.dumps(self.json))))
+        return replace(self, params=params, json=json.loads(redacted_text(json.dumps(self.json))))
 
 
 @dataclass

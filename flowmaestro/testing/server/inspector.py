@@ -20,7 +20,7 @@ from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.executions import Execution
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.webhooks import Delivery
-from flowmaestro.testing.redaction import hidden_text, secrets_of, shown_url
+from flowmaestro.testing.redaction import redacted_text, secrets_of, shown_url
 from flowmaestro.timeline import timeline_svg
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.http.secrets import showable_value
@@ -344,7 +344,7 @@ def _shown(headers: Headers) -> List[List[str]]:
 
 def _text(data: bytes, sent: Iterable[bytes] = ()) -> str:
     text = data.decode("utf-8", "replace")
-    return hidden_text(text, sent) if text else ""
+    return redacted_text(text, sent) if text else ""
 
 
 def json_reply(status: int, value: Any) -> FakeReply:
