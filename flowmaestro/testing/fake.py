@@ -36,7 +36,7 @@ from flowmaestro.testing.model.dialects import (
 from flowmaestro.testing.model.keys import ALL_SCOPES, KeyRing, KeyState
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.requests import path_below_root
-from flowmaestro.testing.model.seeds import furnish
+from flowmaestro.testing.model.seeds import add_documented_resources
 from flowmaestro.testing.model.service import Service
 from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro.testing.scripting import Scripts, UnusedScriptWarning
@@ -120,7 +120,7 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
         self._strict = strict
         self._poll_loops = PollLoopDetector()
         self.api_key = self.add_key()
-        furnish(self._service, self._keys)
+        add_documented_resources(self._service, self._keys)
 
     def __repr__(self) -> str:
         return f"<FakeFlowMaestro {type(self._dialect).__name__.lower()}>"
@@ -160,7 +160,7 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
         keeps to this fake ever after; one that was made before is not affected.
         """
         with self.lock:
-            self._keys.adopt_strangers()
+            self._keys.accept_unknown_keys()
         with override_transport(self):
             yield self
 

@@ -99,5 +99,5 @@ class FaultInjection(World):
         if not any(anyhow.fits_route(route.method, route.template) for route in ROUTES):
             raise ValueError(f"path must be one of the API's, not {anyhow.path!r}")
         with self.lock:
-            self._faults.expect(fault)
+            self._faults.add(fault)
         return fault

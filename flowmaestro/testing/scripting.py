@@ -12,7 +12,7 @@ from flowmaestro.testing.checks import (
     several,
     whole,
 )
-from flowmaestro.testing.model.agents import Agent, AgentReply, Replies, Utterances, echo
+from flowmaestro.testing.model.agents import Agent, AgentReply, AnswerText, Replies, echo
 from flowmaestro.testing.model.executions import InputField, Outputs, Trigger, Workflow, greeting
 from flowmaestro.testing.model.knowledge import KnowledgeBase
 from flowmaestro.testing.model.plans import (
@@ -106,7 +106,7 @@ class Scripts(World):
     def agent(
         self,
         id: Optional[str] = None,
-        *replies: Union[Utterances, AgentReply, Exception],
+        *replies: Union[AnswerText, AgentReply, Exception],
         seconds: float = 0.4,
         name: Optional[str] = None,
         model: str = "gpt-4o",
@@ -223,7 +223,7 @@ class Scripts(World):
             elif replies is not None and replies.left and replies.given:
                 unused.append(f"{replies.left} of the replies of agent {id}")
         self._scripts.clear()
-        return unused + self._faults.forget()
+        return unused + self._faults.drain_unused()
 
 
 def _producing(

@@ -23,9 +23,9 @@ from typing import (
 from flowmaestro.testing.checks import check_function
 from flowmaestro.testing.model.timeline import Timeline
 
-Utterances = Union[str, Iterable[str]]
+AnswerText = Union[str, Iterable[str]]
 """An answer: a text, or the tokens that it is uttered in."""
-AgentReply = Callable[[str], Utterances]
+AgentReply = Callable[[str], AnswerText]
 
 _TOKEN = re.compile(r"\s*\S+")
 
@@ -48,11 +48,11 @@ class Replies:
     `given` is how many were asked for.
     """
 
-    def __init__(self, replies: Sequence[Union[Utterances, AgentReply, Exception]]) -> None:
+    def __init__(self, replies: Sequence[Union[AnswerText, AgentReply, Exception]]) -> None:
         self._replies = [_checked(f"replies[{index}]", it) for index, it in enumerate(replies)]
         self.given = 0
 
-    def __call__(self, text: str) -> Utterances:
+    def __call__(self, text: str) -> AnswerText:
         """The next answer; raises the exception that stands in its place."""
         reply = self._replies[min(self.given, len(self._replies) - 1)]
         self.given += 1
@@ -192,11 +192,11 @@ def usage(turn: Turn, answer: Message) -> Dict[str, int]:
     }
 
 
-Hearer = Callable[[Turn, str, Dict[str, Any]], None]
+TurnListener = Callable[[Turn, str, Dict[str, Any]], None]
 """Told the name and the data of each event of a turn."""
 
 
-def converse(timeline: Timeline, turn: Turn, hear: Hearer) -> None:
+def run_turn(timeline: Timeline, turn: Turn, hear: TurnListener) -> None:
     """Let the agent answer; the tokens come evenly over the time that it takes."""
     agent = turn.thread.agent
 

@@ -209,7 +209,7 @@ class Documented:
         matching = _with_status(_of_workflow(executions, query), query)
         return self.listed([self.execution(execution) for execution in matching], query)
 
-    def happening(self, execution: Execution, step: PlannedEvent) -> JsonObject:
+    def event_data(self, execution: Execution, step: PlannedEvent) -> JsonObject:
         """The data of a live event of an execution; its name is only in the `event:` field."""
         about = None if step.event.startswith("execution:") else step.node
         return {
@@ -376,11 +376,11 @@ class Deployed(Documented):
             rows, count = _cut(matching, query), len(matching)
         return self._page([self.execution(row) for row in rows], count, query)
 
-    def happening(self, execution: Execution, step: PlannedEvent) -> JsonObject:
+    def event_data(self, execution: Execution, step: PlannedEvent) -> JsonObject:
         """Camel case, with a `type` and the time in milliseconds, without `current_node`."""
         event = step.event
         names = {**_CAMEL_CASE, "outputs": "output"} if event == "node:completed" else _CAMEL_CASE
-        data = super().happening(execution, step)
+        data = super().event_data(execution, step)
         return {
             **{
                 names.get(key) or _SNAKE.sub(lambda found: found[1].upper(), key): value

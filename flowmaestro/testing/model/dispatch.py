@@ -56,7 +56,7 @@ class Dispatcher:
         logged = LoggedRequest(request, self._timeline.now)
         self.requests.append(logged)
         path = path_below_root(request.url)
-        fault = self._faults.meet(request.method, path)
+        fault = self._faults.next_fault(request.method, path)
         reply = FakeReply()
 
         def arrive(outcome: Union[Answer, Refusal, EventStream]) -> None:
@@ -91,7 +91,7 @@ class Dispatcher:
             outcome(respond)
         else:
             if isinstance(outcome, EventStream):
-                self._faults.meet_stream(request.method, path, outcome)
+                self._faults.break_stream(request.method, path, outcome)
             respond(outcome)
         return reply
 

@@ -96,22 +96,22 @@ class Faults:
         self._pending: List[Fault] = []
         self._breaking: List[Tuple[int, EventStream]] = []
 
-    def expect(self, fault: Fault) -> None:
+    def add(self, fault: Fault) -> None:
         """One more is to come, after the others."""
         self._pending.append(fault)
 
-    def meet(self, method: str, path: str) -> Optional[Fault]:
+    def next_fault(self, method: str, path: str) -> Optional[Fault]:
         """The fault that happens to a request."""
         return self._next(method, path, of_streams=False)
 
-    def meet_stream(self, method: str, path: str, stream: EventStream) -> None:
+    def break_stream(self, method: str, path: str, stream: EventStream) -> None:
         """Have the fault happen, if there is one, to the event stream that answers a request."""
         fault = self._next(method, path, of_streams=True)
         if fault is not None and fault.after_events is not None:
             stream.break_after(fault.after_events)
             self._breaking.append((fault.after_events, stream))
 
-    def forget(self) -> List[str]:
+    def drain_unused(self) -> List[str]:
         """Those that have not happened, in words; none is to come any more."""
         missed = [str(fault) for fault in self._pending]
         missed += [

@@ -84,7 +84,7 @@ class KeyRing:
         self.limits = {"minute": 6_000, "day": 1_000_000}
         self._accepts_test_keys = accepts_test_keys
         self._keys: Dict[str, ApiKey] = {}
-        self._adopts = False
+        self._accepts_unknown = False
 
     def add(
         self, secret: str, scopes: Iterable[str] = ALL_SCOPES, state: KeyState = "active"
@@ -92,19 +92,19 @@ class KeyRing:
         """Make `secret` a key."""
         self._keys[secret] = ApiKey(secret, frozenset(scopes), state)
 
-    def adopt_strangers(self) -> None:
+    def accept_unknown_keys(self) -> None:
         """From now on, take a key that is not known for one that may do everything."""
-        self._adopts = True
+        self._accepts_unknown = True
 
     def identify(self, headers: Headers) -> ApiKey:
         """The key that a request bears; raises a 401 refusal when it bears no good one."""
         secret = _presented(headers)
         if secret is None:
             raise Refusal(401, "invalid_api_key", MISSING_KEY)
-        if self._adopts and secret not in self._keys:
+        if self._accepts_unknown and secret not in self._keys:
             self.add(secret)
         key = self._keys.get(secret)
-        takes_tests = self._accepts_test_keys or self._adopts
+        takes_tests = self._accepts_test_keys or self._accepts_unknown
         if key is None or (secret.startswith("fm_test_") and not takes_tests):
             known_form = secret.startswith(("fm_live_", "fm_test_"))
             message = "API key not found." if known_form else "Invalid API key format."

@@ -58,7 +58,7 @@ _ORDERS = """An order ships within two working days; the tracking number comes b
 Returns are free within fourteen days. Start a return from the order's page."""
 
 
-def furnish(service: Service, keys: KeyRing) -> None:
+def add_documented_resources(service: Service, keys: KeyRing) -> None:
     """Fill an empty service."""
     for key in (TEST_KEY, *DOCUMENTED_KEYS):
         keys.add(key)

@@ -13,7 +13,7 @@ from flowmaestro.testing.model.agents import (
     Message,
     Thread,
     Turn,
-    converse,
+    run_turn,
 )
 from flowmaestro.testing.model.dialects import Documented, MessageAnswers
 from flowmaestro.testing.model.executions import (
@@ -27,7 +27,7 @@ from flowmaestro.testing.model.plans import Inputs, PlannedEvent
 from flowmaestro.testing.model.refusals import Refusal, not_found
 from flowmaestro.testing.model.replies import EventStream, JsonObject
 from flowmaestro.testing.model.timeline import Timeline
-from flowmaestro.testing.model.webhooks import DeliveryDesk, Webhook
+from flowmaestro.testing.model.webhooks import DeliveryQueue, Webhook
 
 T = TypeVar("T")
 Listener = Callable[[str, JsonObject, Execution], None]
@@ -98,7 +98,7 @@ class Service:
         self.listener: Listener = lambda _name, _data, _execution: None
         self.used: Set[Tuple[str, str]] = set()
         self.missed: Dict[Tuple[str, str], List[str]] = {}
-        self.desk = DeliveryDesk(timeline, self.new_id)
+        self.deliveries = DeliveryQueue(timeline, self.new_id)
         self.runner = ExecutionRunner(timeline, self._happened)
         self._random_source = random_source
         self._live = live
@@ -151,7 +151,7 @@ class Service:
         self.announce("thread.message.created", self._message_data(thread, question))
         turn = Turn(self.new_id(), thread, text, self.new_id())
 
-        converse(self.timeline, turn, partial(self._uttered, ended))
+        run_turn(self.timeline, turn, partial(self._uttered, ended))
         return turn
 
     def subscribe(self, topic: str) -> EventStream:
@@ -169,7 +169,7 @@ class Service:
         """Send a webhook event to every webhook that subscribes to it."""
         for webhook in self.webhooks.values():
             if webhook.active and event in webhook.events:
-                self.desk.send(webhook, event, data)
+                self.deliveries.send(webhook, event, data)
 
     def _listening(self, topic: str) -> List[EventStream]:
         listening = [stream for stream in self._streams[topic] if not stream.closed]
@@ -186,7 +186,7 @@ class Service:
                 stream.finish()
 
     def _happened(self, execution: Execution, step: PlannedEvent) -> None:
-        name, data = step.event, {**self.dialect.happening(execution, step), **step.data}
+        name, data = step.event, {**self.dialect.event_data(execution, step), **step.data}
         self.listener(name, data, execution)
         if self._live and name != "execution:cancelled":
             self._publish(execution.id, name, data, is_last=execution.ended)

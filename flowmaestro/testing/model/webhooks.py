@@ -84,7 +84,7 @@ def sign(secret: str, payload: bytes) -> str:
     return "v1=" + hmac.new(secret.encode(), payload, hashlib.sha256).hexdigest()
 
 
-class DeliveryDesk:
+class DeliveryQueue:
     """Makes deliveries, hands out those that are due, and learns how they went."""
 
     def __init__(self, timeline: Timeline, new_id: Callable[[], str]) -> None:
@@ -110,7 +110,7 @@ class DeliveryDesk:
         return delivery
 
     def test(self, webhook: Webhook, on_attempted: Callable[[Delivery], None]) -> None:
-        """Make a test delivery, which is tried once and not listed; `on_attempted` hears of the end."""
+        """Attempt a test delivery once, without listing it. `on_attempted` is called afterwards."""
         delivery = self._make(webhook, "test", {"webhook_id": webhook.id, "message": "Test"})
         delivery.retry_delays = ()
         delivery.on_attempted = on_attempted

@@ -94,13 +94,13 @@ class World:
         """
         with self.lock:
             self._timeline.advance(now)
-            return self._service.desk.take_due()
+            return self._service.deliveries.take_due()
 
     def delivered(self, delivery: Delivery, status: Optional[int], now: float) -> None:
         """The receiver answered an attempt with `status`; `None`: not within ten seconds."""
         with self.lock:
             self._timeline.advance(now)
-            self._service.desk.delivered(delivery, status)
+            self._service.deliveries.delivered(delivery, status)
 
     @contextmanager
     def all_or_nothing(self) -> Generator[None, None, None]:
@@ -129,7 +129,7 @@ class World:
         with self.lock:
             self._dispatcher.requests = deque(self._dispatcher.requests, most)
             self._service.started = deque(self._service.started, most)
-            self._service.desk.finished = deque(self._service.desk.finished, most)
+            self._service.deliveries.finished = deque(self._service.deliveries.finished, most)
 
     def _catch_up(self) -> None:
         """Let everything happen that is due, where time passes by itself."""
@@ -161,7 +161,7 @@ class World:
         """Every webhook delivery that has been delivered or given up, in that order."""
         self._catch_up()
         with self.lock:
-            return list(self._service.desk.finished)
+            return list(self._service.deliveries.finished)
 
     @property
     def open_streams(self) -> int:

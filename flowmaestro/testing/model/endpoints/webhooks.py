@@ -72,7 +72,7 @@ def test_webhook(service: Service, call: EndpointRequest) -> Outcome:
         def on_attempted(delivery: Delivery) -> None:
             respond(Answer(200, {"data": service.dialect.tested(delivery)}))
 
-        service.desk.test(webhook, on_attempted)
+        service.deliveries.test(webhook, on_attempted)
 
     return later
 
