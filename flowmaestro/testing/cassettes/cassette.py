@@ -161,7 +161,7 @@ class Cassette:
         """Which requests were not replayed, to show why a test has failed."""
         if self.recording:
             return f"{self!r} was recording; nothing is written when the test fails"
-        lines = ", ".join(str(exchange.line) for exchange in self._player.left)
+        lines = ", ".join(str(exchange.line) for exchange in self._player.unplayed)
         return f"{self!r} has not replayed: {f'the requests in line {lines}' if lines else 'none'}"
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class Cassette:
         recorded = [self._redaction.exchange(it, secrets) for it in self._recording.exchanges()]
         if recorded or (self.mode == "all" and self._mode is not None):
             self._write(jsonlines.written([*self._loaded, *recorded]))
-        unplayed = [] if self.recording else self._player.left
+        unplayed = [] if self.recording else self._player.unplayed
         if unplayed and not self._closed:
             self._closed = True
             requests = ", ".join(f"line {it.line} ({it.request.method})" for it in unplayed)

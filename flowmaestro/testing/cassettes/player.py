@@ -47,7 +47,7 @@ class Player:
         return f"the cassette {self.name}"
 
     @property
-    def left(self) -> List[RecordedExchange]:
+    def unplayed(self) -> List[RecordedExchange]:
         """What was not played yet."""
         with self._lock:
             return list(self._left)
@@ -79,7 +79,7 @@ class Player:
                 f"{self.name} holds this request {count} (line {lines}), and it was made once "
                 "more:\n" + "\n".join(shown)
             )
-        left = self.left
+        left = self.unplayed
         if not left:
             return f"{self.name} is played to its end, and this request is not in it:\n" + (
                 "\n".join(shown)

@@ -58,7 +58,7 @@ class Recording:
 
     def exchanges(self) -> List[RecordedExchange]:
         """All exchanges so far; an unfinished one counts as closed by its reader."""
-        return [it.exchange() for it in self.begun if not it.void]
+        return [it.exchange() for it in self.begun if not it.nothing_sent]
 
     def secrets(self) -> List[str]:
         """What the transports send beside the requests (see `secrets_of`)."""
@@ -69,7 +69,7 @@ class ExchangeRecorder:
     """One exchange that is being recorded."""
 
     def __init__(self, request: Request, clock: Clock) -> None:
-        self.void = False
+        self.nothing_sent = False
         """Whether nothing was sent, so that there is nothing to play."""
         self._request = request
         self._clock = clock
@@ -94,7 +94,7 @@ class ExchangeRecorder:
             self._steps.append(step)
         self._ended = step is None or isinstance(step, TransportFailure)
 
-    def let_go(self) -> None:
+    def mark_abandoned(self) -> None:
         """Nobody reads on; what that does to a read under way is not recorded."""
         if not self._ended:
             self._steps.append(Quiet())
@@ -118,7 +118,7 @@ class ExchangeRecorder:
             self.note(data or None)
 
     @contextmanager
-    def watched(self) -> Generator[None, None, None]:
+    def recording_failure(self) -> Generator[None, None, None]:
         """A `with` block whose failure is what comes."""
         try:
             yield
@@ -126,7 +126,7 @@ class ExchangeRecorder:
             self.note(failure)
             raise
         except TransportClosedError:
-            self.void = not self._steps
+            self.nothing_sent = not self._steps
             raise
 
 
@@ -188,7 +188,7 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
             with self._if_held():
                 return self._replaying.send(request, timeout)
         exchange = self._recording.begin(request, self._inner.now)
-        with exchange.watched():
+        with exchange.recording_failure():
             response = self._inner.send(request, timeout)
         exchange.whole(response)
         return response
@@ -199,7 +199,7 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
             with self._if_held():
                 return self._replaying.open(request, timeout)
         exchange = self._recording.begin(request, self._inner.now)
-        with exchange.watched():
+        with exchange.recording_failure():
             body = self._inner.open(request, timeout)
         exchange.head(body)
         return RecordedBody(body, exchange)
@@ -227,7 +227,7 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
             with self._if_held():
                 return await self._replaying.send(request, timeout)
         exchange = self._recording.begin(request, self._inner.now)
-        with exchange.watched():
+        with exchange.recording_failure():
             response = await self._inner.send(request, timeout)
         exchange.whole(response)
         return response
@@ -238,7 +238,7 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
             with self._if_held():
                 return await self._replaying.open(request, timeout)
         exchange = self._recording.begin(request, self._inner.now)
-        with exchange.watched():
+        with exchange.recording_failure():
             body = await self._inner.open(request, timeout)
         exchange.head(body)
         if isinstance(body, Releasable):
@@ -274,14 +274,14 @@ class RecordedBody(_RecordedBody[OpenResponse]):
 
     def read(self, patience: float) -> Optional[bytes]:
         """As that of the recorded body."""
-        with self._exchange.watched():
+        with self._exchange.recording_failure():
             data = self._inner.read(patience)
         self._exchange.read(data)
         return data
 
     def close(self) -> None:
         """As that of the recorded body."""
-        self._exchange.let_go()
+        self._exchange.mark_abandoned()
         self._inner.close()
 
 
@@ -290,14 +290,14 @@ class AsyncRecordedBody(_RecordedBody[AsyncOpenResponse]):
 
     async def read(self, patience: float) -> Optional[bytes]:
         """As that of the recorded body."""
-        with self._exchange.watched():
+        with self._exchange.recording_failure():
             data = await self._inner.read(patience)
         self._exchange.read(data)
         return data
 
     async def close(self) -> None:
         """As that of the recorded body."""
-        self._exchange.let_go()
+        self._exchange.mark_abandoned()
         await self._inner.close()
 
 
@@ -306,5 +306,5 @@ class ReleasableRecordedBody(AsyncRecordedBody):
 
     def release(self) -> None:
         """As that of the recorded body."""
-        self._exchange.let_go()
+        self._exchange.mark_abandoned()
         cast("Releasable", self._inner).release()

@@ -93,15 +93,15 @@ class CallsInFlight:
 class Alarm:
     """What a call in flight waits for; without a call, something that is to be done at a time."""
 
-    __slots__ = ("at", "blocks", "call", "poke", "rung")
+    __slots__ = ("at", "blocks", "call", "fired", "wake")
 
     def __init__(
-        self, at: float, call: Optional[InFlightCall], poke: Callable[[], object] = lambda: None
+        self, at: float, call: Optional[InFlightCall], wake: Callable[[], object] = lambda: None
     ) -> None:
         self.at = at
         self.call = call
-        self.poke = poke
-        self.rung = False
+        self.wake = wake
+        self.fired = False
         self.blocks: Optional[int] = None
 
 
@@ -118,7 +118,7 @@ class Alarms:
 
     def first(self) -> Optional[Alarm]:
         """The one that is to ring first."""
-        while self._agenda and self._agenda[0][2].rung:
+        while self._agenda and self._agenda[0][2].fired:
             heapq.heappop(self._agenda)
         return self._agenda[0][2] if self._agenda else None
 
@@ -130,7 +130,7 @@ class Alarms:
                 return
             yield alarm
 
-    def waited_for(self) -> Optional[Alarm]:
+    def first_with_call(self) -> Optional[Alarm]:
         """One that a call waits for."""
         alarms = (alarm for _, _, alarm in self._agenda)
-        return next((alarm for alarm in alarms if alarm.call and not alarm.rung), None)
+        return next((alarm for alarm in alarms if alarm.call and not alarm.fired), None)

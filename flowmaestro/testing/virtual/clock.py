@@ -103,7 +103,7 @@ class VirtualClock:
         finally:
             with self.lock:
                 if self._calls.leave(call):
-                    self._nudge()
+                    self._wake_one()
 
     def alarm(self, at: float, source: Optional[Source] = None) -> Alarm:
         """Have the calling task's call in flight wait until `at`, or until `source` has news.
@@ -124,7 +124,7 @@ class VirtualClock:
                 )
             alarm = Alarm(at, call)
             if source is not None:
-                source.wake = lambda: self._ring(alarm)
+                source.wake = lambda: self._fire(alarm)
             self._calls.stop(call)
             self._plan(alarm)
             return alarm
@@ -137,13 +137,13 @@ class VirtualClock:
                 alarm.blocks = thread
                 self._calls.block(thread)
                 woken = None
-                while not alarm.rung:
+                while not alarm.fired:
                     if self._idle():
                         self._jump(alarm)
                     else:
                         if woken is None:
                             woken = threading.Condition(self.lock)
-                            alarm.poke = woken.notify
+                            alarm.wake = woken.notify
                         woken.wait()
             finally:
                 self._resume(alarm)
@@ -157,12 +157,12 @@ class VirtualClock:
             while True:
                 with self.lock:
                     idle, woken = self._idle(), anyio.Event()
-                    alarm.poke = setter(woken, loop)
-                if alarm.rung:
+                    alarm.wake = setter(woken, loop)
+                if alarm.fired:
                     return
                 if not idle:
                     await woken.wait()
-                elif await _others_idle(self._calls, lambda: not alarm.rung and self._idle()):
+                elif await _others_idle(self._calls, lambda: not alarm.fired and self._idle()):
                     with self.lock:
                         if self._idle():
                             self._jump(alarm)
@@ -177,7 +177,7 @@ class VirtualClock:
 
     def _jump(self, mine: Alarm) -> None:
         """Let time pass until a call goes on, the one that does this included."""
-        while not mine.rung and self._idle():
+        while not mine.fired and self._idle():
             first = self._alarms.first()
             if first is None:
                 return
@@ -188,7 +188,7 @@ class VirtualClock:
             try:
                 self.catch_up()
                 for alarm in self._alarms.due(self._now):
-                    self._ring(alarm)
+                    self._fire(alarm)
             finally:
                 self._calls.unblock(thread)
 
@@ -196,36 +196,36 @@ class VirtualClock:
         self._calls.activity += 1
         self._alarms.add(alarm)
 
-    def _ring(self, alarm: Alarm) -> None:
+    def _fire(self, alarm: Alarm) -> None:
         """Have the call go on. Of a call on an event loop that is gone, nothing comes any more."""
         with self.lock:
             if alarm.call is None:
-                alarm.rung = True
-                alarm.poke()
-            elif not alarm.rung:
+                alarm.fired = True
+                alarm.wake()
+            elif not alarm.fired:
                 with suppress(RuntimeError):
-                    alarm.poke()
+                    alarm.wake()
                     self._resume(alarm)
-                alarm.rung = True
+                alarm.fired = True
 
     def _resume(self, alarm: Alarm) -> None:
-        alarm.rung = True
+        alarm.fired = True
         if alarm.call is not None and not alarm.call.running:
             self._calls.start(alarm.call)
         if alarm.blocks is not None:
             self._calls.unblock(alarm.blocks)
             alarm.blocks = None
 
-    def _nudge(self) -> None:
+    def _wake_one(self) -> None:
         """A call has ended: if all others wait, have one of them look after the time."""
         while self._idle():
-            waiting = self._alarms.waited_for()
+            waiting = self._alarms.first_with_call()
             if waiting is None:
                 return
             try:
-                waiting.poke()
+                waiting.wake()
             except RuntimeError:  # its event loop is gone
-                waiting.rung = True
+                waiting.fired = True
             else:
                 return
 

@@ -45,7 +45,7 @@ class RealClock(VirtualClock):
 
         def wake() -> None:
             with suppress(RuntimeError):  # its event loop is gone, and the call with it
-                self._ring(alarm)
+                self._fire(alarm)
 
         if source is not None:
             source.wake = wake
@@ -55,7 +55,7 @@ class RealClock(VirtualClock):
         """Block this thread until `alarm` rings."""
         with self.lock:
             woken = threading.Condition(self.lock)
-            alarm.poke = woken.notify
+            alarm.wake = woken.notify
             while True:
                 seconds = self._seconds_until(alarm)
                 if not seconds:
@@ -70,7 +70,7 @@ class RealClock(VirtualClock):
         while True:
             with self.lock:
                 woken = anyio.Event()
-                alarm.poke = setter(woken, loop)
+                alarm.wake = setter(woken, loop)
                 seconds = self._seconds_until(alarm)
             if not seconds:
                 return
@@ -92,12 +92,12 @@ class RealClock(VirtualClock):
             now = self.now
             self._world.live_until(now)
             for alarm in self._alarms.due(now):
-                self._ring(alarm)
+                self._fire(alarm)
 
     def _seconds_until(self, alarm: Alarm) -> float:
-        """How long to wait until it is worth looking again; 0.0 when the alarm has rung."""
+        """How long to wait until it is worth looking again; 0.0 when the alarm has fired."""
         self.catch_up()
-        if alarm.rung or self.now >= alarm.at:
+        if alarm.fired or self.now >= alarm.at:
             return 0.0
         planned = self._alarms.first()
         times = (alarm.at, self._world.next_time(), None if planned is None else planned.at)
