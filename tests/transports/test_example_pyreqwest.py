@@ -20,7 +20,7 @@ from flowmaestro.testing.conformance import (
 )
 from flowmaestro.testing.conformance.check import Check
 
-_PATIENCE = {"twenty-megabytes": 60, "no-patience-at-all": 4, "read-with-zero-patience": 4}
+_PATIENCE = {"twenty-megabytes": 60, "read-with-zero-patience": 4}
 """Seconds of `read_timeout` for checks that need more than 5, or fail when a read takes 5."""
 
 
