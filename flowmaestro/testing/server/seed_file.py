@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import inspect
 import os
-import runpy
 import signal
 import sys
 import threading
 import traceback
 from contextlib import contextmanager, redirect_stdout
-from typing import Any, Callable, Generator
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from types import ModuleType
+from typing import Any, Callable, Dict, Generator
 
 import anyio
 
@@ -50,7 +51,7 @@ class SeedFile:
         seed: Any = None
         try:
             with redirect_stdout(sys.stderr), _at_most(LONGEST_RUN), self._fake.all_or_nothing():
-                seed = runpy.run_path(self._path).get("seed")
+                seed = _run(self._path).get("seed")
                 if not callable(seed):
                     raise TypeError("it has no function seed(fake)")
                 _refuse_unrun(seed(self._fake))
@@ -90,6 +91,25 @@ class SeedFile:
         if not lines and inspect.isfunction(seed):
             lines = [seed.__code__.co_firstlineno]
         return f"{self._path}, line {lines[-1]}" if lines else self._path
+
+
+def _run(path: str) -> Dict[str, Any]:
+    """Run a file of Python as a module of its own, and return its names.
+
+    Unlike one of `runpy`, the module has a loader, without which Python 3.15 warns when something
+    in the file fails. No bytecode is cached, so each change of the file counts.
+    """
+    loader = SourceFileLoader("<seed>", path)
+    module = ModuleType(loader.name)
+    module.__file__ = path
+    module.__spec__ = ModuleSpec(loader.name, loader, origin=path)
+    module.__loader__ = loader
+    sys.modules[loader.name] = module  # dataclasses look for it there
+    try:
+        exec(loader.source_to_code(loader.get_data(path), path), vars(module))  # noqa: S102
+    finally:
+        sys.modules.pop(loader.name, None)
+    return vars(module)
 
 
 def _refuse_unrun(returned: object) -> None:

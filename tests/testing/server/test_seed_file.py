@@ -133,3 +133,23 @@ def test_in_another_thread_a_file_is_loaded_without_a_limit(world):
     thread.start()
     thread.join()
     assert said == [""]
+
+
+def test_seed_file_is_a_module_with_a_loader_while_it_runs(world):
+    """Python 3.15 warns when something fails in a module without one."""
+    _, load = world
+    text = (
+        "import sys\n"
+        "assert sys.modules[__name__].__dict__ is globals()\n"
+        "assert __spec__.loader is __loader__ is not None\n"
+        "assert __file__ == __spec__.origin\n"
+    )
+    assert load(text + GOOD) == ""
+
+
+def test_seed_file_leaves_neither_a_module_nor_bytecode_behind(world, tmp_path):
+    _, load = world
+    before = dict(sys.modules)
+    assert load(GOOD) == ""
+    assert sys.modules.keys() - before.keys() == set()
+    assert [path.name for path in tmp_path.iterdir()] == ["my_flows.py"]
