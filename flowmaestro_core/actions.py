@@ -64,12 +64,12 @@ which the server sends keepalives."""
 class Read:
     """Read some bytes of the open body, or report that none came within `patience` seconds.
 
-    A quiet body is not a failure: it can be read again. A transport that loses one
-    (`patient = False`) waits for `least` seconds if that is more.
+    A quiet body is not a failure: it can be read again. A transport that loses a quiet body
+    (`patient = False`) waits for `impatient` seconds instead, if that is not 0.
     """
 
     patience: float
-    least: float = field(default=0.0, compare=False)
+    impatient: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)

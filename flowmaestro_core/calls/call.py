@@ -43,12 +43,12 @@ from flowmaestro_core.operation import Operation
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.json_values import JsonObject, list_or_empty
 from flowmaestro_core.payloads.reply import (
-    PageText,
+    NonJsonBody,
     Reply,
     Shape,
-    asks_for_tomorrow,
     decode_json,
     error_from_response,
+    is_daily_quota_error,
     request_id_of,
 )
 from flowmaestro_core.policy.retry import (
@@ -56,7 +56,7 @@ from flowmaestro_core.policy.retry import (
     GiveUp,
     Retries,
     RetryPolicy,
-    turned_away,
+    is_rejected_unprocessed,
 )
 from flowmaestro_core.timeouts import with_total
 
@@ -80,7 +80,7 @@ class Confirmation(NamedTuple):
 
     def is_refusal(self, error: FlowMaestroError) -> bool:
         """Whether an error is that refusal, and no proxy's page."""
-        return error.status_code == self.refusal and not isinstance(error.details, PageText)
+        return error.status_code == self.refusal and not isinstance(error.details, NonJsonBody)
 
 
 @dataclass(frozen=True)
@@ -333,13 +333,13 @@ class CallMachine(Machine[Any]):
             self.state, self._refused = "confirming", error
             ask = CallMachine(confirmation.ask, self._context, self._token)
             return self._delegate(ask, now, jitter)
-        if (status >= 500 or status == 408) and not turned_away(error, status):
+        if (status >= 500 or status == 408) and not is_rejected_unprocessed(error, status):
             self._maybe_done = True
         if status not in RETRYABLE_STATUSES or isinstance(error, NotFoundError):
             return self._give_up(error, status)
-        if asks_for_tomorrow(error):
+        if is_daily_quota_error(error):
             return self._give_up(error, status, "the day's allowance is spent")
-        if not self._call.repeatable and not turned_away(error, status):
+        if not self._call.repeatable and not is_rejected_unprocessed(error, status):
             return self._give_up(error, status, _NOT_RETRIED)
         return self._retry(error, status, now, jitter)
 
@@ -394,7 +394,7 @@ class CallMachine(Machine[Any]):
     def _give_up(
         self, error: FlowMaestroError, outcome: Union[int, Phase], reason: Optional[str] = None
     ) -> Action:
-        error.attempts = self._retries.all_with(error, outcome)
+        error.attempts = self._retries.attempts_with(error, outcome)
         error.gave_up = reason
         return self._fail(error)
 

@@ -15,9 +15,9 @@ from flowmaestro_core.errors import FlowMaestroError, RateLimitError, TimeoutErr
 from flowmaestro_core.executions.operation import Poll
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT, PollState
-from flowmaestro_core.payloads.reply import asks_for_tomorrow
+from flowmaestro_core.payloads.reply import is_daily_quota_error
 from flowmaestro_core.policy.polling import AdaptiveTimeout
-from flowmaestro_core.policy.retry import asked_pause
+from flowmaestro_core.policy.retry import retry_after_of
 
 
 class ActiveExecution:
@@ -103,10 +103,10 @@ class ActiveExecutions:
         if answer is None:
             answer = Fail(copy.copy(self._lost))  # type: ignore[arg-type]
         elif isinstance(answer, Done):
-            self._patience.answered(took)
+            self._patience.record_latency(took)
             self._lost = None
         elif isinstance(answer.error, TimeoutError):
-            self._patience.ran_out()
+            self._patience.record_timeout()
             self._lost, lost = answer.error, took  # others come first for as long
         verdict = execution.state.judge(answer, now)
         if isinstance(answer, Fail):
@@ -147,4 +147,4 @@ def refused_for(error: FlowMaestroError) -> Optional[float]:
     """Seconds for which the server refuses the key; `None` when that is not the trouble."""
     if not isinstance(error, RateLimitError):
         return None
-    return math.inf if asks_for_tomorrow(error) else asked_pause(error)
+    return math.inf if is_daily_quota_error(error) else retry_after_of(error)

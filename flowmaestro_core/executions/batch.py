@@ -17,7 +17,7 @@ from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.settling import LookupMachine
 from flowmaestro_core.executions.state import BatchState
 from flowmaestro_core.machine import Machine, event
-from flowmaestro_core.policy.retry import ONCE
+from flowmaestro_core.policy.retry import NO_RETRIES
 from flowmaestro_core.records import Recalled
 
 
@@ -198,7 +198,7 @@ class BatchMachine(Machine[None]):
         if known.needs_baseline:
             self.state = "reading baseline"
             newest = cast("PageOf", self.batch.page_of)(1, 1)
-            call = CallMachine(newest, self._context, self._token, policy=ONCE)
+            call = CallMachine(newest, self._context, self._token, policy=NO_RETRIES)
             return self._delegate(call, now, jitter)
         if starts.record():
             return self._next(now, jitter)

@@ -14,17 +14,19 @@ from flowmaestro_core.executions.outcome import ended
 from flowmaestro_core.executions.wait import PollState, WaitMachine
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.reply import Reply, no_usable_id
+from flowmaestro_core.payloads.reply import Reply, missing_id_error
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.policy.polling import PollSchedule
-from flowmaestro_core.policy.retry import ONCE
+from flowmaestro_core.policy.retry import NO_RETRIES
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.event_stream import EventStreamMachine
 from flowmaestro_core.streams.probe import IdleMonitor
 from flowmaestro_core.types import Execution
 
-LAST_WORD_TIMEOUT = 3.0
+FINAL_POLL_TIMEOUT = 3.0
 """Seconds for the poll after a terminal event, which tells the outcome already."""
+OVERTIME = 0.1
+"""Seconds after its deadline within which a run ends, whatever it waits for."""
 
 
 class RunMonitor(IdleMonitor):
@@ -32,8 +34,6 @@ class RunMonitor(IdleMonitor):
 
     An opening is not to make a probe late. Only the first one has a whole interval.
     """
-
-    in_run = True
 
     def __init__(self, times: StreamTimes, schedule: PollSchedule) -> None:
         super().__init__(times, can_probe=True)
@@ -60,8 +60,8 @@ class RunMonitor(IdleMonitor):
         self._live = False
         self._due_at = self._schedule.next_at
 
-    def _rest(self, now: float) -> None:
-        super()._rest(now)
+    def _schedule_probe(self, now: float) -> None:
+        super()._schedule_probe(now)
         self._schedule.answered(now)
         if not self._live:
             self._due_at = self._schedule.next_at
@@ -145,37 +145,39 @@ class RunMachine(Machine[Execution]):
             execution_id: str = started["data"].get("execution_id")
             events, waiting = self._run.events(execution_id), self._run.waiting(execution_id)
         except (TypeError, ValueError) as cause:
-            return self._fail(no_usable_id(started, cause))
+            return self._fail(missing_id_error(started, cause))
         self.state = "following"
         self.execution_id = execution_id
         self._waiting = waiting
         schedule = PollSchedule(now, waiting.poll_interval)
         events = replace(events, timeout=self._started + self._run.timeout - now)
         monitor = RunMonitor(self._context.stream_times, schedule)
-        self._following = EventStreamMachine(events, self._context, self._token, monitor)
+        self._following = EventStreamMachine(
+            events, self._context, self._token, monitor, reconnects_at_once=True
+        )
         return self._delegate(self._following, now, jitter)
 
     def _followed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         execution = cast("Execution", self._following.last_seen)
         if isinstance(outcome, Done) and is_terminal(execution):
             return self._ended(execution)
-        if isinstance(outcome, Done) and _tells_outcome(outcome.value, self.execution_id):
+        if isinstance(outcome, Done) and _has_outcome(outcome.value, self.execution_id):
             self.state = "polling"
             self._terminal = outcome.value
-            deadline = now + LAST_WORD_TIMEOUT
+            deadline = min(now + FINAL_POLL_TIMEOUT, self._started + self._run.timeout + OVERTIME)
             call = CallMachine(
-                self._waiting.call, self._context, self._token, policy=ONCE, deadline=deadline
+                self._waiting.call, self._context, self._token, policy=NO_RETRIES, deadline=deadline
             )
             return self._delegate(call, now, jitter)
         self.state = "waiting"
-        known = PollState(self._waiting, self._started, execution)
+        known = PollState(self._waiting, self._started, execution, overtime=OVERTIME)
         wait = WaitMachine(self._waiting, self._context, self._token, known)
         return self._delegate(wait, now, jitter)
 
     def _polled(self, outcome: Union[Done, Fail]) -> Action:
         execution: Any = outcome.value["data"] if isinstance(outcome, Done) else {}
         if not is_terminal(execution):
-            execution.update(_told(self._terminal), id=self.execution_id)
+            execution.update(_fields_of_terminal(self._terminal), id=self.execution_id)
             shapes.execution({"data": execution})
         return self._ended(execution)
 
@@ -183,7 +185,7 @@ class RunMachine(Machine[Execution]):
         return self._done(ended(cast("Dict[str, Any]", execution), self._following.seen_events))
 
 
-def _tells_outcome(terminal: Dict[str, Any], execution_id: Optional[str]) -> bool:
+def _has_outcome(terminal: Dict[str, Any], execution_id: Optional[str]) -> bool:
     """Whether a terminal event is that of this execution, and says all that matters of it."""
     if (terminal.get("execution_id") or execution_id) != execution_id:
         return False
@@ -191,7 +193,7 @@ def _tells_outcome(terminal: Dict[str, Any], execution_id: Optional[str]) -> boo
     return terminal["type"] not in kept or terminal[kept[terminal["type"]]] is not None
 
 
-def _told(terminal: Dict[str, Any]) -> Dict[str, Any]:
+def _fields_of_terminal(terminal: Dict[str, Any]) -> Dict[str, Any]:
     """What a terminal event says of its execution."""
     told = {key: terminal.get(key) for key in ("outputs", "error", "completed_at")}
     return {"status": terminal["type"].partition(":")[2], **told}

@@ -23,8 +23,8 @@ from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machine import Machine
-from flowmaestro_core.payloads.reply import PageText
-from flowmaestro_core.policy.retry import RetryPolicy, turned_away
+from flowmaestro_core.payloads.reply import NonJsonBody
+from flowmaestro_core.policy.retry import RetryPolicy, is_rejected_unprocessed
 
 PAUSE_AFTER_REFUSAL = RetryPolicy().throttled_base_delay
 """Seconds until a start that was refused with a 429 is tried again, at least."""
@@ -152,7 +152,7 @@ def refusal_of(error: Optional[FlowMaestroError]) -> bytes:
     """
     if not isinstance(error, ServerError) or error.status_code != 500:
         return b""
-    if isinstance(error.details, PageText) or error.code == "invalid_response":
+    if isinstance(error.details, NonJsonBody) or error.code == "invalid_response":
         return b""
     said = f"{error.code}\n{error.message}"
     return hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=16).digest()
@@ -167,6 +167,6 @@ def may_have_started(error: FlowMaestroError) -> bool:
     outcome = error.attempts[-1].outcome
     if isinstance(outcome, Phase):
         return outcome is not Phase.NOT_SENT
-    if isinstance(error, NotFoundError) or turned_away(error, outcome):
+    if isinstance(error, NotFoundError) or is_rejected_unprocessed(error, outcome):
         return False
     return outcome >= 500 or outcome == 408 or outcome < 300

@@ -32,8 +32,8 @@ from flowmaestro_core.executions.starts import (
 from flowmaestro_core.executions.wait import NO_TIME_FOR_PAUSE
 from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
-from flowmaestro_core.payloads.reply import RateLimit, Reply, asks_for_tomorrow, no_usable_id
-from flowmaestro_core.policy.polling import paced, poll_delay
+from flowmaestro_core.payloads.reply import RateLimit, Reply, is_daily_quota_error, missing_id_error
+from flowmaestro_core.policy.polling import poll_delay, slowed_by_rate_limit
 from flowmaestro_core.records import JournalPlan, Recalled
 from flowmaestro_core.types import Execution
 
@@ -128,7 +128,7 @@ class BatchState:
     def replied(self, limit: RateLimit, now: float) -> None:
         """A request was answered, with what the key is allowed."""
         self.outcomes.replied(limit, now)
-        self.active.hold(paced(0.0, limit), now)
+        self.active.hold(slowed_by_rate_limit(0.0, limit), now)
 
     def started(self, reply: Reply[Any], now: float) -> None:
         """A start was accepted."""
@@ -137,7 +137,7 @@ class BatchState:
         try:
             waiting = self._batch.waiting(execution_id)
         except (TypeError, ValueError) as cause:
-            error = self._scrubber.clean(no_usable_id(reply, cause))
+            error = self._scrubber.clean(missing_id_error(reply, cause))
             self.starts.failed(error, now)
             self._put_in_doubt(row, now, error)
         else:
@@ -159,7 +159,7 @@ class BatchState:
             if now + pause < self.starts.deadline:
                 self.starts.postpone(None, pause, now, throttled=True)
                 return
-            error.gave_up = error.gave_up if asks_for_tomorrow(error) else NO_TIME_FOR_PAUSE
+            error.gave_up = error.gave_up if is_daily_quota_error(error) else NO_TIME_FOR_PAUSE
         row = self.starts.pop()
         if refused is not None or is_fatal(error):
             self._records.add(row, "open")

@@ -13,10 +13,10 @@ from flowmaestro_core.executions.operation import Poll
 from flowmaestro_core.executions.outcome import ended
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.payloads.json_values import object_or_empty
-from flowmaestro_core.payloads.reply import RateLimit, asks_for_tomorrow
+from flowmaestro_core.payloads.reply import RateLimit, is_daily_quota_error
 from flowmaestro_core.payloads.shapes import is_terminal
-from flowmaestro_core.policy.polling import PollSchedule, paced
-from flowmaestro_core.policy.retry import ONCE, asked_pause, may_pass
+from flowmaestro_core.policy.polling import PollSchedule, slowed_by_rate_limit
+from flowmaestro_core.policy.retry import NO_RETRIES, is_transient, retry_after_of
 from flowmaestro_core.types import Execution
 
 LAST_POLL_TIMEOUT = 1.0
@@ -32,10 +32,27 @@ class PollState:
     ends it at once.
     """
 
-    def __init__(self, waiting: Poll, started: float, last: Optional[Execution] = None) -> None:
-        """`last`: what was seen of the execution before."""
+    def __init__(
+        self,
+        waiting: Poll,
+        started: float,
+        last: Optional[Execution] = None,
+        *,
+        overtime: Optional[float] = None,
+    ) -> None:
+        """Wait from `started` on.
+
+        Args:
+            waiting: the operation.
+            started: when the wait began.
+            last: what was seen of the execution before.
+            overtime: seconds after the deadline at which every poll ends. `None`: the last one,
+                at the deadline, has `LAST_POLL_TIMEOUT`.
+
+        """
         self.execution_id = waiting.execution_id
         self.deadline = started + waiting.timeout
+        self._overtime = overtime
         self._waiting = waiting
         self._schedule = PollSchedule(started, waiting.poll_interval)
         self.unanswered = 0
@@ -50,8 +67,12 @@ class PollState:
 
         `patience`: seconds that the answer may take at most.
         """
-        deadline = min(max(self.deadline, now + LAST_POLL_TIMEOUT), now + patience)
-        return CallMachine(self._waiting.call, context, token, policy=ONCE, deadline=deadline)
+        if self._overtime is None:
+            last = max(self.deadline, now + LAST_POLL_TIMEOUT)
+        else:
+            last = self.deadline + self._overtime
+        deadline = min(last, now + patience)
+        return CallMachine(self._waiting.call, context, token, policy=NO_RETRIES, deadline=deadline)
 
     def judge(self, answer: Union[Done, Fail], now: float) -> Union[Done, Fail, Wait]:
         """What the answer to a poll means.
@@ -66,17 +87,20 @@ class PollState:
             self._limit = answer.value.rate_limit
             if is_terminal(self._last):
                 return Done(ended(self._last))
-            delay = paced(delay, self._limit)
+            delay = slowed_by_rate_limit(delay, self._limit)
         else:
             cause = answer.error
-            self.unanswered += isinstance(cause, TimeoutError)
-            if not may_pass(cause, known=self._last is not None) or asks_for_tomorrow(cause):
+            if isinstance(cause, TimeoutError):
+                self.unanswered += 1
+            if not is_transient(cause, server_known=self._last is not None) or is_daily_quota_error(
+                cause
+            ):
                 return self.give_up(cause)
-            pause = asked_pause(cause)
+            pause = retry_after_of(cause)
             if isinstance(cause, RateLimitError) and pause and now + pause > self.deadline:
                 cause.gave_up = NO_TIME_FOR_PAUSE
                 return self.give_up(cause)
-            delay = max(pause, paced(delay, self._limit))
+            delay = max(pause, slowed_by_rate_limit(delay, self._limit))
         return self._again(now, delay, cause)
 
     def give_up(self, error: FlowMaestroError) -> Fail:
@@ -92,11 +116,10 @@ class PollState:
         remaining = self.deadline - now
         if remaining > 0:
             return Wait(min(delay, remaining), cause.attempts[-1] if cause else None)
-        paused = object_or_empty(self._last).get("status") == "paused"
-        error = TimeoutError(
-            f"Execution {self.execution_id} did not complete within {self._waiting.timeout:g}s"
-            + "; it is paused" * paused
-        )
+        said = f"Execution {self.execution_id} did not complete within {self._waiting.timeout:g}s"
+        if object_or_empty(self._last).get("status") == "paused":
+            said += "; it is paused"
+        error = TimeoutError(said)
         error.__cause__ = cause
         return self.give_up(error)
 
@@ -129,7 +152,7 @@ class WaitMachine(Machine[Execution]):
         self._known = cast("PollState", known)
         """What is known of the execution; from `start` on."""
         self._answer: Union[Done, Fail]
-        """To the last poll, while the listener hears of it."""
+        """The outcome of the last poll, kept while the listener handles it."""
 
     @event
     def start(self, now: float, jitter: float) -> Action:

@@ -1,4 +1,4 @@
-"""What the reply to a message says of the answer, and the events that a whole answer stands for."""
+"""The answer in the reply to a message, and the events that stand for a whole answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional
 from flowmaestro_core.payloads.json_values import JsonObject, text_or_empty
 from flowmaestro_core.payloads.shapes import token_usage
 
-ANSWER_TO_COME = frozenset({"pending", "processing", "queued", "running", "in_progress"})
+PENDING_STATUSES = frozenset({"pending", "processing", "queued", "running", "in_progress"})
 """The statuses of a reply to a POST that say that the agent has not finished."""
 WITHOUT_ANSWER: Dict[str, Optional[str]] = {
     "failed": None,
@@ -15,29 +15,30 @@ WITHOUT_ANSWER: Dict[str, Optional[str]] = {
     "cancelled": "the answer was cancelled",
     "timeout": "the answer timed out",
 }
-"""Those that say that there will be none, and what is said of it where the reply does not."""
+"""The statuses that say that there will be no answer, each with an error text for a reply without
+one."""
 IDS = ("thread_id", "message_id", "execution_id")
 
 
 def ids_of(message: JsonObject) -> JsonObject:
-    """The ids that an answer or an event bears."""
+    """Return the ids of an answer or an event."""
     return {key: message[key] for key in IDS if message.get(key) is not None}
 
 
 def completed_event(ids: JsonObject, content: Any, usage: Any) -> JsonObject:
-    """`message:completed`, made from an answer that came another way."""
+    """Return a `message:completed` made from an answer that did not come as an event."""
     completed = {"type": "message:completed", **ids, "content": content, "usage": usage}
     token_usage(completed)
     return completed
 
 
 def token_event(ids: JsonObject, text: str) -> JsonObject:
-    """`message:token`, made from an answer that came another way."""
+    """Return a `message:token` made from an answer that did not come as an event."""
     return {"type": "message:token", **ids, "token": text}
 
 
 def events_of(answer: JsonObject) -> List[JsonObject]:
-    """The events that a whole answer stands for."""
+    """Return the events that stand for a whole answer."""
     ids, content = ids_of(answer), answer.get("content")
     events: List[JsonObject] = [{"type": "message:started", **ids}]
     if _has_failed(answer):
@@ -50,10 +51,10 @@ def events_of(answer: JsonObject) -> List[JsonObject]:
     return [*events, completed_event(ids, content, answer.get("usage"))]
 
 
-def is_to_come(answer: JsonObject) -> bool:
-    """Whether the answer is still to come: a reply without one, of a status that ends nothing."""
+def is_pending(answer: JsonObject) -> bool:
+    """Return whether a reply has no answer yet, and a status with which one may still come."""
     status = _status_of(answer)
-    if status in ANSWER_TO_COME:
+    if status in PENDING_STATUSES:
         return True
     ended = status in ("", "completed") or _has_failed(answer)
     return not ended and not answer.get("content") and answer.get("message_id") is not None

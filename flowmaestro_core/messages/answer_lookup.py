@@ -11,7 +11,7 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.payloads.json_values import JsonObject, object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
-from flowmaestro_core.policy.retry import ONCE
+from flowmaestro_core.policy.retry import NO_RETRIES
 
 
 class AnswerLookup(Machine[Reply[Any]]):
@@ -47,7 +47,9 @@ class AnswerLookup(Machine[Reply[Any]]):
     def _next(self, now: float, jitter: float) -> Action:
         self.state = "reading"
         call = self._page(self._cursor.page)
-        machine = CallMachine(call, self._context, self._token, policy=ONCE, deadline=self._until)
+        machine = CallMachine(
+            call, self._context, self._token, policy=NO_RETRIES, deadline=self._until
+        )
         return self._delegate(machine, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:

@@ -16,12 +16,10 @@ class MessageStream(Operation[MessageEventStream, AsyncMessageEventStream]):
 
     Attributes:
         streaming, whole: send it, with and without streaming.
-        events: opens the thread's own stream.
         messages: builds the call for one page of the thread's messages.
 
     """
 
     streaming: Call[Any]
     whole: Call[Any]
-    events: Call[Any]
     messages: Callable[[int], Call[Any]]

@@ -221,8 +221,8 @@ def retry_after(headers: Headers) -> Optional[float]:
     return None if until is None or sent_at is None else max(0.0, until - sent_at)
 
 
-class PageText(str):
-    """The beginning of an error body that is no JSON: not the API's, but a proxy's page."""
+class NonJsonBody(str):
+    """The beginning of an error body that is not JSON: not from the API, but a proxy's page."""
 
     __slots__ = ()
 
@@ -262,8 +262,11 @@ def error_from_response(
     return error
 
 
-def asks_for_tomorrow(error: Exception) -> bool:
-    """Whether a 429 is about the day's allowance, which no wait outlasts."""
+def is_daily_quota_error(error: Exception) -> bool:
+    """Return whether a 429 says that the daily quota is used up.
+
+    A retry within this call is then pointless.
+    """
     if not isinstance(error, errors.RateLimitError):
         return False
     return object_or_empty(error.details).get("window") == "day"
@@ -301,7 +304,7 @@ def _unknown_error(status: int, data: bytes, body: Any, details: Any) -> Tuple[s
     """Message and details of an error body of which no message is known."""
     text = data.decode("utf-8", "replace").removeprefix(_BOM)[:LONGEST_DETAILS]
     if details is None:
-        details = (PageText(text) if text else None) if body is None else body
+        details = (NonJsonBody(text) if text else None) if body is None else body
     said = _snippet(text) or "no readable error"
     return f"The server answered with status {status}: {said}", details
 
@@ -346,8 +349,8 @@ def _whole_number(value: Optional[str]) -> Optional[int]:
     return int(value)
 
 
-def no_usable_id(started: Reply[Any], cause: Exception) -> errors.ServerError:
-    """Something was started, and the reply does not say what: it cannot be followed."""
+def missing_id_error(started: Reply[Any], cause: Exception) -> errors.ServerError:
+    """Return the error of a start whose reply has no usable id, so it cannot be followed."""
     error = errors.ServerError(
         "The server started an execution and gave no usable id of it",
         "invalid_response",

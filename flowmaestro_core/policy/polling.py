@@ -10,24 +10,24 @@ NEARLY_SPENT = 0.1
 LONGEST_WINDOW = 86_400.0
 """Seconds after which any window of a key has ended, whatever `X-RateLimit-Reset` says."""
 LEAST_TIMEOUT = 1.0
-"""Seconds for an answer that something else waits for, at least."""
+"""The shortest timeout of a poll that something else waits for, in seconds."""
 MOST_DOUBLINGS = 3
 
 
 def poll_delay(elapsed: float, poll_interval: float) -> float:
-    """Seconds until the next poll of a wait that has lasted `elapsed` seconds.
+    """Return the seconds until the next poll of a wait that has lasted `elapsed` seconds.
 
-    Short runs are seen early: the delay grows with the wait, so that an ending is noticed at
-    most about a third of the run late, until it reaches `poll_interval`.
+    The delay grows with the wait until it reaches `poll_interval`. So the end of a short run is
+    noticed soon: late by at most about a third of the run.
     """
     return min(poll_interval, max(FIRST_POLL, RAMP * elapsed))
 
 
-def paced(delay: float, limit: RateLimit) -> float:
-    """`delay`, stretched when the key's window is nearly spent.
+def slowed_by_rate_limit(delay: float, limit: RateLimit) -> float:
+    """Return `delay`, or a longer one if the rate limit of the key is nearly spent. In seconds.
 
-    Once less than a tenth of the window is left, what is left is spread over the time to its
-    end (`X-RateLimit-Remaining`, `-Limit`, `-Reset`).
+    Once less than a tenth of the window's requests are left, they are spread over the time to the
+    window's end (`X-RateLimit-Remaining`, `-Limit`, `-Reset`).
     """
     if limit.remaining is None or limit.limit is None or limit.reset_after is None:
         return delay
@@ -37,11 +37,11 @@ def paced(delay: float, limit: RateLimit) -> float:
 
 
 class AdaptiveTimeout:
-    """How long an answer may take where something else waits for it meanwhile.
+    """The timeout of a poll while something else waits for its answer.
 
-    Twice as long as the last answer took, at least `LEAST_TIMEOUT`; and twice that each time
-    that an answer stays out, for one of several executions at most `MOST_DOUBLINGS` times. Where no
-    poll at all is answered, there is no such bound.
+    It is twice as long as the last answer took, at least `LEAST_TIMEOUT`. It doubles with each poll
+    that times out: for one of several executions at most `MOST_DOUBLINGS` times, without a bound if
+    no poll at all is answered.
     """
 
     def __init__(self) -> None:
@@ -49,22 +49,25 @@ class AdaptiveTimeout:
         self.unanswered = 0
 
     def seconds(self, unanswered: int = 0) -> float:
-        """For a poll of what was polled in vain `unanswered` times in a row."""
+        """Return the timeout of a poll, in seconds.
+
+        `unanswered`: how many polls of the same execution in a row have timed out.
+        """
         doublings = max(min(unanswered, MOST_DOUBLINGS), min(self.unanswered, 64))
         return max(LEAST_TIMEOUT, 2 * self.took) * 2.0**doublings
 
-    def answered(self, took: float) -> None:
-        """An answer took so many seconds."""
+    def record_latency(self, took: float) -> None:
+        """Record that an answer took `took` seconds."""
         self.took = took
         self.unanswered = 0
 
-    def ran_out(self) -> None:
-        """A poll was given up."""
+    def record_timeout(self) -> None:
+        """Record that a poll timed out."""
         self.unanswered += 1
 
 
 class PollSchedule:
-    """When a wait that began at `started` polls: soon, and then less and less often.
+    """The schedule of a wait's polls: soon after `started`, then less and less often.
 
     `next_at` is when the next poll is due.
     """
@@ -75,7 +78,7 @@ class PollSchedule:
         self._started = started
 
     def answered(self, now: float) -> float:
-        """Something told that the execution runs on: seconds until the next poll."""
+        """Schedule the next poll of an execution that still runs. Return the seconds until then."""
         delay = poll_delay(now - self._started, self.interval)
         self.next_at = now + delay
         return delay

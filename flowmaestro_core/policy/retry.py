@@ -1,4 +1,4 @@
-"""Whether to try again, and after how long: pure decisions."""
+"""Whether to retry, and after how long: pure decisions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.http.messages import Phase, TransportFailure
-from flowmaestro_core.payloads.reply import PageText
+from flowmaestro_core.payloads.reply import NonJsonBody
 
 UNSENT_MAX_DELAY = 5.0
 """Longest delay, in seconds, between two attempts to send a start that was not sent yet. A batch
@@ -27,19 +27,22 @@ LAST_ATTEMPT_TIMEOUT = 1.0
 RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 
-def turned_away(error: FlowMaestroError, status: int) -> bool:
-    """Whether the server refused the request unread: a 429, or a 503 with `Retry-After`."""
+def is_rejected_unprocessed(error: FlowMaestroError, status: int) -> bool:
+    """Return whether the server rejected the request without processing it.
+
+    It does so with a 429, or with a 503 with `Retry-After`.
+    """
     return status == 429 or (status == 503 and error.retry_after is not None)
 
 
 class GiveUp(NamedTuple):
-    """Do not try again, because of `reason`."""
+    """The decision not to retry, because of `reason`."""
 
     reason: str
 
 
 class RetryPolicy(NamedTuple):
-    """How often and how soon a call may be tried again.
+    """How often and how soon a call may be retried.
 
     Attributes:
         max_retries: retries after the first attempt.
@@ -65,11 +68,18 @@ class RetryPolicy(NamedTuple):
         retry_after: Optional[float] = None,
         remaining: float = math.inf,
     ) -> Union[float, GiveUp]:
-        """In how many seconds to repeat an attempt that failed, `retries` of which were made.
+        """Return the seconds until the next attempt, or a `GiveUp` with the reason.
 
-        The delay is drawn with full jitter from `[0, min(max_delay, base * 2**retries))`, and is
-        never shorter than `retry_after`, what the server asked for. `remaining` is what is left
-        until a deadline; all in seconds.
+        The delay is drawn with full jitter from `[0, min(max_delay, base * 2**retries))`. It is
+        never shorter than the `retry_after` of the server.
+
+        Args:
+            retries: how many retries were made already.
+            jitter: a random number in [0, 1).
+            throttled: whether the attempt failed with a 429.
+            retry_after: seconds that the server asked to wait, if it did.
+            remaining: seconds that are left until a deadline.
+
         """
         if retries >= self.max_retries:
             return GiveUp(f"max_retries={self.max_retries} is used up")
@@ -104,15 +114,15 @@ class RetryBudget:
         self.tokens = self.CAPACITY
 
     def spend(self, cost: int) -> bool:
-        """Take `cost` tokens and say whether there were enough."""
-        left = self.tokens - cost  # read once, since another thread may change it
+        """Take `cost` tokens. Return False, and take none, if fewer are left."""
+        left = self.tokens - cost  # Read it once: another thread may change it.
         if left < 0:
             return False
         self.tokens = left
         return True
 
     def give_back(self, tokens: int) -> None:
-        """Put tokens back, never above the capacity."""
+        """Return tokens to the budget, up to its capacity."""
         self.tokens = min(self.CAPACITY, self.tokens + tokens)
 
 
@@ -133,7 +143,7 @@ class Retries:
         return len(self._failures) + 1
 
     def succeeded(self) -> None:
-        """The present attempt succeeded: the budget gets back what it cost."""
+        """Return to the budget what the present attempt cost, since it succeeded."""
         self._budget.give_back(self._cost)
 
     def after(
@@ -143,9 +153,14 @@ class Retries:
         remaining: float,
         jitter: float,
     ) -> Union[Wait, GiveUp]:
-        """What to do now that the present attempt, which may be repeated, has failed.
+        """Return the wait before the next attempt, or a `GiveUp`, after a failed attempt.
 
-        `remaining` is the number of seconds until a deadline.
+        Args:
+            error: how the present attempt failed, which may be retried.
+            outcome: its status, or the phase in which the network failed.
+            remaining: seconds until a deadline.
+            jitter: a random number in [0, 1).
+
         """
         throttled = isinstance(error, RateLimitError)
         delay = self._policy.decide(
@@ -186,34 +201,36 @@ class Retries:
         self._failures += (attempt,)
         return Wait(delay, attempt)
 
-    def all_with(self, error: FlowMaestroError, outcome: Union[int, Phase]) -> Tuple[Attempt, ...]:
-        """All attempts, of which the present one is the last and failed with `error`."""
+    def attempts_with(
+        self, error: FlowMaestroError, outcome: Union[int, Phase]
+    ) -> Tuple[Attempt, ...]:
+        """Return all attempts. The present one is the last and failed with `error`."""
         return (*self._failures, Attempt(self.attempt, outcome, error.code, None))
 
 
-ONCE = RetryPolicy(max_retries=0)
-"""For polls and probes, which are repeated anyway."""
+NO_RETRIES = RetryPolicy(max_retries=0)
+"""The policy of polls and probes, which are repeated anyway."""
 
 
-def may_pass(error: Exception, *, known: bool = False) -> bool:
-    """Whether a later attempt may well succeed.
+def is_transient(error: Exception, *, server_known: bool = False) -> bool:
+    """Return whether a later attempt may well succeed.
 
-    A reply unlike any of this API and a refused redirect come from a wrong base URL, which stays
-    wrong; from a server that is `known` to speak the API, they are pages of a proxy. What a
-    transport calls permanent does not pass either.
+    A reply unlike any of this API, and a refused redirect, come from a wrong base URL, which stays
+    wrong. With `server_known`, the server is known to speak the API, so they are pages of a proxy.
+    A failure that a transport calls permanent is not transient.
     """
     cause = error.__cause__
     if isinstance(cause, TransportFailure) and cause.permanent:
         return False
     if isinstance(error, FlowMaestroError) and 300 <= (error.status_code or 0) < 400:
-        return known
+        return server_known
     if isinstance(error, NotFoundError):
-        return known and isinstance(error.details, PageText)
+        return server_known and isinstance(error.details, NonJsonBody)
     if isinstance(error, ServerError):
-        return error.status_code != 501 and (known or error.code != "invalid_response")
+        return error.status_code != 501 and (server_known or error.code != "invalid_response")
     return isinstance(error, (ConnectionError, TimeoutError, RateLimitError))
 
 
-def asked_pause(error: Optional[Exception]) -> float:
-    """Seconds that the server asked to wait before the next attempt; 0 when it did not."""
+def retry_after_of(error: Optional[Exception]) -> float:
+    """Return the seconds that the server asked to wait before the next attempt, else 0."""
     return (isinstance(error, FlowMaestroError) and error.retry_after) or 0.0

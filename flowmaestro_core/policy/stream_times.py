@@ -24,10 +24,13 @@ class StreamTimes:
             connection is dead and the SDK reconnects. The reply stream of a sent message gets as
             long as the answer may take (130 s, or the time limit set for the call), if that is
             more.
-        reconnect_base: upper bound of the first random delay before a reconnection; it doubles
-            with each loss until an event comes or a connection holds for `reconnect_max`.
-        reconnect_max: longest random delay. A delay that the server sets (`retry:`,
-            `Retry-After`) may be longer.
+        reconnect_base: upper bound of the first random delay before a reconnection. The bound
+            doubles with each loss, and delays are drawn between half of it and the whole. A
+            connection that held for longer than the bound of the last delay begins the delays
+            again, whether or not it brought an event.
+        reconnect_max: greatest upper bound. A server that breaks each connection is contacted at
+            most about once in this time, for as long as polls say that the execution runs. A
+            delay that the server sets (`retry:`, `Retry-After`) may be longer.
         reconnect_for: how long the SDK tries to reconnect while the server does not answer;
             then the stream fails. An event, a reply to a poll, or a connection that holds for
             as long restarts this time.
@@ -38,7 +41,7 @@ class StreamTimes:
     event_idle_max: float = 30.0
     bytes_idle: float = 90.0
     reconnect_base: float = 0.5
-    reconnect_max: float = 20.0
+    reconnect_max: float = 5.0
     reconnect_for: float = 60.0
 
     def __post_init__(self) -> None:

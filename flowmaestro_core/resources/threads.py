@@ -84,8 +84,8 @@ class Threads(Resource[D]):
 
         Args:
             content: the message.
-            stream: ask the server to stream the answer on the thread's own stream, and return
-                at once; `send_message_stream` does both for you.
+            stream: ask the server to stream the answer; `send_message_stream` does so, and reads
+                it for you.
             idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         Raises:
@@ -110,9 +110,8 @@ class Threads(Resource[D]):
 
         Iterate over `message:started`, `message:token` (its `token` is a piece of the text) and
         `message:completed` or `message:failed`, which is the last; or over `text()`, for nothing
-        but the text. `message` is the `message:completed` event after the loop. A server that
-        cannot stream gives the whole answer as one token, and so comes what was said before the
-        answer could be listened to. The message is never sent twice.
+        but the text. `message` is the `message:completed` event after the loop. From a server that
+        does not stream, the whole answer comes as one token. The message is never sent twice.
 
         Args:
             content: the message.
@@ -129,7 +128,6 @@ class Threads(Resource[D]):
         return MessageStream(
             streaming=send(stream=True),
             whole=send(),
-            events=Threads.stream(thread_id).source,
             messages=lambda page: Threads.list_messages(
                 thread_id, page=page, per_page=MAX_PER_PAGE
             ),

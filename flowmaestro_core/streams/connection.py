@@ -1,57 +1,88 @@
-"""The connection of an event stream: decoding it, and reconnecting it with backoff."""
+"""The connections of an event stream: their decoder, and when the next one is due."""
 
 from __future__ import annotations
 
-import math
+from enum import Enum
 from typing import Optional
 
 from flowmaestro_core.errors import Attempt, FlowMaestroError, StreamError
 from flowmaestro_core.http.messages import Fields, Phase, TransportFailure
 from flowmaestro_core.http.scrub import SecretScrubber
-from flowmaestro_core.policy.retry import asked_pause
+from flowmaestro_core.policy.retry import retry_after_of
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.sse import SseDecoder
 
 LONGEST_PAUSE = 600.0
 """Seconds; the SDK reconnects after that even if the server asks for a longer pause."""
-LEAST_JITTER = 0.1
-"""The least `jitter`, so that small random numbers do not make a tight loop of reconnecting."""
 
 
-class Connection:
-    """What is known of a stream's connections, and when the next one is due.
+class ConnectionState(Enum):
+    """The state of a stream's connection."""
 
-    Reconnecting is not retrying a call: `max_retries` does not count. The pauses grow until an
-    event comes, or a connection holds for longer than any of them (`reconnect_max`). A lost stream
-    is given up after `reconnect_for` seconds without an event, without an answer to a probe, and
-    without a connection that holds for so long.
+    UNOPENED = "unopened"
+    """No connection has been made. The first one is due at once."""
+    OPEN = "open"
+    """A body is open."""
+    LOST = "lost"
+    """The connection was lost, or could not be made. The next one is due at `due(now)`."""
+    SET_ASIDE = "set aside"
+    """Nothing is known to be wrong: a transport that loses a quiet body has waited for the first
+    event. The next connection is due at once, after a probe."""
+    GIVEN_UP = "given up"
+    """The server was away for too long. It must answer a probe before the next connection."""
+    CLOSED = "closed"
+    """The stream has an ending, and makes no more connections."""
+
+
+class ReconnectState:
+    """The state of a stream's connections, and when the next one is due.
+
+    Reconnecting is not retrying a call: `max_retries` does not count. The pauses grow with each
+    loss. A connection that held for longer than the upper bound of the last pause begins them
+    again. An event does not: a server that breaks each connection after one event would otherwise
+    be contacted several times a second. A lost stream is given up after `reconnect_for` seconds
+    without an event, without an answer to a probe, and without a connection that holds for so long.
 
     Attributes:
+        state: see `ConnectionState`.
         decoder: decodes the body that is open, or was open last.
-        is_open: whether a body is open.
         openings: how many connections have been made.
-        reopen_at: when the next one is due; infinity if the server has to answer a probe first.
-        give_up_at: when a lost stream is given up, if an opening that begins then fails; infinity
-            while there is progress.
+        reconnects: how many of them were made after a loss.
         lost: the attempt that failed, until it has been reported.
 
     """
 
     def __init__(self, times: StreamTimes) -> None:
+        self.state = ConnectionState.UNOPENED
         self.decoder = SseDecoder()
-        self.is_open = False
         self.openings = 0
-        self.reopen_at = -math.inf
-        self.give_up_at = math.inf
+        self.reconnects = 0
         self.lost: Optional[Attempt] = None
         self._times = times
-        self._opened_at = -math.inf
-        self._failures = 0
+        self._due_at: Optional[float] = None
+        """When the next connection after a loss is due, or the last one was. `None` before the
+        first loss."""
+        self._opened_at = 0.0  # Counts only while the connection is open.
+        self._deadline: Optional[float] = None
+        """When a lost stream is given up, if an opening that begins then fails. `None` if there was
+        progress since the last loss."""
+        self._failures = 0  # How many losses in a row have made the pauses longer.
+        self._last_bound = 0.0  # The upper bound of the last pause, in seconds.
 
     @property
-    def given_up(self) -> bool:
+    def is_open(self) -> bool:
+        """Whether a body is open."""
+        return self.state is ConnectionState.OPEN
+
+    @property
+    def is_given_up(self) -> bool:
         """Whether the server was away for too long."""
-        return self.reopen_at == math.inf
+        return self.state is ConnectionState.GIVEN_UP
+
+    @property
+    def has_progressed(self) -> bool:
+        """Whether an event or an answer came since the last loss."""
+        return self._deadline is None
 
     @property
     def headers(self) -> Fields:
@@ -60,53 +91,71 @@ class Connection:
         fits = sent.isascii() and sent.isprintable() and sent == sent.strip()
         return (("Last-Event-ID", sent),) if sent and fits else ()
 
-    def opened(self, now: float) -> None:
-        """A connection was made."""
-        self.is_open = True
+    def due(self, now: float) -> float:
+        """Return when the next connection is due, not before `now`."""
+        if self.state is ConnectionState.LOST:
+            return max(now, self._due_at or now)
+        return now
+
+    def opened(self, now: float) -> bool:
+        """Record that a connection was made. Return whether it was made after a loss."""
+        again = self.state is ConnectionState.LOST and self.openings > 0
+        self.state = ConnectionState.OPEN
         self._opened_at = now
         self.openings += 1
+        self.reconnects += again
         self.decoder = SseDecoder(self.decoder.last_event_id, retry=self.decoder.retry)
+        return again
 
     def progressed(self) -> None:
-        """An event came."""
-        self.give_up_at = math.inf
-        self._failures = 0
+        """Record that an event came."""
+        self._deadline = None
 
     def answered(self, now: float) -> None:
-        """The server has answered a probe. It is there, but its streams may still be broken."""
-        self.give_up_at = math.inf
-        if self.given_up:
-            self.reopen_at, self.lost = now, None
+        """Record that the server answered a probe. Its streams may still be broken."""
+        self._deadline = None
+        if self.state is ConnectionState.GIVEN_UP:
+            self.state, self._due_at, self.lost = ConnectionState.LOST, now, None
+
+    def closed(self) -> None:
+        """Record that the body is not open any more, and that no other will be opened."""
+        self.state = ConnectionState.CLOSED
+
+    def set_aside(self) -> None:
+        """Record that the transport closed a quiet body: nothing was lost with it."""
+        self.state = ConnectionState.SET_ASIDE
 
     def plan(self, cause: Optional[Exception], now: float, jitter: float) -> None:
-        """The connection was lost, or could not be made because of `cause`: plan the next one."""
+        """Plan the next connection: the last one was lost or, because of `cause`, not made."""
         times = self._times
-        held = now - self._opened_at if self.is_open else 0.0
-        if held >= times.reconnect_max:
+        held = now - self._opened_at if self.state is ConnectionState.OPEN else 0.0
+        if held > self._last_bound:
             self._failures = 0
-        if held >= times.reconnect_for:
-            self.give_up_at = math.inf
-        self.is_open = False
-        self.give_up_at = min(self.give_up_at, now + times.reconnect_for)
+        at_most = now + times.reconnect_for
+        if held >= times.reconnect_for or self._deadline is None:
+            self._deadline = at_most
+        self._deadline = min(self._deadline, at_most)
         bound = min(times.reconnect_base * 2.0 ** min(self._failures, 64), times.reconnect_max)
-        delay = bound * max(jitter, LEAST_JITTER)
-        asked = min(max(asked_pause(cause), (self.decoder.retry or 0) / 1000), LONGEST_PAUSE)
-        if self.reopen_at < self.give_up_at:
-            if now < self.give_up_at:
-                delay = min(delay, self.give_up_at - now)
-            self.reopen_at = now + max(delay, asked)
-            self.give_up_at = max(self.give_up_at, now + asked)
-        else:
-            self.reopen_at = math.inf
+        self._last_bound = bound
+        delay = bound * (1 + jitter) / 2
+        asked = min(max(retry_after_of(cause), (self.decoder.retry or 0) / 1000), LONGEST_PAUSE)
         self._failures += 1
-        self.lost = Attempt(self._failures, Phase.REPLY_BROKEN, delay=self.reopen_at - now)
+        if self._due_at is not None and self._due_at >= self._deadline:
+            self.state, self.lost = ConnectionState.GIVEN_UP, None
+            return
+        if now < self._deadline:  # The last opening begins when the time is up.
+            delay = min(delay, self._deadline - now)
+        delay = max(delay, asked)
+        self.state, self._due_at = ConnectionState.LOST, now + delay
+        self._deadline = max(self._deadline, now + asked)
+        self.lost = Attempt(self._failures, Phase.REPLY_BROKEN, delay=delay)
         if isinstance(cause, FlowMaestroError) and cause.attempts:
             refused = cause.attempts[-1]
             self.lost = self.lost._replace(outcome=refused.outcome, code=refused.code)
 
 
 def not_resumed(reason: str, cause: Optional[Exception], scrubber: SecretScrubber) -> StreamError:
-    """The error of a stream that was lost because of `cause`; `None` for a clean end."""
+    """Return the error of a stream that was lost because of `cause`; `None` for a clean end."""
     said = f"The event stream was lost before its end and could not be resumed: {reason}"
     if isinstance(cause, (FlowMaestroError, TransportFailure)):
         said += f"; the last failure: {scrubber.line(cause.message)}"

@@ -48,12 +48,23 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
     return event
 
 
-def terminal_event(execution: Dict[str, Any]) -> Dict[str, Any]:
-    """The terminal event of an ended execution, in the contract's shape."""
+def polled_event(kind: str, execution: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return an event made of the answer to a poll, because the stream did not bring it.
+
+    It says so with `polled`. It has no more than the poll tells: a pause has no prompt.
+    """
     return {
-        "type": f"execution:{execution['status']}",
+        "type": kind,
         "execution_id": execution.get("id"),
         "status": execution["status"],
+        "polled": True,
+    }
+
+
+def terminal_event(execution: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the terminal event of an ended execution, in the contract's shape."""
+    return {
+        **polled_event(f"execution:{execution['status']}", execution),
         "outputs": execution.get("outputs"),
         "error": execution.get("error"),
         "completed_at": execution.get("completed_at"),

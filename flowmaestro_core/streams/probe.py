@@ -6,15 +6,15 @@ import math
 
 from flowmaestro_core.errors import FlowMaestroError, TimeoutError
 from flowmaestro_core.payloads.reply import RateLimit
-from flowmaestro_core.policy.polling import FIRST_POLL, AdaptiveTimeout, paced
-from flowmaestro_core.policy.retry import asked_pause
+from flowmaestro_core.policy.polling import FIRST_POLL, AdaptiveTimeout, slowed_by_rate_limit
+from flowmaestro_core.policy.retry import retry_after_of
 from flowmaestro_core.policy.stream_times import StreamTimes
 
 PROBE_BACKOFF = 1.5
-UNPROBED = 10
-"""A probe is due after this many times `event_idle_max` even while events come: they may be only a
+MAX_INTERVALS_WITHOUT_PROBE = 10
+"""A probe is due after this many times `event_idle_max` even while events come. They may be only a
 heartbeat, or the same event on each connection."""
-GRACE = 1.0
+RECONNECT_GRACE = 1.0
 """Seconds that a new connection has to bring what was missed, before a probe ends the stream."""
 
 
@@ -22,30 +22,31 @@ class IdleMonitor:
     """The clocks of a stream, and when its next probe is due.
 
     A connection without a byte for `bytes_idle` seconds is dead (`dead_at`). Without an event for
-    `event_idle` seconds a probe is due (`probe_at`), which asks whether the stream's subject has
-    ended. The time between probes grows until there is an event, and is never shorter than the
-    server allows. At `give_up_at` the time is up: `patience` seconds after the last event or,
-    without a patience, at the stream's deadline.
+    `event_idle` seconds a probe is due (`probe_at`). It asks whether the stream's subject has
+    ended. The time between probes grows until an event comes, and is never shorter than the server
+    allows.
 
-    `away_at` is when the machine last stopped reading, to emit an event or to send a probe.
+    `stream_deadline` is when the stream must end. It is fixed from the beginning, or moves with
+    each event (`allow_silence`).
+
+    `paused_at` is when the machine last stopped reading, to emit an event or to send a probe.
 
     All times are in seconds, those called `..._at` and `now` on the clock of the machine.
     """
 
-    in_run = False
-    """Whether the stream is part of a run, whose first opening is not retried either."""
-
-    def __init__(self, times: StreamTimes, *, can_probe: bool, patience: float = 0.0) -> None:
+    def __init__(self, times: StreamTimes, *, can_probe: bool) -> None:
         self.can_probe = can_probe
-        self.dead_at = self.give_up_at = math.inf
-        self.patience = patience
+        self.dead_at = self.stream_deadline = math.inf
+        self.paused_at = 0.0
         self._times = times
+        self._bytes_idle = times.bytes_idle
         self._idle, self._longest_idle = times.event_idle, times.event_idle_max
         """Seconds from now to the next probe, and the most that they grow to."""
         self._due_at = self._latest_at = math.inf
         """When the next probe is due, and when it is due even if events come."""
         self._not_before = -math.inf
-        self.away_at = -math.inf
+        self._silence = 0.0
+        """Seconds without an event after which the stream must end; 0 if its deadline is fixed."""
         self._timeout = AdaptiveTimeout()
 
     @property
@@ -55,93 +56,107 @@ class IdleMonitor:
             return math.inf
         return max(min(self._due_at, self._latest_at), self._not_before)
 
+    @property
+    def polls_until_deadline(self) -> bool:
+        """Whether a stream without a connection is probed until its deadline, not only once."""
+        return self._silence > 0
+
     def opening_at(self, at: float) -> float:
-        """`at`, or infinity if an opening at that time makes the next probe late."""
+        """Return `at`, or infinity if an opening at that time makes the next probe late."""
         return at
 
     def opening_until(self, now: float, *, again: bool) -> float:
-        """When an opening that begins now is given up, so that a probe does not wait for it.
+        """Return the deadline of an opening that begins now, so that it does not delay a probe.
 
-        It has `GRACE`, since it may bring what the probe would tell. The first one may take as long
-        as any call, unless `again` is true.
+        An opening has at least `RECONNECT_GRACE`, since it may bring what the probe would tell. The
+        first one, with `again` False, may take as long as any call.
         """
-        return max(self.probe_at, now + GRACE) if again else math.inf
+        return max(self.probe_at, now + RECONNECT_GRACE) if again else math.inf
 
     def begin(self, now: float, timeout: float = math.inf) -> None:
-        """The stream begins. It may last for `timeout` seconds, if it has no patience."""
-        self._latest_at = now + UNPROBED * self._times.event_idle_max
-        self.give_up_at = now + (self.patience or timeout)
-        self.on_bytes(now)
-        self._rest(now)
+        """Start the clocks of a stream that may last for `timeout` seconds."""
+        self.stream_deadline = now + timeout
+        self._start_clocks(now)
 
-    def poll(self, now: float) -> None:
-        """There will be no connection. One probe is due now, and more while there is patience."""
+    def allow_silence(self, now: float, seconds: float) -> None:
+        """Start the clocks again, for a stream that must end `seconds` after its last event."""
+        self._silence = seconds
+        self._bytes_idle = max(self._bytes_idle, seconds)
+        self.stream_deadline = now + seconds
+        self._start_clocks(now)
+
+    def _start_clocks(self, now: float) -> None:
+        self._latest_at = now + MAX_INTERVALS_WITHOUT_PROBE * self._times.event_idle_max
+        self.on_bytes(now)
+        self._schedule_probe(now)
+
+    def begin_final_probes(self, now: float) -> None:
+        """Make a probe due now, since there will be no connection: see `polls_until_deadline`."""
         self._due_at = now
-        if self.patience:
+        if self._silence:
             self._idle, self._longest_idle = FIRST_POLL, self._times.event_idle
-            self.give_up_at = now + self.patience
+            self.stream_deadline = now + self._silence
 
     def on_bytes(self, now: float) -> None:
-        """Something came, if only a keepalive."""
-        self.dead_at = now + self._times.bytes_idle
+        """Restart the clock of the dead connection: bytes came, if only a keepalive."""
+        self.dead_at = now + self._bytes_idle
 
     def on_event(self, now: float) -> None:
-        """An event came that is more than a keepalive or `connected`."""
+        """Restart the clocks: an event came that is more than a keepalive or `connected`."""
         self._idle = self._times.event_idle
         self._due_at = now + self._idle
-        if self.patience:
-            self.give_up_at = now + self.patience
+        if self._silence:
+            self.stream_deadline = now + self._silence
 
-    def suspect(self) -> None:
-        """The subject may have ended: a probe is due at once, unless an event comes before."""
+    def probe_now(self) -> None:
+        """Make a probe due at once, unless an event comes before."""
         self._due_at = -math.inf
 
     def on_opened(self, now: float, *, again: bool) -> None:
-        """The connection stands; `again` if it is not the first."""
+        """Restart the clocks on a new connection; `again` if it is not the first."""
         self.on_bytes(now)
         if not again:
-            self._rest(now)
+            self._schedule_probe(now)
 
     def on_lost(self, now: float, *, first: bool) -> None:
-        """There is no connection; `first` if an event or an answer came since the last loss."""
+        """Give a new connection its grace; `first` if there was progress since the last loss."""
         if first and now < self._due_at:
-            self._due_at = max(self._due_at, now + GRACE)
+            self._due_at = max(self._due_at, now + RECONNECT_GRACE)
 
     def resume(self, now: float) -> None:
-        """The caller listens again; the clocks stood still meanwhile."""
-        away = now - self.away_at
+        """Move the clocks by the time for which the caller did not listen."""
+        away = now - self.paused_at
         self.dead_at += away
         self._due_at += away
         self._latest_at += away
-        if self.patience:
-            self.give_up_at += away
+        if self._silence:
+            self.stream_deadline += away
 
     # Probes
 
     def probe_sent(self, now: float) -> float:
-        """A probe is sent. Returns how many seconds its answer may take."""
-        self.away_at = now
+        """Record that a probe is sent. Return how many seconds its answer may take."""
+        self.paused_at = now
         return self._timeout.seconds()
 
     def probe_answered(self, limit: RateLimit, now: float) -> None:
-        """The probe was answered; `limit` is what the answer said of the key."""
-        self._timeout.answered(now - self.away_at)
-        self._not_before = now + paced(0.0, limit)
+        """Schedule the next probe; `limit` is what the answer said of the key."""
+        self._timeout.record_latency(now - self.paused_at)
+        self._not_before = now + slowed_by_rate_limit(0.0, limit)
         self._probed(now)
 
     def probe_failed(self, error: FlowMaestroError, now: float) -> None:
-        """The probe was not answered."""
+        """Schedule the next probe after one that was not answered."""
         if isinstance(error, TimeoutError):
-            self._timeout.ran_out()
-        self._not_before = now + asked_pause(error)
+            self._timeout.record_timeout()
+        self._not_before = now + retry_after_of(error)
         self._probed(now)
 
     def _probed(self, now: float) -> None:
         self._idle = min(self._idle * PROBE_BACKOFF, self._longest_idle)
-        self._latest_at = now + UNPROBED * self._times.event_idle_max
-        self.dead_at += now - self.away_at
-        self._rest(now)
+        self._latest_at = now + MAX_INTERVALS_WITHOUT_PROBE * self._times.event_idle_max
+        self.dead_at += now - self.paused_at
+        self._schedule_probe(now)
 
-    def _rest(self, now: float) -> None:
-        """Put the next probe off."""
+    def _schedule_probe(self, now: float) -> None:
         self._due_at = now + self._idle

@@ -91,8 +91,12 @@ class _Paused(_OfExecution):
 
 
 class ExecutionPaused(_Paused, total=False):
-    """The execution awaits a human's input."""
+    """The execution awaits a human's input.
 
+    With `polled`, the stream did not bring this event, and only `status` is there beside it.
+    """
+
+    polled: bool
     status: ExecutionStatus
     reason: str
     paused_at_node_id: str
@@ -100,10 +104,15 @@ class ExecutionPaused(_Paused, total=False):
     pause_context: Dict[str, Any]
 
 
-class ExecutionResumed(_OfExecution):
-    """The execution goes on after a pause."""
-
+class _Resumed(_OfExecution):
     type: Literal["execution:resumed"]
+
+
+class ExecutionResumed(_Resumed, total=False):
+    """The execution goes on after a pause. With `polled`, only a poll has seen it."""
+
+    polled: bool
+    status: ExecutionStatus
 
 
 class _Ended(_OfExecution):
@@ -112,6 +121,7 @@ class _Ended(_OfExecution):
 
 
 class _Ending(_Ended, total=False):
+    polled: bool
     status: ExecutionStatus
     completed_at: Optional[str]
 

@@ -41,7 +41,6 @@ class Service:
     name: str = ""
     events: str = "live"
     messages: Optional[str] = None
-    speed: float = SPEED
 
     def fake(self) -> WatchedFake:
         return WatchedFake(self.shapes, self.events, messages=self.messages)
@@ -56,12 +55,10 @@ def services(block: Block) -> List[Service]:
     if "executions.stream(" in block.text:
         found += [Service(dialect.shapes, "silent", "silent") for dialect in DIALECTS]
     if "send_message_stream(" in block.text:
-        # Slowly, where a late subscription would miss what was said before it.
-        ways = {"refused": SPEED, "sse": SPEED, "two-connection": 0.5}
         found += [
-            Service(dialect.shapes, way, messages=way, speed=speed)
-            for way, speed in ways.items()
-            for dialect in (DIALECTS if speed == SPEED else DIALECTS[:1])
+            Service(dialect.shapes, way, messages=way)
+            for way in ("refused", "sse")
+            for dialect in DIALECTS
         ]
     return found
 
@@ -180,7 +177,7 @@ def young_garbage() -> None:
 def test_block_runs(case: Case, cell: Any) -> None:
     cell(case.row, case.column, case.mark)
     assert is_coroutine(case.block.code()) <= case.block.awaits
-    with World(case.runner, case.service.fake(), case.service.speed) as world:
+    with World(case.runner, case.service.fake(), SPEED) as world:
         run = run_blocking if case.runner.backend is None else run_awaiting
         printed = run(case, world)
     case.expected.check(printed, case.service.shapes)

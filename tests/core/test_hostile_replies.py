@@ -25,7 +25,7 @@ from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.http.messages import Headers, Response
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.payloads.reply import asks_for_tomorrow, error_from_response
+from flowmaestro_core.payloads.reply import error_from_response, is_daily_quota_error
 from flowmaestro_core.streams.events import event_from_sse
 from flowmaestro_core.streams.sse import ServerSentEvent
 from tests.harness.core.properties import header_fields
@@ -211,7 +211,7 @@ def test_of_an_error_with_a_wrong_value_under_each_key(status: int) -> None:
     for body in all_wrong(PLACES[0], PLACES[-1], details):
         error = error_from_response(Response(status, Headers(), body))
         assert isinstance(error, FlowMaestroError)
-        asks_for_tomorrow(error)
+        is_daily_quota_error(error)
 
 
 def test_of_an_event_with_a_wrong_value_under_each_key() -> None:

@@ -27,9 +27,8 @@ Shapes = Literal["deployed", "documented"]
 """Which description of the API the fake follows."""
 Events = Literal["live", "silent"]
 """Whether the stream of an execution sends more than `connected` and keepalives."""
-MessageAnswers = Literal["refused", "sse", "two-connection"]
-"""How a message sent with `"stream": true` is answered: with 501, with events on the POST itself,
-or with JSON and the events on the thread's own stream."""
+MessageAnswers = Literal["refused", "sse"]
+"""How a message sent with `"stream": true` is answered: with 501, or with events on the POST."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")

@@ -73,9 +73,9 @@ def test_a_refusal_of_what_cannot_have_happened_proves_nothing(
     second.waits()
     second.replies(refusal)
     assert second.error.status_code == refusal
-    for turned_away in (429, 503):
+    for is_rejected_unprocessed in (429, 503):
         third = started(call)
-        third.replies(turned_away, headers={"Retry-After": "1"})
+        third.replies(is_rejected_unprocessed, headers={"Retry-After": "1"})
         third.waits()
         third.replies(refusal)
         assert third.error.status_code == refusal

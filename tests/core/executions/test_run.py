@@ -15,11 +15,12 @@ from flowmaestro_core.errors import (
     ServerError,
     TimeoutError,
 )
-from flowmaestro_core.executions.run import RunMachine
+from flowmaestro_core.executions.run import OVERTIME, RunMachine
 from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.resources.workflows import Workflows
+from flowmaestro_core.streams.event_stream import DRAIN_IDLE
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 from tests.harness.core.properties import MachineProperties, collected, json_values, responses
 from tests.harness.core.stepping import (
@@ -303,7 +304,8 @@ def test_a_204_of_an_ended_execution_ends_the_run() -> None:
 def test_a_stream_is_closed_before_polling_begins() -> None:
     run = following(timeout=10.0)
     run.receives(sse("node:started"))
-    assert run.takes(after=10.0) == Close()
+    assert run.takes(after=10.0) == Read(DRAIN_IDLE)
+    assert run.stays_quiet() == Close()
     assert isinstance(run.closes(), Send)
     run.replies(200, ENDED)
     assert run.value["status"] == "completed"
@@ -320,6 +322,41 @@ def test_an_execution_that_is_gone_is_an_error_that_names_it() -> None:
 
 
 # The end of the time
+
+
+@pytest.mark.parametrize("timeout", [0.2, 30.0])
+@pytest.mark.parametrize("stream", ["open", "lost"])
+def test_a_run_whose_polls_hang_ends_a_tenth_of_a_second_after_its_time(
+    timeout: float, stream: str
+) -> None:
+    """As with a server that sends its replies byte by byte."""
+    run = following(timeout=timeout)
+    if stream == "lost":
+        run.fails(Phase.REPLY_BROKEN)
+    while run.machine.state != "failed":
+        if isinstance(run.action, (Send, Open)):
+            run.fails(timed_out=True, after=run.action.timeout)
+        elif isinstance(run.action, Read):
+            run.stays_quiet()
+        else:
+            run.closes() if isinstance(run.action, Close) else run.waits()
+    assert isinstance(run.error, TimeoutError)
+    assert run.error.execution_id == "ex_1"
+    assert run.now <= 1000.0 + timeout + OVERTIME + 1e-6
+
+
+def test_a_run_takes_an_end_that_arrived_while_a_poll_hung() -> None:
+    run = following(timeout=0.5)
+    assert isinstance(run.stays_quiet(), Send)
+    run.fails(timed_out=True, after=1000.5 - run.now)
+    assert run.receives(COMPLETED) == Close()
+    run.closes()
+    poll = run.takes()
+    assert isinstance(poll, Send)
+    assert poll.timeout <= OVERTIME + 1e-6
+    run.fails(timed_out=True, after=poll.timeout)
+    assert run.value["outputs"] == {"a": 1}
+    assert run.now <= 1000.5 + OVERTIME + 1e-6
 
 
 def test_a_run_that_takes_too_long_is_left_running_and_named() -> None:

@@ -14,11 +14,11 @@ from flowmaestro_core.errors import (
 )
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.stream_times import StreamTimes
+from flowmaestro_core.streams.event_stream import DRAIN_IDLE
 from tests.harness.core.answers import (
     NOT_YET,
     STARTED,
     WRITTEN,
-    accepted,
     completed,
     finishes,
     own,
@@ -66,14 +66,6 @@ def test_messages_that_cannot_be_read_leave_the_first_error(status: int) -> None
     assert isinstance(stream.error, StreamError)
 
 
-def test_a_route_that_is_not_there_is_made_up_for_by_the_messages() -> None:
-    stream = accepted()
-    stream.opens(404, "application/json")
-    stream.ends()
-    stream.replies(200, WRITTEN)
-    finishes(stream, "Hello you", "message:completed")
-
-
 def test_without_an_id_the_messages_cannot_tell() -> None:
     stream = own()
     stream.receives(sse("message:token", {"token": "Hel"}))
@@ -87,7 +79,8 @@ def test_keepalives_alone_do_not_keep_the_posts_own_stream() -> None:
     stream = own()
     assert stream.action == Read(130.0)
     assert stream.receives(KEEPALIVE, after=80.0) == Read(50.0)
-    assert stream.receives(KEEPALIVE, after=50.0) == Close()
+    assert stream.receives(KEEPALIVE, after=50.0) == Read(DRAIN_IDLE)
+    assert stream.stays_quiet() == Close()
     stream.closes()
     assert isinstance(stream.error, TimeoutError)
 

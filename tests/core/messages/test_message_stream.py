@@ -132,71 +132,74 @@ def test_a_failed_answer_ends_the_stream_too() -> None:
     assert message.machine.message is None  # type: ignore[attr-defined]
 
 
-# 2. The events are on the thread's stream
+# 2. The answer is still to come
+
+TO_COME = {"message_id": "m", "thread_id": "th_1", "status": "processing"}
+NOT_YET = an_envelope([{"id": "q", "role": "user", "content": "Hi"}])
+WRITTEN = an_envelope([{"id": "m", "role": "assistant", "content": "Hello"}])
 
 
-@pytest.mark.parametrize("status", ["pending", "processing"])
-def test_the_events_may_be_on_the_threads_stream(status: str) -> None:
-    message = answered({"message_id": "m_1", "thread_id": "th_1", "status": status})
-    action = message.action
-    assert isinstance(action, Open)
-    assert (action.request.method, action.request.body) == ("GET", b"")
-    assert action.request.url.endswith("/threads/th_1/events")
-    message.opens()
-    message.receives(TOKEN)
-    message.ends()
-    message.waits()
-    message.opens()
-    message.takes()
-    assert message.machine.reconnects == 1  # type: ignore[attr-defined]
-    message.receives(b"id: 9\n" + COMPLETED)
-    assert message.machine.last_event_id == "9"  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    "status",
+    ["pending", "PROCESSING", "queued", "running", "in_progress", "accepted", "sent", "waiting"],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_answer_that_is_still_to_come_is_polled_for(status: str, streaming: bool) -> None:
+    reply = {**TO_COME, "status": status}
+    if streaming:
+        message = answered(reply)
+    else:
+        message = not_offered()
+        message.replies(200, an_envelope(reply))
+    waits = []
+    for _ in range(4):
+        assert isinstance(message.action, Send)
+        assert message.action.request.url.endswith("/threads/th_1/messages?page=1&per_page=100")
+        message.replies(200, NOT_YET)
+        assert isinstance(message.action, Wait)
+        waits.append(message.action.seconds)
+        message.waits()
+    assert waits == sorted(waits)
+    message.replies(200, WRITTEN)
     takes_to_the_end(message)
-    assert kinds(message) == ["stream:reconnected", "message:token", "message:completed"]
-    assert message.items[1]["token"] == "Hello"
-    assert [request.method for request in message.sent] == ["POST", "GET", "GET"]
+    ids = {"message_id": "m", "thread_id": "th_1"}
+    assert message.items[0] == {"type": "message:token", **ids, "token": "Hello"}
+    assert kinds(message) == ["message:token", "message:completed"]
+    assert message.machine.message["content"] == "Hello"  # type: ignore[attr-defined]
+    assert message.machine.message["thread_id"] == "th_1"  # type: ignore[attr-defined]
+    assert len([request for request in message.sent if is_post(request)]) == (1 if streaming else 2)
 
 
-def test_a_threads_stream_that_is_not_there_is_an_error() -> None:
+def test_an_answer_that_does_not_come_is_a_timeout() -> None:
+    message = answered(TO_COME)
+    begun = message.now
+    while not isinstance(message.action, Fail):
+        message.waits() if isinstance(message.action, Wait) else message.replies(200, NOT_YET)
+    assert isinstance(message.error, TimeoutError)
+    assert message.now == pytest.approx(begun + 130)
+
+
+@pytest.mark.parametrize("status", [404, 502])
+def test_a_poll_that_meets_a_proxys_page_is_repeated(status: int) -> None:
+    message = answered(TO_COME)
+    message.replies(status, raw=b"<html>")
+    assert isinstance(message.action, Wait)
+    message.waits()
+    message.replies(200, WRITTEN)
+    takes_to_the_end(message)
+
+
+def test_a_poll_that_is_refused_for_good_is_the_error() -> None:
+    message = answered(TO_COME)
+    message.replies(401)
+    assert isinstance(message.error, AuthenticationError)
+
+
+def test_an_answer_to_come_without_an_id_is_an_error_at_once() -> None:
     message = answered({"status": "pending"})
-    message.opens(404, "application/json")
-    message.ends()
-    assert isinstance(message.error, NotFoundError)
-    assert len([request for request in message.sent if is_post(request)]) == 1
-
-
-def test_a_threads_stream_that_is_json_is_an_error() -> None:
-    message = answered({"status": "pending"})
-    message.opens(200, "application/json")
-    message.receives(b'{"data": {}}')
-    message.ends()
     assert isinstance(message.error, StreamError)
-    assert len([request for request in message.sent if is_post(request)]) == 1
-
-
-def test_a_threads_stream_refused_for_now_is_asked_for_again() -> None:
-    message = answered({"status": "pending"})
-    message.fails()
-    message.waits()
-    message.opens(200, "text/html")
-    assert message.stays_quiet() == Close()
-    message.closes()
-    message.waits()
-    message.opens()
-    message.receives(COMPLETED)
-    takes_to_the_end(message)
-
-
-def test_a_route_that_fails_is_made_up_for_by_the_messages() -> None:
-    message = started()
-    message.opens(200, "application/json")
-    message.receives(a_response(body=an_envelope({"id": "m", "status": "pending"})).body)
-    message.ends()
-    message.opens(404)
-    message.ends()
-    message.replies(200, an_envelope([{"id": "m", "role": "assistant", "content": "Hello"}]))
-    assert isinstance(message.takes_all(), Done)
-    assert [request.method for request in message.sent] == ["POST", "GET", "GET"]
+    assert "message_id" in str(message.error)
+    assert len(message.sent) == 1
 
 
 # 3. The server does not stream
@@ -218,19 +221,6 @@ def test_without_streaming_the_message_is_sent_whole_and_the_events_are_made() -
     assert (last["content"], last["thread_id"]) == ("Hello!", "th_1")
     assert last["usage"] == dict.fromkeys(["prompt_tokens", "completion_tokens", "total_tokens"])
     assert message.machine.request_id == "req_1"  # type: ignore[attr-defined]
-
-
-def test_an_answer_to_come_is_waited_for_though_the_server_does_not_stream() -> None:
-    message = not_offered()
-    action = message.replies(200, {"data": {"status": "pending", "message_id": "m"}})
-    assert isinstance(action, Open)
-    assert action.request.url.endswith("/threads/th_1/events")
-    message.opens(404, "application/json")
-    message.ends()
-    message.replies(200, an_envelope([{"id": "m", "role": "assistant", "content": "Hello"}]))
-    message.takes_all()
-    assert isinstance(message.action, Done)
-    assert kinds(message) == ["message:token", "message:completed"]
 
 
 def test_another_body_has_another_idempotency_key() -> None:
@@ -349,7 +339,7 @@ def test_an_answer_that_is_none_is_an_error(data: Any) -> None:
 
 # All of it
 
-PENDING = b'{"data": {"status": "pending"}}'
+PENDING = b'{"data": {"status": "pending", "message_id": "m"}}'
 answers = st.one_of(
     st.sampled_from([PENDING, a_response(body=an_envelope(ANSWER)).body]),
     st.dictionaries(
@@ -387,14 +377,6 @@ class MessageStreamProperties(MachineProperties):
 
 
 TestMessageStreamProperties = collected(MessageStreamProperties)
-
-
-@pytest.mark.parametrize(
-    "status", ["PENDING", "queued", "running", "in_progress", "accepted", "sent", "waiting"]
-)
-def test_an_agent_that_is_still_at_it_is_followed(status: str) -> None:
-    message = answered({"message_id": "m", "status": status})
-    assert isinstance(message.action, Open)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from flowmaestro_core.payloads.reply import (
     MAX_JSON_DEPTH,
     RateLimit,
     Reply,
-    asks_for_tomorrow,
     decode_json,
     error_from_response,
+    is_daily_quota_error,
     request_id_of,
     retry_after,
 )
@@ -324,7 +324,7 @@ def test_a_429_says_when_to_come_back() -> None:
     error = error_from_response(response(429, body, {"Retry-After": "7"}))
     assert isinstance(error, errors.RateLimitError)
     assert (error.retry_after, error.details) == (7.0, minute)
-    assert not asks_for_tomorrow(error)
+    assert not is_daily_quota_error(error)
     for headers, body_wait, expected in [
         ({}, 12, 12.0),
         ({}, "1.5", 1.5),
@@ -343,10 +343,10 @@ def test_a_429_says_when_to_come_back() -> None:
 
 def test_the_days_allowance_is_not_waited_for() -> None:
     day = {"error": {"details": {"limit": 1000, "window": "day", "retry_after": 86400}}}
-    assert asks_for_tomorrow(error_from_response(response(429, day)))
-    assert not asks_for_tomorrow(error_from_response(response(503, day)))
-    assert not asks_for_tomorrow(error_from_response(response(429, {"error": "x"})))
-    assert not asks_for_tomorrow(ValueError("day"))
+    assert is_daily_quota_error(error_from_response(response(429, day)))
+    assert not is_daily_quota_error(error_from_response(response(503, day)))
+    assert not is_daily_quota_error(error_from_response(response(429, {"error": "x"})))
+    assert not is_daily_quota_error(ValueError("day"))
 
 
 @given(status=st.integers(400, 599), body=JSON, headers=HEADERS)

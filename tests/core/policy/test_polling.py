@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmaestro_core.payloads.reply import RateLimit
-from flowmaestro_core.policy.polling import PollSchedule, paced, poll_delay
+from flowmaestro_core.policy.polling import PollSchedule, poll_delay, slowed_by_rate_limit
 
 COUNTS = st.none() | st.integers(0, 10_000)
 
@@ -38,19 +38,23 @@ def test_short_runs_are_seen_soon_with_few_questions(run: float) -> None:
 
 
 def test_a_window_that_is_nearly_spent_is_spread_to_its_end() -> None:
-    assert paced(1.0, RateLimit(limit=60, remaining=5, reset_after=30.0)) == 5.0
-    assert paced(1.0, RateLimit(limit=60, remaining=0, reset_after=30.0)) == 30.0
-    assert paced(1.0, RateLimit(limit=60, remaining=6, reset_after=30.0)) == pytest.approx(30 / 7)
-    assert paced(9.0, RateLimit(limit=60, remaining=5, reset_after=30.0)) == 9.0
+    assert slowed_by_rate_limit(1.0, RateLimit(limit=60, remaining=5, reset_after=30.0)) == 5.0
+    assert slowed_by_rate_limit(1.0, RateLimit(limit=60, remaining=0, reset_after=30.0)) == 30.0
+    assert slowed_by_rate_limit(
+        1.0, RateLimit(limit=60, remaining=6, reset_after=30.0)
+    ) == pytest.approx(30 / 7)
+    assert slowed_by_rate_limit(9.0, RateLimit(limit=60, remaining=5, reset_after=30.0)) == 9.0
 
 
 def test_no_window_is_longer_than_a_day() -> None:
     """As of a server whose `X-RateLimit-Reset` is in milliseconds."""
-    assert paced(1.0, RateLimit(limit=60, remaining=0, reset_after=1.7e12)) == 86_400.0
+    assert (
+        slowed_by_rate_limit(1.0, RateLimit(limit=60, remaining=0, reset_after=1.7e12)) == 86_400.0
+    )
 
 
 def test_a_window_with_enough_left_changes_nothing() -> None:
-    assert paced(1.0, RateLimit(limit=60, remaining=7, reset_after=30.0)) == 1.0
+    assert slowed_by_rate_limit(1.0, RateLimit(limit=60, remaining=7, reset_after=30.0)) == 1.0
 
 
 @given(
@@ -62,7 +66,9 @@ def test_a_window_with_enough_left_changes_nothing() -> None:
 def test_pacing_only_stretches_and_not_past_the_end_of_the_window(
     delay: float, limit: Optional[int], remaining: Optional[int], reset_after: Optional[float]
 ) -> None:
-    stretched = paced(delay, RateLimit(limit=limit, remaining=remaining, reset_after=reset_after))
+    stretched = slowed_by_rate_limit(
+        delay, RateLimit(limit=limit, remaining=remaining, reset_after=reset_after)
+    )
     assert delay <= stretched <= max(delay, reset_after or 0.0)
     if None in (limit, remaining, reset_after):
         assert stretched == delay

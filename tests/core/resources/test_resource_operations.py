@@ -73,7 +73,6 @@ def test_operations_that_are_more_than_a_call() -> None:
     message = Threads.send_message_stream("t", "c")
     assert isinstance(message, MessageStream)
     assert request(message.whole).body == b'{"content":"c","stream":false}'
-    assert request(message.events).url == ROOT + "/threads/t/events"
 
 
 def test_a_run_is_made_of_its_parts() -> None:

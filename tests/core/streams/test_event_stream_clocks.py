@@ -10,6 +10,7 @@ from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, 
 from flowmaestro_core.errors import AuthenticationError, NotFoundError, StreamError, TimeoutError
 from flowmaestro_core.http.messages import Phase, Response
 from flowmaestro_core.policy.stream_times import StreamTimes
+from flowmaestro_core.streams.event_stream import DRAIN_IDLE
 from tests.harness.core.followed import (
     COMPLETED,
     CONNECTED,
@@ -92,7 +93,7 @@ def test_an_execution_that_ended_in_silence_gets_its_event(status: str) -> None:
     stream.replies(200, an_envelope(ended))
     assert stream.stays_quiet() == Close()
     stream.closes()
-    expected = {"type": f"execution:{status}", "execution_id": "ex_1", **ended}
+    expected = {"type": f"execution:{status}", "execution_id": "ex_1", "polled": True, **ended}
     del expected["id"]
     assert stream.items == [expected]
     assert isinstance(stream.takes(), Done)
@@ -182,7 +183,7 @@ def test_a_connection_without_a_byte_for_90_seconds_is_dead() -> None:
     stream.receives(KEEPALIVE, after=89.0)
     assert stream.action == Read(90.0)
     assert stream.stays_quiet() == Close()
-    assert stream.closes() == Wait(0.25)
+    assert stream.closes() == Wait(0.375)
     stream.waits()
     stream.opens()
     assert kinds(stream) == ["stream:reconnected"]
@@ -219,7 +220,7 @@ def test_it_runs_on_over_connections_that_bring_no_event() -> None:
     stream.takes()
     reconnected(stream)
     stream.receives(CONNECTED)
-    assert stream.action == Read(4.75)
+    assert stream.action == Read(4.625)
 
 
 def test_a_question_that_is_due_leaves_a_reconnection_the_time_to_bring_what_was_missed() -> None:
@@ -227,7 +228,7 @@ def test_a_question_that_is_due_leaves_a_reconnection_the_time_to_bring_what_was
     stream.ends(after=4.9)
     assert stream.waits() == Open(stream.action.request, 1.0, 1)  # type: ignore[union-attr]
     stream.opens(after=0.5)
-    assert stream.takes() == Read(pytest.approx(0.25))
+    assert stream.takes() == Read(pytest.approx(0.125))
     assert isinstance(stream.stays_quiet(), Send)
 
 
@@ -360,19 +361,22 @@ def test_a_deadline_closes_the_stream() -> None:
 def test_a_deadline_is_kept_while_events_flow() -> None:
     stream = opened(deadline=1003.0)
     stream.receives(sse("node:started"))
-    assert stream.takes(after=3.0) == Close()
+    assert stream.takes(after=3.0) == Read(DRAIN_IDLE)
+    assert stream.stays_quiet() == Close()
 
 
 def test_a_deadline_met_while_opening_closes_the_stream() -> None:
     stream = streaming(deadline=1003.0)
     stream.start()
-    assert stream.opens(after=3.0) == Close()
+    assert stream.opens(after=3.0) == Read(DRAIN_IDLE)
+    assert stream.stays_quiet() == Close()
 
 
 def test_a_deadline_met_while_asking_closes_the_stream() -> None:
     stream = opened(deadline=1007.0)
     asked_after(stream)
-    assert stream.fails(after=2.0) == Close()
+    assert stream.fails(after=2.0) == Read(DRAIN_IDLE)
+    assert stream.stays_quiet() == Close()
 
 
 def test_no_reconnection_comes_after_the_deadline() -> None:

@@ -54,7 +54,7 @@ def test_a_lost_connection_is_made_anew_and_the_gap_is_marked(clean: bool) -> No
     stream.receives(CONNECTED)
     stream.takes()
     lost = stream.ends() if clean else stream.fails(Phase.REPLY_BROKEN)
-    assert lost == Wait(0.25)
+    assert lost == Wait(0.375)
     assert isinstance(stream.waits(), Open)
     stream.opens()
     assert stream.items[-1] == {"type": "stream:reconnected", "attempt": 1}
@@ -132,19 +132,44 @@ def test_reconnections_without_progress_are_bounded() -> None:
     assert isinstance(stream.error.__cause__, Exception)
     assert f"60 s; the last failure: {stream.error.__cause__.message}" in stream.error.message
     assert stream.error.request_id is None
-    assert stream.waited_for == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0, 10.0, 4.25]
+    assert stream.waited_for == [0.375, 0.75, 1.5, 3.0, *[3.75] * 14, 1.875]
 
 
-def test_a_live_event_is_progress() -> None:
-    stream = opened()
-    for _ in range(20):
+@pytest.mark.parametrize("events", [EVENTS, THREAD])
+def test_one_event_a_connection_keeps_the_stream_but_not_the_short_pauses(events: Any) -> None:
+    """As with a gateway that breaks each reply after its first event."""
+    stream = opened(events)
+    for _ in range(40):
         reconnected(stream)
         stream.receives(sse("node:stream"))
         stream.takes()
-    assert set(stream.waited_for) == {0.25}
+    assert stream.waited_for == [0.375, 0.75, 1.5, 3.0, *[3.75] * 36]
 
 
-def test_an_answered_question_keeps_a_stream_whose_backoff_grows_until_an_event() -> None:
+@pytest.mark.parametrize(("jitter", "least"), [(0.0, 2.5), (0.999, 4.99)])
+def test_pauses_are_drawn_between_half_and_whole(jitter: float, least: float) -> None:
+    stream = opened(THREAD)
+    stream.jitter = jitter
+    for _ in range(9):
+        reconnected(stream)
+        stream.receives(sse("node:stream"))
+        stream.takes()
+    assert least <= stream.waited_for[-1] <= 5.0
+
+
+@pytest.mark.parametrize(("held", "pause"), [(2.0, 3.0), (2.1, 0.375)])
+def test_only_a_connection_that_outlasts_the_last_pauses_bound_begins_them_again(
+    held: float, pause: float
+) -> None:
+    """The bound is 2 s; the pause itself was 1.5 s."""
+    stream = opened(THREAD)
+    for _ in range(3):
+        reconnected(stream)
+    stream.receives(KEEPALIVE, after=held)
+    assert stream.ends() == Wait(pause)
+
+
+def test_an_answered_question_keeps_a_stream_whose_backoff_grows() -> None:
     """Such as one whose `connected` says each time that the execution, which runs, has ended."""
     stream = opened()
     for _ in range(20):
@@ -152,10 +177,10 @@ def test_an_answered_question_keeps_a_stream_whose_backoff_grows_until_an_event(
         stream.receives(CONNECTED_ENDED)
         assert isinstance(stream.action, Send)
         stream.replies(200, RUNNING)
-    assert stream.waited_for == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, *[10.0] * 14]
+    assert stream.waited_for == [0.375, 0.75, 1.5, 3.0, *[3.75] * 16]
     stream.receives(sse("node:stream"))
     stream.takes()
-    assert stream.ends() == Wait(0.25)
+    assert stream.ends() == Wait(3.75)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
@@ -210,7 +235,7 @@ def test_the_servers_own_reconnection_time_is_a_floor() -> None:
 def test_a_garbled_reconnection_time_is_ignored(retry: bytes) -> None:
     stream = opened()
     stream.receives(b"retry: " + retry + b"\n\n")
-    assert stream.ends() == Wait(0.25)
+    assert stream.ends() == Wait(0.375)
 
 
 def test_an_endless_reconnection_time_is_not_waited_out() -> None:

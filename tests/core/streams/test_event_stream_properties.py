@@ -44,9 +44,11 @@ HEADS = (
     ResponseHead(429, Headers({"Retry-After": "1"})),
     ResponseHead(200, Headers({"Content-Type": "application/json"})),
 )
+PAUSED = an_envelope({"id": "ex_1", "status": "paused"})
 REPLIES = (
     a_response(200, RUNNING),
     a_response(200, RUNNING),
+    a_response(200, PAUSED),
     a_response(200, ENDED),
     a_response(302, headers={"Location": "/x"}),
     a_response(404),
@@ -69,6 +71,9 @@ def test_the_table_is_true() -> None:
     """What an execution's stream and an answer's do together."""
     world = Possibilities(REPLIES, HEADS, CHUNKS)
     ending = Possibilities((a_response(200, ENDED),), (SSE_HEAD,), (STARTED, GARBLED))
+    refused = a_response(429, headers={"Retry-After": "100"})
+    throttled = Possibilities((a_response(200, RUNNING), refused), (SSE_HEAD,), (KEEPALIVE,))
+    calm = Possibilities(REPLIES, (SSE_HEAD,), (KEEPALIVE,))
     patient = Possibilities(REPLIES, (SSE_HEAD,), (b"retry: 20000\n\n",))
     assert_table_is_true(
         EventStreamMachine,
@@ -77,6 +82,9 @@ def test_the_table_is_true() -> None:
         wander(lambda: streaming(THREAD), world, walks=200),
         wander(lambda: streaming(deadline=1000.0), world, walks=1),
         wander(lambda: streaming(deadline=1060.0, silent_poll=1.0), world, walks=50),
+        wander(lambda: streaming(deadline=1031.0), world, walks=300),
+        wander(lambda: streaming(deadline=1036.0), calm, walks=1500),
+        wander(streaming, throttled, walks=300),
         wander(streaming, ending, walks=300),
         wander(streaming, patient, walks=300),
         *(wander(unsent, sent, walks=1500) for sent in answering_worlds()),
@@ -155,7 +163,7 @@ class EventStreamProperties(MachineProperties):
             without_progress += isinstance(action, Open)
             if isinstance(action, (Emit, Send)):
                 without_progress = 0
-        assert without_progress <= 4 * 6
+        assert without_progress <= 4 * 8
 
     def teardown(self) -> None:
         marks = [item for item in self.stepper.items if item["type"] == "stream:reconnected"]

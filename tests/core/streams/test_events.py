@@ -111,6 +111,7 @@ def test_an_ended_execution_stands_for_its_terminal_event(status: str) -> None:
         "type": f"execution:{status}",
         "execution_id": "e",
         "status": status,
+        "polled": True,
         "outputs": {"a": 1},
         "error": None,
         "completed_at": "now",

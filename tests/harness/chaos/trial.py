@@ -49,7 +49,6 @@ UNLIMITED = 10**9
 WORLDS: Sequence[Dict[str, Any]] = (
     {"shapes": "documented", "events": "live", "messages": "sse"},
     {"shapes": "deployed", "events": "silent", "messages": "refused"},
-    {"shapes": "documented", "events": "live", "messages": "two-connection"},
     {"shapes": "deployed", "events": "live", "messages": "sse"},
 )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, Dict, Optional
+from typing import Any, Optional
 
 from flowmaestro_core.actions import Close, Done, Emit
 from flowmaestro_core.context import Context
@@ -18,7 +17,6 @@ from tests.harness.core.stepping import (
 )
 
 CALLS = Threads.send_message_stream("th_1", "Hi")
-ANSWER = {"message_id": "m", "thread_id": "th_1", "status": "processing"}
 
 
 def event(kind: str, id: str = "", message_id: str = "m", **more: Any) -> bytes:
@@ -47,30 +45,6 @@ def started(context: Optional[Context] = None) -> Stepper:
     """The message is being sent."""
     stream = unsent(context)
     stream.start()
-    return stream
-
-
-def accepted(answer: Dict[str, Any] = ANSWER) -> Stepper:
-    """The POST was answered with JSON."""
-    stream = started()
-    stream.opens(200, "application/json")
-    stream.receives(json.dumps({"data": answer}).encode())
-    stream.ends()
-    return stream
-
-
-def late(answer: Dict[str, Any] = ANSWER) -> Stepper:
-    """A subscription to the thread that began after the message was sent."""
-    stream = accepted(answer)
-    stream.opens()
-    return stream
-
-
-def early() -> Stepper:
-    """One that missed nothing."""
-    stream = late()
-    stream.receives(STARTED)
-    stream.takes()
     return stream
 
 

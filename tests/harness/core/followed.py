@@ -33,6 +33,7 @@ def streaming(
     """`silent_poll`: as in a run whose wait would ask at this interval."""
     if silent_poll is not None:
         more["monitor"] = RunMonitor(times, PollSchedule(1000.0, silent_poll))
+        more["reconnects_at_once"] = True
     if "deadline" in more:
         events = replace(events, timeout=more.pop("deadline") - 1000.0)
     context = replace(a_context(**(options or {})), stream_times=times)

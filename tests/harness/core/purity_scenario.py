@@ -122,11 +122,7 @@ def message_streams() -> List[Stepper]:
     late.opens(200, "application/json")
     late.receives(b'{"data": {"status": "pending", "message_id": "m"}}')
     late.ends()
-    late.opens()
-    late.stays_quiet()
     late.replies(200, an_envelope([{"id": "m", "role": "assistant", "content": "Hello"}]))
-    late.takes_all()
-    late.closes()
     late.takes_all()
     for stepper in (streamed, whole, late):
         assert stepper.items[-1]["type"] == "message:completed"

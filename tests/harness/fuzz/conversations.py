@@ -42,7 +42,7 @@ MOST_STEPS = 5_000
 WORLDS: List[Dict[str, Any]] = [
     {"shapes": "documented", "messages": "sse"},
     {"shapes": "deployed", "events": "silent", "messages": "refused"},
-    {"shapes": "deployed", "messages": "two-connection"},
+    {"shapes": "deployed", "messages": "sse"},
 ]
 
 _PAGE: Dict[str, Any] = {"page": 1, "per_page": 2}

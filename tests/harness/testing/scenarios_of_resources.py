@@ -107,7 +107,7 @@ REPLIES = {
 }
 
 
-@scenario(messages=["refused", "sse", "two-connection"], reply=REPLIES)
+@scenario(messages=["refused", "sse"], reply=REPLIES)
 async def an_answer_is_streamed(world, messages, reply):
     fake, client = world.fake, world.client()
     agent = fake.agent("agent_mine", REPLIES[reply])
@@ -121,7 +121,7 @@ async def an_answer_is_streamed(world, messages, reply):
         assert tokens == REPLIES["tokens"]
 
 
-@scenario(messages=["sse", "two-connection", "refused"], whole=[True, False])
+@scenario(messages=["sse", "refused"], whole=[True, False])
 async def an_agent_cannot_answer(world, messages, whole):
     fake, client = world.fake, world.client()
     agent = fake.agent("agent_mine", ValueError("odd"), "Well.")

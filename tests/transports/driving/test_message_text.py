@@ -8,7 +8,7 @@ import pytest
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamError
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
 
-WAYS = ["refused", "sse", "two-connection"]
+WAYS = ["refused", "sse"]
 BACKENDS = ["asyncio", "trio"]
 
 

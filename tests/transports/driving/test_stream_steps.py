@@ -292,7 +292,7 @@ ENDINGS = [
 
 
 @pytest.mark.parametrize("shapes", ["deployed", "documented"])
-@pytest.mark.parametrize("messages", [None, "two-connection"])
+@pytest.mark.parametrize("messages", ["refused", "sse"])
 @pytest.mark.parametrize("begin", ENDINGS)
 def test_a_stream_left_at_its_end_is_not_begun_again(shapes, messages, begin):
     fake = FakeFlowMaestro(shapes, messages=messages)

@@ -156,8 +156,8 @@ class SyncDriver(_Driver):
                     action = reporter.before(action, now())
                 if isinstance(action, Read):
                     patience = action.patience
-                    if not self._is_patient:
-                        patience = max(patience, action.least)
+                    if not self._is_patient and action.impatient:
+                        patience = action.impatient
                     data = self._body.read(patience)
                     if data is None:
                         action = machine.stream_quiet(now(), jitter())
@@ -275,8 +275,8 @@ class AsyncDriver(_Driver):
                     action = await reporter.before(action, now())
                 if isinstance(action, Read):
                     patience = action.patience
-                    if not self._is_patient:
-                        patience = max(patience, action.least)
+                    if not self._is_patient and action.impatient:
+                        patience = action.impatient
                     data = await self._body.read(patience)
                     if data is None:
                         action = machine.stream_quiet(now(), jitter())

@@ -32,20 +32,16 @@ def list_messages(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def send_message(service: Service, call: EndpointRequest) -> Outcome:
-    """Say something to the agent, and be answered in one of four ways."""
+    """Say something to the agent, and be answered in one of three ways."""
     thread = service.threads.find(call.id)
     text = call.text("content", "Message content is required")
     if call.body.get("stream") is not True:
         return _answer_whole(service, thread, text, call.number("timeout", LONGEST_ANSWER_MS))
-    answers = service.message_answers(thread.agent)
-    if answers == "refused":
+    if service.message_answers(thread.agent) == "refused":
         message = "Streaming messages not yet implemented in public API. Use stream=false."
         raise Refusal(501, "not_implemented", message)
     turn = service.ask(thread, text)
-    if answers == "sse":
-        return service.subscribe(turn.execution_id)
-    ids = {"message_id": turn.answer_id, "thread_id": thread.id}
-    return Answer(200, {"data": {**ids, "status": "processing"}})
+    return service.subscribe(turn.execution_id)
 
 
 def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) -> Later:
