@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Optional
 
 from flowmaestro import FlowMaestroError, StreamTimes
@@ -36,8 +36,10 @@ TIMES = StreamTimes(
     bytes_idle=0.8,
     reconnect_base=0.01,
     reconnect_max=0.05,
-    reconnect_for=2.0,
+    reconnect_for=60.0,
 )
+"""Of a stream that is resumed; a busy machine must not make it give up."""
+HOPELESS_TIMES = replace(TIMES, reconnect_for=2.0)
 
 RECORDINGS = {ids: Recording(ids) for ids in (True, False)}
 
@@ -63,6 +65,11 @@ class Cell:
     def recording(self) -> Recording:
         """What the server would have sent."""
         return RECORDINGS[self.ids]
+
+    @property
+    def times(self) -> StreamTimes:
+        """How long the caller of this cell tries to reconnect."""
+        return HOPELESS_TIMES if self.recovery == HOPELESS else TIMES
 
     @property
     def garbles_events(self) -> bool:

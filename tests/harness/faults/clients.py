@@ -10,7 +10,7 @@ import anyio
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro_transports.contract import AsyncTransport, Transport
-from tests.harness.faults.cells import TIMES, Cell, Seen
+from tests.harness.faults.cells import Cell, Seen
 from tests.harness.runners import RUNNERS
 
 AT_ONCE = 80
@@ -28,9 +28,9 @@ def follow_all(transport: str, url: str, cells: Sequence[Cell]) -> List[Seen]:
     return anyio.run(_follow_in_tasks, runner.make, url, cells, backend=runner.backend)
 
 
-def _options(url: str) -> Dict[str, Any]:
+def _options(url: str, cell: Cell) -> Dict[str, Any]:
     """Of a client for each cell, so that no cell spends the retry budget of another."""
-    return {"api_key": KEY, "base_url": url, "timeout": 5.0, "stream_times": TIMES}
+    return {"api_key": KEY, "base_url": url, "timeout": 5.0, "stream_times": cell.times}
 
 
 def _follow_in_threads(
@@ -40,7 +40,7 @@ def _follow_in_threads(
 
         def follow(cell: Cell) -> Seen:
             seen = Seen()
-            client = FlowMaestroClient(transport=transport, **_options(url))
+            client = FlowMaestroClient(transport=transport, **_options(url, cell))
             try:
                 for event in client.executions.stream(cell.execution_id):
                     seen.events.append({**event})
@@ -66,7 +66,7 @@ async def _follow_in_tasks(
 
     async def follow(cell: Cell, seen: Seen) -> None:
         async with limiter:
-            client = AsyncFlowMaestroClient(transport=transport, **_options(url))
+            client = AsyncFlowMaestroClient(transport=transport, **_options(url, cell))
             try:
                 with anyio.fail_after(HUNG):
                     async for event in client.executions.stream(cell.execution_id):
