@@ -117,18 +117,18 @@ BROKEN_STREAM = [
     f'event: node:started\ndata: {{"node_id": "{KEY}"'.encode(),
     TransportFailure(Phase.REPLY_BROKEN, "reset"),
 ]
-GONE = Response(404, {}, b'{"error": {"code": "resource_not_found"}}')
+REFUSED = TransportFailure(Phase.NOT_SENT, "not trusted", permanent=True)
 
 
 def test_no_frame_holds_the_last_piece_of_a_stream() -> None:
-    with FlowMaestroClient("k", transport=ScriptedTransport([BROKEN_STREAM, GONE])) as client:
+    with FlowMaestroClient("k", transport=ScriptedTransport([BROKEN_STREAM, REFUSED])) as client:
         events = client.executions.stream("exec_1")
         expect_no_key(lambda: list(events))
 
 
 def test_no_frame_holds_the_last_piece_of_an_async_stream() -> None:
     async def main() -> None:
-        transport = AsyncScriptedTransport([BROKEN_STREAM, GONE])
+        transport = AsyncScriptedTransport([BROKEN_STREAM, REFUSED])
         async with AsyncFlowMaestroClient("k", transport=transport) as client:
             async for _ in client.executions.stream("exec_1"):
                 pass
