@@ -1,4 +1,4 @@
-"""What a caller holds while events come: the protocols of the stream handles."""
+"""The types of the handles that callers iterate over."""
 
 from __future__ import annotations
 

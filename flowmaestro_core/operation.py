@@ -6,6 +6,7 @@ that. Its two type parameters are what a sync client returns and what an async o
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Coroutine
 from typing import (
     TYPE_CHECKING,
@@ -36,14 +37,23 @@ S = TypeVar("S", covariant=True)
 A = TypeVar("A", covariant=True)
 
 
+class HandleKind(enum.Enum):
+    """The kinds of handles. Each has the attributes of its own type only."""
+
+    ITEMS = "items"
+    EVENTS = "events"
+    MESSAGE_EVENTS = "message events"
+    OUTCOMES = "outcomes"
+
+
 class Operation(Generic[S, A]):
     """One thing to do. `machines.machine_for` returns the machine that does it."""
 
     listener: Optional[Callable[[Any], Any]] = None
     """Called with every item that the machine emits."""
 
-    is_batch: ClassVar[bool] = False
-    """Whether its items are the outcomes of many executions."""
+    handle: ClassVar[HandleKind] = HandleKind.ITEMS
+    """The kind of handle that callers iterate over, if the operation is iterated over."""
 
 
 def outcomes(build: Callable[..., Any]) -> Tuple[Any, Any]:

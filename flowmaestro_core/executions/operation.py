@@ -16,7 +16,7 @@ from flowmaestro_core.executions.outcome import (
     RunOutcome,
     RunOutcomes,
 )
-from flowmaestro_core.operation import Operation
+from flowmaestro_core.operation import HandleKind, Operation
 from flowmaestro_core.records import JournalPlan
 from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.types import Execution, ExecutionEvent
@@ -75,7 +75,7 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
 
     """
 
-    is_batch = True
+    handle = HandleKind.OUTCOMES
 
     waiting: Callable[[str], Poll]
     timeout: float

@@ -171,8 +171,13 @@ class _Runs(Protocol):
         """
         ...
 
+    @property
+    def progress(self) -> BatchProgress:
+        """How far the batch has come, at any time and from any thread."""
+        ...
+
     def __len__(self) -> int:
-        """How many rows there are in all; `TypeError` where that is not known."""
+        """Return how many rows there are in all; `TypeError` where that is not known."""
         ...
 
 

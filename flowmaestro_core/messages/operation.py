@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.handles import AsyncMessageEventStream, MessageEventStream
-from flowmaestro_core.operation import Operation
+from flowmaestro_core.operation import HandleKind, Operation
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class MessageStream(Operation[MessageEventStream, AsyncMessageEventStream]):
         messages: builds the call for one page of the thread's messages.
 
     """
+
+    handle = HandleKind.MESSAGE_EVENTS
 
     streaming: Call[Any]
     whole: Call[Any]

@@ -8,7 +8,7 @@ from typing import Any, FrozenSet, Generic, Optional, TypeVar
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.handles import AsyncEventStream, EventStream
-from flowmaestro_core.operation import Operation
+from flowmaestro_core.operation import HandleKind, Operation
 
 E = TypeVar("E")
 
@@ -25,6 +25,8 @@ class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
         timeout: seconds from the first request to the end of the stream.
 
     """
+
+    handle = HandleKind.EVENTS
 
     source: Call[Any]
     terminal: FrozenSet[str] = frozenset()

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 import warnings
-from queue import LifoQueue
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-import requests
-import requests.adapters
 
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro import AsyncFlowMaestroClient
 from flowmaestro.testing import AsyncMemoryTransport
 from flowmaestro.testing.model import seeds
-from flowmaestro_transports import AiohttpTransport, RequestsTransport
+from flowmaestro_transports import AiohttpTransport
 from tests.harness.transports.quiet_streams import (
     BACKENDS,
-    PROMPT,
     is_paused,
     quiet_async_stream,
     quiet_stream,
@@ -37,18 +32,6 @@ def test_a_break_releases_without_a_word(fake, client):
         if is_paused(event):
             break
     assert released(fake)
-
-
-def test_a_break_returns_the_place_in_a_pool_that_blocks(fake, url):
-    with requests.Session() as session:
-        session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=1, pool_block=True))
-        with FlowMaestroClient(
-            fake.api_key, base_url=url, timeout=PROMPT, transport=RequestsTransport(session)
-        ) as client:
-            for _ in range(3):
-                for _ in quiet_stream(client):
-                    break
-                assert released(fake)
 
 
 def collect():
@@ -93,52 +76,6 @@ def test_one_in_a_cycle_is_released_without_a_word_async(fake, run_async, elsewh
         assert await released_meanwhile(fake)
 
     run_async(main)
-
-
-@pytest.mark.parametrize("step", ["_put", "_get"])
-def test_one_collected_within_its_own_pool_returns_its_place_there(fake, url, step, monkeypatch):
-    """Where `queue.LifoQueue` holds its lock, which is not re-entrant."""
-    collected = []
-
-    def step_and_collect(queue, *args):
-        if abandoned.is_set():
-            abandoned.clear()
-            collected.append(gc.collect())
-        return ordinary(queue, *args)
-
-    abandoned = threading.Event()
-    ordinary = getattr(LifoQueue, step)
-    monkeypatch.setattr(LifoQueue, step, step_and_collect)
-
-    def life():
-        with requests.Session() as session:
-            adapter = requests.adapters.HTTPAdapter(pool_maxsize=2, pool_block=True)
-            session.mount("http://", adapter)
-            with FlowMaestroClient(
-                fake.api_key, base_url=url, timeout=PROMPT, transport=RequestsTransport(session)
-            ) as client:
-                for _ in range(3):
-                    stream = quiet_stream(client)
-                    next(stream)
-                    stream.itself = stream
-                    del stream
-                    abandoned.set()
-                    client.workflows.get("wf_123")
-                    assert released(fake)
-                both = [quiet_stream(client), quiet_stream(client)]
-                for stream in both:
-                    next(stream)
-                    stream.close()
-        lived.set()
-
-    lived = threading.Event()
-    gc.disable()
-    try:
-        threading.Thread(target=life, daemon=True).start()
-        assert lived.wait(5 * PROMPT)
-    finally:
-        gc.enable()
-    assert len(collected) == 3
 
 
 def test_an_exception_in_the_loop_releases(fake, client):

@@ -14,7 +14,7 @@ import pytest
 from flowmaestro import StreamError
 from flowmaestro_core.actions import Emit
 from flowmaestro_transports.driving import iterators, ownership
-from flowmaestro_transports.driving.iterators import SyncStream
+from flowmaestro_transports.driving.iterators import SyncItems
 
 
 class Items:
@@ -36,7 +36,7 @@ class Still:
 
 
 class InterruptAt:
-    """Raises `KeyboardInterrupt` at the `number`-th bytecode of `SyncStream.__next__`."""
+    """Raises `KeyboardInterrupt` at the `number`-th bytecode of `SyncHandle.__next__`."""
 
     def __init__(self, number: int) -> None:
         self.left = number
@@ -58,7 +58,7 @@ class InterruptAt:
 
 def reaches(number: int) -> bool:
     """Interrupt `next` at this bytecode, and call it again. Return False beyond the last one."""
-    stream = SyncStream[Any](Items(), Still())  # type: ignore[arg-type]
+    stream = SyncItems[Any](Items(), Still())  # type: ignore[arg-type]
     tracer = InterruptAt(number)
     sys.settrace(tracer)
     try:

@@ -13,8 +13,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamError
 from flowmaestro.testing import AsyncMemoryTransport, MemoryTransport
+from flowmaestro_core.executions.outcome import BatchProgress
 from tests.harness.transports.quiet_streams import (
     BACKENDS,
     PROMPT,
@@ -249,3 +250,80 @@ def test_a_timeout_of_asyncios_own_releases_too(fake, url):
             assert await released_meanwhile(fake)
 
     asyncio.run(main())
+
+
+# Kinds of handles
+
+
+OF_EVENTS = {"last_event_id", "last_seen", "reconnects", "request_id", "seen_events"}
+OF_HANDLES = {
+    "Items": set(),
+    "EventStream": OF_EVENTS,
+    "MessageEventStream": OF_EVENTS | {"message", "text"},
+    "RunOutcomes": {"in_flight", "progress"},
+}
+
+
+def handles(client):
+    """One handle of each kind, by the name that the documentation has for it."""
+    return {
+        "Items": client.workflows.iterate(),
+        "EventStream": client.executions.stream("exec_xyz789"),
+        "MessageEventStream": client.threads.send_message_stream("thread_abc123", "Hello"),
+        "RunOutcomes": client.workflows.run_many("wf_123", [{}, {}]),
+    }
+
+
+def public_names(handle):
+    return {name for name in dir(handle) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("kind", OF_HANDLES)
+def test_a_handle_has_the_attributes_of_its_kind_only(fake, kind):
+    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+        handle = handles(client)[kind]
+        assert type(handle).__name__ == ("SyncItems" if kind == "Items" else kind)
+        assert public_names(handle) == OF_HANDLES[kind] | {"close"}
+    for name in {"text", "message", "last_event_id", "progress"} - OF_HANDLES[kind]:
+        with pytest.raises(AttributeError, match=type(handle).__name__):
+            getattr(handle, name)
+
+
+@pytest.mark.parametrize("kind", OF_HANDLES)
+def test_an_async_handle_has_the_attributes_of_its_kind_only(fake, kind):
+    client = AsyncFlowMaestroClient(fake.api_key, transport=AsyncMemoryTransport(fake))
+    handle = handles(client)[kind]
+    assert type(handle).__name__ == f"Async{kind}"
+    assert public_names(handle) == OF_HANDLES[kind] | {"aclose", "close"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "noun"),
+    [
+        ("Items", "list"),
+        ("EventStream", "stream"),
+        ("MessageEventStream", "stream"),
+        ("RunOutcomes", "batch"),
+    ],
+)
+def test_a_closed_handle_is_called_by_its_name(fake, kind, noun):
+    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+        handle = handles(client)[kind]
+        handle.close()
+        for use in (next, iter):
+            with pytest.raises(StreamError, match=f"This {noun} is closed") as caught:
+                use(handle)
+            assert caught.value.code == "stream_closed"
+
+
+def test_the_progress_of_a_batch_can_be_read_at_any_time(fake):
+    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+        batch = client.workflows.run_many("wf_123", [{}, {"name": object()}], ordered=True)
+        assert (batch.progress.done, batch.progress.total) == (0, 2)
+        assert repr(batch) == "<RunOutcomes: ready, 0 of 2 done>"
+        next(batch)
+        assert isinstance(batch.progress, BatchProgress)
+        assert (batch.progress.done, batch.progress.failed) == (1, 0)
+        list(batch)
+        assert (batch.progress.done, batch.progress.failed) == (2, 1)
+        assert repr(batch) == "<RunOutcomes: ended, 2 of 2 done, 1 failed>"

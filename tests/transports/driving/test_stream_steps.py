@@ -16,7 +16,7 @@ from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro_core.actions import Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
-from flowmaestro_transports.driving.iterators import AsyncStream, SyncStream
+from flowmaestro_transports.driving.iterators import AsyncItems, SyncItems
 from tests.harness.transports.quiet_streams import BACKENDS, PROMPT, refuses
 
 REQUEST = Request("GET", "http://localhost/x", Headers())
@@ -85,7 +85,7 @@ STEPS = [Send(REQUEST, 9), Open(REQUEST, 9), Wait(9)]
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
 def test_a_step_that_cannot_be_cut_short_ends_in_the_error_when_it_ends(step):
     gate = Gate()
-    stream = SyncStream(Scripted(step, Emit("lost")), gate)
+    stream = SyncItems(Scripted(step, Emit("lost")), gate)
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(next, stream)
         assert gate.entered.wait(PROMPT)
@@ -102,7 +102,7 @@ def test_whatever_a_careless_stack_raises_under_a_close_is_the_closing():
             if self.bodies:
                 stream.close()
 
-    stream = SyncStream(Scripted(Open(REQUEST, 9), Read(9), Emit("lost")), Closing())
+    stream = SyncItems(Scripted(Open(REQUEST, 9), Read(9), Emit("lost")), Closing())
     with refuses():
         next(stream)
 
@@ -131,7 +131,7 @@ class AsyncGate:
 def test_a_step_is_cut_short(step, backend):
     async def main():
         gate = AsyncGate()
-        stream = AsyncStream(Scripted(step), gate)
+        stream = AsyncItems(Scripted(step), gate)
 
         async def read():
             with refuses():
@@ -152,7 +152,7 @@ def test_a_step_is_cut_short(step, backend):
 def test_a_cancellation_from_outside_is_not_taken_for_a_close(backend):
     async def main():
         gate = AsyncGate()
-        stream = AsyncStream(Scripted(Wait(9)), gate)
+        stream = AsyncItems(Scripted(Wait(9)), gate)
         with anyio.move_on_after(0.01) as scope:
             await stream.__anext__()
         assert scope.cancelled_caught
@@ -191,7 +191,7 @@ def test_without_release_the_body_is_closed_by_a_task(backend):
         first, second = transport.closed
 
         def begin():
-            return AsyncStream(Scripted(Open(REQUEST, 9), Emit("item")), transport)
+            return AsyncItems(Scripted(Open(REQUEST, 9), Emit("item")), transport)
 
         with anyio.fail_after(PROMPT):
             async for _ in begin():
@@ -215,7 +215,7 @@ def test_a_read_that_is_dropped_in_a_callback_leaves_the_body_to_a_task(backend)
         transport = SlowToClose()
         closed = anyio.Event()
         transport.closed = [closed]
-        stream = AsyncStream(Scripted(Open(REQUEST, 9), Emit("item")), transport, hear)
+        stream = AsyncItems(Scripted(Open(REQUEST, 9), Emit("item")), transport, hear)
         reading = stream.__anext__()
         assert reading.send(None) == "item"
         reading.close()
@@ -228,7 +228,7 @@ def test_a_read_that_is_dropped_in_a_callback_leaves_the_body_to_a_task(backend)
 
 def test_outside_of_asyncio_and_trio_it_works_and_a_drop_is_told():
     actions = Wait(1), Open(REQUEST, 9), Emit("item")
-    held = [AsyncStream(Scripted(*actions), SlowToClose())]
+    held = [AsyncItems(Scripted(*actions), SlowToClose())]
     with pytest.raises(StopIteration) as returned:
         held[0].__anext__().send(None)
     assert returned.value.value == "item"
@@ -237,7 +237,7 @@ def test_outside_of_asyncio_and_trio_it_works_and_a_drop_is_told():
 
 
 def test_after_an_error_the_stream_never_ends_in_silence():
-    stream = SyncStream(Scripted(Fail(ValueError("no"))), Gate())
+    stream = SyncItems(Scripted(Fail(ValueError("no"))), Gate())
     with pytest.raises(ValueError, match="no"):
         next(stream)
     with refuses():
@@ -250,7 +250,7 @@ def test_a_stray_stop_of_the_transport_is_no_end():
             return next(iter(()))
 
     with pytest.raises(RuntimeError, match="raised StopIteration"):
-        list(SyncStream(Scripted(Send(REQUEST, 9)), Mock()))
+        list(SyncItems(Scripted(Send(REQUEST, 9)), Mock()))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -261,7 +261,7 @@ def test_a_stray_stop_of_the_transport_is_no_end_async(backend):
 
     async def main():
         with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
-            [e async for e in AsyncStream(Scripted(Send(REQUEST, 9)), Mock())]
+            [e async for e in AsyncItems(Scripted(Send(REQUEST, 9)), Mock())]
 
     anyio.run(main, backend=backend)
 
@@ -274,14 +274,14 @@ def test_a_lost_connection_beside_a_close_is_not_made_anew():
                 raise TransportFailure(Phase.REPLY_BROKEN, "the stream was closed")
 
     lost = Lost()
-    stream = SyncStream(Scripted(Open(REQUEST, 9), Read(9), Open(REQUEST, 9)), lost)
+    stream = SyncItems(Scripted(Open(REQUEST, 9), Read(9), Open(REQUEST, 9)), lost)
     with refuses():
         next(stream)
     assert lost.bodies == 0
 
 
 def test_done_ends_the_handle():
-    with contextlib.closing(SyncStream(Scripted(Emit(1), Done(None)), Gate())) as stream:
+    with contextlib.closing(SyncItems(Scripted(Emit(1), Done(None)), Gate())) as stream:
         assert list(stream) == [1]
 
 

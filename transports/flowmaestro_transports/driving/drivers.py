@@ -58,9 +58,9 @@ def dated(reply: R, transport: object) -> R:
     return cast("R", Response(reply.status, headers, reply.body))
 
 
-def stream_closed() -> StreamError:
-    """Raised in a reader whose stream was closed, possibly by another thread."""
-    return StreamError("This stream is closed; ask for a new one", code="stream_closed")
+def handle_closed(noun: str) -> StreamError:
+    """Return the error of a reader whose handle was closed, possibly by another thread."""
+    return StreamError(f"This {noun} is closed; ask for a new one", code="stream_closed")
 
 
 def client_closed(machine: Machine[Any]) -> ClientClosedError:
@@ -83,8 +83,10 @@ class _Driver:
         transport: object,
         listener: Optional[Listener] = None,
         observers: Optional[Observers] = None,
+        noun: str = "stream",
     ) -> None:
         self.machine = machine
+        self._noun = noun
         self._transport = transport
         self._listener = listener
         self._body = None
@@ -142,7 +144,7 @@ class SyncDriver(_Driver):
 
     def _advance(self) -> Union[Emit, Done]:
         if self.closed:
-            raise stream_closed()
+            raise handle_closed(self._noun)
         machine, transport, reporter = self.machine, self._transport, self._reporter
         now, jitter = transport.now, self._jitter
         if self._started:
@@ -209,7 +211,7 @@ class SyncDriver(_Driver):
                 if not self.closed:
                     raise
         else:
-            raise stream_closed()
+            raise handle_closed(self._noun)
         raise action.error  # out here, since it may be a `TransportFailure` of the caller's rows
 
     def close(self) -> None:
@@ -261,7 +263,7 @@ class AsyncDriver(_Driver):
 
     async def _advance(self) -> Union[Emit, Done]:
         if self.closed:
-            raise stream_closed()
+            raise handle_closed(self._noun)
         machine, transport, reporter = self.machine, self._transport, self._reporter
         now, jitter = transport.now, self._jitter
         if self._started:
@@ -328,7 +330,7 @@ class AsyncDriver(_Driver):
                 if not self.closed:
                     raise
         else:
-            raise stream_closed()
+            raise handle_closed(self._noun)
         raise action.error  # out here, since it may be a `TransportFailure` of the caller's rows
 
     async def close(self) -> None:

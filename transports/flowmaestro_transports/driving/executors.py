@@ -26,7 +26,7 @@ from flowmaestro_core.actions import Emit
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import ClientClosedError
 from flowmaestro_core.machines import machine_for
-from flowmaestro_core.operation import Operation, outcomes
+from flowmaestro_core.operation import HandleKind, Operation, outcomes
 from flowmaestro_transports.contract import (
     new_token,
     secrets_of,
@@ -187,16 +187,16 @@ class SyncExecutor(_Lifetime):
         Its items go to the operation's listener, too, before they are handed over.
         """
         machine, journal = self._machine(operation, name)
-        from flowmaestro_transports.driving.iterators import SyncStream
+        from flowmaestro_transports.driving.iterators import SYNC_HANDLES, SyncHandle
 
-        made: SyncStream[Any]
-        if operation.is_batch:
-            from flowmaestro_transports.driving.runs import SyncRuns
+        made: SyncHandle[Any]
+        if operation.handle is HandleKind.OUTCOMES:
+            from flowmaestro_transports.driving.runs import RunOutcomes
 
-            made = SyncRuns(machine, self.transport, self._observers, journal)
+            made = RunOutcomes(machine, self.transport, self._observers, journal)
         else:
-            told = operation.listener
-            made = SyncStream(machine, self.transport, told, self._observers)
+            kind = SYNC_HANDLES[operation.handle]
+            made = kind(machine, self.transport, operation.listener, self._observers)
         return cast("T", made)
 
     def close(self) -> None:
@@ -244,16 +244,16 @@ class AsyncExecutor(_Lifetime):
     def iterate(self, operation: Operation[Any, T], name: str = "request") -> T:
         """As `SyncExecutor.iterate`, for `async for`."""
         machine, journal = self._machine(operation, name)
-        from flowmaestro_transports.driving.iterators import AsyncStream
+        from flowmaestro_transports.driving.iterators import ASYNC_HANDLES, AsyncHandle
 
-        made: AsyncStream[Any]
-        if operation.is_batch:
-            from flowmaestro_transports.driving.runs import AsyncRuns
+        made: AsyncHandle[Any]
+        if operation.handle is HandleKind.OUTCOMES:
+            from flowmaestro_transports.driving.runs import AsyncRunOutcomes
 
-            made = AsyncRuns(machine, self.transport, self._observers, journal)
+            made = AsyncRunOutcomes(machine, self.transport, self._observers, journal)
         else:
-            told = operation.listener
-            made = AsyncStream(machine, self.transport, told, self._observers)
+            kind = ASYNC_HANDLES[operation.handle]
+            made = kind(machine, self.transport, operation.listener, self._observers)
         return cast("T", made)
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Awaitable, Callable, Optional, TypeVar
 
 from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
-from flowmaestro_transports.driving.drivers import stream_closed
+from flowmaestro_transports.driving.drivers import handle_closed
 from flowmaestro_transports.driving.event_loops import current_task
 
 T = TypeVar("T")
@@ -56,4 +56,4 @@ class AsyncInterruptibleTransport:
                 return await step
             finally:
                 self._cut = None
-        raise stream_closed()
+        raise handle_closed("stream")  # Its driver is closed, and raises its own instead.

@@ -13,14 +13,14 @@ So a loop that runs to the terminal event, or leaves with `break`, needs no `clo
 from __future__ import annotations
 
 import warnings
-from typing import Any, Generic, Mapping, Optional, TypeVar
+from typing import Any, ClassVar, Generic, Mapping, Optional, Type, TypeVar
 
 from flowmaestro_core.actions import Done
 from flowmaestro_core.errors import StreamError
-from flowmaestro_core.handles import AsyncItems, SyncItems
 from flowmaestro_core.machine import Machine
+from flowmaestro_core.operation import HandleKind
 from flowmaestro_transports.contract import AsyncTransport, Interruptible, Transport
-from flowmaestro_transports.driving.drivers import AsyncDriver, Listener, SyncDriver, stream_closed
+from flowmaestro_transports.driving.drivers import AsyncDriver, Listener, SyncDriver, handle_closed
 from flowmaestro_transports.driving.fork_guard import NotPicklable, quiet_at_exit
 from flowmaestro_transports.driving.interrupt import AsyncInterruptibleTransport
 from flowmaestro_transports.driving.ownership import Owned
@@ -29,75 +29,84 @@ from flowmaestro_transports.observing.observers import Observers
 E = TypeVar("E")
 
 
-def _of_machine(name: str, default: Any) -> Any:
-    """A property of a handle that its machine knows, else `default`."""
+def _of_machine(name: str) -> Any:
+    """Return a property of a handle whose value is an attribute of its machine."""
 
     def known(handle: Any) -> Any:
-        return getattr(handle._machine, name, default)
+        return getattr(handle._machine, name)
 
     return property(known, doc=f"As `EventStream.{name}`.")
 
 
-class _Progress(NotPicklable):
-    """What a handle reports about its machine."""
+class BaseHandle(NotPicklable):
+    """The state of any handle."""
 
+    _noun: ClassVar[str]
+    """What error messages call it."""
+
+    _yields_events: ClassVar[bool] = False
     _driver: Any = None
 
-    def __init__(self, machine: Machine[Any]) -> None:
+    def __init__(self, machine: Any) -> None:
         self._machine = machine
         self._ended = False
-        self._of_events = hasattr(machine, "last_event_id")
         self._last_type = ""
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self._said()}>"
+        return f"<{type(self).__name__}: {self._describe()}>"
 
-    def _said(self) -> str:
-        """Its state, its last event, its reconnections."""
-        state = "ended" if self._ended else "closed" if self._driver.closed else self._machine.state
-        said = [state]
+    def _describe(self) -> str:
+        """Describe its state."""
+        if self._ended:
+            return "ended"
+        state: str = "closed" if self._driver.closed else self._machine.state
+        return state
+
+    def _check_open(self) -> None:
+        """Raise `StreamError` if it was closed early or has failed.
+
+        Iterating again over a list that was read to its end yields nothing. Over a stream of
+        events that has ended, it is an error of the caller.
+        """
+        is_over = self._driver.closed or self._machine.finished
+        if is_over and (self._yields_events or not self._ended):
+            raise handle_closed(self._noun)
+
+
+class _Events(BaseHandle):
+    """The attributes that only streams of events have."""
+
+    _noun = "stream"
+    _yields_events = True
+
+    def _describe(self) -> str:
+        """Describe its state, its last event and its reconnections."""
+        said = [super()._describe()]
         if self._last_type:
             said.append(f"last event {self._last_type}")
-        if self.reconnects:
-            said.append(f"{self.reconnects} reconnects")
+        if self._machine.reconnects:
+            said.append(f"{self._machine.reconnects} reconnects")
         return ", ".join(said)
 
     def _repr_html_(self) -> Optional[str]:
-        if self.seen_events is None:
+        if self._machine.seen_events is None:
             return None
         from flowmaestro_core.showing.html import stream_html
 
-        return stream_html(self._said(), self.last_seen, self.seen_events)
+        return stream_html(self._describe(), self.last_seen, self._machine.seen_events)
 
-    seen_events = _of_machine("seen_events", None)
-    last_event_id = _of_machine("last_event_id", "")
-    reconnects = _of_machine("reconnects", 0)
-    request_id = _of_machine("request_id", None)
+    seen_events = _of_machine("seen_events")
+    last_event_id = _of_machine("last_event_id")
+    reconnects = _of_machine("reconnects")
+    request_id = _of_machine("request_id")
 
     @property
     def last_seen(self) -> Mapping[str, Any]:
         """As `EventStream.last_seen`."""
-        return getattr(self._machine, "last_seen", None) or {}
-
-    @property
-    def message(self) -> Any:
-        """The `message:completed` event once it has come; `None` before.
-
-        Only of the answer to a message; other handles have no such attribute.
-        """
-        machine: Any = self._machine
-        return machine.message
-
-    @property
-    def _is_empty(self) -> bool:
-        """Whether iterating again yields nothing, as for a list that was read to its end.
-
-        Iterating again over a finished stream of events is an error of the caller.
-        """
-        return self._ended and not self._of_events
+        return self._machine.last_seen or {}
 
 
-class SyncStream(_Progress, Generic[E]):
+class SyncHandle(BaseHandle, Generic[E]):
     """Items as they come, for `for`. Close it, or use `with`, to leave early.
 
     `listener` is called with each item before it is handed over. What it raises ends the
@@ -118,16 +127,15 @@ class SyncStream(_Progress, Generic[E]):
         self._turn: Owned[None] = Owned([None])  # empty while a thread iterates
         if isinstance(transport, Interruptible):
             transport = transport.interruptible()
-        self._driver = SyncDriver(machine, transport, listener, observers)
+        self._driver = SyncDriver(machine, transport, listener, observers, self._noun)
 
-    def __iter__(self) -> SyncStream[E]:
+    def __iter__(self) -> SyncHandle[E]:
         """Itself.
 
         Raises `StreamError` (code `stream_closed`) when it was closed early or has failed, and
         for a stream of events also when it has ended; a list at its end is empty.
         """
-        if (self._driver.closed or self._machine.finished) and not self._is_empty:
-            raise stream_closed()
+        self._check_open()
         return self
 
     def __next__(self) -> E:
@@ -142,7 +150,7 @@ class SyncStream(_Progress, Generic[E]):
         try:
             try:
                 if not self._turn.move_to(turn):
-                    raise _busy("thread")
+                    raise _busy("thread", self._noun)
                 action = self._driver.advance()
             except StopIteration as stray:  # of a transport or a listener; not the end
                 raise RuntimeError("the transport or a callback raised StopIteration") from stray
@@ -154,18 +162,9 @@ class SyncStream(_Progress, Generic[E]):
             self._ended = True
             raise StopIteration
         item: E = action.item
-        if self._of_events:
+        if self._yields_events:
             self._last_type = action.item["type"]
         return item
-
-    def text(self) -> SyncItems[str]:
-        """The answer's text alone, in the pieces in which it comes.
-
-        Only of the answer to a message; other handles raise `AttributeError`. Raises
-        `StreamError` (code `message_failed`) where the agent could not answer.
-        """
-        _ = self.message
-        return _Text(self.__iter__())
 
     def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
@@ -177,7 +176,7 @@ class SyncStream(_Progress, Generic[E]):
         """
         self._driver.close()
 
-    def __enter__(self) -> SyncStream[E]:
+    def __enter__(self) -> SyncHandle[E]:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -189,10 +188,10 @@ class SyncStream(_Progress, Generic[E]):
             self.close()
 
 
-class AsyncStream(_Progress, Generic[E]):
+class AsyncHandle(BaseHandle, Generic[E]):
     """Items as they come, for `async for`. Close it, or use `async with`, to leave early.
 
-    `listener` is as that of `SyncStream`, or a coroutine function.
+    `listener` is as that of `SyncHandle`, or a coroutine function.
 
     One task iterates at a time: a second `anext` meanwhile raises `StreamError` (code
     `stream_busy`). Any task of the same event loop may close it.
@@ -207,21 +206,20 @@ class AsyncStream(_Progress, Generic[E]):
     ) -> None:
         super().__init__(machine)
         view = AsyncInterruptibleTransport(transport)
-        self._driver = AsyncDriver(machine, view, listener, observers)
+        self._driver = AsyncDriver(machine, view, listener, observers, self._noun)
         self._busy = False
 
-    def __aiter__(self) -> AsyncStream[E]:
-        """Itself, as `SyncStream.__iter__`."""
-        if (self._driver.closed or self._machine.finished) and not self._is_empty:
-            raise stream_closed()
+    def __aiter__(self) -> AsyncHandle[E]:
+        """Itself, as `SyncHandle.__iter__`."""
+        self._check_open()
         return self
 
     async def __anext__(self) -> E:
-        """As `SyncStream.__next__`, with `StopAsyncIteration`."""
+        """As `SyncHandle.__next__`, with `StopAsyncIteration`."""
         if self._ended:
             raise StopAsyncIteration
         if self._busy:
-            raise _busy("task")
+            raise _busy("task", self._noun)
         self._busy = True
         try:
             action = await self._driver.advance()
@@ -233,14 +231,9 @@ class AsyncStream(_Progress, Generic[E]):
             self._ended = True
             raise StopAsyncIteration
         item: E = action.item
-        if self._of_events:
+        if self._yields_events:
             self._last_type = action.item["type"]
         return item
-
-    def text(self) -> AsyncItems[str]:
-        """As `SyncStream.text`, for `async for`."""
-        _ = self.message
-        return _AsyncText(self.__aiter__())
 
     async def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
@@ -253,7 +246,7 @@ class AsyncStream(_Progress, Generic[E]):
     aclose = close
     """The name that `contextlib.aclosing` calls, and that an asynchronous generator has."""
 
-    async def __aenter__(self) -> AsyncStream[E]:
+    async def __aenter__(self) -> AsyncHandle[E]:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -263,18 +256,73 @@ class AsyncStream(_Progress, Generic[E]):
     def __del__(self) -> None:
         if self._driver is not None and not self._driver.drop():
             warnings.warn(
-                "a stream was dropped, neither read to its end nor closed, after its event loop "
-                "had gone",
+                f"a {self._noun} was dropped, neither read to its end nor closed, after its event "
+                "loop had gone",
                 ResourceWarning,
                 source=self,
                 stacklevel=2,
             )
 
 
-def _busy(reader: str) -> StreamError:
+class SyncItems(SyncHandle[E]):
+    """The items of a list, page after page."""
+
+    _noun = "list"
+
+
+class AsyncItems(AsyncHandle[E]):
+    """The items of a list, page after page."""
+
+    _noun = "list"
+
+
+class EventStream(_Events, SyncHandle[E]):
+    """The events of an execution or a thread."""
+
+
+class AsyncEventStream(_Events, AsyncHandle[E]):
+    """The events of an execution or a thread."""
+
+
+class MessageEventStream(EventStream[Any]):
+    """The events of an agent's answer."""
+
+    message = _of_machine("message")
+
+    def text(self) -> _Text:
+        """As `MessageEventStream.text` of `flowmaestro.types`."""
+        return _Text(self.__iter__())
+
+
+class AsyncMessageEventStream(AsyncEventStream[Any]):
+    """The events of an agent's answer."""
+
+    message = _of_machine("message")
+
+    def text(self) -> _AsyncText:
+        """As `AsyncMessageEventStream.text` of `flowmaestro.types`."""
+        return _AsyncText(self.__aiter__())
+
+
+SYNC_HANDLES: Mapping[HandleKind, Type[SyncHandle[Any]]] = {
+    HandleKind.ITEMS: SyncItems,
+    HandleKind.EVENTS: EventStream,
+    HandleKind.MESSAGE_EVENTS: MessageEventStream,
+}
+"""The handles of all operations but a batch, whose handle needs more than a machine."""
+
+ASYNC_HANDLES: Mapping[HandleKind, Type[AsyncHandle[Any]]] = {
+    HandleKind.ITEMS: AsyncItems,
+    HandleKind.EVENTS: AsyncEventStream,
+    HandleKind.MESSAGE_EVENTS: AsyncMessageEventStream,
+}
+"""The same for an async client."""
+
+
+def _busy(reader: str, noun: str) -> StreamError:
     return StreamError(
         f"The next item is awaited already, by another {reader} or by the code that called this "
-        "callback; a stream has one reader at a time",
+        f"callback; a {noun} has one reader at a time",
         code="stream_busy",
     )
 
@@ -282,7 +330,7 @@ def _busy(reader: str) -> StreamError:
 class _Text:
     """The text out of the events, closed with them."""
 
-    def __init__(self, events: SyncStream[Any]) -> None:
+    def __init__(self, events: SyncHandle[Any]) -> None:
         self._events = events
         self.close = events.close
 
@@ -299,7 +347,7 @@ class _Text:
 class _AsyncText:
     """As `_Text`, for `async for`."""
 
-    def __init__(self, events: AsyncStream[Any]) -> None:
+    def __init__(self, events: AsyncHandle[Any]) -> None:
         self._events = events
         self.aclose = events.aclose
 

@@ -10,8 +10,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple
 
 from flowmaestro_core.executions.batch import BatchMachine, RunStarted
-from flowmaestro_core.executions.outcome import RunOutcome
-from flowmaestro_transports.driving.iterators import AsyncStream, SyncStream
+from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
+from flowmaestro_transports.driving.iterators import AsyncHandle, BaseHandle, SyncHandle
 from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.observing.observers import Observers
 
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 MOST_RECENT = 20
 
 
-class _Runs:
-    """What a handle reports about its batch."""
+class _Outcomes(BaseHandle):
+    """The attributes that only the handle of a batch has."""
 
-    _machine: Any
-    _driver: Any
+    _noun = "batch"
 
     def __init__(
         self,
@@ -54,8 +53,25 @@ class _Runs:
         runs: Tuple[RunOutcome, ...] = self._machine.in_flight
         return runs
 
+    @property
+    def progress(self) -> BatchProgress:
+        """How far the batch has come, at any time and from any thread."""
+        progress: BatchProgress = self._machine.progress
+        return progress
+
+    def _describe(self) -> str:
+        """Describe its state and how far the batch has come."""
+        progress = self.progress
+        of_all = "" if progress.total is None else f" of {progress.total}"
+        said = [super()._describe(), f"{progress.done}{of_all} done"]
+        if progress.failed:
+            said.append(f"{progress.failed} failed")
+        if progress.in_flight:
+            said.append(f"{progress.in_flight} running")
+        return ", ".join(said)
+
     def __len__(self) -> int:
-        """How many rows there are in all; `TypeError` where that is not known."""
+        """Return how many rows there are in all; `TypeError` where that is not known."""
         total: Optional[int] = self._machine.batch.total
         if total is None:
             raise TypeError("how many rows there are is not known: what was given has no length")
@@ -89,11 +105,11 @@ def _listener(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any
     return hear
 
 
-class SyncRuns(_Runs, SyncStream[Any]):
+class RunOutcomes(_Outcomes, SyncHandle[Any]):
     """Outcomes as they come, for `for`. Close it, or use `with`, to leave early."""
 
     def __next__(self) -> RunOutcome:
-        """The next outcome, as `SyncStream.__next__`."""
+        """The next outcome, as `SyncHandle.__next__`."""
         try:
             item: Any = super().__next__()
             while not isinstance(item, RunOutcome):
@@ -121,11 +137,11 @@ class SyncRuns(_Runs, SyncStream[Any]):
             turn.move_to(self._turn)  # again, as `Owned` says
 
 
-class AsyncRuns(_Runs, AsyncStream[Any]):
+class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
     """Outcomes as they come, for `async for`. Close it, or use `async with`, to leave early."""
 
     async def __anext__(self) -> RunOutcome:
-        """The next outcome, as `AsyncStream.__anext__`."""
+        """The next outcome, as `AsyncHandle.__anext__`."""
         try:
             item: Any = await super().__anext__()
             while not isinstance(item, RunOutcome):
@@ -136,7 +152,7 @@ class AsyncRuns(_Runs, AsyncStream[Any]):
                 self._leave()
 
     async def close(self) -> None:
-        """As `SyncRuns.close`."""
+        """As `RunOutcomes.close`."""
         await super().close()
         if not self._busy:
             self._leave()

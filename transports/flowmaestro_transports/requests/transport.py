@@ -216,7 +216,6 @@ class RequestsTransport(NotPicklable):
             if body is not None:
                 body.close()
         self._bodies.clear()
-        self._discard_abandoned()
         if self._callers_session is None:
             _close(self._session)
 
@@ -226,8 +225,6 @@ class RequestsTransport(NotPicklable):
         # The open bodies, with the responses of urllib3. Without these references, a body that
         # nobody closed and its response would be collected together, the response perhaps first.
         self._bodies: Dict[weakref.ref[RequestsBody], Any] = {}
-        self._abandoned: List[Any] = []
-        """The responses of urllib3 whose connections were closed before the end of the body."""
         self._settings_of_origin: Tuple[List[str], Mapping[str, Any]] = [], {}
         self._process = ForkGuard()
 
@@ -240,7 +237,6 @@ class RequestsTransport(NotPicklable):
         self._reset_if_forked()
         if self._closing.is_set():
             raise TransportClosedError
-        self._discard_abandoned()
         session, failure = self._session, None
         response: Any = None
         self._writer.check(request)
@@ -262,7 +258,7 @@ class RequestsTransport(NotPicklable):
             if self._closing.is_set() and failure.phase is Phase.NOT_SENT:
                 raise TransportClosedError
             raise failure
-        body = RequestsBody(response, request.method, limit, self._abandoned)
+        body = RequestsBody(response, request.method, limit)
         bodies = self._bodies
         bodies[weakref.ref(body, lambda gone: bodies.pop(gone, None))] = response.raw
         if self._closing.is_set():
@@ -282,34 +278,20 @@ class RequestsTransport(NotPicklable):
             self._settings_of_origin = origin, settings
         return settings
 
-    def _discard_abandoned(self) -> None:
-        """Tell the pools which connections were closed.
-
-        A body that is closed does not do so itself: the garbage collector may close it, in a
-        thread that holds the lock of that pool.
-        """
-        while self._abandoned:
-            with contextlib.suppress(IndexError, AttributeError):  # Another thread was faster.
-                self._abandoned.pop().release_conn()
-
 
 class RequestsBody:
     """A response whose body is still open. One thread reads; any thread may close.
 
-    `limit` is the most bytes that the decoded body may have. A body that is closed before its end
-    adds its response to `abandoned`: the connection is closed, but its pool does not know of it.
+    `limit` is the most bytes that the decoded body may have.
 
     The patience of a read bounds each receive of the socket, as far as urllib3 shows the socket:
     not in a response that ends with its connection, where the time limit of the head applies.
     A receive that has timed out cannot be repeated.
     """
 
-    def __init__(
-        self, response: requests.Response, method: str, limit: int, abandoned: List[Any]
-    ) -> None:
+    def __init__(self, response: requests.Response, method: str, limit: int) -> None:
         raw: Any = response.raw
         self._raw: Any = raw
-        self._abandoned = abandoned
         self._process = ForkGuard()
         self._closed = self._ended = False
         self.status = response.status_code
@@ -357,7 +339,6 @@ class RequestsBody:
         # It fails if a reader, which was woken just now, releases the connection meanwhile.
         with contextlib.suppress(Exception):
             self._raw.close()
-        self._abandoned.append(self._raw)
         # Somebody may keep a failure, whose frames refer to this body.
         self._raw = self._receive = None
 
