@@ -34,7 +34,7 @@ class Explanation(NamedTuple):
     request: Request
 
     def __str__(self) -> str:
-        return " \\\n  ".join(_curl(self.request))
+        return " \\\n  ".join(curl_lines(self.request))
 
 
 def explain(operation: Operation[Any, Any], *, base_url: str = DEFAULT_BASE_URL) -> Explanation:
@@ -64,7 +64,8 @@ def explain(operation: Operation[Any, Any], *, base_url: str = DEFAULT_BASE_URL)
     return Explanation(action.request)
 
 
-def _curl(request: Request) -> Iterator[str]:
+def curl_lines(request: Request) -> Iterator[str]:
+    """Yield the lines of a curl command that sends `request`; placeholders become variables."""
     yield f"curl --request {request.method} {shlex.quote(request.url)}"
     for name, value in request.headers.pairs:
         if name == "Accept-Encoding" and value != "identity":

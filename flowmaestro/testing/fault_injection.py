@@ -63,6 +63,24 @@ class FaultInjection(World):
         meant = pattern(method, path)
         return self._expect(Fault(meant, times, after_events=after_events))
 
+    def delay_next(
+        self,
+        seconds: float,
+        times: int = 1,
+        *,
+        method: Optional[str] = None,
+        path: Optional[str] = None,
+    ) -> Fault:
+        """Send the replies to the next `times` requests `seconds` later.
+
+        The requests are carried out at once. `method` and `path` are as in `fail_next`.
+        """
+        check_seconds("seconds", seconds)
+        if not seconds:
+            raise ValueError("seconds must be above 0")
+        check_count("times", times)
+        return self._expect(Fault(pattern(method, path), times, delay=seconds))
+
     def rate_limit(
         self, *, per_minute: Optional[int] = None, per_day: Optional[int] = None
     ) -> None:

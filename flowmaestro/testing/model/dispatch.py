@@ -62,7 +62,7 @@ class Dispatcher:
         def arrive(outcome: Union[Answer, Refusal, EventStream]) -> None:
             if reply.ready:
                 return
-            if fault is not None and fault.status is None:
+            if fault is not None and fault.drops:
                 message = "the connection was closed unanswered"
                 reply.fail(TransportFailure(Phase.MAYBE_PROCESSED, message))
             elif isinstance(outcome, EventStream):
@@ -74,8 +74,9 @@ class Dispatcher:
             logged.status = reply.status or None
 
         def respond(outcome: Union[Answer, Refusal, EventStream]) -> None:
-            if self._faults.latency:
-                self._timeline.schedule(self._faults.latency, partial(arrive, outcome))
+            late = self._faults.latency + (0.0 if fault is None else fault.delay)
+            if late:
+                self._timeline.schedule(late, partial(arrive, outcome))
             else:
                 arrive(outcome)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 from flowmaestro.testing.model.refusals import Refusal, lacking_scopes, not_found
 from flowmaestro.testing.model.replies import EventStream
@@ -35,9 +35,10 @@ A 402 comes in the shape of the server's outer handler.
 class Fault:
     """What happens to the next `times` requests that fit `pattern`.
 
-    With a `status` they are answered with that error and nothing is done. Without one the
-    connection is lost: before the reply, though the request is carried out; or, if
-    `after_events` is a number, behind so many events of a stream.
+    With a `status` they are answered with that error and nothing is done. With `delay` alone they
+    are answered as usual, `delay` seconds later. Otherwise the connection is lost: before the
+    reply, though the request is carried out; or, if `after_events` is a number, behind so many
+    events of a stream.
     """
 
     pattern: Pattern
@@ -45,16 +46,26 @@ class Fault:
     status: Optional[int] = None
     retry_after: Optional[float] = None
     after_events: Optional[int] = None
+    delay: float = 0.0
+    """Seconds by which the reply comes later."""
+
+    @property
+    def drops(self) -> bool:
+        """Whether the connection is lost in place of the reply."""
+        return self.status is None and self.after_events is None and not self.delay
+
+    @property
+    def effect(self) -> str:
+        """The effect on one request, in words."""
+        if self.status is not None:
+            return f"status {self.status}"
+        if self.after_events is not None:
+            return f"a stream dropped after {self.after_events} events"
+        return f"a reply {self.delay:g} s late" if self.delay else "a dropped connection"
 
     def __str__(self) -> str:
-        if self.status is not None:
-            what = f"status {self.status}"
-        elif self.after_events is None:
-            what = "a dropped connection"
-        else:
-            what = f"a stream dropped after {self.after_events} events"
         times = "once" if self.times == 1 else f"{self.times} times"
-        return f"{what} for {self.pattern}, {times}"
+        return f"{self.effect} for {self.pattern}, {times}"
 
     def refusal(
         self, status: int, asked: Optional[Tuple[EndpointRoute, Dict[str, str]]]
@@ -93,6 +104,8 @@ class Faults:
 
     def __init__(self) -> None:
         self.latency = 0.0
+        self.listener: Callable[[Fault], None] = lambda _fault: None
+        """Told each fault when it happens, before the reply."""
         self._pending: List[Fault] = []
         self._breaking: List[Tuple[int, EventStream]] = []
 
@@ -110,6 +123,15 @@ class Faults:
         if fault is not None and fault.after_events is not None:
             stream.break_after(fault.after_events)
             self._breaking.append((fault.after_events, stream))
+
+    @property
+    def pending(self) -> List[Fault]:
+        """The faults that are still to happen."""
+        return list(self._pending)
+
+    def disarm(self, fault: Fault) -> None:
+        """Make `fault` happen to no further request."""
+        self._pending = [each for each in self._pending if each is not fault]
 
     def drain_unused(self) -> List[str]:
         """Those that have not happened, in words; none is to come any more."""
@@ -129,5 +151,6 @@ class Faults:
                 fault.times -= 1
                 if not fault.times:
                     self._pending.remove(fault)
+                self.listener(fault)
                 return fault
         return None

@@ -115,6 +115,14 @@ class DeliveryQueue:
         delivery.retry_delays = ()
         delivery.on_attempted = on_attempted
 
+    def repeat(self, delivery: Delivery) -> None:
+        """Make a delivery that has ended due again. Raise `ValueError` while it is pending."""
+        if delivery.state == "pending":
+            raise ValueError(f"delivery {delivery.id} is still pending")
+        delivery.state = "pending"
+        delivery.retry_delays = ()
+        self._ready.append(delivery)
+
     def take_due(self) -> List[Delivery]:
         """The deliveries to attempt now; each is handed out once an attempt."""
         due, self._ready = self._ready, []

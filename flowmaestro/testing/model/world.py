@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
 from flowmaestro.testing.model.agents import Replies
 from flowmaestro.testing.model.dispatch import Dispatcher
 from flowmaestro.testing.model.executions import Execution
-from flowmaestro.testing.model.faults import Faults
+from flowmaestro.testing.model.faults import Fault, Faults
 from flowmaestro.testing.model.keys import KeyRing
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.requests import RecordedRequest
@@ -142,6 +142,48 @@ class World:
         """
         with self.lock:
             self._service.listener = listener
+
+    def listen_to_faults(self, listener: Callable[[Fault], None]) -> None:
+        """Call `listener` with each fault that happens, before the reply to its request."""
+        with self.lock:
+            self._faults.listener = listener
+
+    @property
+    def armed_faults(self) -> List[Fault]:
+        """The faults that are still to happen."""
+        with self.lock:
+            return self._faults.pending
+
+    def disarm(self, fault: Fault) -> None:
+        """Make `fault` happen to no further request."""
+        with self.lock:
+            self._faults.disarm(fault)
+
+    def find_execution(self, execution_id: str) -> Optional[Execution]:
+        """Return an execution itself, not a copy: hold `lock` while it is read."""
+        with self.lock:
+            return self._service.executions.get(execution_id)
+
+    def cancel(self, execution_id: str) -> None:
+        """End an execution as `executions.cancel` does.
+
+        Raises `LookupError` for an unknown id, and `ValueError` if it cannot be cancelled.
+        """
+        with self.lock:
+            execution = self.find_execution(execution_id)
+            if execution is None:
+                raise LookupError(f"there is no execution {execution_id}")
+            if execution.ended or execution.status == "paused":
+                raise ValueError(f"an execution that is {execution.status} cannot be cancelled")
+            self._service.runner.cancel(execution)
+
+    def deliver_again(self, delivery: Delivery) -> None:
+        """Attempt a webhook delivery once more, as a retry with the same delivery id.
+
+        Raises `ValueError` while the delivery is pending.
+        """
+        with self.lock:
+            self._service.deliveries.repeat(delivery)
 
     @property
     def requests(self) -> List[RecordedRequest]:

@@ -11,7 +11,8 @@ import h11
 
 from flowmaestro.testing.model.dispatch import MAX_BODY_BYTES
 from flowmaestro.testing.model.replies import FakeReply, PolledBody, Source
-from flowmaestro.testing.server.inspector import InspectedRequest, Inspector
+from flowmaestro.testing.server.exchanges import InspectedRequest
+from flowmaestro.testing.server.inspector import Inspector
 from flowmaestro.testing.server.sockets import Peer
 from flowmaestro_core.http.messages import Headers, Request, TransportFailure
 
@@ -71,7 +72,7 @@ class ServerConnection:
         shown = None if inspector is None else inspector.asked(request)
         reply = self._handle(request)
         while not reply.ready:
-            woken = _alarm(reply)
+            woken = alarm(reply)
             if not reply.ready:
                 await woken.wait()
         if inspector is not None and shown is not None:
@@ -119,6 +120,7 @@ class ServerConnection:
         await self._send(*events, h11.EndOfMessage())
 
     async def _send_stream(self, reply: FakeReply, stream: PolledBody, *, with_body: bool) -> None:
+        how = "left"  # unless `_pump` says otherwise: `_watch` ends it when the client hangs up
         headers = [*_pairs(reply.headers), (b"Transfer-Encoding", b"chunked")]
         head = h11.Response(status_code=reply.status, headers=headers)
         try:
@@ -128,25 +130,32 @@ class ServerConnection:
             await self._send(head)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch, tasks.cancel_scope)
-                await self._pump(stream)
+                how = await self._pump(stream)
                 tasks.cancel_scope.cancel()
         finally:
             stream.close()
+            if self._inspector is not None and self._shown is not None:
+                self._inspector.stream_ended(self._shown, how)
 
-    async def _pump(self, stream: PolledBody) -> None:
-        """Write what the model publishes until it ends the stream or the reader is gone."""
+    async def _pump(self, stream: PolledBody) -> str:
+        """Write what the model publishes until it ends the stream or the reader is gone.
+
+        Return how the stream ended: `complete`, `cut` by a fault, or `left` by the client.
+        """
         while True:
-            woken = _alarm(stream)
+            woken = alarm(stream)
             try:
                 data = stream.poll(self._now())
                 if data is None:
                     await woken.wait()
                     continue
                 await self._send(h11.Data(data=data) if data else h11.EndOfMessage())
-            except (TransportFailure, OSError):
-                return
+            except TransportFailure:
+                return "cut"
+            except OSError:
+                return "left"
             if not data:
-                return
+                return "complete"
             if self._inspector is not None and self._shown is not None:
                 self._inspector.streamed(self._shown, data)
 
@@ -172,7 +181,7 @@ class ServerConnection:
             await self._send(head, h11.EndOfMessage())
 
 
-def _alarm(source: Source) -> anyio.Event:
+def alarm(source: Source) -> anyio.Event:
     """An event that the model sets when it next has something."""
     woken = anyio.Event()
     source.wake = woken.set

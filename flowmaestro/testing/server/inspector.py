@@ -1,8 +1,8 @@
-"""The inspector: what the embedded server was asked and what came of it, for a browser.
+"""The inspector: shows in a browser what the embedded server received, and what came of it.
 
-It keeps the last requests, and sends whatever is new to every page that is open. It answers only
-`/` and paths below `/_inspect/`; the API's own paths answer as the real server does. Another
-web page can neither read it nor drive it: the server checks `Host`, this module `Origin`.
+It keeps the last requests, and sends all news to every page that is open. It answers only `/` and
+paths below `/_inspect/`; the API's own paths answer as the real server does. Another web page can
+neither read it nor drive it: the server checks `Host`, this module checks `Origin`.
 """
 
 from __future__ import annotations
@@ -12,26 +12,36 @@ import secrets
 import time
 from collections import OrderedDict, deque
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Iterable, List, Mapping, Optional, Set
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Set
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from flowmaestro.testing.fake import FakeFlowMaestro
 from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.executions import Execution
+from flowmaestro.testing.model.faults import Fault
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.webhooks import Delivery
-from flowmaestro.testing.redaction import redacted_text, secrets_of, shown_url
+from flowmaestro.testing.redaction import redacted_text, shown_url
+from flowmaestro.testing.server.exchanges import (
+    MAX_EXCHANGES,
+    MAX_KEPT_BYTES,
+    Exchanges,
+    InspectedRequest,
+    shown_body,
+    shown_headers,
+)
 from flowmaestro.timeline import timeline_svg
 from flowmaestro_core.http.messages import Headers, Request
-from flowmaestro_core.http.secrets import showable_value
 from flowmaestro_core.payloads.reply import decode_json
 from flowmaestro_core.payloads.shapes import snake_case_keys
 from flowmaestro_core.showing.texts import event_time
 
-MOST_EXCHANGES = 10_000
-MOST_EXECUTIONS = MOST_DELIVERIES = 1_000
-LONGEST_BODY = 64 * 1024
-"""Bytes kept of each body and of each event stream."""
+MAX_EXECUTIONS = MAX_DELIVERIES = 1_000
+MAX_EVENTS = 2_000
+"""How many events are kept of one execution."""
+MAX_FAULTS = 100
+FIRST_REQUESTS = 300
+"""How many requests a page gets at first; the others follow."""
 
 _PAGE = Path(__file__).with_name("inspector.html")
 _PAGE_HEADERS = [
@@ -39,56 +49,16 @@ _PAGE_HEADERS = [
     (
         "Content-Security-Policy",
         "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-        "img-src 'self' data:; connect-src 'self'",
+        "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'",
     ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cache-Control", "no-store"),
 ]
 
 
-class InspectedRequest:
-    """One request and what came of it."""
-
-    def __init__(self, number: int, request: Request, at: float) -> None:
-        self.number = number
-        self.request = request
-        self.at = at
-        self.status: Optional[int] = None
-        self.headers = Headers()
-        self.seconds: Optional[float] = None
-        self.body = bytearray()
-        self.streams = False
-
-    def summary(self) -> Dict[str, Any]:
-        """A row of the list."""
-        return {
-            "kind": "request",
-            "id": self.number,
-            "at": round(self.at, 3),
-            "method": self.request.method,
-            "path": _shown_path(self.request),
-            "status": self.status,
-            "ms": None if self.seconds is None else round(self.seconds * 1000, 1),
-            "streams": self.streams,
-        }
-
-    def line(self) -> str:
-        """A line of an access log."""
-        status = self.status or "dropped"
-        how = "opened" if self.streams else f"{(self.seconds or 0) * 1000:.0f} ms"
-        return f"{self.request.method} {_shown_path(self.request)} {status} {how}"
-
-    def details(self) -> Dict[str, Any]:
-        """Everything that is kept of it; credentials are `***`."""
-        return {
-            **self.summary(),
-            "request_headers": _shown(self.request.headers),
-            "request_body": _text(self.request.body, secrets_of(self.request.headers)),
-            "headers": _shown(self.headers),
-            "body": _text(bytes(self.body), secrets_of(self.request.headers)),
-        }
-
-
 class Inspector:
-    """Watches one fake; `now` is a clock in seconds. `log` gets one line for each reply.
+    """Watches one fake; `now` is a clock in seconds. `log` gets one line for each response.
 
     The fake then keeps only its last 10,000 requests, executions and deliveries.
     """
@@ -102,83 +72,117 @@ class Inspector:
         self._fake = fake
         self._now = now
         self._log = log
-        self._exchanges: OrderedDict[int, InspectedRequest] = OrderedDict()
-        self._events: OrderedDict[str, Deque[Mapping[str, Any]]] = OrderedDict()
-        self._deliveries: OrderedDict[str, Delivery] = OrderedDict()
+        self._exchanges = Exchanges()
+        self._began: Dict[int, float] = {}
+        """When each request that is not done arrived, on the clock."""
+        self._current: Optional[InspectedRequest] = None
+        """The last request that arrived: a fault that happens is injected into it."""
+        self._executions: OrderedDict[str, Execution] = OrderedDict()
+        self._events: Dict[str, Deque[Mapping[str, Any]]] = {}
+        self._deliveries: OrderedDict[str, _Delivery] = OrderedDict()
+        self._faults: OrderedDict[int, _ArmedFault] = OrderedDict()
         self._feeds: Set[Feed] = set()
-        self._count = 0
-        self._ahead = 0.0  # of our clock, the server's time since 1970
-        self._run = secrets.token_hex(4)  # so that a page notices another server
+        self._ahead = 0.0
+        """What to add to the clock to get the server's Unix time."""
+        self._run = secrets.token_hex(4)
+        """Differs in each process, so that a page notices a restarted server."""
         self.has_page = True
-        """Whether it answers a browser; the API answers all that comes otherwise."""
+        """Whether it answers a browser; otherwise the API answers every request."""
         self.trouble = ""
-        """What is wrong with the seed file, if anything."""
+        """The problem of the seed file, if there is one."""
+        self.send: Optional[Callable[[InspectedRequest], None]] = None
+        """Carries out a request again; set by the server."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when the fake may have something new to do; set by the server."""
         fake.listen(self._happened)
-        fake.keep_last(MOST_EXCHANGES)
+        fake.listen_to_faults(self._fault_happened)
+        fake.keep_last(MAX_EXCHANGES)
 
-    # What the server tells
+    # What the server reports
 
     def asked(self, request: Request) -> Optional[InspectedRequest]:
-        """A request has come; `None` if it is for the inspector itself."""
+        """Note a request that has arrived. Return `None` if it is for the inspector itself."""
         if self._is_own(request):
             return None
-        self._count += 1
-        body = request.body[:LONGEST_BODY]
-        request = Request(request.method, request.url, request.headers, body)
-        exchange = self._exchanges[self._count] = InspectedRequest(
-            self._count, request, self._now()
-        )
-        if len(self._exchanges) > MOST_EXCHANGES:
-            self._exchanges.popitem(last=False)
+        return self._add(request)
+
+    def _add(self, request: Request) -> InspectedRequest:
+        exchange = self._current = self._exchanges.add(request, time.time())
+        self._began[exchange.number] = self._now()
         self._publish(exchange.summary())
         return exchange
 
     def answered(self, exchange: InspectedRequest, reply: FakeReply) -> None:
-        """The reply to it is known: whole, or the head of an event stream."""
-        exchange.status = reply.status or None
-        exchange.headers = reply.headers
-        exchange.seconds = self._now() - exchange.at
-        exchange.streams = reply.stream is not None
-        exchange.body += reply.body[:LONGEST_BODY]
-        self._publish(exchange.summary())
+        """Note the response: whole, the head of an event stream, or a dropped connection."""
+        seconds = self._now() - self._began[exchange.number]
+        self._exchanges.answered(exchange, reply, seconds)
+        if not exchange.streams:
+            del self._began[exchange.number]
+        started = self._fake.find_execution(exchange.execution_id or "")
+        if started is not None and started.id not in self._executions:
+            self._note(started)
+        self._publish({**exchange.summary(), "kept_bytes": self._exchanges.kept_bytes})
         if self._log is not None:
             self._log(exchange.line())
 
     def streamed(self, exchange: InspectedRequest, data: bytes) -> None:
-        """Some bytes of its event stream were sent."""
-        exchange.body += data[: LONGEST_BODY - len(exchange.body)]
-        self._publish(
-            {
-                "kind": "stream",
-                "id": exchange.number,
-                "text": _text(data, secrets_of(exchange.request.headers)),
-            }
-        )
+        """Note bytes of an event stream that were sent."""
+        self._exchanges.received(exchange, data)
+        text = shown_body(data, exchange.request.headers)
+        counts = {"events": exchange.events, "size": exchange.size}
+        self._publish({"kind": "stream", "id": exchange.number, "text": text, **counts})
+
+    def stream_ended(self, exchange: InspectedRequest, how: str) -> None:
+        """Note how an event stream ended: `complete`, `cut` or `left` (by the client)."""
+        seconds = self._now() - self._began.pop(exchange.number)
+        self._exchanges.stream_ended(exchange, how, seconds)
+        self._publish(exchange.summary())
 
     def delivered(self, delivery: Delivery) -> None:
-        """A webhook delivery was attempted."""
-        self._deliveries[delivery.id] = delivery
-        if len(self._deliveries) > MOST_DELIVERIES:
+        """Note an attempt of a webhook delivery."""
+        kept = self._deliveries.setdefault(delivery.id, _Delivery(delivery))
+        kept.note_attempt()
+        if len(self._deliveries) > MAX_DELIVERIES:
             self._deliveries.popitem(last=False)
-        self._publish(_delivery(delivery))
+        self._publish(kept.summary())
 
     def troubled(self, trouble: str) -> None:
-        """Something is wrong with the seed file; `""` when it is right again."""
+        """Show a problem of the seed file; `""` when it is solved."""
         self.trouble = trouble
         if trouble and self._log is not None:
             self._log(trouble)
         self._publish({"kind": "trouble", "text": trouble})
 
     def _happened(self, name: str, data: Mapping[str, Any], execution: Execution) -> None:
-        events = self._events.setdefault(execution.id, deque(maxlen=2_000))
+        """Keep an event of an execution. The fake calls this while it holds its lock."""
+        events = self._events.setdefault(execution.id, deque(maxlen=MAX_EVENTS))
         event = {**data, "type": name}
         snake_case_keys(event)
         events.append(event)
         at = event_time(event.get("timestamp"))
         self._ahead = self._ahead if at is None else at - self._now()
-        if len(self._events) > MOST_EXECUTIONS:
-            self._events.popitem(last=False)
-        self._publish({"kind": "execution", **_execution(execution)})
+        self._note(execution)
+
+    def _note(self, execution: Execution) -> None:
+        """Keep an execution, and tell the pages about its state."""
+        events = self._events.setdefault(execution.id, deque(maxlen=MAX_EVENTS))
+        self._executions[execution.id] = execution
+        if len(self._executions) > MAX_EXECUTIONS:
+            oldest, _ = self._executions.popitem(last=False)
+            self._events.pop(oldest, None)
+        self._publish(_execution_row(execution, len(events)))
+
+    def _fault_happened(self, fault: Fault) -> None:
+        """Note that a fault was injected into the request that has just arrived."""
+        armed = self._faults.get(id(fault))
+        if armed is None:
+            armed = self._arm(fault, fault.times + 1)
+        exchange = self._current
+        if exchange is not None:
+            armed.hits.append(exchange.number)
+            exchange.fault = fault.effect
+            self._publish(exchange.summary())
+        self._publish(armed.summary())
 
     def _publish(self, message: Mapping[str, Any]) -> None:
         for feed in list(self._feeds):
@@ -187,16 +191,18 @@ class Inspector:
             else:
                 feed.publish(message)
 
-    # What a browser asks
+    # What a browser requests
 
     def answer(self, request: Request) -> Optional[FakeReply]:
-        """The reply to a request for the inspector; `None` for one for the API."""
+        """Return the response to a request for the inspector; `None` for one for the API."""
         if not self._is_own(request):
             return None
         try:
             return self._answer(request)
-        except ValueError as error:  # an `Origin` or an `after` that cannot be read
+        except ValueError as error:
             return json_reply(400, {"error": str(error)})
+        except LookupError as error:
+            return json_reply(404, {"error": str(error)})
 
     def _is_own(self, request: Request) -> bool:
         path = urlsplit(request.url).path
@@ -210,41 +216,116 @@ class Inspector:
             reply = FakeReply()
             reply.complete(200, Headers(_PAGE_HEADERS), body=_PAGE.read_bytes())
             return reply
-        parts = target.path.split("/")[2:]
-        if request.method == "POST" and parts == ["faults"]:
-            return self._inject(request.body)
+        parts = [unquote(part) for part in target.path.split("/")[2:]]
         if request.method == "GET":
             return self._look(parts, parse_qs(target.query))
+        if request.method == "POST":
+            return self._act(parts, request.body)
         return json_reply(405, {"error": f"{request.method} is not for {target.path}"})
 
     def _look(self, parts: List[str], query: Mapping[str, List[str]]) -> FakeReply:
+        """Answer a GET, which changes nothing."""
         if parts == ["feed"]:
             feed = Feed()
             self._feeds.add(feed)
             return feed.reply()
         if parts == ["requests"]:
-            number = query.get("after", ["0"])[0]
-            if not number.isdecimal():
-                return json_reply(400, {"error": "after is the number of a request"})
-            after = int(number)
-            rows = [each.summary() for each in self._exchanges.values() if each.number > after]
-            return json_reply(200, rows)
+            rows = list(self._exchanges)
+            if "before" in query:
+                before = _number(query["before"][0])
+                rows = [each for each in rows if each.number < before]
+            return json_reply(200, [each.summary() for each in rows])
         if parts == ["routes"]:
             return json_reply(200, [f"{route.method} {route.template}" for route in ROUTES])
         if parts == ["state"]:
-            deliveries = [_delivery(delivery) for delivery in self._deliveries.values()]
-            executions = [_execution(each) for each in self._fake.executions[-MOST_EXECUTIONS:]]
-            state = {"executions": executions, "deliveries": deliveries, "trouble": self.trouble}
-            return json_reply(
-                200, {**state, "run": self._run, "open_streams": self._fake.open_streams}
-            )
-        if len(parts) == 2 and parts[0] == "requests" and parts[1].isdecimal():
-            exchange = self._exchanges.get(int(parts[1]))
-            if exchange is not None:
-                return json_reply(200, exchange.details())
+            return json_reply(200, self._state())
+        if len(parts) == 2 and parts[0] == "requests":
+            return json_reply(200, self._find(parts[1]).details())
+        if len(parts) == 2 and parts[0] == "executions":
+            return json_reply(200, self._execution(parts[1]))
+        if len(parts) == 2 and parts[0] == "deliveries":
+            return json_reply(200, self._find_delivery(parts[1]).details())
         if len(parts) == 2 and parts[0] == "timelines":
             return self._timeline(parts[1])
-        return json_reply(404, {"error": f"there is nothing at /_inspect/{'/'.join(parts)}"})
+        raise LookupError(f"there is nothing at /_inspect/{'/'.join(parts)}")
+
+    def _act(self, parts: List[str], body: bytes) -> FakeReply:
+        """Answer a POST, which changes something."""
+        if parts == ["faults"]:
+            return self._inject(body)
+        kind, name, action = parts if len(parts) == 3 else ("", "", "")
+        if (kind, action) == ("faults", "disarm"):
+            armed = next((each for each in self._faults.values() if each.name == name), None)
+            if armed is None:
+                raise LookupError(f"there is no fault {name!r}")
+            self._fake.disarm(armed.fault)
+            armed.disarmed = True
+            self._publish(armed.summary())
+            return json_reply(200, armed.summary())
+        if (kind, action) == ("executions", "cancel"):
+            self._fake.cancel(name)
+            self.changed()
+            return json_reply(200, self._execution(name))
+        if (kind, action) == ("requests", "send"):
+            return json_reply(200, {"id": self._send_again(self._find(name))})
+        if (kind, action) == ("deliveries", "send"):
+            kept = self._find_delivery(name)
+            self._fake.deliver_again(kept.delivery)
+            self.changed()
+            return json_reply(200, kept.summary())
+        raise LookupError(f"there is nothing to do at /_inspect/{'/'.join(parts)}")
+
+    def _state(self) -> Dict[str, Any]:
+        with self._fake.lock:
+            executions = [
+                _execution_row(each, len(self._events[each.id]))
+                for each in self._executions.values()
+            ]
+        return {
+            "run": self._run,
+            "trouble": self.trouble,
+            "requests": [each.summary() for each in list(self._exchanges)[-FIRST_REQUESTS:]],
+            "executions": executions,
+            "deliveries": [each.summary() for each in self._deliveries.values()],
+            "faults": [each.summary() for each in self._armed_faults()],
+            "open_streams": self._fake.open_streams,
+            "kept_bytes": self._exchanges.kept_bytes,
+            "max_kept_bytes": MAX_KEPT_BYTES,
+        }
+
+    def _find(self, number: str) -> InspectedRequest:
+        exchange = self._exchanges.find(_number(number))
+        if exchange is None:
+            raise LookupError(f"request {number} is not kept")
+        return exchange
+
+    def _find_delivery(self, name: str) -> _Delivery:
+        try:
+            return self._deliveries[name]
+        except KeyError:
+            raise LookupError(f"delivery {name} is not kept") from None
+
+    def _execution(self, name: str) -> Dict[str, Any]:
+        with self._fake.lock:
+            execution = self._executions.get(name)
+            if execution is None:
+                raise LookupError(f"execution {name} is not kept")
+            events = [_shown_json(event) for event in self._events[name]]
+            row = _execution_row(execution, len(events))
+            data = {"inputs": execution.inputs, "outputs": execution.outputs}
+            return {
+                **row,
+                **_shown_json(data),
+                "workflow_id": execution.workflow.id,
+                "created_at": execution.created_at,
+                "events": events,
+                "requests": [each.summary() for each in self._exchanges.of_execution(name)],
+                "deliveries": [
+                    each.summary()
+                    for each in self._deliveries.values()
+                    if each.execution_id == name
+                ],
+            }
 
     def _timeline(self, execution_id: str) -> FakeReply:
         now = self._now() + self._ahead
@@ -254,7 +335,7 @@ class Inspector:
         return reply
 
     def _inject(self, body: bytes) -> FakeReply:
-        """Break the next request, as `fail_next` or `drop_connection` do."""
+        """Arm a fault: `kind` is `fail`, `drop` or `delay`, the rest its arguments."""
         try:
             asked = dict(decode_json(body))
             kind = asked.pop("kind")
@@ -262,15 +343,111 @@ class Inspector:
                 fault = self._fake.fail_next(**asked)
             elif kind == "drop":
                 fault = self._fake.drop_connection(**asked)
+            elif kind == "delay":
+                fault = self._fake.delay_next(**asked)
             else:
                 raise ValueError(kind)
         except (KeyError, TypeError, ValueError) as error:
-            return json_reply(400, {"error": f"no such fault: {error}"})
-        return json_reply(200, {"fault": str(fault)})
+            return json_reply(400, {"error": f"not a fault: {error}"})
+        armed = self._arm(fault, fault.times)
+        self._publish(armed.summary())
+        return json_reply(200, armed.summary())
+
+    def _arm(self, fault: Fault, times: int) -> _ArmedFault:
+        armed = self._faults[id(fault)] = _ArmedFault(fault, times)
+        if len(self._faults) > MAX_FAULTS:
+            self._faults.popitem(last=False)
+        return armed
+
+    def _armed_faults(self) -> List[_ArmedFault]:
+        """Return the faults that are known, and those that a seed file has armed meanwhile."""
+        for fault in self._fake.armed_faults:
+            if id(fault) not in self._faults:
+                self._arm(fault, fault.times)
+        return list(self._faults.values())
+
+    def _send_again(self, exchange: InspectedRequest) -> int:
+        """Carry out a request again, with the key that it had. Return its new number."""
+        if self.send is None:
+            raise ValueError("this server cannot send a request again")
+        if exchange.body_dropped:
+            raise ValueError("the body of this request is not kept any more")
+        again = self._add(exchange.request)
+        again.sent_again = exchange.number
+        self.send(again)
+        return again.number
+
+
+class _ArmedFault:
+    """A fault, and the requests that it was injected into."""
+
+    def __init__(self, fault: Fault, times: int) -> None:
+        self.fault = fault  # kept, so that its `id` stays its own
+        self.name = secrets.token_hex(4)
+        self.times = times
+        self.disarmed = False
+        self.hits: Deque[int] = deque(maxlen=100)
+        """The numbers of the last requests that it was injected into."""
+
+    def summary(self) -> Dict[str, Any]:
+        return {
+            "kind": "fault",
+            "id": self.name,
+            "effect": self.fault.effect,
+            "where": str(self.fault.pattern),
+            "times": self.times,
+            "left": 0 if self.disarmed else self.fault.times,
+            "hits": list(self.hits),
+        }
+
+
+class _Delivery:
+    """A webhook delivery and its attempts."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
+        self.attempts: List[Dict[str, Any]] = []
+        self.execution_id: Optional[str] = None
+        try:
+            found: Any = json.loads(delivery.request.body)["data"].get("execution_id")
+            self.execution_id = None if found is None else str(found)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            pass
+
+    def note_attempt(self) -> None:
+        delivery = self.delivery
+        failed = delivery.state != "delivered"
+        self.attempts.append(
+            {
+                "at": round(time.time(), 3),
+                "status": delivery.status_code,
+                "ms": delivery.response_time_ms,
+                "error": delivery.error if failed else None,
+            }
+        )
+        del self.attempts[:-100]
+
+    def summary(self) -> Dict[str, Any]:
+        delivery = self.delivery
+        return {
+            "kind": "delivery",
+            "id": delivery.id,
+            "event": delivery.event,
+            "url": shown_url(delivery.request.url),
+            "state": delivery.state,
+            "status": delivery.status_code,
+            "attempts": self.attempts,
+            "execution": self.execution_id,
+        }
+
+    def details(self) -> Dict[str, Any]:
+        request = self.delivery.request
+        headers, body = shown_headers(request.headers), shown_body(request.body, request.headers)
+        return {**self.summary(), "headers": headers, "body": body}
 
 
 class Feed:
-    """An event stream to one page; what its server writes to a connection."""
+    """An event stream to one page; its server writes it to a connection."""
 
     def __init__(self) -> None:
         self.wake: Callable[[], None] = lambda: None
@@ -278,7 +455,7 @@ class Feed:
         self._outbox = bytearray(b": open\n\n")
 
     def reply(self) -> FakeReply:
-        """The reply that opens it."""
+        """Return the response that opens it."""
         reply = FakeReply()
         head = Headers([("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache")])
         reply.complete(200, head, stream=self)
@@ -286,7 +463,7 @@ class Feed:
 
     def publish(self, message: Mapping[str, Any]) -> None:
         """Send one message, a line of JSON."""
-        if len(self._outbox) < 4 * 1024 * 1024:  # a page that reads no more is told no more
+        if len(self._outbox) < 4 * 1024 * 1024:  # a page that stopped reading is not told more
             self._outbox += b"data: %s\n\n" % json.dumps(message).encode()
             self.wake()
 
@@ -302,53 +479,42 @@ class Feed:
         self.closed = True
 
 
-def _execution(execution: Execution) -> Dict[str, Any]:
+def _execution_row(execution: Execution, events: int) -> Dict[str, Any]:
+    error = execution.error
     return {
+        "kind": "execution",
         "id": execution.id,
         "workflow": execution.workflow.name,
         "status": execution.status,
-        "error": execution.error,
+        "error": None if error is None else redacted_text(error),
         "seconds": execution.duration,
+        "events": events,
     }
 
 
-def _delivery(delivery: Delivery) -> Dict[str, Any]:
-    return {
-        "kind": "delivery",
-        "id": delivery.id,
-        "event": delivery.event,
-        "url": shown_url(delivery.request.url),
-        "state": delivery.state,
-        "status": delivery.status_code,
-        "attempts": delivery.attempts,
-        "body": _text(delivery.request.body[:LONGEST_BODY]),
-    }
+def _shown_json(value: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return a JSON object with `***` for credentials."""
+    shown: Dict[str, Any] = json.loads(redacted_text(json.dumps(value, default=str)))
+    return shown
 
 
 def _is_from_itself(headers: Headers) -> bool:
-    """Whether no other page sent it (Fetch, 3.2: a cross-origin request bears `Origin`)."""
+    """Return whether no other page sent it (Fetch, 3.2: a cross-origin request has `Origin`)."""
     origin = headers.get("origin")
     site = headers.get("sec-fetch-site", "none")
     own = origin is None or urlsplit(origin).netloc == headers.get("host")
     return own and site in ("none", "same-origin")
 
 
-def _shown_path(request: Request) -> str:
-    shown = urlsplit(shown_url(request.url, secrets_of(request.headers)))
-    return shown.path + (f"?{shown.query}" if shown.query else "")
-
-
-def _shown(headers: Headers) -> List[List[str]]:
-    return [[name, showable_value(name, value)] for name, value in headers.pairs]
-
-
-def _text(data: bytes, sent: Iterable[bytes] = ()) -> str:
-    text = data.decode("utf-8", "replace")
-    return redacted_text(text, sent) if text else ""
+def _number(text: str) -> int:
+    """Return the number of a request; raise `ValueError` for anything else."""
+    if not text.isdecimal() or len(text) > 12:
+        raise ValueError("a request is named by its number")
+    return int(text)
 
 
 def json_reply(status: int, value: Any) -> FakeReply:
-    """A whole reply that is JSON."""
+    """Return a whole response that is JSON."""
     reply = FakeReply()
     body = json.dumps(value).encode()
     reply.complete(status, Headers({"Content-Type": "application/json"}), body=body)

@@ -15,6 +15,7 @@ import math
 import re
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import Callable, Collection, Generator, Optional
 from urllib.parse import urlsplit
 
@@ -23,13 +24,17 @@ from anyio.abc import TaskGroup, TaskStatus
 from anyio.from_thread import start_blocking_portal
 
 from flowmaestro.testing.fake import FakeFlowMaestro
-from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.model.replies import FakeReply, PolledBody
 from flowmaestro.testing.model.webhooks import RECEIVER_SECONDS, Delivery
-from flowmaestro.testing.server.connection import ServerConnection
+from flowmaestro.testing.server.connection import ServerConnection, alarm
+from flowmaestro.testing.server.exchanges import InspectedRequest
 from flowmaestro.testing.server.inspector import Inspector, json_reply
 from flowmaestro.testing.server.sockets import Listener
 from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
+
+SENT_AGAIN_SECONDS = 60.0
+"""How long the event stream of a request that was sent again is followed."""
 
 _LOG = logging.getLogger(__name__)
 _DOCUMENTATION_HOST = re.compile(r"(.+\.)?example(\.(com|net|org))?", re.IGNORECASE)
@@ -70,6 +75,10 @@ async def serve(
             server.only_name = host.lower() if is_loopback(listener.address) else None
             if inspector is not None:
                 server.inspector, inspector.has_page = inspector, is_loopback(host)
+                inspector.send, inspector.changed = (
+                    partial(server.send_again, inspector),
+                    server.wake,
+                )
             if allow_webhooks_to is not None:
                 server.subscribers = {name.lower() for name in allow_webhooks_to}
             tasks.start_soon(server.keep_time)
@@ -157,6 +166,49 @@ class _Server:
                 self._tasks.start_soon(
                     ServerConnection(peer, self._handle, self.now, self.inspector).run
                 )
+
+    def wake(self) -> None:
+        """Look again at what the model has to do next."""
+        self._plans_changed.set()
+
+    def send_again(self, inspector: Inspector, exchange: InspectedRequest) -> None:
+        """Carry out a request that the inspector has kept, and report its response."""
+        self._tasks.start_soon(self._send_again, inspector, exchange)
+
+    async def _send_again(self, inspector: Inspector, exchange: InspectedRequest) -> None:
+        reply = self._fake.handle(exchange.request, self.now())
+        self.wake()
+        while not reply.ready:
+            woken = alarm(reply)
+            if not reply.ready:
+                await woken.wait()
+        inspector.answered(exchange, reply)
+        if reply.stream is None:
+            return
+        how = "left"
+        try:
+            with anyio.move_on_after(SENT_AGAIN_SECONDS):
+                how = await self._follow(exchange, inspector, reply.stream)
+        finally:
+            reply.stream.close()
+            inspector.stream_ended(exchange, how)
+
+    async def _follow(
+        self, exchange: InspectedRequest, inspector: Inspector, body: PolledBody
+    ) -> str:
+        """Read the event stream of a request that was sent again. Return how it ended."""
+        while True:
+            woken = alarm(body)
+            try:
+                data = body.poll(self.now())
+            except TransportFailure:
+                return "cut"
+            if data is None:
+                await woken.wait()
+            elif data:
+                inspector.streamed(exchange, data)
+            else:
+                return "complete"
 
     def _handle(self, request: Request) -> FakeReply:
         asked = request.headers.get("host")  # none in HTTP/1.0, which no browser speaks

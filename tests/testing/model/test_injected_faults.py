@@ -214,6 +214,35 @@ class TestLatency:
             fake.latency(-0.1)
 
 
+class TestDelayNext:
+    def test_only_the_replies_that_are_meant_come_later(self, fake, client):
+        fake.delay_next(2.0, times=2, path="/workflows/*")
+        client.agents.list()
+        assert fake.clock.now == pytest.approx(0.0)
+        for _ in range(3):
+            client.workflows.get("wf_123")
+        assert fake.clock.now == pytest.approx(4.0)
+        assert statuses(fake) == [200] * 4
+
+    def test_the_request_is_carried_out_at_once(self, fake, client):
+        fake.delay_next(2.0, path="/workflows/*/execute")
+        client.workflows.execute("wf_123")
+        assert fake.executions[-1].started_at < 1
+
+    @pytest.mark.parametrize("seconds", [0, -1, "2"])
+    def test_bad_input(self, fake, seconds):
+        with pytest.raises((TypeError, ValueError), match="seconds must be"):
+            fake.delay_next(seconds)
+
+
+class TestArmedFaults:
+    def test_a_disarmed_fault_does_not_happen(self, fake, client):
+        kept = fake.fail_next(path="/agents")
+        fake.disarm(fake.fail_next())
+        assert fake.armed_faults == [kept]
+        client.workflows.list()
+
+
 class TestReceivers:
     def test_the_retry_schedule_passes_in_virtual_time(self, fake, client):
         came = []

@@ -9,7 +9,8 @@ import pytest
 from flowmaestro import FlowMaestroClient, ServerError
 from flowmaestro.testing import FakeFlowMaestro, Node
 from flowmaestro.testing.model.replies import FakeReply
-from flowmaestro.testing.server.inspector import LONGEST_BODY, MOST_EXCHANGES, Inspector
+from flowmaestro.testing.server.exchanges import MAX_EXCHANGES, MAX_KEPT_BYTES
+from flowmaestro.testing.server.inspector import Inspector
 from flowmaestro_core.http.messages import Request, Response
 
 
@@ -22,7 +23,7 @@ class World:
         self.inspector = Inspector(self.fake, now=lambda: self.time)
 
     def send(self, method, path, body=b"", **headers) -> FakeReply:
-        fields = {"Host": "localhost:8787", "X-API-Key": self.fake.api_key, **headers}
+        fields = {**self.fields, **headers}
         request = Request(method, f"http://localhost{path}", fields, body)
         exchange = self.inspector.asked(request)
         reply = self.inspector.answer(request) or self.fake.handle(request, 0.0)
@@ -33,11 +34,18 @@ class World:
     def look(self, path):
         return json.loads(self.send("GET", f"/_inspect/{path}").body)
 
+    @property
+    def fields(self):
+        return {"Host": "localhost:8787", "X-API-Key": self.fake.api_key}
+
     def client(self):
         def send(request):
             path = request.url.partition("//")[2].partition("/")[2]
             reply = self.send(
-                request.method, f"/{path}", request.body, **dict(request.headers.pairs)
+                request.method,
+                f"/{path}",
+                request.body,
+                **{**dict(request.headers.pairs), "Host": "localhost:8787"},
             )
             return Response(reply.status, reply.headers, reply.body)
 
@@ -55,21 +63,186 @@ def test_requests_and_their_replies_are_kept_without_credentials():
     assert json.loads(kept["body"])["data"]["status"] == "pending"
     assert world.fake.api_key not in json.dumps(kept)
     assert "swordfish" not in json.dumps(kept)
-    assert world.look("requests?after=1") == []
+    assert world.look("requests?before=1") == []
 
 
 def test_it_keeps_a_bounded_number_of_requests_and_of_bytes():
     world = World()
-    body = b'{"inputs": {"text": "%s"}}' % (b"x" * 2 * LONGEST_BODY)
-    json_type = {"Content-Type": "application/json"}
-    world.send("POST", "/api/v1/workflows/wf_123/execute", body, **json_type)
-    kept = world.look("requests/1")
-    assert len(kept["request_body"]) == len(kept["body"]) == LONGEST_BODY
-    for _ in range(MOST_EXCHANGES):
+    for _ in range(MAX_EXCHANGES + 1):
         world.inspector.asked(Request("GET", "http://localhost/api/v1/workflows", {}, b""))
     rows = world.look("requests")
-    assert len(rows) == MOST_EXCHANGES
+    assert len(rows) == MAX_EXCHANGES
     assert rows[0]["id"] == 2
+
+
+def test_the_oldest_bodies_are_dropped_beyond_the_cap():
+    world = World()
+    body = b'{"inputs": {"text": "%s"}}' % (b"x" * 900_000)
+    for _ in range(2 + MAX_KEPT_BYTES // len(body)):
+        world.inspector.asked(Request("POST", "http://localhost/api/v1/x", {}, body))
+    assert world.look("state")["kept_bytes"] <= MAX_KEPT_BYTES
+    first, last = world.look("requests/1"), world.look(f"requests/{len(world.look('requests'))}")
+    assert (first["body_dropped"], first["request_body"]) == (True, "")
+    assert (last["body_dropped"], len(last["request_body"])) == (False, len(body))
+    assert world.send("POST", "/_inspect/requests/1/send").status == 400
+
+
+def test_attempts_of_one_call_are_linked():
+    world = World()
+    world.fake.fail_next(2, 429)
+    execute = ("POST", "/api/v1/workflows/wf_123/execute")
+    for _ in range(3):
+        world.send(*execute, **{"Idempotency-Key": "one"})
+    world.send(*execute, **{"Idempotency-Key": "another"})
+    world.fake.fail_next(path="/workflows")
+    for _ in range(3):
+        world.send("GET", "/api/v1/workflows")
+    rows = world.look("requests")
+    assert [row["retry_of"] for row in rows] == [None, 1, 1, None, None, 5, None]
+    assert [row["code"] for row in rows[:3]] == ["rate_limit_exceeded"] * 2 + [None]
+
+
+def test_a_request_is_linked_with_its_execution():
+    world = World()
+    with world.client() as client:
+        execution_id = client.workflows.execute("wf_123")["data"]["execution_id"]
+        client.executions.get(execution_id)
+        client.workflows.list()
+    assert [row["execution"] for row in world.look("requests")] == [execution_id] * 2 + [None]
+    assert [row["poll"] for row in world.look("requests")] == [False, True, False]
+
+
+@pytest.mark.parametrize("how", ["complete", "cut", "left"])
+def test_the_row_of_a_stream_says_how_it_ended(how):
+    world = World()
+    request = Request("GET", "http://localhost/api/v1/executions/exec_123/events", world.fields)
+    exchange = world.inspector.asked(request)
+    world.inspector.answered(exchange, world.fake.handle(request, 0.0))
+    world.time = 9.0
+    world.inspector.streamed(exchange, b"event: connected\ndata: {}\n\n: keepalive\n\n")
+    world.inspector.stream_ended(exchange, how)
+    (row,) = world.look("requests")
+    assert (row["events"], row["ended"], row["ms"]) == (1, how, 9000.0)
+
+
+def test_keys_in_a_path_and_secrets_in_a_form_are_hidden():
+    world = World()
+    key = world.fake.api_key
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    lines = []
+    world.inspector._log = lines.append
+    world.send("POST", f"/api/v1/workflows/{key}", b"password=swordfish&name=Ada", **form)
+    shown = json.dumps(world.look("requests/1")) + lines[0]
+    assert key not in shown
+    assert "swordfish" not in shown
+    assert "Ada" in shown
+
+
+def test_a_copied_command_has_the_variable_in_place_of_the_key():
+    world = World()
+    with world.client() as client:
+        client.workflows.execute("wf_123", inputs={"name": "Ada"})
+    kept = world.look("requests/1")
+    assert '"X-API-Key: $FLOWMAESTRO_API_KEY"' in kept["curl"]
+    assert "http://localhost:8787/api/v1/workflows/wf_123/execute" in kept["curl"]
+    arguments = "'POST', '/workflows/wf_123/execute', json={'inputs': {'name': 'Ada'}}"
+    assert f"client.request({arguments})" in kept["python"]
+    compile(kept["python"], "copied", "exec")
+    assert world.fake.api_key not in kept["curl"] + kept["python"]
+
+
+def test_an_execution_is_shown_with_its_data_events_requests_and_deliveries():
+    world = World()
+    with world.client() as client:
+        client.webhooks.create(name="Mine", url="https://a.test/", events=["execution.completed"])
+        execution_id = client.workflows.execute("wf_123", inputs={"name": "Ada"})["data"][
+            "execution_id"
+        ]
+    world.fake.advance(10.0)
+    for delivery in world.fake.due(10.0):
+        world.fake.delivered(delivery, 200, 10.0)
+        world.inspector.delivered(delivery)
+    shown = world.look(f"executions/{execution_id}")
+    assert (shown["inputs"], shown["outputs"]) == ({"name": "Ada"}, {"message": "Hello, Ada!"})
+    assert [event["type"] for event in shown["events"]][-1] == "execution:completed"
+    assert [row["status"] for row in shown["requests"]] == [202]
+    assert {row["event"] for row in shown["deliveries"]} == {"execution.completed"}
+    assert world.send("GET", "/_inspect/executions/none").status == 404
+
+
+def test_a_running_execution_is_cancelled_and_an_ended_one_is_not():
+    world = World()
+    world.fake.workflow("wf_slow", nodes=[Node("a", seconds=60)])
+    with world.client() as client:
+        execution_id = client.workflows.execute("wf_slow")["data"]["execution_id"]
+    world.fake.advance(1.0)
+    path = f"/_inspect/executions/{execution_id}/cancel"
+    assert json.loads(world.send("POST", path).body)["status"] == "cancelled"
+    assert world.send("POST", path).status == 400
+    assert world.send("POST", "/_inspect/executions/none/cancel").status == 404
+
+
+def test_a_request_is_sent_again_with_the_key_that_it_had():
+    world = World()
+    with world.client() as client:
+        client.workflows.execute("wf_123", inputs={"name": "Ada"})
+    assert world.send("POST", "/_inspect/requests/1/send").status == 400  # no server
+    sent = []
+    world.inspector.send = sent.append
+    assert json.loads(world.send("POST", "/_inspect/requests/1/send").body) == {"id": 2}
+    (again,) = sent
+    assert again.request.headers.get("x-api-key") == world.fake.api_key
+    assert world.look("requests")[1]["sent_again"] == 1
+
+
+def test_a_delivery_is_sent_again_once_it_has_ended():
+    world = World()
+    with world.client() as client:
+        client.webhooks.create(name="Mine", url="https://a.test/", events=["execution.completed"])
+        client.workflows.execute("wf_123")
+    world.fake.advance(10.0)
+    (delivery, *others) = world.fake.due(10.0)
+    for each in (delivery, *others):
+        world.fake.delivered(each, 200, 10.0)
+        world.inspector.delivered(each)
+    assert world.send("POST", f"/_inspect/deliveries/{delivery.id}/send").status == 200
+    assert world.send("POST", f"/_inspect/deliveries/{delivery.id}/send").status == 400
+    assert [each.id for each in world.fake.due(10.0)] == [delivery.id]
+    world.fake.delivered(delivery, 503, 10.0)
+    world.inspector.delivered(delivery)
+    kept = world.look(f"deliveries/{delivery.id}")
+    assert [attempt["status"] for attempt in kept["attempts"]] == [200, 503]
+
+
+def test_a_fault_says_what_it_hit_and_can_be_disarmed():
+    world = World()
+    armed = json.loads(
+        world.send(
+            "POST",
+            "/_inspect/faults",
+            b'{"kind": "fail", "status": 503, "times": 3, "path": "/workflows"}',
+        ).body
+    )
+    with world.client() as client:
+        client.agents.list()
+        with pytest.raises(ServerError):
+            client.workflows.list()
+    (fault,) = world.look("state")["faults"]
+    assert (fault["left"], fault["hits"], fault["where"]) == (2, [2], "request /workflows")
+    assert [row["fault"] for row in world.look("requests")] == [None, "status 503"]
+    disarmed = json.loads(world.send("POST", f"/_inspect/faults/{armed['id']}/disarm").body)
+    assert disarmed["left"] == 0
+    with world.client() as client:
+        client.workflows.list()
+    assert world.fake.armed_faults == []
+    assert world.send("POST", "/_inspect/faults/none/disarm").status == 404
+
+
+def test_a_fault_that_a_test_armed_is_shown_too():
+    world = World()
+    world.fake.drop_connection(path="/agents")
+    (fault,) = world.look("state")["faults"]
+    assert (fault["effect"], fault["left"]) == ("a dropped connection", 1)
 
 
 def test_a_feed_tells_of_what_is_new():
@@ -103,7 +276,7 @@ def test_a_delivery_is_told_when_it_is_attempted_and_kept_for_pages_that_open_la
     for delivery in world.fake.due(10.0):
         world.fake.delivered(delivery, 503, 10.0)
         world.inspector.delivered(delivery)
-    assert b'"state": "pending", "status": 503, "attempts": 1' in feed.poll(0.0)
+    assert b'"state": "pending", "status": 503, "attempts": [{' in feed.poll(0.0)
     kept = world.look("state")["deliveries"][-1]
     assert kept["event"] == "execution.completed"
     assert "hush" not in json.dumps(kept)
@@ -162,23 +335,33 @@ def test_the_next_request_is_broken_on_demand():
 
 def test_requests_are_asked_for_by_number_only():
     world = World()
-    assert world.look("requests?after=0") == []
-    assert world.send("GET", "/_inspect/requests?after=x").status == 400
+    assert world.look("requests?before=1") == []
+    assert world.send("GET", "/_inspect/requests?before=x").status == 400
 
 
 @pytest.mark.parametrize(
     "headers",
     [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}],
 )
-@pytest.mark.parametrize("path", ["/", "/_inspect/requests", "/_inspect/faults"])
-def test_no_other_page_can_read_or_drive_it(headers, path):
-    method = "POST" if path.endswith("faults") else "GET"
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/_inspect/requests"),
+        ("POST", "/_inspect/faults"),
+        ("POST", "/_inspect/faults/x/disarm"),
+        ("POST", "/_inspect/requests/1/send"),
+        ("POST", "/_inspect/deliveries/1/send"),
+        ("POST", "/_inspect/executions/exec_123/cancel"),
+    ],
+)
+def test_no_other_page_can_read_or_drive_it(headers, method, path):
     assert World().send(method, path, b'{"kind": "drop"}', **headers).status == 403
 
 
 def test_what_cannot_be_read_is_refused_and_ends_nothing():
     world = World()
-    assert world.send("GET", "/_inspect/requests?after=x").status == 400
+    assert world.send("GET", "/_inspect/requests?before=x").status == 400
     assert world.send("GET", "/_inspect/requests", Origin="http://[").status == 400
     assert world.look("requests") == []
 

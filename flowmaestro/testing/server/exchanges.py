@@ -1,0 +1,319 @@
+"""What the inspector keeps of requests: the last 10,000, and 64 MiB of their bodies.
+
+It also finds out which requests belong together: the attempts of one call, and the requests about
+one execution. Pure: the caller says what time it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+from urllib.parse import parse_qsl, urlsplit
+
+from flowmaestro.testing.explain import API_KEY, curl_lines
+from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.model.requests import path_below_root
+from flowmaestro.testing.redaction import redacted_text, secrets_of, shown_url
+from flowmaestro_core.http.messages import Headers, Request
+from flowmaestro_core.http.secrets import showable_value, without_keys
+
+MAX_EXCHANGES = 10_000
+MAX_BODY_BYTES = 1024 * 1024
+"""Bytes kept of the body of one request and of one response."""
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+"""Bytes kept of all bodies. The oldest bodies are dropped first."""
+RETRY_SECONDS = 120.0
+"""A request that equals a failed one is its retry if it comes within so many seconds."""
+
+_EXECUTION = re.compile(r"/executions/([^/]+)(?:/(cancel|events))?")
+_START = re.compile(r"/(?:workflows|triggers)/[^/]+/execute")
+_TERMINAL = re.compile(
+    rb"^event: (?:execution:(?:completed|failed|cancelled)|message:(?:completed|failed))$",
+    re.MULTILINE,
+)
+"""The events after which a client leaves a stream that it has read to its end."""
+_CONNECTION_FIELDS = ("host", "content-length", "connection", "transfer-encoding", "expect")
+"""Fields that curl and the SDK write themselves."""
+
+
+class InspectedRequest:
+    """One request and its outcome."""
+
+    def __init__(self, number: int, request: Request, at: float) -> None:
+        self.number = number
+        self.request = request
+        """The request with its credentials; `summary` and `details` leave them out."""
+        self.at = at
+        """Unix time, in seconds."""
+        self.status: Optional[int] = None
+        """The HTTP status; `None` before the response, or if the connection was dropped."""
+        self.headers = Headers()
+        self.seconds: Optional[float] = None
+        """How long the response took; of an event stream, how long it was open."""
+        self.body = bytearray()
+        self.size = 0
+        """Bytes of the response body that were sent."""
+        self.streams = False
+        self.events = 0
+        """How many events an event stream has brought."""
+        self.has_terminal_event = False
+        self.ended: Optional[str] = None
+        """How an event stream ended: `complete`, `cut` or `left`."""
+        self.code: Optional[str] = None
+        """The code of an error response."""
+        self.execution_id: Optional[str] = None
+        self.retry_of: Optional[int] = None
+        """The number of the first attempt of the same call."""
+        self.sent_again: Optional[int] = None
+        """The number of the request that a user sent again as this one."""
+        self.fault: Optional[str] = None
+        """The fault that was injected into it."""
+        self.body_dropped = False
+        """Whether its bodies were dropped to keep others."""
+
+    @property
+    def path(self) -> str:
+        """The path and query without secrets."""
+        shown = urlsplit(shown_url(self.request.url, secrets_of(self.request.headers)))
+        return shown.path + (f"?{shown.query}" if shown.query else "")
+
+    @property
+    def is_poll(self) -> bool:
+        """Whether it reads the state of one execution."""
+        found = _EXECUTION.fullmatch(path_below_root(self.request.url))
+        return self.request.method == "GET" and found is not None and found[2] is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a client would treat it as a failure."""
+        dropped = self.status is None and self.seconds is not None
+        return dropped or (self.status or 0) >= 400 or self.ended == "cut"
+
+    def summary(self) -> Dict[str, Any]:
+        """Return its row in the list of requests."""
+        return {
+            "kind": "request",
+            "id": self.number,
+            "at": round(self.at, 3),
+            "method": self.request.method,
+            "path": self.path,
+            "status": self.status,
+            "ms": None if self.seconds is None else round(self.seconds * 1000, 1),
+            "size": self.size,
+            "streams": self.streams,
+            "events": self.events,
+            "ended": self.ended,
+            "code": self.code,
+            "execution": self.execution_id,
+            "poll": self.is_poll,
+            "retry_of": self.retry_of,
+            "sent_again": self.sent_again,
+            "fault": self.fault,
+        }
+
+    def line(self) -> str:
+        """Return its line in an access log."""
+        status = self.status or "dropped"
+        how = "opened" if self.streams else f"{(self.seconds or 0) * 1000:.0f} ms"
+        return f"{self.request.method} {self.path} {status} {how}"
+
+    def details(self) -> Dict[str, Any]:
+        """Return all that is kept of it. Credentials are `***`."""
+        return {
+            **self.summary(),
+            "request_headers": shown_headers(self.request.headers),
+            "request_body": shown_body(self.request.body, self.request.headers),
+            "headers": shown_headers(self.headers),
+            "body": shown_body(bytes(self.body), self.request.headers),
+            "body_dropped": self.body_dropped,
+            "body_truncated": not self.body_dropped and len(self.body) < self.size,
+            "curl": self._curl(),
+            "python": self._python(),
+        }
+
+    def _curl(self) -> str:
+        """Return a curl command that sends it, with the key from the environment."""
+        pairs: List[Tuple[str, str]] = []
+        for name, value in self.request.headers.pairs:
+            if name.lower() == "x-api-key":
+                pairs.append(("X-API-Key", API_KEY))
+            elif name.lower() == "authorization":
+                pairs.append(("Authorization", f"Bearer {API_KEY}"))
+            elif name.lower() not in _CONNECTION_FIELDS:
+                pairs.append((name, showable_value(name, value)))
+        body = shown_body(self.request.body, self.request.headers).encode()
+        host = self.request.headers.get("host") or "localhost"
+        url = f"http://{host}{self.path}"
+        return " \\\n  ".join(curl_lines(Request(self.request.method, url, Headers(pairs), body)))
+
+    def _python(self) -> str:
+        """Return a program that sends it with the SDK, with the key from the environment."""
+        target = urlsplit(self.path)
+        below = path_below_root(f"http://localhost{self.path}")
+        arguments = [repr(self.request.method), repr(below)]
+        if target.query:
+            arguments.append(f"params={dict(parse_qsl(target.query))!r}")
+        text = shown_body(self.request.body, self.request.headers)
+        if text:
+            try:
+                arguments.append(f"json={json.loads(text)!r}")
+            except ValueError:
+                return "# the SDK sends JSON only; use curl for this body"
+        host = self.request.headers.get("host") or "localhost"
+        return (
+            "import os\n\n"
+            "from flowmaestro import FlowMaestroClient\n\n"
+            'key = os.environ["FLOWMAESTRO_API_KEY"]\n'
+            f'with FlowMaestroClient(key, base_url="http://{host}") as client:\n'
+            f"    reply = client.request({', '.join(arguments)})\n"
+            "    print(reply)\n"
+        )
+
+
+class Exchanges:
+    """The requests that are kept, and what belongs together among them."""
+
+    def __init__(self) -> None:
+        self.kept_bytes = 0
+        self._by_number: OrderedDict[int, InspectedRequest] = OrderedDict()
+        self._with_bodies: OrderedDict[int, int] = OrderedDict()
+        """The number of bytes kept for each request that has any, the oldest first."""
+        self._count = 0
+        self._first_attempts: OrderedDict[str, int] = OrderedDict()
+        """The first request with each `Idempotency-Key`."""
+        self._failures: OrderedDict[Tuple[str, str, bytes], InspectedRequest] = OrderedDict()
+        """The last request of each kind that failed and has not succeeded since."""
+
+    def __iter__(self) -> Iterator[InspectedRequest]:
+        return iter(self._by_number.values())
+
+    def find(self, number: int) -> Optional[InspectedRequest]:
+        """Return the request with this number, if it is still kept."""
+        return self._by_number.get(number)
+
+    def of_execution(self, execution_id: str) -> List[InspectedRequest]:
+        """Return the requests about one execution, the oldest first."""
+        return [each for each in self if each.execution_id == execution_id]
+
+    def add(self, request: Request, at: float) -> InspectedRequest:
+        """Keep a request that has arrived at `at`, a Unix time in seconds."""
+        self._count += 1
+        body = request.body[:MAX_BODY_BYTES]
+        request = Request(request.method, request.url, request.headers, body)
+        exchange = self._by_number[self._count] = InspectedRequest(self._count, request, at)
+        found = _EXECUTION.fullmatch(path_below_root(request.url))
+        exchange.execution_id = None if found is None else without_keys(found[1])
+        exchange.retry_of = self._find_first_attempt(exchange)
+        self._keep(exchange, len(body))
+        if len(self._by_number) > MAX_EXCHANGES:
+            number, _ = self._by_number.popitem(last=False)
+            self.kept_bytes -= self._with_bodies.pop(number, 0)
+        return exchange
+
+    def answered(self, exchange: InspectedRequest, reply: FakeReply, seconds: float) -> None:
+        """Note the response: whole, the head of an event stream, or a dropped connection."""
+        exchange.status = reply.status or None
+        exchange.headers = reply.headers
+        exchange.seconds = seconds
+        exchange.streams = reply.stream is not None
+        self.received(exchange, reply.body)
+        self._read(exchange)
+        self._note_outcome(exchange)
+
+    def received(self, exchange: InspectedRequest, data: bytes) -> None:
+        """Note bytes of a response body that were sent."""
+        exchange.size += len(data)
+        if exchange.streams:
+            exchange.events += data.count(b"\ndata: ") + data.startswith(b"data: ")
+            exchange.has_terminal_event |= _TERMINAL.search(data) is not None
+        if not exchange.body_dropped:
+            kept = data[: MAX_BODY_BYTES - len(exchange.body)]
+            exchange.body += kept
+            self._keep(exchange, len(kept))
+
+    def stream_ended(self, exchange: InspectedRequest, how: str, seconds: float) -> None:
+        """Note how an event stream ended, and how long it was open.
+
+        A client leaves after the terminal event: such a stream was complete.
+        """
+        exchange.ended = "complete" if how == "left" and exchange.has_terminal_event else how
+        exchange.seconds = seconds
+        self._note_outcome(exchange)
+
+    def _keep(self, exchange: InspectedRequest, size: int) -> None:
+        """Count `size` bytes of bodies, and drop the oldest bodies if that is too much."""
+        if not size or exchange.number not in self._by_number:
+            return
+        self._with_bodies[exchange.number] = self._with_bodies.get(exchange.number, 0) + size
+        self.kept_bytes += size
+        while self.kept_bytes > MAX_KEPT_BYTES and len(self._with_bodies) > 1:
+            number, freed = self._with_bodies.popitem(last=False)
+            self.kept_bytes -= freed
+            dropped = self._by_number[number]
+            dropped.request = Request(
+                dropped.request.method, dropped.request.url, dropped.request.headers
+            )
+            dropped.body.clear()
+            dropped.body_dropped = True
+
+    def _find_first_attempt(self, exchange: InspectedRequest) -> Optional[int]:
+        """Return the number of the first attempt, if this request repeats an earlier one."""
+        key = exchange.request.headers.get("idempotency-key")
+        if key is not None:
+            first = self._first_attempts.setdefault(key, exchange.number)
+            _trim(self._first_attempts)
+            return first if first != exchange.number else None
+        failed = self._failures.get(_kind(exchange))
+        if failed is None or exchange.at - failed.at > RETRY_SECONDS + (failed.seconds or 0):
+            return None
+        return failed.retry_of or failed.number
+
+    def _note_outcome(self, exchange: InspectedRequest) -> None:
+        kind = _kind(exchange)
+        if exchange.failed:
+            self._failures[kind] = exchange
+            self._failures.move_to_end(kind)
+            _trim(self._failures)
+        elif not exchange.streams or exchange.ended == "complete":
+            self._failures.pop(kind, None)
+
+    def _read(self, exchange: InspectedRequest) -> None:
+        """Read the id of a started execution and the code of an error from the response."""
+        status = exchange.status or 0
+        starts = _START.fullmatch(path_below_root(exchange.request.url)) is not None
+        if exchange.streams or not (status >= 400 or (starts and status == 202)):
+            return
+        try:
+            reply: Any = json.loads(bytes(exchange.body))
+            if status >= 400:
+                error: Any = reply["error"]
+                nested = isinstance(error, dict)
+                exchange.code = without_keys(str(reply["error"]["code"] if nested else error))[:80]
+            else:
+                exchange.execution_id = str(reply["data"]["execution_id"])[:80]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return
+
+
+def shown_headers(headers: Headers) -> List[List[str]]:
+    """Return the header fields with `***` for credentials."""
+    return [[name, showable_value(name, value)] for name, value in headers.pairs]
+
+
+def shown_body(data: bytes, sent: Headers) -> str:
+    """Return a body as text, redacted: secrets by their names, and those of the request `sent`."""
+    text = data.decode("utf-8", "replace")
+    return redacted_text(text, secrets_of(sent)) if text else ""
+
+
+def _kind(exchange: InspectedRequest) -> Tuple[str, str, bytes]:
+    """Return what is equal for the attempts of one call."""
+    request = exchange.request
+    return request.method, request.url, request.body
+
+
+def _trim(kept: OrderedDict[Any, Any]) -> None:
+    if len(kept) > MAX_EXCHANGES:
+        kept.popitem(last=False)
