@@ -1,4 +1,4 @@
-"""The executions of a batch that run: which of them is polled next, and when."""
+"""The running executions of a batch: which one is polled next, and when."""
 
 from __future__ import annotations
 
@@ -21,49 +21,54 @@ from flowmaestro_core.policy.retry import retry_after_of
 
 
 class ActiveExecution:
-    """One execution that runs, its row, and what is known of it."""
+    """One running execution, with its row and its last poll."""
 
     def __init__(self, row: Row, state: PollState) -> None:
         self.row = row
         self.state = state
         self.ticket = 0
-        """Of its place in the queues; 0 while it has none."""
+        """The number of its entry in the queue by time; 0 while it has none.
+
+        An entry with another number is outdated. It is skipped, which is cheaper than to remove it.
+        """
 
 
 class ActiveExecutions:
-    """Polls each execution in its turn, and once more at its deadline.
+    """Polls each execution in its turn, and a last time at its deadline.
 
-    Requests are held back together, since the rate limit is the key's; but no hold puts off the
-    last poll of an execution, which comes at its deadline. While there are others, a poll is given
-    up soon and repeated later with more patience.
+    `hold` delays all polls together, because the rate limit belongs to the key. It does not delay
+    the last poll of an execution. While several executions run, a poll that hangs times out soon,
+    and is repeated later with a longer timeout, so that the others are polled meanwhile.
     """
 
     def __init__(self) -> None:
         self.by_row: OrderedDict[int, ActiveExecution] = OrderedDict()
-        """The time of each counts from when it was added: the first is at its deadline first."""
+        """In the order in which they were added. All have the same timeout, which counts from
+        then, so the first one reaches its deadline first."""
         self.not_before = -math.inf
+        """No poll is sent before this time, except last polls."""
         self._by_time: List[Tuple[float, int, ActiveExecution]] = []
         self._tickets = 0
         self._polled: Optional[ActiveExecution] = None
         self._polled_at = 0.0
         self._patience = AdaptiveTimeout()
         self._lost: Optional[FlowMaestroError] = None
-        """The failure of the last poll, if that got no answer in time."""
+        """The error of the last poll, if it timed out; else `None`."""
 
     def __len__(self) -> int:
         return len(self.by_row)
 
     def follow(self, row: Row, waiting: Poll, now: float, poll_at: float) -> None:
-        """One more runs; its time counts from now."""
+        """Add a running execution, whose timeout counts from now; poll it first at `poll_at`."""
         execution = self.by_row[row.index] = ActiveExecution(row, PollState(waiting, now))
         self._queue(execution, poll_at)
 
     def hold(self, seconds: float, now: float) -> None:
-        """Poll none for so long, but for those whose time is up."""
+        """Send no poll for so many seconds, except last polls."""
         self.not_before = max(self.not_before, now + seconds)
 
     def due(self) -> float:
-        """When the next poll is due; infinite if nothing runs."""
+        """Return when the next poll is due; infinity if nothing runs."""
         if not self.by_row:
             return math.inf
         while self._by_time[0][2].ticket != self._by_time[0][1]:
@@ -74,10 +79,10 @@ class ActiveExecutions:
     def poll(
         self, context: Context, token: str, now: float, *, alone: bool
     ) -> Optional[CallMachine]:
-        """The call of the poll that is due.
+        """Return the call of the poll that is due. `alone`: no start waits for its turn.
 
-        `None` if its deadline passed more than `LAST_POLL_TIMEOUT` ago and the server did not
-        answer the last poll.
+        `None` if the deadline of the execution passed more than `LAST_POLL_TIMEOUT` ago and the
+        poll before timed out: one more would only delay the executions after it.
         """
         in_turn = max(self._by_time[0][0], self.not_before) <= now
         execution = heapq.heappop(self._by_time)[2] if in_turn else self._first_by_deadline
@@ -93,9 +98,9 @@ class ActiveExecutions:
     def answered(
         self, answer: Optional[Union[Done, Fail]], now: float
     ) -> List[Tuple[Row, Union[Done, Fail]]]:
-        """What became of the execution that was polled, and what ends with it.
+        """Return the rows that end with this poll, each with its execution or its error.
 
-        Without an answer, the execution ends with the failure of the last poll.
+        With `None` as `answer`, the execution ends with the error of the poll before.
         """
         execution, took, lost = self._polled, now - self._polled_at, 0.0
         assert execution is not None  # noqa: S101 - for type checkers
@@ -107,7 +112,8 @@ class ActiveExecutions:
             self._lost = None
         elif isinstance(answer.error, TimeoutError):
             self._patience.record_timeout()
-            self._lost, lost = answer.error, took  # others come first for as long
+            # Let other executions be polled for as long as this poll hung.
+            self._lost, lost = answer.error, took
         verdict = execution.state.judge(answer, now)
         if isinstance(answer, Fail):
             self.hold(refused_for(answer.error) or 0.0, now)
@@ -119,7 +125,10 @@ class ActiveExecutions:
         return [(execution.row, verdict), *others]
 
     def _without_time(self, error: FlowMaestroError, now: float) -> List[Tuple[Row, Fail]]:
-        """Those that a 429, which is about the key, leaves no time for; they end with it."""
+        """Remove and return the executions that time out before the key may be used again (429).
+
+        They fail with this error.
+        """
         pause = refused_for(error)
         if not pause:
             return []
@@ -144,7 +153,7 @@ class ActiveExecutions:
 
 
 def refused_for(error: FlowMaestroError) -> Optional[float]:
-    """Seconds for which the server refuses the key; `None` when that is not the trouble."""
+    """Return how many seconds the server refuses this key; `None` if `error` is not a 429."""
     if not isinstance(error, RateLimitError):
         return None
     return math.inf if is_daily_quota_error(error) else retry_after_of(error)

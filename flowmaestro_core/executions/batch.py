@@ -1,4 +1,4 @@
-"""Many executions at once, each handed over as it ends, by one machine and without threads."""
+"""`wait_many` and `run_many`: many executions at once, by one machine and without threads."""
 
 from __future__ import annotations
 
@@ -22,35 +22,54 @@ from flowmaestro_core.records import Recalled
 
 
 class RunStarted(NamedTuple):
-    """Emitted as soon as an execution has an id, for the callback alone."""
+    """Emitted as soon as an execution has an id, only so that `on_start` is called."""
 
     outcome: RunOutcome
 
 
 class Settling(NamedTuple):
-    """Emitted before a pause for rows in doubt that `progress` does not know of, for it alone."""
+    """Emitted before the pause for rows in doubt, only so that `progress` is called.
+
+    Callers never see it.
+    """
 
 
 _AFTER_ANY_EVENT = ("recording", "starting", "polling", "pausing", "emitting")
-"""Where a batch may be after nearly everything that happens."""
+"""The tasks that may come next, whatever has happened."""
 _POLLED = (*_AFTER_ANY_EVENT, "looking up")
 
 
 class BatchMachine(Machine[None]):
-    """Starts executions while there is room, polls each in its turn, emits what has ended.
+    """A scheduler: starts executions while there is room, polls each in its turn, emits outcomes.
 
-    Events update what is known (`BatchState`), and `_next` alone decides: record what is to be
-    recorded; else emit; else read rows; else start or poll what is due; else wait for it; at last
-    settle the rows in doubt, and end.
+    Events update what is known (`BatchState`), and `_next` alone decides. It takes the first of
+    these tasks for which there is something to do:
 
-    Requests go out one after another, so that a key's rate limit is spent in one place: its
-    headers stretch the pauses, and a 429 holds everything back, but for the last poll of
-    an execution, which comes at its deadline. A start that was refused with a 429 has started
-    nothing and is tried again; after any other failure it is not. A start that is to be tried
-    again is parked, and holds nobody up.
+    1. *recording*: write to the journal what was noted, or look up the rows that were read. So
+       whatever follows is in the journal before it happens.
+    2. *emitting*: call `on_start` for an execution that got its id; else yield an outcome.
+    3. Read the next rows, if there is room for them; then begin again at 1.
+    4. *starting*: send the start whose turn it is, if it is due. Before the first start of a new
+       journal: *reading baseline*, the newest execution of the workflow. Every execution of the
+       batch is newer, so no later lookup has to go back further.
+    5. *polling*: poll the execution that is due.
+    6. *pausing*: wait until the next start or poll is due.
+    7. Nothing is in flight any more. If rows are in doubt, wait until all of their executions
+       must be listed (*pausing*), then find out which were started (*looking up*). That may
+       bring rows to start or to follow, so begin again at 1.
+    8. Yield what is left of an ordered batch, then end, with the error that has stopped it.
 
-    One row's error never ends the others. What makes going on pointless stops new starts; what
-    is in flight is followed to its end, and then the error is raised.
+    Nearly every task may follow every other, so the table constrains little: which event each
+    task takes, that the journal is opened first, and that a lookup comes only when nothing is in
+    flight. The order above is the rule.
+
+    Requests go out one after another, so that the rate limit of the key is spent in one place. Its
+    headers stretch the pauses, and a 429 delays every request except the last poll of an
+    execution, which comes at its deadline. A start that is retried later is parked meanwhile, and
+    delays no other request. A start that may have been processed is never retried.
+
+    An error of one row never ends the others. An error that every further start would fail with
+    stops new starts. Executions in flight are followed to their end, then the error is raised.
     """
 
     TRANSITIONS = {
@@ -84,20 +103,22 @@ class BatchMachine(Machine[None]):
         keyed = batch.journal is not None and batch.journal.key is not None
         self.runs_callers_code = keyed or not isinstance(batch.inputs, (list, tuple))
         self._known = BatchState(batch, context.scrubber)
-        self._reported_in_doubt = 0  # how many rows in doubt `progress` knows of
+        self._reported_in_doubt = 0
+        """How many rows in doubt `progress` was last called with."""
 
-    # What it reports to its handle
+    # What the handle of the batch reads
 
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
-        """What runs, or has ended and was not handed over."""
+        """The executions that run, or have ended and were not delivered yet."""
         active = self._known.active.by_row.values()
-        kept = (it for it in self._known.outcomes.undelivered if it.execution_id is not None)
-        return (*(execution.row.outcome() for execution in active), *kept)
+        undelivered = self._known.outcomes.undelivered
+        ended = (outcome for outcome in undelivered if outcome.execution_id is not None)
+        return (*(execution.row.outcome() for execution in active), *ended)
 
     @property
     def progress(self) -> BatchProgress:
-        """How far it has come."""
+        """How many rows have outcomes, run or are in doubt, and an estimate of the time left."""
         known, total = self._known, self.batch.total
         seconds = known.outcomes.seconds_for(None if total is None else total - known.outcomes.done)
         running, in_doubt = len(known.active), len(known.in_doubt)
@@ -106,12 +127,15 @@ class BatchMachine(Machine[None]):
         )
 
     def last_record(self) -> Record:
-        """Free the rows that were announced and not sent; the one under way stays in doubt."""
+        """Return a record that releases the rows which are noted as `starting` but were not sent.
+
+        A row whose start is in flight stays `starting`: the server may start it.
+        """
         sent = 1 if self.state == "starting" else 0
         unsent = islice(self._known.starts.queue, sent, None)
         return Record(tuple(row.record("open") for row in unsent))
 
-    # What happens
+    # Events
 
     @event
     def start(self, now: float, jitter: float) -> Action:
@@ -150,7 +174,8 @@ class BatchMachine(Machine[None]):
         if self.state == "polling":
             known.answered(outcome, now)
         elif isinstance(outcome, Fail):
-            is_refused = refused_for(outcome.error) is not None  # and the start would be, too
+            # A 429 on reading the baseline is about the key, so the start would get one, too.
+            is_refused = refused_for(outcome.error) is not None
             if self.state == "starting" or is_refused:
                 known.not_started(outcome.error, now)
             else:
@@ -161,7 +186,7 @@ class BatchMachine(Machine[None]):
             known.started(outcome.value, now)
         return self._next(now, jitter)
 
-    # What to do next
+    # The decision
 
     def _next(self, now: float, jitter: float) -> Action:
         known = self._known
@@ -247,7 +272,8 @@ class BatchMachine(Machine[None]):
         if isinstance(known.stop_error, FlowMaestroError):
             return self._fail(known.stop_error)
         self.state = "failed"
-        return Fail(cast("Any", known.stop_error))  # the caller's own
+        # An exception of the caller's iterator or key function is raised as it is.
+        return Fail(cast("Any", known.stop_error))
 
 
 def _lookup_machine(

@@ -1,4 +1,4 @@
-"""Handing over the outcomes of a batch: in which order, how many so far, and how fast."""
+"""The outcomes of a batch that are not delivered yet, their order, and an estimate of the rest."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MINUTE, DAY = 60.0, 86_400.0
 
 
 class OutcomeQueue:
-    """Outcomes that have come, until they are handed over: as they come, or `ordered`.
+    """Queue of outcomes: first come, first delivered; or with `ordered`, in the order of the rows.
 
     Attributes:
-        next_index: of an ordered batch, which row is handed over next.
-        done, failed: how many were handed over.
+        next_index: with `ordered`, the index of the next outcome to deliver.
+        done, failed: how many outcomes were delivered, and how many of them are not `ok`.
 
     """
 
@@ -28,28 +28,29 @@ class OutcomeQueue:
         self._waiting: OrderedDict[int, RunOutcome] = OrderedDict()
         self._begun_at = self._now = 0.0
         self._not_replayed = 0
-        """How many were handed over that are not from the journal."""
+        """How many outcomes were delivered that are not from the journal."""
         self._requests = 0
         self._limit = RateLimit()
 
     def begin(self, now: float) -> None:
-        """The batch begins."""
+        """Measure the pace of the batch from now on."""
         self._begun_at = self._now = now
 
     def replied(self, limit: RateLimit, now: float) -> None:
-        """A request was answered, with what the key is allowed."""
+        """Count a response, and remember the rate limit that it shows."""
         self._now = now
         self._requests += 1
         self._limit = limit
 
     def put(self, outcome: RunOutcome) -> None:
-        """An outcome has come."""
+        """Add an outcome."""
         self._waiting[outcome.index] = outcome
 
     def get(self, now: float, *, final: bool = False) -> Optional[RunOutcome]:
-        """The next one to hand over, if it is there.
+        """Remove and return the next outcome to deliver; `None` if there is none.
 
-        When `final`, rows without an outcome are passed over.
+        With `ordered`, the outcome of the next row may not have come yet. If `final`, no more
+        outcomes will come, so rows without one are skipped.
         """
         if not self._waiting:
             return None
@@ -70,14 +71,14 @@ class OutcomeQueue:
 
     @property
     def undelivered(self) -> Tuple[RunOutcome, ...]:
-        """Those that have not been handed over."""
+        """The outcomes that are not delivered yet."""
         return tuple(self._waiting.values())
 
     def seconds_for(self, rows: Optional[int]) -> Optional[float]:
-        """An estimate of the seconds that so many further rows take; `None` for no idea.
+        """Return an estimate of the seconds for so many more rows; `None` if unknown.
 
-        They take as long as those before them, and longer where the requests that they need are
-        more than the key's windows allow.
+        They take as long as the rows before them, or longer if the rate limit of the key does not
+        allow as many requests as they need.
         """
         if rows is None or not self._not_replayed:
             return None
@@ -88,7 +89,7 @@ class OutcomeQueue:
 
 
 def _seconds_for(requests: float, limit: RateLimit) -> float:
-    """How long a key's windows make so many requests take."""
+    """Return the least seconds for so many requests within the rate limit of the key."""
     seconds = 0.0
     if limit.limit and limit.remaining is not None and requests > limit.remaining:
         left = MINUTE if limit.reset_after is None else limit.reset_after

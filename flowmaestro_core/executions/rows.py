@@ -1,4 +1,4 @@
-"""The rows of a batch: as they are read, and as its journal knows them."""
+"""Reading the rows of a batch, and comparing them with its journal."""
 
 from __future__ import annotations
 
@@ -19,23 +19,26 @@ from flowmaestro_core.records import JournalPlan, JournalRow, Key, RowState, dig
 from flowmaestro_core.types import Execution
 
 CHUNK = 256
-"""Rows that are read, and looked up in the journal, at a time."""
+"""How many rows one record looks up in the journal."""
 LOOK_AHEAD = 4
-"""Of an ordered batch: how many rows per place in flight may be ahead of the one awaited."""
+"""With `ordered`: how many rows, per execution in flight, may be read ahead of the next outcome."""
 MAX_BACKLOG = 1024
-"""Of an iterator: rows to be started that are kept while those that the journal knows are read."""
+"""With an iterator as input: how many rows may wait for their start while rows that the journal
+knows are still being read."""
 
 
 @dataclass(eq=False)
 class Row:
-    """One row, and what is known of its execution.
+    """One element of `inputs`, and its execution.
 
     Attributes:
-        body: of the request that starts it, while that is to be made.
-        digest: of its inputs, once its body was made or the journal has told.
-        order: of its last start among all starts, as the journal has it.
-        settled: how often it was in doubt and a look-up did not find it.
-        failure: how its last start lost its reply, if this batch made it.
+        key: what the journal knows it by: its index, or what `key=` returns for it.
+        body: the body of the request that starts it; empty once the row was started.
+        digest: of its inputs, see `digest_of`; empty before `prepare`.
+        reruns: how often `rerun` or `redo` has started it again.
+        order: the number of its last start, in the order of all starts of the journal.
+        settled: after how many lookups it was started again.
+        failure: the error that has put it in doubt, if that happened in this call.
         from_earlier_call: whether an earlier call with this journal started its execution.
         refusal: `refusal_of` the server error that was shown to start nothing for this row.
 
@@ -61,11 +64,11 @@ class Row:
         *,
         replayed: bool = False,
     ) -> RunOutcome:
-        """What became of it."""
+        """Return the outcome of this row."""
         return RunOutcome(self.index, self.inputs, self.execution_id, execution, error, replayed)
 
     def record(self, state: RowState, execution: Optional[Execution] = None) -> JournalRow:
-        """What a journal is to keep of it."""
+        """Return the record of this row in a new state."""
         found = self.execution_id if state in ("started", "ended") else None
         return JournalRow(
             self.key,
@@ -84,7 +87,7 @@ class Row:
         self.execution_id, self.from_earlier_call = None, False
 
     def token(self, batch: str) -> str:
-        """What tells its start from all others, made of the token of its batch."""
+        """Return the idempotency token of this row's start, derived from the token of the batch."""
         name = str(self.key)
         if isinstance(self.key, str):
             name = hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
@@ -92,29 +95,29 @@ class Row:
 
 
 class PendingRecords:
-    """What the journal is to keep next. Where there is none, nothing is noted."""
+    """The row states to write with the next `Record`. Without a journal, none are noted."""
 
     def __init__(self, *, journaled: bool) -> None:
         self.journaled = journaled
         self._rows: List[JournalRow] = []
 
     def add(self, row: Row, state: RowState, execution: Optional[Execution] = None) -> None:
-        """Have this recorded before anything else happens."""
+        """Note the state of a row, which the journal gets before the next request is sent."""
         if self.journaled:
             self._rows.append(row.record(state, execution))
 
     def drain(self) -> Tuple[JournalRow, ...]:
-        """All that was noted."""
+        """Return what was noted, and forget it."""
         rows, self._rows = tuple(self._rows), []
         return rows
 
 
 class RowIterator:
-    """Reads rows one after another.
+    """Reads the inputs one after another, and gives each its index and key.
 
     Attributes:
         read: how many rows were read.
-        exhausted: whether there are no more.
+        exhausted: whether the end of the inputs was reached.
 
     """
 
@@ -132,10 +135,10 @@ class RowIterator:
         self.exhausted = False
 
     def next(self) -> Optional[Row]:
-        """The next row, if there is one.
+        """Return the next row, or `None` at the end.
 
-        Raises what the caller's iterator or key function raises, and `JournalError` for a key
-        that is there twice.
+        Raises the exceptions of the caller's iterator and key function, and `JournalError` if two
+        rows have the same key.
         """
         for inputs in self._iterator:
             index = self.read
@@ -146,16 +149,17 @@ class RowIterator:
         return None
 
     def prepare(self, row: Row) -> None:
-        """Make a row's body and its digest.
+        """Encode the body of a row, and compute its digest.
 
-        Raises `ValidationError` (code `invalid_input`), naming the row. Its digest then equals
-        that of no row that can be sent.
+        Raises `ValidationError` (code `invalid_input`), which names the row, if JSON cannot express
+        it or if it has changed since it was read. The digest then differs from those of all rows
+        that can be sent.
         """
         read, row.digest = row.digest, b"cannot be sent"
         try:
             body = cast("Encode", self._encode)(row.inputs)
             digest = digest_of(body)
-        except Exception as cause:  # of a mapping of the caller's own, too
+        except Exception as cause:  # A mapping of the caller's own may raise anything.
             said = cause if isinstance(cause, (TypeError, ValueError)) else repr(cause)
             raise _unsendable(row, said) from cause
         if read not in (b"", digest):
@@ -183,17 +187,18 @@ class RowIterator:
 
 
 class RowReader:
-    """Reads rows, no more than there is room for, and compares them with the journal.
+    """Reads as many rows as there is room for, and compares them with the journal.
 
-    Rows of a sequence are all compared before anything is started (`unchecked`); those of an
-    iterator as they are read. Without a journal there is nothing to compare.
+    A sequence is read twice: all of its rows are compared with the journal before anything is
+    started (`unchecked`), then they are read again as there is room. An iterator can be read only
+    once, so its rows are compared as they are read. Without a journal there is nothing to compare.
 
     Attributes:
-        source: where the rows come from.
-        to_start: rows of which it is known that they are to be started.
-        to_look_up: rows that are read and are to be looked up in the journal.
+        source: the reader of the rows that are started or replayed.
+        unchecked: the first reader of a sequence; `None` once all rows are compared.
+        to_look_up: rows that were read and must be looked up in the journal.
+        to_start: rows that must be started; they were looked up, or were in doubt.
         outcomes: the outcomes of the batch.
-        unchecked: a second source of the rows, which are still to be compared; `None` when all are.
 
     """
 
@@ -213,15 +218,16 @@ class RowReader:
         self.outcomes = outcomes
 
     def opened(self, known: int) -> None:
-        """The journal tells how many rows it holds, or up to which index."""
+        """Note how many rows the journal holds; without `key=`, the index after the last one."""
         self._known = known
         if self._is_sequence and (known or not self._by_index):
             self.unchecked = self._new_source()
 
     def look_up(self) -> bool:
-        """Read the rows that are to be looked up next, if there are any; whether it read.
+        """Read the next rows to look up in the journal.
 
-        Raises `JournalError` for rows that are not those of the journal.
+        Return False if there is nothing to look up now. Raises `JournalError` if the input has
+        ended before the rows that the journal holds.
         """
         source = self.unchecked or self.source
         if self.unchecked is None and not (self._replaying and self._may_read):
@@ -233,7 +239,7 @@ class RowReader:
             self.to_look_up.append(row)
             is_first_reading = source is self.unchecked or not self._is_sequence
             if is_first_reading or row.index in self._redo:
-                with suppress(ValidationError):  # told when it is this row's turn
+                with suppress(ValidationError):  # Reported when the row is started.
                     source.prepare(row)
                 row.body = b""
         if not self.to_look_up:
@@ -242,9 +248,9 @@ class RowReader:
         return True
 
     def looked_up(self, found: Iterable[JournalRow]) -> Iterator[Tuple[Row, JournalRow]]:
-        """The rows that are not to be started, with what the journal holds of them.
+        """Yield the rows that need not be started, each with its record. Queue the others.
 
-        Raises `JournalError` for a row that has other contents than it had.
+        Raises `JournalError` if a row differs from its record and `redo` does not allow that.
         """
         rows, self.to_look_up = self.to_look_up, []
         in_journal = {row.key: row for row in found}
@@ -287,7 +293,7 @@ class RowReader:
             )
 
     def _restore(self, row: Row, had: JournalRow) -> bool:
-        """Take in what the journal holds of a row; whether it is not to be started."""
+        """Restore the state of a row from its record. Return False if it must be started."""
         row.reruns, row.order, row.refusal = had.reruns, had.order, had.refusal
         is_to_rerun = had.state == "ended" and had.execution["status"] in self._rerun
         if is_to_rerun or _has_changed(row, had):
@@ -301,9 +307,10 @@ class RowReader:
         return True
 
     def take(self, most: int) -> Iterator[Row]:
-        """The next rows that are to be started, as far as they may be read.
+        """Yield up to `most` rows to start, as far as rows may be read now.
 
-        Prepare each before the next one: the caller's iterator may fill one dict again and again.
+        Prepare each row before taking the next one: the caller's iterator may yield the same dict
+        again and again, with other contents.
         """
         for _ in range(most):
             if self.to_start:
@@ -316,7 +323,7 @@ class RowReader:
 
     @property
     def _replaying(self) -> bool:
-        """Whether the journal holds rows that were not met yet."""
+        """Whether the journal holds rows that were not read yet."""
         return self._matched < self._known and not self.source.exhausted
 
     @property
@@ -325,7 +332,7 @@ class RowReader:
         return ahead < self._look_ahead and len(self.to_start) < self._most
 
     def _refuse_missing(self, source: RowIterator) -> None:
-        """The rows are at their end: so must be the journal."""
+        """Raise `JournalError` if the input has ended before the rows that the journal holds."""
         known, read = self._known, source.read
         if self._by_index and read < known:
             end = f"these rows end with inputs[{read - 1}]" if read else "there are no rows"
@@ -339,7 +346,7 @@ def _has_changed(row: Row, had: JournalRow) -> bool:
 
 def _unsendable(row: Row, why: object) -> ValidationError:
     error = ValidationError(f"inputs[{row.index}] cannot be sent: {why}", "invalid_input")
-    error.status_code = None  # nothing was sent, so nobody answered
+    error.status_code = None  # Nothing was sent, so there is no response.
     return error
 
 

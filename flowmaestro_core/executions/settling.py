@@ -1,7 +1,7 @@
-"""Settling rows in doubt: one walk through the list of executions, and what it tells.
+"""Settling rows in doubt: one walk through the executions of the workflow, and its conclusions.
 
-Rows are in doubt that were `starting` when the process died, and those whose start lost its
-reply. The server may have started them, and lists every execution of the workflow.
+A row is in doubt if it was `starting` when the process died, or if its start got no response. The
+server may have started it. It lists every execution of the workflow, so the list tells.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from flowmaestro_core.records import Recalled, digest_of
 
 FIRST_PAGE_SIZE = 20
 MAX_RESTARTS = 3
-"""How often one row is started again after a look-up that did not find it."""
+"""How often one row is started again after lookups that did not find its execution."""
 
 
 class LookupResult(NamedTuple):
-    """What a walk through the list found.
+    """The result of a walk through the list.
 
     Attributes:
-        is_conclusive: whether what it did not find was not started: it met an execution that the
-            journal knows, or came to one that is older than the batch.
+        is_conclusive: True if a row that was not found was certainly not started. That is so once
+            the walk has met an execution that the journal knows or that is older than the batch.
         unclaimed: the executions that the journal does not know, by their ids, the newest first.
-        failure: what the walk has failed with; then nothing is evident.
+        failure: the error of a walk that failed; it is not conclusive then. Else `None`.
 
     """
 
@@ -58,9 +58,11 @@ class LookupResult(NamedTuple):
 
 
 class LookupMachine(Machine[LookupResult]):
-    """Walks through a workflow's executions, the newest first, down to one that is old enough.
+    """Walks through the executions of a workflow, from the newest to one that is old enough.
 
-    That is one that the journal knows to have been started before `since`.
+    An execution is old enough if the journal knows it as a start before number `since`, the first
+    start that is in doubt. After each page the journal is asked which of its executions it knows.
+    A page whose reply is too large is read again in halves.
     """
 
     TRANSITIONS = {
@@ -81,7 +83,10 @@ class LookupMachine(Machine[LookupResult]):
         self._cursor = PageCursor(self._size)
         self._page: Reply[Any] = Reply()
         self._oldest_needed: Optional[str] = None
-        """When the first one was created that is old enough; others of that time may follow."""
+        """The `created_at` of the first execution that is old enough; `None` before.
+
+        Executions of the same moment are listed in no particular order, so those are read, too.
+        """
         self._is_conclusive = False
         self._unclaimed: Dict[str, Dict[str, Any]] = {}
 
@@ -118,7 +123,7 @@ class LookupMachine(Machine[LookupResult]):
         return self._done(LookupResult(self._is_conclusive, self._unclaimed))
 
     def _add(self, execution: Dict[str, Any], orders: Dict[str, int], age: float) -> bool:
-        """Note one execution; whether the journal knows it to be older than any row in doubt."""
+        """Add one execution to the result. Return whether it is older than all rows in doubt."""
         found = text_or_empty(execution.get("id"))
         if found in orders:
             self._is_conclusive = True
@@ -129,7 +134,10 @@ class LookupMachine(Machine[LookupResult]):
         return False
 
     def _is_older(self, execution: Dict[str, Any], age: float) -> bool:
-        """Whether an execution is older than a batch of this age, by the server's own clock."""
+        """Return whether an execution was created more than `age` seconds ago.
+
+        Both times are of the server: `created_at`, and the `Date` of the response.
+        """
         sent_at = parse_http_date(self._page.headers.get("date", ""))
         try:
             created_at = parse_timestamp(text_or_empty(execution.get("created_at")))
@@ -141,11 +149,12 @@ class LookupMachine(Machine[LookupResult]):
 def settle(
     rows: List[Row], found: LookupResult, *, start_unknown: bool
 ) -> Iterator[Tuple[Row, Optional[str], Optional[StartUnknownError]]]:
-    """What is to be done with each row in doubt: follow this execution, leave it, or start it.
+    """Yield each row in doubt with the execution to follow, or with the error to report.
 
-    Of rows with equal inputs as many are taken as there are executions that nobody claims, and
-    the others are started. Where there are more executions than rows, some are not ours, and
-    nobody can tell which: the rows stay unknown, and are started only with `start_unknown`.
+    A row with neither must be started again. Rows and unclaimed executions with equal inputs are
+    paired, the earliest start with the earliest execution. Rows that are left over are started
+    again. If there are more executions than rows, some belong to another client, and it is not
+    known which. Then the rows get a `StartUnknownError`, or are started with `start_unknown`.
     """
     alike: DefaultDict[bytes, Tuple[List[Row], List[Any]]] = defaultdict(lambda: ([], []))
     for row in sorted(rows, key=lambda row: row.order):

@@ -1,4 +1,4 @@
-"""The starts of a batch: which row is started next, when, and what a failed start means."""
+"""The starts of a batch: the queue of rows, the time of the next start, and failed starts."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from flowmaestro_core.payloads.reply import NonJsonBody
 from flowmaestro_core.policy.retry import RetryPolicy, is_rejected_unprocessed
 
 PAUSE_AFTER_REFUSAL = RetryPolicy().throttled_base_delay
-"""Seconds until a start that was refused with a 429 is tried again, at least."""
+"""Least time in seconds until a start is retried after a 429."""
 STARTS_PER_RECORD = 16
-"""Rows that are recorded as `starting` at a time: each such record waits for the disk."""
+"""How many rows one record notes as `starting`. Each such record waits for the disk."""
 KEY_ERRORS = (AuthenticationError, AuthorizationError, InsufficientCreditsError)
 FATAL_ERRORS = (*KEY_ERRORS, NotFoundError)
-"""What a start is refused with that every other start would be refused with, too."""
+"""Errors that every further start would fail with as well."""
 
 
 INVALID_WORKFLOW = "Workflow validation failed"
@@ -41,13 +41,14 @@ inputs (`api.md`, 2026-11-28). Every other 400 is about the inputs of one row.""
 
 
 class Starts:
-    """Rows that are to be started, one after another.
+    """The queue of rows to start. The first one is the current start.
 
     Attributes:
-        queue: the rows to start, in their order. A journal records all of them at once.
+        queue: the rows to start, in their order. One record notes all of them as `starting`.
         orders: the numbers of the starts to come.
-        parked: the call of the first row, if it is to be tried again later.
-        deadline: when the time of the first row is up; infinite until its turn comes.
+        parked: the call of the current start, while it waits for a retry.
+        deadline: when the current start times out; infinity while there is no room for it. Its
+            time counts from its turn, so that a row does not time out in the queue.
 
     """
 
@@ -71,7 +72,10 @@ class Starts:
         return len(self._active) < self._batch.concurrency
 
     def enqueue(self) -> bool:
-        """Make the next rows ready to be started, if there is room; whether there were any."""
+        """Read the next rows into the empty queue, if there is room for another execution.
+
+        Return False if nothing was read. A row that JSON cannot express gets its outcome at once.
+        """
         if self.queue or not self._has_room:
             return False
         taken = 0
@@ -88,18 +92,24 @@ class Starts:
         return taken > 0
 
     def take_turn(self, now: float) -> None:
-        """If there is room, it is the first row's turn; its time counts from now."""
+        """Make the first row the current start, if there is room for another execution."""
         if self.queue and self.deadline == math.inf and self._has_room:
             self.deadline = now + self._batch.timeout
 
     def due(self) -> float:
-        """When the start whose turn it is is due: no later than its time is up."""
+        """Return when the current start may be sent, at the latest at its deadline.
+
+        Infinity if no start is current.
+        """
         if self.deadline == math.inf:
             return math.inf
         return min(max(self._not_before, self._active.not_before), self.deadline)
 
     def record(self) -> bool:
-        """Have the queue recorded, unless it was; whether that is to be done."""
+        """Note the queued rows as `starting`.
+
+        Return False if there is no journal or they are noted already.
+        """
         if not self._records.journaled or self._recorded:
             return False
         self._recorded = True
@@ -110,14 +120,18 @@ class Starts:
     def postpone(
         self, call: Optional[Machine[Any]], seconds: float, now: float, *, throttled: bool
     ) -> None:
-        """The first row is to be tried again later: with `call`, or from the beginning."""
+        """Delay the current start by `seconds`.
+
+        `call` is its parked call, or `None` to begin with a new call. If `throttled`, the polls are
+        delayed as well, because a 429 is about the key.
+        """
         self.parked = call
         self._not_before = now + seconds
         if throttled:
             self._active.hold(seconds, now)
 
     def pop(self) -> Row:
-        """The first row is started, or will not be; which it was."""
+        """Remove the first row from the queue and return it."""
         self.parked = None
         self.deadline = math.inf
         row = self.queue.popleft()
@@ -125,11 +139,14 @@ class Starts:
         return row
 
     def succeeded(self) -> None:
-        """The server accepted a start."""
+        """Reset the back-off after an accepted start."""
         self._failures = 0
 
     def failed(self, error: FlowMaestroError, now: float) -> None:
-        """Nothing was achieved: the more often in a row, the longer the pause before the next."""
+        """Delay the next start, twice as long after each consecutive failure.
+
+        A 400, 422 or 429 does not count.
+        """
         if not isinstance(error, (RateLimitError, ValidationError)):
             bound = RetryPolicy().base_delay * 2.0 ** min(self._failures, 64)
             self._failures += 1
@@ -159,10 +176,11 @@ def refusal_of(error: Optional[FlowMaestroError]) -> bytes:
 
 
 def may_have_started(error: FlowMaestroError) -> bool:
-    """Whether the server may have started an execution, although the start failed.
+    """Return whether the server may have started an execution, although the start failed.
 
-    It inserts the execution before it starts the engine, so a 5xx tells nothing; but for a 503
-    that says when to come again, with which it turns a request away.
+    The server inserts the execution before it starts the engine, so after a 5xx the execution may
+    exist. A 503 with `Retry-After` is the exception: the server rejects such a request
+    unprocessed.
     """
     outcome = error.attempts[-1].outcome
     if isinstance(outcome, Phase):

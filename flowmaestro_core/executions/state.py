@@ -1,4 +1,4 @@
-"""What a batch knows of all its rows, and what each thing that happens means for them."""
+"""The state of a batch: its rows in all stages, and how each event changes them."""
 
 from __future__ import annotations
 
@@ -42,16 +42,21 @@ NO_CREDITS = "Insufficient credits"
 
 
 class BatchState:
-    """All that a batch knows. Its methods take in what has happened, and decide nothing.
+    """The rows of a batch in all their stages. Its methods apply events; they choose no action.
+
+    A row goes from `reader` to `starts`, from there to `active` or to `in_doubt`, and from there to
+    `outcomes`. A row in doubt may come back to be started or followed.
 
     Attributes:
-        outcomes: the outcomes to hand over.
-        reader, starts, active: the rows that are read, that are to be started, and that run.
-        in_doubt: the rows of which it is not known.
-        settles_at: when the executions of all these are listed, if there are any.
-        started_outcomes: executions that got an id, for the callback.
-        needs_baseline: whether the journal is new, and knows no execution that is older.
-        stop_error: what the batch ends with, once nothing is in flight.
+        outcomes: the outcomes that are not delivered yet.
+        reader, starts, active: the rows that are being read, that wait for their start, and whose
+            executions run.
+        in_doubt: the rows that may have been started.
+        settles_at: the time from which the executions of all rows in doubt must be listed.
+        started_outcomes: executions that got an id, for which `on_start` must be called.
+        needs_baseline: whether the journal is new and does not yet hold an execution from before
+            the batch.
+        stop_error: the error to raise once nothing is in flight; `None` while rows are started.
 
     """
 
@@ -73,16 +78,17 @@ class BatchState:
     # The journal
 
     def opened(self, recalled: Recalled, now: float) -> None:
-        """The journal was opened: every start that it holds went out before."""
+        """Take over from an opened journal. Its starts were sent before now, so they settle."""
         self.settles_at = now + self._plan.settle_after
         self.starts.orders = count(recalled.last_order + 1)
         self.needs_baseline = not recalled.last_order
         self.reader.opened(recalled.known)
 
     def record_baseline(self, page: Optional[Reply[Any]]) -> None:
-        """The workflow's newest execution is older than all that are to come.
+        """Note the newest execution of the workflow, which is older than every start of the batch.
 
-        The journal keeps it as a start before the first. There may be none.
+        The journal keeps it as a start with number 0. `page` is `None` if it could not be read. A
+        lookup may then have to walk further, and may not be conclusive.
         """
         self.needs_baseline = False
         rows: List[Any] = [] if page is None else page["data"]
@@ -92,7 +98,7 @@ class BatchState:
             self._records.add(baseline, "started")
 
     def record(self) -> Optional[Record]:
-        """What there is to record, or to look up."""
+        """Return the next `Record`: what was noted, and the rows to look up; else `None`."""
         rows, to_look_up = self._records.drain(), self.reader.to_look_up
         if not rows and not to_look_up:
             return None
@@ -101,7 +107,7 @@ class BatchState:
         return Record(rows, tuple(row.key for row in to_look_up), brief)
 
     def recalled(self, recalled: Recalled, now: float) -> None:
-        """The journal has answered."""
+        """Sort the rows that were looked up by what the journal holds of them."""
         try:
             for row, known in self.reader.looked_up(recalled.rows):
                 if known.state == "starting":
@@ -116,22 +122,28 @@ class BatchState:
     # Rows are read and started
 
     def read_on(self) -> bool:
-        """Read rows, if there is a reason to; whether anything came of it."""
+        """Read the next rows. Return False if there is no room, or no row is left.
+
+        An exception of the caller's iterator or key function stops the batch.
+        """
         if self.stop_error is not None:
             return False
         try:
             return self.reader.look_up() or self.starts.enqueue()
-        except Exception as error:  # of the caller's own iterator or key function, too
+        except Exception as error:  # It may come from the caller's iterator or key function.
             self.stop(error)
             return True
 
     def replied(self, limit: RateLimit, now: float) -> None:
-        """A request was answered, with what the key is allowed."""
+        """Pace the polls by the rate limit that a response has shown."""
         self.outcomes.replied(limit, now)
         self.active.hold(slowed_by_rate_limit(0.0, limit), now)
 
     def started(self, reply: Reply[Any], now: float) -> None:
-        """A start was accepted."""
+        """Follow the execution of an accepted start.
+
+        Without a usable id it cannot be followed, but it was started: the row is in doubt.
+        """
         row = self.starts.pop()
         execution_id: Any = reply["data"].get("execution_id")
         try:
@@ -145,13 +157,18 @@ class BatchState:
             self._found(row, execution_id, now, now + poll_delay(0.0, waiting.poll_interval))
 
     def _found(self, row: Row, execution_id: str, now: float, poll_at: float) -> None:
-        """The execution of a row is known."""
+        """Note and follow the execution of a row."""
         row.execution_id = execution_id
         self._records.add(row, "started")
         self.follow(row, now, poll_at)
 
     def not_started(self, error: FlowMaestroError, now: float) -> None:
-        """A start has failed, and its call would try it no more."""
+        """Decide about a start whose call has failed, after its retries.
+
+        In this order: a 429 delays the start if there is time. An error of the key or of the
+        workflow stops the batch. A row that may have been started is in doubt. Every other error
+        is the outcome of the row.
+        """
         self.starts.failed(error, now)
         refused = refused_for(error)
         if refused is not None:
@@ -170,16 +187,21 @@ class BatchState:
             self._refused(row, error)
 
     def out_of_time(self) -> None:
-        """The time of the start whose turn it is has passed, and it was not made."""
-        message = f"The execution could not be started within {self._batch.timeout:g}s, and was not"
-        self._refused(self.starts.pop(), TimeoutError(message))
+        """Time out the current start, which was not sent."""
+        within = f"no start was accepted within {self._batch.timeout:g} s"
+        error = TimeoutError(f"The execution was not started: {within}")
+        self._refused(self.starts.pop(), error)
 
     def _refused(self, row: Row, error: FlowMaestroError) -> None:
+        """Report the error of a row that was not started; the next call may start it."""
         self._records.add(row, "open")
         self.outcomes.put(row.outcome(error=error))
 
     def _put_in_doubt(self, row: Row, now: float, error: FlowMaestroError) -> None:
-        """The server may have started this row before now."""
+        """Put a row in doubt: the server may have started it before now.
+
+        Without a journal, the error is the outcome of the row.
+        """
         if not self._records.journaled:
             self.outcomes.put(row.outcome(error=error))
         else:
@@ -190,9 +212,10 @@ class BatchState:
     # Rows in doubt
 
     def looked_up(self, found: LookupResult, now: float) -> None:
-        """The rows in doubt were looked up."""
+        """Settle the rows in doubt by the result of a lookup."""
         start = self._plan.on_unknown == "start"
-        if start and isinstance(found.failure, RateLimitError):  # the starts are refused, too
+        # A 429 is about the key, so the starts would get one, too.
+        if start and isinstance(found.failure, RateLimitError):
             if self._affects_all_starts(found.failure):
                 self.stop(found.failure)
                 return
@@ -209,13 +232,16 @@ class BatchState:
     # Executions end
 
     def follow(self, row: Row, now: float, poll_at: float) -> None:
-        """A row's execution runs; its time counts from now."""
+        """Follow the execution of a row. Its timeout counts from now."""
         self.active.follow(row, self._batch.waiting(row.execution_id or ""), now, poll_at)
         if self._batch.on_start is not None:
             self.started_outcomes.append(row.outcome())
 
     def answered(self, answer: Optional[Union[Done, Fail]], now: float) -> None:
-        """An execution was polled, or needs not be."""
+        """Deliver the executions that have ended with this poll.
+
+        `answer` is the outcome of the poll, or `None` if there was no time for it.
+        """
         for row, verdict in self.active.answered(answer, now):
             execution: Optional[Execution] = None
             error: Optional[FlowMaestroError] = None
@@ -239,14 +265,14 @@ class BatchState:
         return execution["status"] in self._plan.rerun
 
     def _affects_all_starts(self, error: FlowMaestroError) -> bool:
-        """Whether every other start would fail with it, too, for longer than a start may wait."""
+        """Return whether every further start would fail with this error until it times out."""
         too_long = (refused_for(error) or 0.0) > self._batch.timeout
         return too_long or isinstance(error, KEY_ERRORS)
 
     def stop(self, error: Exception) -> None:
-        """Start no more; what is in flight arrives, then this error is raised.
+        """Start no more rows. The batch raises this error once nothing is in flight.
 
-        Where there is nothing to start, each execution has an outcome, and nothing is raised.
+        `wait_many` starts nothing, so there each execution gets an outcome and nothing is raised.
         """
         if self._batch.start is None:
             return
@@ -263,7 +289,7 @@ def _is_known_refusal(row: Row, error: FlowMaestroError) -> bool:
 def _lack_of_credits(
     execution: Execution, execution_id: Optional[str]
 ) -> Optional[InsufficientCreditsError]:
-    """What an execution has failed for, if that is a lack of credits."""
+    """Return an error if the execution has failed for a lack of credits, else `None`."""
     reason = text_or_empty(execution["error"])
     if execution["status"] != "failed" or not reason.startswith(NO_CREDITS):
         return None
