@@ -1,4 +1,4 @@
-"""What a batch has a journal keep: one record for each row, of an execution's start and end."""
+"""The records of a journal: for each row of a batch, the start and the end of its execution."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from typing import Any, Callable, FrozenSet, Literal, NamedTuple, Optional, Prot
 from flowmaestro_core.types import ExecutionStatus
 
 Key = Union[int, str]
-"""What tells a row from the others: its index, or what the caller's `key` makes of it."""
+"""Identifies a row: its index, or what the caller's `key` returns for it."""
 
 RowState = Literal["open", "starting", "started", "ended"]
-"""`starting` is written before the request goes out; an `open` row is free to be started."""
+"""`open`: not started, or the start has failed for certain. `starting`: written before the request
+is sent, so after a crash the row is in doubt. `started`: the id of its execution is known. `ended`:
+the execution has ended."""
 
 OnUnknown = Literal["error", "start"]
 
 
 class PathLike(Protocol):
-    """A path that is not text, such as a `pathlib.Path`."""
+    """A path that is not a `str`, such as a `pathlib.Path`."""
 
     def __fspath__(self) -> str:
-        """The path as text."""
+        """Return the path as a `str`."""
         ...
 
 
 class JournalRow(NamedTuple):
-    """What is recorded of one row.
+    """The record of one row.
 
     Attributes:
-        key: which row.
+        key: identifies the row.
         digest: of its inputs, see `digest_of`.
-        state: how far it has come.
-        reruns: how often it was started before on the caller's wish.
-        order: of its start; of two starts, the later one has the greater number.
-        execution_id: its execution, once that is known.
-        execution: how that ended.
-        refusal: a digest of the server error that was shown to start nothing, see
-            `starts.refusal_of`; `b""` if there is none.
+        state: see `RowState`.
+        reruns: how often `rerun` or `redo` has started the row again.
+        order: the number of its start; of two starts, the later one has the greater number.
+        execution_id: the id of its execution; `None` before that is known.
+        execution: the ended execution; `None` before it has ended.
+        refusal: a digest of the server error that was shown to start nothing (`refusal_of` in
+            `executions/starts.py`); `b""` if there is none.
 
     """
 
@@ -52,14 +54,16 @@ class JournalRow(NamedTuple):
 
 
 class Recalled(NamedTuple):
-    """What a journal tells after each `Record`.
+    """The reply of a journal to a `Record`.
 
     Attributes:
-        rows: those with the `keys` of the `Record`, as far as there are any.
-        orders: of the starts of its `execution_ids`, as far as the journal knows them.
-        known: how many rows it held when it was opened; without a key function, up to which index.
-        last_order: the greatest `order` that it held then.
-        age: seconds since the batch began.
+        rows: the records of the rows with the `keys` of the `Record`; unknown keys are left out.
+        orders: pairs of an execution id and the number of its start, for the `execution_ids` of
+            the `Record`; unknown ids are left out.
+        known: how many rows the journal held when it was opened; without a key function, the
+            index after the last one.
+        last_order: the greatest `order` that it held then; 0 if it was new.
+        age: seconds since the journal was created, by the wall clock.
 
     """
 
@@ -71,16 +75,16 @@ class Recalled(NamedTuple):
 
 
 class JournalPlan(NamedTuple):
-    """Which journal a batch keeps, and how it deals with what it finds there.
+    """The journal of a batch, and what to do with the rows that it holds.
 
     Attributes:
         path: of the file.
-        workflow_id: which workflow it is about.
-        key: makes a row's key from the row; by default a row is known by its index.
+        workflow_id: the workflow of all rows.
+        key: returns the key of a row; `None` if the index is the key.
         rerun: the statuses of ended executions whose rows are started again.
-        settle_after: seconds from a start until it can be relied on to be listed.
+        settle_after: seconds after which the server lists every execution that it has started.
         redo: the indices of rows that are started again if their inputs differ from the journal's.
-        on_unknown: what happens to rows of which nobody knows whether they were started.
+        on_unknown: whether a row that may have been started is an error or started again.
 
     """
 
@@ -94,12 +98,12 @@ class JournalPlan(NamedTuple):
 
 
 def digest_of(encoded: Union[bytes, str]) -> bytes:
-    """A digest of JSON that is the same for all that the server takes for the same.
+    """Return a digest of JSON, equal for texts that the server stores as the same value.
 
     Keys are sorted and numbers are doubles: the server rounds `12345678901234567890`, and sends
-    `1.0` back as `1`. Booleans are no numbers.
+    `1.0` back as `1`. A boolean differs from every number.
     """
-    from hashlib import blake2b  # loads OpenSSL, which only a journal is worth
+    from hashlib import blake2b  # This loads OpenSSL, which only batches with a journal need.
 
     text = encoded.decode() if isinstance(encoded, bytes) else encoded
     canonical = _CANONICAL.encode(_DOUBLES.raw_decode(text)[0])
@@ -107,8 +111,8 @@ def digest_of(encoded: Union[bytes, str]) -> bytes:
 
 
 def _double(digits: str) -> Optional[float]:
-    number = float(digits) + 0.0  # JavaScript writes minus zero as 0
-    return number if math.isfinite(number) else None  # and what is beyond a double as null
+    number = float(digits) + 0.0  # JavaScript writes minus zero as 0.
+    return number if math.isfinite(number) else None  # It writes infinity as null.
 
 
 _DOUBLES = json.JSONDecoder(parse_int=_double, parse_float=_double)

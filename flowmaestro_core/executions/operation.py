@@ -1,7 +1,7 @@
-"""The operations on executions; each machine is loaded when it is made.
+"""The operations on executions: poll one, run a workflow, follow many.
 
-`Run` and `Batch` hold functions, so that no two are equal. To generate fewer methods for them saves
-a millisecond of each program's start.
+`Run` and `Batch` hold functions, so no two of them are equal. They have no generated `__eq__` and
+`__repr__`: generating those would cost each program a millisecond at its start.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.types import Execution, ExecutionEvent
 
 Encode = Callable[[Any], bytes]
-"""Makes of a row the body of its start; raises where the row cannot be sent."""
+"""Returns the body of the start of a row; raises if JSON cannot express the row."""
 Start = Callable[[bytes], Call[Any]]
-"""Makes the call that starts an execution, of its body."""
+"""Returns the call that starts an execution, given its body."""
 PageOf = Callable[[int, int], Call[Any]]
-"""The call for one page of the workflow's executions: its number, and how many are on one."""
+"""Returns the call for a page of the workflow's executions, given its number and size."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
 class Run(Operation[Execution, Coroutine[Any, Any, Execution]]):
     """One run of a workflow, followed to its end within `timeout` seconds.
 
-    `events` and `waiting` build, for an execution's id, what follows it.
+    `events` and `waiting` return the operations that follow an execution, given its id.
     """
 
     execute: Call[Any]
@@ -59,19 +59,19 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
     """Follow many executions to their ends.
 
     Attributes:
-        waiting: builds the wait for one execution, given its id.
-        timeout: seconds that each execution may take from its start, and each start from its turn.
-        execution_ids: what runs already. All of it is in flight from the beginning.
-        inputs: the rows for each of which one execution is started. Read only while there is
-            room, so it may be endless.
-        encode, start: make the body of a start from a row, and the call from that.
-        page_of: makes the call for a page of the list that rows in doubt are looked for in.
-        concurrency: how many executions may be in flight before another one is started.
-        ordered: hand outcomes over in the order of the rows.
-        total: how many rows there are, where that is known.
-        on_start, progress: the caller's callbacks.
-        listener: one of them, if there is any.
-        journal: which journal to keep.
+        waiting: returns the wait for one execution, given its id.
+        timeout: seconds for each execution from its start, and for each start from its turn.
+        execution_ids: executions that run already. All are in flight from the beginning.
+        inputs: the rows; one execution is started for each. They are read only while there is
+            room, so the iterable may be endless.
+        encode, start: return the body of a start from a row, and the call from the body.
+        page_of: returns the call for a page of the list in which rows in doubt are looked up.
+        concurrency: how many executions may be in flight at a time.
+        ordered: whether outcomes are delivered in the order of the rows.
+        total: the number of rows; `None` if it is not known.
+        on_start, progress: the callbacks of the caller.
+        listener: one of them, or `None` if there is none.
+        journal: the journal to keep, or `None`.
 
     """
 

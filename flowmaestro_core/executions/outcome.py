@@ -1,4 +1,4 @@
-"""What callers get: the ended execution, and the outcomes and the progress of a batch."""
+"""The results that callers get: ended executions, and the outcomes and progress of a batch."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Self = TypeVar("Self")
 
 
 class EndedExecution(Dict[str, Any]):
-    """An execution as a dict: JSON-serialisable, picklable, equal to the plain dict.
+    """An ended execution: a dict, JSON-serialisable, picklable, equal to the plain dict.
 
-    At a prompt it says its status, how long it took, and its outputs in short, without what may be
-    a credential; `print` shows all. A notebook shows its timeline, too.
+    Its `repr` has the status, the duration and the outputs in short, and redacts what may be a
+    credential. `print` shows everything. A notebook shows the timeline, too.
     """
 
     seen_events: Optional[Tuple[Mapping[str, Any], ...]] = None
-    """What its run remembers of its events; `None` where nobody followed them."""
+    """The events that its run has received; `None` if it was not followed by a run."""
 
     def __repr__(self) -> str:
         from flowmaestro_core.showing.texts import duration_of
@@ -58,7 +58,7 @@ class EndedExecution(Dict[str, Any]):
 
 
 class _Short(reprlib.Repr):
-    """A short repr without what may be a credential. It visits no value that it does not show."""
+    """A short repr that redacts possible credentials. Values that it leaves out are not read."""
 
     def repr_dict(self, x: Dict[Any, Any], level: int) -> str:
         first = nsmallest(self.maxdict + 1, x, key=str)
@@ -77,7 +77,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 def ended(
     execution: Mapping[str, Any], seen_events: Optional[Iterable[Mapping[str, Any]]] = None
 ) -> Execution:
-    """An execution that has ended, as its caller gets it."""
+    """Return an ended execution in the form that callers get."""
     made = EndedExecution(execution)
     if seen_events is not None:
         made.seen_events = tuple(seen_events)
@@ -86,16 +86,16 @@ def ended(
 
 @dataclass(frozen=True, repr=False)
 class RunOutcome:
-    """What became of one row of a batch.
+    """The result of one row of a batch.
 
     Attributes:
-        index: the row's place in what was given, from 0.
-        inputs: the row itself, as it was given; `None` for `wait_many`.
-        execution_id: the execution of this row, `None` where none is known.
-        execution: the ended execution, whatever its status; `None` where it was not seen to end.
-        error: what went wrong with this row, else `None`. A failed execution is no error.
-        replayed: whether it was read from the journal. It was handed over before, or the process
-            died before that: it does not mean that you handled it.
+        index: the index of the row in the inputs, from 0.
+        inputs: the row itself, as it was passed; `None` for `wait_many`.
+        execution_id: the id of its execution; `None` if none is known.
+        execution: the ended execution, whatever its status; `None` if its end was not seen.
+        error: the error of this row; `None` if there was none. A failed execution is not an error.
+        replayed: whether the outcome was read from the journal. An earlier call has yielded it, or
+            was killed before that, so it does not mean that you have handled it.
 
     """
 
@@ -107,7 +107,7 @@ class RunOutcome:
     replayed: bool = False
 
     def __repr__(self) -> str:
-        """Its place, its execution and what became of it; inputs and outputs may be long."""
+        """Return index, execution id and result, but no inputs and outputs: they may be long."""
         ended = "running" if self.execution is None else self.execution["status"]
         said = type(self.error).__name__ if self.error is not None else ended
         name = f" {self.execution_id}" if self.execution_id else ""
@@ -126,13 +126,14 @@ class RunOutcome:
 
     @property
     def outputs(self) -> Optional[Dict[str, Any]]:
-        """The execution's outputs, `None` where there are none."""
+        """The outputs of the execution; `None` if there are none."""
         return None if self.execution is None else self.execution["outputs"]
 
     def result(self) -> Execution:
-        """The ended execution whatever its status, as `workflows.run` gives it back.
+        """Return the ended execution, whatever its status, as `workflows.run` does.
 
-        Raises `error` if there is one.
+        Raises `error` if there is one, and `FlowMaestroError` (code `not_ended`) if the execution
+        still runs.
         """
         if self.error is not None or self.execution is None:
             raise self.error or FlowMaestroError("This execution has not ended", "not_ended")
@@ -141,16 +142,16 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class BatchProgress:
-    """How far a batch has come.
+    """The progress of a batch.
 
     Attributes:
         done: how many rows have an outcome, failed ones included.
         failed: how many of these are not `ok`.
         in_flight: how many executions are running.
-        total: how many rows there are, `None` where that is not known.
-        seconds_left: an estimate, from the pace so far and from what the key's rate limit
-            allows; `None` where nothing can be said.
-        in_doubt: with a journal, how many rows may have been started; they are settled last.
+        total: the number of rows; `None` if it is not known.
+        seconds_left: an estimate of the seconds until the end, from the pace so far and the rate
+            limit of the key; `None` if it is unknown.
+        in_doubt: with a journal, how many rows may have been started. They are settled last.
 
     """
 
@@ -165,27 +166,27 @@ class BatchProgress:
 class _Runs(Protocol):
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
-        """The executions that run, or have ended and were not handed over; each has its id.
+        """The executions that run, or have ended and were not delivered. Each has its id.
 
-        Also after `close()`, and after an exception has ended the iteration.
+        It can be read after `close()`, too, and after an exception has ended the iteration.
         """
         ...
 
     @property
     def progress(self) -> BatchProgress:
-        """How far the batch has come, at any time and from any thread."""
+        """The progress of the batch, at any time and from any thread."""
         ...
 
     def __len__(self) -> int:
-        """Return how many rows there are in all; `TypeError` where that is not known."""
+        """Return the number of rows. Raises `TypeError` if it is not known."""
         ...
 
 
 class RunOutcomes(_Runs, SyncItems[RunOutcome], Protocol):
-    """Outcomes as they come. Iterate over it; close it, or use `with`, to leave early.
+    """The outcomes of a batch. Iterate over it; close it, or use `with`, to leave early.
 
-    What runs when it is closed goes on, and is in `in_flight`. Where another thread closes it
-    during a callback, the journal is free when the callback has returned.
+    Executions that run when it is closed continue, and are in `in_flight`. If another thread closes
+    it during a callback, the journal is free once the callback has returned.
     """
 
     def __enter__(self: Self) -> Self: ...
@@ -193,13 +194,13 @@ class RunOutcomes(_Runs, SyncItems[RunOutcome], Protocol):
 
 
 class AsyncRunOutcomes(_Runs, AsyncItems[RunOutcome], Protocol):
-    """Outcomes as they come. Iterate with `async for`; `async with` or `close()` to leave early.
+    """The outcomes of a batch. Iterate with `async for`; `async with` or `close()` to leave early.
 
-    What runs when it is closed goes on, and is in `in_flight`.
+    Executions that run when it is closed continue, and are in `in_flight`.
     """
 
     def __aenter__(self: Self) -> Coroutine[Any, Any, Self]: ...
     def __aexit__(self, *exc: object) -> Coroutine[Any, Any, None]: ...
     def close(self) -> Coroutine[Any, Any, None]:
-        """As `aclose`."""
+        """Close it, as `aclose` does."""
         ...

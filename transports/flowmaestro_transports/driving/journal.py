@@ -96,22 +96,21 @@ class Journal:
             self._opened = opened.pop_all()
 
     def keep(self, record: Record) -> Recalled:
-        """Carry out a `Record`: all of it is in the file when this returns, or nothing is.
+        """Carry out a `Record`. All of it is in the file when this returns, or nothing is.
 
-        Raises `JournalError` in a child after `os.fork`: its parent goes on with the batch.
+        Raises `JournalError` in a child after `os.fork`: the batch belongs to the parent.
         """
         if self._process.forked:
-            raise self._error("is the parent process's, which goes on with it", "journal_busy")
+            raise self._error(
+                "is in use by the parent process, which continues the batch", "journal_busy"
+            )
         with self._lock, self._journal_errors():
             if record.rows:
                 self._write(record.rows)
             return self._recall(record)
 
     def close(self, last: Optional[Record] = None) -> None:
-        """Record what is left to record, if possible, and release the file.
-
-        Closing twice is harmless.
-        """
+        """Write the `last` record, if possible, and release the file. It may be called twice."""
         if self._process.forked:
             return
         with self._lock, suppress(JournalError), self._journal_errors(), self._opened:
@@ -314,7 +313,7 @@ def _encoded(execution: Any) -> str:
     text = json.dumps(execution, ensure_ascii=False, separators=(",", ":"))
     try:
         text.encode()
-    except UnicodeEncodeError:  # a lone surrogate
+    except UnicodeEncodeError:  # UTF-8 cannot express a lone surrogate, so escape it.
         return json.dumps(execution, separators=(",", ":"))
     return text
 

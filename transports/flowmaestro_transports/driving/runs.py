@@ -1,7 +1,7 @@
-"""The handles of batches: as those of streams, with what runs, and a journal beside the driver.
+"""The handles of batches: those of streams, with `in_flight`, and with a journal beside the driver.
 
-The journal is released with the handle: at the end, at an error, and when it is closed or
-collected. That touches the disk.
+The handle releases the journal at its end, at an error, and when it is closed or collected. That
+touches the disk.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ class _Outcomes(BaseHandle):
 
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
-        """The executions that run, or have ended and were not handed over; each has its id.
+        """The executions that run, or have ended and were not delivered. Each has its id.
 
-        Also after `close()`, and after an exception has ended the iteration.
+        It can be read after `close()`, too, and after an exception has ended the iteration.
         """
         runs: Tuple[RunOutcome, ...] = self._machine.in_flight
         return runs
 
     @property
     def progress(self) -> BatchProgress:
-        """How far the batch has come, at any time and from any thread."""
+        """The progress of the batch, at any time and from any thread."""
         progress: BatchProgress = self._machine.progress
         return progress
 
@@ -71,10 +71,12 @@ class _Outcomes(BaseHandle):
         return ", ".join(said)
 
     def __len__(self) -> int:
-        """Return how many rows there are in all; `TypeError` where that is not known."""
+        """Return the number of rows. Raises `TypeError` if it is not known."""
         total: Optional[int] = self._machine.batch.total
         if total is None:
-            raise TypeError("how many rows there are is not known: what was given has no length")
+            raise TypeError(
+                "the number of rows is not known: inputs is an iterator without a length"
+            )
         return total
 
     def __bool__(self) -> bool:
@@ -86,13 +88,13 @@ class _Outcomes(BaseHandle):
         return batch_html(self._machine.progress, self._recent)
 
     def _leave(self) -> None:
-        """Release the journal; nothing advances any more."""
+        """Release the journal. The batch must not advance any more."""
         if self._journal is not None:
             self._journal.close(self._machine.last_record())
 
 
 def _listener(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any], Any]:
-    """The listener of a batch's driver, which calls the callback that an item is for."""
+    """Return the listener of the driver: it calls the callback that an item is for."""
     batch = machine.batch
 
     def hear(item: Any) -> Any:
@@ -106,10 +108,10 @@ def _listener(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any
 
 
 class RunOutcomes(_Outcomes, SyncHandle[Any]):
-    """Outcomes as they come, for `for`. Close it, or use `with`, to leave early."""
+    """The outcomes of a batch, for `for`. Close it, or use `with`, to leave early."""
 
     def __next__(self) -> RunOutcome:
-        """The next outcome, as `SyncHandle.__next__`."""
+        """Return the next outcome, as `SyncHandle.__next__` does."""
         try:
             item: Any = super().__next__()
             while not isinstance(item, RunOutcome):
@@ -120,10 +122,10 @@ class RunOutcomes(_Outcomes, SyncHandle[Any]):
                 self._leave()
 
     def close(self) -> None:
-        """Stop. Running executions continue, and are in `in_flight`; closing twice is harmless.
+        """Stop. Running executions continue, and are in `in_flight`. It may be called twice.
 
-        Beside another thread that is in `next` or in a callback, it returns at once: the journal
-        is free when that thread has come back.
+        If another thread is in `next` or in a callback, this returns at once. That thread then
+        releases the journal.
         """
         super().close()
         turn: Owned[None] = Owned()
@@ -138,10 +140,10 @@ class RunOutcomes(_Outcomes, SyncHandle[Any]):
 
 
 class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
-    """Outcomes as they come, for `async for`. Close it, or use `async with`, to leave early."""
+    """The outcomes of a batch, for `async for`. Close it, or use `async with`, to leave early."""
 
     async def __anext__(self) -> RunOutcome:
-        """The next outcome, as `AsyncHandle.__anext__`."""
+        """Return the next outcome, as `AsyncHandle.__anext__` does."""
         try:
             item: Any = await super().__anext__()
             while not isinstance(item, RunOutcome):
