@@ -42,7 +42,7 @@ class NetworkTransport(NotPicklable):
         self.secrets = proxies.secrets
         """What it sends to its proxies, which nobody is to see."""
         self._closed = False
-        self._settle()
+        self._reset()
 
-    def _settle(self) -> None:
+    def _reset(self) -> None:
         """Make what it begins with."""

@@ -15,7 +15,7 @@ from flowmaestro_core.http.messages import Headers, Phase, Request
 from flowmaestro_transports.anyio.transport import AnyioTransport
 from flowmaestro_transports.anyio.waiting import look_up
 from flowmaestro_transports.http11 import dialing
-from flowmaestro_transports.http11.dialing import in_turn, literal
+from flowmaestro_transports.http11.dialing import interleave_families, literal
 from tests.harness.runners import full_listener, get
 from tests.harness.transports.anyio_scenes import Play, failure, read_all
 
@@ -154,8 +154,8 @@ def test_a_race_is_cancelled(play: Play, resolve: Any) -> None:
 def test_families_take_turns() -> None:
     six, four = socket.AF_INET6, socket.AF_INET
     found = [(six, 1), (six, 2), (six, 3), (four, 4), (four, 5)]
-    assert in_turn(found) == [(six, 1), (four, 4), (six, 2), (four, 5), (six, 3)]
-    assert in_turn([]) == []
+    assert interleave_families(found) == [(six, 1), (four, 4), (six, 2), (four, 5), (six, 3)]
+    assert interleave_families([]) == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

@@ -18,7 +18,7 @@ from flowmaestro_core.http.messages import (
     Request,
 )
 from flowmaestro_core.timeouts import Timeout
-from flowmaestro_transports.anyio.transport import AnyioTransport, Pool
+from flowmaestro_transports.anyio.transport import AnyioPool, AnyioTransport
 from tests.harness.runners import full_listener, get, post
 from tests.harness.transports.anyio_scenes import Play, read_all, start_and_cancel
 
@@ -205,9 +205,9 @@ def test_bad_options(number: int) -> None:
 
 def test_two_threads_with_event_loops_of_their_own(scripted: Any, monkeypatch: Any) -> None:
     """Each makes a pool at once; none is forgotten with its connections."""
-    pools: List[Pool] = []
+    pools: List[AnyioPool] = []
 
-    class NotedPool(Pool):
+    class NotedPool(AnyioPool):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             pools.append(self)
@@ -223,7 +223,7 @@ def test_two_threads_with_event_loops_of_their_own(scripted: Any, monkeypatch: A
         await send()
         await transport.close()
 
-    monkeypatch.setattr("flowmaestro_transports.anyio.transport.Pool", NotedPool)
+    monkeypatch.setattr("flowmaestro_transports.anyio.transport.AnyioPool", NotedPool)
     transport = AnyioTransport()
     with scripted.ScriptedServer(scripted.echo) as server:
         anyio.run(main)

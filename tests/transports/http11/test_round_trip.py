@@ -92,5 +92,5 @@ def test_response_that_decompresses_to_60_mib_is_read_with_a_turn_for_each_piece
     trip = RoundTrip(route, exchange, 5.0, lambda: 0.0)
     wire = ScriptedWire([1000], [head, body])
     trip.connections.append(Connection(wire, route.key))
-    turns = [wait for wait in trip.bring_reply() if wait is TURN]
+    turns = [wait for wait in trip.read_response() if wait is TURN]
     assert len(turns) >= size // MAX_PIECE - 1

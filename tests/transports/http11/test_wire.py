@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flowmaestro_transports.http11.tls import tls_when_needed
 from flowmaestro_transports.http11.tls_wire import TlsWire
-from flowmaestro_transports.http11.wire import Wait, Wire
+from flowmaestro_transports.http11.wire import IOWait, Wire
 
 SCHEDULE = st.lists(st.sampled_from([0, 0, 1, 5, 100, 3000, 20_000]), min_size=1, max_size=40)
 
@@ -90,7 +90,7 @@ def contexts(authority: Any) -> Any:
 
 def shake_hands(tls: TlsWire, server: Server) -> None:
     for wait in tls.handshake():
-        assert isinstance(wait, Wait)
+        assert isinstance(wait, IOWait)
         server.step()
     server.step()
 

@@ -16,8 +16,8 @@ import pytest
 
 from flowmaestro_core.http.messages import Request, TransportClosedError, TransportFailure
 from flowmaestro_transports import SocketTransport
-from flowmaestro_transports.sockets.pool import Pool, Slots
-from flowmaestro_transports.sockets.steps import Step, StepCut
+from flowmaestro_transports.sockets.blocking import BlockingOp, Interrupted
+from flowmaestro_transports.sockets.pool import Slots, SocketPool
 from tests.harness.runners import get
 
 
@@ -30,13 +30,13 @@ def test_a_turn_that_comes_while_the_pool_is_closed_is_not_taken(monkeypatch: An
             pools[0].closed = True
             return super().take(*args)
 
-    class NotedPool(Pool):
+    class NotedPool(SocketPool):
         def __init__(self, max_connections: int) -> None:
             super().__init__(max_connections)
             self.slots = LateSlots(max_connections)
             pools.append(self)
 
-    monkeypatch.setattr("flowmaestro_transports.sockets.transport.Pool", NotedPool)
+    monkeypatch.setattr("flowmaestro_transports.sockets.transport.SocketPool", NotedPool)
     with pytest.raises(TransportClosedError):
         SocketTransport().send(Request("GET", "http://127.0.0.1:9", {}), 5.0)
 
@@ -44,13 +44,13 @@ def test_a_turn_that_comes_while_the_pool_is_closed_is_not_taken(monkeypatch: An
 def test_a_transport_that_is_closed_as_its_pool_is_made_stays_closed(monkeypatch: Any) -> None:
     transport = SocketTransport()
 
-    class LatePool(Pool):
+    class LatePool(SocketPool):
         def __setattr__(self, name: str, value: Any) -> None:
             if name == "closed" and not value and "wakers" in vars(self):  # by the transport
                 transport.close()  # as another thread might just now
             super().__setattr__(name, value)
 
-    monkeypatch.setattr("flowmaestro_transports.sockets.transport.Pool", LatePool)
+    monkeypatch.setattr("flowmaestro_transports.sockets.transport.SocketPool", LatePool)
     for _ in range(2):
         with pytest.raises(TransportClosedError):
             transport.sleep(0)
@@ -124,18 +124,18 @@ def test_a_quiet_body_needs_no_file(scripted: Any, no_file_left: List[object]) -
 
 
 def test_a_crowd_leaves_few_files_open() -> None:
-    pool = Pool(1)
-    crowd = [Step() for _ in range(200)]
+    pool = SocketPool(1)
+    crowd = [BlockingOp() for _ in range(200)]
     for step in crowd:
         pool.begin(step)
-        step.get_ready_to_wait()
+        step.acquire_waker()
     for step in crowd:
-        pool.end_step(step)
+        pool.end_op(step)
     assert 0 < len(pool.wakers) < 50
     pool.begin(step)
-    step.get_ready_to_wait()
+    step.acquire_waker()
     pool.close()
-    pool.end_step(step)
+    pool.end_op(step)
     assert not pool.wakers
 
 
@@ -144,15 +144,15 @@ def test_any_number_of_turns_takes_little_memory() -> None:
 
 
 def test_no_exception_keeps_a_waker() -> None:
-    step = Step()
-    step.get_ready_to_wait()
+    step = BlockingOp()
+    step.acquire_waker()
     waker = weakref.ref(step._waker[0])
-    other = threading.Timer(0.05, step.cut)
+    other = threading.Timer(0.05, step.interrupt)
     other.start()
-    with pytest.raises(StepCut) as caught:
+    with pytest.raises(Interrupted) as caught:
         step.wait(time.monotonic() + 60.0)
     other.join()  # which holds it as it wakes
-    step.let_go_of_waker()
+    step.return_waker()
     step.free_wakers.clear()
     assert waker() is None
     assert caught.value.__traceback__ is not None
@@ -160,13 +160,13 @@ def test_no_exception_keeps_a_waker() -> None:
 
 def test_who_is_woken_by_close_leaves_no_file_open(scripted: Any, monkeypatch: Any) -> None:
     waiting, closed = threading.Event(), threading.Event()
-    wait, let_go = Step.wait, Step.let_go_of_waker
+    wait, let_go = BlockingOp.wait, BlockingOp.return_waker
 
-    def note_and_wait(step: Step, *args: Any) -> bool:
+    def note_and_wait(step: BlockingOp, *args: Any) -> bool:
         waiting.set()
         return wait(step, *args)
 
-    def let_go_late(step: Step) -> None:
+    def let_go_late(step: BlockingOp) -> None:
         closed.wait(10.0)
         let_go(step)
 
@@ -178,8 +178,8 @@ def test_who_is_woken_by_close_leaves_no_file_open(scripted: Any, monkeypatch: A
     transport = SocketTransport()
     with scripted.ScriptedServer(handler) as server, ThreadPoolExecutor(1) as threads:
         body = transport.open(get(server), 5.0)
-        monkeypatch.setattr(Step, "wait", note_and_wait)
-        monkeypatch.setattr(Step, "let_go_of_waker", let_go_late)
+        monkeypatch.setattr(BlockingOp, "wait", note_and_wait)
+        monkeypatch.setattr(BlockingOp, "return_waker", let_go_late)
         reading = threads.submit(body.read, 60.0)
         assert waiting.wait(10.0)
         transport.close()

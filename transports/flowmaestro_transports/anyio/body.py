@@ -1,4 +1,4 @@
-"""The open body of a reply on an anyio connection, read in pieces."""
+"""The open body of a response on asyncio or trio, read in pieces."""
 
 from __future__ import annotations
 
@@ -10,40 +10,41 @@ from anyio.lowlevel import checkpoint
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_transports.anyio.waiting import NETWORK_ERRORS
 from flowmaestro_transports.driving.ownership import Owned
-from flowmaestro_transports.http11.body import OpenBody
+from flowmaestro_transports.http11.body import BodyState, OpenBody
 from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.http11.round_trip import Connection, receive
 from flowmaestro_transports.http11.wire import Wire
 
 
 class AnyioOpenResponse(OpenBody):
-    """A reply whose body is still open: an `AsyncOpenResponse`.
+    """A response whose body is still open: an `AsyncOpenResponse`.
 
-    It holds its connection, and no slot for calls. One task reads at a time; another one may
-    close the body meanwhile, and the read then raises `TransportFailure`. A body that is
-    dropped unclosed releases its connection when it is collected, on any thread.
+    It holds its connection, and no slot for calls. One task reads at a time. Another task may
+    close the body meanwhile, and the read then raises `TransportFailure`. A body that is dropped
+    unclosed releases its connection when it is collected, in any thread.
     """
 
-    _patience: Optional[anyio.CancelScope] = None
+    _patience: Optional[anyio.CancelScope] = None  # of the read that waits
 
     async def read(self, patience: float) -> Optional[bytes]:
         """As `AsyncOpenResponse.read`. Raises `RuntimeError` while another task is reading.
 
-        A read that is cancelled has lost nothing: the next one gets the bytes.
+        A read that is cancelled loses nothing: the next one returns the bytes.
         """
         held: Owned[Connection] = Owned()
-        self._pick_up(held)
+        self._begin_read(held)
         if not held:
             return b""
         try:
             data = await self._next(held[0].wire, patience)
-            if self._over:
+            if self._state is BodyState.CLOSED:
                 raise closed(Phase.REPLY_BROKEN)
-            self._over = self._ended = data == b""
+            if data == b"":
+                self._state = BodyState.ENDED
         except NETWORK_ERRORS as error:
             raise self._broken(error) from error
         finally:
-            self._put_down(held)
+            self._end_read(held)
         return data
 
     async def close(self) -> None:

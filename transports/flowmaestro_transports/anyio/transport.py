@@ -21,12 +21,12 @@ from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import Exchange
 from flowmaestro_transports.http11.failures import closed, network_failure, too_slow
 from flowmaestro_transports.http11.pool import ConnectionPool
-from flowmaestro_transports.http11.round_trip import RoundTrip, blaming_the_proxy
+from flowmaestro_transports.http11.round_trip import RoundTrip, proxy_errors
 
 T = TypeVar("T")
 
 
-class Pool(ConnectionPool):
+class AnyioPool(ConnectionPool):
     """At most `max_connections` calls at once, and at most as many idle connections.
 
     `loop` is the event loop it belongs to, whatever anyio's backend takes for one.
@@ -55,7 +55,7 @@ class Pool(ConnectionPool):
         self.idle.close()
 
 
-_Conclude = Callable[[Pool, RoundTrip, anyio.CancelScope], Awaitable[T]]
+_Conclude = Callable[[AnyioPool, RoundTrip, anyio.CancelScope], Awaitable[T]]
 
 
 class AnyioTransport(NetworkTransport):
@@ -69,7 +69,7 @@ class AnyioTransport(NetworkTransport):
     selector loop: under the proactor loop, anyio waits for sockets in a thread.
     """
 
-    _pool: Optional[Pool] = None
+    _pool: Optional[AnyioPool] = None
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As `AsyncTransport.send`. A body of more than 64 MiB, inflated, is a failure."""
@@ -141,28 +141,28 @@ class AnyioTransport(NetworkTransport):
 
     async def _connect(self, trip: RoundTrip, scope: anyio.CancelScope) -> None:
         _, host, port = trip.route.first_hop
-        with blaming_the_proxy(trip.route):
+        with proxy_errors(trip.route):
             found = await look_up(host, port)
         await carry_out(trip.connect(found, self._tls), trip.deadline, scope)
 
-    def _pool_of_this_loop(self) -> Pool:
+    def _pool_of_this_loop(self) -> AnyioPool:
         if self._closed:
             raise TransportClosedError
         loop = current_token().native_token
         pool = self._pool
         if pool is not None and pool.serves(loop):
             return pool
-        made = Pool(loop, self._max_connections)
+        made = AnyioPool(loop, self._max_connections)
         pool, self._pool = self._pool, made  # at once, since another thread may do so, too
         if pool is not None:
             pool.abandon()
         return made
 
 
-async def _whole(_pool: Pool, trip: RoundTrip, scope: anyio.CancelScope) -> Response:
-    return await carry_out(trip.bring_reply(), trip.deadline, scope)
+async def _whole(_pool: AnyioPool, trip: RoundTrip, scope: anyio.CancelScope) -> Response:
+    return await carry_out(trip.read_response(), trip.deadline, scope)
 
 
-async def _opened(pool: Pool, trip: RoundTrip, scope: anyio.CancelScope) -> AnyioOpenResponse:
-    await carry_out(trip.reach_head(), trip.deadline, scope)
+async def _opened(pool: AnyioPool, trip: RoundTrip, scope: anyio.CancelScope) -> AnyioOpenResponse:
+    await carry_out(trip.read_head(), trip.deadline, scope)
     return AnyioOpenResponse(pool, trip)

@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 from flowmaestro_transports.http11 import failures
 from flowmaestro_transports.http11.dialing import literal
 from flowmaestro_transports.http11.round_trip import AttemptDeadline
-from flowmaestro_transports.http11.wire import Steps, Wait, Want
+from flowmaestro_transports.http11.wire import IOSteps, IOWait, Readiness
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def _with_scope(address: str, port: int) -> Tuple[Any, ...]:
     return (address, port, 0, int(scope)) if scope else (address, port)
 
 
-async def carry_out(steps: Steps[T], deadline: AttemptDeadline, scope: anyio.CancelScope) -> T:
+async def carry_out(steps: IOSteps[T], deadline: AttemptDeadline, scope: anyio.CancelScope) -> T:
     """Carry out steps, waiting as they say; gives what they return.
 
     The scope is cancelled at the deadline.
@@ -56,9 +56,9 @@ async def carry_out(steps: Steps[T], deadline: AttemptDeadline, scope: anyio.Can
                 scope.deadline = deadline.at
             if not socks:
                 await checkpoint()
-            elif len(socks) > 1 or seconds != math.inf or want is Want.EITHER:
+            elif len(socks) > 1 or seconds != math.inf or want is Readiness.EITHER:
                 await _wait_for_any(wait)
-            elif want is Want.READABLE:
+            elif want is Readiness.READABLE:
                 await anyio.wait_readable(socks[0])
             else:
                 await anyio.wait_writable(socks[0])
@@ -67,7 +67,7 @@ async def carry_out(steps: Steps[T], deadline: AttemptDeadline, scope: anyio.Can
         return result
 
 
-async def _wait_for_any(wait: Wait) -> None:
+async def _wait_for_any(wait: IOWait) -> None:
     async with anyio.create_task_group() as waits:
         waits.cancel_scope.deadline = anyio.current_time() + wait.seconds
 
@@ -76,7 +76,7 @@ async def _wait_for_any(wait: Wait) -> None:
             waits.cancel_scope.cancel()
 
         for sock in wait.socks:
-            if wait.want is not Want.WRITABLE:
+            if wait.want is not Readiness.WRITABLE:
                 waits.start_soon(until, anyio.wait_readable, sock)
-            if wait.want is not Want.READABLE:
+            if wait.want is not Readiness.READABLE:
                 waits.start_soon(until, anyio.wait_writable, sock)

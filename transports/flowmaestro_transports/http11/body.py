@@ -1,10 +1,11 @@
-"""The open body of a reply, but for the waiting.
+"""The open body of a response, without the waiting.
 
 May touch: the socket of its connection.
 """
 
 from __future__ import annotations
 
+from enum import IntEnum
 from weakref import ref
 
 from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
@@ -15,42 +16,69 @@ from flowmaestro_transports.http11.pool import ConnectionPool
 from flowmaestro_transports.http11.round_trip import Connection, RoundTrip
 
 
-class OpenBody:
-    """A reply whose body is still open. It takes over the connection of the round trip.
+class BodyState(IntEnum):
+    """The states of an `OpenBody`. It leaves `OPEN` once, and stays where it then is.
 
-    One reads at a time; it may be closed meanwhile. The connection is in `_resting` while nobody
-    reads. What moves it out of there owns it: a read until it is over, or else `release`.
+    | state | who owns the connection | what a read does |
+    |---|---|---|
+    | `OPEN`, no read runs | the body (`_idle`) | takes the connection, and reads |
+    | `OPEN`, a read runs | the read (`held`) | raises `RuntimeError` |
+    | `ENDED` | nobody: it is reused or closed | returns `b""` |
+    | `BROKEN`, `CLOSED` | nobody: it is closed | raises `TransportFailure` |
+
+    Whether a read runs is not a state of its own, but who owns the connection: that changes in one
+    step, which no other thread and no signal handler can interrupt (see `Owned`).
+    """
+
+    OPEN = 1
+    """There may be more to read."""
+    ENDED = 2
+    """A read has returned the end of the body."""
+    BROKEN = 3
+    """A read has failed because of the network or the server."""
+    CLOSED = 4
+    """`release` was called before the end, or an exception interrupted a read."""
+
+
+class OpenBody:
+    """A response whose body is still open. It takes over the connection of the round trip.
+
+    One thread or task reads at a time; the body may be closed meanwhile. See `BodyState`.
     """
 
     def __init__(self, pool: ConnectionPool, trip: RoundTrip) -> None:
         head = trip.exchange.final_head
         self.status: int = head.status
+        """The HTTP status code."""
         self.headers: Headers = head.headers
-        self._pool = pool
-        self._exchange = trip.exchange
-        self._resting: Owned[Connection] = Owned()
-        self._over = False  # it has ended, is broken, or was closed
-        self._ended = False
-        self._failure = closed(Phase.REPLY_BROKEN).message
-        pool.bodies[id(self)] = ref(self), self._resting
-        trip.connections.move_to(self._resting)
-        if pool.closed:  # only now: what is noted later, no `close` closes
+        """The header fields, without `Content-Encoding` if the body is decoded here."""
+        self._exchange = trip.exchange  # decodes what the connection receives
+        self._idle: Owned[Connection] = Owned()  # the connection, while no read runs
+        self._state = BodyState.OPEN
+        self._failure = closed(Phase.REPLY_BROKEN).message  # why a read fails if BROKEN or CLOSED
+        self._pool = pool  # gets the connection back
+        pool.bodies[id(self)] = ref(self), self._idle
+        trip.connections.move_to(self._idle)
+        # Check after registering the body: a `close` in another thread must not miss it.
+        if pool.closed:
             self.release()
             raise closed(Phase.REPLY_BROKEN)
 
     def release(self) -> None:
-        """Close it without waiting. A read that is under way wakes, and lets go by itself.
+        """Close the body without waiting.
 
-        The connection is kept for the next call if the body has been read to its end.
+        A read in another thread or task wakes up and releases the connection itself. The connection
+        is reused for the next call if the body was read to its end.
         """
-        self._over = True
+        if self._state is BodyState.OPEN:
+            self._state = BodyState.CLOSED
         held: Owned[Connection] = Owned()
         try:
             if not self._pool.process.forked:
                 self._wake_reader()
-            self._resting.move_to(held)
+            self._idle.move_to(held)
         finally:
-            self._let_go(held)
+            self._release_connection(held)
 
     @quiet_at_exit
     def __del__(self) -> None:
@@ -60,38 +88,41 @@ class OpenBody:
             self.release()
 
     def _wake_reader(self) -> None:
+        """Wake the thread or task that reads, if there is one."""
         raise NotImplementedError
 
-    def _pick_up(self, held: Owned[Connection]) -> None:
-        """Begin to read with what is then `held`; with nothing if the body has ended.
+    def _begin_read(self, held: Owned[Connection]) -> None:
+        """Move the connection to `held`, for a read. Leave `held` empty if the body has ended.
 
-        Raises `TransportFailure`, and `RuntimeError` while another read is under way.
+        Raises `TransportFailure` if the body is broken or closed, and `RuntimeError` while another
+        read runs.
         """
         if self._pool.process.forked:
             raise of_the_parent()
-        if self._resting.move_to(held) or self._ended:
+        if self._idle.move_to(held) or self._state is BodyState.ENDED:
             return
-        if not self._over:
+        if self._state is BodyState.OPEN:
             raise RuntimeError("another task or another thread is reading this body")
         raise TransportFailure(Phase.REPLY_BROKEN, self._failure)
 
     def _broken(self, error: BaseException) -> TransportFailure:
-        """The failure for one of `NETWORK_ERRORS`, of this read and of later ones."""
+        """Return the failure for one of `NETWORK_ERRORS`. Later reads raise the same."""
         failure = network_failure(Phase.REPLY_BROKEN, error)
-        self._over = True
         self._failure = failure.message
+        self._state = BodyState.BROKEN
         return failure
 
-    def _put_down(self, held: Owned[Connection]) -> None:
-        """The end of a read. Twice is harmless."""
+    def _end_read(self, held: Owned[Connection]) -> None:
+        """Give the connection back to the body, or release it. May be called twice."""
         if held:
-            if not self._over:
-                held.move_to(self._resting)
-            if self._over:  # `release` may have come in between, and found nothing
-                self._resting.move_to(held)
-                self._let_go(held)
+            if self._state is BodyState.OPEN:
+                held.move_to(self._idle)
+            # Look again: `release` in another thread may have found `_idle` empty just before.
+            if self._state is not BodyState.OPEN:
+                self._idle.move_to(held)
+                self._release_connection(held)
 
-    def _let_go(self, held: Owned[Connection]) -> None:
+    def _release_connection(self, held: Owned[Connection]) -> None:
         pool = self._pool
         pool.give_back(held, self._exchange.reusable and not pool.process.forked)
         pool.bodies.pop(id(self), None)

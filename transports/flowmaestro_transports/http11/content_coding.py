@@ -87,7 +87,7 @@ class ContentDecoder:
         try:
             while (more or at < len(data)) and self._room > stop:
                 piece, more = data[at : at + _INPUT_SIZE], False
-                at += len(piece) - self._inflate(piece, self._room - stop, inflated)
+                at += len(piece) - self._decompress(piece, self._room - stop, inflated)
         except CodingError as error:
             self._damage = error
             self.pending = any(inflated)  # then the next `feed` raises
@@ -107,7 +107,7 @@ class ContentDecoder:
                 raise CodingError("compressed body ends too early")
         return b""
 
-    def _inflate(self, piece: bytes, size: int, inflated: List[bytes]) -> int:
+    def _decompress(self, piece: bytes, size: int, inflated: List[bytes]) -> int:
         """Decompress `piece` up to the end of the current gzip member, but at most `size` bytes.
 
         Return how many of its bytes are left over.

@@ -13,12 +13,12 @@ from contextlib import suppress
 from itertools import chain, zip_longest
 from typing import Any, List, Sequence
 
-from flowmaestro_transports.http11.wire import Steps, Wait, Want
+from flowmaestro_transports.http11.wire import IOSteps, IOWait, Readiness
 
 ATTEMPT_DELAY = 0.25
 """Seconds before the next address is tried beside the one under way (RFC 8305, 8)."""
 
-_NOWHERE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def literal(host: str, port: int) -> List[Any]:
@@ -35,7 +35,7 @@ def literal(host: str, port: int) -> List[Any]:
     return []
 
 
-def in_turn(found: Sequence[Any]) -> List[Any]:
+def interleave_families(found: Sequence[Any]) -> List[Any]:
     """What `getaddrinfo` has found, each family in turn (RFC 8305, 4).
 
     The family of the first address comes first. Within a family, the order stays.
@@ -45,13 +45,13 @@ def in_turn(found: Sequence[Any]) -> List[Any]:
     return [each for each in chain.from_iterable(zip_longest(first, others)) if each is not None]
 
 
-def dial(found: Sequence[Any], connecting: List[socket.socket]) -> Steps[socket.socket]:
+def connect_any(found: Sequence[Any], connecting: List[socket.socket]) -> IOSteps[socket.socket]:
     """A socket connected to one of the addresses that `getaddrinfo` has found.
 
     Each address gets a head start over the next, and the first to answer wins (RFC 8305, 5). All
     sockets are in `connecting` until they have lost. Raises `OSError`.
     """
-    addresses = in_turn(found)
+    addresses = interleave_families(found)
     errors: List[OSError] = []
     while addresses or connecting:
         if addresses:
@@ -61,7 +61,7 @@ def dial(found: Sequence[Any], connecting: List[socket.socket]) -> Steps[socket.
                 errors.append(error)
         if connecting:
             head_start = ATTEMPT_DELAY if addresses else math.inf
-            yield Wait(Want.WRITABLE, tuple(connecting), head_start)
+            yield IOWait(Readiness.WRITABLE, tuple(connecting), head_start)
         for sock in tuple(connecting):
             try:
                 won = _is_connected(sock)
@@ -78,7 +78,7 @@ def dial(found: Sequence[Any], connecting: List[socket.socket]) -> Steps[socket.
                 return sock
     # That a family leads nowhere from here says the least.
     no_address = OSError("the host has no address")
-    raise min(errors, key=lambda error: error.errno in _NOWHERE, default=no_address)
+    raise min(errors, key=lambda error: error.errno in _NO_ROUTE, default=no_address)
 
 
 def _begin_to_connect(

@@ -13,11 +13,11 @@ from typing import Any, Callable, Generator, Hashable, List, Optional, Sequence
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.driving.ownership import Owned
-from flowmaestro_transports.http11.dialing import dial
+from flowmaestro_transports.http11.dialing import connect_any
 from flowmaestro_transports.http11.exchange import Exchange, RequestWriter
 from flowmaestro_transports.http11.routes import Route
 from flowmaestro_transports.http11.tls import TlsContext
-from flowmaestro_transports.http11.wire import TURN, Steps, Wait, Want, Wire
+from flowmaestro_transports.http11.wire import TURN, IOSteps, IOWait, Readiness, Wire
 
 
 class Connection:
@@ -82,7 +82,7 @@ class RoundTrip:
     """A request on its way to the server, and the reply on its way back.
 
     If the driver has no connection for it in `connections`, it looks up the host that comes first
-    on the route, and carries out `connect`. Then it carries out `bring_reply`, or `reach_head` if
+    on the route, and carries out `connect`. Then it carries out `read_response`, or `read_head` if
     the body is to stay open, until the time of the `deadline`. They raise `NETWORK_ERRORS`.
 
     Attributes:
@@ -106,12 +106,12 @@ class RoundTrip:
         self.connections: Owned[Connection] = Owned()
         self.sockets: Owned[socket.socket] = Owned()
 
-    def connect(self, found: Sequence[Any], tls: TlsContext) -> Steps[None]:
+    def connect(self, found: Sequence[Any], tls: TlsContext) -> IOSteps[None]:
         """Connect to one of the addresses that the lookup has found."""
         route = self.route
         scheme, host, _ = route.first_hop
-        with blaming_the_proxy(route):
-            wire = Wire((yield from dial(found, self.sockets)))
+        with proxy_errors(route):
+            wire = Wire((yield from connect_any(found, self.sockets)))
             if scheme == "https":
                 wire = yield from _start_tls(wire, tls, host)
             if route.is_tunnel:
@@ -121,14 +121,14 @@ class RoundTrip:
         self.connections.append(Connection(wire, route.key))
         self.sockets.clear()
 
-    def reach_head(self) -> Steps[None]:
+    def read_head(self) -> IOSteps[None]:
         """Send the request, and receive the head of its reply."""
         self.deadline.connected()
         return exchange_heads(self.connections[0].wire, self.exchange)
 
-    def bring_reply(self) -> Steps[Response]:
+    def read_response(self) -> IOSteps[Response]:
         """Send the request, and receive the whole reply."""
-        yield from self.reach_head()
+        yield from self.read_head()
         wire, exchange = self.connections[0].wire, self.exchange
         parts: List[bytes] = []
         while True:
@@ -147,7 +147,7 @@ class RoundTrip:
 
 
 @contextmanager
-def blaming_the_proxy(route: Route) -> Generator[None, None, None]:
+def proxy_errors(route: Route) -> Generator[None, None, None]:
     """What goes wrong in this block is the fault of the route's proxy, if it has one."""
     try:
         yield
@@ -157,7 +157,7 @@ def blaming_the_proxy(route: Route) -> Generator[None, None, None]:
         raise ConnectionError(f"proxy {route.proxy.url}: {error}") from error
 
 
-def exchange_heads(wire: Wire, exchange: Exchange) -> Steps[None]:
+def exchange_heads(wire: Wire, exchange: Exchange) -> IOSteps[None]:
     """Send the request, and receive until the head of the reply is there.
 
     Raises `OSError`, and `ReplyError` for a head that is none.
@@ -179,7 +179,7 @@ def exchange_heads(wire: Wire, exchange: Exchange) -> Steps[None]:
         exchange.bytes_sent(count)
         if not count:
             if exchange.head is None:
-                yield Wait(Want.EITHER, (wire.sock,))
+                yield IOWait(Readiness.EITHER, (wire.sock,))
                 receive(wire, exchange)
             else:
                 yield wire.writable
@@ -202,7 +202,7 @@ def receive(wire: Wire, exchange: Exchange) -> None:
         exchange.connection_ended(wire.end or "")
 
 
-def _start_tls(outer: Wire, tls: TlsContext, host: str) -> Steps[Wire]:
+def _start_tls(outer: Wire, tls: TlsContext, host: str) -> IOSteps[Wire]:
     from flowmaestro_transports.http11.tls_wire import TlsWire
 
     try:
@@ -216,7 +216,7 @@ def _start_tls(outer: Wire, tls: TlsContext, host: str) -> Steps[Wire]:
     return wire
 
 
-def _open_tunnel(wire: Wire, route: Route) -> Steps[None]:
+def _open_tunnel(wire: Wire, route: Route) -> IOSteps[None]:
     """Have the proxy connect us to the origin (CONNECT, RFC 9110, 9.3.6).
 
     Only the proxy sees its credentials.

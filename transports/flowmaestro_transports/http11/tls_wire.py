@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import List, Optional
 
-from flowmaestro_transports.http11.wire import READ_SIZE, Steps, Wire
+from flowmaestro_transports.http11.wire import READ_SIZE, IOSteps, Wire
 
 _RECORD = 16 * 1024
 """Bytes that a TLS record holds at most (RFC 8446, 5.1)."""
@@ -50,7 +50,7 @@ class TlsWire(Wire):
         name = host.partition("%")[0] if ":" in host else host.rstrip(".")
         self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=name)
 
-    def handshake(self) -> Steps[None]:
+    def handshake(self) -> IOSteps[None]:
         """Shake hands. Raises `OSError`; `ssl.SSLError` is one."""
         while True:
             try:

@@ -17,7 +17,7 @@ READ_SIZE = 64 * 1024
 T = TypeVar("T")
 
 
-class Want(enum.Enum):
+class Readiness(enum.Enum):
     """The state of a socket to wait for."""
 
     READABLE = "readable"
@@ -25,18 +25,18 @@ class Want(enum.Enum):
     EITHER = "readable or writable"
 
 
-class Wait(NamedTuple):
+class IOWait(NamedTuple):
     """What to wait for: one of `socks` to be as wanted, or so many `seconds` to pass."""
 
-    want: Want
+    want: Readiness
     socks: Sequence[socket.socket]
     seconds: float = math.inf
 
 
-TURN = Wait(Want.READABLE, (), 0.0)
+TURN = IOWait(Readiness.READABLE, (), 0.0)
 """Waits for nothing: other tasks of the event loop get a turn, and the deadline is checked."""
 
-Steps = Generator[Wait, None, T]
+IOSteps = Generator[IOWait, None, T]
 """Work on sockets: each item says what to wait for before the next step is asked for.
 
 Going on too early does no harm.
@@ -63,8 +63,8 @@ class Wire:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.readable = Wait(Want.READABLE, (sock,))
-        self.writable = Wait(Want.WRITABLE, (sock,))
+        self.readable = IOWait(Readiness.READABLE, (sock,))
+        self.writable = IOWait(Readiness.WRITABLE, (sock,))
 
     def receive(self) -> Optional[bytes]:
         """What has arrived, about 64 KiB at most; `b""` once the peer has ended."""

@@ -1,4 +1,4 @@
-"""The open body of a reply on a socket: read with patience, closed by any thread."""
+"""The open body of a response on a socket, read with patience and closed by any thread."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Optional
 
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_transports.driving.ownership import Owned
-from flowmaestro_transports.http11.body import OpenBody
+from flowmaestro_transports.http11.body import BodyState, OpenBody
 from flowmaestro_transports.http11.failures import NETWORK_ERRORS, closed
 from flowmaestro_transports.http11.round_trip import Connection, RoundTrip, receive
-from flowmaestro_transports.sockets.pool import Pool
-from flowmaestro_transports.sockets.steps import Step, StepCut
+from flowmaestro_transports.sockets.blocking import BlockingOp, Interrupted
+from flowmaestro_transports.sockets.pool import SocketPool
 
 
 class SocketOpenResponse(OpenBody):
-    """A reply whose body is still open: an `OpenResponse`.
+    """A response whose body is still open: an `OpenResponse`.
 
     One thread reads at a time; any thread may close it.
     """
 
-    def __init__(self, pool: Pool, trip: RoundTrip) -> None:
-        self._step = Step()
-        self._step.free_wakers = pool.wakers
+    def __init__(self, pool: SocketPool, trip: RoundTrip) -> None:
+        self._op = BlockingOp()
+        self._op.free_wakers = pool.wakers
         super().__init__(pool, trip)
 
     def read(self, patience: float) -> Optional[bytes]:
@@ -36,40 +36,45 @@ class SocketOpenResponse(OpenBody):
             try:
                 return self._read(patience, held)
             finally:
-                self._put_down(held)
+                self._end_read(held)
         finally:
-            self._put_down(held)  # once more: an exception may have come into the first time
+            self._end_read(held)  # again, as `Owned` says
 
     def close(self) -> None:
         """As `OpenResponse.close`."""
         self.release()
 
     def _read(self, patience: float, held: Owned[Connection]) -> Optional[bytes]:
-        self._pick_up(held)
+        self._begin_read(held)
         if not held:
             return b""
         wire, exchange = held[0].wire, self._exchange
         until = time.monotonic() + patience
-        over = True
+        completed = False
         try:
             data = exchange.take()
             if data is None and patience <= 0:
                 receive(wire, exchange)
                 data = exchange.take()
-            while data is None and self._step.wait(until, (wire.sock,)):
+            while data is None and self._op.wait(until, (wire.sock,)):
                 receive(wire, exchange)
                 data = exchange.take()
-            over = self._ended = data == b""
-        except StepCut:
+            if data == b"":
+                self._state = BodyState.ENDED
+            completed = True
+        except Interrupted:
             raise closed(Phase.REPLY_BROKEN) from None
         except NETWORK_ERRORS as error:
             raise self._broken(error) from error
         finally:
-            self._over = self._over or over
-            self._step.let_go_of_waker()
-            if self._over and self._pool.closed:  # nobody else will clear them
-                self._step.free_wakers.clear()
+            if not completed and self._state is BodyState.OPEN:
+                # An exception from a signal handler: what `receive` returned may be lost.
+                self._state = BodyState.CLOSED
+            self._op.return_waker()
+            # Nothing else clears the wakers of a closed pool.
+            if self._pool.closed and self._state is not BodyState.OPEN:
+                self._op.free_wakers.clear()
         return data
 
     def _wake_reader(self) -> None:
-        self._step.cut()
+        self._op.interrupt()

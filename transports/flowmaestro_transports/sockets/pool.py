@@ -1,7 +1,7 @@
-"""What the calls of one process share: slots, wakers, and the steps under way.
+"""What the calls of one process share: slots, wakers, connections, and the running operations.
 
-There is no lock, as an exception that a signal handler raises may come between any two bytecodes:
-a lock whose owner dies of one would stop all others for good.
+There is no lock. An exception that a signal handler raises may come between any two bytecodes: a
+lock whose owner dies of one would stop all other threads for good. See `Owned`.
 """
 
 from __future__ import annotations
@@ -14,89 +14,91 @@ from flowmaestro_core.http.messages import TransportClosedError
 from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.http11.pool import ConnectionPool
 from flowmaestro_transports.http11.round_trip import RoundTrip
-from flowmaestro_transports.sockets.steps import LOOK_AGAIN, Step, Waker
+from flowmaestro_transports.sockets.blocking import RECHECK_INTERVAL, BlockingOp, Waker
 
 _FREE_WAKERS = 32
-"""Wakers that are kept for later steps; each has two files open."""
+"""How many unused wakers are kept. Each has two files open."""
 
 _ALL_THREADS = 2**16
-"""More slots than threads are no limit."""
+"""How many slots are made at most. More slots than threads would not be a limit."""
 
 
 class Slots:
-    """How many calls may be under way at once: first come, first served.
+    """The slots for calls in flight: first come, first served.
 
-    A slot is always in one of two lists, the free ones or its step's own.
+    A slot is owned by these slots while it is free, else by the operation that has it.
     """
 
     def __init__(self, count: int) -> None:
         self._free: Owned[None] = Owned([None] * min(count, _ALL_THREADS))
-        self._waiting: List[Step] = []
+        self._waiting: List[BlockingOp] = []
 
-    def take(self, step: Step, until: float) -> bool:
-        """Wait for a slot; False at the time `until`. `give_back` it even then.
+    def take(self, op: BlockingOp, until: float) -> bool:
+        """Wait for a slot. Return False at the time `until`. Call `give_back` in either case.
 
-        Raises `StepCut`.
+        Raises `Interrupted`.
         """
-        if not self._waiting and self._free.move_to(step.slot):
+        if not self._waiting and self._free.move_to(op.slot):
             return True
-        step.get_ready_to_wait()
-        self._waiting.append(step)
-        while self._waiting[0] is not step or not self._free.move_to(step.slot):
+        op.acquire_waker()
+        self._waiting.append(op)
+        while self._waiting[0] is not op or not self._free.move_to(op.slot):
             if time.monotonic() >= until:
                 return False
-            step.wait(min(until, time.monotonic() + LOOK_AGAIN))
-        self._leave_queue(step)
+            op.wait(min(until, time.monotonic() + RECHECK_INTERVAL))
+        self._leave_queue(op)
         return True
 
-    def give_back(self, step: Step) -> None:
-        """Release the step's slot, or its place in the queue. Twice is harmless."""
-        step.slot.move_to(self._free)
+    def give_back(self, op: BlockingOp) -> None:
+        """Release the slot of `op`, or its place in the queue. May be called twice."""
+        op.slot.move_to(self._free)
         if self._waiting:
-            self._leave_queue(step)
+            self._leave_queue(op)
 
-    def _leave_queue(self, step: Step) -> None:
+    def _leave_queue(self, op: BlockingOp) -> None:
         with suppress(ValueError):
-            self._waiting.remove(step)
-        for first in self._waiting[:1]:  # it looks whether there is another free one
+            self._waiting.remove(op)
+        for first in self._waiting[:1]:  # There may be another free slot for the next in line.
             first.wake()
 
 
-class Pool(ConnectionPool):
+class SocketPool(ConnectionPool):
     """At most `max_connections` calls at once, and at most as many idle connections.
 
-    Whatever a thread is at is a `Step`, which `begin` notes and `end_step` clears.
+    Each blocking operation of a thread is registered from `begin` to `end_op`, so that `close` can
+    interrupt it.
     """
 
     def __init__(self, max_connections: int) -> None:
         super().__init__(max_connections)
         self.slots = Slots(max_connections)
         self.wakers: Owned[Waker] = Owned()
-        """Those that no step uses just now."""
-        self._steps: Set[Step] = set()
+        """The wakers that no operation uses."""
+        self._ops: Set[BlockingOp] = set()
 
-    def begin(self, step: Step) -> None:
-        """A thread begins a step. Raises `TransportClosedError`."""
-        step.free_wakers = self.wakers
-        self._steps.add(step)
-        if self.closed:  # only now: what is noted later, no `close` cuts short
+    def begin(self, op: BlockingOp) -> None:
+        """Register an operation that begins. Raises `TransportClosedError`."""
+        op.free_wakers = self.wakers
+        self._ops.add(op)
+        # Check after registering the operation: a `close` in another thread must not miss it.
+        if self.closed:
             raise TransportClosedError
 
-    def end_step(self, step: Step, trip: Optional[RoundTrip] = None) -> None:
-        """A step is over, whether it did what it should or not. Twice is harmless."""
-        if step not in self._steps:
+    def end_op(self, op: BlockingOp, trip: Optional[RoundTrip] = None) -> None:
+        """Clean up after an operation, successful or not. May be called twice."""
+        if op not in self._ops:
             return
         if trip is not None:
             self.end(trip)
-        self.slots.give_back(step)
-        step.let_go_of_waker()
+        self.slots.give_back(op)
+        op.return_waker()
         del self.wakers[0 if self.closed else _FREE_WAKERS :]
-        self._steps.discard(step)
+        self._ops.discard(op)
 
     def close(self) -> None:
-        """Close what is idle or open, and cut short every step."""
+        """Close what is idle or open, and interrupt every operation."""
         self.closed = True
-        for step in list(self._steps):
-            step.cut()
+        for op in list(self._ops):
+            op.interrupt()
         super().close()
         self.wakers.clear()

@@ -1,4 +1,4 @@
-"""`SocketTransport`: HTTP/1.1 for threads, each call in a step of its caller's.
+"""`SocketTransport`: HTTP/1.1 for threads. Each call runs in the thread of its caller.
 
 May touch: the network. It starts no thread, follows no redirects, keeps no cookies and reads no
 credentials; of the environment, only what `tls` and `proxies` name counts.
@@ -31,33 +31,33 @@ from flowmaestro_transports.http11.failures import (
     network_failure,
     too_slow,
 )
-from flowmaestro_transports.http11.round_trip import RoundTrip, blaming_the_proxy
+from flowmaestro_transports.http11.round_trip import RoundTrip, proxy_errors
+from flowmaestro_transports.sockets.blocking import BlockingOp, DeadlineExceeded, Interrupted
 from flowmaestro_transports.sockets.body import SocketOpenResponse
-from flowmaestro_transports.sockets.pool import Pool
-from flowmaestro_transports.sockets.steps import Step, StepCut, TimeUp
+from flowmaestro_transports.sockets.pool import SocketPool
 
 T = TypeVar("T")
-_Conclude = Callable[[Pool, Step, RoundTrip], T]
+_Conclude = Callable[[SocketPool, BlockingOp, RoundTrip], T]
 
 
 class SocketTransport(NetworkTransport):
     """A `Transport` on plain sockets. Safe to use from several threads.
 
-    At most `max_connections` calls are on their way at once, and others wait within their own time
-    limits; a body that `open` has returned does not count. At most as many idle connections are
-    kept, for 50 seconds each.
+    At most `max_connections` calls are in flight at once. Others wait for them, within their own
+    time limits. A body that `open` has returned does not count. At most as many idle connections
+    are kept, for 50 seconds each.
 
-    `verify` and `client_cert` are what `tls_when_needed` takes: whom to trust, and what to show.
-    `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
+    `verify` and `client_cert` are those of `tls_when_needed`: whom to trust, and which certificate
+    to present. `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
     `https://...`; without it, the environment names the proxies, as `Proxies` says. With
-    `trust_env=False` nothing of the environment counts, for certificates either. All of it is
-    settled here, once, but for the certificates that the environment names: they are looked at when
-    TLS is first needed. No time limit cuts short the lookup of a name: it is one call of the
-    operating system, in the caller's thread.
+    `trust_env=False` the environment is not read, not for certificates either. All of it is read
+    when the transport is made, except the certificates that the environment names: they are read
+    when TLS is first needed. No time limit ends a name resolution early: it is one call of the
+    operating system, in the thread of the caller.
 
-    A child after `os.fork` makes connections of its own, and leaves its parent's alone. An
-    exception that a signal handler raises, `KeyboardInterrupt` for one, ends a call and breaks
-    nothing.
+    A child after `os.fork` makes its own connections, and leaves those of its parent alone. An
+    exception that a signal handler raises, such as `KeyboardInterrupt`, ends the call that it
+    interrupts, and no other.
 
     Raises `ValueError` for a `max_connections` below 1, `TypeError` for one that is no `int`,
     and what `tls_when_needed` and `Proxies` raise.
@@ -65,11 +65,11 @@ class SocketTransport(NetworkTransport):
 
     _at_hand: Optional[threading.local] = None
 
-    def _settle(self) -> None:
-        self._pools: Dict[int, Pool] = {}
+    def _reset(self) -> None:
+        self._pools: Dict[int, SocketPool] = {}
 
     def send(self, request: Request, timeout: float) -> Response:
-        """As `Transport.send`. A body of more than 64 MiB, inflated, is a failure."""
+        """As `Transport.send`. A body of more than 64 MiB, decompressed, is a failure."""
         return self._round_trip(request, timeout, MAX_BODY, _whole)
 
     def open(self, request: Request, timeout: float) -> SocketOpenResponse:
@@ -77,93 +77,100 @@ class SocketTransport(NetworkTransport):
         return self._round_trip(request, timeout, sys.maxsize, _opened)
 
     def sleep(self, seconds: float) -> None:
-        """As `Transport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
-        step, pool, until = self._next_step(), self._pool(), time.monotonic() + seconds
+        """As `Transport.sleep`. Raises `TransportClosedError` when the transport is closed."""
+        op, pool, until = self._next_op(), self._pool(), time.monotonic() + seconds
         try:
             try:
-                pool.begin(step)
-                while step.wait(until):
+                pool.begin(op)
+                while op.wait(until):
                     pass
-            except StepCut:
+            except Interrupted:
                 if pool.closed:
                     raise TransportClosedError from None
             finally:
-                pool.end_step(step)
+                pool.end_op(op)
         finally:
-            pool.end_step(step)  # once more: an exception may have come into the first time
+            pool.end_op(op)  # again, as `Owned` says
 
     now = staticmethod(time.monotonic)
     """As `Transport.now`."""
 
     def interruptible(self) -> InterruptibleTransport:
-        """As `Interruptible.interruptible`. Nothing cuts short the lookup of a name."""
-        # Of several threads that make it at once, all get the same.
+        """As `Interruptible.interruptible`. A name resolution cannot be interrupted."""
+        # `setdefault`, so that several threads that make it at once get the same one.
         return InterruptibleSockets(self, vars(self).setdefault("_at_hand", threading.local()))
 
     def close(self) -> None:
-        """As `Transport.close`. All that is under way wakes, but for the lookup of a name."""
+        """As `Transport.close`. Interrupts all operations in flight but name resolutions."""
         self._closed = True
         self._pool().close()
 
     def _round_trip(
         self, request: Request, timeout: float, limit: int, conclude: _Conclude[T]
     ) -> T:
-        step, pool = self._next_step(), self._pool()
+        op, pool = self._next_op(), self._pool()
         route, target = self._routes.find(request.url)
         exchange = Exchange(route.writer, request, target, limit)
         trip = RoundTrip(route, exchange, timeout, time.monotonic)
         try:
             try:
-                pool.begin(step)
-                self._prepare(pool, step, trip)
-                return conclude(pool, step, trip)
-            except StepCut:
+                pool.begin(op)
+                self._prepare(pool, op, trip)
+                return conclude(pool, op, trip)
+            except Interrupted:
                 if pool.closed and exchange.phase is Phase.NOT_SENT:
                     raise TransportClosedError from None
                 raise closed(exchange.phase) from None
-            except TimeUp:
+            except DeadlineExceeded:
                 raise too_slow(exchange.phase, trip.deadline.seconds) from None
             except NETWORK_ERRORS as error:
                 raise network_failure(exchange.phase, error) from error
             finally:
-                pool.end_step(step, trip)
+                pool.end_op(op, trip)
         finally:
-            pool.end_step(step, trip)  # once more: an exception may have come into the first time
+            pool.end_op(op, trip)  # again, as `Owned` says
 
-    def _prepare(self, pool: Pool, step: Step, trip: RoundTrip) -> None:
+    def _prepare(self, pool: SocketPool, op: BlockingOp, trip: RoundTrip) -> None:
         """Wait for a slot and a connection."""
         route, deadline = trip.route, trip.deadline
-        if not pool.slots.take(step, deadline.at):
-            raise TimeUp
-        if step.was_cut or pool.closed:  # before it was this step's turn to be cut
-            raise StepCut
+        if not pool.slots.take(op, deadline.at):
+            raise DeadlineExceeded
+        # `close` interrupts one operation after another. This one may have got the slot of an
+        # interrupted one before its own turn.
+        if op.interrupted or pool.closed:
+            raise Interrupted
         if not pool.idle.take(route.key, trip.connections):
             _, host, port = route.first_hop
-            with blaming_the_proxy(route):
-                # Without names of parameters, which what others put in its place may not have.
-                found = literal(host, port) or socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-            step.carry_out(trip.connect(found, self._tls), deadline)
-        if time.monotonic() >= deadline.at:  # a kept connection has made nobody wait
-            raise TimeUp
+            with proxy_errors(route):
+                # Positional arguments: a function that replaces `getaddrinfo`, as in gevent, may
+                # name its parameters otherwise.
+                addresses = literal(host, port) or socket.getaddrinfo(
+                    host, port, 0, socket.SOCK_STREAM
+                )
+            op.carry_out(trip.connect(addresses, self._tls), deadline)
+        # A reused connection needs no wait that would check the deadline.
+        if time.monotonic() >= deadline.at:
+            raise DeadlineExceeded
 
-    def _next_step(self) -> Step:
+    def _next_op(self) -> BlockingOp:
         at_hand = self._at_hand
-        step: Optional[Step] = getattr(at_hand, "step", None)
+        op: Optional[BlockingOp] = getattr(at_hand, "op", None)
         if at_hand is not None:
-            at_hand.step = None  # what a signal handler begins meanwhile is a step of its own
-        return step or Step()
+            at_hand.op = None  # A call that a signal handler makes meanwhile gets its own.
+        return op or BlockingOp()
 
-    def _pool(self) -> Pool:
-        """The pool of this process: a child after `os.fork` has one of its own."""
+    def _pool(self) -> SocketPool:
+        """Return the pool of this process. A child after `os.fork` gets its own."""
         number = os.getpid()
         pool = self._pools.get(number)
         if pool is None:
             for other, inherited in list(self._pools.items()):
                 if other != number:
                     inherited.idle.close()
-                    self._pools.pop(other, None)  # another thread may have been faster
-            pool = Pool(self._max_connections)
-            pool.closed = self._closed  # before a `close` in another thread can find it
+                    self._pools.pop(other, None)  # Another thread may have removed it already.
+            pool = SocketPool(self._max_connections)
+            # Set it before `close` in another thread can find the pool, and close it.
+            pool.closed = self._closed
             pool = self._pools.setdefault(number, pool)
         return pool
 
@@ -176,20 +183,20 @@ class SocketTransport(NetworkTransport):
                 warn_unclosed(self)
 
 
-def _whole(_pool: Pool, step: Step, trip: RoundTrip) -> Response:
-    return step.carry_out(trip.bring_reply(), trip.deadline)
+def _whole(_pool: SocketPool, op: BlockingOp, trip: RoundTrip) -> Response:
+    return op.carry_out(trip.read_response(), trip.deadline)
 
 
-def _opened(pool: Pool, step: Step, trip: RoundTrip) -> SocketOpenResponse:
-    step.carry_out(trip.reach_head(), trip.deadline)
+def _opened(pool: SocketPool, op: BlockingOp, trip: RoundTrip) -> SocketOpenResponse:
+    op.carry_out(trip.read_head(), trip.deadline)
     return SocketOpenResponse(pool, trip)
 
 
 class InterruptibleSockets:
     """A `SocketTransport` for one user: see `InterruptibleTransport`.
 
-    It goes by the methods of the transport, which a subclass may have overridden. What they begin
-    is begun in the step that this thread has `at_hand`.
+    It calls the methods of the transport, which a subclass may have overridden. They run as the
+    operation that this thread has `at_hand`.
     """
 
     def __init__(self, transport: Transport, at_hand: threading.local) -> None:
@@ -200,11 +207,11 @@ class InterruptibleSockets:
         self.random = random_source_of(transport)
         self._transport = transport
         self._at_hand = at_hand
-        self._step = Step()
+        self._op = BlockingOp()
 
     def interrupt(self) -> None:
         """As `InterruptibleTransport.interrupt`."""
-        self._step.cut()
+        self._op.interrupt()
 
     def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`."""
@@ -222,9 +229,9 @@ class InterruptibleSockets:
         at_hand = self._at_hand
         try:
             try:
-                at_hand.step = self._step
+                at_hand.op = self._op
                 return begin(*args)
             finally:
-                at_hand.step = None
+                at_hand.op = None
         finally:
-            at_hand.step = None  # once more: an exception may have come into the first time
+            at_hand.op = None  # Again: an interrupt may have come before the first time.

@@ -1,0 +1,173 @@
+"""How a thread waits, and how another thread wakes it.
+
+Each wait of `SocketTransport` is one `poll`, for sockets and for a *waker*: a pair of sockets that
+another thread writes to. So any wait can be interrupted, and only the resolution of a name blocks
+in another way. May touch: sockets, the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import socket
+import time
+from contextlib import suppress
+from typing import List, Sequence, TypeVar
+
+from flowmaestro_transports.driving.ownership import Owned
+from flowmaestro_transports.http11.round_trip import AttemptDeadline
+from flowmaestro_transports.http11.wire import IOSteps, Readiness
+
+T = TypeVar("T")
+
+RECHECK_INTERVAL = 0.5
+"""Seconds after which a waiting operation looks around, even if no waker could be made for it."""
+_LONGEST = 1e6
+"""Seconds: the longest timeout that `poll` accepts on every platform."""
+
+
+class Interrupted(Exception):
+    """Another thread has interrupted the operation of this thread."""
+
+
+class DeadlineExceeded(Exception):
+    """The deadline of the operation has passed."""
+
+
+class Waker:
+    """Wakes the one thread that polls `read_end`.
+
+    A thread may be woken without a reason: a waker that was woken too late serves the next one.
+    """
+
+    def __init__(self) -> None:
+        self.read_end, self._write_end = socket.socketpair()
+        self.read_end.setblocking(False)
+        self._write_end.setblocking(False)
+
+    def wake(self) -> None:
+        """Wake the thread that polls it, now or next."""
+        with suppress(OSError):  # If its buffer is full, it is readable, and wakes as well.
+            self._write_end.send(b"!")
+
+    def drain(self) -> None:
+        """Drain the wake-up bytes, so that `poll` blocks again until the next `wake`."""
+        with suppress(OSError):
+            while self.read_end.recv(1024):
+                pass
+
+    def __del__(self) -> None:
+        # By `vars`, because an interrupt of `__init__` may have left no attribute.
+        for sock in vars(self).values():
+            sock.close()
+
+
+class BlockingOp:
+    """One blocking operation of a thread: a call, a pause or a read.
+
+    It owns its resources (`Owned`), so an exception from a signal handler loses none of them.
+
+    """
+
+    __slots__ = ("_waker", "free_wakers", "interrupted", "slot")
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        """Whether `interrupt` was called. It stays True, for whatever is begun later, too."""
+        self.slot: Owned[None] = Owned()
+        """Its slot among the calls in flight (`Slots`), or nothing."""
+        self.free_wakers: Owned[Waker] = Owned()
+        """The unused wakers of its pool. It takes one of them before it waits."""
+        self._waker: Owned[Waker] = Owned()  # the one that it took
+
+    def interrupt(self) -> None:
+        """Wake its thread, which then raises `Interrupted`. Any thread may call this."""
+        self.interrupted = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Make its thread look around, if it waits. Any thread may call this."""
+        for waker in self._waker[:1]:
+            waker.wake()
+
+    def acquire_waker(self) -> None:
+        """Take or make a waker. A `wake` after this ends the next `wait`."""
+        if not self._waker and not self.free_wakers.move_to(self._waker):
+            # If the process has no file left for one, `wait` looks around from time to time.
+            with suppress(OSError):
+                self._waker.append(Waker())
+
+    def carry_out(self, steps: IOSteps[T], deadline: AttemptDeadline) -> T:
+        """Carry out `steps`, wait as they say, and return their result.
+
+        Raises `Interrupted`, `DeadlineExceeded`, and what the steps raise.
+        """
+        try:
+            while True:
+                readiness, socks, seconds = next(steps)
+                until = deadline.at
+                if seconds != math.inf:
+                    until = min(until, time.monotonic() + seconds)
+                if not self.wait(until, socks, readiness) and until == deadline.at:
+                    raise DeadlineExceeded
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def wait(
+        self,
+        until: float,
+        socks: Sequence[socket.socket] = (),
+        readiness: Readiness = Readiness.READABLE,
+    ) -> bool:
+        """Wait for one of the sockets, or for `wake`. Return False at the time `until`.
+
+        Raises `Interrupted`.
+        """
+        self.acquire_waker()
+        # Check after acquiring the waker: an interrupt after this line wakes the poll.
+        if self.interrupted:
+            raise Interrupted
+        seconds = until - time.monotonic()
+        if seconds <= 0:
+            return False
+        read_ends = [waker.read_end for waker in self._waker]
+        ready = _ready(
+            read_ends, socks, readiness, min(seconds, _LONGEST if read_ends else RECHECK_INTERVAL)
+        )
+        if read_ends and read_ends[0].fileno() in ready:
+            # Not through a variable: the traceback of `Interrupted` would keep the waker alive.
+            self._waker[0].drain()
+        if self.interrupted:
+            raise Interrupted
+        return bool(ready) or not read_ends
+
+    def return_waker(self) -> None:
+        """Give the waker back, for other operations."""
+        self._waker.move_to(self.free_wakers)
+
+
+def _ready(
+    read_ends: Sequence[socket.socket],
+    socks: Sequence[socket.socket],
+    readiness: Readiness,
+    seconds: float,
+) -> List[int]:
+    """Wait for at most `seconds`. Return the file descriptors that are ready."""
+    # Looked up with each call, so that a patched one counts: gevent replaces `poll`, eventlet
+    # removes it. Windows has none.
+    make = getattr(select, "poll", None)
+    if make is None:
+        reading = read_ends if readiness is Readiness.WRITABLE else [*read_ends, *socks]
+        writing: Sequence[socket.socket] = () if readiness is Readiness.READABLE else socks
+        ready = select.select(reading, writing, writing, seconds)
+        return [sock.fileno() for sock in {*ready[0], *ready[1], *ready[2]}]
+    poll = make()
+    for read_end in read_ends:
+        poll.register(read_end, select.POLLIN)
+    events = select.POLLIN if readiness is not Readiness.WRITABLE else 0
+    if readiness is not Readiness.READABLE:
+        events |= select.POLLOUT
+    for sock in socks:
+        poll.register(sock, events)
+    return [number for number, _ in poll.poll(math.ceil(seconds * 1000))]
