@@ -1,19 +1,19 @@
 """One HTTP/1.1 exchange from the client's side, as a machine without a socket.
 
-Tell it what happened, and it tells what follows:
+Report to it what happened, and read from it what to do next:
 
-* Send what is `unsent`, and say how much of it went out: `bytes_sent`.
-* Pass on what arrives: `bytes_received`, or `connection_ended`. Both raise `ReplyError` for a head
-  that is none.
-* Once `head` is there, `take` the body piece by piece. `take` alone raises for a broken body, and
-  only after it has given what came whole.
-* `phase` says at any time whether the server may have acted, and `reusable` at the end whether
+* Send `unsent`, and report how many bytes were sent: `bytes_sent`.
+* Report what arrives: `bytes_received`, or `connection_ended`. Both raise `ReplyError` for a
+  malformed head.
+* Once `head` is set, `take` the body piece by piece. Only `take` raises for a broken body, and only
+  after it has returned all bytes before the fault.
+* `phase` tells at any time whether the server may have acted. `reusable` tells at the end whether
   the connection may carry another exchange.
 
-A plain head that comes in one piece is read by one regular expression, and means what h11 would
-have it mean, at a tenth of the price; all others are h11's (`heads`). The framing of the body is
-ours (`framing`), since h11 costs several times as much for each chunk, and so for each event of a
-stream. Work and memory are bounded: heads by `MAX_HEAD`, the rest by `framing` and
+A plain head that arrives in one piece is read by one regular expression. It is read as h11 reads
+it, in a tenth of the time. All other heads are read by h11 (`heads`). The framing of the body is
+our own (`framing`), because h11 takes several times as long for each chunk, and so for each event
+of a stream. Work and memory are bounded: heads by `MAX_HEAD`, bodies by `framing` and
 `content_coding`. Pure: no I/O, no clock.
 """
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 import sys
+from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
@@ -33,24 +34,24 @@ if TYPE_CHECKING:
     from flowmaestro_transports.http11.heads import HeadReader
 
 MAX_HEAD = 100 * 1024
-"""Bytes that the head of a reply may have, with all informational replies that come before."""
+"""The most bytes of a head, including all informational responses before it."""
 
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 ANY_HOST = Headers((("Host", "any"),))
-"""For a transport on another library, which writes the field itself."""
+"""For a transport on another library, which writes the Host field itself."""
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET = re.compile(r"[!-~]+")
 _VALUE = re.compile(r"(?![\t ])[\t -~]*(?<![\t ])")
-"""Of a field: no space around it (RFC 9110, 5.5), nor the obsolete bytes above ASCII."""
+"""The value of a field: no space around it (RFC 9110, 5.5), no obsolete bytes above ASCII."""
 _PLAIN_HEAD = re.compile(
     rb"HTTP/(1\.[01]) ([2-5][0-9]{2})(?: [^\0-\x08\n-\x1f\x7f]*)?\r\n"
     rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\0-\x08\n-\x1f\x7f]*\r\n)*)\r\n"
 )
-"""A final head without any of what a server should not send (RFC 9112, 4 and 5)."""
+"""A final head that contains nothing that a server should not send (RFC 9112, 4 and 5)."""
 
 
 class _Fields(NamedTuple):
-    """The field lines of a request, and what they were made of."""
+    """The field lines of a request, and what they were made from."""
 
     method: str
     given: Tuple[Tuple[str, str], ...]
@@ -60,9 +61,10 @@ class _Fields(NamedTuple):
 
 
 class RequestWriter:
-    """Writes the requests of one route, each with the route's own `fields` unless it has them.
+    """Writes the requests of one route. A request that lacks one of the route's `fields` gets it.
 
-    Fields that were checked for the last request are not checked again. Threads may share a writer.
+    Fields that were checked for the previous request are not checked again. Threads may share a
+    writer.
     """
 
     __slots__ = ("_fields", "_last")
@@ -72,12 +74,13 @@ class RequestWriter:
         self._last: Optional[_Fields] = None
 
     def write(self, request: Request, target: str) -> Tuple[memoryview, bool]:
-        """The bytes of `request` for `target` (RFC 9112, 3.2), and whether it keeps alive.
+        """Return the bytes of `request` for `target` (RFC 9112, 3.2).
 
-        Raises `TransportFailure` for what HTTP/1.1 cannot express.
+        Also return whether the request lets the connection be reused. Raises `TransportFailure` if
+        HTTP/1.1 cannot express the request.
         """
         fields = self._fields_of(request) if _TARGET.fullmatch(target) else None
-        if fields is None:  # raised where no frame holds the fields
+        if fields is None:  # Raised here, where no frame holds the fields, which may be secret.
             raise unsendable() from None
         start = b"%s %s HTTP/1.1\r\n" % (request.method.encode(), target.encode())
         # A memoryview: the credentials in it are not printed with the locals of a traceback.
@@ -86,17 +89,18 @@ class RequestWriter:
     def check(self, request: Request) -> None:
         """Check the method, the host and the header fields. Raises as `write` does.
 
-        For libraries that look at them only when a request may have left.
+        For libraries that check them only when part of the request may have been sent.
         """
         try:
             (urlsplit(request.url).hostname or "").encode("idna")
             fields = self._fields_of(request)
-        except ValueError:  # `UnicodeError` is one, and what `urlsplit` raises
+        except ValueError:  # from `urlsplit`; `UnicodeError` is a `ValueError`, too
             fields = None
         if fields is None:
             raise unsendable() from None
 
     def _fields_of(self, request: Request) -> Optional[_Fields]:
+        """Return the field lines of `request`, or None if HTTP/1.1 cannot express it."""
         given, method, length = request.headers, request.method, len(request.body)
         last = self._last
         if last is not None and last[:3] == (method, given.pairs, length):
@@ -107,11 +111,11 @@ class RequestWriter:
             pairs.append(("Content-Length", str(length)))
         names = [name.lower() for name, _ in pairs]
         if (
-            # As given: `lower` makes a K of ASCII out of the sign for kelvin.
+            # The names as given: `lower` turns the Kelvin sign into an ASCII k.
             not all(map(_TOKEN.fullmatch, [method, *(name for name, _ in pairs)]))
             or not all(_VALUE.fullmatch(value) for _, value in pairs)
             or names.count("host") != 1
-            or "transfer-encoding" in names  # which would have to be done here
+            or "transfer-encoding" in names  # The body is not encoded here.
             or given.get("content-length", str(length)) != str(length)
         ):
             return None
@@ -121,46 +125,77 @@ class RequestWriter:
         return last
 
 
-class Exchange:
-    """One request and its reply. `limit` is the most bytes that the body may have, inflated.
+class ExchangeState(IntEnum):
+    """How far the response of an `Exchange` has been received.
 
-    Raises `TransportFailure` for a request that HTTP/1.1 cannot express.
+    | state | event | next state |
+    |---|---|---|
+    | `HEAD` | `bytes_received`, until the final head is complete | `HEAD`, then `BODY` |
+    | `HEAD` | `connection_ended` | raises `ReplyError` |
+    | `BODY` | `bytes_received` | `BODY`, `COMPLETE` at the end, `BROKEN` at a fault |
+    | `BODY` | `connection_ended` | `COMPLETE` if that ends the body, else `BROKEN` |
+    | `COMPLETE`, `BROKEN` | any | stays; further bytes make the connection unfit for reuse |
+
+    `take` may lead from `BODY` or `COMPLETE` to `BROKEN`, because it decompresses the content.
+    Sending is independent of these states: a server may respond before it has read the whole
+    request. `unsent` and `phase` tell how far that is.
+    """
+
+    HEAD = 1
+    """The final head is not complete. Until then there is no `head`, and no body to take."""
+    BODY = 2
+    """The head is complete, the body is not."""
+    COMPLETE = 3
+    """All of the body has been received. Part of it may still have to be taken."""
+    BROKEN = 4
+    """The body is malformed, truncated or too long. What was received before can be taken."""
+
+
+class Exchange:
+    """One request and its response. See `ExchangeState`.
+
+    `limit` is the most bytes that the body may have, decompressed. Raises `TransportFailure` for a
+    request that HTTP/1.1 cannot express.
     """
 
     __slots__ = (
         *("_coding", "_content", "_error", "_framing", "_keep_alive", "_limit", "_method"),
-        *("_reader", "head", "phase", "unsent"),
+        *("_reader", "head", "phase", "state", "unsent"),
     )
 
-    _coding: ContentDecoder  # both are there once the head is
-    _framing: Framing
+    # Both exist from the state BODY on.
+    _coding: ContentDecoder  # decompresses the content
+    _framing: Framing  # finds the content in what is received, and the end of the body
 
     def __init__(
         self, writer: RequestWriter, request: Request, target: str, limit: int = sys.maxsize
     ) -> None:
         self.unsent, self._keep_alive = writer.write(request, target)
-        """What is still to be sent."""
+        """The bytes of the request that have not been sent."""
         self.phase = Phase.NOT_SENT
-        """How far it has come, should it fail now."""
+        """The phase of the failure, if the exchange fails now."""
+        self.state = ExchangeState.HEAD
+        """How far the response has been received."""
         self.head: Optional[ResponseHead] = None
-        """The head of the final reply, once it is whole, less a content coding that is undone."""
-        self._method = request.method
-        self._limit = limit
+        """The head of the final response, once complete. `Content-Encoding` is removed if we decode
+        it."""
+        self._method = request.method  # A response to HEAD or CONNECT has no body.
+        self._limit = limit  # bytes
         self._reader: Optional[HeadReader] = None  # of a head that is not plain
-        self._content = b""
-        self._error: Optional[str] = None
+        self._content = b""  # received and decoded, not taken yet
+        self._error = ""  # why the state is BROKEN
 
     @property
     def final_head(self) -> ResponseHead:
-        """`head`, once it is there."""
+        """The head of the final response. Raises `RuntimeError` in the state `HEAD`."""
         if self.head is None:
-            raise RuntimeError("the head of the reply has not come yet")
+            raise RuntimeError("the head of the response is not complete")
         return self.head
 
     @property
     def finished(self) -> bool:
-        """Whether the body has come to its end; some of it may still have to be taken."""
-        return self.head is not None and self._framing.finished
+        """Whether nothing more of the response must be received, because it is whole or broken."""
+        return self.state >= ExchangeState.COMPLETE
 
     @property
     def has_more(self) -> bool:
@@ -173,34 +208,38 @@ class Exchange:
     @property
     def reusable(self) -> bool:
         """Whether the connection may carry another exchange now (RFC 9112, 9.3)."""
-        clean = self.finished and self._error is None and not self._framing.rest
+        clean = self.state is ExchangeState.COMPLETE and not self._framing.rest
         return clean and self._keep_alive and not self.unsent
 
     def bytes_sent(self, count: int) -> None:
-        """The first `count` bytes of what was `unsent` may have gone out."""
+        """Report that the first `count` bytes of `unsent` may have been sent."""
         if self.phase is Phase.NOT_SENT:
             self.phase = Phase.MAYBE_PROCESSED
         self.unsent = self.unsent[count:]
 
     def bytes_received(self, data: bytes) -> None:
-        """These bytes came: look at `head`, then `take` what there is of the body."""
+        """Report received bytes. Then check `head`, and `take` the body.
+
+        Raises `ReplyError` for a malformed head.
+        """
         self.phase = Phase.REPLY_BROKEN
-        if self.head is None:
+        if self.state is ExchangeState.HEAD:
             data = self._read_head(data)
-        if data and self._error is None:
+        if data and self.state is not ExchangeState.BROKEN:
             self._decode(self._framing.feed(data))
 
     def connection_ended(self, broken: str = "") -> None:
-        """The peer sends no more: that is the end of the body, or breaks the reply.
+        """Report that the peer sends no more. That ends the body, or truncates it.
 
-        `broken` says why, if the connection did not end as it should.
+        `broken` is the reason if the connection did not end cleanly. Raises `ReplyError` if the
+        head is not complete.
         """
         self._keep_alive = False
-        if self.head is None:
+        if self.state is ExchangeState.HEAD:
             raise ReplyError(broken or "the server closed the connection before its reply")
-        if not self.finished and self._error is None:
+        if self.state is ExchangeState.BODY:
             if broken:
-                self._error = broken
+                self._break(broken)
                 return
             self._framing.connection_ended()
             self._decode(b"")
@@ -217,23 +256,35 @@ class Exchange:
         if content:
             self._content = content[MAX_PIECE:]
             return content[:MAX_PIECE]
-        if self._error is not None:
+        if self.state is ExchangeState.BROKEN:
             raise ReplyError(self._error)
-        return b"" if self.finished else None
+        return b"" if self.state is ExchangeState.COMPLETE else None
 
     def _decode(self, data: bytes) -> None:
+        """Decode content, and update the state by what the framing and the coding say."""
         framing = self._framing
         try:
             self._content += self._coding.feed(data)
             if framing.finished and not self._coding.pending:
                 self._coding.finish()
         except CodingError as error:
-            self._error = str(error)
+            self._break(str(error))
             return
-        self._error = self._error or framing.error
+        if self.state is ExchangeState.BODY:
+            if framing.error is not None:
+                self._break(framing.error)
+            elif framing.finished:
+                self.state = ExchangeState.COMPLETE
+
+    def _break(self, error: str) -> None:
+        self.state = ExchangeState.BROKEN
+        self._error = self._error or error
 
     def _read_head(self, data: bytes) -> bytes:
-        """Takes `data` as a part of the head; what there is of it behind the head."""
+        """Parse `data` as part of the head.
+
+        Return the bytes that follow the head: the beginning of the body.
+        """
         if self._reader is None:
             plain = _PLAIN_HEAD.match(data, 0, MAX_HEAD)
             if plain is not None:
@@ -254,16 +305,19 @@ class Exchange:
         return rest
 
     def _begin_body(self, head: ResponseHead, version: bytes) -> None:
+        """Enter the state `BODY`, or `COMPLETE` if there is no body."""
         headers = head.headers
         if version < b"1.1" or _says_close(headers):
             self._keep_alive = False
         self._framing = framing_of(self._method, head)
         self._coding = coding = ContentDecoder(headers, self._limit)
         self.head = head if coding.headers is headers else ResponseHead(head.status, coding.headers)
+        finished = self._framing.finished  # as without content
+        self.state = ExchangeState.COMPLETE if finished else ExchangeState.BODY
 
 
 def _plain_fields(lines: bytes) -> Optional[Headers]:
-    """The header fields; `None` where h11 changes or refuses what says how the body ends."""
+    """Parse field lines. Return None if h11 would refuse or change a field that frames the body."""
     parts = [line.partition(":") for line in lines.decode("latin-1").split("\r\n")[:-1]]
     headers = Headers(tuple([(name, value.strip(" \t")) for name, _, value in parts]))
     coded = headers.get("transfer-encoding", "chunked") != "chunked"
@@ -273,5 +327,6 @@ def _plain_fields(lines: bytes) -> Optional[Headers]:
 
 
 def _says_close(headers: Headers) -> bool:
+    """Return whether the `Connection` field has the option `close`."""
     options = headers.get("connection")
     return options is not None and "close" in re.split(r"[ \t]*,[ \t]*", options.strip().lower())
