@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def flowmaestro_fake(request: pytest.FixtureRequest) -> Generator[FakeFlowMaestro, None, None]:
-    """A fresh `FakeFlowMaestro`, installed: clients made without `transport=` use it.
+    """Give the test a fresh `FakeFlowMaestro` that clients made without `transport=` use.
 
     When the test has passed, scripts that were never used cause an `UnusedScriptWarning`.
     `@pytest.mark.flowmaestro_fake(time="real")` gives it the marker's arguments. To have another
@@ -71,7 +71,7 @@ def flowmaestro_fake(request: pytest.FixtureRequest) -> Generator[FakeFlowMaestr
 def flowmaestro_client(
     flowmaestro_fake: FakeFlowMaestro,
 ) -> Generator[FlowMaestroClient, None, None]:
-    """A sync client of `flowmaestro_fake`."""
+    """Give the test a sync client of `flowmaestro_fake`."""
     from flowmaestro import FlowMaestroClient
 
     with FlowMaestroClient(
@@ -82,7 +82,7 @@ def flowmaestro_client(
 
 @pytest.fixture
 def async_flowmaestro_client(flowmaestro_fake: FakeFlowMaestro) -> AsyncFlowMaestroClient:
-    """An async client of `flowmaestro_fake`, on asyncio and trio.
+    """Give the test an async client of `flowmaestro_fake`, for asyncio and trio.
 
     It holds nothing that would have to be closed, for which a fixture would have to await.
     """
@@ -95,7 +95,7 @@ def async_flowmaestro_client(flowmaestro_fake: FakeFlowMaestro) -> AsyncFlowMaes
 
 @pytest.fixture
 def flowmaestro_cassette(request: pytest.FixtureRequest) -> Generator[Cassette, None, None]:
-    """The `Cassette` of this test, installed: clients made without `transport=` use it.
+    """Give the test its `Cassette`, which clients made without `transport=` use.
 
     It is the file `cassettes/MODULE/TEST.jsonl` beside the test's module, and is recorded when
     it is not there and the test passes; `--flowmaestro-cassettes` says otherwise. A name of more
@@ -135,7 +135,7 @@ def flowmaestro_no_network(request: pytest.FixtureRequest) -> Generator[None, No
 
 
 class _NotPassed(Exception):
-    """A test has not passed, so that what it was given knows."""
+    """Tells a kit that its test has not passed."""
 
 
 _KITS = pytest.StashKey[List[Tuple["Union[FakeFlowMaestro, Cassette]", List[bool]]]]()
@@ -146,7 +146,7 @@ _KITS = pytest.StashKey[List[Tuple["Union[FakeFlowMaestro, Cassette]", List[bool
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """See what has come of a test that uses a kit; with a failure, show what the kit reports.
+    """Record whether a test with a kit has passed. On a failure, show what the kit reports.
 
     Only the finished report knows: what is wrong in a `unittest.TestCase` is never raised, and
     marks turn outcomes round. With subtests there are several reports, and all must have passed.

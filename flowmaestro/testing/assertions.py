@@ -33,7 +33,7 @@ class Assertions(World):
         json: Any = None,
         times: Optional[int] = None,
     ) -> None:
-        """There was such a request: at least one, or exactly `times`.
+        """Check that there was such a request: at least one, or exactly `times`.
 
         `path` is below the API root, such as `/workflows/wf_123/execute`; `*` stands for any
         one segment. `params` and `json` are the whole query and the whole body; `True` and 1
@@ -48,7 +48,7 @@ class Assertions(World):
             wanted["json"] = json
         meant = pattern(method, path)
         if times == 0 and not any(meant.fits_route(it.method, it.template) for it in ROUTES):
-            raise ValueError(f"{meant} is no call of the API, so it can never be called")
+            raise ValueError(f"{meant} is not a call of the API, so it can never be called")
         _check(
             str(meant),
             wanted,
@@ -62,7 +62,7 @@ class Assertions(World):
         )
 
     def assert_not_called(self, method: Optional[str] = None, path: Optional[str] = None) -> None:
-        """There was no such request, or none at all; `path` is as in `assert_called`."""
+        """Check that there was no such request, or none at all; `path` is as in `assert_called`."""
         __tracebackhide__ = True
         self.assert_called(method, path, times=0)
 
@@ -73,7 +73,7 @@ class Assertions(World):
         *,
         times: Optional[int] = None,
     ) -> None:
-        """The workflow was started, by a call or a trigger: at least once, or exactly `times`.
+        """Check that the workflow was started: at least once, or exactly `times`.
 
         `inputs` are all of them, and `True` differs from 1; without `inputs` any will do.
         """
@@ -97,7 +97,7 @@ class Assertions(World):
         )
 
     def assert_delivered(self, event: str, *, times: Optional[int] = None) -> None:
-        """`event` was delivered to a webhook: at least once, or exactly `times`."""
+        """Check that `event` was delivered to a webhook: at least once, or exactly `times`."""
         __tracebackhide__ = True
         one_of("event", event, get_args(WebhookEventType))
         found: List[Dict[str, Any]] = [
@@ -108,7 +108,7 @@ class Assertions(World):
         _check(f"delivery of {event}", {}, found, times, self._shown_deliveries)
 
     def report(self) -> str:
-        """What was called, and what was requested but does not exist, to explain a failure."""
+        """Return what was called, and which missing resources were requested."""
         return "\n".join([*self._shown(), *self._shown_missed()])
 
     def _shown(self) -> List[str]:
@@ -153,7 +153,7 @@ def _check(
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are the same in JSON, which tells `true` from 1."""
+    """Return whether two values are the same in JSON, which tells `true` from 1."""
     first, second = (digest_of(json.dumps(value, default=repr)) for value in (one, other))
     return first == second
 
@@ -172,7 +172,7 @@ def _counted(count: int) -> str:
 
 
 def _difference(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> List[str]:
-    """What is wanted, against the one of those found that is most like it."""
+    """Return a diff between the wanted call and the actual call that is most like it."""
     expected = _text(wanted)
     texts = [_text(it) for it in found]
     closest = max(texts, key=lambda text: difflib.SequenceMatcher(None, expected, text).ratio())

@@ -1,4 +1,4 @@
-"""What nobody can mean is refused at the call, by a message that names the argument. Pure."""
+"""Argument checks of the testing kit. Each error names the argument. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ N = TypeVar("N")
 
 
 def one_of(name: str, value: N, allowed: Sequence[str]) -> N:
-    """`value`, one of a few words; anything else is a `ValueError`."""
+    """Return `value` if it is one of a few words, else raise `ValueError`."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
     return value
 
 
 def check_seconds(name: str, value: Any, *, or_endless: bool = False) -> None:
-    """Refuse what is no time to wait for."""
+    """Raise if `value` is not a duration in seconds: a number from 0 up."""
     check_number(name, value)
     if not (0 <= value <= sys.float_info.max or (or_endless and value == math.inf)):
         finite = "" if or_endless else " and finite"
@@ -29,13 +29,13 @@ def check_seconds(name: str, value: Any, *, or_endless: bool = False) -> None:
 
 
 def check_number(name: str, value: Any) -> None:
-    """Refuse what is no number of seconds; without an end, or negative, it may be."""
+    """Raise `TypeError` if `value` is not a number; it may be negative or infinite."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
 
 
 def check_json(name: str, value: Any) -> None:
-    """Refuse what JSON cannot say, such as a set or `nan`."""
+    """Raise `ValueError` for a value that JSON cannot express, such as a set or `nan`."""
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -43,7 +43,7 @@ def check_json(name: str, value: Any) -> None:
 
 
 def check_function(name: str, value: Any) -> None:
-    """Refuse what cannot be called, or what would have to be awaited."""
+    """Raise `TypeError` for a value that is not callable, or that would have to be awaited."""
     if not callable(value):
         raise TypeError(f"{name} must be a plain function, not {value!r}")
     if inspect.iscoroutinefunction(value):
@@ -51,11 +51,11 @@ def check_function(name: str, value: Any) -> None:
 
 
 def several(name: str, value: Any, of: str) -> List[Any]:
-    """`value`, a list or another iterable, as a list; one thing instead is a `TypeError`."""
+    """Return `value`, an iterable, as a list. Raise `TypeError` for a single value."""
     check_several(name, value, of)
     return list(value)
 
 
 def whole(value: object) -> bool:
-    """Whether `value` is a whole number, which `True` is not."""
+    """Return whether `value` is a whole number, which `True` is not."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""What an SDK method would send, without a client: the pure request, and as a curl command."""
+"""Show what an SDK method would send, without a client: the request, and as a curl command."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Explanation(NamedTuple):
 
 
 def explain(operation: Operation[Any, Any], *, base_url: str = DEFAULT_BASE_URL) -> Explanation:
-    """The request that an operation begins with.
+    """Return the request that an operation begins with.
 
     Args:
         operation: what a method builds when it is read from a resource's class, such as
@@ -77,7 +77,7 @@ def curl_lines(request: Request) -> Iterator[str]:
 
 
 def _field(name: str, value: str) -> str:
-    """A header field quoted for a shell, which puts in what the placeholders stand for."""
+    """Quote a header field for a shell. The shell replaces the placeholders."""
     if name in ("X-API-Key", "Authorization"):
         return f'"{name}: {value.replace(API_KEY, f"${API_KEY}")}"'
     if value.startswith(IDEMPOTENCY_KEY):  # one of many has its number behind it

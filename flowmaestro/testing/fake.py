@@ -126,7 +126,7 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
         return f"<FakeFlowMaestro {type(self._dialect).__name__.lower()}>"
 
     def handle(self, request: Request, now: float) -> FakeReply:
-        """As `World.handle`; refuses to be polled without end while virtual time stands still."""
+        """Take one request as `World.handle` does, but refuse endless polling in virtual time."""
         with self.lock:
             if not isinstance(self.clock, RealClock):
                 self._poll_loops.note(request, now)
@@ -152,7 +152,7 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
 
     @contextmanager
     def installed(self: F) -> Generator[F, None, None]:
-        """A `with` block in which clients made without `transport=` use this fake.
+        """Have clients made without `transport=` use this fake in a `with` block.
 
         They need no key, and any key will do: from then on one that is not known may do
         everything. It holds for the whole process, worker threads included, as patching would;
@@ -165,11 +165,11 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
             yield self
 
     def transport(self) -> Transport:
-        """A new transport that reaches this fake, for a sync client."""
+        """Return a new transport to this fake, for a sync client."""
         return MemoryTransport(self)
 
     def async_transport(self) -> AsyncTransport:
-        """A new transport that reaches this fake, for an async client."""
+        """Return a new transport to this fake, for an async client."""
         return AsyncMemoryTransport(self)
 
     def close(self) -> None:
@@ -208,7 +208,7 @@ class PollLoopDetector:
         self._counts = Counter[Tuple[object, ...]]()
 
     def note(self, request: Request, now: float) -> None:
-        """One more request; raises `AssertionError` for one of a loop that never ends."""
+        """Count a request. Raise `AssertionError` if it is part of a loop that never ends."""
         if now != self._time:
             self._time = now
             self._counts.clear()
@@ -220,8 +220,8 @@ class PollLoopDetector:
         by_all = self._count(thread, self, request.url) if changes else 0
         if asked > (MAX_POLLS if changes else MAX_REPEATED) or by_all > MAX_REPEATED:
             raise AssertionError(
-                f"GET {path} was asked {max(asked, by_all)} times while virtual time stood still "
-                f"at {now:g} s: a loop that polls and sleeps by itself never sees the end. Wait "
+                f"GET {path} was requested {max(asked, by_all)} times while virtual time stood "
+                f"still at {now:g} s: a loop that polls and sleeps by itself never ends. Wait "
                 "with client.executions.wait_for_completion(...), let time pass with "
                 'fake.clock.advance(seconds), or test it with FakeFlowMaestro(time="real")'
             )

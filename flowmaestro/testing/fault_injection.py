@@ -84,7 +84,7 @@ class FaultInjection(World):
     def rate_limit(
         self, *, per_minute: Optional[int] = None, per_day: Optional[int] = None
     ) -> None:
-        """From now on, admit so many requests of each key in a fixed window.
+        """Admit at most so many requests of each key in a fixed window.
 
         The windows that are open count on; what is left out stays as it is.
         """
@@ -107,7 +107,7 @@ class FaultInjection(World):
             self._service.credits = executions
 
     def latency(self, seconds: float) -> None:
-        """From now on, let every reply come `seconds` after its request was carried out."""
+        """Delay every reply by `seconds` after its request was carried out."""
         check_seconds("seconds", seconds)
         with self.lock:
             self._faults.latency = seconds

@@ -124,7 +124,7 @@ class NetworkGuard:
 
 
 def _is_within_the_process() -> bool:
-    """Whether a pair of sockets is being made, or urllib3 is imported and looks for IPv6."""
+    """Return whether a socket pair is being made, or urllib3 is imported and looks for IPv6."""
     frame = inspect.currentframe()
     for _ in range(8):
         frame = frame and frame.f_back

@@ -1,4 +1,4 @@
-"""Texts without their secrets, by the list in `flowmaestro_core.http.secrets`.
+"""Redact secrets in texts, by the list in `flowmaestro_core.http.secrets`.
 
 For what is kept and what is shown, such as cassettes and failed assertions. Pure.
 """
@@ -32,7 +32,7 @@ _FIELD = re.compile(rb"([^=&]+)=([^\s&]+)")
 
 
 class _Span(NamedTuple):
-    """A part of a text that is not to be seen, and what is seen in its place."""
+    """A secret part of a text, and what replaces it."""
 
     start: int
     end: int
@@ -40,13 +40,13 @@ class _Span(NamedTuple):
 
 
 def redacted_text(text: str, secrets: Iterable[bytes] = ()) -> str:
-    """A body that is a text, as it may be seen."""
+    """Return a body that is a text, redacted."""
     data = text.encode("utf-8", "surrogatepass")
     return b"".join(redacted([data], set(secrets))).decode("utf-8", "surrogatepass")
 
 
 def redacted(pieces: List[bytes], secrets: Set[bytes]) -> Iterator[bytes]:
-    """The pieces of a body as they may be seen; `secrets` are secret wherever they stand."""
+    """Redact the pieces of a body; `secrets` are replaced wherever they stand."""
     data = b"".join(pieces)
     return replace_spans(
         pieces, [*find_secrets(data, secrets), *_members(data, secrets), *_in_form(data)]
@@ -66,7 +66,7 @@ def secrets_of(headers: Headers) -> Set[bytes]:
 
 
 def find_secrets(data: bytes, secrets: Set[bytes]) -> List[_Span]:
-    """What is secret wherever it stands."""
+    """Return the spans of `secrets`, of keys of the API, and of credentials in URLs."""
     scrubber = SecretScrubber(
         more=lambda: [secret.decode("utf-8", "replace") for secret in secrets]
     )
@@ -76,7 +76,7 @@ def find_secrets(data: bytes, secrets: Set[bytes]) -> List[_Span]:
 
 
 def _in_urls(data: bytes) -> Iterator[_Span]:
-    """The user in a URL, and its parameters with secret names."""
+    """Yield the spans of users in URLs, and of parameters with secret names."""
     for url in _URL.finditer(data):
         user = _USER.match(data, *url.span())
         if user is not None:
@@ -96,7 +96,7 @@ def _in_form(data: bytes) -> Iterator[_Span]:
 
 
 def _members(data: bytes, secrets: Set[bytes]) -> Iterator[_Span]:
-    """The texts and numbers under secret names; what is no JSON between them is passed over."""
+    """Yield the spans of texts and numbers under secret names. Skip what is not JSON."""
     name, secret, depth = "", False, 0
     secret_from = fields_at = 0
     value: Optional[re.Match[bytes]] = None
@@ -138,7 +138,7 @@ def _value(found: re.Match[bytes]) -> Iterator[_Span]:
 
 
 def _document(found: re.Match[bytes], secrets: Set[bytes]) -> Iterator[_Span]:
-    """A text that is itself JSON, possibly torn off."""
+    """Yield the redacted form of a string that is itself JSON, possibly truncated."""
     if _DOCUMENT.match(found[0]) is None:
         return
     closed = len(found[0]) > 1 and found[0].endswith(b'"')
@@ -160,7 +160,7 @@ def _name(literal: bytes) -> str:
 
 
 def replace_spans(pieces: Iterable[bytes], spans: Iterable[_Span]) -> Iterator[bytes]:
-    """The pieces without the spans; what is seen instead stands where a span begins."""
+    """Yield the pieces with each span replaced; the replacement stands where the span begins."""
     merged: List[_Span] = []
     for span in sorted(spans):
         if merged and span.start < merged[-1].end:

@@ -1,4 +1,4 @@
-"""What a test arranges: workflows, agents and knowledge bases of its own."""
+"""What a test scripts: workflows, agents and knowledge bases of its own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORK = (Node("work", "Work"),)
 
 
 class UnusedScriptWarning(UserWarning):
-    """A test has ended, and something that it had arranged was never used."""
+    """A test has ended without using something that it had scripted."""
 
 
 class Scripts(World):
@@ -78,7 +78,10 @@ class Scripts(World):
         plan, told, made = None, None, list[Node]()
         if events is not None:
             if ends_early or nodes is not WORK:
-                raise ValueError("events tell all: give them, or nodes and where they stop")
+                raise ValueError(
+                    "pass events=, or nodes= with fails_at=, error=, pauses_at= or hangs_at=, "
+                    "but not both"
+                )
             plan = plan_by_events(events)
             completes = plan[-1].event == "execution:completed"
             told = plan[-1].data.get("outputs") if completes else None
@@ -188,7 +191,7 @@ class Scripts(World):
             return id
 
     def receive_webhooks(self, receiver: Receiver) -> None:
-        """From now on, make each webhook delivery to `receiver`, a function.
+        """Make each webhook delivery to `receiver`, a function.
 
         It gets the signed request and returns the status that it answers with, or `None` for
         nothing in time; what is not 2xx is delivered again later. It may make calls of its own,
@@ -215,7 +218,7 @@ class Scripts(World):
         return id
 
     def _forget_scripts(self) -> List[str]:
-        """The scripts that were never used, in words; each is reported once."""
+        """Describe the scripts that were never used, and forget them."""
         unused: List[str] = []
         for (kind, id), replies in self._scripts.items():
             if (kind, id) not in self._service.used:
@@ -229,9 +232,9 @@ class Scripts(World):
 def _producing(
     outputs: Union[Mapping[str, Any], Outputs, None], told: Any, *, completes: bool
 ) -> Outputs:
-    """What makes the outputs; `told` are those that the last event tells, if it does."""
+    """Return the function that makes the outputs; `told` are those of the last event, if any."""
     if outputs is not None and not completes:
-        raise ValueError("outputs are never given: the execution does not get to complete")
+        raise ValueError("outputs= is never used: the execution does not complete")
     if outputs is not None and told is not None and outputs != told:
         raise ValueError(
             f"outputs must be those of the last event, {told!r}, or left out, not {outputs!r}"

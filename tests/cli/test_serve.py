@@ -199,7 +199,7 @@ def test_it_goes_quietly_with_a_stream_open_and_its_next_key_is_new(served, flow
     ("text", "said"),
     [
         ("def seed(fake)\n", ", line 1: SyntaxError"),
-        ("x = 1\n", ": TypeError: it has no function seed(fake)"),
+        ("x = 1\n", ": TypeError: the file has no function seed(fake)"),
         ("def seed(fake):\n    1 / 0\n", ", line 2: ZeroDivisionError"),
     ],
 )

@@ -145,9 +145,9 @@ class TestAssertCalled:
         [
             ("PSOT", "/workflows/wf_123/execute", "method must be one of GET, HEAD, POST"),
             ("GET", "/workflows/", "path must not end with a slash: '/workflows', not '/wor"),
-            ("POST", "/workflow/wf_123/execute", "is no call of the API"),
-            ("DELETE", "/workflows/*", "is no call of the API"),
-            (None, "/workflows/wf_123/executions", "is no call of the API"),
+            ("POST", "/workflow/wf_123/execute", "is not a call of the API"),
+            ("DELETE", "/workflows/*", "is not a call of the API"),
+            (None, "/workflows/wf_123/executions", "is not a call of the API"),
         ],
     )
     def test_what_can_never_be_called_is_refused(self, fake, method, path, message):

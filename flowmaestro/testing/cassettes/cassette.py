@@ -123,7 +123,7 @@ class Cassette:
         return "replayed"
 
     def transport(self, through: Union[Transport, SyncFunction, None] = None) -> Transport:
-        """A new transport for a sync client.
+        """Return a new transport for a sync client.
 
         It records what goes through the transport `through`, which it closes; by default, through
         the one that clients use. That is not touched when all is replayed.
@@ -139,7 +139,7 @@ class Cassette:
     def async_transport(
         self, through: Union[AsyncTransport, AsyncFunction, None] = None
     ) -> AsyncTransport:
-        """As `transport`, for an async client, on asyncio and trio alike."""
+        """Return a new transport for an async client, on asyncio and trio; see `transport`."""
         replaying = AsyncMemoryTransport(self._player)
         if not self.recording:
             return replaying
@@ -150,7 +150,7 @@ class Cassette:
 
     @contextmanager
     def installed(self: C) -> Generator[C, None, None]:
-        """A `with` block in which clients made without `transport=` use this cassette.
+        """Have clients made without `transport=` use this cassette in a `with` block.
 
         It holds for the whole process. When all is replayed they need no key.
         """
@@ -158,14 +158,14 @@ class Cassette:
             yield self
 
     def report(self) -> str:
-        """Which requests were not replayed, to show why a test has failed."""
+        """Return which requests were not replayed, to show why a test has failed."""
         if self.recording:
             return f"{self!r} was recording; nothing is written when the test fails"
         lines = ", ".join(str(exchange.line) for exchange in self._player.unplayed)
         return f"{self!r} has not replayed: {f'the requests in line {lines}' if lines else 'none'}"
 
     def close(self) -> None:
-        """Write what was recorded; report what was not replayed. Closing twice is harmless."""
+        """Write what was recorded; warn of exchanges not replayed. Closing twice is harmless."""
         secrets = self._recording.secrets()
         recorded = [self._redaction.exchange(it, secrets) for it in self._recording.exchanges()]
         if recorded or (self.mode == "all" and self._mode is not None):
@@ -174,7 +174,7 @@ class Cassette:
         if unplayed and not self._closed:
             self._closed = True
             requests = ", ".join(f"line {it.line} ({it.request.method})" for it in unplayed)
-            message = f"not asked for in this test: requests of {self.path.name} in {requests}"
+            message = f"not requested in this test: exchanges of {self.path.name} in {requests}"
             if self._strict:
                 raise AssertionError(message)
             warnings.warn(message, UnusedScriptWarning, stacklevel=2)

@@ -45,7 +45,7 @@ class RecordedExchange:
 
 
 def written(exchanges: Sequence[RecordedExchange]) -> bytes:
-    """A cassette of these exchanges; times are written to the microsecond."""
+    """Return the file of these exchanges; times are written to the microsecond."""
     lines: List[Line] = [
         {"kind": "cassette", "version": VERSION},
         *(line for exchange in exchanges for line in _lines(exchange)),
@@ -55,7 +55,7 @@ def written(exchanges: Sequence[RecordedExchange]) -> bytes:
 
 
 def read(name: str, data: bytes) -> List[RecordedExchange]:
-    """The exchanges of a cassette. Raises `CassetteError`, with `name` and the line's number."""
+    """Return the exchanges of a file. Raise `CassetteError` with `name` and the line's number."""
     exchanges: List[RecordedExchange] = []
     request: Optional[Request] = None  # of an exchange that has not ended
     begun, steps = 0, cast("List[ReplyStep]", [])
@@ -69,7 +69,7 @@ def read(name: str, data: bytes) -> List[RecordedExchange]:
             elif request is not None:
                 if kind in ("request", "end of cassette"):
                     number -= 1  # the one that the error is about
-                    raise ValueError("the exchange is cut off behind this line")
+                    raise ValueError("the exchange is truncated after this line")
                 steps += _steps(line)
                 if kind in ("end", "failure", "silence"):
                     exchanges.append(RecordedExchange(request, steps_of(steps), begun))
@@ -84,9 +84,9 @@ def read(name: str, data: bytes) -> List[RecordedExchange]:
                 _check_count(line, "lines", number - 1)
                 if number < len(texts):
                     number += 1  # the one that the error is about
-                    raise ValueError("something stands behind the end of the cassette")
+                    raise ValueError("there are lines after the end of the cassette")
                 return exchanges
-        raise ValueError("the cassette is cut off behind this line")
+        raise ValueError("the cassette is truncated after this line")
     except (TypeError, ValueError) as error:
         raise CassetteError(f"{name}, line {number}: {error}") from error
 
@@ -95,7 +95,7 @@ def _parsed(text: bytes, *, is_last: bool) -> Line:
     try:
         line = json.loads(text)
     except (ValueError, RecursionError) as error:
-        what = "the cassette is cut off in this line" if is_last else f"this is not JSON: {error}"
+        what = "the cassette is truncated in this line" if is_last else f"this is not JSON: {error}"
         raise ValueError(what) from error
     if not isinstance(line, dict):
         raise TypeError("a line must be a JSON object")
@@ -104,7 +104,7 @@ def _parsed(text: bytes, *, is_last: bool) -> Line:
 
 def _check_version(line: Line) -> None:
     if line.get("kind") != "cassette":
-        raise ValueError("this is no cassette")
+        raise ValueError("this is not a cassette")
     if line.get("version") != VERSION:
         version = json.dumps(line.get("version"))
         raise ValueError(f"version {version} is unknown; this SDK reads {VERSION}")
@@ -163,7 +163,7 @@ def _request(line: Line) -> Request:
 
 
 def _steps(line: Line) -> List[ReplyStep]:
-    """What a line of a reply stands for, with the time before it."""
+    """Return the steps of one line: the time before it, then the line itself."""
     kind = line.get("kind")
     if kind == "silence":
         return [Quiet()]

@@ -24,7 +24,10 @@ from flowmaestro_core.http.messages import Request
 
 
 class CassetteMismatch(AssertionError):
-    """A request was made that is not in the cassette, or not another time."""
+    """A request has no exchange left in the cassette.
+
+    It was never recorded, or was already replayed.
+    """
 
 
 class Player:
@@ -48,12 +51,12 @@ class Player:
 
     @property
     def unplayed(self) -> List[RecordedExchange]:
-        """What was not played yet."""
+        """The exchanges that were not replayed yet."""
         with self._lock:
             return list(self._left)
 
     def pop(self, request: Request) -> RecordedExchange:
-        """The exchange to play. Raises `CassetteMismatch` when there is none."""
+        """Return the exchange to replay. Raise `CassetteMismatch` if there is none."""
         shown = _shown(self._redaction.request(request))
         with self._lock:
             for index, exchange in enumerate(self._left):
@@ -81,8 +84,9 @@ class Player:
             )
         left = self.unplayed
         if not left:
-            return f"{self.name} is played to its end, and this request is not in it:\n" + (
-                "\n".join(shown)
+            return (
+                f"every exchange of {self.name} was replayed, and this request is not in it:\n"
+                + ("\n".join(shown))
             )
         expected = left[0]
         changes = difflib.ndiff(_shown(expected.request), shown)
@@ -97,7 +101,7 @@ class Player:
 
 
 def _shown(request: Request) -> List[str]:
-    """What a request is recognised by, to be compared line by line."""
+    """Return what a request is recognised by, as lines to compare."""
     query = sorted(parse_qsl(urlsplit(request.url).query, keep_blank_values=True))
     parameters = [f"  {name}={value}" for name, value in query]
     return [f"{request.method} {path_below_root(request.url)}", *parameters, *_body(request.body)]

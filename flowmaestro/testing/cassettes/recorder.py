@@ -51,17 +51,17 @@ class Recording:
         """What the exchanges go through."""
 
     def begin(self, request: Request, clock: Clock) -> ExchangeRecorder:
-        """A request is about to be made."""
+        """Begin to record the exchange of a request that will be sent."""
         exchange = ExchangeRecorder(request, clock)
         self.begun.append(exchange)
         return exchange
 
     def exchanges(self) -> List[RecordedExchange]:
-        """All exchanges so far; an unfinished one counts as closed by its reader."""
+        """Return all exchanges so far; an unfinished one counts as closed by its reader."""
         return [it.exchange() for it in self.begun if not it.nothing_sent]
 
     def secrets(self) -> List[str]:
-        """What the transports send beside the requests (see `secrets_of`)."""
+        """Return the secrets that the transports add to requests (see `secrets_of`)."""
         return [secret for transport in self.transports for secret in secrets_of(transport)]
 
 
@@ -78,12 +78,12 @@ class ExchangeRecorder:
         self._ended = False
 
     def exchange(self) -> RecordedExchange:
-        """What came so far."""
+        """Return what has been recorded so far."""
         silence = () if self._ended else (Quiet(),)
         return RecordedExchange(self._request, (*self._steps, *silence))
 
     def note(self, step: Optional[ReplyStep]) -> None:
-        """Something has just come; `None` is the end."""
+        """Record a step and the time since the last one; `None` is the end."""
         if self._ended:
             return
         now = self._clock()
@@ -95,31 +95,31 @@ class ExchangeRecorder:
         self._ended = step is None or isinstance(step, TransportFailure)
 
     def mark_abandoned(self) -> None:
-        """Nobody reads on; what that does to a read under way is not recorded."""
+        """Record that the reader closed the body. A failed read afterwards is not recorded."""
         if not self._ended:
             self._steps.append(Quiet())
             self._ended = True
 
     def head(self, reply: Union[Response, OpenResponse, AsyncOpenResponse]) -> None:
-        """The head of the reply has come."""
+        """Record the head of the response."""
         fields = [pair for pair in reply.headers.pairs if pair[0].lower() not in _FRAMING]
         self.note(ResponseHead(reply.status, fields))
 
     def whole(self, response: Response) -> None:
-        """The whole reply has come."""
+        """Record a whole response."""
         self.head(response)
         if response.body:
             self.note(response.body)
         self.note(None)
 
     def read(self, data: Optional[bytes]) -> None:
-        """A read has brought something, or nothing for a while, or the end."""
+        """Record the result of a read: bytes, or `b""` for the end. `None` adds nothing."""
         if data is not None:
             self.note(data or None)
 
     @contextmanager
     def recording_failure(self) -> Generator[None, None, None]:
-        """A `with` block whose failure is what comes."""
+        """Record a `TransportFailure` that is raised in the `with` block."""
         try:
             yield
         except TransportFailure as failure:
@@ -131,7 +131,7 @@ class ExchangeRecorder:
 
 
 class _Recorder(NotPicklable, Generic[T, W]):
-    """What both transports have.
+    """What the sync and the async transport share.
 
     `replaying` replays what a cassette holds; only the rest is recorded. Time is then the sum of
     both clocks. A pause after a replayed reply takes virtual time; after a recorded one, it takes
@@ -155,19 +155,19 @@ class _Recorder(NotPicklable, Generic[T, W]):
 
     @property
     def secrets(self) -> Tuple[str, ...]:
-        """Those of the recorded transport."""
+        """The secrets of the recorded transport."""
         return secrets_of(self._inner)
 
     @contextmanager
     def in_flight(self) -> Generator[None, None, None]:
-        """A `with` block around a call, as both transports have it."""
+        """Hold a call in the `in_flight` blocks of both transports."""
         replaying = self._replaying
         with self._around(), nullcontext() if replaying is None else replaying.in_flight():
             yield
 
     @contextmanager
     def _if_held(self) -> Generator[None, None, None]:
-        """A `with` block that tries to replay a request; it ends when the cassette has none."""
+        """Try to replay a request; end the `with` block if the cassette does not have it."""
         self._live.set(False)
         try:
             yield
@@ -175,7 +175,7 @@ class _Recorder(NotPicklable, Generic[T, W]):
             self._live.set(True)
 
     def now(self) -> float:
-        """Seconds on the clock of the recorded transport, or on both."""
+        """Return the seconds on the clock of the recorded transport, or on both."""
         return self._inner.now() + (0.0 if self._replaying is None else self._replaying.now())
 
 

@@ -35,7 +35,7 @@ class Redaction:
         self._redact = redact
 
     def request(self, request: Request) -> Request:
-        """The request as it may be seen."""
+        """Return the request, redacted."""
         secrets = self._secrets([request.headers], [request.url, _text(request.body)])
         body = b"".join(redacted([request.body], secrets))
         headers = _headers(request.headers, secrets)
@@ -44,7 +44,7 @@ class Redaction:
     def exchange(
         self, exchange: RecordedExchange, sent_beside: Iterable[str] = ()
     ) -> RecordedExchange:
-        """The exchange as it may be seen; pieces of a body keep their boundaries.
+        """Return the exchange, redacted; pieces of a body keep their boundaries.
 
         `sent_beside` are secrets that the transport sent and the request does not hold.
         """
@@ -59,7 +59,7 @@ class Redaction:
         return RecordedExchange(self.request(request), tuple(_steps(steps, secrets)))
 
     def _secrets(self, headers: Iterable[Headers], texts: Iterable[str]) -> Set[bytes]:
-        """The secrets that are known by what they are, not by where they stand."""
+        """Return the secrets that are replaced wherever they stand."""
         pairs = [pair for fields in headers for pair in fields.pairs]
         found = [part for name, value in pairs if is_secret_field(name) for part in _parts(value)]
         known = {_bytes(text) for text in found if len(text) >= SHORTEST_SECRET}
@@ -74,7 +74,9 @@ class Redaction:
         several = isinstance(given, Iterable) and not isinstance(given, str)
         found: List[Any] = list(cast("Iterable[Any]", given)) if several else [None]
         if not all(isinstance(secret, str) for secret in found):
-            raise TypeError(f"redact must return texts to be hidden, such as a list, not {given!r}")
+            raise TypeError(
+                f"redact must return the texts to redact, such as a list, not {given!r}"
+            )
         return found
 
 
@@ -105,13 +107,13 @@ def _headers(headers: Headers, secrets: Set[bytes]) -> Headers:
 
 
 def _plain(text: str, secrets: Set[bytes]) -> str:
-    """A text that is no body: only what is secret everywhere."""
+    """Return a text that is not a body, with secrets replaced wherever they stand."""
     data = _bytes(text)
     return _text(b"".join(replace_spans([data], find_secrets(data, secrets))))
 
 
 def _parts(value: str) -> Tuple[str, ...]:
-    """A secret field's value, and what follows the scheme in it (RFC 9110, 11.4)."""
+    """Return a secret field's value, and what follows the scheme in it (RFC 9110, 11.4)."""
     scheme, space, rest = value.partition(" ")
     return (value, rest) if space else (scheme,)
 

@@ -31,19 +31,19 @@ _TOKEN = re.compile(r"\s*\S+")
 
 
 def echo(text: str) -> str:
-    """What an agent answers unless it is told otherwise."""
+    """Answer as an agent does unless it is told otherwise."""
     return f"You said: {text}"
 
 
 def tokens(text: str) -> List[str]:
-    """A text in the pieces in which an agent utters it; joined, they are the text again."""
+    """Split a text into the pieces in which an agent sends it; joined, they are the text again."""
     pieces = _TOKEN.findall(text)
     rest = text[sum(map(len, pieces)) :]
     return [*pieces, rest] if rest else pieces
 
 
 class Replies:
-    """Answers in the order in which they are asked for; the last one is given ever after.
+    """Answers in order; the last one repeats.
 
     `given` is how many were asked for.
     """
@@ -53,7 +53,7 @@ class Replies:
         self.given = 0
 
     def __call__(self, text: str) -> AnswerText:
-        """The next answer; raises the exception that stands in its place."""
+        """Return the next answer. Raise the exception that stands in its place."""
         reply = self._replies[min(self.given, len(self._replies) - 1)]
         self.given += 1
         if isinstance(reply, Exception):
@@ -62,12 +62,12 @@ class Replies:
 
     @property
     def left(self) -> int:
-        """How many were never asked for."""
+        """How many answers were never asked for."""
         return max(0, len(self._replies) - self.given)
 
 
 def _pieces(answer: Iterable[str]) -> Iterator[str]:
-    """The tokens that a scripted function gave; `TypeError` at the first that is none."""
+    """Yield the tokens that a scripted function returned. Raise `TypeError` for non-text."""
     pieces: Iterable[object] = answer if isinstance(answer, Iterable) else [answer]
     for piece in pieces:
         if not isinstance(piece, str):
@@ -127,7 +127,7 @@ class Agent:
 
     @property
     def system_prompt(self) -> str:
-        """What it is told before every conversation."""
+        """What the agent is told before every conversation."""
         return f"You are {self.name}."
 
 
@@ -158,12 +158,12 @@ class Thread:
 
     @property
     def last_message_at(self) -> Optional[float]:
-        """When something was last said."""
+        """When the last message was posted."""
         return self.messages[-1].created_at if self.messages else None
 
     @property
     def updated_at(self) -> float:
-        """When it last changed."""
+        """When the thread last changed."""
         return self.created_at if self.last_message_at is None else self.last_message_at
 
 
@@ -183,7 +183,7 @@ class Turn:
 
 
 def usage(turn: Turn, answer: Message) -> Dict[str, int]:
-    """What a turn cost, in tokens."""
+    """Return what a turn cost, in tokens."""
     asked, answered = len(tokens(turn.question)), len(tokens(answer.content))
     return {
         "prompt_tokens": asked,
@@ -193,11 +193,11 @@ def usage(turn: Turn, answer: Message) -> Dict[str, int]:
 
 
 TurnListener = Callable[[Turn, str, Dict[str, Any]], None]
-"""Told the name and the data of each event of a turn."""
+"""Called with the turn, the name and the data of each event."""
 
 
 def run_turn(timeline: Timeline, turn: Turn, hear: TurnListener) -> None:
-    """Let the agent answer; the tokens come evenly over the time that it takes."""
+    """Let the agent answer; its tokens come evenly over the time that it takes."""
     agent = turn.thread.agent
 
     def utter(name: str, **more: Any) -> None:

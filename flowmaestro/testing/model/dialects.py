@@ -1,4 +1,4 @@
-"""How the service speaks: as its published reference has it, and as the server of today does.
+"""The two descriptions of the API: the published reference, and the server of today.
 
 A dialect tells what each resource shows, what a request may hold, and how lists and errors read.
 `Deployed` holds what differs from `Documented`, oddities included. Where the reference says
@@ -37,7 +37,7 @@ _CAMEL_CASE = {"duration_ms": "duration", "progress": "percentage"}
 
 
 def filled(**pairs: Any) -> Dict[str, Any]:
-    """The pairs that have a value."""
+    """Return the pairs whose value is not `None`."""
     return {key: value for key, value in pairs.items() if value is not None}
 
 
@@ -118,13 +118,13 @@ class Documented:
     # Requests.
 
     def check_id(self, id: str, code: str = "") -> None:
-        """Refuse an id that no resource can have; `code` is that of the refusal."""
+        """Refuse an impossible id; `code` is the code of the refusal."""
         if not self.accepts_any_id and not _UUID.fullmatch(id):
             message = f'invalid input syntax for type uuid: "{id}"'
             raise Refusal(500, code or "22P02", message, layer="api" if code else "framework")
 
     def inputs(self, call: EndpointRequest, declared: Mapping[str, InputField]) -> Dict[str, Any]:
-        """The inputs of a run; raises a 400 refusal for those that are missing."""
+        """Return the inputs of a run. Raise a 400 refusal that names missing ones."""
         inputs = call.mapping("inputs")
         missing = [name for name, it in declared.items() if it.required and name not in inputs]
         if missing:
@@ -132,13 +132,13 @@ class Documented:
         return inputs
 
     def top_k(self, call: EndpointRequest) -> int:
-        """How many results a query of a knowledge base asks for."""
+        """Return how many results a query of a knowledge base asks for."""
         return call.count("top_k", 5)
 
     # Errors and envelopes.
 
     def refusal(self, refusal: Refusal, request_id: str) -> JsonObject:
-        """The body of an error reply."""
+        """Return the body of an error response."""
         code, message, details = refusal.code or None, refusal.message, refusal.details
         if refusal.layer == "outer":
             return {"success": False, "error": message, "details": details}
@@ -149,15 +149,15 @@ class Documented:
         return {"error": error, "meta": self.meta(request_id)}
 
     def meta(self, request_id: str) -> JsonObject:
-        """The `meta` of an envelope."""
+        """Return the `meta` of an envelope."""
         return {"request_id": request_id, "timestamp": self.time(self._timeline.now)}
 
     def time(self, moment: Optional[float]) -> Optional[str]:
-        """A time as the API writes it."""
+        """Return a time as the API writes it."""
         return None if moment is None else self._timeline.iso(moment)
 
     def listed(self, rows: Sequence[JsonObject], query: Mapping[str, str]) -> JsonObject:
-        """`data` and `pagination` of the page of `rows` that the query asks for."""
+        """Return `data` and `pagination` of the page of `rows` that the query asks for."""
         return self._page(_cut(rows, query), len(rows), query)
 
     def _page(self, rows: List[JsonObject], total: int, query: Mapping[str, str]) -> JsonObject:
@@ -204,12 +204,12 @@ class Documented:
     def list_executions(
         self, executions: Sequence[Execution], query: Mapping[str, str]
     ) -> JsonObject:
-        """`data` and `pagination` of a list of executions, newest first."""
+        """Return `data` and `pagination` of a list of executions, newest first."""
         matching = _with_status(_of_workflow(executions, query), query)
         return self.listed([self.execution(execution) for execution in matching], query)
 
     def event_data(self, execution: Execution, step: PlannedEvent) -> JsonObject:
-        """The data of a live event of an execution; its name is only in the `event:` field."""
+        """Return the data of a live event of an execution; only the `event:` field has its name."""
         about = None if step.event.startswith("execution:") else step.node
         return {
             "execution_id": execution.id,
@@ -241,11 +241,11 @@ class Documented:
     memory = Shape("user_id", "working_memory", "metadata", "created_at", "updated_at")
 
     def list_messages(self, thread: Thread, query: Mapping[str, str]) -> JsonObject:
-        """`data`, and `pagination` if there is one, of a thread's messages."""
+        """Return `data`, and `pagination` if there is one, of a thread's messages."""
         return self.listed([self.message(message) for message in thread.messages], query)
 
     def answered(self, turn: Turn, answer: Message) -> JsonObject:
-        """The answer to a message that was sent without streaming."""
+        """Return the reply to a message that was sent without streaming."""
         return {**self.message(answer), "thread_id": turn.thread.id, "usage": usage(turn, answer)}
 
     # Knowledge bases and webhooks.
@@ -284,7 +284,7 @@ class Documented:
 
 
 def _inputs(workflow: Workflow) -> Optional[JsonObject]:
-    """Keyed by the ids of the input nodes, not by the inputs' names."""
+    """Return the inputs by the ids of their nodes, not by their names."""
     inputs = {
         f"input{number}": {
             "type": about.type,
@@ -298,7 +298,7 @@ def _inputs(workflow: Workflow) -> Optional[JsonObject]:
 
 
 def _end(execution: Execution) -> Optional[float]:
-    """A cancelled execution never gets a `completed_at`."""
+    """Return `completed_at`, which a cancelled execution never gets."""
     return None if execution.status == "cancelled" else execution.completed_at
 
 
@@ -332,7 +332,7 @@ class Deployed(Documented):
     delivery = Documented.delivery.without("response_time_ms")
 
     def inputs(self, call: EndpointRequest, declared: Mapping[str, InputField]) -> Dict[str, Any]:
-        """Any object or list; what is missing is not noticed."""
+        """Accept any object or list, without a check for missing inputs."""
         inputs: object = call.body.get("inputs")
         if inputs is None:
             return {}
@@ -345,7 +345,7 @@ class Deployed(Documented):
         return cast("Dict[str, Any]", inputs)
 
     def top_k(self, call: EndpointRequest) -> int:
-        """Read as JavaScript reads a number: null is 0, and finds nothing."""
+        """Read a number as JavaScript does: null is 0, and finds nothing."""
         try:
             top_k = float(call.body.get("top_k", 5) or 0)
         except (OverflowError, TypeError, ValueError):
@@ -361,7 +361,7 @@ class Deployed(Documented):
     def list_executions(
         self, executions: Sequence[Execution], query: Mapping[str, str]
     ) -> JsonObject:
-        """The count is of what was fetched; with `workflow_id`, of what `status` leaves of a page.
+        """Count what was fetched; with `workflow_id`, what `status` leaves of a page.
 
         `status` is applied after paging where `workflow_id` is given.
         """
@@ -376,7 +376,7 @@ class Deployed(Documented):
         return self._page([self.execution(row) for row in rows], count, query)
 
     def event_data(self, execution: Execution, step: PlannedEvent) -> JsonObject:
-        """Camel case, with a `type` and the time in milliseconds, without `current_node`."""
+        """Use camelCase, a `type` and milliseconds, without `current_node`."""
         event = step.event
         names = {**_CAMEL_CASE, "outputs": "output"} if event == "node:completed" else _CAMEL_CASE
         data = super().event_data(execution, step)
@@ -391,11 +391,11 @@ class Deployed(Documented):
         }
 
     def list_messages(self, thread: Thread, query: Mapping[str, str]) -> JsonObject:
-        """All of them in a wrapper, whatever page was asked for."""
+        """Return all messages in a wrapper, whatever page was asked for."""
         return {"data": {"messages": [self.message(message) for message in thread.messages]}}
 
     def answered(self, turn: Turn, answer: Message) -> JsonObject:
-        """An execution that holds a message; it does not say what it cost."""
+        """Return an execution that holds the message; its usage is not sent."""
         return {
             "execution_id": turn.execution_id,
             "thread_id": turn.thread.id,
@@ -406,7 +406,7 @@ class Deployed(Documented):
         }
 
     def tested(self, delivery: Delivery) -> JsonObject:
-        """A status code and a sentence, or an error and a sentence."""
+        """Return a status code and a sentence, or an error and a sentence."""
         status = delivery.status_code
         if delivery.state == "delivered":
             message = "Test webhook delivered successfully"
@@ -418,24 +418,24 @@ class Deployed(Documented):
 
 
 def _with_status(executions: Sequence[Execution], query: Mapping[str, str]) -> List[Execution]:
-    """The executions of the status that the query asks for, or all of them."""
+    """Return the executions of the status that the query asks for, or all of them."""
     return [run for run in executions if query.get("status", run.status) == run.status]
 
 
 def _of_workflow(executions: Sequence[Execution], query: Mapping[str, str]) -> List[Execution]:
-    """The executions of the workflow that the query asks for, or all of them."""
+    """Return the executions of the workflow that the query asks for, or all of them."""
     asked = query.get("workflow_id")
     return [run for run in executions if asked in (None, run.workflow.id)]
 
 
 def _cut(rows: Sequence[Any], query: Mapping[str, str]) -> List[Any]:
-    """The rows of the page that the query asks for."""
+    """Return the rows of the page that the query asks for."""
     number, size = _page_of(query)
     return list(rows[(number - 1) * size : number * size])
 
 
 def _page_of(query: Mapping[str, str]) -> Tuple[int, int]:
-    """The number and the size of the page that the query asks for; bad numbers are ignored."""
+    """Return number and size of the page that the query asks for; ignore malformed ones."""
     number = _whole_number(query.get("page"), 1)
     size = _whole_number(query.get("per_page"), 20)
     return max(1, number), min(100, max(1, size))

@@ -1,4 +1,4 @@
-"""How one request is answered: its key, its scopes, its body, and what goes wrong on purpose."""
+"""Answer one request: check its key, scopes and body, or inject a fault."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class Dispatcher:
 
 
 def _as_in_javascript(digits: str) -> Union[int, float, None]:
-    """A number as `JSON.stringify(JSON.parse(digits))` of JavaScript, which has only doubles."""
+    """Return a number as `JSON.stringify(JSON.parse(digits))` does: JavaScript has only doubles."""
     value = float(digits)
     if math.isinf(value):
         return None

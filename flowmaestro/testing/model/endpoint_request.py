@@ -1,4 +1,4 @@
-"""What an endpoint reads of a request."""
+"""The parts of a request that an endpoint reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowmaestro.testing.model.replies import JsonObject
 
 @dataclass(frozen=True)
 class EndpointRequest:
-    """What an endpoint is asked: ids from the path, the query, and the JSON body.
+    """The request to an endpoint: ids from the path, the query, and the JSON body.
 
     A key of the body that is absent differs from one that is null.
     """
@@ -22,18 +22,18 @@ class EndpointRequest:
 
     @property
     def id(self) -> str:
-        """The resource that the path names first."""
+        """The id of the resource that the path names first."""
         return self.ids["id"]
 
     def text(self, name: str, refusal: str) -> str:
-        """A string of the body that is not empty; raises a 400 refusal that says `refusal`."""
+        """Return a non-empty string of the body. Raise a 400 refusal that says `refusal`."""
         value = self.body.get(name)
         if not isinstance(value, str) or not value:
             raise invalid(refusal)
         return value
 
     def mapping(self, name: str) -> Dict[str, Any]:
-        """An object of the body, `{}` when it is not there; raises a 400 refusal."""
+        """Return an object of the body, `{}` if it is absent. Raise a 400 refusal otherwise."""
         value = self.body.get(name)
         if value is None:
             return {}
@@ -42,7 +42,7 @@ class EndpointRequest:
         return cast("Dict[str, Any]", value)
 
     def number(self, name: str, default: float) -> float:
-        """A number of the body; raises a 400 refusal."""
+        """Return a number of the body, or `default`. Raise a 400 refusal otherwise."""
         value = self.body.get(name)
         if value is None:
             return default
@@ -51,7 +51,7 @@ class EndpointRequest:
         return value
 
     def count(self, name: str, default: int) -> int:
-        """A whole number of the body, at least 1; raises a 400 refusal."""
+        """Return a whole number of the body, at least 1. Raise a 400 refusal otherwise."""
         value = self.number(name, default)
         if value < 1 or value != int(value):
             raise _is_not(name, "a whole number from 1")

@@ -28,7 +28,7 @@ _STATUS_AFTER = {
 
 
 def greeting(inputs: Inputs) -> Dict[str, Any]:
-    """What a workflow puts out unless it is told otherwise."""
+    """Return the outputs of a workflow that has no others."""
     return {"message": f"Hello, {inputs.get('name', 'world')}!"}
 
 
@@ -61,14 +61,14 @@ class Workflow:
     version = 1
 
     def steps(self, inputs: Inputs) -> Sequence[PlannedEvent]:
-        """The plan of a run with these inputs; what a node's function raises is passed on."""
+        """Return the plan of a run with these inputs, or raise what a node's function raises."""
         if self.plan is not None:
             return self.plan
         return plan_of(self.nodes, deepcopy(inputs))
 
     @property
     def node_count(self) -> int:
-        """How many nodes a run can come to."""
+        """How many nodes a run can have."""
         return len(self.nodes) or len({step.node.id for step in self.plan or () if step.node})
 
 
@@ -108,7 +108,7 @@ class Execution:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing can happen to it any more."""
+        """Whether the execution has ended."""
         return self.status in ENDINGS.values()
 
     @property

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose: replies that are errors, connections that are lost, slowness."""
+"""Injected faults: error responses, lost connections, latency."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ A 402 comes in the shape of the server's outer handler.
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests that fit `pattern`.
+    """A fault for the next `times` requests that fit `pattern`.
 
     With a `status` they are answered with that error and nothing is done. With `delay` alone they
     are answered as usual, `delay` seconds later. Otherwise the connection is lost: before the
@@ -70,7 +70,10 @@ class Fault:
     def refusal(
         self, status: int, asked: Optional[Tuple[EndpointRoute, Dict[str, str]]]
     ) -> Refusal:
-        """The answer that takes the place of the true one, as that would be where it can be."""
+        """Return the error response for this fault.
+
+        It has the details that a real one would have where possible.
+        """
         route, ids = asked or (None, {})
         if status == 403 and route is not None:
             refusal = lacking_scopes(route.scopes, ())
@@ -93,12 +96,12 @@ class Fault:
 
 
 def _decimal(seconds: float) -> str:
-    """As digits, never with an exponent, which RFC 9110, 10.2.3, knows nothing of."""
+    """Return digits without an exponent, which RFC 9110, 10.2.3, does not allow."""
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
 class Faults:
-    """The faults that are still to come, and how long every reply takes."""
+    """The faults to inject, and the latency of every reply."""
 
     STATE = ("latency", "_pending")
 
@@ -110,15 +113,15 @@ class Faults:
         self._breaking: List[Tuple[int, EventStream]] = []
 
     def add(self, fault: Fault) -> None:
-        """One more is to come, after the others."""
+        """Add a fault behind the others."""
         self._pending.append(fault)
 
     def next_fault(self, method: str, path: str) -> Optional[Fault]:
-        """The fault that happens to a request."""
+        """Take the next fault that fits a request; `None` if there is none."""
         return self._next(method, path, of_streams=False)
 
     def break_stream(self, method: str, path: str, stream: EventStream) -> None:
-        """Have the fault happen, if there is one, to the event stream that answers a request."""
+        """Break the event stream that answers a request, if a fault says so."""
         fault = self._next(method, path, of_streams=True)
         if fault is not None and fault.after_events is not None:
             stream.break_after(fault.after_events)
@@ -134,7 +137,7 @@ class Faults:
         self._pending = [each for each in self._pending if each is not fault]
 
     def drain_unused(self) -> List[str]:
-        """Those that have not happened, in words; none is to come any more."""
+        """Describe the faults that never happened, and remove them."""
         missed = [str(fault) for fault in self._pending]
         missed += [
             f"a stream dropped after {events} events, before which it ended or was left"

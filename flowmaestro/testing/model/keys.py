@@ -1,4 +1,4 @@
-"""What a request may do, and how often: API keys, scopes and fixed-window rate limits."""
+"""API keys, their scopes and fixed-window rate limits."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class ApiKey:
             window.used += 1
 
     def require(self, scopes: Iterable[str]) -> None:
-        """Raises a 403 refusal unless the key holds every one of `scopes`."""
+        """Raise a 403 refusal unless the key has all of `scopes`."""
         needed = frozenset(scopes)
         if not needed <= self.scopes:
             raise lacking_scopes(needed, self.scopes)
 
     def limit_headers(self, resets_at: float, limits: Mapping[str, int]) -> List[Tuple[str, str]]:
-        """The rate limit headers of every authenticated reply; `resets_at` in Unix seconds."""
+        """Return the rate limit headers of authenticated replies; `resets_at` in Unix seconds."""
         minute, day = limits["minute"], limits["day"]
         return [
             ("X-RateLimit-Limit", str(minute)),
@@ -93,11 +93,11 @@ class KeyRing:
         self._keys[secret] = ApiKey(secret, frozenset(scopes), state)
 
     def accept_unknown_keys(self) -> None:
-        """From now on, take a key that is not known for one that may do everything."""
+        """Accept unknown keys from now on, with every scope."""
         self._accepts_unknown = True
 
     def identify(self, headers: Headers) -> ApiKey:
-        """The key that a request bears; raises a 401 refusal when it bears no good one."""
+        """Return the key of a request. Raise a 401 refusal if it has no valid one."""
         secret = _presented(headers)
         if secret is None:
             raise Refusal(401, "invalid_api_key", MISSING_KEY)

@@ -16,13 +16,13 @@ _ENDING = re.compile(r"(?<=\w{3})(ing|ed|es|s)$")
 
 
 def words(text: str) -> Set[str]:
-    """The words of a text that a search goes by: lower case, singular, none of the trivial."""
+    """Return the words of a text that count for a search: lower case, singular, no stop words."""
     found = (word for word in _WORD.findall(text.lower()) if not _TRIVIAL.fullmatch(word))
     return {_ENDING.sub("", word) for word in found}
 
 
 def similarity(query: str, text: str) -> float:
-    """How well a text fits a query, from 0 to 1: the cosine of their sets of words."""
+    """Return how well a text fits a query, from 0 to 1: the cosine of their sets of words."""
     asked, held = words(query), words(text)
     shared = len(asked & held)
     return shared / math.sqrt(len(asked) * len(held)) if shared else 0.0
@@ -73,6 +73,6 @@ class KnowledgeBase:
             self.chunks.append(Chunk(f"{id}_chunk_{index}", id, name, paragraph, index))
 
     def search(self, query: str, top_k: int) -> List[Hit]:
-        """The `top_k` chunks that fit `query` best, best first; none that share no word."""
+        """Return the `top_k` chunks that fit `query` best, best first. Each shares a word."""
         hits = [Hit(chunk, similarity(query, chunk.content)) for chunk in self.chunks]
         return sorted((hit for hit in hits if hit.score), key=lambda hit: -hit.score)[:top_k]

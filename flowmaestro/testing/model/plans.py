@@ -78,7 +78,7 @@ class Node:
         object.__setattr__(self, "name", self.name or self.id)
 
     def timed(self, inputs: Inputs) -> Node:
-        """The node with the seconds that it takes in an execution with these inputs."""
+        """Return the node with the seconds that it takes in an execution with these inputs."""
         return replace(self, seconds=self.seconds(inputs)) if callable(self.seconds) else self
 
 
@@ -114,7 +114,7 @@ class PlannedEvent(NamedTuple):
 
 
 def plan_of(nodes: Sequence[Node], inputs: Inputs) -> List[PlannedEvent]:
-    """The plan of nodes that follow one another."""
+    """Return the plan of nodes that run one after another."""
     plan = [PlannedEvent("execution:started")]
     for number, node in enumerate([node.timed(inputs) for node in nodes], 1):
         seconds = cast("float", node.seconds)
@@ -135,7 +135,7 @@ def plan_of(nodes: Sequence[Node], inputs: Inputs) -> List[PlannedEvent]:
 
 
 def stops(node: Node) -> bool:
-    """Whether no execution gets beyond this node."""
+    """Return whether no execution gets beyond this node."""
     return node.error is not None or node.type in PAUSING_TYPES or node.seconds == math.inf
 
 
@@ -147,7 +147,7 @@ def scripted_nodes(
     pauses_at: Optional[str],
     hangs_at: Optional[str],
 ) -> List[Node]:
-    """Nodes, of which one fails, pauses or hangs; raises `ValueError` for a contradiction."""
+    """Return nodes of which one fails, pauses or hangs. Raise `ValueError` for a contradiction."""
     optional_text("error", error)
     given = several("nodes", nodes, "nodes")
     made = [Node(node) if isinstance(node, str) else node for node in given]
@@ -167,7 +167,8 @@ def scripted_nodes(
         named = {"fails_at": ids[-1]}
     for name, id in named.items():
         if id not in ids:
-            raise ValueError(f"{name} names no node: {id!r} is none of {', '.join(ids)}")
+            known = f"one of {', '.join(ids)}" if ids else "the id of a node, and there are none"
+            raise ValueError(f"{name} must be {known}, not {id!r}")
         if error is not None and name != "fails_at":
             raise ValueError("error is why an execution fails; this one pauses or hangs")
         at = ids.index(id)
@@ -184,7 +185,7 @@ def scripted_nodes(
 
 
 def plan_by_events(events: Sequence[ScriptedEvent]) -> List[PlannedEvent]:
-    """The plan that `events` tell; raises `ValueError` where they contradict each other.
+    """Return the plan of scripted events. Raise `ValueError` where they contradict each other.
 
     `execution:started` is put before them where they do not begin with it. Without a terminal
     event at the end the execution never ends.
@@ -222,7 +223,7 @@ def _check_event(where: str, event: object) -> None:
     if not isinstance(event, ScriptedEvent):
         raise TypeError(f"{where} must be a ScriptedEvent, not {event!r}")
     if event.type not in EVENTS:
-        raise ValueError(f"{where} is {event.type!r}, which is none of {', '.join(EVENTS)}")
+        raise ValueError(f"{where} is {event.type!r}, which is not one of {', '.join(EVENTS)}")
     check_seconds(f"seconds of {where}", event.seconds)
     optional_text(f"error of {where}", event.error)
     if not isinstance(event.data, Mapping):
@@ -231,13 +232,13 @@ def _check_event(where: str, event: object) -> None:
     if event.data.get("type", event.type) != event.type:
         raise ValueError(f"data of {where} has the type {event.data['type']!r}, not {event.type!r}")
     if event.error is not None and not event.type.endswith(":failed"):
-        raise ValueError(f"{where} has an error, but {event.type} is no failure")
+        raise ValueError(f"{where} has an error, but {event.type} is not a failure")
 
 
 def _node_of(
     where: str, event: ScriptedEvent, running: Dict[str, float], time: float
 ) -> Optional[Node]:
-    """The node that an event is about, having taken the time since it was started."""
+    """Return the node that an event is about, with the time since it was started."""
     if event.node is None:
         if event.type in _OF_NODES:
             raise ValueError(f"{where} is {event.type} and must name its node")

@@ -1,4 +1,4 @@
-"""Why the service says no: one exception, and a builder for each reason that all dialects share.
+"""Error responses: one exception, and a builder for each reason that all dialects share.
 
 A refusal knows what is wrong; how that reads in JSON is the dialect's affair.
 """
@@ -49,7 +49,7 @@ def not_found(resource: str, id: str) -> Refusal:
 
 
 def unreadable(status: int, message: str, code: str = "") -> Refusal:
-    """The web framework refuses a request before any endpoint sees it."""
+    """Refuse a request in the web framework, before any endpoint sees it."""
     return Refusal(status, code, message, layer="framework")
 
 

@@ -62,18 +62,18 @@ class EventStream:
             self._write(b"event: %s\ndata: %s\n\n" % (name.encode(), encode(data)))
 
     def finish(self) -> None:
-        """That was the last event: end the body half a second from now."""
+        """End the body half a second after the last event."""
         if not self._finishing:
             self._finishing = True
             self._timeline.schedule(LINGER_SECONDS, self._end)
 
     def break_after(self, events: int) -> None:
-        """Lose the connection behind so many events, those before the first look included."""
+        """Lose the connection after so many events, those already published included."""
         self._events_left = max(0, events - len(self._outbox))
         del self._outbox[events:]
 
     def poll(self, now: float) -> Optional[bytes]:
-        """Let time pass until `now` and take what has come, as `PolledBody.poll`."""
+        """Advance time to `now` and return what has come, as `PolledBody.poll`."""
         with self._timeline.lock:
             self._timeline.advance(now)
             data = b"".join(self._outbox)
@@ -85,7 +85,7 @@ class EventStream:
             return data if data or self._ended else None
 
     def close(self) -> None:
-        """Nobody reads this stream any more."""
+        """Drop the stream: nothing more is sent on it."""
         with self._timeline.lock:
             self.closed = True
             self._outbox.clear()
@@ -106,25 +106,25 @@ class EventStream:
 
 
 class Source(Protocol):
-    """Something to wait for: it calls `wake` when there is news."""
+    """Something to wait for, which calls `wake` when it has something."""
 
     wake: Callable[[], None]
 
 
 class PolledBody(Source, Protocol):
-    """A body that comes piece by piece, as `EventStream`."""
+    """A body that comes piece by piece, such as `EventStream`."""
 
     closed: bool
 
     def poll(self, now: float) -> Optional[bytes]:
-        """The bytes that have come by `now` since the last look, `None` if there are none.
+        """Return the bytes that have come since the last call, `None` if there are none.
 
         `b""` is the end. Raises `TransportFailure` when the connection is lost.
         """
         ...
 
     def close(self) -> None:
-        """Nobody reads any more."""
+        """Stop reading."""
         ...
 
 
@@ -155,7 +155,7 @@ class FakeReply:
         body: bytes = b"",
         stream: Optional[PolledBody] = None,
     ) -> None:
-        """The model has decided: this is the reply."""
+        """Set the response, whole or as a stream, and wake the driver."""
         self.status, self.headers, self.body, self.stream = status, headers, body, stream
         self.ready = True
         if self._abandoned:
@@ -163,12 +163,12 @@ class FakeReply:
         self.wake()
 
     def fail(self, failure: TransportFailure) -> None:
-        """There is no reply, but this failure."""
+        """Set a failure in the place of a response."""
         self.failure = failure
         self.complete(0, Headers())
 
     def abandon(self) -> None:
-        """Nobody waits for this reply any more."""
+        """Close the body now or when it comes: the client has left."""
         self._abandoned = True
         if self.stream is not None:
             self.stream.close()
@@ -179,7 +179,7 @@ _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=Fa
 
 
 def encode(value: JsonObject) -> bytes:
-    """JSON as the service writes it: compact, and escaped only where UTF-8 has no way."""
+    """Write JSON as the service does: compact, and escaped only where UTF-8 cannot express it."""
     try:
         return _JSON.encode(value).encode()
     except UnicodeEncodeError:  # a lone surrogate, which JSON can say and UTF-8 cannot

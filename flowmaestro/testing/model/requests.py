@@ -44,7 +44,7 @@ class RecordedRequest:
         return f"RecordedRequest({', '.join(f'{it}={getattr(shown, it)!r}' for it in fields)})"
 
     def shown(self) -> RecordedRequest:
-        """As it may be printed: credentials in the query and the body are `***`."""
+        """Return a copy to print: credentials in the query and the body are `***`."""
         params = {name: showable_value(name, value) for name, value in self.params.items()}
         return replace(self, params=params, json=json.loads(redacted_text(json.dumps(self.json))))
 
@@ -58,7 +58,7 @@ class LoggedRequest:
     status: Optional[int] = None
 
     def recorded(self) -> RecordedRequest:
-        """As a value of its own, which nobody else sees changed."""
+        """Return an immutable copy."""
         request = self.request
         pairs = request.headers.pairs
         return RecordedRequest(
@@ -82,11 +82,11 @@ class Pattern(NamedTuple):
         return f"{self.method or 'request'} {self.path or ''}".strip()
 
     def fits(self, method: str, path: str) -> bool:
-        """Whether a request of that method to that path, below the API root, is meant."""
+        """Return whether the pattern fits a request; `path` is below the API root."""
         return self.method in (None, method) and (self.path is None or self._leads_to(path))
 
     def fits_route(self, method: str, template: str) -> bool:
-        """Whether a request of a route, with the `template` of its path, can be meant."""
+        """Return whether the pattern can fit a request of a route with this `template`."""
         return self.fits(method, "/".join("*" if "{" in it else it for it in template.split("/")))
 
     def _leads_to(self, path: str) -> bool:
@@ -100,7 +100,7 @@ class Pattern(NamedTuple):
 
 
 def pattern(method: Optional[str], path: Optional[str]) -> Pattern:
-    """A pattern as somebody wrote it; raises `ValueError` for one that can fit nothing."""
+    """Return a pattern. Raise `ValueError` for one that can fit nothing."""
     if method is not None and not (isinstance(method, str) and method.upper() in METHODS):
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
     if path is not None and not (isinstance(path, str) and path.startswith("/")):
@@ -117,7 +117,7 @@ def pattern(method: Optional[str], path: Optional[str]) -> Pattern:
 
 
 def path_below_root(url: str) -> str:
-    """The path of a URL below its API root, without a slash at its end."""
+    """Return the path of a URL below its API root, without a slash at its end."""
     path = urlsplit(url).path
     _, version, below = path.partition(API_VERSION)
     return f"/{below.rstrip('/')}" if version else path

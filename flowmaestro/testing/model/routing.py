@@ -36,7 +36,7 @@ class EndpointRoute:
 def find_route(
     routes: Iterable[EndpointRoute], method: str, url: str
 ) -> Optional[Tuple[EndpointRoute, Dict[str, str]]]:
-    """The route of a request, the first that fits, and the ids in its path.
+    """Return the first route that fits a request, and the ids in its path.
 
     What precedes `/v1/` in the path and one slash at its end are ignored. `HEAD` is `GET`.
     """
@@ -50,7 +50,7 @@ def find_route(
 
 
 def every(resources: str, shape: str) -> Handler:
-    """A call that reads a page of all resources of a kind; `shape` is that of each in a dialect."""
+    """Return a handler that lists all resources of a kind; `shape` names their shape."""
 
     def handler(service: Service, call: EndpointRequest) -> Answer:
         found: Resources[Any] = getattr(service, resources)
@@ -61,7 +61,7 @@ def every(resources: str, shape: str) -> Handler:
 
 
 def one(resources: str, shape: str) -> Handler:
-    """A call that reads the resource that the path names."""
+    """Return a handler that shows the resource that the path names."""
 
     def handler(service: Service, call: EndpointRequest) -> Answer:
         found: Resources[Any] = getattr(service, resources)
@@ -71,12 +71,12 @@ def one(resources: str, shape: str) -> Handler:
 
 
 def deleted(service: Service, id: str) -> Answer:
-    """The answer to a deletion."""
+    """Return the answer to a deletion."""
     if not service.dialect.confirms_deletions:
         return Answer(204)
     return Answer(200, {"data": {"id": id, "deleted": True}})
 
 
 def query_of(url: str) -> Dict[str, str]:
-    """The query of a URL; of a repeated name, the last value."""
+    """Return the query of a URL; the last value of a repeated name counts."""
     return dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))

@@ -45,7 +45,7 @@ class Resources(Dict[str, T]):
         self._service = service
 
     def find(self, id: str, code: str = "") -> T:
-        """The resource of that id; raises a refusal, for an impossible id one with `code`."""
+        """Return the resource with this id. Raise a refusal, for an impossible id with `code`."""
         self._service.used.add((self._kind, id))
         try:
             return self[id]
@@ -55,7 +55,7 @@ class Resources(Dict[str, T]):
             raise not_found(self._kind, id) from None
 
     def every(self) -> List[T]:
-        """All of them, in the order in which they came to be."""
+        """Return all resources, the oldest first."""
         self._service.used.update((self._kind, id) for id in self)
         return list(self.values())
 
@@ -115,7 +115,7 @@ class Service:
     def start(
         self, workflow: Workflow, inputs: Inputs, *, trigger_id: Optional[str] = None
     ) -> Execution:
-        """Start an execution; one that cannot be paid for is refused with 402, or fails."""
+        """Start an execution. One that cannot be paid for is refused with 402, or fails."""
         unpaid = self.credits is not None and self.credits <= 0
         if unpaid and self.dialect.refuses_for_credits:
             code, message = "insufficient_credits", "Insufficient credits"
@@ -130,11 +130,11 @@ class Service:
         return execution
 
     def newest_executions(self) -> List[Execution]:
-        """Every execution, the newest first."""
+        """Return every execution, the newest first."""
         return sorted(self.executions.values(), key=lambda execution: -execution.created_at)
 
     def message_answers(self, agent: Agent) -> MessageAnswers:
-        """How a message to `agent` is answered that asks for a stream."""
+        """Return how a message to `agent` is answered that asks for a stream."""
         if self._message_answers is None and agent.scripted:
             return "sse"
         return self._message_answers or self.dialect.message_answers
@@ -155,7 +155,7 @@ class Service:
         return turn
 
     def subscribe(self, topic: str) -> EventStream:
-        """Open a stream that hears what happens from now on to one execution or thread."""
+        """Open a stream of the later events of one execution or thread."""
         stream = EventStream(self.timeline)
         self._streams[topic] = [*self._listening(topic), stream]
         return stream

@@ -26,13 +26,13 @@ class Shape:
         }
 
     def plus(self, *names: str, **others: Union[str, Read]) -> Shape:
-        """With more members; one of the same name is replaced."""
+        """Return a shape with more members; one of the same name is replaced."""
         made = Shape(*names, **others)
         made._members = {**self._members, **made._members}
         return made
 
     def without(self, *names: str) -> Shape:
-        """With fewer members."""
+        """Return a shape with fewer members."""
         made = Shape()
         made._members = {name: it for name, it in self._members.items() if name not in names}
         return made

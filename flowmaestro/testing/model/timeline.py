@@ -1,4 +1,4 @@
-"""The model's time: a clock that its drivers move, the wall clock, and what happens when.
+"""The model's time: a clock that its drivers move, the wall clock, and planned callbacks.
 
 Pure but for a lock: nothing here reads a clock. The driver says what time it is; whatever was
 planned up to then happens in order, each callback at its own time.
@@ -18,7 +18,7 @@ Callback = Callable[[], None]
 
 
 class Timeline:
-    """An agenda of steps on a clock that only drivers move.
+    """Planned callbacks on a clock that only drivers move.
 
     All times are seconds on the clock of the drivers, whose 0.0 is `epoch` on the wall clock, in
     Unix seconds. `lock` guards the whole model.
@@ -33,13 +33,13 @@ class Timeline:
         self._order = itertools.count()
 
     def begin(self, now: float) -> None:
-        """A request has come. What was planned before the first one happens with it."""
+        """Advance time for a request. The first request starts what was planned before it."""
         self.advance(now)
         self._begun = True
         self.advance(now)
 
     def advance(self, until: float) -> None:
-        """Let time pass until then. Time never runs backwards; that is ignored."""
+        """Advance time to `until`. An earlier time is ignored."""
         while self._begun and self._agenda and self._agenda[0][0] <= until:
             time, _, callback = heapq.heappop(self._agenda)
             self.now = max(self.now, time)
@@ -51,18 +51,18 @@ class Timeline:
         heapq.heappush(self._agenda, (self.now + delay, next(self._order), callback))
 
     def next_time(self) -> Optional[float]:
-        """When the next callback happens; `None` when nothing is planned or begun."""
+        """Return when the next callback is due; `None` if nothing is planned or begun."""
         return self._agenda[0][0] if self._begun and self._agenda else None
 
     def wall(self, time: Optional[float] = None) -> float:
-        """Unix seconds at a time, by default now."""
+        """Return the Unix seconds at a time, by default now."""
         return self._epoch + (self.now if time is None else time)
 
     def iso(self, time: Optional[float] = None) -> str:
-        """A time as the API writes it: ISO 8601 in UTC with milliseconds."""
+        """Return a time as the API writes it: ISO 8601 in UTC with milliseconds."""
         moment = datetime.fromtimestamp(self.wall(time), timezone.utc)
         return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
     def http_date(self) -> str:
-        """Now as a `Date` field has it (RFC 9110, 5.6.7)."""
+        """Return the time now as a `Date` field has it (RFC 9110, 5.6.7)."""
         return http_date(self.wall())

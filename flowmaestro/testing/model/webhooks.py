@@ -80,12 +80,12 @@ class Webhook:
 
 
 def sign(secret: str, payload: bytes) -> str:
-    """The value of `X-FlowMaestro-Signature` for a body: `v1=` and HMAC-SHA256 in hex."""
+    """Return the `X-FlowMaestro-Signature` of a body: `v1=` and HMAC-SHA256 in hex."""
     return "v1=" + hmac.new(secret.encode(), payload, hashlib.sha256).hexdigest()
 
 
 class DeliveryQueue:
-    """Makes deliveries, hands out those that are due, and learns how they went."""
+    """Makes deliveries, hands out those that are due, and records their outcomes."""
 
     def __init__(self, timeline: Timeline, new_id: Callable[[], str]) -> None:
         self.finished: Deque[Delivery] = deque()
@@ -124,7 +124,7 @@ class DeliveryQueue:
         self._ready.append(delivery)
 
     def take_due(self) -> List[Delivery]:
-        """The deliveries to attempt now; each is handed out once an attempt."""
+        """Return the deliveries to attempt now; each is returned once for each attempt."""
         due, self._ready = self._ready, []
         for delivery in due:
             if delivery.attempts:
@@ -135,7 +135,7 @@ class DeliveryQueue:
         return due
 
     def delivered(self, delivery: Delivery, status: Optional[int]) -> None:
-        """An attempt is over: the receiver answered `status`, or nothing in time (`None`)."""
+        """Record an attempt: the receiver answered `status`, or nothing in time (`None`)."""
         delivery.status_code = status
         delivery.ended_at = self._timeline.now
         if status is not None and 200 <= status < 300:

@@ -29,7 +29,7 @@ Receiver = Callable[[Request], Optional[int]]
 
 
 class World:
-    """A service that is driven, in memory or over sockets.
+    """A service that a driver moves through time, in memory or over sockets.
 
     `STATE` of each part names the attributes that `all_or_nothing` brings back.
     """
@@ -63,12 +63,12 @@ class World:
             return self._dispatcher.take(request)
 
     def advance(self, now: float) -> None:
-        """Let time pass until `now`."""
+        """Advance time to `now`."""
         with self.lock:
             self._timeline.advance(now)
 
     def live_until(self, now: float) -> None:
-        """Let time pass until `now`, in memory: make the webhook deliveries that are due."""
+        """Advance time to `now`, and make the webhook deliveries that are due in memory."""
         while True:
             due = self.due(now)
             if not due:
@@ -77,7 +77,7 @@ class World:
                 self.delivered(delivery, self._receiver(delivery.request), now)
 
     def next_time(self) -> Optional[float]:
-        """When, on the driver's clock, something happens of itself; `None` for never."""
+        """Return when something is due, on the driver's clock; `None` for never."""
         with self.lock:
             return self._timeline.next_time()
 
@@ -88,7 +88,7 @@ class World:
             return self._timeline.now
 
     def due(self, now: float) -> List[Delivery]:
-        """Let time pass until `now` and take the webhook deliveries to attempt.
+        """Advance time to `now` and return the webhook deliveries to attempt.
 
         Report on each one with `delivered`; until then it is not handed out again.
         """
@@ -97,14 +97,14 @@ class World:
             return self._service.deliveries.take_due()
 
     def delivered(self, delivery: Delivery, status: Optional[int], now: float) -> None:
-        """The receiver answered an attempt with `status`; `None`: not within ten seconds."""
+        """Record that the receiver answered `status`; `None`: nothing within ten seconds."""
         with self.lock:
             self._timeline.advance(now)
             self._service.deliveries.delivered(delivery, status)
 
     @contextmanager
     def all_or_nothing(self) -> Generator[None, None, None]:
-        """A `with` block that, if it raises, leaves no new resource, key, limit or fault behind.
+        """Undo new resources, keys, limits and faults if the `with` block raises.
 
         Time that has passed in it stays, and what it changed within a resource. Other threads
         wait for its end.
@@ -121,7 +121,7 @@ class World:
                 raise
 
     def keep_last(self, most: int) -> None:
-        """From now on, keep only the last `most` of `requests`, `executions` and `deliveries`.
+        """Keep only the last `most` of `requests`, `executions` and `deliveries` from now on.
 
         For a fake that serves for days. The API's own lists stay whole.
         """
@@ -132,10 +132,10 @@ class World:
             self._service.deliveries.finished = deque(self._service.deliveries.finished, most)
 
     def _catch_up(self) -> None:
-        """Let everything happen that is due, where time passes by itself."""
+        """Make everything happen that is due, where time passes by itself."""
 
     def listen(self, listener: Listener) -> None:
-        """Have `listener` told the name, the data and the execution of every event.
+        """Call `listener` with the name, the data and the execution of every event.
 
         This includes events that no stream sends. The fake calls it while it holds its `lock`,
         with its own objects, not copies.
@@ -213,7 +213,7 @@ class World:
 
 
 def _snapshot(execution: Execution) -> Execution:
-    """A value of its own: what is done to it does not reach the fake."""
+    """Return a copy: changes of it do not reach the fake."""
     return replace(
         execution,
         inputs=copy.deepcopy(execution.inputs),

@@ -28,7 +28,7 @@ Event = Union[h11.Request, h11.InformationalResponse, h11.Response, h11.Data, h1
 
 
 class ServerConnection:
-    """Reads requests, has `handle` answer each, and writes the replies, until either end stops.
+    """Reads requests, passes each to `handle`, and writes the replies, until either end stops.
 
     `now` is the clock that the model lives by; an `inspector` is given every exchange.
     """
@@ -97,7 +97,7 @@ class ServerConnection:
             self._http.receive_data(await self._peer.receive())
 
     async def _body(self) -> bytes:
-        """The body, read to its end; of one that is too long, enough to tell."""
+        """Read the body to its end; of one that is too long, return enough to tell."""
         body = bytearray()
         while True:
             event = await self._next_event()
@@ -138,7 +138,7 @@ class ServerConnection:
                 self._inspector.stream_ended(self._shown, how)
 
     async def _pump(self, stream: PolledBody) -> str:
-        """Write what the model publishes until it ends the stream or the reader is gone.
+        """Send what the model publishes until it ends the stream or the reader has left.
 
         Return how the stream ended: `complete`, `cut` by a fault, or `left` by the client.
         """
@@ -182,7 +182,7 @@ class ServerConnection:
 
 
 def alarm(source: Source) -> anyio.Event:
-    """An event that the model sets when it next has something."""
+    """Return an event that the model sets when it next has something."""
     woken = anyio.Event()
     source.wake = woken.set
     return woken

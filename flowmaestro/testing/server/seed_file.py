@@ -1,4 +1,4 @@
-"""A seed file: Python that gives the embedded server resources of one's own.
+"""A seed file: Python code that adds resources to the embedded server.
 
 May touch: the file, which it runs; `SIGALRM`, while the file runs.
 """
@@ -43,7 +43,7 @@ class SeedFile:
         self._seen = -1.0
 
     def load(self) -> str:
-        """Read the file and seed the fake; what is wrong with the file, or `""`.
+        """Read the file and seed the fake. Return what is wrong with the file, or `""`.
 
         Raises `KeyboardInterrupt` for Ctrl-C.
         """
@@ -53,7 +53,7 @@ class SeedFile:
             with redirect_stdout(sys.stderr), _at_most(LONGEST_RUN), self._fake.all_or_nothing():
                 seed = _run(self._path).get("seed")
                 if not callable(seed):
-                    raise TypeError("it has no function seed(fake)")
+                    raise TypeError("the file has no function seed(fake)")
                 _refuse_unrun(seed(self._fake))
         except KeyboardInterrupt:
             raise
@@ -83,7 +83,7 @@ class SeedFile:
             return 0.0
 
     def _place_of(self, error: BaseException, seed: Any) -> str:
-        """The file, and the line of it where that is known."""
+        """Return the file, and the line of the error if it is known."""
         if isinstance(error, SyntaxError) and error.lineno:
             return f"{error.filename or self._path}, line {error.lineno}"
         frames = traceback.extract_tb(error.__traceback__)
@@ -117,7 +117,7 @@ def _refuse_unrun(returned: object) -> None:
     kinds = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen)
     if any(is_one(returned) for is_one in kinds):
         getattr(returned, "close", lambda: None)()
-        raise TypeError("seed(fake) must be a plain function, without async and yield")
+        raise TypeError("seed(fake) must be a plain function without async or yield")
 
 
 @contextmanager

@@ -149,7 +149,7 @@ class _Server:
         return self._ahead + wall * self._speed
 
     async def keep_time(self) -> None:
-        """Let the model's time pass as it does outside, and send what is due."""
+        """Advance the model's time with the wall clock, and send deliveries that are due."""
         while True:
             self._plans_changed = anyio.Event()
             for delivery in self._fake.due(self.now()):
@@ -160,7 +160,7 @@ class _Server:
                 await self._plans_changed.wait()
 
     async def accept(self, listener: Listener) -> None:
-        """Serve every connection that comes."""
+        """Accept connections and serve each in a task."""
         while True:
             for peer in await listener.accept():
                 self._tasks.start_soon(
@@ -237,7 +237,7 @@ class _Server:
         if _DOCUMENTATION_HOST.fullmatch(host):
             return 200
         if self.subscribers is not None and not (is_loopback(host) or host in self.subscribers):
-            _LOG.warning("webhook not sent to %s: it is not loopback, and not allowed", host)
+            _LOG.warning("webhook not sent to %s: the host is neither loopback nor allowed", host)
             return None
         try:
             transport = self._local if is_loopback(host) else self._outside
@@ -248,7 +248,7 @@ class _Server:
 
 
 def _hostname(authority: str) -> str:
-    """The name or address in `host:port`, in lower case; `""` when there is none."""
+    """Return the name or address in `host:port`, in lower case; `""` if there is none."""
     try:
         return urlsplit(f"//{authority}").hostname or ""
     except ValueError:
@@ -256,7 +256,7 @@ def _hostname(authority: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address stands for this machine alone (RFC 6761, 6.3)."""
+    """Return whether a name or an address stands for this machine alone (RFC 6761, 6.3)."""
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True

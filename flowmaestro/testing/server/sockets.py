@@ -29,7 +29,7 @@ class Listener:
         """The port that it listens on."""
 
     async def accept(self) -> List[Peer]:
-        """Wait for connections; every one that has come."""
+        """Wait for connections, and return all that have come."""
         await anyio.wait_readable(self._sock)
         peers: List[Peer] = []
         try:
@@ -48,7 +48,7 @@ class Listener:
 
 
 class Peer:
-    """A connected client. What the operating system reports is raised as it is: `OSError`."""
+    """A connected client. Errors of the operating system are raised as `OSError`."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -56,7 +56,7 @@ class Peer:
         self._sock = sock
 
     async def receive(self) -> bytes:
-        """Some bytes as soon as there are any; `b""` once the client has ended."""
+        """Receive some bytes; return `b""` once the client has ended."""
         while True:
             try:
                 return self._sock.recv(READ_BYTES)

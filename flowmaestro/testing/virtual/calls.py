@@ -1,4 +1,4 @@
-"""Which calls are in flight, and what those that wait are waiting for, in the order of time.
+"""The calls in flight, and what each of them waits for, in the order of time.
 
 Guarded by the clock's lock.
 """
@@ -16,7 +16,7 @@ _Key = Tuple[int, object]
 
 
 class InFlightCall:
-    """A call in flight: whose it is, the waiting call within which it was made, if any."""
+    """A call in flight: its thread or task, and the waiting call within which it was made."""
 
     __slots__ = ("began", "depth", "key", "outer", "running")
 
@@ -29,7 +29,7 @@ class InFlightCall:
 
 
 class CallsInFlight:
-    """The calls of every thread and task; each has one of its own at a time."""
+    """The calls in flight; each thread or task has one at a time."""
 
     def __init__(self) -> None:
         self.activity = 0
@@ -39,7 +39,7 @@ class CallsInFlight:
         self._blocked = Counter[int]()
 
     def current(self) -> InFlightCall:
-        """That of the calling thread or task."""
+        """Return the call of this thread or task."""
         return self._calls[threading.get_ident(), current_task()]
 
     def enter(self, now: float) -> InFlightCall:
@@ -53,7 +53,7 @@ class CallsInFlight:
         return call
 
     def leave(self, call: InFlightCall) -> bool:
-        """Leave a block; whether the call has ended."""
+        """Leave a block. Return whether the call has ended."""
         call.depth -= 1
         if call.depth:
             return False
@@ -66,32 +66,32 @@ class CallsInFlight:
         return True
 
     def start(self, call: InFlightCall) -> None:
-        """It runs from now on."""
+        """Mark the call as running."""
         call.running = True
         self.activity += 1
         self._running[call.key[0]] += 1
 
     def stop(self, call: InFlightCall) -> None:
-        """It waits from now on, or has ended."""
+        """Mark the call as waiting or ended."""
         call.running = False
         self.activity += 1
         self._running[call.key[0]] -= 1
 
     def block(self, thread: int) -> None:
-        """A call that waits holds up its thread, and with it the tasks of its event loop."""
+        """Mark a thread as blocked by a waiting call: the tasks of its event loop cannot run."""
         self._blocked[thread] += 1
 
     def unblock(self, thread: int) -> None:
-        """It does so no longer."""
+        """Undo one `block` of the thread."""
         self._blocked[thread] -= 1
 
     def all_wait(self) -> bool:
-        """Whether no call runs, but for those whose thread is blocked by one that waits."""
+        """Return whether every call waits, or its thread is blocked by one that waits."""
         return all(self._blocked[thread] for thread, calls in self._running.items() if calls)
 
 
 class Alarm:
-    """What a call in flight waits for; without a call, something that is to be done at a time."""
+    """What a call in flight waits for; without a call, a function to call at a time."""
 
     __slots__ = ("at", "blocks", "call", "fired", "wake")
 
@@ -106,24 +106,24 @@ class Alarm:
 
 
 class Alarms:
-    """The alarms that are still to ring; those that were given up are put aside."""
+    """The alarms that have not fired, in the order of time."""
 
     def __init__(self) -> None:
         self._order = itertools.count()
         self._agenda: List[Tuple[float, int, Alarm]] = []
 
     def add(self, alarm: Alarm) -> None:
-        """One more is to ring."""
+        """Add an alarm."""
         heapq.heappush(self._agenda, (alarm.at, next(self._order), alarm))
 
     def first(self) -> Optional[Alarm]:
-        """The one that is to ring first."""
+        """Return the alarm that will fire first; `None` if there is none."""
         while self._agenda and self._agenda[0][2].fired:
             heapq.heappop(self._agenda)
         return self._agenda[0][2] if self._agenda else None
 
     def due(self, now: float) -> Iterator[Alarm]:
-        """Those that are to ring by `now`; each has to ring before the next one is asked for."""
+        """Yield the alarms that are due at `now`. Fire each before you ask for the next one."""
         while True:
             alarm = self.first()
             if alarm is None or alarm.at > now:
@@ -131,6 +131,6 @@ class Alarms:
             yield alarm
 
     def first_with_call(self) -> Optional[Alarm]:
-        """One that a call waits for."""
+        """Return the first alarm that a call waits for; `None` if there is none."""
         alarms = (alarm for _, _, alarm in self._agenda)
         return next((alarm for alarm in alarms if alarm.call and not alarm.fired), None)

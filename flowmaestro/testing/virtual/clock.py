@@ -1,4 +1,4 @@
-"""Virtual time: it stands still while any call runs, and jumps when every call waits.
+"""Virtual time: it stands still while any call runs, and advances when every call waits.
 
 A user of the clock registers every call in flight and everything that the call waits for. Once
 every call in flight waits, time jumps to the first moment at which one of them continues. Nothing
@@ -35,7 +35,7 @@ LONGEST_CALL = 30 * 86_400.0
 
 
 class VirtualClock:
-    """Seconds that pass in no time at all.
+    """A clock whose seconds take no real time.
 
     Time advances when every call in flight waits, to where the first of them goes on. What a
     task or thread does between two calls does not count, so time may pass meanwhile; before it
@@ -62,7 +62,7 @@ class VirtualClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass, as a call in flight that waits for so long.
+        """Advance time by `seconds`, as a call in flight that waits for so long.
 
         What was to happen meanwhile happens, each thing at its own time. Raises `ValueError` if
         they are negative or without an end.
@@ -72,7 +72,7 @@ class VirtualClock:
             self.wait(self.alarm(self._now + seconds))
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> None:
-        """Call `function` in `seconds`, in the thread or task that moves time then.
+        """Call `function` in `seconds`, in the thread or task that advances time then.
 
         It may make calls of its own, but not wait for another thread that makes some: time
         stands still meanwhile. Raises `ValueError` for seconds that are negative or without an
@@ -84,13 +84,13 @@ class VirtualClock:
             self._plan(Alarm(self._now + seconds, None, function))
 
     def catch_up(self) -> None:
-        """Let everything happen in the world that is due."""
+        """Make everything happen in the world that is due."""
         if self._world is not None:
             self._world.live_until(self._now)
 
     @contextmanager
     def in_flight(self) -> Generator[None, None, None]:
-        """A `with` block in which the calling task or thread has a call in flight.
+        """Count the calling task or thread as a call in flight in a `with` block.
 
         Blocks of one task or thread may lie within each other; they are one call.
         """
@@ -106,7 +106,7 @@ class VirtualClock:
                     self._wake_one()
 
     def alarm(self, at: float, source: Optional[Source] = None) -> Alarm:
-        """Have the calling task's call in flight wait until `at`, or until `source` has news.
+        """Make the current call wait until `at`, or until `source` has something.
 
         Look whether there are any, and set the alarm, under one hold of `lock`; then `wait` for
         it, or `wait_async`. Raises `ValueError` for a wait without an end, and
@@ -114,7 +114,7 @@ class VirtualClock:
         call that never ends would keep a processor busy without end.
         """
         if not math.isfinite(at):
-            raise ValueError(f"a wait must come to an end, not last until {at}")
+            raise ValueError(f"a wait must end, not last until {at}")
         with self.lock:
             call = self._calls.current()
             if self._now - call.began > LONGEST_CALL:
@@ -130,7 +130,7 @@ class VirtualClock:
             return alarm
 
     def wait(self, alarm: Alarm) -> None:
-        """Block this thread until `alarm` rings."""
+        """Block this thread until `alarm` fires."""
         thread = threading.get_ident()
         with self.lock:
             try:
@@ -149,7 +149,7 @@ class VirtualClock:
                 self._resume(alarm)
 
     async def wait_async(self, alarm: Alarm) -> None:
-        """As `wait`, for a task."""
+        """Wait in a task until `alarm` fires."""
         import anyio
 
         loop = running_loop()
@@ -171,12 +171,12 @@ class VirtualClock:
                 self._resume(alarm)
 
     def _idle(self) -> bool:
-        """Whether no call runs, but for those whose thread is blocked by one that waits."""
+        """Return whether every call waits, or its thread is blocked by one that waits."""
         with self.lock:
             return self._calls.all_wait()
 
     def _jump(self, mine: Alarm) -> None:
-        """Let time pass until a call goes on, the one that does this included."""
+        """Advance time until a call continues, this one included."""
         while not mine.fired and self._idle():
             first = self._alarms.first()
             if first is None:
@@ -197,7 +197,7 @@ class VirtualClock:
         self._alarms.add(alarm)
 
     def _fire(self, alarm: Alarm) -> None:
-        """Have the call go on. Of a call on an event loop that is gone, nothing comes any more."""
+        """Continue the call, unless its event loop is gone."""
         with self.lock:
             if alarm.call is None:
                 alarm.fired = True
@@ -217,7 +217,7 @@ class VirtualClock:
             alarm.blocks = None
 
     def _wake_one(self) -> None:
-        """A call has ended: if all others wait, have one of them look after the time."""
+        """Wake one waiting call to advance the clock, if no call is running any more."""
         while self._idle():
             waiting = self._alarms.first_with_call()
             if waiting is None:
@@ -231,7 +231,7 @@ class VirtualClock:
 
 
 async def _others_idle(calls: CallsInFlight, still: Callable[[], bool]) -> bool:
-    """Let other tasks run until none of them makes a call; whether time is to jump."""
+    """Let other tasks run until none makes a call. Return whether the clock may advance."""
     from anyio.lowlevel import checkpoint
 
     for _ in range(IDLE_CHECK_ROUNDS):
@@ -246,7 +246,10 @@ async def _others_idle(calls: CallsInFlight, still: Callable[[], bool]) -> bool:
 
 
 def setter(woken: Event, loop: Optional[EventLoop]) -> Callable[[], object]:
-    """What sets an event from any thread; it raises `RuntimeError` once the loop is gone."""
+    """Return a function that sets an event from any thread.
+
+    It raises `RuntimeError` once the event loop is gone.
+    """
 
     def set_it() -> None:
         here = running_loop()

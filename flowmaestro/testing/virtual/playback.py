@@ -1,4 +1,4 @@
-"""A reply told step by step, and how it is played on a virtual clock.
+"""A scripted reply as steps, and how it is played on a virtual clock.
 
 The steps are the core's own values: the head of a reply, pieces of its body, a failure; and
 `Quiet`, while nothing comes.
@@ -42,7 +42,7 @@ Behind the last piece the body is complete, unless a failure or `Quiet()` comes 
 
 
 def steps_of(reply: ScriptedReply) -> Tuple[ReplyStep, ...]:
-    """A scripted reply as steps.
+    """Return a scripted reply as steps.
 
     Raises `TypeError` for what is no step, `ValueError` for steps that contradict each other.
     """
@@ -59,7 +59,7 @@ def steps_of(reply: ScriptedReply) -> Tuple[ReplyStep, ...]:
     begun = ended = False
     for step in steps:
         if ended:
-            raise ValueError(f"nothing can come behind a failure or an endless Quiet(): {step!r}")
+            raise ValueError(f"nothing can come after a failure or an endless Quiet(): {step!r}")
         ended = _check(step, begun=begun)
         begun = begun or isinstance(step, ResponseHead)
     if not (begun or ended):
@@ -68,15 +68,15 @@ def steps_of(reply: ScriptedReply) -> Tuple[ReplyStep, ...]:
 
 
 def _check(step: Any, *, begun: bool) -> bool:
-    """Refuse a step that cannot come here; whether it is the last one."""
+    """Raise for a step that cannot come here. Return whether it is the last one."""
     if isinstance(step, ResponseHead):
         if begun:
             raise ValueError(f"a reply has one ResponseHead, not another one: {step!r}")
     elif isinstance(step, bytes):
         if not begun:
-            raise ValueError(f"bytes of the body must come behind a ResponseHead: {step!r}")
+            raise ValueError(f"bytes of the body must come after a ResponseHead: {step!r}")
         if not step:
-            raise ValueError("b'' is no piece of a body: it ends behind its last piece")
+            raise ValueError("b'' is not a piece of a body, which ends after its last piece")
     elif isinstance(step, TransportFailure):
         if begun and step.phase is not Phase.REPLY_BROKEN:
             raise ValueError(f"a reply that has begun can only be REPLY_BROKEN, not {step.phase}")
@@ -95,7 +95,7 @@ def _named(value: object) -> str:
 
 
 def played(clock: VirtualClock, steps: Sequence[ReplyStep]) -> FakeReply:
-    """The reply to a request, from now on; `steps` are those of `steps_of`."""
+    """Return a reply that plays `steps` from now on; they are those of `steps_of`."""
     reply, left = FakeReply(), deque(steps)
     seconds = _quiet(left)
     due = clock.now + seconds
@@ -115,7 +115,7 @@ def played(clock: VirtualClock, steps: Sequence[ReplyStep]) -> FakeReply:
 
 
 def _quiet(left: Deque[ReplyStep]) -> float:
-    """Take the quiet before the next step; seconds."""
+    """Remove the `Quiet` before the next step. Return its seconds."""
     seconds = 0.0
     while left:
         step = left[0]
@@ -127,7 +127,7 @@ def _quiet(left: Deque[ReplyStep]) -> float:
 
 
 class PlayedBody:
-    """The pieces of a body: each look finds one, with its boundaries, when its time has come.
+    """A body whose pieces come one for each poll, when their time has come.
 
     The time of a piece counts from that of the one before, however late that is taken.
     """
@@ -141,7 +141,7 @@ class PlayedBody:
         self._plan()
 
     def poll(self, now: float) -> Optional[bytes]:
-        """The next piece, if its time has come. Raises `TransportFailure` if that is a failure."""
+        """Return the next piece if it is due. Raise `TransportFailure` if it is a failure."""
         if not self._here:
             return None
         if not self._left:
@@ -154,7 +154,7 @@ class PlayedBody:
         return cast("bytes", step)
 
     def close(self) -> None:
-        """Nobody reads any more."""
+        """Stop reading."""
         self.closed = True
 
     def _plan(self) -> None:
@@ -170,7 +170,7 @@ class PlayedBody:
 
 
 def _anew(failure: TransportFailure) -> TransportFailure:
-    """A failure to be raised: the one in the script may happen more than once."""
+    """Return a copy of a failure, because the scripted one may be raised more than once."""
     raised = copy.copy(failure)
     if failure.__cause__ is not None:
         raised.__cause__ = failure.__cause__

@@ -36,11 +36,11 @@ class RealClock(VirtualClock):
 
     @contextmanager
     def in_flight(self) -> Generator[None, None, None]:
-        """Calls in flight do not matter to a real clock."""
+        """Do nothing: a real clock does not depend on the calls in flight."""
         yield
 
     def alarm(self, at: float, source: Optional[Source] = None) -> Alarm:
-        """As `VirtualClock.alarm`; a wait without an end is allowed."""
+        """Make the call wait as `VirtualClock.alarm` does; a wait without an end is allowed."""
         alarm = Alarm(at, None)
 
         def wake() -> None:
@@ -52,7 +52,7 @@ class RealClock(VirtualClock):
         return alarm
 
     def wait(self, alarm: Alarm) -> None:
-        """Block this thread until `alarm` rings."""
+        """Block this thread until `alarm` fires."""
         with self.lock:
             woken = threading.Condition(self.lock)
             alarm.wake = woken.notify
@@ -63,7 +63,7 @@ class RealClock(VirtualClock):
                 woken.wait(min(seconds, threading.TIMEOUT_MAX))
 
     async def wait_async(self, alarm: Alarm) -> None:
-        """As `wait`, for a task."""
+        """Wait in a task until `alarm` fires."""
         import anyio
 
         loop = running_loop()
@@ -87,7 +87,7 @@ class RealClock(VirtualClock):
                 timer.cancel()
 
     def catch_up(self) -> None:
-        """Let everything happen that is due."""
+        """Make everything happen that is due."""
         with self.lock:
             now = self.now
             self._world.live_until(now)
@@ -95,7 +95,7 @@ class RealClock(VirtualClock):
                 self._fire(alarm)
 
     def _seconds_until(self, alarm: Alarm) -> float:
-        """How long to wait until it is worth looking again; 0.0 when the alarm has fired."""
+        """Return the seconds until the next look; 0.0 when the alarm has fired."""
         self.catch_up()
         if alarm.fired or self.now >= alarm.at:
             return 0.0

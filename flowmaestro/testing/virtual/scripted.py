@@ -74,7 +74,7 @@ class _Scripted:
 
     @property
     def open_bodies(self) -> int:
-        """How many bodies were opened and not closed, read to their end or not."""
+        """How many bodies were opened but not closed, whether or not they were read."""
         bodies = [reply.stream for reply in self._script.replies]
         return sum(body is not None and not body.closed for body in bodies)
 

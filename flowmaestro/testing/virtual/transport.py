@@ -39,7 +39,7 @@ class Site(Protocol):
 
     @property
     def seed(self) -> int:
-        """What the jitter of its clients comes from."""
+        """The seed of the random delays of its clients."""
         ...
 
     def handle(self, request: Request, now: float) -> FakeReply:
@@ -48,7 +48,7 @@ class Site(Protocol):
 
 
 class _InMemory(NotPicklable):
-    """What both transports have: the site, its clock, their random source, and what a call does."""
+    """What the sync and the async transport share: the site, its clock and random source."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -65,11 +65,11 @@ class _InMemory(NotPicklable):
         return self._site.clock
 
     def now(self) -> float:
-        """Seconds on `clock`."""
+        """Return the seconds on `clock`."""
         return self.clock.now
 
     def in_flight(self) -> ContextManager[None]:
-        """A `with` block that counts as one call in flight, from its first step to its last.
+        """Count a `with` block as one call in flight, from its first step to its last.
 
         The drivers hold each call in one, so that no time passes between its requests.
         """
@@ -175,7 +175,7 @@ class MemoryTransport(_InMemory):
     """
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Have the site answer, letting as much time pass as the answer takes.
+        """Have the site answer; time advances as long as the answer takes.
 
         Raises `TransportFailure` once `timeout` seconds have passed; the site goes on. Raises
         `TransportClosedError` when this transport is closed.
@@ -187,11 +187,11 @@ class MemoryTransport(_InMemory):
         return _carry_out(self.clock, self._opening(request, timeout, MemoryBody))
 
     def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass; raises `ValueError` if they are negative or without an end."""
+        """Advance time by `seconds`. Raise `ValueError` if they are negative or infinite."""
         _carry_out(self.clock, self._sleeping(seconds))
 
     def close(self) -> None:
-        """Break off every open body; a later call raises `TransportClosedError`."""
+        """Close every open body; a later call raises `TransportClosedError`."""
         self._close()
 
 
@@ -222,7 +222,7 @@ class MemoryBody(_Body):
     """A reply whose body is still open."""
 
     def read(self, patience: float) -> Optional[bytes]:
-        """Let time pass until there are bytes, or for `patience` seconds.
+        """Wait in virtual time until there are bytes, or for `patience` seconds.
 
         `b""` is the end, `None` a quiet body. Raises `TransportFailure` when the connection was
         dropped, or the body was closed before or during the read.
@@ -251,7 +251,7 @@ class AsyncMemoryBody(_Body):
 
 
 def _phase(timeout: float, name: str) -> float:
-    """The limit of one phase of a `Timeout`; of a mere number, none."""
+    """Return the limit of one phase of a `Timeout`; infinity for a plain number."""
     limit: Optional[float] = getattr(timeout, name, None)
     return math.inf if limit is None else limit
 

@@ -131,14 +131,14 @@ def test_wherever_it_is_cut_it_says_so(newline):
         with pytest.raises(CassetteError, match=r"^a\.jsonl, line \d+: ") as caught:
             jsonlines.read("a.jsonl", data[:length])
         if length > 40:
-            assert "cut off" in str(caught.value), data[:length]
+            assert "truncated" in str(caught.value), data[:length]
     assert len(jsonlines.read("a.jsonl", data[:whole])) == 3
 
 
 WRONG = {
     "an unknown version": ('"version": 1', '"version": 7', 1, "version 7 is unknown"),
     "no version": (', "version": 1', "", 1, "version null is unknown"),
-    "another kind of file": ('"kind": "cassette"', '"kind": "tape"', 1, "this is no cassette"),
+    "another kind of file": ('"kind": "cassette"', '"kind": "tape"', 1, "this is not a cassette"),
     "no JSON": ('{"kind": "silence"}', "silence", 7, "this is not JSON"),
     "no object": ('{"kind": "silence"}', "[]", 7, "must be a JSON object"),
     "an unknown kind": ('"kind": "silence"', '"kind": "noise"', 7, 'the kind "noise" is unknown'),
@@ -148,7 +148,7 @@ WRONG = {
         8,
         "has ended before",
     ),
-    "a missing end": ('{"kind": "silence"}\n', "", 6, "cut off behind this line"),
+    "a missing end": ('{"kind": "silence"}\n', "", 6, "truncated after this line"),
     "a time that runs back": ('"after": 31.5', '"after": -1', 6, "after must be from 0 up"),
     "a time that is none": ('"after": 31.5', '"after": "1"', 6, "after must be a number"),
     "a bad status": ('"status": 200', '"status": "200"', 3, "status must be of type int"),
@@ -159,7 +159,7 @@ WRONG = {
         7,
         "can only be REPLY_BROKEN",
     ),
-    "a chunk of nothing": ('"text": "\\n"', '"text": ""', 7, "no piece of a body"),
+    "a chunk of nothing": ('"text": "\\n"', '"text": ""', 7, "not a piece of a body"),
     "bad fields": ('[["A", "b"]]', '[["A", 1]]', 2, "pairs of str"),
     "no method": ('"method": "POST", ', "", 2, "method must be of type str, not null"),
     "a reply without a request": (
@@ -169,7 +169,7 @@ WRONG = {
         "a request must come first",
     ),
     "one exchange less": ('"exchanges": 3', '"exchanges": 4', 14, "4 exchanges were written"),
-    "something behind the end": ('"lines": 13}', '"lines": 13}\n{}', 15, "behind the end"),
+    "something behind the end": ('"lines": 13}', '"lines": 13}\n{}', 15, "after the end"),
     "a piece less": (
         '{"kind": "chunk", "after": 0.0, "text": "\\n"}\n',
         "",

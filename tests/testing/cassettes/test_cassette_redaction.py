@@ -227,11 +227,11 @@ def test_a_long_body_without_a_url_is_read_in_linear_time(takes_linear_time):
 def test_rules_that_are_none():
     with pytest.raises(TypeError, match="redact must be a function"):
         Cassette("a.jsonl", redact="secret")
-    with pytest.raises(TypeError, match="redact must return texts"):
+    with pytest.raises(TypeError, match="redact must return the texts"):
         redacted_body(b"abc", lambda text: text)
-    with pytest.raises(TypeError, match="redact must return texts"):
+    with pytest.raises(TypeError, match="redact must return the texts"):
         redacted_body(b"abc", lambda text: [text.encode()])
-    with pytest.raises(TypeError, match="redact must return texts"):
+    with pytest.raises(TypeError, match="redact must return the texts"):
         redacted_body(b"abc", lambda text: None)
     assert redacted_body(b"abc", lambda text: iter("b")) == "a***c"
 

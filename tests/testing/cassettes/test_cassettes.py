@@ -247,7 +247,7 @@ def test_a_request_too_many(path, recorded):
         ids(cassette, 1, 2, 2)
         with pytest.raises(CassetteMismatch, match=r"2 times \(line 6, 10\), .* once more:\nGET"):
             ids(cassette, 2)
-        with pytest.raises(CassetteMismatch, match=r"played to its end, .*:\nGET /workflows/wf_9"):
+        with pytest.raises(CassetteMismatch, match=r"was replayed, .*:\nGET /workflows/wf_9"):
             ids(cassette, 9)
 
 
@@ -275,7 +275,9 @@ def test_what_counts_in_a_request(path):
 
 
 def test_what_was_not_asked_for(path, recorded):
-    message = r"not asked for in this test: requests of a\.jsonl in line 6 \(GET\), line 10 \(GET\)"
+    message = (
+        r"not requested in this test: exchanges of a\.jsonl in line 6 \(GET\), line 10 \(GET\)"
+    )
     cassette = Cassette(path)
     ids(cassette, 1)
     with pytest.warns(UnusedScriptWarning, match=message):
@@ -342,7 +344,7 @@ def test_bad_arguments(path, recorded):
     with pytest.raises(TypeError, match="transport must be"):
         Cassette(path, mode="all").transport(through=7)
     path.write_bytes(recorded[:100])
-    with pytest.raises(CassetteError, match=r"a\.jsonl, line 2: the cassette is cut off"):
+    with pytest.raises(CassetteError, match=r"a\.jsonl, line 2: the cassette is truncated"):
         Cassette(path)
     assert "mode 'all'" in repr(Cassette(path, mode="all"))
 

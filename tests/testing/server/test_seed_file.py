@@ -52,7 +52,7 @@ def world(tmp_path):
         ("\n" + GOOD + "    yield\n", "FILE, line 2: TypeError: seed(fake) must be a plain"),
         ("def seed():\n    pass\n", "FILE, line 1: TypeError: seed() takes 0 positional arguments"),
         ("\0", "FILE: "),  # a `ValueError` before Python 3.12, now a `SyntaxError`
-        ("seed = 1\n", "FILE: TypeError: it has no function seed(fake)"),
+        ("seed = 1\n", "FILE: TypeError: the file has no function seed(fake)"),
     ],
 )
 def test_a_file_that_fails_leaves_the_last_good_seeds(world, tmp_path, monkeypatch, text, said):

@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 from flowmaestro import AsyncFlowMaestroClient
-from flowmaestro.testing import FakeFlowMaestro, running_server, serve
+from flowmaestro.testing import FakeFlowMaestro, Node, running_server, serve
 from flowmaestro.testing.conformance.scripted_server import ScriptedServer, reply
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 from flowmaestro.testing.server.serve import _Server
@@ -102,8 +102,10 @@ def test_time_passes_as_outside(connection, fake):
 
 
 def test_a_chunked_event_stream_and_then_keep_alive(url, fake):
+    # Slow enough that the stream is open before the end, however busy the machine is.
+    fake.workflow("wf_two", nodes=[Node("a", seconds=5), "b"])
     with raw_connection(url) as sock:
-        sock.sendall(head("POST", "/workflows/wf_123/execute", fake.api_key, "Content-Length: 0"))
+        sock.sendall(head("POST", "/workflows/wf_two/execute", fake.api_key, "Content-Length: 0"))
         _, _, body = read_until(sock, b'"}}').partition(b"\r\n\r\n")
         execution_id = json.loads(body)["data"]["execution_id"]
         sock.sendall(head("GET", f"/executions/{execution_id}/events", fake.api_key))

@@ -163,12 +163,12 @@ def test_closing_breaks_off_what_is_open():
 
 
 BAD = {
-    "a piece before the head": ([b"x", HEAD], ValueError, "must come behind a ResponseHead"),
+    "a piece before the head": ([b"x", HEAD], ValueError, "must come after a ResponseHead"),
     "two heads": ([HEAD, HEAD], ValueError, "one ResponseHead"),
-    "something behind a failure": ([HEAD, CUT, b"x"], ValueError, "nothing can come behind"),
-    "something behind endless quiet": ([Quiet(), HEAD], ValueError, "nothing can come behind"),
+    "something behind a failure": ([HEAD, CUT, b"x"], ValueError, "nothing can come after"),
+    "something behind endless quiet": ([Quiet(), HEAD], ValueError, "nothing can come after"),
     "a reply that was not sent": ([HEAD, REFUSED], ValueError, "can only be REPLY_BROKEN"),
-    "an empty piece": ([HEAD, b""], ValueError, "no piece of a body"),
+    "an empty piece": ([HEAD, b""], ValueError, "not a piece of a body"),
     "nothing": ([], ValueError, "needs a ResponseHead"),
     "a pause and nothing": ([Quiet(3)], ValueError, "needs a ResponseHead"),
     "text": ([HEAD, "x"], TypeError, "not 'x'"),

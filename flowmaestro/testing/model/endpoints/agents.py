@@ -27,12 +27,12 @@ def create_thread(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def list_messages(service: Service, call: EndpointRequest) -> Outcome:
-    """What has been said in a thread."""
+    """List the messages of a thread."""
     return Answer(200, service.dialect.list_messages(service.threads.find(call.id), call.query))
 
 
 def send_message(service: Service, call: EndpointRequest) -> Outcome:
-    """Say something to the agent, and be answered in one of three ways."""
+    """Post a message, and answer in one of three ways."""
     thread = service.threads.find(call.id)
     text = call.text("content", "Message content is required")
     if call.body.get("stream") is not True:
@@ -45,7 +45,7 @@ def send_message(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) -> Later:
-    """The answer when it is there; 408 once the limit is over, though the agent goes on.
+    """Answer when the agent has answered; with 408 after the limit, though the agent goes on.
 
     Not every dialect notices that an agent failed: it waits on, and stores nothing.
     """
@@ -72,7 +72,7 @@ def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) 
 
 
 def stream_thread(service: Service, call: EndpointRequest) -> Outcome:
-    """What is said in a thread from now on."""
+    """Stream the events of a thread from now on."""
     thread = service.threads.find(call.id)
     if service.message_answers(thread.agent) == "refused":
         raise no_route("GET", f"/api/v1/threads/{thread.id}/events")
@@ -89,14 +89,14 @@ def delete_thread(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def list_memory(service: Service, call: EndpointRequest) -> Outcome:
-    """Everything that one agent remembers."""
+    """List what the agent remembers of each user."""
     memories = service.agents.find(call.id).memories.values()
     rows = [service.dialect.memory(memory) for memory in memories]
     return Answer(200, service.dialect.listed(rows, call.query))
 
 
 def get_memory(service: Service, call: EndpointRequest) -> Outcome:
-    """What it remembers of one user."""
+    """Show what the agent remembers of one user."""
     memory = service.dialect.memory(_memory(service, call))
     return Answer(200, {"data": {"agent_id": call.id, **memory}})
 
@@ -123,7 +123,7 @@ def delete_memory(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def search_memory(service: Service, call: EndpointRequest) -> Outcome:
-    """The messages of an agent's threads that fit a query best; all are of one user."""
+    """Find the messages of an agent's threads that fit a query best; all are of one user."""
     agent = service.agents.find(call.id)
     query = call.text("query", "query is required and must be a non-empty string")
     top_k, threshold = call.count("top_k", 10), call.number("similarity_threshold", 0.0)
@@ -147,7 +147,7 @@ def search_memory(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def memory_stats(service: Service, call: EndpointRequest) -> Outcome:
-    """How much it remembers."""
+    """Count what the agent remembers."""
     agent = service.agents.find(call.id)
     stats: JsonObject = {
         "agent_id": agent.id,
@@ -168,13 +168,13 @@ def _memory(service: Service, call: EndpointRequest) -> Memory:
 
 
 def _said(service: Service, agent: Agent) -> List[Tuple[Thread, int]]:
-    """Every message of the agent's threads, as a thread and an index into its messages."""
+    """Return every message of the agent's threads, as a thread and an index into its messages."""
     threads = [thread for thread in service.threads.values() if thread.agent is agent]
     return [(thread, at) for thread in threads for at in range(len(thread.messages))]
 
 
 def _embedded(service: Service, thread: Thread, index: int) -> List[JsonObject]:
-    """The message with that index, as it is remembered; none where there is none."""
+    """Return the message with that index, as memory shows it; an empty list if there is none."""
     if not 0 <= index < len(thread.messages):
         return []
     message = thread.messages[index]

@@ -1,4 +1,4 @@
-"""Knowledge bases, and asking them."""
+"""The endpoints of knowledge bases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flowmaestro.testing.model.service import Service
 
 
 def query_knowledge_base(service: Service, call: EndpointRequest) -> Outcome:
-    """The passages that answer best."""
+    """Find the passages that fit a query best."""
     base = service.knowledge_bases.find(call.id)
     query, top_k = call.text("query", "Query is required"), service.dialect.top_k(call)
     results = [service.dialect.hit(hit) for hit in base.search(query, top_k)]

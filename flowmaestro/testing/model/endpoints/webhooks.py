@@ -78,7 +78,7 @@ def test_webhook(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def list_deliveries(service: Service, call: EndpointRequest) -> Outcome:
-    """What was sent to a webhook, the newest first."""
+    """List the deliveries to a webhook, the newest first."""
     deliveries = reversed(service.webhooks.find(call.id).deliveries)
     rows = [service.dialect.delivery(delivery) for delivery in deliveries]
     return Answer(200, service.dialect.listed(rows, call.query))
@@ -92,7 +92,7 @@ def _name(call: EndpointRequest) -> str:
 
 
 def _url(call: EndpointRequest) -> str:
-    """Whatever `new URL` of JavaScript takes, if it has a host and can stand in a request."""
+    """Return the URL if JavaScript's `new URL` accepts it and it has a host. Refuse others."""
     url: object = call.body.get("url")
     try:
         parts = urlsplit(url) if isinstance(url, str) and _VISIBLE_ASCII.fullmatch(url) else None

@@ -17,7 +17,7 @@ def execute_workflow(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def list_executions(service: Service, call: EndpointRequest) -> Outcome:
-    """Executions, the newest first, filtered as the dialect does it."""
+    """List executions, the newest first, filtered as the dialect does it."""
     workflow_id = call.query.get("workflow_id")
     if workflow_id is not None and workflow_id not in service.workflows:
         service.dialect.check_id(workflow_id)
@@ -46,7 +46,7 @@ def stream_execution(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def list_triggers(service: Service, call: EndpointRequest) -> Outcome:
-    """Triggers; not every dialect heeds the workflow that was asked for."""
+    """List triggers; only one dialect filters by workflow."""
     triggers = service.triggers.every()
     wanted = call.query.get("workflow_id")
     if wanted is not None and service.dialect.filters_triggers:
