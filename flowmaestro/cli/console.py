@@ -91,7 +91,8 @@ class Console:
         """Write rows in columns, one line each.
 
         On a terminal the columns are shortened until a row fits: long texts first, then ids, the
-        first column as late as possible. Elsewhere every cell is whole.
+        first column last. If that is not enough, the last columns are left out. Elsewhere every
+        cell is whole.
         """
         cells = [_spans(row) for row in (headings, *rows)]
         widths = [max(text_width(text) for text, _ in column) for column in zip(*cells)]
@@ -289,16 +290,20 @@ def text_width(text: str) -> int:
 
 
 def _shrink(widths: Sequence[int], columns: int, are_ids: Sequence[bool]) -> List[int]:
-    """Return widths that fit the terminal with their gaps; 0 drops the text of a column."""
-    found = list(widths)
-    others = [place for place, is_id in enumerate(are_ids) if place and not is_id]
-    ids = [place for place, is_id in enumerate(are_ids) if place and is_id]
-    excess = sum(found) + len(GAP) * (len(found) - 1) - columns
-    steps = ((others, 12), (ids, 13), (others, 6), ([0], 13), (others, 0), (ids, 0), ([0], 0))
-    for places, least in steps:
+    """Return widths that fit the terminal with their gaps, without the last columns if need be."""
+    least = [min(width, 13 if is_id else 12) for width, is_id in zip(widths, are_ids)]
+    count = len(widths)
+    while count > 2 and sum(least[:count]) + len(GAP) * (count - 1) > columns:
+        count -= 1
+    found = list(widths[:count])
+    others = [place for place in range(1, count) if not are_ids[place]]
+    ids = [place for place in range(1, count) if are_ids[place]]
+    excess = sum(found) + len(GAP) * (count - 1) - columns
+    steps = ((others, 12), (ids, 13), (others, 8), ([0], 13), (others, 1), (ids, 1), ([0], 1))
+    for places, smallest in steps:
         while excess > 0 and places:
             widest = max(places, key=found.__getitem__)
-            if found[widest] <= least:
+            if found[widest] <= smallest:
                 break
             found[widest] -= 1
             excess -= 1

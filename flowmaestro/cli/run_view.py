@@ -217,7 +217,7 @@ class LiveRunView(RunView):
         foot: List[Any] = []
         if self.progress is not None and self.status not in _ENDED:
             bar = self._rich.bar(100, self.progress, min(columns - 2, 40))
-            foot.append(self._padding(bar, (0, 0, 0, 2)))
+            foot.append(self._padding(bar, (0, 0, 0, 2), expand=False))
         age = self._age(now)
         notes = [(age, "dim"), (self.note, "yellow"), (self.why_no_nodes, "dim")]
         foot += [self._line(columns, note) for note in notes if note[0]]
@@ -251,7 +251,8 @@ class LiveRunView(RunView):
         head = ((name, "bold"), "  ", status, percent, (took, "dim"))
         if not self.workflow:
             return [head]
-        return [head, ((f"execution {self.execution_id}", "dim"),)]
+        about = f"execution {self.execution_id}"
+        return [head, ((about if len(about) <= columns else self.execution_id, "dim"),)]
 
     def _shown(self, rows: int) -> List[Tuple[Text, ...]]:
         """Return a line for each node, at most `rows`: ended nodes are folded first."""

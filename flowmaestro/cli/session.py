@@ -58,8 +58,10 @@ def find_workflow(client: FlowMaestroClient, text: str) -> str:
     if not chosen and len(text) >= SHORTEST_BEGINNING:
         chosen = [pair for pair in found if pair[0].startswith(text) or pair[1].startswith(text)]
     if not chosen:
-        said = f'there is no workflow "{text}"'
-        raise CommandFailed(said, NOT_FOUND, hint="`flowmaestro list workflows` shows all")
+        hint = "`flowmaestro list workflows` shows all"
+        if any(name.startswith(text) for pair in found for name in pair):
+            hint = f"the beginning of a name needs at least {SHORTEST_BEGINNING} characters"
+        raise CommandFailed(f'there is no workflow "{text}"', NOT_FOUND, hint=hint)
     if len(chosen) > 1:
         shown = ", ".join(f"{id} ({name})" for id, name in chosen[:5])
         more = f" and {len(chosen) - 5} more" if len(chosen) > 5 else ""

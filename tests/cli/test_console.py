@@ -106,6 +106,7 @@ ID = "0fa11000-0000-4000-8000-000000000001"
         (80, [ID, "failed", ID[:33] + "~"]),
         (60, [ID, "failed", ID[:13] + "~"]),
         (50, [ID[:26] + "~", "failed", ID[:12] + "~"]),
+        (30, [ID[:21] + "~", "failed"]),
     ],
 )
 def test_a_table_keeps_the_first_id_whole_as_long_as_it_can(monkeypatch, narrow, kind, width, row):

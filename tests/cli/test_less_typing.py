@@ -60,7 +60,8 @@ def test_a_uuid_is_sent_without_a_look_up(command, fake):
             '2 workflows fit "Twin flow": twin_1 (Twin flow), twin_2 (Twin flow); give',
         ),
         ("Nightly", 2, '2 workflows fit "Nightly": wf_report_1 (Nightly report), wf_report_2'),
-        ("Night", 3, 'there is no workflow "Night"; `flowmaestro list workflows` shows all'),
+        ("Night", 3, 'there is no workflow "Night"; the beginning of a name needs at least 6'),
+        ("nobody", 3, 'there is no workflow "nobody"; `flowmaestro list workflows` shows all'),
         ("nightly report", 3, 'there is no workflow "nightly report"'),
     ],
 )
