@@ -349,6 +349,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def terminals(session: nox.Session) -> None:
+    """Every command on terminals, pipes, files and full disks, pairwise: several minutes."""
+    session.install(*EXTRAS, *packages("test"))
+    session.run("pytest", "tests/terminals/matrix.py", *PARALLEL)
+
+
+@nox.session(python=NEWEST)
 def browser(session: nox.Session) -> None:
     """The inspector and the site in a real browser; pictures go to the folder named after `--`."""
     if not shutil.which("chromium"):

@@ -7,7 +7,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, Optional, Sequence
+    from typing import List, Optional, Sequence, TextIO
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -29,11 +29,18 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         return 130  # `flowmaestro.cli.INTERRUPTED`, which may not be loaded yet.
     except OSError as error:  # The output cannot be written.
-        # The interpreter flushes again at exit, and must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # A reader that closed the pipe wants no more.
-            print(f"flowmaestro: {error.strerror}", file=sys.stderr)
+        _discard(sys.stdout)
+        try:
+            if not isinstance(error, BrokenPipeError):  # A reader that left wants no more.
+                print(f"flowmaestro: {error.strerror}", file=sys.stderr, flush=True)
+        except OSError:
+            _discard(sys.stderr)
         return 1
+
+
+def _discard(stream: TextIO) -> None:
+    """Discard what is left to be written: the interpreter flushes at exit, and must not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _words() -> Sequence[str]:

@@ -31,7 +31,10 @@ _ENDED = ("completed", "failed", "cancelled")
 
 @dataclass
 class Node:
-    """One node of a workflow, as its events describe it; times in seconds."""
+    """One node of a workflow, as its events describe it; times in seconds.
+
+    `seconds` is `None` while it runs, and where neither its start nor its duration is known.
+    """
 
     name: str
     began: float
@@ -123,7 +126,7 @@ class RunView:
             self._node(str(failed), event.get("node_name")).status = "failed"
 
     def _update_node(self, event: Mapping[str, Any], what: str) -> None:
-        now = time.monotonic()
+        now, was_known = time.monotonic(), str(event.get("node_id")) in self.nodes
         node = self._node(str(event.get("node_id")), event.get("node_name"))
         if what in ("started", "retry"):
             node.status, node.began, node.seconds = "started", now, None
@@ -131,7 +134,9 @@ class RunView:
         elif what in ("completed", "failed"):
             took = event.get("duration_ms")
             node.status = what
-            node.seconds = took / 1000 if isinstance(took, (int, float)) else now - node.began
+            node.seconds = now - node.began if was_known else None
+            if isinstance(took, (int, float)):
+                node.seconds = took / 1000
             if what == "failed":
                 node.note = str(event.get("error") or "")
 
@@ -284,14 +289,16 @@ class LiveRunView(RunView):
     def _node_line(self, node: Node) -> Tuple[Text, ...]:
         symbols = self.screen.symbols
         signs = {"completed": symbols.good, "failed": symbols.bad}
-        took = time.monotonic() - node.began if node.seconds is None else node.seconds
+        took = "" if node.seconds is None else f"  {in_short(node.seconds)}"
+        if node.status == "started":
+            took = f"  {in_short(time.monotonic() - node.began)}"
         note = (f"  {node.note}", "red" if node.status == "failed" else "dim")
         sign = (signs.get(node.status, symbols.running), _STYLES[node.status])
         return (
             "  ",
             sign,
             f" {node.name}",
-            (f"  {in_short(took)}", "dim"),
+            (took, "dim"),
             note if node.note else "",
         )
 
@@ -333,11 +340,11 @@ class QuietRunView(RunView):
 def run_view(*, prints_events: bool = False) -> RunView:
     """Return the best view that standard error allows.
 
-    With `prints_events`, the command writes each event to standard output. If that is a terminal,
+    With `prints_events`, the command writes each event to standard output. If both are terminals,
     nothing else is shown: a live picture would be torn.
     """
     screen = console(sys.stderr)
-    if prints_events and sys.stdout.isatty():
+    if prints_events and sys.stdout.isatty() and screen.columns is not None:
         return QuietRunView(screen)
     if isinstance(screen, RichConsole) and screen.columns is not None:
         return LiveRunView(screen)

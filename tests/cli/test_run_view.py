@@ -114,6 +114,12 @@ def test_a_failed_node_stays_when_the_run_has_ended(make):
     assert "  ✗ Step 40  0.30 s  declined" in picture(view)
 
 
+def test_a_node_whose_start_was_missed_has_no_duration(make):
+    view = make()
+    view.show({"type": "node:failed", "node_id": "a", "node_name": "Pay", "error": "declined"})
+    assert picture(view)[2] == "  ✗ Pay  declined"
+
+
 @pytest.mark.parametrize("columns", [20, 40])
 def test_long_texts_are_cut_and_never_wrapped(make, columns):
     view = make(columns)
