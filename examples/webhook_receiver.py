@@ -7,28 +7,36 @@ The real service must reach this machine: name its address, `https://hooks.examp
 from __future__ import annotations
 
 import os
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Queue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Set
 
 from service import WORKFLOW, service
 
 from flowmaestro import FlowMaestroClient, webhooks
 
+LARGEST_BODY = 1024 * 1024
+
 ADDRESS = os.environ.get("FLOWMAESTRO_WEBHOOK_URL")
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Answers at once, and hands each delivery on once."""
+    """Answers at once, and hands each event on once."""
 
+    timeout = 10  # Seconds without a byte, after which a connection is closed.
     secret = ""
     seen: Set[str] = set()
+    lock = Lock()
     events: Queue[webhooks.WebhookEvent] = Queue()
 
     def do_POST(self) -> None:
-        """One delivery. A status other than 2xx makes FlowMaestro deliver it again."""
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        """Take one delivery. A status other than 2xx makes FlowMaestro deliver it again."""
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdecimal() or int(length) > LARGEST_BODY:
+            self.send_error(413)
+            return
+        body = self.rfile.read(int(length))
         signature = self.headers.get(webhooks.SIGNATURE_HEADER, "")
         try:
             event = webhooks.parse(body, signature, self.secret)
@@ -37,19 +45,20 @@ class Receiver(BaseHTTPRequestHandler):
             return
         self.send_response(204)
         self.end_headers()
-        delivery = self.headers.get(webhooks.DELIVERY_ID_HEADER, "")
-        if delivery not in self.seen:  # the same delivery may come again
-            self.seen.add(delivery)
-            self.events.put(event)
+        with self.lock:
+            if event["id"] in self.seen:  # Deliveries repeat; the id is signed.
+                return
+            self.seen.add(event["id"])
+        self.events.put(event)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the default writes each request to standard error."""
+        """Do nothing: the default writes each request to standard error."""
 
 
 def main() -> None:
     """Subscribe, run, and wait for what is delivered."""
     with (
-        HTTPServer(("127.0.0.1", 8080 if ADDRESS else 0), Receiver) as server,
+        ThreadingHTTPServer(("127.0.0.1", 8080 if ADDRESS else 0), Receiver) as server,
         FlowMaestroClient() as client,
     ):
         Thread(target=server.serve_forever, daemon=True).start()

@@ -20,8 +20,8 @@ from flowmaestro_core.webhooks import (
     DELIVERY_ID_HEADER,
     SIGNATURE_HEADER,
     WebhookEvent,
+    authenticated,
     check_fresh,
-    check_signature,
     read_event,
 )
 
@@ -54,10 +54,11 @@ def verify(
         ValueError: the secret is empty, or the tolerance is not positive.
 
     """
-    if tolerance is None:
-        check_signature(payload, signature, secret)
-    else:
-        parse(payload, signature, secret, tolerance)
+    checked = authenticated(payload, signature, secret)
+    del secret  # A traceback of what is raised below would show it.
+    body = _checked(checked, tolerance)
+    if tolerance is not None:
+        check_fresh(read_event(body), time.time(), tolerance)
 
 
 def parse(
@@ -68,11 +69,20 @@ def parse(
 ) -> WebhookEvent:
     """Verify a delivery, as `verify` does, and return its event.
 
-    Raises `WebhookVerificationError` for a payload that is no event, too.
+    Raises `WebhookVerificationError` for a payload that is not an event, too.
     """
-    if tolerance is not None:
-        check_seconds("tolerance", tolerance)
-    event = read_event(check_signature(payload, signature, secret))
+    checked = authenticated(payload, signature, secret)
+    del secret  # A traceback of what is raised below would show it.
+    event = read_event(_checked(checked, tolerance))
     if tolerance is not None:
         check_fresh(event, time.time(), tolerance)
     return event
+
+
+def _checked(checked: Union[bytes, Exception], tolerance: Optional[float]) -> bytes:
+    """Return the authentic body; raise the error of one that is not, or of a bad tolerance."""
+    if tolerance is not None:
+        check_seconds("tolerance", tolerance)
+    if isinstance(checked, Exception):
+        raise checked
+    return checked

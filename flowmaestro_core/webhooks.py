@@ -17,10 +17,16 @@ from flowmaestro_core.types import WebhookEventType
 
 SIGNATURE_HEADER = "X-FlowMaestro-Signature"
 DELIVERY_ID_HEADER = "X-FlowMaestro-Delivery-ID"
+LONGEST_SIGNATURE = 4096
+"""Characters of the signature header; one signature has 67."""
 
 
 class WebhookEvent(TypedDict):
-    """The body of a delivery. Deliveries repeat: the delivery id makes handling idempotent."""
+    """The body of a delivery.
+
+    Deliveries repeat, and anybody who saw one can send it again. Its `id` is signed and stays the
+    same, so it tells repeats. The delivery id in the header is not signed.
+    """
 
     id: str
     event: WebhookEventType
@@ -37,7 +43,7 @@ class SecretDict(Dict[str, Any]):
     """
 
     def copy(self) -> SecretDict:
-        """As `dict.copy`; the copy hides its secrets, too."""
+        """Return a copy that hides its secrets, too."""
         return SecretDict(self)
 
     def __repr__(self) -> str:
@@ -45,73 +51,79 @@ class SecretDict(Dict[str, Any]):
 
 
 def sign(payload: bytes, secret: str) -> str:
-    """The value of `X-FlowMaestro-Signature` for these bytes."""
-    import hmac  # which loads OpenSSL: with the first delivery, not with `client.webhooks`
+    """Return the value of `X-FlowMaestro-Signature` for these bytes."""
+    import hmac  # Loads OpenSSL: with the first delivery, not with `client.webhooks`.
 
     digest = hmac.new(secret.encode("utf-8"), payload, "sha256").hexdigest()
     return f"v1={digest}"
 
 
-def check_signature(payload: Union[bytes, str], signature: Union[bytes, str], secret: str) -> bytes:
-    """The payload's bytes, if one of the `v1` signatures is right; constant in time.
+def authenticated(
+    payload: Union[bytes, str], signature: Union[bytes, str], secret: str
+) -> Union[bytes, Exception]:
+    """Return the payload's bytes if one of the `v1` signatures is right, else an error to raise.
 
-    Raises `WebhookVerificationError` if none is; `TypeError` or `ValueError` for a payload that
-    is not a body, or a secret that is empty.
+    The error is returned, not raised. So no frame in its traceback holds the secret, or the
+    signature that would have been right. It is a `WebhookVerificationError`; a `TypeError` for a
+    payload that is not a body; a `ValueError` for a secret that is not text, or empty. Signatures
+    are compared in constant time.
     """
     import hmac
 
-    raw = _bytes_of(payload)
+    if isinstance(payload, str):
+        payload = payload.encode("utf-8", "surrogatepass")
+    if not isinstance(payload, (bytes, bytearray, memoryview)):
+        kind = type(payload).__name__
+        return TypeError(f"payload must be the body's bytes as they came, not {kind}")
     if not isinstance(secret, str) or not secret:
-        raise ValueError("secret must be the webhook's secret, a non-empty str")
+        return ValueError("secret must be the webhook's secret, a non-empty str")
     if isinstance(signature, bytes):
         signature = signature.decode("latin-1")
     if not isinstance(signature, str):
-        raise WebhookVerificationError(f"The delivery has no {SIGNATURE_HEADER}")
+        return WebhookVerificationError(f"The delivery has no {SIGNATURE_HEADER}")
+    if len(signature) > LONGEST_SIGNATURE:
+        return WebhookVerificationError(
+            f"{SIGNATURE_HEADER} is longer than {LONGEST_SIGNATURE} characters"
+        )
+    raw = bytes(payload)
     expected = sign(raw, secret).encode("ascii")
     offered = [part.strip().encode("utf-8", "replace") for part in signature.split(",")]
     matches = [hmac.compare_digest(expected, one) for one in offered]
     if not any(matches):
-        raise WebhookVerificationError("The signature does not match the payload and the secret")
+        return WebhookVerificationError("The signature does not match the payload and the secret")
     return raw
 
 
 def read_event(payload: bytes) -> WebhookEvent:
-    """The event in a delivery's body; `WebhookVerificationError` if there is none."""
+    """Return the event in a delivery's body; raise `WebhookVerificationError` if there is none."""
     try:
         body = decode_json(payload)
     except ValueError as error:
         raise WebhookVerificationError("The payload is not JSON") from error
     event = object_or_empty(body)
     if not all(text_or_empty(event.get(key)) for key in ("id", "event", "created_at")):
-        raise WebhookVerificationError("The payload is no webhook event: id, event or created_at")
-    event.setdefault("data", {})
+        raise WebhookVerificationError(
+            "The payload is not a webhook event; it lacks id, event or created_at"
+        )
+    if not isinstance(event.setdefault("data", {}), dict):
+        raise WebhookVerificationError("The payload is not a webhook event: data is not an object")
     return cast("WebhookEvent", event)
 
 
 def check_fresh(event: WebhookEvent, now: float, tolerance: float) -> None:
-    """Refuse an event made more than `tolerance` seconds before or after `now` (Unix time).
+    """Raise `WebhookVerificationError` if an event is too old, or too new.
 
-    Raises `WebhookVerificationError`.
+    It may be made up to `tolerance` seconds before or after `now` (Unix time).
     """
     try:
         age = now - parse_timestamp(event["created_at"])
     except ValueError as error:
-        raise WebhookVerificationError("created_at is no ISO 8601 time") from error
+        raise WebhookVerificationError("created_at is not an ISO 8601 time") from error
     if abs(age) > tolerance:
         raise WebhookVerificationError(
             f"The delivery was made {abs(age):.0f} s {'after' if age < 0 else 'before'} now; "
             f"the tolerance is {tolerance:g} s"
         )
-
-
-def _bytes_of(payload: Union[bytes, str]) -> bytes:
-    if isinstance(payload, str):
-        return payload.encode("utf-8", "surrogatepass")
-    if not isinstance(payload, (bytes, bytearray, memoryview)):
-        raise TypeError(
-            f"payload must be the body's bytes as they came, not {type(payload).__name__}"
-        )
-    return bytes(payload)
 
 
 def _shown(name: str, value: Any) -> Any:

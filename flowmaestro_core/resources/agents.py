@@ -123,6 +123,8 @@ class Agents(Resource[D]):
     def delete_memory(self, agent_id: str, user_id: str) -> Call[Reply[DeletedResource]]:
         """Delete what an agent remembers of one user.
 
+        The server returns `agent_id` and `user_id` in `data` beside `deleted`.
+
         Args:
             user_id: the user's id, a UUID.
 

@@ -53,6 +53,8 @@ class Threads(Resource[D]):
     ) -> Call[Page[ThreadMessage]]:
         """List the messages of a thread, one page at a time.
 
+        The deployed server ignores `page` and `per_page`: it returns all messages at once.
+
         Args:
             page: which page, from 1.
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.

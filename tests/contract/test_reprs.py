@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
-from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro.testing import FakeFlowMaestro, Node
 from flowmaestro.timeline import timeline_of
 
 
@@ -98,6 +98,7 @@ def test_a_run_shows_its_outputs_and_its_timeline(ask: Any) -> None:
 def test_a_run_remembers_that_its_stream_was_lost(
     ask: Any, flowmaestro_fake: FakeFlowMaestro
 ) -> None:
+    flowmaestro_fake.workflow("wf_123", nodes=[Node("fetch", seconds=2.0)])
     flowmaestro_fake.drop_connection(after_events=2, path="/executions/*/events")
     run = ask(lambda client: client.workflows.run("wf_123", inputs={"name": "Ada"}))
     assert "stream lost and resumed 1 x" in shown(run)

@@ -44,6 +44,11 @@ BY_STATUS = {
 }
 
 
+def status_of(error: FlowMaestroError) -> str:
+    """What the text of an error of the server says of its status."""
+    return " (HTTP status 500)" if isinstance(error, errors.ServerError) else ""
+
+
 def test_the_tree_is_complete() -> None:
     assert {kind.__name__ for kind in CLASSES} == {
         "AuthenticationError",
@@ -74,7 +79,7 @@ def test_every_error_can_be_made_without_arguments_and_says_something(
     assert error.message
     assert error.code
     assert error.args == (error.message,)
-    assert str(error) == f"[{error.code}] {error.message}"
+    assert str(error) == f"[{error.code}] {error.message}{status_of(error)}"
     assert error.status_code == BY_STATUS.get(kind)
     assert (error.request_id, error.details, error.attempts) == (None, None, ())
     assert (error.gave_up, error.execution_id) == (None, None)
@@ -85,7 +90,7 @@ def test_every_error_carries_what_it_is_given(kind: Type[FlowMaestroError]) -> N
     error = kind(message="no", code="c", request_id="req_1", details={"a": 1})
     assert (error.message, error.code, error.request_id) == ("no", "c", "req_1")
     assert error.details == {"a": 1}
-    assert str(error) == "[c] no (request_id: req_1)"
+    assert str(error) == f"[c] no{status_of(error)} (request_id: req_1)"
     assert repr(error) == (
         f"{kind.__name__}(message='no', code='c', status_code={error.status_code!r})"
     )
@@ -146,8 +151,8 @@ def test_what_was_decided_is_told() -> None:
     error.attempts = (Attempt(1, 503, "internal_error", 0.5), Attempt(2, 503, "internal_error"))
     error.gave_up = "max_retries=1 is used up"
     assert str(error) == (
-        "[internal_error] down (gave up after attempt 2: max_retries=1 is used up) "
-        "(request_id: req_1)"
+        "[internal_error] down (HTTP status 503) "
+        "(gave up after attempt 2: max_retries=1 is used up) (request_id: req_1)"
     )
 
 
@@ -155,3 +160,17 @@ def test_an_attempt_is_a_value() -> None:
     attempt = Attempt(1, 503)
     assert attempt == Attempt(number=1, outcome=503, code=None, delay=None)
     assert hash(attempt) == hash(Attempt(1, 503))
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (errors.ServerError("connect ECONNREFUSED 127.0.0.1:5466"), " (HTTP status 500)"),
+        (errors.ServerError("busy", status_code=503), " (HTTP status 503)"),
+        (errors.ServerError("The server answered with status 502: no", status_code=502), ""),
+        (errors.NotFoundError("no such workflow"), ""),
+        (errors.ConnectionError("connection refused"), ""),
+    ],
+)
+def test_an_error_of_the_server_shows_its_status(error: FlowMaestroError, shown: str) -> None:
+    assert str(error) == f"[{error.code}] {error.message}{shown}"

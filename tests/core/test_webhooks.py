@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from flowmaestro_core.errors import WebhookVerificationError
 from flowmaestro_core.webhooks import (
     DELIVERY_ID_HEADER,
+    LONGEST_SIGNATURE,
     SIGNATURE_HEADER,
+    authenticated,
     check_fresh,
-    check_signature,
     read_event,
     sign,
 )
@@ -30,6 +31,13 @@ EVENT = {
 }
 PAYLOAD = json.dumps(EVENT).encode()
 MADE_AT = datetime(2024, 5, 1, 12, tzinfo=timezone.utc).timestamp()
+
+
+def check_signature(payload: Any, signature: Any, secret: Any) -> bytes:
+    checked = authenticated(payload, signature, secret)
+    if isinstance(checked, Exception):
+        raise checked
+    return checked
 
 
 def an_event(**changes: Any) -> Any:
@@ -134,7 +142,7 @@ def test_what_is_no_json_is_no_event(payload: bytes) -> None:
     "body", [None, [], "text", 5, {}, {**EVENT, "id": ""}, {**EVENT, "event": 5}, {"id": "x"}]
 )
 def test_json_of_another_shape_is_no_event(body: Any) -> None:
-    with pytest.raises(WebhookVerificationError, match="no webhook event"):
+    with pytest.raises(WebhookVerificationError, match="not a webhook event"):
         read_event(json.dumps(body).encode())
 
 
@@ -183,7 +191,7 @@ def test_any_iso_time_is_read(moment: datetime, decimals: str) -> None:
     "created_at", ["yesterday", "1714564800", "2024-13-01T00:00:00Z", "Z", "."]
 )
 def test_a_time_that_is_none_is_refused(created_at: str) -> None:
-    with pytest.raises(WebhookVerificationError, match="no ISO 8601 time"):
+    with pytest.raises(WebhookVerificationError, match="not an ISO 8601 time"):
         check_fresh(an_event(created_at=created_at), MADE_AT, 1e12)
 
 
@@ -192,3 +200,22 @@ def test_no_payload_raises_anything_else(payload: bytes, created_at: str) -> Non
     for delivered in (payload, json.dumps({**EVENT, "created_at": created_at}).encode()):
         with suppress(WebhookVerificationError):
             check_fresh(read_event(delivered), MADE_AT, 1.0)
+
+
+def test_a_signature_header_of_any_length_is_refused_at_once() -> None:
+    right = sign(PAYLOAD, SECRET)
+    longest = f"{right},".ljust(LONGEST_SIGNATURE, "x")
+    assert check_signature(PAYLOAD, longest, SECRET) == PAYLOAD
+    with pytest.raises(WebhookVerificationError, match="longer than 4096"):
+        check_signature(PAYLOAD, longest + "x", SECRET)
+
+
+@pytest.mark.parametrize("data", [None, [], "x", 1])
+def test_data_that_is_not_an_object_is_not_an_event(data: Any) -> None:
+    with pytest.raises(WebhookVerificationError, match="data is not an object"):
+        an_event(data=data)
+
+
+def test_an_event_without_data_has_an_empty_one() -> None:
+    without = {key: value for key, value in EVENT.items() if key != "data"}
+    assert read_event(json.dumps(without).encode())["data"] == {}

@@ -177,16 +177,18 @@ def test_a_body_is_read_piece_by_piece(drive):
     assert run.transport.log[1:] == [("read", 1.0), ("read", 2.0), ("read", 0.5), "close"]
 
 
-@pytest.mark.parametrize(("said", "first"), [({}, 5.0), ({"patient": False}, 45.0)])
-def test_a_transport_that_loses_a_quiet_body_is_read_from_for_longer(
-    drive, monkeypatch, said, first
+@pytest.mark.parametrize(
+    ("said", "waits"), [({}, [5.0, 50.0, 0.02]), ({"patient": False}, [45.0, 2.0, 0.02])]
+)
+def test_a_transport_that_loses_a_quiet_body_is_read_as_long_as_its_machine_says(
+    drive, monkeypatch, said, waits
 ):
     for name, value in said.items():
         monkeypatch.setattr(Log, name, value, raising=False)
-    machine = Scripted(Open(REQUEST, 3.0), Read(5.0, 45.0), Read(50.0, 45.0), Done(None))
-    run = drive(machine, None, b"ab", b"cd")
+    machine = Scripted(Open(REQUEST, 3.0), Read(5.0, 45.0), Read(50.0, 2.0), Read(0.02), Done(None))
+    run = drive(machine, None, b"ab", b"cd", b"ef")
     run.advance()
-    assert run.transport.log[1:3] == [("read", first), ("read", 50.0)]
+    assert run.transport.log[1:4] == [("read", wait) for wait in waits]
 
 
 def test_an_item_is_handed_over_and_the_machine_goes_on(drive):
