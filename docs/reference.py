@@ -63,7 +63,15 @@ TOOLS = (
     "inputs.is_strict",
     "opentelemetry.OpenTelemetryHooks",
 )
-OPTIONS = ("Hooks", "RequestInfo", "ResponseInfo", "RetryInfo", "StreamTimes", "Timeout")
+OPTIONS = (
+    "Checkpoint",
+    "Hooks",
+    "RequestInfo",
+    "ResponseInfo",
+    "RetryInfo",
+    "StreamTimes",
+    "Timeout",
+)
 
 BAR = r"\|"
 TYPES = {name: getattr(flowmaestro.types, name) for name in sorted(flowmaestro.types.__all__)}

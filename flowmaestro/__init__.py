@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from flowmaestro.errors import (
         AuthenticationError,
         AuthorizationError,
+        CheckpointConflict,
+        CheckpointError,
         ClientClosedError,
         ConflictError,
         ConnectionError,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
         WebhookVerificationError,
     )
     from flowmaestro_core import __version__
+    from flowmaestro_core.executions.checkpoint import Checkpoint
     from flowmaestro_core.policy.stream_times import StreamTimes
     from flowmaestro_core.timeouts import Timeout
     from flowmaestro_transports.observing.hooks import Hooks, RequestInfo, ResponseInfo, RetryInfo
@@ -45,6 +48,9 @@ __all__ = [
     "AsyncFlowMaestroClient",
     "AuthenticationError",
     "AuthorizationError",
+    "Checkpoint",
+    "CheckpointConflict",
+    "CheckpointError",
     "ClientClosedError",
     "ConflictError",
     "ConnectionError",
@@ -71,6 +77,7 @@ __all__ = [
 
 _HOMES = {
     "AsyncFlowMaestroClient": "flowmaestro.client",
+    "Checkpoint": "flowmaestro_core.executions.checkpoint",
     "FlowMaestroClient": "flowmaestro.client",
     "Hooks": "flowmaestro_transports.observing.hooks",
     "RequestInfo": "flowmaestro_transports.observing.hooks",

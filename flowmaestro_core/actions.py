@@ -22,7 +22,7 @@ frozen dataclass takes several times as long to make.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Optional, Tuple, Union
+from typing import Any, Dict, Optional, Tuple, Union
 
 from flowmaestro_core.errors import Attempt, FlowMaestroError
 from flowmaestro_core.http.messages import Request
@@ -109,6 +109,8 @@ class Record:
         keys: which rows to return.
         brief: whether to return of these rows no more than their digests and whether they are open.
         execution_ids: the executions whose starts to return.
+        state: what a checkpoint keeps, as `save` gets it but for `at`. With a checkpoint, a
+            `Record` without it loads what was saved.
 
     """
 
@@ -116,6 +118,7 @@ class Record:
     keys: Tuple[Key, ...] = ()
     brief: bool = False
     execution_ids: Tuple[str, ...] = ()
+    state: Optional[Dict[str, Any]] = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Dict, Optional, TypeVar, cast
+from typing import Any, Dict, Optional, Tuple, TypeVar, cast
 
 from flowmaestro_core.http.messages import Headers
 
@@ -81,6 +81,35 @@ def check_token(name: str, value: Any) -> None:
         raise ValueError(
             f"{name} must consist of visible ASCII characters, without white space or line breaks"
         )
+
+
+def check_choice(name: str, value: Any, *choices: str) -> None:
+    """Raise `ValueError` unless `value` is one of `choices`."""
+    if value not in choices:
+        allowed = " or ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"{name} must be {allowed}, not {value!r}")
+
+
+def rerun_statuses(name: str, value: Any) -> Tuple[Any, ...]:
+    """Return the statuses in an iterable, whose executions are started again; else raise."""
+    check_several(name, value, "statuses")
+    statuses = tuple(value)
+    for status in statuses:
+        if status not in ("failed", "cancelled"):
+            raise ValueError(f'{name} must hold "failed" and "cancelled" only, not {status!r}')
+    return statuses
+
+
+def file_path(name: str, value: Any) -> str:
+    """Return a path as text. Raise unless it is a `str` or a path-like object, and not empty."""
+    path = getattr(value, "__fspath__", lambda: value)()
+    if not isinstance(path, str):
+        raise TypeError(f"{name} must be a path, not {type(value).__name__}")
+    if not path:
+        raise ValueError(f"{name} must not be empty")
+    if "\0" in path:
+        raise ValueError(f"{name} must not hold a null character")
+    return path
 
 
 def text(name: str, value: Any) -> str:

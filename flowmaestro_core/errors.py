@@ -205,13 +205,15 @@ class ClientClosedError(FlowMaestroError, RuntimeError):
 
 
 class StartUnknownError(FlowMaestroError):
-    """It is unknown whether this row of a batch was started, so it was not started again.
+    """It is unknown whether an execution was started, so it was not started again.
 
-    `candidates` are the executions that could be it: not known to the journal, with equal inputs.
-    `__cause__` is how the look-up or else the start failed, if one of them did.
+    It is raised of a row of a batch with a journal, and of a run with a checkpoint.
+    `candidates` are the executions that could be it: with equal inputs, and not known to the
+    journal or newer than the checkpoint's start. `__cause__` is how the look-up or else the start
+    failed, if one of them did.
     """
 
-    _MESSAGE, _CODE = "It is not known whether this row was started", "start_unknown"
+    _MESSAGE, _CODE = "It is not known whether the execution was started", "start_unknown"
 
     candidates: Tuple[Any, ...] = ()
 
@@ -224,6 +226,31 @@ class JournalError(FlowMaestroError):
     """
 
     _MESSAGE, _CODE = "The journal cannot be used", "journal_unusable"
+
+
+class CheckpointError(FlowMaestroError):
+    """The checkpoint of a run cannot be used.
+
+    `execution_id` is the execution that is known to have been started, if there is one. Without
+    it, this call started nothing.
+
+    `code` is `checkpoint_mismatch` (it belongs to other inputs, another workflow or API root),
+    `checkpoint_conflict` (other processes saved to it three times), `checkpoint_busy` (the lock of
+    its file was not free), or `checkpoint_unusable` (`load` or `save` raised, or the state is
+    malformed).
+    """
+
+    _MESSAGE, _CODE = "The checkpoint cannot be used", "checkpoint_unusable"
+
+
+class CheckpointConflict(FlowMaestroError):
+    """Raised by the `save` of a `Checkpoint` if another process saved a state before.
+
+    A store that compares raises it if it does not hold the state with `serial - 1`. The SDK then
+    loads again and follows the execution that the other process started.
+    """
+
+    _MESSAGE, _CODE = "Another process saved a state before", "checkpoint_conflict"
 
 
 class WebhookVerificationError(FlowMaestroError):

@@ -27,7 +27,7 @@ def machine_for(operation: Operation[Any, Any], context: Context, token: str) ->
         token: any random text. It becomes the `Idempotency-Key` of a POST that was given none.
 
     """
-    if isinstance(operation, Call):  # By far the most frequent one.
+    if isinstance(operation, Call) and type(operation) is Call:  # By far the most frequent one.
         return CallMachine(operation, context, token)
     return _MACHINES[type(operation).__name__]()(operation, context, token)
 
@@ -62,6 +62,12 @@ def _run() -> MakeMachine:
     return RunMachine
 
 
+def _durable_start() -> MakeMachine:
+    from flowmaestro_core.executions.durable_start import DurableStartMachine
+
+    return DurableStartMachine
+
+
 def _batch() -> MakeMachine:
     from flowmaestro_core.executions.batch import BatchMachine
 
@@ -73,6 +79,7 @@ _MACHINES: Dict[str, Callable[[], MakeMachine]] = {
     "Events": _events,
     "MessageStream": _message_stream,
     "Poll": _poll,
+    "DurableStart": _durable_start,
     "Run": _run,
     "Batch": _batch,
 }

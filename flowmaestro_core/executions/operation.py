@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Coroutine, Iterable, Optional, Tuple
+from typing import Any, Callable, Coroutine, Iterable, Optional, Tuple, TypeVar
 
 from flowmaestro_core.calls.call import Call
+from flowmaestro_core.executions.checkpoint import Checkpoint
 from flowmaestro_core.executions.outcome import (
     AsyncRunOutcomes,
     BatchProgress,
@@ -20,6 +21,8 @@ from flowmaestro_core.operation import HandleKind, Operation
 from flowmaestro_core.records import JournalPlan
 from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.types import Execution, ExecutionEvent
+
+R = TypeVar("R")
 
 Encode = Callable[[Any], bytes]
 """Returns the body of the start of a row; raises if JSON cannot express the row."""
@@ -40,11 +43,30 @@ class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
     listener: Optional[Callable[[Execution], Any]] = None
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class DurableStart(Call[R]):
+    """The start of an execution that happens once for each checkpoint.
+
+    Attributes:
+        journal: the checkpoint.
+        workflow_id: the workflow.
+        attach: builds the call that gets an execution, given its id.
+        page_of: builds the call for a page of the list in which a start is looked for.
+
+    """
+
+    journal: Optional[Checkpoint] = None
+    workflow_id: str = ""
+    attach: Optional[Callable[[str], Call[Any]]] = None
+    page_of: Optional[PageOf] = None
+
+
 @dataclass(eq=False, repr=False)
 class Run(Operation[Execution, Coroutine[Any, Any, Execution]]):
     """One run of a workflow, followed to its end within `timeout` seconds.
 
-    `events` and `waiting` return the operations that follow an execution, given its id.
+    `events` and `waiting` return the operations that follow an execution, given its id. `journal`
+    is the checkpoint of `execute`, if it has one.
     """
 
     execute: Call[Any]
@@ -52,6 +74,7 @@ class Run(Operation[Execution, Coroutine[Any, Any, Execution]]):
     waiting: Callable[[str], Poll]
     timeout: float
     listener: Optional[Callable[[ExecutionEvent], Any]] = None
+    journal: Optional[Checkpoint] = None
 
 
 @dataclass(eq=False, repr=False)

@@ -41,6 +41,7 @@ class Row:
         failure: the error that has put it in doubt, if that happened in this call.
         from_earlier_call: whether an earlier call with this journal started its execution.
         refusal: `refusal_of` the server error that was shown to start nothing for this row.
+        subject: what errors call it instead of `inputs[0]`, if it is not part of a batch.
 
     """
 
@@ -56,6 +57,7 @@ class Row:
     failure: Optional[FlowMaestroError] = None
     from_earlier_call: bool = False
     refusal: bytes = b""
+    subject: Optional[str] = None
 
     def outcome(
         self,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Dict, Optional, Union, cast
+from typing import TYPE_CHECKING, Any, Dict, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
-from flowmaestro_core.executions.operation import Poll, Run
+from flowmaestro_core.executions.operation import DurableStart, Poll, Run
 from flowmaestro_core.executions.outcome import ended
 from flowmaestro_core.executions.wait import PollState, WaitMachine
 from flowmaestro_core.machine import Machine, event
@@ -22,6 +22,9 @@ from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.event_stream import EventStreamMachine
 from flowmaestro_core.streams.probe import IdleMonitor
 from flowmaestro_core.types import Execution
+
+if TYPE_CHECKING:
+    from flowmaestro_core.executions.durable_start import DurableStartMachine
 
 FINAL_POLL_TIMEOUT = 3.0
 """Seconds for the poll after a terminal event, which tells the outcome already."""
@@ -83,9 +86,10 @@ class RunMachine(Machine[Execution]):
     TRANSITIONS = {
         "ready": {"start": ("executing",)},
         "executing": {
-            "response_received": ("executing", "following", "waiting", "failed"),
+            "response_received": ("executing", "following", "waiting", "done", "failed"),
             "transport_failed": ("executing", "failed"),
             "waited": ("executing",),
+            "recorded": ("executing", "following", "waiting", "failed"),
         },
         "following": {
             "stream_opened": ("following",),
@@ -113,9 +117,13 @@ class RunMachine(Machine[Execution]):
         super().__init__(context, token)
         self._run = run
         self._started = 0.0
+        self.runs_callers_code = run.journal is not None
+        self._durable: Optional[DurableStartMachine] = None
+        """The machine that starts the execution, if that has a checkpoint."""
         self._waiting: Poll
-        self._following: EventStreamMachine
-        """How to poll the execution that was started, and its events."""
+        """How to poll the execution that was started."""
+        self._following: Optional[EventStreamMachine] = None
+        """Its events, once they are followed."""
         self._terminal: Dict[str, Any]
         """The terminal event, until the ended execution is known."""
 
@@ -124,9 +132,13 @@ class RunMachine(Machine[Execution]):
         self._started = now
         self.state = "executing"
         deadline = now + self._run.timeout
-        call = CallMachine(
-            self._run.execute, self._context, self._token, deadline=deadline, until_sent=True
-        )
+        execute = self._run.execute
+        if isinstance(execute, DurableStart):
+            from flowmaestro_core.executions.durable_start import DurableStartMachine
+
+            self._durable = DurableStartMachine(execute, self._context, self._token, deadline)
+            return self._delegate(self._durable, now, jitter)
+        call = CallMachine(execute, self._context, self._token, deadline=deadline, until_sent=True)
         return self._delegate(call, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
@@ -141,16 +153,22 @@ class RunMachine(Machine[Execution]):
         return self._ended(outcome.value)
 
     def _follow(self, started: Reply[Any], now: float, jitter: float) -> Action:
+        attached = None if self._durable is None else self._durable.attached
+        if attached is not None and is_terminal(attached):
+            return self._ended(attached)
         try:
             execution_id: str = started["data"].get("execution_id")
             events, waiting = self._run.events(execution_id), self._run.waiting(execution_id)
         except (TypeError, ValueError) as cause:
             return self._fail(missing_id_error(started, cause))
-        self.state = "following"
         self.execution_id = execution_id
         self._waiting = waiting
+        left = self._started + self._run.timeout - now
+        if left <= 0:  # A start with a checkpoint was settled first.
+            return self._wait(attached, now, jitter, overtime=None)
+        self.state = "following"
         schedule = PollSchedule(now, waiting.poll_interval)
-        events = replace(events, timeout=self._started + self._run.timeout - now)
+        events = replace(events, timeout=left)
         monitor = RunMonitor(self._context.stream_times, schedule)
         self._following = EventStreamMachine(
             events, self._context, self._token, monitor, reconnects_at_once=True
@@ -158,7 +176,8 @@ class RunMachine(Machine[Execution]):
         return self._delegate(self._following, now, jitter)
 
     def _followed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        execution = cast("Execution", self._following.last_seen)
+        following = cast("EventStreamMachine", self._following)
+        execution = cast("Execution", following.last_seen)
         if isinstance(outcome, Done) and is_terminal(execution):
             return self._ended(execution)
         if isinstance(outcome, Done) and _has_outcome(outcome.value, self.execution_id):
@@ -169,8 +188,14 @@ class RunMachine(Machine[Execution]):
                 self._waiting.call, self._context, self._token, policy=NO_RETRIES, deadline=deadline
             )
             return self._delegate(call, now, jitter)
+        return self._wait(execution, now, jitter, overtime=OVERTIME)
+
+    def _wait(
+        self, seen: Optional[Execution], now: float, jitter: float, *, overtime: Optional[float]
+    ) -> Action:
+        """Poll until the execution has ended, or the time is up; `overtime` as in `PollState`."""
         self.state = "waiting"
-        known = PollState(self._waiting, self._started, execution, overtime=OVERTIME)
+        known = PollState(self._waiting, self._started, seen, overtime=overtime)
         wait = WaitMachine(self._waiting, self._context, self._token, known)
         return self._delegate(wait, now, jitter)
 
@@ -182,7 +207,8 @@ class RunMachine(Machine[Execution]):
         return self._ended(execution)
 
     def _ended(self, execution: Execution) -> Action:
-        return self._done(ended(cast("Dict[str, Any]", execution), self._following.seen_events))
+        events = None if self._following is None else self._following.seen_events
+        return self._done(ended(cast("Dict[str, Any]", execution), events))
 
 
 def _has_outcome(terminal: Dict[str, Any], execution_id: Optional[str]) -> bool:

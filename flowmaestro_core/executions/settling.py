@@ -37,6 +37,9 @@ from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.records import Recalled, digest_of
 
 FIRST_PAGE_SIZE = 20
+CLOCK_MARGIN = 60.0
+"""Seconds by which an execution must be older than a start to be no match for it: the clocks of the
+server and of the process that recorded the start may differ."""
 MAX_RESTARTS = 3
 """How often one row is started again after lookups that did not find its execution."""
 
@@ -49,12 +52,14 @@ class LookupResult(NamedTuple):
             the walk has met an execution that the journal knows or that is older than the batch.
         unclaimed: the executions that the journal does not know, by their ids, the newest first.
         failure: the error of a walk that failed; it is not conclusive then. Else `None`.
+        dated: whether the age of each unclaimed execution is known.
 
     """
 
     is_conclusive: bool = False
     unclaimed: Mapping[str, Dict[str, Any]] = {}
     failure: Optional[FlowMaestroError] = None
+    dated: bool = True
 
 
 class LookupMachine(Machine[LookupResult]):
@@ -62,7 +67,8 @@ class LookupMachine(Machine[LookupResult]):
 
     An execution is old enough if the journal knows it as a start before number `since`, the first
     start that is in doubt. After each page the journal is asked which of its executions it knows.
-    A page whose reply is too large is read again in halves.
+    A page whose reply is too large is read again in halves. With `by_age`, an execution is also
+    old enough if it is older than the batch by `CLOCK_MARGIN`.
     """
 
     TRANSITIONS = {
@@ -75,8 +81,11 @@ class LookupMachine(Machine[LookupResult]):
         "recalling": {"recorded": ("reading", "done")},
     }
 
-    def __init__(self, page_of: PageOf, since: int, context: Context, token: str) -> None:
+    def __init__(
+        self, page_of: PageOf, since: int, context: Context, token: str, *, by_age: bool = False
+    ) -> None:
         super().__init__(context, token)
+        self._by_age = by_age
         self._page_of = page_of
         self._since = since
         self._size = FIRST_PAGE_SIZE
@@ -88,6 +97,7 @@ class LookupMachine(Machine[LookupResult]):
         Executions of the same moment are listed in no particular order, so those are read, too.
         """
         self._is_conclusive = False
+        self._dated = True
         self._unclaimed: Dict[str, Dict[str, Any]] = {}
 
     def _next(self, now: float, jitter: float) -> Action:
@@ -120,7 +130,7 @@ class LookupMachine(Machine[LookupResult]):
                 self._oldest_needed = created_at or ""
         if more:
             return self._next(now, jitter)
-        return self._done(LookupResult(self._is_conclusive, self._unclaimed))
+        return self._done(LookupResult(self._is_conclusive, self._unclaimed, dated=self._dated))
 
     def _add(self, execution: Dict[str, Any], orders: Dict[str, int], age: float) -> bool:
         """Add one execution to the result. Return whether it is older than all rows in doubt."""
@@ -128,13 +138,19 @@ class LookupMachine(Machine[LookupResult]):
         if found in orders:
             self._is_conclusive = True
             return orders[found] < self._since
-        if found:
-            self._is_conclusive = self._is_conclusive or self._is_older(execution, age)
-            self._unclaimed[found] = execution
+        if not found:
+            return False
+        seconds = self._age_of(execution)
+        self._dated = self._dated and seconds is not None
+        if seconds is not None and seconds > age:
+            self._is_conclusive = True
+            if self._by_age and seconds > age + CLOCK_MARGIN:
+                return True
+        self._unclaimed[found] = execution
         return False
 
-    def _is_older(self, execution: Dict[str, Any], age: float) -> bool:
-        """Return whether an execution was created more than `age` seconds ago.
+    def _age_of(self, execution: Dict[str, Any]) -> Optional[float]:
+        """Return the seconds since an execution was created; `None` if they are unknown.
 
         Both times are of the server: `created_at`, and the `Date` of the response.
         """
@@ -142,8 +158,8 @@ class LookupMachine(Machine[LookupResult]):
         try:
             created_at = parse_timestamp(text_or_empty(execution.get("created_at")))
         except ValueError:
-            return False
-        return sent_at is not None and created_at < sent_at - age
+            return None
+        return None if sent_at is None else sent_at - created_at
 
 
 def settle(
@@ -180,7 +196,7 @@ def _unknown(
     row: Row, candidates: Tuple[Any, ...], cause: Optional[FlowMaestroError]
 ) -> StartUnknownError:
     error = StartUnknownError(
-        f"It is not known whether inputs[{row.index}] was started: "
+        f"It is not known whether {row.subject or f'inputs[{row.index}]'} was started: "
         f"{len(candidates)} executions could be it"
         + ("" if cause is None else f"; the last failure: {cause}")
     )

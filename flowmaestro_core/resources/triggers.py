@@ -59,6 +59,7 @@ class Triggers(Resource[D]):
         *,
         inputs: Optional[Mapping[str, Any]] = None,
         idempotency_key: Optional[str] = None,
+        checkpoint: None = None,
     ) -> Call[Reply[ExecuteTriggerResponse]]:
         """Fire a trigger; `data["execution_id"]` is the execution it started.
 
@@ -68,11 +69,17 @@ class Triggers(Resource[D]):
         Args:
             inputs: inputs by name; values that JSON can express.
             idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
+            checkpoint: must be left out; only a workflow can be started with one.
 
         Raises:
             ValidationError: the trigger is disabled, or the inputs are refused.
 
         """
+        if checkpoint is not None:
+            raise TypeError(  # pyright: ignore[reportUnreachable]
+                "checkpoint is for workflows: pass it to workflows.execute or workflows.run, "
+                "or journal=path to workflows.run_many"
+            )
         return Call(
             "POST",
             path("/triggers/{trigger_id}/execute", trigger_id=trigger_id),

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, FrozenSet, Iterable, Mapping, Optional, Sized, Union, get_args
+from typing import Any, Callable, FrozenSet, Iterable, Mapping, Optional, Sized, Union
 
 from flowmaestro_core.arguments import (
     check_callback,
+    check_choice,
     check_count,
     check_seconds,
     check_several,
+    file_path,
     flag,
     mapping,
+    rerun_statuses,
 )
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import Pages
-from flowmaestro_core.executions.operation import Batch, Run
+from flowmaestro_core.executions.checkpoint import SETTLE_AFTER, Checkpoint, checkpoint_or_none
+from flowmaestro_core.executions.operation import Batch, DurableStart, PageOf, Run
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
@@ -35,9 +39,6 @@ from flowmaestro_core.types import (
     ExecutionStatus,
     Workflow,
 )
-
-SETTLE_AFTER = 60.0
-"""Seconds after which an execution that the server has accepted can be relied on to be listed."""
 
 
 class Workflows(Resource[D]):
@@ -77,22 +78,45 @@ class Workflows(Resource[D]):
         *,
         inputs: Optional[Mapping[str, Any]] = None,
         idempotency_key: Optional[str] = None,
+        checkpoint: Optional[Checkpoint] = None,
     ) -> Call[Reply[ExecuteWorkflowResponse]]:
         """Start a run of one workflow; `data["execution_id"]` is its id.
 
         Each call starts an execution, so the SDK retries only when certainly nothing was
         started.
 
+        With a `checkpoint`, the same call again returns the execution that was started, with its
+        present `data["status"]`, whether it runs or has ended: see `docs/durable.md`. The key then
+        needs the scope `executions:read`. After a lost reply, or the death of the process before,
+        the call takes `settle_after` seconds longer.
+
         Args:
             inputs: its inputs by name; values that JSON can express.
-            idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
+            idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out. Not
+                with a `checkpoint`, which keeps its own.
+            checkpoint: where the start is kept, so that it happens once.
 
         Raises:
-            NotFoundError: there is no such workflow.
+            NotFoundError: there is no such workflow; with a `checkpoint`, the execution that was
+                started exists no more.
             ValidationError: the server refuses the inputs.
+            CheckpointError: the checkpoint cannot be used. If `error.execution_id` is `None`, this
+                call started nothing.
+            StartUnknownError: it is not known whether the execution was started.
 
         """
-        return _start(workflow_id, _body_of(inputs), idempotency_key)
+        body = _body_of(inputs)
+        if checkpoint_or_none(checkpoint) is None:
+            return _start(workflow_id, body, idempotency_key)
+        if idempotency_key is not None:
+            raise ValueError("idempotency_key must be left out: the checkpoint keeps its own")
+        return DurableStart(
+            **vars(_start(workflow_id, body)),
+            journal=checkpoint,
+            workflow_id=workflow_id,
+            attach=Executions.get,
+            page_of=_pages_of(workflow_id),
+        )
 
     @endpoint
     def run(
@@ -103,6 +127,7 @@ class Workflows(Resource[D]):
         timeout: float = DEFAULT_WAIT_TIMEOUT,
         *,
         idempotency_key: Optional[str] = None,
+        checkpoint: Optional[Checkpoint] = None,
     ) -> Run:
         """Execute a workflow, follow its events, and return the ended execution.
 
@@ -111,25 +136,34 @@ class Workflows(Resource[D]):
         allowance is spent, which ends `wait_for_completion`: the stream may still bring the end
         in time.
 
+        With a `checkpoint`, the same call again follows the execution that was started, or returns
+        it if it has ended: see `docs/durable.md`. After a lost reply, or the death of the process
+        before, the call may take `settle_after` seconds longer than `timeout`.
+
         Args:
             inputs: as in `execute`.
             on_event: called with each event as it comes; on an async client it may be a
                 coroutine function.
-            timeout: seconds that everything together may take.
+            timeout: seconds that everything together may take, counted from each call.
             idempotency_key: as in `execute`.
+            checkpoint: as in `execute`.
 
         Raises:
             TimeoutError: it did not end in time. It continues; `error.execution_id` is its id.
+            CheckpointError: as in `execute`, like `StartUnknownError`.
 
         """
         check_seconds("timeout", timeout)
         check_callback("on_event", on_event)
         return Run(
-            execute=Workflows.execute(workflow_id, inputs=inputs, idempotency_key=idempotency_key),
+            execute=Workflows.execute(
+                workflow_id, inputs=inputs, idempotency_key=idempotency_key, checkpoint=checkpoint
+            ),
             events=Executions.stream,
             waiting=partial(Executions.wait_for_completion, timeout=timeout),
             timeout=timeout,
             listener=on_event,
+            journal=checkpoint,
         )
 
     @iterating_endpoint
@@ -150,6 +184,7 @@ class Workflows(Resource[D]):
         redo: Iterable[int] = (),
         on_unknown: OnUnknown = "error",
         settle_after: float = SETTLE_AFTER,
+        checkpoint: None = None,
     ) -> Batch:
         """Run a workflow once for each of many rows, and get a `RunOutcome` of each as it ends.
 
@@ -191,6 +226,7 @@ class Workflows(Resource[D]):
                 `"error"` makes its error a `StartUnknownError`; `"start"` starts it.
             settle_after: with a journal, seconds after which the server can be relied on to list
                 an execution that it has accepted.
+            checkpoint: must be left out; a batch keeps a `journal`.
 
         Raises while iterating:
             NotFoundError: there is no such workflow.
@@ -204,6 +240,10 @@ class Workflows(Resource[D]):
             StartUnknownError: see `on_unknown`.
 
         """
+        if checkpoint is not None:
+            raise TypeError(  # pyright: ignore[reportUnreachable]
+                "checkpoint is for one run; a batch keeps a file: pass journal=path"
+            )
         _start(workflow_id, b"")  # raises for a bad id
         check_several("inputs", inputs, of="dicts")
         total = len(inputs) if isinstance(inputs, Sized) else None
@@ -220,9 +260,7 @@ class Workflows(Resource[D]):
             inputs=inputs,
             encode=_body_of,
             start=partial(_start, workflow_id),
-            page_of=lambda page, per_page: Executions.list(
-                page=page, per_page=per_page, workflow_id=workflow_id
-            ),
+            page_of=_pages_of(workflow_id),
             concurrency=concurrency,
             ordered=flag("ordered", ordered),
             total=total,
@@ -246,6 +284,12 @@ def _start(
     )
 
 
+def _pages_of(workflow_id: str) -> PageOf:
+    return lambda page, per_page: Executions.list(
+        page=page, per_page=per_page, workflow_id=workflow_id
+    )
+
+
 def _body_of(inputs: Optional[Mapping[str, Any]]) -> bytes:
     return json_body(inputs=mapping("inputs", inputs) or {})
 
@@ -266,23 +310,12 @@ def _plan(
         raise ValueError(
             "key, rerun, redo, on_unknown and settle_after are for a journal; pass journal= as well"
         )
-    if on_unknown not in get_args(OnUnknown):
-        raise ValueError(f'on_unknown must be "error" or "start", not {on_unknown!r}')
-    check_several("rerun", rerun, "statuses")
-    statuses = tuple(rerun)
-    for status in statuses:
-        if status not in ("failed", "cancelled"):
-            raise ValueError(f'rerun must hold "failed" and "cancelled" only, not {status!r}')
+    check_choice("on_unknown", on_unknown, "error", "start")
+    statuses = rerun_statuses("rerun", rerun)
     indices = _indices(redo, total)
     if journal is None:
         return None
-    path: Any = getattr(journal, "__fspath__", lambda: journal)()
-    if not isinstance(path, str):
-        raise TypeError(f"journal must be a path, not {type(journal).__name__}")
-    if not path:
-        raise ValueError("journal must not be empty")
-    if "\0" in path:
-        raise ValueError("journal must not hold a null character")
+    path = file_path("journal", journal)
     return JournalPlan(path, workflow_id, key, statuses, settle_after, on_unknown, indices)
 
 

@@ -53,6 +53,8 @@ def test_the_tree_is_complete() -> None:
     assert {kind.__name__ for kind in CLASSES} == {
         "AuthenticationError",
         "AuthorizationError",
+        "CheckpointConflict",
+        "CheckpointError",
         "ClientClosedError",
         "ConflictError",
         "ConnectionError",

@@ -17,6 +17,7 @@ FUNCTIONS = "transports/flowmaestro_transports/functions.py"
 CONTRACT = "transports/flowmaestro_transports/contract.py"
 TWINS = [
     (f"{DRIVING}/drivers.py", "SyncDriver", "AsyncDriver"),
+    (f"{DRIVING}/checkpoints.py", "SyncKeeper", "AsyncKeeper"),
     (f"{DRIVING}/executors.py", "SyncExecutor", "AsyncExecutor"),
     (f"{DRIVING}/iterators.py", "SyncHandle", "AsyncHandle"),
     (f"{DRIVING}/iterators.py", "_Text", "_AsyncText"),
@@ -69,6 +70,7 @@ DIFFERENT = {
     "RunOutcomes.aclose": ACLOSE,
     "RunOutcomes.__del__": "AsyncHandle.__del__ does not close, so the journal is closed before it",
     "SyncReporter._tell": CALLBACK,
+    "SyncKeeper.keep": CALLBACK,
     "FunctionTransport.send": "an async client takes a coroutine function and a plain one",
     "FunctionTransport.sleep": "each has the sleep of its world",
     "RecordingTransport.open": "only an async body may have to be released without waiting",

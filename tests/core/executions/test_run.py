@@ -15,6 +15,7 @@ from flowmaestro_core.errors import (
     ServerError,
     TimeoutError,
 )
+from flowmaestro_core.executions.checkpoint import Checkpoint
 from flowmaestro_core.executions.run import OVERTIME, RunMachine
 from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
 from flowmaestro_core.machines import machine_for
@@ -22,6 +23,7 @@ from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.resources.workflows import Workflows
 from flowmaestro_core.streams.event_stream import DRAIN_IDLE
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
+from tests.harness.core.durable import Checkpointed, World
 from tests.harness.core.properties import MachineProperties, collected, json_values, responses
 from tests.harness.core.stepping import (
     KEEPALIVE,
@@ -421,10 +423,71 @@ CHUNKS = (
 )
 
 
+def durably(*, timeout: float = 300.0) -> Stepper:
+    checkpoint = Checkpoint(lambda: None, lambda state: None)
+    operation = Workflows.run("wf_1", {"a": 1}, timeout=timeout, checkpoint=checkpoint)
+    return Stepper(machine_for(operation, a_context(), "token"), terminal=EXECUTION_TERMINAL)
+
+
+def test_a_run_with_a_checkpoint_takes_four_requests_instead_of_three() -> None:
+    world = World()
+    run = world.until(world.process(run=True), "following")
+    run.opens()
+    run.receives(CONNECTED + COMPLETED)
+    run.takes_all()
+    run.closes()
+    run.takes()
+    run.replies(200, ENDED)
+    assert [request.method for request in run.sent] == ["GET", "POST", "GET", "GET"]
+    assert run.value.seen_events
+
+
+def test_a_run_that_has_ended_takes_one_request() -> None:
+    world = World()
+    world.until(world.process(run=True), "following")
+    world.server.executions[-1].status = "failed"
+    again = world.finish(world.process(run=True))
+    assert (again.value["id"], again.value["status"]) == ("ex_1", "failed")
+    assert "execution_id" not in again.value
+    assert again.value.seen_events is None
+    assert len(again.sent) == 1
+
+
+def test_a_run_that_goes_on_is_followed() -> None:
+    world = World()
+    world.until(world.process(run=True), "following")
+    again = world.until(world.process(run=True), "following")
+    assert [request.method for request in again.sent] == ["GET", "GET"]
+    assert again.sent[1].url.endswith("/executions/ex_1/events")
+
+
+def test_settling_may_take_longer_than_the_run() -> None:
+    """The execution is then polled once more."""
+    world = World()
+    first = world.until(world.process(run=True, settle_after=400.0), "executing")
+    while not (isinstance(first.action, Send) and first.action.request.method == "POST"):
+        world.step(first)
+    world.lose_reply(first, started=True)
+    world.until(first, "waiting")
+    world.server.executions[-1].status = "completed"
+    world.finish(first)
+    assert first.value["id"] == "ex_1"
+    assert world.server.started == 1
+
+
 def test_the_table_is_true() -> None:
     world = Possibilities(REPLIES, HEADS, CHUNKS, durations=(0.0, 0.01, 1.0, 20.0))
+    replies = (
+        *(a_response(200, body) for body in (STARTED, RUNNING, ENDED, an_envelope([]))),
+        a_response(402),
+    )
+    known = World()
+    known.until(known.process(inputs={"a": 1}, run=True), "following")
+    states: Any = (None, known.store.state)
+    durable: Any = Checkpointed(replies, states)
     assert_table_is_true(
         RunMachine,
+        wander(lambda: durably(timeout=30.0), durable, walks=2000),
         wander(running, world, walks=1000),
         wander(lambda: running(timeout=30.0), world, walks=2000),
         wander(running, Possibilities(REPLIES, HEADS[:1], (COMPLETED,), (0.0,)), walks=1000),

@@ -105,7 +105,7 @@ class _Driver:
         self.closed = False
         """Whether it has stopped: it was closed, has failed, or has ended."""
         self.journal: Any = None
-        """The `Journal` that carries out a `Record`; its opener closes it."""
+        """The journal or keeper that carries out a `Record`; its opener closes it."""
 
     def _opened(self) -> None:
         """A body was opened, and is in `_body` already: an interrupt here finds it there."""
@@ -313,7 +313,7 @@ class AsyncDriver(_Driver):
                     await self._release()
                     action = machine.stream_closed(now(), jitter())
                 elif isinstance(action, Record):
-                    recalled = self.journal.keep(action)
+                    recalled = await self.journal.keep(action)
                     action = machine.recorded(recalled, now(), jitter())
                 else:
                     await transport.sleep(action.seconds)

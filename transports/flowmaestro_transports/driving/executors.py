@@ -27,6 +27,7 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.errors import ClientClosedError
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import HandleKind, Operation, outcomes
+from flowmaestro_core.records import JournalPlan
 from flowmaestro_transports.contract import (
     new_token,
     secrets_of,
@@ -38,7 +39,6 @@ from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.observing.observers import Observers
 
 if TYPE_CHECKING:
-    from flowmaestro_transports.driving.journal import Journal
     from flowmaestro_transports.observing.hooks import Hooks
 
 T = TypeVar("T")
@@ -109,23 +109,32 @@ class _Lifetime(NotPicklable):
         self._closed = True
         return self._transport.made[:1] if self._parent is None else []
 
-    def _machine(self, operation: Any, name: str) -> Tuple[Any, Optional[Journal]]:
-        """The machine of an operation, and the journal that it keeps."""
+    def _machine(self, operation: Any, name: str) -> Tuple[Any, Any]:
+        """Make the machine of an operation, and what carries out its `Record` actions.
+
+        That is a `Journal` for a batch, a keeper for a checkpoint, or `None`.
+        """
         transport = self.transport
         if self.closed:  # looked at last, since another thread may close it as it is made
             raise ClientClosedError
-        token, journal = new_token(transport), None
+        token = new_token(transport)
+        journal: Any = None
         plan = getattr(operation, "journal", None)
-        if plan is not None:
+        if isinstance(plan, JournalPlan):
             from flowmaestro_transports.driving.journal import Journal
 
             root = self.context.options.api_root
             journal = Journal(plan, root, wall_clock_of(transport), token)
             token = journal.token
+        elif plan is not None:
+            from flowmaestro_transports.driving.checkpoints import AsyncKeeper, SyncKeeper
+
+            keeper = AsyncKeeper if isinstance(self, AsyncExecutor) else SyncKeeper
+            journal = keeper(plan, transport)
         try:
             machine = machine_for(operation, self.context, token)
         except BaseException:  # of the rows of a batch, which are a caller's object
-            if journal is not None:
+            if isinstance(plan, JournalPlan):
                 journal.close()
             raise
         machine.operation = name
@@ -168,8 +177,9 @@ class SyncExecutor(_Lifetime):
 
         Items that the machine emits on the way go to the operation's listener.
         """
-        machine, _ = self._machine(operation, name)
+        machine, journal = self._machine(operation, name)
         driver = SyncDriver(machine, self.transport, operation.listener, self._observers)
+        driver.journal = journal
         try:
             # A listener may wait, so that each step is in flight by itself.
             with driver.in_flight() if operation.listener is None else nullcontext():
@@ -225,8 +235,9 @@ class AsyncExecutor(_Lifetime):
 
     async def perform(self, operation: Operation[Any, Any], name: str = "request") -> Any:
         """As `SyncExecutor.perform`; the listener may be a coroutine function."""
-        machine, _ = self._machine(operation, name)
+        machine, journal = self._machine(operation, name)
         driver = AsyncDriver(machine, self.transport, operation.listener, self._observers)
+        driver.journal = journal
         try:
             # A listener may wait, so that each step is in flight by itself.
             with driver.in_flight() if operation.listener is None else nullcontext():

@@ -27,6 +27,7 @@ from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
 from flowmaestro_core.actions import Record
 from flowmaestro_core.errors import JournalError
 from flowmaestro_core.records import JournalPlan, JournalRow, Recalled
+from flowmaestro_transports.driving.file_lock import is_named, open_file, open_lock_file
 from flowmaestro_transports.driving.fork_guard import ForkGuard
 
 _APPLICATION = b"FMJ"
@@ -84,7 +85,7 @@ class Journal:
         self._lock = threading.Lock()
         self._durable: Optional[bool] = None
         with self._journal_errors(), ExitStack() as opened:
-            opened.callback(_open_lock_file(f"{self._path}.lock").close)
+            opened.callback(open_lock_file(f"{self._path}.lock").close)
             opened.callback(self._open_file().close)
             self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             opened.callback(self._db.close)
@@ -119,7 +120,7 @@ class Journal:
 
     def _open_file(self) -> FileIO:
         """Create the file if there is none, lock it, and return it."""
-        file = _opened_as(self._path)
+        file = open_file(self._path)
         try:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
@@ -318,43 +319,6 @@ def _encoded(execution: Any) -> str:
     return text
 
 
-def _opened_as(path: str) -> FileIO:
-    """Open a file for reading and writing; create it if there is none.
-
-    A file object, not a bare descriptor: one that an exception from a signal handler drops is
-    closed, and so unlocked.
-    """
-    return FileIO(path, "r+", opener=lambda name, mode: os.open(name, mode | os.O_CREAT, 0o600))
-
-
-def _open_lock_file(path: str) -> FileIO:
-    """Return the lock file, locked by this process alone; raise `BlockingIOError` if it is not.
-
-    Somebody may have removed it between opening and locking it. The next batch then makes and
-    locks another one, so the locked file must be the one that has the name now.
-    """
-    while True:
-        lock = _opened_as(path)
-        try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                try:
-                    msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
-                except OSError as error:
-                    raise BlockingIOError(*error.args) from error
-            else:
-                import fcntl
-
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_named(lock, path):
-                return lock
-        except BaseException:
-            lock.close()
-            raise
-        lock.close()
-
-
 def _lock_journal(file: FileIO, path: str) -> None:
     """Lock the journal itself, where the system can; raise `BlockingIOError` if it is locked.
 
@@ -379,13 +343,5 @@ def _lock_journal(file: FileIO, path: str) -> None:
         raise
     except OSError:
         return  # The file system has no such locks. The lock file is locked.
-    if not _is_named(file, path):
+    if not is_named(file, path):
         raise BlockingIOError("the file was replaced while it was being opened")
-
-
-def _is_named(file: FileIO, path: str) -> bool:
-    """Return whether the open file is the one that `path` names now."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple
 
+from flowmaestro_core.actions import Record
 from flowmaestro_core.executions.batch import BatchMachine, RunStarted
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
+from flowmaestro_core.records import Recalled
 from flowmaestro_transports.driving.iterators import AsyncHandle, BaseHandle, SyncHandle
 from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.observing.observers import Observers
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
 
 
 MOST_RECENT = 20
+
+
+class _Awaited:
+    """A journal as an async driver calls it; the disk is touched in its thread all the same."""
+
+    def __init__(self, journal: Optional[Journal]) -> None:
+        self._journal: Any = journal
+
+    async def keep(self, record: Record) -> Recalled:
+        """Carry out a `Record`, as `Journal.keep`."""
+        recalled: Recalled = self._journal.keep(record)
+        return recalled
 
 
 class _Outcomes(BaseHandle):
@@ -42,7 +56,7 @@ class _Outcomes(BaseHandle):
         except BaseException:
             self._leave()
             raise
-        self._driver.journal = journal
+        self._driver.journal = _Awaited(journal) if isinstance(self, AsyncHandle) else journal
 
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:

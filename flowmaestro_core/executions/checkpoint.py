@@ -1,0 +1,272 @@
+"""A checkpoint: where one start of a workflow is kept, so that it happens once. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, Callable, Dict, Iterable, Literal, NamedTuple, Optional, Tuple, Union, cast
+
+from flowmaestro_core.arguments import (
+    check_callback,
+    check_choice,
+    check_seconds,
+    file_path,
+    rerun_statuses,
+)
+from flowmaestro_core.errors import CheckpointError
+from flowmaestro_core.records import OnUnknown, PathLike
+from flowmaestro_core.types import ExecutionStatus
+
+VERSION = 1
+"""Of the format of the saved state. Later versions must read it."""
+SETTLE_AFTER = 60.0
+"""Seconds after which the server can be relied on to list an execution that it has accepted."""
+
+
+class Checkpoint:
+    """Where one run of a workflow is kept, so that it survives the process that started it.
+
+    Pass it as `checkpoint=` to `workflows.run` or `workflows.execute`. The SDK saves a small state
+    before it starts the execution and another one when it knows the id. The same call with the
+    same checkpoint, in any process on any machine, then gets that execution instead of starting
+    a second one. One checkpoint stands for one unit of work: a task, a flow run, a date.
+
+    Whoever runs it again with the same checkpoint and inputs of its own gets the execution that was
+    started. A second start needs a store that lost a save, two loads at the same moment without
+    compare and swap, a listing later than half of `settle_after`, or a process that stalls
+    longer than `settle_after` just before its request.
+
+    Args:
+        load: called without arguments; returns the state that was saved last, or `None` if there
+            is none. On an async client it may be a coroutine function.
+        save: called with the state, a dict of at most 500 bytes as JSON, to keep in place of
+            the one before. When it returns, the state must survive this process and machine.
+            The state's `serial` counts from 1. A store that can compare keeps a state only in
+            place of the one with `serial - 1`, else it raises `CheckpointConflict`: two processes
+            then cannot both start. On an async client it may be a coroutine function.
+        rerun: the statuses (`"failed"`, `"cancelled"`) of an ended execution that is started
+            again. Pass `("failed",)` where an engine retries failed tasks.
+        on_unknown: what to do if it cannot be found out whether the execution was started:
+            `"error"` raises `StartUnknownError`; `"start"` starts it, perhaps for the second time.
+        settle_after: seconds after which the server can be relied on to list an execution that it
+            has accepted. A call that finds an unfinished start waits that long.
+
+    Raises `TypeError` or `ValueError`, naming the argument that is wrong.
+
+    """
+
+    __slots__ = ("load", "on_unknown", "path", "rerun", "save", "settle_after")
+
+    load: Optional[Callable[[], Any]]
+    """The function that loads the state; `None` for a file."""
+    save: Optional[Callable[[Dict[str, Any]], Any]]
+    """The function that saves the state; `None` for a file."""
+    path: Optional[str]
+    """The path of the file, if the checkpoint is one."""
+
+    def __init__(
+        self,
+        load: Callable[[], Any],
+        save: Callable[[Dict[str, Any]], Any],
+        *,
+        rerun: Iterable[ExecutionStatus] = (),
+        on_unknown: OnUnknown = "error",
+        settle_after: float = SETTLE_AFTER,
+    ) -> None:
+        for name, value in (("load", load), ("save", save)):
+            if value is None:
+                raise TypeError(f"{name} must be a function, not NoneType")
+            check_callback(name, value)
+        self.load, self.save, self.path = load, save, None
+        self._set(rerun, on_unknown, settle_after)
+
+    @classmethod
+    def file(
+        cls,
+        path: Union[str, PathLike],
+        *,
+        rerun: Iterable[ExecutionStatus] = (),
+        on_unknown: OnUnknown = "error",
+        settle_after: float = SETTLE_AFTER,
+    ) -> Checkpoint:
+        """Make a checkpoint that is kept in a file.
+
+        The file is written atomically and readable by its owner alone. Its directory must exist.
+        `PATH.lock` is locked while the state is loaded or saved, never during the run.
+
+        Args:
+            path: of the file.
+            rerun: as for `Checkpoint`, like the following arguments.
+            on_unknown: see there.
+            settle_after: see there.
+
+        """
+        made = cls.__new__(cls)
+        made.load = made.save = None
+        made.path = file_path("path", path)
+        made._set(rerun, on_unknown, settle_after)
+        return made
+
+    def _set(
+        self, rerun: Iterable[ExecutionStatus], on_unknown: OnUnknown, settle_after: float
+    ) -> None:
+        self.rerun: Tuple[ExecutionStatus, ...] = rerun_statuses("rerun", rerun)
+        check_choice("on_unknown", on_unknown, "error", "start")
+        self.on_unknown: OnUnknown = on_unknown
+        check_seconds("settle_after", settle_after)
+        self.settle_after = settle_after
+
+    def __repr__(self) -> str:
+        """The settings. The functions are left out, since a `partial` may hold a password."""
+        where = "" if self.path is None else f"file {self.path!r}, "
+        return (
+            f"<Checkpoint: {where}rerun={self.rerun!r}, on_unknown={self.on_unknown!r}, "
+            f"settle_after={self.settle_after:g}>"
+        )
+
+
+def checkpoint_or_none(value: Any) -> Optional[Checkpoint]:
+    """Return `value` if it is a `Checkpoint` or `None`; else raise `TypeError`."""
+    if value is None or isinstance(value, Checkpoint):
+        return value
+    kind = type(value).__name__
+    instead = ""
+    if isinstance(value, (str, bytes)) or hasattr(value, "__fspath__"):
+        instead = "; to keep it in a file, pass Checkpoint.file(path)"
+    raise TypeError(f"checkpoint must be a Checkpoint, not {kind}{instead}")
+
+
+class StartIdentity(NamedTuple):
+    """What a checkpoint must have been saved for.
+
+    Attributes:
+        api_root: the API root of the client.
+        workflow_id: the workflow that is started.
+        digest: the digest of its inputs, as hexadecimal digits.
+
+    """
+
+    api_root: str
+    workflow_id: str
+    digest: str
+
+
+class SavedStart(NamedTuple):
+    """The state of one start, as a checkpoint keeps it.
+
+    Attributes:
+        state: `open`: nothing was started. `starting`: the request may have been sent.
+            `started`: `execution_id` is the execution.
+        token: a random text, from which the `Idempotency-Key` is made.
+        after: the baseline: the newest execution before the start. Empty if there was none; `None`
+            if it is not known, because an engine made the state.
+        execution_id: the execution that was started, once known.
+        reruns: how often it was started again because of its status.
+        serial: how many states were saved. The first one has 1.
+        at: when it was saved, in Unix seconds by the clock of the process that saved it.
+
+    """
+
+    state: Literal["open", "starting", "started"]
+    token: str
+    after: Optional[str] = None
+    execution_id: Optional[str] = None
+    reruns: int = 0
+    serial: int = 0
+    at: float = 0.0
+
+    def as_dict(self, of: StartIdentity) -> Dict[str, Any]:
+        """Return what `save` gets, but for `at`, which its caller adds."""
+        kept = self._asdict()
+        del kept["at"]
+        return {"v": VERSION, **of._asdict(), **kept}
+
+
+def read_state(value: Any, of: StartIdentity, token: str) -> SavedStart:
+    """Return the state that `load` returned, checked; `token` is for one that has none.
+
+    `{"v": 1, "state": "starting", "at": t}` is a state that an engine may make: a start at `t` or
+    later, of which nothing else is known.
+
+    Raises `CheckpointError` (`checkpoint_unusable` or `checkpoint_mismatch`).
+    """
+    if value is None:
+        return SavedStart("open", token)
+    if not isinstance(value, dict):
+        kind = type(value).__name__
+        raise _unusable(f"load returned a {kind}, not the dict that was saved, or None")
+    state = cast("Dict[str, Any]", value)
+    version: Any = state.get("v")
+    if not _is_count(version):
+        raise _unusable('the state has no version "v"')
+    if version > VERSION:
+        raise _unusable(f"the state has version {version}, and this SDK reads {VERSION}: update it")
+    if set(state) <= {"v", "state", "at"} and state.get("state") == "starting":
+        if not _is_time(state.get("at")):
+            raise _unusable('"at" of the state must be Unix seconds')
+        return SavedStart("starting", token, at=state["at"])
+    for name, check in _CHECKS.items():
+        if not check(state.get(name)):
+            raise _unusable(f"{name!r} of the state is missing or malformed")
+    if state["state"] == "started" and not state["execution_id"]:
+        raise _unusable("'execution_id' of the state is missing or malformed")
+    differs = [name for name, wanted in of._asdict().items() if state[name] != wanted]
+    saved = SavedStart(**{name: state[name] for name in SavedStart._fields})
+    if saved.state == "open" and differs == ["digest"]:
+        # Nothing was started with the other inputs; the idempotency key is of those.
+        return saved._replace(token=token)
+    if differs:
+        raise _mismatch(differs[0], state, of)
+    return saved
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_token(value: Any) -> bool:
+    """Return whether `value` can be part of a header field."""
+    return isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]{1,100}", value) is not None
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_CHECKS: Dict[str, Callable[[Any], bool]] = {
+    "state": lambda value: value in ("open", "starting", "started"),
+    "api_root": _is_text,
+    "workflow_id": _is_text,
+    "digest": _is_text,
+    "token": _is_token,
+    "after": _is_text_or_none,
+    "execution_id": _is_text_or_none,
+    "reruns": _is_count,
+    "serial": _is_count,
+    "at": _is_time,
+}
+
+
+def _unusable(what: str) -> CheckpointError:
+    return CheckpointError(f"The checkpoint cannot be used: {what}", "checkpoint_unusable")
+
+
+def _mismatch(name: str, state: Dict[str, Any], of: StartIdentity) -> CheckpointError:
+    if name == "digest":
+        what = "other inputs"
+    else:
+        what = f"another {name}: {state[name]}, not {getattr(of, name)}"
+    error = CheckpointError(
+        f"The checkpoint belongs to {what}; use one checkpoint for each unit of work",
+        "checkpoint_mismatch",
+    )
+    error.execution_id = state["execution_id"] or None
+    return error

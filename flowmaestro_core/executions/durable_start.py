@@ -1,0 +1,411 @@
+"""The machine that starts an execution once, however often its process dies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, Callable, Optional, Union, cast
+
+from flowmaestro_core.actions import Action, Done, Fail, Record, Send, Wait
+from flowmaestro_core.calls.call import Call, CallMachine
+from flowmaestro_core.context import Context
+from flowmaestro_core.errors import (
+    CheckpointConflict,
+    CheckpointError,
+    FlowMaestroError,
+    TimeoutError,
+)
+from flowmaestro_core.executions.checkpoint import (
+    Checkpoint,
+    SavedStart,
+    StartIdentity,
+    read_state,
+)
+from flowmaestro_core.executions.operation import DurableStart, PageOf
+from flowmaestro_core.executions.rows import Row
+from flowmaestro_core.executions.settling import LookupMachine, LookupResult, settle
+from flowmaestro_core.executions.starts import is_fatal, may_have_started, refusal_of
+from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT
+from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
+from flowmaestro_core.payloads.reply import Reply, missing_id_error
+from flowmaestro_core.records import Recalled, digest_of
+from flowmaestro_core.timeouts import with_total
+from flowmaestro_core.types import Execution
+
+MAX_SETBACKS = 3
+"""How many saves may lose against another process, or come too late, before the run ends."""
+
+
+class DurableStartMachine(Machine[Reply[Any]]):
+    """Start an execution, or find the one that was started with the same checkpoint.
+
+    It announces each start in the checkpoint before the request goes out, and saves the id after
+    it. A process that finds an announcement without an id waits until the server must list the
+    execution, and looks through the list of executions, newest first, down to the newest one
+    before the announcement (the baseline). What a loaded state means:
+
+    * nothing, or `open`: nothing was started. Read the baseline, announce, start.
+    * `started`: get the execution. If its status is in `rerun`, start again; else return it.
+    * `starting`: wait for `settle_after` and load again. If nobody saved another state meanwhile,
+      look for the execution: return the one with equal inputs, or announce and start again if
+      there is none. If that cannot be told, fail, or start with `on_unknown="start"`.
+
+    A start that was refused is `open` again. One whose response was lost is `starting`, and this
+    machine settles it itself. After a save that lost against another process it loads again.
+
+    A request goes out within half of `settle_after` after its announcement, so that the execution
+    can be listed when another process looks for it. A start that is held up longer is announced
+    again, so that a store that compares refuses a process that was presumed dead.
+
+    State beside the table: what was saved last (`_saved`); the serial of the announcement that
+    `settle_after` was waited for (`_awaited`); the number of setbacks.
+
+    Attributes:
+        attached: the execution, if it was not started by this machine.
+
+    """
+
+    runs_callers_code = True
+
+    TRANSITIONS = {
+        "ready": {"start": ("loading",)},
+        "loading": {
+            "recorded": (
+                "reading baseline",
+                "attaching",
+                "settling",
+                "looking up",
+                "recording",
+                "failed",
+            ),
+        },
+        "settling": {"waited": ("loading",)},
+        "looking up": {
+            "response_received": (
+                "looking up",
+                "announcing",
+                "reading baseline",
+                "recording",
+                "releasing",
+                "failed",
+            ),
+            "transport_failed": (
+                "looking up",
+                "announcing",
+                "reading baseline",
+                "releasing",
+                "failed",
+            ),
+            "waited": ("looking up",),
+        },
+        "reading baseline": {
+            "response_received": ("reading baseline", "announcing", "failed"),
+            "transport_failed": ("reading baseline", "failed"),
+            "waited": ("reading baseline",),
+        },
+        "announcing": {"recorded": ("starting", "announcing", "loading", "failed")},
+        "starting": {
+            "response_received": ("delayed", "recording", "releasing", "settling"),
+            "transport_failed": ("delayed", "releasing", "settling"),
+        },
+        "delayed": {"waited": ("starting", "announcing")},
+        "recording": {"recorded": ("done", "attaching", "loading", "failed")},
+        "releasing": {"recorded": ("loading", "failed")},
+        "attaching": {
+            "response_received": ("attaching", "reading baseline", "done", "failed"),
+            "transport_failed": ("attaching", "failed"),
+            "waited": ("attaching",),
+        },
+    }
+
+    def __init__(
+        self, start: DurableStart[Any], context: Context, token: str, deadline: float = math.inf
+    ) -> None:
+        """`deadline`: until when the start may be made."""
+        super().__init__(context, token)
+        self.attached: Optional[Execution] = None
+        self._start = start
+        self._checkpoint = cast("Checkpoint", start.journal)
+        self._deadline = deadline
+        # The row of a batch of one, for `settle`.
+        digest = digest_of(start.body)
+        self._row = Row(0, None, 0, start.body, digest, subject="the run")
+        self._identity = StartIdentity(
+            context.options.api_root, start.workflow_id, self._row.digest.hex()
+        )
+        self._saved = SavedStart("open", token)
+        self._seconds_since_saved = 0.0
+        """The age of the loaded state when it was loaded, by the wall clock."""
+        self._loaded_at = 0.0
+        self._awaited: Optional[int] = None
+        self._announced_at = 0.0
+        self._setbacks = 0
+        self._may_rerun = False
+        """Whether `rerun` applies: to what was loaded, not to what this machine has found."""
+        self._delayed: Optional[Machine[Any]] = None
+        """The call of the start, while it waits for its next attempt."""
+        self._reply: Optional[Reply[Any]] = None
+        """The reply to the start that this machine made, until another execution is known."""
+        self._refusal: FlowMaestroError
+        """Why the start was not made, until that is saved."""
+
+    # What happens
+
+    @event
+    def start(self, now: float, jitter: float) -> Action:
+        return self._load()
+
+    @event
+    def waited(self, now: float, jitter: float) -> Action:
+        if self.state == "settling":
+            return self._load()
+        # The call of the start wants its next attempt.
+        if now > self._announced_at + self._checkpoint.settle_after / 2:
+            return self._announce(now)
+        return self._send(now, jitter)
+
+    @event
+    def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
+        if isinstance(recalled.error, CheckpointConflict):
+            return self._set_back(recalled.error)
+        if recalled.error is not None:
+            return self._fail(cast("FlowMaestroError", recalled.error))
+        if self.state == "loading":
+            return self._loaded(recalled, now, jitter)
+        if self.state == "announcing":
+            return self._announced(now, jitter)
+        if self.state == "releasing":
+            return self._fail(self._refusal)
+        if self._reply is not None:
+            return self._done(self._reply)
+        return self._attach(now, jitter)
+
+    def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
+        if self.state == "starting":
+            self._delayed = self._park()
+            self.state = "delayed"
+        return wait
+
+    def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
+        if isinstance(action, Record):
+            # The look-up asks which executions are known: the checkpoint knows the baseline.
+            look_up = cast("LookupMachine", self._inner)
+            action = look_up.recorded(self._recall(action, now), now, jitter)
+        elif isinstance(action, Send) and self.state == "starting":
+            # No later than that may the request go out.
+            latest = self._announced_at + self._checkpoint.settle_after / 2 - now
+            if latest < action.timeout:
+                action = replace(action, timeout=with_total(action.timeout, max(latest, 0.001)))
+        return super()._pass_on(action, now, jitter)
+
+    def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        if self.state == "looking up":
+            return self._looked_up(outcome, now, jitter)
+        if self.state == "starting":
+            return self._answered(outcome, now)
+        if isinstance(outcome, Fail):
+            return self._fail(outcome.error)
+        if self.state == "attaching":
+            return self._found(outcome.value, now, jitter)
+        newest = next(iter(outcome.value["data"]), None)
+        found = text_or_empty(object_or_empty(newest).get("id"))
+        self._saved = self._saved._replace(after=found, reruns=self._row.reruns)
+        return self._announce(now)
+
+    # The checkpoint
+
+    def _load(self) -> Action:
+        self.state = "loading"
+        return Record()
+
+    def _loaded(self, recalled: Recalled, now: float, jitter: float) -> Action:
+        newest = self._saved.serial
+        try:
+            saved = read_state(recalled.state, self._identity, self._saved.token)
+            if saved.serial < newest:
+                raise CheckpointError("The checkpoint lost a state: load returned an older one")
+        except CheckpointError as error:
+            return self._fail(error)
+        self._saved = saved
+        self._row.reruns = saved.reruns
+        self._seconds_since_saved = max(recalled.wall_time - saved.at, 0.0)
+        self._loaded_at = now
+        if self._reply is not None and saved.state != "started":
+            # Another process took over, but the execution of this one runs.
+            return self._record(cast("str", self.execution_id))
+        if saved.state == "open":
+            return self._read_baseline(now, jitter)
+        if saved.state == "started":
+            self._may_rerun = True
+            return self._attach(now, jitter)
+        if self._awaited != saved.serial:
+            return self._settle()
+        self.state = "looking up"
+        page_of = cast("PageOf", self._start.page_of)
+        look_up = LookupMachine(page_of, 1, self._context, self._token, by_age=True)
+        return self._delegate(look_up, now, jitter)
+
+    def _save(self, state: str, saved: SavedStart) -> Action:
+        self.state = state
+        self._saved = saved._replace(serial=saved.serial + 1)
+        return Record(state=self._saved.as_dict(self._identity))
+
+    def _set_back(self, error: CheckpointConflict) -> Action:
+        """Load again after a save that was lost or came too late; fail after the third."""
+        self._setbacks += 1
+        if self._setbacks == MAX_SETBACKS:
+            conflict = CheckpointError(
+                f"Other processes saved to the checkpoint {MAX_SETBACKS} times meanwhile",
+                "checkpoint_conflict",
+            )
+            conflict.__cause__ = error
+            return self._fail(conflict)
+        # The state that was not kept does not count.
+        self._saved = self._saved._replace(serial=self._saved.serial - 1)
+        self._delayed = None
+        return self._load()
+
+    # The start
+
+    def _read_baseline(self, now: float, jitter: float) -> Action:
+        """Find the newest execution of the workflow: all that it starts later are newer."""
+        self.state = "reading baseline"
+        call = cast("PageOf", self._start.page_of)(1, 1)
+        machine = CallMachine(call, self._context, self._token, deadline=self._deadline)
+        return self._delegate(machine, now, jitter)
+
+    def _announce(self, now: float) -> Action:
+        self._announced_at = now
+        starting = self._saved._replace(state="starting", execution_id=None)
+        return self._save("announcing", starting)
+
+    def _announced(self, now: float, jitter: float) -> Action:
+        if now <= self._announced_at + self._checkpoint.settle_after / 2:
+            return self._send(now, jitter)
+        # The save took so long that another process may look for the execution already.
+        self._setbacks += 1
+        if self._setbacks < MAX_SETBACKS:
+            return self._announce(now)
+        said = f"save took longer than half of settle_after, {MAX_SETBACKS} times"
+        return self._fail(CheckpointError(f"The checkpoint cannot be used: {said}"))
+
+    def _send(self, now: float, jitter: float) -> Action:
+        self.state = "starting"
+        delayed, self._delayed = self._delayed, None
+        if delayed is not None:
+            return self._resume(delayed, now, jitter)
+        token = self._row.token(self._saved.token)
+        call = CallMachine(
+            self._start,
+            self._context,
+            token,
+            deadline=self._deadline,
+            until_sent=self._deadline < math.inf,
+        )
+        return self._delegate(call, now, jitter)
+
+    def _answered(self, outcome: Union[Done, Fail], now: float) -> Action:
+        """Decide what to do after the last attempt of the start."""
+        if isinstance(outcome, Fail):
+            error = outcome.error
+            # A server error that was shown to start nothing, and came again, is a refusal.
+            is_refusal = self._row.refusal != b"" and refusal_of(error) == self._row.refusal
+            if is_fatal(error) or is_refusal or not may_have_started(error):
+                return self._release(error)
+            return self._in_doubt(error)
+        reply: Reply[Any] = outcome.value
+        execution_id: Any = reply["data"].get("execution_id")
+        try:
+            self._call_of(execution_id)
+        except (TypeError, ValueError) as cause:
+            return self._in_doubt(self.scrubber.clean(missing_id_error(reply, cause)))
+        self._reply = reply
+        return self._record(execution_id)
+
+    def _in_doubt(self, error: FlowMaestroError) -> Action:
+        """Settle a start whose response was lost."""
+        self._row.failure = error
+        return self._settle()
+
+    def _settle(self) -> Action:
+        """Wait until the execution must be listed, if it was started."""
+        self.state = "settling"
+        self._awaited = self._saved.serial
+        return Wait(self._checkpoint.settle_after)
+
+    def _release(self, error: FlowMaestroError) -> Action:
+        """Save that nothing was started, then fail."""
+        self._refusal = error
+        return self._save("releasing", self._saved._replace(state="open"))
+
+    def _record(self, execution_id: str) -> Action:
+        self.execution_id = execution_id
+        started = self._saved._replace(state="started", execution_id=execution_id)
+        return self._save("recording", started)
+
+    # The look-up
+
+    def _recall(self, record: Record, now: float) -> Recalled:
+        """Answer a look-up: which of these executions is known to be older than the start."""
+        baseline = self._saved.after
+        orders = tuple((known, 0) for known in record.execution_ids if known == baseline)
+        age = math.inf
+        if baseline is None:
+            age = self._seconds_since_saved + (now - self._loaded_at)
+        return Recalled(orders=orders, age=age)
+
+    def _looked_up(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
+        # A look-up never fails: its failure is part of its result.
+        found: LookupResult = cast("Done", outcome).value
+        baseline = self._saved.after
+        if found.failure is None and (baseline == "" or (baseline is None and found.dated)):
+            # All that was started since is listed, even if the list shows nothing older.
+            found = found._replace(is_conclusive=True)
+        may_start = self._checkpoint.on_unknown == "start"
+        ((_, execution_id, unknown),) = settle([self._row], found, start_unknown=may_start)
+        if execution_id is not None:
+            self._may_rerun = False
+            return self._record(execution_id)
+        if unknown is not None:
+            return self._fail(unknown)
+        if now >= self._deadline:
+            late = TimeoutError(
+                "The execution could not be started within the timeout, and was not"
+            )
+            late.__cause__ = self._row.failure
+            return self._release(late)
+        if baseline is None:
+            return self._read_baseline(now, jitter)
+        return self._announce(now)
+
+    # The execution that was started
+
+    def _attach(self, now: float, jitter: float) -> Action:
+        self.state = "attaching"
+        self._reply = None
+        self.execution_id = self._saved.execution_id
+        late = now >= self._deadline  # Settling took that long.
+        deadline = now + LAST_POLL_TIMEOUT if late else self._deadline
+        try:
+            call = self._call_of(cast("str", self.execution_id))
+        except ValueError as cause:
+            error = CheckpointError("'execution_id' of the state is not an id")
+            error.__cause__ = cause
+            return self._fail(error)
+        machine = CallMachine(call, self._context, self._token, deadline=deadline)
+        return self._delegate(machine, now, jitter)
+
+    def _found(self, reply: Reply[Any], now: float, jitter: float) -> Action:
+        execution = reply["data"]
+        if self._may_rerun and execution["status"] in self._checkpoint.rerun:
+            self.execution_id = None
+            self._row.reruns += 1
+            return self._read_baseline(now, jitter)
+        self.attached = cast("Execution", execution)
+        workflow_id = execution.get("workflow_id") or self._start.workflow_id
+        reply["data"] = {**execution, "execution_id": self.execution_id, "workflow_id": workflow_id}
+        return self._done(reply)
+
+    def _call_of(self, execution_id: str) -> Call[Any]:
+        return cast("Callable[[str], Call[Any]]", self._start.attach)(execution_id)

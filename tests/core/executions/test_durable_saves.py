@@ -1,0 +1,293 @@
+"""A start with a checkpoint: saves, states of engines, bad states, where the promise ends."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+import pytest
+
+from flowmaestro_core.actions import Fail, Record, Send, Wait
+from flowmaestro_core.errors import (
+    CheckpointConflict,
+    CheckpointError,
+    ServerError,
+    StartUnknownError,
+)
+from flowmaestro_core.records import Recalled
+from tests.harness.core.durable import INPUTS, SETTLE_AFTER, World
+from tests.harness.core.stepping import Stepper, an_envelope
+
+
+def methods(process: Stepper) -> Any:
+    return [request.method for request in process.sent]
+
+
+# Saves
+
+
+@pytest.mark.parametrize("state", ["loading", "announcing", "recording", "releasing"])
+def test_a_store_that_fails_ends_the_run(state: str) -> None:
+    world = World()
+    process = world.process()
+    if state == "releasing":
+        world.until(process, "starting").replies(402)
+    world.until(process, state)
+    error = CheckpointError("The store is away")
+    process.records(Recalled(error=error))
+    assert process.error is error
+    assert error.execution_id == ("ex_1" if state == "recording" else None)
+
+
+def test_of_two_processes_that_loaded_the_same_one_starts() -> None:
+    world = World()
+    one, other = world.process(), world.process()
+    world.step(one)
+    world.step(other)
+    world.until(one, "starting")
+    world.until(other, "settling")
+    world.finish(one)
+    assert world.finish(other).value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
+def test_the_third_conflict_is_an_error() -> None:
+    world = World()
+    process = world.process()
+    for _ in range(3):
+        world.until(process, "announcing")
+        process.records(Recalled(error=CheckpointConflict()))
+    assert type(process.error) is CheckpointError
+    assert process.error.code == "checkpoint_conflict"
+    assert process.error.execution_id is None
+    assert methods(process) == ["GET"] * 3
+
+
+def test_a_conflict_after_the_start_follows_what_the_other_process_found() -> None:
+    world = World()
+    process = world.until(world.process(), "recording")
+    world.now += 1
+    other = world.finish(world.process())
+    assert world.finish(process).value["data"]["execution_id"] == "ex_1"
+    assert other.value["data"]["execution_id"] == "ex_1"
+
+
+def test_a_conflict_after_the_start_does_not_start_again() -> None:
+    """The other process was refused and left the checkpoint open, but this one's start runs."""
+    world = World()
+    process = world.until(world.process(), "recording")
+    world.store.state = {**world.store.state, "state": "open", "serial": 3}
+    world.finish(process)
+    assert process.value["data"]["execution_id"] == "ex_1"
+    assert (world.store.state["state"], world.store.state["serial"]) == ("started", 4)
+    assert world.server.started == 1
+
+
+def test_a_store_that_forgets_is_noticed_within_the_call() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    world.lose_reply(process, started=True)
+    world.store.state = None
+    world.finish(process)
+    assert isinstance(process.error, CheckpointError)
+    assert "lost a state" in str(process.error)
+    assert world.server.started == 1
+
+
+def test_saves_that_take_too_long_are_an_error_in_the_end() -> None:
+    world = World()
+    process = world.until(world.process(), "announcing")
+    for _ in range(2):
+        process.records(Recalled(), after=31.0)
+        assert isinstance(process.action, Record), "announced again"
+    process.records(Recalled(), after=31.0)
+    assert "save took longer than half of settle_after" in str(process.error)
+    assert methods(process) == ["GET"]
+
+
+# A state that an engine made
+
+
+def engine_made(world: World) -> Dict[str, Any]:
+    return {"v": 1, "state": "starting", "at": world.now}
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_state_without_a_baseline_is_settled_by_time(started: bool) -> None:
+    world = World()
+    world.store.compares = False
+    old = world.until(world.process(), "starting")
+    world.step(old)  # An equal execution, an hour older: of another task.
+    world.now += 3600
+    world.store.state = engine_made(world)
+    if started:
+        assert isinstance(old.sent[-1].body, bytes)
+        world.server.accept(old.sent[-1], world.now)
+    again = world.finish(world.process())
+    assert again.value["data"]["execution_id"] == "ex_2"
+    assert world.server.started == 2
+    listed = [it for it in again.sent if "?" in it.url]
+    assert len(listed) == (1 if started else 2), "a start of its own has a baseline"
+
+
+def test_a_young_workflow_has_no_older_execution() -> None:
+    world = World()
+    world.server.executions.clear()
+    world.store.state = engine_made(world)
+    assert world.finish(world.process()).value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_without_dates_an_equal_execution_may_be_older(dated: bool) -> None:
+    world = World()
+    world.store.state = engine_made(world)
+    process = world.until(world.process(), "looking up")
+    assert isinstance(process.action, Send)
+    rows = [{"id": "ex_5", "inputs": INPUTS, "status": "running"}]
+    if dated:
+        rows[0]["created_at"] = "1970-01-01T00:17:00Z"
+    headers = {"Date": "Thu, 01 Jan 1970 00:17:40 GMT"} if dated else {}
+    process.replies(200, an_envelope(rows, pagination={"has_next": False}), headers)
+    if dated:
+        assert world.store.state["state"] == "starting"
+        assert process.machine.execution_id == "ex_5"
+    else:
+        assert isinstance(process.error, StartUnknownError)
+
+
+def test_an_engine_whose_clock_is_ahead_does_not_hide_the_execution() -> None:
+    world = World()
+    world.store.state = {**engine_made(world), "at": world.now + 1e6}
+    process = world.process()
+    template = world.until(World().process(), "starting").action
+    assert isinstance(template, Send)
+    world.server.accept(template.request, world.now)
+    assert world.finish(process).value["data"]["execution_id"] == "ex_1"
+
+
+# Bad states
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ([], "a list"),
+        ("{}", "a str"),
+        ({}, "no version"),
+        ({"v": True}, "no version"),
+        ({"v": 2}, "update it"),
+        ({"v": 1, "state": "starting"}, '"at"'),
+        ({"v": 1, "state": "starting", "at": float("nan")}, '"at"'),
+        ({"v": 1, "state": "started", "at": 1.0}, "'api_root'"),
+    ],
+)
+def test_a_state_that_is_none_is_refused(changed: Any, said: str) -> None:
+    world = World()
+    world.store.state = changed
+    process = world.process()
+    world.step(process)
+    assert isinstance(process.error, CheckpointError)
+    assert process.error.code == "checkpoint_unusable"
+    assert said in str(process.error)
+    assert process.sent == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("state", "ended"),
+        ("state", ["open"]),
+        ("token", "a\r\nX-Evil: 1"),
+        ("token", ""),
+        ("serial", -1),
+        ("serial", "2"),
+        ("reruns", None),
+        ("at", "now"),
+        ("after", 5),
+        ("execution_id", None),
+        ("execution_id", 5),
+    ],
+)
+def test_a_malformed_state_is_refused(name: str, value: Any) -> None:
+    world = World()
+    world.finish(world.process())
+    world.store.state[name] = value
+    process = world.process()
+    world.step(process)
+    assert process.error.code == "checkpoint_unusable"
+    assert repr(name) in str(process.error)
+
+
+def test_an_id_that_is_no_path_segment_is_refused() -> None:
+    world = World()
+    world.finish(world.process())
+    world.store.state["execution_id"] = ".."
+    process = world.process()
+    world.step(process)
+    assert process.error.code == "checkpoint_unusable"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("digest", "other inputs"), ("workflow_id", "another workflow_id"), ("api_root", "https://")],
+)
+def test_a_checkpoint_of_something_else_is_refused(name: str, said: str) -> None:
+    world = World()
+    world.finish(world.process())
+    world.store.state[name] = "something else"
+    process = world.process()
+    world.step(process)
+    assert process.error.code == "checkpoint_mismatch"
+    assert said in str(process.error)
+    assert process.error.execution_id == "ex_1"
+    assert process.sent == []
+
+
+def test_a_server_that_is_away_before_the_start_leaves_nothing_behind() -> None:
+    world = World()
+    process = world.until(world.process(), "reading baseline")
+    while not isinstance(process.action, Fail):
+        if isinstance(process.action, Wait):
+            process.waits()
+        else:
+            process.replies(500)
+    assert isinstance(process.error, ServerError)
+    assert world.store.saves == []
+
+
+# Where the promise ends: each of these starts a second execution.
+
+
+def test_two_loads_at_the_same_moment_without_compare_and_swap_start_twice() -> None:
+    world = World(compares=False)
+    one, other = world.process(), world.process()
+    world.step(one)
+    world.step(other)
+    world.finish(one)
+    world.finish(other)
+    assert world.server.started == 2
+
+
+def test_a_store_that_lost_the_announcement_starts_twice() -> None:
+    world = World()
+    process = world.until(world.process(), "announcing")
+    world.step(process, lose=True)
+    world.step(process)  # It dies before it saves the id.
+    world.finish(world.process())
+    assert world.server.started == 2
+
+
+def test_a_listing_later_than_half_of_settle_after_starts_twice() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    world.step(process, listed_after=SETTLE_AFTER + 1)
+    world.finish(world.process())
+    assert world.server.started == 2
+
+
+def test_a_process_that_stalls_just_before_its_request_starts_twice() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    world.finish(world.process())
+    world.step(process)  # Its request goes out a minute after its announcement.
+    assert world.server.started == 2

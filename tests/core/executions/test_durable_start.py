@@ -1,0 +1,431 @@
+"""A start with a checkpoint: what each loaded state means, and what each failure leaves behind."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from flowmaestro_core.actions import Done, Fail, Record, Send, Wait
+from flowmaestro_core.errors import (
+    InsufficientCreditsError,
+    NotFoundError,
+    RateLimitError,
+    StartUnknownError,
+    TimeoutError,
+)
+from flowmaestro_core.executions.durable_start import DurableStartMachine
+from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.machines import machine_for
+from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.durable import INPUTS, SETTLE_AFTER, Checkpointed, World
+from tests.harness.core.stepping import (
+    Stepper,
+    a_context,
+    a_response,
+    an_envelope,
+    an_error,
+    assert_table_is_true,
+    wander,
+)
+
+
+def methods(process: Stepper) -> Any:
+    return [request.method for request in process.sent]
+
+
+def dies_while_starting(world: World, *, started: bool, **more: Any) -> Stepper:
+    """A process that dies between its announcement and the reply."""
+    process = world.until(world.process(**more), "starting")
+    if started:
+        assert isinstance(process.action, Send)
+        world.server.accept(process.action.request, world.now)
+    return process
+
+
+# Nothing, or `open`
+
+
+def test_the_first_call_announces_starts_and_saves_the_id() -> None:
+    world = World()
+    process = world.finish(world.process())
+    assert methods(process) == ["GET", "POST"]
+    assert process.value["data"]["execution_id"] == "ex_1"
+    starting, started = world.store.saves
+    assert (starting["state"], starting["serial"], starting["after"]) == ("starting", 1, "ex_0")
+    assert (started["state"], started["serial"]) == ("started", 2)
+    assert started["execution_id"] == "ex_1"
+    assert started["token"] == starting["token"] != ""
+
+
+def test_a_state_has_at_most_500_bytes() -> None:
+    world = World()
+    checkpoint = world.process().machine._checkpoint
+    start = Workflows.execute("a" * 36, inputs=INPUTS, checkpoint=checkpoint)
+    machine = machine_for(start, a_context(), "f" * 32)
+    assert isinstance(machine, DurableStartMachine)
+    machine._identity = machine._identity._replace(api_root="https://" + "h" * 52)
+    machine._saved = machine._saved._replace(after="b" * 36, serial=99, reruns=99)
+    machine.start(0.0, 0.0)
+    record = machine._record("c" * 36)
+    assert isinstance(record, Record)
+    assert record.state is not None
+    assert len(json.dumps({**record.state, "at": 1234567890.123})) <= 500
+
+
+def test_a_workflow_without_executions_has_an_empty_baseline() -> None:
+    world = World()
+    world.server.executions.clear()
+    world.finish(world.process())
+    assert world.store.saves[0]["after"] == ""
+
+
+def test_an_open_state_may_have_had_other_inputs() -> None:
+    """Nothing was started with them. The idempotency key is another, since the body is."""
+    world = World()
+    refused = world.until(world.process(inputs={"task": "bad"}), "starting")
+    refused.replies(422, an_error("validation_error"))
+    world.step(refused)
+    first = world.store.state["token"]
+    world.finish(world.process())
+    assert world.store.state["token"] != first
+    assert world.store.state["state"] == "started"
+
+
+# `started`
+
+
+@pytest.mark.parametrize("status", ["running", "completed", "failed"])
+def test_a_started_execution_is_returned_with_its_present_status(status: str) -> None:
+    world = World()
+    world.finish(world.process())
+    world.server.executions[-1].status = status
+    again = world.finish(world.process())
+    assert methods(again) == ["GET"]
+    data = again.value["data"]
+    assert (data["execution_id"], data["workflow_id"], data["status"]) == ("ex_1", "wf_1", status)
+    assert world.server.started == 1
+
+
+def test_an_execution_with_a_status_in_rerun_is_started_again() -> None:
+    world = World()
+    world.finish(world.process(rerun=("failed",)))
+    world.server.executions[-1].status = "failed"
+    again = world.finish(world.process(rerun=("failed",)))
+    assert again.value["data"]["execution_id"] == "ex_2"
+    assert world.store.state["reruns"] == 1
+    assert world.store.saves[2]["after"] == "ex_1"
+    assert len(set(world.server.keys)) == 2, "another execution is another idempotency key"
+    world.server.executions[-1].status = "completed"
+    assert world.finish(world.process(rerun=("failed",))).value["data"]["execution_id"] == "ex_2"
+
+
+def test_an_execution_that_settling_finds_is_not_started_again_at_once() -> None:
+    world = World()
+    dies_while_starting(world, started=True)
+    world.server.executions[-1].status = "failed"
+    again = world.finish(world.process(rerun=("failed",)))
+    assert again.value["data"]["execution_id"] == "ex_1"
+    assert world.finish(world.process(rerun=("failed",))).value["data"]["execution_id"] == "ex_2"
+
+
+def test_an_execution_that_is_gone_is_not_started_again() -> None:
+    world = World()
+    world.finish(world.process())
+    world.server.remove("ex_1")
+    again = world.finish(world.process())
+    assert isinstance(again.error, NotFoundError)
+    assert again.error.execution_id == "ex_1"
+
+
+# `starting`
+
+
+def test_a_started_execution_is_found_after_settle_after() -> None:
+    world = World()
+    dies_while_starting(world, started=True)
+    again = world.finish(world.process())
+    assert again.waited_for == [SETTLE_AFTER]
+    assert again.value["data"]["execution_id"] == "ex_1"
+    assert world.store.state["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
+def test_a_start_that_did_not_arrive_is_made_again_with_the_same_key() -> None:
+    world = World()
+    first = dies_while_starting(world, started=False)
+    again = world.finish(world.process())
+    assert again.value["data"]["execution_id"] == "ex_1"
+    assert world.store.saves[1]["after"] == "ex_0"
+    assert world.server.keys == [first.sent[-1].headers["idempotency-key"]]
+
+
+def test_an_empty_list_then_and_now_is_conclusive() -> None:
+    world = World()
+    world.server.executions.clear()
+    dies_while_starting(world, started=False)
+    world.finish(world.process())
+    assert world.server.started == 1
+
+
+def test_an_empty_list_then_and_other_executions_now_is_conclusive() -> None:
+    world = World()
+    world.server.executions.clear()
+    dies_while_starting(world, started=True)
+    assert world.finish(world.process()).value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
+def test_it_loads_again_before_it_looks_for_the_execution() -> None:
+    """The process that seemed dead may have saved the id meanwhile."""
+    world = World()
+    slow = dies_while_starting(world, started=False)
+    again = world.process()
+    world.step(again)
+    world.finish(slow)
+    assert world.finish(again).value["data"]["execution_id"] == "ex_1"
+    assert methods(again) == ["GET"], "it has asked for the execution alone"
+
+
+def test_it_waits_again_if_another_process_has_announced_meanwhile() -> None:
+    world = World()
+    dies_while_starting(world, started=False)
+    one, other = world.process(), world.process()
+    world.step(one)
+    world.step(other)
+    world.until(one, "starting")
+    world.step(other)
+    world.step(other)
+    assert other.machine.state == "settling"
+    world.finish(one)
+    assert world.finish(other).waited_for == [SETTLE_AFTER] * 2
+    assert world.server.started == 1
+
+
+@pytest.mark.parametrize("on_unknown", ["error", "start"])
+def test_of_several_equal_executions_nobody_knows_which(on_unknown: str) -> None:
+    world = World()
+    first = dies_while_starting(world, started=True)
+    assert isinstance(first.action, Send)
+    world.server.accept(first.action.request, world.now)  # by somebody else
+    again = world.finish(world.process(on_unknown=on_unknown))
+    if on_unknown == "start":
+        assert world.server.started == 3
+        return
+    assert isinstance(again.error, StartUnknownError)
+    assert [it["id"] for it in again.error.candidates] == ["ex_2", "ex_1"]
+    assert "whether the run was started: 2 executions" in str(again.error)
+    assert world.store.state["state"] == "starting", "the next call settles it again"
+
+
+@pytest.mark.parametrize("on_unknown", ["error", "start"])
+def test_without_the_baseline_nothing_is_certain(on_unknown: str) -> None:
+    world = World()
+    dies_while_starting(world, started=True)
+    world.server.remove("ex_0")
+    again = world.finish(world.process(on_unknown=on_unknown))
+    if on_unknown == "start":
+        assert world.server.started == 2
+    else:
+        assert isinstance(again.error, StartUnknownError)
+
+
+@pytest.mark.parametrize("on_unknown", ["error", "start"])
+def test_a_walk_that_fails_is_no_answer(on_unknown: str) -> None:
+    world = World()
+    dies_while_starting(world, started=False)
+    again = world.until(world.process(on_unknown=on_unknown), "looking up")
+    again.replies(403, an_error("insufficient_scope"))
+    world.finish(again)
+    if on_unknown == "start":
+        assert world.server.started == 1
+    else:
+        assert isinstance(again.error, StartUnknownError)
+        assert again.error.__cause__ is not None
+        assert "insufficient_scope" in str(again.error)
+
+
+# The start
+
+
+def test_a_refused_start_leaves_an_open_checkpoint() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    process.replies(402, an_error("insufficient_credits"))
+    world.step(process)
+    assert isinstance(process.error, InsufficientCreditsError)
+    assert process.error.execution_id is None
+    assert world.store.state["state"] == "open"
+    assert world.finish(world.process()).waited_for == []
+    assert world.server.started == 1
+
+
+def test_a_long_429_leaves_an_open_checkpoint() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    process.replies(429, an_error("rate_limit_exceeded"), {"Retry-After": "400"})
+    world.step(process)
+    assert isinstance(process.error, RateLimitError)
+    assert process.error.retry_after == 400.0
+    assert world.store.state["state"] == "open"
+
+
+def test_a_start_that_is_never_sent_leaves_an_open_checkpoint() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    while not isinstance(process.action, (Fail, Record)):
+        process.now = world.now
+        if isinstance(process.action, Wait):
+            world.step(process)
+        else:
+            process.fails(Phase.NOT_SENT)
+    world.step(process)
+    assert isinstance(process.action, Fail)
+    assert world.store.state["state"] == "open"
+
+
+def test_a_start_that_is_retried_soon_is_announced_once() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    process.replies(429, an_error("rate_limit_exceeded"), {"Retry-After": "29"})
+    world.finish(process)
+    assert [it["state"] for it in world.store.saves] == ["starting", "started"]
+
+
+def test_a_start_that_is_held_up_is_announced_again() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    process.replies(429, an_error("rate_limit_exceeded"), {"Retry-After": "31"})
+    world.finish(process)
+    assert [it["state"] for it in world.store.saves] == ["starting", "starting", "started"]
+    assert len(process.sent) == 3
+    keys = {it.headers["idempotency-key"] for it in process.sent if it.method == "POST"}
+    assert len(keys) == 1
+
+
+def test_an_attempt_ends_within_half_of_settle_after() -> None:
+    """A transport may spend its whole time on connecting, and send at the end of it."""
+    world = World()
+    process = world.until(world.process(settle_after=10.0), "starting")
+    assert isinstance(process.action, Send)
+    assert process.action.timeout == 5.0
+    process.fails(Phase.NOT_SENT, after=3.0)
+    process.waits()
+    assert isinstance(process.action, Send)
+    assert process.action.timeout < 2.0
+
+
+def test_a_process_that_was_presumed_dead_does_not_start_a_second_execution() -> None:
+    """It is held up by a 429; meanwhile another process takes over."""
+    world = World()
+    slow = world.until(world.process(), "starting")
+    slow.replies(429, an_error("rate_limit_exceeded"), {"Retry-After": "50"})
+    other = world.process()
+    world.step(other)
+    world.now += SETTLE_AFTER
+    other.now = world.now
+    other.waits(after=0.0)
+    assert world.finish(other).value["data"]["execution_id"] == "ex_1"
+    assert world.finish(slow).value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_lost_reply_is_settled_in_the_same_call(started: bool) -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    world.lose_reply(process, started=started)
+    world.finish(process)
+    assert process.waited_for == [SETTLE_AFTER]
+    assert process.value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
+def test_a_reply_without_an_id_is_settled_too() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    assert isinstance(process.action, Send)
+    world.server.accept(process.action.request, world.now)
+    process.replies(202, an_envelope({}))
+    assert world.finish(process).value["data"]["execution_id"] == "ex_1"
+
+
+def test_a_start_that_is_lost_four_times_is_unknown() -> None:
+    world = World()
+    process = world.process()
+    for _ in range(4):
+        world.until(process, "starting")
+        world.lose_reply(process, started=False)
+    world.finish(process)
+    assert isinstance(process.error, StartUnknownError)
+    assert process.waited_for == [SETTLE_AFTER] * 4
+    assert sum(it.method == "POST" for it in process.sent) == 4
+
+
+def test_a_start_is_not_made_after_the_time_of_the_run() -> None:
+    world = World()
+    process = world.until(world.process(run=True, settle_after=400.0), "executing")
+    while not (isinstance(process.action, Send) and process.action.request.method == "POST"):
+        world.step(process)
+    world.lose_reply(process, started=False)
+    world.finish(process)
+    assert isinstance(process.error, TimeoutError)
+    assert process.error.__cause__ is not None
+    assert world.store.state["state"] == "open"
+
+
+# The table
+
+
+STATES = (
+    None,
+    {"v": 1, "state": "starting", "at": 0.0},
+    {"v": 9},
+)
+REPLIES = (
+    a_response(202, an_envelope({"execution_id": "ex_1"})),
+    a_response(200, an_envelope([{"id": "ex_0", "inputs": {}}], pagination={"has_next": False})),
+    a_response(200, an_envelope([{"id": "ex_1", "inputs": INPUTS}])),
+    a_response(200, an_envelope([])),
+    a_response(200, an_envelope({"id": "ex_1", "status": "failed"})),
+    a_response(200, an_envelope({"id": "ex_1", "status": "running"})),
+    a_response(402),
+    a_response(429),
+    a_response(500),
+)
+
+
+def walking(*, deadline: float = 1200.0, **settings: Any) -> Stepper:
+    start = World().process(rerun=("failed",), **settings).machine._start
+    return Stepper(DurableStartMachine(start, a_context(), "token", deadline))
+
+
+def test_the_table_is_true() -> None:
+    worlds = [Checkpointed(REPLIES, STATES) for _ in range(2)]
+    started = World()
+    started.finish(started.process())
+    attached = Checkpointed(REPLIES, (started.store.state,))
+    assert_table_is_true(
+        DurableStartMachine,
+        wander(walking, worlds[0], walks=3000),  # type: ignore[arg-type]
+        wander(lambda: walking(on_unknown="start"), worlds[1], walks=3000),  # type: ignore[arg-type]
+        wander(walking, attached, walks=1000),  # type: ignore[arg-type]
+        wander(
+            lambda: walking(on_unknown="start", deadline=1040.0),
+            Checkpointed(REPLIES[-2:], STATES[1:2]),  # type: ignore[arg-type]
+            walks=1000,
+        ),
+        wander(
+            lambda: walking(on_unknown="start"),
+            Checkpointed(REPLIES[-2:], STATES[1:2]),  # type: ignore[arg-type]
+            walks=1000,
+        ),
+    )
+
+
+def test_it_ends_with_a_value_or_an_error() -> None:
+    world = World()
+    process = world.finish(world.process())
+    assert isinstance(process.action, Done)
+    process.refuses_all_but_expected()

@@ -1,0 +1,289 @@
+"""Checkpoints as clients keep them: functions of the user, and a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from flowmaestro import (
+    AsyncFlowMaestroClient,
+    Checkpoint,
+    CheckpointConflict,
+    CheckpointError,
+    FlowMaestroClient,
+    Hooks,
+    NotFoundError,
+)
+from flowmaestro.testing import FakeFlowMaestro, Shapes
+from flowmaestro_transports.driving.file_lock import open_lock_file
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+class Kept:
+    """A store of functions, plain and as coroutines."""
+
+    def __init__(self) -> None:
+        self.states: List[Dict[str, Any]] = []
+
+    def load(self) -> Any:
+        return self.states[-1] if self.states else None
+
+    def save(self, state: Dict[str, Any]) -> None:
+        self.states.append(state)
+
+    async def load_later(self) -> Any:
+        return self.load()
+
+    async def save_later(self, state: Dict[str, Any]) -> None:
+        self.save(state)
+
+
+def lines(fake: FakeFlowMaestro) -> List[str]:
+    return [f"{request.method} {request.path}" for request in fake.requests]
+
+
+@pytest.mark.parametrize("shapes", ["deployed", "documented"])
+def test_a_run_takes_four_requests_and_the_same_call_again_one(shapes: Shapes) -> None:
+    with FakeFlowMaestro(shapes=shapes) as fake, fake.installed():
+        fake.workflow("wf_1", outputs={"total": 7})
+        client = FlowMaestroClient()
+        kept = Kept()
+        checkpoint = Checkpoint(kept.load, kept.save)
+        first = client.workflows.run("wf_1", {"a": 1}, checkpoint=checkpoint)
+        assert first["outputs"] == {"total": 7}
+        assert [line.split("/")[0] for line in lines(fake)] == ["GET ", "POST ", "GET ", "GET "]
+        assert client.workflows.run("wf_1", {"a": 1}, checkpoint=checkpoint) == first
+        assert len(fake.requests) == 5
+        reply = client.workflows.execute("wf_1", inputs={"a": 1}, checkpoint=checkpoint)
+        data: Dict[str, Any] = {**reply["data"]}
+        assert data["execution_id"] == first["id"]
+        assert (data["workflow_id"], data["status"]) == ("wf_1", "completed")
+        assert reply.attempts == 1
+        assert [state["state"] for state in kept.states] == ["starting", "started"]
+        assert kept.states[0]["at"] <= kept.states[1]["at"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("later", [False, True])
+async def test_an_async_client_takes_both_kinds_of_functions(
+    flowmaestro_fake: FakeFlowMaestro,
+    async_flowmaestro_client: AsyncFlowMaestroClient,
+    later: bool,
+) -> None:
+    flowmaestro_fake.workflow("wf_1", outputs={"total": 7})
+    kept = Kept()
+    checkpoint = Checkpoint(kept.load, kept.save)
+    if later:
+        checkpoint = Checkpoint(kept.load_later, kept.save_later)
+    workflows = async_flowmaestro_client.workflows
+    first = await workflows.run("wf_1", {"a": 1}, checkpoint=checkpoint)
+    reply = await workflows.execute("wf_1", inputs={"a": 1}, checkpoint=checkpoint)
+    assert {**reply["data"]}["execution_id"] == first["id"]
+    assert len(kept.states) == 2
+    assert len(flowmaestro_fake.requests) == 5
+
+
+def test_a_sync_client_refuses_coroutine_functions_before_it_sends(
+    flowmaestro_fake: FakeFlowMaestro, flowmaestro_client: FlowMaestroClient
+) -> None:
+    kept = Kept()
+    with pytest.raises(TypeError, match="given as load"):
+        flowmaestro_client.workflows.run("wf", checkpoint=Checkpoint(kept.load_later, kept.save))
+    with pytest.raises(TypeError, match="given as save"):
+        flowmaestro_client.workflows.run("wf", checkpoint=Checkpoint(kept.load, kept.save_later))
+    checkpoint = Checkpoint(lambda: kept.load_later(), kept.save)
+    with pytest.raises(TypeError, match="load or save returned"):
+        flowmaestro_client.workflows.execute("wf", checkpoint=checkpoint)
+    assert flowmaestro_fake.requests == []
+
+
+def boom(*_: Any) -> None:
+    raise OSError("the store is away")
+
+
+def test_a_load_that_raises_ends_the_run_before_anything_is_sent(
+    flowmaestro_fake: FakeFlowMaestro, flowmaestro_client: FlowMaestroClient
+) -> None:
+    with pytest.raises(CheckpointError, match="load raised OSError: the store is away") as caught:
+        flowmaestro_client.workflows.run("wf", checkpoint=Checkpoint(boom, boom))
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.execution_id is None
+    assert flowmaestro_fake.requests == []
+
+
+def test_a_load_cannot_lose_a_comparison(flowmaestro_client: FlowMaestroClient) -> None:
+    def conflict() -> None:
+        raise CheckpointConflict
+
+    with pytest.raises(CheckpointError, match="load raised CheckpointConflict"):
+        flowmaestro_client.workflows.run("wf", checkpoint=Checkpoint(conflict, boom))
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_a_save_that_raises_ends_the_run(
+    flowmaestro_fake: FakeFlowMaestro, flowmaestro_client: FlowMaestroClient, fails_at: int
+) -> None:
+    """Before the start nothing is started; after it, the error knows what runs."""
+    flowmaestro_fake.workflow("wf_1")
+    flowmaestro_client.workflows.get("wf_1")
+    kept = Kept()
+
+    def save(state: Dict[str, Any]) -> None:
+        if state["serial"] == fails_at:
+            boom()
+        kept.save(state)
+
+    with pytest.raises(CheckpointError, match="save raised OSError") as caught:
+        flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint(kept.load, save))
+    started = [execution.id for execution in flowmaestro_fake.executions]
+    assert started == ([] if fails_at == 1 else [caught.value.execution_id])
+
+
+def test_a_store_that_compares_lets_one_of_two_start(
+    flowmaestro_fake: FakeFlowMaestro, flowmaestro_client: FlowMaestroClient
+) -> None:
+    flowmaestro_fake.workflow("wf_1", outputs={"total": 7})
+    kept = Kept()
+
+    def save(state: Dict[str, Any]) -> None:
+        if state["serial"] == 1 and not kept.states:
+            other = Checkpoint(kept.load, kept.save)
+            flowmaestro_client.workflows.run("wf_1", checkpoint=other)
+        if len(kept.states) != state["serial"] - 1:
+            raise CheckpointConflict
+        kept.save(state)
+
+    ended = flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint(kept.load, save))
+    assert [execution.id for execution in flowmaestro_fake.executions] == [ended["id"]]
+
+
+# Files
+
+
+def test_a_file_keeps_a_start(
+    flowmaestro_fake: FakeFlowMaestro, flowmaestro_client: FlowMaestroClient, tmp_path: Path
+) -> None:
+    flowmaestro_fake.workflow("wf_1", outputs={"total": 7})
+    path = tmp_path / "kept.json"
+    checkpoint = Checkpoint.file(path)
+    first = flowmaestro_client.workflows.run("wf_1", {"a": 1}, checkpoint=checkpoint)
+    assert flowmaestro_client.workflows.run("wf_1", {"a": 1}, checkpoint=checkpoint) == first
+    assert len(flowmaestro_fake.executions) == 1
+    assert json.loads(path.read_text())["execution_id"] == first["id"]
+    if sys.platform != "win32":
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert sorted(os.listdir(tmp_path)) == ["kept.json", "kept.json.lock"]
+    with pytest.raises(CheckpointError, match="other inputs") as caught:
+        flowmaestro_client.workflows.run("wf_1", {"a": 2}, checkpoint=checkpoint)
+    assert caught.value.execution_id == first["id"]
+
+
+@pytest.mark.anyio
+async def test_a_file_serves_an_async_client(
+    flowmaestro_fake: FakeFlowMaestro,
+    async_flowmaestro_client: AsyncFlowMaestroClient,
+    tmp_path: Path,
+) -> None:
+    flowmaestro_fake.workflow("wf_1")
+    checkpoint = Checkpoint.file(tmp_path / "kept.json")
+    for _ in range(2):
+        await async_flowmaestro_client.workflows.run("wf_1", checkpoint=checkpoint)
+    assert len(flowmaestro_fake.executions) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need a privilege there")
+def test_a_symbolic_link_stays_one(
+    flowmaestro_fake: FakeFlowMaestro, flowmaestro_client: FlowMaestroClient, tmp_path: Path
+) -> None:
+    flowmaestro_fake.workflow("wf_1")
+    (tmp_path / "volume").mkdir()
+    link = tmp_path / "kept.json"
+    link.symlink_to(tmp_path / "volume" / "kept.json")
+    flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint.file(link))
+    assert link.is_symlink()
+    assert json.loads(link.read_text())["state"] == "started"
+
+
+def test_a_file_that_a_dead_process_left_half_written_is_ignored(
+    flowmaestro_fake: FakeFlowMaestro, flowmaestro_client: FlowMaestroClient, tmp_path: Path
+) -> None:
+    flowmaestro_fake.workflow("wf_1")
+    (tmp_path / "kept.json.new").write_text('{"v": 1, "sta')
+    flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint.file(tmp_path / "kept.json"))
+    assert sorted(os.listdir(tmp_path)) == ["kept.json", "kept.json.lock"]
+
+
+def test_a_file_compares_and_swaps(
+    flowmaestro_fake: FakeFlowMaestro, flowmaestro_client: FlowMaestroClient, tmp_path: Path
+) -> None:
+    """Another process starts between the load and the save of this one."""
+    flowmaestro_fake.workflow("wf_1")
+    checkpoint = Checkpoint.file(tmp_path / "kept.json")
+    inner = FlowMaestroClient()
+    asked = []
+
+    def starts_too(request: Any) -> None:
+        if not asked:
+            asked.append(request)
+            inner.workflows.run("wf_1", checkpoint=checkpoint)
+
+    outer = FlowMaestroClient(hooks=Hooks(request=starts_too))
+    outer.workflows.run("wf_1", checkpoint=checkpoint)
+    assert len(flowmaestro_fake.executions) == 1
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b""])
+def test_a_damaged_file_is_named(
+    flowmaestro_fake: FakeFlowMaestro,
+    flowmaestro_client: FlowMaestroClient,
+    tmp_path: Path,
+    content: bytes,
+) -> None:
+    path = tmp_path / "kept.json"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"kept\.json is damaged") as caught:
+        flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint.file(path))
+    assert caught.value.code == "checkpoint_unusable"
+    assert flowmaestro_fake.requests == []
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    flowmaestro_fake: FakeFlowMaestro, flowmaestro_client: FlowMaestroClient, tmp_path: Path
+) -> None:
+    path = tmp_path / "missing" / "kept.json"
+    with pytest.raises(CheckpointError, match="missing") as caught:
+        flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint.file(path))
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+    assert flowmaestro_fake.requests == []
+
+
+def test_a_lock_that_is_not_free_for_ten_seconds_is_an_error(
+    flowmaestro_fake: FakeFlowMaestro, flowmaestro_client: FlowMaestroClient, tmp_path: Path
+) -> None:
+    path = tmp_path / "kept.json"
+    began = flowmaestro_fake.clock.now
+    with open_lock_file(f"{path}.lock"):
+        with pytest.raises(CheckpointError, match="locked by another process for 10s") as caught:
+            flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint.file(path))
+        assert caught.value.code == "checkpoint_busy"
+        assert 10 <= flowmaestro_fake.clock.now - began < 11
+    with pytest.raises(NotFoundError):
+        flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint.file(path))
+
+
+@pytest.mark.anyio
+async def test_an_async_client_lets_others_run_while_it_waits_for_the_lock(
+    flowmaestro_fake: FakeFlowMaestro,
+    async_flowmaestro_client: AsyncFlowMaestroClient,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "kept.json"
+    with open_lock_file(f"{path}.lock"), pytest.raises(CheckpointError, match="for 10s"):
+        await async_flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint.file(path))

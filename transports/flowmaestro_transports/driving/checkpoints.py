@@ -1,0 +1,192 @@
+"""Keepers: they carry out the `Record` actions of a start with a checkpoint.
+
+They call the user's `load` and `save`, or read and write a file. Both happen in the thread or task
+of the driver.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from contextlib import suppress
+from typing import Any, Callable, Dict
+
+from flowmaestro_core.actions import Record
+from flowmaestro_core.errors import CheckpointConflict, CheckpointError
+from flowmaestro_core.executions.checkpoint import Checkpoint
+from flowmaestro_core.records import Recalled
+from flowmaestro_transports.contract import wall_clock_of
+from flowmaestro_transports.driving.callbacks import refuse_awaitable, refuse_coroutine_functions
+from flowmaestro_transports.driving.file_lock import open_lock_file
+
+LOCK_TIMEOUT = 10.0
+"""Seconds to wait for the lock of a file, which others hold only while they load or save."""
+LOCK_INTERVAL = 0.05
+"""Seconds between two attempts to get the lock."""
+Load = Callable[[], Any]
+Save = Callable[[Dict[str, Any]], Any]
+
+
+class CheckpointFile:
+    """A state in a file, which is replaced as a whole.
+
+    A lock file beside it is locked while the state is loaded or saved. Saving compares the serial
+    numbers, so that of two processes that loaded the same state one gets `CheckpointConflict`.
+    """
+
+    def __init__(self, path: str) -> None:
+        # A symbolic link stays one: its target is replaced.
+        self._path = os.path.realpath(path)
+
+    def load(self) -> Any:
+        """Return the state; `None` if there is no file.
+
+        Raises `BlockingIOError` if the lock is not free, `CheckpointError` if there is no JSON in
+        the file, and `OSError`.
+        """
+        with open_lock_file(f"{self._path}.lock"):
+            return self._read()
+
+    def save(self, state: Dict[str, Any]) -> None:
+        """Replace the state, durably.
+
+        Raises `CheckpointConflict` if another process saved one since the load, and what `load`
+        raises.
+        """
+        with open_lock_file(f"{self._path}.lock"):
+            before: Dict[str, Any] = self._read() or {}
+            serial = before.get("serial", 0)
+            if serial != state["serial"] - 1:
+                raise CheckpointConflict
+            self._replace(json.dumps(state).encode())
+
+    def _read(self) -> Any:
+        try:
+            with open(self._path, "rb") as file:
+                return json.loads(file.read())
+        except FileNotFoundError:
+            return None
+        except ValueError:  # no JSON, or not UTF-8
+            raise CheckpointError(f"The checkpoint {self._path} is damaged: not JSON") from None
+
+    def _replace(self, content: bytes) -> None:
+        new = f"{self._path}.new"
+        with suppress(FileNotFoundError):  # of a process that died while it wrote
+            os.unlink(new)
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, self._path)
+        if os.name == "posix":  # The new name must survive a power loss, too.
+            directory = os.open(os.path.dirname(self._path), os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+
+class _Keeper:
+    """What both keepers have: the functions to call, and the time to give up at."""
+
+    def __init__(self, checkpoint: Checkpoint, transport: Any) -> None:
+        self._transport = transport
+        self._path = checkpoint.path
+        if checkpoint.load is not None and checkpoint.save is not None:
+            self._load: Load = checkpoint.load
+            self._save: Save = checkpoint.save
+            if isinstance(self, SyncKeeper):
+                refuse_coroutine_functions({"load": self._load, "save": self._save})
+        else:
+            file = CheckpointFile(checkpoint.path or "")
+            self._load, self._save = file.load, file.save
+
+    def _wall_time(self) -> float:
+        return wall_clock_of(self._transport)()
+
+    def _loaded(self, state: Any) -> Recalled:
+        return Recalled(state=state, wall_time=self._wall_time())
+
+    def _stamped(self, record: Record) -> Dict[str, Any]:
+        return {**(record.state or {}), "at": round(self._wall_time(), 3)}
+
+    def _failed(self, record: Record, cause: Exception) -> Recalled:
+        """Return why a state was not loaded or saved, as an error that says what runs."""
+        saving = record.state is not None
+        if isinstance(cause, CheckpointConflict) and saving:
+            return Recalled(error=cause)
+        if isinstance(cause, CheckpointError):  # of the file
+            return Recalled(error=cause)
+        what = "save" if saving else "load"
+        said = f"{what} raised {type(cause).__name__}: {cause}"
+        if self._path is not None:
+            said = f"the file {self._path}: {cause}"
+        error = CheckpointError(f"The checkpoint cannot be used: {said}")
+        error.__cause__ = cause
+        return Recalled(error=error)
+
+    def _busy(self) -> Recalled:
+        return Recalled(
+            error=CheckpointError(
+                f"The checkpoint {self._path} is locked by another process for {LOCK_TIMEOUT:g}s",
+                "checkpoint_busy",
+            )
+        )
+
+    def _is_busy(self, cause: Exception) -> bool:
+        """Return whether the lock of the file is not free. A store of the user may raise alike."""
+        return self._path is not None and isinstance(cause, BlockingIOError)
+
+
+class SyncKeeper(_Keeper):
+    """Loads and saves for a sync driver."""
+
+    def keep(self, record: Record) -> Recalled:
+        """Carry out a `Record`: save its state, or load what was saved.
+
+        Returns the error if that fails. Raises `TypeError` if a function returns an awaitable.
+        """
+        give_up_at = self._transport.now() + LOCK_TIMEOUT
+        while True:
+            try:
+                if record.state is not None:
+                    returned = self._save(self._stamped(record))
+                else:
+                    returned = self._load()
+            except Exception as cause:
+                if not self._is_busy(cause):
+                    return self._failed(record, cause)
+            else:
+                refuse_awaitable("load or save", returned)
+                return self._loaded(returned)
+            if self._transport.now() >= give_up_at:
+                return self._busy()
+            self._transport.sleep(LOCK_INTERVAL)
+
+
+class AsyncKeeper(_Keeper):
+    """Loads and saves for an async driver."""
+
+    async def keep(self, record: Record) -> Recalled:
+        """Carry out a `Record`: save its state, or load what was saved.
+
+        Returns the error if that fails. The functions may be coroutine functions.
+        """
+        give_up_at = self._transport.now() + LOCK_TIMEOUT
+        while True:
+            try:
+                if record.state is not None:
+                    returned = self._save(self._stamped(record))
+                else:
+                    returned = self._load()
+                if inspect.isawaitable(returned):
+                    returned = await returned
+            except Exception as cause:
+                if not self._is_busy(cause):
+                    return self._failed(record, cause)
+            else:
+                return self._loaded(returned)
+            if self._transport.now() >= give_up_at:
+                return self._busy()
+            await self._transport.sleep(LOCK_INTERVAL)
