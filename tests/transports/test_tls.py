@@ -221,7 +221,7 @@ class TestContext:
                 tls_context(True, wrong)
 
     def test_a_context_has_its_own_certificate(self, client_pem: Path) -> None:
-        with pytest.raises(ValueError, match="client_cert belongs to the SSLContext"):
+        with pytest.raises(ValueError, match="client_cert cannot be combined with an SSLContext"):
             tls_context(ssl.create_default_context(), client_pem)
 
     @pytest.mark.parametrize("content", [None, "no certificate"])

@@ -29,28 +29,28 @@ T = TypeVar("T")
 class AnyioPool(ConnectionPool):
     """At most `max_connections` calls at once, and at most as many idle connections.
 
-    `loop` is the event loop it belongs to, whatever anyio's backend takes for one.
+    `loop` is the event loop that it belongs to: the native token of anyio's backend.
     """
 
     def __init__(self, loop: object, max_connections: int) -> None:
         super().__init__(max_connections)
         self.slots = anyio.Semaphore(max_connections, fast_acquire=True)
         self.calls: Set[anyio.CancelScope] = set()
-        """The scopes of the calls in flight, and of pauses; `close` cancels them."""
+        """The scopes of calls and pauses in flight. `close` cancels them."""
         self._loop = loop
 
     def serves(self, loop: object) -> bool:
-        """Whether it belongs to `loop`, and to this process."""
+        """Return whether it belongs to `loop`, and to this process."""
         return self._loop is loop and not self.process.forked
 
     def close(self) -> None:
-        """Close what is idle or open, and wake the calls, to close what they use."""
+        """Close what is idle or open, and cancel the calls, which then close their connections."""
         super().close()
         for scope in list(self.calls):
             scope.cancel()
 
     def abandon(self) -> None:
-        """Close what is idle without touching the event loop, which may be gone or another's."""
+        """Close what is idle without touching the event loop, which may have ended."""
         self.closed = True
         self.idle.close()
 
@@ -61,18 +61,18 @@ _Conclude = Callable[[AnyioPool, RoundTrip, anyio.CancelScope], Awaitable[T]]
 class AnyioTransport(NetworkTransport):
     """An `AsyncTransport` with a pool of its own, for asyncio and trio.
 
-    It takes the arguments of `SocketTransport`, with the same meaning, and raises what that raises.
+    It takes the arguments of `SocketTransport`, with the same meaning, and raises the same errors.
 
-    One event loop at a time: when the loop has changed since the last call (`asyncio.run`
-    twice), the connections of the old one are closed and new ones made. A child after `os.fork`
-    makes new ones, too, and leaves its parent's alone. On Windows, prefer trio or asyncio's
+    It serves one event loop at a time. If the loop has changed since the last call (`asyncio.run`
+    twice), it closes the connections of the old one and makes new ones. A child after `os.fork`
+    makes new ones, too, and leaves those of its parent alone. On Windows, prefer trio or asyncio's
     selector loop: under the proactor loop, anyio waits for sockets in a thread.
     """
 
     _pool: Optional[AnyioPool] = None
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """As `AsyncTransport.send`. A body of more than 64 MiB, inflated, is a failure."""
+        """As `AsyncTransport.send`. A body of more than 64 MiB, decompressed, is a failure."""
         return await self._round_trip(request, timeout, MAX_BODY, _whole)
 
     async def open(self, request: Request, timeout: float) -> AnyioOpenResponse:
@@ -80,7 +80,7 @@ class AnyioTransport(NetworkTransport):
         return await self._round_trip(request, timeout, sys.maxsize, _opened)
 
     async def sleep(self, seconds: float) -> None:
-        """As `AsyncTransport.sleep`. Raises `TransportClosedError` as soon as somebody closes."""
+        """As `AsyncTransport.sleep`. Raises `TransportClosedError` when the transport is closed."""
         pool = self._pool_of_this_loop()
         with anyio.CancelScope() as scope:
             pool.calls.add(scope)
@@ -92,11 +92,11 @@ class AnyioTransport(NetworkTransport):
             raise TransportClosedError
 
     def now(self) -> float:
-        """Seconds on the event loop's clock; call it from inside the loop."""
+        """Return the time of the event loop in seconds. Call it from inside the loop."""
         return anyio.current_time()
 
     async def close(self) -> None:
-        """As `AsyncTransport.close`. All that is under way on this event loop wakes."""
+        """As `AsyncTransport.close`. Cancels the calls in flight on this event loop."""
         self._closed = True
         pool, self._pool = self._pool, None
         if pool is None:
@@ -153,7 +153,7 @@ class AnyioTransport(NetworkTransport):
         if pool is not None and pool.serves(loop):
             return pool
         made = AnyioPool(loop, self._max_connections)
-        pool, self._pool = self._pool, made  # at once, since another thread may do so, too
+        pool, self._pool = self._pool, made  # in one step, since another thread may do so, too
         if pool is not None:
             pool.abandon()
         return made

@@ -1,8 +1,8 @@
-"""Carries out the steps of `http11` on the running event loop: asyncio's or trio's.
+"""Carries out the steps of `http11` on the running event loop, asyncio or trio.
 
-anyio does the waiting alone. The bytes move straight between the operating system and us, so a
-wait that is cancelled has consumed nothing, and a socket is closed in one step: from a cancelled
-task, or when its event loop is long gone. May touch: the network.
+anyio only waits. We read and write the sockets ourselves, so a cancelled wait has consumed nothing,
+and a socket can be closed at once: in a cancelled task, or after its event loop has ended. May
+touch: the network.
 """
 
 from __future__ import annotations
@@ -22,43 +22,45 @@ from flowmaestro_transports.http11.wire import IOSteps, IOWait, Readiness
 T = TypeVar("T")
 
 NETWORK_ERRORS = (*failures.NETWORK_ERRORS, anyio.ClosedResourceError)
-"""What the peer and the network between can cause."""
+"""The errors that the peer or the network causes."""
 
 
 async def look_up(host: str, port: int) -> List[Any]:
-    """The addresses of a host. Raises `OSError`."""
+    """Resolve a host name. Return addresses as `getaddrinfo` does. Raises `OSError`."""
     found = literal(host, port)
-    if not found:  # else a resolver would cost a thread
-        name = host.encode("idna").decode()  # as sockets read it; anyio would refuse more
+    if not found:  # Only a name needs a resolver, and with it a thread.
+        name = host.encode(
+            "idna"
+        ).decode()  # as sockets do; anyio refuses some names that these accept
         try:
             resolved = await anyio.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-        except RuntimeError:  # no thread can be started for it, as when the interpreter exits
+        except RuntimeError:  # No thread can be started when the interpreter exits.
             return socket.getaddrinfo(name, port, 0, socket.SOCK_STREAM)
         found = [(*each[:4], _with_scope(*each[4])) for each in resolved]
     return found
 
 
 def _with_scope(address: str, port: int) -> Tuple[Any, ...]:
-    """A socket's address. anyio writes the scope of a link-local one into the text of it."""
+    """Return the address of a socket. anyio writes the scope of a link-local one into its text."""
     address, _, scope = address.partition("%")
     return (address, port, 0, int(scope)) if scope else (address, port)
 
 
 async def carry_out(steps: IOSteps[T], deadline: AttemptDeadline, scope: anyio.CancelScope) -> T:
-    """Carry out steps, waiting as they say; gives what they return.
+    """Carry out `steps`, wait as they say, and return their result.
 
-    The scope is cancelled at the deadline.
+    The deadline of `scope` follows that of the attempt.
     """
     try:
         while True:
-            want, socks, seconds = wait = next(steps)
+            readiness, socks, seconds = wait = next(steps)
             if deadline.phases is not None:
                 scope.deadline = deadline.at
             if not socks:
                 await checkpoint()
-            elif len(socks) > 1 or seconds != math.inf or want is Readiness.EITHER:
+            elif len(socks) > 1 or seconds != math.inf or readiness is Readiness.EITHER:
                 await _wait_for_any(wait)
-            elif want is Readiness.READABLE:
+            elif readiness is Readiness.READABLE:
                 await anyio.wait_readable(socks[0])
             else:
                 await anyio.wait_writable(socks[0])
@@ -76,7 +78,7 @@ async def _wait_for_any(wait: IOWait) -> None:
             waits.cancel_scope.cancel()
 
         for sock in wait.socks:
-            if wait.want is not Readiness.WRITABLE:
+            if wait.readiness is not Readiness.WRITABLE:
                 waits.start_soon(until, anyio.wait_readable, sock)
-            if wait.want is not Readiness.READABLE:
+            if wait.readiness is not Readiness.READABLE:
                 waits.start_soon(until, anyio.wait_writable, sock)

@@ -1,7 +1,7 @@
-"""Undoes the content coding of a body that comes in pieces, and bounds what it may grow to.
+"""Decodes the content coding of a body that arrives in pieces, and limits the size of the result.
 
-Pure: bytes in, bytes out, by way of zlib. The bound holds *while* a body is inflated, so a few
-kilobytes that claim to be gigabytes cost no more memory than the limit.
+Pure: bytes in, bytes out, with zlib. The limits hold *while* a body is decompressed, so a few
+kilobytes that stand for gigabytes cost no more memory than a piece.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, List, Optional
 from flowmaestro_core.http.messages import Headers
 
 MAX_BODY = 64 * 1024 * 1024
-"""Bytes that a reply read whole may have, inflated."""
+"""The most bytes of a response that is read whole, decompressed."""
 MAX_PIECE = 64 * 1024
 """The most bytes that one `ContentDecoder.feed` decompresses. A few kilobytes may stand for
 gigabytes. Between two pieces the reader checks its deadline, and an event loop runs other tasks."""
@@ -26,23 +26,23 @@ _DEFLATE = "deflate"
 
 
 class CodingError(ValueError):
-    """The body is not what its content coding says, ends too early, or is too long."""
+    """The body does not match its content coding, is truncated, or is too long."""
 
 
 class ContentDecoder:
-    """Decodes the body under `headers`: `feed` each piece as it comes, then `finish`.
+    """Decodes the body under `headers`: `feed` each piece as it arrives, then `finish`.
 
-    The codings are `gzip`, `x-gzip` and `deflate`, in any case. Another one is refused with the
-    first byte of the body, not before, since replies without content may name one, too. `limit` is
-    the most bytes that the body may have, decoded.
+    The codings are `gzip`, `x-gzip` and `deflate`, in any case. Another one is refused at the first
+    byte of the body, not before, since a response without content may name one. `limit` is the
+    most bytes that the decoded body may have.
 
     A gzip body may have several members (RFC 1952, 2.2), with zero bytes as padding after each.
     A deflate body is taken with its zlib wrapping (RFC 9110, 8.4.1.2) or, as some servers send
     it, without.
 
     Attributes:
-        headers: those that fit the decoded body: without `Content-Encoding` when that is undone.
-        pending: whether `feed(b"")` may give more.
+        headers: the header fields of the decoded body, without `Content-Encoding` if we decode it.
+        pending: whether `feed(b"")` may return more.
 
     """
 
@@ -65,7 +65,7 @@ class ContentDecoder:
             )
         self._coding = "" if coding == "identity" else coding
         self._member: Any = None  # a decompressor of zlib
-        self._wrapped = False  # a whole member lies behind us
+        self._wrapped = False  # True after the first member
         self._damage: Optional[CodingError] = None
         self._waiting: bytes = b""
 
@@ -82,24 +82,24 @@ class ContentDecoder:
         if self._damage is not None:
             raise self._damage
         data, more, self.pending = self._waiting + data, self.pending, False
-        inflated: List[bytes] = []
+        decoded: List[bytes] = []
         at, stop = 0, self._room - MAX_PIECE
         try:
             while (more or at < len(data)) and self._room > stop:
                 piece, more = data[at : at + _INPUT_SIZE], False
-                at += len(piece) - self._decompress(piece, self._room - stop, inflated)
+                at += len(piece) - self._decompress(piece, self._room - stop, decoded)
         except CodingError as error:
             self._damage = error
-            self.pending = any(inflated)  # then the next `feed` raises
+            self.pending = any(decoded)  # then the next `feed` raises
             if not self.pending:
                 raise
         else:
             self._waiting = data[at:]
             self.pending = self._room <= stop and (self._member is not None or at < len(data))
-        return b"".join(inflated)
+        return b"".join(decoded)
 
     def finish(self) -> bytes:
-        """The end of the body, `b""`. Raises `CodingError` if it was cut off, or damaged."""
+        """Return `b""` at the end of the body. Raises `CodingError` if the body is incomplete."""
         if self._coding:
             if self._damage is not None:
                 raise self._damage
@@ -107,7 +107,7 @@ class ContentDecoder:
                 raise CodingError("compressed body ends too early")
         return b""
 
-    def _decompress(self, piece: bytes, size: int, inflated: List[bytes]) -> int:
+    def _decompress(self, piece: bytes, size: int, decoded: List[bytes]) -> int:
         """Decompress `piece` up to the end of the current gzip member, but at most `size` bytes.
 
         Return how many of its bytes are left over.
@@ -126,12 +126,14 @@ class ContentDecoder:
         try:
             # Ask for one byte beyond the limit, to tell a body that is too long from one that
             # just fits.
-            inflated.append(self._counted(member.decompress(piece, min(self._room + 1, size))))
+            decoded.append(self._counted(member.decompress(piece, min(self._room + 1, size))))
         except zlib.error as error:
             before = before or self._new_member(piece[0])
-            with suppress(zlib.error):  # which gave nothing of what came before the damage
+            with suppress(
+                zlib.error
+            ):  # The first attempt returned nothing of what precedes the damage.
                 bytewise = (piece[at : at + 1] for at in range(len(piece)))
-                inflated.extend(self._counted(before.decompress(byte)) for byte in bytewise)
+                decoded.extend(self._counted(before.decompress(byte)) for byte in bytewise)
             raise CodingError(f"compressed body is damaged: {error}") from error
         if not member.eof:
             return len(member.unconsumed_tail)

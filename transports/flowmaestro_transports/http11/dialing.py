@@ -1,4 +1,4 @@
-"""How a TCP connection comes about: a race between the addresses of a host (RFC 8305).
+"""Connects to a host: a race between its addresses (RFC 8305, "Happy Eyeballs").
 
 Nothing here waits. May touch: sockets that it makes.
 """
@@ -16,17 +16,17 @@ from typing import Any, List, Sequence
 from flowmaestro_transports.http11.wire import IOSteps, IOWait, Readiness
 
 ATTEMPT_DELAY = 0.25
-"""Seconds before the next address is tried beside the one under way (RFC 8305, 8)."""
+"""Seconds before the next address is tried beside the previous one (RFC 8305, 8)."""
 
 _NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def literal(host: str, port: int) -> List[Any]:
-    """What `getaddrinfo` finds for an IP address, without a resolver.
+    """Return what `getaddrinfo` returns for an IP address, without a resolver.
 
-    Nothing for a name, or for an address with a scope.
+    Return an empty list for a name, and for an address with a scope.
     """
-    if "%" in host:  # `inet_pton` of macOS drops the scope in silence
+    if "%" in host:  # `inet_pton` of macOS ignores the scope.
         return []
     for family in (socket.AF_INET, socket.AF_INET6):
         with suppress(OSError, ValueError):
@@ -35,23 +35,25 @@ def literal(host: str, port: int) -> List[Any]:
     return []
 
 
-def interleave_families(found: Sequence[Any]) -> List[Any]:
-    """What `getaddrinfo` has found, each family in turn (RFC 8305, 4).
+def interleave_families(addresses: Sequence[Any]) -> List[Any]:
+    """Sort addresses of `getaddrinfo` so that the families alternate (RFC 8305, 4).
 
     The family of the first address comes first. Within a family, the order stays.
     """
-    first = [each for each in found if each[0] == found[0][0]]
-    others = [each for each in found if each[0] != found[0][0]]
+    first = [each for each in addresses if each[0] == addresses[0][0]]
+    others = [each for each in addresses if each[0] != addresses[0][0]]
     return [each for each in chain.from_iterable(zip_longest(first, others)) if each is not None]
 
 
-def connect_any(found: Sequence[Any], connecting: List[socket.socket]) -> IOSteps[socket.socket]:
-    """A socket connected to one of the addresses that `getaddrinfo` has found.
+def connect_any(
+    addresses: Sequence[Any], connecting: List[socket.socket]
+) -> IOSteps[socket.socket]:
+    """Connect to one of the addresses of `getaddrinfo`. Return the connected socket.
 
-    Each address gets a head start over the next, and the first to answer wins (RFC 8305, 5). All
-    sockets are in `connecting` until they have lost. Raises `OSError`.
+    Each address gets a head start over the next, and the first that connects wins (RFC 8305, 5).
+    Each socket is in `connecting` until it is closed or returned. Raises `OSError`.
     """
-    addresses = interleave_families(found)
+    addresses = interleave_families(addresses)
     errors: List[OSError] = []
     while addresses or connecting:
         if addresses:
@@ -76,7 +78,7 @@ def connect_any(found: Sequence[Any], connecting: List[socket.socket]) -> IOStep
                         loser.close()
                 connecting[:] = [sock]
                 return sock
-    # That a family leads nowhere from here says the least.
+    # Prefer any other error: "no route for this address family" says least about the cause.
     no_address = OSError("the host has no address")
     raise min(errors, key=lambda error: error.errno in _NO_ROUTE, default=no_address)
 
@@ -88,7 +90,7 @@ def _begin_to_connect(
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with suppress(BlockingIOError):  # it is under way
+        with suppress(BlockingIOError):  # It connects in the background.
             sock.connect(address)
     except BaseException:
         sock.close()
@@ -97,7 +99,7 @@ def _begin_to_connect(
 
 
 def _is_connected(sock: socket.socket) -> bool:
-    """False while it is under way. Raises `OSError` if it could not connect."""
+    """Return False while it is still connecting. Raises `OSError` if it could not connect."""
     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, os.strerror(code))

@@ -1,4 +1,4 @@
-"""What goes wrong with an exchange, told as the transport contract has it. Pure."""
+"""The failures of an exchange, as the transport contract defines them. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from flowmaestro_core.http.messages import Phase, TransportFailure
 
 
 class ReplyError(ValueError):
-    """The reply breaks a rule of HTTP/1.1 or a limit of ours, or it broke off."""
+    """The response breaks a rule of HTTP/1.1 or a limit of ours, or is truncated."""
 
 
 NETWORK_ERRORS = (OSError, ReplyError)
-"""What the peer and the network between can cause; `ssl.SSLError` is an `OSError`."""
+"""The errors that the peer or the network causes. `ssl.SSLError` is an `OSError`."""
 
 _DOING = {
     Phase.NOT_SENT: "could not send the request",
@@ -22,24 +22,26 @@ _DOING = {
 
 
 class LibraryError(Exception):
-    """The name and the reason of an exception that an HTTP library raised.
+    """The name and the message of an exception that an HTTP library raised.
 
-    It stands in the chain in place of the original, whose attributes and traceback lead to the
-    headers of the request.
+    It replaces the original in the chain of causes, because the attributes and the traceback of
+    the original lead to the headers of the request.
     """
 
 
 def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
-    """The failure for one of `NETWORK_ERRORS`; raise it from `error`.
+    """Return the failure for one of `NETWORK_ERRORS`; raise it from `error`.
 
-    Its frames are dropped: they hold what the peer sent, which may repeat a secret. Those of its
-    context stay: that is the caller's own exception, if the call was made in an `except` block.
+    The traceback of `error` is dropped: its frames hold what the peer sent, which may repeat a
+    secret. The traceback of its context stays: that is an exception of the caller, if the call was
+    made in an `except` block.
     """
     each: Optional[BaseException] = error
     while each is not None:
         each.__traceback__ = None
         each = each.__cause__
-    # Only `ssl.SSLCertVerificationError` has a `verify_code`. That of a proxy is a cause.
+    # Only `ssl.SSLCertVerificationError` has a `verify_code`. If it is about the certificate of a
+    # proxy, it is the cause of `error`.
     untrusted = hasattr(error, "verify_code") or hasattr(error.__cause__, "verify_code")
     return _failure(phase, str(error) or type(error).__name__, untrusted)
 
@@ -47,7 +49,7 @@ def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
 def library_failure(
     phase: Phase, error: BaseException, reason: str, *, timed_out: bool, untrusted: bool = False
 ) -> TransportFailure:
-    """The failure for an `error` of an HTTP library, with a `reason` that can be shown.
+    """Return the failure for an `error` of an HTTP library, with a `reason` without secrets.
 
     `untrusted` says that the certificate of the server was not trusted. Raise the failure outside
     of `except`.
@@ -65,7 +67,7 @@ def _failure(phase: Phase, reason: str, untrusted: bool) -> TransportFailure:
 
 
 def unsendable() -> TransportFailure:
-    """The failure of a request that HTTP/1.1 cannot express. Says nothing of its content."""
+    """Return the failure of a request that HTTP/1.1 cannot express, without its content."""
     return TransportFailure(
         Phase.NOT_SENT,
         "the request cannot be sent: its method, URL or a header field is not valid in HTTP/1.1",
@@ -73,12 +75,12 @@ def unsendable() -> TransportFailure:
 
 
 def too_slow(phase: Phase, seconds: Optional[float] = None) -> TransportFailure:
-    """The failure of an attempt that took longer than `seconds`, or than it may."""
+    """Return the failure of an attempt that timed out, after `seconds` if that is known."""
     what = "the reply did not end" if phase is Phase.REPLY_BROKEN else _DOING[phase]
     limit = "in time" if seconds is None else f"within {seconds:g} s"
     return TransportFailure(phase, f"{what} {limit}", timed_out=True)
 
 
 def closed(phase: Phase) -> TransportFailure:
-    """The failure of an attempt, or of a read, whose transport or body was closed meanwhile."""
+    """Return the failure of an attempt or a read whose transport or body was closed meanwhile."""
     return TransportFailure(phase, f"{_DOING[phase]}: closed by this side")

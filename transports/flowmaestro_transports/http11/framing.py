@@ -1,8 +1,8 @@
-"""How the body of a reply ends (RFC 9112, 6.3), and what its framing adds to it.
+"""Separates the content of a response from its framing, and finds its end (RFC 9112, 6.3).
 
 Pure: bytes in, bytes out. However the bytes are cut, the result is the same, and the work is
-linear in their number. A framing hands over what came whole; `error` then says what is wrong
-with the bytes behind it.
+linear in their number. A framing returns all content before a fault; `error` then describes the
+fault.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from flowmaestro_core.http.messages import ResponseHead
 from flowmaestro_transports.http11.failures import ReplyError
 
 MAX_LINE = 16 * 1024
-"""Bytes that one chunk header or trailer line may have."""
+"""The most bytes of one chunk header or trailer line."""
 MAX_TRAILERS = 64 * 1024
-"""Bytes that all trailer lines of a body may have."""
+"""The most bytes of all trailer lines of a body."""
 
 _SPACE = " \t"
-"""All that counts as space in a header field (RFC 9110, 5.6.3)."""
+"""The white space of a header field (RFC 9110, 5.6.3)."""
 _NO_CONTENT = frozenset({204, 304})
 
 _HEADER = rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n"
 
 
 class Framing:
-    """Feed it the bytes behind the head, in pieces, until it has `finished` or has an `error`.
+    """Feed it the bytes that follow the head, in pieces, until it has `finished` or has an `error`.
 
     Attributes:
-        finished: whether the body has come to its end.
-        error: what is wrong with the body; nothing more comes of it.
-        rest: what was fed beyond the end of the body: it belongs to the next reply.
+        finished: whether the body is complete.
+        error: what is wrong with the body, or None. `feed` then returns no more.
+        rest: bytes beyond the end of the body, which belong to no response.
 
     """
 
@@ -44,11 +44,11 @@ class Framing:
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """The content in `data`; maybe `b""`."""
+        """Return the content in `data`, `b""` if there is none."""
         raise NotImplementedError
 
     def connection_ended(self) -> None:
-        """No more bytes come: that is the end of the body, or an error."""
+        """Report that no more bytes arrive, which ends the body or is an error."""
         raise NotImplementedError
 
 
@@ -87,7 +87,7 @@ class UntilClose(Framing):
 
 
 class _Line:
-    """One kind of line between chunks; its pattern is compiled for the first such body."""
+    """One kind of line between chunks. Its pattern is compiled when the first one is read."""
 
     def __init__(self, name: str, pattern: bytes) -> None:
         self.name = name
@@ -95,12 +95,12 @@ class _Line:
 
     @cached_property
     def match(self) -> Callable[[bytes, int], Optional[re.Match[bytes]]]:
-        """Matches a whole one at a position."""
+        """The function that matches a complete line at a position."""
         return re.compile(self._pattern).match
 
 
 _FIRST = _Line("chunk header", _HEADER)
-# The line end that closes a chunk's data is read as part of the next header: one step a chunk.
+# The line end after the data of a chunk is read with the next header: one match for each chunk.
 _NEXT = _Line("chunk header", rb"\r\n" + _HEADER)
 # An empty line ends the trailers.
 _TRAILER = _Line("trailer", rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\0\n\v\f\r]*)?\r\n")
@@ -109,9 +109,9 @@ _TRAILER = _Line("trailer", rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\0\n\v\f\r]*)?\
 class Chunked(Framing):
     """A chunked body (RFC 9112, 7.1).
 
-    Chunk extensions and trailers are skipped. Lines end with CRLF and nothing else. What the
-    grammar does not allow is an error, like a line of more than 16 KiB and a body with more than
-    64 KiB of trailers.
+    Chunk extensions and trailers are skipped. Lines end with CRLF and nothing else. Everything that
+    the grammar does not allow is an error. So are a line of more than 16 KiB, and more than 64 KiB
+    of trailers.
     """
 
     __slots__ = ("_begun", "_begun_size", "_expected", "_left", "_trailers")
@@ -119,10 +119,10 @@ class Chunked(Framing):
     def __init__(self) -> None:
         super().__init__()
         self._expected = _FIRST
-        self._begun: List[bytes] = []  # a line whose end has not come
+        self._begun: List[bytes] = []  # the pieces of an incomplete line
         self._begun_size = 0
-        self._left = 0  # bytes still to come of the chunk that is being read
-        self._trailers = 0
+        self._left = 0  # bytes of the current chunk that have not arrived
+        self._trailers = 0  # bytes of trailers so far
 
     def feed(self, data: bytes) -> bytes:
         if self._left >= len(data):
@@ -174,11 +174,11 @@ class Chunked(Framing):
             self.error = f"trailers of more than {MAX_TRAILERS} bytes"
 
     def _refuse_or_begin(self, rest: bytes) -> None:
-        """`rest` begins with no good line: it is a bad one, unless its end has not come."""
+        """Fail on a malformed line at the beginning of `rest`. Buffer an incomplete one."""
         of_chunk = self._expected is _NEXT and rest.startswith(b"\r\n")
         end = rest.find(b"\n", 2 if of_chunk else 0)
         if 0 <= end < MAX_LINE:
-            self.error = f"bad {self._expected.name}"  # not quoted: it may be an echo of a secret
+            self.error = f"bad {self._expected.name}"  # Do not quote it: it may echo a secret.
         else:
             self._begin_line(rest)
 
@@ -190,10 +190,10 @@ class Chunked(Framing):
 
 
 def framing_of(method: str, head: ResponseHead) -> Framing:
-    """How the body behind `head`, the reply to a request with `method`, ends.
+    """Return the framing of the body that follows `head`, the response to a request with `method`.
 
-    Raises `ReplyError` for what RFC 9112, 6.3, leaves open, and for a reply with both a length
-    and a transfer coding: it may be an attempt to smuggle a reply in (6.1).
+    Raises `ReplyError` where RFC 9112, 6.3, is ambiguous, and for a response with both a length and
+    a transfer coding, which may be an attempt to smuggle a response (6.1).
     """
     status, headers = head.status, head.headers
     tunnel = method == "CONNECT" and 200 <= status < 300
@@ -210,7 +210,7 @@ def framing_of(method: str, head: ResponseHead) -> Framing:
     if length is None:
         return UntilClose()
     value = length
-    if "," in length:  # one value, repeated, is fine
+    if "," in length:  # The same value repeated is allowed.
         value, *others = {each.strip(_SPACE) for each in length.split(",")}
         value = "" if others else value
     if not (value.isascii() and value.isdigit()) or len(value) > 18:

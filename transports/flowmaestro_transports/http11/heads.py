@@ -1,4 +1,4 @@
-"""Reads the head of a reply with h11: in pieces, or behind informational replies.
+"""Reads the head of a response with h11: in pieces, or after informational responses.
 
 Most heads are plain and come in one piece; `exchange` reads those itself, and does not load this.
 Pure.
@@ -16,13 +16,13 @@ from flowmaestro_transports.http11.failures import ReplyError
 
 _ANY_REQUEST = h11.Request(method="GET", target="/", headers=[("Host", "any")])
 _QUOTE = re.compile(r":? *(bytearray\(|b['\"]).*", re.DOTALL)
-"""Where h11's messages go on to quote the peer, which may have echoed a secret."""
+"""The part of a message of h11 that quotes the peer, which may echo a secret."""
 _NO_HTTP = ("", "illegal request line")
-"""What h11 calls bytes that begin no reply, such as those of TLS."""
+"""The messages of h11 for bytes that are not HTTP, such as those of TLS."""
 
 
 class HeadReader:
-    """Reads one head of at most `limit` bytes, with all informational replies before it."""
+    """Reads one head of at most `limit` bytes, with all informational responses before it."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -31,11 +31,14 @@ class HeadReader:
         self._http.send(_ANY_REQUEST)
 
     def feed(self, data: bytes) -> Optional[Tuple[bytes, ResponseHead, bytes]]:
-        """HTTP version, head, and what came behind it, once it is whole. Raises `ReplyError`."""
+        """Return HTTP version, head, and the bytes after it; None if it is not complete.
+
+        Raises `ReplyError`.
+        """
         self._size += len(data)
         self._http.receive_data(data)
         event, refusal = self._next_event()
-        if refusal is not None:  # raised here, so that h11's own error does not come along
+        if refusal is not None:  # Raised here, without the error of h11 as its context.
             raise ReplyError(refusal)
         rest = b"" if event is None else self._http.trailing_data[0]
         if self._size - len(rest) > self._limit:
@@ -51,7 +54,7 @@ class HeadReader:
         return event.http_version, ResponseHead(event.status_code, Headers(fields)), rest
 
     def _next_event(self) -> Tuple[Optional[h11.Response], Optional[str]]:
-        """The final head, if it is whole, or why it is refused."""
+        """Return the final head if it is complete, and why it is refused if it is."""
         try:
             while True:
                 event = self._http.next_event()

@@ -1,4 +1,4 @@
-"""What the round trips of one process share: idle connections, and bodies that are open.
+"""What the round trips of one process share: idle connections and open bodies.
 
 Each connection has one owner at any moment (`Owned`). May touch: sockets, the wall clock.
 """
@@ -17,10 +17,10 @@ from flowmaestro_transports.http11.round_trip import Connection, RoundTrip
 
 
 class IdleConnections:
-    """At most `limit` connections that wait for their next exchange, each for `IDLE_SECONDS`.
+    """At most `limit` idle connections, each for at most `IDLE_SECONDS`.
 
-    The wall clock counts: others stand still while the computer sleeps, and servers do not. Threads
-    may share them.
+    Their age is measured by the wall clock. Other clocks stand still while the computer sleeps, and
+    servers close connections meanwhile. Threads may share them.
     """
 
     def __init__(self, limit: int) -> None:
@@ -31,7 +31,7 @@ class IdleConnections:
         return sum(map(len, list(self._by_key.values())))
 
     def take(self, key: Hashable, into: Owned[Connection]) -> bool:
-        """Move the connection for `key` that was used last, if one is still good."""
+        """Move the last used connection for `key` to `into`. Return False if none is fit."""
         stack = self._by_key.get(key)
         while stack and stack.move_to(into):
             connection = into[-1]
@@ -43,7 +43,7 @@ class IdleConnections:
         return False
 
     def keep(self, held: Owned[Connection]) -> None:
-        """Keep the last of `held`, whose user is done with it."""
+        """Keep the last connection of `held` for reuse."""
         if len(self) >= self._limit:
             self._close_oldest()
         connection = held[-1]
@@ -51,7 +51,7 @@ class IdleConnections:
         held.move_to(self._by_key.setdefault(connection.key, Owned()))
 
     def close(self) -> None:
-        """Close them all."""
+        """Close all of them."""
         for stack in list(self._by_key.values()):
             taken: Owned[Connection] = Owned()
             while stack.move_to(taken):
@@ -59,34 +59,34 @@ class IdleConnections:
 
     def _close_oldest(self) -> None:
         taken: Owned[Connection] = Owned()
-        with suppress(IndexError, ValueError):  # another thread took the last one
+        with suppress(IndexError, ValueError):  # Another thread took the last one.
             stacks = [stack for stack in self._by_key.values() if stack]
             min(stacks, key=lambda stack: stack[0].idle_since).move_to(taken, 0)
         taken.close_all()
 
 
 class ConnectionPool:
-    """At most `max_connections` idle connections, and all bodies that are open.
+    """At most `max_connections` idle connections, and all open bodies.
 
-    A connection in use belongs to its user, which gives it back.
+    A round trip or a body owns its connection, and gives it back.
     """
 
     def __init__(self, max_connections: int) -> None:
         self.process = ForkGuard()
         self.idle = IdleConnections(max_connections)
         self.bodies: Dict[int, Tuple[ReferenceType[Releasable], Owned[Connection]]] = {}
-        """The bodies that are open, by `id`, with their connections: these would else be garbage
-        together with a body that nobody closed, and their sockets would warn before it is
-        collected."""
+        """The open bodies, by `id`, with their connections. Without this reference, a body that
+        nobody closed would be garbage together with its connection, and the socket might be
+        collected first, with a warning."""
         self.closed = False
 
     def end(self, trip: RoundTrip) -> None:
-        """A round trip is over, whether it brought a reply or not. Twice is harmless."""
+        """Clean up after a round trip, successful or not. May be called twice."""
         self.give_back(trip.connections, trip.exchange.reusable)
         trip.sockets.close_all()
 
     def give_back(self, held: Owned[Connection], reusable: bool) -> None:
-        """Keep the connection that is held if it may be used again; else close it."""
+        """Keep the held connection for reuse if it is `reusable`; else close it."""
         if held and reusable:
             self.idle.keep(held)
             if self.closed:
@@ -94,7 +94,7 @@ class ConnectionPool:
         held.close_all()
 
     def close(self) -> None:
-        """Close what is idle or open."""
+        """Close idle connections and open bodies."""
         self.closed = True
         for reference, _ in list(self.bodies.values()):
             body = reference()

@@ -79,7 +79,7 @@ class Proxies:
             self._read_environment()
 
     def proxy_for(self, scheme: str, host: str, port: int) -> Optional[Proxy]:
-        """The proxy for `scheme://host:port`, or None to go there directly.
+        """Return the proxy for `scheme://host:port`, or None for a direct connection.
 
         `host` is a name or an address, an IPv6 address without brackets. Raises
         `TransportFailure` (*not sent*) where the environment names a SOCKS proxy.
@@ -115,14 +115,14 @@ class Proxies:
 
 
 def basic(user: str, password: str) -> str:
-    """The value of `Proxy-Authorization` (RFC 7617)."""
+    """Return the value of `Proxy-Authorization` (RFC 7617)."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
 def secrets_in(authorization: str) -> Tuple[str, ...]:
-    """What nobody is to see of the value of `Proxy-Authorization`: itself, its token, the password.
+    """Return the secrets in a value of `Proxy-Authorization`: itself, its token, its password.
 
-    A user without a password is the secret.
+    If there is no password, the user name is the secret.
     """
     token = authorization.partition(" ")[2]
     user, _, password = base64.b64decode(token).decode().partition(":")
@@ -180,7 +180,7 @@ def _split_port(text: str) -> Tuple[str, Optional[int]]:
 
 
 def _parse(name: str, url: object) -> Proxy:
-    """The proxy at `url`; `name` says in errors where it is from."""
+    """Return the proxy at `url`. `name` says in errors where the URL is from."""
     if not isinstance(url, str):
         raise TypeError(f"{name} must be the URL of a proxy as a str, not {type(url).__name__}")
     bad = ValueError(f"{name} must be the URL of a proxy such as http://user:password@host:3128")

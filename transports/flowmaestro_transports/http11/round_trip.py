@@ -1,4 +1,4 @@
-"""One request and its reply on a connection. Nothing here waits.
+"""One request and its response on a connection. Nothing here waits.
 
 May touch: the sockets of the connection.
 """
@@ -21,12 +21,12 @@ from flowmaestro_transports.http11.wire import TURN, IOSteps, IOWait, Readiness,
 
 
 class Connection:
-    """A connection that carries one exchange after another. It belongs to one user at a time.
+    """A connection that carries one exchange after another. It has one owner at a time.
 
     Attributes:
-        wire: what moves its bytes.
+        wire: sends and receives its bytes.
         key: which requests it may carry (`Route.key`).
-        idle_since: when it was put aside, in Unix seconds.
+        idle_since: when its last exchange ended, in Unix seconds.
 
     """
 
@@ -43,9 +43,9 @@ class Connection:
 
 
 class AttemptDeadline:
-    """The deadline of an attempt that begins now on `clock`; phases may bring it on.
+    """The deadline of an attempt that begins now on `clock`. A phase may end sooner.
 
-    `timeout` is a number of seconds or a `Timeout`. Tell it of each phase as it begins.
+    `timeout` is a number of seconds or a `Timeout`. Report each phase when it begins.
     """
 
     __slots__ = ("_clock", "_whole", "at", "phases", "seconds")
@@ -54,20 +54,20 @@ class AttemptDeadline:
         self._clock = clock
         self.phases = timeout if isinstance(timeout, Timeout) else None
         self.at: float = clock() + timeout
-        """When the phase under way has to end."""
+        """When the current phase must end, by the clock."""
         self.seconds: float = float(timeout)
-        """The limit that runs out then, for the error."""
+        """The time limit in seconds that ends then, for the error."""
         self._whole = self.at, self.seconds
         if self.phases is not None:
             self._begin_phase(self.phases.connect)
 
     def connected(self) -> None:
-        """There is a connection."""
+        """Report that the connection is there. The limit for the head begins."""
         if self.phases is not None:
             self._begin_phase(self.phases.head)
 
     def received(self) -> None:
-        """The head has come, or a piece of the body."""
+        """Report the head or a piece of the body. The limit for the next piece begins."""
         if self.phases is not None:
             self._begin_phase(self.phases.read)
 
@@ -79,19 +79,19 @@ class AttemptDeadline:
 
 
 class RoundTrip:
-    """A request on its way to the server, and the reply on its way back.
+    """A request on its way to the server, and the response on its way back.
 
-    If the driver has no connection for it in `connections`, it looks up the host that comes first
-    on the route, and carries out `connect`. Then it carries out `read_response`, or `read_head` if
-    the body is to stay open, until the time of the `deadline`. They raise `NETWORK_ERRORS`.
+    If the transport has no idle connection for it, it resolves the host of the first hop, and
+    carries out `connect`. Then it carries out `read_response`, or `read_head` if the body stays
+    open. It stops at the `deadline`. The steps raise `NETWORK_ERRORS`.
 
     Attributes:
-        route: how it gets to the server.
-        exchange: what it says there and hears; made before, so nothing connects for a request
-            that cannot be sent.
-        deadline: when it must be back.
-        connections: the connection that it uses, until that is given away.
-        sockets: those that are connecting.
+        route: the way to the server.
+        exchange: the request and its response. It is made first, so that nothing connects for a
+            request that cannot be sent.
+        deadline: when it must end.
+        connections: the connection that it owns, if any.
+        sockets: the sockets that are connecting.
 
     """
 
@@ -106,12 +106,12 @@ class RoundTrip:
         self.connections: Owned[Connection] = Owned()
         self.sockets: Owned[socket.socket] = Owned()
 
-    def connect(self, found: Sequence[Any], tls: TlsContext) -> IOSteps[None]:
-        """Connect to one of the addresses that the lookup has found."""
+    def connect(self, addresses: Sequence[Any], tls: TlsContext) -> IOSteps[None]:
+        """Connect to one of the addresses of the first hop."""
         route = self.route
         scheme, host, _ = route.first_hop
         with proxy_errors(route):
-            wire = Wire((yield from connect_any(found, self.sockets)))
+            wire = Wire((yield from connect_any(addresses, self.sockets)))
             if scheme == "https":
                 wire = yield from _start_tls(wire, tls, host)
             if route.is_tunnel:
@@ -122,12 +122,12 @@ class RoundTrip:
         self.sockets.clear()
 
     def read_head(self) -> IOSteps[None]:
-        """Send the request, and receive the head of its reply."""
+        """Send the request, and receive the head of the response."""
         self.deadline.connected()
         return exchange_heads(self.connections[0].wire, self.exchange)
 
     def read_response(self) -> IOSteps[Response]:
-        """Send the request, and receive the whole reply."""
+        """Send the request, and receive the whole response."""
         yield from self.read_head()
         wire, exchange = self.connections[0].wire, self.exchange
         parts: List[bytes] = []
@@ -148,7 +148,7 @@ class RoundTrip:
 
 @contextmanager
 def proxy_errors(route: Route) -> Generator[None, None, None]:
-    """What goes wrong in this block is the fault of the route's proxy, if it has one."""
+    """Name the proxy of the route, if it has one, in errors of this block."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -158,22 +158,22 @@ def proxy_errors(route: Route) -> Generator[None, None, None]:
 
 
 def exchange_heads(wire: Wire, exchange: Exchange) -> IOSteps[None]:
-    """Send the request, and receive until the head of the reply is there.
+    """Send the request, and receive until the head of the response is complete.
 
-    Raises `OSError`, and `ReplyError` for a head that is none.
+    Raises `OSError`, and `ReplyError` for a malformed head.
     """
     while exchange.unsent:
         count, early = 0, None
         try:
             count = wire.send(exchange.unsent)
         except OSError:
-            # A server may answer and hang up before it has read a long request to its end.
+            # A server may respond and close before it has read all of a long request.
             if exchange.finished:
                 return
             early = wire.receive()
             if not early:
                 raise
-        if early:  # read here, so that no frame that holds it comes along with a `ReplyError`
+        if early:  # Outside of `except`, so that the frames of a `ReplyError` do not hold it.
             exchange.bytes_received(early)
             break
         exchange.bytes_sent(count)
@@ -184,16 +184,16 @@ def exchange_heads(wire: Wire, exchange: Exchange) -> IOSteps[None]:
             else:
                 yield wire.writable
             if exchange.head is not None and exchange.head.status >= 300:
-                return  # the rest is not wanted (RFC 9112, 9.3)
+                return  # The server does not want the rest (RFC 9112, 9.3).
     while exchange.head is None:
         yield wire.readable
         receive(wire, exchange)
 
 
 def receive(wire: Wire, exchange: Exchange) -> None:
-    """Pass on to `exchange` what has arrived, if anything has.
+    """Pass what has arrived, if anything, to `exchange`.
 
-    Raises `OSError`, and `ReplyError` for a head that is none.
+    Raises `OSError`, and `ReplyError` for a malformed head.
     """
     data = wire.receive()
     if data:
@@ -207,7 +207,7 @@ def _start_tls(outer: Wire, tls: TlsContext, host: str) -> IOSteps[Wire]:
 
     try:
         context = tls()
-    except OSError as error:  # the environment names a file that cannot be read
+    except OSError as error:  # The environment names a file that cannot be read.
         number = getattr(error.__cause__ or error, "errno", None)
         permanent = number not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
         raise TransportFailure(Phase.NOT_SENT, str(error), permanent=permanent) from error

@@ -1,4 +1,4 @@
-"""Where a URL leads: straight to its origin, or by way of a proxy.
+"""The way to a URL: directly to its origin, or through a proxy.
 
 A proxy forwards plain requests itself. For https it opens a tunnel, and TLS with the origin goes
 through that. Pure, but for what `proxies` reads of the environment.
@@ -47,15 +47,15 @@ class Origin(NamedTuple):
 
 
 class Route:
-    """How requests get to `origin`: straight on, or by `proxy`.
+    """The way of requests to `origin`: directly, or through `proxy`.
 
     Attributes:
-        key: what the connections that may carry them have in common: the origin, also behind
-            a tunnel; the proxy, where it forwards plain requests to any origin.
-        first_hop: scheme, host and port of what to connect to.
-        is_tunnel: whether the proxy has to open a tunnel to the origin.
-        credentials: the header fields by which the proxy knows its user.
-        writer: writes their requests.
+        key: identifies the connections that may carry them: the origin, also behind a tunnel, or
+            the proxy, if it forwards plain requests to any origin.
+        first_hop: scheme, host and port to connect to.
+        is_tunnel: whether the proxy must open a tunnel to the origin.
+        credentials: the header fields that authenticate the user to the proxy.
+        writer: writes the requests.
 
     """
 
@@ -80,21 +80,21 @@ class Route:
         self.writer = RequestWriter(fields)
 
     def target(self, path: str) -> str:
-        """The target of a request (RFC 9112, 3.2): in absolute form where a proxy forwards it."""
+        """Return a request target (RFC 9112, 3.2), in absolute form if a proxy forwards it."""
         return self._prefix + (path if path.startswith("/") else "/" + path)
 
 
 class Routes:
-    """The routes of one transport, each found out once. Threads may share them."""
+    """The routes of one transport, each computed once. Threads may share them."""
 
     def __init__(self, proxies: Proxies) -> None:
         self._proxies = proxies
         self._known: Dict[str, Route] = {}
 
     def find(self, url: str) -> Tuple[Route, str]:
-        """The route for `url`, and the target of its request.
+        """Return the route for `url`, and the target of its request.
 
-        Raises `TransportFailure` for a URL that is not one of HTTP.
+        Raises `TransportFailure` for a URL that is not an HTTP URL.
         """
         match = _URL.match(url)
         if match is None:

@@ -1,4 +1,4 @@
-"""Whom a transport trusts over TLS, and what it shows of itself: one policy for all of them.
+"""Which servers a transport trusts over TLS, and which certificate it presents: one policy for all.
 
 `ssl` is loaded with the first context, as plain HTTP does without. May touch: the certificate files
 that the options name, and the environment variables below.
@@ -21,30 +21,30 @@ else:
 Path = Union[str, os.PathLike[str]]
 
 Verify = Union[bool, Path, SSLContext]
-"""True, the path of CA certificates, a context of the caller's own, or False."""
+"""True, the path of CA certificates, an `ssl.SSLContext`, or False."""
 
 ClientCert = Union[Path, Tuple[Path, Path], Tuple[Path, Path, str]]
-"""The path of a PEM file with certificate and key, or both apart, or a password besides."""
+"""The path of a PEM file with certificate and key, or the paths of two files, and a password."""
 
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _KEY_LOG = "SSLKEYLOGFILE"
 _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
-"""The name of a certificate that OpenSSL finds in a folder. That of Red Hat may have none."""
+"""The names by which OpenSSL finds certificates in a folder. Red Hat's folder may have none."""
 Chain = Tuple[str, Optional[str], Optional[str]]
 Stamp = Tuple[int, ...]
 
 TlsContext = Callable[[], SSLContext]
-"""Gives the context for origins and proxies; it is asked when the first one needs TLS."""
+"""Returns the context for origins and proxies. It is called when TLS is first needed."""
 
 
 def tls_when_needed(
     verify: Verify = True, client_cert: Optional[ClientCert] = None, *, trust_env: bool = True
 ) -> TlsContext:
-    """The client-side context for these options; the same options give the same context.
+    """Return a function that returns the context for these options, the same for the same options.
 
-    What the arguments name is read now, so that a mistake in it is an error of the call that made
-    it. The environment is read, and the trust store loaded, when the context is first asked for.
+    Files that the arguments name are read now, so that a mistake is an error of the call that made
+    it. The environment is read, and the trust store loaded, when the function is first called.
 
     Args:
         verify: True for the system's trust store, or certifi's where there is none and certifi
@@ -103,7 +103,10 @@ def _checked_context(verify: SSLContext, chain: Optional[Chain]) -> TlsContext:
             f"not {type(verify).__name__}"
         )
     if chain is not None:
-        raise ValueError("client_cert belongs to the SSLContext that verify is: load it there")
+        raise ValueError(
+            "client_cert cannot be combined with an SSLContext as verify; "
+            "call its load_cert_chain() instead"
+        )
     return lambda: verify
 
 
@@ -124,7 +127,7 @@ def _checked_chain(client_cert: Optional[ClientCert]) -> Optional[Chain]:
 def _stamp(path: str) -> Stamp:
     try:
         found = os.stat(path)
-    except (OSError, ValueError):  # loading it will tell
+    except (OSError, ValueError):  # Loading the file will raise the error.
         return ()
     return found.st_ino, found.st_size, found.st_mtime_ns
 
@@ -138,9 +141,9 @@ def context_for(
     key_log: Optional[str],
     stamps: Tuple[Stamp, ...],  # noqa: ARG001 - part of the key
 ) -> SSLContext:
-    """The context for what `tls_when_needed` found; `stamps` tell when its files change.
+    """Return the context for the options of `tls_when_needed`. `stamps` change with its files.
 
-    It costs milliseconds and a trust store, so there is one per process and options.
+    A context takes milliseconds and loads a trust store, so there is one for each set of options.
     """
     import ssl
 
@@ -158,7 +161,7 @@ def context_for(
         context.verify_mode = ssl.CERT_NONE
     if chain is not None:
         _load_chain(context, chain)
-    # Python 3.9 has OpenSSL hide that a connection was cut: a body cut short would pass for whole.
+    # Python 3.9 makes OpenSSL hide a missing close_notify: a truncated body would pass for whole.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", ssl.Options(0))
     # RFC 9525, 2: the common name of a certificate is free text and names no host.
     context.hostname_checks_common_name = False
@@ -187,17 +190,18 @@ def _trust_bundle(context: SSLContext, source: str, path: str) -> None:
 
 
 def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional[str]) -> None:
-    """As `SSLContext.load_default_certs`, which would read the environment as it is by now.
+    """Load the system certificates as `SSLContext.load_default_certs` does, but from these paths.
 
-    What is None is where OpenSSL was built to look. Where there is no certificate, as in some
-    containers, certifi is trusted.
+    `file` and `folder` are `SSL_CERT_FILE` and `SSL_CERT_DIR`: the environment may have changed
+    since they were read. If None, they are the paths that OpenSSL was built with. If there is no
+    certificate, as in some containers, those of certifi are loaded.
     """
     import ssl
 
     places = ssl.get_default_verify_paths()
     named = (folder or places.openssl_capath).split(os.pathsep)
     folders = [each for each in named if os.path.isdir(each)]
-    # The context is not asked, since those of `truststore.inject_into_ssl` do not say.
+    # Do not ask the context: those of `truststore.inject_into_ssl` do not tell.
     found = False
     if file and os.path.isfile(file):
         _trust_bundle(context, _OPENSSL[0], file)
@@ -206,9 +210,9 @@ def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional
         with suppress(ssl.SSLError, PermissionError):
             context.load_verify_locations(cafile=places.openssl_cafile)
             found = True
-    for each in folders:  # OpenSSL looks into them with each handshake
+    for each in folders:  # OpenSSL looks into them at each handshake.
         _trust_bundle(context, _OPENSSL[1], each)
-        with suppress(PermissionError):  # it may be read, but not listed
+        with suppress(PermissionError):  # A folder may be readable, but not listable.
             found = found or any(map(_HASHED.fullmatch, os.listdir(each)))
     if sys.platform == "win32":
         found = True
@@ -217,7 +221,7 @@ def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional
                 if encoding == "x509_asn" and (
                     trust is True or ssl.Purpose.SERVER_AUTH.oid in trust
                 ):
-                    with suppress(ssl.SSLError):  # OpenSSL cannot read each one
+                    with suppress(ssl.SSLError):  # OpenSSL cannot read some of them.
                         context.load_verify_locations(cadata=certificate)
     if found:
         return

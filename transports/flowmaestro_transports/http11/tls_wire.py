@@ -1,4 +1,4 @@
-"""TLS over a wire that never waits. This loads `ssl`, which plain HTTP does without.
+"""TLS over a wire that never waits. Loads `ssl`, which plain HTTP does not need.
 
 May touch: the socket of the wire.
 """
@@ -13,7 +13,7 @@ from typing import List, Optional
 from flowmaestro_transports.http11.wire import READ_SIZE, IOSteps, Wire
 
 _RECORD = 16 * 1024
-"""Bytes that a TLS record holds at most (RFC 8446, 5.1)."""
+"""The most bytes of content in a TLS record (RFC 8446, 5.1)."""
 _RECORD_HEADER = 5
 """Bytes before the content of a TLS record."""
 _NAME_MISMATCH = (62, 64)
@@ -23,9 +23,9 @@ _SUBJECT_ALT_NAME = bytes.fromhex("0603551d11")
 
 
 class TlsWire(Wire):
-    """TLS with `host` over another wire, which may be TLS itself. `handshake` comes first.
+    """TLS with `host` over another wire, which may be TLS itself. Call `handshake` first.
 
-    Raises `ValueError` for a name that cannot be one of a host.
+    Raises `ValueError` for a name that is not a valid host name.
     """
 
     __slots__ = (
@@ -44,14 +44,14 @@ class TlsWire(Wire):
         # say so.
         self._record_left: int = 0  # bytes of its content
         self._header: bytes = b""  # what has arrived of its header, if that is not complete
-        self.end: Optional[str] = None  # TLS may end while its connection stays
+        self.end: Optional[str] = None  # TLS may end before its connection does.
         self._failure: Optional[OSError] = None
-        # as certificates have it: without a scope, and without the dot of the root (RFC 6066, 3)
+        # As in certificates: without a scope, and without a trailing dot (RFC 6066, 3).
         name = host.partition("%")[0] if ":" in host else host.rstrip(".")
         self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=name)
 
     def handshake(self) -> IOSteps[None]:
-        """Shake hands. Raises `OSError`; `ssl.SSLError` is one."""
+        """Do the handshake. Raises `OSError`, of which `ssl.SSLError` is one."""
         while True:
             try:
                 self._tls.do_handshake()
@@ -88,7 +88,7 @@ class TlsWire(Wire):
         return ""
 
     def receive(self) -> Optional[bytes]:
-        """As `Wire.receive`. An end without TLS's own goodbye is an `ssl.SSLError`."""
+        """As `Wire.receive`. An end without `close_notify` is an `ssl.SSLError`."""
         if self.end is None and not self._fill():
             return None
         records: List[bytes] = []
@@ -102,7 +102,7 @@ class TlsWire(Wire):
                 self._failure, self.end = error, str(error)
             else:
                 if not record:
-                    self.end = ""  # the peer has ended TLS as it should
+                    self.end = ""  # The peer has sent `close_notify`.
                 records.append(record)
         if self._failure is not None and not records:
             raise self._failure
@@ -123,11 +123,11 @@ class TlsWire(Wire):
         return self.end is None and between_records and self._outer.is_silent()
 
     def close(self) -> None:
-        """As `Wire.close`, without a goodbye."""
+        """As `Wire.close`, without `close_notify`."""
         self._outer.close()
 
     def _fill(self) -> bool:
-        """Take in what has arrived; whether anything has."""
+        """Receive bytes for TLS. Return False if none have arrived."""
         data = self._outer.receive()
         if data:
             self._arrived.write(data)
@@ -147,7 +147,7 @@ class TlsWire(Wire):
         self._header = data[position:]
 
     def _flush(self) -> bool:
-        """Pass on what TLS has written; whether all of it went out."""
+        """Send pending TLS records. Return whether all of them were sent."""
         while self._unsent or self._leaving.pending:
             if not self._unsent:
                 self._unsent = memoryview(self._leaving.read())

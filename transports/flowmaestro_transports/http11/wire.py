@@ -1,8 +1,8 @@
 """Connected sockets that never wait, and what their users wait for. TLS is in `tls_wire`.
 
-`receive` gives None until the socket is readable, `send` gives 0 until it is writable. A thread or
-a task does the waiting, and may stop waiting at any time: nothing is lost. May touch: the sockets
-that it is given.
+`receive` returns None until the socket is readable, `send` returns 0 until it is writable. A thread
+or a task does the waiting, and may stop waiting at any time without losing anything. May touch: the
+sockets that it is given.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Readiness(enum.Enum):
 
 
 class IOWait(NamedTuple):
-    """What to wait for: one of `socks` to be as wanted, or so many `seconds` to pass."""
+    """What to wait for: until one of `socks` is ready, but at most `seconds`."""
 
-    want: Readiness
+    readiness: Readiness
     socks: Sequence[socket.socket]
     seconds: float = math.inf
 
@@ -37,29 +37,29 @@ TURN = IOWait(Readiness.READABLE, (), 0.0)
 """Waits for nothing: other tasks of the event loop get a turn, and the deadline is checked."""
 
 IOSteps = Generator[IOWait, None, T]
-"""Work on sockets: each item says what to wait for before the next step is asked for.
+"""Work on sockets. Each item says what to wait for before the generator is resumed.
 
-Going on too early does no harm.
+To resume it too early does no harm.
 """
 
 
 class Wire:
     """A connected TCP socket that does not block.
 
-    What the operating system reports is raised as it is: `OSError`.
+    Its methods raise the `OSError` of the operating system.
 
     Attributes:
-        sock: what to wait on.
+        sock: the socket to wait for.
         readable: what to wait for if nothing has arrived.
         writable: what to wait for if nothing can be sent.
-        end: known once the peer sends no more, though the socket may not tell: what went wrong,
-            `""` for nothing.
+        end: None while the peer may send more. After the end of TLS, which the socket does not
+            show: why it ended, `""` if it ended cleanly.
 
     """
 
     __slots__ = ("readable", "sock", "writable")
 
-    end: Optional[str] = None  # the socket tells
+    end: Optional[str] = None  # `receive` returns `b""` instead.
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -67,16 +67,19 @@ class Wire:
         self.writable = IOWait(Readiness.WRITABLE, (sock,))
 
     def receive(self) -> Optional[bytes]:
-        """What has arrived, about 64 KiB at most; `b""` once the peer has ended."""
+        """Return what has arrived, about 64 KiB at most; `b""` once the peer has closed.
+
+        Return None if nothing has arrived.
+        """
         try:
             return self.sock.recv(READ_SIZE)
         except BlockingIOError:
             return None
 
     def send(self, data: memoryview) -> int:
-        """Send a first part of `data`; how many bytes that was.
+        """Send the beginning of `data`. Return how many bytes were sent.
 
-        After 0, call it with the same data again.
+        After 0, call it again with the same data.
         """
         try:
             return self.sock.send(data)
